@@ -1,0 +1,108 @@
+"""Recipes as files: finding, composing and checking them. Starts nothing and imports no veRL.
+
+A recipe is a YAML file in `config/`. It is composed by Hydra over `base.yaml` and veRL's own `ppo_trainer`.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+CONFIG_FOLDER = Path(__file__).parent / "config"
+
+# Below these keys everything is allowed: they are passed on to others, who know their names.
+OPEN_KEYS = (
+    "actor_rollout_ref.model.override_config",
+    "actor_rollout_ref.rollout.engine_kwargs.vllm",
+    "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs",
+    "data.apply_chat_template_kwargs",
+    "data.mm_processor_kwargs",
+    "ray_kwargs.ray_init.runtime_env.env_vars",
+    "reward.reward_kwargs",
+)
+
+
+class RecipeError(Exception):
+    """A recipe or override that cannot be run; the message names file or key, and the fix."""
+
+
+def recipes() -> dict[str, str]:
+    """Return every recipe with the first line of its header comment, in the order of names."""
+    files = sorted(file for file in CONFIG_FOLDER.glob("*.yaml") if file.stem != "base")
+    return {file.stem: file.read_text().splitlines()[0].lstrip("# ") for file in files}
+
+
+def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
+    """Compose a recipe with Hydra overrides and return its config and the chosen options of its config groups.
+
+    Raises RecipeError for an unknown recipe and for a key, in the recipe's files or the overrides, that neither veRL
+    nor `base.yaml` knows, and for whatever else Hydra refuses.
+    """
+    known_recipes = recipes()
+    if recipe not in known_recipes:
+        raise RecipeError(f"there is no recipe {recipe!r}; known recipes: {', '.join(known_recipes)}")
+    known_keys = frozenset(_keys(_compose("base", [])[0]))
+    for file in _files_of(recipe):
+        for key in _keys_of_file(file):
+            _check_key(key, known_keys, str(file))
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        if not (override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir()):
+            _check_key(key, known_keys, f"override {override.input_line}")
+    return _compose(recipe, overrides)
+
+
+def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    verl = importlib.util.find_spec("verl")
+    if verl is None or not verl.submodule_search_locations:
+        raise RecipeError("veRL is not installed: run `make setup`")
+    verl_configs = Path(verl.submodule_search_locations[0]) / "trainer" / "config"
+    try:
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+            config = compose(
+                name, overrides=[*overrides, f"hydra.searchpath=[file://{verl_configs}]"], return_hydra_config=True
+            )
+    except HydraException as error:
+        raise RecipeError(f"recipe {name}: {error}") from error
+    choices = {group: option for group, option in config.hydra.runtime.choices.items() if "@" not in group}
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    OmegaConf.set_struct(config, True)
+    return config, choices
+
+
+def _files_of(recipe: str) -> list[Path]:
+    """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
+    options = sorted(CONFIG_FOLDER.glob("*/*.yaml"))
+    file = CONFIG_FOLDER / f"{recipe}.yaml"
+    defaults = OmegaConf.load(file).get("defaults", [])
+    parents = [name for name in defaults if isinstance(name, str) and (CONFIG_FOLDER / f"{name}.yaml").is_file()]
+    return [file, *(parent for name in parents if name != "base" for parent in _files_of(name)), *options]
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in node:
+        key = f"{prefix}{name}"
+        yield key
+        child = node._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            yield from _keys(child, f"{key}.")
+
+
+def _keys_of_file(file: Path) -> Iterator[str]:
+    content = OmegaConf.load(file)
+    if not isinstance(content, DictConfig):
+        raise RecipeError(f"{file} holds no keys")
+    return (key for key in _keys(content) if key != "defaults")
+
+
+def _check_key(key: str, known: frozenset[str], where: str) -> None:
+    if key in known or any(key.startswith(f"{open_key}.") for open_key in OPEN_KEYS):
+        return
+    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
+    raise RecipeError(f"{where}: there is no key {key!r}; did you mean {nearest[0]!r}?")

@@ -1,0 +1,1 @@
+"""Extension of veRL for label-free reinforcement learning by majority vote."""

@@ -1,0 +1,24 @@
+"""veRL's FSDP engine on the CPU: registered for the device "cpu", strategy fsdp2 only.
+
+FSDP1 is left out because its `sync_module_states` needs a GPU.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+
+@EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
+class CpuFSDPEngineWithLMHead(FSDPEngineWithLMHead):
+    """veRL's engine without the offload of a forward-only model, which pins memory and so needs a GPU."""
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
+        configured = self.engine_config
+        self.engine_config = replace(configured, forward_only=False)
+        try:
+            return super()._build_fsdp_module(module)
+        finally:
+            self.engine_config = configured

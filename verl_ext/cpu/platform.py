@@ -1,0 +1,131 @@
+"""veRL's platform interface for machines without an accelerator, chosen by the environment VERL_PLATFORM=cpu.
+
+Ray's resource is still called "GPU", as veRL's placement groups hard-wire that name: a CPU run starts Ray with
+`num_gpus` set to the number of ranks as a token (see recipes/mmupt/config/hardware/cpu.yaml).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from verl.plugin.platform.platform_base import PlatformBase
+from verl.plugin.platform.platform_manager import PlatformRegistry
+
+
+class _CpuDeviceModule(ModuleType):
+    """`torch.cpu` with the part of `torch.cuda` that veRL calls: memory figures are 0, cache calls do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+    def current_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_device_name(self, device: Any = None) -> str:
+        return "CPU"
+
+    def memory_allocated(self, device: Any = None) -> int:
+        return 0
+
+    memory_reserved = max_memory_allocated = max_memory_reserved = memory_allocated
+
+    def mem_get_info(self, device: Any = None) -> tuple[int, int]:
+        return 0, 0
+
+    def empty_cache(self) -> None:
+        return None
+
+    ipc_collect = reset_peak_memory_stats = empty_cache
+
+    def get_rng_state(self, device: Any = None) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
+        torch.set_rng_state(state)
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+
+_DEVICE_MODULE = _CpuDeviceModule("verl_ext.cpu.device")
+
+
+class CpuPlatform(PlatformBase):
+    """Every method as documented in `verl.plugin.platform.platform_base`."""
+
+    device_name = "cpu"
+    vendor_name = "cpu"
+    device_module = _DEVICE_MODULE
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_platform_available(self, use_smi_check: bool = False) -> bool:
+        # The head node of a GPU cluster often has no GPU itself: the CPU is used where it is asked for, never guessed.
+        return False
+
+    def current_device(self) -> torch.device:  # type: ignore[override]
+        # An index would mean cuda:0 to `tensor.to`.
+        return torch.device("cpu")
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device_index: int) -> None:
+        return None
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        return None
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def manual_seed_all(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def set_allocator_settings(self, settings: str) -> None:
+        return None
+
+    def empty_cache(self) -> None:
+        return None
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    @contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:
+        yield
+
+    def profiler_start(self) -> None:
+        return None
+
+    def profiler_stop(self) -> None:
+        return None
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
+
+    def is_ipc_supported(self) -> bool:
+        # Weights then go to the rollout engine through shared memory.
+        return False
+
+    def cudart(self) -> None:
+        return None
+
+
+def register_cpu_platform() -> None:
+    """Make the platform known to veRL under the name "cpu"."""
+    PlatformRegistry.register(platform="cpu")(CpuPlatform)

@@ -1,0 +1,54 @@
+"""veRL's dataset for rows without truth, chosen by `data.custom_cls`."""
+
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from verl_ext.datasets.truth import read_truth, sidecar_of
+
+
+def _as_list(files: str | list[str] | ListConfig | None) -> list[str]:
+    return [files] if isinstance(files, str) else list(files or [])
+
+
+class UnlabelledDataset(RLHFDataset):
+    """Rows as `data/schema.py` documents them, completed with the `reward_model` that veRL asks for.
+
+    Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined. The rows of
+    validation files get theirs from the sidecar by row id. Raises ValueError for rows with a `reward_model` of their
+    own, for a validation file without a sidecar, and for a file that is both trained and validated on.
+
+    Images are scaled into `data.min_pixels` .. `data.max_pixels` (null: no limit of ours) when veRL reads them.
+    """
+
+    def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
+        files = _as_list(data_files)
+        train_files = _as_list(config.train_files)
+        self._truth: dict[str, str] = {}
+        if files != train_files:
+            for file in files:
+                if file in train_files:
+                    raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on a file of its own")
+                if not sidecar_of(file).is_file():
+                    raise ValueError(f"validation file {file} has no truth: {sidecar_of(file)} is missing")
+            self._truth = read_truth(files)
+        super().__init__(data_files=data_files, config=config, **kwargs)
+        if "reward_model" in self.dataframe.column_names:
+            raise ValueError(f"{', '.join(files)}: a column reward_model would bring truth along; move it to a sidecar")
+
+    def _build_messages(self, example: dict, key: str) -> list[dict]:
+        messages = super()._build_messages(example, key)
+        limits = {name: self.config[name] for name in ("min_pixels", "max_pixels") if self.config[name] is not None}
+        for message in messages:
+            if not isinstance(message["content"], str):
+                for part in message["content"]:
+                    if part["type"] == "image":
+                        part.update(limits)
+        return messages
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """Return veRL's row plus `reward_model`; KeyError when a validation row is missing in the sidecar."""
+        row = super().__getitem__(item)
+        row["reward_model"] = {"style": "rule", "ground_truth": self._truth[row["id"]] if self._truth else None}
+        return row

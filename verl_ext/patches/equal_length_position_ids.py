@@ -1,0 +1,39 @@
+"""Patch `verl.utils.tensordict_utils.maybe_fix_3d_position_ids`: sequences of one length keep their position ids.
+
+Position ids of a vision-language model are [4, length] a sequence, batched as a nested tensor whose ragged dimension is
+the last. Where all lengths of a batch are equal, torch cannot tell which dimension is ragged, takes the first, and veRL
+then relabels the tensor without rebuilding it. Any device. Can go when veRL names the ragged dimension as it nests.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+import wrapt
+
+
+def _is_ragged_over_rows(position_ids: torch.Tensor) -> bool:
+    rows = position_ids.offsets().diff()
+    return int(position_ids.offsets()[-1]) == position_ids.values().shape[0] and bool((rows == rows[0]).all())
+
+
+def apply(module: ModuleType) -> None:
+    """Wrap `maybe_fix_3d_position_ids` of `module` (`verl.utils.tensordict_utils`)."""
+
+    def fix(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
+        (data,) = args
+        position_ids = data["position_ids"] if "position_ids" in data.keys() else None
+        if position_ids is not None and position_ids.is_nested and position_ids.dim() == 3:
+            if _is_ragged_over_rows(position_ids):
+                rows = int(position_ids.offsets()[1])
+                sequences = position_ids.values().split(rows)
+                lengths = torch.tensor([sequence.shape[1] for sequence in sequences])
+                data["position_ids"] = torch.nested.nested_tensor_from_jagged(
+                    torch.cat(sequences, dim=1),
+                    offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
+                    jagged_dim=2,
+                )
+                return
+        wrapped(data)
+
+    wrapt.wrap_function_wrapper(module, "maybe_fix_3d_position_ids", fix)

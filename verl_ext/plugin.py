@@ -1,0 +1,52 @@
+"""The entry point that veRL imports in every process (group `verl.plugins`), and what it arms there.
+
+veRL imports this module at the end of `import verl`, so it must be light: apart from the CPU platform, which veRL
+looks up first of all, every registration and patch waits until the module that it concerns is imported. A patch that
+does not fit the installed version raises there, in the process that needs it. veRL reports a plugin that fails to load
+at DEBUG level only, so `activate` logs such a failure itself; the reward manager is then unknown and no run starts.
+"""
+
+import importlib
+import logging
+
+import wrapt
+
+from verl_ext.cpu.platform import register_cpu_platform
+from verl_ext.patches import PATCHES, Patch
+
+# What is registered with veRL, and the module of veRL whose import triggers it.
+REGISTRATIONS = {
+    "reward manager majority_vote": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rewards.majority_vote"),
+    "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
+}
+
+
+def _register_on_import(trigger: str, module: str) -> None:
+    wrapt.register_post_import_hook(lambda _: importlib.import_module(module), trigger)
+
+
+def _apply_on_import(patch: Patch) -> None:
+    wrapt.register_post_import_hook(patch.apply, patch.module)
+
+
+def activate() -> None:
+    """Arm every registration and patch, and log one line that says so; errors are logged and raised."""
+    logger = logging.getLogger("verl_ext")
+    logger.setLevel(logging.INFO)
+    try:
+        register_cpu_platform()
+        for patch in PATCHES:
+            _apply_on_import(patch)
+        for trigger, module in REGISTRATIONS.values():
+            _register_on_import(trigger, module)
+    except Exception:
+        logger.exception("verl_ext is NOT active")
+        raise
+    logger.info(
+        "verl_ext is active: platform cpu, %s; patches %s",
+        ", ".join(REGISTRATIONS),
+        ", ".join(patch.name for patch in PATCHES),
+    )
+
+
+activate()

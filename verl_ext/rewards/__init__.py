@@ -1,0 +1,1 @@
+"""Reward managers of this plugin, registered in veRL's registry by their names."""

@@ -1,0 +1,25 @@
+"""What the rollout sends to a reward manager that scores groups, and what it gets back. Pure data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """The surviving responses of one prompt.
+
+    `response_ids` holds one list of token ids a response, end-of-sequence token included where it was sampled.
+    `validate` is veRL's own flag; `truth` is set for validation only and is None where it is not known.
+    """
+
+    response_ids: list[list[int]]
+    validate: bool
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class ResponseScore:
+    """The reward of one response and its `reward_extra_info`, a dict of the same keys for every response of a mode."""
+
+    reward: float
+    extra_info: dict[str, Any]

@@ -1,0 +1,89 @@
+"""The agent loop that hands whole groups to the reward manager.
+
+veRL sends each response to a random reward worker, so that no reward worker ever sees a group. All n sessions of a
+prompt do run in one agent loop worker, which therefore gathers them here (`Group`), by uid, and sends the group to one
+reward worker when the last session has settled, while other groups still generate. Selected by
+`actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
+"""
+
+import random
+import time
+from typing import Any
+
+import ray
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.reward import resolve_reward_manager_cls
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rollout.group import Group
+
+# veRL's name is bound to the Ray actor; only the class beneath it can be inherited from.
+_AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+
+
+class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
+    """veRL's worker, scoring a group at once where the configured reward manager asks for it (`scores_groups`).
+
+    With any other reward manager it is veRL's worker unchanged.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
+        self._groups: dict[str, Group[list[int], ResponseScore]] = {}
+
+    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+        uid = prompt["uid"]
+        if self._scores_groups and not trajectory["validate"]:
+            # The number of sessions that veRL is about to start for this prompt.
+            n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
+            self._groups[uid] = Group(n, self._score_group)
+        try:
+            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        finally:
+            self._groups.pop(uid, None)
+
+    async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
+        group = self._groups.get(kwargs["uid"])
+        try:
+            return await super()._run_agent_loop(*args, **kwargs)
+        finally:
+            # A session that ends without having submitted a response has failed; for all others this does nothing.
+            if group is not None:
+                group.leave(kwargs["session_id"])
+
+    async def _agent_loop_postprocess(
+        self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
+    ) -> None:
+        outputs = output if isinstance(output, list) else [output]
+        if self._scores_groups and outputs:
+            await self._score(outputs[-1], validate, kwargs)
+        # veRL scores only what has no score yet.
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> None:
+        start = time.perf_counter()
+        if validate:
+            truth = kwargs["reward_model"]["ground_truth"]
+            (score,) = await self._send(GroupRequest([output.response_ids], validate=True, truth=truth))
+        else:
+            score = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output.response_ids)
+        output.reward_score = score.reward
+        output.extra_fields["reward_extra_info"] = score.extra_info
+        output.metrics.compute_score = time.perf_counter() - start
+
+    async def _score_group(self, response_ids: list[list[int]]) -> list[ResponseScore]:
+        return await self._send(GroupRequest(response_ids, validate=False))
+
+    async def _send(self, request: GroupRequest) -> list[ResponseScore]:
+        worker = random.choice(self.reward_loop_worker_handles)
+        return await worker.compute_score.remote(request)
+
+
+class GroupAgentLoopManager(AgentLoopManagerTQ):
+    """veRL's manager with `GroupAgentLoopWorker`s."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(GroupAgentLoopWorker)

@@ -1,0 +1,62 @@
+"""The responses of one prompt, gathered as their sessions settle and scored together exactly once.
+
+Plain asyncio: knows neither veRL nor how a group is scored.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Response = TypeVar("Response")
+Score = TypeVar("Score")
+
+
+class Group(Generic[Response, Score]):
+    """`size` sessions, each of which either submits one response or leaves.
+
+    When the last session has done so, `score` is called once with the submitted responses, in the order of their
+    session ids, and every waiting `submit` returns its own element of the result. There are no timeouts: a session
+    that fails must leave, at once, and the others vote without it.
+    """
+
+    def __init__(self, size: int, score: Callable[[list[Response]], Awaitable[Sequence[Score]]]) -> None:
+        self._score = score
+        self._open = set(range(size))
+        self._responses: dict[int, Response] = {}
+        self._scores: asyncio.Future[dict[int, Score]] = asyncio.get_running_loop().create_future()
+        self._scoring: asyncio.Task[None] | None = None
+
+    async def submit(self, session_id: int, response: Response) -> Score:
+        """Add the response of a session and return its score once the whole group has settled.
+
+        Raises ValueError for a session that is not of this group or has settled already, and whatever `score` raises.
+        """
+        if session_id not in self._open:
+            raise ValueError(f"session {session_id} is not one of the open sessions {sorted(self._open)} of its group")
+        self._open.remove(session_id)
+        self._responses[session_id] = response
+        self._score_if_settled()
+        # Shielded, as one cancelled session must not cancel the score that the others wait for.
+        scores = await asyncio.shield(self._scores)
+        return scores[session_id]
+
+    def leave(self, session_id: int) -> None:
+        """Take a session out of the group; nothing happens once the group is being scored."""
+        if self._scoring is not None:
+            return
+        self._open.discard(session_id)
+        self._responses.pop(session_id, None)
+        self._score_if_settled()
+
+    def _score_if_settled(self) -> None:
+        if not self._open and self._responses and self._scoring is None:
+            self._scoring = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        sessions = sorted(self._responses)
+        try:
+            scores = await self._score([self._responses[session] for session in sessions])
+            self._scores.set_result(dict(zip(sessions, scores, strict=True)))
+        except Exception as error:
+            # Every session of the group raises it from its `submit`.
+            self._scores.set_exception(error)

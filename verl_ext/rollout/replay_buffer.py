@@ -1,0 +1,86 @@
+"""veRL's replay buffer plus the vote metrics of each step, chosen by `trainer.v1.sampler.custom_sampler`.
+
+`sample()` is where veRL merges extra metrics into those of the step, in every logger.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from verl_ext.datasets.truth import read_truth
+from verl_ext.votes.metrics import ScoredGroup, vote_metrics
+
+
+def _values(column: Iterable[Any]) -> list[Any]:
+    # Depending on how the column was stored its elements come wrapped or plain.
+    return [getattr(value, "data", value) for value in column]
+
+
+class VoteReplayBuffer(ReplayBuffer):
+    """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
+
+    `trainer.v1.sampler.sampler_kwargs` holds what veRL no longer passes to a custom sampler (filter_groups,
+    train_batch_size, gen_batch_size, sync_refill_failed_groups), and: `n`, the responses of a prompt; `train_files`,
+    whose truth sidecars, where there are any, give the accuracy of pseudo-labels, out of the vote's sight;
+    `poll_interval` in seconds.
+    """
+
+    def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
+        if trainer_mode != "sync":
+            raise ValueError(f"VoteReplayBuffer serves trainer.v1.trainer_mode=sync, not {trainer_mode}")
+        filters = sampler_kwargs.filter_groups
+        refills = filters.enable or sampler_kwargs.sync_refill_failed_groups
+        super().__init__(
+            trainer_mode=trainer_mode,
+            sampler_kwargs=sampler_kwargs,
+            poll_interval=sampler_kwargs.poll_interval,
+            filter_groups_metric=filters.metric if filters.enable else None,
+            max_inflight_gen_batches=filters.max_inflight_gen_batches,
+            train_batch_size=sampler_kwargs.train_batch_size,
+            # veRL refills prompt by prompt.
+            gen_batch_size=1 if refills else sampler_kwargs.gen_batch_size or sampler_kwargs.train_batch_size,
+            sync_refill_failed_groups=sampler_kwargs.sync_refill_failed_groups,
+            **kwargs,
+        )
+        self._n = sampler_kwargs.n
+        files = sampler_kwargs.train_files
+        self._truth = read_truth([files] if isinstance(files, str) else files)
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
+        """As in veRL; the metrics of a training batch gain those of `vote_metrics`."""
+        batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+        if partition_id == "train":
+            metrics = metrics | vote_metrics(self._scored_groups(batch), expected_responses=batch_size * self._n)
+        return batch, metrics
+
+    def _scored_groups(self, batch: KVBatchMeta) -> list[ScoredGroup]:
+        # A session with several outputs is scored by its last one; all carry the same score.
+        ordered = sorted(batch.keys, key=lambda key: int(key.rsplit("_", 1)[1]))
+        final = {key.rsplit("_", 1)[0]: key for key in ordered}
+        data = tq.kv_batch_get(
+            keys=list(final.values()), partition_id=batch.partition_id, select_fields=["id", "rm_scores", "extra_fields"]
+        )
+        ids = _values(data["id"])
+        rewards = [float(scores.sum()) for scores in data["rm_scores"]]
+        infos = [fields["reward_extra_info"] for fields in _values(data["extra_fields"])]
+        if not all("pseudo_label" in info for info in infos):
+            return []
+        groups = defaultdict(list)
+        for position, session in enumerate(final):
+            groups[session.rsplit("_", 1)[0]].append(position)
+        return [
+            ScoredGroup(
+                answers=[infos[position]["answer"] for position in positions],
+                rewards=[rewards[position] for position in positions],
+                pseudo_label=infos[positions[0]]["pseudo_label"],
+                share=infos[positions[0]]["vote_share"],
+                tied=infos[positions[0]]["vote_tied"],
+                seconds=infos[positions[0]]["vote_seconds"],
+                truth=self._truth.get(ids[positions[0]]),
+            )
+            for positions in groups.values()
+        ]

@@ -1,0 +1,117 @@
+"""Scores of k responses a question: one number for each question, their mean, and how far to trust it.
+
+Questions are the sample of which every standard error speaks; their responses are averaged within them first. Greedy
+accuracy is `mean_at_k` with one response a question.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb, sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from verl_ext.answers import equivalent
+from verl_ext.votes import vote
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over questions. `per_question` holds the number of each, two at least, in the order they were given in.
+
+    `after - before`, of the same questions in the same order, is the score of the paired differences.
+
+    Raises:
+        ValueError: fewer than two questions, or a difference of different numbers of questions.
+    """
+
+    per_question: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.per_question) < 2:
+            raise ValueError(f"a standard error takes at least two questions, got {len(self.per_question)}")
+
+    @property
+    def value(self) -> float:
+        """The mean over questions."""
+        return fmean(self.per_question)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean: s / sqrt(questions), s the unbiased standard deviation over questions."""
+        return stdev(self.per_question) / sqrt(self.questions)
+
+    @property
+    def questions(self) -> int:
+        """Number of questions."""
+        return len(self.per_question)
+
+    def __sub__(self, other: "Score") -> "Score":
+        if self.questions != other.questions:
+            raise ValueError(
+                f"a paired difference takes the same questions, got {self.questions} and {other.questions}"
+            )
+        return Score(tuple(a - b for a, b in zip(self.per_question, other.per_question, strict=True)))
+
+
+def grade(answers: Sequence[Sequence[str | None]], truths: Sequence[str]) -> list[list[bool]]:
+    """Whether each answer (question x response; None for none) equals the truth of its question.
+
+    Raises:
+        ValueError: not one truth a question.
+    """
+    _check_truths(answers, truths)
+    return [[equivalent(answer, truth) for answer in group] for group, truth in zip(answers, truths, strict=True)]
+
+
+def mean_at_k(correct: Sequence[Sequence[bool]]) -> Score:
+    """mean@k: the share of right responses of a question. `correct` is question x response, k of them each.
+
+    Raises:
+        ValueError: questions differ in their number of responses, or have none, or are fewer than two.
+    """
+    _responses_each(correct)
+    return Score(tuple(fmean(question) for question in correct))
+
+
+def maj_at_k(answers: Sequence[Sequence[str | None]], truths: Sequence[str]) -> Score:
+    """maj@k: 1 where the k answers of a question elect the true one, else 0, also where they elect none.
+
+    By the vote that training uses (`verl_ext.votes.vote`): a tie at the top elects none. `answers` is question x
+    response, None for a response without an answer.
+
+    Raises:
+        ValueError: k is 1, which elects nobody; not one truth a question; as for `mean_at_k`.
+    """
+    _check_truths(answers, truths)
+    if _responses_each(answers) < 2:
+        raise ValueError("maj@k takes at least two responses a question, got 1")
+    return Score(
+        tuple(float(equivalent(vote(group).winner, truth)) for group, truth in zip(answers, truths, strict=True))
+    )
+
+
+def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> Score:
+    """pass@k: the probability that k of the n responses of a question, drawn without replacement, hold a right one.
+
+    1 - C(n - c, k) / C(n, k) with c right ones of n: unbiased for the chance that k fresh responses hold a right one
+    (Chen et al. 2021, arXiv 2107.03374, section 2.1). `correct` is question x response, n of them each.
+
+    Raises:
+        ValueError: k is not between 1 and n; as for `mean_at_k`.
+    """
+    n = _responses_each(correct)
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@k takes a k from 1 to the number of responses a question, {n}, got {k}")
+    return Score(tuple(1 - comb(n - sum(question), k) / comb(n, k) for question in correct))
+
+
+def _responses_each(questions: Sequence[Sequence[Any]]) -> int:
+    numbers = sorted({len(question) for question in questions})
+    if len(numbers) != 1 or numbers[0] == 0:
+        raise ValueError(f"every question takes the same number of responses, at least one, got {numbers}")
+    return numbers[0]
+
+
+def _check_truths(answers: Sequence[Any], truths: Sequence[str]) -> None:
+    if len(answers) != len(truths):
+        raise ValueError(f"{len(answers)} questions have {len(truths)} truths")
