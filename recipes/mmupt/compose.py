@@ -80,14 +80,14 @@ def _files_of(recipe: str) -> list[Path]:
     """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
     options = sorted(CONFIG_FOLDER.glob("*/*.yaml"))
     file = CONFIG_FOLDER / f"{recipe}.yaml"
-    defaults = OmegaConf.load(file).get("defaults", [])
+    defaults = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
     parents = [name for name in defaults if isinstance(name, str) and (CONFIG_FOLDER / f"{name}.yaml").is_file()]
     return [file, *(parent for name in parents if name != "base" for parent in _files_of(name)), *options]
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     for name in node:
-        key = f"{prefix}{name}"
+        key = f"{prefix}{name!s}"
         yield key
         child = node._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():

@@ -20,6 +20,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
+from recipes.mmupt.report import write_report
 
 
 def main() -> None:
@@ -49,6 +50,11 @@ def run(recipe: str, overrides: list[str]) -> None:
         if last_checkpoint(config) < (config.trainer.total_training_steps or sys.maxsize):
             train(config)
         model = export(config)
+        if config.mmupt.evaluation_files is not None:
+            evaluate(config, config.actor_rollout_ref.model.path, "before")
+            evaluate(config, model, "after")
+            print(write_report(run_folder, config.mmupt.report_note))
+            print(f"The report is in {run_folder / 'report.md'}")
         print(f"The trained policy is in {model}")
 
 
@@ -59,9 +65,9 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
         config, choices = load_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
-    environment = config.ray_kwargs.ray_init.runtime_env.env_vars
-    environment.TENSORBOARD_DIR = f"{config.mmupt.run_folder}/tensorboard"
-    os.environ.update(environment)
+    tensorboard = f"{config.mmupt.run_folder}/tensorboard"
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
+    os.environ.update(config.ray_kwargs.ray_init.runtime_env.env_vars)
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)
     if config.mmupt.dataset is not None:
@@ -101,6 +107,32 @@ def export(config: DictConfig) -> Path:
     return target
 
 
+def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
+    """Answer `mmupt.evaluation_files` as training samples, and greedily, into `<run_folder>/evaluation/NAME.jsonl`.
+
+    In a process of its own, as vLLM keeps its memory for as long as a process lives.
+    """
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    options = {
+        "model": model,
+        "output": Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl",
+        "samples": config.mmupt.evaluation_samples,
+        "temperature": rollout.temperature,
+        "top-p": rollout.top_p,
+        "max-tokens": data.max_response_length,
+        "max-model-len": rollout.max_model_len,
+        "min-pixels": data.min_pixels,
+        "max-pixels": data.max_pixels,
+        "dtype": rollout.dtype,
+        "device": config.trainer.device,
+    }
+    command = [sys.executable, "-m", "recipes.mmupt.evaluate", "--data", *_as_list(config.mmupt.evaluation_files)]
+    for option, value in options.items():
+        if value is not None:
+            command += [f"--{option}", str(value)]
+    subprocess.run(command, check=True)
+
+
 def last_checkpoint(config: DictConfig) -> int:
     """Return the step of the last whole checkpoint, 0 where there is none."""
     tracker = Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
@@ -127,16 +159,15 @@ def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> N
 def _use_available_attention(config: DictConfig) -> None:
     attention = config.actor_rollout_ref.model.override_config
     if attention.attn_implementation == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        print("flash-attn is not installed: using sdpa attention, without packing (FLASH_ATTN=build make setup adds it)")
+        print("flash-attn is not installed: using sdpa attention, without packing; FLASH_ATTN=build make setup adds it")
         attention.attn_implementation = "sdpa"
         config.actor_rollout_ref.model.use_remove_padding = False
 
 
 def _check_files(config: DictConfig) -> None:
     for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
-        files = OmegaConf.select(config, key)
-        for file in files if isinstance(files, ListConfig) else [files]:
-            if file is not None and not Path(file).is_file():
+        for file in _as_list(OmegaConf.select(config, key)):
+            if not Path(file).is_file():
                 raise RecipeError(
                     f"{key}: {file} is missing; put it there in the schema of data/schema.py, or run "
                     "RECIPE=mmupt_tiny, which makes its own data"
@@ -144,6 +175,12 @@ def _check_files(config: DictConfig) -> None:
     model = Path(config.actor_rollout_ref.model.path)
     if model.is_dir() and not (model / "config.json").is_file():
         raise RecipeError(f"actor_rollout_ref.model.path: {model} is no model folder: it has no config.json")
+
+
+def _as_list(files: str | ListConfig | None) -> list[str]:
+    if files is None:
+        return []
+    return [files] if isinstance(files, str) else list(files)
 
 
 @contextmanager

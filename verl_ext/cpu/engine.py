@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
@@ -14,6 +15,8 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
 class CpuFSDPEngineWithLMHead(FSDPEngineWithLMHead):
     """veRL's engine without the offload of a forward-only model, which pins memory and so needs a GPU."""
+
+    engine_config: FSDPEngineConfig
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
         configured = self.engine_config

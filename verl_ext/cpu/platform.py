@@ -68,7 +68,7 @@ class CpuPlatform(PlatformBase):
         # The head node of a GPU cluster often has no GPU itself: the CPU is used where it is asked for, never guessed.
         return False
 
-    def current_device(self) -> torch.device:  # type: ignore[override]
+    def current_device(self) -> torch.device:
         # An index would mean cuda:0 to `tensor.to`.
         return torch.device("cpu")
 

@@ -29,7 +29,7 @@ class UnlabelledDataset(RLHFDataset):
         if files != train_files:
             for file in files:
                 if file in train_files:
-                    raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on a file of its own")
+                    raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
                 if not sidecar_of(file).is_file():
                     raise ValueError(f"validation file {file} has no truth: {sidecar_of(file)} is missing")
             self._truth = read_truth(files)

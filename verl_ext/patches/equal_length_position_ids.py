@@ -13,6 +13,8 @@ import wrapt
 
 
 def _is_ragged_over_rows(position_ids: torch.Tensor) -> bool:
+    if not position_ids.is_nested or position_ids.dim() != 3:
+        return False
     rows = position_ids.offsets().diff()
     return int(position_ids.offsets()[-1]) == position_ids.values().shape[0] and bool((rows == rows[0]).all())
 
@@ -23,17 +25,15 @@ def apply(module: ModuleType) -> None:
     def fix(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
         (data,) = args
         position_ids = data["position_ids"] if "position_ids" in data.keys() else None
-        if position_ids is not None and position_ids.is_nested and position_ids.dim() == 3:
-            if _is_ragged_over_rows(position_ids):
-                rows = int(position_ids.offsets()[1])
-                sequences = position_ids.values().split(rows)
-                lengths = torch.tensor([sequence.shape[1] for sequence in sequences])
-                data["position_ids"] = torch.nested.nested_tensor_from_jagged(
-                    torch.cat(sequences, dim=1),
-                    offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
-                    jagged_dim=2,
-                )
-                return
-        wrapped(data)
+        if position_ids is None or not _is_ragged_over_rows(position_ids):
+            wrapped(data)
+            return
+        sequences = position_ids.values().split(int(position_ids.offsets()[1]))
+        length = sequences[0].shape[1]
+        data["position_ids"] = torch.nested.nested_tensor_from_jagged(
+            torch.cat(sequences, dim=1),
+            offsets=torch.arange(0, length * len(sequences) + 1, length),
+            jagged_dim=2,
+        )
 
     wrapt.wrap_function_wrapper(module, "maybe_fix_3d_position_ids", fix)

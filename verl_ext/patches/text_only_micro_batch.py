@@ -32,8 +32,7 @@ def apply(module: ModuleType) -> None:
     def get_input_embeds(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> Any:
         model, *rest = args
         has_vision = any(
-            value is not None
-            for value in (*rest[2:4], kwargs.get("pixel_values"), kwargs.get("pixel_values_videos"))
+            value is not None for value in (*rest[2:4], kwargs.get("pixel_values"), kwargs.get("pixel_values_videos"))
         )
         if not has_vision:
             model = _UnpackedVision(model, module.unpack_visual_output)

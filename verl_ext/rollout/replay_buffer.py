@@ -61,9 +61,8 @@ class VoteReplayBuffer(ReplayBuffer):
         # A session with several outputs is scored by its last one; all carry the same score.
         ordered = sorted(batch.keys, key=lambda key: int(key.rsplit("_", 1)[1]))
         final = {key.rsplit("_", 1)[0]: key for key in ordered}
-        data = tq.kv_batch_get(
-            keys=list(final.values()), partition_id=batch.partition_id, select_fields=["id", "rm_scores", "extra_fields"]
-        )
+        fields = ["id", "rm_scores", "extra_fields"]
+        data = tq.kv_batch_get(keys=list(final.values()), partition_id=batch.partition_id, select_fields=fields)
         ids = _values(data["id"])
         rewards = [float(scores.sum()) for scores in data["rm_scores"]]
         infos = [fields["reward_extra_info"] for fields in _values(data["extra_fields"])]

@@ -1,0 +1,1 @@
+"""Recipes: what it takes to run one published method end to end."""

@@ -1,0 +1,207 @@
+"""Let a model answer every question of a data set, greedily and k times by sampling, with vLLM.
+
+    python -m recipes.mmupt.evaluate --model DIR --data test.parquet --output responses.jsonl --samples 8
+
+Prompts are what veRL makes of the same rows, so that evaluation and training ask alike. Whether a response is right is
+not decided here: `recipes.mmupt.report` reads the responses and the truth.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from omegaconf import OmegaConf
+from PIL import Image
+
+from recipes.mmupt.compose import CONFIG_FOLDER
+from recipes.mmupt.responses import Mode, Response, read_parameters, write_responses
+
+if TYPE_CHECKING:
+    from vllm import TokensPrompt
+
+# The environment and the engine arguments for vLLM on CPU are declared with the recipes' hardware.
+CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
+# Prompts that are decoded and in the engine's queue at a time: a megapixel image with its patches takes 30 MB.
+PROMPTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is asked of which model, and how; field by field what `--help` says."""
+
+    model: str
+    data: tuple[Path, ...]
+    output: Path
+    samples: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_model_len: int | None
+    min_pixels: int | None
+    max_pixels: int | None
+    dtype: str
+    seed: int
+    device: str
+
+    def parameters(self) -> dict[str, Any]:
+        """What determines the responses, with a fingerprint of every file, as JSON holds it."""
+        # Weights may be large: a file of the same name, size and time of change counts as the same.
+        weights = {
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns]
+            for file in sorted(Path(self.model).glob("*"))
+            if file.is_file()
+        }
+        data = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in self.data}
+        fields = {name: value for name, value in asdict(self).items() if name not in {"model", "data", "output"}}
+        return {"model": self.model, "weights": weights, "data": data, **fields}
+
+
+def evaluate(evaluation: Evaluation) -> bool:
+    """Write the responses of an evaluation as `recipes.mmupt.responses` describes.
+
+    Returns:
+        Whether anything was generated: False where the output is already there, made with the same parameters.
+
+    Raises:
+        ValueError: a row has another number of images than of `<image>` in its prompt.
+    """
+    parameters = evaluation.parameters()
+    if read_parameters(evaluation.output) == parameters:
+        print(f"{evaluation.output}: up to date")
+        return False
+    rows = [row for file in evaluation.data for row in pq.read_table(file).to_pylist()]
+    write_responses(evaluation.output, list(generate(evaluation, rows)), parameters)
+    return True
+
+
+def generate(evaluation: Evaluation, rows: list[dict[str, Any]]) -> Iterator[Response]:
+    """Yield the greedy response to every row, which has the columns of `data.schema`, and then its samples."""
+    start = time.perf_counter()
+    from transformers import AutoProcessor
+    from vllm import LLM, SamplingParams
+
+    processor = AutoProcessor.from_pretrained(evaluation.model)
+    engine = LLM(
+        model=evaluation.model,
+        dtype=evaluation.dtype,
+        seed=evaluation.seed,
+        max_model_len=evaluation.max_model_len,
+        limit_mm_per_prompt={"image": max(len(row["images"] or []) for row in rows), "video": 0},
+        **(_cpu_engine() if evaluation.device == "cpu" else {}),
+    )
+    # veRL decodes the tokens of a response by themselves; vLLM would in the context of the prompt, with other spaces.
+    greedy = SamplingParams(temperature=0.0, max_tokens=evaluation.max_tokens, detokenize=False)
+    sampled = SamplingParams(
+        n=evaluation.samples,
+        temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        max_tokens=evaluation.max_tokens,
+        detokenize=False,
+    )
+    ready = time.perf_counter()
+    print(f"{evaluation.model}: ready after {ready - start:.0f} s", flush=True)
+    for first in range(0, len(rows), PROMPTS_AT_ONCE):
+        chunk = rows[first : first + PROMPTS_AT_ONCE]
+        prompts = [engine_prompt(row, processor, evaluation.min_pixels, evaluation.max_pixels) for row in chunk]
+        outputs = engine.generate(prompts * 2, [greedy] * len(chunk) + [sampled] * len(chunk), use_tqdm=False)
+        modes: tuple[Mode, Mode] = ("greedy", "sample")
+        asked = ((mode, row["id"]) for mode in modes for row in chunk)
+        for (mode, id_), output in zip(asked, outputs, strict=True):
+            for completion in output.outputs:
+                text = processor.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+                yield Response(id_, mode, completion.index, text, len(completion.token_ids))
+        print(f"{first + len(chunk)} of {len(rows)} questions, {time.perf_counter() - ready:.0f} s", flush=True)
+
+
+def _cpu_engine() -> dict[str, Any]:
+    rollout = CPU.actor_rollout_ref.rollout
+    return {"enforce_eager": rollout.enforce_eager, **rollout.engine_kwargs.vllm}
+
+
+def engine_prompt(
+    row: dict[str, Any], processor: Any, min_pixels: int | None = None, max_pixels: int | None = None
+) -> "TokensPrompt":
+    """The prompt of a row as vLLM takes it: token ids with one placeholder an image, and the images themselves.
+
+    Images are scaled into `min_pixels` .. `max_pixels` (None: no limit of ours) by the function that veRL uses.
+    """
+    from qwen_vl_utils import process_vision_info
+
+    limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
+    messages = chat(row, limits)
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    prompt: TokensPrompt = {"prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]}
+    images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
+    if images:
+        prompt["multi_modal_data"] = {"image": images}
+    return prompt
+
+
+def chat(row: dict[str, Any], limits: dict[str, int]) -> list[dict[str, Any]]:
+    """The messages of a row with every `<image>` replaced by the next of its images, as veRL's dataset does it.
+
+    Raises:
+        ValueError: the row has another number of images than of `<image>`.
+    """
+    images = row["images"] or []
+    placeholders = sum(message["content"].count("<image>") for message in row["prompt"])
+    if placeholders != len(images):
+        raise ValueError(f"row {row['id']}: {placeholders} <image> in the prompt, {len(images)} images")
+    if not images:
+        return list(row["prompt"])
+    remaining = iter(images)
+    return [
+        {
+            "role": message["role"],
+            "content": [
+                {"type": "image", "image": Image.open(BytesIO(next(remaining)["bytes"])), **limits}
+                if part == "<image>"
+                else {"type": "text", "text": part}
+                for part in re.split("(<image>)", message["content"])
+                if part
+            ],
+        }
+        for message in row["prompt"]
+    ]
+
+
+def parse(arguments: list[str] | None = None) -> Evaluation:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Let a model answer every question of a data set.")
+    parser.add_argument("--model", required=True, help="model folder, or its name on the Hugging Face Hub")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="parquet files of data/schema.py")
+    parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
+    parser.add_argument("--samples", type=int, default=8, help="sampled responses a question, beside the greedy one")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the sampled responses")
+    parser.add_argument("--top-p", type=float, default=1.0, help="of the sampled responses")
+    parser.add_argument("--max-tokens", type=int, required=True, help="longest response")
+    parser.add_argument("--max-model-len", type=int, help="longest prompt with its response; default: the model's")
+    parser.add_argument("--min-pixels", type=int, help="smaller images are enlarged; default: the processor's limit")
+    parser.add_argument("--max-pixels", type=int, help="larger images are reduced; default: the processor's limit")
+    parser.add_argument("--dtype", default="bfloat16", help="of the weights: bfloat16, float16 or float32")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampled responses")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
+    fields = vars(parser.parse_args(arguments))
+    return Evaluation(**{**fields, "data": tuple(fields["data"])})
+
+
+def main() -> None:
+    """Run the evaluation of the command line."""
+    evaluation = parse()
+    if evaluation.device == "cpu":
+        # Before vLLM is imported.
+        for name, value in CPU.ray_kwargs.ray_init.runtime_env.env_vars.items():
+            os.environ.setdefault(name, value)
+    evaluate(evaluation)
+
+
+if __name__ == "__main__":
+    main()

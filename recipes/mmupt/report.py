@@ -1,0 +1,284 @@
+"""What a run did to its policy: scores before and after training on the same questions, and curves over its steps.
+
+    python -m recipes.mmupt.report RUN_FOLDER
+
+Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `recipes.mmupt.evaluate`), the truth
+beside the data that they answer, and the event files under `tensorboard`. Writes `report.md`, `report.json` and
+`report.png` there. Nothing is generated or trained here.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from recipes.mmupt.responses import Response, read_parameters, read_responses, write_atomically
+from verl_ext.answers import extract_answer
+from verl_ext.datasets.truth import read_truth
+from verl_ext.scores import Score, grade, maj_at_k, mean_at_k, pass_at_k
+
+GREEDY = "greedy accuracy"
+LENGTH = "response length"
+
+# A metric by its name over the steps of a run: step -> value.
+Series = dict[str, dict[int, float]]
+
+
+class Panel(NamedTuple):
+    r"""One panel of the plot: the metrics whose whole name matches `metrics`, and the score that is marked beside them.
+
+    `percent` is whether the values are shares of 1. `line` labels a line; `\1` in it is the first group of the match.
+    """
+
+    title: str
+    metrics: str
+    y_label: str
+    percent: bool
+    line: str
+    score: str | None = None
+
+
+PANELS = (
+    Panel(
+        "Accuracy on held-out questions",
+        r"val-core/(.+)/acc/mean@1",
+        "accuracy, %",
+        True,
+        r"validation questions (\1)",
+        GREEDY,
+    ),
+    Panel("Vote share of the majority answer", r"vote/share", "share of the responses, %", True, "training questions"),
+    Panel("Pseudo-label accuracy", r"vote/pseudo_label_accuracy", "accuracy, %", True, "training questions"),
+    Panel("Response length", r"response_length/mean", "tokens", False, "training questions", LENGTH),
+)
+LINES = ("#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
+BEFORE_COLOR, AFTER_COLOR, TEXT_COLOR = "#8c8c8c", "#d1495b", "#333333"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One score before and after training, over the same questions in the same order."""
+
+    before: Score
+    after: Score
+
+    @property
+    def difference(self) -> Score:
+        """What training changed, question by question."""
+        return self.after - self.before
+
+
+def write_report(run_folder: Path, note: str | None = None) -> str:
+    """Write the report of a run into its folder and return its table.
+
+    Args:
+        run_folder: as the module describes; event files may be missing, which the plot then says.
+        note: what the figures show and what they do not, printed below the table.
+
+    Raises:
+        FileNotFoundError: a file of responses or a truth is missing; the message says what makes it.
+        ValueError: the two files do not answer the same questions in the same way, or a question has no truth.
+    """
+    before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
+    parameters = _common_parameters(before_file, after_file)
+    truth = _read_truth(parameters["data"])
+    before, after = (score(read_responses(file), truth, file) for file in (before_file, after_file))
+    changes = {name: Change(before[name], after[name]) for name in before}
+    series = read_series(run_folder / "tensorboard")
+    table = render_table(changes)
+    text = [
+        f"# {run_folder.resolve().name}",
+        f"{changes[GREEDY].before.questions} questions of {', '.join(parameters['data'])}, each answered greedily and "
+        f"{parameters['samples']} times by sampling at temperature {parameters['temperature']:g}, before and after "
+        "training. ± is one standard error over questions; the difference is taken question by question.",
+        table,
+        *([note] if note else []),
+        "![Accuracy, vote share, pseudo-label accuracy and response length over the steps of the run](report.png)",
+    ]
+    write_atomically(run_folder / "report.png", plot(series, changes))
+    write_atomically(run_folder / "report.md", ("\n\n".join(text) + "\n").encode())
+    content = {
+        "questions": changes[GREEDY].before.questions,
+        "samples": parameters["samples"],
+        "scores": {name: _as_json(change) for name, change in changes.items()},
+        "note": note,
+        "series": {name: sorted(steps.items()) for name, steps in series.items()},
+    }
+    write_atomically(run_folder / "report.json", f"{json.dumps(content, indent=2)}\n".encode())
+    return table
+
+
+def score(responses: Sequence[Response], truth: Mapping[str, str], file: Path) -> dict[str, Score]:
+    """Score the responses of one file, questions in the order of their ids: accuracies, and the length of samples.
+
+    Raises:
+        ValueError: a question without exactly one greedy response, or without a truth.
+    """
+    ids = sorted({response.id for response in responses})
+    if missing := [id_ for id_ in ids if id_ not in truth]:
+        raise ValueError(f"{file}: no truth for {len(missing)} of {len(ids)} questions, {missing[0]} among them")
+    greedy: dict[str, list[Response]] = {id_: [] for id_ in ids}
+    sampled: dict[str, list[Response]] = {id_: [] for id_ in ids}
+    for response in responses:
+        (greedy if response.mode == "greedy" else sampled)[response.id].append(response)
+    if unclear := [id_ for id_ in ids if len(greedy[id_]) != 1]:
+        raise ValueError(f"{file}: question {unclear[0]} has {len(greedy[unclear[0]])} greedy responses instead of one")
+    truths = [truth[id_] for id_ in ids]
+    answers = [[extract_answer(response.response) for response in sampled[id_]] for id_ in ids]
+    correct = grade(answers, truths)
+    k = len(answers[0])
+    return {
+        GREEDY: mean_at_k(grade([[extract_answer(greedy[id_][0].response)] for id_ in ids], truths)),
+        f"mean@{k}": mean_at_k(correct),
+        f"maj@{k}": maj_at_k(answers, truths),
+        f"pass@{k}": pass_at_k(correct, k),
+        LENGTH: Score(tuple(sum(response.tokens for response in sampled[id_]) / k for id_ in ids)),
+    }
+
+
+def read_series(folder: Path) -> Series:
+    """Read the metrics of all panels from the event files under a folder; none where there are no files.
+
+    A run that was resumed has several files and may have repeated steps: what was written last counts.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    events: dict[str, list[Any]] = {}
+    for file in folder.rglob("events.out.tfevents.*"):
+        # Without a size guidance of 0 it keeps a random sample of the steps.
+        accumulator = EventAccumulator(str(file), size_guidance={SCALARS: 0}, purge_orphaned_data=False).Reload()
+        for name in accumulator.Tags()[SCALARS]:
+            if any(re.fullmatch(panel.metrics, name) for panel in PANELS):
+                events.setdefault(name, []).extend(accumulator.Scalars(name))
+    return {
+        name: {event.step: event.value for event in sorted(scalars, key=lambda event: event.wall_time)}
+        for name, scalars in sorted(events.items())
+    }
+
+
+def render_table(changes: Mapping[str, Change]) -> str:
+    """The scores as a Markdown table whose columns line up in plain text, too."""
+    rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
+    for name, change in changes.items():
+        unit, factor = ("tokens", 1) if name == LENGTH else ("%", 100)
+        cells = (
+            f"{factor * value.value:{sign}.1f} ± {factor * value.standard_error:.1f}"
+            for value, sign in ((change.before, ""), (change.after, ""), (change.difference, "+"))
+        )
+        rows.append((f"{name}, {unit}", *cells))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
+    """Draw the panels as a PNG; the scores before and after training stand at the first and the last step."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    last_step = max((step for steps in series.values() for step in steps), default=1)
+    figure = Figure(figsize=(9, 5.8), dpi=160, layout="constrained")
+    for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        factor = 100 if panel.percent else 1
+        axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", color=TEXT_COLOR)
+        axes.set_xlabel("step", color=TEXT_COLOR)
+        axes.set_ylabel(panel.y_label, color=TEXT_COLOR)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=TEXT_COLOR)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        lines = [(match, series[name]) for name in series if (match := re.fullmatch(panel.metrics, name))]
+        for (match, steps), color in zip(lines, LINES, strict=False):
+            ordered = sorted(steps.items())
+            axes.plot(
+                [step for step, _ in ordered],
+                [factor * value for _, value in ordered],
+                color=color,
+                marker="o",
+                markersize=3.5,
+                linewidth=1.8,
+                label=match.expand(panel.line),
+            )
+        if not lines:
+            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=BEFORE_COLOR)
+        if panel.score:
+            change = changes[panel.score]
+            for moment, value, step, color in (
+                ("before", change.before, 0, BEFORE_COLOR),
+                ("after", change.after, last_step, AFTER_COLOR),
+            ):
+                axes.errorbar(
+                    step,
+                    factor * value.value,
+                    yerr=factor * value.standard_error,
+                    color=color,
+                    marker="D",
+                    markersize=7,
+                    capsize=4,
+                    linestyle="none",
+                    label=f"test questions, {moment} training",
+                    zorder=3,
+                )
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False, fontsize=8.5, labelcolor=TEXT_COLOR)
+        axes.set_xlim(-0.04 * last_step, 1.04 * last_step)
+        axes.set_ylim(0, 100 if panel.percent else None)
+    image = BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()
+
+
+def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
+    found = {}
+    for file in (before, after):
+        parameters = read_parameters(file)
+        if parameters is None:
+            raise FileNotFoundError(
+                f"{file} with its parameters is missing: make it by `python -m recipes.mmupt.evaluate --model MODEL "
+                f"--data DATA --max-tokens N --output {file}`, MODEL being the policy {file.stem} training"
+            )
+        found[file] = {name: value for name, value in parameters.items() if name not in {"model", "weights"}}
+    if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
+        raise ValueError(f"{before} and {after} were not made alike: their parameters differ in {', '.join(differing)}")
+    return found[before]
+
+
+def _read_truth(data_files: Sequence[str]) -> dict[str, str]:
+    truth = read_truth(data_files)
+    if not truth:
+        raise FileNotFoundError(
+            f"none of {', '.join(data_files)} has a truth beside it: scores take X.truth.parquet (columns id, answer) "
+            "beside X.parquet; `python -m data.figures --output FOLDER` makes both for the tiny recipe"
+        )
+    return truth
+
+
+def _as_json(change: Change) -> dict[str, dict[str, float]]:
+    scores = {"before": change.before, "after": change.after, "difference": change.difference}
+    return {name: {"value": s.value, "standard_error": s.standard_error} for name, s in scores.items()}
+
+
+def main() -> None:
+    """Write and print the report of the run folder on the command line, with the note of the run's own config."""
+    parser = argparse.ArgumentParser(description="Write and print the report of a run.")
+    parser.add_argument("run_folder", type=Path, help="what recipes.mmupt.train calls mmupt.run_folder")
+    run_folder = parser.parse_args().run_folder
+    config = run_folder / "config.yaml"
+    note = OmegaConf.select(OmegaConf.load(config), "mmupt.report_note") if config.is_file() else None
+    try:
+        print(write_report(run_folder, note))
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

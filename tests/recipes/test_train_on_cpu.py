@@ -1,0 +1,91 @@
+"""The launcher finds out what is missing before anything starts, and says what to do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes.mmupt import train
+from recipes.mmupt.compose import RecipeError
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with the model where the tiny recipe looks for it, and an environment to itself."""
+    shutil.copytree("recipes/mmupt/tiny/model", tmp_path / "recipes/mmupt/tiny/model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return tmp_path
+
+
+def test_the_tiny_recipe_prepares_its_data_and_its_environment(elsewhere: Path) -> None:
+    config = train.prepare("mmupt_tiny", [])
+    assert Path(config.data.train_files).is_file() and Path(config.mmupt.evaluation_files).is_file()
+    assert config.mmupt.run_folder == str(elsewhere / "runs" / "mmupt_tiny")
+    assert os.environ["VERL_PLATFORM"] == "cpu"
+    assert os.environ["TENSORBOARD_DIR"] == str(elsewhere / "runs" / "mmupt_tiny" / "tensorboard")
+
+
+def test_everything_a_run_makes_lies_in_its_folder(elsewhere: Path) -> None:
+    config = train.prepare("mmupt_tiny", ["mmupt.run_folder=here"])
+    folders = (config.trainer.default_local_dir, config.trainer.rollout_data_dir, config.trainer.validation_data_dir)
+    assert all(Path(folder).is_relative_to(elsewhere / "here") for folder in folders)
+
+
+def test_a_recipe_without_its_gpus_says_so_and_names_one_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "count_gpus", lambda: 0)
+    with pytest.raises(RecipeError, match=r"hardware=gpu_8x80gb\) needs 8 GPUs .* none answered.*RECIPE=mmupt_tiny"):
+        train.prepare("mmupt_mathvista", [])
+
+
+def test_the_tiny_recipe_uses_a_gpu_where_there_is_one(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "count_gpus", lambda: 1)
+    assert train.prepare("mmupt_tiny", []).trainer.device == "cuda"
+    assert train.prepare("mmupt_tiny", ["hardware=cpu"]).trainer.device == "cpu"
+
+
+def test_a_recipe_without_its_data_names_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "count_gpus", lambda: 8)
+    with pytest.raises(RecipeError, match=r"data\.train_files: datasets/mmr1/train\.parquet is missing"):
+        train.prepare("mmupt_mathvista", [])
+
+
+def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = train.load_recipe("mmupt_smoke")
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    train._use_available_attention(config)
+    assert config.actor_rollout_ref.model.override_config.attn_implementation == "sdpa"
+    assert not config.actor_rollout_ref.model.use_remove_padding
+    assert "flash-attn is not installed: using sdpa" in capsys.readouterr().out
+
+
+def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
+    (elsewhere / "empty").mkdir()
+    with pytest.raises(RecipeError, match=r"model\.path: empty is no model folder"):
+        train.prepare("mmupt_tiny", ["actor_rollout_ref.model.path=empty"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonesuch"], "error: there is no recipe 'nonesuch'; known recipes: mmupt_mathvista"),
+        (["mmupt_tiny", "trainer.lr=1"], "error: override trainer.lr=1: there is no key 'trainer.lr'"),
+    ],
+)
+def test_errors_of_the_command_line_are_one_line_without_a_traceback(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "recipes.mmupt.train", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(message)
+
+
+def test_list_shows_every_recipe_with_one_line() -> None:
+    command = [sys.executable, "-m", "recipes.mmupt.train", "--list"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(train.recipes())

@@ -1,0 +1,98 @@
+"""Answers: what is read from a response, and which answers are the same."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_ext.answers import canonical, equivalent, extract_answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"so \boxed{10}", "10"),
+        (r"so \boxed{  10 }", "10"),
+        (r"\boxed{1} no, \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{{a}{b{c}}} and {more}", "{a}{b{c}}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
+        (r"\boxed {5}", "5"),
+        ("\\boxed{4\n2}", "4\n2"),
+        ("} stray } braces } \\boxed{7} }", "7"),
+    ],
+)
+def test_the_answer_is_the_trimmed_content_of_the_last_box(response: str, answer: str) -> None:
+    assert extract_answer(response) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"\boxed{1} and \boxed{2", "1"),
+        (r"\boxed{1} and \boxed{\frac{1}{2", "1"),
+        (r"\boxed{3 + \boxed{4} = ", "4"),
+    ],
+)
+def test_a_box_that_is_never_closed_leaves_the_last_closed_one(response: str, answer: str) -> None:
+    assert extract_answer(response) == answer
+
+
+def test_of_nested_boxes_the_outermost_counts() -> None:
+    assert extract_answer(r"\boxed{x = \boxed{5}}") == r"x = \boxed{5}"
+
+
+@pytest.mark.parametrize(
+    "response", ["", "so 10", "None", r"\boxed{", r"\boxed{}", r"\boxed{  }", r"\boxed 5", "boxed{5}"]
+)
+def test_a_response_without_a_filled_box_has_no_answer(response: str) -> None:
+    assert extract_answer(response) is None
+
+
+def test_an_empty_last_box_withdraws_an_earlier_answer() -> None:
+    assert extract_answer(r"\boxed{3} or rather \boxed{}") is None
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "\\boxed{" * 15_000,
+        "\\boxed{" * 15_000 + "}" * 15_000,
+        "{" * 50_000 + "}" * 50_000,
+        "\\boxed" + " " * 100_000,
+        "\\boxed    " * 10_000,
+        "\\" * 100_000,
+    ],
+    ids=["open boxes", "nested boxes", "nested braces", "one long gap", "many gaps", "backslashes"],
+)
+def test_hostile_text_of_100000_characters_takes_no_time(hostile: str) -> None:
+    start = time.perf_counter()
+    extract_answer(hostile)
+    assert time.perf_counter() - start < 2.0  # a pass that is quadratic in any of them takes minutes
+
+
+@given(st.text())
+def test_whatever_the_text_an_answer_is_trimmed_and_not_empty(text: str) -> None:
+    for response in (text, f"\\boxed{{{text}", f"\\boxed{{{text}}}"):
+        answer = extract_answer(response)
+        assert answer is None or (answer and answer == answer.strip() and answer in response)
+
+
+def test_no_answer_equals_nothing_and_not_even_no_answer() -> None:
+    assert not equivalent(None, None)
+    assert not equivalent(None, "None")
+    assert not equivalent("5", None)
+
+
+def test_answers_are_equal_where_their_trimmed_texts_are() -> None:
+    assert equivalent("10", " 10\n")
+    assert not equivalent("10", "100")
+    assert not equivalent("a b", "ab")
+
+
+@given(st.text(), st.text())
+def test_equal_answers_and_only_they_share_a_key_which_is_its_own_key(a: str, b: str) -> None:
+    assert equivalent(a, b) == (canonical(a) == canonical(b))
+    assert canonical(canonical(a)) == canonical(a)

@@ -1,0 +1,114 @@
+"""The reward manager in veRL's registry: it votes in training, grades in validation, and refuses everything else."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+
+from verl_ext.checks import AGENT_LOOP_MANAGER
+from verl_ext.rewards.majority_vote import MajorityVoteRewardManager, grade_against_truth, score_group
+from verl_ext.rewards.request import GroupRequest, ResponseScore
+
+
+class Words:
+    """A tokenizer over numbered texts."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def batch_decode(self, token_ids: list[list[int]], skip_special_tokens: bool) -> list[str]:
+        assert skip_special_tokens
+        return ["".join(self.texts[token] for token in tokens) for tokens in token_ids]
+
+
+def config(**changes: Any) -> DictConfig:
+    settings = OmegaConf.create(
+        {
+            "reward": {
+                "reward_manager": {"name": "majority_vote"},
+                "reward_model": {"enable": False},
+                "custom_reward_function": {"path": None},
+            },
+            "actor_rollout_ref": {"rollout": {"n": 4, "agent": {"agent_loop_manager_class": AGENT_LOOP_MANAGER}}},
+            "trainer": {"use_v1": True},
+        }
+    )
+    for key, value in changes.items():
+        OmegaConf.update(settings, key.replace("__", "."), value)
+    return settings
+
+
+def run(request: Any, *texts: str) -> list[ResponseScore]:
+    manager = MajorityVoteRewardManager(config(), Words(*texts), compute_score=None)
+    return asyncio.run(manager.run_single(request))
+
+
+def test_verl_finds_the_manager_under_its_name_once_the_plugin_is_loaded() -> None:
+    assert get_reward_manager_cls("majority_vote") is MajorityVoteRewardManager
+
+
+def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
+    scores = run(GroupRequest([[0], [1, 0], [2], [3]], validate=False), r"\boxed{4}", "so ", r"\boxed{5}", "none")
+    assert [score.reward for score in scores] == [1.0, 1.0, 0.0, 0.0]
+    assert [score.extra_info["answer"] for score in scores] == ["4", "4", "5", None]
+    assert {score.extra_info["pseudo_label"] for score in scores} == {"4"}
+    assert {score.extra_info["vote_share"] for score in scores} == {0.5}
+
+
+@given(
+    responses=st.lists(st.sampled_from([r"\boxed{1}", r"\boxed{2}", r"\boxed{3}", "", r"\boxed{None}"]), max_size=9),
+    truth=st.none() | st.sampled_from(["1", "2", "None"]),
+)
+def test_training_rewards_are_the_same_with_any_truth_or_none(responses: list[str], truth: str | None) -> None:
+    token_ids = [[number] for number in range(len(responses))]
+    with_truth = run(GroupRequest(token_ids, validate=False, truth=truth), *responses)
+    without = run(GroupRequest(token_ids, validate=False), *responses)
+    assert [score.reward for score in with_truth] == [score.reward for score in without]
+    assert all("acc" not in score.extra_info for score in with_truth)
+
+
+@given(st.lists(st.sampled_from([r"\boxed{1}", r"\boxed{2}", "no box"]), min_size=1, max_size=9))
+def test_every_response_of_a_mode_carries_the_same_keys_and_never_one_called_reward(responses: list[str]) -> None:
+    trained = {frozenset(score.extra_info) for score in score_group(responses)}
+    validated = {frozenset(grade_against_truth(response, "1").extra_info) for response in responses}
+    assert len(trained) == len(validated) == 1
+    assert "reward" not in frozenset.union(*trained, *validated)
+
+
+def test_validation_is_graded_against_the_truth_even_where_the_majority_disagrees() -> None:
+    (score,) = run(GroupRequest([[0]], validate=True, truth="5"), r"\boxed{5}")
+    assert score.reward == score.extra_info["acc"] == 1.0
+    scores = run(GroupRequest([[0], [0], [1]], validate=True, truth="5"), r"\boxed{4}", r"\boxed{5}")
+    assert [score.reward for score in scores] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("response", "truth"), [("no box", None), (r"\boxed{None}", None), ("None", "None")])
+def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: str, truth: str | None) -> None:
+    assert grade_against_truth(response, truth).reward == 0.0
+
+
+def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() -> None:
+    with pytest.raises(TypeError, match=f"agent_loop_manager_class={AGENT_LOOP_MANAGER}"):
+        run(DataProto())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"actor_rollout_ref__rollout__agent__agent_loop_manager_class": None}, "agent_loop_manager_class="),
+        ({"actor_rollout_ref__rollout__n": 1}, "rollout.n >= 2"),
+        ({"trainer__use_v1": False}, "trainer.use_v1=True"),
+        ({"reward__reward_model__enable": True}, "reward.reward_model.enable=False"),
+        ({"reward__custom_reward_function__path": "f.py"}, "custom_reward_function.path=null"),
+    ],
+)
+def test_a_configuration_under_which_no_group_would_vote_is_refused_at_start(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MajorityVoteRewardManager(config(**change), Words(), compute_score=None)

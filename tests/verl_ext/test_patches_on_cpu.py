@@ -1,0 +1,78 @@
+"""Each patch mends what it names, and what it mends is still broken in the pinned version."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from transformers import AutoModelForImageTextToText
+from verl.models.transformers import qwen2_vl
+from verl.utils import tensordict_utils
+from verl.utils.config import validate_config
+
+from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
+
+MODEL = Path("recipes/mmupt/tiny/model")
+
+
+def batch(lengths: list[int]) -> tuple[list[torch.Tensor], TensorDict]:
+    rows = [torch.arange(4 * length).view(4, length) + 100 * number for number, length in enumerate(lengths)]
+    nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+    return rows, TensorDict({"position_ids": nested}, batch_size=[len(lengths)])
+
+
+def padded(data: TensorDict, lengths: list[int]) -> torch.Tensor:
+    shape = (len(lengths), 4, max(lengths))
+    return torch.nested.to_padded_tensor(data["position_ids"], padding=-1, output_size=shape)
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [5], [4, 4], [4], [3, 6, 5], [2, 2, 7]])
+@pytest.mark.parametrize("sent", [False, True], ids=["in one process", "sent to another"])
+def test_position_ids_survive_batching_whatever_the_lengths(lengths: list[int], sent: bool) -> None:
+    rows, data = batch(lengths)
+    if sent:
+        data = pickle.loads(pickle.dumps(data))
+    tensordict_utils.maybe_fix_3d_position_ids(data)
+    for row, got in zip(rows, padded(data, lengths), strict=True):
+        assert torch.equal(got[:, : row.shape[1]], row) and (got[:, row.shape[1] :] == -1).all()
+    assert data["position_ids"].offsets().diff().tolist() == lengths
+
+
+def test_unpatched_equal_lengths_are_still_broken() -> None:
+    rows, data = batch([5, 5, 5])
+    tensordict_utils.maybe_fix_3d_position_ids.__wrapped__(data)
+    with pytest.raises((RuntimeError, AssertionError, IndexError)):
+        assert torch.equal(padded(data, [5, 5, 5]), torch.stack(rows))
+
+
+def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower() -> None:
+    model = AutoModelForImageTextToText.from_pretrained(MODEL).model
+    input_ids = torch.tensor([[10, 11, 12]])
+    embeddings, _ = qwen2_vl._get_input_embeds(model, input_ids)
+    assert torch.allclose(embeddings, model.get_input_embeddings()(input_ids))
+    embeddings.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.visual.merger.parameters())
+
+
+def test_unpatched_text_alone_is_still_broken() -> None:
+    model = AutoModelForImageTextToText.from_pretrained(MODEL).model
+    with pytest.raises(AttributeError, match="mean"):
+        qwen2_vl._get_input_embeds.__wrapped__(model, torch.tensor([[10, 11, 12]]))
+
+
+def test_verl_refuses_a_vote_without_groups_before_anything_starts() -> None:
+    config = OmegaConf.create({"reward": {"reward_manager": {"name": "majority_vote"}}})
+    with pytest.raises(ValueError, match=f"set {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"):
+        validate_config(config, use_reference_policy=True, use_critic=False)
+
+
+def test_vllm_keeps_linear_weights_where_training_can_replace_them() -> None:
+    from vllm import _custom_ops
+    from vllm.platforms import current_platform
+
+    from verl_ext.patches.vllm_cpu_weights import register
+
+    register()
+    assert not (current_platform.is_cpu() and _custom_ops._supports_onednn)

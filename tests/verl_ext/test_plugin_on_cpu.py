@@ -1,0 +1,46 @@
+"""The plugin is loaded by veRL itself, lightly, says so, and fails loudly where it does not fit."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from verl_ext import patches
+from verl_ext.patches import PATCHES, Patch
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+
+
+def test_importing_verl_activates_the_plugin_without_vllm_or_recipes_and_logs_one_line() -> None:
+    result = python(
+        "import sys, verl; from verl.utils.device import get_device_name; print(get_device_name());"
+        "heavy = ('vllm', 'recipes', 'verl.experimental.reward_loop', 'verl.workers');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    assert result.stdout.splitlines() == ["cpu", "[]"]
+    (line,) = [line for line in result.stderr.splitlines() if "verl_ext" in line]
+    assert "verl_ext is active" in line and "majority_vote" in line
+    assert all(patch.name in line for patch in PATCHES)
+
+
+def test_the_cpu_is_used_only_where_it_is_asked_for() -> None:
+    code = "from verl.plugin.platform.platform_manager import _detect_platform_name as detect; print(detect())"
+    result = python(code, VERL_PLATFORM="")
+    assert result.stdout.split()[-1] in ("nvidia", "rocm", "npu")
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
+def test_a_patch_refuses_another_version_than_its_own(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patches, "version", lambda distribution: "0.9.2")
+    with pytest.raises(RuntimeError, match=f"patch '{patch.name}' is written for verl 0.9.1, but 0.9.2 is installed"):
+        patch.apply(sys)
+
+
+def test_a_plugin_that_does_not_fit_says_so_although_verl_hides_the_error() -> None:
+    result = python("import verl_ext.patches as p; p.VERL = '0.0.0'; import verl, verl.utils.tensordict_utils")
+    assert "verl_ext is NOT active" in result.stderr and "written for verl 0.0.0" in result.stderr

@@ -1,0 +1,104 @@
+"""Scores: against hand-computed values and brute force over all subsets."""
+
+from itertools import combinations
+from math import sqrt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_ext.scores import Score, grade, maj_at_k, mean_at_k, pass_at_k
+
+
+def table(responses: int) -> st.SearchStrategy[list[list[bool]]]:
+    return st.lists(st.lists(st.booleans(), min_size=responses, max_size=responses), min_size=2, max_size=5)
+
+
+def test_mean_at_k_averages_within_questions_and_errs_over_them() -> None:
+    score = mean_at_k([[True, True], [True, False], [False, False], [False, False]])
+    assert score.value == pytest.approx(0.375)
+    # Deviations .625, .125, -.375, -.375 of four questions: variance .6875 / 3.
+    assert score.standard_error == pytest.approx(sqrt(0.6875 / 3) / 2)
+    assert score.questions == 4
+
+
+def test_greedy_accuracy_is_mean_at_k_of_one_response() -> None:
+    score = mean_at_k([[True], [False], [True], [True]])
+    assert score.value == 0.75
+    assert score.standard_error == pytest.approx(sqrt(0.75 * 0.25 / 3))  # binomial, with n - 1
+
+
+def test_answers_are_right_where_they_equal_the_truth_and_none_never_is() -> None:
+    assert grade([["1", " 2", None], ["None", None, "3"]], ["2", "None"]) == [
+        [False, True, False],
+        [True, False, False],
+    ]
+
+
+def test_maj_at_k_takes_the_pseudo_label_and_counts_ties_as_wrong() -> None:
+    answers = [
+        ["1", "1", "2", None],  # elects the truth
+        ["1", "1", "1", "2"],  # elects another answer
+        ["1", "1", "2", "2"],  # tied, the truth among them
+        ["1", None, None, None],  # a single answer, the truth, elects nobody
+    ]
+    score = maj_at_k(answers, ["1", "2", "1", "1"])
+    assert score.per_question == (1.0, 0.0, 0.0, 0.0)
+    assert score.value == 0.25
+    assert score.standard_error == pytest.approx(0.25)
+
+
+@given(table(6), st.integers(min_value=1, max_value=6))
+def test_pass_at_k_is_the_share_of_k_subsets_that_hold_a_right_response(correct: list[list[bool]], k: int) -> None:
+    for question, value in zip(correct, pass_at_k(correct, k).per_question, strict=True):
+        subsets = list(combinations(question, k))
+        assert value == pytest.approx(sum(any(subset) for subset in subsets) / len(subsets))
+
+
+@given(table(4))
+def test_pass_at_1_is_mean_at_k_and_pass_at_n_is_any(correct: list[list[bool]]) -> None:
+    assert pass_at_k(correct, 1).per_question == pytest.approx(mean_at_k(correct).per_question)
+    assert pass_at_k(correct, 4).per_question == tuple(float(any(question)) for question in correct)
+
+
+def test_a_difference_pairs_the_questions() -> None:
+    before, after = Score((0.0, 0.5, 1.0)), Score((0.25, 0.75, 1.25))
+    difference = after - before
+    assert difference.value == pytest.approx(0.25)
+    # Every question gained the same, so that the difference is certain although both scores are not.
+    assert difference.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert before.standard_error > 0.2
+
+
+def test_a_difference_of_other_questions_is_refused() -> None:
+    with pytest.raises(ValueError, match="got 2 and 3"):
+        Score((0.0, 1.0)) - Score((0.0, 1.0, 1.0))
+
+
+def test_one_question_has_no_standard_error() -> None:
+    with pytest.raises(ValueError, match="at least two questions, got 1"):
+        mean_at_k([[True, False]])
+
+
+@pytest.mark.parametrize("correct", [[], [[], []], [[True], [True, False]]])
+def test_questions_with_unequal_or_no_responses_are_refused(correct: list[list[bool]]) -> None:
+    for score in (mean_at_k, lambda table: pass_at_k(table, 1)):
+        with pytest.raises(ValueError, match="same number of responses"):
+            score(correct)
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_pass_at_k_names_a_k_that_the_responses_do_not_allow(k: int) -> None:
+    with pytest.raises(ValueError, match=f"from 1 to the number of responses a question, 2, got {k}"):
+        pass_at_k([[True, False], [True, True]], k)
+
+
+def test_maj_at_1_is_refused_because_it_elects_nobody() -> None:
+    with pytest.raises(ValueError, match="at least two responses"):
+        maj_at_k([["1"], ["2"]], ["1", "2"])
+
+
+def test_a_missing_truth_is_refused() -> None:
+    for score in (grade, maj_at_k):
+        with pytest.raises(ValueError, match="2 questions have 1 truths"):
+            score([["1", "1"], ["2", "2"]], ["1"])

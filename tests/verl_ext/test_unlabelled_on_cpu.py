@@ -1,0 +1,120 @@
+"""veRL gets rows without truth to train on, and joins truth from the sidecar to validate on."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoProcessor
+from verl.trainer.ppo.utils import create_rl_dataset
+
+from data.figures import prepare
+from verl_ext.datasets.truth import read_truth, sidecar_of
+from verl_ext.datasets.unlabelled import UnlabelledDataset
+
+MODEL = Path("recipes/mmupt/tiny/model")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    prepare(tmp_path / "figures", train=6, validation=6, test=3)
+    return tmp_path / "figures"
+
+
+def config(train: Path, validation: Path, **changes: Any) -> DictConfig:
+    return OmegaConf.create(
+        {
+            "train_files": str(train),
+            "val_files": str(validation),
+            "custom_cls": {"path": "pkg://verl_ext.datasets.unlabelled", "name": "UnlabelledDataset"},
+            "filter_overlong_prompts": False,
+            "cache_dir": str(train.parent / "cache"),
+            "min_pixels": None,
+            "max_pixels": None,
+            **changes,
+        }
+    )
+
+
+def load(file: Path, settings: DictConfig) -> UnlabelledDataset:
+    processor = AutoProcessor.from_pretrained(MODEL)
+    return create_rl_dataset(str(file), settings, processor.tokenizer, processor)
+
+
+def rewrite_truth(file: Path, answers: list[str]) -> None:
+    ids = [row["id"] for row in pq.read_table(sidecar_of(file)).to_pylist()]
+    pq.write_table(pa.table({"id": ids, "answer": answers}), sidecar_of(file))
+
+
+def test_a_training_row_is_the_same_whether_its_truth_is_right_permuted_or_gone(folder: Path) -> None:
+    train, settings = folder / "train.parquet", config(folder / "train.parquet", folder / "validation.parquet")
+
+    def rows() -> list[dict[str, Any]]:
+        dataset = load(train, settings)
+        return [
+            {key: value for key, value in dataset[i].items() if key not in ("raw_prompt", "dummy_tensor")}
+            for i in range(len(dataset))
+        ]
+
+    with_truth = rows()
+    answers = [row["answer"] for row in pq.read_table(sidecar_of(train)).to_pylist()]
+    rewrite_truth(train, answers[::-1])
+    permuted = rows()
+    sidecar_of(train).unlink()
+    assert with_truth == permuted == rows()
+    assert all(row["reward_model"] == {"style": "rule", "ground_truth": None} for row in with_truth)
+    assert not any("answer" in row for row in with_truth)
+
+
+def test_a_validation_row_has_the_truth_of_its_own_id_whatever_the_order_of_the_sidecar(folder: Path) -> None:
+    validation = folder / "validation.parquet"
+    truth = {row["id"]: row["answer"] for row in pq.read_table(sidecar_of(validation)).to_pylist()}
+    pq.write_table(pq.read_table(sidecar_of(validation)).take(list(range(len(truth)))[::-1]), sidecar_of(validation))
+    dataset = load(validation, config(folder / "train.parquet", validation))
+    assert {dataset[i]["id"]: dataset[i]["reward_model"]["ground_truth"] for i in range(len(dataset))} == truth
+
+
+def test_the_prompt_holds_the_image_within_the_pixel_limits(folder: Path) -> None:
+    train = folder / "train.parquet"
+    settings = config(train, folder / "validation.parquet", min_pixels=28 * 28, max_pixels=56 * 56)
+    row = load(train, settings)[0]
+    image, question = row["raw_prompt"][0]["content"]
+    assert (image["min_pixels"], image["max_pixels"]) == (784, 3136) and image["image"].size == (84, 84)
+    assert question["type"] == "text" and "<image>" not in question["text"]
+    assert "images" not in row
+
+
+def test_a_validation_file_without_truth_is_refused_by_name(folder: Path) -> None:
+    validation = folder / "validation.parquet"
+    sidecar_of(validation).unlink()
+    with pytest.raises(ValueError, match=r"validation\.parquet has no truth: .*validation\.truth\.parquet is missing"):
+        load(validation, config(folder / "train.parquet", validation))
+
+
+def test_a_file_cannot_be_trained_and_validated_on_at_once(folder: Path) -> None:
+    settings = config(folder / "train.parquet", folder / "validation.parquet")
+    settings.train_files = [str(folder / "train.parquet"), str(folder / "validation.parquet")]
+    with pytest.raises(ValueError, match=r"validation\.parquet is in data\.train_files and in data\.val_files"):
+        load(folder / "validation.parquet", settings)
+
+
+def test_rows_that_bring_a_reward_model_along_are_refused(folder: Path) -> None:
+    train = folder / "train.parquet"
+    table = pq.read_table(train)
+    labelled = table.append_column("reward_model", pa.array([{"ground_truth": "4"}] * len(table)))
+    pq.write_table(labelled, train)
+    with pytest.raises(ValueError, match="column reward_model would bring truth along"):
+        load(train, config(train, folder / "validation.parquet"))
+
+
+def test_sidecars_that_contradict_each_other_or_lack_a_column_are_refused_by_name(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    pq.write_table(pa.table({"id": ["1"], "answer": ["4"]}), sidecar_of(first))
+    pq.write_table(pa.table({"id": ["1"], "answer": ["5"]}), sidecar_of(second))
+    with pytest.raises(ValueError, match=r"b\.truth\.parquet contradicts .* row '1'"):
+        read_truth([first, second])
+    pq.write_table(pa.table({"id": ["1"]}), sidecar_of(second))
+    with pytest.raises(ValueError, match=r"b\.truth\.parquet must have the columns id and answer"):
+        read_truth([second])
