@@ -1,0 +1,44 @@
+# All that one does in this repository, one target each; `make` alone lists them.
+# ARGS is handed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`.
+
+RECIPE ?= mmupt_tiny
+ARGS ?=
+python := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train recipes tiny-model test lint lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12, FLASH_ATTN=build)
+	@scripts/setup.sh
+
+train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." overrides its configuration)
+	$(python) -m recipes.mmupt.train $(RECIPE) $(ARGS)
+
+recipes: setup ## List the recipes
+	@$(python) -m recipes.mmupt.train --list
+
+tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
+	$(python) -m recipes.mmupt.tiny.build $(ARGS)
+
+test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
+	$(python) -m pytest $(ARGS)
+
+lint: setup ## Check style and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+COMPILE = $(python) -m uv pip compile --quiet --universal --python-version 3.10 --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+
+lock: setup ## Recompile the locked requirements from their .in files (ARGS=--upgrade for newer versions)
+	$(COMPILE) pyproject.toml --extra plot requirements.in -o requirements.txt
+	$(COMPILE) pyproject.toml --extra plot requirements-cpu.in --override requirements-cpu.in -o requirements-cpu.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+clean: ## Remove .venv and the caches, nothing else
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
