@@ -125,3 +125,9 @@ def test_the_base_holds_the_papers_settings() -> None:
     assert actor.fsdp_config.mixed_precision.param_dtype == "bf16"
     assert (config.trainer.total_epochs, config.trainer.n_gpus_per_node) == (15, 8)
     assert OmegaConf.select(config, "algorithm.use_kl_in_reward") is False
+
+
+def test_the_recipe_to_copy_composes_once_copied(new_recipe: Path) -> None:
+    shutil.copy("examples/my_recipe.yaml", new_recipe)
+    config, _ = load_recipe("mine")
+    validate_config(config, need_reference_policy(config), need_critic(config))

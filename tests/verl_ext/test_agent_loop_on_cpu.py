@@ -1,0 +1,189 @@
+"""veRL's agent loop worker with groups: what is sent to the reward workers, when, and what becomes of failures.
+
+veRL's own `_run_prompt` runs as is; the model and the transfer queue are replaced by stand-ins.
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
+from verl.trainer.ppo.v1 import agent_loop_tq
+
+from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+
+
+class RewardWorker:
+    """Stands for the Ray actor: remembers requests and rewards a response with the size of its group."""
+
+    def __init__(self) -> None:
+        self.requests: list[GroupRequest] = []
+        self.compute_score = self
+
+    async def remote(self, request: GroupRequest) -> list[ResponseScore]:
+        self.requests.append(request)
+        size = len(request.response_ids)
+        return [ResponseScore(float(size), {"size": size}) for _ in request.response_ids]
+
+
+class Rollout:
+    """A worker whose sessions answer with their own number, or fail, when their prompt's event is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, reward_workers: int = 3) -> None:
+        self.status: dict[str, str] = {}
+        self.outputs: dict[tuple[str, int], AgentLoopOutput] = {}
+        self.failing: set[tuple[str, int]] = set()
+        self.may_finish: dict[str, asyncio.Event] = {}
+        self.reward_workers = [RewardWorker() for _ in range(reward_workers)]
+        self.worker = object.__new__(GroupAgentLoopWorker)
+        self.worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}}})
+        self.worker.reward_loop_worker_handles = self.reward_workers
+        self.worker._scores_groups = True
+        self.worker._groups = {}
+
+        async def put(key: str, partition_id: str, tag: dict[str, str]) -> None:
+            self.status[key] = tag["status"]
+
+        async def run_agent_loop(worker: Any, sampling_params: Any, trajectory: Any, **kwargs: Any) -> None:
+            session = kwargs["uid"], kwargs["session_id"]
+            await self.may_finish.get(kwargs["uid"], asyncio.Event()).wait()
+            if session in self.failing:
+                raise RuntimeError("out of memory")
+            output = AgentLoopOutput(
+                prompt_ids=[1], response_ids=[session[1]], response_mask=[1], metrics=AgentLoopMetrics()
+            )
+            self.outputs[session] = output
+            await worker._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
+
+        async def store(worker: Any, output: Any, validate: bool, **kwargs: Any) -> None:
+            assert output.reward_score is not None
+
+        monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
+        monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", run_agent_loop)
+        monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
+
+    @property
+    def requests(self) -> list[GroupRequest]:
+        return [request for worker in self.reward_workers for request in worker.requests]
+
+    async def prompt(self, uid: str, validate: bool = False, **extra: Any) -> None:
+        self.may_finish.setdefault(uid, asyncio.Event())
+        prompt = {"uid": uid, "reward_model": {"ground_truth": "7"}, **extra}
+        await self.worker._run_prompt(prompt, {}, trajectory={"validate": validate})
+
+    def finish(self, *uids: str) -> None:
+        for uid in uids:
+            self.may_finish.setdefault(uid, asyncio.Event()).set()
+
+
+def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=4)
+        rollout.finish("a")
+        await rollout.prompt("a")
+        assert rollout.requests == [GroupRequest([[0], [1], [2], [3]], validate=False, truth=None)]
+        assert rollout.status == {"a": "finished"}
+        assert {output.reward_score for output in rollout.outputs.values()} == {4.0}
+        assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"size": 4}
+        assert rollout.worker._groups == {}
+
+    asyncio.run(body())
+
+
+def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        slow = asyncio.create_task(rollout.prompt("slow"))
+        rollout.finish("quick")
+        await rollout.prompt("quick")
+        assert rollout.status == {"slow": "running", "quick": "finished"} and len(rollout.requests) == 1
+        rollout.finish("slow")
+        await slow
+        assert rollout.status["slow"] == "finished" and len(rollout.requests) == 2
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("failing", [{1}, {0, 2, 3}, {0, 1, 2, 3}], ids=["1 of 4", "3 of 4", "4 of 4"])
+def test_a_failed_response_leaves_its_group_and_the_others_are_scored(
+    monkeypatch: pytest.MonkeyPatch, failing: set[int]
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=4)
+        rollout.failing = {("a", session) for session in failing}
+        rollout.finish("a", "b")
+        await asyncio.wait_for(asyncio.gather(rollout.prompt("a"), rollout.prompt("b")), timeout=5)
+        survivors = [[session] for session in range(4) if session not in failing]
+        sent = sorted((request.response_ids for request in rollout.requests), key=len)
+        assert sent == ([survivors] if survivors else []) + [[[0], [1], [2], [3]]]
+        assert rollout.status == {"a": "failure", "b": "finished"}
+        assert rollout.worker._groups == {}
+
+    asyncio.run(body())
+
+
+def test_prompts_are_grouped_by_uid_even_where_their_text_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=3)
+        rollout.finish("a", "b")
+        await asyncio.gather(rollout.prompt("a", raw_prompt="same"), rollout.prompt("b", raw_prompt="same"))
+        assert [len(request.response_ids) for request in rollout.requests] == [3, 3]
+
+    asyncio.run(body())
+
+
+def test_validation_sends_each_response_alone_with_its_truth_and_verls_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=4)
+        rollout.finish("v")
+        await rollout.prompt("v", validate=True)
+        assert sorted(request.response_ids for request in rollout.requests) == [[[0]], [[1]]]
+        assert all(request.validate and request.truth == "7" for request in rollout.requests)
+
+    asyncio.run(body())
+
+
+def test_a_prompt_with_its_own_number_of_responses_forms_a_group_of_that_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=4)
+        rollout.finish("a")
+        await asyncio.wait_for(rollout.prompt("a", __rollout_n__=2), timeout=5)
+        assert [request.response_ids for request in rollout.requests] == [[[0], [1]]]
+
+    asyncio.run(body())
+
+
+def test_a_reward_worker_that_dies_fails_the_group_instead_of_hanging_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+
+        async def die(request: GroupRequest) -> None:
+            raise RuntimeError("actor died")
+
+        for worker in rollout.reward_workers:
+            worker.remote = die
+        rollout.finish("a")
+        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
+        assert rollout.status == {"a": "failure"}
+
+    asyncio.run(body())
+
+
+def test_with_a_reward_manager_that_scores_single_responses_nothing_is_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.worker._scores_groups = False
+        stored: list[AgentLoopOutput] = []
+
+        async def store(worker: Any, output: AgentLoopOutput, validate: bool, **kwargs: Any) -> None:
+            stored.append(output)
+
+        monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
+        rollout.finish("a")
+        await rollout.prompt("a")
+        assert rollout.requests == [] and [output.reward_score for output in stored] == [None, None]
+
+    asyncio.run(body())

@@ -1,0 +1,91 @@
+"""The replay buffer adds the vote's metrics to the step and leaves sampling to veRL."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from recipes.mmupt.compose import load_recipe
+from verl_ext.datasets.truth import sidecar_of
+from verl_ext.rollout import replay_buffer
+from verl_ext.rollout.replay_buffer import VoteReplayBuffer
+
+
+def settings(*overrides: str) -> DictConfig:
+    sampler = load_recipe("mmupt_tiny", overrides)[0].trainer.v1.sampler
+    OmegaConf.resolve(sampler)
+    return sampler.sampler_kwargs
+
+
+def build(sampler_kwargs: DictConfig, trainer_mode: str = "sync") -> VoteReplayBuffer:
+    """As `PPOTrainer._build_replay_buffer` builds a custom sampler."""
+    return VoteReplayBuffer(
+        trainer_mode=trainer_mode,
+        trainer_config=OmegaConf.create({}),
+        max_off_policy_threshold=8,
+        max_off_policy_strategy="drop",
+        sampler_kwargs=sampler_kwargs,
+        refill_fn=lambda count: count,
+    )
+
+
+def test_without_filters_the_buffer_is_verls_with_a_shorter_poll() -> None:
+    buffer = build(settings())
+    assert buffer.filter_groups_metric is None and not buffer.sync_refill_failed_groups
+    assert (buffer.poll_interval, buffer.train_batch_size, buffer.gen_batch_size) == (0.05, 32, 32)
+
+
+def test_verls_group_filter_and_refill_reach_the_buffer() -> None:
+    filters = ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.max_inflight_gen_batches=3")
+    buffer = build(settings(*filters, "trainer.v1.sampler.sync_refill_failed_groups=True"))
+    assert buffer.filter_groups_metric == "reward" and buffer.max_inflight_gen_batches == 3
+    assert buffer.sync_refill_failed_groups and buffer.gen_batch_size == 1
+
+
+def test_asynchronous_trainers_are_refused() -> None:
+    with pytest.raises(ValueError, match="trainer_mode=sync, not colocate_async"):
+        build(settings(), trainer_mode="colocate_async")
+
+
+def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_file = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"id": ["q1", "q2"], "answer": ["7", "9"]}), sidecar_of(train_file))
+    answers = {"u1": ["7", "7", "3"], "u2": ["4", "4"]}
+    rewards = {"u1": [1.0, 1.0, 0.0], "u2": [1.0, 1.0]}
+    keys = [f"{uid}_{session}_0" for uid, group in answers.items() for session in range(len(group))]
+
+    def get(keys: list[str], partition_id: str, select_fields: list[str]) -> dict[str, list[Any]]:
+        rows = [(key.split("_")[0], int(key.split("_")[1])) for key in keys]
+        infos = {
+            uid: {"pseudo_label": group[0], "vote_share": 2 / 3, "vote_tied": False, "vote_seconds": 0.5}
+            for uid, group in answers.items()
+        }
+        return {
+            "id": [{"u1": "q1", "u2": "q2"}[uid] for uid, _ in rows],
+            "rm_scores": [torch.tensor([0.0, rewards[uid][session]]) for uid, session in rows],
+            "extra_fields": [
+                {"reward_extra_info": {"answer": answers[uid][session], **infos[uid]}} for uid, session in rows
+            ],
+        }
+
+    batch = KVBatchMeta(partition_id="train", keys=keys, tags=[{} for _ in keys])
+    monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"training/x": 1}))
+    monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
+    buffer = build(settings(f"data.train_files={train_file}", "actor_rollout_ref.rollout.n=3"))
+    sampled, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    assert sampled is batch and metrics["training/x"] == 1
+    assert metrics["vote/failed_responses"] == 1
+    assert metrics["vote/pseudo_label_accuracy"] == 0.5
+    assert metrics["vote/reward_accuracy"] == pytest.approx(3 / 5)
+    assert metrics["vote/uninformative_rate"] == 0.5
+    assert metrics["vote/scoring_seconds"] == 1.0
+    _, metrics = buffer.sample(global_steps=1, partition_id="val", batch_size=2)
+    assert metrics == {"training/x": 1}
