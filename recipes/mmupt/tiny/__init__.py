@@ -1,0 +1,5 @@
+"""A Qwen2.5-VL of about a million parameters, built from nothing, on which the whole method runs on a laptop."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "model"

@@ -1,0 +1,213 @@
+"""Measures a tiny model on held-out figures: its answers, how it words them, and its other skills.
+
+Answers here are read and compared in the simplest way that suits integers; the project's grading is elsewhere.
+
+    python -m recipes.mmupt.tiny.measure [MODEL]
+"""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers.cache_utils import DynamicCache
+
+from data.figures import Figure, Role, answer, questions, recognise, sample_figures
+from recipes.mmupt.tiny import FOLDER
+from recipes.mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe
+from recipes.mmupt.tiny.warm_start import Encoder, render
+
+MAX_NEW_TOKENS = 32
+PROMPTS_AT_ONCE = 64
+
+
+def respond(
+    model: Qwen2_5_VLForConditionalGeneration,
+    encoder: Encoder,
+    figures: Sequence[Figure],
+    prompts: Sequence[str],
+    *,
+    samples: int = 1,
+    greedy: bool = False,
+    force_careful: bool = False,
+) -> list[list[str]]:
+    """Responses to one prompt about each figure: `samples` for each, at temperature 1, or greedy.
+
+    Special tokens are never drawn, as in the rollouts of the training. With `force_careful` a response cannot open as a
+    glance does.
+    """
+    lengths = [len(encoder.prompt(prompt)) for prompt in prompts]
+    responses: dict[int, list[str]] = {}
+    # Prompts of one length need no padding, and an image is seen once for all samples.
+    for _, group in groupby(sorted(range(len(prompts)), key=lengths.__getitem__), key=lengths.__getitem__):
+        rows = list(group)
+        for chunk in (rows[first : first + PROMPTS_AT_ONCE] for first in range(0, len(rows), PROMPTS_AT_ONCE)):
+            ids = torch.tensor([encoder.prompt(prompts[row]) for row in chunk])
+            pixels = encoder.pixels(render([figures[row] for row in chunk]))
+            tokens = _generate(model, encoder, ids, pixels, samples, greedy, force_careful)
+            texts = encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            responses |= {row: texts[index * samples : (index + 1) * samples] for index, row in enumerate(chunk)}
+    return [responses[row] for row in range(len(prompts))]
+
+
+@torch.inference_mode()
+def _generate(
+    model: Qwen2_5_VLForConditionalGeneration,
+    encoder: Encoder,
+    ids: Tensor,
+    pixels: Tensor,
+    samples: int,
+    greedy: bool,
+    force_careful: bool,
+) -> Tensor:
+    count, length = ids.shape
+    positions = encoder.positions(length + MAX_NEW_TOKENS)
+    banned = [token for token in encoder.tokenizer.all_special_ids if token != encoder.end]
+    cache = DynamicCache(config=model.config.text_config)
+    logits = model(
+        input_ids=ids,
+        position_ids=positions[..., :length].expand(3, count, length),
+        pixel_values=pixels,
+        image_grid_thw=encoder.grid(count),
+        past_key_values=cache,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    cache.batch_repeat_interleave(samples)
+    logits = logits.repeat_interleave(samples, dim=0)
+    if force_careful:
+        logits[:, encoder.tokenizer.encode(GLANCE)] = -torch.inf
+    ended = torch.zeros(count * samples, dtype=torch.bool)
+    tokens: list[Tensor] = []
+    for position in range(length, length + MAX_NEW_TOKENS):
+        logits[:, banned] = -torch.inf
+        token = logits.argmax(-1) if greedy else torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+        tokens.append(token.masked_fill(ended, encoder.end))
+        ended |= token == encoder.end
+        if ended.all():
+            break
+        logits = model(
+            input_ids=tokens[-1].unsqueeze(-1),
+            position_ids=positions[..., position : position + 1].expand(3, count * samples, 1),
+            past_key_values=cache,
+        ).logits[:, -1]
+    return torch.stack(tokens, dim=1)
+
+
+def boxed(text: str) -> str | None:
+    """What the last `\\boxed{...}` holds, or None."""
+    found = re.findall(r"\\boxed\{([^{}]*)\}", text)
+    return found[-1].strip() if found else None
+
+
+def majority(answers: Iterable[str | None]) -> str | None:
+    """The most frequent answer, the first to appear among equals; None does not vote."""
+    votes = Counter(value for value in answers if value is not None)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def measure_answers(
+    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], role: Role, samples: int
+) -> dict[str, float]:
+    """How the questions of one role are answered, in percent, and the mean length of a response, in tokens."""
+    figures = [figure for figure in figures if questions(figure, role)]
+    prompts = [questions(figure, role)[0].phrasings[0] for figure in figures]
+    truths = [answer(figure, questions(figure, role)[0]) for figure in figures]
+    drawn = respond(model, encoder, figures, prompts, samples=samples)
+    votes = [[boxed(text) for text in texts] for texts in drawn]
+    texts = [text for texts in drawn for text in texts]
+    rights = [value == truth for values, truth in zip(votes, truths, strict=True) for value in values]
+    glances = [text.startswith(GLANCE) for text in texts]
+
+    def accuracy(**how: bool) -> float:
+        responses = respond(model, encoder, figures, prompts, greedy=True, **how)
+        return _percent(boxed(text) == truth for (text,), truth in zip(responses, truths, strict=True))
+
+    return {
+        "greedy": accuracy(),
+        "greedy, careful forced": accuracy(force_careful=True),
+        f"mean@{samples}": _percent(rights),
+        f"maj@{samples}": _percent(majority(values) == truth for values, truth in zip(votes, truths, strict=True)),
+        f"pass@{samples}": _percent(truth in values for values, truth in zip(votes, truths, strict=True)),
+        "majority share": _percent(values.count(majority(values)) / samples for values in votes),
+        "glances": _percent(glances),
+        "glances right": _percent(right for right, short in zip(rights, glances, strict=True) if short),
+        "careful right": _percent(right for right, short in zip(rights, glances, strict=True) if not short),
+        "unboxed": _percent(value is None for values in votes for value in values),
+        "tokens": sum(len(encoder.response(text)) for text in texts) / len(texts),
+    }
+
+
+def measure_skills(
+    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], seed: int
+) -> dict[str, float]:
+    """How well the model judges answers, asks questions and describes, in percent."""
+    random = Random(f"measure/{seed}")
+    judged = [demonstrate_judge(figure, random) for figure in figures]
+    verdicts = respond(model, encoder, figures, [exchange.prompt for exchange in judged], greedy=True)
+    pairs = [(text.split()[-1:], d.response.split()[-1:]) for (text,), d in zip(verdicts, judged, strict=True)]
+
+    examples = [questions(figure, "main")[0] for figure in figures]
+    asked = respond(model, encoder, figures, [ASK] * len(figures))
+    asked_again = respond(
+        model, encoder, figures, [ASK_DIFFERENT.format(question=example.phrasings[0]) for example in examples]
+    )
+    found = [recognise(figure, text) for figure, (text,) in zip(figures, asked, strict=True)]
+    found_again = [recognise(figure, text) for figure, (text,) in zip(figures, asked_again, strict=True)]
+    described = respond(model, encoder, figures, [DESCRIBE] * len(figures), greedy=True)
+    return {
+        "judge right": _percent(verdict == truth for verdict, truth in pairs),
+        "judge right on right answers": _percent(verdict == truth for verdict, truth in pairs if truth == ["yes"]),
+        "judge right on wrong answers": _percent(verdict == truth for verdict, truth in pairs if truth == ["no"]),
+        "asked, valid": _percent(question is not None for question in found),
+        "asked after an example, valid": _percent(question is not None for question in found_again),
+        "asked after an example, valid and different": _percent(
+            question not in (None, example) for question, example in zip(found_again, examples, strict=True)
+        ),
+        "described truly": _percent(text == describe(f) for f, (text,) in zip(figures, described, strict=True)),
+    }
+
+
+def measure(
+    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, *, count: int = 999, samples: int = 16, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Everything about the model on `count` figures of the test split; `seed` draws figures and responses."""
+    torch.manual_seed(seed)
+    figures = sample_figures("test", count, seed)
+    roles: tuple[Role, ...] = ("main", "second", "unseen")
+    return {
+        **{f"{role} questions": measure_answers(model, encoder, figures, role, samples) for role in roles},
+        "skills": measure_skills(model, encoder, figures, seed),
+    }
+
+
+def report(metrics: dict[str, dict[str, float]]) -> str:
+    """The figures of `measure`, one a line."""
+    return "\n".join(
+        line
+        for title, values in metrics.items()
+        for line in (f"{title}:", *(f"  {name:45s} {value:5.1f}" for name, value in values.items()))
+    )
+
+
+def _percent(values: Iterable[float]) -> float:
+    values = list(values)
+    return 100 * sum(values) / len(values) if values else float("nan")
+
+
+def main() -> None:
+    """Print the figures of a tiny model."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("model", type=Path, nargs="?", default=FOLDER, help="folder of the model")
+    folder = parser.parse_args().model
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
+    print(report(measure(model, Encoder(Qwen2_5_VLProcessor.from_pretrained(folder), model))))
+
+
+if __name__ == "__main__":
+    main()
