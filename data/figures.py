@@ -33,7 +33,7 @@ MAX_LENGTH = 7
 MAX_OFFSET = 9
 BAR_WIDTH, BAR_STEP = 16, 24
 MARGIN = 4
-# Apart in brightness too: a vision tower as small as the tiny model's learns brightness long before hue.
+# Apart in brightness as well as in hue.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (225, 60, 50),
     "green": (150, 220, 120),

@@ -66,17 +66,19 @@ device=${DEVICE:-${present_device:-$(detect_device)}}
 if [ "$device" = cpu ]; then requirements="requirements-cpu.txt"; else requirements="requirements.txt"; fi
 if [ "$device" = cpu ] && [ -n "${FLASH_ATTN:-}" ]; then fail "FLASH_ATTN=build needs DEVICE=cuda, this is cpu"; fi
 
-# The paths are in it, because a .venv does not survive being moved.
-fingerprint=$({ echo "$PWD $device"; cat "$requirements" requirements-dev.txt pyproject.toml shims/vllm/pyproject.toml; } | sha256sum)
+# The stamp says where and for which device .venv was made, as it survives neither a move nor a change of device, and
+# what is installed in it, which can be brought up to date in place.
+made_for="$PWD $device"
+stamp=$(echo "$made_for" && cat "$requirements" requirements-dev.txt pyproject.toml shims/vllm/pyproject.toml | sha256sum)
 
-if [ ! -e .venv/stamp ] || [ "$device" != "$present_device" ] || ! version=$(version_of .venv/bin/python) ||
+if [ "$(sed 1q .venv/stamp 2>/dev/null)" != "$made_for" ] || ! version=$(version_of .venv/bin/python) ||
     { [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$version" ]; }; then
     make_venv
     echo "$device" >.venv/device
 fi
 
 uv=$(find_uv)
-if [ "$(cat .venv/stamp 2>/dev/null)" != "$fingerprint" ]; then
+if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     rm -f .venv/stamp
     version=$(version_of .venv/bin/python)
     say "installing $requirements into .venv (Python $version)"
@@ -96,7 +98,7 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$fingerprint" ]; then
         uv_install --quiet --only-binary flash-attn "$(grep -o '^flash-attn==[^ ;]*' requirements.txt)" 2>/dev/null ||
             say "no ready-made flash-attn wheel: recipes use sdpa attention (FLASH_ATTN=build make setup compiles it)"
     fi
-    echo "$fingerprint" >.venv/stamp
+    echo "$stamp" >.venv/stamp
 fi
 
 # After the stamp: when the compiler fails, everything else is in place.

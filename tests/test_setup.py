@@ -194,6 +194,14 @@ def test_a_failed_install_names_the_file_in_its_last_line(clone: Clone) -> None:
     assert "requirements-cpu.txt" in result.stderr.splitlines()[-1]
 
 
+def test_a_moved_clone_gets_a_venv_of_its_own(clone: Clone) -> None:
+    clone.setup(DEVICE="cpu")
+    clone.uv_calls()
+    clone.root = clone.root.rename(clone.root.with_name("moved"))
+    assert clone.setup().returncode == 0
+    assert clone.uv_calls()[0].startswith("venv")
+
+
 def test_changed_requirements_are_installed_into_the_present_venv(clone: Clone) -> None:
     clone.setup(DEVICE="cpu")
     clone.uv_calls()

@@ -45,6 +45,7 @@ class Evaluation:
     top_p: float
     max_tokens: int
     max_model_len: int | None
+    instruction: str | None
     min_pixels: int | None
     max_pixels: int | None
     dtype: str
@@ -110,7 +111,10 @@ def generate(evaluation: Evaluation, rows: list[dict[str, Any]]) -> Iterator[Res
     print(f"{evaluation.model}: ready after {ready - start:.0f} s", flush=True)
     for first in range(0, len(rows), PROMPTS_AT_ONCE):
         chunk = rows[first : first + PROMPTS_AT_ONCE]
-        prompts = [engine_prompt(row, processor, evaluation.min_pixels, evaluation.max_pixels) for row in chunk]
+        prompts = [
+            engine_prompt(row, processor, evaluation.instruction, evaluation.min_pixels, evaluation.max_pixels)
+            for row in chunk
+        ]
         outputs = engine.generate(prompts * 2, [greedy] * len(chunk) + [sampled] * len(chunk), use_tqdm=False)
         modes: tuple[Mode, Mode] = ("greedy", "sample")
         asked = ((mode, row["id"]) for mode in modes for row in chunk)
@@ -127,16 +131,21 @@ def _cpu_engine() -> dict[str, Any]:
 
 
 def engine_prompt(
-    row: dict[str, Any], processor: Any, min_pixels: int | None = None, max_pixels: int | None = None
+    row: dict[str, Any],
+    processor: Any,
+    instruction: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
 ) -> "TokensPrompt":
     """The prompt of a row as vLLM takes it: token ids with one placeholder an image, and the images themselves.
 
-    Images are scaled into `min_pixels` .. `max_pixels` (None: no limit of ours) by the function that veRL uses.
+    `instruction` follows the question after a space. Images are scaled into `min_pixels` .. `max_pixels` (None: no
+    limit of ours) by the function that veRL uses.
     """
     from qwen_vl_utils import process_vision_info
 
     limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
-    messages = chat(row, limits)
+    messages = chat(row, limits, instruction)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     prompt: TokensPrompt = {"prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]}
     images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
@@ -145,8 +154,8 @@ def engine_prompt(
     return prompt
 
 
-def chat(row: dict[str, Any], limits: dict[str, int]) -> list[dict[str, Any]]:
-    """The messages of a row with every `<image>` replaced by the next of its images, as veRL's dataset does it.
+def chat(row: dict[str, Any], limits: dict[str, int], instruction: str | None = None) -> list[dict[str, Any]]:
+    """The messages of a row with every `<image>` replaced by the next of its images, as our veRL dataset does it.
 
     Raises:
         ValueError: the row has another number of images than of `<image>`.
@@ -155,8 +164,11 @@ def chat(row: dict[str, Any], limits: dict[str, int]) -> list[dict[str, Any]]:
     placeholders = sum(message["content"].count("<image>") for message in row["prompt"])
     if placeholders != len(images):
         raise ValueError(f"row {row['id']}: {placeholders} <image> in the prompt, {len(images)} images")
+    *before, question = row["prompt"]
+    if instruction is not None:
+        question = {**question, "content": f"{question['content']} {instruction}"}
     if not images:
-        return list(row["prompt"])
+        return [*before, question]
     remaining = iter(images)
     return [
         {
@@ -169,7 +181,7 @@ def chat(row: dict[str, Any], limits: dict[str, int]) -> list[dict[str, Any]]:
                 if part
             ],
         }
-        for message in row["prompt"]
+        for message in (*before, question)
     ]
 
 
@@ -184,6 +196,7 @@ def parse(arguments: list[str] | None = None) -> Evaluation:
     parser.add_argument("--top-p", type=float, default=1.0, help="of the sampled responses")
     parser.add_argument("--max-tokens", type=int, required=True, help="longest response")
     parser.add_argument("--max-model-len", type=int, help="longest prompt with its response; default: the model's")
+    parser.add_argument("--instruction", help="follows every question after a space")
     parser.add_argument("--min-pixels", type=int, help="smaller images are enlarged; default: the processor's limit")
     parser.add_argument("--max-pixels", type=int, help="larger images are reduced; default: the processor's limit")
     parser.add_argument("--dtype", default="bfloat16", help="of the weights: bfloat16, float16 or float32")

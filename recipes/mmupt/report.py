@@ -231,7 +231,8 @@ def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=8.5, labelcolor=TEXT_COLOR)
         axes.set_xlim(-0.04 * last_step, 1.04 * last_step)
-        axes.set_ylim(0, 100 if panel.percent else None)
+        # Some room above, so that a marker at 100 % is whole.
+        axes.set_ylim(0, 105 if panel.percent else None)
     image = BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()

@@ -121,6 +121,7 @@ def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
         "top-p": rollout.top_p,
         "max-tokens": data.max_response_length,
         "max-model-len": rollout.max_model_len,
+        "instruction": data.instruction,
         "min-pixels": data.min_pixels,
         "max-pixels": data.max_pixels,
         "dtype": rollout.dtype,

@@ -120,6 +120,7 @@ def test_the_base_holds_the_papers_settings() -> None:
     assert (optim.optimizer, optim.lr, optim.lr_scheduler_type, optim.weight_decay) == ("AdamW", 1e-6, "constant", 1e-2)
     assert (optim.betas, optim.clip_grad, actor.grad_clip) == ([0.9, 0.999], 1.0, 1.0)
     assert (data.max_prompt_length, data.max_response_length) == (2048, 2048)
+    assert data.instruction == r"Please reason step by step, and put your final answer within \boxed{}."
     assert (data.min_pixels, data.max_pixels, data.seed) == (262_144, 1_204_224, 1)
     assert not actor.freeze_vision_tower and config.actor_rollout_ref.model.enable_gradient_checkpointing
     assert actor.fsdp_config.mixed_precision.param_dtype == "bf16"

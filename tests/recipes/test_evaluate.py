@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -45,8 +46,12 @@ def evaluation(data: Path, output: Path, **changes: object) -> Evaluation:
     return Evaluation(**{**vars(parse(arguments)), **changes})
 
 
-@pytest.mark.parametrize("limits", [{}, {"min_pixels": 16_000}, {"max_pixels": 8_000}], ids=["as is", "min", "max"])
-def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, limits: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"min_pixels": 16_000}, {"max_pixels": 8_000}, {"instruction": "put the answer in a \\boxed{ }"}],
+    ids=["as is", "min", "max", "instruction"],
+)
+def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, changes: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
     from omegaconf import OmegaConf
     from transformers import AutoProcessor
@@ -56,7 +61,7 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, limi
     from verl_ext.datasets.unlabelled import UnlabelledDataset
 
     processor = AutoProcessor.from_pretrained(MODEL)
-    keys = {"min_pixels": None, "max_pixels": None, **limits}
+    keys = {"instruction": None, "min_pixels": None, "max_pixels": None, **changes}
     config = OmegaConf.create(
         {"train_files": str(data), "filter_overlong_prompts": False, "cache_dir": str(data.parent), **keys}
     )
@@ -66,7 +71,7 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, limi
         messages = trained_on["raw_prompt"]
         images, _, _ = asyncio.run(UnlabelledDataset.process_multi_modal_info(messages, 14, config))
         expanded = builder.build_initial_tokens(messages, images=images)
-        prompt = engine_prompt(row, processor, **limits)
+        prompt = engine_prompt(row, processor, **changes)
         assert prompt["prompt_token_ids"] == qwen2_5_vl_dedup_image_tokens(expanded, processor)
         ours = prompt.get("multi_modal_data", {}).get("image")
         assert [(i.size, i.tobytes()) for i in ours or []] == [(i.size, i.tobytes()) for i in images or []]

@@ -31,6 +31,7 @@ def config(train: Path, validation: Path, **changes: Any) -> DictConfig:
             "custom_cls": {"path": "pkg://verl_ext.datasets.unlabelled", "name": "UnlabelledDataset"},
             "filter_overlong_prompts": False,
             "cache_dir": str(train.parent / "cache"),
+            "instruction": None,
             "min_pixels": None,
             "max_pixels": None,
             **changes,
@@ -84,6 +85,15 @@ def test_the_prompt_holds_the_image_within_the_pixel_limits(folder: Path) -> Non
     assert (image["min_pixels"], image["max_pixels"]) == (784, 3136) and image["image"].size == (84, 84)
     assert question["type"] == "text" and "<image>" not in question["text"]
     assert "images" not in row
+
+
+def test_the_instruction_follows_the_question_after_a_space(folder: Path) -> None:
+    train = folder / "train.parquet"
+    plain = load(train, config(train, folder / "validation.parquet"))[0]["raw_prompt"][0]["content"][1]["text"]
+    settings = config(train, folder / "validation.parquet", instruction="Think, then use \\boxed{}.")
+    row = load(train, settings)
+    assert row[0]["raw_prompt"][0]["content"][1]["text"] == f"{plain} Think, then use \\boxed{{}}."
+    assert row[0]["raw_prompt"] == row[0]["raw_prompt"]
 
 
 def test_a_validation_file_without_truth_is_refused_by_name(folder: Path) -> None:

@@ -19,7 +19,8 @@ class UnlabelledDataset(RLHFDataset):
     validation files get theirs from the sidecar by row id. Raises ValueError for rows with a `reward_model` of their
     own, for a validation file without a sidecar, and for a file that is both trained and validated on.
 
-    Images are scaled into `data.min_pixels` .. `data.max_pixels` (null: no limit of ours) when veRL reads them.
+    `data.instruction`, unless null, follows the question after a space. Images are scaled into `data.min_pixels` ..
+    `data.max_pixels` (null: no limit of ours) when veRL reads them.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
@@ -38,6 +39,10 @@ class UnlabelledDataset(RLHFDataset):
             raise ValueError(f"{', '.join(files)}: a column reward_model would bring truth along; move it to a sidecar")
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
+        if self.config.instruction is not None:
+            *before, question = example[key]
+            question = {**question, "content": f"{question['content']} {self.config.instruction}"}
+            example = {**example, key: [*before, question]}
         messages = super()._build_messages(example, key)
         limits = {name: self.config[name] for name in ("min_pixels", "max_pixels") if self.config[name] is not None}
         for message in messages:

@@ -1,8 +1,9 @@
-"""The agent loop that hands whole groups to the reward manager.
+"""The agent loop worker that treats the n sessions of a prompt as one group.
 
-veRL sends each response to a random reward worker, so that no reward worker ever sees a group. All n sessions of a
-prompt do run in one agent loop worker, which therefore gathers them here (`Group`), by uid, and sends the group to one
-reward worker when the last session has settled, while other groups still generate. Selected by
+veRL sends each response to a random reward worker, so that no reward worker ever sees a group, and repeats all work on
+the prompt for every response. All n sessions of a prompt do run in one agent loop worker, which therefore shares that
+work (`SharedPrompt`), gathers the responses by uid (`Group`), and sends the group to one reward worker when the last
+session has settled, while other groups still generate. Selected by
 `actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
 """
 
@@ -11,12 +12,14 @@ import time
 from typing import Any
 
 import ray
+import torch
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout.group import Group
+from verl_ext.rollout.shared_prompt import SharedPrompt, current_prompt
 
 # veRL's name is bound to the Ray actor; only the class beneath it can be inherited from.
 _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
@@ -39,6 +42,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             # The number of sessions that veRL is about to start for this prompt.
             n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
             self._groups[uid] = Group(n, self._score_group)
+        # Every prompt runs in a task of its own, so that this reaches its sessions only.
+        current_prompt.set(SharedPrompt())
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
@@ -52,6 +57,16 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             # A session that ends without having submitted a response has failed; for all others this does nothing.
             if group is not None:
                 group.leave(kwargs["session_id"])
+
+    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
+        features = current_prompt.get().features
+        if features is None:
+            return super()._compute_multi_modal_inputs(output, input_ids)
+        # A dict of its own, as veRL takes `mm_token_type_ids` out of it; the tensors are shared.
+        inputs = {name: value for name, value in features.items() if name != "attention_mask"}
+        if (grid := inputs.get("image_grid_thw")) is not None:
+            inputs["images_seqlens"] = torch.repeat_interleave(grid[:, 1] * grid[:, 2], grid[:, 0])
+        return inputs
 
     async def _agent_loop_postprocess(
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any

@@ -43,6 +43,9 @@ class Demonstration:
     response: str
 
 
+Shares = Mapping[Callable[[Figure, Random], Demonstration], float]
+
+
 def steps(figure: Figure, question: Question) -> str:
     """The true steps that lead to the answer, without the answer itself.
 
@@ -50,9 +53,6 @@ def steps(figure: Figure, question: Question) -> str:
         KeyError: the question is one that is never demonstrated.
     """
     return _STEPS[question.type](*figure.lengths)
-
-
-Shares = Mapping[Callable[[Figure, Random], Demonstration], float]
 
 
 def careful(figure: Figure, question: Question) -> str:
