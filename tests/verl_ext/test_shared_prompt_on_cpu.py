@@ -75,7 +75,7 @@ def rollout(
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], int]:
     """Roll every prompt out.
 
-    Returns what is put into the transfer queue, by prompt and length of the response, and the number of processor calls.
+    Returns what is put into the transfer queue, by prompt and length of response, and the number of processor calls.
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     calls = 0
