@@ -21,6 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.report import write_report
+from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
 
 
 def main() -> None:
@@ -47,7 +48,9 @@ def run(recipe: str, overrides: list[str]) -> None:
     run_folder.mkdir(parents=True, exist_ok=True)
     with _log_to(run_folder / "logs" / "train.log"):
         OmegaConf.save(config, run_folder / "config.yaml")
-        if last_checkpoint(config) < (config.trainer.total_training_steps or sys.maxsize):
+        if repair_tracker(Path(config.trainer.default_local_dir)) < (
+            config.trainer.total_training_steps or sys.maxsize
+        ):
             train(config)
         model = export(config)
         if config.mmupt.evaluation_files is not None:
@@ -95,12 +98,12 @@ def train(config: DictConfig) -> None:
 
 def export(config: DictConfig) -> Path:
     """Merge the last checkpoint into a Hugging Face folder, `<run_folder>/model`, by veRL's own merger."""
-    step = last_checkpoint(config)
+    step = last_whole_step(Path(config.trainer.default_local_dir))
     target = Path(config.mmupt.run_folder) / "model"
     marker = target / "global_step.txt"
     if marker.is_file() and marker.read_text() == str(step):
         return target
-    checkpoint = Path(config.trainer.default_local_dir) / f"global_step_{step}" / "actor"
+    checkpoint = checkpoint_of(Path(config.trainer.default_local_dir), step) / "actor"
     merge = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
     subprocess.run([sys.executable, "-m", *map(str, merge)], check=True)
     marker.write_text(str(step))
@@ -132,12 +135,6 @@ def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
         if value is not None:
             command += [f"--{option}", str(value)]
     subprocess.run(command, check=True)
-
-
-def last_checkpoint(config: DictConfig) -> int:
-    """Return the step of the last whole checkpoint, 0 where there is none."""
-    tracker = Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
-    return int(tracker.read_text()) if tracker.is_file() else 0
 
 
 def count_gpus() -> int:

@@ -33,7 +33,8 @@ class Rollout:
     """A worker whose sessions answer with their own number, or fail, when their prompt's event is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, reward_workers: int = 3) -> None:
-        self.status: dict[str, str] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        self.partitions: dict[str, str] = {}
         self.outputs: dict[tuple[str, int], AgentLoopOutput] = {}
         self.failing: set[tuple[str, int]] = set()
         self.may_finish: dict[str, asyncio.Event] = {}
@@ -45,7 +46,8 @@ class Rollout:
         self.worker._groups = {}
 
         async def put(key: str, partition_id: str, tag: dict[str, str]) -> None:
-            self.status[key] = tag["status"]
+            self.tags.setdefault(key, {}).update(tag)
+            self.partitions[key] = partition_id
 
         async def run_agent_loop(worker: Any, sampling_params: Any, trajectory: Any, **kwargs: Any) -> None:
             session = kwargs["uid"], kwargs["session_id"]
@@ -66,12 +68,16 @@ class Rollout:
         monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
 
     @property
+    def status(self) -> dict[str, str]:
+        return {uid: tag["status"] for uid, tag in self.tags.items()}
+
+    @property
     def requests(self) -> list[GroupRequest]:
         return [request for worker in self.reward_workers for request in worker.requests]
 
     async def prompt(self, uid: str, validate: bool = False, **extra: Any) -> None:
         self.may_finish.setdefault(uid, asyncio.Event())
-        prompt = {"uid": uid, "reward_model": {"ground_truth": "7"}, **extra}
+        prompt = {"uid": uid, "id": f"row {uid}", "reward_model": {"ground_truth": "7"}, **extra}
         await self.worker._run_prompt(prompt, {}, trajectory={"validate": validate})
 
     def finish(self, *uids: str) -> None:
@@ -121,6 +127,22 @@ def test_a_failed_response_leaves_its_group_and_the_others_are_scored(
         assert sent == ([survivors] if survivors else []) + [[[0], [1], [2], [3]]]
         assert rollout.status == {"a": "failure", "b": "finished"}
         assert rollout.worker._groups == {}
+
+    asyncio.run(body())
+
+
+def test_a_prompt_is_tagged_with_its_row_and_with_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2, reward_workers=1)
+        running = asyncio.create_task(rollout.prompt("a"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert rollout.tags["a"] == {"id": "row a", "phase": "generation", "status": "running"}
+        rollout.finish("a", "v")
+        await running
+        assert rollout.tags["a"]["phase"] == "reward worker 0" and rollout.partitions["a"] == "train"
+        await rollout.prompt("v", validate=True)
+        assert rollout.partitions["v"] == "val"
 
     asyncio.run(body())
 

@@ -108,7 +108,7 @@ def rollout(
             patched.setattr(type(worker.processor), "__call__", counted)
             for uid, messages in PROMPTS.items():
                 worker.llm_client = Server()
-                prompt = {"uid": uid, "raw_prompt": messages, "global_steps": 1, "agent_name": agent_loop}
+                prompt = {"uid": uid, "id": uid, "raw_prompt": messages, "global_steps": 1, "agent_name": agent_loop}
                 await worker._run_prompt(prompt, {}, {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False})
 
     asyncio.run(body())

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 import torch
+import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
@@ -41,9 +42,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         if self._scores_groups and not trajectory["validate"]:
             # The number of sessions that veRL is about to start for this prompt.
             n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
-            self._groups[uid] = Group(n, self._score_group)
+            self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False)))
         # Every prompt runs in a task of its own, so that this reaches its sessions only.
         current_prompt.set(SharedPrompt())
+        await self._tag(uid, trajectory["validate"], id=prompt["id"], phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
@@ -81,19 +83,22 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         start = time.perf_counter()
         if validate:
             truth = kwargs["reward_model"]["ground_truth"]
-            (score,) = await self._send(GroupRequest([output.response_ids], validate=True, truth=truth))
+            request = GroupRequest([output.response_ids], validate=True, truth=truth)
+            (score,) = await self._send(kwargs["uid"], request)
         else:
             score = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output.response_ids)
         output.reward_score = score.reward
         output.extra_fields["reward_extra_info"] = score.extra_info
         output.metrics.compute_score = time.perf_counter() - start
 
-    async def _score_group(self, response_ids: list[list[int]]) -> list[ResponseScore]:
-        return await self._send(GroupRequest(response_ids, validate=False))
+    async def _send(self, uid: str, request: GroupRequest) -> list[ResponseScore]:
+        number = random.randrange(len(self.reward_loop_worker_handles))
+        await self._tag(uid, request.validate, phase=f"reward worker {number}")
+        return await self.reward_loop_worker_handles[number].compute_score.remote(request)
 
-    async def _send(self, request: GroupRequest) -> list[ResponseScore]:
-        worker = random.choice(self.reward_loop_worker_handles)
-        return await worker.compute_score.remote(request)
+    async def _tag(self, uid: str, validate: bool, **tag: str) -> None:
+        # For the watchdog, which tells from it what a prompt waits for; tags of one key are merged.
+        await tq.async_kv_put(key=uid, partition_id="val" if validate else "train", tag=tag)
 
 
 class GroupAgentLoopManager(AgentLoopManagerTQ):

@@ -1,17 +1,19 @@
-"""veRL's replay buffer plus the vote metrics of each step, chosen by `trainer.v1.sampler.custom_sampler`.
+"""veRL's replay buffer plus vote metrics and a watchdog, chosen by `trainer.v1.sampler.custom_sampler`.
 
-`sample()` is where veRL merges extra metrics into those of the step, in every logger.
+`sample()` is where veRL merges extra metrics into those of the step, in every logger, and where it waits for rollouts.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import ray
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_ext.datasets.truth import read_truth
+from verl_ext.rollout.watchdog import Watchdog
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 
 
@@ -20,13 +22,28 @@ def _values(column: Iterable[Any]) -> list[Any]:
     return [getattr(value, "data", value) for value in column]
 
 
+def _pending_prompts() -> str:
+    """Say how many prompts wait for what, with the ids of some; the agent loop worker keeps the tags up to date."""
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for tags in (tq.kv_list() or {}).values():
+        for tag in tags.values():
+            if tag.get("is_prompt") and tag["status"] in ("pending", "running"):
+                waiting[tag.get("phase", "their agent loop worker")].append(tag.get("id", "?"))
+    if not waiting:
+        return "no prompt is pending, the trainer itself waits"
+    return "; ".join(
+        f"{len(ids)} prompts wait for {phase}: {', '.join(sorted(ids)[:5])}{', ...' if len(ids) > 5 else ''}"
+        for phase, ids in sorted(waiting.items())
+    )
+
+
 class VoteReplayBuffer(ReplayBuffer):
     """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
 
     `trainer.v1.sampler.sampler_kwargs` holds what veRL no longer passes to a custom sampler (filter_groups,
     train_batch_size, gen_batch_size, sync_refill_failed_groups), and: `n`, the responses of a prompt; `train_files`,
     whose truth sidecars, where there are any, give the accuracy of pseudo-labels, out of the vote's sight;
-    `poll_interval` in seconds.
+    `poll_interval` in seconds; `watchdog_seconds` without any progress after which the run ends, see `Watchdog`.
     """
 
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
@@ -47,15 +64,29 @@ class VoteReplayBuffer(ReplayBuffer):
             **kwargs,
         )
         self._n = sampler_kwargs.n
+        self._watchdog = Watchdog("fit", sampler_kwargs.watchdog_seconds, ray.util.list_named_actors, _pending_prompts)
+        self._settled: tuple[int, ...] = ()
         files = sampler_kwargs.train_files
         self._truth = read_truth([files] if isinstance(files, str) else files)
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
         """As in veRL; the metrics of a training batch gain those of `vote_metrics`."""
+        if not self._watchdog.ident:
+            self._watchdog.start()
+        self._watchdog.progress()
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+        self._watchdog.progress()
         if partition_id == "train":
             metrics = metrics | vote_metrics(self._scored_groups(batch), expected_responses=batch_size * self._n)
         return batch, metrics
+
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        keys = (self.finished_keys, self.failure_keys, self.partitions)
+        settled = tuple(len(by_partition[partition_id]) for by_partition in keys)
+        if settled != self._settled:
+            self._settled = settled
+            self._watchdog.progress()
+        return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _scored_groups(self, batch: KVBatchMeta) -> list[ScoredGroup]:
         # A session with several outputs is scored by its last one; all carry the same score.

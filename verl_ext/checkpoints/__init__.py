@@ -1,0 +1,49 @@
+"""Which checkpoints of a run are whole, and the tracker by which veRL finds the one to resume from. Imports no veRL.
+
+veRL rewrites its tracker in place, after the checkpoint: a kill at that moment leaves it empty, and a kill before it
+leaves a checkpoint with files missing. `MarkWhole` in `callback.py` therefore marks a checkpoint once it is finished.
+"""
+
+import os
+import re
+from pathlib import Path
+
+TRACKER = "latest_checkpointed_iteration.txt"
+MARKER = "whole"
+
+
+def checkpoint_of(folder: Path, step: int) -> Path:
+    """Return the folder of the checkpoint of a step, veRL's layout."""
+    return folder / f"global_step_{step}"
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Mark a finished checkpoint; its files reach the disk before the mark does."""
+    os.sync()
+    (checkpoint / MARKER).touch()
+
+
+def last_whole_step(folder: Path) -> int:
+    """Return the step of the last whole checkpoint, 0 where there is none."""
+    steps = (re.fullmatch(r"global_step_(\d+)", marker.parent.name) for marker in folder.glob(f"*/{MARKER}"))
+    return max(
+        (int(step[1]) for step in steps if step and (checkpoint_of(folder, int(step[1])) / "actor").is_dir()), default=0
+    )
+
+
+def repair_tracker(folder: Path) -> int:
+    """Make veRL's tracker name the last whole checkpoint, remove it where there is none, and return that step.
+
+    Prints what it had to repair.
+    """
+    tracker, step = folder / TRACKER, last_whole_step(folder)
+    tracked = tracker.read_text() if tracker.is_file() else ""
+    if step == 0:
+        tracker.unlink(missing_ok=True)
+    elif tracked != str(step):
+        temporary = tracker.with_suffix(".tmp")
+        temporary.write_text(str(step))
+        os.replace(temporary, tracker)
+    if tracked != (str(step) if step else ""):
+        print(f"{tracker} named {tracked or 'no step'!r}, which is no whole checkpoint: resuming from step {step}")
+    return step

@@ -1,0 +1,112 @@
+"""Ends a run that cannot go on, with the reason, instead of letting it wait for ever.
+
+veRL waits without a limit: for groups whose reward never returns, for a weight transfer whose receiver has failed, for
+an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run has
+died, and when nothing has been reported as progress for too long; it then logs what was pending and raises
+`WatchdogError` in the trainer's main thread, from where it reaches the command line like any error of the trainer.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+# Between two looks at the actors and the clock.
+SECONDS_BETWEEN_CHECKS = 2.0
+# For the description of what is pending.
+SECONDS_TO_DESCRIBE = 5.0
+# For the main thread to take the error; a thread that is stuck outside Python cannot, and the process then ends.
+SECONDS_TO_RAISE = 20.0
+
+
+class WatchdogError(RuntimeError):
+    """The run cannot go on; the message says what was pending or which actor died."""
+
+
+class Watchdog(threading.Thread):
+    """Watches the process that creates it, which must do so in its main thread, while that thread runs `function`.
+
+    Args:
+        function: name of the function of the main thread outside which nothing is watched.
+        patience: seconds without any call of `progress` after which the run is ended.
+        list_actors: returns the names of the actors that are alive now. One that has been seen and is gone has died.
+        describe: returns what is pending at the moment, for the log.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        patience: float,
+        list_actors: Callable[[], Collection[str]],
+        describe: Callable[[], str],
+    ) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._function = function
+        self._patience = patience
+        self._list_actors = list_actors
+        self._describe = describe
+        self._actors: set[str] = set()
+        self._last_progress = time.monotonic()
+        self._raised = threading.Event()
+        self._reason = ""
+        signal.signal(signal.SIGUSR1, self._raise)
+
+    def progress(self) -> None:
+        """Say that something has finished."""
+        self._last_progress = time.monotonic()
+
+    def run(self) -> None:
+        """Check until the function has returned, or until it had to be ended."""
+        while self._stack():
+            if reason := self._find_reason():
+                self._end(reason)
+                return
+            time.sleep(SECONDS_BETWEEN_CHECKS)
+
+    def _stack(self) -> traceback.StackSummary | None:
+        """The calls of the main thread, None once it has left the function."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        stack = traceback.extract_stack(frame)
+        return stack if any(call.name == self._function for call in stack) else None
+
+    def _find_reason(self) -> str | None:
+        alive = set(self._list_actors())
+        died = self._actors - alive
+        self._actors |= alive
+        if died:
+            return f"died: {', '.join(sorted(died))}"
+        waited = time.monotonic() - self._last_progress
+        if waited > self._patience:
+            return f"nothing has finished for {waited:.0f} s"
+        return None
+
+    def _end(self, reason: str) -> None:
+        stack = self._stack()
+        if stack is None:
+            return
+        self._reason = f"{reason}; {self._pending()}"
+        logger.error("watchdog: %s. The trainer stands at\n%s", self._reason, "".join(stack.format()))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if not self._raised.wait(SECONDS_TO_RAISE):
+            logger.error("watchdog: the trainer does not react, ending its process")
+            os._exit(1)
+
+    def _pending(self) -> str:
+        description: list[str] = []
+        # In a thread of its own, as whoever would tell may be the one that hangs.
+        asking = threading.Thread(target=lambda: description.append(self._describe()), daemon=True)
+        asking.start()
+        asking.join(SECONDS_TO_DESCRIBE)
+        return description[0] if description else "what is pending could not be found out"
+
+    def _raise(self, signum: int, frame: FrameType | None) -> None:
+        self._raised.set()
+        raise WatchdogError(self._reason)
