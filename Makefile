@@ -6,7 +6,7 @@ ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train recipes tiny-model test lint lock clean
+.PHONY: help setup train recipes tiny-model test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)
+
+test-faults: setup ## Kill and break the real trainer in every way that is known (half an hour)
+	$(python) -m pytest -m faults $(ARGS) tests/faults
 
 lint: setup ## Check style and types
 	$(python) -m ruff check .

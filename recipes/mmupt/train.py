@@ -20,6 +20,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
+from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
 
@@ -37,16 +38,19 @@ def main() -> None:
         return
     try:
         run(arguments.recipe, arguments.overrides)
-    except RecipeError as error:
+    except (RecipeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
 
 
 def run(recipe: str, overrides: list[str]) -> None:
-    """Run all stages of a recipe; RecipeError for what can be known to fail before anything starts."""
+    """Run all stages of a recipe.
+
+    RecipeError for what can be known to fail before anything starts; BlockingIOError where the folder has a live run.
+    """
     config = prepare(recipe, overrides)
     run_folder = Path(config.mmupt.run_folder)
-    run_folder.mkdir(parents=True, exist_ok=True)
-    with _log_to(run_folder / "logs" / "train.log"):
+    log = run_folder / "logs" / "train.log"
+    with sole_run(run_folder, log), _log_to(log):
         OmegaConf.save(config, run_folder / "config.yaml")
         if repair_tracker(Path(config.trainer.default_local_dir)) < (
             config.trainer.total_training_steps or sys.maxsize
@@ -68,8 +72,12 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
         config, choices = load_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
-    tensorboard = f"{config.mmupt.run_folder}/tensorboard"
-    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
+    environment = {
+        "TENSORBOARD_DIR": f"{config.mmupt.run_folder}/tensorboard",
+        RUN_FOLDER_VARIABLE: config.mmupt.run_folder,
+    }
+    for name, value in environment.items():
+        OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
     os.environ.update(config.ray_kwargs.ray_init.runtime_env.env_vars)
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)

@@ -89,3 +89,19 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
     assert metrics["vote/scoring_seconds"] == 1.0
     _, metrics = buffer.sample(global_steps=1, partition_id="val", batch_size=2)
     assert metrics == {"training/x": 1}
+
+
+def test_pending_prompts_are_told_by_row_and_by_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prompt(number: int, status: str, **tag: str) -> dict[str, Any]:
+        return {"is_prompt": True, "status": status, "id": f"q{number}", **tag}
+
+    tags = {f"u{number}": prompt(number, "running", phase="generation") for number in range(7)}
+    tags |= {"u7": prompt(7, "running", phase="reward worker 2"), "u8": prompt(8, "finished", phase="generation")}
+    tags |= {"u9": {"is_prompt": True, "status": "pending"}, "u7_0_0": {"status": "success"}}
+    monkeypatch.setattr(replay_buffer.tq, "kv_list", lambda: {"train": tags})
+    assert replay_buffer._pending_prompts() == (
+        "7 prompts wait for generation: q0, q1, q2, q3, q4, ...; 1 prompts wait for reward worker 2: q7; "
+        "1 prompts wait for their agent loop worker: ?"
+    )
+    monkeypatch.setattr(replay_buffer.tq, "kv_list", lambda: {})
+    assert replay_buffer._pending_prompts() == "no prompt is pending, the trainer itself waits"

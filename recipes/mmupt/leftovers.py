@@ -1,0 +1,88 @@
+"""One run a folder: a lock while it lives, and an end to whatever a killed run of the same folder has left behind.
+
+Processes are recognised by the environment variable `MMUPT_RUN_FOLDER`, which all processes of a run inherit; Ray
+sessions by the process id of the launcher, which is part of their name; segments of shared memory by having been made
+during the dead run and being mapped by no process any more. Nothing of other runs is touched.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+RUN_FOLDER_VARIABLE = "MMUPT_RUN_FOLDER"
+LOCK = "lock"
+SHARED_MEMORY = Path("/dev/shm")
+# A dead run's last sign of life is its log; whatever it made, it made at most so many seconds later.
+SECONDS_AFTER_LOG = 5.0
+
+
+@contextmanager
+def sole_run(run_folder: Path, log: Path) -> Iterator[None]:
+    """Hold the lock of a run folder, after ending what a dead run of the same folder has left.
+
+    `log` is the file that a run keeps writing to. Raises BlockingIOError, with the process id, when a run is alive.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with open(run_folder / LOCK, "a+") as lock:
+        lock.seek(0)
+        launcher = lock.read()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"{run_folder} is in use by the run of process {launcher}") from None
+        if launcher:
+            _end_processes(run_folder)
+            _remove_ray_sessions(launcher)
+            _remove_shared_memory((run_folder / LOCK).stat().st_mtime, log)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+def processes_of(run_folder: Path) -> list[psutil.Process]:
+    """Return the processes of the run of a folder, without the calling one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.pid != os.getpid() and process.environ().get(RUN_FOLDER_VARIABLE) == str(run_folder):
+                found.append(process)
+    return found
+
+
+def _end_processes(run_folder: Path) -> None:
+    survivors = processes_of(run_folder)
+    for process in survivors:
+        with suppress(psutil.NoSuchProcess):
+            print(f"ending process {process.pid} ({process.name()}), left by a dead run of {run_folder}")
+            process.kill()
+    psutil.wait_procs(survivors, timeout=10)
+
+
+def _remove_ray_sessions(launcher: str) -> None:
+    for session in (Path(tempfile.gettempdir()) / "ray").glob(f"session_*_{launcher}"):
+        print(f"removing {session}, left by a dead run")
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def _remove_shared_memory(started: float, log: Path) -> None:
+    ended = (log.stat().st_mtime if log.is_file() else started) + SECONDS_AFTER_LOG
+    made = {segment for segment in SHARED_MEMORY.glob("psm_*") if started <= segment.stat().st_mtime <= ended}
+    for segment in made - _mapped():
+        print(f"removing {segment}, left by a dead run")
+        segment.unlink(missing_ok=True)
+
+
+def _mapped() -> set[Path]:
+    mapped = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            mapped |= {Path(area.path) for area in process.memory_maps() if area.path.startswith(f"{SHARED_MEMORY}/")}
+    return mapped
