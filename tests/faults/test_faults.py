@@ -148,19 +148,17 @@ def test_a_killed_launcher_takes_everything_along_and_the_same_command_continues
     run.start()
     run.wait_for_steps(1)
     in_phase(run, phase)
-    launcher = run.process.pid if run.process else 0
+    assert run.process is not None
+    launcher, reached = run.process.pid, max(run.steps())
     run.kill_launcher()
+    whole = last_whole_step(run.folder / "checkpoints")
+    assert whole >= reached - 1, "more than one step is lost"
     run.start()
     run.wait_for_steps(1)
-    assert run.steps()[0] == max(1, last_whole_before := run.steps()[0]) and last_whole_before >= 2
-    survivors = [process for process in processes_of(run.folder) if process.create_time() < run_started(run)]
-    assert survivors == []
+    assert run.steps()[0] == whole + 1
+    started = psutil.Process(run.process.pid).create_time()
+    assert [process for process in processes_of(run.folder) if process.create_time() < started] == []
     assert not list(Path("/tmp/ray").glob(f"session_*_{launcher}"))
-
-
-def run_started(run: Run) -> float:
-    assert run.process is not None
-    return psutil.Process(run.process.pid).create_time()
 
 
 @pytest.mark.parametrize("failing", [1, 3], ids=["1 of 4", "3 of 4"])
@@ -202,6 +200,24 @@ def test_a_reward_that_raises_or_never_returns_ends_the_run_with_the_reason(
     )
     log = run.wait_for_end(SECONDS_TO_START)
     assert re.search(message, log)
+
+
+def test_resuming_exactly_at_an_epoch_boundary_trains_what_is_left(run: Run) -> None:
+    run.start("data.train_max_samples=8", "trainer.total_training_steps=2")
+    assert run.process is not None and run.process.wait(timeout=SECONDS_TO_START) == 0
+    run.start("data.train_max_samples=8", "trainer.total_training_steps=4")
+    assert run.process.wait(timeout=SECONDS_TO_START) == 0
+    assert run.steps() == [3, 4]
+
+
+@pytest.mark.parametrize("left", ["", "7"], ids=["empty", "of a checkpoint that is not there"])
+def test_a_broken_tracker_leads_to_the_last_whole_checkpoint(run: Run, left: str) -> None:
+    run.start("trainer.total_training_steps=2")
+    assert run.process is not None and run.process.wait(timeout=SECONDS_TO_START) == 0
+    (run.folder / "checkpoints" / TRACKER).write_text(left)
+    run.start("trainer.total_training_steps=3")
+    assert run.process.wait(timeout=SECONDS_TO_START) == 0
+    assert run.steps() == [3] and "resuming from step 2" in run.new_log()
 
 
 def test_a_full_disk_at_a_checkpoint_ends_the_run_and_the_last_whole_one_is_kept(run: Run, tmp_path: Path) -> None:

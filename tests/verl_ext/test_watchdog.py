@@ -17,7 +17,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fit() -> Iterator[Callable[..., None]]:
+def watched() -> Iterator[Callable[..., None]]:
     """Stands for the trainer's `fit`, watched while it runs its steps."""
     started: list[Watchdog] = []
 
@@ -34,26 +34,26 @@ def fit() -> Iterator[Callable[..., None]]:
         assert not watch.is_alive(), "the watchdog outlives what it watches"
 
 
-def test_a_run_in_which_nothing_finishes_ends_with_what_is_pending(fit: Callable[..., None]) -> None:
+def test_a_run_in_which_nothing_finishes_ends_with_what_is_pending(watched: Callable[..., None]) -> None:
     with pytest.raises(WatchdogError, match="nothing has finished for 0 s; 3 groups generate"):
-        fit(lambda watch: time.sleep(5), patience=0.1)
+        watched(lambda watch: time.sleep(5), patience=0.1)
 
 
-def test_the_error_reaches_a_main_thread_that_waits_for_another(fit: Callable[..., None]) -> None:
+def test_the_error_reaches_a_main_thread_that_waits_for_another(watched: Callable[..., None]) -> None:
     with pytest.raises(WatchdogError):
-        fit(lambda watch: threading.Event().wait(5), patience=0.1)
+        watched(lambda watch: threading.Event().wait(5), patience=0.1)
 
 
-def test_progress_keeps_a_slow_run_alive(fit: Callable[..., None]) -> None:
+def test_progress_keeps_a_slow_run_alive(watched: Callable[..., None]) -> None:
     def steps(watch: Watchdog) -> None:
         for _ in range(10):
             time.sleep(0.05)
             watch.progress()
 
-    fit(steps, patience=0.3)
+    watched(steps, patience=0.3)
 
 
-def test_an_actor_that_was_there_and_is_gone_ends_the_run_by_name(fit: Callable[..., None]) -> None:
+def test_an_actor_that_was_there_and_is_gone_ends_the_run_by_name(watched: Callable[..., None]) -> None:
     actors = ["reward_0", "vllm_0"]
 
     def steps(watch: Watchdog) -> None:
@@ -62,10 +62,10 @@ def test_an_actor_that_was_there_and_is_gone_ends_the_run_by_name(fit: Callable[
         time.sleep(5)
 
     with pytest.raises(WatchdogError, match="died: vllm_0; 3 groups generate"):
-        fit(steps, list_actors=lambda: list(actors))
+        watched(steps, list_actors=lambda: list(actors))
 
 
-def test_actors_that_come_later_are_watched_from_then_on(fit: Callable[..., None]) -> None:
+def test_actors_that_come_later_are_watched_from_then_on(watched: Callable[..., None]) -> None:
     actors: list[str] = []
 
     def steps(watch: Watchdog) -> None:
@@ -76,16 +76,16 @@ def test_actors_that_come_later_are_watched_from_then_on(fit: Callable[..., None
         time.sleep(5)
 
     with pytest.raises(WatchdogError, match="died: late"):
-        fit(steps, list_actors=lambda: list(actors))
+        watched(steps, list_actors=lambda: list(actors))
 
 
-def test_actors_may_go_once_the_run_is_over(fit: Callable[..., None]) -> None:
+def test_actors_may_go_once_the_run_is_over(watched: Callable[..., None]) -> None:
     actors = ["reward_0"]
-    fit(lambda watch: time.sleep(0.05), list_actors=lambda: list(actors))
+    watched(lambda watch: time.sleep(0.05), list_actors=lambda: list(actors))
     actors.clear()
     time.sleep(0.1)
 
 
-def test_a_description_that_hangs_does_not_keep_the_run_waiting(fit: Callable[..., None]) -> None:
+def test_a_description_that_hangs_does_not_keep_the_run_waiting(watched: Callable[..., None]) -> None:
     with pytest.raises(WatchdogError, match="what is pending could not be found out"):
-        fit(lambda watch: time.sleep(5), patience=0.05, describe=lambda: str(time.sleep(3)))
+        watched(lambda watch: time.sleep(5), patience=0.05, describe=lambda: str(time.sleep(3)))

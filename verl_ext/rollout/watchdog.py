@@ -65,16 +65,15 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Check until the function has returned, or until it had to be ended."""
-        while self._stack():
+        while self._watched_stack(sys._current_frames().get(threading.main_thread().ident or 0)):
             if reason := self._find_reason():
                 self._end(reason)
                 return
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
-    def _stack(self) -> traceback.StackSummary | None:
-        """The calls of the main thread, None once it has left the function."""
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        stack = traceback.extract_stack(frame)
+    def _watched_stack(self, frame: FrameType | None) -> traceback.StackSummary | None:
+        """The calls that lead to a frame of the main thread, None where the watched function is not among them."""
+        stack = traceback.extract_stack(frame) if frame else traceback.StackSummary()
         return stack if any(call.name == self._function for call in stack) else None
 
     def _find_reason(self) -> str | None:
@@ -89,11 +88,7 @@ class Watchdog(threading.Thread):
         return None
 
     def _end(self, reason: str) -> None:
-        stack = self._stack()
-        if stack is None:
-            return
         self._reason = f"{reason}; {self._pending()}"
-        logger.error("watchdog: %s. The trainer stands at\n%s", self._reason, "".join(stack.format()))
         os.kill(os.getpid(), signal.SIGUSR1)
         if not self._raised.wait(SECONDS_TO_RAISE):
             logger.error("watchdog: the trainer does not react, ending its process")
@@ -109,4 +104,6 @@ class Watchdog(threading.Thread):
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:
         self._raised.set()
-        raise WatchdogError(self._reason)
+        if stack := self._watched_stack(frame):
+            logger.error("watchdog: %s. The trainer stands at\n%s", self._reason, "".join(stack.format()))
+            raise WatchdogError(self._reason)

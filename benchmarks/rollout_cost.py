@@ -1,0 +1,158 @@
+"""CPU time and transfer-queue bytes of rolling out one group, ours against plain veRL with its naive reward manager.
+
+    .venv/bin/python benchmarks/rollout_cost.py [--responses 8] [--side 1024] [--repeats 5]
+
+Both run veRL's own agent loop worker on the same prompts, with an image each, in this process. The model is replaced by
+a stand-in that answers at once, and the transfer queue by its own encoder, whose output is counted and dropped: what
+remains is the work on prompts, images, features, rewards and their encoding. Medians over the repeats, taken in turn.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"VERL_PLATFORM": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+from omegaconf import DictConfig
+from PIL import Image
+from transfer_queue.utils.serial_utils import encode
+from transformers import AutoTokenizer
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.trainer.ppo.v1 import agent_loop_tq
+from verl.workers.rollout.replica import TokenOutput
+
+from recipes.mmupt.compose import load_recipe
+from recipes.mmupt.tiny import FOLDER
+from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
+from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+
+RESPONSE_TOKENS = 256
+
+
+class Server:
+    """Stands for vLLM: one fixed response, at once."""
+
+    async def generate(self, **request: Any) -> TokenOutput:
+        tokens = [30] * RESPONSE_TOKENS
+        return TokenOutput(token_ids=tokens, log_probs=[-1.0] * len(tokens), stop_reason="completed", extra_fields={})
+
+
+class RewardWorker:
+    """Stands for the Ray actor around a reward manager."""
+
+    def __init__(self, manager: Any) -> None:
+        self.compute_score, self._manager = self, manager
+
+    async def remote(self, data: Any) -> Any:
+        return await self._manager.run_single(data)
+
+
+def model_for_large_images(folder: Path) -> Path:
+    """Copy the tiny model with the limits of pixels that Qwen2.5-VL's own processor has."""
+    shutil.copytree(FOLDER, folder)
+    file = folder / "processor_config.json"
+    config = json.loads(file.read_text())
+    config["image_processor"]["size"] = {"shortest_edge": 3136, "longest_edge": 12_845_056}
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def configure(model: Path, agent_loop: str, n: int) -> DictConfig:
+    """Compose the tiny recipe for large images."""
+    rollout = "actor_rollout_ref.rollout"
+    overrides = [
+        f"{rollout}.n={n}",
+        f"{rollout}.agent.default_agent_loop={agent_loop}",
+        f"{rollout}.prompt_length=4096",
+    ]
+    return load_recipe("mmupt_tiny", [*overrides, f"actor_rollout_ref.model.path={model}"])[0]
+
+
+class Measured:
+    """One kind of worker, and the bytes that it has put into the transfer queue."""
+
+    def __init__(self, ours: bool, model: Path, n: int) -> None:
+        self.agent_loop = "shared_prompt_agent" if ours else "single_turn_agent"
+        config = configure(model, self.agent_loop, n)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        manager = (
+            MajorityVoteRewardManager(config, tokenizer, None)
+            if ours
+            else NaiveRewardManager(config, tokenizer, lambda **_: 0.0)
+        )
+        worker_class = GroupAgentLoopWorker if ours else _AgentLoopWorkerTQ
+        self.worker = worker_class(config, Server(), None, [RewardWorker(manager)])
+        self.bytes = 0
+
+    async def roll_out(self, image: Image.Image, uid: str) -> tuple[float, int]:
+        """Roll one prompt out; return the CPU seconds of this process and the encoded bytes."""
+
+        async def put(**_: Any) -> None:
+            return None
+
+        async def put_batch(keys: list[str], fields: Any, tags: list[dict], partition_id: str) -> None:
+            columns = {name: list(fields[name]) for name in fields.keys()}
+            self.bytes += sum(memoryview(frame).nbytes for frame in encode(columns))
+
+        agent_loop_tq.tq.async_kv_put, agent_loop_tq.tq.async_kv_batch_put = put, put_batch
+        content = [{"type": "image", "image": image}, {"type": "text", "text": "what is the sum of the three bars ?"}]
+        prompt = {
+            "uid": uid,
+            "id": uid,
+            "raw_prompt": [{"role": "user", "content": content}],
+            "reward_model": {"ground_truth": None},
+            "data_source": "figures",
+            "extra_info": {},
+            "global_steps": 1,
+            "agent_name": self.agent_loop,
+        }
+        trajectory = {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False}
+        self.bytes, start = 0, time.process_time()
+        await self.worker._run_prompt(prompt, {}, trajectory)
+        return time.process_time() - start, self.bytes
+
+
+async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
+    """Measure both in turn and return medians and ratios."""
+    agent_loop_tq.tq.init = lambda: None
+    with tempfile.TemporaryDirectory() as folder:
+        model = model_for_large_images(Path(folder) / "model")
+        measured = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}
+        image = Image.effect_noise((side, side), 90).convert("RGB")
+        results: dict[str, list[tuple[float, int]]] = {name: [] for name in measured}
+        for repeat in range(repeats + 1):
+            for name, one in measured.items():
+                result = await one.roll_out(image, f"{name}{repeat}")
+                # The first one warms up.
+                if repeat:
+                    results[name].append(result)
+    table = {
+        name: {
+            "CPU ms a response": round(1000 * statistics.median(seconds for seconds, _ in rows) / n, 2),
+            "MB put a group": round(statistics.median(size for _, size in rows) / 1e6, 1),
+        }
+        for name, rows in results.items()
+    }
+    ratios = {key: round(table["plain veRL"][key] / table["ours"][key], 1) for key in table["ours"]}
+    return {"responses": n, "image": f"{side} x {side}", **table, "plain veRL / ours": ratios}
+
+
+def main() -> None:
+    """Print the comparison as JSON."""
+    parser = argparse.ArgumentParser(description="Cost of rolling out one group, against plain veRL.")
+    parser.add_argument("--responses", type=int, default=8, help="n")
+    parser.add_argument("--side", type=int, default=1024, help="of the square image, in px")
+    parser.add_argument("--repeats", type=int, default=5, help="groups measured of each kind")
+    arguments = parser.parse_args()
+    print(json.dumps(asyncio.run(compare(arguments.responses, arguments.side, arguments.repeats)), indent=2))
+
+
+if __name__ == "__main__":
+    main()
