@@ -94,8 +94,8 @@ class Measured:
     async def roll_out(self, image: Image.Image, uid: str) -> tuple[float, int]:
         """Roll one prompt out; return the CPU seconds of this process and the encoded bytes."""
 
-        async def put(**_: Any) -> None:
-            return None
+        async def put(fields: dict[str, Any] | None = None, **_: Any) -> None:
+            self.bytes += sum(memoryview(frame).nbytes for frame in encode(fields))
 
         async def put_batch(keys: list[str], fields: Any, tags: list[dict], partition_id: str) -> None:
             columns = {name: list(fields[name]) for name in fields.keys()}

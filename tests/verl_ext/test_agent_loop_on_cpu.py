@@ -77,7 +77,7 @@ class Rollout:
 
     async def prompt(self, uid: str, validate: bool = False, **extra: Any) -> None:
         self.may_finish.setdefault(uid, asyncio.Event())
-        prompt = {"uid": uid, "id": f"row {uid}", "reward_model": {"ground_truth": "7"}, **extra}
+        prompt = {"uid": uid, "id": f"row {uid}", "agent_name": "fake", "reward_model": {"ground_truth": "7"}, **extra}
         await self.worker._run_prompt(prompt, {}, trajectory={"validate": validate})
 
     def finish(self, *uids: str) -> None:

@@ -79,9 +79,11 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
     batch = KVBatchMeta(partition_id="train", keys=keys, tags=[{} for _ in keys])
     monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"training/x": 1}))
     monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
+    kept: list[set[str]] = []
+    monkeypatch.setattr(replay_buffer, "clear_all_but", kept.append)
     buffer = build(settings(f"data.train_files={train_file}", "actor_rollout_ref.rollout.n=3"))
     sampled, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
-    assert sampled is batch and metrics["training/x"] == 1
+    assert sampled is batch and metrics["training/x"] == 1 and kept == [{"u1", "u2"}]
     assert metrics["vote/failed_responses"] == 1
     assert metrics["vote/pseudo_label_accuracy"] == 0.5
     assert metrics["vote/reward_accuracy"] == pytest.approx(3 / 5)

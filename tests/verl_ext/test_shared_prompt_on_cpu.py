@@ -1,6 +1,7 @@
-"""One pass per image: the sessions of a prompt share its processing, and train on exactly the tensors of plain veRL."""
+"""One pass per image: the sessions of a prompt share its processing and its features, and train on veRL's tensors."""
 
 import asyncio
+import pickle
 from io import BytesIO
 from typing import Any
 
@@ -10,11 +11,14 @@ from omegaconf import DictConfig
 from PIL import Image
 from tensordict import TensorDict
 from verl.trainer.ppo.v1 import agent_loop_tq
+from verl.utils.model import extract_multi_modal_inputs
 from verl.workers.rollout.replica import TokenOutput
 
 from recipes.mmupt.compose import load_recipe
 from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rollout import shared_features
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+from verl_ext.rollout.shared_features import PARTITION, SharedFeatures
 from verl_ext.rollout.shared_prompt import SharedPrompt
 
 N = 3
@@ -78,15 +82,27 @@ def rollout(
     Returns what is put into the transfer queue, by prompt and length of response, and the number of processor calls.
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
+    stored: dict[str, TensorDict] = {}
     calls = 0
 
-    async def put(**_: Any) -> None:
-        return None
+    async def put(key: str, partition_id: str, tag: dict[str, Any], fields: dict[str, Any] | None = None) -> None:
+        if fields is not None:
+            assert partition_id == PARTITION and key not in stored, "features are stored once a group"
+            stored[key] = TensorDict({name: value.unsqueeze(0) for name, value in fields.items()}, batch_size=[1])
 
     async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
         for i, key in enumerate(keys):
             row = {name: fields[name][i] for name in fields.keys()}
+            # As it arrives in the actor.
+            row["multi_modal_inputs"] = pickle.loads(pickle.dumps(plain(row["multi_modal_inputs"])))
             rows[key.split("_")[0], len(row["responses"])] = row
+
+    def get(keys: list[str], partition_id: str) -> TensorDict:
+        assert partition_id == PARTITION
+        return stored[keys[0]]
+
+    shared_features._cache.clear()
+    monkeypatch.setattr(shared_features.tq, "kv_batch_get", get)
 
     monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
@@ -94,7 +110,8 @@ def rollout(
 
     async def body() -> None:
         nonlocal calls
-        worker = worker_class(configuration(agent_loop), Server(), None, [RewardWorker()])
+        server = Server()
+        worker = worker_class(configuration(agent_loop), server, None, [RewardWorker()])
         if worker_class is _AgentLoopWorkerTQ:
             worker.reward_loop_worker_handles = None
         process = type(worker.processor).__call__
@@ -107,7 +124,7 @@ def rollout(
         with monkeypatch.context() as patched:
             patched.setattr(type(worker.processor), "__call__", counted)
             for uid, messages in PROMPTS.items():
-                worker.llm_client = Server()
+                server.requests = 0
                 prompt = {"uid": uid, "id": uid, "raw_prompt": messages, "global_steps": 1, "agent_name": agent_loop}
                 await worker._run_prompt(prompt, {}, {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False})
 
@@ -121,18 +138,63 @@ def plain(value: Any) -> Any:
 
 def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, our_calls = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch)
+    features = {key: dict(row["multi_modal_inputs"].items()) for key, row in ours.items()}
     verls, verls_calls = rollout(_AgentLoopWorkerTQ, "single_turn_agent", monkeypatch)
     assert our_calls == len(PROMPTS) and verls_calls == 2 * N * len(PROMPTS)
     assert ours.keys() == verls.keys() and len(ours) == N * len(PROMPTS)
     for key, row in ours.items():
         for name in ("prompts", "responses", "response_mask", "input_ids", "position_ids", "loss_mask"):
             assert torch.equal(row[name], verls[key][name]), (key, name)
-        inputs, verls_inputs = plain(row["multi_modal_inputs"]), plain(verls[key]["multi_modal_inputs"])
-        assert inputs.keys() == verls_inputs.keys()
-        for name, value in inputs.items():
-            assert torch.equal(value, verls_inputs[name]), (key, name)
-    assert "pixel_values" in plain(ours["square", 1]["multi_modal_inputs"])
-    assert "pixel_values" not in plain(ours["text alone", 1]["multi_modal_inputs"])
+        verls_features = verls[key]["multi_modal_inputs"]
+        assert features[key].keys() == verls_features.keys()
+        for name, value in features[key].items():
+            assert torch.equal(value, verls_features[name]), (key, name)
+    assert "pixel_values" in features["square", 1] and "pixel_values" not in features["text alone", 1]
+
+
+def test_the_engine_collates_shared_features_as_it_does_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch)
+    ours_collated = extract_multi_modal_inputs([row["multi_modal_inputs"] for _, row in sorted(ours.items())])
+    verls, _ = rollout(_AgentLoopWorkerTQ, "single_turn_agent", monkeypatch)
+    verls_collated = extract_multi_modal_inputs([row["multi_modal_inputs"] for _, row in sorted(verls.items())])
+    assert ours_collated.keys() == verls_collated.keys()
+    assert all(torch.equal(ours_collated[name], verls_collated[name]) for name in ours_collated)
+
+
+def test_rows_hold_neither_features_nor_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch)
+    for row in ours.values():
+        assert len(pickle.dumps(row["multi_modal_inputs"])) < 1000
+        assert len(pickle.dumps(plain(row["raw_prompt"]))) < 1000
+    assert plain(ours["two images", 1]["raw_prompt"])[0]["content"] == [
+        {"type": "image"}, {"type": "image"}, {"type": "text", "text": "what is the total ?"},
+    ]  # fmt: skip
+
+
+def test_features_of_groups_that_are_done_are_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[tuple[list[str], str]] = []
+    listing = {PARTITION: {"u1": {}, "u2": {}, "u3": {}}, "train": {"u9": {}}}
+    monkeypatch.setattr(shared_features.tq, "kv_list", lambda partition: listing)
+    monkeypatch.setattr(shared_features.tq, "kv_clear", lambda keys, partition_id: cleared.append((keys, partition_id)))
+    shared_features.clear_all_but({"u2"})
+    assert cleared == [(["u1", "u3"], PARTITION)]
+    shared_features.clear_all_but({"u1", "u2", "u3"})
+    assert len(cleared) == 1
+
+
+def test_a_process_keeps_only_so_many_bytes_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def get(keys: list[str], partition_id: str) -> TensorDict:
+        fetched.extend(keys)
+        return TensorDict({"pixel_values": torch.zeros(1, 10)}, batch_size=[1])
+
+    shared_features._cache.clear()
+    monkeypatch.setattr(shared_features, "CACHE_BYTES", 80)
+    monkeypatch.setattr(shared_features.tq, "kv_batch_get", get)
+    for uid in ("a", "b", "a", "c", "a", "b"):
+        assert SharedFeatures(uid).get("pixel_values").shape == (10,)
+    assert fetched == ["a", "b", "c", "b"]
 
 
 def test_another_agent_loop_in_the_same_worker_still_works_as_in_verl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +211,7 @@ def test_an_error_in_shared_work_is_everybodys_and_work_is_done_once() -> None:
             await asyncio.sleep(0)
             raise OSError("truncated image")
 
-        prompt = SharedPrompt()
+        prompt = SharedPrompt("u")
         results = await asyncio.gather(*(prompt.once("media", fail) for _ in range(3)), return_exceptions=True)
         assert [str(result) for result in results] == ["truncated image"] * 3 and len(calls) == 1
 
@@ -158,7 +220,7 @@ def test_an_error_in_shared_work_is_everybodys_and_work_is_done_once() -> None:
 
 def test_a_cancelled_session_does_not_take_shared_work_away_from_the_others() -> None:
     async def body() -> None:
-        prompt, started = SharedPrompt(), asyncio.Event()
+        prompt, started = SharedPrompt("u"), asyncio.Event()
 
         async def work() -> str:
             started.set()

@@ -9,18 +9,23 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
+from functools import cached_property
 from typing import Any
 
 import ray
 import torch
 import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.utils.rollout_trace import rollout_trace_attr
+from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout.group import Group
-from verl_ext.rollout.shared_prompt import SharedPrompt, current_prompt
+from verl_ext.rollout.shared_features import SharedFeatures, store, without_images
+from verl_ext.rollout.shared_prompt import AGENT_NAME, SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
 
 # veRL's name is bound to the Ray actor; only the class beneath it can be inherited from.
 _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
@@ -44,31 +49,80 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
             self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False)))
         # Every prompt runs in a task of its own, so that this reaches its sessions only.
-        current_prompt.set(SharedPrompt())
+        current_prompt.set(SharedPrompt(uid))
         await self._tag(uid, trajectory["validate"], id=prompt["id"], phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
             self._groups.pop(uid, None)
 
-    async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
+    async def _run_agent_loop(
+        self,
+        sampling_params: dict[str, Any],
+        trajectory: dict[str, Any],
+        *,
+        agent_name: str,
+        trace: bool = True,
+        **kwargs: Any,
+    ) -> None:
         group = self._groups.get(kwargs["uid"])
         try:
-            return await super()._run_agent_loop(*args, **kwargs)
+            if agent_name != AGENT_NAME:
+                await super()._run_agent_loop(sampling_params, trajectory, agent_name=agent_name, trace=trace, **kwargs)
+                return
+            attributes = {name: trajectory[name] for name in ("sample_index", "rollout_n", "validate")}
+            with rollout_trace_attr(step=trajectory["step"], name="agent_loop", trace=trace, **attributes):
+                output = await self._shared_agent_loop.run(sampling_params, **kwargs)
+                await self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
         finally:
             # A session that ends without having submitted a response has failed; for all others this does nothing.
             if group is not None:
                 group.leave(kwargs["session_id"])
 
-    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, Any]:
+    @cached_property
+    def _shared_agent_loop(self) -> SharedPromptAgentLoop:
+        # One for all sessions, as it keeps no state; veRL makes one a session, which takes longer than all else on it.
+        return SharedPromptAgentLoop(
+            trainer_config=DictConfigWrap(self.config),
+            server_manager=self.llm_client,
+            tokenizer=self.tokenizer,
+            processor=self.processor,
+            dataset_cls=self.dataset_cls,
+            data_config=DictConfigWrap(self.config.data),
+            hf_model_type=self.hf_model_type,
+            tools=ToolListWrap(self.tools),
+        )
+
+    def _compute_position_ids(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        multi_modal_inputs: Any,
+        mm_processor_kwargs: dict[str, Any] | None = None,
+    ) -> torch.Tensor:
+        prompt = current_prompt.get()
+        response = input_ids[:, len(prompt.tokens) :] if prompt.tokens else input_ids
+        tokens_of_media = [get_processor_token_id(self.processor, kind) for kind in ("image", "video")]
+        if not prompt.tokens or any(token is not None and (response == token).any() for token in tokens_of_media):
+            return super()._compute_position_ids(input_ids, attention_mask, multi_modal_inputs, mm_processor_kwargs)
+        if prompt.position_ids is None:
+            tokens = input_ids[:, : len(prompt.tokens)]
+            features = dict(multi_modal_inputs.items())
+            prompt.position_ids = super()._compute_position_ids(
+                tokens, torch.ones_like(tokens), features, mm_processor_kwargs
+            )
+        # veRL leaves this one out of what the actor is given.
+        multi_modal_inputs.pop("mm_token_type_ids", None)
+        return continued(prompt.position_ids, response.shape[1])
+
+    def _compute_multi_modal_inputs(
+        self, output: AgentLoopOutput, input_ids: torch.Tensor
+    ) -> dict[str, torch.Tensor] | SharedFeatures:
         features = current_prompt.get().features
         if features is None:
             return super()._compute_multi_modal_inputs(output, input_ids)
         # A dict of its own, as veRL takes `mm_token_type_ids` out of it; the tensors are shared.
-        inputs = {name: value for name, value in features.items() if name != "attention_mask"}
-        if (grid := inputs.get("image_grid_thw")) is not None:
-            inputs["images_seqlens"] = torch.repeat_interleave(grid[:, 1] * grid[:, 2], grid[:, 0])
-        return inputs
+        return dict(features) if "pixel_values" not in features else SharedFeatures(current_prompt.get().uid, features)
 
     async def _agent_loop_postprocess(
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
@@ -76,6 +130,12 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         outputs = output if isinstance(output, list) else [output]
         if self._scores_groups and outputs:
             await self._score(outputs[-1], validate, kwargs)
+        prompt = current_prompt.get()
+        if prompt.features is not None and "pixel_values" in prompt.features:
+            features = {name: value for name, value in prompt.features.items() if name != "mm_token_type_ids"}
+            if not validate:
+                await prompt.once("stored features", lambda: store(prompt.uid, features))
+            kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
         # veRL scores only what has no score yet.
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 

@@ -13,6 +13,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_ext.datasets.truth import read_truth
+from verl_ext.rollout.shared_features import clear_all_but
 from verl_ext.rollout.watchdog import Watchdog
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 
@@ -77,6 +78,7 @@ class VoteReplayBuffer(ReplayBuffer):
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         self._watchdog.progress()
         if partition_id == "train":
+            clear_all_but({key.split("_")[0] for key in batch.keys})
             metrics = metrics | vote_metrics(self._scored_groups(batch), expected_responses=batch_size * self._n)
         return batch, metrics
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+import torch
 from verl.experimental.agent_loop.agent_loop import register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
@@ -19,11 +20,15 @@ Result = TypeVar("Result")
 class SharedPrompt:
     """What the sessions of one prompt have in common.
 
-    `features` is what the processor made of the prompt beside its token ids, by name, once `build_tokens` has run.
+    Once its tokens are built, `tokens` are those, and `features` what else the actor needs of it, by veRL's names.
+    `position_ids` are those of the tokens, (1, 4, tokens) for M-RoPE and (1, tokens) otherwise.
     """
 
-    def __init__(self) -> None:
-        self.features: dict[str, Any] | None = None
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.tokens: list[int] = []
+        self.features: dict[str, torch.Tensor] | None = None
+        self.position_ids: torch.Tensor | None = None
         self._results: dict[str, asyncio.Future[Any]] = {}
 
     async def once(self, name: str, make: Callable[[], Awaitable[Result]]) -> Result:
@@ -34,10 +39,25 @@ class SharedPrompt:
         return await asyncio.shield(self._results[name])
 
 
+# veRL's name for an agent loop, see `rollout.agent.default_agent_loop`.
+AGENT_NAME = "shared_prompt_agent"
+
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
 
 
-@register("shared_prompt_agent")
+def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
+    """Extend the position ids of a prompt by `count` text tokens, which follow on its highest position.
+
+    The first row of M-RoPE's four counts tokens, the others continue all three from their common maximum.
+    """
+    steps = torch.arange(1, count + 1)
+    if position_ids.dim() == 2:
+        return torch.cat([position_ids, position_ids[:, -1:] + steps], dim=1)
+    last = torch.stack([position_ids[0, 0, -1], *[position_ids[0, 1:].max()] * 3])
+    return torch.cat([position_ids, (last[:, None] + steps)[None]], dim=2)
+
+
+@register(AGENT_NAME)
 class SharedPromptAgentLoop(SingleTurnAgentLoop):
     """veRL's single-turn loop on top of the prompt's `SharedPrompt`; chosen by `rollout.agent.default_agent_loop`."""
 
@@ -52,13 +72,16 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         """As in veRL, once a prompt; every session gets a list of its own."""
         prompt, build = current_prompt.get(), super().ct_build_initial_tokens
 
-        async def build_tokens() -> list[int]:
-            features: dict[str, Any] = {}
-            tokens = await build(messages, mm_inputs_out=features, **media)
-            prompt.features = features
-            return tokens
+        async def build_tokens() -> tuple[list[int], dict[str, Any]]:
+            processed: dict[str, Any] = {}
+            tokens = await build(messages, mm_inputs_out=processed, **media)
+            prompt.features = {name: value for name, value in processed.items() if name != "attention_mask"}
+            if (grid := processed.get("image_grid_thw")) is not None:
+                prompt.features["images_seqlens"] = torch.repeat_interleave(grid[:, 1] * grid[:, 2], grid[:, 0])
+            prompt.tokens = list(tokens)
+            return tokens, processed
 
-        tokens = await prompt.once("tokens", build_tokens)
+        tokens, processed = await prompt.once("tokens", build_tokens)
         if mm_inputs_out is not None:
-            mm_inputs_out.update(prompt.features or {})
+            mm_inputs_out.update(processed)
         return list(tokens)

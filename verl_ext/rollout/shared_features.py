@@ -1,0 +1,86 @@
+"""The features of a prompt's images, stored once a group instead of once a response.
+
+Features (pixel values and their grid) are by far the largest part of a row in the transfer queue, and the same in all
+rows of a group. They are put under the uid of the prompt into a partition of their own. A row carries a
+`SharedFeatures` in their place, which veRL's engine reads like the dict that it expects, and which fetches them when it
+is first read.
+"""
+
+from collections import OrderedDict
+from collections.abc import ItemsView
+from typing import Any
+
+import torch
+import transfer_queue as tq
+
+PARTITION = "shared_features"
+# Of the features that a process keeps at hand; the rows of a group are read in different micro-batches.
+CACHE_BYTES = 2 * 2**30
+
+
+class SharedFeatures:
+    """A dict of features as far as veRL reads one; of itself only the uid of the prompt is sent to another process."""
+
+    def __init__(self, uid: str, features: dict[str, torch.Tensor] | None = None) -> None:
+        self.uid = uid
+        self._features = None if features is None else dict(features)
+
+    def __reduce__(self) -> tuple[type["SharedFeatures"], tuple[str]]:
+        return SharedFeatures, (self.uid,)
+
+    def _loaded(self) -> dict[str, torch.Tensor]:
+        return self._features if self._features is not None else _fetch(self.uid)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._loaded()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._loaded().get(name, default)
+
+    def pop(self, name: str, default: Any = None) -> Any:
+        return self._loaded().pop(name, default)
+
+    def items(self) -> ItemsView[str, torch.Tensor]:
+        return self._loaded().items()
+
+
+def without_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages of a prompt with the places of its images, but not the images."""
+    return [
+        message
+        if isinstance(message["content"], str)
+        else {
+            **message,
+            "content": [{"type": "image"} if part["type"] == "image" else part for part in message["content"]],
+        }
+        for message in messages
+    ]
+
+
+async def store(uid: str, features: dict[str, torch.Tensor]) -> None:
+    """Put the features of a prompt into the transfer queue."""
+    await tq.async_kv_put(key=uid, partition_id=PARTITION, fields=features, tag={})
+
+
+def clear_all_but(uids: set[str]) -> None:
+    """Drop the features of all other prompts: their groups have been trained on, or never will be."""
+    stored = (tq.kv_list(PARTITION) or {}).get(PARTITION, {})
+    if done := [uid for uid in stored if uid not in uids]:
+        tq.kv_clear(keys=done, partition_id=PARTITION)
+
+
+_cache: OrderedDict[str, dict[str, torch.Tensor]] = OrderedDict()
+
+
+def _fetch(uid: str) -> dict[str, torch.Tensor]:
+    if uid not in _cache:
+        row = tq.kv_batch_get(keys=[uid], partition_id=PARTITION)
+        _cache[uid] = {name: row[name][0] for name in row.keys()}
+        while len(_cache) > 1 and sum(map(_size, _cache.values())) > CACHE_BYTES:
+            _cache.popitem(last=False)
+    _cache.move_to_end(uid)
+    return _cache[uid]
+
+
+def _size(features: dict[str, torch.Tensor]) -> int:
+    return sum(value.nbytes for value in features.values())
