@@ -50,7 +50,11 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     for file in _files_of(recipe):
         for key in _keys_of_file(file):
             _check_key(key, known_keys, str(file))
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise RecipeError(f"an override must be key=value: {error}") from error
+    for override in parsed:
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir()):
             _check_key(key, known_keys, f"override {override.input_line}")

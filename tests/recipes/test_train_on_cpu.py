@@ -10,6 +10,7 @@ import pytest
 
 from recipes.mmupt import train
 from recipes.mmupt.compose import RecipeError
+from verl_ext.checkpoints import mark_whole
 
 
 @pytest.fixture
@@ -89,3 +90,61 @@ def test_list_shows_every_recipe_with_one_line() -> None:
     command = [sys.executable, "-m", "recipes.mmupt.train", "--list"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(train.recipes())
+
+
+def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert train.count_gpus() == 0
+    monkeypatch.setattr(train, "distributions", lambda: [])
+    assert train.count_gpus() == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.save_freq=-1"], r"trainer\.save_freq must be at least 1"),
+        (["actor_rollout_ref.actor.checkpoint.async_save=True"], r"actor\.checkpoint\.async_save=False"),
+        (["trainer.n_gpus_per_node=3"], r"256 responses cannot be shared evenly among 3 GPUs"),
+        (["trainer.total_training_steps"], "an override must be key=value"),
+    ],
+)
+def test_settings_that_would_fail_hours_later_are_refused_at_once(
+    elsewhere: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        train.prepare("mmupt_tiny", overrides)
+
+
+def test_environment_variables_may_be_given_as_numbers(elsewhere: Path) -> None:
+    variable = "ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE"
+    config = train.prepare("mmupt_tiny", [f"{variable}=2"])
+    assert config.ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE == "2" == os.environ[variable[-22:]]
+
+
+def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> None:
+    def start(*overrides: str) -> None:
+        config = train.prepare("mmupt_tiny", list(overrides))
+        saved = Path(config.mmupt.run_folder) / "config.yaml"
+        train._check_continued(config, saved)
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        train.OmegaConf.save(config, saved)
+
+    start()
+    start("mmupt.seed=2")
+    checkpoint = elsewhere / "runs" / "mmupt_tiny" / "checkpoints" / "global_step_1"
+    (checkpoint / "actor").mkdir(parents=True)
+    mark_whole(checkpoint)
+    start("mmupt.seed=2", "trainer.total_training_steps=40", "trainer.logger=[console]", "reward.num_workers=2")
+    with pytest.raises(RecipeError, match=r"holds a run with other settings \(.*mmupt\.seed.*mmupt\.run_folder=\.\.\."):
+        start("mmupt.seed=3")
+
+
+def test_the_cause_of_a_crash_is_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "train.log"
+    with pytest.raises(ZeroDivisionError), train._log_to(log):
+        print("before", flush=True)
+        subprocess.run(["echo", "of a child"], check=True)
+        raise ZeroDivisionError("the cause")
+    assert log.read_text().startswith("before\nof a child\n") and "ZeroDivisionError: the cause" in log.read_text()

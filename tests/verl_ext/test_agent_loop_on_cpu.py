@@ -147,6 +147,16 @@ def test_a_prompt_is_tagged_with_its_row_and_with_what_it_waits_for(monkeypatch:
     asyncio.run(body())
 
 
+def test_a_prompt_without_a_row_id_is_told_by_its_uid(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.finish("a")
+        await rollout.worker._run_prompt({"uid": "a", "agent_name": "fake"}, {}, trajectory={"validate": False})
+        assert rollout.tags["a"]["id"] == "a" and rollout.status == {"a": "finished"}
+
+    asyncio.run(body())
+
+
 def test_prompts_are_grouped_by_uid_even_where_their_text_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=3)

@@ -101,7 +101,6 @@ def rollout(
         assert partition_id == PARTITION
         return stored[keys[0]]
 
-    shared_features._cache.clear()
     monkeypatch.setattr(shared_features.tq, "kv_batch_get", get)
 
     monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
@@ -182,19 +181,22 @@ def test_features_of_groups_that_are_done_are_cleared(monkeypatch: pytest.Monkey
     assert len(cleared) == 1
 
 
-def test_a_process_keeps_only_so_many_bytes_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_of_a_group_fetch_its_features_once_and_nothing_is_kept_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fetched: list[str] = []
 
     def get(keys: list[str], partition_id: str) -> TensorDict:
         fetched.extend(keys)
         return TensorDict({"pixel_values": torch.zeros(1, 10)}, batch_size=[1])
 
-    shared_features._cache.clear()
-    monkeypatch.setattr(shared_features, "CACHE_BYTES", 80)
     monkeypatch.setattr(shared_features.tq, "kv_batch_get", get)
-    for uid in ("a", "b", "a", "c", "a", "b"):
-        assert SharedFeatures(uid).get("pixel_values").shape == (10,)
-    assert fetched == ["a", "b", "c", "b"]
+    rows = [pickle.loads(pickle.dumps(SharedFeatures(uid))) for uid in ("a", "a", "b", "a", "b")]
+    pixels = [row.get("pixel_values") for row in rows]
+    assert fetched == ["a", "b"] and pixels[0] is pixels[1] is pixels[3]
+    assert rows[0].pop("pixel_values") is not None and "pixel_values" not in rows[0] and "pixel_values" in rows[1]
+    del rows, pixels
+    assert len(shared_features._held) == 0
 
 
 def test_another_agent_loop_in_the_same_worker_still_works_as_in_verl(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,11 +103,14 @@ def test_a_validation_file_without_truth_is_refused_by_name(folder: Path) -> Non
         load(validation, config(folder / "train.parquet", validation))
 
 
-def test_a_file_cannot_be_trained_and_validated_on_at_once(folder: Path) -> None:
-    settings = config(folder / "train.parquet", folder / "validation.parquet")
-    settings.train_files = [str(folder / "train.parquet"), str(folder / "validation.parquet")]
-    with pytest.raises(ValueError, match=r"validation\.parquet is in data\.train_files and in data\.val_files"):
-        load(folder / "validation.parquet", settings)
+def test_a_file_cannot_be_trained_and_validated_on_at_once_under_whatever_names(folder: Path) -> None:
+    train, validation = folder / "train.parquet", folder / "validation.parquet"
+    several = config(train, validation)
+    several.train_files = [str(train), str(validation)]
+    (folder / "link.parquet").symlink_to(train)
+    for settings in (several, config(train, train), config(train, folder / "link.parquet")):
+        with pytest.raises(ValueError, match=r"\.parquet is in data\.train_files and in data\.val_files"):
+            load(train, settings)
 
 
 def test_rows_that_bring_a_reward_model_along_are_refused(folder: Path) -> None:

@@ -1,15 +1,12 @@
 """veRL's dataset for rows without truth, chosen by `data.custom_cls`."""
 
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from verl_ext.datasets.truth import read_truth, sidecar_of
-
-
-def _as_list(files: str | list[str] | ListConfig | None) -> list[str]:
-    return [files] if isinstance(files, str) else list(files or [])
+from verl_ext.datasets.truth import file_list, read_truth, sidecar_of
 
 
 class UnlabelledDataset(RLHFDataset):
@@ -24,16 +21,17 @@ class UnlabelledDataset(RLHFDataset):
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
-        files = _as_list(data_files)
-        train_files = _as_list(config.train_files)
-        self._truth: dict[str, str] = {}
+        files, train_files = file_list(data_files), file_list(config.train_files)
+        self._truth: dict[str, str] | None = None
         if files != train_files:
             for file in files:
-                if file in train_files:
-                    raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
                 if not sidecar_of(file).is_file():
                     raise ValueError(f"validation file {file} has no truth: {sidecar_of(file)} is missing")
             self._truth = read_truth(files)
+        trained = {Path(file).resolve() for file in train_files}
+        for file in file_list(config.val_files):
+            if Path(file).resolve() in trained:
+                raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
         super().__init__(data_files=data_files, config=config, **kwargs)
         if "reward_model" in self.dataframe.column_names:
             raise ValueError(f"{', '.join(files)}: a column reward_model would bring truth along; move it to a sidecar")
@@ -55,5 +53,5 @@ class UnlabelledDataset(RLHFDataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a validation row is missing in the sidecar."""
         row = super().__getitem__(item)
-        row["reward_model"] = {"style": "rule", "ground_truth": self._truth[row["id"]] if self._truth else None}
+        row["reward_model"] = {"style": "rule", "ground_truth": None if self._truth is None else self._truth[row["id"]]}
         return row

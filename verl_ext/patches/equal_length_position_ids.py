@@ -32,7 +32,7 @@ def apply(module: ModuleType) -> None:
         length = sequences[0].shape[1]
         data["position_ids"] = torch.nested.nested_tensor_from_jagged(
             torch.cat(sequences, dim=1),
-            offsets=torch.arange(0, length * len(sequences) + 1, length),
+            offsets=torch.arange(0, length * len(sequences) + 1, length, device=position_ids.device),
             jagged_dim=2,
         )
 

@@ -11,7 +11,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.experimental.reward_loop.reward_manager.registry import register
 
 from verl_ext.answers import equivalent, extract_answer
-from verl_ext.checks import check_config
+from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, check_config
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.votes import vote
 
@@ -64,7 +64,7 @@ class MajorityVoteRewardManager(RewardManagerBase):
         if not isinstance(data, GroupRequest):
             raise TypeError(
                 f"majority_vote scores groups, but was sent a {type(data).__name__} of single responses: set "
-                "actor_rollout_ref.rollout.agent.agent_loop_manager_class=verl_ext.rollout.agent_loop.GroupAgentLoopManager"
+                f"{AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
             )
         responses = self.tokenizer.batch_decode(data.response_ids, skip_special_tokens=True)
         if data.validate:

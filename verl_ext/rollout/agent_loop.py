@@ -32,10 +32,7 @@ _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
-    """veRL's worker, scoring a group at once where the configured reward manager asks for it (`scores_groups`).
-
-    With any other reward manager it is veRL's worker unchanged.
-    """
+    """veRL's worker, scoring a group at once where the configured reward manager asks for it (`scores_groups`)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,13 +41,16 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         uid = prompt["uid"]
-        if self._scores_groups and not trajectory["validate"]:
+        # Every prompt runs in a task of its own, so that this reaches its sessions only.
+        current_prompt.set(SharedPrompt(uid))
+        if not self._scores_groups:
+            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+            return
+        if not trajectory["validate"]:
             # The number of sessions that veRL is about to start for this prompt.
             n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
             self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False)))
-        # Every prompt runs in a task of its own, so that this reaches its sessions only.
-        current_prompt.set(SharedPrompt(uid))
-        await self._tag(uid, trajectory["validate"], id=prompt["id"], phase="generation")
+        await self._tag(uid, trajectory["validate"], id=str(prompt.get("id", uid)), phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:

@@ -12,7 +12,7 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from verl_ext.datasets.truth import read_truth
+from verl_ext.datasets.truth import file_list, read_truth
 from verl_ext.rollout.shared_features import clear_all_but
 from verl_ext.rollout.watchdog import Watchdog
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
@@ -67,8 +67,7 @@ class VoteReplayBuffer(ReplayBuffer):
         self._n = sampler_kwargs.n
         self._watchdog = Watchdog("fit", sampler_kwargs.watchdog_seconds, ray.util.list_named_actors, _pending_prompts)
         self._settled: tuple[int, ...] = ()
-        files = sampler_kwargs.train_files
-        self._truth = read_truth([files] if isinstance(files, str) else files)
+        self._truth = read_truth(file_list(sampler_kwargs.train_files))
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
         """As in veRL; the metrics of a training batch gain those of `vote_metrics`."""

@@ -6,16 +6,22 @@ rows of a group. They are put under the uid of the prompt into a partition of th
 is first read.
 """
 
-from collections import OrderedDict
 from collections.abc import ItemsView
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 import transfer_queue as tq
 
 PARTITION = "shared_features"
-# Of the features that a process keeps at hand; the rows of a group are read in different micro-batches.
-CACHE_BYTES = 2 * 2**30
+
+
+class _Features(dict[str, torch.Tensor]):
+    """A dict that can be referred to weakly."""
+
+
+# The features that some row of this process holds at the moment, so that the rows of a group fetch them once.
+_held: WeakValueDictionary[str, _Features] = WeakValueDictionary()
 
 
 class SharedFeatures:
@@ -23,13 +29,15 @@ class SharedFeatures:
 
     def __init__(self, uid: str, features: dict[str, torch.Tensor] | None = None) -> None:
         self.uid = uid
-        self._features = None if features is None else dict(features)
+        self._features = None if features is None else _Features(features)
 
     def __reduce__(self) -> tuple[type["SharedFeatures"], tuple[str]]:
         return SharedFeatures, (self.uid,)
 
-    def _loaded(self) -> dict[str, torch.Tensor]:
-        return self._features if self._features is not None else _fetch(self.uid)
+    def _loaded(self) -> _Features:
+        if self._features is None:
+            self._features = _held.get(self.uid) or _fetch(self.uid)
+        return self._features
 
     def __contains__(self, name: str) -> bool:
         return name in self._loaded()
@@ -37,11 +45,19 @@ class SharedFeatures:
     def get(self, name: str, default: Any = None) -> Any:
         return self._loaded().get(name, default)
 
-    def pop(self, name: str, default: Any = None) -> Any:
-        return self._loaded().pop(name, default)
-
     def items(self) -> ItemsView[str, torch.Tensor]:
         return self._loaded().items()
+
+    def pop(self, name: str, default: Any = None) -> Any:
+        """Take an entry out of this dict alone, not out of those of the other rows."""
+        self._features = _Features(self._loaded())
+        return self._features.pop(name, default)
+
+
+def _fetch(uid: str) -> _Features:
+    row = tq.kv_batch_get(keys=[uid], partition_id=PARTITION)
+    _held[uid] = features = _Features({name: row[name][0] for name in row.keys()})
+    return features
 
 
 def without_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,20 +83,3 @@ def clear_all_but(uids: set[str]) -> None:
     stored = (tq.kv_list(PARTITION) or {}).get(PARTITION, {})
     if done := [uid for uid in stored if uid not in uids]:
         tq.kv_clear(keys=done, partition_id=PARTITION)
-
-
-_cache: OrderedDict[str, dict[str, torch.Tensor]] = OrderedDict()
-
-
-def _fetch(uid: str) -> dict[str, torch.Tensor]:
-    if uid not in _cache:
-        row = tq.kv_batch_get(keys=[uid], partition_id=PARTITION)
-        _cache[uid] = {name: row[name][0] for name in row.keys()}
-        while len(_cache) > 1 and sum(map(_size, _cache.values())) > CACHE_BYTES:
-            _cache.popitem(last=False)
-    _cache.move_to_end(uid)
-    return _cache[uid]
-
-
-def _size(features: dict[str, torch.Tensor]) -> int:
-    return sum(value.nbytes for value in features.values())

@@ -77,7 +77,12 @@ class Watchdog(threading.Thread):
         return stack if any(call.name == self._function for call in stack) else None
 
     def _find_reason(self) -> str | None:
-        alive = set(self._list_actors())
+        try:
+            alive = set(self._list_actors())
+        except Exception:
+            # Whoever lists them may be short of breath for a moment; what lasts shows as a lack of progress.
+            logger.exception("watchdog: the actors could not be listed")
+            alive = self._actors
         died = self._actors - alive
         self._actors |= alive
         if died:

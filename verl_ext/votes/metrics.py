@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verl_ext.answers import equivalent
+from verl_ext.answers import canonical, equivalent
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def vote_metrics(groups: Sequence[ScoredGroup], expected_responses: int) -> dict
         return sum(flags) / len(flags)
 
     given = [[answer for answer in group.answers if answer is not None] for group in groups]
-    distinct = [len(set(answers)) for answers in given]
+    distinct = [len(set(map(canonical, answers))) for answers in given]
     metrics |= {
         "vote/share": sum(group.share for group in groups) / len(groups),
         "vote/distinct_answers": sum(distinct) / len(groups),
