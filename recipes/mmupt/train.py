@@ -232,8 +232,8 @@ def _check_continued(config: DictConfig, saved: Path) -> None:
     changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if changed := [key for key in changed if not key.startswith(MAY_CHANGE)]:
         raise RecipeError(
-            f"{saved.parent} holds a run with other settings ({', '.join(changed)}): give this one a folder of its own, "
-            "mmupt.run_folder=..., or give it the same settings to continue"
+            f"{saved.parent} holds a run with other settings ({', '.join(changed)}): give this one a folder of its "
+            "own, mmupt.run_folder=..., or give it the same settings to continue"
         )
 
 
@@ -241,7 +241,7 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested dicts by their dotted keys."""
     if not isinstance(node, dict):
         return {prefix: node}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in node.items():
         leaves |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return leaves

@@ -143,8 +143,13 @@ def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> Non
 
 def test_the_cause_of_a_crash_is_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "train.log"
-    with pytest.raises(ZeroDivisionError), train._log_to(log):
-        print("before", flush=True)
-        subprocess.run(["echo", "of a child"], check=True)
-        raise ZeroDivisionError("the cause")
+    code = (
+        "import pathlib, subprocess, sys; from recipes.mmupt.train import _log_to\n"
+        "with _log_to(pathlib.Path(sys.argv[1])):\n"
+        "    print('before', flush=True)\n"
+        "    subprocess.run(['echo', 'of a child'])\n"
+        "    raise ZeroDivisionError('the cause')"
+    )
+    result = subprocess.run([sys.executable, "-c", code, log], capture_output=True, text=True)
+    assert result.returncode == 1 and "before" in result.stdout
     assert log.read_text().startswith("before\nof a child\n") and "ZeroDivisionError: the cause" in log.read_text()
