@@ -1,0 +1,89 @@
+"""Training never sees a truth: from the files to the rewards, with the truth right, permuted and deleted."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tensordict import TensorDict
+from verl.trainer.ppo.utils import create_rl_dataset
+from verl.trainer.ppo.v1 import agent_loop_tq
+from verl.workers.rollout.replica import TokenOutput
+
+from data.figures import prepare
+from recipes.mmupt.compose import load_recipe
+from verl_ext.datasets.truth import sidecar_of
+from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
+from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
+
+
+class Server:
+    """Stands for vLLM: two of three responses to a prompt agree, on an answer that depends on the prompt."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.requests = 0
+
+    async def generate(self, prompt_ids: list[int], **request: Any) -> TokenOutput:
+        self.requests += 1
+        answer = sum(prompt_ids) % 7 + (self.requests % 3 == 0)
+        tokens = self.tokenizer.encode(f"so \\boxed{{{answer}}}")
+        return TokenOutput(token_ids=tokens, log_probs=[-1.0] * len(tokens), stop_reason="completed", extra_fields={})
+
+
+class RewardWorker:
+    """The real reward manager, without Ray around it."""
+
+    def __init__(self, manager: MajorityVoteRewardManager) -> None:
+        self.compute_score, self.manager = self, manager
+
+    async def remote(self, request: Any) -> Any:
+        return await self.manager.run_single(request)
+
+
+def rewards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
+    """Roll every training row out and return the rewards put into the transfer queue, by row id."""
+    files = [f"data.train_files={folder}/train.parquet", f"data.val_files={folder}/validation.parquet"]
+    config, _ = load_recipe("mmupt_tiny", [*files, "actor_rollout_ref.rollout.n=3"])
+    given: dict[str, list[float]] = {}
+
+    async def put(**_: Any) -> None:
+        return None
+
+    async def put_batch(keys: list[str], fields: TensorDict, **_: Any) -> None:
+        assert fields["reward_model"][0]["ground_truth"] is None
+        given.setdefault(fields["id"][0], []).append(float(fields["rm_scores"].sum()))
+
+    monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
+    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
+    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put_batch)
+
+    async def body() -> None:
+        worker = GroupAgentLoopWorker(config, None, None, [])
+        worker.llm_client = Server(worker.tokenizer)
+        manager = MajorityVoteRewardManager(config, worker.tokenizer, compute_score=None)
+        worker.reward_loop_worker_handles = [RewardWorker(manager)]
+        dataset = create_rl_dataset(config.data.train_files, config.data, worker.tokenizer, worker.processor)
+        for number in range(len(dataset)):
+            row = {name: value for name, value in dataset[number].items() if name != "dummy_tensor"}
+            row |= {"uid": f"u{number}", "agent_name": "shared_prompt_agent", "global_steps": 1}
+            await worker._run_prompt(row, {}, {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False})
+
+    asyncio.run(body())
+    return given
+
+
+def test_rewards_are_the_same_with_the_truth_right_permuted_and_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path, train=6, validation=3, test=3)
+    train = tmp_path / "train.parquet"
+    right = rewards(tmp_path, monkeypatch)
+    truth = pq.read_table(sidecar_of(train)).to_pydict()
+    pq.write_table(pa.table({"id": truth["id"], "answer": truth["answer"][::-1]}), sidecar_of(train))
+    permuted = rewards(tmp_path, monkeypatch)
+    sidecar_of(train).unlink()
+    assert right == permuted == rewards(tmp_path, monkeypatch)
+    assert len(right) == 6 and all(sorted(given) == [0.0, 1.0, 1.0] for given in right.values())
