@@ -2,19 +2,18 @@
 
 veRL waits without a limit: for groups whose reward never returns, for a weight transfer whose receiver has failed, for
 an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run has
-died, and when nothing has been reported as progress for too long; it then logs what was pending and raises
-`WatchdogError` in the trainer's main thread, from where it reaches the command line like any error of the trainer.
+died, and when nothing has been reported as progress for too long; it then logs what was pending and where the trainer
+stands, and ends the trainer's process, with which the run ends. An exception would not do: a thread that waits inside
+Ray does not see it.
 """
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Collection
-from types import FrameType
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -23,22 +22,26 @@ logger.setLevel(logging.INFO)
 SECONDS_BETWEEN_CHECKS = 2.0
 # For the description of what is pending.
 SECONDS_TO_DESCRIBE = 5.0
-# For the main thread to take the error; a thread that is stuck outside Python cannot, and the process then ends.
-SECONDS_TO_RAISE = 20.0
+# For Ray to forward the last lines of the log to the command line.
+SECONDS_TO_LOG = 3.0
 
 
-class WatchdogError(RuntimeError):
-    """The run cannot go on; the message says what was pending or which actor died."""
+def end_process(reason: str) -> None:
+    """Log why the run ends and end this process."""
+    logger.error("watchdog: the run ends: %s", reason)
+    time.sleep(SECONDS_TO_LOG)
+    os._exit(1)
 
 
 class Watchdog(threading.Thread):
-    """Watches the process that creates it, which must do so in its main thread, while that thread runs `function`.
+    """Watches the process that creates it while its main thread runs `function`.
 
     Args:
         function: name of the function of the main thread outside which nothing is watched.
         patience: seconds without any call of `progress` after which the run is ended.
         list_actors: returns the names of the actors that are alive now. One that has been seen and is gone has died.
-        describe: returns what is pending at the moment, for the log.
+        describe: returns what is pending at the moment.
+        end: is told the reason when the run cannot go on.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Watchdog(threading.Thread):
         patience: float,
         list_actors: Callable[[], Collection[str]],
         describe: Callable[[], str],
+        end: Callable[[str], None] = end_process,
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._function = function
@@ -55,9 +59,7 @@ class Watchdog(threading.Thread):
         self._describe = describe
         self._actors: set[str] = set()
         self._last_progress = time.monotonic()
-        self._raised = threading.Event()
-        self._reason = ""
-        signal.signal(signal.SIGUSR1, self._raise)
+        self._end = end
 
     def progress(self) -> None:
         """Say that something has finished."""
@@ -65,15 +67,16 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Check until the function has returned, or until it had to be ended."""
-        while self._watched_stack(sys._current_frames().get(threading.main_thread().ident or 0)):
+        while stack := self._watched_stack():
             if reason := self._find_reason():
-                self._end(reason)
+                self._end(f"{reason}; {self._pending()}. The trainer stands at\n{''.join(stack.format())}")
                 return
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
-    def _watched_stack(self, frame: FrameType | None) -> traceback.StackSummary | None:
-        """The calls that lead to a frame of the main thread, None where the watched function is not among them."""
-        stack = traceback.extract_stack(frame) if frame else traceback.StackSummary()
+    def _watched_stack(self) -> traceback.StackSummary | None:
+        """The calls of the main thread, None where the watched function is not among them."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        stack = traceback.extract_stack(frame)
         return stack if any(call.name == self._function for call in stack) else None
 
     def _find_reason(self) -> str | None:
@@ -92,13 +95,6 @@ class Watchdog(threading.Thread):
             return f"nothing has finished for {waited:.0f} s"
         return None
 
-    def _end(self, reason: str) -> None:
-        self._reason = f"{reason}; {self._pending()}"
-        os.kill(os.getpid(), signal.SIGUSR1)
-        if not self._raised.wait(SECONDS_TO_RAISE):
-            logger.error("watchdog: the trainer does not react, ending its process")
-            os._exit(1)
-
     def _pending(self) -> str:
         description: list[str] = []
         # In a thread of its own, as whoever would tell may be the one that hangs.
@@ -106,9 +102,3 @@ class Watchdog(threading.Thread):
         asking.start()
         asking.join(SECONDS_TO_DESCRIBE)
         return description[0] if description else "what is pending could not be found out"
-
-    def _raise(self, signum: int, frame: FrameType | None) -> None:
-        self._raised.set()
-        if stack := self._watched_stack(frame):
-            logger.error("watchdog: %s. The trainer stands at\n%s", self._reason, "".join(stack.format()))
-            raise WatchdogError(self._reason)
