@@ -51,7 +51,8 @@ class Run:
         self.process = subprocess.Popen(
             [*command, *OVERRIDES, *overrides],
             start_new_session=True,
-            env={**os.environ, **environment},
+            # For the processes of the run to find faulty.py.
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -195,9 +196,7 @@ def test_a_reward_that_raises_or_never_returns_ends_the_run_with_the_reason(
     run: Run, manager: str, message: str
 ) -> None:
     source = "reward.reward_manager"
-    run.start(
-        f"{source}.source=importlib", f"{source}.module.path=pkg://tests.faults.faulty", f"{source}.name={manager}"
-    )
+    run.start(f"{source}.source=importlib", f"{source}.module.path=pkg://faulty", f"{source}.name={manager}")
     log = run.wait_for_end(SECONDS_TO_START)
     assert re.search(message, log)
 
