@@ -228,7 +228,8 @@ def test_a_full_disk_at_a_checkpoint_ends_the_run_and_the_last_whole_one_is_kept
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model_world_size_1_rank_0.pt").symlink_to("/dev/full")
     log = run.wait_for_end()
-    assert re.search("No space left on device|PytorchStreamWriter failed writing", log)
+    # torch's own words for a write that did not reach the file.
+    assert "torch.save(model_state_dict" in log and "inline_container.cc" in log
     whole = last_whole_step(run.folder / "checkpoints")
     assert whole == step + 2 and (run.folder / "checkpoints" / TRACKER).read_text() == str(whole)
     assert json.loads((run.folder / "checkpoints" / TRACKER).read_text()) == whole
