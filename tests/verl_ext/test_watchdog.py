@@ -46,6 +46,20 @@ def test_a_run_in_which_nothing_finishes_ends_with_what_is_pending_and_where_it_
     assert "in fit" in reason and "ended.wait(5)" in reason
 
 
+def test_time_before_the_start_is_not_counted() -> None:
+    reasons: list[str] = []
+
+    def fit() -> None:
+        watch = Watchdog("fit", 0.2, lambda: [], lambda: "", end=reasons.append)
+        time.sleep(0.3)
+        watch.start()
+        time.sleep(0.1)
+
+    fit()
+    time.sleep(0.05)
+    assert reasons == []
+
+
 def test_progress_keeps_a_slow_run_alive() -> None:
     def steps(watch: Watchdog, ended: threading.Event) -> None:
         for _ in range(10):

@@ -67,6 +67,8 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Check until the function has returned, or until it had to be ended."""
+        # What went before, as the start of all workers, is not counted.
+        self.progress()
         while stack := self._watched_stack():
             if reason := self._find_reason():
                 self._end(f"{reason}; {self._pending()}. The trainer stands at\n{''.join(stack.format())}")
