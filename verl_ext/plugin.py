@@ -17,6 +17,10 @@ from verl_ext.patches import PATCHES, Patch
 # What is registered with veRL, and the module of veRL whose import triggers it.
 REGISTRATIONS = {
     "reward manager majority_vote": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rewards.majority_vote"),
+    "its controls ground_truth and random": (
+        "verl.experimental.reward_loop.reward_manager",
+        "verl_ext.rewards.controls",
+    ),
     "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
 }
 

@@ -25,7 +25,7 @@ from recipes.mmupt.compose import CONFIG_FOLDER
 from recipes.mmupt.responses import Mode, Response, read_parameters, write_responses
 
 if TYPE_CHECKING:
-    from vllm import TokensPrompt
+    from vllm import LLM, SamplingParams, TokensPrompt
 
 # The environment and the engine arguments for vLLM on CPU are declared with the recipes' hardware.
 CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
@@ -51,6 +51,7 @@ class Evaluation:
     dtype: str
     seed: int
     device: str
+    forbidden_openings: tuple[str, ...] = ()
 
     def parameters(self) -> dict[str, Any]:
         """What determines the responses, with a fingerprint of every file, as JSON holds it."""
@@ -62,6 +63,7 @@ class Evaluation:
         }
         data = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in self.data}
         fields = {name: value for name, value in asdict(self).items() if name not in {"model", "data", "output"}}
+        fields["forbidden_openings"] = list(self.forbidden_openings)
         return {"model": self.model, "weights": weights, "data": data, **fields}
 
 
@@ -115,14 +117,39 @@ def generate(evaluation: Evaluation, rows: list[dict[str, Any]]) -> Iterator[Res
             engine_prompt(row, processor, evaluation.instruction, evaluation.min_pixels, evaluation.max_pixels)
             for row in chunk
         ]
-        outputs = engine.generate(prompts * 2, [greedy] * len(chunk) + [sampled] * len(chunk), use_tqdm=False)
+        sampling = [greedy] * len(chunk) + [sampled] * len(chunk)
+        completions = _complete(engine, prompts * 2, sampling, evaluation.forbidden_openings)
         modes: tuple[Mode, Mode] = ("greedy", "sample")
         asked = ((mode, row["id"]) for mode in modes for row in chunk)
-        for (mode, id_), output in zip(asked, outputs, strict=True):
-            for completion in output.outputs:
-                text = processor.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-                yield Response(id_, mode, completion.index, text, len(completion.token_ids))
+        for (mode, id_), tokens_of_prompt in zip(asked, completions, strict=True):
+            for index, tokens in enumerate(tokens_of_prompt):
+                text = processor.tokenizer.decode(tokens, skip_special_tokens=True)
+                yield Response(id_, mode, index, text, len(tokens))
         print(f"{first + len(chunk)} of {len(rows)} questions, {time.perf_counter() - ready:.0f} s", flush=True)
+
+
+def _complete(
+    engine: "LLM", prompts: "list[TokensPrompt]", sampling: "list[SamplingParams]", forbidden_openings: tuple[str, ...]
+) -> list[list[list[int]]]:
+    """The tokens of the responses to every prompt: prompt x response x token."""
+    if not forbidden_openings:
+        outputs = engine.generate(prompts, sampling, use_tqdm=False)
+        return [[list(completion.token_ids) for completion in output.outputs] for output in outputs]
+    # vLLM forbids a word everywhere in a response or nowhere: the first token is drawn by itself, the rest after it.
+    first = []
+    for parameters in sampling:
+        first.append(parameters.clone())
+        first[-1].min_tokens = first[-1].max_tokens = 1
+        first[-1].bad_words = list(forbidden_openings)
+    openings = _complete(engine, prompts, first, ())
+    continued, rest = [], []
+    for prompt, parameters, group in zip(prompts, sampling, openings, strict=True):
+        for opening in group:
+            continued.append({**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *opening]})
+            rest.append(parameters.clone())
+            rest[-1].n, rest[-1].max_tokens = 1, parameters.max_tokens - 1
+    endings = iter(_complete(engine, continued, rest, ()))
+    return [[opening + next(endings)[0] for opening in group] for group in openings]
 
 
 def _cpu_engine() -> dict[str, Any]:
@@ -201,9 +228,11 @@ def parse(arguments: list[str] | None = None) -> Evaluation:
     parser.add_argument("--max-pixels", type=int, help="larger images are reduced; default: the processor's limit")
     parser.add_argument("--dtype", default="bfloat16", help="of the weights: bfloat16, float16 or float32")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled responses")
+    parser.add_argument("--forbidden-openings", nargs="*", default=(), help="words that no response may open with")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
     fields = vars(parser.parse_args(arguments))
-    return Evaluation(**{**fields, "data": tuple(fields["data"])})
+    tuples = {name: tuple(fields[name]) for name in ("data", "forbidden_openings")}
+    return Evaluation(**{**fields, **tuples})
 
 
 def main() -> None:

@@ -57,6 +57,8 @@ PANELS = (
     Panel("Pseudo-label accuracy", r"vote/pseudo_label_accuracy", "accuracy, %", True, "training questions"),
     Panel("Response length", r"response_length/mean", "tokens", False, "training questions", LENGTH),
 )
+# Between the evaluations before and after training.
+MAY_DIFFER = {"model", "weights", "forbidden_openings"}
 LINES = ("#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
 BEFORE_COLOR, AFTER_COLOR, TEXT_COLOR = "#8c8c8c", "#d1495b", "#333333"
 
@@ -85,11 +87,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         FileNotFoundError: a file of responses or a truth is missing; the message says what makes it.
         ValueError: the two files do not answer the same questions in the same way, or a question has no truth.
     """
-    before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
-    parameters = _common_parameters(before_file, after_file)
-    truth = _read_truth(parameters["data"])
-    before, after = (score(read_responses(file), truth, file) for file in (before_file, after_file))
-    changes = {name: Change(before[name], after[name]) for name in before}
+    changes, parameters = read_changes(run_folder)
     series = read_series(run_folder / "tensorboard")
     table = render_table(changes)
     text = [
@@ -112,6 +110,18 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     }
     write_atomically(run_folder / "report.json", f"{json.dumps(content, indent=2)}\n".encode())
     return table
+
+
+def read_changes(run_folder: Path) -> tuple[dict[str, Change], dict[str, Any]]:
+    """Return the scores of a run before and after training by name, and how both evaluations were made.
+
+    Raises what `write_report` does.
+    """
+    before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
+    parameters = _common_parameters(before_file, after_file)
+    truth = _read_truth(parameters["data"])
+    before, after = (score(read_responses(file), truth, file) for file in (before_file, after_file))
+    return {name: Change(before[name], after[name]) for name in before}, parameters
 
 
 def score(responses: Sequence[Response], truth: Mapping[str, str], file: Path) -> dict[str, Score]:
@@ -247,7 +257,7 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
                 f"{file} with its parameters is missing: make it by `python -m recipes.mmupt.evaluate --model MODEL "
                 f"--data DATA --max-tokens N --output {file}`, MODEL being the policy {file.stem} training"
             )
-        found[file] = {name: value for name, value in parameters.items() if name not in {"model", "weights"}}
+        found[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
     if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
         raise ValueError(f"{before} and {after} were not made alike: their parameters differ in {', '.join(differing)}")
     return found[before]

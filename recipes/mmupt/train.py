@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
@@ -54,8 +54,9 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list the recipes")
     arguments = parser.parse_args()
     if arguments.list:
-        for name, summary in recipes().items():
-            print(f"{name:20} {summary}")
+        known = recipes()
+        for name, summary in known.items():
+            print(f"{name:{max(map(len, known))}}  {summary}")
         return
     try:
         run(arguments.recipe, arguments.overrides)
@@ -74,17 +75,16 @@ def run(recipe: str, overrides: list[str]) -> None:
     with sole_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
-        if repair_tracker(Path(config.trainer.default_local_dir)) < (
-            config.trainer.total_training_steps or sys.maxsize
-        ):
+        total = config.trainer.total_training_steps
+        if repair_tracker(Path(config.trainer.default_local_dir)) < (sys.maxsize if total is None else total):
             train(config)
         model = export(config)
         if config.mmupt.evaluation_files is not None:
             evaluate(config, config.actor_rollout_ref.model.path, "before")
-            evaluate(config, model, "after")
+            evaluate(config, model, "after", config.mmupt.evaluation_forbidden_openings)
             print(write_report(run_folder, config.mmupt.report_note))
             print(f"The report is in {run_folder / 'report.md'}")
-        print(f"The trained policy is in {model}")
+        print(f"The policy is in {model}")
 
 
 def prepare(recipe: str, overrides: list[str]) -> DictConfig:
@@ -129,7 +129,12 @@ def train(config: DictConfig) -> None:
 
 
 def export(config: DictConfig) -> Path:
-    """Merge the last checkpoint into a Hugging Face folder, `<run_folder>/model`, by veRL's own merger."""
+    """Merge the last checkpoint into a Hugging Face folder, `<run_folder>/model`, by veRL's own merger.
+
+    Where nothing was to be trained it is the model that the recipe starts from.
+    """
+    if config.trainer.total_training_steps == 0:
+        return Path(config.actor_rollout_ref.model.path)
     step = last_whole_step(Path(config.trainer.default_local_dir))
     target = Path(config.mmupt.run_folder) / "model"
     marker = target / "global_step.txt"
@@ -142,7 +147,7 @@ def export(config: DictConfig) -> Path:
     return target
 
 
-def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
+def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_openings: Sequence[str] | None = None) -> None:
     """Answer `mmupt.evaluation_files` as training samples, and greedily, into `<run_folder>/evaluation/NAME.jsonl`.
 
     In a process of its own, as vLLM keeps its memory for as long as a process lives.
@@ -166,6 +171,8 @@ def evaluate(config: DictConfig, model: str | Path, name: str) -> None:
     for option, value in options.items():
         if value is not None:
             command += [f"--{option}", str(value)]
+    if forbidden_openings:
+        command += ["--forbidden-openings", *forbidden_openings]
     subprocess.run(command, check=True)
 
 

@@ -99,6 +99,21 @@ def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypat
     asyncio.run(body())
 
 
+def test_the_truth_of_a_training_row_is_sent_under_supervision_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.finish("a")
+        for supervised, truth in ((False, None), (True, "7")):
+            rollout.worker.config.data = {"supervised": supervised}
+            await rollout.prompt("a")
+            (request,) = rollout.requests
+            assert request == GroupRequest([[0], [1]], validate=False, truth=truth)
+            for worker in rollout.reward_workers:
+                worker.requests.clear()
+
+    asyncio.run(body())
+
+
 def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)

@@ -11,7 +11,9 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
 from verl_ext.checks import AGENT_LOOP_MANAGER
-from verl_ext.rewards.majority_vote import MajorityVoteRewardManager, grade_against_truth, score_group
+from verl_ext.rewards.controls import GroundTruthRewardManager, RandomRewardManager
+from verl_ext.rewards.group import GroupRewardManager, grade_against_truth
+from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 
 
@@ -48,8 +50,39 @@ def run(request: Any, *texts: str) -> list[ResponseScore]:
     return asyncio.run(manager.run_single(request))
 
 
-def test_verl_finds_the_manager_under_its_name_once_the_plugin_is_loaded() -> None:
-    assert get_reward_manager_cls("majority_vote") is MajorityVoteRewardManager
+def control(name: str, manager: type[GroupRewardManager], *texts: str) -> GroupRewardManager:
+    settings = config(reward__reward_manager__name=name, data__supervised=name == "ground_truth")
+    return manager(settings, Words(*texts), compute_score=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "manager"),
+    [
+        ("majority_vote", MajorityVoteRewardManager),
+        ("ground_truth", GroundTruthRewardManager),
+        ("random", RandomRewardManager),
+    ],
+)
+def test_verl_finds_the_managers_under_their_names_once_the_plugin_is_loaded(
+    name: str, manager: type[GroupRewardManager]
+) -> None:
+    assert get_reward_manager_cls(name) is manager
+
+
+def test_under_supervision_right_answers_are_rewarded_even_where_the_majority_disagrees() -> None:
+    manager = control("ground_truth", GroundTruthRewardManager, r"\boxed{4}", r"\boxed{5}", "none")
+    request = GroupRequest([[0], [0], [1], [2]], validate=False, truth="5")
+    scores = asyncio.run(manager.run_single(request))
+    assert [score.reward for score in scores] == [0.0, 0.0, 1.0, 0.0]
+    assert {score.extra_info["pseudo_label"] for score in scores} == {"4"}
+
+
+def test_random_rewards_are_drawn_one_by_one_and_validation_is_graded_all_the_same() -> None:
+    manager = control("random", RandomRewardManager, r"\boxed{4}")
+    rewards = [score.reward for score in asyncio.run(manager.run_single(GroupRequest([[0]] * 400, validate=False)))]
+    assert set(rewards) == {0.0, 1.0} and 100 < sum(rewards) < 300
+    (score,) = asyncio.run(manager.run_single(GroupRequest([[0]], validate=True, truth="4")))
+    assert score.reward == 1.0
 
 
 def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
@@ -74,7 +107,10 @@ def test_training_rewards_are_the_same_with_any_truth_or_none(responses: list[st
 
 @given(st.lists(st.sampled_from([r"\boxed{1}", r"\boxed{2}", "no box"]), min_size=1, max_size=9))
 def test_every_response_of_a_mode_carries_the_same_keys_and_never_one_called_reward(responses: list[str]) -> None:
-    trained = {frozenset(score.extra_info) for score in score_group(responses)}
+    trained = {
+        frozenset(score.extra_info)
+        for score in run(GroupRequest([[number] for number in range(len(responses))], validate=False), *responses)
+    }
     validated = {frozenset(grade_against_truth(response, "1").extra_info) for response in responses}
     assert len(trained) == len(validated) == 1
     assert "reward" not in frozenset.union(*trained, *validated)
@@ -105,6 +141,8 @@ def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() ->
         ({"trainer__use_v1": False}, "trainer.use_v1=True"),
         ({"reward__reward_model__enable": True}, "reward.reward_model.enable=False"),
         ({"reward__custom_reward_function__path": "f.py"}, "custom_reward_function.path=null"),
+        ({"data__supervised": True}, "data.supervised=True does not go with .*majority_vote"),
+        ({"reward__reward_manager__name": "ground_truth"}, "data.supervised=False does not go with .*ground_truth"),
     ],
 )
 def test_a_configuration_under_which_no_group_would_vote_is_refused_at_start(

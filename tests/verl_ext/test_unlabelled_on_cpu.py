@@ -69,6 +69,17 @@ def test_a_training_row_is_the_same_whether_its_truth_is_right_permuted_or_gone(
     assert not any("answer" in row for row in with_truth)
 
 
+def test_under_supervision_a_training_row_has_the_truth_of_its_own_id(folder: Path) -> None:
+    train = folder / "train.parquet"
+    settings = config(train, folder / "validation.parquet", supervised=True)
+    dataset = load(train, settings)
+    rows = {dataset[i]["id"]: dataset[i]["reward_model"]["ground_truth"] for i in range(len(dataset))}
+    assert rows == read_truth([train])
+    sidecar_of(train).unlink()
+    with pytest.raises(ValueError, match=r"training file .*train\.parquet has no truth"):
+        load(train, settings)
+
+
 def test_a_validation_row_has_the_truth_of_its_own_id_whatever_the_order_of_the_sidecar(folder: Path) -> None:
     validation = folder / "validation.parquet"
     truth = {row["id"]: row["answer"] for row in pq.read_table(sidecar_of(validation)).to_pylist()}

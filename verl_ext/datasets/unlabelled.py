@@ -12,9 +12,10 @@ from verl_ext.datasets.truth import file_list, read_truth, sidecar_of
 class UnlabelledDataset(RLHFDataset):
     """Rows as `data/schema.py` documents them, completed with the `reward_model` that veRL asks for.
 
-    Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined. The rows of
-    validation files get theirs from the sidecar by row id. Raises ValueError for rows with a `reward_model` of their
-    own, for a validation file without a sidecar, and for a file that is both trained and validated on.
+    Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined, unless
+    `data.supervised` is set, for the control that trains with labels. The rows of validation files get theirs from the
+    sidecar by row id. Raises ValueError for rows with a `reward_model` of their own, for a file whose sidecar is needed
+    and missing, and for a file that is both trained and validated on.
 
     `data.instruction`, unless null, follows the question after a space. Images are scaled into `data.min_pixels` ..
     `data.max_pixels` (null: no limit of ours) when veRL reads them.
@@ -23,10 +24,11 @@ class UnlabelledDataset(RLHFDataset):
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
         files, train_files = file_list(data_files), file_list(config.train_files)
         self._truth: dict[str, str] | None = None
-        if files != train_files:
+        if files != train_files or config.get("supervised"):
             for file in files:
                 if not sidecar_of(file).is_file():
-                    raise ValueError(f"validation file {file} has no truth: {sidecar_of(file)} is missing")
+                    kind = "training" if files == train_files else "validation"
+                    raise ValueError(f"{kind} file {file} has no truth: {sidecar_of(file)} is missing")
             self._truth = read_truth(files)
         trained = {Path(file).resolve() for file in train_files}
         for file in file_list(config.val_files):
@@ -51,7 +53,7 @@ class UnlabelledDataset(RLHFDataset):
         return messages
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """Return veRL's row plus `reward_model`; KeyError when a validation row is missing in the sidecar."""
+        """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
         row = super().__getitem__(item)
         row["reward_model"] = {"style": "rule", "ground_truth": None if self._truth is None else self._truth[row["id"]]}
         return row

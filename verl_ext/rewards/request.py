@@ -9,7 +9,8 @@ class GroupRequest:
     """The surviving responses of one prompt.
 
     `response_ids` holds one list of token ids a response, end-of-sequence token included where it was sampled.
-    `validate` is veRL's own flag; `truth` is set for validation only and is None where it is not known.
+    `validate` is veRL's own flag; `truth` is set for validation and under `data.supervised` only, None where it is not
+    known.
     """
 
     response_ids: list[list[int]]

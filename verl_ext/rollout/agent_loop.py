@@ -15,6 +15,7 @@ from typing import Any
 import ray
 import torch
 import transfer_queue as tq
+from omegaconf import OmegaConf
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
@@ -49,7 +50,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         if not trajectory["validate"]:
             # The number of sessions that veRL is about to start for this prompt.
             n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
-            self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False)))
+            truth = prompt["reward_model"]["ground_truth"] if OmegaConf.select(self.config, "data.supervised") else None
+            self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False, truth=truth)))
         await self._tag(uid, trajectory["validate"], id=str(prompt.get("id", uid)), phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
