@@ -2,11 +2,14 @@
 # ARGS is handed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`.
 
 RECIPE ?= mmupt_tiny
+RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
+SEEDS ?= 1 2 3
+TABLE ?= runs/table
 ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train recipes tiny-model test test-faults lint lock clean
+.PHONY: help setup train table recipes tiny-model test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +19,9 @@ setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12
 
 train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." overrides its configuration)
 	$(python) -m recipes.mmupt.train $(RECIPE) $(ARGS)
+
+table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
+	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)
 
 recipes: setup ## List the recipes
 	@$(python) -m recipes.mmupt.train --list

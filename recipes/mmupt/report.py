@@ -173,7 +173,7 @@ def read_series(folder: Path) -> Series:
 
 
 def render_table(changes: Mapping[str, Change]) -> str:
-    """The scores as a Markdown table whose columns line up in plain text, too."""
+    """The scores as a Markdown table."""
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
     for name, change in changes.items():
         unit, factor = ("tokens", 1) if name == LENGTH else ("%", 100)
@@ -182,7 +182,12 @@ def render_table(changes: Mapping[str, Change]) -> str:
             for value, sign in ((change.before, ""), (change.after, ""), (change.difference, "+"))
         )
         rows.append((f"{name}, {unit}", *cells))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells, the first being the head, as a Markdown table whose columns line up in plain text, too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]

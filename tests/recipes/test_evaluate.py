@@ -165,7 +165,8 @@ def test_other_parameters_data_or_weights_make_it_again(data: Path, tmp_path: Pa
 
 
 @pytest.mark.full_stack
-def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("forbidden", [[], ["so"]], ids=["freely", "not opening with so"])
+def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Path, forbidden: list[str]) -> None:
     output = tmp_path / "responses.jsonl"
     command = [sys.executable, "-m", "recipes.mmupt.evaluate", "--model", MODEL, "--data", data, "--output", output]
     command += [
@@ -179,6 +180,7 @@ def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Pa
         "float32",
         "--device",
         "cpu",
+        *(["--forbidden-openings", *forbidden] if forbidden else []),
     ]
     subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], check=True, timeout=300)
     responses = read_responses(output)
@@ -186,3 +188,4 @@ def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Pa
     assert sorted((r.id, r.mode, r.sample) for r in responses) == sorted(expected)
     assert all(1 <= response.tokens <= 8 for response in responses)
     assert json.loads(parameters_path(output).read_text())["samples"] == 3
+    assert not any(response.response.split()[:1] == [word] for response in responses for word in forbidden)

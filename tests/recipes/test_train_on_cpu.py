@@ -144,6 +144,11 @@ def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> Non
         start("mmupt.seed=3")
 
 
+def test_a_recipe_that_trains_nothing_ends_with_the_model_that_it_starts_from(elsewhere: Path) -> None:
+    config = train.prepare("mmupt_tiny_careful", [])
+    assert train.export(config) == Path(config.actor_rollout_ref.model.path)
+
+
 def test_the_cause_of_a_crash_is_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "train.log"
     code = (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_ext.scores import Score, grade, maj_at_k, mean_at_k, pass_at_k
+from verl_ext.scores import Score, average, grade, maj_at_k, mean_at_k, pass_at_k
 
 
 def table(responses: int) -> st.SearchStrategy[list[list[bool]]]:
@@ -73,6 +73,14 @@ def test_a_difference_pairs_the_questions() -> None:
 def test_a_difference_of_other_questions_is_refused() -> None:
     with pytest.raises(ValueError, match="got 2 and 3"):
         Score((0.0, 1.0)) - Score((0.0, 1.0, 1.0))
+
+
+def test_an_average_of_runs_is_taken_question_by_question() -> None:
+    score = average([Score((0.0, 1.0, 1.0)), Score((1.0, 1.0, 0.0))])
+    assert score.per_question == (0.5, 1.0, 0.5)
+    for scores in ([], [Score((0.0, 1.0)), Score((0.0, 1.0, 1.0))]):
+        with pytest.raises(ValueError, match="an average takes the same questions"):
+            average(scores)
 
 
 def test_one_question_has_no_standard_error() -> None:

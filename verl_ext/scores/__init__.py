@@ -4,6 +4,6 @@ Measuring only, against true answers that training never sees. What an answer is
 vote of maj@k is the one of training, `verl_ext.votes`.
 """
 
-from verl_ext.scores.at_k import Score, grade, maj_at_k, mean_at_k, pass_at_k
+from verl_ext.scores.at_k import Score, average, grade, maj_at_k, mean_at_k, pass_at_k
 
-__all__ = ["Score", "grade", "maj_at_k", "mean_at_k", "pass_at_k"]
+__all__ = ["Score", "average", "grade", "maj_at_k", "mean_at_k", "pass_at_k"]

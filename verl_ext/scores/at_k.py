@@ -53,6 +53,19 @@ class Score:
         return Score(tuple(a - b for a, b in zip(self.per_question, other.per_question, strict=True)))
 
 
+def average(scores: Sequence[Score]) -> Score:
+    """Average the scores of several runs question by question, which must be the same in the same order.
+
+    The standard error is still that over questions, of the average of just these runs.
+
+    Raises:
+        ValueError: no score, or different numbers of questions.
+    """
+    if len({score.questions for score in scores}) != 1:
+        raise ValueError(f"an average takes the same questions, got {[score.questions for score in scores]}")
+    return Score(tuple(map(fmean, zip(*(score.per_question for score in scores), strict=True))))
+
+
 def grade(answers: Sequence[Sequence[str | None]], truths: Sequence[str]) -> list[list[bool]]:
     """Whether each answer (question x response; None for none) equals the truth of its question.
 

@@ -1,0 +1,207 @@
+"""Several recipes with several seeds, trained one after another and compared in one table and plot.
+
+    python -m recipes.mmupt.table --recipes mmupt_tiny mmupt_tiny_random --seeds 1 2 3 --folder DIR [key=value ...]
+
+Every run is `recipes.mmupt.train` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
+command after an interruption continues; overrides hold for all of them. After each run `table.md`, `table.json` and
+`table.png` are written anew there. A run that fails is named at the end, and the others go on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from statistics import fmean
+
+from recipes.mmupt.compose import RecipeError, load_recipe
+from recipes.mmupt.report import GREEDY, LENGTH, TEXT_COLOR, Change, aligned, read_changes, read_series
+from recipes.mmupt.responses import write_atomically
+from verl_ext.scores import average
+
+VALIDATION = "val-core/"
+
+# The runs of one recipe by their seed.
+Runs = dict[int, dict[str, Change]]
+
+
+def run_folder(folder: Path, recipe: str, seed: int) -> Path:
+    """Return the folder of one run."""
+    return folder / recipe / f"seed_{seed}"
+
+
+def check(recipes: Sequence[str], overrides: Sequence[str]) -> None:
+    """Compose every recipe before the first one is trained.
+
+    Raises:
+        RecipeError: as `load_recipe`, or a recipe that is not evaluated.
+    """
+    for recipe in recipes:
+        config, _ = load_recipe(recipe, overrides)
+        if config.mmupt.evaluation_files is None:
+            raise RecipeError(f"recipe {recipe} has nothing to compare: it needs mmupt.evaluation_files")
+
+
+def train(folder: Path, recipe: str, seed: int, overrides: Sequence[str]) -> bool:
+    """Train one run, or continue it, or find it finished; return whether it succeeded."""
+    target = run_folder(folder, recipe, seed)
+    command = [sys.executable, "-m", "recipes.mmupt.train", recipe, *overrides]
+    return subprocess.run([*command, f"mmupt.seed={seed}", f"mmupt.run_folder={target}"]).returncode == 0
+
+
+def averages(runs: Runs) -> dict[str, Change]:
+    """Average the scores of the runs of one recipe by name, question by question."""
+    return {
+        name: Change(
+            average([changes[name].before for changes in runs.values()]),
+            average([changes[name].after for changes in runs.values()]),
+        )
+        for name in next(iter(runs.values()))
+    }
+
+
+def render(results: Mapping[str, Runs]) -> str:
+    """The comparison as a Markdown table: one row a recipe, averaged over its seeds."""
+    mean = {recipe: averages(runs) for recipe, runs in results.items()}
+    others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
+    columns = [f"{name}, {'tokens' if name == LENGTH else '%'}" for name in others]
+    rows = [("recipe", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
+    for recipe, runs in results.items():
+        gain = mean[recipe][GREEDY].difference
+        of_each = ", ".join(f"{100 * changes[GREEDY].difference.value:+.1f}" for changes in runs.values())
+        rows.append(
+            (
+                recipe,
+                _before_and_after(mean[recipe][GREEDY], 100),
+                f"{100 * gain.value:+.1f} ± {100 * gain.standard_error:.1f}",
+                of_each,
+                *(
+                    _before_and_after(mean[recipe][name], 1 if name == LENGTH else 100) if name in mean[recipe] else ""
+                    for name in others
+                ),
+            )
+        )
+    return aligned(rows)
+
+
+def _before_and_after(change: Change, factor: int) -> str:
+    return f"{factor * change.before.value:.1f} → {factor * change.after.value:.1f}"
+
+
+def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
+    """Draw a PNG: the gains of every run with their mean, and the validation accuracy of every recipe over its steps.
+
+    Args:
+        curves: recipe -> step -> accuracy, averaged over seeds; none for what was not trained.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 1.6 + 0.45 * max(len(results), 5)), dpi=160, layout="constrained")
+    gains, accuracies = figure.subplots(1, 2)
+    for row, (recipe, runs) in enumerate(results.items()):
+        color = colormaps["tab10"](row % 10)
+        of_each = [100 * changes[GREEDY].difference.value for changes in runs.values()]
+        mean = averages(runs)[GREEDY].difference
+        gains.scatter(of_each, [row] * len(of_each), color=color, s=22, alpha=0.6)
+        gains.errorbar(100 * mean.value, row, xerr=100 * mean.standard_error, color=color, marker="D", capsize=4)
+        if steps := sorted(curves.get(recipe, {}).items()):
+            accuracies.plot(
+                [step for step, _ in steps], [100 * value for _, value in steps], color=color, marker="o", label=recipe
+            )
+    gains.axvline(0, color=TEXT_COLOR, linewidth=0.8)
+    gains.set_yticks(range(len(results)), results)
+    gains.invert_yaxis()
+    gains.set_title("Gain in greedy accuracy on test questions, points", loc="left", fontsize=11)
+    accuracies.set_title("Accuracy on validation questions over steps, %", loc="left", fontsize=11)
+    accuracies.set_ylim(0, 105)
+    if accuracies.get_legend_handles_labels()[1]:
+        accuracies.legend(frameon=False, fontsize=8.5)
+    for axes in (gains, accuracies):
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    image = BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()
+
+
+def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
+    """Return the validation accuracy, averaged over runs and data sources, of the steps that all of them have."""
+    series = [read_series(folder / "tensorboard") for folder in folders]
+    lines = [steps for one in series for name, steps in one.items() if name.startswith(VALIDATION)]
+    common = set.intersection(*(set(steps) for steps in lines)) if lines else set()
+    return {step: fmean(steps[step] for steps in lines) for step in sorted(common)}
+
+
+def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int]) -> str:
+    """Write the comparison of all runs that have been evaluated; return its table, "" where there is none yet.
+
+    Raises:
+        ValueError: runs of one recipe that were not evaluated alike, or as `recipes.mmupt.report` raises it.
+    """
+    results: dict[str, Runs] = {}
+    for recipe in recipes:
+        runs: Runs = {}
+        for seed in seeds:
+            target = run_folder(folder, recipe, seed)
+            # What a run leaves last.
+            if (target / "report.json").is_file():
+                runs[seed] = read_changes(target)[0]
+        if len({tuple(changes) for changes in runs.values()}) > 1:
+            raise ValueError(f"the runs in {folder / recipe} were not evaluated with the same number of samples")
+        if runs:
+            results[recipe] = runs
+    if not results:
+        return ""
+    table = render(results)
+    curves = {
+        recipe: validation_curve([run_folder(folder, recipe, seed) for seed in runs])
+        for recipe, runs in results.items()
+    }
+    text = [
+        f"# {folder.resolve().name}",
+        f"Seeds {', '.join(map(str, seeds))}; before → after training, on the same questions. ± is one standard error "
+        "over questions, of the gain averaged over the seeds question by question.",
+        table,
+        "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
+    ]
+    write_atomically(folder / "table.png", plot(results, curves))
+    write_atomically(folder / "table.md", ("\n\n".join(text) + "\n").encode())
+    content = {
+        recipe: {
+            str(seed): {
+                name: {"before": change.before.value, "after": change.after.value} for name, change in changes.items()
+            }
+            for seed, changes in runs.items()
+        }
+        for recipe, runs in results.items()
+    }
+    write_atomically(folder / "table.json", f"{json.dumps(content, indent=2)}\n".encode())
+    return table
+
+
+def main() -> None:
+    """Train what is missing and write the table of the command line."""
+    parser = argparse.ArgumentParser(description="Train several recipes with several seeds and compare them.")
+    parser.add_argument("--recipes", nargs="+", required=True, help="names that `make recipes` shows")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of every recipe")
+    parser.add_argument("--folder", type=Path, default=Path("runs/table"), help="for the runs and the table")
+    arguments, overrides = parser.parse_known_args()
+    try:
+        check(arguments.recipes, overrides)
+    except RecipeError as error:
+        sys.exit(f"error: {error}")
+    failed = []
+    for seed in arguments.seeds:
+        for recipe in arguments.recipes:
+            if not train(arguments.folder, recipe, seed, overrides):
+                failed.append(str(run_folder(arguments.folder, recipe, seed)))
+            print(write_table(arguments.folder, arguments.recipes, arguments.seeds), flush=True)
+    if failed:
+        sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The comparison of recipes over seeds: its numbers by hand, and what it does with runs that are missing or fail."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from test_report import write_events
+
+from recipes.mmupt import table
+from recipes.mmupt.compose import RecipeError
+from recipes.mmupt.report import write_report
+from recipes.mmupt.responses import Response, write_responses
+from recipes.mmupt.table import check, run_folder, validation_curve, write_table
+
+TRUTH = ["1", "2", "3", "4"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"id": f"q{number}", "answer": answer} for number, answer in enumerate(TRUTH)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.truth.parquet")
+    return tmp_path
+
+
+def finish(folder: Path, recipe: str, seed: int, right_after: int, samples: int = 2) -> None:
+    """Leave a finished run: one of four questions is answered rightly before, `right_after` of them after."""
+    target = run_folder(folder, recipe, seed)
+    for name, right in (("before", 1), ("after", right_after)):
+        texts = [f"so \\boxed{{{answer if number < right else 9}}}" for number, answer in enumerate(TRUTH)]
+        responses = [Response(f"q{number}", "greedy", 0, text, 5) for number, text in enumerate(texts)]
+        responses += [
+            Response(f"q{number}", "sample", sample, text, 5)
+            for number, text in enumerate(texts)
+            for sample in range(samples)
+        ]
+        parameters = {"data": {str(folder / "test.parquet"): "sha"}, "samples": samples, "temperature": 1.0}
+        write_responses(target / "evaluation" / f"{name}.jsonl", responses, {"model": name, **parameters})
+    write_report(target)
+
+
+def row(text: str, recipe: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {recipe} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_gains_are_averaged_over_seeds_question_by_question(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=3)
+    finish(folder, "vote", 2, right_after=4)
+    finish(folder, "random", 1, right_after=1)
+    text = write_table(folder, ["vote", "random"], [1, 2])
+    # Differences, averaged over seeds: 0, 1, 1, 1/2: mean 5/8, standard deviation 0.479, of four questions.
+    assert row(text, "vote")[1:4] == ["25.0 → 87.5", "+62.5 ± 23.9", "+50.0, +75.0"]
+    assert row(text, "random")[1:4] == ["25.0 → 25.0", "+0.0 ± 0.0", "+0.0"]
+    assert row(text, "vote")[4:] == ["25.0 → 87.5", "25.0 → 87.5", "25.0 → 87.5", "5.0 → 5.0"]
+    assert text in (folder / "table.md").read_text()
+    assert json.loads((folder / "table.json").read_text())["vote"]["2"]["greedy accuracy"]["after"] == 1.0
+    assert (folder / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
+    assert write_table(folder, ["vote"], [1, 2]) == ""
+    finish(folder, "vote", 2, right_after=2)
+    run_folder(folder, "vote", 1).mkdir(parents=True)
+    assert row(write_table(folder, ["vote", "random"], [1, 2]), "vote")[3] == "+25.0"
+
+
+def test_runs_with_other_numbers_of_samples_are_not_averaged(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=2)
+    finish(folder, "vote", 2, right_after=2, samples=3)
+    with pytest.raises(ValueError, match="vote were not evaluated with the same number of samples"):
+        write_table(folder, ["vote"], [1, 2])
+
+
+def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
+    name = "val-core/figures/acc/mean@1"
+    write_events(tmp_path / "a" / "tensorboard", 0, {name: {0: 0.5, 5: 0.75, 10: 1.0}})
+    write_events(tmp_path / "b" / "tensorboard", 0, {name: {0: 0.25, 5: 0.25}, "vote/share": {1: 0.1}})
+    assert validation_curve([tmp_path / "a", tmp_path / "b"]) == {0: 0.375, 5: 0.5}
+    assert validation_curve([tmp_path / "c"]) == {}
+
+
+def test_a_recipe_that_cannot_be_compared_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(RecipeError, match="there is no recipe 'mmupt_tyni'"):
+        check(["mmupt_tiny", "mmupt_tyni"], [])
+    with pytest.raises(RecipeError, match=r"recipe mmupt_smoke .* needs mmupt\.evaluation_files"):
+        check(["mmupt_tiny", "mmupt_smoke"], [])
+
+
+def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = ["mmupt_tiny", "mmupt_tiny_random"]
+
+    def train(folder: Path, recipe: str, seed: int, overrides: list[str]) -> bool:
+        assert overrides == ["trainer.total_training_steps=3"]
+        if recipe == "mmupt_tiny" and seed == 1:
+            return False
+        finish(folder, recipe, seed, right_after=4)
+        return True
+
+    monkeypatch.setattr(table, "train", train)
+    arguments = ["--recipes", *recipes, "--seeds", "1", "2", "--folder", str(folder), "trainer.total_training_steps=3"]
+    monkeypatch.setattr(sys, "argv", ["table", *arguments])
+    with pytest.raises(SystemExit, match=r"these runs failed.*mmupt_tiny/seed_1"):
+        table.main()
+    assert row((folder / "table.md").read_text(), "mmupt_tiny_random")[3] == "+75.0, +75.0"
