@@ -208,14 +208,19 @@ def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> N
 
 
 def _use_available_attention(config: DictConfig) -> None:
-    attention = config.actor_rollout_ref.model.override_config
-    if attention.attn_implementation == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+    attention = config.actor_rollout_ref.model.override_config.attn_implementation
+    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         print("flash-attn is not installed: using sdpa attention, without packing; FLASH_ATTN=build make setup adds it")
-        attention.attn_implementation = "sdpa"
-        config.actor_rollout_ref.model.use_remove_padding = False
-        # Micro-batches are padded to their longest sequence then, so that few tokens may become many.
-        longest = config.data.max_prompt_length + config.data.max_response_length
-        config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
+        use_sdpa(config)
+
+
+def use_sdpa(config: DictConfig) -> None:
+    """Change a recipe for flash-attn into one that does without, in place."""
+    config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
+    config.actor_rollout_ref.model.use_remove_padding = False
+    # Micro-batches are padded to their longest sequence then, so that few tokens may become many.
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
 
 
 def _check_files(config: DictConfig) -> None:

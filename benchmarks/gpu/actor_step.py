@@ -1,0 +1,511 @@
+"""Speed, MFU and memory of veRL's actor on one GPU: a log-probability pass and an update. No vLLM, no download.
+
+    .venv/bin/python benchmarks/gpu/actor_step.py                  # Qwen2.5-VL 3B and 7B; at most 8 minutes
+    .venv/bin/python benchmarks/gpu/actor_step.py --shapes tiny    # the same code in half a minute, on a CPU too
+
+The actor is veRL's own worker and FSDP2 engine with the settings of a recipe (`SHAPES`); the weights are random, which
+changes no time, and so are the tokens. Every sequence has one image, and each phase has `sequences` of them. The result
+is one JSON on standard output, with a case for every shape and attention; logs go to standard error.
+
+  seconds            median over the repeats, the first of which warms up and is not counted. Weights and optimizer stay
+                     on the GPU throughout: the transfers of param_offload and optimizer_offload are not in it
+  tokens_per_second  tokens of prompts (visual tokens among them) and responses
+  mfu                model FLOPs (`Flops`) a second over the peak of the device (`PEAK_FLOPS`), null where it is unknown
+  peak_memory_gib    most that was allocated on the GPU at a time, null on a CPU
+
+One GPU of 80 GB has no room for the 7B actor as its recipe shares it among eight: at 16 bytes a parameter (fp32 weight,
+gradient and two moments) it takes 124 GiB. It is measured with all four in bf16, which the case's `settings` say.
+
+A case has a process and a time limit of its own. Out of memory is a result, and so is an attention that is not
+installed; the exit status is 1 only if a case failed or ran out of time.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from recipes.mmupt.compose import load_recipe
+from recipes.mmupt.tiny import FOLDER
+from recipes.mmupt.train import count_gpus, use_sdpa
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+    from transformers import Qwen2_5_VLConfig
+
+REPEATS = 3
+SECONDS = 470.0
+ATTENTIONS = ("sdpa", "flash_attention_2")
+FAILURES = ("failed", "timed out")
+
+# Dense bf16 FLOP/s by the name that CUDA gives the device: NVIDIA's data sheets of the H100 and H200, SXM.
+PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}
+
+# config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct on Hugging Face: what both have, then what differs.
+TEXT = {
+    "max_position_embeddings": 128000,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+}
+VISION = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+    "window_size": 112,
+}
+TEXT_3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+TEXT_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model, the recipe whose settings it is measured with, and the sequences that it is given."""
+
+    # None is the tiny model's.
+    text: dict[str, Any] | None
+    recipe: str
+    overrides: tuple[str, ...]
+    sequences: int
+    # Of an image: height and width, px.
+    image: tuple[int, int]
+    # Tokens of a prompt beside those of its image, and of a response.
+    question: int
+    response: int
+
+
+SHAPES = {
+    # 1,008 visual tokens and 16 others, 1,024 in a response.
+    "3b": Shape(TEXT_3B, "mmupt_smoke", (), 16, (784, 1008), 16, 1024),
+    "7b": Shape(
+        TEXT_7B,
+        "mmupt_mathvista",
+        (
+            "hardware=gpu_1x80gb",
+            "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16",
+            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
+        ),
+        16,
+        (784, 1008),
+        16,
+        1024,
+    ),
+    "tiny": Shape(None, "mmupt_tiny", (), 8, (140, 196), 8, 32),
+}
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one sequence with one image in one forward pass; a multiply-add counts as two.
+
+    Matrix products only: norms, activations, softmax and the embedding table are left out. Logits are computed for all
+    tokens, as veRL does. What gradient checkpointing computes a second time is no work of the model and not counted.
+    """
+
+    # Linear layers: 2 x tokens x weights, the language model's with lm_head and the vision tower's with its merger.
+    linear: float
+    # Attention of the language model, causal: 2 x tokens^2 x hidden a layer, which is half of the full square.
+    causal: float
+    # Attention of the vision tower: 4 x patches^2 x hidden a layer, by window where the layer has windows.
+    vision: float
+    # The part of `linear` that needs no gradient of its input, as that is the image.
+    pixels: float
+
+    @property
+    def forward(self) -> float:
+        return self.linear + self.causal + self.vision
+
+    @property
+    def update(self) -> float:
+        """Forward and backward, the latter twice the former."""
+        return 3 * self.forward - self.pixels
+
+
+def flops(config: "Qwen2_5_VLConfig", length: int, rows: int, columns: int) -> Flops:
+    """Return the FLOPs of a sequence of `length` tokens whose image has `rows` x `columns` patches."""
+    text, vision = config.text_config, config.vision_config
+    hidden, width = text.hidden_size, vision.hidden_size
+    key_value = 2 * text.num_key_value_heads * hidden // text.num_attention_heads
+    layer = hidden * (2 * hidden + key_value) + 3 * hidden * text.intermediate_size
+    language = length * (text.num_hidden_layers * layer + hidden * text.vocab_size)
+
+    patches, merge = rows * columns, vision.spatial_merge_size**2
+    pixels = patches * width * vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    blocks = patches * vision.depth * width * (4 * width + 3 * vision.intermediate_size)
+    merger = patches // merge * merge * width * (merge * width + vision.out_hidden_size)
+
+    side, full = vision.window_size // vision.patch_size, len(vision.fullatt_block_indexes)
+    pairs = full * patches**2 + (vision.depth - full) * _squares(rows, side) * _squares(columns, side)
+    return Flops(
+        linear=2 * (language + pixels + blocks + merger),
+        causal=2 * length**2 * hidden * text.num_hidden_layers,
+        vision=4 * pairs * width,
+        pixels=2 * pixels,
+    )
+
+
+def _squares(length: int, window: int) -> int:
+    """Sum of the squared sizes of the windows, the last of which may be smaller."""
+    return length // window * window**2 + (length % window) ** 2
+
+
+def model_config(shape: Shape) -> "Qwen2_5_VLConfig":
+    """Return the Hugging Face config of a shape."""
+    from transformers import Qwen2_5_VLConfig
+
+    if shape.text is None:
+        return Qwen2_5_VLConfig.from_pretrained(FOLDER)
+    return Qwen2_5_VLConfig(
+        architectures=["Qwen2_5_VLForConditionalGeneration"],
+        text_config=TEXT | shape.text,
+        vision_config=VISION | {"out_hidden_size": shape.text["hidden_size"]},
+        tie_word_embeddings=shape.text["tie_word_embeddings"],
+    )
+
+
+def configure(shape: Shape, attention: str, model: Path) -> DictConfig:
+    """Compose the recipe of a shape for this machine, an attention and the model folder `model`."""
+    overrides = [
+        *shape.overrides,
+        f"actor_rollout_ref.model.path={model}",
+        # Any tokenizer: veRL wants one, and nothing here uses it.
+        f"actor_rollout_ref.model.tokenizer_path={FOLDER}",
+    ]
+    config, _ = load_recipe(shape.recipe, overrides)
+    if config.trainer.device == "cpu" and count_gpus():
+        config, _ = load_recipe(shape.recipe, [*overrides, "hardware=gpu_1x80gb"])
+    if config.actor_rollout_ref.model.override_config.attn_implementation != attention:
+        use_sdpa(config)
+    return config
+
+
+def make_batch(config: "Qwen2_5_VLConfig", shape: Shape) -> "TensorDict":
+    """Return random sequences with the fields and layout in which veRL's trainer hands them to the actor."""
+    import torch
+    from verl.models.transformers.qwen2_vl import get_rope_index
+    from verl.utils.tensordict_utils import get_tensordict
+
+    vision = config.vision_config
+    grid = torch.tensor([[1, *(side // vision.patch_size for side in shape.image)]])
+    patches = int(grid.prod())
+    special = {
+        "<|image_pad|>": config.image_token_id,
+        "<|video_pad|>": config.video_token_id,
+        "<|vision_start|>": config.vision_start_token_id,
+    }
+    ordinary = torch.tensor(sorted(set(range(config.text_config.vocab_size)) - set(special.values())))
+    processor = _Processor(vision.spatial_merge_size, special)
+    rows: dict[str, list[Any]] = {}
+
+    def words(length: int) -> torch.Tensor:
+        return ordinary[torch.randint(len(ordinary), (length,))]
+
+    for _ in range(shape.sequences):
+        image = torch.full((patches // vision.spatial_merge_size**2,), config.image_token_id)
+        prompt = torch.cat([torch.tensor([config.vision_start_token_id]), image, words(shape.question - 1)])
+        response = words(shape.response)
+        input_ids = torch.cat([prompt, response])
+        places = get_rope_index(processor, input_ids, image_grid_thw=grid)
+        pixels = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        row = {
+            "prompts": prompt,
+            "responses": response,
+            "input_ids": input_ids,
+            "position_ids": torch.cat([torch.arange(len(input_ids))[None], places]),
+            "response_mask": torch.ones_like(response),
+            "loss_mask": torch.ones_like(response),
+            "advantages": torch.randn(1).expand(shape.response).contiguous(),
+            "multi_modal_inputs": {"pixel_values": torch.randn(patches, pixels), "image_grid_thw": grid},
+        }
+        for name, value in row.items():
+            rows.setdefault(name, []).append(value)
+    features = rows.pop("multi_modal_inputs")
+    nested = {name: torch.nested.as_nested_tensor(values, layout=torch.jagged) for name, values in rows.items()}
+    return get_tensordict({**nested, "multi_modal_inputs": features})
+
+
+class _Processor:
+    """What `get_rope_index` asks of a processor, itself standing for its tokenizer and its image processor as well."""
+
+    def __init__(self, merge_size: int, ids: dict[str, int]) -> None:
+        self.merge_size = merge_size
+        self.convert_tokens_to_ids = ids.__getitem__
+        self.tokenizer = self.image_processor = self
+
+
+def measure(shape: Shape, attention: str, result_file: Path) -> None:
+    """Measure one case in this process; after every phase, what is known so far is in `result_file`.
+
+    The environment is that of `environment`; the config of the model is put beside the file.
+    """
+    import torch
+    from verl.utils.device import get_device_name, get_torch_device
+
+    config = configure(shape, attention, result_file.parent)
+    device = get_torch_device()
+    torch.manual_seed(0)
+    hf_config = model_config(shape)
+    hf_config.save_pretrained(result_file.parent)
+    batch = make_batch(hf_config, shape)
+    length = int(batch["input_ids"].offsets()[1])
+    visual = int((batch["input_ids"].values() == hf_config.image_token_id).sum()) // shape.sequences
+    peak_flops = PEAK_FLOPS.get(device.get_device_name())
+    one = flops(hf_config, length, *(side // hf_config.vision_config.patch_size for side in shape.image))
+    result: dict[str, Any] = {
+        "device": device.get_device_name(),
+        "peak_flops": peak_flops,
+        "settings": settings(shape, config),
+        "workload": {
+            "sequences": shape.sequences,
+            "visual_tokens": visual,
+            "prompt_tokens": length - shape.response,
+            "response_tokens": shape.response,
+        },
+    }
+
+    def peak_memory() -> float | None:
+        return round(device.max_memory_allocated() / 2**30, 2) if get_device_name() == "cuda" else None
+
+    def phase(name: str, run: Callable[[], Any], sequence_flops: float) -> None:
+        device.reset_peak_memory_stats()
+        seconds = median_seconds(run, device.synchronize)
+        rate = shape.sequences * sequence_flops / seconds
+        result[name] = {
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(shape.sequences * length / seconds, 1),
+            "model_tflops_per_second": round(rate / 1e12, 6),
+            "mfu": None if peak_flops is None else round(rate / peak_flops, 4),
+            "peak_memory_gib": peak_memory(),
+        }
+        result_file.write_text(json.dumps(result))
+
+    try:
+        worker = build_worker(config)
+        log_prob = LogProb(worker, config, batch)
+        phase("log_prob", log_prob, one.forward)
+        phase("update", Update(worker, config, log_prob.with_log_probs()), one.update)
+        result["status"] = "ok"
+    except torch.OutOfMemoryError as error:
+        result |= {"status": "out of memory", "cause": str(error), "peak_memory_gib": peak_memory()}
+    result_file.write_text(json.dumps(result))
+
+
+def environment(config: DictConfig) -> dict[str, str]:
+    """Return the environment of a case's process: that of a run of its recipe, in a world of one rank."""
+    # Port 0 is any free one.
+    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    recipe = config.ray_kwargs.ray_init.runtime_env.env_vars
+    return {**os.environ, **world, **{name: str(value) for name, value in recipe.items()}}
+
+
+def median_seconds(run: Callable[[], Any], synchronize: Callable[[], Any]) -> float:
+    """Return the median wall-clock time of `REPEATS` runs after one that is not counted."""
+    seconds = []
+    for _ in range(1 + REPEATS):
+        synchronize()
+        start = time.perf_counter()
+        run()
+        synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+def settings(shape: Shape, config: DictConfig) -> dict[str, Any]:
+    """Return what of the configuration decides over speed and memory."""
+    actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
+    return {
+        "recipe": shape.recipe,
+        "overrides": shape.overrides,
+        "strategy": actor.strategy,
+        "model_dtype": actor.fsdp_config.model_dtype,
+        "compute_dtype": actor.fsdp_config.mixed_precision.param_dtype,
+        "optimizer": actor.optim.optimizer,
+        "use_remove_padding": model.use_remove_padding,
+        "enable_gradient_checkpointing": model.enable_gradient_checkpointing,
+        "ppo_max_token_len_per_gpu": actor.ppo_max_token_len_per_gpu,
+    }
+
+
+def build_worker(config: DictConfig) -> Any:
+    """Return veRL's actor worker with random weights, its model on the device."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+    from verl.utils.device import get_device_name, set_expandable_segments
+    from verl.workers.engine_workers import ActorRolloutRefWorker
+
+    def random_weights(config: Any, torch_dtype: torch.dtype, **_: Any) -> torch.nn.Module:
+        # Drawn on the device, where it takes a second, and handed over from the CPU as loaded ones are.
+        with torch.device(get_device_name()):
+            model = AutoModelForImageTextToText.from_config(config, dtype=torch_dtype)
+        return model.to("cpu")
+
+    AutoModelForImageTextToText.from_pretrained = random_weights
+    # As veRL leaves it after every transfer of weights.
+    set_expandable_segments(True)
+    worker = ActorRolloutRefWorker(config.actor_rollout_ref, "actor")
+    worker.init_model()
+    worker.to("device")
+    return worker
+
+
+class LogProb:
+    """The pass that gives the old log-probabilities: `_compute_old_log_prob` of veRL's trainer without its queue."""
+
+    def __init__(self, worker: Any, config: DictConfig, batch: "TensorDict") -> None:
+        self.worker, self.batch, self.output = worker, batch, None
+        self.extra_info = {
+            "calculate_entropy": True,
+            "compute_loss": False,
+            "temperature": config.actor_rollout_ref.rollout.temperature,
+            "disable_auto_offload": True,
+        }
+
+    def __call__(self) -> None:
+        self.output = self.worker.compute_log_prob(_with(self.batch, self.extra_info))
+
+    def with_log_probs(self) -> "TensorDict":
+        """Return the batch with the last pass as the old policy's and the reference's log-probabilities."""
+        from verl.workers.utils.padding import response_from_nested
+
+        batch = self.batch.copy()
+        log_probs = response_from_nested(self.output["log_probs"], batch["response_mask"])
+        batch["old_log_probs"] = batch["ref_log_prob"] = log_probs
+        return batch
+
+
+class Update:
+    """One update on the whole batch: `_update_actor` of veRL's trainer without its queue."""
+
+    def __init__(self, worker: Any, config: DictConfig, batch: "TensorDict") -> None:
+        actor = config.actor_rollout_ref.actor
+        self.worker, self.batch = worker, batch
+        self.extra_info = {
+            "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
+            "distillation_use_topk": False,
+            "distillation_only": False,
+            "global_batch_size": len(batch),
+            "mini_batch_size": len(batch),
+            "epochs": 1,
+            "seed": actor.data_loader_seed,
+            "dataloader_kwargs": {"shuffle": actor.shuffle},
+            "temperature": config.actor_rollout_ref.rollout.temperature,
+            "disable_auto_offload": True,
+        }
+
+    def __call__(self) -> None:
+        self.worker.update_actor(_with(self.batch, self.extra_info))
+
+
+def _with(batch: "TensorDict", extra_info: dict[str, Any]) -> "TensorDict":
+    from verl.utils.tensordict_utils import assign_non_tensor
+
+    # veRL takes keys out of what it is given.
+    data = batch.copy()
+    assign_non_tensor(data, **extra_info)
+    return data
+
+
+def run_case(name: str, attention: str, limit: float) -> dict[str, Any]:
+    """Measure one case in a process of its own, which has `limit` seconds, and return its part of the JSON."""
+    case: dict[str, Any] = {"shape": name, "attention": attention}
+    with tempfile.TemporaryDirectory() as folder:
+        result_file, log_file = Path(folder) / "result.json", Path(folder) / "log"
+        command = [sys.executable, __file__, "--shapes", name, "--attentions", attention, "--result", str(result_file)]
+        variables = environment(configure(SHAPES[name], attention, Path(folder)))
+        with log_file.open("w") as log:
+            # The compiler of torch starts processes of its own: all are in one session, to end together.
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=variables, start_new_session=True)
+            status: int | None = None
+            try:
+                status = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                case |= {"status": "timed out", "cause": f"not finished after {limit:.0f} s"}
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        log_text = log_file.read_text()
+        if result_file.is_file():
+            case = json.loads(result_file.read_text()) | case
+        if status:
+            case |= {"status": "failed", "cause": cause_of(status, log_text)}
+        if case["status"] in FAILURES:
+            print(log_text, file=sys.stderr)
+        return case
+
+
+def cause_of(status: int, log: str) -> str:
+    """Return why a process ended with `status`: the signal that killed it, or the last exception in its log."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (": most likely out of main memory" if name == "SIGKILL" else "")
+    exceptions = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt|Exit)\b.*", log, re.MULTILINE)
+    return exceptions[-1] if exceptions else f"exit status {status}"
+
+
+def main() -> None:
+    """Print all cases as JSON; exit with 1 if one failed or timed out."""
+    parser = argparse.ArgumentParser(description="Speed, MFU and memory of veRL's actor on one GPU.")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["3b", "7b"])
+    parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=ATTENTIONS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for all; a case gets its share of what is left")
+    parser.add_argument("--result", type=Path, help="measure the one case named in this process, into this file")
+    arguments = parser.parse_args()
+    if arguments.result:
+        measure(SHAPES[arguments.shapes[0]], arguments.attentions[0], arguments.result)
+        return
+    if arguments.shapes != ["tiny"] and not count_gpus():
+        parser.error("no GPU answered: --shapes tiny runs without one")
+    end = time.monotonic() + arguments.seconds
+    missing = set() if importlib.util.find_spec("flash_attn") else {"flash_attention_2"}
+    all_cases = [(shape, attention) for shape in arguments.shapes for attention in arguments.attentions]
+    cases: list[dict[str, Any]] = [
+        {"shape": shape, "attention": attention, "status": "not installed"}
+        for shape, attention in all_cases
+        if attention in missing
+    ]
+    to_run = [case for case in all_cases if case[1] not in missing]
+    for position, (shape, attention) in enumerate(to_run):
+        cases.append(run_case(shape, attention, (end - time.monotonic()) / (len(to_run) - position)))
+        print(f"{shape} {attention}: {cases[-1]['status']}", file=sys.stderr)
+    versions = {name: version(name) for name in ("torch", "transformers", "verl")}
+    # Where it is installed, veRL computes log-probabilities with it whatever the attention is.
+    versions["flash_attn"] = "none" if missing else version("flash_attn")
+    print(json.dumps({"versions": versions, "repeats": REPEATS, "cases": cases}, indent=2))
+    if any(case["status"] in FAILURES for case in cases):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
