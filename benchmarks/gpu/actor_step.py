@@ -1,4 +1,4 @@
-"""Speed, MFU and memory of veRL's actor on one GPU: a log-probability pass and an update. No vLLM, no download.
+"""Speed, MFU and memory of veRL's actor on one GPU: a log-probability pass and an update. vLLM is not started.
 
     .venv/bin/python benchmarks/gpu/actor_step.py                  # Qwen2.5-VL 3B and 7B; at most 8 minutes
     .venv/bin/python benchmarks/gpu/actor_step.py --shapes tiny    # the same code in half a minute, on a CPU too
@@ -23,6 +23,7 @@ installed; the exit status is 1 only if a case failed or ran out of time.
 import argparse
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -424,7 +425,9 @@ class Update:
         }
 
     def __call__(self) -> None:
-        self.worker.update_actor(_with(self.batch, self.extra_info))
+        metrics = self.worker.update_actor(_with(self.batch, self.extra_info))["metrics"]
+        if not all(map(math.isfinite, metrics["grad_norm"])):
+            raise RuntimeError(f"the gradient norm is {metrics['grad_norm']}: veRL has left the optimizer step out")
 
 
 def _with(batch: "TensorDict", extra_info: dict[str, Any]) -> "TensorDict":
