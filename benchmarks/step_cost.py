@@ -1,0 +1,153 @@
+"""Start-up, step and memory of the tiny recipe: ours, plain veRL with its naive reward manager, and TRL, in turn.
+
+    .venv/bin/python benchmarks/step_cost.py [--steps 6] [ours] [plain] [trl]
+
+About eight minutes on two idle cores; downloads TRL (1 MB) into a temporary folder. All three train the same model on
+the same data in steps of 32 prompts x 8 responses, without validation.
+
+ours    `mmupt_tiny` as it is.
+plain   The same recipe by the same launcher and trainer with the changes of `PLAIN` and no others: veRL's own agent
+        loop, its manager, replay buffer and reward manager, and vLLM with its own way to start. Its rewards are no
+        vote, which a naive manager cannot hold, but `compute_score` below. What veRL needs to run on a CPU at all is
+        the same (platform, engine, patches), and so are the settings that suit any CPU run: one process of each kind
+        and one thread where veRL's defaults are eight, no gradient checkpoints, no compiled actor.
+trl     `benchmarks/trl_grpo.py`: one process, no Ray, no vLLM, no transfer of weights or data.
+
+Start-up is the time from the launch of the command to the start of its first step; a step that from its end to the end
+of the next one, one step being left out as a warm-up. Memory is the peak PSS of all processes together, as
+`benchmarks/peak_memory.py` takes it. Responses get longer as the policy learns, so their length is printed, too.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from verl_ext.answers import extract_answer
+
+HERE = Path(__file__).resolve().parent
+TRL = "trl==1.16.0"
+COMMON = ("trainer.val_before_train=False", "trainer.test_freq=-1", "mmupt.evaluation_files=null")
+PLAIN = (
+    "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agent",
+    "actor_rollout_ref.rollout.agent.agent_loop_manager_class=null",
+    "trainer.v1.sampler.custom_sampler.path=null",
+    "trainer.v1.sampler.custom_sampler.name=null",
+    "reward.reward_manager.name=naive",
+    f"reward.custom_reward_function.path={HERE / 'step_cost.py'}",
+    "~actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend",
+    "~ray_kwargs.ray_init.runtime_env.env_vars.TORCHDYNAMO_DISABLE",
+    "~ray_kwargs.ray_init.runtime_env.env_vars.VLLM_ENABLE_V1_MULTIPROCESSING",
+)
+
+
+def compute_score(solution_str: str, **_: Any) -> float:
+    """Return 1.0 for a response with an answer, else 0.0: veRL's interface of a reward function, without any truth."""
+    return float(extract_answer(solution_str) is not None)
+
+
+class Run(NamedTuple):
+    """Seconds until the first step, seconds and mean response tokens of each step after it, and peak GiB."""
+
+    start_up: float
+    steps: list[float]
+    tokens: list[float]
+    peak: float
+
+
+def measure_memory(command: list[str | Path], log: Path, **environment: str) -> float:
+    """Run a command with its output in `log` and return its peak memory in GiB; end this program where it fails."""
+    with log.open("w") as output:
+        status = subprocess.run(
+            [sys.executable, HERE / "peak_memory.py", *command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        ).returncode
+    lines = log.read_text(errors="replace").splitlines()
+    if status:
+        sys.exit("\n".join([*lines[-50:], f"error: {log.stem} ended with status {status}, its last output is above"]))
+    return json.loads(lines[-1])["peak_gib"]
+
+
+def run_verl(folder: Path, steps: int, overrides: tuple[str, ...]) -> Run:
+    """Run the tiny recipe with overrides and read its times from the event file."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    command: list[str | Path] = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", *COMMON, *overrides]
+    start = time.time()
+    peak = measure_memory(
+        [*command, f"mmupt.run_folder={folder}", f"trainer.total_training_steps={steps}"],
+        folder.with_suffix(".log"),
+    )
+    (file,) = folder.glob("tensorboard/**/events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    seconds = events.Scalars("timing_s/step")
+    ends = [event.wall_time for event in seconds]
+    return Run(
+        ends[0] - seconds[0].value - start,
+        [end - begin for begin, end in pairwise(ends)],
+        [event.value for event in events.Scalars("response_length/mean")][1:],
+        peak,
+    )
+
+
+def run_trl(folder: Path, steps: int) -> Run:
+    """Install TRL into a folder of its own and run `trl_grpo.py` with it."""
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--no-deps"]
+    subprocess.run([*install, "--target", folder, TRL], check=True)
+    log = folder.with_suffix(".log")
+    command: list[str | Path] = [sys.executable, HERE / "trl_grpo.py", "--steps", str(steps)]
+    peak = measure_memory(command, log, PYTHONPATH=str(folder))
+    result = json.loads(log.read_text(errors="replace").splitlines()[-2])
+    return Run(result["start_up"], result["steps"][1:], result["response_tokens"][1:], peak)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return the medians of a run, and the quartiles of its step."""
+    low, _, high = statistics.quantiles(run.steps, n=4, method="inclusive")
+    return {
+        "start-up s": round(run.start_up, 1),
+        "step s": round(statistics.median(run.steps), 2),
+        "step s, quartiles": [round(low, 2), round(high, 2)],
+        "tokens a response": round(statistics.median(run.tokens), 1),
+        "peak GiB": round(run.peak, 1),
+    }
+
+
+def main() -> None:
+    """Run the contenders one after the other and print their figures and ratios as JSON."""
+    contenders = {
+        "ours": lambda folder, steps: run_verl(folder, steps, ()),
+        "plain": lambda folder, steps: run_verl(folder, steps, PLAIN),
+        "trl": run_trl,
+    }
+    parser = argparse.ArgumentParser(description="Start-up and step of the tiny recipe, against plain veRL and TRL.")
+    parser.add_argument("contenders", nargs="*", help=f"of {', '.join(contenders)}; all unless given")
+    parser.add_argument("--steps", type=int, default=6, help="steps measured, after one that warms up")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.contenders) - set(contenders):
+        parser.error(f"there is no contender {', '.join(sorted(unknown))}; choose from {', '.join(contenders)}")
+    table: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.contenders or contenders:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            table[name] = summary(contenders[name](Path(folder) / name, arguments.steps + 1))
+    result: dict[str, Any] = dict(table)
+    if "ours" in table:
+        for name in table.keys() - {"ours"}:
+            result[f"{name} / ours"] = {
+                key: round(table[name][key] / table["ours"][key], 2) for key in ("start-up s", "step s", "peak GiB")
+            }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
