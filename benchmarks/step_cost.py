@@ -2,16 +2,18 @@
 
     .venv/bin/python benchmarks/step_cost.py [--steps 6] [ours] [plain] [trl]
 
-About eight minutes on two idle cores; downloads TRL (1 MB) into a temporary folder. All three train the same model on
-the same data in steps of 32 prompts x 8 responses, without validation.
+About eight minutes on two idle cores. All three train the same model on the same data in steps of 32 prompts x 8
+responses, without validation.
 
 ours    `mmupt_tiny` as it is.
 plain   The same recipe by the same launcher and trainer with the changes of `PLAIN` and no others: veRL's own agent
         loop, its manager, replay buffer and reward manager, and vLLM with its own way to start. Its rewards are no
         vote, which a naive manager cannot hold, but `compute_score` below. What veRL needs to run on a CPU at all is
         the same (platform, engine, patches), and so are the settings that suit any CPU run: one process of each kind
-        and one thread where veRL's defaults are eight, no gradient checkpoints, no compiled actor.
-trl     `benchmarks/trl_grpo.py`: one process, no Ray, no vLLM, no transfer of weights or data.
+        and one thread where veRL's defaults are eight, no gradient checkpoints, no compiled actor. vLLM compiles at
+        its start and keeps a part of that on disk, so that the first run on a machine starts up slower.
+trl     `benchmarks/trl_grpo.py`: one process, no Ray, no vLLM, no transfer of weights or data. TRL is installed into a
+        temporary folder for it, `.venv` stays as it is.
 
 Start-up is the time from the launch of the command to the start of its first step; a step that from its end to the end
 of the next one, one step being left out as a warm-up. Memory is the peak PSS of all processes together, as

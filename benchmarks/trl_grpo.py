@@ -6,8 +6,9 @@
 Prints JSON. `start_up` is the time from the start of this process to that of the first step, `steps` are the seconds
 from the end of one step to the end of the next, `response_tokens` the mean length of a response in each. TRL runs as it
 ships: Hugging Face's `generate` and the training in one process. What it shares with veRL is read from the recipe; its
-gradient checkpointing and bf16 are off as they are there. Only the order of prompts is its own.
-`--no-deps`, as all that TRL 1.16.0 needs is in `.venv`, and what veRL pins must stay as it is.
+gradient checkpointing and bf16 are off as they are there, and it has one thread as veRL's processes have, unless
+OMP_NUM_THREADS says otherwise: two are many times slower as soon as anything else runs on two cores. The order of
+prompts is its own. TRL 1.16.0 needs Python 3.11; `--no-deps`, as all else that it needs is in `.venv`.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import psutil
 import pyarrow.parquet as pq
