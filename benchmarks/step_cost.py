@@ -143,10 +143,10 @@ def main() -> None:
             print(f"{name} ...", file=sys.stderr, flush=True)
             table[name] = summary(contenders[name](Path(folder) / name, arguments.steps + 1))
     result: dict[str, Any] = dict(table)
-    if "ours" in table:
-        for name in table.keys() - {"ours"}:
+    if ours := table.pop("ours", None):
+        for name, other in table.items():
             result[f"{name} / ours"] = {
-                key: round(table[name][key] / table["ours"][key], 2) for key in ("start-up s", "step s", "peak GiB")
+                key: round(other[key] / ours[key], 2) for key in ("start-up s", "step s", "peak GiB")
             }
     print(json.dumps(result, indent=2))
 
