@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,8 @@ import psutil
 RUN_FOLDER_VARIABLE = "MMUPT_RUN_FOLDER"
 LOCK = "lock"
 SHARED_MEMORY = Path("/dev/shm")
+# As Python names segments, and veRL's weight transfer.
+SEGMENTS = ("psm_*", "verl_weights_*")
 # A dead run's last sign of life is its log; whatever it made, it made at most so many seconds later.
 SECONDS_AFTER_LOG = 5.0
 
@@ -78,7 +81,7 @@ def _remove_ray_sessions(launcher: str) -> None:
 def _remove_shared_memory(started: float, log: Path) -> None:
     ended = (log.stat().st_mtime if log.is_file() else started) + SECONDS_AFTER_LOG
     made = set()
-    for segment in SHARED_MEMORY.glob("psm_*"):
+    for segment in chain.from_iterable(map(SHARED_MEMORY.glob, SEGMENTS)):
         with suppress(FileNotFoundError):
             state = segment.stat()
             if state.st_uid == os.getuid() and started <= state.st_mtime <= ended:

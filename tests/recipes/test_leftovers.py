@@ -72,7 +72,14 @@ def test_only_shared_memory_of_the_dead_run_that_nobody_maps_is_removed(
     log.touch()
     for file, age in ((dead_run / LOCK, 100), (log, 50)):
         os.utime(file, (now - age, now - age))
-    ages = {"psm_before": 150, "psm_during": 70, "psm_mapped": 70, "psm_after": 10, "other": 70}
+    ages = {
+        "psm_before": 150,
+        "psm_during": 70,
+        "verl_weights_during": 70,
+        "psm_mapped": 70,
+        "psm_after": 10,
+        "other": 70,
+    }
     for name, age in ages.items():
         (memory / name).touch()
         os.utime(memory / name, (now - age, now - age))

@@ -45,4 +45,5 @@ PATCHES = (
     Patch("cpu_process_group", "verl.utils.distributed"),
     Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl"),
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils"),
+    Patch("server_follows_engine", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
 )
