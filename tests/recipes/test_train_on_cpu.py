@@ -108,6 +108,7 @@ def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch)
     ("overrides", "message"),
     [
         (["trainer.save_freq=-1"], r"trainer\.save_freq must be at least 1"),
+        (["trainer.max_actor_ckpt_to_keep=1"], r"trainer\.max_actor_ckpt_to_keep must be at least 2"),
         (["actor_rollout_ref.actor.checkpoint.async_save=True"], r"actor\.checkpoint\.async_save=False"),
         (["trainer.n_gpus_per_node=3"], r"256 responses cannot be shared evenly among 3 GPUs"),
         (["trainer.total_training_steps"], "an override must be key=value"),
