@@ -32,7 +32,7 @@ tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)
 
-test-faults: setup ## Kill and break the real trainer on purpose (half an hour)
+test-faults: setup ## Kill and break the real trainer on purpose (three quarters of an hour)
 	$(python) -m pytest -m faults $(ARGS) tests/faults
 
 lint: setup ## Check style and types

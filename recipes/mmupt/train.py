@@ -203,7 +203,7 @@ def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> N
         raise RecipeError("trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint")
     if config.trainer.max_actor_ckpt_to_keep == 1:
         raise RecipeError(
-            "trainer.max_actor_ckpt_to_keep must be at least 2: veRL removes the last checkpoint before the next is whole"
+            "trainer.max_actor_ckpt_to_keep must be at least 2: with 1, veRL removes it before the next one is whole"
         )
     if config.actor_rollout_ref.actor.checkpoint.async_save:
         raise RecipeError(

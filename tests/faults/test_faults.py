@@ -1,23 +1,24 @@
 """What goes wrong in days of training, done on purpose on the real stack (`make test-faults`).
 
 Every fault must end in one of two ways: the run goes on, or it ends within a minute with the cause named, and the same
-command then continues from its last checkpoint.
+command then continues from its last whole checkpoint. A start takes a minute, so that tests share starts: in the matrix
+of kills every cell starts the same run again, and so checks what the kill before it has left.
 """
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from recipes.mmupt.leftovers import processes_of
+from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, SHARED_MEMORY, processes_of
 from verl_ext.checkpoints import TRACKER, last_whole_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
@@ -36,6 +37,18 @@ OVERRIDES = (
 STEP = re.compile(r"(?<!_)step:(\d+) - ")
 SECONDS_TO_START = 240
 SECONDS_TO_END = 60
+LAUNCHER = "launcher"
+# The title of a process, and how the log names it when it has died.
+VICTIMS = {
+    LAUNCHER: "",
+    "TaskRunnerV1": "TaskRunner",
+    "VLLM::EngineCore": "EngineDead|EngineCore",
+    "RewardLoopWorker": "reward_loop_worker|RewardLoopWorker",
+    "GroupAgentLoopWorker": "agent_loop_worker|GroupAgentLoopWorker",
+    "WorkerDict": "WorkerDict",
+    "vLLMHttpServer": "vllm_server|vLLMHttpServer",
+}
+PHASES = ("generation", "update", "checkpoint", "weight transfer")
 
 
 class Run:
@@ -43,16 +56,19 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.checkpoints = folder / "checkpoints"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *overrides: str, **environment: str) -> None:
+    def start(self, *overrides: str) -> None:
         command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", f"mmupt.run_folder={self.folder}"]
         self.log_before = len(self.log())
+        for file in ("hold", "held"):
+            (self.folder / file).unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [*command, *OVERRIDES, *overrides],
             start_new_session=True,
-            # For the processes of the run to find faulty.py.
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment},
+            # For the processes of the run to find faulty.py, and to load held.py.
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "VERL_USE_EXTERNAL_MODULES": "held"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -67,12 +83,15 @@ class Run:
     def steps(self) -> list[int]:
         return [int(step) for step in STEP.findall(self.new_log())]
 
+    def wait_for(self, what: str, seen: Callable[[], object], seconds: float = SECONDS_TO_START) -> None:
+        deadline = time.monotonic() + seconds
+        while not seen():
+            assert self.process and self.process.poll() is None, f"ended before {what}:\n{self.new_log()[-3000:]}"
+            assert time.monotonic() < deadline, f"no {what} in time:\n{self.new_log()[-3000:]}"
+            time.sleep(0.05)
+
     def wait_for_steps(self, count: int) -> None:
-        deadline = time.monotonic() + SECONDS_TO_START
-        while len(self.steps()) < count:
-            assert self.process and self.process.poll() is None, f"the run ended early:\n{self.new_log()[-3000:]}"
-            assert time.monotonic() < deadline, f"no step {count} in time:\n{self.new_log()[-3000:]}"
-            time.sleep(0.1)
+        self.wait_for(f"step {count}", lambda: len(self.steps()) >= count)
 
     def wait_for_end(self, seconds: float = SECONDS_TO_END) -> str:
         """Return the log of a run that must end with an error, in time."""
@@ -80,23 +99,135 @@ class Run:
         assert self.process.wait(timeout=seconds) != 0
         return self.new_log()
 
+    def wait_for_success(self) -> None:
+        assert self.process is not None
+        assert self.process.wait(timeout=SECONDS_TO_START) == 0, self.new_log()[-3000:]
+
+    def hold(self, phase: str) -> None:
+        """Wait until the run is in a phase, and hold it there (see held.py)."""
+        temporary = self.folder / "hold.tmp"
+        temporary.write_text(phase)
+        temporary.rename(self.folder / "hold")
+        self.wait_for(phase, (self.folder / "held").exists, seconds=30)
+        # Ray hands on what the trainer prints with a delay.
+        time.sleep(2)
+
+    def named(self, name: str) -> list[psutil.Process]:
+        """The processes of this run that have `name` in their title or arguments."""
+        return [process for process in processes_of(self.folder) if name in " ".join(process.cmdline())]
+
     def kill(self, name: str) -> None:
-        """Kill, as the kernel would for want of memory, the processes of this run that have `name` in their title."""
-        victims = [process for process in processes_of(self.folder) if name in " ".join(process.cmdline())]
+        """Kill, as the kernel would for want of memory, the processes with that name."""
+        if name == LAUNCHER:
+            assert self.process is not None
+            self.process.kill()
+            self.process.wait()
+            return
+        victims = self.named(name)
         assert victims, f"no process {name!r} in the run"
         for victim in victims:
             victim.kill()
 
-    def kill_launcher(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.kill_launcher()
+            self.kill(LAUNCHER)
         for process in processes_of(self.folder):
             process.kill()
+
+
+def segments_of(process: psutil.Process) -> set[str]:
+    """The segments of shared memory with a name that a process maps."""
+    lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if f" {SHARED_MEMORY}/" in line and "(deleted)" not in line}
+
+
+class Bystander:
+    """A process of another run, with shared memory of each name and a Ray session: nothing may happen to it."""
+
+    CODE = """
+import sys, time
+from multiprocessing.shared_memory import SharedMemory
+segments = [SharedMemory(create=True, size=4096), SharedMemory(f"verl_weights_{sys.argv[1]}", create=True, size=4096)]
+print(*(segment.name for segment in segments), flush=True)
+sys.stdin.read()
+for segment in segments:
+    segment.unlink()
+"""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.CODE, folder.name],
+            env={**os.environ, RUN_FOLDER_VARIABLE: str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.segments = [SHARED_MEMORY / name for name in self.process.stdout.readline().split()]
+        self.session = Path("/tmp/ray") / f"session_2026-01-01_00-00-00_000000_{self.process.pid}"
+        self.session.mkdir(parents=True)
+
+    def touch(self) -> None:
+        """Make its segments as old as those of a run that is alive now."""
+        for segment in self.segments:
+            os.utime(segment)
+
+    def is_whole(self) -> bool:
+        return self.process.poll() is None and self.session.is_dir() and all(map(Path.exists, self.segments))
+
+    def close(self) -> None:
+        self.process.communicate("")
+        self.session.rmdir()
+
+
+@dataclass
+class Left:
+    """What a killed run has left: its last whole step, and what the next start must clear away."""
+
+    step: int
+    launcher: int
+    processes: list[psutil.Process]
+    segments: set[str]
+
+
+class Matrix:
+    """One run that is killed again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = Run(folder / "run")
+        self.bystander = Bystander(folder / f"other{os.getpid()}")
+        self.left: Left | None = None
+
+    def start(self, *overrides: str) -> None:
+        """Start the run and check that it continues after the last kill, whose traces are gone, and those only."""
+        if self.run.process is not None and self.run.process.poll() is None:
+            # One failed test must not make the next one fail.
+            self.run.kill(LAUNCHER)
+        left, self.left = self.left, None
+        self.run.start(*overrides)
+        self.run.wait_for_steps(1)
+        assert self.bystander.is_whole()
+        if left:
+            assert self.run.steps()[0] == left.step + 1
+            assert [process for process in left.processes if process.is_running()] == []
+            assert not list(Path("/tmp/ray").glob(f"session_*_{left.launcher}"))
+            assert not [segment for segment in left.segments if Path(segment).exists()]
+
+    def kill(self, victim: str) -> None:
+        assert self.run.process is not None
+        processes = processes_of(self.run.folder)
+        segments = set().union(*map(segments_of, processes))
+        self.bystander.touch()
+        self.run.kill(victim)
+        self.left = Left(last_whole_step(self.run.checkpoints), self.run.process.pid, processes, segments)
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    matrix = Matrix(tmp_path_factory.mktemp("matrix"))
+    yield matrix
+    matrix.run.close()
+    matrix.bystander.close()
 
 
 @pytest.fixture
@@ -106,82 +237,81 @@ def run(tmp_path: Path) -> Iterator[Run]:
     run.close()
 
 
-def in_phase(run: Run, phase: str) -> None:
-    """Wait until the trainer is in a phase: told by what its main thread does, as py-spy sees it."""
-    (trainer,) = [process for process in processes_of(run.folder) if "TaskRunnerV1" in " ".join(process.cmdline())]
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        command = [Path(sys.executable).with_name("py-spy"), "dump", "--pid", str(trainer.pid), "--nonblocking"]
-        if phase in subprocess.run(command, capture_output=True, text=True).stdout:
-            return
-    raise AssertionError(f"the trainer was never in {phase}")
-
-
 @pytest.mark.parametrize(
-    ("victim", "named"),
-    [
-        ("VLLM::EngineCore", "EngineDead|EngineCore|died"),
-        ("vLLMHttpServer", "died"),
-        ("RewardLoopWorker", "reward_loop_worker|RewardLoopWorker"),
-        ("GroupAgentLoopWorker", "agent_loop_worker|GroupAgentLoopWorker"),
-        ("WorkerDict", "WorkerDict|died"),
-        ("TaskRunnerV1", "TaskRunner"),
-    ],
+    ("victim", "phase"),
+    [(victim, phase) for victim in VICTIMS for phase in PHASES if victim != "vLLMHttpServer"]
+    # Where its engine is killed, it goes too.
+    + [("vLLMHttpServer", "generation")],
 )
-def test_a_killed_process_ends_the_run_with_its_name_and_the_same_command_continues(
-    run: Run, victim: str, named: str
+def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_dead_and_the_same_command_continues(
+    matrix: Matrix, victim: str, phase: str
 ) -> None:
-    run.start()
-    run.wait_for_steps(2)
-    run.kill(victim)
-    log = run.wait_for_end()
-    assert re.search(named, log)
-    reached = max(run.steps())
-    whole = last_whole_step(run.folder / "checkpoints")
-    assert whole >= reached - 1, "more than one step is lost"
-    run.start()
-    run.wait_for_steps(1)
-    assert run.steps()[0] == whole + 1
+    matrix.start()
+    run = matrix.run
+    run.hold(phase)
+    reached, log_before = max(run.steps()), len(run.log())
+    matrix.kill(victim)
+    assert matrix.left is not None
+    # The weights are transferred after the checkpoint.
+    assert matrix.left.step == reached + (phase == "weight transfer")
+    if victim != LAUNCHER:
+        run.wait_for_end()
+        assert re.search(VICTIMS[victim], run.log()[log_before:])
 
 
-@pytest.mark.parametrize("phase", ["_wait_for_next_poll", "_update_actor", "_save_checkpoint", "update_weights"])
-def test_a_killed_launcher_takes_everything_along_and_the_same_command_continues(run: Run, phase: str) -> None:
-    run.start()
-    run.wait_for_steps(1)
-    in_phase(run, phase)
-    assert run.process is not None
-    launcher, reached = run.process.pid, max(run.steps())
-    run.kill_launcher()
-    whole = last_whole_step(run.folder / "checkpoints")
-    assert whole >= reached - 1, "more than one step is lost"
-    run.start()
-    run.wait_for_steps(1)
-    assert run.steps()[0] == whole + 1
-    started = psutil.Process(run.process.pid).create_time()
-    assert [process for process in processes_of(run.folder) if process.create_time() < started] == []
-    assert not list(Path("/tmp/ray").glob(f"session_*_{launcher}"))
-
-
-@pytest.mark.parametrize("failing", [1, 3], ids=["1 of 4", "3 of 4"])
-def test_failing_responses_leave_their_groups_and_training_goes_on(run: Run, failing: int) -> None:
-    agents = "actor_rollout_ref.rollout.agent"
-    run.start(
-        f"{agents}.default_agent_loop=failing_agent",
-        f"{agents}.agent_loop_config_path=tests/faults/agent_loops.yaml",
-        FAULTY_RESPONSES=str(failing),
+def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continued(matrix: Matrix) -> None:
+    run, evaluation = matrix.run, matrix.run.folder / "evaluation"
+    last = last_whole_step(run.checkpoints) + 2
+    overrides = (
+        f"trainer.total_training_steps={last}",
+        "mmupt.evaluation_files=datasets/figures/validation.parquet",
+        "mmupt.evaluation_samples=2",
     )
-    run.wait_for_steps(3)
-    assert f"vote/failed_responses:{4 * failing}.0" in run.new_log()
+    matrix.start(*overrides)
+    run.wait_for("export", lambda: run.named("verl.model_merger") and (run.folder / "model").is_dir())
+    run.kill(LAUNCHER)
+    assert run.steps() == [last - 1, last]
+    assert not (run.folder / "model" / "global_step.txt").exists()
+
+    # The second time the evaluation before training is made first.
+    for number, name in enumerate(("before", "after"), start=1):
+        run.start(*overrides)
+        run.wait_for(name, lambda number=number: run.new_log().count("ready after") == number)
+        assert run.named(f"{name}.jsonl")
+        run.kill(LAUNCHER)
+        assert not (evaluation / f"{name}.jsonl").exists()
+
+    # What is to be written is held up by a pipe that nobody reads.
+    pipe = run.folder / "report.md.tmp"
+    os.mkfifo(pipe)
+    run.start(*overrides)
+    run.wait_for("report", (run.folder / "report.png").exists)
+    run.kill(LAUNCHER)
+    pipe.unlink()
+    files = [run.folder / "model" / "model.safetensors", *evaluation.iterdir()]
+    made = {file: file.stat().st_mtime_ns for file in files}
+    assert len(made) == 5
+
+    run.start(*overrides)
+    run.wait_for_success()
+    assert {file: file.stat().st_mtime_ns for file in files} == made
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report["questions"] == 256
+    trained = [step for step, _ in report["series"]["response_length/mean"]]
+    assert trained == list(range(1, last + 1))
+    # Since the kill in the export nothing has been trained.
+    assert run.log().count(f"step:{last} - ") == 1 and last_whole_step(run.checkpoints) == last
 
 
-def test_a_step_without_any_response_ends_the_run_with_the_reason(run: Run) -> None:
+def test_failing_responses_leave_their_groups_until_a_step_has_none(run: Run) -> None:
     agents = "actor_rollout_ref.rollout.agent"
     run.start(
         f"{agents}.default_agent_loop=failing_agent",
         f"{agents}.agent_loop_config_path=tests/faults/agent_loops.yaml",
-        FAULTY_RESPONSES="4",
     )
     log = run.wait_for_end(SECONDS_TO_START)
+    # Of every group one, of every group all but one, one whole group; then all.
+    assert re.findall(r"vote/failed_responses:([\d.]+)", log) == ["4.0", "12.0", "4.0"]
     assert "this response always fails" in log and "no materializable trajectories" in log
 
 
@@ -201,22 +331,20 @@ def test_a_reward_that_raises_or_never_returns_ends_the_run_with_the_reason(
     assert re.search(message, log)
 
 
-def test_resuming_exactly_at_an_epoch_boundary_trains_what_is_left(run: Run) -> None:
-    run.start("data.train_max_samples=8", "trainer.total_training_steps=2")
-    assert run.process is not None and run.process.wait(timeout=SECONDS_TO_START) == 0
-    run.start("data.train_max_samples=8", "trainer.total_training_steps=4")
-    assert run.process.wait(timeout=SECONDS_TO_START) == 0
-    assert run.steps() == [3, 4]
-
-
-@pytest.mark.parametrize("left", ["", "7"], ids=["empty", "of a checkpoint that is not there"])
-def test_a_broken_tracker_leads_to_the_last_whole_checkpoint(run: Run, left: str) -> None:
-    run.start("trainer.total_training_steps=2")
-    assert run.process is not None and run.process.wait(timeout=SECONDS_TO_START) == 0
-    (run.folder / "checkpoints" / TRACKER).write_text(left)
-    run.start("trainer.total_training_steps=3")
-    assert run.process.wait(timeout=SECONDS_TO_START) == 0
-    assert run.steps() == [3] and "resuming from step 2" in run.new_log()
+def test_an_epoch_boundary_and_a_broken_tracker_lead_on_from_the_last_whole_checkpoint(run: Run) -> None:
+    overrides, tracker = "data.train_max_samples=8", run.checkpoints / TRACKER
+    run.start(overrides, "trainer.total_training_steps=2")
+    run.wait_for_success()
+    # Exactly one epoch has been trained, and a kill while the tracker was written has left it empty.
+    tracker.write_text("")
+    run.start(overrides, "trainer.total_training_steps=4")
+    run.wait_for_success()
+    assert run.steps() == [3, 4] and "resuming from step 2" in run.new_log()
+    # It names a checkpoint that is not there.
+    tracker.write_text("7")
+    run.start(overrides, "trainer.total_training_steps=5")
+    run.wait_for_success()
+    assert run.steps() == [5] and "resuming from step 4" in run.new_log()
 
 
 def test_a_full_disk_at_a_checkpoint_ends_the_run_and_the_last_whole_one_is_kept(run: Run) -> None:
@@ -224,12 +352,11 @@ def test_a_full_disk_at_a_checkpoint_ends_the_run_and_the_last_whole_one_is_kept
     run.wait_for_steps(2)
     step = max(run.steps())
     for later in range(step + 3, step + 6):
-        folder = run.folder / "checkpoints" / f"global_step_{later}" / "actor"
+        folder = run.checkpoints / f"global_step_{later}" / "actor"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model_world_size_1_rank_0.pt").symlink_to("/dev/full")
     log = run.wait_for_end()
     # torch's own words for a write that did not reach the file.
     assert "torch.save(model_state_dict" in log and "inline_container.cc" in log
-    whole = last_whole_step(run.folder / "checkpoints")
-    assert whole == step + 2 and (run.folder / "checkpoints" / TRACKER).read_text() == str(whole)
-    assert json.loads((run.folder / "checkpoints" / TRACKER).read_text()) == whole
+    assert last_whole_step(run.checkpoints) == step + 2
+    assert (run.checkpoints / TRACKER).read_text() == str(step + 2)
