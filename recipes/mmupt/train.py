@@ -120,8 +120,13 @@ def train(config: DictConfig) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
+    from verl_ext.checkpoints.reshard import reshard
+
     auto_set_device(config)
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    checkpoints = Path(config.trainer.default_local_dir)
+    if step := last_whole_step(checkpoints):
+        reshard(checkpoint_of(checkpoints, step) / "actor", config.trainer.nnodes * config.trainer.n_gpus_per_node)
     try:
         run_ppo(config, task_runner_class=TaskRunnerV1)
     finally:

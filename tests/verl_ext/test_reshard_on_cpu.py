@@ -1,0 +1,150 @@
+"""A checkpoint of some ranks becomes one of others: real FSDP2 shards, as veRL writes them, over gloo."""
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from verl_ext.checkpoints.reshard import SETTINGS, reshard
+
+# Processes start from one that has imported torch.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch.distributed.fsdp"])
+
+
+def train(rank: int, ranks: int, folder: Path, resume: bool, steps: int) -> None:
+    """The steps of one rank, on a batch that is the same for all; loads and saves as veRL does."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous_{ranks}_{resume}", rank=rank, world_size=ranks
+    )
+    torch.manual_seed(0)
+    # Neither 7 nor 5 rows divide evenly, and of a single one some ranks get nothing.
+    model = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 5), torch.nn.Linear(5, 1))
+    model.register_buffer("buffer", torch.ones(2))
+    for module in (*model, model):
+        fully_shard(module, mesh=init_device_mesh("cpu", (ranks,), mesh_dim_names=("fsdp",)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    if resume:
+        model.load_state_dict(load(folder, "model", ranks, rank))
+        optimizer.load_state_dict(load(folder, "optim", ranks, rank))
+    for _ in range(steps):
+        model(torch.linspace(-1, 1, 12).reshape(4, 3)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.save(model.state_dict(), folder / f"model_world_size_{ranks}_rank_{rank}.pt")
+    torch.save(optimizer.state_dict(), folder / f"optim_world_size_{ranks}_rank_{rank}.pt")
+    torch.save({"rng": rank}, folder / f"extra_state_world_size_{ranks}_rank_{rank}.pt")
+    (folder / SETTINGS).write_text(json.dumps({"FSDP_version": 2, "world_size": ranks}))
+    torch.distributed.destroy_process_group()
+
+
+def load(folder: Path, name: str, ranks: int, rank: int) -> Any:
+    return torch.load(folder / f"{name}_world_size_{ranks}_rank_{rank}.pt", weights_only=False)
+
+
+def run(folder: Path, ranks: int, resume: bool, steps: int) -> None:
+    folder.mkdir(exist_ok=True)
+    processes = [PROCESSES.Process(target=train, args=(rank, ranks, folder, resume, steps)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+def whole(folder: Path, ranks: int) -> dict[str, torch.Tensor]:
+    """All parameters, buffers and moments, put together from the shards."""
+    models, optimizers = ([load(folder, name, ranks, rank) for rank in range(ranks)] for name in ("model", "optim"))
+    tensors = {name: [model[name] for model in models] for name in models[0]}
+    for index, state in optimizers[0]["state"].items():
+        tensors |= {f"{index}.{name}": [each["state"][index][name] for each in optimizers] for name in state}
+    return {
+        name: torch.cat([shard._local_tensor for shard in shards]) if hasattr(shards[0], "placements") else shards[0]
+        for name, shards in tensors.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    folder = tmp_path_factory.mktemp("two")
+    run(folder, ranks=2, resume=False, steps=1)
+
+    def copy(target: Path) -> Path:
+        target.mkdir()
+        for file in folder.iterdir():
+            (target / file.name).write_bytes(file.read_bytes())
+        return target
+
+    return copy
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 8])
+def test_weights_and_moments_stay_the_same_there_and_back(
+    of_two_ranks: Callable[[Path], Path], tmp_path: Path, ranks: int
+) -> None:
+    actor = of_two_ranks(tmp_path / "actor")
+    before = whole(actor, 2)
+    assert {"0.weight", "buffer", "0.exp_avg", "0.exp_avg_sq", "0.step"} <= before.keys()
+    for now in (ranks, 2):
+        reshard(actor, now)
+        after = whole(actor, now)
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+        assert json.loads((actor / SETTINGS).read_text()) == {"FSDP_version": 2, "world_size": now}
+        assert len(list(actor.glob("*.pt"))) == 3 * now, "shards of another number of ranks are left"
+
+
+def test_every_rank_gets_the_rows_that_fsdp_gives_it(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
+    actor = of_two_ranks(tmp_path / "actor")
+    full = whole(actor, 2)["0.weight"]
+    reshard(actor, 3)
+    for rank, rows in enumerate(full.chunk(3)):
+        shard = load(actor, "model", 3, rank)["0.weight"]
+        assert torch.equal(shard._local_tensor, rows) and shard.shape == full.shape
+        assert load(actor, "extra_state", 3, rank) == {"rng": rank % 2}
+
+
+def test_a_run_that_changes_its_number_of_ranks_learns_what_one_that_does_not_learns(tmp_path: Path) -> None:
+    run(tmp_path / "changing", 2, resume=False, steps=1)
+    for ranks in (1, 3):
+        reshard(tmp_path / "changing", ranks)
+        run(tmp_path / "changing", ranks, resume=True, steps=1)
+    run(tmp_path / "steady", 1, resume=False, steps=3)
+    changing, steady = whole(tmp_path / "changing", 3), whole(tmp_path / "steady", 1)
+    assert changing["0.step"] == steady["0.step"] == 3
+    for name in steady:
+        torch.testing.assert_close(changing[name], steady[name])
+
+
+def test_a_kill_while_resharding_leaves_the_checkpoint_as_it_was(
+    of_two_ranks: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = of_two_ranks(tmp_path / "actor")
+    before = whole(actor, 2)
+
+    def kill(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("verl_ext.checkpoints.reshard.shutil.copyfile", kill)
+        reshard(actor, 1)
+    reshard(actor, 2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in whole(actor, 2).items())
+    reshard(actor, 1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in whole(actor, 1).items())
+
+
+def test_what_is_not_sharded_over_all_ranks_is_refused(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
+    actor = of_two_ranks(tmp_path / "actor")
+    state = load(actor, "model", 2, 1)
+    state["buffer"] += 1
+    torch.save(state, actor / "model_world_size_2_rank_1.pt")
+    with pytest.raises(ValueError, match="differs between the ranks: resume on as many ranks as before"):
+        reshard(actor, 1)

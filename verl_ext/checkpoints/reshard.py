@@ -1,0 +1,104 @@
+"""Rewrites a checkpoint for another number of ranks, so that a run resumes on more or fewer GPUs. Imports no veRL.
+
+veRL's FSDP2 actor saves one file a rank and loads them on as many ranks only. Here every parameter and every moment of
+the optimizer is cut anew, bit by bit the same, as FSDP2 does it: by `torch.chunk` along the sharded dimension. No GPU
+and no process group is needed, and no more memory than the shards of one rank take.
+"""
+
+import copy
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+# Written by veRL beside the shards; the shards of the number of ranks that it names are the checkpoint.
+SETTINGS = "fsdp_config.json"
+
+
+def reshard(actor: Path, ranks: int) -> None:
+    """Make the checkpoint of an FSDP2 actor one of `ranks` ranks, if it is not; prints what it had to do.
+
+    A kill meanwhile leaves the checkpoint as it was. The random state and the learning rate schedule of a rank are
+    those that rank `rank % (ranks before)` had.
+
+    Args:
+        actor: veRL's folder `global_step_N/actor`.
+        ranks: number of ranks that will load it.
+
+    Raises:
+        ValueError: a tensor is sharded in a way that is not FSDP2's over all ranks.
+    """
+    settings = json.loads((actor / SETTINGS).read_text())
+    before = settings["world_size"]
+    if before == ranks:
+        return
+    for name in ("model", "optim"):
+        if not _shard(actor, name, before, 0).is_file():
+            continue
+        # Mapped into memory, not read: most of them is needed for one rank only.
+        shards = [
+            torch.load(_shard(actor, name, before, rank), map_location="cpu", weights_only=False, mmap=True)
+            for rank in range(before)
+        ]
+        for rank in range(ranks):
+            torch.save(_of_rank(shards, rank, ranks), _shard(actor, name, ranks, rank))
+    for rank in range(ranks):
+        if (extra := _shard(actor, "extra_state", before, rank % before)).is_file():
+            shutil.copyfile(extra, _shard(actor, "extra_state", ranks, rank))
+    os.sync()
+    temporary = actor / f"{SETTINGS}.tmp"
+    temporary.write_text(json.dumps({**settings, "world_size": ranks}, indent=4))
+    os.replace(temporary, actor / SETTINGS)
+    for file in actor.glob(f"*_world_size_{before}_rank_*.pt"):
+        file.unlink()
+    print(f"{actor}: saved by {before} ranks, resharded for {ranks}")
+
+
+def _shard(actor: Path, name: str, ranks: int, rank: int) -> Path:
+    return actor / f"{name}_world_size_{ranks}_rank_{rank}.pt"
+
+
+def _of_rank(shards: list[Any], rank: int, ranks: int) -> Any:
+    """The state of one of `ranks` ranks, from the states of all ranks before: nested dicts of the same keys."""
+    first = shards[0]
+    if isinstance(first, DTensor):
+        return _cut(shards, rank, ranks)
+    if isinstance(first, dict):
+        # A copy, as the attributes of a model's state count too.
+        state = copy.copy(first)
+        for key in first:
+            state[key] = _of_rank([shard[key] for shard in shards], rank, ranks)
+        return state
+    if isinstance(first, torch.Tensor) and not all(torch.equal(first, other) for other in shards):
+        raise ValueError("a tensor that is not sharded differs between the ranks: resume on as many ranks as before")
+    return first
+
+
+def _cut(shards: list[DTensor], rank: int, ranks: int) -> DTensor:
+    mesh, placements = shards[0].device_mesh, shards[0].placements
+    if mesh.ndim != 1 or mesh.size() != len(shards) or not isinstance(placements[0], Shard):
+        raise ValueError(f"a tensor is placed as {placements} over {mesh}: resume on as many ranks as before")
+    dimension = placements[0].dim
+    length = shards[0].shape[dimension]
+    chunk = -(-length // ranks)
+    start, end = min(rank * chunk, length), min((rank + 1) * chunk, length)
+    pieces, offset = [], 0
+    for shard in shards:
+        local = shard._local_tensor
+        first, last = (min(max(edge - offset, 0), local.shape[dimension]) for edge in (start, end))
+        pieces.append(local.narrow(dimension, first, last - first))
+        offset += local.shape[dimension]
+    new_mesh = DeviceMesh(
+        mesh.device_type, torch.arange(ranks), mesh_dim_names=mesh.mesh_dim_names, _init_backend=False, _rank=rank
+    )
+    return DTensor(
+        torch.cat(pieces, dimension),
+        replace(shards[0]._spec, mesh=new_mesh),
+        requires_grad=shards[0].requires_grad,
+    )
