@@ -30,6 +30,8 @@ from verl_ext.datasets.truth import file_list
 
 # What may differ when a run is continued: how long it goes on, what it shows, and on what it runs.
 MAY_CHANGE = (
+    # veRL's copy of trainer.n_gpus_per_node.
+    "actor_rollout_ref.rollout.n_gpus_per_node",
     "mmupt.evaluation_",
     "mmupt.report_note",
     "ray_kwargs.",

@@ -141,6 +141,7 @@ def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> Non
     (checkpoint / "actor").mkdir(parents=True)
     mark_whole(checkpoint)
     start("mmupt.seed=2", "trainer.total_training_steps=40", "trainer.logger=[console]", "reward.num_workers=2")
+    start("mmupt.seed=2", "trainer.n_gpus_per_node=2", "trainer.nnodes=2")
     with pytest.raises(RecipeError, match=r"holds a run with other settings \(.*mmupt\.seed.*mmupt\.run_folder=\.\.\."):
         start("mmupt.seed=3")
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from verl_ext.checkpoints.reshard import SETTINGS, reshard
 
@@ -141,10 +142,24 @@ def test_a_kill_while_resharding_leaves_the_checkpoint_as_it_was(
     assert all(torch.equal(tensor, before[name]) for name, tensor in whole(actor, 1).items())
 
 
-def test_what_is_not_sharded_over_all_ranks_is_refused(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_a_plain_tensor_that_differs_between_the_ranks_is_refused(
+    of_two_ranks: Callable[[Path], Path], tmp_path: Path
+) -> None:
     actor = of_two_ranks(tmp_path / "actor")
     state = load(actor, "model", 2, 1)
     state["buffer"] += 1
     torch.save(state, actor / "model_world_size_2_rank_1.pt")
     with pytest.raises(ValueError, match="differs between the ranks: resume on as many ranks as before"):
+        reshard(actor, 1)
+
+
+def test_shards_of_a_part_of_the_ranks_are_refused(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
+    actor = of_two_ranks(tmp_path / "actor")
+    mesh = DeviceMesh(
+        "cpu", torch.arange(2).reshape(1, 2), mesh_dim_names=("ddp", "fsdp"), _init_backend=False, _rank=0
+    )
+    state = load(actor, "model", 2, 0)
+    state["0.weight"] = DTensor.from_local(state["0.weight"].to_local(), mesh, (Replicate(), Shard(0)))
+    torch.save(state, actor / "model_world_size_2_rank_0.pt")
+    with pytest.raises(ValueError, match=r"placed as .*Replicate.*: resume on as many ranks as before"):
         reshard(actor, 1)

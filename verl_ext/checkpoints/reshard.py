@@ -57,7 +57,7 @@ def reshard(actor: Path, ranks: int) -> None:
     os.replace(temporary, actor / SETTINGS)
     for file in actor.glob(f"*_world_size_{before}_rank_*.pt"):
         file.unlink()
-    print(f"{actor}: saved by {before} ranks, resharded for {ranks}")
+    print(f"{actor}: resharded from {before} to {ranks} ranks")
 
 
 def _shard(actor: Path, name: str, ranks: int, rank: int) -> Path:
