@@ -150,8 +150,19 @@ def export(config: DictConfig) -> Path:
     checkpoint = checkpoint_of(Path(config.trainer.default_local_dir), step) / "actor"
     merge = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
     subprocess.run([sys.executable, "-m", *map(str, merge)], check=True)
+    if (adapter := target / "lora_adapter").is_dir():
+        _merge_adapter(target, adapter)
     marker.write_text(str(step))
     return target
+
+
+def _merge_adapter(model: Path, adapter: Path) -> None:
+    """Add a LoRA adapter to the weights of the model in `model`: veRL's merger writes them side by side."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    base = AutoModelForImageTextToText.from_pretrained(model)
+    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(model)
 
 
 def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_openings: Sequence[str] | None = None) -> None:

@@ -1,0 +1,73 @@
+"""LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForImageTextToText
+
+pytestmark = pytest.mark.full_stack
+
+OVERRIDES = (
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.rollout.n=4",
+    "trainer.total_training_steps=2",
+    "trainer.val_before_train=False",
+    "trainer.test_freq=-1",
+    "mmupt.evaluation_files=null",
+)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny_lora", f"mmupt.run_folder={folder}"]
+    subprocess.run([*command, *OVERRIDES], check=True, timeout=400)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, torch.Tensor]:
+    return AutoModelForImageTextToText.from_pretrained("recipes/mmupt/tiny/model").state_dict()
+
+
+def test_adapters_of_the_language_layers_train_and_nothing_else_changes(
+    run_folder: Path, base: dict[str, torch.Tensor]
+) -> None:
+    checkpoint = run_folder / "checkpoints" / "global_step_2" / "actor" / "model_world_size_1_rank_0.pt"
+    state = {name: shard.to_local() for name, shard in torch.load(checkpoint, weights_only=False).items()}
+    adapters = {name: tensor for name, tensor in state.items() if ".lora_" in name}
+    assert adapters and all(".language_model.layers." in name for name in adapters)
+    # B starts as zeros.
+    assert all(tensor.any() for name, tensor in adapters.items() if ".lora_B." in name)
+    kept = {
+        name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
+        for name, tensor in state.items()
+        if name not in adapters
+    }
+    assert kept.keys() == base.keys()
+    assert all(torch.equal(kept[name], base[name]) for name in base)
+
+
+def test_vllm_samples_from_the_adapted_policy(run_folder: Path) -> None:
+    (file,) = run_folder.glob("tensorboard/**/events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    correlation = {event.step: event.value for event in events.Scalars("training/rollout_actor_probs_pearson_corr")}
+    assert set(correlation) == {1, 2} and min(correlation.values()) > 0.999
+    # The reference is the actor without its adapters: in the second step they differ.
+    assert {event.step: event.value > 1e-8 for event in events.Scalars("actor/kl_loss")} == {1: False, 2: True}
+
+
+def test_the_exported_policy_has_the_adapters_merged_and_the_vision_tower_of_before(
+    run_folder: Path, base: dict[str, torch.Tensor]
+) -> None:
+    exported = AutoModelForImageTextToText.from_pretrained(run_folder / "model").state_dict()
+    assert exported.keys() == base.keys()
+    for name, tensor in base.items():
+        is_adapted = ".language_model.layers." in name and name.endswith("_proj.weight")
+        # veRL's merger writes bfloat16.
+        assert torch.equal(exported[name], tensor.bfloat16()) != is_adapted, name
