@@ -7,12 +7,15 @@ import asyncio
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import agent_loop_tq
 
 from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rollout import rows
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 
 
@@ -43,7 +46,9 @@ class Rollout:
         self.worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}}})
         self.worker.reward_loop_worker_handles = self.reward_workers
         self.worker._scores_groups = True
-        self.worker._groups = {}
+        self.worker._groups, self.worker._rows = {}, {}
+        self.worker.processor, self.worker.distillation_enabled = None, False
+        self.puts: list[list[str]] = []
 
         async def put(key: str, partition_id: str, tag: dict[str, str]) -> None:
             self.tags.setdefault(key, {}).update(tag)
@@ -60,10 +65,15 @@ class Rollout:
             self.outputs[session] = output
             await worker._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
 
+        async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
+            assert all((scores != 0).any() for scores in fields["rm_scores"]) and partition_id == "train"
+            self.puts.append(keys)
+
         async def store(worker: Any, output: Any, validate: bool, **kwargs: Any) -> None:
             assert output.reward_score is not None
 
         monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
+        monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put_batch)
         monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", run_agent_loop)
         monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
 
@@ -78,6 +88,7 @@ class Rollout:
     async def prompt(self, uid: str, validate: bool = False, **extra: Any) -> None:
         self.may_finish.setdefault(uid, asyncio.Event())
         prompt = {"uid": uid, "id": f"row {uid}", "agent_name": "fake", "reward_model": {"ground_truth": "7"}, **extra}
+        prompt["global_steps"] = 1
         await self.worker._run_prompt(prompt, {}, trajectory={"validate": validate})
 
     def finish(self, *uids: str) -> None:
@@ -94,7 +105,48 @@ def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypat
         assert rollout.status == {"a": "finished"}
         assert {output.reward_score for output in rollout.outputs.values()} == {4.0}
         assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"size": 4}
-        assert rollout.worker._groups == {}
+        assert rollout.worker._groups == {} and rollout.worker._rows == {}
+
+    asyncio.run(body())
+
+
+def test_the_rows_of_a_group_are_put_at_once_before_it_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=3)
+        running = asyncio.create_task(rollout.prompt("a"))
+        rollout.finish("a")
+        while not rollout.puts:
+            await asyncio.sleep(0)
+        assert rollout.puts == [["a_0_0", "a_1_0", "a_2_0"]] and rollout.status == {"a": "running"}
+        await running
+        assert len(rollout.puts) == 1
+
+    asyncio.run(body())
+
+
+def test_rows_with_other_fields_are_put_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[str], set[str]]] = []
+
+    async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
+        calls.append((keys, set(fields.keys())))
+
+    monkeypatch.setattr(rows.tq, "async_kv_batch_put", put_batch)
+    some, other = {"responses": torch.zeros(2)}, {"responses": torch.zeros(3), "rollout_log_probs": torch.zeros(3)}
+    asyncio.run(rows.put([rows.Row("a", some, {}), rows.Row("b", other, {}), rows.Row("c", some, {})]))
+    assert calls == [(["a", "c"], {"responses"}), (["b"], {"responses", "rollout_log_probs"})]
+
+
+def test_a_transfer_queue_that_refuses_the_rows_fails_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+
+        async def refuse(**row: Any) -> None:
+            raise RuntimeError("no storage")
+
+        monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", refuse)
+        rollout.finish("a")
+        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
+        assert rollout.status == {"a": "failure"}
 
     asyncio.run(body())
 
@@ -141,7 +193,8 @@ def test_a_failed_response_leaves_its_group_and_the_others_are_scored(
         sent = sorted((request.response_ids for request in rollout.requests), key=len)
         assert sent == ([survivors] if survivors else []) + [[[0], [1], [2], [3]]]
         assert rollout.status == {"a": "failure", "b": "finished"}
-        assert rollout.worker._groups == {}
+        assert rollout.puts.count([f"a_{session}_0" for (session,) in survivors]) == bool(survivors)
+        assert rollout.worker._groups == {} and rollout.worker._rows == {}
 
     asyncio.run(body())
 
@@ -166,7 +219,8 @@ def test_a_prompt_without_a_row_id_is_told_by_its_uid(monkeypatch: pytest.Monkey
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
         rollout.finish("a")
-        await rollout.worker._run_prompt({"uid": "a", "agent_name": "fake"}, {}, trajectory={"validate": False})
+        prompt = {"uid": "a", "agent_name": "fake", "global_steps": 1}
+        await rollout.worker._run_prompt(prompt, {}, trajectory={"validate": False})
         assert rollout.tags["a"]["id"] == "a" and rollout.status == {"a": "finished"}
 
     asyncio.run(body())

@@ -25,6 +25,7 @@ from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout.group import Group
+from verl_ext.rollout.rows import Row, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures, store, without_images
 from verl_ext.rollout.shared_prompt import AGENT_NAME, SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
 
@@ -39,6 +40,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         super().__init__(*args, **kwargs)
         self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
         self._groups: dict[str, Group[list[int], ResponseScore]] = {}
+        self._rows: dict[str, Group[Row, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         uid = prompt["uid"]
@@ -52,11 +54,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
             truth = prompt["reward_model"]["ground_truth"] if OmegaConf.select(self.config, "data.supervised") else None
             self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False, truth=truth)))
+            self._rows[uid] = Group(n, put)
         await self._tag(uid, trajectory["validate"], id=str(prompt.get("id", uid)), phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
             self._groups.pop(uid, None)
+            self._rows.pop(uid, None)
 
     async def _run_agent_loop(
         self,
@@ -67,7 +71,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         trace: bool = True,
         **kwargs: Any,
     ) -> None:
-        group = self._groups.get(kwargs["uid"])
+        groups = [members[kwargs["uid"]] for members in (self._groups, self._rows) if kwargs["uid"] in members]
         try:
             if agent_name != AGENT_NAME:
                 await super()._run_agent_loop(sampling_params, trajectory, agent_name=agent_name, trace=trace, **kwargs)
@@ -78,7 +82,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 await self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
         finally:
             # A session that ends without having submitted a response has failed; for all others this does nothing.
-            if group is not None:
+            for group in groups:
                 group.leave(kwargs["session_id"])
 
     @cached_property
@@ -138,8 +142,15 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             if not validate:
                 await prompt.once("stored features", lambda: store(prompt.uid, features))
             kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
-        # veRL scores only what has no score yet.
-        await super()._agent_loop_postprocess(output, validate, **kwargs)
+        rows = self._rows.get(kwargs["uid"])
+        if rows is None or isinstance(output, list) or self.distillation_enabled:
+            # veRL scores only what has no score yet.
+            await super()._agent_loop_postprocess(output, validate, **kwargs)
+            return
+        input_ids = torch.tensor(output.prompt_ids + output.response_ids)
+        features = self._compute_multi_modal_inputs(output, input_ids)
+        position_ids = self._compute_position_ids(input_ids[None], torch.ones_like(input_ids)[None], features)[0]
+        await rows.submit(kwargs["session_id"], make_row(output, kwargs, input_ids, position_ids, features))
 
     async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> None:
         start = time.perf_counter()

@@ -1,0 +1,75 @@
+"""The rows of a group, put into the transfer queue at once instead of response by response.
+
+veRL's worker puts the row of every response by itself, four messages each. The rows of a group can wait for each other,
+as nothing reads them before the group is finished. How responses are generated and scored is not known here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One response as the transfer queue takes it; `tag` is what the replay buffer sees of it."""
+
+    key: str
+    fields: dict[str, Any]
+    tag: dict[str, Any]
+
+
+def make_row(
+    output: AgentLoopOutput,
+    kwargs: dict[str, Any],
+    input_ids: torch.Tensor,
+    position_ids: torch.Tensor,
+    multi_modal_inputs: Any,
+) -> Row:
+    """Make the row that veRL's worker makes of the only output of a session.
+
+    Args:
+        output: what the agent loop has returned, scored.
+        kwargs: the fields of the prompt, with `uid`, `session_id` and `global_steps`.
+        input_ids: (tokens,), prompt and response.
+        position_ids: of `input_ids`, (4, tokens) for M-RoPE and (tokens,) otherwise.
+        multi_modal_inputs: a dict of features, or what reads like one.
+    """
+    fields = output.as_dict() | kwargs
+    fields.pop("multi_modal_data", None)
+    fields |= {
+        "loss_mask": fields["response_mask"],
+        "input_ids": input_ids,
+        "position_ids": position_ids,
+        "multi_modal_inputs": multi_modal_inputs,
+    }
+    prompt_length, response_length = len(fields["prompts"]), len(fields["responses"])
+    tag = {
+        "status": "success",
+        "prompt_len": prompt_length,
+        "response_len": response_length,
+        "seq_len": prompt_length + response_length,
+        "global_steps": kwargs["global_steps"],
+        "min_global_steps": fields["extra_fields"].get("min_global_steps"),
+        "max_global_steps": fields["extra_fields"].get("max_global_steps"),
+    }
+    return Row(f"{kwargs['uid']}_{kwargs['session_id']}_0", fields, tag)
+
+
+async def put(rows: list[Row]) -> list[None]:
+    """Put rows into the training partition, with one call for all that have the same fields."""
+    alike: dict[frozenset[str], list[Row]] = {}
+    for row in rows:
+        # A response without log-probabilities has no field for them.
+        alike.setdefault(frozenset(row.fields), []).append(row)
+    for some in alike.values():
+        await tq.async_kv_batch_put(
+            keys=[row.key for row in some],
+            fields=list_of_dict_to_tensordict([row.fields for row in some]),
+            tags=[row.tag for row in some],
+            partition_id="train",
+        )
+    return [None] * len(rows)
