@@ -27,6 +27,7 @@ from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
 from verl_ext.datasets.truth import file_list
+from verl_ext.process import collect_garbage_rarely
 
 # What may differ when a run is continued: how long it goes on, what it shows, and on what it runs.
 MAY_CHANGE = (
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value")
     parser.add_argument("--list", action="store_true", help="list the recipes")
     arguments = parser.parse_args()
+    collect_garbage_rarely()
     if arguments.list:
         known = recipes()
         for name, summary in known.items():
