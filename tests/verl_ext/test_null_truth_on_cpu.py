@@ -53,8 +53,9 @@ def rewards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[flo
         return None
 
     async def put_batch(keys: list[str], fields: TensorDict, **_: Any) -> None:
-        assert fields["reward_model"][0]["ground_truth"] is None
-        given.setdefault(fields["id"][0], []).append(float(fields["rm_scores"].sum()))
+        assert [reward_model["ground_truth"] for reward_model in fields["reward_model"]] == [None] * len(keys)
+        for id_, scores in zip(fields["id"], fields["rm_scores"].unbind(), strict=True):
+            given.setdefault(id_, []).append(float(scores.sum()))
 
     monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)

@@ -148,9 +148,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             await super()._agent_loop_postprocess(output, validate, **kwargs)
             return
         input_ids = torch.tensor(output.prompt_ids + output.response_ids)
-        features = self._compute_multi_modal_inputs(output, input_ids)
-        position_ids = self._compute_position_ids(input_ids[None], torch.ones_like(input_ids)[None], features)[0]
-        await rows.submit(kwargs["session_id"], make_row(output, kwargs, input_ids, position_ids, features))
+        inputs = self._compute_multi_modal_inputs(output, input_ids)
+        position_ids = self._compute_position_ids(input_ids[None], torch.ones_like(input_ids)[None], inputs)[0]
+        await rows.submit(kwargs["session_id"], make_row(output, kwargs, input_ids, position_ids, inputs))
 
     async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> None:
         start = time.perf_counter()
