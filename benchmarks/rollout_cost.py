@@ -2,19 +2,23 @@
 
     .venv/bin/python benchmarks/rollout_cost.py [--responses 8] [--side 1024] [--repeats 5]
 
-Both run veRL's own agent loop worker on the same prompts, with an image each, in this process. The model is replaced by
-a stand-in that answers at once, and the transfer queue by its own encoder, whose output is counted and dropped: what
-remains is the work on prompts, images, features, rewards and their encoding. Medians over the repeats, taken in turn.
+Both run veRL's own agent loop worker on the same prompts in this process, with an image each, as the data set yields it
+and Ray brings it. The model is replaced by a stand-in that answers at once. What goes to the model, to a reward worker
+and into the transfer queue is encoded as Ray and the transfer queue encode it, and dropped; receiving it is not part of
+this. What remains is the work on prompts, images, features, rewards and their encoding. Medians over the repeats, taken
+in turn.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import pickle
 import shutil
 import statistics
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ os.environ |= {"VERL_PLATFORM": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS":
 
 from omegaconf import DictConfig
 from PIL import Image
+from ray import cloudpickle
 from transfer_queue.utils.serial_utils import encode
 from transformers import AutoTokenizer
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
@@ -36,10 +41,16 @@ from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 RESPONSE_TOKENS = 256
 
 
+def send(message: Any) -> None:
+    """Encode a message as Ray does, and drop it."""
+    cloudpickle.dumps(message, protocol=5, buffer_callback=lambda buffer: None)
+
+
 class Server:
     """Stands for vLLM: one fixed response, at once."""
 
     async def generate(self, **request: Any) -> TokenOutput:
+        send(request)
         tokens = [30] * RESPONSE_TOKENS
         return TokenOutput(token_ids=tokens, log_probs=[-1.0] * len(tokens), stop_reason="completed", extra_fields={})
 
@@ -51,6 +62,7 @@ class RewardWorker:
         self.compute_score, self._manager = self, manager
 
     async def remote(self, data: Any) -> Any:
+        send(data)
         return await self._manager.run_single(data)
 
 
@@ -62,6 +74,14 @@ def model_for_large_images(folder: Path) -> Path:
     config["image_processor"]["size"] = {"shortest_edge": 3136, "longest_edge": 12_845_056}
     file.write_text(json.dumps(config))
     return folder
+
+
+def photograph(side: int) -> dict[str, Any]:
+    """Return a square JPEG as the part of a message that arrives in a worker: veRL's data set, then Ray."""
+    file = BytesIO()
+    Image.effect_noise((side, side), 50).convert("RGB").save(file, format="JPEG")
+    part = {"type": "image", "bytes": file.getvalue(), "image": Image.open(file)}
+    return pickle.loads(pickle.dumps(part))
 
 
 def configure(model: Path, agent_loop: str, n: int) -> DictConfig:
@@ -91,7 +111,7 @@ class Measured:
         self.worker = worker_class(config, Server(), None, [RewardWorker(manager)])
         self.bytes = 0
 
-    async def roll_out(self, image: Image.Image, uid: str) -> tuple[float, int]:
+    async def roll_out(self, image: dict[str, Any], uid: str) -> tuple[float, int]:
         """Roll one prompt out; return the CPU seconds of this process and the encoded bytes."""
 
         async def put(fields: dict[str, Any] | None = None, **_: Any) -> None:
@@ -102,7 +122,7 @@ class Measured:
             self.bytes += sum(memoryview(frame).nbytes for frame in encode(columns))
 
         agent_loop_tq.tq.async_kv_put, agent_loop_tq.tq.async_kv_batch_put = put, put_batch
-        content = [{"type": "image", "image": image}, {"type": "text", "text": "what is the sum of the three bars ?"}]
+        content = [image, {"type": "text", "text": "what is the sum of the three bars ?"}]
         prompt = {
             "uid": uid,
             "id": uid,
@@ -125,7 +145,7 @@ async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         model = model_for_large_images(Path(folder) / "model")
         measured = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}
-        image = Image.effect_noise((side, side), 90).convert("RGB")
+        image = photograph(side)
         results: dict[str, list[tuple[float, int]]] = {name: [] for name in measured}
         for repeat in range(repeats + 1):
             for name, one in measured.items():

@@ -19,7 +19,7 @@ from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout import shared_features
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.shared_features import PARTITION, SharedFeatures
-from verl_ext.rollout.shared_prompt import SharedPrompt
+from verl_ext.rollout.shared_prompt import PickledOnce, SharedPrompt
 
 N = 3
 
@@ -95,7 +95,7 @@ def rollout(
             row = {name: fields[name][i] for name in fields.keys()}
             # As it arrives in the actor.
             row["multi_modal_inputs"] = pickle.loads(pickle.dumps(plain(row["multi_modal_inputs"])))
-            rows[key.split("_")[0], len(row["responses"])] = row
+            rows[key.split("_")[0], len(row["responses"])] = row | {"tag": tags[i], "key": key}
 
     def get(keys: list[str], partition_id: str) -> TensorDict:
         assert partition_id == PARTITION
@@ -141,7 +141,10 @@ def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(mon
     verls, verls_calls = rollout(_AgentLoopWorkerTQ, "single_turn_agent", monkeypatch)
     assert our_calls == len(PROMPTS) and verls_calls == 2 * N * len(PROMPTS)
     assert ours.keys() == verls.keys() and len(ours) == N * len(PROMPTS)
+    assert {row["key"] for row in ours.values()} == {row["key"] for row in verls.values()}
     for key, row in ours.items():
+        assert row.keys() - {"rm_scores"} == verls[key].keys()
+        assert row["tag"] == verls[key]["tag"]
         for name in ("prompts", "responses", "response_mask", "input_ids", "position_ids", "loss_mask"):
             assert torch.equal(row[name], verls[key][name]), (key, name)
         verls_features = verls[key]["multi_modal_inputs"]
@@ -149,6 +152,20 @@ def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(mon
         for name, value in features[key].items():
             assert torch.equal(value, verls_features[name]), (key, name)
     assert "pixel_values" in features["square", 1] and "pixel_values" not in features["text alone", 1]
+
+
+def test_the_images_of_a_prompt_arrive_as_a_list_and_are_pickled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, pickled = PickledOnce([picture(84, 84).convert("RGB"), picture(30, 60).convert("RGB")]), []
+    state = Image.Image.__getstate__
+    monkeypatch.setattr(Image.Image, "__getstate__", lambda image: pickled.append(image) or state(image))
+    buffers: list[pickle.PickleBuffer] = []
+    for _ in range(3):
+        buffers.clear()
+        data = pickle.dumps({"image_data": images}, protocol=5, buffer_callback=buffers.append)
+        arrived = pickle.loads(data, buffers=buffers)["image_data"]
+        assert type(arrived) is list
+        assert [image.tobytes() for image in arrived] == [image.tobytes() for image in images]
+    assert len(pickled) == len(images)
 
 
 def test_the_engine_collates_shared_features_as_it_does_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,10 +147,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             # veRL scores only what has no score yet.
             await super()._agent_loop_postprocess(output, validate, **kwargs)
             return
-        input_ids = torch.tensor(output.prompt_ids + output.response_ids)
-        inputs = self._compute_multi_modal_inputs(output, input_ids)
-        position_ids = self._compute_position_ids(input_ids[None], torch.ones_like(input_ids)[None], inputs)[0]
-        await rows.submit(kwargs["session_id"], make_row(output, kwargs, input_ids, position_ids, inputs))
+
+        def complete(input_ids: torch.Tensor) -> tuple[torch.Tensor, Any]:
+            features = self._compute_multi_modal_inputs(output, input_ids)
+            positions = self._compute_position_ids(input_ids[None], torch.ones_like(input_ids)[None], features)
+            return positions[0], features
+
+        await rows.submit(kwargs["session_id"], make_row(output, kwargs, complete))
 
     async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> None:
         start = time.perf_counter()

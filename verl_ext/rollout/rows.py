@@ -4,6 +4,7 @@ veRL's worker puts the row of every response by itself, four messages each. The 
 as nothing reads them before the group is finished. How responses are generated and scored is not known here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,27 +26,21 @@ class Row:
 def make_row(
     output: AgentLoopOutput,
     kwargs: dict[str, Any],
-    input_ids: torch.Tensor,
-    position_ids: torch.Tensor,
-    multi_modal_inputs: Any,
+    complete: Callable[[torch.Tensor], tuple[torch.Tensor, Any]],
 ) -> Row:
     """Make the row that veRL's worker makes of the only output of a session.
 
     Args:
         output: what the agent loop has returned, scored.
         kwargs: the fields of the prompt, with `uid`, `session_id` and `global_steps`.
-        input_ids: (tokens,), prompt and response.
-        position_ids: of `input_ids`, (4, tokens) for M-RoPE and (tokens,) otherwise.
-        multi_modal_inputs: a dict of features, or what reads like one.
+        complete: returns, for the tokens of prompt and response, (tokens,), their position ids, (4, tokens) for M-RoPE
+            and (tokens,) otherwise, and a dict of features, or what reads like one.
     """
     fields = output.as_dict() | kwargs
     fields.pop("multi_modal_data", None)
-    fields |= {
-        "loss_mask": fields["response_mask"],
-        "input_ids": input_ids,
-        "position_ids": position_ids,
-        "multi_modal_inputs": multi_modal_inputs,
-    }
+    fields["loss_mask"] = fields["response_mask"]
+    fields["input_ids"] = torch.cat([fields["prompts"], fields["responses"]])
+    fields["position_ids"], fields["multi_modal_inputs"] = complete(fields["input_ids"])
     prompt_length, response_length = len(fields["prompts"]), len(fields["responses"])
     tag = {
         "status": "success",

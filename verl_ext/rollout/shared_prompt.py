@@ -1,16 +1,19 @@
 """Work on a prompt that all its sessions share: done once, by whichever session comes first.
 
-veRL decodes the images of a prompt and runs the processor anew for every response, once to build the prompt and once
-more for the tensors that the actor trains on. Here both happen once a prompt. What is shared is found through a context
+veRL scales the images of a prompt and runs the processor anew for every response, to build the prompt and again for the
+tensors that the actor trains on, and pickles the images for every request to the engine. Here all of it happens once a
+prompt. What is shared is found through a context
 variable, which every task started by the worker for this prompt inherits.
 """
 
 import asyncio
+import pickle
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
+from PIL import Image
 from verl.experimental.agent_loop.agent_loop import register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
@@ -39,6 +42,19 @@ class SharedPrompt:
         return await asyncio.shield(self._results[name])
 
 
+class PickledOnce(list[Image.Image]):
+    """The images of a prompt, pickled once for the requests of all its sessions; a plain list where they arrive."""
+
+    def __init__(self, images: list[Image.Image]) -> None:
+        super().__init__(images)
+        self._pickled = b""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[pickle.PickleBuffer]]:
+        self._pickled = self._pickled or pickle.dumps(list(self), protocol=5)
+        # As a buffer, which Ray sends without another copy in a pickle around it.
+        return pickle.loads, (pickle.PickleBuffer(self._pickled),)
+
+
 # veRL's name for an agent loop, see `rollout.agent.default_agent_loop`.
 AGENT_NAME = "shared_prompt_agent"
 
@@ -64,7 +80,12 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
         """As in veRL, once a prompt; the dict and its images are the same objects in every session."""
         process = super().process_multi_modal_info
-        return await current_prompt.get().once("media", lambda: process(messages))
+
+        async def read() -> dict[str, Any]:
+            media = await process(messages)
+            return {**media, "images": PickledOnce(media["images"])} if "images" in media else media
+
+        return await current_prompt.get().once("media", read)
 
     async def ct_build_initial_tokens(
         self, messages: list[dict], *, mm_inputs_out: dict[str, Any] | None = None, **media: Any
