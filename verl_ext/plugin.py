@@ -49,7 +49,7 @@ def activate() -> None:
     logger.info(
         "verl_ext is active: platform cpu, %s; patches %s",
         ", ".join(REGISTRATIONS),
-        ", ".join(patch.name for patch in PATCHES),
+        ", ".join(dict.fromkeys(patch.name for patch in PATCHES)),
     )
 
 

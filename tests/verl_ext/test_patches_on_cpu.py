@@ -1,6 +1,8 @@
 """Each patch mends what it names, and what it mends is still broken in the pinned version."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,25 @@ def test_vllm_keeps_linear_weights_where_training_can_replace_them() -> None:
 
     register()
     assert not (current_platform.is_cpu() and _custom_ops._supports_onednn)
+
+
+@pytest.mark.full_stack
+def test_two_runs_with_clusters_of_their_own_have_different_sockets_for_weights() -> None:
+    code = (
+        "import os, ray; from types import SimpleNamespace as Module;"
+        "from verl_ext.patches import socket_of_the_cluster;"
+        "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False);"
+        "job = ray.get_runtime_context().get_job_id();"
+        "Sender = type('Sender', (), {'__init__': lambda self: setattr(self, 'zmq_handle', f'ipc:///tmp/zmq-{job}-0')});"
+        "Server = type('Server', (), {'__init__': lambda self: os.environ.update(VERL_RAY_JOB_ID=job)});"
+        "socket_of_the_cluster.apply(Module(ServerAdapter=Sender));"
+        "socket_of_the_cluster.apply(Module(vLLMHttpServer=Server));"
+        "Server(); print(Sender().zmq_handle, f'ipc:///tmp/zmq-{os.environ[\"VERL_RAY_JOB_ID\"]}-0', job)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()[-3:]
+        for _ in range(2)
+    ]
+    # One job id, and still two sockets, each the same for both sides.
+    assert runs[0][2] == runs[1][2]
+    assert runs[0][0] == runs[0][1] != runs[1][0] == runs[1][1]

@@ -45,5 +45,7 @@ PATCHES = (
     Patch("cpu_process_group", "verl.utils.distributed"),
     Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl"),
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils"),
+    Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_rollout"),
+    Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
     Patch("server_follows_engine", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
 )
