@@ -33,7 +33,7 @@ def _rename(sender: Any) -> None:
     sender.zmq_handle = sender.zmq_handle.replace(ray.get_runtime_context().get_job_id(), name_of_the_job())
 
 
-def _call_after(cls: type, action: Callable[[Any], None]) -> None:
+def _call_after(cls: Any, action: Callable[[Any], None]) -> None:
     original = cls.__init__
 
     # Of veRL's name, as Ray sends the methods of an actor to its process by name.
@@ -42,4 +42,4 @@ def _call_after(cls: type, action: Callable[[Any], None]) -> None:
         original(self, *args, **kwargs)
         action(self)
 
-    cls.__init__ = init  # type: ignore[misc]
+    cls.__init__ = init
