@@ -4,6 +4,7 @@ Otherwise the death shows only when the engine is used again, and never to a wei
 server is a named actor, which the watchdog misses at once. Can go when the server ends by itself, as vLLM's own does.
 """
 
+import functools
 import logging
 import os
 import threading
@@ -11,25 +12,28 @@ import time
 from types import ModuleType
 from typing import Any
 
-import wrapt
-
 logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
 
 SECONDS_BETWEEN_CHECKS = 1.0
 
 
 def apply(module: ModuleType) -> None:
-    """Wrap `vLLMHttpServer.run_server` of `module` (`verl.workers.rollout.vllm_rollout.vllm_async_server`)."""
+    """Replace `vLLMHttpServer.run_server` of `module` (`verl.workers.rollout.vllm_rollout.vllm_async_server`)."""
+    original = module.vLLMHttpServer.run_server
 
-    async def run_server(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
-        await wrapped(*args, **kwargs)
-        threading.Thread(target=_follow, args=(instance.engine,), name="follow engine", daemon=True).start()
+    # A function by veRL's name, as Ray sends the methods of an actor to its process: this one by name, but of a wrapt
+    # proxy the function inside.
+    @functools.wraps(original)
+    async def run_server(self: Any, *args: Any, **kwargs: Any) -> None:
+        await original(self, *args, **kwargs)
+        threading.Thread(target=_follow, args=(self.engine,), name="follow engine", daemon=True).start()
 
-    wrapt.wrap_function_wrapper(module, "vLLMHttpServer.run_server", run_server)
+    module.vLLMHttpServer.run_server = run_server
 
 
 def _follow(engine: Any) -> None:
     while not engine.errored:
         time.sleep(SECONDS_BETWEEN_CHECKS)
-    logger.error("vLLM's engine (VLLM::EngineCore) has died, so its server ends")
+    logger.error("vLLM's engine (VLLM::EngineCore) has died, and its server ends with it")
     os._exit(1)
