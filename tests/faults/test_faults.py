@@ -258,7 +258,8 @@ def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_dead_and_the_same
         run.wait_for_end()
         assert re.search(VICTIMS[victim], run.log()[log_before:])
         # What was generated before the kill may still have been trained on.
-        assert (step := last_whole_step(run.checkpoints)) in (matrix.left.step, matrix.left.step + 1)
+        step = last_whole_step(run.checkpoints)
+        assert step in (matrix.left.step, matrix.left.step + 1)
         matrix.left.step = step
 
 
