@@ -98,6 +98,7 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 1.6 + 0.45 * max(len(results), 5)), dpi=160, layout="constrained")
     gains, accuracies = figure.subplots(1, 2)
@@ -117,6 +118,7 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     gains.set_title("Gain in greedy accuracy on test questions, points", loc="left", fontsize=11)
     accuracies.set_title("Accuracy on validation questions over steps, %", loc="left", fontsize=11)
     accuracies.set_ylim(0, 105)
+    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
     if accuracies.get_legend_handles_labels()[1]:
         accuracies.legend(frameon=False, fontsize=8.5)
     for axes in (gains, accuracies):
