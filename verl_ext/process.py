@@ -7,10 +7,11 @@ import gc
 
 
 def collect_garbage_rarely() -> None:
-    """Have Python look for cyclic garbage after 20,000 new objects instead of 700, and seldom among the old.
+    """Have Python look for cyclic garbage after 20,000 new objects instead of 700.
 
     Importing veRL and vLLM makes 600,000 objects that stay, and every search among all of them takes 0.2 s or more;
-    with Python's own thresholds there are several in each start of a process, and more with every step. What can go is
-    freed by its reference count as before: only cycles wait longer.
+    with Python's own threshold there are several in each start of a process, and more with every step. What can go is
+    freed by its reference count as before: only cycles wait longer. The older generations are searched after as many
+    searches of the younger as ever, since cycles that wait there may hold tensors.
     """
-    gc.set_threshold(20_000, 50, 1000)
+    gc.set_threshold(20_000)
