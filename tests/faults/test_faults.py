@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,12 @@ class Run:
 
     def named(self, name: str) -> list[psutil.Process]:
         """The processes of this run that have `name` in their title or arguments."""
-        return [process for process in processes_of(self.folder) if name in " ".join(process.cmdline())]
+        found = []
+        for process in processes_of(self.folder):
+            with suppress(psutil.NoSuchProcess):
+                if name in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def kill(self, name: str) -> None:
         """Kill, as the kernel would for want of memory, the processes with that name."""
