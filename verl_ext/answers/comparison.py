@@ -1,60 +1,209 @@
-"""When two answers are the same: pairs, whole groups, and against a truth."""
+"""When answers are the same: two of them, a whole group, and one against the truth.
 
-from collections import defaultdict
-from collections.abc import Sequence
+Keys decide nearly all (`verl_ext.answers.keys`). Where two keys differ and could still be equal, as those of
+trigonometric identities, or where a rule of others is asked for, a child process compares them within limits of time and
+memory (`verl_ext.answers.isolated`). What is not decided there counts as different.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import combinations
+from typing import Literal, get_args
+
+from verl_ext.answers.algebra import Sum
+from verl_ext.answers.forms import Value
+from verl_ext.answers.isolated import Isolated
+from verl_ext.answers.keys import Key, canonical
+from verl_ext.answers.numeric import differ
 
 AnswerRule = Literal["canonical", "mathruler", "math_verify"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How answers are compared."""
+    """How answers are compared; ValueError for what is no rule or no limit.
+
+    rule: who says what is equal. "canonical": the rule of this project, see docs/answers.md. "mathruler": its
+        `grade_answer`, the grader of the paper's code; "math_verify": `verify` of Math-Verify. Both of them compare the
+        texts of two answers, in the order of the alphabet, as they are not symmetric.
+    seconds_per_pair: wall clock time that one comparison in the child process may take.
+    seconds_per_group: the same for all comparisons of a group.
+    """
 
     rule: AnswerRule = "canonical"
     seconds_per_pair: float = 0.25
     seconds_per_group: float = 0.75
 
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(AnswerRule):
+            raise ValueError(f"rule={self.rule!r} is none of {', '.join(get_args(AnswerRule))}")
+        for name in ("seconds_per_pair", "seconds_per_group"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a positive number of seconds")
+
 
 @dataclass(frozen=True)
 class AnswerClasses:
-    """The classes of equal answers in a group."""
+    """The classes of equal answers in a group, the largest first, those of one size in the order of their keys.
+
+    members: positions of the answers of each class. answers: of each class the answer that stands for it, one with a
+    unit where there is one, of those the most frequent; it does not depend on the order of the answers. undecided:
+    number of pairs of keys that were not compared within the limits, and count as different.
+    """
 
     members: tuple[tuple[int, ...], ...]
     answers: tuple[str, ...]
     undecided: int
 
 
-def canonical(answer: str, choices: Sequence[str] | None = None) -> str:
-    """Stub."""
-    return answer.strip()
-
-
-def equivalent(a: str | None, b: str | None, choices: Sequence[str] | None = None) -> bool:
-    """Stub."""
-    return a is not None and b is not None and canonical(a) == canonical(b)
-
-
-def correct(
-    answer: str | None,
-    truth: str | None,
-    comparison: Comparison = Comparison(),  # noqa: B008
-    choices: Sequence[str] | None = None,
-) -> bool:
-    """Stub."""
-    return equivalent(answer, truth)
+DEFAULT = Comparison()
 
 
 def classify(
-    answers: Sequence[str | None],
-    comparison: Comparison = Comparison(),  # noqa: B008
-    choices: Sequence[str] | None = None,
+    answers: Sequence[str | None], comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> AnswerClasses:
-    """Stub."""
-    members: dict[str, list[int]] = defaultdict(list)
+    """Divide the answers of a group into classes of equal ones; None is no answer and in no class.
+
+    The classes are the connected components of the keys under equality: what is compared, and in which order, depends
+    on the sorted keys alone. In a group with one unit a number without a unit is one with it. `choices` are the texts
+    of the options of the question, see `canonical`.
+    """
+    positions: dict[Key, list[int]] = defaultdict(list)
     for position, answer in enumerate(answers):
         if answer is not None:
-            members[canonical(answer)].append(position)
-    ranked = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
-    return AnswerClasses(tuple(tuple(m) for _, m in ranked), tuple(k for k, _ in ranked), 0)
+            positions[_key(answer, comparison.rule, choices)].append(position)
+    joined = _without_the_only_unit(positions)
+    components, undecided = _components(sorted(joined), comparison)
+    classes = []
+    for keys in components:
+        members = sorted(position for key in keys for one in joined[key] for position in positions[one])
+        classes.append((-len(members), keys[0], members))
+    classes.sort()
+    return AnswerClasses(
+        members=tuple(tuple(members) for _, _, members in classes),
+        answers=tuple(
+            _representative([answer for position in members if (answer := answers[position])], comparison.rule, choices)
+            for _, _, members in classes
+        ),
+        undecided=undecided,
+    )
+
+
+def equivalent(a: str | None, b: str | None, choices: Sequence[str] | None = None) -> bool:
+    """Whether both are answers and the same one, with no truth in sight: None does not even equal None.
+
+    A number with a unit is not the number alone. What cannot be decided in time is different.
+    """
+    if a is None or b is None:
+        return False
+    components, _ = _components(sorted({canonical(a, choices), canonical(b, choices)}), DEFAULT)
+    return len(components) == 1
+
+
+def correct(
+    answer: str | None, truth: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
+) -> bool:
+    """Whether an answer is the true one. None is never right, and nothing is where the truth is not known.
+
+    As the question has fixed the unit, a number without one equals a number with one, on either side.
+    """
+    if answer is None or truth is None:
+        return False
+    given, true = (_key(text, comparison.rule, choices) for text in (answer, truth))
+    if given.is_bare_number:
+        true = true.bare or true
+    elif true.is_bare_number:
+        given = given.bare or given
+    if given == true:
+        return True
+    with _Comparer(comparison) as compare:
+        return bool(compare(given, true))
+
+
+def _key(answer: str, rule: AnswerRule, choices: Sequence[str] | None) -> Key:
+    return canonical(answer, choices) if rule == "canonical" else Key(answer.strip())
+
+
+def _without_the_only_unit(keys: Iterable[Key]) -> dict[Key, list[Key]]:
+    """Group keys that are the same once the only unit of the group, if there is just one, is left away."""
+    keys = list(keys)
+    alone = len({key.unit for key in keys if key.unit is not None}) == 1
+    joined: dict[Key, list[Key]] = defaultdict(list)
+    for key in keys:
+        joined[(alone and key.bare) or key].append(key)
+    return joined
+
+
+def _representative(answers: Sequence[str], rule: AnswerRule, choices: Sequence[str] | None) -> str:
+    with_unit = [answer for answer in answers if _key(answer, rule, choices).unit is not None]
+    counts = Counter(with_unit or answers)
+    return min(counts, key=lambda answer: (-counts[answer], len(answer), answer))
+
+
+def _components(keys: Sequence[Key], comparison: Comparison) -> tuple[list[list[Key]], int]:
+    """Return the connected components of sorted keys, sorted as they are, and the number of pairs not decided."""
+    component = {key: [key] for key in keys}
+    undecided = 0
+    with _Comparer(comparison) as compare:
+        for a, b in combinations(keys, 2):
+            if component[a] is component[b]:
+                continue
+            equal = compare(a, b)
+            undecided += equal is None
+            if equal:
+                merged = component[a] + component[b]
+                component.update(dict.fromkeys(merged, merged))
+    return [sorted(component[key]) for key in keys if key == min(component[key])], undecided
+
+
+class _Comparer:
+    """Compares the different keys of one group, in one child process if any, until the time of the group is used up."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._isolated: Isolated | None = None
+        self._seconds_left = comparison.seconds_per_group
+
+    def __enter__(self) -> "_Comparer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._isolated is not None:
+            self._isolated.close()
+
+    def __call__(self, a: Key, b: Key) -> bool | None:
+        """Whether two keys that differ are equal all the same; None where that cannot be decided in time."""
+        if self._comparison.rule == "canonical":
+            if a.value is None or b.value is None or not could_be_equal(a.value, b.value):
+                return False
+            return self._compare("symbolic", a.value, b.value)
+        return self._compare(self._comparison.rule, a.text, b.text)
+
+    def _compare(self, grader: str, a: object, b: object) -> bool | None:
+        if self._seconds_left <= 0:
+            return None
+        if self._isolated is None:
+            self._isolated = Isolated(f"verl_ext.answers.graders:{grader}", self._comparison.seconds_per_pair)
+        start = time.monotonic()
+        equal = self._isolated(a, b)
+        self._seconds_left -= time.monotonic() - start
+        return equal
+
+
+def could_be_equal(a: Value, b: Value) -> bool:
+    """Whether values with different normal forms may be equal all the same: a bounded look, without a child process."""
+    if isinstance(a, Sum) and isinstance(b, Sum):
+        return not (a.is_settled and b.is_settled) and not differ(a, b)
+    if isinstance(a, Sum) or isinstance(b, Sum) or a.kind != b.kind or len(a.parts) != len(b.parts):
+        return False
+    if a.kind.startswith("relation"):
+        return not all(isinstance(part, Sum) and part.is_settled for part in (*a.parts, *b.parts))
+    if a.is_ordered:
+        return all(_may_match(part, other) for part, other in zip(a.parts, b.parts, strict=True))
+    return all(any(_may_match(part, other) for other in b.parts) for part in a.parts)
+
+
+def _may_match(a: Value, b: Value) -> bool:
+    return a.text == b.text or could_be_equal(a, b)

@@ -1,0 +1,441 @@
+"""Exact arithmetic on expressions, in a normal form: equal normal forms have equal texts.
+
+An expression is a sum of terms, a term a rational coefficient times powers of atoms with rational exponents. Atoms are
+numbers that are kept under a root, names (variables, constants, units), calls of functions, sums under a power and
+symbolic powers. Fractions, surds, multiples of pi and polynomials are equal exactly where their normal forms are; what
+else may be equal, as trigonometric identities, is decided elsewhere (`verl_ext.answers.graders`).
+
+Whatever the input, work is bounded: by a budget for each expression, by the size of its numbers and by that of its powers.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from math import comb, factorial, gcd, isqrt, lcm
+from typing import Literal, NamedTuple, Union
+
+# Above these a power stays a power, a factorial a factorial.
+MAX_BITS = 4096
+MAX_EXPANDED_EXPONENT = 12
+MAX_FACTORIAL = 100
+MAX_BINOMIAL = 200
+# Numbers under a root are searched for prime factors up to here.
+MAX_PRIME = 1000
+# Products of two terms that one expression may take.
+BUDGET = 4000
+
+IMAGINARY = "i"
+# Positive constants: a root of a product with them is the product of roots.
+POSITIVE_NAMES = ("π", "e")
+
+
+class TooLarge(ValueError):
+    """An expression that would take more work than its budget."""
+
+
+class Undefined(ValueError):
+    """An expression without a value, as a division by zero."""
+
+
+class Atom(NamedTuple):
+    """What is raised to powers in a term. `text` tells all atoms apart; `parts` are by kind:
+
+    number: the int; name: nothing; call: the arguments, `Sum`s; sum: the one `Sum`; power: base, an Atom, and the
+    monomial of the exponent, whose coefficient is the exponent of the atom.
+    """
+
+    text: str
+    kind: Literal["number", "name", "call", "sum", "power"]
+    parts: tuple[Union[int, "Sum", "Atom", "Monomial"], ...] = ()  # noqa: UP007
+
+
+Monomial = tuple[tuple[Atom, Fraction], ...]  # sorted by atoms, no exponent is zero
+
+
+def _power_text(text: str, exponent: Fraction) -> str:
+    if exponent == 1:
+        return text
+    return f"{text}^{exponent}" if exponent.denominator == 1 and exponent > 0 else f"{text}^({exponent})"
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """An expression in normal form: (monomial, coefficient) pairs sorted by monomial, no coefficient zero."""
+
+    terms: tuple[tuple[Monomial, Fraction], ...]
+
+    @cached_property
+    def text(self) -> str:
+        """The normal form, readable; equal where and only where expressions are the same sum."""
+        if not self.terms:
+            return "0"
+        parts = []
+        for monomial, coefficient in self.terms:
+            factors = [_power_text(atom.text, exponent) for atom, exponent in monomial]
+            if not factors or coefficient not in (1, -1):
+                factors.insert(0, str(abs(coefficient)))
+            parts.append(("-" if coefficient < 0 else "+") + "*".join(factors))
+        return "".join(parts).removeprefix("+")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sum) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    @property
+    def rational(self) -> Fraction | None:
+        """The value, where it is a rational number."""
+        if not self.terms:
+            return Fraction(0)
+        if len(self.terms) == 1 and not self.terms[0][0]:
+            return self.terms[0][1]
+        return None
+
+    @property
+    def atoms(self) -> frozenset[Atom]:
+        """The atoms of all terms, not those within them."""
+        return frozenset(atom for monomial, _ in self.terms for atom, _ in monomial)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is made of numbers and π alone."""
+        return all(atom.kind == "number" or atom.text == "π" for atom in self.atoms)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the normal form says all: two settled expressions are equal only where their texts are."""
+        return all(
+            (atom.kind == "name" and exponent.denominator == 1) or (_is_prime(atom) and 0 < exponent < 1)
+            for monomial, _ in self.terms
+            for atom, exponent in monomial
+        )
+
+
+def number(value: int | Fraction) -> Sum:
+    """A rational number."""
+    return Sum((((), Fraction(value)),)) if value else Sum(())
+
+
+def name(text: str) -> Sum:
+    """A variable, constant or unit."""
+    return Sum(((((Atom(text, "name"), Fraction(1)),), Fraction(1)),))
+
+
+ONE, MINUS_ONE = number(1), number(-1)
+
+
+def _is_prime(atom: Atom) -> bool:
+    (base,) = atom.parts if atom.kind == "number" else (None,)
+    return isinstance(base, int) and base < MAX_PRIME**2
+
+
+def _bits(value: Fraction) -> int:
+    return value.numerator.bit_length() + value.denominator.bit_length()
+
+
+@lru_cache(maxsize=4096)
+def prime_factors(value: int) -> tuple[tuple[int, int], ...]:
+    """(prime, exponent) pairs of a positive integer; what has no prime up to `MAX_PRIME` counts as one prime.
+
+    It is split as far as it is a square, so that the root of a large square is found.
+    """
+    factors = []
+    for prime in _PRIMES:
+        exponent = 0
+        while value % prime == 0:
+            value //= prime
+            exponent += 1
+        if exponent:
+            factors.append((prime, exponent))
+        if value == 1:
+            return tuple(factors)
+    exponent = 1
+    while isqrt(value) ** 2 == value:
+        value, exponent = isqrt(value), exponent * 2
+    return (*factors, (value, exponent))
+
+
+_PRIMES = [n for n in range(2, MAX_PRIME) if all(n % d for d in range(2, isqrt(n) + 1))]
+
+
+def _content(expression: Sum) -> Fraction:
+    """The positive number by which all coefficients become coprime integers when divided."""
+    coefficients = [coefficient for _, coefficient in expression.terms]
+    return Fraction(gcd(*(c.numerator for c in coefficients)), lcm(*(c.denominator for c in coefficients)))
+
+
+class Algebra:
+    """The operations, within the budget of one expression: TooLarge beyond it, Undefined where there is no value."""
+
+    def __init__(self) -> None:
+        self._budget = BUDGET
+
+    def _spend(self, work: int) -> None:
+        self._budget -= work
+        if self._budget < 0:
+            raise TooLarge
+
+    def _collect(self, terms: Iterable[tuple[Monomial, Fraction]]) -> Sum:
+        collected: dict[Monomial, Fraction] = {}
+        for monomial, coefficient in terms:
+            collected[monomial] = collected.get(monomial, Fraction(0)) + coefficient
+        return Sum(tuple(sorted((m, c) for m, c in collected.items() if c)))
+
+    def add(self, *summands: Sum) -> Sum:
+        """a + b + ..."""
+        self._spend(sum(len(summand.terms) for summand in summands))
+        return self._collect(term for summand in summands for term in summand.terms)
+
+    def subtract(self, a: Sum, b: Sum) -> Sum:
+        """a - b."""
+        return self.add(a, self.multiply(MINUS_ONE, b))
+
+    def multiply(self, a: Sum, b: Sum) -> Sum:
+        """a * b, expanded."""
+        return self._collect(
+            self._multiply_terms(first, second) for first in a.terms for second in b.terms
+        )
+
+    def divide(self, a: Sum, b: Sum) -> Sum:
+        """a / b."""
+        return self.multiply(a, self.power(b, MINUS_ONE))
+
+    def _multiply_terms(self, a: tuple[Monomial, Fraction], b: tuple[Monomial, Fraction]) -> tuple[Monomial, Fraction]:
+        coefficient = a[1] * b[1]
+        bits = _bits(coefficient)
+        self._spend(1 + bits // 256)
+        if bits > 2 * MAX_BITS:
+            raise TooLarge
+        if not a[0] or not b[0]:
+            return a[0] or b[0], coefficient
+        exponents = dict(a[0])
+        for atom, exponent in b[0]:
+            exponents[atom] = exponents.get(atom, Fraction(0)) + exponent
+        return self._normal_term(exponents, coefficient)
+
+    def _normal_term(self, exponents: dict[Atom, Fraction], coefficient: Fraction) -> tuple[Monomial, Fraction]:
+        """Numbers to exponents between 0 and 1 and powers of i to i, as far as their size allows."""
+        monomial = []
+        for atom, exponent in exponents.items():
+            if atom.kind == "number" and (exponent >= 1 or exponent < 0):
+                (base,) = atom.parts
+                assert isinstance(base, int)
+                whole = exponent.numerator // exponent.denominator
+                if abs(whole) * base.bit_length() <= MAX_BITS:
+                    coefficient *= Fraction(base) ** whole
+                    exponent -= whole
+            elif atom.text == IMAGINARY and exponent.denominator == 1:
+                coefficient *= -1 if exponent % 4 in (2, 3) else 1
+                exponent = Fraction(exponent % 2)
+            if exponent:
+                monomial.append((atom, exponent))
+        return tuple(sorted(monomial)), coefficient
+
+    def power(self, base: Sum, exponent: Sum) -> Sum:
+        """base ^ exponent. Roots of negative numbers are real where their order is odd."""
+        value = exponent.rational
+        if value is not None:
+            return self._rational_power(base, value)
+        result = ONE
+        for monomial, coefficient in exponent.terms:
+            factor = self._symbolic_power(base, monomial, coefficient) if monomial else self._rational_power(base, coefficient)
+            result = self.multiply(result, factor)
+        return result
+
+    def _rational_power(self, base: Sum, exponent: Fraction) -> Sum:
+        if not exponent:
+            return ONE
+        if not base.terms:
+            if exponent < 0:
+                raise Undefined
+            return base
+        if exponent == 1:
+            return base
+        if len(base.terms) == 1:
+            return self._power_of_term(base.terms[0], exponent)
+        if exponent.denominator == 1 and 0 < exponent <= MAX_EXPANDED_EXPONENT:
+            result = base
+            for _ in range(exponent.numerator - 1):
+                result = self.multiply(result, base)
+            return result
+        if exponent == -1 and (inverse := self._rationalised(base)) is not None:
+            return inverse
+        return self._power_of_sum(base, exponent)
+
+    def _rationalised(self, base: Sum) -> Sum | None:
+        """1 / (a + b) as (a - b) / (a^2 - b^2), for two numbers of which the squares are rational."""
+        if len(base.terms) != 2 or any(atom.kind != "number" for atom in base.atoms):
+            return None
+        (first, a), (second, b) = base.terms
+        conjugate = Sum(((first, a), (second, -b)))
+        norm = self.multiply(base, conjugate).rational
+        return self.multiply(conjugate, number(1 / norm)) if norm else None
+
+    def _power_of_sum(self, base: Sum, exponent: Fraction) -> Sum:
+        """Of a sum that stays one: its content to the power, times an atom."""
+        content = _content(base)
+        common = self._common_factor(base) if exponent.denominator == 1 else {}
+        if exponent.denominator == 1 and base.terms[0][1] < 0:
+            content = -content
+        outside: tuple[Monomial, Fraction] = (tuple(sorted(common.items())), content)
+        inverse = (tuple((atom, -power) for atom, power in outside[0]), 1 / content)
+        inner = self._collect(self._multiply_terms(term, inverse) for term in base.terms)
+        atom = Atom(f"({inner.text})", "sum", (inner,))
+        return self.multiply(
+            self._power_of_term(outside, exponent), Sum(((((atom, exponent),), Fraction(1)),))
+        )
+
+    def _common_factor(self, base: Sum) -> dict[Atom, Fraction]:
+        """The lowest power of each name that all terms share."""
+        first, *others = [dict(monomial) for monomial, _ in base.terms]
+        return {
+            atom: lowest
+            for atom in first
+            if atom.kind != "number"
+            and all(atom in other for other in others)
+            and (lowest := min([first[atom], *(other[atom] for other in others)]))
+        }
+
+    def _power_of_term(self, term: tuple[Monomial, Fraction], exponent: Fraction) -> Sum:
+        monomial, coefficient = term
+        if exponent.denominator == 1:
+            powers = {atom: old * exponent for atom, old in monomial}
+            whole = exponent.numerator
+            if abs(whole) * _bits(coefficient) <= MAX_BITS:
+                return Sum((self._checked(self._normal_term(powers, coefficient**whole)),))
+            sign = -1 if coefficient < 0 and whole % 2 else 1
+            return self.multiply(Sum((self._normal_term(powers, Fraction(sign)),)), self._root(abs(coefficient), exponent))
+        positive = {a: p * exponent for a, p in monomial if a.kind == "number" or a.text in POSITIVE_NAMES}
+        other = tuple((a, p) for a, p in monomial if a not in positive)
+        result = Sum((self._normal_term(positive, Fraction(1)),))
+        if coefficient < 0 and exponent.denominator % 2 and not other:
+            result = self.multiply(result, number((-1) ** (exponent.numerator % 2)))
+            coefficient = -coefficient
+        elif coefficient < 0 and exponent.denominator == 2 and not other:
+            imaginary = {Atom(IMAGINARY, "name"): Fraction(exponent.numerator)}
+            result = self.multiply(result, Sum((self._normal_term(imaginary, Fraction(1)),)))
+            coefficient = -coefficient
+        if coefficient < 0:
+            other_sum, coefficient = Sum(((other, Fraction(-1)),)), -coefficient
+        else:
+            other_sum = Sum(((other, Fraction(1)),))
+        result = self.multiply(result, self._root(coefficient, exponent))
+        if other_sum == ONE:
+            return result
+        if len(other) == 1 and other[0][1] == 1 and other_sum.terms[0][1] == 1:
+            atom = other[0][0]
+        else:
+            atom = Atom(f"({other_sum.text})", "sum", (other_sum,))
+        return self.multiply(result, Sum(((((atom, exponent),), Fraction(1)),)))
+
+    def _checked(self, term: tuple[Monomial, Fraction]) -> tuple[Monomial, Fraction]:
+        self._spend(1 + _bits(term[1]) // 256)
+        return term
+
+    def _root(self, value: Fraction, exponent: Fraction) -> Sum:
+        """A positive rational number to any rational power."""
+        if value == 1:
+            return ONE
+        self._spend(20)
+        powers: dict[Atom, Fraction] = {}
+        for part, sign in ((value.numerator, 1), (value.denominator, -1)):
+            if part != 1:
+                for prime, count in prime_factors(part):
+                    powers[Atom(str(prime), "number", (prime,))] = sign * count * exponent
+        return Sum((self._checked(self._normal_term(powers, Fraction(1))),))
+
+    def _symbolic_power(self, base: Sum, monomial: Monomial, coefficient: Fraction) -> Sum:
+        """base ^ (coefficient * monomial), for a monomial that is not 1."""
+        if base == ONE:
+            return ONE
+        if len(base.terms) == 1:
+            (inner, value) = base.terms[0]
+            parts = dict(inner)
+            if value > 0:
+                for part, sign in ((value.numerator, 1), (value.denominator, -1)):
+                    if part != 1:
+                        self._spend(20)
+                        for prime, count in prime_factors(part):
+                            atom = Atom(str(prime), "number", (prime,))
+                            parts[atom] = parts.get(atom, Fraction(0)) + sign * count
+            else:
+                base_atom = Atom(f"({base.text})", "sum", (base,))
+                parts = {base_atom: Fraction(1)}
+        elif not base.terms:
+            return base
+        else:
+            parts = {Atom(f"({base.text})", "sum", (base,)): Fraction(1)}
+        shown = Sum(((monomial, Fraction(1)),)).text
+        powers: dict[Atom, Fraction] = {}
+        for atom, exponent in parts.items():
+            if exponent:
+                power = Atom(f"{{{atom.text}^({shown})}}", "power", (atom, monomial))
+                powers[power] = powers.get(power, Fraction(0)) + exponent * coefficient
+        return Sum((self._normal_term(powers, Fraction(1)),))
+
+    def call(self, function: str, *arguments: Sum) -> Sum:
+        """A function of expressions, evaluated where its value is a rational number or a logarithm of primes."""
+        values = [argument.rational for argument in arguments]
+        value = values[0]
+        if function == "ln" and value is not None:
+            return self._logarithm(value)
+        if function == "ln" and arguments[0] == name("e"):
+            return ONE
+        if function == "abs" and value is not None:
+            return number(abs(value))
+        if function == "floor" and value is not None:
+            return number(value.numerator // value.denominator)
+        if function == "ceil" and value is not None:
+            return number(-(-value.numerator // value.denominator))
+        if function == "factorial" and value is not None:
+            if value < 0 or value.denominator != 1:
+                raise Undefined
+            if value <= MAX_FACTORIAL:
+                return number(factorial(value.numerator))
+        if function == "binomial" and value is not None and values[1] is not None:
+            n, k = value, values[1]
+            if n.denominator == k.denominator == 1 and 0 <= n <= MAX_BINOMIAL and k >= 0:
+                return number(comb(n.numerator, k.numerator))
+        text = f"{function}({','.join(argument.text for argument in arguments)})"
+        return Sum(((((Atom(text, "call", arguments), Fraction(1)),), Fraction(1)),))
+
+    def _logarithm(self, value: Fraction) -> Sum:
+        """The natural logarithm of a rational number, as a sum over its primes."""
+        if value <= 0:
+            raise Undefined
+        self._spend(20)
+        terms: list[tuple[Monomial, Fraction]] = []
+        for part, sign in ((value.numerator, 1), (value.denominator, -1)):
+            if part != 1:
+                for prime, count in prime_factors(part):
+                    atom = Atom(f"ln({prime})", "call", (number(prime),))
+                    terms.append((((atom, Fraction(1)),), Fraction(sign * count)))
+        return self._collect(terms)
+
+    def substitute(self, expression: Sum, atom: Atom, value: Sum) -> Sum:
+        """Put a value in the place of an atom of the terms."""
+        if atom not in expression.atoms:
+            return expression
+        result = Sum(())
+        for monomial, coefficient in expression.terms:
+            rest = tuple((other, exponent) for other, exponent in monomial if other != atom)
+            term = Sum(((rest, coefficient),))
+            if (exponent := dict(monomial).get(atom)) is not None:
+                term = self.multiply(term, self._rational_power(value, exponent))
+            result = self.add(result, term)
+        return result
+
+    def primitive(self, expression: Sum, *, signed: bool) -> Sum:
+        """Scale an expression so that its coefficients are coprime integers, the first one positive if `signed`.
+
+        `signed` expressions may be multiplied by any number, others by positive ones only.
+        """
+        if not expression.terms:
+            return expression
+        content = _content(expression)
+        if signed and expression.terms[0][1] < 0:
+            content = -content
+        return self.multiply(expression, number(1 / content))
+

@@ -1,0 +1,128 @@
+"""Comparisons that may hang, crash or run what they read: called in a child process only (`verl_ext.answers.isolated`).
+
+Each takes two answers and says whether they are the same. `symbolic` takes the values of two keys, which have been
+read already, and gives them to sympy as objects; it does not read text. The other two are graders of the field, which do.
+"""
+
+import sympy
+
+from verl_ext.answers.algebra import Atom, Monomial, Sum
+from verl_ext.answers.syntax import Form, Value
+
+_FUNCTIONS = {
+    "abs": sympy.Abs,
+    "ceil": sympy.ceiling,
+    "binomial": sympy.binomial,
+    "ln": sympy.log,
+    # Of a base that is not said.
+    "log": sympy.Function("log_of_unknown_base"),
+    "max": sympy.Max,
+    "min": sympy.Min,
+}
+
+
+class Undecided(Exception):
+    """Neither equal nor different, as far as sympy can say."""
+
+
+def symbolic(a: Value, b: Value) -> bool:
+    """Whether two values are equal for all real numbers that their names may stand for."""
+    if isinstance(a, Sum) and isinstance(b, Sum):
+        return _equal(a, b)
+    if isinstance(a, Sum) or isinstance(b, Sum) or a.kind != b.kind or len(a.parts) != len(b.parts):
+        return False
+    if a.kind in ("relation =", "relation ≠", "relation <", "relation ≤"):
+        return _same_relation(a, b)
+    if a.kind == "set" or a.kind.startswith(("union", "all")):
+        rest = list(b.parts)
+        for part in a.parts:
+            match = next((other for other in rest if symbolic(part, other)), None)
+            if match is None:
+                return False
+            rest.remove(match)
+        return True
+    return all(symbolic(part, other) for part, other in zip(a.parts, b.parts, strict=True))
+
+
+def _equal(a: Sum, b: Sum) -> bool:
+    if a.text == b.text:
+        return True
+    return _is_zero(_expression(a) - _expression(b))
+
+
+def _is_zero(difference: sympy.Expr) -> bool:
+    """The cheapest ways first: rational functions, identities of exponentials, nested roots, and all that sympy knows."""
+    if _cancels(difference) or _cancels(sympy.expand(difference.rewrite(sympy.exp))):
+        return True
+    if sympy.radsimp(sympy.sqrtdenest(difference)) == 0:
+        return True
+    verdict = difference.equals(0)
+    if verdict is None:
+        raise Undecided(str(difference))
+    return bool(verdict)
+
+
+def _cancels(difference: sympy.Expr) -> bool:
+    return sympy.cancel(sympy.together(difference)) == 0
+
+
+def _same_relation(a: Form, b: Form) -> bool:
+    """Whether both sides differ by a factor only: of any sign in an equation, of a positive one in an inequality."""
+    if len(a.parts) != 1 or len(b.parts) != 1:
+        return all(symbolic(part, other) for part, other in zip(a.parts, b.parts, strict=True))
+    (first,), (second,) = a.parts, b.parts
+    if isinstance(first, Form) or isinstance(second, Form):
+        return False
+    ratio = sympy.simplify(_expression(first) / _expression(second))
+    return bool(ratio.is_number and ratio.is_finite and (ratio > 0 if a.kind[-1] in "<≤" else ratio != 0))
+
+
+def _expression(value: Sum) -> sympy.Expr:
+    return sympy.Add(
+        *(sympy.Rational(c.numerator, c.denominator) * _product(monomial) for monomial, c in value.terms)
+    )
+
+
+def _product(monomial: Monomial) -> sympy.Expr:
+    return sympy.Mul(
+        *(_atom(atom) ** sympy.Rational(exponent.numerator, exponent.denominator) for atom, exponent in monomial)
+    )
+
+
+def _atom(atom: Atom) -> sympy.Expr:
+    if atom.kind == "name":
+        constants = {"π": sympy.pi, "e": sympy.E, "i": sympy.I, "∞": sympy.oo}
+        return constants.get(atom.text, sympy.Symbol(atom.text, real=True))
+    if atom.kind == "number":
+        return sympy.Integer(atom.parts[0])
+    if atom.kind == "power":
+        base, monomial = atom.parts
+        assert isinstance(base, Atom) and isinstance(monomial, tuple)
+        return _atom(base) ** _product(monomial)  # type: ignore[arg-type]
+    arguments = [_expression(part) for part in atom.parts if isinstance(part, Sum)]
+    if atom.kind == "sum":
+        return arguments[0]
+    function = atom.text.partition("(")[0]
+    return (_FUNCTIONS.get(function) or getattr(sympy, function))(*arguments)
+
+
+def mathruler(a: str, b: str) -> bool:
+    """mathruler's `grade_answer`, the grader of the paper's code; a is the answer, b the truth."""
+    from mathruler.grader import grade_answer
+
+    return bool(grade_answer(a, b))
+
+
+def math_verify(a: str, b: str) -> bool:
+    """Math-Verify's `verify`; a is the answer, b the truth."""
+    from math_verify import parse, verify
+
+    # It limits time by the alarm of this process, which is set already.
+    answer, truth = (parse(rf"\boxed{{{text}}}", parsing_timeout=None) for text in (a, b))
+    return bool(verify(truth, answer, timeout_seconds=None))
+
+
+# Sympy loads much of itself at first use: here, before any child is forked, instead of in each of them.
+_x = sympy.Symbol("x", real=True)
+for _difference in (sympy.sin(2 * _x) - sympy.cos(_x), sympy.sqrt(2 + sympy.sqrt(3)) - sympy.sqrt(2), _x / (_x + 1) - _x):
+    _is_zero(_difference)

@@ -1,0 +1,79 @@
+"""Units as they are written: every spelling of a unit has one symbol, and no unit is converted into another."""
+
+from collections.abc import Mapping
+
+# symbol: its other spellings, in lower case; plural forms with "s" are added.
+_SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "mm": ("millimeter", "millimetre", "毫米"),
+    "cm": ("centimeter", "centimetre", "厘米"),
+    "dm": ("decimeter", "decimetre", "分米"),
+    "m": ("meter", "metre", "米"),
+    "km": ("kilometer", "kilometre", "千米", "公里"),
+    "nm": ("nanometer", "nanometre", "纳米"),
+    "in": ("inch", "inches", "英寸"),
+    "ft": ("foot", "feet", "英尺"),
+    "yd": ("yard",),
+    "mi": ("mile", "英里"),
+    "mg": ("milligram", "毫克"),
+    "g": ("gram", "克"),
+    "kg": ("kilogram", "kilo", "kgs", "千克", "公斤"),
+    "t": ("ton", "tonne", "吨"),
+    "lb": ("pound", "lbs"),
+    "oz": ("ounce",),
+    "mL": ("ml", "milliliter", "millilitre", "毫升"),
+    "L": ("l", "liter", "litre", "升"),
+    "ms": ("millisecond", "毫秒"),
+    "s": ("sec", "second", "秒", "秒钟"),
+    "min": ("minute", "mins", "分钟"),
+    "h": ("hr", "hour", "小时"),
+    "day": ("天",),
+    "week": ("周", "星期"),
+    "month": ("月",),
+    "year": ("yr", "年"),
+    "Hz": ("hertz", "hz", "赫兹"),
+    "N": ("newton", "牛", "牛顿"),
+    "J": ("joule", "焦", "焦耳"),
+    "kJ": ("kilojoule", "千焦"),
+    "W": ("watt", "瓦", "瓦特"),
+    "kW": ("kilowatt", "千瓦"),
+    "V": ("volt", "伏", "伏特"),
+    "Ω": ("ohm", "欧", "欧姆"),
+    "Pa": ("pascal", "帕"),
+    "kPa": ("kilopascal", "千帕"),
+    "mol": ("mole", "摩尔"),
+    "rad": ("radian", "弧度"),
+    "°": ("degree", "deg", "度"),
+    "%": ("percent", "pct", "percentage"),
+    "$": ("dollar", "usd", "美元"),
+    "cent": ("¢",),
+    "€": ("euro", "eur"),
+    "£": ("gbp",),
+    "元": ("yuan", "rmb", "¥", "人民币"),
+    "角": (),
+    "分": (),
+}
+# Written with a capital they are other things, as the letters of a choice or a point; as bare letters, variables.
+_SINGLE = {"m": "m", "g": "g", "s": "s", "h": "h", "t": "t", "l": "L", "L": "L", "N": "N", "J": "J", "W": "W", "V": "V"}
+
+UNITS: dict[str, str] = {}
+for _symbol, _others in _SPELLINGS.items():
+    UNITS[_symbol] = _symbol
+    for _other in _others:
+        UNITS[_other] = _symbol
+        if _other.isascii() and len(_other) > 2:
+            UNITS[f"{_other}s"] = _symbol
+for _word in ("day", "week", "month", "year", "cent"):
+    UNITS[f"{_word}s"] = _word
+CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.isalpha()), key=len, reverse=True)
+# "5 square cm" and "5 cm squared".
+POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
+POWERS_BEHIND = {"squared": 2, "cubed": 3}
+# Whole expressions with a division in them.
+COMPOUND = {"mph": ("mi", "h"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h")}
+
+
+def unit_of(word: str) -> str | None:
+    """The symbol of a unit as written, None for anything else; a lone letter is a unit only in its own case."""
+    if len(word) == 1 and word.isascii() and word.isalpha():
+        return _SINGLE.get(word)
+    return UNITS.get(word) or UNITS.get(word.lower())
