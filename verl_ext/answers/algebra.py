@@ -5,7 +5,7 @@ numbers that are kept under a root, names (variables, constants, units), calls o
 symbolic powers. Fractions, surds, multiples of pi and polynomials are equal exactly where their normal forms are; what
 else may be equal, as trigonometric identities, is decided elsewhere (`verl_ext.answers.graders`).
 
-Whatever the input, work is bounded: by a budget for each expression, by the size of its numbers and by that of its powers.
+Whatever the input, work is bounded: by a budget for each expression, and by the size of its numbers and powers.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ MAX_BINOMIAL = 200
 # Numbers under a root are searched for prime factors up to here.
 MAX_PRIME = 1000
 # Products of two terms that one expression may take.
-BUDGET = 4000
+BUDGET = 1000
 
 IMAGINARY = "i"
 # Positive constants: a root of a product with them is the product of roots.
@@ -47,7 +47,7 @@ class Atom(NamedTuple):
 
     text: str
     kind: Literal["number", "name", "call", "sum", "power"]
-    parts: tuple[Union[int, "Sum", "Atom", "Monomial"], ...] = ()  # noqa: UP007
+    parts: tuple[Union[int, "Sum", "Atom", "Monomial"], ...] = ()
 
 
 Monomial = tuple[tuple[Atom, Fraction], ...]  # sorted by atoms, no exponent is zero
@@ -194,9 +194,7 @@ class Algebra:
 
     def multiply(self, a: Sum, b: Sum) -> Sum:
         """a * b, expanded."""
-        return self._collect(
-            self._multiply_terms(first, second) for first in a.terms for second in b.terms
-        )
+        return self._collect(self._multiply_terms(first, second) for first in a.terms for second in b.terms)
 
     def divide(self, a: Sum, b: Sum) -> Sum:
         """a / b."""
@@ -240,7 +238,11 @@ class Algebra:
             return self._rational_power(base, value)
         result = ONE
         for monomial, coefficient in exponent.terms:
-            factor = self._symbolic_power(base, monomial, coefficient) if monomial else self._rational_power(base, coefficient)
+            factor = (
+                self._symbolic_power(base, monomial, coefficient)
+                if monomial
+                else self._rational_power(base, coefficient)
+            )
             result = self.multiply(result, factor)
         return result
 
@@ -283,9 +285,7 @@ class Algebra:
         inverse = (tuple((atom, -power) for atom, power in outside[0]), 1 / content)
         inner = self._collect(self._multiply_terms(term, inverse) for term in base.terms)
         atom = Atom(f"({inner.text})", "sum", (inner,))
-        return self.multiply(
-            self._power_of_term(outside, exponent), Sum(((((atom, exponent),), Fraction(1)),))
-        )
+        return self.multiply(self._power_of_term(outside, exponent), Sum(((((atom, exponent),), Fraction(1)),)))
 
     def _common_factor(self, base: Sum) -> dict[Atom, Fraction]:
         """The lowest power of each name that all terms share."""
@@ -306,7 +306,9 @@ class Algebra:
             if abs(whole) * _bits(coefficient) <= MAX_BITS:
                 return Sum((self._checked(self._normal_term(powers, coefficient**whole)),))
             sign = -1 if coefficient < 0 and whole % 2 else 1
-            return self.multiply(Sum((self._normal_term(powers, Fraction(sign)),)), self._root(abs(coefficient), exponent))
+            return self.multiply(
+                Sum((self._normal_term(powers, Fraction(sign)),)), self._root(abs(coefficient), exponent)
+            )
         positive = {a: p * exponent for a, p in monomial if a.kind == "number" or a.text in POSITIVE_NAMES}
         other = tuple((a, p) for a, p in monomial if a not in positive)
         result = Sum((self._normal_term(positive, Fraction(1)),))
@@ -438,4 +440,3 @@ class Algebra:
         if signed and expression.terms[0][1] < 0:
             content = -content
         return self.multiply(expression, number(1 / content))
-

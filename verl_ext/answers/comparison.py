@@ -1,8 +1,8 @@
 """When answers are the same: two of them, a whole group, and one against the truth.
 
 Keys decide nearly all (`verl_ext.answers.keys`). Where two keys differ and could still be equal, as those of
-trigonometric identities, or where a rule of others is asked for, a child process compares them within limits of time and
-memory (`verl_ext.answers.isolated`). What is not decided there counts as different.
+trigonometric identities, or where a rule of others is asked for, a child process compares them within limits of time
+and memory (`verl_ext.answers.isolated`). What is not decided there counts as different.
 """
 
 import time

@@ -1,13 +1,13 @@
 """Comparisons that may hang, crash or run what they read: called in a child process only (`verl_ext.answers.isolated`).
 
 Each takes two answers and says whether they are the same. `symbolic` takes the values of two keys, which have been
-read already, and gives them to sympy as objects; it does not read text. The other two are graders of the field, which do.
+read already, and gives them to sympy as objects. The other two are graders of the field, which read and evaluate text.
 """
 
 import sympy
 
 from verl_ext.answers.algebra import Atom, Monomial, Sum
-from verl_ext.answers.syntax import Form, Value
+from verl_ext.answers.forms import Form, Value
 
 _FUNCTIONS = {
     "abs": sympy.Abs,
@@ -33,7 +33,7 @@ def symbolic(a: Value, b: Value) -> bool:
         return False
     if a.kind in ("relation =", "relation ≠", "relation <", "relation ≤"):
         return _same_relation(a, b)
-    if a.kind == "set" or a.kind.startswith(("union", "all")):
+    if not a.is_ordered:
         rest = list(b.parts)
         for part in a.parts:
             match = next((other for other in rest if symbolic(part, other)), None)
@@ -51,7 +51,7 @@ def _equal(a: Sum, b: Sum) -> bool:
 
 
 def _is_zero(difference: sympy.Expr) -> bool:
-    """The cheapest ways first: rational functions, identities of exponentials, nested roots, and all that sympy knows."""
+    """The cheapest ways first: rational functions, identities of exponentials, nested roots, all that sympy knows."""
     if _cancels(difference) or _cancels(sympy.expand(difference.rewrite(sympy.exp))):
         return True
     if sympy.radsimp(sympy.sqrtdenest(difference)) == 0:
@@ -78,9 +78,7 @@ def _same_relation(a: Form, b: Form) -> bool:
 
 
 def _expression(value: Sum) -> sympy.Expr:
-    return sympy.Add(
-        *(sympy.Rational(c.numerator, c.denominator) * _product(monomial) for monomial, c in value.terms)
-    )
+    return sympy.Add(*(sympy.Rational(c.numerator, c.denominator) * _product(monomial) for monomial, c in value.terms))
 
 
 def _product(monomial: Monomial) -> sympy.Expr:
@@ -123,6 +121,6 @@ def math_verify(a: str, b: str) -> bool:
 
 
 # Sympy loads much of itself at first use: here, before any child is forked, instead of in each of them.
-_x = sympy.Symbol("x", real=True)
-for _difference in (sympy.sin(2 * _x) - sympy.cos(_x), sympy.sqrt(2 + sympy.sqrt(3)) - sympy.sqrt(2), _x / (_x + 1) - _x):
+_x, _root = sympy.Symbol("x", real=True), sympy.sqrt(2)
+for _difference in (sympy.sin(2 * _x) - sympy.cos(_x), sympy.sqrt(2 + _root) - _root, _x / (_x + 1) - _x):
     _is_zero(_difference)

@@ -18,8 +18,6 @@ from typing import Any
 
 import sympy  # noqa: F401  (half a second, spent before any child is forked)
 
-from verl_ext.answers.isolated_syscalls import restrict_system_calls
-
 Function = Callable[[Any, Any], bool]
 
 _PR_SET_PDEATHSIG = 1
@@ -114,4 +112,3 @@ def _restrict(memory_mib: int) -> None:
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
-    restrict_system_calls()

@@ -11,16 +11,18 @@ from functools import lru_cache
 from typing import Optional
 
 from verl_ext.answers.algebra import Sum, number
+from verl_ext.answers.forms import Value
 from verl_ext.answers.spelling import plain
-from verl_ext.answers.syntax import NotMath, Value, read
+from verl_ext.answers.syntax import read
+from verl_ext.answers.tokens import NotMath
 
 # A longer answer is compared by its letters only.
 MAX_LENGTH = 1000
 
 _INTEGER = re.compile(r"-?\d{1,15}")
 _LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*")
-_LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([A-Za-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.DOTALL | re.IGNORECASE)
-_NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([A-Za-z])[)\].:]*", re.IGNORECASE)
+_NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
+_LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
 _SPACE_AT_SIGN = re.compile(r"\s*([^\w\s])\s*")
 
 
@@ -85,15 +87,17 @@ def _words(text: str) -> str:
 def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
     options = [_of_answer(choice) for choice in choices]
     text = plain(answer) if len(answer) <= MAX_LENGTH else answer
-    if (option := _option_of(_of_answer(answer), options)) is not None:
-        return _letter(option)
-    if (letter := _NAMED_LETTER.fullmatch(text)) and (option := ord(letter[1].upper()) - ord("A")) < len(options):
-        return _letter(option)
-    if (both := _LETTER_WITH_TEXT.fullmatch(text)) and (option := ord(both[1].upper()) - ord("A")) < len(options):
+    named = _option_of(_of_answer(answer), options)
+    if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
+        named = _position(letter[1])
+    if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text)):
         # A letter with the text of another option is neither.
-        if _option_of(_of_answer(both[2]), options) == option:
-            return _letter(option)
-    return _of_answer(answer)
+        named = _position(both[1]) if _option_of(_of_answer(both[2]), options) == _position(both[1]) else None
+    return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
+
+
+def _position(letter: str) -> int:
+    return ord(letter.upper()) - ord("A")
 
 
 def _option_of(key: Key, options: Sequence[Key]) -> int | None:
@@ -102,7 +106,3 @@ def _option_of(key: Key, options: Sequence[Key]) -> int | None:
     if not found and key.is_bare_number:
         found = [position for position, option in enumerate(options) if option.bare == key]
     return found[0] if len(found) == 1 else None
-
-
-def _letter(option: int) -> Key:
-    return _of_answer(chr(ord("A") + option))

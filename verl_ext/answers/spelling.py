@@ -51,6 +51,8 @@ _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
 _CIRCLE = re.compile(r"\^\s*(?:∘|\{\s*∘\s*\})|∘")
 _TEMPERATURE = re.compile(r"°\s*([CFK])(?![A-Za-z])")
+# Stands for an escaped dollar sign, where others are the bounds of a formula.
+_MONEY = "\x00"
 _DRESSING = " \t\n.,;:!?\"'`*"
 _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 _CHINESE_PERCENT = re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)")
@@ -97,7 +99,7 @@ def plain(answer: str) -> str:
     text = unicodedata.normalize("NFKC", text).translate(_AFTER)
     if "\\" in text:
         text = _BRACED_COMMA.sub(",", text)
-        text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", "＄")).replace("＄", "$")
+        text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
         text = _unwrap(_SPACES.sub(" ", text))
         text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)
         text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&").replace(r"\_", "_").replace(r"\|", "|")
@@ -114,7 +116,11 @@ def _trim(text: str) -> str:
     """Without punctuation around it; a decimal point, a prime and a factorial are none."""
     end = text.rstrip(_DRESSING)
     sign = text[len(end) : len(end) + 1]
-    if (sign == "'" and end[-1:].isalnum()) or (sign == '"' and end[-1:].isdigit()) or (sign == "!" and _FACTORIAL.search(end)):
+    if (
+        (sign == "'" and end[-1:].isalnum())
+        or (sign == '"' and end[-1:].isdigit())
+        or (sign == "!" and _FACTORIAL.search(end))
+    ):
         end += sign
     begin = end.lstrip(" \t\n,;:!?\"'`*")
     return begin if re.match(r"\.\d", begin) else begin.lstrip(".")

@@ -1,0 +1,409 @@
+"""Reads expressions: a recursive-descent parser from tokens to normal forms, for plain text and LaTeX.
+
+What stands in brackets may be more than an expression; it is read by the subclass in `verl_ext.answers.syntax`.
+"""
+
+import re
+from abc import abstractmethod
+from fractions import Fraction
+from typing import NoReturn
+
+from verl_ext.answers.algebra import ONE, Algebra, Atom, Sum, name, number
+from verl_ext.answers.forms import Form, Value, collection, set_of, variables
+from verl_ext.answers.tokens import CLOSING, NotMath, Token
+from verl_ext.answers.units import POWERS, POWERS_BEHIND, unit_of
+
+MAX_DEPTH = 30
+MAX_DIGITS = 400
+MAX_DECIMAL_EXPONENT = 300
+
+_INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
+_TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
+_SYMMETRIC = frozenset({"max", "min", "gcd", "lcm"})
+# A number that is followed by one of these is more than a number with a unit.
+_NO_UNITS = frozenset({
+    "is", "are", "was", "not", "no", "if", "or", "more", "less", "than", "when", "where", "only", "but", "then",
+    "because", "either", "for", "to",
+})  # fmt: skip
+_CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元"}
+
+
+class ExpressionParser:
+    """One reading of the tokens; `sign` is what a ± stands for in it."""
+
+    def __init__(self, tokens: list[Token], sign: int) -> None:
+        self._tokens = list(tokens)
+        self._position = 0
+        self._depth = 0
+        self._bars = 0
+        self._sign = sign
+        self.has_plus_minus = False
+        self.algebra = Algebra()
+        # Names that were written as units.
+        self.units: set[str] = set()
+
+    # Tokens
+
+    @property
+    def _next(self) -> Token:
+        return self._tokens[self._position]
+
+    def _take(self) -> Token:
+        token = self._next
+        self._position += 1
+        return token
+
+    def _takes(self, *texts: str) -> bool:
+        if self._next.text in texts and self._next.kind in ("sign", "command", "and", "power"):
+            self._position += 1
+            return True
+        return False
+
+    def _fail(self) -> NoReturn:
+        raise NotMath(f"{self._next.text!r} at token {self._position}")
+
+    @abstractmethod
+    def _items(self) -> list[Value]:
+        """What stands between brackets, by commas."""
+
+    # Expressions
+
+    def _sum_of(self, value: Value) -> Sum:
+        if isinstance(value, Form):
+            self._fail()
+        return value
+
+    def _expression(self) -> Value:
+        first = self._signed_term()
+        if self._next.kind != "sign" or self._next.text not in "+-±∓":
+            return first
+        summands = [self._sum_of(first)]
+        while self._next.kind == "sign" and self._next.text in ("+", "-", "±", "∓"):
+            summands.append(self._sum_of(self._signed_term()))
+        return self.algebra.add(*summands)
+
+    def _signed_term(self) -> Value:
+        sign = 1
+        while self._next.kind == "sign" and self._next.text in ("+", "-", "±", "∓"):
+            sign *= self._sign_of(self._take().text)
+        value = self._term()
+        return value if sign == 1 else self.algebra.multiply(number(-1), self._sum_of(value))
+
+    def _sign_of(self, sign: str) -> int:
+        if sign in "±∓":
+            self.has_plus_minus = True
+            return self._sign if sign == "±" else -self._sign
+        return -1 if sign == "-" else 1
+
+    def _term(self) -> Value:
+        value = self._factor()
+        while True:
+            if self._takes("*"):
+                value = self.algebra.multiply(self._sum_of(value), self._operand())
+            elif self._takes("/", "per"):
+                value = self.algebra.divide(self._sum_of(value), self._operand())
+            elif self._next.kind in ("unit", "power") or (self._next.kind == "word" and not variables(value)):
+                value = self.algebra.multiply(self._sum_of(value), self._unit())
+            elif self._starts_factor():
+                value = self.algebra.multiply(self._sum_of(value), self._sum_of(self._factor()))
+            else:
+                return value
+
+    def _operand(self) -> Sum:
+        """What stands behind a sign; behind a unit another unit, as in km/h and N*m."""
+        if self.units and (self._next.kind == "power" or unit_of(self._next.text)):
+            return self._unit()
+        return self._sum_of(self._factor(signed=True))
+
+    def _starts_factor(self) -> bool:
+        token = self._next
+        if token.kind in ("name", "function"):
+            return True
+        if token.kind == "command":
+            return token.text not in (r"\}", r"\{", r"\rfloor", r"\rceil", r"\right")
+        return token.text in ("(", "{", "√") or (token.text == "|" and not self._bars)
+
+    def _unit(self) -> Sum:
+        exponent = 1
+        while self._next.text in POWERS:
+            exponent = POWERS[self._take().text]
+        symbol = self._take().text if (unit_of(self._next.text) or self._next.kind == "unit") else self._words()
+        symbol = unit_of(symbol) or symbol
+        self.units.add(symbol)
+        unit = name(symbol)
+        if self._next.text in POWERS_BEHIND:
+            exponent = POWERS_BEHIND[self._take().text]
+        unit = self.algebra.power(unit, number(exponent))
+        return self._raised(unit)
+
+    def _words(self) -> str:
+        """The things that a number counts, as apples; singular and plural are the same."""
+        words: list[str] = []
+        while self._next.kind == "word" and len(words) < 4:
+            words.append(self._take().text.lower())
+        if not 0 < len(words) < 4 or set(words) & _NO_UNITS or self._next.kind not in ("end", "and"):
+            self._fail()
+        return f'"{" ".join(words).removesuffix("s")}"'
+
+    def _factor(self, *, signed: bool = False) -> Value:
+        if signed and self._next.kind == "sign" and self._next.text in ("+", "-"):
+            sign = self._sign_of(self._take().text)
+            return self.algebra.multiply(number(sign), self._sum_of(self._factor(signed=True)))
+        if self._next.kind == "unit":
+            if not self.units:
+                self._fail()
+            return self._unit()
+        value = self._postfix(self._primary())
+        return self._raised(value) if self._next.text in ("^", "**") else value
+
+    def _raised(self, value: Value) -> Sum:
+        if not self._takes("^", "**"):
+            return self._sum_of(value)
+        base = self._sum_of(value)
+        raised = self.algebra.power(base, self._exponent())
+        return self._sum_of(self._postfix(raised))
+
+    def _exponent(self) -> Sum:
+        self._enter()
+        sign = 1
+        while self._next.kind == "sign" and self._next.text in ("+", "-"):
+            sign *= self._sign_of(self._take().text)
+        exponent = self._raised(self._primary())
+        self._depth -= 1
+        return exponent if sign == 1 else self.algebra.multiply(number(sign), exponent)
+
+    def _postfix(self, value: Value) -> Value:
+        while self._next.kind == "sign" and self._next.text in ("!", "%", "‰", "'"):
+            sign = self._take().text
+            if sign == "!":
+                value = self.algebra.call("factorial", self._sum_of(value))
+            elif sign == "'" and variables(value):
+                value = self.algebra.multiply(ONE, name(f"{value.text}'"))
+            else:
+                self.units.add(sign)
+                value = self.algebra.multiply(self._sum_of(value), name(sign))
+        return value
+
+    # Primaries
+
+    def _enter(self) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise NotMath("nested too deeply")
+
+    def _primary(self) -> Value:
+        self._enter()
+        value = self._unnested_primary()
+        self._depth -= 1
+        return value
+
+    def _unnested_primary(self) -> Value:
+        token = self._take()
+        if token.kind == "number":
+            return self._mixed(_number(token.text))
+        if token.kind == "name":
+            text = token.text
+            if self._next.kind == "sub":
+                text += self._take().text
+            return name(text)
+        if token.kind == "function":
+            return self._function(token.text)
+        if token.text in CLOSING:
+            return self._brackets(token.text)
+        if token.text == "|":
+            self._bars += 1
+            inner = self._sum_of(self._expression())
+            self._bars -= 1
+            if not self._takes("|"):
+                self._fail()
+            return self.algebra.call("abs", inner)
+        if token.text == "√":
+            return self._root()
+        if token.text == "∅":
+            return set_of(())
+        if token.kind == "sign" and token.text in _CURRENCIES and self._next.kind == "number":
+            self.units.add(_CURRENCIES[token.text])
+            return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
+        if token.kind == "command":
+            return self._command(token.text)
+        self._position -= 1
+        self._fail()
+
+    def _mixed(self, whole: Sum) -> Sum:
+        r"""Three and a half, as `3 1/2` or `3\frac{1}{2}`; a number straight after a number is nothing else."""
+        if self._next.text == r"\frac" and _is_natural(whole):
+            position = self._position
+            self._take()
+            fraction = self._plain_fraction()
+            if fraction is not None:
+                return self.algebra.add(whole, number(fraction))
+            self._position = position
+        if self._next.kind == "number":
+            above, slash, below = self._tokens[self._position : self._position + 3]
+            if not (_is_natural(whole) and slash.text == "/" and above.text.isdigit() and below.text.isdigit()):
+                self._fail()
+            self._position += 3
+            if not 0 <= int(above.text) < int(below.text):
+                self._fail()
+            return self.algebra.add(whole, number(Fraction(int(above.text), int(below.text))))
+        return whole
+
+    def _plain_fraction(self) -> Fraction | None:
+        """The proper fraction of two integers that follows, None where there is another."""
+        values = []
+        for _ in range(2):
+            braced = self._takes("{")
+            if self._next.kind != "number" or not self._next.text.isdigit():
+                return None
+            text = self._next.text
+            if braced:
+                self._take()
+                if not self._takes("}"):
+                    return None
+            else:
+                text = self._first_digit()
+            values.append(int(text))
+        above, below = values
+        return Fraction(above, below) if above < below else None
+
+    def _first_digit(self) -> str:
+        """Take one digit, as LaTeX does where an argument has no braces."""
+        token = self._take()
+        if len(token.text) > 1 and token.text.isdigit():
+            self._position -= 1
+            self._tokens[self._position] = token._replace(text=token.text[1:], spaced=False)
+        return token.text[0] if token.text.isdigit() else token.text
+
+    def _argument(self) -> Sum:
+        """Of a LaTeX command: braces, or one token."""
+        if self._next.kind == "number":
+            return _number(self._first_digit())
+        return self._sum_of(self._primary())
+
+    def _brackets(self, opening: str) -> Value:
+        if opening == r"\{" and self._takes(r"\}"):
+            return set_of(())
+        bars, self._bars = self._bars, 0
+        items = self._items()
+        self._bars = bars
+        closing = self._take().text
+        if closing not in CLOSING[opening]:
+            self._position -= 1
+            self._fail()
+        if opening == r"\{" or (opening == "{" and len(items) > 1):
+            return set_of(map(value_of, items))
+        if len(items) == 1 and opening + closing in ("()", "[]", "{}"):
+            return items[0]
+        if len(items) == 1:
+            self._fail()
+        return collection(f"brackets {opening}{closing}", opening, map(value_of, items), closing, ordered=True)
+
+    def _function(self, function: str) -> Sum:
+        exponent, base = None, None
+        for _ in range(2):
+            if self._next.kind == "sub":
+                base = read_number(self._take().text[1:])
+            elif self._takes("^"):
+                exponent = self._exponent()
+        if exponent is not None and exponent.rational == -1 and function in _INVERSES:
+            function, exponent = _INVERSES[function], None
+        value = self._apply(function, base)
+        return value if exponent is None else self.algebra.power(value, exponent)
+
+    def _apply(self, function: str, base: Sum | None) -> Sum:
+        self._enter()
+        if self._next.text in ("(", "{", "["):
+            opening = self._take().text
+            items = [self._sum_of(item) for item in self._items()]
+            if self._take().text not in CLOSING[opening]:
+                self._position -= 1
+                self._fail()
+        else:
+            items = [self._bare_argument()]
+        self._depth -= 1
+        if function in _TRIGONOMETRIC:
+            degree = self.algebra.divide(name("π"), number(180))
+            items = [self.algebra.substitute(item, Atom("°", "name"), degree) for item in items]
+        if function in _SYMMETRIC:
+            return self.algebra.call(function, *sorted(items, key=lambda item: item.text))
+        if len(items) != 1:
+            self._fail()
+        (argument,) = items
+        if function == "exp":
+            return self.algebra.power(name("e"), argument)
+        if function == "lg":
+            function, base = "log", number(10)
+        if function == "log" and base is not None:
+            return self.algebra.divide(self.algebra.call("ln", argument), self.algebra.call("ln", base))
+        return self.algebra.call(function, argument)
+
+    def _bare_argument(self) -> Sum:
+        """What follows a function without brackets, up to the next sign or function."""
+        sign = 1
+        while self._next.kind == "sign" and self._next.text in ("+", "-"):
+            sign *= self._sign_of(self._take().text)
+        argument = self._sum_of(self._factor())
+        while (self._starts_factor() and self._next.kind != "function" and self._next.text != "(") or (
+            self._next.kind == "unit"
+        ):
+            factor = self._unit() if self._next.kind == "unit" else self._sum_of(self._factor())
+            argument = self.algebra.multiply(argument, factor)
+        return self.algebra.multiply(number(sign), argument)
+
+    def _root(self) -> Sum:
+        order = 2
+        if self._takes("["):
+            token = self._take()
+            if not (token.text.isdigit() and len(token.text) < 3 and int(token.text) and self._takes("]")):
+                self._fail()
+            order = int(token.text)
+        radicand = self._sum_of(self._primary())
+        return self.algebra.power(radicand, number(Fraction(1, order)))
+
+    def _command(self, command: str) -> Value:
+        if command == r"\frac":
+            above = self._argument()
+            return self.algebra.divide(above, self._argument())
+        if command == r"\sqrt":
+            return self._root()
+        if command == r"\binom":
+            above = self._argument()
+            return self.algebra.call("binomial", above, self._argument())
+        for opening, closing, function in ((r"\lfloor", r"\rfloor", "floor"), (r"\lceil", r"\rceil", "ceil")):
+            if command == opening:
+                inner = self._sum_of(self._expression())
+                if not self._takes(closing):
+                    self._fail()
+                return self.algebra.call(function, inner)
+        self._position -= 1
+        self._fail()
+
+
+def _is_natural(value: Sum) -> bool:
+    rational = value.rational
+    return rational is not None and rational.denominator == 1 and rational >= 0
+
+
+def value_of(item: Value) -> Value:
+    """An item without the name that a value was given."""
+    return item.parts[1] if isinstance(item, Form) and item.kind == "assignment" else item
+
+
+def _number(text: str) -> Sum:
+    if "overline" in text:
+        before, repeated = re.findall(r"[\d.]+", text)
+        whole, _, decimals = before.partition(".")
+        scale = 10 ** len(decimals)
+        tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * scale)
+        return number(Fraction(int(whole + decimals or "0"), scale) + tail)
+    digits, _, exponent = text.lower().partition("e")
+    if len(digits) > MAX_DIGITS or (exponent and (len(exponent) > 5 or abs(int(exponent)) > MAX_DECIMAL_EXPONENT)):
+        raise NotMath("too many digits")
+    return number(Fraction(text))
+
+
+def read_number(text: str) -> Sum:
+    """A natural number; NotMath for anything else."""
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise NotMath(text)
+    return number(int(text))

@@ -1,0 +1,77 @@
+"""What answers say beyond one expression: brackets, sets, relations, ratios, unions, matrices."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Union
+
+from verl_ext.answers.algebra import IMAGINARY, POSITIVE_NAMES, Atom, Sum
+
+CONSTANTS = frozenset({*POSITIVE_NAMES, IMAGINARY, "∞"})
+
+
+class Form(NamedTuple):
+    """What is not one expression: brackets around several, a set, a relation, a ratio, a union, a matrix.
+
+    `text` tells all forms apart; the order of `parts` is that of the text, sorted where order has no meaning.
+    """
+
+    text: str
+    kind: str
+    parts: tuple[Union[Sum, "Form"], ...]
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the order of the parts has a meaning."""
+        return self.kind not in ("set", "all") and not self.kind.startswith("union")
+
+
+Value = Union[Sum, Form]  # noqa: UP007
+
+
+def collection(kind: str, opening: str, parts: Iterable[Value], closing: str, *, ordered: bool) -> Form:
+    """Parts between brackets; where order has no meaning, sorted and each of them once."""
+    members = tuple(parts)
+    if not ordered:
+        members = tuple(sorted({part.text: part for part in members}.values(), key=lambda part: part.text))
+    return Form(f"{opening}{', '.join(part.text for part in members)}{closing}", kind, members)
+
+
+def set_of(parts: Iterable[Value]) -> Form:
+    """A set of values."""
+    return collection("set", "{", parts, "}", ordered=False)
+
+
+def all_of(relations: Iterable[Value]) -> Form:
+    """Relations that hold together, in any order and also where some were joined before."""
+    parts = (part for item in relations for part in parts_of(item, "all"))
+    return collection("all", "", parts, "", ordered=False)
+
+
+def parts_of(value: Value, kind: str) -> tuple[Value, ...]:
+    """The parts of a form of this kind, anything else as the only part."""
+    return value.parts if isinstance(value, Form) and value.kind == kind else (value,)
+
+
+def is_relation(value: Value) -> bool:
+    """Whether it is an equation or inequality, or several that hold together."""
+    return isinstance(value, Form) and (value.kind == "all" or value.kind.startswith("relation"))
+
+
+def variables(value: Value) -> set[str]:
+    """The names in a value that are no constants; units are among them."""
+    if isinstance(value, Form):
+        return set().union(*map(variables, value.parts))
+    found: set[str] = set()
+    for atom in value.atoms:
+        found |= _variables_of(atom)
+    return found
+
+
+def _variables_of(atom: Atom) -> set[str]:
+    if atom.kind == "name":
+        return set() if atom.text in CONSTANTS else {atom.text}
+    if atom.kind == "power":
+        base, monomial = atom.parts
+        assert isinstance(base, Atom) and isinstance(monomial, tuple)
+        inner = [base, *(part for part, _ in monomial)]
+        return set().union(*map(_variables_of, inner))
+    return set().union(*(variables(part) for part in atom.parts if isinstance(part, Sum)))

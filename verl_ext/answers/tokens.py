@@ -1,0 +1,137 @@
+"""The tokens of an answer: numbers, names, functions, units, words and signs, from text in its one spelling."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from verl_ext.answers.units import CHINESE_UNITS, COMPOUND, POWERS, POWERS_BEHIND, unit_of
+
+MAX_TOKENS = 400
+CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
+
+
+class NotMath(ValueError):
+    """Text that is not read as mathematics."""
+
+
+class Token(NamedTuple):
+    kind: str  # number, name, function, command, unit, power, word, sub, and, sign, end
+    text: str
+    spaced: bool  # whether white space stands before it
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    |(?P<repeating>\d*\.\d*\\overline\s*\{\s*\d+\s*\})
+    |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z\d.]))?)
+    |(?P<decorated>(?:[∠△→⊙]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot|overparen|overarc|wideparen)(?![A-Za-z]))
+        \s*(?:\{[^{}]*\}|[A-Za-z]+\d?|\d))
+    |(?P<command>\\[A-Za-z]+|\\[{}])
+    |(?P<letters>[A-Za-z]+)
+    |(?P<chinese>[\u4e00-\u9fff]+)
+    |(?P<sub>_\s*(?:\{[^{}]*\}|[A-Za-z0-9]))
+    |(?P<degrees>°[CFK]?)
+    |(?P<sign><=|>=|!=|==|:=|\*\*|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3})")
+FUNCTIONS = {
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin",
+    "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "ln": "ln", "log": "log",
+    "lg": "lg", "exp": "exp", "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm", "abs": "abs",
+}  # fmt: skip
+_NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": "θ", "alpha": "α", "beta": "β"}
+# Words of two letters, which would otherwise be products of variables.
+_TWO_LETTER_WORDS = frozenset({
+    "no", "on", "or", "is", "in", "it", "of", "to", "up", "us", "an", "at", "as", "am", "pm", "be", "by", "do", "go",
+    "he", "if", "me", "my", "so", "we", "ok", "hi", "oh", "ya",
+})  # fmt: skip
+
+
+def _letters(run: str, follows_number: bool, spaced: bool) -> Iterator[Token]:
+    """What a run of letters is: a function, a unit, an English word, or variables side by side."""
+    lower = run.lower()
+    # After a number, min is the unit.
+    if (run in FUNCTIONS or (lower in FUNCTIONS and len(run) > 2)) and not (run == "min" and follows_number):
+        yield Token("function", FUNCTIONS[lower], spaced)
+    elif run == "sqrt":
+        yield Token("command", r"\sqrt", spaced)
+    elif run in _NAMED:
+        yield Token("name", _NAMED[run], spaced)
+    elif lower in ("and", "or"):
+        yield Token("and", lower, spaced)
+    elif lower in POWERS or lower in POWERS_BEHIND or lower == "per":
+        yield Token("power", lower, spaced)
+    elif lower in COMPOUND:
+        over, under = COMPOUND[lower]
+        yield from (Token("unit", over, spaced), Token("sign", "/", False), Token("unit", under, False))
+    elif len(run) > 1 and follows_number and unit_of(run):
+        yield Token("unit", unit_of(run) or run, spaced)
+    elif len(run) == 1:
+        yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
+    elif (len(run) == 2 and lower not in _TWO_LETTER_WORDS) or _in_alphabetical_order(run):
+        for position, letter in enumerate(run):
+            yield Token("name", letter, spaced and position == 0)
+    else:
+        yield Token("word", run, spaced)
+
+
+def _in_alphabetical_order(run: str) -> bool:
+    """As abc, xyz and ABCD: of a word's anagrams at most one, so that no two words are the same product."""
+    return len(run) <= 4 and all(a < b for a, b in pairwise(run)) and not set(run.lower()) & set("eiou")
+
+
+def _chinese(run: str, spaced: bool) -> Iterator[Token]:
+    for word, power in (("万", 4), ("亿", 8)):
+        if run.startswith(word):
+            yield from (Token("sign", "*", False), Token("number", str(10**power), False))
+            run = run[len(word) :]
+    for word in ("平方", "立方"):
+        if run.startswith(word):
+            yield Token("power", word, spaced)
+            run = run[len(word) :]
+    if run == "时":
+        yield Token("unit", "h", spaced)
+    elif run:
+        unit = next((unit for unit in CHINESE_UNITS if unit == run), None)
+        yield Token("unit", unit_of(unit) or unit, spaced) if unit else Token("word", run, spaced)
+
+
+def tokenize(text: str) -> list[Token]:
+    tokens: list[Token] = []
+    position = depth = 0
+    spaced = False
+    while position < len(text):
+        match = (depth == 0 and _THOUSANDS.match(text, position)) or _TOKEN.match(text, position)
+        assert match
+        kind, found = match.lastgroup or "number", match[0]
+        position = match.end()
+        if kind == "space":
+            spaced = True
+            continue
+        last = tokens[-1] if tokens else Token("end", "", False)
+        follows_number = last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π")
+        if kind in ("number", "repeating"):
+            tokens.append(Token("number", re.sub(r"[,\s]", "", found), spaced))
+        elif kind == "letters":
+            tokens.extend(_letters(found, follows_number, spaced))
+        elif kind == "chinese":
+            tokens.extend(_chinese(found, spaced))
+        elif kind == "decorated":
+            tokens.append(Token("name", re.sub(r"[\s{}\\]", "", found), spaced))
+        elif kind == "sub":
+            tokens.append(Token("sub", f"_{re.sub(r'[_{}]', '', found).strip()}", spaced))
+        elif kind == "degrees":
+            tokens.append(Token("unit", found, spaced))
+        elif kind == "command" and found[1:] in FUNCTIONS:
+            tokens.append(Token("function", FUNCTIONS[found[1:]], spaced))
+        elif kind == "sign" and (found.isalpha() or found == "∞"):
+            tokens.append(Token("name", found, spaced))
+        else:
+            tokens.append(Token(kind, found, spaced))
+            depth += (found in CLOSING) - (found in (")", "]", "}", r"\}"))
+        spaced = False
+        if len(tokens) > MAX_TOKENS:
+            raise NotMath("too long")
+    return [*tokens, *[Token("end", "", spaced)] * 3]
