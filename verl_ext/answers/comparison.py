@@ -84,16 +84,17 @@ def classify(
     on the sorted keys alone. In a group with one unit a number without a unit is one with it. `choices` are the texts
     of the options of the question, see `canonical`.
     """
+    keys = [(_key(answer, comparison.rule, choices), i) for i, answer in enumerate(answers) if answer is not None]
     positions: dict[Key, list[int]] = defaultdict(list)
-    for position, answer in enumerate(answers):
-        if answer is not None:
-            positions[_key(answer, comparison.rule, choices)].append(position)
+    # Of one key some answers show that its unit is one, as 5 m does, and others, as 5m, do not: the former come first.
+    for key, position in sorted(keys, key=lambda one: one[0].unit is None):
+        positions[key].append(position)
     joined = _without_the_only_unit(positions)
     components, undecided = _components(sorted(joined), comparison)
     classes = []
-    for keys in components:
-        members = sorted(position for key in keys for one in joined[key] for position in positions[one])
-        classes.append((-len(members), keys[0], members))
+    for component in components:
+        members = sorted(position for key in component for one in joined[key] for position in positions[one])
+        classes.append((-len(members), component[0], members))
     classes.sort()
     return AnswerClasses(
         members=tuple(tuple(members) for _, _, members in classes),

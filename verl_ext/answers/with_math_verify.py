@@ -1,6 +1,11 @@
 """Whether two answers are equal, by Math-Verify: it evaluates text, so that it is called in a child process only."""
 
+import logging
+
 from math_verify import parse, verify
+
+# It warns of every call without a limit of its own.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
 def equal(a: str, b: str) -> bool:
