@@ -16,8 +16,8 @@ OVERRIDES = (
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
     "actor_rollout_ref.rollout.n=4",
     "reward.reward_kwargs.vote.vote_n=6",
-    # Many groups of the untrained model teach nothing then.
-    "reward.reward_kwargs.vote.min_share=0.5",
+    # Few groups of the untrained model agree so much: it is next to certain that some are replaced.
+    "reward.reward_kwargs.vote.min_votes=4",
     "algorithm.filter_groups.enable=True",
     "algorithm.filter_groups.metric=reward",
     "trainer.total_training_steps=2",
@@ -65,4 +65,4 @@ def test_all_that_vote_are_counted(series: dict[str, dict[int, float]]) -> None:
     for step in (1, 2):
         # A mean over four groups of six voters.
         assert series["vote/share"][step] * 4 * 6 == pytest.approx(round(series["vote/share"][step] * 4 * 6), abs=1e-4)
-        assert series["vote/share"][step] >= 0.5
+        assert series["vote/share"][step] > 0.66
