@@ -106,14 +106,16 @@ def classify(
     )
 
 
-def equivalent(a: str | None, b: str | None, choices: Sequence[str] | None = None) -> bool:
+def equivalent(
+    a: str | None, b: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
+) -> bool:
     """Whether both are answers and the same one, with no truth in sight: None does not even equal None.
 
     A number with a unit is not the number alone. What cannot be decided in time is different.
     """
     if a is None or b is None:
         return False
-    components, _ = _components(sorted({canonical(a, choices), canonical(b, choices)}), DEFAULT)
+    components, _ = _components(sorted({_key(text, comparison.rule, choices) for text in (a, b)}), comparison)
     return len(components) == 1
 
 

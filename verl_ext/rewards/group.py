@@ -3,6 +3,7 @@
 Every group votes, whatever its rewards come from, so that the metrics of the vote exist for controls, too.
 """
 
+import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -87,7 +88,13 @@ class GroupRewardManager(RewardManagerBase):
                 f"{type(self).__name__} scores groups, but was sent a {type(data).__name__} of single responses: set "
                 f"{AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
             )
-        responses = self.tokenizer.batch_decode(data.response_ids, skip_special_tokens=True)
-        if data.validate:
-            return [grade_against_truth(response, data.truth, self._settings, data.choices) for response in responses]
-        return self.score_group(responses, data)
+        # In a thread, as answers that are hard to compare must not keep other requests waiting.
+        return await asyncio.to_thread(self._score, data)
+
+    def _score(self, request: GroupRequest) -> list[ResponseScore]:
+        responses = self.tokenizer.batch_decode(request.response_ids, skip_special_tokens=True)
+        if request.validate:
+            return [
+                grade_against_truth(response, request.truth, self._settings, request.choices) for response in responses
+            ]
+        return self.score_group(responses, request)
