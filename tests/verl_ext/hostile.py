@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -95,15 +94,6 @@ def compare(a: str, b: str) -> bool:
 def own_number(a: str, b: int) -> bool:
     """Whether the process that compares has the number b."""
     return os.getpid() == b
-
-
-def refused(code: str, path: str) -> bool:
-    """Whether the code, which may name the path, raises OSError."""
-    try:
-        eval(code, {"os": os, "signal": signal, "socket": socket, "path": path})
-    except OSError:
-        return True
-    return False
 
 
 def same_expression(a: str, b: str) -> bool:
