@@ -286,8 +286,8 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     assert run.steps() == [last - 1, last]
     assert not (run.folder / "model" / "global_step.txt").exists()
 
-    # The second time the evaluation before training may have to be made first: what the dead launcher had started goes on
-    # until the next start ends it, and may have finished by then.
+    # The second time the evaluation before training may have to be made first: what the dead launcher had started goes
+    # on until the next start ends it, and may have finished by then.
     for name, model in (("before", "recipes/mmupt/tiny/model"), ("after", str(run.folder / "model"))):
         run.start(*overrides)
         run.wait_for(name, lambda model=model: f"{model}: ready after" in run.new_log())
