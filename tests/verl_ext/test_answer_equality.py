@@ -98,6 +98,17 @@ def test_an_option_that_is_there_twice_has_no_letter() -> None:
     assert canonical("1/2", ["0.5", "1/2"]) == canonical("1/2")
 
 
+def test_even_an_empty_text_is_an_answer_that_stands_for_its_class() -> None:
+    assert classify(["", " ", "1"]).answers == ("", "1")
+
+
+def test_what_grows_with_every_nesting_is_soon_compared_as_text() -> None:
+    answer = "x"
+    for _ in range(9):
+        answer = rf"\sin(({answer}+y)^{{12}})"
+    assert canonical(answer) == canonical(answer.upper().replace(r"\SIN", r"\sin"))
+
+
 def test_the_answer_of_a_class_has_the_unit_and_is_the_most_frequent_spelling() -> None:
     classes = classify(["12", "12", "12 cm", "12.0 cm", "12.0 cm", "7"])
     assert classes.answers == ("12.0 cm", "7")

@@ -177,6 +177,16 @@ class Algebra:
         if self._budget < 0:
             raise TooLarge
 
+    def _atom(
+        self,
+        text: str,
+        kind: Literal["call", "sum", "power"],
+        parts: tuple[Union[int, Sum, Atom, Monomial], ...],  # noqa: UP007
+    ) -> Atom:
+        # Texts of what is nested hold those within them, several times where powers were expanded.
+        self._spend(len(text) // 64)
+        return Atom(text, kind, parts)
+
     def _collect(self, terms: Iterable[tuple[Monomial, Fraction]]) -> Sum:
         collected: dict[Monomial, Fraction] = {}
         for monomial, coefficient in terms:
@@ -284,7 +294,7 @@ class Algebra:
         outside: tuple[Monomial, Fraction] = (tuple(sorted(common.items())), content)
         inverse = (tuple((atom, -power) for atom, power in outside[0]), 1 / content)
         inner = self._collect(self._multiply_terms(term, inverse) for term in base.terms)
-        atom = Atom(f"({inner.text})", "sum", (inner,))
+        atom = self._atom(f"({inner.text})", "sum", (inner,))
         return self.multiply(self._power_of_term(outside, exponent), Sum(((((atom, exponent),), Fraction(1)),)))
 
     def _common_factor(self, base: Sum) -> dict[Atom, Fraction]:
@@ -329,7 +339,7 @@ class Algebra:
         if len(other) == 1 and other[0][1] == 1 and other_sum.terms[0][1] == 1:
             atom = other[0][0]
         else:
-            atom = Atom(f"({other_sum.text})", "sum", (other_sum,))
+            atom = self._atom(f"({other_sum.text})", "sum", (other_sum,))
         return self.multiply(result, Sum(((((atom, exponent),), Fraction(1)),)))
 
     def _checked(self, term: tuple[Monomial, Fraction]) -> tuple[Monomial, Fraction]:
@@ -363,17 +373,17 @@ class Algebra:
                             atom = Atom(str(prime), "number", (prime,))
                             parts[atom] = parts.get(atom, Fraction(0)) + sign * count
             else:
-                base_atom = Atom(f"({base.text})", "sum", (base,))
+                base_atom = self._atom(f"({base.text})", "sum", (base,))
                 parts = {base_atom: Fraction(1)}
         elif not base.terms:
             return base
         else:
-            parts = {Atom(f"({base.text})", "sum", (base,)): Fraction(1)}
+            parts = {self._atom(f"({base.text})", "sum", (base,)): Fraction(1)}
         shown = Sum(((monomial, Fraction(1)),)).text
         powers: dict[Atom, Fraction] = {}
         for atom, exponent in parts.items():
             if exponent:
-                power = Atom(f"{{{atom.text}^({shown})}}", "power", (atom, monomial))
+                power = self._atom(f"{{{atom.text}^({shown})}}", "power", (atom, monomial))
                 powers[power] = powers.get(power, Fraction(0)) + exponent * coefficient
         return Sum((self._normal_term(powers, Fraction(1)),))
 
@@ -401,7 +411,7 @@ class Algebra:
             if n.denominator == k.denominator == 1 and 0 <= n <= MAX_BINOMIAL and k >= 0:
                 return number(comb(n.numerator, k.numerator))
         text = f"{function}({','.join(argument.text for argument in arguments)})"
-        return Sum(((((Atom(text, "call", arguments), Fraction(1)),), Fraction(1)),))
+        return Sum(((((self._atom(text, "call", arguments), Fraction(1)),), Fraction(1)),))
 
     def _logarithm(self, value: Fraction) -> Sum:
         """The natural logarithm of a rational number, as a sum over its primes."""

@@ -99,7 +99,7 @@ def classify(
     return AnswerClasses(
         members=tuple(tuple(members) for _, _, members in classes),
         answers=tuple(
-            _representative([answer for position in members if (answer := answers[position])], comparison.rule, choices)
+            _representative([str(answers[position]) for position in members], comparison.rule, choices)
             for _, _, members in classes
         ),
         undecided=undecided,
