@@ -219,6 +219,7 @@ def test_what_is_not_decided_in_time_is_different_and_counted() -> None:
     [
         ({"rule": "string"}, "rule='string' is none of canonical, mathruler, math_verify"),
         ({"seconds_per_pair": 0}, "seconds_per_pair=0 must be a positive number of seconds"),
+        ({"seconds_per_pair": None}, "seconds_per_pair=None must be a positive number of seconds"),
         ({"seconds_per_group": -1.0}, "seconds_per_group=-1.0 must be a positive number of seconds"),
     ],
 )

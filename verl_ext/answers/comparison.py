@@ -49,8 +49,9 @@ class Comparison:
         if importlib.util.find_spec(self.rule) is None and self.rule != "canonical":
             raise ValueError(f"rule={self.rule!r} needs that package: pip install 'verl-mmupt[math_verify]'")
         for name in ("seconds_per_pair", "seconds_per_group"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a positive number of seconds")
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not value > 0:
+                raise ValueError(f"{name}={value!r} must be a positive number of seconds")
 
 
 @dataclass(frozen=True)
