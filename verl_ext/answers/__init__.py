@@ -4,7 +4,7 @@ A response is the text that the policy wrote; its answer is what stands in its l
 with answers and what is rewarded is the business of `verl_ext.votes`; how right answers are, of `verl_ext.scores`.
 """
 
-from verl_ext.answers.comparison import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent
+from verl_ext.answers.comparison import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent, prepare
 from verl_ext.answers.extraction import Extraction, extract_answer
 from verl_ext.answers.keys import Key, canonical
 
@@ -19,4 +19,5 @@ __all__ = [
     "correct",
     "equivalent",
     "extract_answer",
+    "prepare",
 ]

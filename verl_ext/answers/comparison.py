@@ -5,20 +5,27 @@ trigonometric identities, or where a rule of others is asked for, a child proces
 and memory (`verl_ext.answers.isolated`). What is not decided there counts as different.
 """
 
+import importlib.util
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
 
 from verl_ext.answers.algebra import Sum
 from verl_ext.answers.forms import Value
-from verl_ext.answers.isolated import Isolated
+from verl_ext.answers.isolated import Isolated, warm_up
 from verl_ext.answers.keys import Key, canonical
 from verl_ext.answers.numeric import differ
 
 AnswerRule = Literal["canonical", "mathruler", "math_verify"]
+# What is called in the child process.
+_FUNCTIONS: Mapping[AnswerRule, str] = {
+    "canonical": "verl_ext.answers.symbolic:equal",
+    "mathruler": "mathruler.grader:grade_answer",
+    "math_verify": "verl_ext.answers.with_math_verify:equal",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.rule not in get_args(AnswerRule):
             raise ValueError(f"rule={self.rule!r} is none of {', '.join(get_args(AnswerRule))}")
+        if importlib.util.find_spec(self.rule) is None and self.rule != "canonical":
+            raise ValueError(f"rule={self.rule!r} needs that package: pip install 'verl-mmupt[math_verify]'")
         for name in ("seconds_per_pair", "seconds_per_group"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a positive number of seconds")
@@ -61,6 +70,11 @@ class AnswerClasses:
 DEFAULT = Comparison()
 
 
+def prepare(comparison: Comparison) -> None:
+    """Start the process that compares, which takes a second, now instead of in the first comparison that needs it."""
+    warm_up(_FUNCTIONS[comparison.rule])
+
+
 def classify(
     answers: Sequence[str | None], comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> AnswerClasses:
@@ -70,16 +84,17 @@ def classify(
     on the sorted keys alone. In a group with one unit a number without a unit is one with it. `choices` are the texts
     of the options of the question, see `canonical`.
     """
+    keys = [(_key(answer, comparison.rule, choices), i) for i, answer in enumerate(answers) if answer is not None]
     positions: dict[Key, list[int]] = defaultdict(list)
-    for position, answer in enumerate(answers):
-        if answer is not None:
-            positions[_key(answer, comparison.rule, choices)].append(position)
+    # Of one key some answers show that its unit is one, as 5 m does, and others, as 5m, do not: the former come first.
+    for key, position in sorted(keys, key=lambda one: one[0].unit is None):
+        positions[key].append(position)
     joined = _without_the_only_unit(positions)
     components, undecided = _components(sorted(joined), comparison)
     classes = []
-    for keys in components:
-        members = sorted(position for key in keys for one in joined[key] for position in positions[one])
-        classes.append((-len(members), keys[0], members))
+    for component in components:
+        members = sorted(position for key in component for one in joined[key] for position in positions[one])
+        classes.append((-len(members), component[0], members))
     classes.sort()
     return AnswerClasses(
         members=tuple(tuple(members) for _, _, members in classes),
@@ -178,14 +193,14 @@ class _Comparer:
         if self._comparison.rule == "canonical":
             if a.value is None or b.value is None or not could_be_equal(a.value, b.value):
                 return False
-            return self._compare("symbolic", a.value, b.value)
-        return self._compare(self._comparison.rule, a.text, b.text)
+            return self._compare(a.value, b.value)
+        return self._compare(a.text, b.text)
 
-    def _compare(self, grader: str, a: object, b: object) -> bool | None:
+    def _compare(self, a: object, b: object) -> bool | None:
         if self._seconds_left <= 0:
             return None
         if self._isolated is None:
-            self._isolated = Isolated(f"verl_ext.answers.graders:{grader}", self._comparison.seconds_per_pair)
+            self._isolated = Isolated(_FUNCTIONS[self._comparison.rule], self._comparison.seconds_per_pair)
         start = time.monotonic()
         equal = self._isolated(a, b)
         self._seconds_left -= time.monotonic() - start

@@ -1,7 +1,6 @@
-"""Comparisons that may hang, crash or run what they read: called in a child process only (`verl_ext.answers.isolated`).
+"""Whether two values are equal, by sympy: what may hang, so that it is called in a child process only.
 
-Each takes two answers and says whether they are the same. `symbolic` takes the values of two keys, which have been
-read already, and gives them to sympy as objects. The other two are graders of the field, which read and evaluate text.
+The values have been read already and are given to sympy as objects; no text is (`verl_ext.answers.isolated`).
 """
 
 import sympy
@@ -25,10 +24,10 @@ class Undecided(Exception):
     """Neither equal nor different, as far as sympy can say."""
 
 
-def symbolic(a: Value, b: Value) -> bool:
+def equal(a: Value, b: Value) -> bool:
     """Whether two values are equal for all real numbers that their names may stand for."""
     if isinstance(a, Sum) and isinstance(b, Sum):
-        return _equal(a, b)
+        return _equal_sums(a, b)
     if isinstance(a, Sum) or isinstance(b, Sum) or a.kind != b.kind or len(a.parts) != len(b.parts):
         return False
     if a.kind in ("relation =", "relation ≠", "relation <", "relation ≤"):
@@ -36,15 +35,15 @@ def symbolic(a: Value, b: Value) -> bool:
     if not a.is_ordered:
         rest = list(b.parts)
         for part in a.parts:
-            match = next((other for other in rest if symbolic(part, other)), None)
+            match = next((other for other in rest if equal(part, other)), None)
             if match is None:
                 return False
             rest.remove(match)
         return True
-    return all(symbolic(part, other) for part, other in zip(a.parts, b.parts, strict=True))
+    return all(equal(part, other) for part, other in zip(a.parts, b.parts, strict=True))
 
 
-def _equal(a: Sum, b: Sum) -> bool:
+def _equal_sums(a: Sum, b: Sum) -> bool:
     if a.text == b.text:
         return True
     return _is_zero(_expression(a) - _expression(b))
@@ -69,7 +68,7 @@ def _cancels(difference: sympy.Expr) -> bool:
 def _same_relation(a: Form, b: Form) -> bool:
     """Whether both sides differ by a factor only: of any sign in an equation, of a positive one in an inequality."""
     if len(a.parts) != 1 or len(b.parts) != 1:
-        return all(symbolic(part, other) for part, other in zip(a.parts, b.parts, strict=True))
+        return all(equal(part, other) for part, other in zip(a.parts, b.parts, strict=True))
     (first,), (second,) = a.parts, b.parts
     if isinstance(first, Form) or isinstance(second, Form):
         return False
@@ -102,22 +101,6 @@ def _atom(atom: Atom) -> sympy.Expr:
         return arguments[0]
     function = atom.text.partition("(")[0]
     return (_FUNCTIONS.get(function) or getattr(sympy, function))(*arguments)
-
-
-def mathruler(a: str, b: str) -> bool:
-    """mathruler's `grade_answer`, the grader of the paper's code; a is the answer, b the truth."""
-    from mathruler.grader import grade_answer
-
-    return bool(grade_answer(a, b))
-
-
-def math_verify(a: str, b: str) -> bool:
-    """Math-Verify's `verify`; a is the answer, b the truth."""
-    from math_verify import parse, verify
-
-    # It limits time by the alarm of this process, which is set already.
-    answer, truth = (parse(rf"\boxed{{{text}}}", parsing_timeout=None) for text in (a, b))
-    return bool(verify(truth, answer, timeout_seconds=None))
 
 
 # Sympy loads much of itself at first use: here, before any child is forked, instead of in each of them.

@@ -1,4 +1,4 @@
-"""Answers: what is read from a response, and which answers are the same."""
+"""Extraction: what a response answers."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_ext.answers import Extraction, canonical, equivalent, extract_answer
+from verl_ext.answers import Extraction, extract_answer
 
 
 @pytest.mark.parametrize(
@@ -146,21 +146,3 @@ def test_all_hand_checked_responses_give_their_answers() -> None:
         if (answer := extract_answer(row["response"], row["rule"])) != row["answer"]
     }
     assert wrong == {}
-
-
-def test_no_answer_equals_nothing_and_not_even_no_answer() -> None:
-    assert not equivalent(None, None)
-    assert not equivalent(None, "None")
-    assert not equivalent("5", None)
-
-
-def test_answers_are_equal_where_their_trimmed_texts_are() -> None:
-    assert equivalent("10", " 10\n")
-    assert not equivalent("10", "100")
-    assert not equivalent("a b", "ab")
-
-
-@given(st.text(), st.text())
-def test_equal_answers_and_only_they_share_a_key_which_is_its_own_key(a: str, b: str) -> None:
-    assert equivalent(a, b) == (canonical(a) == canonical(b))
-    assert canonical(canonical(a)) == canonical(a)
