@@ -21,6 +21,7 @@ REGISTRATIONS = {
         "verl.experimental.reward_loop.reward_manager",
         "verl_ext.rewards.controls",
     ),
+    "reward manager entropy": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rewards.entropy"),
     "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
 }
 

@@ -13,6 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from verl_ext.checks import check_config
+
 CONFIG_FOLDER = Path(__file__).parent / "config"
 
 # Below these keys everything is allowed: they are passed on to others, who know their names.
@@ -24,7 +26,6 @@ OPEN_KEYS = (
     "data.apply_chat_template_kwargs",
     "data.mm_processor_kwargs",
     "ray_kwargs.ray_init.runtime_env.env_vars",
-    "reward.reward_kwargs",
 )
 
 
@@ -42,7 +43,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     """Compose a recipe with Hydra overrides and return its config and the chosen options of its config groups.
 
     Raises RecipeError for an unknown recipe and for a key, in the recipe's files or the overrides, that neither veRL
-    nor `base.yaml` knows, and for whatever else Hydra refuses.
+    nor `base.yaml` knows, for whatever else Hydra refuses, and for settings under which the vote would be wrong.
     """
     known_recipes = recipes()
     if recipe not in known_recipes:
@@ -59,7 +60,12 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir()):
             _check_key(key, known_keys, f"override {override.input_line}")
-    return _compose(recipe, overrides)
+    config, choices = _compose(recipe, overrides)
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise RecipeError(f"recipe {recipe}: {error}") from error
+    return config, choices
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:

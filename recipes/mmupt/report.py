@@ -3,8 +3,9 @@
     python -m recipes.mmupt.report RUN_FOLDER
 
 Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `recipes.mmupt.evaluate`), the truth
-beside the data that they answer, and the event files under `tensorboard`. Writes `report.md`, `report.json` and
-`report.png` there. Nothing is generated or trained here.
+beside the data that they answer, the event files under `tensorboard`, and in `config.yaml` how the run found and
+compared answers, so that they are judged as in training; only maj@k votes by the default policy. Writes `report.md`,
+`report.json` and `report.png` there. Nothing is generated or trained here.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from omegaconf import OmegaConf
 from recipes.mmupt.responses import Response, read_parameters, read_responses, write_atomically
 from verl_ext.answers import extract_answer
 from verl_ext.datasets.truth import read_truth
+from verl_ext.rewards.settings import RewardSettings, read_settings
 from verl_ext.scores import Score, grade, maj_at_k, mean_at_k, pass_at_k
 
 GREEDY = "greedy accuracy"
@@ -120,11 +122,14 @@ def read_changes(run_folder: Path) -> tuple[dict[str, Change], dict[str, Any]]:
     before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
     parameters = _common_parameters(before_file, after_file)
     truth = _read_truth(parameters["data"])
-    before, after = (score(read_responses(file), truth, file) for file in (before_file, after_file))
+    settings = _read_settings(run_folder / "config.yaml")
+    before, after = (score(read_responses(file), truth, file, settings) for file in (before_file, after_file))
     return {name: Change(before[name], after[name]) for name in before}, parameters
 
 
-def score(responses: Sequence[Response], truth: Mapping[str, str], file: Path) -> dict[str, Score]:
+def score(
+    responses: Sequence[Response], truth: Mapping[str, str], file: Path, settings: RewardSettings
+) -> dict[str, Score]:
     """Score the responses of one file, questions in the order of their ids: accuracies, and the length of samples.
 
     Raises:
@@ -140,13 +145,16 @@ def score(responses: Sequence[Response], truth: Mapping[str, str], file: Path) -
     if unclear := [id_ for id_ in ids if len(greedy[id_]) != 1]:
         raise ValueError(f"{file}: question {unclear[0]} has {len(greedy[unclear[0]])} greedy responses instead of one")
     truths = [truth[id_] for id_ in ids]
-    answers = [[extract_answer(response.response) for response in sampled[id_]] for id_ in ids]
-    correct = grade(answers, truths)
+    answers, greedy_answers = (
+        [[extract_answer(response.response, settings.extraction) for response in asked[id_]] for id_ in ids]
+        for asked in (sampled, greedy)
+    )
+    correct = grade(answers, truths, settings.comparison)
     k = len(answers[0])
     return {
-        GREEDY: mean_at_k(grade([[extract_answer(greedy[id_][0].response)] for id_ in ids], truths)),
+        GREEDY: mean_at_k(grade(greedy_answers, truths, settings.comparison)),
         f"mean@{k}": mean_at_k(correct),
-        f"maj@{k}": maj_at_k(answers, truths),
+        f"maj@{k}": maj_at_k(answers, truths, settings.comparison),
         f"pass@{k}": pass_at_k(correct, k),
         LENGTH: Score(tuple(sum(response.tokens for response in sampled[id_]) / k for id_ in ids)),
     }
@@ -266,6 +274,10 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
     if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
         raise ValueError(f"{before} and {after} were not made alike: their parameters differ in {', '.join(differing)}")
     return found[before]
+
+
+def _read_settings(config: Path) -> RewardSettings:
+    return read_settings(OmegaConf.select(OmegaConf.load(config), "reward.reward_kwargs") if config.is_file() else None)
 
 
 def _read_truth(data_files: Sequence[str]) -> dict[str, str]:

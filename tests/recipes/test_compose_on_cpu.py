@@ -1,6 +1,7 @@
 """Every shipped recipe composes and passes veRL's own validation; a key that does not exist is named with its file."""
 
 import shutil
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from recipes.mmupt import compose
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from verl_ext.answers import Comparison
 from verl_ext.checks import REWARD_MANAGERS
+from verl_ext.rewards.settings import RewardSettings, read_settings
+from verl_ext.votes import VotePolicy
 
 
 @pytest.fixture
@@ -77,6 +81,11 @@ def test_a_misspelt_override_is_named_with_the_nearest_key() -> None:
         ("trainer:\n  total_epoch: 3\n", "trainer.total_epoch", "trainer.total_epochs"),
         ("actor_rollout_ref:\n  rolout:\n    n: 3\n", "actor_rollout_ref.rolout", "actor_rollout_ref.rollout"),
         ("mmupt:\n  evaluation_sample: 4\n", "mmupt.evaluation_sample", "mmupt.evaluation_samples"),
+        (
+            "reward:\n  reward_kwargs:\n    vote:\n      tye: all\n",
+            "reward.reward_kwargs.vote.tye",
+            "reward.reward_kwargs.vote.tie",
+        ),
     ],
 )
 def test_a_misspelt_key_or_block_in_a_recipe_is_named_with_file_and_nearest_key(
@@ -100,6 +109,26 @@ def test_a_new_recipe_is_one_new_file(new_recipe: Path) -> None:
     new_recipe.write_text("# Mine.\ndefaults:\n  - base\n  - hardware: cpu\n  - _self_\ntrainer:\n  test_freq: 1\n")
     assert compose.recipes()["mine"] == "Mine."
     assert load_recipe("mine")[0].trainer.test_freq == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reward.reward_kwargs.vote.tie=first", r"reward_kwargs\.vote: tie must be one of none, all, seeded"),
+        ("+reward.reward_kwargs.vote.ties=all", r"reward_kwargs\.vote: there is no key 'ties'; did you mean 'tie'"),
+        ("reward.reward_kwargs.vote.vote_n=4", r"vote_n=4 is less than the 8 responses"),
+    ],
+)
+def test_a_vote_that_cannot_be_is_refused_with_the_recipe_before_anything_starts(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=f"recipe mmupt_tiny: .*{message}"):
+        load_recipe("mmupt_tiny", [override])
+
+
+def test_the_blocks_of_the_base_hold_every_field_with_its_default() -> None:
+    reward_kwargs = load_recipe("mmupt_tiny", ["mmupt.seed=0"])[0].reward.reward_kwargs
+    assert read_settings(reward_kwargs) == RewardSettings()
+    assert set(reward_kwargs.vote) == {field.name for field in fields(VotePolicy)}
+    assert set(reward_kwargs.answers) == {"extraction", *(field.name for field in fields(Comparison))}
 
 
 def test_keys_that_are_passed_on_to_others_are_free() -> None:

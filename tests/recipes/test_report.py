@@ -14,6 +14,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from recipes.mmupt.report import PANELS, main, read_series, score, write_report
 from recipes.mmupt.responses import Response, write_responses
+from verl_ext.rewards.settings import RewardSettings
 
 TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}
 BEFORE = {  # greedy answer, then four samples
@@ -152,12 +153,13 @@ def test_a_missing_truth_is_named_with_what_makes_it(run_folder: Path) -> None:
 
 def test_a_question_without_a_truth_is_named() -> None:
     with pytest.raises(ValueError, match="no truth for 1 of 4 questions, q4"):
-        score(responses(BEFORE, 5), {id_: TRUTH[id_] for id_ in ("q1", "q2", "q3")}, Path("before.jsonl"))
+        truth = {id_: TRUTH[id_] for id_ in ("q1", "q2", "q3")}
+        score(responses(BEFORE, 5), truth, Path("before.jsonl"), RewardSettings())
 
 
 def test_a_question_without_its_greedy_response_is_named() -> None:
     with pytest.raises(ValueError, match="question q1 has 0 greedy responses"):
-        score(responses(BEFORE, 5)[1:], TRUTH, Path("before.jsonl"))
+        score(responses(BEFORE, 5)[1:], TRUTH, Path("before.jsonl"), RewardSettings())
 
 
 def test_files_that_were_made_differently_are_not_compared(run_folder: Path) -> None:
@@ -166,3 +168,12 @@ def test_files_that_were_made_differently_are_not_compared(run_folder: Path) -> 
     write_responses(after, responses(AFTER, 9), {**parameters, "temperature": 0.7})
     with pytest.raises(ValueError, match="their parameters differ in temperature"):
         write_report(run_folder)
+
+
+def test_answers_are_found_as_the_run_found_them(run_folder: Path) -> None:
+    block = "reward:\n  reward_kwargs:\n    answers:\n      extraction: answer_tag\n"
+    (run_folder / "config.yaml").write_text(block)
+    write_report(run_folder)
+    report = json.loads((run_folder / "report.json").read_text())
+    # All of them stand in boxes.
+    assert report["scores"]["pass@4"]["after"]["value"] == 0.0

@@ -16,7 +16,7 @@ from verl.trainer.ppo.v1 import agent_loop_tq
 
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout import rows
-from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
 
 
 class RewardWorker:
@@ -35,7 +35,9 @@ class RewardWorker:
 class Rollout:
     """A worker whose sessions answer with their own number, or fail, when their prompt's event is set."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, reward_workers: int = 3) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, n: int, reward_workers: int = 3, vote_n: int | None = None
+    ) -> None:
         self.tags: dict[str, dict[str, str]] = {}
         self.partitions: dict[str, str] = {}
         self.outputs: dict[tuple[str, int], AgentLoopOutput] = {}
@@ -43,9 +45,14 @@ class Rollout:
         self.may_finish: dict[str, asyncio.Event] = {}
         self.reward_workers = [RewardWorker() for _ in range(reward_workers)]
         self.worker = object.__new__(GroupAgentLoopWorker)
-        self.worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}}})
+        self.worker.config = OmegaConf.create(
+            {
+                "actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}},
+                "reward": {"reward_kwargs": {"vote": {"vote_n": vote_n}}},
+            }
+        )
         self.worker.reward_loop_worker_handles = self.reward_workers
-        self.worker._scores_groups = True
+        self.worker._scores_groups, self.worker._needs_log_probs = True, False
         self.worker._groups, self.worker._rows = {}, {}
         self.worker.processor, self.worker.distillation_enabled = None, False
         self.puts: list[list[str]] = []
@@ -60,7 +67,11 @@ class Rollout:
             if session in self.failing:
                 raise RuntimeError("out of memory")
             output = AgentLoopOutput(
-                prompt_ids=[1], response_ids=[session[1]], response_mask=[1], metrics=AgentLoopMetrics()
+                prompt_ids=[1],
+                response_ids=[session[1]],
+                response_mask=[1],
+                response_logprobs=[-0.5 * session[1]],
+                metrics=AgentLoopMetrics(),
             )
             self.outputs[session] = output
             await worker._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
@@ -253,6 +264,94 @@ def test_a_prompt_with_its_own_number_of_responses_forms_a_group_of_that_size(mo
         rollout.finish("a")
         await asyncio.wait_for(rollout.prompt("a", __rollout_n__=2), timeout=5)
         assert [request.response_ids for request in rollout.requests] == [[[0], [1]]]
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("failing", [set(), {1}, {0, 2, 4}, {0, 1, 2, 3}], ids=str)
+def test_more_responses_vote_than_are_trained_on_which_are_the_first_that_survive(
+    monkeypatch: pytest.MonkeyPatch, failing: set[int]
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2, vote_n=5)
+        rollout.failing = {("a", session) for session in failing}
+        rollout.finish("a")
+        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
+        survivors = [session for session in range(5) if session not in failing]
+        assert [request.response_ids for request in rollout.requests] == [[[session] for session in survivors]]
+        assert rollout.puts == [[f"a_{session}_0" for session in survivors[:2]]]
+        assert rollout.status == {"a": "failure" if failing else "finished"}
+        assert rollout.worker._groups == {} and rollout.worker._rows == {}
+
+    asyncio.run(body())
+
+
+def test_an_agent_loop_of_several_outputs_puts_those_of_the_trained_sessions_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2, vote_n=4)
+        stored: list[int] = []
+
+        async def run_agent_loop(worker: Any, sampling_params: Any, trajectory: Any, **kwargs: Any) -> None:
+            outputs = [
+                AgentLoopOutput(prompt_ids=[1], response_ids=[turn], response_mask=[1], metrics=AgentLoopMetrics())
+                for turn in range(2)
+            ]
+            await worker._agent_loop_postprocess(outputs, trajectory["validate"], **kwargs)
+
+        async def store(worker: Any, output: list[AgentLoopOutput], validate: bool, **kwargs: Any) -> None:
+            stored.append(kwargs["session_id"])
+
+        monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", run_agent_loop)
+        monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
+        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
+        assert sorted(stored) == [0, 1] and rollout.status == {"a": "finished"}
+
+    asyncio.run(body())
+
+
+def test_more_voters_are_a_matter_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2, vote_n=5)
+        rollout.finish("v")
+        await rollout.prompt("v", validate=True)
+        assert len(rollout.requests) == 2
+
+    asyncio.run(body())
+
+
+def test_log_probabilities_of_sampled_tokens_are_sent_to_managers_that_need_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.worker._needs_log_probs = True
+        rollout.finish("a")
+        await rollout.prompt("a")
+        assert [request.log_probs for request in rollout.requests] == [[[0.0], [-0.5]]]
+
+    asyncio.run(body())
+    of_a_tool = AgentLoopOutput(
+        prompt_ids=[1],
+        response_ids=[5, 6, 7],
+        response_mask=[1, 0, 1],
+        response_logprobs=[-0.25, 0.0, -0.75],
+        metrics=AgentLoopMetrics(),
+    )
+    assert sampled_log_probs(of_a_tool) == [-0.25, -0.75]
+
+
+@pytest.mark.parametrize("validate", [False, True])
+@pytest.mark.parametrize("row", [{"choices": ["a", "b"]}, {"extra_info": {"choices": ["a", "b"]}}], ids=str)
+def test_the_choices_of_a_row_are_sent_with_its_responses(
+    monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], validate: bool
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.finish("a")
+        await rollout.prompt("a", validate, **row)
+        assert rollout.requests and all(request.choices == ["a", "b"] for request in rollout.requests)
 
     asyncio.run(body())
 

@@ -10,11 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
-from verl_ext.checks import AGENT_LOOP_MANAGER
+from verl_ext.checks import AGENT_LOOP_MANAGER, check_config
 from verl_ext.rewards.controls import GroundTruthRewardManager, RandomRewardManager
+from verl_ext.rewards.entropy import EntropyRewardManager
 from verl_ext.rewards.group import GroupRewardManager, grade_against_truth
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rewards.settings import RewardSettings, read_settings
 
 
 class Words:
@@ -36,21 +38,28 @@ def config(**changes: Any) -> DictConfig:
                 "reward_model": {"enable": False},
                 "custom_reward_function": {"path": None},
             },
-            "actor_rollout_ref": {"rollout": {"n": 4, "agent": {"agent_loop_manager_class": AGENT_LOOP_MANAGER}}},
+            "actor_rollout_ref": {
+                "rollout": {
+                    "n": 4,
+                    "agent": {"agent_loop_manager_class": AGENT_LOOP_MANAGER},
+                    "calculate_log_probs": True,
+                }
+            },
+            "algorithm": {"filter_groups": {"enable": False, "metric": "acc"}},
             "trainer": {"use_v1": True},
         }
     )
     for key, value in changes.items():
-        OmegaConf.update(settings, key.replace("__", "."), value)
+        OmegaConf.update(settings, key.replace("__", "."), value, force_add=True)
     return settings
 
 
-def run(request: Any, *texts: str) -> list[ResponseScore]:
-    manager = MajorityVoteRewardManager(config(), Words(*texts), compute_score=None)
+def run(request: Any, *texts: str, **changes: Any) -> list[ResponseScore]:
+    manager = MajorityVoteRewardManager(config(**changes), Words(*texts), compute_score=None)
     return asyncio.run(manager.run_single(request))
 
 
-def control(name: str, manager: type[GroupRewardManager], *texts: str) -> GroupRewardManager:
+def beside(name: str, manager: type[GroupRewardManager], *texts: str) -> GroupRewardManager:
     settings = config(reward__reward_manager__name=name, data__supervised=name == "ground_truth")
     return manager(settings, Words(*texts), compute_score=None)
 
@@ -61,6 +70,7 @@ def control(name: str, manager: type[GroupRewardManager], *texts: str) -> GroupR
         ("majority_vote", MajorityVoteRewardManager),
         ("ground_truth", GroundTruthRewardManager),
         ("random", RandomRewardManager),
+        ("entropy", EntropyRewardManager),
     ],
 )
 def test_verl_finds_the_managers_under_their_names_once_the_plugin_is_loaded(
@@ -70,7 +80,7 @@ def test_verl_finds_the_managers_under_their_names_once_the_plugin_is_loaded(
 
 
 def test_under_supervision_right_answers_are_rewarded_even_where_the_majority_disagrees() -> None:
-    manager = control("ground_truth", GroundTruthRewardManager, r"\boxed{4}", r"\boxed{5}", "none")
+    manager = beside("ground_truth", GroundTruthRewardManager, r"\boxed{4}", r"\boxed{5}", "none")
     request = GroupRequest([[0], [0], [1], [2]], validate=False, truth="5")
     scores = asyncio.run(manager.run_single(request))
     assert [score.reward for score in scores] == [0.0, 0.0, 1.0, 0.0]
@@ -78,11 +88,40 @@ def test_under_supervision_right_answers_are_rewarded_even_where_the_majority_di
 
 
 def test_random_rewards_are_drawn_one_by_one_and_validation_is_graded_all_the_same() -> None:
-    manager = control("random", RandomRewardManager, r"\boxed{4}")
+    manager = beside("random", RandomRewardManager, r"\boxed{4}")
     rewards = [score.reward for score in asyncio.run(manager.run_single(GroupRequest([[0]] * 400, validate=False)))]
     assert set(rewards) == {0.0, 1.0} and 100 < sum(rewards) < 300
     (score,) = asyncio.run(manager.run_single(GroupRequest([[0]], validate=True, truth="4")))
     assert score.reward == 1.0
+
+
+def test_the_mean_log_probability_of_its_tokens_is_the_reward_of_a_response_under_entropy() -> None:
+    manager = beside("entropy", EntropyRewardManager, r"\boxed{4}", "none")
+    request = GroupRequest([[0], [0, 1], [1]], validate=False, log_probs=[[-1.0], [-0.5, -1.5], [-0.25]])
+    scores = asyncio.run(manager.run_single(request))
+    assert [score.reward for score in scores] == [-1.0, -1.0, -0.25]
+    # The answers vote all the same, for the metrics.
+    assert {score.extra_info["pseudo_label"] for score in scores} == {"4"}
+    assert {score.extra_info["voters"] for score in scores} == {3}
+
+
+def test_the_policy_of_the_configuration_rewards() -> None:
+    request = GroupRequest([[0], [0], [1], [1]], validate=False)
+    policy = {"tie": "all"}
+    scores = run(request, r"\boxed{4}", r"\boxed{5}", reward__reward_kwargs__vote=policy)
+    assert [score.reward for score in scores] == [1.0] * 4
+    assert [score.reward for score in run(request, r"\boxed{4}", r"\boxed{5}")] == [0.0] * 4
+    soft = run(request, r"\boxed{4}", "none", reward__reward_kwargs__vote={"reward": "soft"})
+    assert [score.reward for score in soft] == [0.5, 0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_answers_are_found_where_the_configuration_says_in_training_and_in_validation(validate: bool) -> None:
+    request = GroupRequest([[0], [0], [1]], validate=validate, truth="4")
+    answers = {"extraction": "answer_tag"}
+    scores = run(request, "<answer>4</answer>", r"\boxed{5}", reward__reward_kwargs__answers=answers)
+    assert [score.reward for score in scores] == [1.0, 1.0, 0.0]
+    assert [score.extra_info["answer"] or None for score in scores] == ["4", "4", None]
 
 
 def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
@@ -111,7 +150,7 @@ def test_every_response_of_a_mode_carries_the_same_keys_and_never_one_called_rew
         frozenset(score.extra_info)
         for score in run(GroupRequest([[number] for number in range(len(responses))], validate=False), *responses)
     }
-    validated = {frozenset(grade_against_truth(response, "1").extra_info) for response in responses}
+    validated = {frozenset(grade_against_truth(response, "1", RewardSettings()).extra_info) for response in responses}
     assert len(trained) == len(validated) == 1
     assert "reward" not in frozenset.union(*trained, *validated)
 
@@ -125,7 +164,7 @@ def test_validation_is_graded_against_the_truth_even_where_the_majority_disagree
 
 @pytest.mark.parametrize(("response", "truth"), [("no box", None), (r"\boxed{None}", None), ("None", "None")])
 def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: str, truth: str | None) -> None:
-    assert grade_against_truth(response, truth).reward == 0.0
+    assert grade_against_truth(response, truth, RewardSettings()).reward == 0.0
 
 
 def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() -> None:
@@ -143,6 +182,21 @@ def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() ->
         ({"reward__custom_reward_function__path": "f.py"}, "custom_reward_function.path=null"),
         ({"data__supervised": True}, "data.supervised=True does not go with .*majority_vote"),
         ({"reward__reward_manager__name": "ground_truth"}, "data.supervised=False does not go with .*ground_truth"),
+        ({"reward__reward_kwargs__votes": {}}, r"reward\.reward_kwargs: there is no key 'votes'; did you mean 'vote'"),
+        ({"reward__reward_kwargs__vote": {"tye": "all"}}, r"reward_kwargs\.vote: there is no key 'tye'; .*'tie'"),
+        ({"reward__reward_kwargs__vote": {"min_share": 2}}, r"reward_kwargs\.vote: min_share must be a number"),
+        ({"reward__reward_kwargs__answers": {"rul": 1}}, r"reward_kwargs\.answers: there is no key 'rul'; .*'rule'"),
+        ({"reward__reward_kwargs__answers": {"extraction": "box"}}, r"answers: extraction must be one of boxed, "),
+        ({"reward__reward_kwargs__vote": {"vote_n": 3}}, r"vote_n=3 is less than the 4 responses .*rollout\.n"),
+        ({"reward__reward_kwargs__vote": {"min_votes": 5}}, r"min_votes=5 can never be reached by 4 responses"),
+        ({"algorithm__filter_groups__enable": True}, r"set algorithm\.filter_groups\.metric=reward, not acc"),
+        (
+            {
+                "reward__reward_manager__name": "entropy",
+                "actor_rollout_ref__rollout__calculate_log_probs": False,
+            },
+            r"set actor_rollout_ref\.rollout\.calculate_log_probs=True",
+        ),
     ],
 )
 def test_a_configuration_under_which_no_group_would_vote_is_refused_at_start(
@@ -150,3 +204,15 @@ def test_a_configuration_under_which_no_group_would_vote_is_refused_at_start(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         MajorityVoteRewardManager(config(**change), Words(), compute_score=None)
+
+
+@pytest.mark.parametrize("reward_kwargs", [None, {}, {"vote": None, "answers": None}])
+def test_without_its_blocks_a_configuration_means_the_defaults(reward_kwargs: dict[str, Any] | None) -> None:
+    settings = config(reward__reward_kwargs=reward_kwargs)
+    assert read_settings(settings.reward.reward_kwargs) == RewardSettings()
+    check_config(settings)
+
+
+def test_settings_that_are_allowed_pass() -> None:
+    check_config(config(reward__reward_kwargs__vote={"vote_n": 8, "min_votes": 6, "tie": "seeded", "seed": 7}))
+    check_config(config(algorithm__filter_groups={"enable": True, "metric": "reward"}))

@@ -65,7 +65,17 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
     def get(keys: list[str], partition_id: str, select_fields: list[str]) -> dict[str, list[Any]]:
         rows = [(key.split("_")[0], int(key.split("_")[1])) for key in keys]
         infos = {
-            uid: {"pseudo_label": group[0], "vote_share": 2 / 3, "vote_tied": False, "vote_seconds": 0.5}
+            uid: {
+                "choices": None,
+                "pseudo_label": group[0],
+                "vote_share": 2 / 3,
+                "vote_tied": False,
+                "vote_distinct": 2,
+                "vote_no_answer": 1,
+                "vote_undecided": 1,
+                "voters": 4,
+                "vote_seconds": 0.5,
+            }
             for uid, group in answers.items()
         }
         return {
@@ -81,10 +91,17 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
     monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
     kept: list[set[str]] = []
     monkeypatch.setattr(replay_buffer, "clear_all_but", kept.append)
-    buffer = build(settings(f"data.train_files={train_file}", "actor_rollout_ref.rollout.n=3"))
+    overrides = (
+        f"data.train_files={train_file}",
+        "actor_rollout_ref.rollout.n=3",
+        "reward.reward_kwargs.vote.vote_n=5",
+    )
+    buffer = build(settings(*overrides))
     sampled, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
     assert sampled is batch and metrics["training/x"] == 1 and kept == [{"u1", "u2"}]
-    assert metrics["vote/failed_responses"] == 1
+    assert metrics["vote/failed_responses"] == 2 * 5 - 2 * 4
+    assert metrics["vote/undecided_pairs"] == 2
+    assert metrics["vote/no_answer_rate"] == 0.25
     assert metrics["vote/pseudo_label_accuracy"] == 0.5
     assert metrics["vote/reward_accuracy"] == pytest.approx(3 / 5)
     assert metrics["vote/uninformative_rate"] == 0.5

@@ -2,14 +2,41 @@
 
 import pytest
 
+from verl_ext.votes import vote
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 
-AGREED = ScoredGroup(["7", "7", "3", None], [1.0, 1.0, 0.0, 0.0], "7", 0.5, False, 0.25, truth="7")
-MISLED = ScoredGroup(["4", "4", "5"], [1.0, 1.0, 0.0], "4", 2 / 3, False, 0.25, truth="5")
-UNANIMOUS = ScoredGroup(["1", "1"], [1.0, 1.0], "1", 1.0, False, 0.0)
-TIED = ScoredGroup(["1", "2"], [0.0, 0.0], None, 0.5, True, 0.0, truth="1")
-SILENT = ScoredGroup([None, None], [0.0, 0.0], None, 0.0, False, 0.0)
-LONE = ScoredGroup(["9"], [0.0], None, 1.0, False, 0.0)
+
+def group(
+    answers: list[str | None],
+    seconds: float = 0.0,
+    truth: str | None = None,
+    trained: int | None = None,
+    rewards: list[float] | None = None,
+    undecided: int = 0,
+) -> ScoredGroup:
+    """What the default policy makes of a group, of which the first `trained` responses are trained on."""
+    result = vote(answers)
+    return ScoredGroup(
+        answers=answers[:trained],
+        rewards=rewards or result.rewards[:trained],
+        pseudo_label=result.winner,
+        share=result.share,
+        tied=result.tied,
+        distinct=result.distinct,
+        no_answer=result.no_answer,
+        voters=len(answers),
+        undecided=undecided,
+        seconds=seconds,
+        truth=truth,
+    )
+
+
+AGREED = group(["7", "7", "3", None], 0.25, truth="7")
+MISLED = group(["4", "4", "5"], 0.25, truth="5")
+UNANIMOUS = group(["1", "1"])
+TIED = group(["1", "2"], truth="1")
+SILENT = group([None, None])
+LONE = group(["9"])
 
 
 def test_a_step_is_averaged_over_its_groups_and_its_surviving_responses() -> None:
@@ -44,3 +71,30 @@ def test_without_any_truth_no_accuracy_is_claimed() -> None:
 
 def test_a_step_in_which_everything_failed_reports_only_that() -> None:
     assert vote_metrics([], expected_responses=8) == {"vote/failed_responses": 8.0}
+
+
+def test_all_that_voted_are_counted_where_fewer_are_trained_on() -> None:
+    metrics = vote_metrics([group(["7", "3", "7", "7", None], truth="7", trained=2)], expected_responses=6)
+    assert metrics["vote/share"] == 0.6
+    assert metrics["vote/distinct_answers"] == 2
+    assert metrics["vote/no_answer_rate"] == 0.2
+    assert metrics["vote/failed_responses"] == 1
+    assert metrics["vote/uninformative_rate"] == 0
+    assert metrics["vote/reward_accuracy"] == 1
+    # The trained ones were rewarded alike.
+    assert vote_metrics([group(["7", "7", "3"], trained=2)], 3)["vote/uninformative_rate"] == 1
+
+
+def test_pairs_that_were_not_compared_in_time_are_summed() -> None:
+    groups = [group(["1", "1"], undecided=2), group(["1", "2"], undecided=3)]
+    assert vote_metrics(groups, 4)["vote/undecided_pairs"] == 5
+
+
+def test_a_soft_reward_is_as_accurate_as_it_is_near_to_that_of_the_truth() -> None:
+    soft = group(["7", "7", "3", None], truth="7", rewards=[0.5, 0.5, 0.25, 0.0])
+    assert vote_metrics([soft], 4)["vote/reward_accuracy"] == pytest.approx(1 - (0.5 + 0.5 + 0.25 + 0.0) / 4)
+
+
+def test_a_reward_of_another_range_claims_no_accuracy() -> None:
+    metrics = vote_metrics([group(["7", "7"], truth="7", rewards=[-0.5, -0.1])], 2)
+    assert "vote/reward_accuracy" not in metrics and metrics["vote/pseudo_label_accuracy"] == 1

@@ -8,13 +8,14 @@ from typing import Any
 
 import wrapt
 
-from verl_ext.checks import check_config
-
 
 def apply(module: ModuleType) -> None:
     """Wrap `validate_config` of `module` (`verl.utils.config`)."""
 
     def validate(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
+        # The checks know answers and votes, which a process that only imports veRL has no use for.
+        from verl_ext.checks import check_config
+
         check_config(kwargs["config"] if "config" in kwargs else args[0])
         wrapped(*args, **kwargs)
 

@@ -5,24 +5,29 @@ from collections.abc import Sequence
 
 from verl.experimental.reward_loop.reward_manager.registry import register
 
-from verl_ext.answers import equivalent
+from verl_ext.answers import correct
 from verl_ext.rewards.group import GroupRewardManager
+from verl_ext.rewards.request import GroupRequest
 from verl_ext.votes import Vote
 
 
 @register("ground_truth")
 class GroundTruthRewardManager(GroupRewardManager):
-    """Supervised GRPO: the only manager under which `data.supervised` may be set, and must be."""
+    """Supervised GRPO (DeepSeekMath, arXiv 2402.03300): 1 for a right answer, else 0.
 
-    def rewards(self, answers: Sequence[str | None], result: Vote, truth: str | None) -> Sequence[float]:
+    The only manager under which `data.supervised` may be set, and must be.
+    """
+
+    def rewards(self, answers: Sequence[str | None], result: Vote, request: GroupRequest) -> Sequence[float]:
         """1.0 for right answers, 0.0 for the others."""
-        return [float(equivalent(answer, truth)) for answer in answers]
+        comparison = self._settings.comparison
+        return [float(correct(answer, request.truth, comparison, request.choices)) for answer in answers]
 
 
 @register("random")
 class RandomRewardManager(GroupRewardManager):
-    """Rewards that know nothing: what training changes by itself."""
+    """Rewards that know nothing (Spurious Rewards, arXiv 2506.10947): what training changes by itself."""
 
-    def rewards(self, answers: Sequence[str | None], result: Vote, truth: str | None) -> Sequence[float]:
+    def rewards(self, answers: Sequence[str | None], result: Vote, request: GroupRequest) -> Sequence[float]:
         """1.0 with probability 1/2 for every response by itself, else 0.0."""
         return [float(random.random() < 0.5) for _ in answers]

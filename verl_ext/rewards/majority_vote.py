@@ -1,6 +1,7 @@
 """The reward manager `majority_vote`: the answers of a group vote, and agreeing with the majority is the reward.
 
-Paper: MM-UPT, arXiv 2505.22453, section 3. Training never looks at a truth; validation never votes.
+Papers: MM-UPT, arXiv 2505.22453, section 3, for hard rewards; EMPO, arXiv 2504.05812, for soft ones. Training never
+looks at a truth; validation never votes.
 """
 
 from collections.abc import Sequence
@@ -8,13 +9,18 @@ from collections.abc import Sequence
 from verl.experimental.reward_loop.reward_manager.registry import register
 
 from verl_ext.rewards.group import GroupRewardManager
+from verl_ext.rewards.request import GroupRequest
 from verl_ext.votes import Vote
 
 
 @register("majority_vote")
 class MajorityVoteRewardManager(GroupRewardManager):
-    """The method itself."""
+    """The method itself.
 
-    def rewards(self, answers: Sequence[str | None], result: Vote, truth: str | None) -> Sequence[float]:
-        """1.0 for the responses that agree with the majority, 0.0 for the others."""
+    With y the pseudo-label and n_a of the n responses answering a, a response that answers a gets 1 if a = y, else 0;
+    by the soft rules of `VotePolicy`, n_a / n.
+    """
+
+    def rewards(self, answers: Sequence[str | None], result: Vote, request: GroupRequest) -> Sequence[float]:
+        """What the vote has made of the responses."""
         return result.rewards

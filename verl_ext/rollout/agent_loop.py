@@ -9,6 +9,7 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -24,10 +25,25 @@ from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.group import Group
 from verl_ext.rollout.rows import Row, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures, store, without_images
 from verl_ext.rollout.shared_prompt import AGENT_NAME, SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
+
+
+def choices_of(row: Mapping[str, Any]) -> list[str] | None:
+    """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
+    choices = row.get("choices", (row.get("extra_info") or {}).get("choices"))
+    return None if choices is None else [str(choice) for choice in choices]
+
+
+def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
+    """Return log p of the tokens of a response that the policy sampled, as opposed to those of tools."""
+    return [
+        log_p for log_p, is_sampled in zip(output.response_logprobs, output.response_mask, strict=True) if is_sampled
+    ]
+
 
 # veRL's name is bound to the Ray actor; only the class beneath it can be inherited from.
 _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
@@ -38,8 +54,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
-        self._groups: dict[str, Group[list[int], ResponseScore]] = {}
+        manager = resolve_reward_manager_cls(self.config)
+        self._scores_groups = getattr(manager, "scores_groups", False)
+        self._needs_log_probs = getattr(manager, "needs_log_probs", False)
+        self._groups: dict[str, Group[AgentLoopOutput, tuple[ResponseScore, bool]]] = {}
         self._rows: dict[str, Group[Row, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
@@ -57,11 +75,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     async def _run_group(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool) -> None:
         uid = prompt["uid"]
         if not trajectory["validate"]:
+            trained = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
+            policy = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).policy
+            sessions = max(trained, policy.vote_n or trained)
             # The number of sessions that veRL is about to start for this prompt.
-            n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
-            truth = prompt["reward_model"]["ground_truth"] if OmegaConf.select(self.config, "data.supervised") else None
-            self._groups[uid] = Group(n, lambda ids: self._send(uid, GroupRequest(ids, validate=False, truth=truth)))
-            self._rows[uid] = Group(n, put)
+            prompt = {**prompt, "__rollout_n__": sessions}
+            self._groups[uid] = Group(sessions, lambda outputs: self._score_group(prompt, outputs, trained))
+            self._rows[uid] = Group(sessions, put)
         await self._tag(uid, trajectory["validate"], id=str(prompt.get("id", uid)), phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
@@ -141,8 +161,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
     ) -> None:
         outputs = output if isinstance(output, list) else [output]
-        if self._scores_groups and outputs:
-            await self._score(outputs[-1], validate, kwargs)
+        if self._scores_groups and outputs and not await self._score(outputs[-1], validate, kwargs):
+            return
         prompt = current_prompt.get()
         if prompt.features is not None and "pixel_values" in prompt.features:
             features = {name: value for name, value in prompt.features.items() if name != "mm_token_type_ids"}
@@ -162,17 +182,38 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
         await rows.submit(kwargs["session_id"], make_row(output, kwargs, complete))
 
-    async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> None:
+    async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> bool:
+        """Score a response, with its group unless in validation, and return whether it is trained on or validated."""
         start = time.perf_counter()
         if validate:
-            truth = kwargs["reward_model"]["ground_truth"]
-            request = GroupRequest([output.response_ids], validate=True, truth=truth)
-            (score,) = await self._send(kwargs["uid"], request)
+            truth, choices = kwargs["reward_model"]["ground_truth"], choices_of(kwargs)
+            request = GroupRequest([output.response_ids], validate=True, truth=truth, choices=choices)
+            (score,), is_needed = await self._send(kwargs["uid"], request), True
         else:
-            score = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output.response_ids)
+            score, is_needed = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output)
         output.reward_score = score.reward
         output.extra_fields["reward_extra_info"] = score.extra_info
         output.metrics.compute_score = time.perf_counter() - start
+        return is_needed
+
+    async def _score_group(
+        self, prompt: dict, outputs: list[AgentLoopOutput], trained: int
+    ) -> list[tuple[ResponseScore, bool]]:
+        """Score the responses of a prompt and say of each whether it is among the `trained` ones, which are the first.
+
+        All vote; which of them are trained on is of no consequence, as sessions differ in nothing but chance.
+        """
+        truth = prompt["reward_model"]["ground_truth"] if OmegaConf.select(self.config, "data.supervised") else None
+        log_probs = [sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None
+        request = GroupRequest(
+            [output.response_ids for output in outputs],
+            validate=False,
+            truth=truth,
+            choices=choices_of(prompt),
+            log_probs=log_probs,
+        )
+        scores = await self._send(prompt["uid"], request)
+        return [(score, number < trained) for number, score in enumerate(scores)]
 
     async def _send(self, uid: str, request: GroupRequest) -> list[ResponseScore]:
         number = random.randrange(len(self.reward_loop_worker_handles))

@@ -13,6 +13,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_ext.datasets.truth import file_list, read_truth
+from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.shared_features import clear_all_but
 from verl_ext.rollout.watchdog import Watchdog
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
@@ -42,9 +43,10 @@ class VoteReplayBuffer(ReplayBuffer):
     """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
 
     `trainer.v1.sampler.sampler_kwargs` holds what veRL no longer passes to a custom sampler (filter_groups,
-    train_batch_size, gen_batch_size, sync_refill_failed_groups), and: `n`, the responses of a prompt; `train_files`,
-    whose truth sidecars, where there are any, give the accuracy of pseudo-labels, out of the vote's sight;
-    `poll_interval` in seconds; `watchdog_seconds` without any progress after which the run ends, see `Watchdog`.
+    train_batch_size, gen_batch_size, sync_refill_failed_groups), and: `n`, the responses of a prompt that are trained
+    on; `reward_kwargs`, which says how many vote and when an answer is right; `train_files`, whose truth sidecars,
+    where there are any, give the accuracy of pseudo-labels, out of the vote's sight; `poll_interval` in seconds;
+    `watchdog_seconds` without any progress after which the run ends, see `Watchdog`.
     """
 
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
@@ -64,7 +66,9 @@ class VoteReplayBuffer(ReplayBuffer):
             sync_refill_failed_groups=sampler_kwargs.sync_refill_failed_groups,
             **kwargs,
         )
-        self._n = sampler_kwargs.n
+        settings = read_settings(sampler_kwargs.get("reward_kwargs"))
+        self._comparison = settings.comparison
+        self._voters = settings.policy.vote_n or sampler_kwargs.n
         self._watchdog = Watchdog("fit", sampler_kwargs.watchdog_seconds, ray.util.list_named_actors, _pending_prompts)
         self._settled: tuple[int, ...] = ()
         self._truth = read_truth(file_list(sampler_kwargs.train_files))
@@ -78,7 +82,8 @@ class VoteReplayBuffer(ReplayBuffer):
         self._watchdog.progress()
         if partition_id == "train":
             clear_all_but({key.split("_")[0] for key in batch.keys})
-            metrics = metrics | vote_metrics(self._scored_groups(batch), expected_responses=batch_size * self._n)
+            expected = batch_size * self._voters
+            metrics = metrics | vote_metrics(self._scored_groups(batch), expected, self._comparison)
         return batch, metrics
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
@@ -107,11 +112,17 @@ class VoteReplayBuffer(ReplayBuffer):
             ScoredGroup(
                 answers=[infos[position]["answer"] for position in positions],
                 rewards=[rewards[position] for position in positions],
-                pseudo_label=infos[positions[0]]["pseudo_label"],
-                share=infos[positions[0]]["vote_share"],
-                tied=infos[positions[0]]["vote_tied"],
-                seconds=infos[positions[0]]["vote_seconds"],
+                pseudo_label=info["pseudo_label"],
+                share=info["vote_share"],
+                tied=info["vote_tied"],
+                distinct=info["vote_distinct"],
+                no_answer=info["vote_no_answer"],
+                voters=info["voters"],
+                undecided=info["vote_undecided"],
+                seconds=info["vote_seconds"],
+                choices=info["choices"],
                 truth=self._truth.get(ids[positions[0]]),
             )
             for positions in groups.values()
+            for info in [infos[positions[0]]]
         ]

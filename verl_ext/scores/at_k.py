@@ -10,7 +10,7 @@ from math import comb, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-from verl_ext.answers import equivalent
+from verl_ext.answers import Comparison, correct
 from verl_ext.votes import vote
 
 
@@ -66,14 +66,22 @@ def average(scores: Sequence[Score]) -> Score:
     return Score(tuple(map(fmean, zip(*(score.per_question for score in scores), strict=True))))
 
 
-def grade(answers: Sequence[Sequence[str | None]], truths: Sequence[str]) -> list[list[bool]]:
+def grade(
+    answers: Sequence[Sequence[str | None]],
+    truths: Sequence[str],
+    comparison: Comparison = Comparison(),
+) -> list[list[bool]]:
     """Whether each answer (question x response; None for none) equals the truth of its question.
+
+    By the comparison that training uses, if it is given that of its recipe.
 
     Raises:
         ValueError: not one truth a question.
     """
     _check_truths(answers, truths)
-    return [[equivalent(answer, truth) for answer in group] for group, truth in zip(answers, truths, strict=True)]
+    return [
+        [correct(answer, truth, comparison) for answer in group] for group, truth in zip(answers, truths, strict=True)
+    ]
 
 
 def mean_at_k(correct: Sequence[Sequence[bool]]) -> Score:
@@ -86,11 +94,15 @@ def mean_at_k(correct: Sequence[Sequence[bool]]) -> Score:
     return Score(tuple(fmean(question) for question in correct))
 
 
-def maj_at_k(answers: Sequence[Sequence[str | None]], truths: Sequence[str]) -> Score:
+def maj_at_k(
+    answers: Sequence[Sequence[str | None]],
+    truths: Sequence[str],
+    comparison: Comparison = Comparison(),
+) -> Score:
     """maj@k: 1 where the k answers of a question elect the true one, else 0, also where they elect none.
 
-    By the vote that training uses (`verl_ext.votes.vote`): a tie at the top elects none. `answers` is question x
-    response, None for a response without an answer.
+    By the vote of training with the default `VotePolicy`, whatever the policy of a recipe: a tie at the top elects
+    none. `answers` is question x response, None for a response without an answer.
 
     Raises:
         ValueError: k is 1, which elects nobody; not one truth a question; as for `mean_at_k`.
@@ -98,8 +110,9 @@ def maj_at_k(answers: Sequence[Sequence[str | None]], truths: Sequence[str]) -> 
     _check_truths(answers, truths)
     if _responses_each(answers) < 2:
         raise ValueError("maj@k takes at least two responses a question, got 1")
+    winners = [vote(group, comparison=comparison).winner for group in answers]
     return Score(
-        tuple(float(equivalent(vote(group).winner, truth)) for group, truth in zip(answers, truths, strict=True))
+        tuple(float(correct(winner, truth, comparison)) for winner, truth in zip(winners, truths, strict=True))
     )
 
 

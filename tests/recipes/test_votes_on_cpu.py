@@ -1,0 +1,68 @@
+"""On the real stack: more responses vote than are trained on, and groups that teach nothing are replaced by others."""
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.full_stack
+
+OVERRIDES = (
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.rollout.n=4",
+    "reward.reward_kwargs.vote.vote_n=6",
+    # Few groups of the untrained model agree so much: it is next to certain that some are replaced.
+    "reward.reward_kwargs.vote.min_votes=4",
+    "algorithm.filter_groups.enable=True",
+    "algorithm.filter_groups.metric=reward",
+    "trainer.total_training_steps=2",
+    "trainer.val_before_train=False",
+    "trainer.test_freq=-1",
+    "mmupt.evaluation_files=null",
+)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", f"mmupt.run_folder={folder}"]
+    subprocess.run([*command, *OVERRIDES], check=True, timeout=400)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def series(run_folder: Path) -> dict[str, dict[int, float]]:
+    (file,) = run_folder.glob("tensorboard/**/events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    names = events.Tags()["scalars"]
+    return {name: {event.step: event.value for event in events.Scalars(name)} for name in names}
+
+
+def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(
+    run_folder: Path, series: dict[str, dict[int, float]]
+) -> None:
+    for step in (1, 2):
+        groups: dict[str, list[float]] = defaultdict(list)
+        for line in (run_folder / "rollouts" / f"{step}.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            groups[row["uid"].split("_")[0]].append(row["score"])
+        assert [len(rewards) for rewards in groups.values()] == [4] * 4
+        assert all(set(rewards) == {0.0, 1.0} for rewards in groups.values())
+    assert series["vote/uninformative_rate"] == {1: 0.0, 2: 0.0}
+
+
+def test_groups_that_teach_nothing_were_replaced(series: dict[str, dict[int, float]]) -> None:
+    assert sum(series["training/filter_groups/evicted_samples"].values()) > 0
+
+
+def test_all_that_vote_are_counted(series: dict[str, dict[int, float]]) -> None:
+    assert series["vote/failed_responses"] == {1: 0.0, 2: 0.0}
+    for step in (1, 2):
+        # A mean over four groups of six voters.
+        assert series["vote/share"][step] * 4 * 6 == pytest.approx(round(series["vote/share"][step] * 4 * 6), abs=1e-4)
+        assert series["vote/share"][step] > 0.66
