@@ -115,7 +115,7 @@ def show_contested() -> None:
     header = ["a", "b", "canonical: alone", *(f"{rule}: {use}" for rule in RULES for use in ("vote", "truth"))]
     table = []
     for row in rows_of("contested"):
-        verdicts: list[bool | None] = [equivalent(row["a"], row["b"], row["choices"])]
+        verdicts: list[bool | None] = [equivalent(row["a"], row["b"], choices=row["choices"])]
         for rule in RULES:
             verdicts += [same(rule, row), correct(row["a"], row["b"], GENEROUS[rule], row["choices"])]
         table.append([code(row["a"]), code(row["b"]), *(signs[verdict] for verdict in verdicts)])

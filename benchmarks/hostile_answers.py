@@ -33,7 +33,8 @@ _split = str.split
 FRAGMENTS = [
     *"0123456789xyzabeinABCD+-*/^_=<>(){}[]|,.;:!?%°'\"$&#~@\\ \n\t",
     *_split(r"""\frac \dfrac{ \sqrt \sqrt[ \sqrt{ \left( \right) \{ \} \text{ \mathrm{ \pi \infty \circ ^\circ ^{ _{
-    \cdot \times \pm \mp \cup \cap \in \leq \ge \neq \sin \cos \tan^{-1} \log_ \ln \binom{ \lfloor \rfloor \begin{pmatrix}
+    \cdot \times \pm \mp \cup \cap \in \leq \ge \neq \sin \cos \tan^{-1} \log_ \ln \binom{ \lfloor \rfloor
+    \begin{pmatrix}
     \end{pmatrix} \\ \overline{ \boxed{ \, \! \% \$ {,} 1,000 1e9 1e999 0.333 9**9 ** !! != <= := max( min( gcd( abs(
     exp( sqrt( pi inf nan None True cm km/h yes x= f(x)= ∠ABC △ √ π ∞ ½ ² ⁻¹ ₁ − × ÷ · ≤ ∈ ∪ ∅ … ， 。 百分之二十
     平方厘米 三 元 万 ٣ ５ ① Ⅳ"""),
@@ -43,7 +44,8 @@ FRAGMENTS = [
 
 KILLERS = [
     *_split(r"""9**9**9**9 9^{9^{9^{9}}} 99999999! (((9!)!)!)! (x+1)**5000 (x+1)^{5000}/(x-1)^{5000} x/3
-    (a+b+c+d+f+g)^{12} ((((x+1)^{12}+1)^{12}+1)^{12}+1)^{12} 2^{10^{10}} 10^{-10^{10}} 1e999999999 0^0 0^{-1} 1/0 \frac{0}{0} \infty-\infty
+    (a+b+c+d+f+g)^{12} ((((x+1)^{12}+1)^{12}+1)^{12}+1)^{12} 2^{10^{10}} 10^{-10^{10}} 1e999999999 0^0 0^{-1} 1/0
+    \frac{0}{0} \infty-\infty
     (-8)^{1/3} (-1)^{x/2} i^i i^{10^{100}} -0
     __import__('os').system('true') ().__class__.__bases__[0].__subclasses__()
     \binom{10^{9}}{10^{8}} \binom{200}{100} \sin(10^{300}) \tan(\frac{\pi}{2}) \log(-1) \log_1{5} \ln(0) \sqrt[99]{-1}

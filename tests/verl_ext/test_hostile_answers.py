@@ -18,9 +18,11 @@ def test_hostile_answers_have_keys_which_are_the_same_when_read_again() -> None:
 def test_hostile_answers_equal_themselves_and_the_order_of_two_does_not_matter() -> None:
     rng = Random(1)
     for answer in ANSWERS[::10]:
-        other = damaged(answer, rng)
+        pair = [answer, damaged(answer, rng)]
+        first, second = classify(pair), classify(pair[::-1])
         assert equivalent(answer, answer)
-        assert len(classify([answer, other]).members) == len(classify([other, answer]).members)
+        # What is not decided in time may be decided the next time.
+        assert first.undecided or second.undecided or first.answers == second.answers
 
 
 def test_hostile_answers_are_found_in_their_boxes_or_not_at_all() -> None:
