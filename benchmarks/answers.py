@@ -1,0 +1,135 @@
+"""Right and wrong verdicts of the three rules for answers on the pairs checked by hand, ours with every miss.
+
+    .venv/bin/python benchmarks/answers.py
+
+Prints Markdown: how often each rule says of a pair what a careful grader says (`tests/verl_ext/hand_checked`), by kind
+of answer; what the extraction of answers gets right; and what each rule says of the pairs on which graders differ. All
+verdicts are those of a vote, a group of the two answers, except where the table says otherwise. Limits are generous, as
+this is about verdicts, not time; a pair without one after all, which a vote takes for different, is neither right nor
+wrong here. About a minute.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from verl_ext.answers import AnswerRule, Comparison, classify, correct, equivalent, extract_answer, prepare
+
+FOLDER = Path(__file__).parent.parent / "tests" / "verl_ext" / "hand_checked"
+RULES: Sequence[AnswerRule] = get_args(AnswerRule)
+GENEROUS: Mapping[AnswerRule, Comparison] = {rule: Comparison(rule, 5.0, 5.0) for rule in RULES}
+OUTCOMES = ("right", "false equality", "false difference", "undecided")
+
+Row = Mapping[str, Any]
+
+
+def rows_of(name: str) -> list[Row]:
+    """Read one of the hand-checked lists."""
+    return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+
+
+def same(rule: AnswerRule, row: Row) -> bool | None:
+    """Whether the two answers are one class in a vote; None where that is not decided."""
+    classes = classify([row["a"], row["b"]], GENEROUS[rule], row["choices"])
+    return None if classes.undecided else len(classes.members) == 1
+
+
+def outcome(rule: AnswerRule, row: Row) -> str:
+    """Hold a verdict against the careful grader's."""
+    verdict = same(rule, row)
+    if verdict is None:
+        return "undecided"
+    if verdict == row["equal"]:
+        return "right"
+    return "false equality" if verdict else "false difference"
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table in Markdown."""
+    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row))} |")
+    print()
+
+
+def code(text: str) -> str:
+    """Show an answer in a cell of a table."""
+    return f"`{text}`".replace("|", r"\|")
+
+
+def compare_pairs() -> None:
+    """Print the verdicts on all pairs, then by kind, then our misses."""
+    pairs = rows_of("pairs")
+    outcomes = {rule: [outcome(rule, row) for row in pairs] for rule in RULES}
+    print(f"## {len(pairs)} pairs of answers\n")
+    totals = {rule: Counter(found) for rule, found in outcomes.items()}
+    print_table(["rule", *OUTCOMES], ([rule, *(totals[rule][one] for one in OUTCOMES)] for rule in RULES))
+
+    print("By kind: right of all; where not all are, false equalities, false differences, undecided\n")
+    by_kind: dict[str, dict[AnswerRule, Counter[str]]] = {}
+    for rule in RULES:
+        for row, found in zip(pairs, outcomes[rule], strict=True):
+            by_kind.setdefault(row["kind"], {}).setdefault(rule, Counter())[found] += 1
+    print_table(
+        ["kind", *RULES], ([kind, *(kind_cell(counts[rule]) for rule in RULES)] for kind, counts in by_kind.items())
+    )
+
+    misses = [(found, row) for found, row in zip(outcomes["canonical"], pairs, strict=True) if found != "right"]
+    print(f"Misses of canonical: {len(misses)}\n")
+    if misses:
+        print_table(
+            ["outcome", "kind", "a", "b", "why"],
+            ([found, row["kind"], code(row["a"]), code(row["b"]), row["why"]] for found, row in misses),
+        )
+
+
+def kind_cell(counts: Mapping[str, int]) -> str:
+    """The outcomes of one rule for one kind."""
+    right, *wrong = (counts[outcome] for outcome in OUTCOMES)
+    return f"{right}/{right + sum(wrong)}" + (f"; {', '.join(map(str, wrong))}" if any(wrong) else "")
+
+
+def check_responses() -> None:
+    """Print how many responses give the answer that they should, by extraction."""
+    responses = rows_of("responses")
+    found = [extract_answer(row["response"], row["rule"]) for row in responses]
+    print(f"## Answers of {len(responses)} responses\n")
+    right = Counter(row["rule"] for row, answer in zip(responses, found, strict=True) if answer == row["answer"])
+    every = Counter(row["rule"] for row in responses)
+    print_table(["extraction", "right", "of"], ([rule, right[rule], count] for rule, count in every.items()))
+    for row, answer in zip(responses, found, strict=True):
+        if answer != row["answer"]:
+            print(f"- {row['response']!r}: {answer!r} instead of {row['answer']!r}")
+
+
+def show_contested() -> None:
+    """Print what each rule says of the pairs on which good graders differ."""
+    print("## Contested pairs\n")
+    print(
+        "= equal, ≠ different, ? undecided. `alone`: the two answers with nothing else known (`equivalent`); `vote`: a "
+        "group of these two, where a bare number joins one with the group's only unit; `truth`: b is the truth.\n"
+    )
+    signs = {True: "=", False: "≠", None: "?"}
+    header = ["a", "b", "canonical: alone", *(f"{rule}: {use}" for rule in RULES for use in ("vote", "truth"))]
+    table = []
+    for row in rows_of("contested"):
+        verdicts: list[bool | None] = [equivalent(row["a"], row["b"], choices=row["choices"])]
+        for rule in RULES:
+            verdicts += [same(rule, row), correct(row["a"], row["b"], GENEROUS[rule], row["choices"])]
+        table.append([code(row["a"]), code(row["b"]), *(signs[verdict] for verdict in verdicts)])
+    print_table(header, table)
+
+
+def main() -> None:
+    """Print all three parts."""
+    for comparison in GENEROUS.values():
+        prepare(comparison)
+    compare_pairs()
+    check_responses()
+    show_contested()
+
+
+if __name__ == "__main__":
+    main()
