@@ -102,6 +102,11 @@ def test_even_an_empty_text_is_an_answer_that_stands_for_its_class() -> None:
     assert classify(["", " ", "1"]).answers == ("", "1")
 
 
+def test_any_number_of_signs_in_a_row_can_be_compared() -> None:
+    for sign in "!-+'√|^({%":
+        assert not equivalent(f"2{sign * 300}x{sign * 300}", f"{sign * 300}x")
+
+
 def test_what_grows_with_every_nesting_is_soon_compared_as_text() -> None:
     answer = "x"
     for _ in range(9):

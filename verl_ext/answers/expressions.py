@@ -176,6 +176,8 @@ class ExpressionParser:
         while self._next.kind == "sign" and self._next.text in ("!", "%", "‰", "'"):
             sign = self._take().text
             if sign == "!":
+                # One around the other, however many.
+                self._enter()
                 value = self.algebra.call("factorial", self._sum_of(value))
             elif sign == "'" and variables(value):
                 value = self.algebra.multiply(ONE, name(f"{value.text}'"))
