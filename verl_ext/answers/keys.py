@@ -18,6 +18,8 @@ from verl_ext.answers.tokens import NotMath
 
 # A longer answer is compared by its letters only.
 MAX_LENGTH = 1000
+# Answers whose keys are kept: those of a group are few, and are often those of the groups around it.
+CACHE = 4096
 
 _INTEGER = re.compile(r"-?\d{1,15}")
 _LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*")
@@ -58,13 +60,13 @@ def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
     >>> canonical("B. 15 cm", choices=["12 cm", "15 cm"]).text
     'B'
     """
+    if len(answer) > MAX_LENGTH:
+        return Key(f'"{answer}"')
     return _of_choice(answer, tuple(choices)) if choices else _of_answer(answer)
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=CACHE)
 def _of_answer(answer: str) -> Key:
-    if len(answer) > MAX_LENGTH:
-        return Key(f'"{answer}"')
     if _INTEGER.fullmatch(answer):
         value = number(int(answer))
         return Key(value.text, value)
@@ -83,10 +85,10 @@ def _words(text: str) -> str:
     return _SPACE_AT_SIGN.sub(r"\1", text).casefold()
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=CACHE)
 def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
-    options = [_of_answer(choice) for choice in choices]
-    text = plain(answer) if len(answer) <= MAX_LENGTH else answer
+    options = [canonical(choice) for choice in choices]
+    text = plain(answer)
     named = _option_of(_of_answer(answer), options)
     if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
         named = _position(letter[1])
