@@ -365,7 +365,11 @@ class Algebra:
         if len(base.terms) == 1:
             (inner, value) = base.terms[0]
             parts = dict(inner)
-            if value > 0:
+            # (x^2)^y is not x^(2y) for a negative x.
+            splits = all(
+                exponent == 1 or atom.kind == "number" or atom.text in POSITIVE_NAMES for atom, exponent in inner
+            )
+            if value > 0 and splits:
                 for part, sign in ((value.numerator, 1), (value.denominator, -1)):
                     if part != 1:
                         self._spend(20)

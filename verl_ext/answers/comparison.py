@@ -46,7 +46,7 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.rule not in get_args(AnswerRule):
             raise ValueError(f"rule={self.rule!r} is none of {', '.join(get_args(AnswerRule))}")
-        if importlib.util.find_spec(self.rule) is None and self.rule != "canonical":
+        if self.rule != "canonical" and importlib.util.find_spec(self.rule) is None:
             raise ValueError(f"rule={self.rule!r} needs that package: pip install 'verl-mmupt[math_verify]'")
         for name in ("seconds_per_pair", "seconds_per_group"):
             value = getattr(self, name)

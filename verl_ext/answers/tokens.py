@@ -41,6 +41,7 @@ FUNCTIONS = {
     "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "ln": "ln", "log": "log",
     "lg": "lg", "exp": "exp", "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm", "abs": "abs",
 }  # fmt: skip
+_ROMAN = re.compile("[IVX]{2,}")
 _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": "θ", "alpha": "α", "beta": "β"}
 # Words of two letters, which would otherwise be products of variables.
 _TWO_LETTER_WORDS = frozenset({
@@ -70,7 +71,9 @@ def _letters(run: str, follows_number: bool, spaced: bool) -> Iterator[Token]:
         yield Token("unit", unit_of(run) or run, spaced)
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
-    elif (len(run) == 2 and lower not in _TWO_LETTER_WORDS) or _in_alphabetical_order(run):
+    elif (
+        lower not in _TWO_LETTER_WORDS and not _ROMAN.fullmatch(run) and (len(run) == 2 or _in_alphabetical_order(run))
+    ):
         for position, letter in enumerate(run):
             yield Token("name", letter, spaced and position == 0)
     else:
