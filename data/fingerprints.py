@@ -60,9 +60,12 @@ SCHEMA = pa.schema(
 
 _TAG = re.compile(r"<image\s*\d*>", re.IGNORECASE)
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
-# Numbers; two Chinese characters, which are about a word; words; and any sign that is not layout. What stands around
-# the letters of options is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
-_WORD = re.compile(r"""\d+(?:\.\d+)?|[一-鿿]{1,2}|[^\W\d_一-鿿]+|[^\w\s.,:;!?()\[\]{}"'`´‘’“”„…–—、。，：；！？（）$\\&#~]""")
+# Numbers; two Chinese characters, which are about a word; words; any other sign by itself.
+_WORD = re.compile(r"\d+(?:\.\d+)?|[一-鿿]{1,2}|[^\W\d_一-鿿]+|[^\w\s]")
+# Punctuation that says something; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
+_MEANINGFUL = frozenset("-/%*")
+# Layout that Unicode does not count as punctuation: formulas in LaTeX stand between dollars.
+_LAYOUT = frozenset("$~`")
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def image_fingerprint(encoded: bytes) -> ImageFingerprint:
 
     Raises whatever Pillow does on bytes that are no image.
     """
-    image = Image.open(io.BytesIO(encoded))
+    image: Image.Image = Image.open(io.BytesIO(encoded))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -113,18 +116,23 @@ def image_fingerprint(encoded: bytes) -> ImageFingerprint:
         for top, bottom in SIDES
     ]
     crops = (thumbnail.resize((HASHED_SIZE, HASHED_SIZE), Image.Resampling.BOX, box) for box in boxes)
-    bits = np.stack([imagehash.phash(crop).hash.ravel() for crop in crops])
+    bits = np.stack([np.ravel(imagehash.phash(crop).hash) for crop in crops])
     return ImageFingerprint(digest, np.packbits(bits, axis=1).view(np.uint64).ravel(), np.asarray(thumbnail))
 
 
 def words(question: str) -> tuple[str, ...]:
     """The words, numbers and mathematical signs of a question, whatever its case, spacing and punctuation.
 
-    >>> words("<image>Find  X:\\n(A) 2.5 cm (B) −3")
+    >>> words("<image>Find  X:\\n(A) 2.5 cm (B) -3")
     ('find', 'x', 'a', '2.5', 'cm', 'b', '-', '3')
     """
-    text = unicodedata.normalize("NFKC", _TAG.sub(" ", question)).replace("−", "-").casefold()
-    return tuple(_WORD.findall(_HYPHEN.sub(" ", unicodedata.normalize("NFKC", text))))
+    text = unicodedata.normalize("NFKC", _TAG.sub(" ", question)).replace("\N{MINUS SIGN}", "-").casefold()
+    found = _WORD.findall(_HYPHEN.sub(" ", unicodedata.normalize("NFKC", text)))
+    return tuple(word for word in found if not _is_layout(word))
+
+
+def _is_layout(word: str) -> bool:
+    return word in _LAYOUT or (unicodedata.category(word[0])[0] == "P" and word not in _MEANINGFUL)
 
 
 def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
@@ -234,7 +242,7 @@ def _write_cache(cache: Path, table: pa.Table) -> None:
 
 def _from_table(file: Path, table: pa.Table) -> Fingerprints:
     lists = table["images"].chunks
-    rows = np.repeat(
+    rows: np.ndarray = np.repeat(
         np.arange(table.num_rows), np.concatenate([np.zeros(0, int), *(each.value_lengths() for each in lists)])
     )
     images = [image for each in lists for image in each.flatten().to_pylist()]

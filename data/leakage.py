@@ -29,8 +29,8 @@ Images = Literal["near", "exact"]
 HASH_RADIUS = 12
 # A question with fewer shingles (10 words in a row have 8) is asked of many images: "find the length of x".
 DISTINCTIVE_SHINGLES = 8
-# What is asked of more images than this in one set says nothing about any of them. MathVerse has each question, in part,
-# in 5 versions with images of their own.
+# What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
+# problem, with images of their own.
 ASKED_AT_MOST = 5
 # In large sets the same holds for shingles that are in more than this share of the questions: instructions, preambles.
 COMMON_SHARE = 0.01
@@ -38,6 +38,8 @@ COMMON_SHARE = 0.01
 CONTAINMENT = 0.8
 # Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
 PAIRS_AT_MOST = 1_000_000
+# What may be cropped at one side, in the last look at the pixels.
+CROPS_OF_A_SIDE = (0.0, CROP / 2, CROP)
 # Rows compared with all others at a time: few enough for their distances to stay in the processor's cache.
 BLOCK = 16
 
@@ -55,7 +57,7 @@ class Stage(NamedTuple):
 # copies correlate with 0.86 and more, unrelated pairs with 0.82 at most: two ellipses with nothing in them.
 STAGES = (
     Stage(16, SIDES, 0.6),
-    Stage(32, tuple(itertools.product((0.0, CROP / 2, CROP), repeat=2)), 0.85),
+    Stage(32, tuple((before, after) for before in CROPS_OF_A_SIDE for after in CROPS_OF_A_SIDE), 0.85),
 )
 
 
@@ -192,9 +194,9 @@ def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
 
     def compare(start: int) -> list[tuple[int, int]]:
         hashes = whole.hashes[start : start + BLOCK, :, None]
-        distance = np.full((len(hashes), len(uncropped)), 64, np.uint8)
-        for crop in range(hashes.shape[1]):
-            np.minimum(distance, np.bitwise_count(hashes[:, crop] ^ uncropped), out=distance)
+        distance: np.ndarray = np.full((len(hashes), len(uncropped)), 64, np.uint8)
+        for cropped in np.moveaxis(hashes, 1, 0):
+            np.minimum(distance, np.bitwise_count(cropped ^ uncropped), out=distance)
         pairs = []
         for index in range(len(hashes)):
             near = np.flatnonzero(distance[index] <= HASH_RADIUS)
