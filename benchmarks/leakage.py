@@ -1,6 +1,6 @@
 """What `data.leakage` finds of planted copies, what it takes for copies wrongly, and how long it takes.
 
-    .venv/bin/python benchmarks/leakage.py [--copies 300] [--unrelated 2000] [--rows 8000]
+    .venv/bin/python benchmarks/leakage.py [--copies 300] [--unrelated 1000] [--rows 8000]
 
 Prints three Markdown tables. Drawings and photographs are made up (`benchmarks/made_up.py`). Copies: of each kind of
 change, so many altered images are looked for among the originals. Unrelated: rows of other seeds on both sides, all
@@ -34,7 +34,11 @@ from data.schema import Row, prompts_path, write_dataset
 
 # Seeds of the other side start here.
 OTHERS = 1_000_000
-KINDS: dict[str, Callable[[int], Image.Image]] = {"drawing": drawing, "photograph": photo}
+# Of drawings and photographs: what makes them, and the format of their files.
+KINDS: dict[str, tuple[Callable[[int], Image.Image], str]] = {
+    "drawings": (drawing, "PNG"),
+    "photographs": (photo, "JPEG"),
+}
 MODES: tuple[Images, ...] = ("near", "exact")
 
 
@@ -53,29 +57,31 @@ def asked_of_all(_: int) -> str:
     return "Find x."
 
 
-def encoded(kind: Callable[[int], Image.Image], seeds: Iterable[int]) -> Iterator[bytes]:
-    """Drawings as PNG, photographs as JPEG."""
-    for seed in seeds:
-        yield encode(kind(seed), "PNG" if kind is not photo else "JPEG")
+def encoded(images: Iterable[Image.Image], format: str) -> Iterator[bytes]:
+    """Their files."""
+    return (encode(image, format) for image in images)
 
 
 def print_copies(folder: Path, count: int) -> None:
     """How many of so many altered copies are found, by kind of change and of image."""
     print("| change | drawings found | photographs found |\n|---|---|---|")
+    images = {name: [make(seed) for seed in range(count)] for name, (make, _) in KINDS.items()}
     originals = {
-        name: write(folder / name, "train", encoded(kind, range(count)), asked_of_all) for name, kind in KINDS.items()
+        name: write(folder / name, "train", encoded(images[name], format), asked_of_all)
+        for name, (_, format) in KINDS.items()
     }
     for index, (change, alter) in enumerate((CHANGES | MISSED).items()):
         found = []
-        for name, kind in KINDS.items():
-            copies = (encode(alter(kind(seed))) for seed in range(count))
-            file = write(folder / f"{name}-{index}", "test", copies, asked_of_all)
-            pairs = {(each.train.row, each.evaluation.row) for each in overlaps(originals[name], file)}
+        for name, (_, format) in KINDS.items():
+            copies = write(folder / f"{name}-{index}", "test", encoded(map(alter, images[name]), format), asked_of_all)
+            pairs = {(each.train.row, each.evaluation.row) for each in overlaps(originals[name], copies)}
             found.append(f"{sum((row, row) in pairs for row in range(count))} of {count}")
         print(f"| {change} | {' | '.join(found)} |", flush=True)
     blank = encode(Image.new("RGB", (64, 64), "white"))
     train = write(folder / "asked", "train", [blank] * count, long_question)
-    test = write(folder / "reworded", "test", encoded(photo, range(count)), lambda row: reworded(long_question(row)))
+    test = write(
+        folder / "reworded", "test", encoded(images["drawings"], "PNG"), lambda row: reworded(long_question(row))
+    )
     pairs = {(each.train.row, each.evaluation.row) for each in overlaps(train, test)}
     print(
         f"\nQuestions, other case, spacing and punctuation: {sum((i, i) in pairs for i in range(count))} of {count}\n"
@@ -87,10 +93,18 @@ def print_unrelated(folder: Path, count: int) -> None:
     print("| rows of each side | pairs | alarms, near | alarms, exact |\n|---|---|---|---|")
     few = min(count, 500)
     sets: dict[str, tuple[int, Iterable[bytes], Iterable[bytes]]] = {
-        name + "s": (count, encoded(kind, range(count)), encoded(kind, range(OTHERS, OTHERS + count)))
-        for name, kind in KINDS.items()
+        name: (
+            count,
+            encoded(map(make, range(count)), format),
+            encoded(map(make, range(OTHERS, OTHERS + count)), format),
+        )
+        for name, (make, format) in KINDS.items()
     }
-    sets["the same drawing, one number more"] = (few, encoded(drawing, range(few)), encoded(relabelled, range(few)))
+    sets["the same drawing, one number more"] = (
+        few,
+        encoded(map(drawing, range(few)), "PNG"),
+        encoded(map(relabelled, range(few)), "PNG"),
+    )
     train, test = (
         [figures.encode_png(figures.draw(figure)) for figure in figures.sample_figures(split, few, 0)]
         for split in ("train", "test")
@@ -107,9 +121,9 @@ def print_unrelated(folder: Path, count: int) -> None:
 def print_time(folder: Path, count: int) -> None:
     """Seconds for two sets."""
     print("| what | wall s | CPU s | rows a second |\n|---|---|---|---|")
-    train = write(folder / "time", "train", encoded(drawing, range(count)), question)
+    train = write(folder / "time", "train", encoded(map(drawing, range(count)), "PNG"), question)
     others = range(OTHERS, OTHERS + count)
-    test = write(folder / "time", "test", encoded(drawing, others), lambda row: question(row + OTHERS))
+    test = write(folder / "time", "test", encoded(map(drawing, others), "PNG"), lambda row: question(row + OTHERS))
     for what in ("fingerprints and comparison", "comparison, fingerprints kept"):
         wall, cpu = time.perf_counter(), time.process_time()
         overlaps(train, test)
@@ -123,7 +137,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--copies", type=int, default=300, help="copies of each kind of change")
-    parser.add_argument("--unrelated", type=int, default=2000, help="rows of each side that have nothing in common")
+    parser.add_argument("--unrelated", type=int, default=1000, help="rows of each side that have nothing in common")
     parser.add_argument("--rows", type=int, default=8000, help="rows of each side whose comparison is timed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -19,9 +19,9 @@ Change = Callable[[Image.Image], Image.Image]
 LONG = (
     "As shown in the figure, in triangle {p} the angle at {q} is {a} degrees and side {r} is {b}. What is its area?",
     "A ladder of {a} m leans on a wall and its foot is {b} m away from it. Which height does it reach?",
-    "In circle O, {r} is a diameter, {q} lies on the circle and angle {p} is {a}°. If the radius is {b}, find chord {q}O.",
+    "In circle O, {r} is a diameter, {q} lies on the circle and angle {p} is {a}°. If the radius is {b}, find {q}O.",
     "The two diagonals of rhombus {p} measure {a} and {b} centimetres. Work out the perimeter of the rhombus.",
-    "Lines {r} and {p} are parallel and cut by a third line. One angle is {a} degrees; find the others, given {q} = {b}.",
+    "Lines {r} and {p} are parallel and cut by a third. One angle is {a} degrees; find the others, given {q} = {b}.",
     "A cone with base radius {a} and slant height {b} is unrolled. How large is the angle of the sector {p}?",
     "Points {q}, {r} and {p} lie on a number line, {a} and {b} units apart. Where is the middle of the outer two?",
     "The bar chart shows {a} apples and {b} pears sold by shop {p}. Which share of all fruit are the apples?",
