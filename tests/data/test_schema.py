@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from data.schema import PROMPT_SCHEMA, ROWS_PER_GROUP, TRUTH_SCHEMA, Row, write_dataset
+from data.schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row
+from data.writing import ROWS_PER_GROUP, write_dataset
 
 
 def row(id: str, answer: str = "42") -> Row:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data.schema import Row, prompts_path, write_dataset
+from data.schema import Row, prompts_path
+from data.writing import write_dataset
 from recipes.mmupt import evaluate as module
 from recipes.mmupt.evaluate import Evaluation, chat, engine_prompt, evaluate, parse
 from recipes.mmupt.responses import Response, parameters_path, read_parameters, read_responses, write_responses
