@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import BAD, GOOD, picture
 from PIL import Image
 
 from data.checks import MAX_PIXELS, Duplicates, image_problems, problems_of, text_problems
 from data.schema import NO_QUESTION, Row
-from pictures import BAD, GOOD, picture
 
 ROW = Row("a", "source", "<image>what ?", (GOOD,), "kind", "1")
 
