@@ -26,6 +26,7 @@ from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
+from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
 
@@ -173,6 +174,7 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
     In a process of its own, as vLLM keeps its memory for as long as a process lives.
     """
     rollout, data = config.actor_rollout_ref.rollout, config.data
+    limits = pixel_limits(data, training=False)
     options = {
         "model": model,
         "output": Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl",
@@ -182,8 +184,8 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
         "max-tokens": data.max_response_length,
         "max-model-len": rollout.max_model_len,
         "instruction": data.instruction,
-        "min-pixels": data.min_pixels,
-        "max-pixels": data.max_pixels,
+        "min-pixels": limits.get("min_pixels"),
+        "max-pixels": limits.get("max_pixels"),
         "dtype": rollout.dtype,
         "device": config.trainer.device,
     }

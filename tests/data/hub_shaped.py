@@ -123,10 +123,12 @@ SHAPES: Mapping[str, tuple[Callable[[int], Record], tuple[str, ...], Mapping[str
 }
 
 
-def write(
-    folder: Path, name: str, rows: int = 6, change: Callable[[list[Record]], None] = lambda records: None
-) -> Path:
-    """Write a source of `rows` rows a split; `change` may alter the records of each split before. Returns its folder."""
+def as_it_is(records: list[Record]) -> None:
+    """Change nothing."""
+
+
+def write(folder: Path, name: str, rows: int = 6, change: Callable[[list[Record]], None] = as_it_is) -> Path:
+    """Write a source of `rows` rows a split, whose records `change` may alter before. Returns its folder."""
     record, splits, types = SHAPES[name]
     for number, split in enumerate(splits):
         records = [record(100 * number + index) for index in range(rows)]
