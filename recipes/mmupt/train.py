@@ -109,9 +109,8 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     os.environ.update(variables)
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)
-    if config.mmupt.dataset is not None:
-        folder = Path("datasets") / config.mmupt.dataset
-        importlib.import_module(f"data.{config.mmupt.dataset}").prepare(folder)
+    for name in config.mmupt.datasets:
+        importlib.import_module(f"data.{name}").prepare(Path("datasets") / name)
     _check_files(config)
     return config
 
