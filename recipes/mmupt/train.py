@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
+from recipes.mmupt.memory import report
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
 from verl_ext.datasets.truth import file_list
@@ -79,6 +80,8 @@ def run(recipe: str, overrides: list[str]) -> None:
     with sole_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
+        if config.trainer.device == "cuda":
+            print(report(config), flush=True)
         total = config.trainer.total_training_steps
         if repair_tracker(Path(config.trainer.default_local_dir)) < (sys.maxsize if total is None else total):
             train(config)
