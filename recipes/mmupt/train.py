@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
+from recipes.mmupt.memory import report
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
 from verl_ext.datasets.pixels import pixel_limits
@@ -80,6 +81,8 @@ def run(recipe: str, overrides: list[str]) -> None:
     with sole_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
+        if config.trainer.device == "cuda":
+            print(report(config), flush=True)
         total = config.trainer.total_training_steps
         if repair_tracker(Path(config.trainer.default_local_dir)) < (sys.maxsize if total is None else total):
             train(config)
@@ -110,9 +113,8 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     os.environ.update(variables)
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)
-    if config.mmupt.dataset is not None:
-        folder = Path("datasets") / config.mmupt.dataset
-        importlib.import_module(f"data.{config.mmupt.dataset}").prepare(folder)
+    for name in config.mmupt.datasets:
+        importlib.import_module(f"data.{name}").prepare(Path("datasets") / name)
     _check_files(config)
     return config
 
