@@ -197,7 +197,14 @@ class PromptLengths:
             for part in message["content"]
             if isinstance(part, dict) and "image" in part
         ]
-        of_images = sum(self.image_tokens(*image.size) for image in images)
+        of_images = 0
+        for image in images:
+            if not (of_image := self.image_tokens(*image.size)):
+                width, height = image.size
+                return [
+                    Problem("extreme aspect ratio", f"{width} x {height} px, scaled to the limits, leaves no width")
+                ]
+            of_images += of_image
         # Every image is one token in the text.
         tokens = of_text - len(images) + of_images
         if tokens <= self._limit:
@@ -205,9 +212,14 @@ class PromptLengths:
         return [Problem("long prompt", f"{tokens} tokens, {of_images} of them images, over {self._limit}")]
 
     def image_tokens(self, width: int, height: int) -> int:
-        """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor."""
+        """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor.
+
+        0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
+        """
         factor = self._factor
         height, width = scaled_when_read(height, width, factor=factor, **self._limits)
+        if not min(height, width):
+            return 0
         height, width = scaled_by_processor(
             height, width, factor=factor, min_pixels=self._smallest, max_pixels=self._largest
         )

@@ -8,7 +8,6 @@ its last checkpoint, and every later stage that has not left its result behind. 
 """
 
 import argparse
-import importlib
 import importlib.util
 import os
 import subprocess
@@ -22,6 +21,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from data.catalog import data_set
+from data.prepare import FOLDER
+from recipes.mmupt.check_data import check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
@@ -81,6 +83,7 @@ def run(recipe: str, overrides: list[str]) -> None:
     with sole_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
+        check_rows(config)
         if config.trainer.device == "cuda":
             print(report(config), flush=True)
         total = config.trainer.total_training_steps
@@ -114,7 +117,10 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)
     for name in config.mmupt.datasets:
-        importlib.import_module(f"data.{name}").prepare(Path("datasets") / name)
+        try:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        except (ValueError, OSError) as error:
+            raise RecipeError(f"mmupt.datasets: {error}") from error
     _check_files(config)
     return config
 
@@ -256,8 +262,8 @@ def _check_files(config: DictConfig) -> None:
         for file in file_list(OmegaConf.select(config, key)):
             if not Path(file).is_file():
                 raise RecipeError(
-                    f"{key}: {file} is missing; put it there in the schema of data/schema.py, or run "
-                    "RECIPE=mmupt_tiny, which makes its own data"
+                    f"{key}: {file} is missing; make it by `make data`, put it there in the schema of data/schema.py, "
+                    "or run RECIPE=mmupt_tiny, which makes its own data"
                 )
     model = Path(config.actor_rollout_ref.model.path)
     if model.is_dir() and not (model / "config.json").is_file():
