@@ -1,0 +1,259 @@
+"""What a row is known by: its images by their pixels and by how they look, its question by its words.
+
+A parquet file of `data.schema` is read once, in small batches, and what was found is kept beside it as
+`NAME.fingerprints.parquet`. Which rows overlap, and what follows from it, is in `data.leakage`.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+# Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
+VERSION = 1
+# A drawing's lines are still apart at this size, and 20,000 images take 80 MB.
+THUMBNAIL_SIZE = 64
+# A copy may lack this share of the width or height at any side.
+CROP = 0.05
+# Every way to crop one axis, each side by CROP or not at all.
+SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
+# The side of the picture whose cosine transform `imagehash.phash` takes, with its own default of 8 x 8 bits.
+HASHED_SIZE = 32
+# Rows whose encoded images are in memory at a time.
+ROWS_PER_BATCH = 32
+# Two words of a question more or less in a row say little, four differ by every typing mistake.
+WORDS_PER_SHINGLE = 3
+
+COLUMNS = ("id", "prompt", "images")
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question", pa.string()),
+        (
+            "images",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("digest", pa.binary(32)),
+                        ("hashes", pa.binary(8 * len(SIDES) ** 2)),
+                        ("thumbnail", pa.binary(THUMBNAIL_SIZE**2)),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+_TAG = re.compile(r"<image\s*\d*>", re.IGNORECASE)
+_HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
+# Numbers; two Chinese characters, which are about a word; words; any other sign by itself.
+_WORD = re.compile(r"\d+(?:\.\d+)?|[一-鿿]{1,2}|[^\W\d_一-鿿]+|[^\w\s]")
+# Punctuation that says something; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
+_MEANINGFUL = frozenset("-/%*")
+# Layout that Unicode does not count as punctuation: formulas in LaTeX stand between dollars.
+_LAYOUT = frozenset("$~`")
+
+
+@dataclass(frozen=True)
+class ImageFingerprint:
+    """`digest`: SHA-256 of size and RGB pixels; `hashes`: 16 of 64 bits; `thumbnail`: grey, 64 x 64, uint8."""
+
+    digest: bytes
+    hashes: np.ndarray
+    thumbnail: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Those of a file: of its rows `ids` and `questions`; of its images, in order, the rest.
+
+    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `hashes` (I, 16) uint64, one for each way
+    to crop it, the whole one first; `thumbnails` (I, 64, 64) uint8.
+    """
+
+    file: Path
+    ids: list[str]
+    questions: list[str]
+    image_rows: np.ndarray
+    digests: list[bytes]
+    hashes: np.ndarray
+    thumbnails: np.ndarray
+
+
+def image_fingerprint(encoded: bytes) -> ImageFingerprint:
+    """Look at an encoded image.
+
+    What is transparent is white, so that line drawings on nothing are not all black and the same. A copy that was
+    cropped looks most like the same crop of the whole image, so that each of the 16 crops has a hash.
+
+    Raises whatever Pillow does on bytes that are no image.
+    """
+    image: Image.Image = Image.open(io.BytesIO(encoded))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
+    side = THUMBNAIL_SIZE
+    thumbnail = image.convert("L").resize((side, side), Image.Resampling.BOX)
+    boxes = [
+        (left * side, top * side, (1 - right) * side, (1 - bottom) * side)
+        for left, right in SIDES
+        for top, bottom in SIDES
+    ]
+    crops = (thumbnail.resize((HASHED_SIZE, HASHED_SIZE), Image.Resampling.BOX, box) for box in boxes)
+    bits = np.stack([np.ravel(imagehash.phash(crop).hash) for crop in crops])
+    return ImageFingerprint(digest, np.packbits(bits, axis=1).view(np.uint64).ravel(), np.asarray(thumbnail))
+
+
+def words(question: str) -> tuple[str, ...]:
+    """The words, numbers and mathematical signs of a question, whatever its case, spacing and punctuation.
+
+    >>> words("<image>Find  X:\\n(A) 2.5 cm (B) -3")
+    ('find', 'x', 'a', '2.5', 'cm', 'b', '-', '3')
+    """
+    text = unicodedata.normalize("NFKC", _TAG.sub(" ", question)).replace("\N{MINUS SIGN}", "-").casefold()
+    found = _WORD.findall(_HYPHEN.sub(" ", unicodedata.normalize("NFKC", text)))
+    return tuple(word for word in found if not _is_layout(word))
+
+
+def _is_layout(word: str) -> bool:
+    return word in _LAYOUT or (unicodedata.category(word[0])[0] == "P" and word not in _MEANINGFUL)
+
+
+def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """All runs of three words."""
+    return frozenset(
+        tuple(words[start : start + WORDS_PER_SHINGLE]) for start in range(len(words) - WORDS_PER_SHINGLE + 1)
+    )
+
+
+def read_fingerprints(file: Path) -> Fingerprints:
+    """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
+
+    Raises:
+        ValueError: a column is missing, or an image cannot be decoded; names the file, row and id.
+    """
+    stat = file.stat()
+    key = json.dumps({"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}).encode()
+    cache = cache_path(file)
+    table = _read_cache(cache, key)
+    if table is None:
+        table = pa.Table.from_batches(list(_look(file)), SCHEMA).replace_schema_metadata({"fingerprints": key})
+        # A read-only folder costs the time of looking again, no more.
+        with contextlib.suppress(OSError):
+            _write_cache(cache, table)
+    return _from_table(file, table)
+
+
+def cache_path(file: Path) -> Path:
+    """Where the fingerprints of a file are kept."""
+    return file.with_suffix(".fingerprints.parquet")
+
+
+def question_of(prompt: Sequence[dict[str, Any]]) -> str:
+    """What the user says in the messages of a prompt."""
+    return "\n".join(message["content"] for message in prompt if message["role"] == "user")
+
+
+def read_batches(file: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a file, a few at a time; a row group is never in memory as a whole.
+
+    Raises:
+        ValueError: the file lacks a column.
+    """
+    with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parquet:
+        missing = set(columns) - set(parquet.schema_arrow.names)
+        if missing:
+            raise ValueError(f"{file}: no column {', '.join(sorted(missing))}; data/schema.py says what a file has")
+        for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=list(columns)):
+            yield batch.to_pylist()
+
+
+def _look(file: Path) -> Iterator[pa.RecordBatch]:
+    row = 0
+
+    def look(image: tuple[int, str, bytes]) -> dict[str, bytes]:
+        row, id, encoded = image
+        try:
+            found = image_fingerprint(encoded)
+        # Decoders raise all sorts of things on damaged bytes.
+        except Exception as error:
+            raise ValueError(
+                f"{file}: row {row} ({id!r}): an image cannot be decoded ({error}); mend it or take the row out"
+            ) from error
+        return {
+            "digest": found.digest,
+            "hashes": found.hashes.tobytes(),
+            "thumbnail": found.thumbnail.tobytes(),
+        }
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for rows in read_batches(file, COLUMNS):
+            images = [
+                (row + index, each["id"], image["bytes"])
+                for index, each in enumerate(rows)
+                for image in each["images"] or ()
+            ]
+            looked = pool.map(look, images)
+            found = [
+                {
+                    "id": each["id"],
+                    "question": question_of(each["prompt"]),
+                    "images": [next(looked) for _ in each["images"] or ()],
+                }
+                for each in rows
+            ]
+            row += len(rows)
+            yield pa.RecordBatch.from_pylist(found, schema=SCHEMA)
+
+
+def _read_cache(cache: Path, key: bytes) -> pa.Table | None:
+    try:
+        table = pq.read_table(cache, partitioning=None)
+    except (OSError, pa.ArrowException):
+        return None
+    fits = table.schema.equals(SCHEMA) and (table.schema.metadata or {}).get(b"fingerprints") == key
+    return table if fits else None
+
+
+def _write_cache(cache: Path, table: pa.Table) -> None:
+    temporary = cache.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, cache)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _from_table(file: Path, table: pa.Table) -> Fingerprints:
+    lists = table["images"].chunks
+    rows: np.ndarray = np.repeat(
+        np.arange(table.num_rows), np.concatenate([np.zeros(0, int), *(each.value_lengths() for each in lists)])
+    )
+    images = [image for each in lists for image in each.flatten().to_pylist()]
+    hashes = np.frombuffer(b"".join(image["hashes"] for image in images), np.uint64)
+    thumbnails = np.frombuffer(b"".join(image["thumbnail"] for image in images), np.uint8)
+    return Fingerprints(
+        file=file,
+        ids=table["id"].to_pylist(),
+        questions=table["question"].to_pylist(),
+        image_rows=rows,
+        digests=[image["digest"] for image in images],
+        hashes=hashes.reshape(-1, len(SIDES) ** 2),
+        thumbnails=thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
+    )

@@ -1,0 +1,315 @@
+"""Whether rows that are trained on are evaluated on, too: the same image or question, or a copy that was altered.
+
+`overlaps` compares files and `check_overlap` refuses; `data.leakage_report` says it to people. What an image and a
+question are known by is in `data.fingerprints`; docs/leakage.md has what was measured of the constants here.
+
+    python -m data.leakage --train FILE... --eval FILE... --report FOLDER
+"""
+
+import argparse
+import itertools
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from data.fingerprints import CROP, SIDES, THUMBNAIL_SIZE, Fingerprints, read_fingerprints, shingles, words
+from data.leakage_report import Kind, Overlap, Place, summary, write_report
+
+Images = Literal["near", "exact"]
+
+# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole. Copies differed by 12 at
+# most; of 1,000 pairs of unrelated drawings 4 come as near, too, which is what the pixels are compared for.
+HASH_RADIUS = 12
+# A question with fewer shingles (10 words in a row have 8) is asked of many images: "find the length of x".
+DISTINCTIVE_SHINGLES = 8
+# What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
+# problem, with images of their own.
+ASKED_AT_MOST = 5
+# In large sets the same holds for shingles that are in more than this share of the questions: instructions, preambles.
+COMMON_SHARE = 0.01
+# Share of the shingles of the shorter question that are in the longer one, too: one reworded place in 15 words is near.
+CONTAINMENT = 0.8
+# Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
+PAIRS_AT_MOST = 1_000_000
+# What may be cropped at one side, in the last look at the pixels.
+CROPS_OF_A_SIDE = (0.0, CROP / 2, CROP)
+# Rows compared with all others at a time: few enough for their distances to stay in the processor's cache.
+BLOCK = 16
+
+
+class Stage(NamedTuple):
+    """Pixels of the crops of one image are compared with those of another at this size of a side, which is kept if
+    the correlation of the best crop is this high."""
+
+    size: int
+    sides: tuple[tuple[float, float], ...]
+    correlation: float
+
+
+# The first stage is a tenth of the work and leaves one in ten. In the second, of crops of 0, 2.5 and 5 % at each side,
+# copies correlate with 0.86 and more, unrelated pairs with 0.82 at most: two ellipses with nothing in them.
+STAGES = (
+    Stage(16, SIDES, 0.6),
+    Stage(32, tuple((before, after) for before in CROPS_OF_A_SIDE for after in CROPS_OF_A_SIDE), 0.85),
+)
+
+
+class Pictures(NamedTuple):
+    """Different images of one set: `digests`, `hashes` (I, 16) uint64, `thumbnails` (I, 64, 64) uint8."""
+
+    digests: list[bytes]
+    hashes: np.ndarray
+    thumbnails: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Set:
+    """All rows of several files: where each is, its words, and the rows that have each image."""
+
+    places: list[Place]
+    words: list[tuple[str, ...]]
+    images: list[frozenset[bytes]]
+    pictures: Pictures
+    rows_of: dict[bytes, list[int]]
+
+
+def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Images = "near") -> list[Overlap]:
+    """All pairs of a row of one set and a row of the other that share an image or a distinctive question.
+
+    Args:
+        train_files, eval_files: parquet files of `data.schema`. Exchanging the two exchanges the rows of every pair and
+            nothing else; nor does the order of files and rows matter.
+        images: "exact" takes only images with the same pixels for the same. It is for sets whose images differ by
+            little, as procedural figures do, of which "near" takes many for copies.
+
+    Returns:
+        One overlap for each pair of rows, in the order of the files and rows.
+
+    Raises:
+        ValueError: a file lacks a column, an image cannot be decoded, or there are more than PAIRS_AT_MOST pairs.
+    """
+    train, evaluation = _gather(train_files), _gather(eval_files)
+    kinds: dict[tuple[int, int], set[Kind]] = defaultdict(set)
+    for kind, left, right in itertools.chain(
+        _same_images(train, evaluation, images),
+        _same_questions(train, evaluation),
+    ):
+        for pair in itertools.product(left, right):
+            kinds[pair].add(kind)
+        if len(kinds) > PAIRS_AT_MOST:
+            raise ValueError(
+                f"more than {PAIRS_AT_MOST:,} pairs of rows overlap, among them row {train.places[left[0]]} and row "
+                f"{evaluation.places[right[0]]} ({kind}); are they the same set?"
+            )
+    order: tuple[Kind, ...] = get_args(Kind)
+    return [
+        Overlap(train.places[left], evaluation.places[right], tuple(kind for kind in order if kind in found))
+        for (left, right), found in sorted(kinds.items())
+    ]
+
+
+def check_overlap(
+    train_files: Sequence[Path], eval_files: Sequence[Path], images: Images, allowed: int, report_folder: Path
+) -> list[Overlap]:
+    """Write the report of all overlaps, and refuse more than are allowed.
+
+    Args:
+        train_files, eval_files, images: as for `overlaps`.
+        allowed: pairs of rows that may overlap.
+        report_folder: where `leakage.html` and `leakage.json` go; created if need be.
+
+    Returns:
+        All overlaps, as `overlaps` does.
+
+    Raises:
+        ValueError: more pairs overlap than are allowed, with counts, the first pairs and the report; or as `overlaps`.
+    """
+    found = overlaps(train_files, eval_files, images)
+    report = write_report(report_folder, train_files, eval_files, images, allowed, found)
+    if len(found) > allowed:
+        raise ValueError(f"{summary(found)}; {allowed} allowed, all in {report}")
+    return found
+
+
+def _gather(files: Sequence[Path]) -> _Set:
+    places: list[Place] = []
+    asked: list[tuple[str, ...]] = []
+    images: list[frozenset[bytes]] = []
+    known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    for file in dict.fromkeys(files):
+        found = read_fingerprints(file)
+        of_row = _digests_of_rows(found)
+        for row, digests in enumerate(of_row):
+            for digest in digests:
+                rows_of[digest].append(len(places) + row)
+        for digest, hashes, thumbnail in zip(found.digests, found.hashes, found.thumbnails, strict=True):
+            known.setdefault(digest, (hashes, thumbnail))
+        places += [Place(str(file), row, id) for row, id in enumerate(found.ids)]
+        asked += map(words, found.questions)
+        images += of_row
+    hashes = np.array([hashes for hashes, _ in known.values()], np.uint64).reshape(-1, len(SIDES) ** 2)
+    thumbnails = np.array([image for _, image in known.values()], np.uint8)
+    pictures = Pictures(list(known), hashes, thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    return _Set(places, asked, images, pictures, rows_of)
+
+
+def _digests_of_rows(found: Fingerprints) -> list[frozenset[bytes]]:
+    digests: list[set[bytes]] = [set() for _ in found.ids]
+    for row, digest in zip(found.image_rows, found.digests, strict=True):
+        digests[row].add(digest)
+    return list(map(frozenset, digests))
+
+
+def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tuple[Kind, list[int], list[int]]]:
+    for digest in train.rows_of.keys() & evaluation.rows_of.keys():
+        yield "image exact", train.rows_of[digest], evaluation.rows_of[digest]
+    if images == "near":
+        for left, right in near_images(train.pictures, evaluation.pictures):
+            yield (
+                "image near",
+                train.rows_of[train.pictures.digests[left]],
+                evaluation.rows_of[evaluation.pictures.digests[right]],
+            )
+
+
+def near_images(left: Pictures, right: Pictures) -> set[tuple[int, int]]:
+    """The pairs of images, by their places, of which one looks like a copy of the other without being the same."""
+    pairs = set(_copies(left, right)) | {(one, other) for other, one in _copies(right, left)}
+    return {(one, other) for one, other in pairs if left.digests[one] != right.digests[other]}
+
+
+def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
+    """Pairs of which the second looks like the first or a crop of it."""
+    crops = [_resampling(stage.sides, stage.size) for stage in STAGES]
+    pixels = [_normalised(_resampled(copies.thumbnails, _resampling(SIDES[:1], stage.size))) for stage in STAGES]
+    uncropped = np.ascontiguousarray(copies.hashes[:, 0])
+
+    def compare(start: int) -> list[tuple[int, int]]:
+        hashes = whole.hashes[start : start + BLOCK, :, None]
+        distance: np.ndarray = np.full((len(hashes), len(uncropped)), 64, np.uint8)
+        for cropped in np.moveaxis(hashes, 1, 0):
+            np.minimum(distance, np.bitwise_count(cropped ^ uncropped), out=distance)
+        pairs = []
+        for index in range(len(hashes)):
+            near = np.flatnonzero(distance[index] <= HASH_RADIUS)
+            for stage, crop, others in zip(STAGES, crops, pixels, strict=True):
+                if len(near):
+                    views = _normalised(_resampled(whole.thumbnails[start + index], crop))
+                    near = near[(others[near, 0] @ views.T).max(axis=1) >= stage.correlation]
+            pairs += [(start + index, int(other)) for other in near]
+        return pairs
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for pairs in pool.map(compare, range(0, len(whole.hashes), BLOCK)):
+            yield from pairs
+
+
+def _resampling(sides: Sequence[tuple[float, float]], size: int) -> np.ndarray:
+    """(crops, size, 64): takes 64 pixels to the means of `size` equal parts of what each crop leaves of them."""
+    pixel = np.arange(THUMBNAIL_SIZE)
+    edges = np.stack([np.linspace(before, 1 - after, size + 1) for before, after in sides]) * THUMBNAIL_SIZE
+    upper, lower = np.minimum(edges[:, 1:, None], pixel + 1), np.maximum(edges[:, :-1, None], pixel)
+    shares = (upper - lower).clip(0)
+    return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _resampled(thumbnails: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """(..., crops x crops, size x size) of (..., 64, 64): every crop of the one axis with every crop of the other."""
+    count, size, _ = crops.shape
+    matrix = crops.reshape(count * size, THUMBNAIL_SIZE)
+    views = matrix @ thumbnails.astype(np.float32) @ matrix.T
+    views = np.moveaxis(views.reshape(*views.shape[:-2], count, size, count, size), -3, -2)
+    return views.reshape(*views.shape[:-4], count * count, size * size)
+
+
+def _normalised(pixels: np.ndarray) -> np.ndarray:
+    """Of mean 0 and length 1, so that products are correlations. What varies by less than a grey level stays near 0:
+    an empty image is like no other."""
+    pixels = pixels - pixels.mean(axis=-1, keepdims=True)
+    length = np.linalg.norm(pixels, axis=-1, keepdims=True)
+    return pixels / np.maximum(length, np.sqrt(pixels.shape[-1]))
+
+
+def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[Kind, list[int], list[int]]]:
+    """Pairs of distinctive questions with the rows that ask them."""
+    common = _common_shingles(train) | _common_shingles(evaluation)
+    left, right = _distinctive_questions(train, common), _distinctive_questions(evaluation, common)
+    asking: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    questions = list(left)
+    for index, question in enumerate(questions):
+        for shingle in left[question][0]:
+            asking[shingle].append(index)
+    for question, (runs, rows) in right.items():
+        shared = Counter(itertools.chain.from_iterable(asking.get(run, ()) for run in runs))
+        for index, count in shared.items():
+            other = questions[index]
+            other_runs, other_rows = left[other]
+            if other == question:
+                yield "question exact", other_rows, rows
+            elif count >= CONTAINMENT * min(len(runs), len(other_runs)) and _numbers_fit(question, other):
+                yield "question near", other_rows, rows
+
+
+def _common_shingles(rows: _Set) -> set[tuple[str, ...]]:
+    """Those of more questions about different images than could be chance."""
+    different = {(asked, images) for asked, images in zip(rows.words, rows.images, strict=True)}
+    images_of: dict[tuple[str, ...], set[object]] = defaultdict(set)
+    for asked, images in different:
+        for shingle in shingles(asked):
+            # Questions without an image are different where their texts are.
+            images_of[shingle].add(images or asked)
+    at_most = max(ASKED_AT_MOST, COMMON_SHARE * len(different))
+    return {shingle for shingle, found in images_of.items() if len(found) > at_most}
+
+
+def _distinctive_questions(
+    rows: _Set, common: set[tuple[str, ...]]
+) -> dict[tuple[str, ...], tuple[frozenset[tuple[str, ...]], list[int]]]:
+    """The shingles, without the common ones, and the rows of each question that is evidence."""
+    rows_of: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row, asked in enumerate(rows.words):
+        rows_of[asked].append(row)
+    found = {
+        asked: (shingles(asked) - common, asking)
+        for asked, asking in rows_of.items()
+        if len({rows.images[row] for row in asking}) <= ASKED_AT_MOST
+    }
+    return {asked: (runs, asking) for asked, (runs, asking) in found.items() if len(runs) >= DISTINCTIVE_SHINGLES}
+
+
+def _numbers_fit(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether all numbers of one are in the other: with other numbers a question is another one."""
+    first, second = (Counter(word for word in question if word[0].isdigit()) for question in (one, other))
+    return first <= second or second <= first
+
+
+def main() -> int:
+    """Compare training files with evaluation files; 0 where no more overlaps than are allowed, else 1."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files that are trained on")
+    parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files that are evaluated on")
+    parser.add_argument("--report", type=Path, required=True, help="folder for leakage.html and leakage.json")
+    parser.add_argument("--images", choices=get_args(Images), default="near", help="exact: no altered copies")
+    parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap")
+    arguments = parser.parse_args()
+    try:
+        found = overlaps(arguments.train, arguments.eval, arguments.images)
+        report = write_report(
+            arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, found
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
+    return int(len(found) > arguments.allowed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
