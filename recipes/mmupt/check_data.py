@@ -20,6 +20,7 @@ from transformers import AutoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
 
 from data.checks import Duplicates, Problem, problems_of
+from data.leakage import check_overlap
 from data.schema import NO_QUESTION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
@@ -69,6 +70,25 @@ def check_rows(config: DictConfig) -> None:
     listing = Path(config.data.dropped_rows)
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text(json.dumps({file: [asdict(one) for one in bad] for file, bad in dropped.items()}, indent=1))
+
+
+def check_leakage(config: DictConfig) -> None:
+    """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
+
+    RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first pairs and where all of them are shown.
+    """
+    settings = config.mmupt.leakage
+    if settings.allowed_pairs is None:
+        return
+    evaluated = dict.fromkeys([*file_list(config.data.val_files), *file_list(config.mmupt.evaluation_files)])
+    train, held_out = ([Path(file) for file in files] for files in (file_list(config.data.train_files), evaluated))
+    folder = Path(config.mmupt.run_folder) / "leakage"
+    try:
+        check_overlap(train, held_out, settings.images, settings.allowed_pairs, folder)
+    except ValueError as error:
+        raise RecipeError(
+            f"{error}. Train on other rows, or accept it: mmupt.leakage.allowed_pairs=N (null: do not look)"
+        ) from error
 
 
 def report(dropped: Mapping[str, Sequence[BadRow]], policy: str) -> None:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.catalog import data_set
 from data.prepare import FOLDER
-from recipes.mmupt.check_data import check_rows
+from recipes.mmupt.check_data import check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
@@ -84,6 +84,7 @@ def run(recipe: str, overrides: list[str]) -> None:
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
         check_rows(config)
+        check_leakage(config)
         if config.trainer.device == "cuda":
             print(report(config), flush=True)
         total = config.trainer.total_training_steps
