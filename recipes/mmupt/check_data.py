@@ -75,7 +75,7 @@ def check_rows(config: DictConfig) -> None:
 def check_leakage(config: DictConfig) -> None:
     """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
 
-    RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first pairs and where all of them are shown.
+    RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first of them and where all are shown.
     """
     settings = config.mmupt.leakage
     if settings.allowed_pairs is None:

@@ -21,13 +21,16 @@ def rows(split: str) -> list[Row]:
     first, *others = [encode_png(draw(figure)) for figure in sample_figures(split, 9, 0)]  # type: ignore[arg-type]
     made = []
     for index in range(4):
-        with_image = Row(f"image-{index}", "mixed", f"<image>{QUESTION}", (others[index],), "image", "9")
+        with_image = Row(f"{split}-image-{index}", "mixed", f"<image>{QUESTION}", (others[index],), "image", "9")
         two = replace(
-            with_image, id=f"two-{index}", question=f"<image><image>{QUESTION}", images=(first, others[4 + index])
+            with_image,
+            id=f"{split}-two-{index}",
+            question=f"<image><image>{QUESTION}",
+            images=(first, others[4 + index]),
         )
-        options = replace(with_image, id=f"options-{index}", images=(others[4 + index],), choices=("9", "10"))
+        options = replace(with_image, id=f"{split}-options-{index}", images=(others[4 + index],), choices=("9", "10"))
         # A question twice would be a duplicate.
-        text = replace(with_image, id=f"text-{index}", question=" ".join([QUESTION] * (index + 1)), images=())
+        text = replace(with_image, id=f"{split}-text-{index}", question=" ".join([QUESTION] * (index + 1)), images=())
         made += [with_image, two, options, text]
     return made
 
@@ -65,4 +68,4 @@ def test_validation_and_report_answer_every_row(run_folder: Path) -> None:
     assert len(validated) == 16
     responses = [json.loads(line) for line in (run_folder / "evaluation" / "after.jsonl").read_text().splitlines()]
     ids = {one["id"] for one in responses if "id" in one}
-    assert ids == {f"{kind}-{index}" for kind in ("image", "two", "options", "text") for index in range(4)}
+    assert ids == {f"test-{kind}-{index}" for kind in ("image", "two", "options", "text") for index in range(4)}
