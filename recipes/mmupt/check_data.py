@@ -44,14 +44,14 @@ class BadRow:
 
 
 def check_rows(config: DictConfig) -> None:
-    """Look through the training and validation files of a recipe and do about bad rows what `data.bad_rows` says.
+    """Look through all files of a recipe; in training and validation, do about bad rows what `data.bad_rows` says.
 
     Under `drop` they are listed in `data.dropped_rows`, which `verl_ext.datasets.unlabelled` reads, and summed up on
     the console.
 
     Raises:
         RecipeError: a column is missing, a training file carries a truth without `data.supervised`, two rows of one
-        side share an id, no row of a file can be used, or any row is bad under `stop`.
+        side share an id, no row of a file can be used, or a row is bad under `stop` or in an evaluation file.
     """
     dropped: dict[str, list[BadRow]] = {}
     for training, key in ((True, "train_files"), (False, "val_files")):
@@ -66,6 +66,13 @@ def check_rows(config: DictConfig) -> None:
                 raise RecipeError(f"data.{key}: {file}: no row can be used; the first: {_describe(bad[0])}")
             if bad:
                 dropped[file] = bad
+    for file in file_list(config.mmupt.evaluation_files):
+        _check_columns(file, unlabelled=False)
+        if bad := bad_rows(file, lengths=None, asked=True):
+            raise RecipeError(
+                f"mmupt.evaluation_files: {file}: {len(bad)} rows cannot be answered, and an evaluation leaves none "
+                f"out; the first: {_describe(bad[0])}"
+            )
     report(dropped, config.data.bad_rows)
     listing = Path(config.data.dropped_rows)
     listing.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,11 @@
 """Every data set of the hub is read from files of its columns; what does not fit is named."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +180,32 @@ def test_where_everything_is_drawn_mathverse_asks_for_what_is_in_the_picture(tmp
     assert questions[4] == "<image>Please directly answer the question in figure 4."
 
 
-def test_a_second_run_does_nothing_and_another_place_gives_the_same_checksums(tmp_path: Path) -> None:
-    source, one = write(tmp_path / "source", "geometry3k"), data_set("geometry3k")
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_second_run_does_nothing_and_another_place_gives_the_same_checksums(name: str, tmp_path: Path) -> None:
+    source, one = write(tmp_path / "source", name), data_set(name)
     assert one.prepare(tmp_path / "a", str(source)) and one.prepare(tmp_path / "b", str(source))
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a").iterdir()}
     assert not one.prepare(tmp_path / "a", str(source)) and not one.prepare(tmp_path / "a")
     assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a").iterdir()} == before
     assert read_manifest(tmp_path / "a") == read_manifest(tmp_path / "b")
+
+
+def test_a_kill_half_way_leaves_no_half_file_and_the_same_command_finishes(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "geoqa", rows=3000)
+    folder = tmp_path / "made"
+    command = [sys.executable, "-m", "data.prepare", "geoqa", "--source", str(source), "--output", str(folder)]
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    half = folder / "train.parquet.tmp"
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as writer:
+        while writer.poll() is None and not (half.is_file() and half.stat().st_size > 100_000):
+            time.sleep(0.001)
+        writer.kill()
+    assert writer.returncode == -signal.SIGKILL
+    assert {file.name for file in folder.iterdir()} == {"train.parquet.tmp", "train.truth.parquet.tmp"}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert {file.name for file in folder.iterdir()} == {"train.parquet", "train.truth.parquet", "manifest.json"}
+    data_set("geoqa").prepare(tmp_path / "undisturbed", str(source))
+    assert read_manifest(folder) == read_manifest(tmp_path / "undisturbed")
 
 
 def test_without_a_source_files_that_were_made_from_a_copy_are_mended_from_it(tmp_path: Path) -> None:

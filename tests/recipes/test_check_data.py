@@ -21,11 +21,12 @@ from verl.utils.dataset.rl_dataset import build_multimodal_processor_inputs
 from data.figures import draw, encode_png, sample_figures
 from data.schema import NO_QUESTION, Row
 from data.writing import MANIFEST, write_dataset
-from recipes.mmupt.check_data import PromptLengths, bad_rows, check_rows
+from recipes.mmupt.check_data import PromptLengths, bad_rows, check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe
 
 FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
 OTHER = encode_png(draw(sample_figures("test", 1, 0)[0]))
+GRAY = encode_png(Image.new("RGB", (84, 84), "gray"))
 
 
 def row(id: str, question: str = "", images: tuple[bytes, ...] = (FIGURE,)) -> Row:
@@ -35,7 +36,8 @@ def row(id: str, question: str = "", images: tuple[bytes, ...] = (FIGURE,)) -> R
 def recipe(folder: Path, *overrides: str) -> DictConfig:
     """The tiny recipe on the files of a folder."""
     files = [f"data.{key}={folder / name}.parquet" for key, name in (("train_files", "train"), ("val_files", "test"))]
-    return load_recipe("mmupt_tiny", [*files, f"mmupt.run_folder={folder / 'run'}", *overrides])[0]
+    settings = [*files, f"mmupt.run_folder={folder / 'run'}", "mmupt.evaluation_files=null"]
+    return load_recipe("mmupt_tiny", [*settings, *overrides])[0]
 
 
 def write_by_hand(folder: Path, split: str, rows: list[Row]) -> Path:
@@ -103,6 +105,16 @@ def test_under_the_policy_stop_nothing_starts(tmp_path: Path) -> None:
         check_rows(recipe(tmp_path, "data.bad_rows=stop"))
 
 
+def test_an_evaluation_leaves_no_row_out(tmp_path: Path) -> None:
+    for split, image in (("train", FIGURE), ("test", OTHER)):
+        write_by_hand(tmp_path, split, [row(split, images=(image,))])
+    held_out = write_by_hand(tmp_path, "held_out", [row("h"), row("i", images=(FIGURE[:-40],))])
+    with pytest.raises(
+        RecipeError, match=r"mmupt\.evaluation_files: .*held_out\.parquet: 1 rows .*row 1, id i: truncated"
+    ):
+        check_rows(recipe(tmp_path, f"mmupt.evaluation_files={held_out}"))
+
+
 def test_a_file_of_bad_rows_only_is_refused(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "train", [row("a", images=(b"",))])
     write_by_hand(tmp_path, "test", [row("t")])
@@ -128,6 +140,24 @@ def test_missing_columns_and_ids_that_are_given_twice_are_named(tmp_path: Path) 
     pq.write_table(pa.table({"question": ["what ?"]}), tmp_path / "train.parquet")
     with pytest.raises(RecipeError, match=r"train\.parquet has no column id, prompt \(found: question\)"):
         check_rows(recipe(tmp_path))
+
+
+@pytest.mark.parametrize("split", ["val_files", "mmupt.evaluation_files"])
+def test_a_recipe_that_evaluates_what_it_trains_on_is_refused_with_the_pairs_and_the_way_out(
+    tmp_path: Path, split: str
+) -> None:
+    write_by_hand(tmp_path, "train", [row("a"), row("b", images=(OTHER,))])
+    write_by_hand(tmp_path, "test", [row("t", "<image>is that another question ?", images=(GRAY,))])
+    copied = write_by_hand(tmp_path, "copied", [row("u", "<image>how does that look ?")])
+    key = split if "." in split else f"data.{split}"
+    config = recipe(tmp_path, "mmupt.leakage.images=exact")
+    check_leakage(config)
+    leaky = recipe(tmp_path, "mmupt.leakage.images=exact", f"{key}={copied}")
+    with pytest.raises(RecipeError, match=r"mmupt\.leakage\.allowed_pairs=N"):
+        check_leakage(leaky)
+    assert (tmp_path / "run" / "leakage" / "leakage.html").is_file()
+    check_leakage(recipe(tmp_path, "mmupt.leakage.images=exact", f"{key}={copied}", "mmupt.leakage.allowed_pairs=1"))
+    check_leakage(recipe(tmp_path, f"{key}={copied}", "mmupt.leakage.allowed_pairs=null"))
 
 
 def real_length(config: DictConfig, file: Path, index: int, training: bool) -> int:
