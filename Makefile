@@ -5,14 +5,15 @@ RECIPE ?= mmupt_tiny
 RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
 SEEDS ?= 1 2 3
 TABLE ?= runs/table
+REPORT ?= runs/leakage
 ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train data table recipes tiny-model test test-faults lint lock clean
+.PHONY: help setup train data table recipes tiny-model check-leakage test test-faults lint lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12, FLASH_ATTN=build)
 	@scripts/setup.sh
@@ -31,6 +32,9 @@ recipes: setup ## List the recipes
 
 tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 	$(python) -m recipes.mmupt.tiny.build $(ARGS)
+
+check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
+	$(python) -m data.leakage --train $(TRAIN) --eval $(EVAL) --report $(REPORT) $(ARGS)
 
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)

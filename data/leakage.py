@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,23 @@ from data.fingerprints import CROP, SIDES, THUMBNAIL_SIZE, Fingerprints, read_fi
 from data.leakage_report import Kind, Overlap, Place, summary, write_report
 
 Images = Literal["near", "exact"]
+Words = tuple[str, ...]
+Shingle = tuple[str, ...]
 
 # Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole. Copies differed by 12 at
 # most; of 1,000 pairs of unrelated drawings 4 come as near, too, which is what the pixels are compared for.
 HASH_RADIUS = 12
-# A question with fewer shingles (10 words in a row have 8) is asked of many images: "find the length of x".
-DISTINCTIVE_SHINGLES = 8
 # What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
 # problem, with images of their own.
 ASKED_AT_MOST = 5
-# In large sets the same holds for shingles that are in more than this share of the questions: instructions, preambles.
-COMMON_SHARE = 0.01
-# Share of the shingles of the shorter question that are in the longer one, too: one reworded place in 15 words is near.
+# A question is evidence if it has so many shingles (10 words in a row have 8) that are no boilerplate.
+DISTINCTIVE_SHINGLES = 8
+# In more of the questions of a set than this share, a shingle is boilerplate: "please reason step by step". Otherwise
+# it would make "find x" a long question.
+BOILERPLATE_SHARE = 0.2
+# Questions that are not the same text share more than a template only in rarer shingles, of at most this share.
+RARE_SHARE = 0.01
+# Share of the rare shingles of one question that are in the longer one, too: one reworded place in 15 words is near.
 CONTAINMENT = 0.8
 # Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
 PAIRS_AT_MOST = 1_000_000
@@ -69,12 +74,19 @@ class Pictures(NamedTuple):
     thumbnails: np.ndarray
 
 
+class Asked(NamedTuple):
+    """What makes a question distinctive, and the rows that ask it."""
+
+    shingles: frozenset[Shingle]
+    rows: list[int]
+
+
 @dataclass(frozen=True)
 class _Set:
     """All rows of several files: where each is, its words, and the rows that have each image."""
 
     places: list[Place]
-    words: list[tuple[str, ...]]
+    words: list[Words]
     images: list[frozenset[bytes]]
     pictures: Pictures
     rows_of: dict[bytes, list[int]]
@@ -140,7 +152,7 @@ def check_overlap(
 
 def _gather(files: Sequence[Path]) -> _Set:
     places: list[Place] = []
-    asked: list[tuple[str, ...]] = []
+    asked: list[Words] = []
     images: list[frozenset[bytes]] = []
     known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     rows_of: dict[bytes, list[int]] = defaultdict(list)
@@ -239,53 +251,50 @@ def _normalised(pixels: np.ndarray) -> np.ndarray:
 
 
 def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[Kind, list[int], list[int]]]:
-    """Pairs of distinctive questions with the rows that ask them."""
-    common = _common_shingles(train) | _common_shingles(evaluation)
-    left, right = _distinctive_questions(train, common), _distinctive_questions(evaluation, common)
-    asking: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    questions = list(left)
-    for index, question in enumerate(questions):
-        for shingle in left[question][0]:
-            asking[shingle].append(index)
-    for question, (runs, rows) in right.items():
-        shared = Counter(itertools.chain.from_iterable(asking.get(run, ()) for run in runs))
-        for index, count in shared.items():
-            other = questions[index]
-            other_runs, other_rows = left[other]
-            if other == question:
-                yield "question exact", other_rows, rows
-            elif count >= CONTAINMENT * min(len(runs), len(other_runs)) and _numbers_fit(question, other):
-                yield "question near", other_rows, rows
+    """Pairs of questions that are evidence, with the rows that ask them."""
+    left, right = (_distinctive(rows, (train, evaluation), BOILERPLATE_SHARE) for rows in (train, evaluation))
+    for question in left.keys() & right.keys():
+        yield "question exact", left[question].rows, right[question].rows
+    left, right = (_distinctive(rows, (train, evaluation), RARE_SHARE) for rows in (train, evaluation))
+    having: dict[Shingle, list[Words]] = defaultdict(list)
+    for question, asked in left.items():
+        for shingle in asked.shingles:
+            having[shingle].append(question)
+    for question, asked in right.items():
+        shared = Counter(itertools.chain.from_iterable(having.get(shingle, ()) for shingle in asked.shingles))
+        for other, count in shared.items():
+            shorter = min(len(asked.shingles), len(left[other].shingles))
+            if other != question and count >= CONTAINMENT * shorter and _numbers_fit(question, other):
+                yield "question near", left[other].rows, asked.rows
 
 
-def _common_shingles(rows: _Set) -> set[tuple[str, ...]]:
-    """Those of more questions about different images than could be chance."""
-    different = {(asked, images) for asked, images in zip(rows.words, rows.images, strict=True)}
-    images_of: dict[tuple[str, ...], set[object]] = defaultdict(set)
-    for asked, images in different:
-        for shingle in shingles(asked):
-            # Questions without an image are different where their texts are.
-            images_of[shingle].add(images or asked)
-    at_most = max(ASKED_AT_MOST, COMMON_SHARE * len(different))
-    return {shingle for shingle, found in images_of.items() if len(found) > at_most}
-
-
-def _distinctive_questions(
-    rows: _Set, common: set[tuple[str, ...]]
-) -> dict[tuple[str, ...], tuple[frozenset[tuple[str, ...]], list[int]]]:
-    """The shingles, without the common ones, and the rows of each question that is evidence."""
-    rows_of: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row, asked in enumerate(rows.words):
-        rows_of[asked].append(row)
+def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, Asked]:
+    """The questions of the rows that are evidence, without the shingles that are frequent in any of the sets."""
+    frequent = set().union(*(_frequent_shingles(each, share) for each in sets))
+    asking: dict[Words, list[int]] = defaultdict(list)
+    for row, question in enumerate(rows.words):
+        asking[question].append(row)
     found = {
-        asked: (shingles(asked) - common, asking)
-        for asked, asking in rows_of.items()
-        if len({rows.images[row] for row in asking}) <= ASKED_AT_MOST
+        question: Asked(shingles(question) - frequent, of)
+        for question, of in asking.items()
+        if len({rows.images[row] for row in of}) <= ASKED_AT_MOST
     }
-    return {asked: (runs, asking) for asked, (runs, asking) in found.items() if len(runs) >= DISTINCTIVE_SHINGLES}
+    return {question: asked for question, asked in found.items() if len(asked.shingles) >= DISTINCTIVE_SHINGLES}
 
 
-def _numbers_fit(one: Iterable[str], other: Iterable[str]) -> bool:
+def _frequent_shingles(rows: _Set, share: float) -> set[Shingle]:
+    """Those in questions about more images than could be chance."""
+    different = {(question, images) for question, images in zip(rows.words, rows.images, strict=True)}
+    having: dict[Shingle, set[object]] = defaultdict(set)
+    for question, images in different:
+        for shingle in shingles(question):
+            # Questions without an image are different where their texts are.
+            having[shingle].add(images or question)
+    at_most = max(ASKED_AT_MOST, share * len(different))
+    return {shingle for shingle, found in having.items() if len(found) > at_most}
+
+
+def _numbers_fit(one: Words, other: Words) -> bool:
     """Whether all numbers of one are in the other: with other numbers a question is another one."""
     first, second = (Counter(word for word in question if word[0].isdigit()) for question in (one, other))
     return first <= second or second <= first

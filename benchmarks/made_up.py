@@ -1,7 +1,8 @@
-"""Made-up pictures and the changes that hide a copy of one, for measuring and testing what finds copies.
+"""Made-up pictures and questions, and the changes that hide a copy, for measuring and testing what finds copies.
 
-Line drawings of geometry, black on white with letters and numbers, as those of GeoQA and Geometry3K; and pictures with
-the smooth colours, edges and noise of photographs. Everything is a function of a seed. What compares them is not here.
+Line drawings of geometry, black on white with letters and numbers, as those of GeoQA and Geometry3K; pictures with the
+smooth colours, edges and noise of photographs; questions from templates. Everything is a function of a seed. What
+compares them is not here.
 """
 
 import io
@@ -10,9 +11,53 @@ from collections.abc import Callable
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 Change = Callable[[Image.Image], Image.Image]
+
+# Of geometry in words: long enough to tell one from the other, with other points and numbers each time.
+LONG = (
+    "As shown in the figure, in triangle {p} the angle at {q} is {a} degrees and side {r} is {b}. What is its area?",
+    "A ladder of {a} m leans on a wall and its foot is {b} m away from it. Which height does it reach?",
+    "In circle O, {r} is a diameter, {q} lies on the circle and angle {p} is {a}°. If the radius is {b}, find {q}O.",
+    "The two diagonals of rhombus {p} measure {a} and {b} centimetres. Work out the perimeter of the rhombus.",
+    "Lines {r} and {p} are parallel and cut by a third. One angle is {a} degrees; find the others, given {q} = {b}.",
+    "A cone with base radius {a} and slant height {b} is unrolled. How large is the angle of the sector {p}?",
+    "Points {q}, {r} and {p} lie on a number line, {a} and {b} units apart. Where is the middle of the outer two?",
+    "The bar chart shows {a} apples and {b} pears sold by shop {p}. Which share of all fruit are the apples?",
+    "From the top of tower {p}, {a} m high, a boat is seen under an angle of {b} degrees. How far is it from the foot?",
+    "A rectangle {p} of {a} by {b} is folded along its diagonal {r}. What area do the two layers have in common?",
+    "Quadrilateral {p} has a right angle at {q}. Its sides {r} and the next are {a} and {b}; what is its diagonal?",
+    "A tank is filled through pipe {p} in {a} minutes and through pipe {q} in {b}. How long do both of them take?",
+)
+SHORT = (
+    "Find x.",
+    "What is the length of {r} in the figure?",
+    "Find the area of the shaded region.",
+    "Find angle {q}.",
+)
+
+
+def long_question(seed: int) -> str:
+    """A question that hardly anything else is, of 18 words and more."""
+    return _filled(LONG, Random(f"long/{seed}"))
+
+
+def question(seed: int) -> str:
+    """A question as sets of geometry have it: one in three is short, and asked of many images."""
+    random = Random(f"question/{seed}")
+    return _filled(SHORT, random) if random.random() < 1 / 3 else long_question(seed)
+
+
+def _filled(templates: tuple[str, ...], random: Random) -> str:
+    points = "".join(random.sample("ABCDEFGHKLMNPQRSTUVW", 3))
+    first, second = (random.randint(20, 9990) / 10 for _ in range(2))
+    return random.choice(templates).format(p=points, q=points[0], r=points[1:], a=first, b=second)
+
+
+def reworded(text: str) -> str:
+    """The question in another case, spacing and punctuation."""
+    return "  " + text.upper().replace(" ", " \n ").replace(",", "").replace("?", " ?")
 
 
 def drawing(seed: int) -> Image.Image:
@@ -120,4 +165,12 @@ CHANGES: dict[str, Change] = {
     "cropped all around, half size, JPEG 50": lambda image: recompressed(
         resized(cropped(image, 0.05, 0.05, 0.05, 0.05), 0.5)
     ),
+}
+# Changes that a copy may well be missed through.
+MISSED: dict[str, Change] = {
+    "10 % cropped, all around": lambda image: cropped(image, 0.1, 0.1, 0.1, 0.1),
+    "mirrored": ImageOps.mirror,
+    "turned by 2 degrees": lambda image: image.rotate(2, Image.Resampling.BICUBIC, fillcolor="white"),
+    "turned by 90 degrees": lambda image: image.rotate(90, expand=True),
+    "black and white exchanged": ImageOps.invert,
 }
