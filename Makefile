@@ -10,7 +10,7 @@ ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train table recipes tiny-model check-leakage test test-faults lint lock clean
+.PHONY: help setup train data table recipes tiny-model check-leakage test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12
 
 train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." overrides its configuration)
 	$(python) -m recipes.mmupt.train $(RECIPE) $(ARGS)
+
+data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
+	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
 	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)

@@ -19,7 +19,8 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from data.schema import Row, write_dataset
+from data.schema import Row
+from data.writing import BadRows, write_dataset
 
 Kind = Literal["bars", "rectangle", "triangle"]
 Split = Literal["train", "validation", "test", "warm_start"]
@@ -254,8 +255,37 @@ def _rows(split: Split, count: int, seed: int, role: Role) -> Iterator[Row]:
         )
 
 
+@dataclass(frozen=True)
+class Figures:
+    """The questions of one role as a data set, see `data.catalog`; it is drawn, and has no source."""
+
+    name: str
+    summary: str
+    role: Role
+
+    def prepare(
+        self,
+        folder: Path,
+        source: str | None = None,
+        revision: str | None = None,
+        bad_rows: BadRows = "stop",
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> bool:
+        """Write the data set in its usual size. Raises ValueError for a source or revision: figures have none."""
+        if source or revision:
+            raise ValueError(f"{self.name} is drawn here: it has neither SOURCE nor REVISION")
+        return prepare(folder, role=self.role)
+
+
+DATASETS = (
+    Figures("figures", "the laptop task: lengths and areas of small figures, drawn here", "main"),
+    Figures("figures_unseen", "its failure case: a question about bars that the tiny model was never taught", "unseen"),
+)
+
+
 def main() -> None:
-    """Write the data set that the command line asks for."""
+    """Write the data set that the command line asks for, in any size."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for the parquet files")
     parser.add_argument("--train", type=int, default=1536, help="figures in the training split")

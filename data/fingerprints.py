@@ -151,7 +151,7 @@ def read_fingerprints(file: Path) -> Fingerprints:
     """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
 
     Raises:
-        ValueError: a column is missing, or an image cannot be decoded; names the file, row and id.
+        ValueError: a column is missing; names the file.
     """
     stat = file.stat()
     key = json.dumps({"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}).encode()
@@ -192,15 +192,14 @@ def read_batches(file: Path, columns: Sequence[str]) -> Iterator[list[dict[str, 
 def _look(file: Path) -> Iterator[pa.RecordBatch]:
     row = 0
 
-    def look(image: tuple[int, str, bytes]) -> dict[str, bytes]:
+    def look(image: tuple[int, str, bytes]) -> dict[str, bytes] | None:
         row, id, encoded = image
         try:
             found = image_fingerprint(encoded)
-        # Decoders raise all sorts of things on damaged bytes.
+        # Decoders raise all sorts of things on damaged bytes. No model sees such an image either, so that it cannot leak.
         except Exception as error:
-            raise ValueError(
-                f"{file}: row {row} ({id!r}): an image cannot be decoded ({error}); mend it or take the row out"
-            ) from error
+            print(f"{file}: row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
+            return None
         return {
             "digest": found.digest,
             "hashes": found.hashes.tobytes(),
@@ -219,7 +218,7 @@ def _look(file: Path) -> Iterator[pa.RecordBatch]:
                 {
                     "id": each["id"],
                     "question": question_of(each["prompt"]),
-                    "images": [next(looked) for _ in each["images"] or ()],
+                    "images": [one for _ in each["images"] or () if (one := next(looked)) is not None],
                 }
                 for each in rows
             ]

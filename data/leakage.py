@@ -106,7 +106,7 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
         One overlap for each pair of rows, in the order of the files and rows.
 
     Raises:
-        ValueError: a file lacks a column, an image cannot be decoded, or there are more than PAIRS_AT_MOST pairs.
+        ValueError: a file lacks a column, or there are more than PAIRS_AT_MOST pairs.
     """
     train, evaluation = _gather(train_files), _gather(eval_files)
     kinds: dict[tuple[int, int], set[Kind]] = defaultdict(set)

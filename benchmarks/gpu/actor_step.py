@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from recipes.mmupt.compose import load_recipe
+from recipes.mmupt.shapes import TEXT_3B, TEXT_7B, VISION
 from recipes.mmupt.tiny import FOLDER
 from recipes.mmupt.train import count_gpus, use_sdpa
 
@@ -56,37 +57,11 @@ FAILURES = ("failed", "timed out")
 # Dense bf16 FLOP/s by the name that CUDA gives the device: NVIDIA's data sheets of the H100 and H200, SXM.
 PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}
 
-# config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct on Hugging Face: what both have, then what differs.
+# What the config.json of both models has beside their shapes.
 TEXT = {
     "max_position_embeddings": 128000,
     "rms_norm_eps": 1e-6,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-}
-VISION = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-    "window_size": 112,
-}
-TEXT_3B = {
-    "hidden_size": 2048,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 2,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
-TEXT_7B = {
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
 }
 
 

@@ -6,6 +6,7 @@ A recipe is a YAML file in `config/`. It is composed by Hydra over `base.yaml` a
 import difflib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -48,7 +49,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     known_recipes = recipes()
     if recipe not in known_recipes:
         raise RecipeError(f"there is no recipe {recipe!r}; known recipes: {', '.join(known_recipes)}")
-    known_keys = frozenset(_keys(_compose("base", [])[0]))
+    known_keys = _known_keys(CONFIG_FOLDER)
     for file in _files_of(recipe):
         for key in _keys_of_file(file):
             _check_key(key, known_keys, str(file))
@@ -66,6 +67,12 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     except ValueError as error:
         raise RecipeError(f"recipe {recipe}: {error}") from error
     return config, choices
+
+
+@cache
+def _known_keys(folder: Path) -> frozenset[str]:
+    """The keys of the base, once for each `folder` that CONFIG_FOLDER is; composing takes a second."""
+    return frozenset(_keys(_compose("base", [])[0]))
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:

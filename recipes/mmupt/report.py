@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from recipes.mmupt.responses import Response, read_parameters, read_responses, write_atomically
@@ -121,16 +123,22 @@ def read_changes(run_folder: Path) -> tuple[dict[str, Change], dict[str, Any]]:
     """
     before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
     parameters = _common_parameters(before_file, after_file)
-    truth = _read_truth(parameters["data"])
+    truth, choices = _read_truth(parameters["data"]), _read_choices(parameters["data"])
     settings = _read_settings(run_folder / "config.yaml")
-    before, after = (score(read_responses(file), truth, file, settings) for file in (before_file, after_file))
+    before, after = (score(read_responses(file), truth, file, settings, choices) for file in (before_file, after_file))
     return {name: Change(before[name], after[name]) for name in before}, parameters
 
 
 def score(
-    responses: Sequence[Response], truth: Mapping[str, str], file: Path, settings: RewardSettings
+    responses: Sequence[Response],
+    truth: Mapping[str, str],
+    file: Path,
+    settings: RewardSettings,
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Score]:
     """Score the responses of one file, questions in the order of their ids: accuracies, and the length of samples.
+
+    `choices` are the options of those questions that have some, by id.
 
     Raises:
         ValueError: a question without exactly one greedy response, or without a truth.
@@ -144,17 +152,17 @@ def score(
         (greedy if response.mode == "greedy" else sampled)[response.id].append(response)
     if unclear := [id_ for id_ in ids if len(greedy[id_]) != 1]:
         raise ValueError(f"{file}: question {unclear[0]} has {len(greedy[unclear[0]])} greedy responses instead of one")
-    truths = [truth[id_] for id_ in ids]
+    truths, options = [truth[id_] for id_ in ids], [choices.get(id_) for id_ in ids]
     answers, greedy_answers = (
         [[extract_answer(response.response, settings.extraction) for response in asked[id_]] for id_ in ids]
         for asked in (sampled, greedy)
     )
-    correct = grade(answers, truths, settings.comparison)
+    correct = grade(answers, truths, settings.comparison, options)
     k = len(answers[0])
     return {
-        GREEDY: mean_at_k(grade(greedy_answers, truths, settings.comparison)),
+        GREEDY: mean_at_k(grade(greedy_answers, truths, settings.comparison, options)),
         f"mean@{k}": mean_at_k(correct),
-        f"maj@{k}": maj_at_k(answers, truths, settings.comparison),
+        f"maj@{k}": maj_at_k(answers, truths, settings.comparison, options),
         f"pass@{k}": pass_at_k(correct, k),
         LENGTH: Score(tuple(sum(response.tokens for response in sampled[id_]) / k for id_ in ids)),
     }
@@ -278,6 +286,12 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
 
 def _read_settings(config: Path) -> RewardSettings:
     return read_settings(OmegaConf.select(OmegaConf.load(config), "reward.reward_kwargs") if config.is_file() else None)
+
+
+def _read_choices(data_files: Sequence[str]) -> dict[str, list[str]]:
+    files = [file for file in data_files if "choices" in pq.read_schema(file).names]
+    rows = (row for file in files for row in pq.read_table(file, columns=["id", "choices"]).to_pylist())
+    return {row["id"]: row["choices"] for row in rows if row["choices"] is not None}
 
 
 def _read_truth(data_files: Sequence[str]) -> dict[str, str]:

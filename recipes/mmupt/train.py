@@ -8,7 +8,6 @@ its last checkpoint, and every later stage that has not left its result behind. 
 """
 
 import argparse
-import importlib
 import importlib.util
 import os
 import subprocess
@@ -22,10 +21,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from data.catalog import data_set
+from data.prepare import FOLDER
+from recipes.mmupt.check_data import check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe, recipes
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
+from recipes.mmupt.memory import report
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
+from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
 
@@ -79,6 +83,10 @@ def run(recipe: str, overrides: list[str]) -> None:
     with sole_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
+        check_rows(config)
+        check_leakage(config)
+        if config.trainer.device == "cuda":
+            print(report(config), flush=True)
         total = config.trainer.total_training_steps
         if repair_tracker(Path(config.trainer.default_local_dir)) < (sys.maxsize if total is None else total):
             train(config)
@@ -109,9 +117,11 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     os.environ.update(variables)
     _check_hardware(config, choices, gpus)
     _use_available_attention(config)
-    if config.mmupt.dataset is not None:
-        folder = Path("datasets") / config.mmupt.dataset
-        importlib.import_module(f"data.{config.mmupt.dataset}").prepare(folder)
+    for name in config.mmupt.datasets:
+        try:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        except (ValueError, OSError) as error:
+            raise RecipeError(f"mmupt.datasets: {error}") from error
     _check_files(config)
     return config
 
@@ -173,6 +183,7 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
     In a process of its own, as vLLM keeps its memory for as long as a process lives.
     """
     rollout, data = config.actor_rollout_ref.rollout, config.data
+    limits = pixel_limits(data, training=False)
     options = {
         "model": model,
         "output": Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl",
@@ -182,8 +193,8 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
         "max-tokens": data.max_response_length,
         "max-model-len": rollout.max_model_len,
         "instruction": data.instruction,
-        "min-pixels": data.min_pixels,
-        "max-pixels": data.max_pixels,
+        "min-pixels": limits.get("min_pixels"),
+        "max-pixels": limits.get("max_pixels"),
         "dtype": rollout.dtype,
         "device": config.trainer.device,
     }
@@ -252,8 +263,8 @@ def _check_files(config: DictConfig) -> None:
         for file in file_list(OmegaConf.select(config, key)):
             if not Path(file).is_file():
                 raise RecipeError(
-                    f"{key}: {file} is missing; put it there in the schema of data/schema.py, or run "
-                    "RECIPE=mmupt_tiny, which makes its own data"
+                    f"{key}: {file} is missing; make it by `make data`, put it there in the schema of data/schema.py, "
+                    "or run RECIPE=mmupt_tiny, which makes its own data"
                 )
     model = Path(config.actor_rollout_ref.model.path)
     if model.is_dir() and not (model / "config.json").is_file():

@@ -2,16 +2,24 @@
 
 import shutil
 from dataclasses import fields
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from omegaconf import OmegaConf
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoProcessor
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, kl_penalty_forward
+from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
+from data.figures import prepare
 from recipes.mmupt import compose
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from recipes.mmupt.train import _check_hardware, flatten
 from verl_ext.answers import Comparison
 from verl_ext.checks import REWARD_MANAGERS
 from verl_ext.rewards.settings import RewardSettings, read_settings
@@ -25,9 +33,15 @@ def new_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "config" / "mine.yaml"
 
 
+@cache
+def shipped(recipe: str) -> DictConfig:
+    """A recipe as it is, for tests that only read it: composing takes a second."""
+    return load_recipe(recipe)[0]
+
+
 @pytest.mark.parametrize("recipe", recipes())
 def test_a_shipped_recipe_composes_and_passes_verls_validation(recipe: str) -> None:
-    config, _ = load_recipe(recipe)
+    config = shipped(recipe)
     validate_config(config, need_reference_policy(config), need_critic(config))
     rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
     assert rollout.agent.agent_loop_manager_class == "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
@@ -136,26 +150,171 @@ def test_keys_that_are_passed_on_to_others_are_free() -> None:
     assert config.actor_rollout_ref.rollout.engine_kwargs.vllm.block_size == 16
 
 
-def test_the_base_holds_the_papers_settings() -> None:
-    config, _ = load_recipe("mmupt_mathvista")
-    actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
-    assert (rollout.n, rollout.temperature, rollout.top_p, rollout.tensor_model_parallel_size) == (10, 0.7, 0.99, 2)
-    assert (data.train_batch_size, actor.ppo_mini_batch_size) == (512, 128)
-    assert (config.algorithm.adv_estimator, config.algorithm.norm_adv_by_std_in_grpo) == ("grpo", True)
-    assert (actor.loss_agg_mode, actor.clip_ratio_low, actor.clip_ratio_high, actor.clip_ratio_c) == (
-        "token-mean", 0.2, 0.3, 3.0,
-    )  # fmt: skip
-    assert (actor.use_kl_loss, actor.kl_loss_type, actor.kl_loss_coef) == (True, "low_var_kl", 0.01)
-    optim = actor.optim
-    assert (optim.optimizer, optim.lr, optim.lr_scheduler_type, optim.weight_decay) == ("AdamW", 1e-6, "constant", 1e-2)
-    assert (optim.betas, optim.clip_grad, actor.grad_clip) == ([0.9, 0.999], 1.0, 1.0)
-    assert (data.max_prompt_length, data.max_response_length) == (2048, 2048)
-    assert data.instruction == r"Please reason step by step, and put your final answer within \boxed{}."
-    assert (data.min_pixels, data.max_pixels, data.seed) == (262_144, 1_204_224, 1)
-    assert not actor.freeze_vision_tower and config.actor_rollout_ref.model.enable_gradient_checkpointing
-    assert actor.fsdp_config.mixed_precision.param_dtype == "bf16"
-    assert (config.trainer.total_epochs, config.trainer.n_gpus_per_node) == (15, 8)
-    assert OmegaConf.select(config, "algorithm.use_kl_in_reward") is False
+# The table of hyper-parameters of MM-UPT (arXiv 2505.22453) and what its authors' code leaves at its default.
+PAPER = {
+    "actor_rollout_ref.model.path": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "actor_rollout_ref.rollout.n": 10,
+    "actor_rollout_ref.rollout.temperature": 0.7,
+    "actor_rollout_ref.rollout.top_p": 0.99,
+    "actor_rollout_ref.rollout.top_k": -1,
+    "actor_rollout_ref.rollout.tensor_model_parallel_size": 2,
+    "actor_rollout_ref.rollout.seed": 1,
+    "data.train_batch_size": 512,
+    "data.gen_batch_size": None,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 128,
+    "actor_rollout_ref.actor.ppo_epochs": 1,
+    "algorithm.adv_estimator": "grpo",
+    "algorithm.norm_adv_by_std_in_grpo": True,
+    "algorithm.use_kl_in_reward": False,
+    "algorithm.filter_groups.enable": False,
+    "actor_rollout_ref.actor.policy_loss.loss_mode": "vanilla",
+    "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
+    "actor_rollout_ref.actor.clip_ratio_low": 0.2,
+    "actor_rollout_ref.actor.clip_ratio_high": 0.3,
+    "actor_rollout_ref.actor.clip_ratio_c": 3.0,
+    "actor_rollout_ref.actor.entropy_coeff": 0,
+    "actor_rollout_ref.actor.use_kl_loss": True,
+    "actor_rollout_ref.actor.kl_loss_type": "low_var_kl",
+    "actor_rollout_ref.actor.kl_loss_coef": 0.01,
+    "actor_rollout_ref.actor.optim.optimizer": "AdamW",
+    "actor_rollout_ref.actor.optim.lr": 1e-6,
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": "constant",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": 0.0,
+    "actor_rollout_ref.actor.optim.weight_decay": 1e-2,
+    "actor_rollout_ref.actor.optim.betas": [0.9, 0.999],
+    "actor_rollout_ref.actor.optim.clip_grad": 1.0,
+    "data.max_prompt_length": 2048,
+    "data.max_response_length": 2048,
+    "data.min_pixels": 262_144,
+    "data.max_pixels": 1_204_224,
+    "actor_rollout_ref.actor.freeze_vision_tower": False,
+    "actor_rollout_ref.model.lora_rank": 0,
+    "actor_rollout_ref.model.exclude_modules": None,
+    "actor_rollout_ref.model.enable_gradient_checkpointing": True,
+    "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "bf16",
+    "actor_rollout_ref.rollout.dtype": "bfloat16",
+    "trainer.total_epochs": 15,
+    "trainer.nnodes": 1,
+    "trainer.n_gpus_per_node": 8,
+    "data.seed": 1,
+    "data.shuffle": True,
+    "data.supervised": False,
+    "data.instruction": r"Please reason step by step, and put your final answer within \boxed{}.",
+    "reward.reward_manager.name": "majority_vote",
+    "reward.reward_kwargs.vote.reward": "hard",
+    "reward.reward_kwargs.vote.min_share": 0.0,
+    "reward.reward_kwargs.vote.vote_n": None,
+    # The released checkpoint.
+    "trainer.total_training_steps": 80,
+}
+
+
+@pytest.fixture
+def headline() -> DictConfig:
+    return shipped("mmupt_mathvista")
+
+
+@pytest.mark.parametrize("key", PAPER)
+def test_the_headline_has_the_papers_value(headline: DictConfig, key: str) -> None:
+    value = OmegaConf.select(headline, key, throw_on_missing=True)
+    assert (OmegaConf.to_container(value) if OmegaConf.is_config(value) else value) == PAPER[key]
+
+
+def test_a_step_has_four_updates_of_1280_sequences(headline: DictConfig) -> None:
+    n, update = headline.actor_rollout_ref.rollout.n, headline.actor_rollout_ref.actor.ppo_mini_batch_size
+    assert update * n == 1280 and headline.data.train_batch_size // update == 4
+
+
+def test_only_the_headline_stops_early_and_all_others_run_the_papers_episodes() -> None:
+    for recipe in ("mmupt_geometry3k", "mmupt_geoqa", "mmupt_mmr1", "mmupt_thinklite"):
+        config = shipped(recipe)
+        assert (config.trainer.total_training_steps, config.trainer.total_epochs) == (None, 15)
+
+
+def test_an_advantage_is_over_the_unbiased_deviation_plus_a_millionth(headline: DictConfig) -> None:
+    # Rewards so close that the millionth shows: mean 1e-6, unbiased deviation 2**0.5 * 1e-6.
+    rewards, mask = torch.tensor([[0.0], [2e-6]]), torch.ones(2, 1)
+    by_deviation = headline.algorithm.norm_adv_by_std_in_grpo
+    group = np.array(["one", "one"])
+    advantages, _ = compute_grpo_outcome_advantage(rewards, mask, group, norm_adv_by_std_in_grpo=by_deviation)
+    assert advantages.flatten().tolist() == pytest.approx([-1 / (2**0.5 + 1), 1 / (2**0.5 + 1)], rel=1e-3)
+
+
+def test_the_kl_term_of_a_token_is_at_most_ten(headline: DictConfig) -> None:
+    kind = headline.actor_rollout_ref.actor.kl_loss_type
+    near, far = kl_penalty_forward(torch.tensor([-1.0, -9.0]), torch.tensor([-2.0, -1.0]), kind).tolist()
+    # exp(-1) + 1 - 1, and exp(8) - 8 - 1 without the clamp.
+    assert near == pytest.approx(np.exp(-1)) and far == 10
+
+
+def test_a_prompt_is_the_question_a_space_and_the_instruction_with_no_system_message(tmp_path: Path) -> None:
+    prepare(tmp_path, train=1, validation=1, test=1)
+    overrides = [
+        f"data.{kind}_files={tmp_path}/{name}.parquet" for kind, name in (("train", "train"), ("val", "validation"))
+    ]
+    data = load_recipe("mmupt_mathvista", [*overrides, "data.filter_overlong_prompts=False"])[0].data
+    processor = AutoProcessor.from_pretrained("recipes/mmupt/tiny/model")
+    (message,) = create_rl_dataset(data.train_files, data, processor.tokenizer, processor)[0]["raw_prompt"]
+    (row,) = pq.read_table(data.train_files).to_pylist()
+    image, text = message["content"]
+    assert message["role"] == "user"
+    assert f"<image>{text['text']}" == f"{row['prompt'][0]['content']} {data.instruction}"
+    assert (image["min_pixels"], image["max_pixels"]) == (262_144, 1_204_224)
+
+
+SUPERVISED = sorted(name for name in recipes() if name.endswith("_supervised"))
+
+
+@pytest.mark.parametrize("recipe", SUPERVISED)
+def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> None:
+    supervised, unlabelled = (
+        flatten(OmegaConf.to_container(shipped(name), resolve=True))
+        for name in (recipe, recipe.removesuffix("_supervised"))
+    )
+    # What is said about the run, and where it lies, follows from its name.
+    follows = ("trainer.", "mmupt.run_folder", "mmupt.report_note", "actor_rollout_ref.rollout.trace.experiment_name")
+    changed = {key for key in supervised | unlabelled if supervised.get(key) != unlabelled.get(key)}
+    named = {key for key in changed if key.startswith(follows)}
+    assert changed - named == {"data.supervised", "reward.reward_manager.name"}
+    assert all(supervised[key] is None or recipe in supervised[key] or key == "mmupt.report_note" for key in named)
+
+
+def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
+    own = {"mmupt_smoke", *(name for name in recipes() if name.startswith("mmupt_tiny"))}
+    synthetic = {name for name in recipes() if name.endswith(("_in_context", "_direct"))}
+    unlabelled = set(recipes()) - own - synthetic - set(SUPERVISED)
+    assert {f"{name}_supervised" for name in unlabelled} == set(SUPERVISED) - own
+
+
+HARDWARE = sorted(file.stem for file in CONFIG_FOLDER.glob("hardware/*.yaml"))
+
+
+@pytest.mark.parametrize("hardware", HARDWARE)
+@pytest.mark.parametrize("recipe", ["mmupt_smoke", "mmupt_mathvista_3b_supervised"])
+def test_a_hardware_option_goes_with_any_recipe(recipe: str, hardware: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    config, choices = load_recipe(recipe, [f"hardware={hardware}"])
+    assert choices["hardware"] == hardware
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    _check_hardware(config, choices, gpus=0)
+    assert (config.trainer.device == "cpu") == (config.mmupt.gpu_memory_gib is None)
+
+
+FORCED_BY_24_GB = {
+    "actor_rollout_ref.model.lora_rank",
+    "actor_rollout_ref.model.exclude_modules",
+    "actor_rollout_ref.actor.optim.lr",
+}
+
+
+@pytest.mark.parametrize("hardware", [name for name in HARDWARE if name.startswith("gpu_")])
+def test_a_gpu_option_changes_nothing_of_the_paper_but_what_24_gb_force(hardware: str) -> None:
+    config, _ = load_recipe("mmupt_mathvista", [f"hardware={hardware}"])
+    # The paper's own machine.
+    free = {f"trainer.{key}" for key in ("nnodes", "n_gpus_per_node")}
+    free.add("actor_rollout_ref.rollout.tensor_model_parallel_size")
+    changed = {key for key in set(PAPER) - free if OmegaConf.select(config, key) != PAPER[key]}
+    assert changed == (FORCED_BY_24_GB if hardware == "gpu_1x24gb" else set())
 
 
 def test_the_recipe_to_copy_composes_once_copied(new_recipe: Path) -> None:

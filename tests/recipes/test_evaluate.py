@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data.schema import Row, prompts_path, write_dataset
+from data.schema import Row, prompts_path
+from data.writing import write_dataset
 from recipes.mmupt import evaluate as module
 from recipes.mmupt.evaluate import Evaluation, chat, engine_prompt, evaluate, parse
 from recipes.mmupt.responses import Response, parameters_path, read_parameters, read_responses, write_responses
@@ -61,7 +62,7 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, chan
     from verl_ext.datasets.unlabelled import UnlabelledDataset
 
     processor = AutoProcessor.from_pretrained(MODEL)
-    keys = {"instruction": None, "min_pixels": None, "max_pixels": None, **changes}
+    keys = {"instruction": None, "min_pixels": None, "max_pixels": None, "dropped_rows": None, **changes}
     config = OmegaConf.create(
         {
             "train_files": str(data),

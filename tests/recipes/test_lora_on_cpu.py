@@ -1,33 +1,18 @@
 """LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from full_stack import scalars, train
 from transformers import AutoModelForImageTextToText
 
 pytestmark = pytest.mark.full_stack
 
-OVERRIDES = (
-    "data.train_batch_size=4",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-    "actor_rollout_ref.rollout.n=4",
-    "trainer.total_training_steps=2",
-    "trainer.val_before_train=False",
-    "trainer.test_freq=-1",
-    "mmupt.evaluation_files=null",
-)
-
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny_lora", f"mmupt.run_folder={folder}"]
-    subprocess.run([*command, *OVERRIDES], check=True, timeout=400)
-    return folder
+    return train("mmupt_tiny_lora", tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +39,11 @@ def test_adapters_of_the_language_layers_train_and_nothing_else_changes(
 
 
 def test_vllm_samples_from_the_adapted_policy(run_folder: Path) -> None:
-    (file,) = run_folder.glob("tensorboard/**/events.out.tfevents.*")
-    events = EventAccumulator(str(file)).Reload()
-    correlation = {event.step: event.value for event in events.Scalars("training/rollout_actor_probs_pearson_corr")}
+    series = scalars(run_folder)
+    correlation = series["training/rollout_actor_probs_pearson_corr"]
     assert set(correlation) == {1, 2} and min(correlation.values()) > 0.999
     # The reference is the actor without its adapters: in the second step they differ.
-    assert {event.step: event.value > 1e-8 for event in events.Scalars("actor/kl_loss")} == {1: False, 2: True}
+    assert {step: value > 1e-8 for step, value in series["actor/kl_loss"].items()} == {1: False, 2: True}
 
 
 def test_the_exported_policy_has_the_adapters_merged_and_the_vision_tower_of_before(

@@ -12,8 +12,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from recipes.mmupt.report import PANELS, main, read_series, score, write_report
-from recipes.mmupt.responses import Response, write_responses
+from recipes.mmupt.report import PANELS, main, read_changes, read_series, score, write_report
+from recipes.mmupt.responses import Response, read_parameters, write_responses
 from verl_ext.rewards.settings import RewardSettings
 
 TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}
@@ -56,6 +56,7 @@ def write_events(folder: Path, first_second: int, values: dict[str, dict[int, fl
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     data = tmp_path / "test.parquet"
+    pq.write_table(pa.table({"id": list(TRUTH)}), data)
     rows = [{"id": id_, "answer": answer} for id_, answer in TRUTH.items()]
     pq.write_table(pa.Table.from_pylist(rows), data.with_suffix(".truth.parquet"))
     run = tmp_path / "run"
@@ -63,6 +64,22 @@ def run_folder(tmp_path: Path) -> Path:
     write_responses(run / "evaluation" / "before.jsonl", responses(BEFORE, 5), {"model": "base", **parameters})
     write_responses(run / "evaluation" / "after.jsonl", responses(AFTER, 9), {"model": "trained", **parameters})
     return run
+
+
+def test_the_options_of_the_data_make_a_letter_and_a_text_one_answer(run_folder: Path, tmp_path: Path) -> None:
+    def lettered(answers: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
+        return {**answers, "q1": ["B" if answer == "1" else answer for answer in answers["q1"]]}
+
+    expected = score(responses(AFTER, 5), TRUTH, Path("after.jsonl"), RewardSettings())
+    options = {"q1": ["9", "1"]}
+    scores = score(responses(lettered(AFTER), 5), TRUTH, Path("after.jsonl"), RewardSettings(), options)
+    assert scores == expected
+    pq.write_table(pa.table({"id": list(TRUTH), "choices": [["9", "1"], None, None, None]}), tmp_path / "test.parquet")
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        write_responses(file, responses(lettered(answers), 5), read_parameters(file) or {})
+    changes, _ = read_changes(run_folder)
+    assert changes["greedy accuracy"].after == expected["greedy accuracy"]
 
 
 def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:

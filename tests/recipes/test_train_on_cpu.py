@@ -50,10 +50,10 @@ def test_the_tiny_recipe_uses_a_gpu_where_there_is_one(elsewhere: Path, monkeypa
     assert train.prepare("mmupt_tiny", ["hardware=cpu"]).trainer.device == "cpu"
 
 
-def test_a_recipe_without_its_data_names_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_whose_data_nothing_makes_names_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "count_gpus", lambda: 8)
     with pytest.raises(RecipeError, match=r"data\.train_files: datasets/mmr1/train\.parquet is missing"):
-        train.prepare("mmupt_mathvista", [])
+        train.prepare("mmupt_mathvista", ["mmupt.datasets=[]"])
 
 
 def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
@@ -76,7 +76,7 @@ def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonesuch"], "error: there is no recipe 'nonesuch'; known recipes: mmupt_mathvista"),
+        (["nonesuch"], "error: there is no recipe 'nonesuch'; known recipes: mmupt_geometry3k"),
         (["mmupt_tiny", "trainer.lr=1"], "error: override trainer.lr=1: there is no key 'trainer.lr'"),
     ],
 )

@@ -1,46 +1,31 @@
 """On the real stack: more responses vote than are trained on, and groups that teach nothing are replaced by others."""
 
 import json
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from full_stack import scalars, train
 
 pytestmark = pytest.mark.full_stack
 
 OVERRIDES = (
-    "data.train_batch_size=4",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-    "actor_rollout_ref.rollout.n=4",
     "reward.reward_kwargs.vote.vote_n=6",
     # Few groups of the untrained model agree so much: it is next to certain that some are replaced.
     "reward.reward_kwargs.vote.min_votes=4",
     "algorithm.filter_groups.enable=True",
     "algorithm.filter_groups.metric=reward",
-    "trainer.total_training_steps=2",
-    "trainer.val_before_train=False",
-    "trainer.test_freq=-1",
-    "mmupt.evaluation_files=null",
 )
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", f"mmupt.run_folder={folder}"]
-    subprocess.run([*command, *OVERRIDES], check=True, timeout=400)
-    return folder
+    return train("mmupt_tiny", tmp_path_factory.mktemp("run"), *OVERRIDES)
 
 
 @pytest.fixture(scope="module")
 def series(run_folder: Path) -> dict[str, dict[int, float]]:
-    (file,) = run_folder.glob("tensorboard/**/events.out.tfevents.*")
-    events = EventAccumulator(str(file)).Reload()
-    names = events.Tags()["scalars"]
-    return {name: {event.step: event.value for event in events.Scalars(name)} for name in names}
+    return scalars(run_folder)
 
 
 def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(

@@ -14,6 +14,15 @@ def table(responses: int) -> st.SearchStrategy[list[list[bool]]]:
     return st.lists(st.lists(st.booleans(), min_size=responses, max_size=responses), min_size=2, max_size=5)
 
 
+def test_options_make_a_letter_and_a_text_one_answer() -> None:
+    answers, truths, choices = [["A", "5 cm", "6 cm"], ["A", "5 cm", "(A)"]], ["5 cm", "A"], [["5 cm", "6 cm"], None]
+    assert grade(answers, truths, choices=choices) == [[True, True, False], [True, False, True]]
+    assert grade(answers, truths)[0] == [False, True, False]
+    assert maj_at_k(answers, truths, choices=choices).per_question[0] == 1.0
+    with pytest.raises(ValueError, match="2 questions have 2 truths and 1 lists of options"):
+        grade(answers, truths, choices=[None])
+
+
 def test_mean_at_k_averages_within_questions_and_errs_over_them() -> None:
     score = mean_at_k([[True, True], [True, False], [False, False], [False, False]])
     assert score.value == pytest.approx(0.375)

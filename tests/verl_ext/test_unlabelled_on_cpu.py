@@ -1,5 +1,6 @@
 """veRL gets rows without truth to train on, and joins truth from the sidecar to validate on."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import AutoProcessor
 from verl.trainer.ppo.utils import create_rl_dataset
 
 from data.figures import prepare
-from verl_ext.datasets.truth import read_truth, sidecar_of
+from verl_ext.datasets.truth import read_truth, sidecar_of, truth_columns
 from verl_ext.datasets.unlabelled import UnlabelledDataset
 
 MODEL = Path("recipes/mmupt/tiny/model")
@@ -34,6 +35,9 @@ def config(train: Path, validation: Path, **changes: Any) -> DictConfig:
             "instruction": None,
             "min_pixels": None,
             "max_pixels": None,
+            "validation_min_pixels": None,
+            "validation_max_pixels": None,
+            "dropped_rows": None,
             **changes,
         }
     )
@@ -124,13 +128,50 @@ def test_a_file_cannot_be_trained_and_validated_on_at_once_under_whatever_names(
             load(train, settings)
 
 
-def test_rows_that_bring_a_reward_model_along_are_refused(folder: Path) -> None:
+def test_validation_has_pixel_limits_of_its_own(folder: Path) -> None:
+    train, validation = folder / "train.parquet", folder / "validation.parquet"
+    limits = {"min_pixels": 784, "max_pixels": 3136, "validation_min_pixels": 1568, "validation_max_pixels": 7056}
+    settings = config(train, validation, **limits)
+    (of_training, _), (of_validation, _) = (
+        load(file, settings)[0]["raw_prompt"][0]["content"] for file in (train, validation)
+    )
+    assert (of_training["min_pixels"], of_training["max_pixels"]) == (784, 3136)
+    assert (of_validation["min_pixels"], of_validation["max_pixels"]) == (1568, 7056)
+
+
+@pytest.mark.parametrize("column", ["reward_model", "Answer", "ground truth", "solution"])
+def test_training_rows_that_bring_a_truth_along_are_refused_unless_supervised(folder: Path, column: str) -> None:
     train = folder / "train.parquet"
     table = pq.read_table(train)
-    labelled = table.append_column("reward_model", pa.array([{"ground_truth": "4"}] * len(table)))
-    pq.write_table(labelled, train)
-    with pytest.raises(ValueError, match="column reward_model would bring truth along"):
+    pq.write_table(table.append_column(column, pa.array([{"ground_truth": "4"}] * len(table))), train)
+    with pytest.raises(ValueError, match=rf"train\.parquet: a label-free recipe trains on no file .*{column}"):
         load(train, config(train, folder / "validation.parquet"))
+    dataset = load(train, config(train, folder / "validation.parquet", supervised=True))
+    assert dataset[0]["reward_model"]["ground_truth"] == read_truth([train])[dataset[0]["id"]]
+
+
+def test_a_truth_inside_of_a_struct_is_found_by_its_dotted_name() -> None:
+    text = pa.string()
+    inner = pa.struct([("index", pa.int64()), ("answer", text)])
+    schema = pa.schema([("id", text), ("choices", pa.list_(text)), ("extra_info", inner), ("Ground-Truth", text)])
+    assert truth_columns(schema) == ["extra_info.answer", "Ground-Truth"]
+
+
+def test_listed_rows_are_left_out_by_file_and_id(folder: Path) -> None:
+    train, validation = folder / "train.parquet", folder / "validation.parquet"
+    ids = pq.read_table(train)["id"].to_pylist()
+    listing = folder / "dropped.json"
+    settings = config(train, validation, dropped_rows=str(listing))
+    assert len(load(train, settings)) == 6
+    listing.write_text(json.dumps({str(train): [{"id": ids[1]}, {"id": ids[4]}], "other.parquet": [{"id": ids[0]}]}))
+    dataset = load(train, settings)
+    assert [dataset[index]["id"] for index in range(len(dataset))] == [ids[0], ids[2], ids[3], ids[5]]
+    assert len(load(validation, settings)) == 6
+
+
+def test_where_a_row_comes_from_stays_behind(folder: Path) -> None:
+    train = folder / "train.parquet"
+    assert not {"provenance", "licence"} & set(load(train, config(train, folder / "validation.parquet"))[0])
 
 
 def test_sidecars_that_contradict_each_other_or_lack_a_column_are_refused_by_name(tmp_path: Path) -> None:

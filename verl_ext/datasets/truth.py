@@ -6,7 +6,36 @@ Read for validation and for diagnostics only.
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+
+# Columns by which data sets bring the truth along, in lower case with "_" for spaces and hyphens.
+TRUTH_COLUMNS = frozenset(
+    {
+        "answer",
+        "answers",
+        "correct",
+        "correct_answer",
+        "correct_choice",
+        "correct_option",
+        "final_answer",
+        "gold",
+        "gold_answer",
+        "ground_truth",
+        "groundtruth",
+        "gt",
+        "gt_answer",
+        "label",
+        "labels",
+        "rationale",
+        "reference_answer",
+        "reward_model",
+        "solution",
+        "solutions",
+        "target",
+        "truth",
+    }
+)
 
 
 def file_list(files: str | Iterable[str] | None) -> list[str]:
@@ -36,3 +65,25 @@ def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
             if truth.setdefault(row["id"], row["answer"]) != row["answer"]:
                 raise ValueError(f"{sidecar} contradicts another sidecar about the answer of row {row['id']!r}")
     return truth
+
+
+def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:
+    """Return the dotted names of all columns, and of fields of structs in them, that by their name hold a truth."""
+    found = []
+    for field in schema:
+        name = f"{prefix}{field.name}"
+        if field.name.lower().replace(" ", "_").replace("-", "_") in TRUTH_COLUMNS:
+            found.append(name)
+        elif pa.types.is_struct(field.type):
+            found += truth_columns(field.type, f"{name}.")
+    return found
+
+
+def check_unlabelled(file: str | Path) -> None:
+    """Raise ValueError, naming the columns, for a training file that carries a truth."""
+    if found := truth_columns(pq.read_schema(file)):
+        raise ValueError(
+            f"{file}: a label-free recipe trains on no file with a truth in it ({', '.join(found)}): move it to "
+            f"{sidecar_of(file)} (columns id and answer), or drop it; a supervised recipe (data.supervised=True) reads "
+            "the sidecar"
+        )

@@ -1,12 +1,18 @@
 """veRL's dataset for rows without truth, chosen by `data.custom_cls`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from verl_ext.datasets.truth import file_list, read_truth, sidecar_of
+from verl_ext.datasets.pixels import pixel_limits
+from verl_ext.datasets.truth import check_unlabelled, file_list, read_truth, sidecar_of
+
+# Where a row comes from is of no use to a trainer, and would travel with each of its responses.
+LEFT_BEHIND = ("provenance", "licence")
 
 
 class UnlabelledDataset(RLHFDataset):
@@ -14,29 +20,42 @@ class UnlabelledDataset(RLHFDataset):
 
     Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined, unless
     `data.supervised` is set, for the control that trains with labels. The rows of validation files get theirs from the
-    sidecar by row id. Raises ValueError for rows with a `reward_model` of their own, for a file whose sidecar is needed
-    and missing, and for a file that is both trained and validated on.
+    sidecar by row id. Raises ValueError for a training file that brings truth along, unless it is supervised, for a
+    file whose sidecar is needed and missing, and for a file that is both trained and validated on.
 
-    `data.instruction`, unless null, follows the question after a space. Images are scaled into `data.min_pixels` ..
-    `data.max_pixels` (null: no limit of ours) when veRL reads them.
+    `data.instruction`, unless null, follows the question after a space. Images are scaled into the limits of
+    `verl_ext.datasets.pixels` when veRL reads them. Rows listed in `data.dropped_rows`, a JSON file that maps a data
+    file to objects with an `id`, are left out; null, or no such file, for none.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
         files, train_files = file_list(data_files), file_list(config.train_files)
+        training = files == train_files
         self._truth: dict[str, str] | None = None
-        if files != train_files or config.get("supervised"):
+        if training and not config.get("supervised"):
+            for file in files:
+                check_unlabelled(file)
+        else:
             for file in files:
                 if not sidecar_of(file).is_file():
-                    kind = "training" if files == train_files else "validation"
+                    kind = "training" if training else "validation"
                     raise ValueError(f"{kind} file {file} has no truth: {sidecar_of(file)} is missing")
             self._truth = read_truth(files)
         trained = {Path(file).resolve() for file in train_files}
         for file in file_list(config.val_files):
             if Path(file).resolve() in trained:
                 raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
+        self._limits = pixel_limits(config, training)
+        self._dropped = _dropped_ids(config.dropped_rows, files)
         super().__init__(data_files=data_files, config=config, **kwargs)
-        if "reward_model" in self.dataframe.column_names:
-            raise ValueError(f"{', '.join(files)}: a column reward_model would bring truth along; move it to a sidecar")
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
+        """Leave out the dropped rows, then what veRL itself leaves out."""
+        if self._dropped:
+            kept = [index for index, id in enumerate(dataframe["id"]) if id not in self._dropped]
+            print(f"{len(dataframe) - len(kept)} rows are left out, see {self.config.dropped_rows}")
+            dataframe = dataframe.select(kept)
+        return super().maybe_filter_out_long_prompts(dataframe)
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
         if self.config.instruction is not None:
@@ -44,16 +63,22 @@ class UnlabelledDataset(RLHFDataset):
             question = {**question, "content": f"{question['content']} {self.config.instruction}"}
             example = {**example, key: [*before, question]}
         messages = super()._build_messages(example, key)
-        limits = {name: self.config[name] for name in ("min_pixels", "max_pixels") if self.config[name] is not None}
         for message in messages:
             if not isinstance(message["content"], str):
                 for part in message["content"]:
                     if part["type"] == "image":
-                        part.update(limits)
+                        part.update(self._limits)
         return messages
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
-        row = super().__getitem__(item)
+        row = {name: value for name, value in super().__getitem__(item).items() if name not in LEFT_BEHIND}
         row["reward_model"] = {"style": "rule", "ground_truth": None if self._truth is None else self._truth[row["id"]]}
         return row
+
+
+def _dropped_ids(listing: str | None, files: list[str]) -> frozenset[str]:
+    if listing is None or not Path(listing).is_file():
+        return frozenset()
+    rows = json.loads(Path(listing).read_text())
+    return frozenset(row["id"] for file in files for row in rows.get(file, []))

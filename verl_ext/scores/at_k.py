@@ -66,21 +66,28 @@ def average(scores: Sequence[Score]) -> Score:
     return Score(tuple(map(fmean, zip(*(score.per_question for score in scores), strict=True))))
 
 
+# The options of every question, None for one without; None altogether where no question has some.
+Choices = Sequence[Sequence[str] | None] | None
+
+
 def grade(
     answers: Sequence[Sequence[str | None]],
     truths: Sequence[str],
     comparison: Comparison = Comparison(),
+    choices: Choices = None,
 ) -> list[list[bool]]:
     """Whether each answer (question x response; None for none) equals the truth of its question.
 
-    By the comparison that training uses, if it is given that of its recipe.
+    By the comparison that training uses, if it is given that of its recipe. `choices` are the options of each question,
+    None for one that has none.
 
     Raises:
-        ValueError: not one truth a question.
+        ValueError: not one truth, or not one entry of `choices`, a question.
     """
-    _check_truths(answers, truths)
+    choices = _checked_choices(answers, truths, choices)
     return [
-        [correct(answer, truth, comparison) for answer in group] for group, truth in zip(answers, truths, strict=True)
+        [correct(answer, truth, comparison, options) for answer in group]
+        for group, truth, options in zip(answers, truths, choices, strict=True)
     ]
 
 
@@ -98,21 +105,28 @@ def maj_at_k(
     answers: Sequence[Sequence[str | None]],
     truths: Sequence[str],
     comparison: Comparison = Comparison(),
+    choices: Choices = None,
 ) -> Score:
     """maj@k: 1 where the k answers of a question elect the true one, else 0, also where they elect none.
 
     By the vote of training with the default `VotePolicy`, whatever the policy of a recipe: a tie at the top elects
-    none. `answers` is question x response, None for a response without an answer.
+    none. `answers` is question x response, None for a response without an answer; `choices` as for `grade`.
 
     Raises:
-        ValueError: k is 1, which elects nobody; not one truth a question; as for `mean_at_k`.
+        ValueError: k is 1, which elects nobody; as for `grade` and for `mean_at_k`.
     """
-    _check_truths(answers, truths)
+    choices = _checked_choices(answers, truths, choices)
     if _responses_each(answers) < 2:
         raise ValueError("maj@k takes at least two responses a question, got 1")
-    winners = [vote(group, comparison=comparison).winner for group in answers]
+    winners = [
+        vote(group, comparison=comparison, choices=options).winner
+        for group, options in zip(answers, choices, strict=True)
+    ]
     return Score(
-        tuple(float(correct(winner, truth, comparison)) for winner, truth in zip(winners, truths, strict=True))
+        tuple(
+            float(correct(winner, truth, comparison, options))
+            for winner, truth, options in zip(winners, truths, choices, strict=True)
+        )
     )
 
 
@@ -138,6 +152,8 @@ def _responses_each(questions: Sequence[Sequence[Any]]) -> int:
     return numbers[0]
 
 
-def _check_truths(answers: Sequence[Any], truths: Sequence[str]) -> None:
-    if len(answers) != len(truths):
-        raise ValueError(f"{len(answers)} questions have {len(truths)} truths")
+def _checked_choices(answers: Sequence[Any], truths: Sequence[str], choices: Choices) -> Sequence[Sequence[str] | None]:
+    choices = [None] * len(answers) if choices is None else choices
+    if not len(answers) == len(truths) == len(choices):
+        raise ValueError(f"{len(answers)} questions have {len(truths)} truths and {len(choices)} lists of options")
+    return choices

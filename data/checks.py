@@ -1,0 +1,136 @@
+"""What can be wrong with a row before any model sees it. Pure: rows and bytes in, problems out.
+
+What depends on a model, whether a prompt is too long, is not here but in `recipes.mmupt.check_data`.
+"""
+
+import hashlib
+import io
+import unicodedata
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from data.schema import NO_QUESTION, PLACEHOLDER, Row
+
+Kind = Literal[
+    "no question",
+    "broken text",
+    "choices",
+    "image tags",
+    "no image",
+    "unreadable image",
+    "truncated image",
+    "small image",
+    "extreme aspect ratio",
+    "huge image",
+    "image mode",
+    "duplicate",
+    "long prompt",
+    "row",
+]
+# One merged patch of Qwen2.5-VL is 28 px wide: below, its processor refuses or invents.
+MIN_SIDE = 28
+# Its processor raises above.
+MAX_ASPECT_RATIO = 200.0
+# Pillow's own limit, above which it warns of a decompression bomb.
+MAX_PIXELS = 89_478_485
+# Their values do not fit into the 8 bits of RGB, and a conversion would cut them off.
+WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row cannot be used; `detail` says what was found, to be read after the name of the row."""
+
+    kind: Kind
+    detail: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row of a source that is no `Row` at all; it has a place in the order of rows all the same."""
+
+    id: str
+    problems: tuple[Problem, ...]
+
+
+def problems_of(row: Row) -> list[Problem]:
+    """Everything that is wrong with the row itself; images are decoded in full."""
+    problems = text_problems(row.question, row.choices)
+    if row.question_type != NO_QUESTION and not row.question.replace(PLACEHOLDER, "").strip():
+        problems.append(Problem("no question", "the question is empty"))
+    if (tags := row.question.count(PLACEHOLDER)) != len(row.images):
+        problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {len(row.images)} images"))
+    for index, image in enumerate(row.images):
+        problems += image_problems(image, f"image {index}")
+    return problems
+
+
+def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Problem]:
+    """What is wrong with the words: signs were lost on the way, or options are missing."""
+    problems = []
+    for text in (question, *(choices or ())):
+        if lost := sorted({sign for sign in text if _is_lost(sign)}):
+            problems.append(
+                Problem("broken text", f"{', '.join(f'U+{ord(sign):04X}' for sign in lost)} in {text[:60]!r}")
+            )
+    if choices is not None and (len(choices) < 2 or not all(choice.strip() for choice in choices)):
+        problems.append(Problem("choices", f"of {len(choices)} options, none may be empty and two must be there"))
+    return problems
+
+
+def _is_lost(sign: str) -> bool:
+    # The replacement character stands for bytes that were of another encoding.
+    return sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r")
+
+
+def image_problems(image: bytes, name: str) -> list[Problem]:
+    """What is wrong with an encoded image, called `name` in the details."""
+    if not image:
+        return [Problem("no image", f"{name} is empty")]
+    try:
+        with warnings.catch_warnings():
+            # Size is judged below, before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(image))
+    except Image.DecompressionBombError as error:
+        return [Problem("huge image", f"{name}: {error}")]
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return [Problem("unreadable image", f"{name} is no image: {len(image)} bytes, {image[:8]!r} at first")]
+    width, height = opened.size
+    size = f"{name} has {width} x {height} px"
+    if width * height > MAX_PIXELS:
+        return [Problem("huge image", f"{size}, over {MAX_PIXELS} in all")]
+    problems = []
+    if min(width, height) < MIN_SIDE:
+        problems.append(Problem("small image", f"{size}, under {MIN_SIDE} at a side"))
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        problems.append(Problem("extreme aspect ratio", f"{size}, over {MAX_ASPECT_RATIO:.0f} to 1"))
+    if opened.mode in WIDE_MODES:
+        problems.append(
+            Problem("image mode", f"{name} has mode {opened.mode}, which does not fit into 8 bits a channel")
+        )
+    try:
+        opened.load()
+    # Decoders of third parties raise what they like at damaged data.
+    except Exception as error:
+        problems.append(Problem("truncated image", f"{name} cannot be decoded to its end: {error}"))
+    return problems
+
+
+class Duplicates:
+    """Remembers rows by a digest of 16 bytes, so that a set of any size can be looked through."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, str] = {}
+
+    def check(self, row: Row) -> list[Problem]:
+        """Say whether the same images with the same question, up to spacing, and options were there before."""
+        digest = hashlib.blake2b(digest_size=16)
+        for image in row.images:
+            digest.update(hashlib.blake2b(image).digest())
+        digest.update(repr((row.question.split(), row.choices)).encode(errors="surrogatepass"))
+        first = self._first.setdefault(digest.digest(), row.id)
+        return [] if first == row.id else [Problem("duplicate", f"the same question and images as row {first}")]

@@ -1,0 +1,288 @@
+"""Data sets of the Hugging Face hub: how one is declared, and how its rows are read. No data set is named here.
+
+A data set's columns are written down as `Layout`s, one for each form in which it is published. The one whose columns
+are all there is taken; where none is, the error names what was expected and what was found. Rows pass one by one, so
+that a set of any size takes little memory.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, Literal
+
+from datasets import Dataset, Features, Image, List, Value, get_dataset_config_names, load_dataset
+from httpx import HTTPError
+from huggingface_hub import HfApi
+
+from data.checks import Problem, Rejected
+from data.schema import PLACEHOLDER, Provenance, Row
+from data.writing import BadRows, is_written, read_manifest, write_dataset
+
+# Raised whenever what is made of the same source changes here, so that files written before are written anew.
+VERSION = 1
+Holds = Literal["text", "image", "images", "list", "anything"]
+# "<image1>" of MathVision, "<image 1>" of others.
+NUMBERED_PLACEHOLDER = re.compile(r"<image ?\d+>")
+
+
+class ColumnError(ValueError):
+    """The columns of a source are not those of any layout; the message has what was expected and what was found."""
+
+
+class RowError(ValueError):
+    """One row of a source cannot be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a layout finds in a row of a source: the fields of `data.schema.Row` that a source knows.
+
+    `question` may hold placeholders or none; where there is none, one for each image is put in front. `id` is None
+    where the source has no column for it: rows are counted then.
+    """
+
+    question: str
+    images: tuple[bytes, ...]
+    answer: str | None
+    id: str | None = None
+    question_type: str = "free_form"
+    choices: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One form in which a data set is published.
+
+    `columns` says what each needed column holds; an image is encoded, `images` are one or several. `read` makes the
+    content of a row, whose images are bytes; RowError where it cannot.
+    """
+
+    columns: Mapping[str, Holds]
+    read: Callable[[Mapping[str, Any]], Content]
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set of the hub.
+
+    `name` is that of its folder and the `data_source` of its rows; `path` the hub repository; `splits` the name of each
+    of its splits there, by ours; `configuration` the hub's name for a part of the repository.
+    """
+
+    name: str
+    summary: str
+    path: str
+    splits: Mapping[str, str]
+    layouts: tuple[Layout, ...]
+    configuration: str | None = None
+    licence: str | None = None
+
+    def prepare(
+        self,
+        folder: Path,
+        source: str | None = None,
+        revision: str | None = None,
+        bad_rows: BadRows = "drop",
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> bool:
+        """Write the data set; see `data.writing.write_dataset` for the files, the policy and what is returned.
+
+        Args:
+            folder: where the files go.
+            source: another hub repository, a local copy of one, or a parquet file. None for what the files in the
+            folder were made from, and the hub's own where there are none.
+            revision: of the hub repository; None for the newest when the files are made.
+            bad_rows, workers, progress: see `write_dataset`.
+
+        Raises:
+            ColumnError: the source has other columns.
+            FileNotFoundError: a local source is not there.
+            ConnectionError: the hub cannot be reached; the message names what to do without it.
+        """
+        manifest = read_manifest(folder)
+        before = {} if manifest is None else manifest["parameters"]
+        same = before.get("data_source") == self.name and revision in (None, before.get("revision"))
+        if source is None and same and before["version"] == VERSION and is_written(folder, self.splits, before):
+            return False
+        path = source or (before["path"] if same else self.path)
+        parameters = {"data_source": self.name, "version": VERSION, "path": path, "revision": revision}
+        local = Path(path).expanduser()
+        if local.exists():
+            parameters["files"] = _sizes(local)
+        elif path.startswith((".", "/", "~")):
+            raise FileNotFoundError(f"{self.name}: there is no {path}")
+        if is_written(folder, self.splits, parameters):
+            return False
+        if not local.exists():
+            revision = resolve_revision(self.name, path, revision)
+        rows = {split: HubRows(self, path, revision, name) for split, name in self.splits.items()}
+        origin = {"path": path, "revision": revision}
+        return write_dataset(
+            folder, rows, parameters, source=origin, bad_rows=bad_rows, workers=workers, progress=progress
+        )
+
+
+class HubRows:
+    """The rows of one split of a source, read from the disk while they are asked for."""
+
+    def __init__(self, dataset: HubDataset, path: str, revision: str | None, split: str) -> None:
+        self._set, self._path, self._revision, self._split = dataset, path, revision, split
+        loaded = _load(path, dataset.configuration, revision, split)
+        self._layout = _layout_of(dataset, f"{path}, split {split}", loaded.features)
+        for column, feature in loaded.features.items():
+            if isinstance(feature, Image):
+                loaded = loaded.cast_column(column, Image(decode=False))
+            elif isinstance(feature, List) and isinstance(feature.feature, Image):
+                loaded = loaded.cast_column(column, List(Image(decode=False)))
+        self._rows = loaded.select_columns(list(self._layout.columns))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row | Rejected]:
+        for index, row in enumerate(self._rows):
+            yield self._read(index, row)
+
+    def _read(self, index: int, row: Mapping[str, Any]) -> Row | Rejected:
+        prefix = f"{self._set.name}-{self._split}"
+        try:
+            content = self._layout.read(row)
+        except RowError as error:
+            return Rejected(f"{prefix}-{index:06d}", (Problem("row", str(error)),))
+        return Row(
+            id=f"{prefix}-{f'{index:06d}' if content.id is None else content.id}",
+            data_source=self._set.name,
+            question=with_placeholders(content.question, len(content.images)),
+            images=content.images,
+            question_type=content.question_type,
+            answer=content.answer,
+            choices=content.choices,
+            provenance=Provenance(self._path, self._revision, self._split, index),
+            licence=self._set.licence,
+            metadata=content.metadata,
+        )
+
+
+def _read_problem(row: Mapping[str, Any]) -> Content:
+    return Content(text(row["problem"]), images_bytes(row["images"]), text(row["answer"]))
+
+
+# How most training sets are published.
+PROBLEMS = Layout({"images": "images", "problem": "text", "answer": "text"}, _read_problem)
+
+
+def resolve_revision(name: str, path: str, revision: str | None) -> str:
+    """The commit that a revision of a hub repository names now; None for the newest.
+
+    Raises ConnectionError where the hub does not answer, saying how to do without it.
+    """
+    try:
+        return str(HfApi().dataset_info(path, revision=revision).sha)
+    except (OSError, HTTPError) as error:
+        raise ConnectionError(
+            f"{name}: the hub does not give {path} ({type(error).__name__}: {error}). Without internet, copy the "
+            f"repository here and run `make data DATASET={name} SOURCE=its/folder`"
+        ) from error
+
+
+def with_placeholders(question: str, images: int) -> str:
+    """The question with a placeholder for each image, put in front where it has none."""
+    question = NUMBERED_PLACEHOLDER.sub(PLACEHOLDER, question)
+    return question if PLACEHOLDER in question else PLACEHOLDER * images + question
+
+
+def with_choices(question: str, choices: Sequence[str] | None) -> str:
+    """The question followed by its options on lines of their own, as MathVista words them."""
+    if not choices:
+        return question
+    options = "\n".join(f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
+    return f"{question}\nChoices:\n{options}"
+
+
+def image_bytes(value: Any) -> bytes:
+    """The encoded image in a column's value; RowError where it has none. A path in it is never opened."""
+    found = value.get("bytes") if isinstance(value, Mapping) else value
+    if not isinstance(found, bytes):
+        raise RowError("an image without bytes")
+    return found
+
+
+def images_bytes(value: Any) -> tuple[bytes, ...]:
+    """The encoded images in a column's value, which holds one, several or none."""
+    if value is None:
+        return ()
+    return tuple(image_bytes(one) for one in value) if isinstance(value, list) else (image_bytes(value),)
+
+
+def text(value: Any) -> str:
+    """A column's value as text; RowError where it is null or of another type."""
+    if not isinstance(value, str):
+        raise RowError(f"text expected, found {type(value).__name__}")
+    return value
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """The files of a source with their bytes, in which another source would most likely differ."""
+    if path.is_file():
+        return {path.name: path.stat().st_size}
+    files = [
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(p[0] == "." for p in file.relative_to(path).parts)
+    ]
+    return {str(file.relative_to(path)): file.stat().st_size for file in sorted(files)}
+
+
+def _load(path: str, configuration: str | None, revision: str | None, split: str) -> Dataset:
+    local = Path(path).expanduser()
+    if local.is_file():
+        return load_dataset("parquet", data_files={split: str(local)}, split=split)
+    if local.is_dir():
+        path, revision = str(local), None
+        # A folder of bare files has no named parts.
+        if configuration not in get_dataset_config_names(path):
+            configuration = None
+    return load_dataset(path, configuration, revision=revision, split=split)
+
+
+def _layout_of(dataset: HubDataset, where: str, features: Features) -> Layout:
+    for layout in dataset.layouts:
+        if all(name in features and _holds(features[name], kind) for name, kind in layout.columns.items()):
+            return layout
+    expected = "; or ".join(
+        ", ".join(f"{n} ({kind})" for n, kind in layout.columns.items()) for layout in dataset.layouts
+    )
+    found = ", ".join(f"{name} ({_describe(feature)})" for name, feature in features.items())
+    raise ColumnError(
+        f"{dataset.name}: {where} has other columns than expected. Expected: {expected}. Found: {found}. If the source "
+        f"was published anew in another form, add a Layout to the module of data/ that declares {dataset.name}"
+    )
+
+
+def _holds(feature: Any, kind: Holds) -> bool:
+    if kind == "anything":
+        return True
+    # A column that is null in every row has no type.
+    if isinstance(feature, Value) and feature.dtype == "null":
+        return kind != "text"
+    if kind == "image":
+        return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
+    if kind == "images":
+        return _holds(feature, "image") or (isinstance(feature, List) and _holds(feature.feature, "image"))
+    if kind == "list":
+        return isinstance(feature, List)
+    if kind == "text":
+        return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    raise AssertionError(f"there is no kind of column {kind!r}")
+
+
+def _describe(feature: Any) -> str:
+    if isinstance(feature, List):
+        return f"list of {_describe(feature.feature)}"
+    if isinstance(feature, Value):
+        return str(feature.dtype)
+    return "image" if isinstance(feature, Image) else type(feature).__name__

@@ -1,0 +1,232 @@
+"""The one way to write a data set: rows are checked, written atomically, and described by a manifest.
+
+`manifest.json` beside the files of `data.schema` holds:
+    schema       SCHEMA_VERSION of `data.schema`
+    parameters   what determines the rows; another value writes the files anew
+    source       {"path", "revision", ...} of what the rows were read from; null for what is made here
+    rows         how many rows each split holds
+    dropped      {"split", "row", "id", "problems": [{"kind", "detail"}]} of every row that was left out
+    sha256       of every file
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data.checks import Duplicates, Problem, Rejected, problems_of
+from data.schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path, truth_path
+
+BadRows = Literal["drop", "stop"]
+MANIFEST = "manifest.json"
+# Limits of a row group, which is in memory as a whole; fixed, so that the same rows make the same bytes.
+ROWS_PER_GROUP = 256
+BYTES_PER_GROUP = 32 << 20
+# Rows that are checked ahead of the one that is written, a thread.
+CHECKED_AHEAD = 8
+
+
+class BadRowError(ValueError):
+    """A row cannot be used, and the policy is to stop. The message names split, row, id and every problem."""
+
+
+def write_dataset(
+    folder: Path,
+    splits: Mapping[str, Iterable[Row | Rejected]],
+    parameters: Mapping[str, Any],
+    *,
+    source: Mapping[str, Any] | None = None,
+    bad_rows: BadRows = "stop",
+    workers: int | None = None,
+    progress: bool = False,
+) -> bool:
+    """Check and write every split and the manifest, or do nothing where they are already there.
+
+    Args:
+        folder: where the files go; created if need be. It is locked meanwhile.
+        splits: the rows of each split by its name. Lazy iterables are not consumed when there is nothing to do, and are
+        never in memory as a whole.
+        parameters: what determines the rows, as JSON can hold it.
+        source: what the manifest says about where the rows come from.
+        bad_rows: whether a row with a problem is dropped, and listed in the manifest, or ends it all.
+        workers: threads that check rows; None for one a core.
+        progress: whether to show a bar.
+
+    Returns:
+        Whether anything was written: False when the folder has the files of these parameters, unchanged.
+
+    Raises:
+        BadRowError: a row has a problem, under the policy "stop".
+        ValueError: two rows share an id, or no row of a split is left that had some.
+    """
+    parameters = dict(json.loads(json.dumps(parameters)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        if is_written(folder, splits, parameters):
+            return False
+        dropped: list[dict[str, Any]] = []
+        seen: set[str] = set()
+        rows = {}
+        workers = workers or os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as threads:
+            for split, given in splits.items():
+                total = len(given) if isinstance(given, Sized) else None
+                bar = tqdm(total=total, desc=split, unit=" rows", disable=not progress)
+                rows[split] = _write_split(
+                    folder, split, _checked(given, threads, CHECKED_AHEAD * workers), seen, dropped, bad_rows, bar
+                )
+        # From here to the manifest nothing fails; a kill in between leaves whole files, whose sums do not match.
+        for path in _paths(folder, splits):
+            os.replace(_temporary(path), path)
+        manifest = {
+            "schema": SCHEMA_VERSION,
+            "parameters": parameters,
+            "source": source,
+            "rows": rows,
+            "dropped": dropped,
+            "sha256": {path.name: sha256(path) for path in _paths(folder, splits)},
+        }
+        temporary = _temporary(folder / MANIFEST)
+        temporary.write_text(json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=True) + "\n")
+        os.replace(temporary, folder / MANIFEST)
+    return True
+
+
+def is_written(folder: Path, splits: Iterable[str], parameters: Mapping[str, Any]) -> bool:
+    """Whether the folder holds exactly what its manifest says, made with these parameters."""
+    manifest = read_manifest(folder)
+    return (
+        manifest is not None
+        and manifest.get("schema") == SCHEMA_VERSION
+        and manifest["parameters"] == parameters
+        and set(manifest["sha256"]) == {path.name for path in _paths(folder, splits)}
+        and all(is_unchanged(folder / name, manifest) for name in manifest["sha256"])
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder; None where there is none."""
+    path = folder / MANIFEST
+    return dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def is_unchanged(file: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a file is there and is the one that the manifest beside it describes."""
+    return file.is_file() and manifest["sha256"].get(file.name) == sha256(file)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    # The kernel lets go of it when the process ends, however it does.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _paths(folder: Path, splits: Iterable[str]) -> list[Path]:
+    return [path for split in splits for path in (prompts_path(folder, split), truth_path(folder, split))]
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
+
+
+def _write_split(
+    folder: Path,
+    split: str,
+    checked: Iterable[tuple[Row | Rejected, list[Problem]]],
+    seen: set[str],
+    dropped: list[dict[str, Any]],
+    bad_rows: BadRows,
+    bar: tqdm,
+) -> int:
+    prompts, truth = prompts_path(folder, split), truth_path(folder, split)
+    duplicates = Duplicates()
+    written = read = size = 0
+    group: list[Row] = []
+    with (
+        bar,
+        pq.ParquetWriter(_temporary(prompts), PROMPT_SCHEMA) as prompt_writer,
+        pq.ParquetWriter(_temporary(truth), TRUTH_SCHEMA) as truth_writer,
+    ):
+
+        def flush() -> None:
+            prompt_writer.write_table(
+                pa.Table.from_pylist([row.without_answer() for row in group], schema=PROMPT_SCHEMA)
+            )
+            truth_writer.write_table(
+                pa.Table.from_pylist([row.truth() for row in group if row.answer is not None], schema=TRUTH_SCHEMA)
+            )
+            group.clear()
+
+        for read, (row, problems) in enumerate(checked, start=1):
+            bar.update()
+            if row.id in seen:
+                raise ValueError(f"{prompts}, row {read - 1}: the id {row.id} is given twice")
+            seen.add(row.id)
+            if isinstance(row, Row) and not problems:
+                problems = duplicates.check(row)
+            if problems or isinstance(row, Rejected):
+                if bad_rows == "stop":
+                    raise BadRowError(
+                        f"{prompts}, row {read - 1}, id {row.id}: "
+                        + "; ".join(f"{problem.kind} ({problem.detail})" for problem in problems)
+                    )
+                found = [asdict(problem) for problem in problems]
+                dropped.append({"split": split, "row": read - 1, "id": row.id, "problems": found})
+                continue
+            group.append(row)
+            size += sum(map(len, row.images))
+            written += 1
+            if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                flush()
+                size = 0
+        if group:
+            flush()
+    if read and not written:
+        kinds = Counter(problem["kind"] for row in dropped for problem in row["problems"])
+        raise ValueError(
+            f"{prompts}: no row of {read} can be used: {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}"
+        )
+    return written
+
+
+def _checked(
+    rows: Iterable[Row | Rejected], threads: ThreadPoolExecutor, limit: int
+) -> Iterator[tuple[Row | Rejected, list[Problem]]]:
+    """Check rows in threads, in which Pillow decodes side by side, at most `limit` ahead; the order stays."""
+    ahead: deque[tuple[Row | Rejected, Future[list[Problem]]]] = deque()
+    for row in rows:
+        ahead.append((row, threads.submit(_problems, row)))
+        if len(ahead) > limit:
+            checked, future = ahead.popleft()
+            yield checked, future.result()
+    for checked, future in ahead:
+        yield checked, future.result()
+
+
+def _problems(row: Row | Rejected) -> list[Problem]:
+    return list(row.problems) if isinstance(row, Rejected) else problems_of(row)

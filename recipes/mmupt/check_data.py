@@ -1,0 +1,253 @@
+"""The rows of a recipe's files, looked through before anything expensive starts.
+
+What a data set made by `data/` was checked for when it was written is not looked for again; files from elsewhere are
+checked in full. The length of a prompt depends on the recipe and is computed here, from the sizes of images and without
+scaling one.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from omegaconf import DictConfig
+from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
+from transformers import AutoProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
+
+from data.checks import Duplicates, Problem, problems_of
+from data.leakage import check_overlap
+from data.schema import NO_QUESTION, Row
+from data.writing import is_unchanged, read_manifest
+from recipes.mmupt.compose import RecipeError
+from recipes.mmupt.evaluate import chat
+from verl_ext.datasets.pixels import pixel_limits
+from verl_ext.datasets.truth import check_unlabelled, file_list
+
+REQUIRED_COLUMNS = ("id", "prompt")
+OPTIONAL_COLUMNS = ("images", "question_type", "choices")
+# Rows whose images are in memory at a time.
+ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used: its place in its file, counted from 0, its id and what is wrong with it."""
+
+    row: int
+    id: str
+    problems: tuple[Problem, ...]
+
+
+def check_rows(config: DictConfig) -> None:
+    """Look through all files of a recipe; in training and validation, do about bad rows what `data.bad_rows` says.
+
+    Under `drop` they are listed in `data.dropped_rows`, which `verl_ext.datasets.unlabelled` reads, and summed up on
+    the console.
+
+    Raises:
+        RecipeError: a column is missing, a training file carries a truth without `data.supervised`, two rows of one
+        side share an id, no row of a file can be used, or a row is bad under `stop` or in an evaluation file.
+    """
+    dropped: dict[str, list[BadRow]] = {}
+    for training, key in ((True, "train_files"), (False, "val_files")):
+        files = file_list(config.data[key])
+        for file in files:
+            _check_columns(file, unlabelled=training and not config.data.supervised)
+        _check_ids(files)
+        lengths = None if config.data.filter_overlong_prompts else PromptLengths(config, training)
+        for file in files:
+            bad = bad_rows(file, lengths, asked=training)
+            if len(bad) == pq.read_metadata(file).num_rows:
+                raise RecipeError(f"data.{key}: {file}: no row can be used; the first: {_describe(bad[0])}")
+            if bad:
+                dropped[file] = bad
+    for file in file_list(config.mmupt.evaluation_files):
+        _check_columns(file, unlabelled=False)
+        if bad := bad_rows(file, lengths=None, asked=True):
+            raise RecipeError(
+                f"mmupt.evaluation_files: {file}: {len(bad)} rows cannot be answered, and an evaluation leaves none "
+                f"out; the first: {_describe(bad[0])}"
+            )
+    report(dropped, config.data.bad_rows)
+    listing = Path(config.data.dropped_rows)
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text(json.dumps({file: [asdict(one) for one in bad] for file, bad in dropped.items()}, indent=1))
+
+
+def check_leakage(config: DictConfig) -> None:
+    """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
+
+    RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first of them and where all are shown.
+    """
+    settings = config.mmupt.leakage
+    if settings.allowed_pairs is None:
+        return
+    evaluated = dict.fromkeys([*file_list(config.data.val_files), *file_list(config.mmupt.evaluation_files)])
+    train, held_out = ([Path(file) for file in files] for files in (file_list(config.data.train_files), evaluated))
+    folder = Path(config.mmupt.run_folder) / "leakage"
+    try:
+        check_overlap(train, held_out, settings.images, settings.allowed_pairs, folder)
+    except ValueError as error:
+        raise RecipeError(
+            f"{error}. Train on other rows, or accept it: mmupt.leakage.allowed_pairs=N (null: do not look)"
+        ) from error
+
+
+def report(dropped: Mapping[str, Sequence[BadRow]], policy: str) -> None:
+    """Print how many rows of each file are bad and the first of each kind, or raise RecipeError under `stop`."""
+    for file, bad in dropped.items():
+        kinds = {problem.kind for one in bad for problem in one.problems}
+        firsts = [next(one for one in bad if kind in {p.kind for p in one.problems}) for kind in sorted(kinds)]
+        examples = "; ".join(dict.fromkeys(map(_describe, firsts)))
+        if policy == "stop":
+            raise RecipeError(
+                f"{file}: {len(bad)} rows cannot be used: {examples}. Mend them, or leave them out: data.bad_rows=drop"
+            )
+        print(f"{file}: {len(bad)} rows are left out: {examples}")
+
+
+def _describe(bad: BadRow) -> str:
+    return f"row {bad.row}, id {bad.id}: " + ", ".join(f"{one.kind} ({one.detail})" for one in bad.problems)
+
+
+def _check_columns(file: str, unlabelled: bool) -> None:
+    names = pq.read_schema(file).names
+    if missing := [name for name in REQUIRED_COLUMNS if name not in names]:
+        raise RecipeError(
+            f"{file} has no column {', '.join(missing)} (found: {', '.join(names)}): data/schema.py has the format, "
+            "and `make data DATASET=images SOURCE=...` makes it of your own images"
+        )
+    if unlabelled:
+        try:
+            check_unlabelled(file)
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
+
+
+def _check_ids(files: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for file in files:
+        for row, id in enumerate(pq.read_table(file, columns=["id"])["id"].to_pylist()):
+            place = f"{file}, row {row}"
+            if (other := first.setdefault(id, place)) != place:
+                raise RecipeError(f"{place}: the id {id!r} is that of {other}, too; ids must be unique")
+
+
+def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[BadRow]:
+    """Every row of a file that cannot be used, in their order.
+
+    Args:
+        file: a parquet file in the format of `data.schema`; a prompt may have several messages.
+        lengths: what computes the lengths of prompts; None to leave that to veRL.
+        asked: whether a row without a question is bad.
+    """
+    path = Path(file)
+    manifest = read_manifest(path.parent)
+    checked = manifest is not None and is_unchanged(path, manifest)
+    found = []
+    duplicates = Duplicates()
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start, rows in _batches(file):
+            # Of rows that were checked when they were written, only the header of an image is read.
+            problems: list[list[Problem]] = [[] for _ in rows] if checked else list(threads.map(_problems, rows))
+            for index, (row, of_row) in enumerate(zip(rows, problems, strict=True)):
+                if asked and not of_row and row["question_type"] == NO_QUESTION:
+                    of_row.append(Problem("no question", "the image is for synthesis"))
+                if not (of_row or checked):
+                    of_row += duplicates.check(_as_row(row))
+                if lengths is not None and not of_row:
+                    of_row += lengths.check(row)
+                if of_row:
+                    found.append(BadRow(start + index, row["id"], tuple(of_row)))
+    return found
+
+
+def _batches(file: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    start = 0
+    with pq.ParquetFile(file) as opened:
+        columns = [name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in opened.schema_arrow.names]
+        for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
+            rows = [{"question_type": None, "choices": None, **row} for row in batch.to_pylist()]
+            for row in rows:
+                row["images"] = [
+                    image if isinstance(image, dict) else {"bytes": image} for image in row.get("images") or []
+                ]
+            yield start, rows
+            start += len(rows)
+
+
+def _as_row(row: Mapping[str, Any]) -> Row:
+    choices = None if row["choices"] is None else tuple(row["choices"])
+    question = "\n".join(message["content"] for message in row["prompt"])
+    images = tuple(image.get("bytes") or b"" for image in row["images"])
+    return Row(row["id"], "", question, images, row["question_type"], None, choices)
+
+
+def _problems(row: Mapping[str, Any]) -> list[Problem]:
+    return problems_of(_as_row(row))
+
+
+class PromptLengths:
+    """Computes the tokens of prompts as veRL's dataset and Qwen-VL's processor would make them.
+
+    RecipeError for a model with another kind of image processor, whose tokens nobody here can count.
+    """
+
+    def __init__(self, config: DictConfig, training: bool) -> None:
+        self._limit = config.data.max_prompt_length
+        self._instruction = config.data.instruction
+        self._limits = pixel_limits(config.data, training)
+        model = config.actor_rollout_ref.model
+        self._processor = AutoProcessor.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+        images: Any = getattr(self._processor, "image_processor", None)
+        if "Qwen2VLImageProcessor" not in type(images).__name__:
+            raise RecipeError(
+                f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
+                "data.filter_overlong_prompts=True, and veRL does it"
+            )
+        self._factor = images.patch_size * images.merge_size
+        self._smallest, self._largest = images.size["shortest_edge"], images.size["longest_edge"]
+
+    def check(self, row: dict[str, Any]) -> list[Problem]:
+        """Say whether a row's prompt is too long, with its images' part of the tokens."""
+        messages = chat(row, {}, self._instruction)
+        text = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        of_text = len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        images = [
+            part["image"]
+            for message in messages
+            for part in message["content"]
+            if isinstance(part, dict) and "image" in part
+        ]
+        of_images = 0
+        for image in images:
+            if not (of_image := self.image_tokens(*image.size)):
+                width, height = image.size
+                return [
+                    Problem("extreme aspect ratio", f"{width} x {height} px, scaled to the limits, leaves no width")
+                ]
+            of_images += of_image
+        # Every image is one token in the text.
+        tokens = of_text - len(images) + of_images
+        if tokens <= self._limit:
+            return []
+        return [Problem("long prompt", f"{tokens} tokens, {of_images} of them images, over {self._limit}")]
+
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor.
+
+        0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
+        """
+        factor = self._factor
+        height, width = scaled_when_read(height, width, factor=factor, **self._limits)
+        if not min(height, width):
+            return 0
+        height, width = scaled_by_processor(
+            height, width, factor=factor, min_pixels=self._smallest, max_pixels=self._largest
+        )
+        return int(height * width // factor**2)

@@ -1,0 +1,31 @@
+"""Encoded pictures for the tests: good ones, each different, and one of every kind that is refused."""
+
+import io
+from random import Random
+
+from PIL import Image
+
+
+def encode(image: Image.Image, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=form)
+    return buffer.getvalue()
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (64, 48), form: str = "PNG") -> bytes:
+    """A smooth picture that another seed makes another."""
+    random = Random(seed)
+    corners = Image.new("RGB", (4, 4))
+    corners.putdata([tuple(random.randrange(256) for _ in range(3)) for _ in range(16)])
+    return encode(corners.resize(size, Image.Resampling.BICUBIC), form)
+
+
+GOOD = picture()
+BAD = {
+    "no image": b"",
+    "unreadable image": b"this is no picture",
+    "truncated image": picture(size=(300, 300), form="JPEG")[:-1500],
+    "small image": picture(size=(200, 20)),
+    "extreme aspect ratio": picture(size=(28 * 201, 28)),
+    "image mode": encode(Image.new("I;16", (64, 64))),
+}
