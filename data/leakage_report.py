@@ -119,18 +119,20 @@ def _section(overlap: Overlap, rows: dict[Place, dict[str, Any]]) -> str:
 def _cell(place: Place, rows: dict[Place, dict[str, Any]]) -> str:
     row = rows[place]
     question = question_of(row["prompt"])[:CHARACTERS_SHOWN]
-    pictures = "".join(
-        f'<img alt="" src="data:image/png;base64,{_picture(image["bytes"])}">' for image in row["images"] or ()
-    )
+    pictures = "".join(_picture(image["bytes"]) for image in row["images"] or ())
     return f"<div>{pictures}<p>{html.escape(question)}</p><small>row {html.escape(str(place))}</small></div>"
 
 
 def _picture(encoded: bytes) -> str:
-    image = decode(encoded)
+    try:
+        image = decode(encoded)
+    # The rows may overlap by their questions. Decoders raise all sorts of things on damaged bytes.
+    except Exception:
+        return "<em>an image that cannot be decoded</em> "
     image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
 def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:

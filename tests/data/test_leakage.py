@@ -7,26 +7,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from benchmarks.made_up import CHANGES, drawing, encode, long_question, photo, question, reworded
 from data import figures, leakage
 from data.leakage import check_overlap, overlaps
-from data.schema import Row, write_dataset
+from data.schema import PROMPT_SCHEMA, Row
 
 SHORT = "Find x."
 LONG = "In triangle PQR the angle at P is 47.5 degrees and the side QR is 19.2 long. What is the area of the triangle?"
 CONTENT = tuple[str, Sequence[bytes]]
 
 
-def write(file: Path, rows: Sequence[tuple[str, Sequence[bytes]]], start: int = 0) -> Path:
-    """A file of these questions and images, with a tag for each image."""
+def write(file: Path, rows: Sequence[CONTENT]) -> Path:
+    """A file of these questions and images, with a tag for each image, repeated and bad rows among them."""
     made = [
-        Row(f"{file.stem}-{index}", "source", "<image>" * len(images) + question, tuple(images), "kind", "1")
-        for index, (question, images) in enumerate(rows, start)
+        Row(f"{file.stem}-{index}", "source", "<image>" * len(images) + text, tuple(images), "kind", None)
+        for index, (text, images) in enumerate(rows)
     ]
-    write_dataset(file.parent, {file.stem: made}, {})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in made], schema=PROMPT_SCHEMA), file)
     return file
 
 
@@ -169,7 +172,7 @@ def test_sets_that_share_a_placeholder_are_refused_instead_of_listed(
 ) -> None:
     monkeypatch.setattr(leakage, "PAIRS_AT_MOST", 8)
     rows = [(SHORT, [encode(drawing(1))])] * 3
-    with pytest.raises(ValueError, match=r"more than 8 pairs of rows overlap, among them row 0 of .*the same"):
+    with pytest.raises(ValueError, match=r"more than 8 pairs of rows overlap, among them row 2 of .*the same"):
         found(tmp_path, rows, rows)
 
 
@@ -213,6 +216,13 @@ def test_the_page_shows_pictures_and_runs_nothing_that_the_data_says(tmp_path: P
     assert "<script" not in page and "src=x" not in page.replace("&lt;img src=x", "") and "<b>" not in page
     assert page.count('<img alt="" src="data:image/png;base64,') == 4
     assert "://" not in page
+
+
+def test_the_page_shows_rows_whose_images_cannot_be_decoded(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.parquet", [(LONG, [b"no image"])]) for name in ("train", "test")]
+    (overlap,) = check_overlap(files[:1], files[1:], "near", 1, tmp_path)
+    assert overlap.kinds == ("question exact",)
+    assert (tmp_path / "leakage.html").read_text().count("an image that cannot be decoded") == 2
 
 
 @pytest.mark.parametrize(("allowed", "status"), [("2", 0), ("1", 1)])
