@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.made_up import (
@@ -29,7 +30,8 @@ from benchmarks.made_up import (
     reworded,
 )
 from data import figures
-from data.leakage import Images, overlaps
+from data.fingerprints import read_fingerprints
+from data.leakage import HASH_RADIUS, STAGES, Images, correlations, hash_distances, overlaps, uncropped
 from data.schema import Row, prompts_path, write_dataset
 
 # Seeds of the other side start here.
@@ -62,9 +64,24 @@ def encoded(images: Iterable[Image.Image], format: str) -> Iterator[bytes]:
     return (encode(image, format) for image in images)
 
 
+def likeness(train: list[Path], test: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of hashes and, in the last stage, correlations of all images with all others."""
+    left, right = read_fingerprints(train[0]), read_fingerprints(test[0])
+    distances = np.minimum(hash_distances(left.hashes, right.hashes), hash_distances(right.hashes, left.hashes).T)
+    alike = [
+        np.stack([correlations(each, pixels, STAGES[-1]) for each in whole.thumbnails])
+        for whole, pixels in (
+            (left, uncropped(right.thumbnails, STAGES[-1])),
+            (right, uncropped(left.thumbnails, STAGES[-1])),
+        )
+    ]
+    return distances, np.maximum(alike[0], alike[1].T)
+
+
 def print_copies(folder: Path, count: int) -> None:
     """How many of so many altered copies are found, by kind of change and of image."""
-    print("| change | drawings found | photographs found |\n|---|---|---|")
+    print("| change | drawings found | largest distance | least correlation | photographs found | | |")
+    print("|---|---|---|---|---|---|---|")
     images = {name: [make(seed) for seed in range(count)] for name, (make, _) in KINDS.items()}
     originals = {
         name: write(folder / name, "train", encoded(images[name], format), asked_of_all)
@@ -76,6 +93,8 @@ def print_copies(folder: Path, count: int) -> None:
             copies = write(folder / f"{name}-{index}", "test", encoded(map(alter, images[name]), format), asked_of_all)
             pairs = {(each.train.row, each.evaluation.row) for each in overlaps(originals[name], copies)}
             found.append(f"{sum((row, row) in pairs for row in range(count))} of {count}")
+            distances, alike = likeness(originals[name], copies)
+            found += [f"{distances.diagonal().max()}", f"{alike.diagonal().min():.2f}"]
         print(f"| {change} | {' | '.join(found)} |", flush=True)
     blank = encode(Image.new("RGB", (64, 64), "white"))
     train = write(folder / "asked", "train", [blank] * count, long_question)
@@ -90,7 +109,8 @@ def print_copies(folder: Path, count: int) -> None:
 
 def print_unrelated(folder: Path, count: int) -> None:
     """How many pairs are taken for copies, by kind of image; the other sets have too few different images for more."""
-    print("| rows of each side | pairs | alarms, near | alarms, exact |\n|---|---|---|---|")
+    print("| rows of each side | pairs | within the hash's radius | correlation | alarms, near | alarms, exact |")
+    print("|---|---|---|---|---|---|")
     few = min(count, 500)
     sets: dict[str, tuple[int, Iterable[bytes], Iterable[bytes]]] = {
         name: (
@@ -114,7 +134,12 @@ def print_unrelated(folder: Path, count: int) -> None:
         train_file = write(folder / f"unrelated-{index}", "train", left, question)
         test_file = write(folder / f"unrelated-{index}", "test", right, lambda row: question(row + OTHERS))
         alarms = [len(overlaps(train_file, test_file, images)) for images in MODES]
-        print(f"| {rows:,} {name} | {rows * rows:,} | {alarms[0]:,} | {alarms[1]:,} |", flush=True)
+        distances, alike = likeness(train_file, test_file)
+        within = distances <= HASH_RADIUS
+        share, highest = f"{within.mean():.2%}", f"{alike[within].max(initial=0):.2f}"
+        print(
+            f"| {rows:,} {name} | {rows * rows:,} | {share} | {highest} | {alarms[0]:,} | {alarms[1]:,} |", flush=True
+        )
     print()
 
 

@@ -94,11 +94,8 @@ class Fingerprints:
     thumbnails: np.ndarray
 
 
-def image_fingerprint(encoded: bytes) -> ImageFingerprint:
-    """Look at an encoded image.
-
-    What is transparent is white, so that line drawings on nothing are not all black and the same. A copy that was
-    cropped looks most like the same crop of the whole image, so that each of the 16 crops has a hash.
+def decode(encoded: bytes) -> Image.Image:
+    """The image of an encoded file, RGB. What is transparent is white: line drawings on nothing are not all black.
 
     Raises whatever Pillow does on bytes that are no image.
     """
@@ -106,7 +103,15 @@ def image_fingerprint(encoded: bytes) -> ImageFingerprint:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
+    return image.convert("RGB")
+
+
+def image_fingerprint(encoded: bytes) -> ImageFingerprint:
+    """Look at an encoded image; raises as `decode`.
+
+    A copy that was cropped looks most like the same crop of the whole image, so that each of the 16 crops has a hash.
+    """
+    image = decode(encoded)
     digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
     side = THUMBNAIL_SIZE
     thumbnail = image.convert("L").resize((side, side), Image.Resampling.BOX)

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -115,11 +116,13 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
     ):
         for pair in itertools.product(left, right):
             kinds[pair].add(kind)
-        if len(kinds) > PAIRS_AT_MOST:
-            raise ValueError(
-                f"more than {PAIRS_AT_MOST:,} pairs of rows overlap, among them row {train.places[left[0]]} and row "
-                f"{evaluation.places[right[0]]} ({kind}); are they the same set?"
-            )
+            if len(kinds) > PAIRS_AT_MOST:
+                one, other = train.places[pair[0]], evaluation.places[pair[1]]
+                raise ValueError(
+                    f"more than {PAIRS_AT_MOST:,} pairs of rows overlap, among them row {one} and row {other} ({kind}): "
+                    "the sets are the same, share a placeholder, or have images that differ by little, for which there "
+                    'is images="exact"'
+                )
     order: tuple[Kind, ...] = get_args(Kind)
     return [
         Overlap(train.places[left], evaluation.places[right], tuple(kind for kind in order if kind in found))
@@ -192,31 +195,24 @@ def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tupl
             )
 
 
-def near_images(left: Pictures, right: Pictures) -> set[tuple[int, int]]:
-    """The pairs of images, by their places, of which one looks like a copy of the other without being the same."""
-    pairs = set(_copies(left, right)) | {(one, other) for other, one in _copies(right, left)}
-    return {(one, other) for one, other in pairs if left.digests[one] != right.digests[other]}
+def near_images(left: Pictures, right: Pictures) -> Iterator[tuple[int, int]]:
+    """The places of images of which one looks like a copy of the other without being the same, some of them twice."""
+    found = itertools.chain(_copies(left, right), ((one, other) for other, one in _copies(right, left)))
+    return ((one, other) for one, other in found if left.digests[one] != right.digests[other])
 
 
 def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
     """Pairs of which the second looks like the first or a crop of it."""
-    crops = [_resampling(stage.sides, stage.size) for stage in STAGES]
-    pixels = [_normalised(_resampled(copies.thumbnails, _resampling(SIDES[:1], stage.size))) for stage in STAGES]
-    uncropped = np.ascontiguousarray(copies.hashes[:, 0])
+    pixels = [uncropped(copies.thumbnails, stage) for stage in STAGES]
 
     def compare(start: int) -> list[tuple[int, int]]:
-        hashes = whole.hashes[start : start + BLOCK, :, None]
-        distance: np.ndarray = np.full((len(hashes), len(uncropped)), 64, np.uint8)
-        for cropped in np.moveaxis(hashes, 1, 0):
-            np.minimum(distance, np.bitwise_count(cropped ^ uncropped), out=distance)
         pairs = []
-        for index in range(len(hashes)):
-            near = np.flatnonzero(distance[index] <= HASH_RADIUS)
-            for stage, crop, others in zip(STAGES, crops, pixels, strict=True):
+        for index, distances in enumerate(hash_distances(whole.hashes[start : start + BLOCK], copies.hashes), start):
+            near = np.flatnonzero(distances <= HASH_RADIUS)
+            for stage, others in zip(STAGES, pixels, strict=True):
                 if len(near):
-                    views = _normalised(_resampled(whole.thumbnails[start + index], crop))
-                    near = near[(others[near, 0] @ views.T).max(axis=1) >= stage.correlation]
-            pairs += [(start + index, int(other)) for other in near]
+                    near = near[correlations(whole.thumbnails[index], others[near], stage) >= stage.correlation]
+            pairs += [(index, int(other)) for other in near]
         return pairs
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -224,7 +220,31 @@ def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
             yield from pairs
 
 
-def _resampling(sides: Sequence[tuple[float, float]], size: int) -> np.ndarray:
+def hash_distances(whole: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Bits by which the hash of each copy differs from that of the crop of each whole image that is most like it.
+
+    Hashes (I, 16) and (K, 16), uint64, of which the first are of the uncropped images; returns (I, K) uint8.
+    """
+    distances: np.ndarray = np.full((len(whole), len(copies)), 64, np.uint8)
+    whole_copies = np.ascontiguousarray(copies[:, 0])
+    for crop in whole.T:
+        np.minimum(distances, np.bitwise_count(crop[:, None] ^ whole_copies), out=distances)
+    return distances
+
+
+def uncropped(thumbnails: np.ndarray, stage: Stage) -> np.ndarray:
+    """Of thumbnails (K, 64, 64), what `correlations` takes: (K, size x size)."""
+    return _normalised(_resampled(thumbnails, _resampling(SIDES[:1], stage.size))[:, 0])
+
+
+def correlations(thumbnail: np.ndarray, copies: np.ndarray, stage: Stage) -> np.ndarray:
+    """Of the crop of a thumbnail (64, 64) that is most like it, the correlation with each copy of `uncropped`: (K,)."""
+    views = _normalised(_resampled(thumbnail, _resampling(stage.sides, stage.size)))
+    return (copies @ views.T).max(axis=1)
+
+
+@cache
+def _resampling(sides: tuple[tuple[float, float], ...], size: int) -> np.ndarray:
     """(crops, size, 64): takes 64 pixels to the means of `size` equal parts of what each crop leaves of them."""
     pixel = np.arange(THUMBNAIL_SIZE)
     edges = np.stack([np.linspace(before, 1 - after, size + 1) for before, after in sides]) * THUMBNAIL_SIZE

@@ -15,9 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from PIL import Image
-
-from data.fingerprints import COLUMNS, question_of, read_batches
+from data.fingerprints import COLUMNS, decode, question_of, read_batches
 
 Kind = Literal["image exact", "image near", "question exact", "question near"]
 
@@ -128,7 +126,7 @@ def _cell(place: Place, rows: dict[Place, dict[str, Any]]) -> str:
 
 
 def _picture(encoded: bytes) -> str:
-    image = Image.open(io.BytesIO(encoded)).convert("RGBA")
+    image = decode(encoded)
     image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")

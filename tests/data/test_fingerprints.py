@@ -1,0 +1,211 @@
+"""Tests of fingerprints: what is the same has the same ones, and they are kept only as long as their file stays."""
+
+import os
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks.made_up import drawing, encode, photo, reworded
+from data import fingerprints
+from data.fingerprints import cache_path, image_fingerprint, read_fingerprints, shingles, words
+from data.schema import Row, write_dataset
+
+
+def write(folder: Path, *rows: tuple[str, list[bytes]]) -> Path:
+    write_dataset(
+        folder,
+        {
+            "train": [
+                Row(f"id{index}", "source", question, tuple(images), "kind", "1")
+                for index, (question, images) in enumerate(rows)
+            ]
+        },
+        {"rows": [question for question, _ in rows], "images": [len(images) for _, images in rows]},
+    )
+    return folder / "train.parquet"
+
+
+def digest(image: Image.Image, format: str = "PNG") -> bytes:
+    return image_fingerprint(encode(image, format)).digest
+
+
+def test_the_same_pixels_have_the_same_digest_in_any_lossless_file() -> None:
+    image = drawing(1)
+    assert digest(image, "PNG") == digest(image, "BMP") == digest(image.convert("RGBA"))
+    assert digest(image) != digest(drawing(2))
+
+
+def test_the_same_bytes_in_another_shape_are_another_image() -> None:
+    assert digest(Image.new("RGB", (20, 30))) != digest(Image.new("RGB", (30, 20)))
+
+
+def test_drawings_on_nothing_are_drawings_on_white() -> None:
+    opaque = drawing(1)
+    grey = np.asarray(opaque.convert("L"))
+    transparent = Image.fromarray(np.dstack([np.zeros((*grey.shape, 3), np.uint8), 255 - grey]), "RGBA")
+    one, other = (image_fingerprint(encode(image)) for image in (opaque, transparent))
+    assert np.array_equal(one.thumbnail, other.thumbnail)
+    assert np.array_equal(one.hashes, other.hashes)
+
+
+def test_the_hash_of_a_crop_is_that_of_the_cropped_image() -> None:
+    image = photo(1)
+    width, height = image.size
+    right = image_fingerprint(encode(image.crop((0, 0, round(0.95 * width), height))))
+    distances = np.bitwise_count(image_fingerprint(encode(image)).hashes ^ right.hashes[0])
+    # Crops of the width vary slower than those of the height; of both, the second is of the right or bottom alone.
+    assert distances.argmin() == 4
+    assert distances.min() <= 4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "FIND the   area\nof ABCD. A. 2.5  B. 3",
+        "<image>Find the area of ABCD: (A) 2.5 (B) 3",
+        "find the area of $ABCD$? a: 2.5; b: 3",
+        "<image1> Find the area of “ABCD”.\n(A) 2.5\n(B) 3\n",
+        "Ｆind the area of ABCD （Ａ）２．５ （Ｂ）３",  # noqa: RUF001
+    ],
+)
+def test_case_spacing_punctuation_tags_and_the_layout_of_options_do_not_count(other: str) -> None:
+    assert words(other) == words("Find the area of ABCD. (A) 2.5 (B) 3")
+
+
+@pytest.mark.parametrize("other", ["x = 3.5", "x = -35", "x = 35 %", "x = 3/5", "x > 35", "y = 35", "x = 35°"])
+def test_numbers_and_signs_count(other: str) -> None:
+    assert words("x = 35") != words(other)
+
+
+def test_two_chinese_characters_are_a_word() -> None:
+    assert words("求三角形 ABC 的面积。") == ("求三", "角形", "abc", "的面", "积")
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_rewording_by_case_and_spacing_leaves_the_words(text: str) -> None:
+    assert words(text.upper()) == words(text.lower()) == words(text)
+    assert words(reworded("the area of this")) == words("the area of this")
+
+
+@settings(max_examples=50)
+@given(st.text())
+def test_any_text_has_words_and_as_many_shingles_as_places_at_most(text: str) -> None:
+    found = words(text)
+    assert not any(character.isspace() for word in found for character in word)
+    assert len(shingles(found)) <= max(0, len(found) - 2)
+
+
+def test_rows_and_images_are_read_in_order_over_several_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "ROWS_PER_BATCH", 2)
+    one, other = encode(drawing(1)), encode(photo(1))
+    rows = [("alone", []), ("<image>one", [one]), ("<image><image>two", [other, one])] * 3
+    found = read_fingerprints(write(tmp_path, *rows))
+    assert found.ids == [f"id{index}" for index in range(len(rows))]
+    assert found.questions == [question for question, _ in rows]
+    assert found.image_rows[:6].tolist() == [1, 2, 2, 4, 5, 5]
+    assert found.digests[:3] == [image_fingerprint(image).digest for image in (one, other, one)]
+    assert np.array_equal(found.hashes[1], image_fingerprint(other).hashes)
+    assert np.array_equal(found.thumbnails[-1], image_fingerprint(one).thumbnail)
+
+
+def test_a_file_without_images_or_rows_has_none(tmp_path: Path) -> None:
+    for name, rows in (("text", [("alone", [])]), ("empty", [])):
+        found = read_fingerprints(write(tmp_path / name, *rows))
+        assert len(found.ids) == len(rows)
+        assert found.hashes.shape == (0, 16)
+        assert found.thumbnails.shape == (0, 64, 64)
+
+
+def test_only_what_the_user_says_is_the_question(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "what ?"}]
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": ["a"], "prompt": [messages], "images": pa.array([None], pa.list_(pa.null()))}), file)
+    assert read_fingerprints(file).questions == ["what ?"]
+
+
+def refuse(encoded: bytes) -> None:
+    raise AssertionError("an image was looked at")
+
+
+def test_fingerprints_are_kept_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, ("alone", []), ("<image>what ?", [encode(drawing(1))]))
+    before = read_fingerprints(file)
+    assert sorted(path.name for path in tmp_path.glob("*finger*")) == ["train.fingerprints.parquet"]
+    monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
+    after = read_fingerprints(file)
+    assert (after.ids, after.questions, after.digests) == (before.ids, before.questions, before.digests)
+    assert np.array_equal(after.image_rows, before.image_rows)
+    assert np.array_equal(after.hashes, before.hashes)
+    assert np.array_equal(after.thumbnails, before.thumbnails)
+
+
+def test_fingerprints_of_a_file_that_changed_are_made_anew(tmp_path: Path) -> None:
+    read_fingerprints(write(tmp_path, ("<image>what ?", [encode(drawing(1))])))
+    file = write(tmp_path, ("<image>what ?", [encode(drawing(2))]), ("alone", []))
+    assert read_fingerprints(file).digests == [digest(drawing(2))]
+
+
+def test_fingerprints_of_a_file_with_another_time_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
+    read_fingerprints(file)
+    os.utime(file, ns=(0, 0))
+    monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
+    with pytest.raises(ValueError, match="was looked at"):
+        read_fingerprints(file)
+
+
+def test_fingerprints_of_another_version_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
+    read_fingerprints(file)
+    monkeypatch.setattr(fingerprints, "VERSION", fingerprints.VERSION + 1)
+    monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
+    with pytest.raises(ValueError, match="was looked at"):
+        read_fingerprints(file)
+
+
+def test_damaged_fingerprints_are_made_anew(tmp_path: Path) -> None:
+    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
+    read_fingerprints(file)
+    cache_path(file).write_bytes(cache_path(file).read_bytes()[:100])
+    assert read_fingerprints(file).digests == [digest(drawing(1))]
+
+
+def test_a_folder_that_cannot_be_written_to_means_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
+
+    def refuse_to_write(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    # Root may write anywhere, so that a folder without write permission would prove nothing.
+    monkeypatch.setattr(os, "replace", refuse_to_write)
+    assert read_fingerprints(file).digests == [digest(drawing(1))]
+    assert not list(tmp_path.glob("*finger*"))
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no image", encode(drawing(1))[:300]])
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, damaged: bytes) -> None:
+    file = write(tmp_path, ("alone", []), ("<image>what ?", [damaged]))
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}: row 1 \('id1'\): an image cannot be decoded"):
+        read_fingerprints(file)
+    assert not cache_path(file).exists()
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    pq.write_table(pa.table({"id": ["a"], "images": [[]]}), buffer)
+    file = tmp_path / "a.parquet"
+    file.write_bytes(buffer.getvalue())
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}: no column prompt"):
+        read_fingerprints(file)
