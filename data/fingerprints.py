@@ -196,7 +196,7 @@ def _look(file: Path) -> Iterator[pa.RecordBatch]:
         row, id, encoded = image
         try:
             found = image_fingerprint(encoded)
-        # Decoders raise all sorts of things on damaged bytes. No model sees such an image, so that it cannot leak.
+        # Decoders raise all sorts of things on damaged bytes. No model sees such an image.
         except Exception as error:
             print(f"{file}: row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
             return None
