@@ -23,6 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
     rows = [{"id": f"q{number}", "answer": answer} for number, answer in enumerate(TRUTH)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.truth.parquet")
+    pq.write_table(pa.Table.from_pylist(rows).select(["id"]), tmp_path / "test.parquet")
     return tmp_path
 
 
