@@ -27,8 +27,8 @@ Images = Literal["near", "exact"]
 Words = tuple[str, ...]
 Shingle = tuple[str, ...]
 
-# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole. None of 3,900 altered drawings
-# differed by more than 12. One in 80 pairs of unrelated ones is within it, too: hence the comparison of pixels.
+# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole. None of 3,900 altered
+# drawings differed by more than 12. One in 80 pairs of unrelated ones is within it, too: hence a look at the pixels.
 HASH_RADIUS = 14
 # What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
 # problem, with images of their own.
