@@ -6,7 +6,7 @@ Prints three Markdown tables. Drawings and photographs are made up (`benchmarks/
 change, so many altered images are looked for among the originals. Unrelated: rows of other seeds on both sides, all
 pairs; besides, what the thresholds are not made for: the same drawing with another number, and the figures of
 `data.figures`, which differ by one unit. Time: of drawings, which are the slower ones to compare;
-CPU time is that of all threads. A quarter of an hour, and 2 GB in the temporary folder.
+CPU time is that of all threads. A quarter of an hour.
 """
 
 import argparse
@@ -81,7 +81,9 @@ def likeness(train: list[Path], test: list[Path]) -> tuple[np.ndarray, np.ndarra
 
 def print_copies(folder: Path, count: int) -> None:
     """How many of so many altered copies are found, by kind of change and of image."""
-    print("| change | drawings found | largest distance | least correlation | photographs found | | |")
+    print(
+        "| change | drawings found | largest distance | least correlation | photographs found | largest distance | least correlation |"
+    )
     print("|---|---|---|---|---|---|---|")
     images = {name: [make(seed) for seed in range(FIRST, FIRST + count)] for name, (make, _) in KINDS.items()}
     originals = {
