@@ -81,7 +81,7 @@ def likeness(train: list[Path], test: list[Path]) -> tuple[np.ndarray, np.ndarra
 
 def print_copies(folder: Path, count: int) -> None:
     """How many of so many altered copies are found, by kind of change and of image."""
-    print(print("| change |" + "".join(f" {name} found | largest distance | least correlation |" for name in KINDS)))
+    print("| change |" + "".join(f" {name} found | largest distance | least correlation |" for name in KINDS))
     print("|---|---|---|---|---|---|---|")
     images = {name: [make(seed) for seed in range(FIRST, FIRST + count)] for name, (make, _) in KINDS.items()}
     originals = {
