@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
-VERSION = 1
+VERSION = 2
 # A drawing's lines are still apart at this size, and 20,000 images take 80 MB.
 THUMBNAIL_SIZE = 64
 # A copy may lack this share of the width or height at any side.
@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
                 pa.struct(
                     [
                         ("digest", pa.binary(32)),
+                        ("aspect", pa.float32()),
                         ("hashes", pa.binary(8 * len(SIDES) ** 2)),
                         ("thumbnail", pa.binary(THUMBNAIL_SIZE**2)),
                     ]
@@ -70,9 +71,11 @@ _LAYOUT = frozenset("$~`")
 
 @dataclass(frozen=True)
 class ImageFingerprint:
-    """`digest`: SHA-256 of size and RGB pixels; `hashes`: 16 of 64 bits; `thumbnail`: grey, 64 x 64, uint8."""
+    """`digest`: SHA-256 of size and RGB pixels; `aspect`: width by height; `hashes`: 16 of 64 bits; `thumbnail`: grey,
+    64 x 64, uint8."""
 
     digest: bytes
+    aspect: float
     hashes: np.ndarray
     thumbnail: np.ndarray
 
@@ -81,8 +84,8 @@ class ImageFingerprint:
 class Fingerprints:
     """Those of a file: of its rows `ids` and `questions`; of its images, in order, the rest.
 
-    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `hashes` (I, 16) uint64, one for each way
-    to crop it, the whole one first; `thumbnails` (I, 64, 64) uint8.
+    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `aspects` (I,) width by height, float;
+    `hashes` (I, 16) uint64, one for each way to crop it, the whole one first; `thumbnails` (I, 64, 64) uint8.
     """
 
     file: Path
@@ -90,6 +93,7 @@ class Fingerprints:
     questions: list[str]
     image_rows: np.ndarray
     digests: list[bytes]
+    aspects: np.ndarray
     hashes: np.ndarray
     thumbnails: np.ndarray
 
@@ -122,7 +126,8 @@ def image_fingerprint(encoded: bytes) -> ImageFingerprint:
     ]
     crops = (thumbnail.resize((HASHED_SIZE, HASHED_SIZE), Image.Resampling.BOX, box) for box in boxes)
     bits = np.stack([np.ravel(imagehash.phash(crop).hash) for crop in crops])
-    return ImageFingerprint(digest, np.packbits(bits, axis=1).view(np.uint64).ravel(), np.asarray(thumbnail))
+    hashes = np.packbits(bits, axis=1).view(np.uint64).ravel()
+    return ImageFingerprint(digest, image.width / image.height, hashes, np.asarray(thumbnail))
 
 
 def words(question: str) -> tuple[str, ...]:
@@ -192,7 +197,7 @@ def read_batches(file: Path, columns: Sequence[str]) -> Iterator[list[dict[str, 
 def _look(file: Path) -> Iterator[pa.RecordBatch]:
     row = 0
 
-    def look(image: tuple[int, str, bytes]) -> dict[str, bytes] | None:
+    def look(image: tuple[int, str, bytes]) -> dict[str, Any] | None:
         row, id, encoded = image
         try:
             found = image_fingerprint(encoded)
@@ -202,6 +207,7 @@ def _look(file: Path) -> Iterator[pa.RecordBatch]:
             return None
         return {
             "digest": found.digest,
+            "aspect": found.aspect,
             "hashes": found.hashes.tobytes(),
             "thumbnail": found.thumbnail.tobytes(),
         }
@@ -258,6 +264,7 @@ def _from_table(file: Path, table: pa.Table) -> Fingerprints:
         questions=table["question"].to_pylist(),
         image_rows=rows,
         digests=[image["digest"] for image in images],
+        aspects=np.array([image["aspect"] for image in images], np.float32),
         hashes=hashes.reshape(-1, len(SIDES) ** 2),
         thumbnails=thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
     )

@@ -22,6 +22,8 @@ from data.writing import BadRows, is_written, read_manifest, write_dataset
 
 # Raised whenever what is made of the same source changes here, so that files written before are written anew.
 VERSION = 1
+# Rows that are read at a time.
+BATCH = 16
 Holds = Literal["text", "image", "images", "list", "anything"]
 # "<image1>" of MathVision, "<image 1>" of others.
 NUMBERED_PLACEHOLDER = re.compile(r"<image ?\d+>")
@@ -133,18 +135,15 @@ class HubRows:
         self._set, self._path, self._revision, self._split = dataset, path, revision, split
         loaded = _load(path, dataset.configuration, revision, split)
         self._layout = _layout_of(dataset, f"{path}, split {split}", loaded.features)
-        for column, feature in loaded.features.items():
-            if isinstance(feature, Image):
-                loaded = loaded.cast_column(column, Image(decode=False))
-            elif isinstance(feature, List) and isinstance(feature.feature, Image):
-                loaded = loaded.cast_column(column, List(Image(decode=False)))
-        self._rows = loaded.select_columns(list(self._layout.columns))
+        # As Arrow has them: images stay encoded.
+        self._rows = loaded.select_columns(list(self._layout.columns)).with_format("arrow")
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Row | Rejected]:
-        for index, row in enumerate(self._rows):
+        rows = (row for batch in self._rows.iter(BATCH) for row in batch.to_pylist())
+        for index, row in enumerate(rows):
             yield self._read(index, row)
 
     def _read(self, index: int, row: Mapping[str, Any]) -> Row | Rejected:

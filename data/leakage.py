@@ -30,6 +30,9 @@ Shingle = tuple[str, ...]
 # Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole. None of 3,900 altered
 # drawings differed by more than 12. One in 80 pairs of unrelated ones is within it, too: hence a look at the pixels.
 HASH_RADIUS = 14
+# By how much the aspect ratio of a copy may differ: 5 % cropped at both sides of one axis make 1.11, the rest is for
+# the rounding of small copies. The thumbnails are square and do not know.
+ASPECT = 1.17
 # What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
 # problem, with images of their own.
 ASKED_AT_MOST = 5
@@ -68,9 +71,10 @@ STAGES = (
 
 
 class Pictures(NamedTuple):
-    """Different images of one set: `digests`, `hashes` (I, 16) uint64, `thumbnails` (I, 64, 64) uint8."""
+    """Different images of one set: `digests`, `aspects` (I,), `hashes` (I, 16) uint64, `thumbnails` (I, 64, 64)."""
 
     digests: list[bytes]
+    aspects: np.ndarray
     hashes: np.ndarray
     thumbnails: np.ndarray
 
@@ -157,7 +161,7 @@ def _gather(files: Sequence[Path]) -> _Set:
     places: list[Place] = []
     asked: list[Words] = []
     images: list[frozenset[bytes]] = []
-    known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    known: dict[bytes, list[np.ndarray]] = {}
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     for file in dict.fromkeys(files):
         found = read_fingerprints(file)
@@ -165,14 +169,15 @@ def _gather(files: Sequence[Path]) -> _Set:
         for row, digests in enumerate(of_row):
             for digest in digests:
                 rows_of[digest].append(len(places) + row)
-        for digest, hashes, thumbnail in zip(found.digests, found.hashes, found.thumbnails, strict=True):
-            known.setdefault(digest, (hashes, thumbnail))
+        for digest, *looks in zip(found.digests, found.aspects, found.hashes, found.thumbnails, strict=True):
+            known.setdefault(digest, looks)
         places += [Place(str(file), row, id) for row, id in enumerate(found.ids)]
         asked += map(words, found.questions)
         images += of_row
-    hashes = np.array([hashes for hashes, _ in known.values()], np.uint64).reshape(-1, len(SIDES) ** 2)
-    thumbnails = np.array([image for _, image in known.values()], np.uint8)
-    pictures = Pictures(list(known), hashes, thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    aspects = np.array([aspect for aspect, _, _ in known.values()], np.float32)
+    hashes = np.array([hashes for _, hashes, _ in known.values()], np.uint64).reshape(-1, len(SIDES) ** 2)
+    thumbnails = np.array([image for _, _, image in known.values()], np.uint8)
+    pictures = Pictures(list(known), aspects, hashes, thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     return _Set(places, asked, images, pictures, rows_of)
 
 
@@ -208,7 +213,8 @@ def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
     def compare(start: int) -> list[tuple[int, int]]:
         pairs = []
         for index, distances in enumerate(hash_distances(whole.hashes[start : start + BLOCK], copies.hashes), start):
-            near = np.flatnonzero(distances <= HASH_RADIUS)
+            ratios = np.abs(np.log(copies.aspects / whole.aspects[index]))
+            near = np.flatnonzero((distances <= HASH_RADIUS) & (ratios <= np.log(ASPECT)))
             for stage, others in zip(STAGES, pixels, strict=True):
                 if len(near):
                     near = near[correlations(whole.thumbnails[index], others[near], stage) >= stage.correlation]
