@@ -6,7 +6,7 @@ with answers and what is rewarded is the business of `verl_ext.votes`; how right
 
 from verl_ext.answers.comparison import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent, prepare
 from verl_ext.answers.extraction import Extraction, extract_answer
-from verl_ext.answers.keys import Key, canonical
+from verl_ext.answers.keys import Key, canonical, number_of
 
 __all__ = [
     "AnswerClasses",
@@ -19,5 +19,6 @@ __all__ = [
     "correct",
     "equivalent",
     "extract_answer",
+    "number_of",
     "prepare",
 ]

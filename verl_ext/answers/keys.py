@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Optional
 
 from verl_ext.answers.algebra import Sum, number
-from verl_ext.answers.forms import Value
+from verl_ext.answers.forms import Value, variables
+from verl_ext.answers.numeric import value_of
 from verl_ext.answers.spelling import plain
 from verl_ext.answers.syntax import read
 from verl_ext.answers.tokens import NotMath
@@ -78,6 +79,17 @@ def _of_answer(answer: str) -> Key:
         return Key(f'"{_words(text)}"')
     bare = None if reading.bare is None else Key(reading.bare.text, reading.bare)
     return Key(reading.value.text, reading.value, bare, reading.unit)
+
+
+def number_of(answer: str) -> float | None:
+    """Return the value of an answer that is a real number, without its unit; None for everything else.
+
+    >>> number_of(r"\\frac{3}{2}")
+    1.5
+    """
+    key = canonical(answer)
+    key = key.bare or key
+    return value_of(key.value) if isinstance(key.value, Sum) and not variables(key.value) else None
 
 
 def _words(text: str) -> str:

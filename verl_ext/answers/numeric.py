@@ -43,6 +43,16 @@ def differ(a: Sum, b: Sum) -> bool:
     return any(_differ_at(a, b, point) for point in POINTS)
 
 
+def value_of(expression: Sum) -> float | None:
+    """The value of an expression without names in it, None where that is no finite real number."""
+    try:
+        value, size = _value(expression, POINTS[0])
+    except (ArithmeticError, ValueError):
+        return None
+    is_real = abs(value.imag) <= TOLERANCE * size
+    return value.real if is_real and math.isfinite(value.real) else None
+
+
 def _differ_at(a: Sum, b: Sum, point: complex) -> bool:
     try:
         (first, first_size), (second, second_size) = _value(a, point), _value(b, point)

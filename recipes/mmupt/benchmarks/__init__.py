@@ -1,0 +1,11 @@
+"""How each benchmark is scored by its authors. One module a benchmark; `data_source` of a row says which is meant.
+
+A set that is none of them is scored by the project's own comparison of answers alone.
+"""
+
+from recipes.mmupt.benchmarks import mathverse, mathvision, mathvista, wemath
+from recipes.mmupt.benchmarks.question import Benchmark, Question, read_questions
+
+BENCHMARKS = {one.name: one for one in (mathvista.MATHVISTA, mathvision.MATHVISION, mathverse.MATHVERSE, wemath.WEMATH)}
+
+__all__ = ["BENCHMARKS", "Benchmark", "Question", "read_questions"]

@@ -1,0 +1,75 @@
+"""MathVista: an answer is brought into the form of the truth, and must then be the same text.
+
+The rule of the authors' `evaluation/calculate_score.py`. Their only judge step is to extract the answer, which a box
+makes unnecessary.
+"""
+
+import re
+from collections.abc import Sequence
+
+from recipes.mmupt.benchmarks.question import Benchmark, Question
+
+LETTER = re.compile(r"\(([a-zA-Z])\)")
+FIELDS = ("language", "source", "category", "task", "context", "grade")
+
+
+def is_correct(answer: str | None, question: Question) -> bool:
+    """Whether the normalised answer equals the truth, letter by letter."""
+    return normalise(answer, question) == question.truth
+
+
+def normalise(answer: str | None, question: Question) -> str | None:
+    """The answer in the form of the truth, None where it has none.
+
+    With options, "(b)" and "B" are the option of that letter, and anything else, no answer too, is the option with the
+    nearest text, the first of several. Numbers are rounded to the question's precision.
+    """
+    if question.question_type == "multi_choice":
+        assert question.choices is not None
+        text = "" if answer is None else answer.strip()
+        if found := LETTER.search(text):
+            text = found[1].upper()
+        letters = [chr(ord("A") + index) for index in range(len(question.choices))]
+        if text in letters:
+            return question.choices[letters.index(text)]
+        return nearest(text, question.choices)
+    if answer is None:
+        return None
+    try:
+        if question.metadata["answer_type"] == "integer":
+            return str(int(float(answer)))
+        if question.metadata["answer_type"] == "float":
+            return str(round(float(answer), int(question.metadata["precision"])))
+    except (ValueError, OverflowError):
+        return None
+    return answer
+
+
+def nearest(text: str, choices: Sequence[str]) -> str:
+    """The option with the least Levenshtein distance, the first of several."""
+    return min(choices, key=lambda choice: levenshtein(text, choice))
+
+
+def levenshtein(one: str, other: str) -> int:
+    """The least number of signs to insert, delete or replace that makes one text of the other."""
+    previous = list(range(len(other) + 1))
+    for row, sign in enumerate(one, start=1):
+        current = [row]
+        for column, against in enumerate(other, start=1):
+            current.append(min(previous[column] + 1, current[-1] + 1, previous[column - 1] + (sign != against)))
+        previous = current
+    return previous[-1]
+
+
+def strata(question: Question) -> dict[str, tuple[str, ...]]:
+    """The breakdowns of the benchmark's leaderboard."""
+    metadata = question.metadata["metadata"]
+    return {
+        "question_type": (question.question_type,),
+        "answer_type": (question.metadata["answer_type"],),
+        **{field: (str(metadata[field]),) for field in FIELDS if field in metadata},
+        "skill": tuple(metadata.get("skills", ())),
+    }
+
+
+MATHVISTA = Benchmark("mathvista", "official", is_correct, strata)

@@ -1,0 +1,68 @@
+"""What scoring knows of a question, and what a benchmark has to say about an answer to it."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from verl_ext.datasets.truth import sidecar_of
+
+Rule = Literal["official", "rule-based"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of a benchmark with its truth; `metadata` is what its module of `data/` keeps beside that."""
+
+    id: str
+    data_source: str
+    text: str
+    question_type: str
+    choices: tuple[str, ...] | None
+    truth: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark.
+
+    `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model.
+    `is_correct` takes an extracted answer, None where there is none. `strata` gives the labels of a question in each of
+    the breakdowns that its authors report. `scores` makes further scores out of the verdicts on all questions, by id.
+    """
+
+    name: str
+    rule: Rule
+    is_correct: Callable[[str | None, Question], bool]
+    strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
+    scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
+
+
+def read_questions(file: str | Path) -> dict[str, Question]:
+    """The questions of a file in the format of `data.schema` with the truth beside it, by id.
+
+    Raises ValueError where the truth of a row is missing.
+    """
+    sidecar = sidecar_of(file)
+    truth = {row["id"]: row for row in pq.read_table(sidecar).to_pylist()} if sidecar.is_file() else {}
+    columns = [name for name in pq.read_schema(file).names if name != "images"]
+    rows = pq.read_table(file, columns=columns).to_pylist()
+    if missing := [row["id"] for row in rows if row["id"] not in truth]:
+        raise ValueError(f"{sidecar}: no truth for {len(missing)} of {len(rows)} rows, {missing[0]} among them")
+    return {row["id"]: _question(row, truth[row["id"]]) for row in rows}
+
+
+def _question(row: Mapping[str, Any], truth: Mapping[str, Any]) -> Question:
+    return Question(
+        id=row["id"],
+        data_source=row["data_source"],
+        text="\n".join(message["content"] for message in row["prompt"]),
+        question_type=row["question_type"],
+        choices=tuple(row["choices"]) if row.get("choices") else None,
+        truth=truth["answer"],
+        metadata=json.loads(truth["metadata"]) if truth.get("metadata") else {},
+    )

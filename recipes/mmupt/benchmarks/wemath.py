@@ -1,0 +1,72 @@
+"""We-Math: letters, and four kinds of problems by which of their steps are right.
+
+By whether the sub-steps of a problem are right and whether the whole of it is, in the authors' words: insufficient
+knowledge (IK), inadequate generalisation (IG), complete mastery (CM) and rote memorisation (RM).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from recipes.mmupt.benchmarks.question import Benchmark, Question
+from verl_ext.answers import correct
+
+Kind = Literal["IK", "IG", "CM", "RM"]
+WHOLE = "multi"
+
+
+def is_correct(answer: str | None, question: Question) -> bool:
+    """Whether the answer is the right letter, or the text of that option."""
+    return correct(answer, question.truth, choices=question.choices)
+
+
+def kind_of(steps: Iterable[bool], whole: bool, strict: bool) -> Kind:
+    """The kind of a problem; loosely, some right steps are enough for complete mastery."""
+    steps = list(steps)
+    if not whole:
+        return "IG" if all(steps) else "IK"
+    return "CM" if (all(steps) if strict else any(steps)) else "RM"
+
+
+def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[str, float]:
+    """S1 to S3, and for strict and loose the shares of the four kinds, the score CM + IG / 2, the rate RM / (CM + RM).
+
+    Shares of 1. The plain accuracy over all rows, which the paper's column is, is not among them.
+
+    Raises:
+        ValueError: a problem lacks a step or its whole.
+    """
+    problems: dict[str, dict[str, bool]] = defaultdict(dict)
+    for question in questions:
+        problems[str(question.metadata["ID"])][str(question.metadata["key"])] = verdicts[question.id]
+    kinds: dict[str, list[Kind]] = {"strict": [], "loose": []}
+    accuracy: dict[str, list[bool]] = {"S1": [], "S2": [], "S3": []}
+    for problem, verdict in problems.items():
+        # "2steps_1", "2steps_2", "2steps_multi"
+        count = next(iter(verdict)).partition("steps_")[0]
+        keys = [f"{count}steps_{step}" for step in (*range(1, int(count) + 1), WHOLE)] if count in ("2", "3") else []
+        if sorted(keys) != sorted(verdict):
+            raise ValueError(
+                f"We-Math problem {problem} has the rows {', '.join(verdict)}: steps are missing or too many"
+            )
+        *steps, whole = (verdict[key] for key in keys)
+        accuracy["S1"] += steps
+        accuracy[f"S{count}"].append(whole)
+        for name, of_kind in kinds.items():
+            of_kind.append(kind_of(steps, whole, strict=name == "strict"))
+    found = {name: sum(right) / len(right) for name, right in accuracy.items() if right}
+    for name, of_kind in kinds.items():
+        shares = {kind: of_kind.count(kind) / len(of_kind) for kind in ("IK", "IG", "CM", "RM")}
+        found |= {f"{name} {kind}": share for kind, share in shares.items()}
+        found[f"{name} score"] = shares["CM"] + shares["IG"] / 2
+        mastered = shares["CM"] + shares["RM"]
+        found[f"{name} RM rate"] = shares["RM"] / mastered if mastered else 0.0
+    return found
+
+
+def strata(question: Question) -> dict[str, tuple[str, ...]]:
+    """The step of the problem and its knowledge concept."""
+    return {"step": (question.metadata["key"],), "knowledge concept": (str(question.metadata["knowledge concept"]),)}
+
+
+WEMATH = Benchmark("wemath", "official", is_correct, strata, scores)

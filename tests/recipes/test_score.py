@@ -1,0 +1,116 @@
+"""A stand-in for each benchmark, in the hub's columns, goes from its source to scores of made-up responses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.catalog import data_set
+from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions
+from recipes.mmupt.responses import Response, write_responses
+from recipes.mmupt.score import render, score_file
+
+Answer = Callable[[Question, int], str]
+
+
+def answered(tmp_path: Path, data: Path, answer: Answer, samples: int = 2) -> Path:
+    """A file of responses to all questions of a data file, greedy and sampled."""
+    responses = []
+    for number, question in enumerate(read_questions(data).values()):
+        text = f"so \\boxed{{{answer(question, number)}}}"
+        responses.append(Response(question.id, "greedy", 0, text, 5))
+        responses += [Response(question.id, "sample", sample, text, 5) for sample in range(samples)]
+    file = tmp_path / "responses.jsonl"
+    write_responses(file, responses, {"data": {str(data): "sha"}})
+    return file
+
+
+@pytest.fixture(
+    params=[("mathvista", "testmini"), ("mathvision", "test"), ("mathverse", "testmini"), ("wemath", "testmini")]
+)
+def benchmark(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "data"))
+    from hub_shaped import write
+
+    name, split = request.param
+    data_set(name).prepare(tmp_path / name, str(write(tmp_path / "source", name, rows=8)))
+    return name, tmp_path / name / f"{split}.parquet"
+
+
+def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], tmp_path: Path) -> None:
+    name, data = benchmark
+    (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
+    assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
+    assert set(scores["accuracy"]) == {
+        f"{rule}, {mode}" for rule in (scores["rule"], "own") for mode in ("greedy", "mean@2")
+    }
+    assert all(one == {"value": 1.0, "standard_error": 0.0, "questions": 8} for one in scores["accuracy"].values())
+    assert all(one["value"] == 1.0 for labels in scores["breakdowns"].values() for one in labels.values())
+
+
+def test_half_of_wrong_answers_show_in_the_accuracy_and_in_the_breakdowns(
+    benchmark: tuple[str, Path], tmp_path: Path
+) -> None:
+    def half(question: Question, number: int) -> str:
+        return question.truth if number < 4 else "something else entirely"
+
+    _, data = benchmark
+    (scores,) = score_file(answered(tmp_path, data, half))
+    own = scores["accuracy"]["own, greedy"]
+    assert own["value"] == 0.5 and own["standard_error"] == pytest.approx((2 / 7 / 8) ** 0.5)
+    for labels in scores["breakdowns"].values():
+        assert sum(one["questions"] for one in labels.values()) == 8
+        right = sum(one["value"] * one["questions"] for one in labels.values())
+        assert right == pytest.approx(8 * scores["accuracy"][f"{scores['rule']}, greedy"]["value"])
+
+
+def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tuple[str, Path], tmp_path: Path) -> None:
+    name, data = benchmark
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    score_file(file)
+    lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
+    assert len(lines) == 8 * 3
+    assert lines[0]["answer"] == lines[0]["truth"] and set(lines[0]["right"]) == {"own", BENCHMARKS[name].rule}
+    assert json.loads(file.with_suffix(".scores.json").read_text())[0]["benchmark"] == name
+
+
+def test_the_table_says_which_rule_made_which_figure() -> None:
+    score: dict[str, Any] = {"value": 0.5, "standard_error": 0.1, "questions": 25}
+    scores = {
+        "benchmark": "wemath",
+        "rule": "official",
+        "accuracy": {"official, greedy": score, "own, greedy": score},
+        "further": {"strict score": 0.25},
+        "breakdowns": {"step": {"2steps_1": {"value": 0.75, "questions": 4}}},
+    }
+    table = render(scores)
+    assert "| official, greedy | 50.00 ± 10.00 | 25 |" in table and "| own, greedy | 50.00 ± 10.00 | 25 |" in table
+    assert "| official, strict score | 25.00 | |" in table and "| 2steps_1 | 75.00 | 4 |" in table
+
+
+def test_a_set_that_is_no_benchmark_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
+    from data.figures import prepare
+
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
+    assert set(scores["accuracy"]) == {"own, greedy", "own, mean@2"} and "breakdowns" not in scores
+
+
+def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"responses\.jsonl with its parameters is missing"):
+        score_file(tmp_path / "responses.jsonl")
+    from data.figures import prepare
+
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    write_responses(file, [Response("other", "greedy", 0, "x", 1)], {"data": {str(data): "sha"}})
+    with pytest.raises(ValueError, match="there is no question 'other'"):
+        score_file(file)
+    data.with_suffix(".truth.parquet").unlink()
+    with pytest.raises(ValueError, match="no truth for 6 of 6 rows"):
+        score_file(file)
