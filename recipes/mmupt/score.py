@@ -3,9 +3,10 @@
     python -m recipes.mmupt.score runs/mmupt_mathvista/evaluation/after.jsonl [...]
 
 A file of responses is one by `recipes.mmupt.evaluate`, whose parameters name the data that it answers. For each file
-and benchmark in it a table goes to the console and into `NAME.scores.json` beside the file: greedy accuracy and mean@k,
-each labelled with the rule that made it, the breakdowns of the benchmark's authors, and We-Math's further scores. One
-JSON line for each response, with what was extracted, the truth and all verdicts, goes into `NAME.verdicts.jsonl`.
+and benchmark in it a table goes to the console and into `NAME.scores.json` beside the file: greedy accuracy, mean@k,
+pass@k and maj@k, each labelled with the rule that made it, the breakdowns of the benchmark's authors, and We-Math's
+further scores. One JSON line for each response, with what was extracted, the truth and all verdicts, goes into
+`NAME.verdicts.jsonl`.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions
 from recipes.mmupt.responses import Mode, Response, read_parameters, read_responses, write_atomically
 from verl_ext.answers import Extraction, correct, extract_answer
-from verl_ext.scores import Score
+from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k
 
 # The project's comparison of answers, see docs/answers.md.
 OWN_RULE = "own"
@@ -50,9 +51,9 @@ def judge(responses: Iterable[Response], questions: Mapping[str, Question], extr
 def scores_of(verdicts: Sequence[Verdict], questions: Mapping[str, Question]) -> dict[str, Any]:
     """The scores of the responses to one benchmark, as JSON can hold them.
 
-    `accuracy` maps a rule and a mode ("greedy", "mean@4") to {"value", "standard_error", "questions"}; `breakdowns` the
-    greedy accuracy by the rule of the benchmark to its labels; `further` what only this benchmark has, of greedy
-    responses. Without greedy responses the first sample of each question takes their place in the last two.
+    `accuracy` maps a rule and a score ("greedy", "mean@4", "pass@4", "maj@4") to {"value", "standard_error",
+    "questions"}; `breakdowns` the greedy accuracy by the rule of the benchmark to its labels; `further` what only this
+    benchmark has, of greedy responses. Without those the first sample of each question stands in for the last two.
     """
     (source,) = {questions[verdict.response.id].data_source for verdict in verdicts}
     benchmark = BENCHMARKS.get(source)
@@ -66,6 +67,8 @@ def scores_of(verdicts: Sequence[Verdict], questions: Mapping[str, Question]) ->
         for mode, by_question in modes.items()
         if by_question
     }
+    if modes["sample"]:
+        accuracy |= _of_samples(modes["sample"], questions, rule)
     first = {id_: of_question[0] for id_, of_question in (modes["greedy"] or modes["sample"]).items()}
     found: dict[str, Any] = {"benchmark": source, "rule": rule, "accuracy": accuracy}
     if benchmark:
@@ -84,9 +87,26 @@ def _mode_name(mode: Mode, by_question: Mapping[str, Sequence[Verdict]]) -> str:
 
 
 def _summary(by_question: Mapping[str, Sequence[Verdict]], rule: str) -> dict[str, float]:
-    score = Score(
-        tuple(sum(verdict.right[rule] for verdict in verdicts) / len(verdicts) for verdicts in by_question.values())
-    )
+    return _as_json(mean_at_k([[verdict.right[rule] for verdict in verdicts] for verdicts in by_question.values()]))
+
+
+def _of_samples(
+    by_question: Mapping[str, Sequence[Verdict]], questions: Mapping[str, Question], rule: str
+) -> dict[str, dict[str, float]]:
+    """pass@k by the rule of the benchmark, and maj@k by the project's, as a vote has to say who is equal to whom."""
+    asked = [questions[id_] for id_ in by_question]
+    k = len(next(iter(by_question.values())))
+    right = [[verdict.right[rule] for verdict in verdicts] for verdicts in by_question.values()]
+    found = {f"{rule}, pass@{k}": pass_at_k(right, k)}
+    if k > 1:
+        answers = [[verdict.answer for verdict in verdicts] for verdicts in by_question.values()]
+        found[f"{OWN_RULE}, maj@{k}"] = maj_at_k(
+            answers, [one.truth for one in asked], choices=[one.choices for one in asked]
+        )
+    return {name: _as_json(score) for name, score in found.items()}
+
+
+def _as_json(score: Score) -> dict[str, float]:
     return {"value": score.value, "standard_error": score.standard_error, "questions": score.questions}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from data.catalog import data_set
+from data.figures import prepare
 from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions
 from recipes.mmupt.responses import Response, write_responses
 from recipes.mmupt.score import render, score_file
@@ -44,9 +45,8 @@ def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], t
     name, data = benchmark
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
     assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
-    assert set(scores["accuracy"]) == {
-        f"{rule}, {mode}" for rule in (scores["rule"], "own") for mode in ("greedy", "mean@2")
-    }
+    figures = {f"{rule}, {mode}" for rule in (scores["rule"], "own") for mode in ("greedy", "mean@2")}
+    assert set(scores["accuracy"]) == figures | {f"{scores['rule']}, pass@2", "own, maj@2"}
     assert all(one == {"value": 1.0, "standard_error": 0.0, "questions": 8} for one in scores["accuracy"].values())
     assert all(one["value"] == 1.0 for labels in scores["breakdowns"].values() for one in labels.values())
 
@@ -92,19 +92,38 @@ def test_the_table_says_which_rule_made_which_figure() -> None:
 
 
 def test_a_set_that_is_no_benchmark_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
-    from data.figures import prepare
-
     prepare(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
-    assert set(scores["accuracy"]) == {"own, greedy", "own, mean@2"} and "breakdowns" not in scores
+    assert set(scores["accuracy"]) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
+    assert "breakdowns" not in scores
+
+
+def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    questions = read_questions(data)
+    # Of three samples of each question: three, two, one or none right; wrong ones agree.
+    texts = [
+        Response(id_, "sample", sample, f"so \\boxed{{{one.truth if sample < number else 999}}}", 1)
+        for one_number, (id_, one) in enumerate(questions.items())
+        for number in [3 - one_number if one_number < 4 else 3]
+        for sample in range(3)
+    ]
+    file = tmp_path / "responses.jsonl"
+    write_responses(file, texts, {"data": {str(data): "sha"}})
+    (scores,) = score_file(file)
+    values = {name: one["value"] for name, one in scores["accuracy"].items()}
+    assert values == {
+        "own, mean@3": pytest.approx((3 + 2 + 1 + 0 + 3 + 3) / 18),
+        "own, pass@3": pytest.approx(5 / 6),
+        "own, maj@3": pytest.approx(4 / 6),
+    }
 
 
 def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"responses\.jsonl with its parameters is missing"):
         score_file(tmp_path / "responses.jsonl")
-    from data.figures import prepare
-
     prepare(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, _: question.truth)
