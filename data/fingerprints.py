@@ -110,14 +110,18 @@ def decode(encoded: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
-def image_fingerprint(encoded: bytes) -> ImageFingerprint:
+def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
     """Look at an encoded image; raises as `decode`.
 
     A copy that was cropped looks most like the same crop of the whole image, so that each of the 16 crops has a hash.
+    Without `near` only the digest and the aspect are looked at, which takes a tenth of the time; all else is zeros.
     """
     image = decode(encoded)
     digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
     side = THUMBNAIL_SIZE
+    if not near:
+        nothing: np.ndarray = np.zeros((side, side), np.uint8)
+        return ImageFingerprint(digest, image.width / image.height, np.zeros(len(SIDES) ** 2, np.uint64), nothing)
     thumbnail = image.convert("L").resize((side, side), Image.Resampling.BOX)
     boxes = [
         (left * side, top * side, (1 - right) * side, (1 - bottom) * side)
@@ -152,18 +156,22 @@ def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
     )
 
 
-def read_fingerprints(file: Path) -> Fingerprints:
+def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
     """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
+
+    Without `near`, `hashes` and `thumbnails` may be zeros, see `image_fingerprint`.
 
     Raises:
         ValueError: a column is missing; names the file.
     """
     stat = file.stat()
-    key = json.dumps({"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}).encode()
+    of_file = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    whole, without = (json.dumps({**of_file, "near": flag}).encode() for flag in (True, False))
     cache = cache_path(file)
-    table = _read_cache(cache, key)
+    table = _read_cache(cache, (whole,) if near else (whole, without))
     if table is None:
-        table = pa.Table.from_batches(list(_look(file)), SCHEMA).replace_schema_metadata({"fingerprints": key})
+        key = whole if near else without
+        table = pa.Table.from_batches(list(_look(file, near)), SCHEMA).replace_schema_metadata({"fingerprints": key})
         # A read-only folder costs the time of looking again, no more.
         with contextlib.suppress(OSError):
             _write_cache(cache, table)
@@ -194,13 +202,13 @@ def read_batches(file: Path, columns: Sequence[str]) -> Iterator[list[dict[str, 
             yield batch.to_pylist()
 
 
-def _look(file: Path) -> Iterator[pa.RecordBatch]:
+def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
     row = 0
 
     def look(image: tuple[int, str, bytes]) -> dict[str, Any] | None:
         row, id, encoded = image
         try:
-            found = image_fingerprint(encoded)
+            found = image_fingerprint(encoded, near)
         # Decoders raise all sorts of things on damaged bytes. No model sees such an image.
         except Exception as error:
             print(f"{file}: row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
@@ -232,12 +240,12 @@ def _look(file: Path) -> Iterator[pa.RecordBatch]:
             yield pa.RecordBatch.from_pylist(found, schema=SCHEMA)
 
 
-def _read_cache(cache: Path, key: bytes) -> pa.Table | None:
+def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:
     try:
         table = pq.read_table(cache, partitioning=None)
     except (OSError, pa.ArrowException):
         return None
-    fits = table.schema.equals(SCHEMA) and (table.schema.metadata or {}).get(b"fingerprints") == key
+    fits = table.schema.equals(SCHEMA) and (table.schema.metadata or {}).get(b"fingerprints") in keys
     return table if fits else None
 
 

@@ -112,7 +112,7 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
     Raises:
         ValueError: a file lacks a column, or there are more than PAIRS_AT_MOST pairs.
     """
-    train, evaluation = _gather(train_files), _gather(eval_files)
+    train, evaluation = (_gather(files, near=images == "near") for files in (train_files, eval_files))
     kinds: dict[tuple[int, int], set[Kind]] = defaultdict(set)
     for kind, left, right in itertools.chain(
         _same_images(train, evaluation, images),
@@ -157,14 +157,14 @@ def check_overlap(
     return found
 
 
-def _gather(files: Sequence[Path]) -> _Set:
+def _gather(files: Sequence[Path], near: bool) -> _Set:
     places: list[Place] = []
     asked: list[Words] = []
     images: list[frozenset[bytes]] = []
     known: dict[bytes, list[np.ndarray]] = {}
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     for file in dict.fromkeys(files):
-        found = read_fingerprints(file)
+        found = read_fingerprints(file, near)
         of_row = _digests_of_rows(found)
         for row, digests in enumerate(of_row):
             for digest in digests:

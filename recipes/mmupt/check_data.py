@@ -15,9 +15,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
-from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
-from transformers import AutoProcessor
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
 
 from data.checks import Duplicates, Problem, problems_of
 from data.leakage import check_overlap
@@ -199,6 +196,9 @@ class PromptLengths:
     """
 
     def __init__(self, config: DictConfig, training: bool) -> None:
+        # Seconds of imports, which a recipe that is refused before need not wait for.
+        from transformers import AutoProcessor
+
         self._limit = config.data.max_prompt_length
         self._instruction = config.data.instruction
         self._limits = pixel_limits(config.data, training)
@@ -243,6 +243,9 @@ class PromptLengths:
 
         0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
         """
+        from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
+
         factor = self._factor
         height, width = scaled_when_read(height, width, factor=factor, **self._limits)
         if not min(height, width):

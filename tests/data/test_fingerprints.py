@@ -128,7 +128,7 @@ def test_only_what_the_user_says_is_the_question(tmp_path: Path) -> None:
     assert read_fingerprints(file).questions == ["what ?"]
 
 
-def refuse(encoded: bytes) -> None:
+def refuse(encoded: bytes, near: bool) -> None:
     raise AssertionError("an image is looked at")
 
 
@@ -204,3 +204,15 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     file.write_bytes(buffer.getvalue())
     with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}: no column prompt"):
         read_fingerprints(file)
+
+
+def test_what_only_exact_copies_need_is_kept_apart_from_what_near_ones_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
+    exact = read_fingerprints(file, near=False)
+    assert exact.digests == [digest(drawing(1))] and not exact.hashes.any()
+    whole = read_fingerprints(file)
+    assert whole.digests == exact.digests and whole.hashes.any() and whole.thumbnails.any()
+    monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
+    assert read_fingerprints(file, near=False).hashes.any()
