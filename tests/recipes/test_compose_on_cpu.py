@@ -272,7 +272,13 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
         for name in (recipe, recipe.removesuffix("_supervised"))
     )
     # What is said about the run, and where it lies, follows from its name.
-    follows = ("trainer.", "mmupt.run_folder", "mmupt.report_note", "actor_rollout_ref.rollout.trace.experiment_name")
+    follows = (
+        "trainer.",
+        "mmupt.run_folder",
+        "mmupt.report_note",
+        "data.dropped_rows",
+        "actor_rollout_ref.rollout.trace.experiment_name",
+    )
     changed = {key for key in supervised | unlabelled if supervised.get(key) != unlabelled.get(key)}
     named = {key for key in changed if key.startswith(follows)}
     assert changed - named == {"data.supervised", "reward.reward_manager.name"}
