@@ -10,7 +10,7 @@ from safetensors import safe_open
 from recipes.mmupt import memory
 from recipes.mmupt.compose import load_recipe
 from recipes.mmupt.memory import activations, estimate, report
-from recipes.mmupt.shapes import Shape, read_shape, shape_of
+from recipes.mmupt.shapes import TEXT_7B, Shape, read_shape, shape_of
 from recipes.mmupt.tiny import FOLDER
 
 
@@ -47,17 +47,8 @@ def test_the_table_has_as_many_parameters_as_the_published_models(size: str, par
 
 
 def test_the_older_and_the_newer_layout_of_a_config_are_the_same_shape() -> None:
-    text = {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "tie_word_embeddings": False,
-    }
-    older = {"model_type": "qwen2_5_vl", **text, "vision_config": {"hidden_size": 1280, "in_chans": 3}}
-    newer = {"model_type": "qwen2_5_vl", "text_config": text, "vision_config": {"depth": 32}}
+    older = {"model_type": "qwen2_5_vl", **TEXT_7B, "vision_config": {"hidden_size": 1280, "in_chans": 3}}
+    newer = {"model_type": "qwen2_5_vl", "text_config": TEXT_7B, "vision_config": {"depth": 32}}
     assert read_shape(older) == read_shape(newer) == SEVEN
 
 
