@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from recipes.mmupt.compose import CONFIG_FOLDER
-from recipes.mmupt.responses import Mode, Response, read_parameters, write_responses
+from recipes.mmupt.evaluation.responses import Mode, Response, read_parameters, write_responses
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams, TokensPrompt
@@ -68,7 +68,7 @@ class Evaluation:
 
 
 def evaluate(evaluation: Evaluation) -> bool:
-    """Write the responses of an evaluation as `recipes.mmupt.responses` describes.
+    """Write the responses of an evaluation as `recipes.mmupt.evaluation.responses` describes.
 
     Returns:
         Whether anything was generated: False where the output is already there, made with the same parameters.

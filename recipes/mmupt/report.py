@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
-from recipes.mmupt.responses import Response, read_parameters, read_responses, write_atomically
+from recipes.mmupt.evaluation.responses import Response, read_parameters, read_whole, write_atomically
 from verl_ext.answers import extract_answer
 from verl_ext.datasets.truth import read_truth
 from verl_ext.rewards.settings import RewardSettings, read_settings
@@ -125,7 +125,7 @@ def read_changes(run_folder: Path) -> tuple[dict[str, Change], dict[str, Any]]:
     parameters = _common_parameters(before_file, after_file)
     truth, choices = _read_truth(parameters["data"]), _read_choices(parameters["data"])
     settings = _read_settings(run_folder / "config.yaml")
-    before, after = (score(read_responses(file), truth, file, settings, choices) for file in (before_file, after_file))
+    before, after = (score(read_whole(file), truth, file, settings, choices) for file in (before_file, after_file))
     return {name: Change(before[name], after[name]) for name in before}, parameters
 
 
@@ -164,7 +164,7 @@ def score(
         f"mean@{k}": mean_at_k(correct),
         f"maj@{k}": maj_at_k(answers, truths, settings.comparison, options),
         f"pass@{k}": pass_at_k(correct, k),
-        LENGTH: Score(tuple(sum(response.tokens for response in sampled[id_]) / k for id_ in ids)),
+        LENGTH: Score(tuple(sum(response.tokens or 0 for response in sampled[id_]) / k for id_ in ids)),
     }
 
 

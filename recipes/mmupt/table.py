@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import fmean
 
 from recipes.mmupt.compose import RecipeError, load_recipe
+from recipes.mmupt.evaluation.responses import write_atomically
 from recipes.mmupt.report import GREEDY, LENGTH, TEXT_COLOR, Change, aligned, read_changes, read_series
-from recipes.mmupt.responses import write_atomically
 from verl_ext.scores import average
 
 VALIDATION = "val-core/"

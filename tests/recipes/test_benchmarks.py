@@ -1,5 +1,6 @@
 """Every branch of the official rules, on rows made by hand; the reason for each expectation stands beside it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -202,10 +203,19 @@ def test_the_scores_of_wemath_by_hand() -> None:
     assert (found["loose score"], found["loose RM rate"]) == (0.5 + 0.125, 0.0)
 
 
-def test_a_problem_of_wemath_without_one_of_its_steps_is_named() -> None:
+def test_a_problem_of_wemath_without_one_of_its_steps_is_left_out() -> None:
+    whole, of_whole = problem("a", True, True, True)
+    cut, of_cut = problem("b", False, True, True)
+    found = wemath.scores(of_whole | of_cut, [*whole, cut[0], cut[2]])
+    assert found == wemath.scores(of_whole, whole) and found["S1"] == 1.0
+    assert wemath.scores(of_cut, [cut[0], cut[2]]) == {}
+
+
+def test_a_step_of_wemath_that_is_none_of_two_or_three_is_named() -> None:
     asked, verdicts = problem("a", True, True, True)
-    with pytest.raises(ValueError, match="We-Math problem a has the rows 2steps_1, 2steps_multi"):
-        wemath.scores(verdicts, [asked[0], asked[2]])
+    odd = replace(asked[0], id="odd", metadata={**asked[0].metadata, "key": "2steps_3"})
+    with pytest.raises(ValueError, match="We-Math problem a has the steps 2steps_3, which are unknown"):
+        wemath.scores({**verdicts, "odd": True}, [*asked, odd])
 
 
 def test_every_score_says_whose_rule_made_it() -> None:
@@ -214,6 +224,7 @@ def test_every_score_says_whose_rule_made_it() -> None:
         "mathvision": "official",
         "mathverse": "rule-based",
         "wemath": "official",
+        "figures": "own",
     }
 
 

@@ -16,7 +16,7 @@ from data.schema import Row, prompts_path
 from data.writing import write_dataset
 from recipes.mmupt import evaluate as module
 from recipes.mmupt.evaluate import Evaluation, chat, engine_prompt, evaluate, parse
-from recipes.mmupt.responses import Response, parameters_path, read_parameters, read_responses, write_responses
+from recipes.mmupt.evaluation.responses import Response, parameters_path, read_parameters, read_whole, write_responses
 
 MODEL = Path(__file__).parents[2] / "recipes" / "mmupt" / "tiny" / "model"
 RESPONSES = [Response("q1", "greedy", 0, 'so "\\boxed{1}"\n', 5), Response("q1", "sample", 0, "né \u2028", 3)]
@@ -93,7 +93,7 @@ def test_a_row_with_a_missing_image_is_named() -> None:
 def test_responses_are_read_as_they_were_written(tmp_path: Path) -> None:
     file = tmp_path / "new" / "responses.jsonl"
     write_responses(file, RESPONSES, {"samples": 1})
-    assert read_responses(file) == RESPONSES
+    assert read_whole(file) == RESPONSES
     assert read_parameters(file) == {"samples": 1}
     assert sorted(path.name for path in file.parent.iterdir()) == ["responses.jsonl", "responses.parameters.json"]
 
@@ -104,7 +104,7 @@ def test_a_row_that_is_no_response_is_named_by_file_and_line(tmp_path: Path) -> 
     for row in ('{"id": "q2"}', "{"):
         file.write_text(file.read_text().splitlines()[0] + f"\n{row}\n")
         with pytest.raises(ValueError, match=r"responses\.jsonl, line 2, is no response"):
-            read_responses(file)
+            read_whole(file)
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
@@ -123,7 +123,7 @@ def test_an_interrupted_write_leaves_no_file_that_counts_as_whole(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         write_responses(file, RESPONSES, {"seed": 1})
     assert read_parameters(file) is None
-    assert read_responses(file) in (RESPONSES[:1], RESPONSES)
+    assert read_whole(file) in (RESPONSES[:1], RESPONSES)
 
 
 def test_a_generation_that_fails_leaves_an_earlier_file_as_it_was(data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -137,7 +137,7 @@ def test_a_generation_that_fails_leaves_an_earlier_file_as_it_was(data: Path, tm
     monkeypatch.setattr(module, "generate", fail)
     with pytest.raises(RuntimeError):
         evaluate(evaluation(data, file))
-    assert read_responses(file) == RESPONSES
+    assert read_whole(file) == RESPONSES
     assert read_parameters(file) == {"seed": 0}
 
 
@@ -184,7 +184,7 @@ def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Pa
         *(["--forbidden-openings", *forbidden] if forbidden else []),
     ]
     subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], check=True, timeout=300)
-    responses = read_responses(output)
+    responses = read_whole(output)
     expected = [(row.id, mode, i) for row in ROWS for mode, n in (("greedy", 1), ("sample", 3)) for i in range(n)]
     assert sorted((r.id, r.mode, r.sample) for r in responses) == sorted(expected)
     assert all(1 <= response.tokens <= 8 for response in responses)

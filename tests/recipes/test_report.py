@@ -12,8 +12,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from recipes.mmupt.evaluation.responses import Response, read_parameters, write_responses
 from recipes.mmupt.report import PANELS, main, read_changes, read_series, score, write_report
-from recipes.mmupt.responses import Response, read_parameters, write_responses
 from verl_ext.rewards.settings import RewardSettings
 
 TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}

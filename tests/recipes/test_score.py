@@ -1,6 +1,7 @@
 """A stand-in for each benchmark, in the hub's columns, goes from its source to scores of made-up responses."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from data.catalog import data_set
 from data.figures import prepare
 from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions
-from recipes.mmupt.responses import Response, write_responses
-from recipes.mmupt.score import render, score_file
+from recipes.mmupt.evaluation.responses import Response, write_responses
+from recipes.mmupt.evaluation.scores import render
+from recipes.mmupt.score import score_file
 
 Answer = Callable[[Question, int], str]
 
@@ -45,8 +47,8 @@ def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], t
     name, data = benchmark
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
     assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
-    figures = {f"{rule}, {mode}" for rule in (scores["rule"], "own") for mode in ("greedy", "mean@2")}
-    assert set(scores["accuracy"]) == figures | {f"{scores['rule']}, pass@2", "own, maj@2"}
+    figures = {f"{rule}, {mode}" for rule in (scores["rule"], "own") for mode in ("greedy", "mean@2", "pass@2")}
+    assert set(scores["accuracy"]) == figures | {"own, maj@2"}
     assert all(one == {"value": 1.0, "standard_error": 0.0, "questions": 8} for one in scores["accuracy"].values())
     assert all(one["value"] == 1.0 for labels in scores["breakdowns"].values() for one in labels.values())
 
@@ -82,6 +84,10 @@ def test_the_table_says_which_rule_made_which_figure() -> None:
     scores = {
         "benchmark": "wemath",
         "rule": "official",
+        "questions": 25,
+        "not_answered": 0,
+        "left_out": 0,
+        "no_answer": 0.0,
         "accuracy": {"official, greedy": score, "own, greedy": score},
         "further": {"strict score": 0.25},
         "breakdowns": {"step": {"2steps_1": {"value": 0.75, "questions": 4}}},
@@ -91,12 +97,12 @@ def test_the_table_says_which_rule_made_which_figure() -> None:
     assert "| official, strict score | 25.00 | |" in table and "| 2steps_1 | 75.00 | 4 |" in table
 
 
-def test_a_set_that_is_no_benchmark_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
+def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
     prepare(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
     assert set(scores["accuracy"]) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
-    assert "breakdowns" not in scores
+    assert set(scores["breakdowns"]) == {"question_type"}
 
 
 def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path) -> None:
@@ -121,15 +127,69 @@ def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path
     }
 
 
-def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"responses\.jsonl with its parameters is missing"):
         score_file(tmp_path / "responses.jsonl")
     prepare(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, _: question.truth)
     write_responses(file, [Response("other", "greedy", 0, "x", 1)], {"data": {str(data): "sha"}})
-    with pytest.raises(ValueError, match="there is no question 'other'"):
+    with pytest.raises(ValueError, match="none of its 1 lines"):
         score_file(file)
     data.with_suffix(".truth.parquet").unlink()
     with pytest.raises(ValueError, match="no truth for 6 of 6 rows"):
         score_file(file)
+
+
+def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    clean = score_file(file)
+    whole = file.read_bytes()
+    last = json.loads(whole.splitlines()[-1])
+    bad = {
+        whole.splitlines()[0][:-20]: "Invalid control character|Expecting|Unterminated",
+        json.dumps({**last, "id": "../../etc/passwd"}).encode(): "no question has the id",
+        whole.splitlines()[1]: "line 2 has sample response 0 of it already",
+        b'{"id": "\xff"}': "can't decode",
+        b"[" * 100_000: "recursion|depth|Expecting",
+        json.dumps({**last, "sample": 7, "mode": "beam"}).encode(): "mode is 'beam'",
+        json.dumps({**last, "sample": True}).encode(): "sample is True",
+        json.dumps({**last, "response": None}).encode(): "response is None",
+        b'{"id": "x"}': "no mode, response, sample",
+        json.dumps({**last, "reward": 1}).encode(): "unknown keys reward",
+        b"": "Expecting value",
+    }
+    file.write_bytes(whole + b"\n".join(bad) + b"\n")
+    capsys.readouterr()
+    assert score_file(file) == clean
+    named = capsys.readouterr().err.splitlines()
+    assert len(named) == len(bad)
+    for number, (line, why) in enumerate(zip(named, bad.values(), strict=True), start=6 * 3 + 1):
+        assert re.search(rf"line {number}, is left out: .*({why})", line), line
+
+
+@pytest.mark.parametrize(
+    "answer", ["\\frac{" * 2_000, "9^{9^{9^{9}}}", "\\boxed{" * 500, "__import__('os')", "\x00" * 99]
+)
+def test_hostile_answers_are_wrong_and_do_no_harm(tmp_path: Path, answer: str) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, number: answer if number == 0 else question.truth)
+    (scores,) = score_file(file)
+    assert scores["accuracy"]["own, greedy"]["value"] == pytest.approx(5 / 6)
+
+
+def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted(tmp_path: Path) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    # The second sample of the last question, and all of the first question.
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[3:-1]))
+    (scores,) = score_file(file)
+    assert (scores["questions"], scores["not_answered"], scores["left_out"]) == (6, 1, 0)
+    assert scores["accuracy"]["own, greedy"]["questions"] == 5
+    assert scores["accuracy"]["own, mean@2"]["questions"] == 4

@@ -9,8 +9,8 @@ from test_report import write_events
 
 from recipes.mmupt import table
 from recipes.mmupt.compose import RecipeError
+from recipes.mmupt.evaluation.responses import Response, write_responses
 from recipes.mmupt.report import write_report
-from recipes.mmupt.responses import Response, write_responses
 from recipes.mmupt.table import check, run_folder, validation_curve, write_table
 
 TRUTH = ["1", "2", "3", "4"]

@@ -6,11 +6,11 @@ accuracy is `mean_at_k` with one response a question.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import comb, log, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-from verl_ext.answers import Comparison, correct
+from verl_ext.answers import Comparison, classify, correct
 from verl_ext.votes import vote
 
 
@@ -143,6 +143,27 @@ def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> Score:
     if not 1 <= k <= n:
         raise ValueError(f"pass@k takes a k from 1 to the number of responses a question, {n}, got {k}")
     return Score(tuple(1 - comb(n - sum(question), k) / comb(n, k) for question in correct))
+
+
+def semantic_entropy(
+    answers: Sequence[Sequence[str | None]], comparison: Comparison = Comparison(), choices: Choices = None
+) -> Score:
+    """The entropy of a question's answers over their classes of equal ones, in nats: 0 where all say the same.
+
+    -sum p log p, p being the share of a class among the k responses (Farquhar et al. 2024, Nature 630, the discrete
+    form; EMPO, arXiv 2504.05812). Responses without an answer are one class. `answers` is question x response.
+
+    Raises:
+        ValueError: as for `mean_at_k`; not one entry of `choices` a question.
+    """
+    choices = [None] * len(answers) if choices is None else choices
+    k = _responses_each(answers)
+    entropies = []
+    for group, options in zip(answers, choices, strict=True):
+        sizes = [len(members) for members in classify(group, comparison, options).members]
+        sizes.append(k - sum(sizes))
+        entropies.append(sum(size / k * log(k / size) for size in sizes if size))
+    return Score(tuple(entropies))
 
 
 def _responses_each(questions: Sequence[Sequence[Any]]) -> int:

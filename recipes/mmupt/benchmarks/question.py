@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 
 from verl_ext.datasets.truth import sidecar_of
 
-Rule = Literal["official", "rule-based"]
+Rule = Literal["official", "rule-based", "own"]
+# The project's comparison of answers, see docs/answers.md.
+OWN_RULE: Rule = "own"
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ class Question:
 class Benchmark:
     """A benchmark.
 
-    `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model.
-    `is_correct` takes an extracted answer, None where there is none. `strata` gives the labels of a question in each of
-    the breakdowns that its authors report. `scores` makes further scores out of the verdicts on all questions, by id.
+    `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model,
+    and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
+    answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
+    authors report. `scores` makes further scores out of the verdicts on all questions, by id.
     """
 
     name: str
     rule: Rule
-    is_correct: Callable[[str | None, Question], bool]
+    is_correct: Callable[[str | None, Question], bool] | None
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
 

@@ -31,10 +31,11 @@ def kind_of(steps: Iterable[bool], whole: bool, strict: bool) -> Kind:
 def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[str, float]:
     """S1 to S3, and for strict and loose the shares of the four kinds, the score CM + IG / 2, the rate RM / (CM + RM).
 
-    Shares of 1. The plain accuracy over all rows, which the paper's column is, is not among them.
+    Shares of 1. The plain accuracy over all rows, which the paper's column is, is not among them. A problem without a
+    verdict on its whole and on each of its steps is left out; nothing is returned where all are.
 
     Raises:
-        ValueError: a problem lacks a step or its whole.
+        ValueError: a problem has a step that is none of two or three.
     """
     problems: dict[str, dict[str, bool]] = defaultdict(dict)
     for question in questions:
@@ -45,15 +46,17 @@ def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[
         # "2steps_1", "2steps_2", "2steps_multi"
         count = next(iter(verdict)).partition("steps_")[0]
         keys = [f"{count}steps_{step}" for step in (*range(1, int(count) + 1), WHOLE)] if count in ("2", "3") else []
-        if sorted(keys) != sorted(verdict):
-            raise ValueError(
-                f"We-Math problem {problem} has the rows {', '.join(verdict)}: steps are missing or too many"
-            )
+        if unknown := verdict.keys() - set(keys):
+            raise ValueError(f"We-Math problem {problem} has the steps {', '.join(sorted(unknown))}, which are unknown")
+        if len(verdict) < len(keys):
+            continue
         *steps, whole = (verdict[key] for key in keys)
         accuracy["S1"] += steps
         accuracy[f"S{count}"].append(whole)
         for name, of_kind in kinds.items():
             of_kind.append(kind_of(steps, whole, strict=name == "strict"))
+    if not kinds["strict"]:
+        return {}
     found = {name: sum(right) / len(right) for name, right in accuracy.items() if right}
     for name, of_kind in kinds.items():
         shares = {kind: of_kind.count(kind) / len(of_kind) for kind in ("IK", "IG", "CM", "RM")}

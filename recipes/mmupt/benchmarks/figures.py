@@ -1,0 +1,11 @@
+"""The figure task of `data.figures`: whole numbers, compared as the project compares all answers."""
+
+from recipes.mmupt.benchmarks.question import OWN_RULE, Benchmark, Question
+
+
+def strata(question: Question) -> dict[str, tuple[str, ...]]:
+    """The kind of the figure."""
+    return {"question_type": (question.question_type,)}
+
+
+FIGURES = Benchmark("figures", OWN_RULE, None, strata)
