@@ -41,4 +41,4 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVERSE = Benchmark("mathverse", "rule-based", is_correct, strata)
+MATHVERSE = Benchmark("mathverse", "testmini", "rule-based", is_correct, strata)

@@ -52,4 +52,4 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     return {"level": (str(question.metadata["level"]),), "subject": (question.metadata["subject"],)}
 
 
-MATHVISION = Benchmark("mathvision", "official", is_correct, strata)
+MATHVISION = Benchmark("mathvision", "test", "official", is_correct, strata)

@@ -72,4 +72,4 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVISTA = Benchmark("mathvista", "official", is_correct, strata)
+MATHVISTA = Benchmark("mathvista", "testmini", "official", is_correct, strata)

@@ -32,6 +32,7 @@ class Question:
 class Benchmark:
     """A benchmark.
 
+    `split` of the data set `name` is the one that is answered.
     `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model,
     and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
     answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
@@ -39,6 +40,7 @@ class Benchmark:
     """
 
     name: str
+    split: str
     rule: Rule
     is_correct: Callable[[str | None, Question], bool] | None
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
@@ -56,16 +58,17 @@ def read_questions(file: str | Path) -> dict[str, Question]:
     rows = pq.read_table(file, columns=columns).to_pylist()
     if missing := [row["id"] for row in rows if row["id"] not in truth]:
         raise ValueError(f"{sidecar}: no truth for {len(missing)} of {len(rows)} rows, {missing[0]} among them")
-    return {row["id"]: _question(row, truth[row["id"]]) for row in rows}
+    return {row["id"]: as_question(row, truth[row["id"]]["answer"], truth[row["id"]].get("metadata")) for row in rows}
 
 
-def _question(row: Mapping[str, Any], truth: Mapping[str, Any]) -> Question:
+def as_question(row: Mapping[str, Any], truth: str, metadata: str | None) -> Question:
+    """A row of a benchmark with its truth and what is kept beside that, a JSON object."""
     return Question(
         id=row["id"],
         data_source=row["data_source"],
         text="\n".join(message["content"] for message in row["prompt"]),
         question_type=row["question_type"],
         choices=tuple(row["choices"]) if row.get("choices") else None,
-        truth=truth["answer"],
-        metadata=json.loads(truth["metadata"]) if truth.get("metadata") else {},
+        truth=truth,
+        metadata=json.loads(metadata) if metadata else {},
     )

@@ -72,4 +72,4 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     return {"step": (question.metadata["key"],), "knowledge concept": (str(question.metadata["knowledge concept"]),)}
 
 
-WEMATH = Benchmark("wemath", "official", is_correct, strata, scores)
+WEMATH = Benchmark("wemath", "testmini", "official", is_correct, strata, scores)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,12 +64,22 @@ def judge_file(file: Path, extraction: Extraction | None = None) -> JudgedFile:
             f"{file} with its parameters is missing: recipes.mmupt.evaluate makes both, and for responses made "
             "elsewhere recipes.mmupt.import_responses"
         )
-    questions: dict[str, Question] = {}
-    for data in parameters["data"]:
-        questions |= read_questions(data)
+    questions = questions_of(parameters)
     responses, bad_lines = read_responses(file, questions)
     extraction = extraction or parameters.get("extraction", "boxed")
     return JudgedFile(file, parameters, questions, verdicts_of(responses, questions, extraction), bad_lines)
+
+
+def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
+    """The questions that a file of responses with these parameters was to answer, by id, in their order.
+
+    Raises:
+        ValueError: a question without a truth.
+    """
+    questions: dict[str, Question] = {}
+    for data in parameters["data"]:
+        questions |= read_questions(data)
+    return dict(islice(questions.items(), parameters.get("limit")))
 
 
 def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[str, Question]) -> None:
