@@ -78,10 +78,10 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
             raise EvaluationError(f"benchmarks: {error}") from error
         file = Path(FOLDER / name / f"{split}.parquet")
         found.append(QuestionSet(benchmark.replace("/", "_"), (file,), output / f"{benchmark.replace('/', '_')}.jsonl"))
-    for name, files in config.files.items():
+    for name, files in (config.files or {}).items():
         found.append(QuestionSet(name, tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
     if not found:
-        raise EvaluationError("nothing to answer: name benchmarks=[...] or files.NAME=FILE")
+        raise EvaluationError("nothing to answer: name benchmarks=[...] or files={NAME:FILE}")
     for one in found:
         for file in one.files:
             if not file.is_file():
@@ -123,7 +123,7 @@ def evaluate(config: DictConfig) -> None:
 def _settings(config: DictConfig, model: str) -> Settings:
     gpus = count_gpus()
     device = ("cuda" if gpus else "cpu") if config.device == "auto" else config.device
-    dtype = {"cpu": "float32", "cuda": "bfloat16"}[device] if config.dtype == "auto" else config.dtype
+    dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
     replicas = config.replicas
     if replicas is None:
         replicas = max(1, _gpus_of_cluster(gpus) // config.tensor_parallel_size) if device == "cuda" else 1

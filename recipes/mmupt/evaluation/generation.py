@@ -79,7 +79,7 @@ class Replica:
             max_model_len=settings.max_model_len,
             tensor_parallel_size=settings.tensor_parallel_size,
             limit_mm_per_prompt={"image": images, "video": 0},
-            **{**(on_cpu if settings.device == "cpu" else {}), **settings.engine},
+            **{**(on_cpu if settings.device == "cpu" else {}), **(settings.engine or {})},
         )
 
     def answers(self, asked: Iterator[Asked]) -> Iterator[Answered]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Settings:
     forbidden_openings: tuple[str, ...] = ()
     replicas: int = 1
     tensor_parallel_size: int = 1
-    engine: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.greedy and self.samples < 1:
