@@ -6,11 +6,13 @@ RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
 SEEDS ?= 1 2 3
 TABLE ?= runs/table
 REPORT ?= runs/leakage
+MODEL ?= recipes/mmupt/tiny/model
+BENCHMARKS ?= figures
 ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train data table recipes tiny-model check-leakage test test-faults lint lock clean
+.PHONY: help setup train data eval score table recipes tiny-model check-leakage test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +25,12 @@ train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." override
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
 	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
+
+eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
+	$(python) -m recipes.mmupt.evaluate 'model="$(MODEL)"' 'benchmarks=[$(BENCHMARKS)]' $(ARGS)
+
+score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
+	$(python) -m recipes.mmupt.score $(RESPONSES) $(ARGS)
 
 table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
 	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)

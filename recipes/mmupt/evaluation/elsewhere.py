@@ -156,8 +156,6 @@ def read_elsewhere(file: Path, format_: Format, asked: Asked) -> tuple[list[Resp
             sample = 0 if mode == "greedy" else numbered[entry.id]
             numbered[entry.id] += mode == "sample"
         try:
-            if not _text(entry.response):
-                raise ValueError("no response text")
             fields = {"id": entry.id, "mode": mode, "sample": sample, "response": entry.response}
             response = Response.from_json({**fields, "tokens": entry.tokens})
             earlier = first.setdefault((response.id, response.mode, response.sample), line)
@@ -210,6 +208,7 @@ def _of_vlmevalkit(record: Mapping[str, Any], asked: Asked) -> Iterator[Entry]:
     prediction = record.get("prediction")
     if _text(prediction).startswith(FAILED):
         raise ValueError(f"no response text: {prediction:.80}")
+    # An empty cell is an empty response.
     yield Entry(id_, prediction if isinstance(prediction, str) else _text(prediction), "greedy", 0)
 
 

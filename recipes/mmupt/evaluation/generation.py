@@ -219,7 +219,7 @@ class _RayReplica:
 
     def answers(self) -> Iterator[Answered]:
         """As `Replica.answers`."""
-        return self._replica.answers(self._taken())
+        yield from self._replica.answers(self._taken())
 
     def _taken(self) -> Iterator[Asked]:
         from ray.util.queue import Empty
