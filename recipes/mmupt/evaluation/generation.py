@@ -5,6 +5,7 @@ Which questions, and what becomes of the responses, is the business of `recipes.
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ class Replica:
     """
 
     def __init__(self, settings: Settings, images: int) -> None:
+        start = time.perf_counter()
         if settings.device == "cpu":
             use_cpu()
         from transformers import AutoProcessor
@@ -81,6 +83,7 @@ class Replica:
             limit_mm_per_prompt={"image": images, "video": 0},
             **{**(on_cpu if settings.device == "cpu" else {}), **(settings.engine or {})},
         )
+        print(f"{settings.model}: ready after {time.perf_counter() - start:.0f} s", flush=True)
 
     def answers(self, asked: Iterator[Asked]) -> Iterator[Answered]:
         """Answer questions, each yielded once finished; new ones are taken as others are.
