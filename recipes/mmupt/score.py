@@ -12,20 +12,19 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from recipes.mmupt.evaluation.responses import write_atomically
 from recipes.mmupt.evaluation.scores import render, scores_by_benchmark
-from recipes.mmupt.evaluation.verdicts import judge_file, write_verdicts
-from verl_ext.answers import Extraction
+from recipes.mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction, judge_file, write_verdicts
 
 
-def score_file(file: Path, extraction: Extraction | None = None) -> list[dict[str, Any]]:
+def score_file(file: Path, extraction: AnyExtraction | None = None) -> list[dict[str, Any]]:
     """Score one file of responses and write what the module says beside it; name the bad lines on stderr.
 
     Raises:
         FileNotFoundError: the file or its parameters are missing.
-        ValueError: a question without a truth, or no line that can be used.
+        ValueError: a question without a truth or without the extraction, or no line that can be used.
     """
     judged = judge_file(file, extraction)
     for line, why in judged.bad_lines:
@@ -43,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="files of responses by recipes.mmupt.evaluate")
     parser.add_argument(
-        "--extraction", choices=get_args(Extraction), help="where answers stand; default: as the responses were asked"
+        "--extraction", choices=EXTRACTIONS, help="where answers stand; default: as the responses were asked"
     )
     arguments = parser.parse_args()
     for file in arguments.files:

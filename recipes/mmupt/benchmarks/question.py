@@ -36,6 +36,10 @@ class Benchmark:
     and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
     answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
     authors report. `scores` makes further scores out of the verdicts on all questions, by id.
+
+    `official_prompt` is what its authors ask, with the placeholders of the question; it may read the columns of the
+    question, `query` and its like in the metadata among them, never the truth. `extract` finds the answer of a response
+    to that prompt, which need not have a box; None where there is none.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Benchmark:
     is_correct: Callable[[str | None, Question], bool] | None
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
+    official_prompt: Callable[[Question], str] | None = None
+    extract: Callable[[str, Question], str | None] | None = None
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:
