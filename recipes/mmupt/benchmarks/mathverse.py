@@ -7,8 +7,9 @@ what is no letter of an option ("F", "False") is compared as any answer is. The 
 
 import re
 
+from recipes.mmupt.benchmarks.judged import end_of, fill
 from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Question
+from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question
 from verl_ext.answers import correct, extract_answer
 
 OPTION = re.compile(r"^\(?([A-Z])\)?\s*[:.]\s*(.*)$", re.MULTILINE)
@@ -52,6 +53,22 @@ def extract(response: str, question: Question) -> str | None:
     return stated or number_in(response)
 
 
+def plain(response: str, question: Question) -> str | None:
+    """None: the authors ask their judge about every response."""
+    return None
+
+
+def ask_answer(response: str, question: Question) -> str:
+    """Ask a judge for the answer of a response; as with the authors, it is not shown the question."""
+    return fill("mathverse_answer", response=end_of(response))
+
+
+def ask_agreement(answer: str, question: Question) -> str:
+    """Ask a judge whether an answer agrees with the truth, to the column `question_for_eval`."""
+    asked = str(question.metadata["question_for_eval"])
+    return fill("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
+
+
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
     """The version of the problem, and its subject and subfield."""
     metadata = question.metadata["metadata"]
@@ -61,4 +78,12 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVERSE = Benchmark("mathverse", "rule-based", is_correct, strata, official_prompt=official_prompt, extract=extract)
+MATHVERSE = Benchmark(
+    "mathverse",
+    "rule-based",
+    is_correct,
+    strata,
+    official_prompt=official_prompt,
+    extract=extract,
+    judged=Judged(plain, ask_answer, ask_agreement),
+)

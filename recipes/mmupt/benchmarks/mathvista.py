@@ -7,8 +7,9 @@ makes unnecessary. Their prompt is the column `query`: a hint about the form of 
 import re
 from collections.abc import Sequence
 
+from recipes.mmupt.benchmarks.judged import end_of, fill
 from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Question
+from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question
 from verl_ext.answers import extract_answer
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")
@@ -99,6 +100,11 @@ def extract(response: str, question: Question) -> str | None:
     return number_in(stated or response)
 
 
+def ask_answer(response: str, question: Question) -> str:
+    """Ask a judge for the answer of a response to the column `query`."""
+    return fill("mathvista_answer", question=str(question.metadata["query"]), response=end_of(response))
+
+
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
     """The breakdowns of the benchmark's leaderboard."""
     metadata = question.metadata["metadata"]
@@ -110,4 +116,12 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVISTA = Benchmark("mathvista", "official", is_correct, strata, official_prompt=official_prompt, extract=extract)
+MATHVISTA = Benchmark(
+    "mathvista",
+    "official",
+    is_correct,
+    strata,
+    official_prompt=official_prompt,
+    extract=extract,
+    judged=Judged(plain, ask_answer),
+)

@@ -29,6 +29,20 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The steps of a benchmark that its authors leave to a judge model.
+
+    `plain` gives the answer of a response that needs no judge, None where it does. `ask_answer` makes the prompt that
+    asks for the answer of a response, and `ask_agreement` the one that asks whether an answer agrees with the truth;
+    where it is None, the benchmark's rule decides.
+    """
+
+    plain: Callable[[str, Question], str | None]
+    ask_answer: Callable[[str, Question], str]
+    ask_agreement: Callable[[str, Question], str] | None = None
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A benchmark.
 
@@ -39,7 +53,7 @@ class Benchmark:
 
     `official_prompt` is what its authors ask, with the placeholders of the question; it may read the columns of the
     question, `query` and its like in the metadata among them, never the truth. `extract` finds the answer of a response
-    to that prompt, which need not have a box; None where there is none.
+    to that prompt, which need not have a box; None where there is none. `judged` is what its authors ask a judge model.
     """
 
     name: str
@@ -49,6 +63,7 @@ class Benchmark:
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
     official_prompt: Callable[[Question], str] | None = None
     extract: Callable[[str, Question], str | None] | None = None
+    judged: Judged | None = None
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:

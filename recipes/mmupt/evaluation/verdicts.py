@@ -15,12 +15,23 @@ AnyExtraction = Extraction | Literal["official"]
 EXTRACTIONS: tuple[str, ...] = (*get_args(Extraction), "official")
 
 
+class Reading(NamedTuple):
+    """The answer that a judge model found in a response, None where it found none, and whether it replied readably."""
+
+    answer: str | None
+    readable: bool = True
+
+
 class Verdict(NamedTuple):
-    """What became of one response: its extracted answer, and by rule whether that is right, the leading rule first."""
+    """What became of one response: its extracted answer, and by rule whether that is right, the leading rule first.
+
+    `judged` is what a judge model says, whose verdict leads then; None where none was asked.
+    """
 
     response: Response
     answer: str | None
     right: dict[str, bool]
+    judged: Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,11 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None) -> JudgedFil
 
 
 def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[str, Question]) -> None:
-    """Write one JSON line a response: its fields, what was extracted, the truth, and the verdict by each rule."""
+    """Write one JSON line a response: its fields, what was extracted, the truth, and the verdict by each rule.
+
+    Where a judge model decided, `judged_answer` is what it found, and `judge_readable` whether all its replies could be
+    read.
+    """
     lines = (
         {
             **asdict(verdict.response),
@@ -104,6 +119,11 @@ def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[s
             "answer": verdict.answer,
             "truth": questions[verdict.response.id].truth,
             "right": verdict.right,
+            **(
+                {"judged_answer": verdict.judged.answer, "judge_readable": verdict.judged.readable}
+                if verdict.judged
+                else {}
+            ),
         }
         for verdict in verdicts
     )
