@@ -339,6 +339,13 @@ def test_of_a_response_without_end_the_judge_is_shown_the_end() -> None:
     assert "I say C" in prompt and len(prompt) < 2 * judged.LONGEST_RESPONSE
 
 
+def test_half_of_a_sign_in_a_response_does_not_keep_it_from_being_sent(tmp_path: Path) -> None:
+    by_rule, questions = verdicts(["\ud800 I say C"])
+    with serve(honest) as server:
+        judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
+    assert judgement.verdicts[0].right["judge some/judge"]
+
+
 def test_a_prompt_with_a_placeholder_lost_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged, "PROMPTS", tmp_path)
     (tmp_path / "edited.txt").write_text("What does it say? {answer}")
@@ -367,6 +374,7 @@ def test_figures_and_breakdowns_are_labelled_with_the_judge(tmp_path: Path, monk
         "rule-based, greedy": 0.0,
         "own, greedy": 0.0,
     }
+    assert scores["no_answer"] == 0.0 and without[0]["no_answer"] == 1.0
     assert "| problem_version | judge some/judge, % | questions |" in render(scores)
     assert scores["breakdowns"]["problem_version"]["Text Lite"] == {"value": 0.5, "questions": 2}
     lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]

@@ -32,7 +32,12 @@ def fill(prompt: str, **texts: str) -> str:
         expected = ", ".join(f"{{{name}}}" for name in texts)
         raise ValueError(f"{PROMPTS / prompt}.txt has the placeholders {sorted(found)}: it needs {expected}")
     # In one pass, as a text may hold placeholders.
-    return _PLACEHOLDER.sub(lambda name: _TAG.sub("< ", texts[name[1]]), template)
+    return _PLACEHOLDER.sub(lambda name: _TAG.sub("< ", _sendable(texts[name[1]])), template)
+
+
+def _sendable(text: str) -> str:
+    """The text without halves of a sign, which JSON may hold and UTF-8 may not."""
+    return text.encode(errors="replace").decode()
 
 
 @cache

@@ -2,8 +2,8 @@
 
 By whether the sub-steps of a problem are right and whether the whole of it is, in the authors' words: insufficient
 knowledge (IK), inadequate generalisation (IG), complete mastery (CM) and rote memorisation (RM). `extract` is that of
-their `evaluation/four_dimensional_metrics.py`, whose letter is the only answer that counts there; the prompt is that of
-their paper, as lmms-eval and VLMEvalKit have it too.
+their `evaluation/four_dimensional_metrics.py`, whose letter is the only answer that counts there. Their repository has
+no prompt: the one here is what other evaluations say is theirs (docs/evaluation.md).
 """
 
 import re

@@ -52,6 +52,7 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     found["no_answer"] = fmean(verdict.answer is None for verdict in verdicts)
     readings = [verdict.judged for verdict in verdicts if verdict.judged]
     if len(readings) == len(verdicts):
+        found["no_answer"] = fmean(reading.answer is None for reading in readings)
         found["judge_unreadable"] = sum(not reading.readable for reading in readings)
     if sampled and k > 1:
         answers = [[verdict.answer for verdict in group] for group in sampled.values()]
