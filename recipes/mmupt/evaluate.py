@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from data.catalog import data_set
 from data.prepare import FOLDER
-from recipes.mmupt.benchmarks import BENCHMARKS
+from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
 from recipes.mmupt.evaluation.generation import Asked, answers
+from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
 from recipes.mmupt.evaluation.responses import Mode
 from recipes.mmupt.evaluation.scores import render
@@ -94,8 +95,20 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
 
 
 def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
-    """The rows of a set, asked in the words of this project ("own") or of the benchmark's authors ("official")."""
+    """The rows of a set, asked in the words of this project ("own") or of the benchmark's authors ("official").
+
+    Raises:
+        EvaluationError: a row is of no benchmark with an official prompt.
+    """
     rows = [row for file in one.files for row in pq.read_table(file).to_pylist()][:limit]
+    if prompt == "own":
+        return rows
+    questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
+    for row in rows:
+        benchmark = BENCHMARKS.get(row["data_source"])
+        if benchmark is None or benchmark.official_prompt is None:
+            raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
+        row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
     return rows
 
 
@@ -107,6 +120,9 @@ def evaluate(config: DictConfig) -> None:
         BlockingIOError: another evaluation writes into the same folder.
     """
     model = str(config.model)
+    if (config.judge.url is None) != (config.judge.model is None):
+        raise EvaluationError("judge.url and judge.model belong together")
+    judge = Judge(config.judge.url, config.judge.model, config.judge.key_variable) if config.judge.url else None
     output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     with sole_run(output, output / "config.yaml"):
@@ -117,7 +133,7 @@ def evaluate(config: DictConfig) -> None:
     if config.score:
         for one in sets:
             print(f"# {one.output}\n")
-            print("\n\n".join(map(render, score_file(one.output))) + "\n")
+            print("\n\n".join(map(render, score_file(one.output, judge=judge))) + "\n")
 
 
 def _settings(config: DictConfig, model: str) -> Settings:
@@ -178,7 +194,7 @@ def main() -> None:
     """Evaluate what the command line says."""
     try:
         evaluate(load_config(sys.argv[1:]))
-    except (EvaluationError, BlockingIOError) as error:
+    except (EvaluationError, JudgeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
 
 

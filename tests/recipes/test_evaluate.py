@@ -42,6 +42,7 @@ def picture(width: int, height: int, color: str) -> bytes:
     return file.getvalue()
 
 
+PICTURES = (picture(84, 84, "red"), picture(84, 90, "blue"))
 ROWS = [
     Row("one", "made-up", "<image>what is the area of the triangle ?", (picture(84, 84, "red"),), "a", "1"),
     # Neither side is a multiple of what the vision tower takes, so that both must be scaled alike.
@@ -259,6 +260,7 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
         (["samples=0"], "nothing is asked"),
         (["samples=-1", "greedy=true"], "samples must be 0 or more"),
         (["prompt=polite"], "prompt must be one of own, official"),
+        (["preset=official"], "test: made-up has no official prompt"),
         (["device=tpu"], "device must be one of cpu, cuda"),
         (["temprature=1"], "temprature"),
         (["preset=warm"], "preset/warm"),
@@ -273,6 +275,28 @@ def test_what_cannot_be_evaluated_is_said_before_anything_starts(
         fixed.append(f"files={{test:{data}}}")
     with pytest.raises(EvaluationError, match=said):
         module.evaluate(load_config([*fixed, *overrides]))
+
+
+def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, monkeypatch) -> None:
+    metadata = {"query": "Hint: Give a whole number.\nQuestion: how many ?", "answer_type": "integer", "metadata": {}}
+    rows = [
+        Row(
+            f"q{i}",
+            "mathvista",
+            f"<image>how many {i} ?",
+            (picture(84, 84 + i, "red"),),
+            "free_form",
+            "7",
+            metadata=metadata,
+        )
+        for i in range(2)
+    ]
+    write_dataset(tmp_path, {"test": rows}, {})
+    one = module.QuestionSet("test", (prompts_path(tmp_path, "test"),), tmp_path / "test.jsonl")
+    assert [row["prompt"][0]["content"] for row in module.read_rows(one, "official", None)] == [
+        "<image>Hint: Give a whole number.\nQuestion: how many ?"
+    ] * 2
+    assert module.read_rows(one, "own", 1)[0]["prompt"][0]["content"] == "<image>how many 0 ?"
 
 
 def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:

@@ -29,6 +29,20 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The steps of a benchmark that its authors leave to a judge model.
+
+    `plain` gives the answer of a response that needs no judge, None where it does. `ask_answer` makes the prompt that
+    asks for the answer of a response, and `ask_agreement` the one that asks whether an answer agrees with the truth;
+    where it is None, the benchmark's rule decides.
+    """
+
+    plain: Callable[[str, Question], str | None]
+    ask_answer: Callable[[str, Question], str]
+    ask_agreement: Callable[[str, Question], str] | None = None
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A benchmark.
 
@@ -37,6 +51,10 @@ class Benchmark:
     and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
     answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
     authors report. `scores` makes further scores out of the verdicts on all questions, by id.
+
+    `official_prompt` is what its authors ask, with the placeholders of the question; it may read the columns of the
+    question, `query` and its like in the metadata among them, never the truth. `extract` finds the answer of a response
+    to that prompt, which need not have a box; None where there is none. `judged` is what its authors ask a judge model.
     """
 
     name: str
@@ -45,6 +63,9 @@ class Benchmark:
     is_correct: Callable[[str | None, Question], bool] | None
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
+    official_prompt: Callable[[Question], str] | None = None
+    extract: Callable[[str, Question], str | None] | None = None
+    judged: Judged | None = None
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:

@@ -29,11 +29,13 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     The rest is by the `rule` that leads, of greedy responses if there are some, else averaged over samples:
     `breakdowns` has the accuracy by label for each breakdown of the benchmark's authors, `further` what only this
     benchmark has. `semantic_entropy` (nats) and `tokens` are averages; `no_answer` is the share of responses without
-    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others.
+    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others. A
+    rule that did not decide on every response, as a judge model may not have, is left out; `judge_unreadable` is the
+    number of responses about which the judge said nothing readable.
     """
     asked = {id_: question for id_, question in questions.items() if question.data_source == source}
     greedy, sampled = (_groups(verdicts, mode, asked) for mode in ("greedy", "sample"))
-    rules = list(verdicts[0].right)
+    rules = [rule for rule in verdicts[0].right if all(rule in verdict.right for verdict in verdicts)]
     accuracy: dict[str, Score] = {}
     for rule in rules:
         if greedy:
@@ -48,6 +50,10 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     found["not_answered"] = len(asked.keys() - answered)
     found["left_out"] = len(answered - (greedy.keys() | sampled.keys()))
     found["no_answer"] = fmean(verdict.answer is None for verdict in verdicts)
+    readings = [verdict.judged for verdict in verdicts if verdict.judged]
+    if len(readings) == len(verdicts):
+        found["no_answer"] = fmean(reading.answer is None for reading in readings)
+        found["judge_unreadable"] = sum(not reading.readable for reading in readings)
     if sampled and k > 1:
         answers = [[verdict.answer for verdict in group] for group in sampled.values()]
         choices = [asked[id_].choices for id_ in sampled]
@@ -119,6 +125,10 @@ def render(scores: Mapping[str, Any]) -> str:
     for name, unit in (("tokens", "tokens a response"), ("semantic_entropy", "nats of semantic entropy")):
         if one := scores.get(name):
             notes.append(f"{one['value']:.3g} ± {one['standard_error']:.2g} {unit}.")
+    if unreadable := scores.get("judge_unreadable"):
+        notes.append(
+            f"About {unreadable} responses the judge said nothing readable: they have no answer, or are wrong."
+        )
     if scores["not_answered"] or scores["left_out"]:
         notes.append(
             f"Of {scores['questions']} questions {scores['not_answered']} have no response, and {scores['left_out']} "
