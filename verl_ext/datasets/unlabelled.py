@@ -8,6 +8,7 @@ import datasets
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, read_truth, sidecar_of
 
@@ -26,7 +27,8 @@ class UnlabelledDataset(RLHFDataset):
 
     `data.instruction`, unless null, follows the question after a space. Images are scaled into the limits of
     `verl_ext.datasets.pixels` when veRL reads them. Rows listed in `data.dropped_rows`, a JSON file that maps a data
-    file to objects with an `id`, are left out; null, or no such file, for none.
+    file to objects with an `id`, are left out; null, or no such file, for none. Of training rows, those whose question
+    the model has written (column `synthesis`) make up `data.generated_share`, see `mixture`; null takes all rows.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
@@ -47,16 +49,20 @@ class UnlabelledDataset(RLHFDataset):
         for file in file_list(config.val_files):
             if Path(file).resolve() in trained:
                 raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
+        self._share: float | None = config.generated_share if training else None
         self._limits = pixel_limits(config, training)
         self._dropped = _dropped_ids(config.dropped_rows, files)
         super().__init__(data_files=data_files, config=config, **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
-        """Leave out the dropped rows, then what veRL itself leaves out."""
+        """Leave out the dropped rows, mix, then what veRL itself leaves out."""
         if self._dropped:
             kept = [index for index, id in enumerate(dataframe["id"]) if id not in self._dropped]
             print(f"{len(dataframe) - len(kept)} rows are left out, see {self.config.dropped_rows}")
             dataframe = dataframe.select(kept)
+        if self._share is not None:
+            generated = [row is not None for row in dataframe["synthesis"]]
+            dataframe = dataframe.select(mixture(generated, self._share, self.config.seed))
         return super().maybe_filter_out_long_prompts(dataframe)
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:

@@ -1,0 +1,35 @@
+"""Which rows an epoch takes where some questions were written by the model itself and others were not. Pure."""
+
+import random
+from collections.abc import Sequence
+
+
+def mixture(generated: Sequence[bool], share: float, seed: int) -> list[int]:
+    """Return the rows of a mixture in which `share` of the questions are self-generated, as large as the rows allow.
+
+    No row is taken twice; of the kind that there is too much of, a seeded choice is taken. The order of rows stays.
+
+    Args:
+        generated: of every row, whether its question was written by the model.
+        share: of self-generated questions, 0 to 1.
+        seed: of the choice.
+
+    Raises:
+        ValueError: the share is not between 0 and 1, or there are no rows of a kind that it asks for.
+
+    >>> mixture([True, True, True, False, False], 0.5, seed=1)
+    [0, 2, 3, 4]
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"the share of self-generated questions must be between 0 and 1, not {share}")
+    kinds = [
+        ([row for row, is_generated in enumerate(generated) if is_generated == kind], part)
+        for kind, part in ((True, share), (False, 1.0 - share))
+    ]
+    for (rows, part), name in zip(kinds, ("self-generated", "original"), strict=True):
+        if part > 0 and not rows:
+            raise ValueError(f"{part:.0%} of the questions are to be {name}, and none of {len(generated)} is")
+    size = min(len(rows) / part for rows, part in kinds if part > 0)
+    draw = random.Random(seed)
+    # A quotient like 29.999999999999996 is 30.
+    return sorted(row for rows, part in kinds for row in draw.sample(rows, int(size * part + 1e-9)))
