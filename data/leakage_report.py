@@ -100,7 +100,9 @@ def _section(overlap: Overlap, rows: dict[Place, dict[str, Any]]) -> str:
 def _cell(place: Place, rows: dict[Place, dict[str, Any]]) -> str:
     row = rows[place]
     pictures = "".join(picture(image["bytes"]) for image in row["images"] or ())
-    return f"<div>{pictures}<p>{shown(question_of(row['prompt']))}</p><small>row {html.escape(str(place))}</small></div>"
+    return (
+        f"<div>{pictures}<p>{shown(question_of(row['prompt']))}</p><small>row {html.escape(str(place))}</small></div>"
+    )
 
 
 def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:

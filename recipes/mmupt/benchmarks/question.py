@@ -35,7 +35,8 @@ class Benchmark:
     `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model,
     and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
     answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
-    authors report. `scores` makes further scores out of the verdicts on all questions, by id.
+    authors report. `scores` makes further scores out of the verdicts on all questions, by id, and `problem_scores`
+    says by name what each problem, of several questions, adds to those among them that are means over problems.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Benchmark:
     is_correct: Callable[[str | None, Question], bool] | None
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
+    problem_scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, dict[str, float]]] | None = None
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:
