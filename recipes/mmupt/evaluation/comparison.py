@@ -39,7 +39,7 @@ NOT_COMPARED = frozenset({"model", "weights", "data"})
 class Figure:
     """One figure of both models over the same units.
 
-    `interval` holds the difference B - A in LEVEL of the resamples; `not_better` is the share of them with none above 0.
+    `interval` holds the difference B - A in LEVEL of the resamples; `not_better` is the share of those without a gain.
     """
 
     name: str

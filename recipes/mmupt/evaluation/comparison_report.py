@@ -16,11 +16,14 @@ from recipes.mmupt.report import AFTER_COLOR, TEXT_COLOR, aligned
 
 # Ids that a text names; the JSON has all of them.
 NAMED = 5
-NOTE = f"""± is one standard error over questions (over problems where a line says so), of differences that of the paired
-differences. The {LEVEL:.0%} interval is that of {RESAMPLES:,} paired resamples of the questions (percentiles, seed
-{SEED}), the same for all figures of a line's benchmark and unit; "B not better" is the share of them in which the
-difference is not above 0. That share speaks of other questions of the same kind, not of training again or of other
-samples of the same models; it is no probability that B is not better, and with many figures some are small by chance."""
+NOTE = (
+    "± is one standard error over questions (over problems where a line says so), of differences that of the paired "
+    f"differences. The {LEVEL:.0%} interval is that of {RESAMPLES:,} paired resamples of the questions or problems "
+    f'(percentiles, seed {SEED}), the same ones for all figures of a benchmark; "B not better" is the share of them '
+    "without a difference above 0. It speaks of other questions of the same kind, not of another training or other "
+    "samples of the same models; it is no probability that B is not better, and of many figures some are small by "
+    "chance."
+)
 
 
 def render(comparisons: Sequence[ModelComparison]) -> str:
@@ -54,9 +57,9 @@ def _changes(one: ModelComparison) -> str:
     found = one.changes
     in_part = f", {found.equal_in_part:,} both in part, equally often" if found.equal_in_part else ""
     return (
-        f"By {found.figure}: {len(found.gained):,} questions gained, {len(found.lost):,} lost, {found.both_right:,} both "
-        f"right, {found.both_wrong:,} both wrong{in_part}. That gains and losses are equally likely: p = "
-        f"{found.p_value:.3g} (exact McNemar test)."
+        f"By {found.figure}: {len(found.gained):,} questions gained, {len(found.lost):,} lost, {found.both_right:,} "
+        f"both right, {found.both_wrong:,} both wrong{in_part}. If gains and losses were equally likely, so uneven a "
+        f"count would have p = {found.p_value:.3g} (exact McNemar or sign test)."
     )
 
 
@@ -139,7 +142,7 @@ def plot(comparisons: Sequence[ModelComparison]) -> bytes:
     lines = [len(one.figures) for one in comparisons]
     canvas = Figure(figsize=(9, 0.6 + sum(1.2 + 0.3 * count for count in lines)), dpi=160, layout="constrained")
     panels = canvas.subplots(len(comparisons), 1, sharex=True, squeeze=False, height_ratios=[3 + n for n in lines])
-    for axes, one in zip(panels[:, 0], comparisons, strict=True):
+    for axes, one in zip(panels.flat, comparisons, strict=True):
         models = "\n".join(
             f"{name}: {side.parameters.get('model')}, {side.file}"[:140] for name, side in (("A", one.a), ("B", one.b))
         )
@@ -160,7 +163,7 @@ def plot(comparisons: Sequence[ModelComparison]) -> bytes:
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=TEXT_COLOR)
-    panels[-1, 0].set_xlabel(f"B - A, points, with {LEVEL:.0%} intervals over questions", color=TEXT_COLOR)
+    axes.set_xlabel(f"B - A, points, with {LEVEL:.0%} intervals over questions", color=TEXT_COLOR)
     image = BytesIO()
     canvas.savefig(image, format="png")
     return image.getvalue()
