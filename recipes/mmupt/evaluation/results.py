@@ -17,8 +17,8 @@ Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 PAPER = read_paper()
 COLORS = ("#d1495b", "#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
 NOTE = (
-    f"Accuracy in %. The paper's rows are those of {PAPER.source}; it states no errors, and a row with its average alone "
-    "is not known further. Of our rows ± is one standard error over questions, and the average is that of the four "
+    f"Accuracy in %. The paper's rows are those of {PAPER.source}; it states no errors, and of some rows the average "
+    "alone is at hand. Of our rows ± is one standard error over questions, and the average is that of the four "
     "benchmarks, left empty where one was not run. The paper samples at temperature 0.2, up to 16,384 tokens; "
     "a MathVerse score by rule is none by its judge model."
 )
@@ -127,7 +127,7 @@ def results_plot(evaluations: Evaluations) -> bytes:
             label=f"paper: {row.name}",
         )
     # Side by side to the right of the paper's markers.
-    width = 0.6 / max(len(cells), 1)
+    width = min(0.15, 0.6 / max(len(cells), 1))
     for number, (name, of_evaluation) in enumerate(cells.items()):
         average = average_of(of_evaluation)
         drawn = {**of_evaluation, **({"average": average} if average else {})}
