@@ -34,45 +34,10 @@ from recipes.mmupt.evaluation.responses import Response, write_responses
 
 QUESTIONS, SAMPLES = 1_000, 9
 CHARACTERS = 1_500
+_split = str.split
 WORDS = [
-    *[
-        "the",
-        "angle",
-        "of",
-        "triangle",
-        "is",
-        "therefore",
-        "equal",
-        "to",
-        "sum",
-        "we",
-        "see",
-        "in",
-        "figure",
-        "that",
-        "line",
-        "has",
-        "length",
-        "so",
-        "first",
-        "compute",
-    ],
-    *[
-        "area",
-        "and",
-        "then",
-        "subtract",
-        "both",
-        "sides",
-        "hence",
-        "which",
-        "gives",
-        "radius",
-        "circle",
-        "chart",
-        "bar",
-        "shows",
-    ],
+    *_split("the angle of triangle is therefore equal to sum we see in figure that line has length so first compute"),
+    *_split("area and then subtract both sides hence which gives radius circle chart bar shows"),
     *(r"$\frac{1}{2}ab$", "$x^2+3x$", r"$\angle ABC$", r"$\sqrt{3}$"),
 ]
 # Of wrong and of right answers that say the same in LaTeX, of a whole number or a decimal.
