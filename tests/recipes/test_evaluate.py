@@ -1,4 +1,4 @@
-"""Evaluation: it asks what veRL asks, and its file is there whole or not at all."""
+"""Evaluation: it asks what veRL asks, each question once however often it is killed, and its file is there whole."""
 
 import asyncio
 import io
@@ -6,19 +6,33 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from data.catalog import data_set
+from data.figures import prepare as figures
 from data.schema import Row, prompts_path
 from data.writing import write_dataset
 from recipes.mmupt import evaluate as module
-from recipes.mmupt.evaluate import Evaluation, chat, engine_prompt, evaluate, parse
+from recipes.mmupt.benchmarks import BENCHMARKS
+from recipes.mmupt.compose import as_override
+from recipes.mmupt.evaluate import EvaluationError, load_config
+from recipes.mmupt.evaluation.generation import Answered, Asked
+from recipes.mmupt.evaluation.prompts import chat, engine_prompt
 from recipes.mmupt.evaluation.responses import Response, parameters_path, read_parameters, read_whole, write_responses
+from recipes.mmupt.evaluation.settings import Settings
+from recipes.mmupt.leftovers import sole_run
 
-MODEL = Path(__file__).parents[2] / "recipes" / "mmupt" / "tiny" / "model"
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
 RESPONSES = [Response("q1", "greedy", 0, 'so "\\boxed{1}"\n', 5), Response("q1", "sample", 0, "né \u2028", 3)]
 
 
@@ -28,6 +42,7 @@ def picture(width: int, height: int, color: str) -> bytes:
     return file.getvalue()
 
 
+PICTURES = (picture(84, 84, "red"), picture(84, 90, "blue"))
 ROWS = [
     Row("one", "made-up", "<image>what is the area of the triangle ?", (picture(84, 84, "red"),), "a", "1"),
     # Neither side is a multiple of what the vision tower takes, so that both must be scaled alike.
@@ -40,11 +55,6 @@ ROWS = [
 def data(tmp_path: Path) -> Path:
     write_dataset(tmp_path, {"test": ROWS}, {})
     return prompts_path(tmp_path, "test")
-
-
-def evaluation(data: Path, output: Path, **changes: object) -> Evaluation:
-    arguments = ["--model", str(MODEL), "--data", str(data), "--output", str(output), "--max-tokens", "8"]
-    return Evaluation(**{**vars(parse(arguments)), **changes})
 
 
 @pytest.mark.parametrize(
@@ -126,67 +136,253 @@ def test_an_interrupted_write_leaves_no_file_that_counts_as_whole(tmp_path: Path
     assert read_whole(file) in (RESPONSES[:1], RESPONSES)
 
 
-def test_a_generation_that_fails_leaves_an_earlier_file_as_it_was(data: Path, tmp_path: Path, monkeypatch) -> None:
-    file = tmp_path / "responses.jsonl"
-    write_responses(file, RESPONSES, {"seed": 0})
+@dataclass
+class Engine:
+    """Stands for vLLM: counts what it is asked, and fails after so many questions."""
 
-    def fail(*_: object):
-        yield RESPONSES[0]
-        raise RuntimeError("out of memory")
+    fails_after: int = 10**9
+    asked: list[tuple[str, str]] = field(default_factory=list)
 
-    monkeypatch.setattr(module, "generate", fail)
+    def answers(self, settings: Settings, asked: list[Asked]) -> Iterator[Answered]:
+        # Finished in another order than asked.
+        for one in reversed(asked):
+            if len(self.asked) == self.fails_after:
+                raise RuntimeError("out of memory")
+            self.asked.append((one.row["id"], one.mode))
+            count = 1 if one.mode == "greedy" else settings.samples
+            texts = (f"{one.row['id']} {one.mode} {sample}" for sample in range(count))
+            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+
+
+def run(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, fails_after: int = 10**9) -> Engine:
+    engine = Engine(fails_after)
+    monkeypatch.setattr(module, "answers", engine.answers)
+    fixed = [f"model={MODEL}", f"files={{test:{data}}}", f"output={output}", "score=false", "preset=tiny", "samples=2"]
+    module.evaluate(load_config([*fixed, *overrides]))
+    return engine
+
+
+def test_the_file_is_in_the_order_of_questions_with_greedy_responses_first(
+    data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    run(data, tmp_path / "out", monkeypatch)
+    found = [(one.id, one.mode, one.sample) for one in read_whole(tmp_path / "out" / "test.jsonl")]
+    assert found == [(row.id, "greedy", 0) for row in ROWS] + [(row.id, "sample", i) for row in ROWS for i in range(2)]
+
+
+@pytest.mark.parametrize("fails_after", range(6))
+def test_what_was_finished_before_a_failure_is_not_asked_again(
+    data: Path, tmp_path: Path, monkeypatch, fails_after: int
+) -> None:
+    output = tmp_path / "out"
     with pytest.raises(RuntimeError):
-        evaluate(evaluation(data, file))
-    assert read_whole(file) == RESPONSES
-    assert read_parameters(file) == {"seed": 0}
+        run(data, output, monkeypatch, fails_after=fails_after)
+    assert not (output / "test.jsonl").exists()
+    engine = run(data, output, monkeypatch)
+    assert len(engine.asked) == 6 - fails_after
+    whole = read_whole(output / "test.jsonl")
+    run(data, tmp_path / "undisturbed", monkeypatch)
+    assert whole == read_whole(tmp_path / "undisturbed" / "test.jsonl")
+    assert run(data, output, monkeypatch).asked == []
+    assert sorted(path.name for path in output.iterdir()) == [
+        "config.yaml",
+        "lock",
+        "test.jsonl",
+        "test.parameters.json",
+    ]
 
 
-def test_a_whole_file_of_the_same_parameters_is_not_made_again(data: Path, tmp_path: Path, monkeypatch) -> None:
-    file = tmp_path / "responses.jsonl"
-    made = []
-    monkeypatch.setattr(module, "generate", lambda *arguments: made.append(arguments) or RESPONSES)
-    assert evaluate(evaluation(data, file))
-    assert not evaluate(evaluation(data, file))
-    assert len(made) == 1
+def test_a_line_that_was_cut_by_a_kill_is_asked_again(data: Path, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(RuntimeError):
+        run(data, tmp_path / "out", monkeypatch, fails_after=4)
+    growing = tmp_path / "out" / "test.partial.jsonl"
+    growing.write_bytes(growing.read_bytes()[:-7])
+    assert len(run(data, tmp_path / "out", monkeypatch).asked) == 3
+    assert len(read_whole(tmp_path / "out" / "test.jsonl")) == 9
 
 
-def test_other_parameters_data_or_weights_make_it_again(data: Path, tmp_path: Path, monkeypatch) -> None:
-    file, model = tmp_path / "responses.jsonl", tmp_path / "model"
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "half made"])
+def test_responses_made_with_other_settings_are_kept_unless_they_are_to_be_replaced(
+    data: Path, tmp_path: Path, monkeypatch, whole: bool
+) -> None:
+    output = tmp_path / "out"
+    if whole:
+        run(data, output, monkeypatch)
+    else:
+        with pytest.raises(RuntimeError):
+            run(data, output, monkeypatch, fails_after=4)
+    before = {path.name: path.read_bytes() for path in output.glob("test*")}
+    with pytest.raises(EvaluationError, match=r"other settings \(temperature\).*replace=true"):
+        run(data, output, monkeypatch, "temperature=0.5")
+    assert {path.name: path.read_bytes() for path in output.glob("test*")} == before
+    assert len(run(data, output, monkeypatch, "temperature=0.5", "replace=true").asked) == 6
+    assert json.loads(parameters_path(output / "test.jsonl").read_text())["temperature"] == 0.5
+
+
+def test_other_weights_and_other_data_are_other_settings(data: Path, tmp_path: Path, monkeypatch) -> None:
+    output, model = tmp_path / "out", tmp_path / "weights"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(module, "generate", lambda *_: RESPONSES)
-    assert evaluate(evaluation(data, file, model=str(model)))
-    assert evaluate(evaluation(data, file, model=str(model), temperature=0.5))
+    run(data, output, monkeypatch, f"model={model}")
     (model / "model.safetensors").write_bytes(b"other weights")
-    assert evaluate(evaluation(data, file, model=str(model), temperature=0.5))
+    with pytest.raises(EvaluationError, match=r"other settings \(weights\)"):
+        run(data, output, monkeypatch, f"model={model}")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(EvaluationError, match="weights"):
+        run(data, output, monkeypatch, f"model={model}")
     write_dataset(data.parent, {"test": ROWS[:2]}, {"rows": 2})
-    assert evaluate(evaluation(data, file, model=str(model), temperature=0.5))
-    parameters_path(file).unlink()
-    assert evaluate(evaluation(data, file, model=str(model), temperature=0.5))
+    with pytest.raises(EvaluationError, match=r"other settings \(data, weights\)"):
+        run(data, output, monkeypatch, f"model={model}")
+
+
+def test_on_how_much_a_model_runs_is_of_no_consequence(data: Path, tmp_path: Path, monkeypatch) -> None:
+    run(data, tmp_path / "out", monkeypatch)
+    assert run(data, tmp_path / "out", monkeypatch, "replicas=2", "engine={max_num_seqs:8}").asked == []
+
+
+def test_a_limit_asks_the_first_questions_alone(data: Path, tmp_path: Path, monkeypatch) -> None:
+    assert {id_ for id_, _ in run(data, tmp_path / "out", monkeypatch, "limit=2").asked} == {"one", "two"}
+
+
+def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, tmp_path: Path, monkeypatch) -> None:
+    output = tmp_path / "out"
+    with sole_run(output, output / "x"), pytest.raises(BlockingIOError, match="in use by the run of process"):
+        run(data, output, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["benchmarks=[mathvisa]"], "'mathvisa' is none of mathvista, mathvision, mathverse, wemath, figures"),
+        (["benchmarks=[geoqa]"], "name a split, NAME/SPLIT"),
+        ([], "nothing to answer"),
+        (["files={a:missing.parquet}"], r"a: missing\.parquet is missing"),
+        (["samples=0"], "nothing is asked"),
+        (["samples=-1", "greedy=true"], "samples must be 0 or more"),
+        (["prompt=polite"], "prompt must be one of own, official"),
+        (["preset=official"], "test: made-up has no official prompt"),
+        (["device=tpu"], "device must be one of cpu, cuda"),
+        (["temprature=1"], "temprature"),
+        (["preset=warm"], "preset/warm"),
+        (["temperature 1"], "temperature 1"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_before_anything_starts(
+    data: Path, tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    fixed = [f"model={MODEL}", f"output={tmp_path / 'out'}"]
+    if overrides and not overrides[0].startswith(("benchmarks", "files")):
+        fixed.append(f"files={{test:{data}}}")
+    with pytest.raises(EvaluationError, match=said):
+        module.evaluate(load_config([*fixed, *overrides]))
+
+
+def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, monkeypatch) -> None:
+    metadata = {"query": "Hint: Give a whole number.\nQuestion: how many ?", "answer_type": "integer", "metadata": {}}
+    rows = [
+        Row(
+            f"q{i}",
+            "mathvista",
+            f"<image>how many {i} ?",
+            (picture(84, 84 + i, "red"),),
+            "free_form",
+            "7",
+            metadata=metadata,
+        )
+        for i in range(2)
+    ]
+    write_dataset(tmp_path, {"test": rows}, {})
+    one = module.QuestionSet("test", (prompts_path(tmp_path, "test"),), tmp_path / "test.jsonl")
+    assert [row["prompt"][0]["content"] for row in module.read_rows(one, "official", None)] == [
+        "<image>Hint: Give a whole number.\nQuestion: how many ?"
+    ] * 2
+    assert module.read_rows(one, "own", 1)[0]["prompt"][0]["content"] == "<image>how many 0 ?"
+
+
+def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:
+    data.with_suffix(".truth.parquet").unlink()
+    with pytest.raises(EvaluationError, match=r"test\.truth\.parquet, the truth, is missing.*score=false"):
+        module.evaluate(load_config([f"model={MODEL}", f"files={{test:{data}}}", f"output={tmp_path / 'out'}"]))
+
+
+def test_the_papers_settings_are_the_default() -> None:
+    config = load_config(["model=m"])
+    assert (config.temperature, config.max_tokens, config.samples, config.greedy) == (0.2, 16384, 1, False)
+    assert (config.min_pixels, config.max_pixels, config.system_prompt) == (
+        50176,
+        1003520,
+        "You are a helpful assistant.",
+    )
+    assert load_config(["model=m", "preset=greedy"]).greedy
+    assert load_config(["model=m", "preset=official"]).prompt == "official"
+
+
+@settings(max_examples=20)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n$"), min_size=1))
+@example("\\")
+@example("it's \\boxed{}\\'")
+def test_a_launcher_can_hand_any_text_on(text: str) -> None:
+    config = load_config([as_override("model", text), as_override("forbidden_openings", [text, "b"])])
+    assert config.model == text and list(config.forbidden_openings) == [text, "b"]
+
+
+def test_the_system_prompt_goes_first() -> None:
+    row = {"id": "q", "prompt": [{"role": "user", "content": "why ?"}], "images": []}
+    assert [one["role"] for one in chat(row, {}, "say", "be kind")] == ["system", "user"]
+    assert [one["role"] for one in chat(row, {}, "say")] == ["user"]
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "recipes.mmupt.evaluate", f"model={MODEL}", "preset=tiny", *overrides]
 
 
 @pytest.mark.full_stack
 @pytest.mark.parametrize("forbidden", [[], ["so"]], ids=["freely", "not opening with so"])
 def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Path, forbidden: list[str]) -> None:
-    output = tmp_path / "responses.jsonl"
-    command = [sys.executable, "-m", "recipes.mmupt.evaluate", "--model", MODEL, "--data", data, "--output", output]
-    command += [
-        "--samples",
-        "3",
-        "--max-tokens",
-        "8",
-        "--max-model-len",
-        "256",
-        "--dtype",
-        "float32",
-        "--device",
-        "cpu",
-        *(["--forbidden-openings", *forbidden] if forbidden else []),
-    ]
-    subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], check=True, timeout=300)
-    responses = read_whole(output)
+    keys = [f"files={{test:{data}}}", f"output={tmp_path}", "samples=3", "max_tokens=8", "max_model_len=256"]
+    subprocess.run(command(*keys, as_override("forbidden_openings", forbidden)), cwd=ROOT, check=True, timeout=300)
+    responses = read_whole(tmp_path / "test.jsonl")
     expected = [(row.id, mode, i) for row in ROWS for mode, n in (("greedy", 1), ("sample", 3)) for i in range(n)]
     assert sorted((r.id, r.mode, r.sample) for r in responses) == sorted(expected)
     assert all(1 <= response.tokens <= 8 for response in responses)
-    assert json.loads(parameters_path(output).read_text())["samples"] == 3
     assert not any(response.response.split()[:1] == [word] for response in responses for word in forbidden)
+    assert json.loads((tmp_path / "test.scores.json").read_text())[0]["questions"] == 3
+
+
+@pytest.mark.full_stack
+def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tmp_path: Path) -> None:
+    figures(tmp_path / "figures", train=3, validation=3, test=256)
+    keys = [f"files={{test:{tmp_path}/figures/test.parquet}}", f"output={tmp_path}/out"]
+    growing = tmp_path / "out" / "test.partial.jsonl"
+    process = subprocess.Popen(command(*keys), cwd=ROOT)
+    deadline = time.monotonic() + 300
+    while not growing.is_file() or growing.read_text().count("\n") < 20:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    made = growing.read_text().split("\n")[1:-1]
+    assert 19 <= len(made) < 512
+    subprocess.run(command(*keys, "replicas=2"), cwd=ROOT, check=True, timeout=400)
+    responses = read_whole(tmp_path / "out" / "test.jsonl")
+    assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses) == 256 * 9
+    assert {Response(**one) for line in made for one in json.loads(line)} <= set(responses)
+
+
+@pytest.mark.full_stack
+def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "data"))
+    from hub_shaped import write
+
+    files = {}
+    for name in ("mathvista", "mathvision", "mathverse", "wemath"):
+        data_set(name).prepare(tmp_path / name, str(write(tmp_path / "source" / name, name, rows=8)))
+        files[name] = str(tmp_path / name / f"{BENCHMARKS[name].split}.parquet")
+    keys = [as_override("files", files), f"output={tmp_path / 'out'}", "samples=2", "max_model_len=1024"]
+    done = subprocess.run(command(*keys), cwd=ROOT, check=True, timeout=400, capture_output=True, text=True)
+    for name in files:
+        (scores,) = json.loads((tmp_path / "out" / f"{name}.scores.json").read_text())
+        assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
+        assert scores["accuracy"][f"{scores['rule']}, greedy"]["questions"] == 8
+        assert f"## {name}" in done.stdout

@@ -4,17 +4,16 @@ import json
 import re
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from matplotlib.axes import Axes
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from data.schema import Row, prompts_path
+from data.writing import write_dataset
 from recipes.mmupt.evaluation.responses import Response, read_parameters, write_responses
-from recipes.mmupt.report import PANELS, main, read_changes, read_series, score, write_report
-from verl_ext.rewards.settings import RewardSettings
+from recipes.mmupt.report import PANELS, main, read_changes, read_series, write_report
 
 TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}
 BEFORE = {  # greedy answer, then four samples
@@ -53,12 +52,16 @@ def write_events(folder: Path, first_second: int, values: dict[str, dict[int, fl
     writer.close()
 
 
+def write_questions(folder: Path, *rows: Row) -> Path:
+    """The four questions, those of `rows` in their place."""
+    plain = {id_: Row(id_, "made-up", f"what is {id_} ?", (), "a", answer) for id_, answer in TRUTH.items()}
+    write_dataset(folder, {"test": [*(plain | {row.id: row for row in rows}).values()]}, {"rows": repr(rows)})
+    return prompts_path(folder, "test")
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    data = tmp_path / "test.parquet"
-    pq.write_table(pa.table({"id": list(TRUTH)}), data)
-    rows = [{"id": id_, "answer": answer} for id_, answer in TRUTH.items()]
-    pq.write_table(pa.Table.from_pylist(rows), data.with_suffix(".truth.parquet"))
+    data = write_questions(tmp_path)
     run = tmp_path / "run"
     parameters = {"data": {str(data): "sha"}, "samples": 4, "temperature": 1.0}
     write_responses(run / "evaluation" / "before.jsonl", responses(BEFORE, 5), {"model": "base", **parameters})
@@ -70,16 +73,29 @@ def test_the_options_of_the_data_make_a_letter_and_a_text_one_answer(run_folder:
     def lettered(answers: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
         return {**answers, "q1": ["B" if answer == "1" else answer for answer in answers["q1"]]}
 
-    expected = score(responses(AFTER, 5), TRUTH, Path("after.jsonl"), RewardSettings())
-    options = {"q1": ["9", "1"]}
-    scores = score(responses(lettered(AFTER), 5), TRUTH, Path("after.jsonl"), RewardSettings(), options)
-    assert scores == expected
-    pq.write_table(pa.table({"id": list(TRUTH), "choices": [["9", "1"], None, None, None]}), tmp_path / "test.parquet")
+    expected = read_changes(run_folder)[0]["mean@4"].after
+    row = Row("q1", "made-up", "what ?", (), "a", "1", choices=("9", "1"))
+    write_questions(tmp_path, row)
     for name, answers in (("before", BEFORE), ("after", AFTER)):
         file = run_folder / "evaluation" / f"{name}.jsonl"
         write_responses(file, responses(lettered(answers), 5), read_parameters(file) or {})
+    assert read_changes(run_folder)[0]["mean@4"].after == expected
+
+
+def test_a_benchmark_is_judged_by_its_own_rule_and_several_are_told_apart(run_folder: Path, tmp_path: Path) -> None:
+    # MathVista asks for the same text, so that an answer to more digits than the truth is rounded first.
+    metadata = {"answer_type": "float", "precision": 1, "metadata": {}}
+    rows = [
+        Row(id_, "mathvista", f"what is {id_} ?", (), "free_form", "1.2", metadata=metadata) for id_ in ("q1", "q2")
+    ]
+    write_questions(tmp_path, *rows)
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        rounded = {**answers, "q1": ["1.17"] * 5, "q2": ["1.12"] * 5}
+        write_responses(file, responses(rounded, 5), read_parameters(file) or {})
     changes, _ = read_changes(run_folder)
-    assert changes["greedy accuracy"].after == expected["greedy accuracy"]
+    assert changes["greedy accuracy, mathvista"].before.per_question == (1.0, 0.0)
+    assert changes["greedy accuracy, made-up"].after.per_question == (1.0, 0.0)
 
 
 def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:
@@ -92,6 +108,8 @@ def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:
     assert rows["mean@4, %"] == ["37.5 ± 16.1", "56.2 ± 21.3", "+18.8 ± 6.2"]  # .5 .75 .25 0 -> .75 1 .5 0
     assert rows["maj@4, %"] == ["25.0 ± 25.0", "75.0 ± 25.0", "+50.0 ± 28.9"]  # 0 (tied) 1 0 0 -> 1 1 1 0
     assert rows["pass@4, %"] == ["75.0 ± 25.0", "75.0 ± 25.0", "+0.0 ± 0.0"]
+    # Classes of 2 and 2, 3 and 1, 2, 1 and 1, four of 1 -> 3 and 1, all, 2, 1 and 1, 2 and 2.
+    assert rows["semantic entropy, nats"] == ["0.92 ± 0.19", "0.57 ± 0.22", "-0.35 ± 0.17"]
     assert rows["response length, tokens"] == ["6.5 ± 0.0", "10.5 ± 0.0", "+4.0 ± 0.0"]
 
 
@@ -158,25 +176,28 @@ def test_a_missing_evaluation_is_named_with_the_command_that_makes_it(run_folder
     file = run_folder / "evaluation" / f"{name.split('.')[0]}.jsonl"
     with pytest.raises(FileNotFoundError, match=re.escape(f"{file} with its parameters is missing")) as error:
         write_report(run_folder)
-    assert "python -m recipes.mmupt.evaluate --model" in str(error.value)
+    assert "python -m recipes.mmupt.evaluate model=MODEL" in str(error.value)
     assert not (run_folder / "report.md").exists()
 
 
-def test_a_missing_truth_is_named_with_what_makes_it(run_folder: Path) -> None:
+def test_a_missing_truth_is_named(run_folder: Path) -> None:
     (run_folder.parent / "test.truth.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"test\.parquet has a truth beside it.*python -m data\.figures"):
+    with pytest.raises(ValueError, match=r"test\.truth\.parquet: no truth for 4 of 4 rows, q1"):
         write_report(run_folder)
 
 
-def test_a_question_without_a_truth_is_named() -> None:
-    with pytest.raises(ValueError, match="no truth for 1 of 4 questions, q4"):
-        truth = {id_: TRUTH[id_] for id_ in ("q1", "q2", "q3")}
-        score(responses(BEFORE, 5), truth, Path("before.jsonl"), RewardSettings())
+def test_a_question_that_is_not_in_the_data_is_named(run_folder: Path) -> None:
+    file = run_folder / "evaluation" / "after.jsonl"
+    write_responses(file, responses({"q9": AFTER["q1"]}, 5), read_parameters(file) or {})
+    with pytest.raises(ValueError, match=r"after\.jsonl: 1 of 1 questions are not in its data, q9"):
+        write_report(run_folder)
 
 
-def test_a_question_without_its_greedy_response_is_named() -> None:
+def test_a_question_without_its_greedy_response_is_named(run_folder: Path) -> None:
+    file = run_folder / "evaluation" / "after.jsonl"
+    write_responses(file, responses(AFTER, 5)[1:], read_parameters(file) or {})
     with pytest.raises(ValueError, match="question q1 has 0 greedy responses"):
-        score(responses(BEFORE, 5)[1:], TRUTH, Path("before.jsonl"), RewardSettings())
+        write_report(run_folder)
 
 
 def test_files_that_were_made_differently_are_not_compared(run_folder: Path) -> None:

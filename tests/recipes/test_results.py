@@ -1,6 +1,7 @@
 """Scores beside the paper's: which figure stands where, what is averaged, and the paper's own rows."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.evaluation.responses import Response, write_responses
 from recipes.mmupt.evaluation.results import average_of, cell_of, results_content, results_plot, results_table
-from recipes.mmupt.results import read_scores, write_results
+from recipes.mmupt.results import read_scores
 
 PAPER = read_paper()
 FOUR = list(PAPER.titles)
@@ -140,8 +141,19 @@ def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
     assert content["evaluations"]["trained"]["average"] is None
     assert content["paper"]["rows"][1]["scores"]["wemath"] == 68.74
     assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
-    # Scored a second time, what scoring left behind is no response.
-    assert write_results(output, read_scores(evaluations)) == table
+
+
+def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations: list[Path]) -> None:
+    def rule_of_base() -> str:
+        return str(read_scores(evaluations)["base"]["figures"]["rule"])
+
+    assert rule_of_base() == "own"
+    kept = evaluations[0] / "figures.scores.json"
+    # As a judge model would leave it.
+    kept.write_text(kept.read_text().replace('"own', '"judge it'))
+    assert rule_of_base() == "judge it"
+    os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
+    assert rule_of_base() == "own"
 
 
 def test_folders_of_one_name_are_told_apart_and_two_files_of_one_benchmark_refused(

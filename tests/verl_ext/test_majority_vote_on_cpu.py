@@ -179,7 +179,6 @@ def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() ->
         ({"actor_rollout_ref__rollout__n": 1}, "rollout.n >= 2"),
         ({"trainer__use_v1": False}, "trainer.use_v1=True"),
         ({"reward__reward_model__enable": True}, "reward.reward_model.enable=False"),
-        ({"reward__custom_reward_function__path": "f.py"}, "custom_reward_function.path=null"),
         ({"data__supervised": True}, "data.supervised=True does not go with .*majority_vote"),
         ({"reward__reward_manager__name": "ground_truth"}, "data.supervised=False does not go with .*ground_truth"),
         ({"reward__reward_kwargs__votes": {}}, r"reward\.reward_kwargs: there is no key 'votes'; did you mean 'vote'"),

@@ -67,6 +67,17 @@ def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
     return truth
 
 
+def read_metadata(data_files: Iterable[str | Path]) -> dict[str, str]:
+    """Return the column `metadata` of the sidecars of `data_files` by row id, where it is there and not null."""
+    metadata: dict[str, str] = {}
+    for data_file in data_files:
+        sidecar = sidecar_of(data_file)
+        if sidecar.is_file() and "metadata" in pq.read_schema(sidecar).names:
+            rows = pq.read_table(sidecar, columns=["id", "metadata"]).to_pylist()
+            metadata |= {row["id"]: row["metadata"] for row in rows if row["metadata"] is not None}
+    return metadata
+
+
 def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:
     """Return the dotted names of all columns, and of fields of structs in them, that by their name hold a truth."""
     found = []

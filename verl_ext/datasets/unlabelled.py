@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.datasets.pixels import pixel_limits
-from verl_ext.datasets.truth import check_unlabelled, file_list, read_truth, sidecar_of
+from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, read_truth, sidecar_of
 
 # Where a row comes from is of no use to a trainer, and would travel with each of its responses.
 LEFT_BEHIND = ("provenance", "licence")
@@ -20,8 +20,9 @@ class UnlabelledDataset(RLHFDataset):
 
     Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined, unless
     `data.supervised` is set, for the control that trains with labels. The rows of validation files get theirs from the
-    sidecar by row id. Raises ValueError for a training file that brings truth along, unless it is supervised, for a
-    file whose sidecar is needed and missing, and for a file that is both trained and validated on.
+    sidecar by row id, and with it `metadata`, what scoring needs beside the answer. Raises ValueError for a training
+    file that brings truth along, unless it is supervised, for a file whose sidecar is needed and missing, and for a
+    file that is both trained and validated on.
 
     `data.instruction`, unless null, follows the question after a space. Images are scaled into the limits of
     `verl_ext.datasets.pixels` when veRL reads them. Rows listed in `data.dropped_rows`, a JSON file that maps a data
@@ -41,6 +42,7 @@ class UnlabelledDataset(RLHFDataset):
                     kind = "training" if training else "validation"
                     raise ValueError(f"{kind} file {file} has no truth: {sidecar_of(file)} is missing")
             self._truth = read_truth(files)
+        self._metadata = None if training else read_metadata(files)
         trained = {Path(file).resolve() for file in train_files}
         for file in file_list(config.val_files):
             if Path(file).resolve() in trained:
@@ -58,11 +60,11 @@ class UnlabelledDataset(RLHFDataset):
         return super().maybe_filter_out_long_prompts(dataframe)
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
+        # veRL puts the images into the messages that it is given, and these travel with the row a second time.
+        *before, question = map(dict, example[key])
         if self.config.instruction is not None:
-            *before, question = example[key]
-            question = {**question, "content": f"{question['content']} {self.config.instruction}"}
-            example = {**example, key: [*before, question]}
-        messages = super()._build_messages(example, key)
+            question["content"] = f"{question['content']} {self.config.instruction}"
+        messages = super()._build_messages({**example, key: [*before, question]}, key)
         for message in messages:
             if not isinstance(message["content"], str):
                 for part in message["content"]:
@@ -73,7 +75,10 @@ class UnlabelledDataset(RLHFDataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
         row = {name: value for name, value in super().__getitem__(item).items() if name not in LEFT_BEHIND}
-        row["reward_model"] = {"style": "rule", "ground_truth": None if self._truth is None else self._truth[row["id"]]}
+        truth = None if self._truth is None else self._truth[row["id"]]
+        row["reward_model"] = {"style": "rule", "ground_truth": truth}
+        if self._metadata is not None:
+            row["reward_model"]["metadata"] = self._metadata.get(row["id"])
         return row
 
 

@@ -6,7 +6,7 @@ Every group votes, whatever its rewards come from, so that the metrics of the vo
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,22 +18,38 @@ from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rewards.settings import RewardSettings, read_settings
 from verl_ext.votes import Vote, vote
 
+# Called as veRL calls a reward function: data_source, solution_str, ground_truth and extra_info by name.
+ValidationScore = Callable[..., float]
+
 
 def grade_against_truth(
-    response: str, truth: str | None, settings: RewardSettings, choices: Sequence[str] | None = None
+    response: str,
+    truth: str | None,
+    settings: RewardSettings,
+    choices: Sequence[str] | None = None,
+    question: Mapping[str, Any] | None = None,
+    score: ValidationScore | None = None,
 ) -> ResponseScore:
     """Score one validation response: 1 if its answer equals the truth, else 0 (also where either is missing).
 
-    `extra_info` holds `acc`, the reward itself, `answered`, and `answer` as text ("" for none, as veRL's validation
-    statistics expect a column of one type).
+    Where there is a `score`, it says what is right instead, of the response, its truth and its `question`. `extra_info`
+    holds `acc`, the reward itself, `answered`, and `answer` as text ("" for none, as veRL's validation statistics
+    expect a column of one type).
     """
     answer = extract_answer(response, settings.extraction)
-    acc = float(correct(answer, truth, settings.comparison, choices))
+    if score is None or question is None:
+        acc = float(correct(answer, truth, settings.comparison, choices))
+    else:
+        source = question["data_source"]
+        acc = float(score(data_source=source, solution_str=response, ground_truth=truth, extra_info=question))
     return ResponseScore(acc, {"acc": acc, "answered": float(answer is not None), "answer": answer or ""})
 
 
 class GroupRewardManager(RewardManagerBase):
-    """Scores the `GroupRequest`s of `verl_ext.rollout.agent_loop`; no reward model is involved."""
+    """Scores the `GroupRequest`s of `verl_ext.rollout.agent_loop`; no reward model is involved.
+
+    A `reward.custom_reward_function` scores validation responses, and no others.
+    """
 
     # Tells the agent loop that this manager wants whole groups.
     scores_groups = True
@@ -44,6 +60,9 @@ class GroupRewardManager(RewardManagerBase):
         check_config(config)
         super().__init__(config, tokenizer, compute_score)
         self._settings = read_settings(OmegaConf.select(config, "reward.reward_kwargs"))
+        # Without one veRL hands on its own function, which knows no data set of ours.
+        is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
+        self._validation_score: ValidationScore | None = compute_score if is_custom else None
 
     @abstractmethod
     def rewards(self, answers: Sequence[str | None], result: Vote, request: GroupRequest) -> Sequence[float]:
@@ -95,6 +114,9 @@ class GroupRewardManager(RewardManagerBase):
         responses = self.tokenizer.batch_decode(request.response_ids, skip_special_tokens=True)
         if request.validate:
             return [
-                grade_against_truth(response, request.truth, self._settings, request.choices) for response in responses
+                grade_against_truth(
+                    response, request.truth, self._settings, request.choices, request.question, self._validation_score
+                )
+                for response in responses
             ]
         return self.score_group(responses, request)

@@ -10,15 +10,17 @@ class GroupRequest:
 
     `response_ids` holds one list of token ids a response, end-of-sequence token included where it was sampled.
     `validate` is veRL's own flag; `truth` is set for validation and under `data.supervised` only, None where it is not
-    known. `choices` holds the options of the question, None where it has none. `log_probs` holds, for managers that
-    need them, one list a response: log p of every token that the policy sampled, under the distribution that it was
-    sampled from.
+    known. `choices` holds the options of the question, None where it has none. `question` holds, in validation, the
+    columns of the row as `data/schema.py` documents them, with `metadata` from its sidecar. `log_probs` holds, for
+    managers that need them, one list a response: log p of every token that the policy sampled, under the distribution
+    that it was sampled from.
     """
 
     response_ids: list[list[int]]
     validate: bool
     truth: str | None = None
     choices: list[str] | None = None
+    question: dict[str, Any] | None = None
     log_probs: list[list[float]] | None = None
 
 

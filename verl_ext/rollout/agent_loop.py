@@ -32,6 +32,12 @@ from verl_ext.rollout.shared_features import SharedFeatures, store, without_imag
 from verl_ext.rollout.shared_prompt import AGENT_NAME, SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
 
 
+def question_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those columns of a row that say what is asked, and the `metadata` that came with its truth."""
+    columns = {name: row.get(name) for name in ("id", "data_source", "prompt", "question_type", "choices")}
+    return {**columns, "metadata": row["reward_model"].get("metadata")}
+
+
 def choices_of(row: Mapping[str, Any]) -> list[str] | None:
     """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
     choices = row.get("choices", (row.get("extra_info") or {}).get("choices"))
@@ -186,8 +192,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         """Score a response, with its group unless in validation, and return whether it is trained on or validated."""
         start = time.perf_counter()
         if validate:
-            truth, choices = kwargs["reward_model"]["ground_truth"], choices_of(kwargs)
-            request = GroupRequest([output.response_ids], validate=True, truth=truth, choices=choices)
+            request = GroupRequest(
+                [output.response_ids],
+                validate=True,
+                truth=kwargs["reward_model"]["ground_truth"],
+                choices=choices_of(kwargs),
+                question=question_of(kwargs),
+            )
             (score,), is_needed = await self._send(kwargs["uid"], request), True
         else:
             score, is_needed = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output)

@@ -4,11 +4,22 @@ A set that is none of them is scored by the project's own comparison of answers 
 """
 
 from recipes.mmupt.benchmarks import figures, mathverse, mathvision, mathvista, wemath
-from recipes.mmupt.benchmarks.question import OWN_RULE, Benchmark, Question, read_questions
+from recipes.mmupt.benchmarks.judged import Unreadable, read_agreement, read_answer
+from recipes.mmupt.benchmarks.question import OWN_RULE, Benchmark, Judged, Question, read_questions
 
 BENCHMARKS = {
     one.name: one
     for one in (mathvista.MATHVISTA, mathvision.MATHVISION, mathverse.MATHVERSE, wemath.WEMATH, figures.FIGURES)
 }
 
-__all__ = ["BENCHMARKS", "OWN_RULE", "Benchmark", "Question", "read_questions"]
+__all__ = [
+    "BENCHMARKS",
+    "OWN_RULE",
+    "Benchmark",
+    "Judged",
+    "Question",
+    "Unreadable",
+    "read_agreement",
+    "read_answer",
+    "read_questions",
+]

@@ -8,4 +8,4 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     return {"question_type": (question.question_type,)}
 
 
-FIGURES = Benchmark("figures", OWN_RULE, None, strata)
+FIGURES = Benchmark("figures", "test", OWN_RULE, None, strata)

@@ -1,13 +1,16 @@
 r"""MathVerse: by rule, as the official score asks a judge model twice, to extract the answer and to compare it.
 
 Options are lines "A:..." in the question. Some truths are no single letter: "(C)" and "C." say C; "C\nD" takes either;
-what is no letter of an option ("F", "False") is compared as any answer is.
+what is no letter of an option ("F", "False") is compared as any answer is. The authors' prompt is the column
+`query_cot`, which asks for reasoning and then for the letter, or the value, at the end.
 """
 
 import re
 
-from recipes.mmupt.benchmarks.question import Benchmark, Question
-from verl_ext.answers import correct
+from recipes.mmupt.benchmarks.judged import end_of, fill
+from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
+from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question
+from verl_ext.answers import correct, extract_answer
 
 OPTION = re.compile(r"^\(?([A-Z])\)?\s*[:.]\s*(.*)$", re.MULTILINE)
 LETTERS = re.compile(r"\(?([A-Z])\)?\.?")
@@ -32,6 +35,40 @@ def options(question: Question) -> list[str] | None:
     return [text.strip() for _, text in found] if len(found) > 1 and in_order else None
 
 
+def official_prompt(question: Question) -> str:
+    """The column `query_cot`, the image in front."""
+    return with_images(str(question.metadata["query_cot"]), question)
+
+
+def extract(response: str, question: Question) -> str | None:
+    """The box; else what follows "the answer is", else the letter or the number at the end.
+
+    From the box on these are rules of this project, in place of the authors' judge.
+    """
+    if boxed := extract_answer(response):
+        return boxed
+    stated = extract_answer(response, "answer_is")
+    if question.question_type == "multi-choice":
+        return letter_of(response, len(options(question) or "ABCD")) or stated
+    return stated or number_in(response)
+
+
+def plain(response: str, question: Question) -> str | None:
+    """None: the authors ask their judge about every response."""
+    return None
+
+
+def ask_answer(response: str, question: Question) -> str:
+    """Ask a judge for the answer of a response; as with the authors, it is not shown the question."""
+    return fill("mathverse_answer", response=end_of(response))
+
+
+def ask_agreement(answer: str, question: Question) -> str:
+    """Ask a judge whether an answer agrees with the truth, to the column `question_for_eval`."""
+    asked = str(question.metadata["question_for_eval"])
+    return fill("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
+
+
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
     """The version of the problem, and its subject and subfield."""
     metadata = question.metadata["metadata"]
@@ -41,4 +78,13 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVERSE = Benchmark("mathverse", "rule-based", is_correct, strata)
+MATHVERSE = Benchmark(
+    "mathverse",
+    "testmini",
+    "rule-based",
+    is_correct,
+    strata,
+    official_prompt=official_prompt,
+    extract=extract,
+    judged=Judged(plain, ask_answer, ask_agreement),
+)

@@ -1,18 +1,35 @@
 """MATH-Vision: an answer is right as the letter or the text of the option, or as a number to two decimals.
 
 The rule of the authors' `evaluation/utils.py`, whose evaluation of LaTeX (latex2sympy and `eval`) is replaced by the
-project's own parser: what that cannot read as a number is compared as text alone.
+project's own parser: what that cannot read as a number is compared as text alone. The prompt is that of their
+`models/Qwen-VL.py`, and `extract` follows `evaluation/evaluate.py`, which asks no judge.
 """
 
+import re
+
+from recipes.mmupt.benchmarks.official import asked, listed, with_images
 from recipes.mmupt.benchmarks.question import Benchmark, Question
-from verl_ext.answers import number_of
+from verl_ext.answers import extract_answer, number_of
 
 DECIMALS = 2
 BRACKETS = {"(": ")", "[": "]"}
+PROMPT = (
+    'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice '
+    'question, only one letter is allowed in the "\\boxed{}".\n'
+)
+# Options that only name what is drawn are not listed.
+DRAWN = ("A", "B", "C", "D", "E")
+# " B." or " (B)." at the end, or "B" or "(B)" as the first line.
+LETTER = re.compile(r" (?:([A-E])|\(([A-E])\))\.$|^(?:([A-E])|\(([A-E])\)(?: \4)?)\n")
+STATED = re.compile(r"[Tt]he (?:final answer is|answer is|correct answer is|answer should be)")
+WRAPPED = re.compile(r"\\(?:text|mbox)\s*\{([^{}]*)\}")
+NOISE = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\,|\\!|\$|\\?%|\^\{?\\circ\}?|\n")
+ONE_LETTER = re.compile(r"[({]?([A-Ea-e])[)}]?\.?")
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the answer equals the truth, or the text of the option whose letter the truth is."""
+    """Whether the cleaned answer equals the truth, or the text of the option whose letter the truth is."""
+    answer = None if answer is None else cleaned(answer)
     if answer is None:
         return False
     truths = [question.truth]
@@ -47,9 +64,41 @@ def rounded(text: str) -> str:
     return text.strip() if value is None else str(round(value, DECIMALS) + 0.0)
 
 
+def official_prompt(question: Question) -> str:
+    """What to do, the question and its options, the image in front and without the tags that refer to it."""
+    options = "" if question.choices in (None, DRAWN) else "".join(f"{option}\n" for option in listed(question))
+    return with_images(f"{PROMPT}{asked(question)}\n{options}", question)
+
+
+def extract(response: str, question: Question) -> str | None:
+    """The cleaned box; else a letter or a number at the end, what follows "the answer is", or all of the response."""
+    if boxed := extract_answer(response):
+        return cleaned(boxed)
+    text = response.strip()
+    if found := LETTER.search(text):
+        return next(filter(None, found.groups()))
+    last = text.split("is ")[-1].rstrip(".")
+    try:
+        float(last)
+    except ValueError:
+        parts = STATED.split(text)
+        # Only a statement ends with its sentence.
+        last = parts[-1].strip().split("\n")[0].split(". ")[0] if len(parts) > 1 else text
+    return cleaned(last)
+
+
+def cleaned(answer: str) -> str | None:
+    """An answer as the authors compare it: what follows "=", without units of angle, dollars and LaTeX's wrappings."""
+    answer = WRAPPED.sub(r"\1", answer).split("=")[-1].split("\\approx")[-1]
+    answer = NOISE.sub("", answer).strip().rstrip(".").lstrip(":").strip()
+    if letter := ONE_LETTER.fullmatch(answer):
+        return letter[1].upper()
+    return answer or None
+
+
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
     """Level and subject."""
     return {"level": (str(question.metadata["level"]),), "subject": (question.metadata["subject"],)}
 
 
-MATHVISION = Benchmark("mathvision", "official", is_correct, strata)
+MATHVISION = Benchmark("mathvision", "test", "official", is_correct, strata, None, official_prompt, extract)

@@ -1,15 +1,19 @@
 """MathVista: an answer is brought into the form of the truth, and must then be the same text.
 
 The rule of the authors' `evaluation/calculate_score.py`. Their only judge step is to extract the answer, which a box
-makes unnecessary.
+makes unnecessary. Their prompt is the column `query`: a hint about the form of the answer, the question, the options.
 """
 
 import re
 from collections.abc import Sequence
 
-from recipes.mmupt.benchmarks.question import Benchmark, Question
+from recipes.mmupt.benchmarks.judged import end_of, fill
+from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
+from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question
+from verl_ext.answers import extract_answer
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")
+LIST = re.compile(r"\[[^\[\]]*\]")
 FIELDS = ("language", "source", "category", "task", "context", "grade")
 
 
@@ -61,6 +65,46 @@ def levenshtein(one: str, other: str) -> int:
     return previous[-1]
 
 
+def official_prompt(question: Question) -> str:
+    """The column `query`, the image in front."""
+    return with_images(str(question.metadata["query"]), question)
+
+
+def plain(response: str, question: Question) -> str | None:
+    """The answer of a response that needs no judge: it is in a box, or the response is nothing but it."""
+    text = response.strip()
+    if (boxed := extract_answer(response)) or not text:
+        return boxed
+    if question.choices and text in question.choices:
+        return text
+    try:
+        read = {"integer": int, "float": float}.get(str(question.metadata.get("answer_type")))
+        return str(read(text)) if read and not question.choices else None
+    except ValueError:
+        return None
+
+
+def extract(response: str, question: Question) -> str | None:
+    """The plain answer; else what follows "the answer is", else the letter, list or number at the end.
+
+    From the plain answer on these are rules of this project, in place of the authors' judge.
+    """
+    if answer := plain(response, question):
+        return answer
+    stated = extract_answer(response, "answer_is")
+    if question.choices:
+        return letter_of(response, len(question.choices)) or stated
+    if question.metadata.get("answer_type") == "list":
+        lists = LIST.findall(response)
+        return lists[-1] if lists else None
+    return number_in(stated or response)
+
+
+def ask_answer(response: str, question: Question) -> str:
+    """Ask a judge for the answer of a response to the column `query`."""
+    return fill("mathvista_answer", question=str(question.metadata["query"]), response=end_of(response))
+
+
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
     """The breakdowns of the benchmark's leaderboard."""
     metadata = question.metadata["metadata"]
@@ -72,4 +116,13 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVISTA = Benchmark("mathvista", "official", is_correct, strata)
+MATHVISTA = Benchmark(
+    "mathvista",
+    "testmini",
+    "official",
+    is_correct,
+    strata,
+    official_prompt=official_prompt,
+    extract=extract,
+    judged=Judged(plain, ask_answer),
+)

@@ -29,21 +29,44 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The steps of a benchmark that its authors leave to a judge model.
+
+    `plain` gives the answer of a response that needs no judge, None where it does. `ask_answer` makes the prompt that
+    asks for the answer of a response, and `ask_agreement` the one that asks whether an answer agrees with the truth;
+    where it is None, the benchmark's rule decides.
+    """
+
+    plain: Callable[[str, Question], str | None]
+    ask_answer: Callable[[str, Question], str]
+    ask_agreement: Callable[[str, Question], str] | None = None
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A benchmark.
 
+    `split` of the data set `name` is the one that is answered.
     `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model,
     and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
     answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
     authors report. `scores` makes further scores out of the verdicts on all questions, by id, and `problem_scores`
     says by name what each problem, of several questions, adds to those among them that are means over problems.
+
+    `official_prompt` is what its authors ask, with the placeholders of the question; it may read the columns of the
+    question, `query` and its like in the metadata among them, never the truth. `extract` finds the answer of a response
+    to that prompt, which need not have a box; None where there is none. `judged` is what its authors ask a judge model.
     """
 
     name: str
+    split: str
     rule: Rule
     is_correct: Callable[[str | None, Question], bool] | None
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
+    official_prompt: Callable[[Question], str] | None = None
+    extract: Callable[[str, Question], str | None] | None = None
+    judged: Judged | None = None
     problem_scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, dict[str, float]]] | None = None
 
 
@@ -58,16 +81,17 @@ def read_questions(file: str | Path) -> dict[str, Question]:
     rows = pq.read_table(file, columns=columns).to_pylist()
     if missing := [row["id"] for row in rows if row["id"] not in truth]:
         raise ValueError(f"{sidecar}: no truth for {len(missing)} of {len(rows)} rows, {missing[0]} among them")
-    return {row["id"]: _question(row, truth[row["id"]]) for row in rows}
+    return {row["id"]: as_question(row, truth[row["id"]]["answer"], truth[row["id"]].get("metadata")) for row in rows}
 
 
-def _question(row: Mapping[str, Any], truth: Mapping[str, Any]) -> Question:
+def as_question(row: Mapping[str, Any], truth: str, metadata: str | None) -> Question:
+    """A row of a benchmark with its truth and what is kept beside that, a JSON object."""
     return Question(
         id=row["id"],
         data_source=row["data_source"],
         text="\n".join(message["content"] for message in row["prompt"]),
         question_type=row["question_type"],
         choices=tuple(row["choices"]) if row.get("choices") else None,
-        truth=truth["answer"],
-        metadata=json.loads(truth["metadata"]) if truth.get("metadata") else {},
+        truth=truth,
+        metadata=json.loads(metadata) if metadata else {},
     )

@@ -1,23 +1,38 @@
 """We-Math: letters, and four kinds of problems by which of their steps are right.
 
 By whether the sub-steps of a problem are right and whether the whole of it is, in the authors' words: insufficient
-knowledge (IK), inadequate generalisation (IG), complete mastery (CM) and rote memorisation (RM).
+knowledge (IK), inadequate generalisation (IG), complete mastery (CM) and rote memorisation (RM). `extract` is that of
+their `evaluation/four_dimensional_metrics.py`, whose letter is the only answer that counts there. Their repository has
+no prompt: the one here is what other evaluations say is theirs (docs/evaluation.md).
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from recipes.mmupt.benchmarks.official import asked, with_images
 from recipes.mmupt.benchmarks.question import Benchmark, Question
-from verl_ext.answers import correct
+from verl_ext.answers import extract_answer
 
 Kind = Literal["IK", "IG", "CM", "RM"]
 WHOLE = "multi"
+LETTERS = "ABCDEFGH"
+# "B", "(B)", "B. 5 cm" and \\text{B}.
+LETTER = re.compile(r"[\s(<{$]*(?:\\text\s*\{\s*)?\(?([A-H])(?![A-Za-z])")
+PROMPT = """\
+Now, we require you to solve a multiple-choice math question. Please briefly describe your thought process and provide \
+the final answer(option).
+Question: {question}
+Option: {options}
+Regarding the format, please answer following the template below, and be sure to include two <> symbols:
+<Thought process>: <<your thought process>> <Answer>: <<your option>>"""
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the answer is the right letter, or the text of that option."""
-    return correct(answer, question.truth, choices=question.choices)
+    """Whether the answer is the right letter, or begins with it; the text of the option is not what is asked for."""
+    found = None if answer is None else LETTER.match(answer)
+    return found is not None and found[1] == question.truth.strip().upper()
 
 
 def kind_of(steps: Iterable[bool], whole: bool, strict: bool) -> Kind:
@@ -84,9 +99,35 @@ def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) 
     return found
 
 
+def official_prompt(question: Question) -> str:
+    """The template of the authors with the question and its options, "A. ...;B. ..." as in their file."""
+    options = ";".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices or (), strict=False))
+    # In one pass, as a question may have braces.
+    texts = {"{question}": asked(question), "{options}": options}
+    return with_images(re.sub(r"\{question\}|\{options\}", lambda name: texts[name[0]], PROMPT), question)
+
+
+def extract(response: str, question: Question) -> str | None:
+    """The box; else the letter that follows the last "Answer", or opens a response without that word."""
+    if boxed := extract_answer(response):
+        return boxed
+    text = re.sub("[<>:.]", "", response.split("Answer")[-1]).strip()
+    return text[0] if text and text[0] in LETTERS else None
+
+
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
     """The step of the problem and its knowledge concept."""
     return {"step": (question.metadata["key"],), "knowledge concept": (str(question.metadata["knowledge concept"]),)}
 
 
-WEMATH = Benchmark("wemath", "official", is_correct, strata, scores, problem_scores)
+WEMATH = Benchmark(
+    "wemath",
+    "testmini",
+    "official",
+    is_correct,
+    strata,
+    scores,
+    official_prompt,
+    extract,
+    problem_scores=problem_scores,
+)

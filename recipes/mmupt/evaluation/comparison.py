@@ -152,7 +152,7 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
         tuple(id_ for id_ in common if id_ not in set(ids)),
         {mode: both for mode, both in numbers.items() if mode not in alike and any(both)},
         _differing(a.parameters, b.parameters),
-        _figures(benchmark, rules[0], groups_a, groups_b, a.questions),
+        _figures(benchmark, rules, groups_a, groups_b, a.questions),
         changes(rules[0], alike[0], groups_a[alike[0]], groups_b[alike[0]], a.questions),
     )
 
@@ -216,13 +216,13 @@ def sign_test(gained: int, lost: int) -> float:
 
 def _figures(
     benchmark: str,
-    rule: str,
+    rules: Sequence[str],
     a: Mapping[Mode, dict[str, list[Verdict]]],
     b: Mapping[Mode, dict[str, list[Verdict]]],
     questions: Mapping[str, Question],
 ) -> tuple[Figure, ...]:
-    by_question = [accuracy_of(side.get("greedy", {}), side.get("sample", {}), questions) for side in (a, b)]
-    by_problem = [_problem_scores(benchmark, rule, next(iter(side.values())), questions) for side in (a, b)]
+    by_question = [accuracy_of(rules, side.get("greedy", {}), side.get("sample", {}), questions) for side in (a, b)]
+    by_problem = [_problem_scores(benchmark, rules[0], next(iter(side.values())), questions) for side in (a, b)]
     return (*_paired("questions", *by_question), *_paired("problems", *by_problem))
 
 

@@ -171,4 +171,4 @@ def _cell(cell: Cell | None, benchmark: str) -> str:
         return ""
     asked = PAPER.questions.get(benchmark, cell.questions)
     part = "" if cell.questions == asked else f", {cell.questions:,} of {asked:,} questions"
-    return f"{100 * cell.value:.2f} ± {100 * cell.standard_error:.2f} ({cell.figure}{part})"
+    return f"{100 * cell.value:.2f} ± {100 * cell.standard_error:.2f} ({code(cell.figure)[1:-1]}{part})"

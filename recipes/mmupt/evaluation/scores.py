@@ -29,20 +29,27 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     The rest is by the `rule` that leads, of greedy responses if there are some, else averaged over samples:
     `breakdowns` has the accuracy by label for each breakdown of the benchmark's authors, `further` what only this
     benchmark has. `semantic_entropy` (nats) and `tokens` are averages; `no_answer` is the share of responses without
-    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others.
+    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others. A
+    rule that did not decide on every response, as a judge model may not have, is left out; `judge_unreadable` is the
+    number of responses about which the judge said nothing readable.
     """
     asked = {id_: question for id_, question in questions.items() if question.data_source == source}
     greedy, sampled = (groups_of(verdicts, mode, asked) for mode in ("greedy", "sample"))
-    found: dict[str, Any] = {"benchmark": source, "rule": next(iter(verdicts[0].right))}
+    rules = [rule for rule in verdicts[0].right if all(rule in verdict.right for verdict in verdicts)]
+    found: dict[str, Any] = {"benchmark": source, "rule": rules[0]}
     answered = {verdict.response.id for verdict in verdicts}
     found["questions"] = len(asked)
     found["not_answered"] = len(asked.keys() - answered)
     found["left_out"] = len(answered - (greedy.keys() | sampled.keys()))
     found["no_answer"] = fmean(verdict.answer is None for verdict in verdicts)
+    readings = [verdict.judged for verdict in verdicts if verdict.judged]
+    if len(readings) == len(verdicts):
+        found["no_answer"] = fmean(reading.answer is None for reading in readings)
+        found["judge_unreadable"] = sum(not reading.readable for reading in readings)
     if responses_each(sampled) > 1:
         choices = [asked[id_].choices for id_ in sampled]
         found["semantic_entropy"] = as_json(semantic_entropy(_answers(sampled), choices=choices))
-    found["accuracy"] = {name: as_json(score) for name, score in accuracy_of(greedy, sampled, asked).items()}
+    found["accuracy"] = {name: as_json(score) for name, score in accuracy_of(rules, greedy, sampled, asked).items()}
     groups = greedy or sampled
     counts = [[verdict.response.tokens for verdict in group] for group in groups.values()]
     if all(count is not None for group in counts for count in group):
@@ -71,11 +78,13 @@ def groups_of(verdicts: Iterable[Verdict], mode: Mode, asked: Iterable[str]) -> 
     return {id_: by_question[id_][:k] for id_ in asked if len(by_question.get(id_, ())) >= max(k, 1)}
 
 
-def accuracy_of(greedy: Groups, sampled: Groups, questions: Mapping[str, Question]) -> dict[str, Score]:
+def accuracy_of(
+    rules: Iterable[str], greedy: Groups, sampled: Groups, questions: Mapping[str, Question]
+) -> dict[str, Score]:
     """By rule and figure ("official, greedy", "own, maj@4") the score over the questions of the groups, in order."""
     accuracy: dict[str, Score] = {}
     k = responses_each(sampled)
-    for rule in next(iter((greedy or sampled).values()))[0].right:
+    for rule in rules:
         if greedy:
             accuracy[f"{rule}, greedy"] = mean_at_k(right_by(greedy, rule))
         if sampled:
@@ -134,6 +143,10 @@ def render(scores: Mapping[str, Any]) -> str:
     for name, unit in (("tokens", "tokens a response"), ("semantic_entropy", "nats of semantic entropy")):
         if one := scores.get(name):
             notes.append(f"{one['value']:.3g} ± {one['standard_error']:.2g} {unit}.")
+    if unreadable := scores.get("judge_unreadable"):
+        notes.append(
+            f"About {unreadable} responses the judge said nothing readable: they have no answer, or are wrong."
+        )
     if scores["not_answered"] or scores["left_out"]:
         notes.append(
             f"Of {scores['questions']} questions {scores['not_answered']} have no response, and {scores['left_out']} "

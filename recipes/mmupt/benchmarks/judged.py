@@ -1,0 +1,79 @@
+"""What a judge model is asked about a response, and how its replies are read. Nothing here talks to a model.
+
+The prompts are the files of `prompts/`, worded for this project: they are not the authors'. A reply is untrusted text
+and is read by strict rules.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+PROMPTS = Path(__file__).parent / "prompts"
+# An answer stands at the end; all of a response that never ended would not fit into a judge.
+LONGEST_RESPONSE = 8_000
+LONGEST_ANSWER = 500
+_PLACEHOLDER = re.compile(r"\{(question|response|answer|truth)\}")
+_TAG = re.compile(r"<(?=/?(?:question|response|answer|truth)>)")
+_LABEL = re.compile(r"^(?:(?:extracted|final)\s+)?(?:answer|judge?ment|verdict)\s*:\s*", re.IGNORECASE)
+
+
+class Unreadable(ValueError):
+    """A reply that says nothing by the rules."""
+
+
+def fill(prompt: str, **texts: str) -> str:
+    """The prompt of that name with a text in the place of each `{name}`, which can close none of the prompt's tags.
+
+    Raises:
+        ValueError: the file has other placeholders than the texts' names.
+    """
+    template = _template(prompt)
+    if (found := set(_PLACEHOLDER.findall(template))) != texts.keys():
+        expected = ", ".join(f"{{{name}}}" for name in texts)
+        raise ValueError(f"{PROMPTS / prompt}.txt has the placeholders {sorted(found)}: it needs {expected}")
+    # In one pass, as a text may hold placeholders.
+    return _PLACEHOLDER.sub(lambda name: _TAG.sub("< ", _sendable(texts[name[1]])), template)
+
+
+def _sendable(text: str) -> str:
+    """The text without halves of a sign, which JSON may hold and UTF-8 may not."""
+    return text.encode(errors="replace").decode()
+
+
+@cache
+def _template(prompt: str) -> str:
+    return (PROMPTS / f"{prompt}.txt").read_text().strip()
+
+
+def end_of(response: str) -> str:
+    """As much of the end of a response as a judge is shown."""
+    return response[-LONGEST_RESPONSE:]
+
+
+def read_answer(reply: str) -> str | None:
+    """The answer in the last line of a reply, None where it says that there is none.
+
+    Raises:
+        Unreadable: an empty reply, or a last line too long for an answer.
+    """
+    answer = _last_line(reply)
+    if not answer or len(answer) > LONGEST_ANSWER:
+        raise Unreadable(f"no answer in {reply[:80]!r}")
+    return None if answer.rstrip(".").lower() in ("none", "null") else answer
+
+
+def read_agreement(reply: str) -> bool:
+    """Whether the last line of a reply says 1 or yes, and not 0 or no.
+
+    Raises:
+        Unreadable: it says neither.
+    """
+    said = _last_line(reply).rstrip(".").lower()
+    if said not in ("1", "yes", "0", "no"):
+        raise Unreadable(f"neither 1 nor 0 in {reply[:80]!r}")
+    return said in ("1", "yes")
+
+
+def _last_line(reply: str) -> str:
+    lines = reply.strip().splitlines() or [""]
+    return _LABEL.sub("", lines[-1].strip().strip("*` ")).strip("*` ")

@@ -1,0 +1,240 @@
+"""A model answers questions by vLLM: with one engine in this process, or with one in each of several Ray actors.
+
+Which questions, and what becomes of the responses, is the business of `recipes.mmupt.evaluate`.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from recipes.mmupt.compose import CONFIG_FOLDER
+from recipes.mmupt.evaluation.prompts import engine_prompt
+from recipes.mmupt.evaluation.responses import Mode, Response
+from recipes.mmupt.evaluation.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams, TokensPrompt
+
+# The environment and the engine arguments for vLLM on CPU are declared with the recipes' hardware.
+CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
+# Prompts that an engine has at a time: a megapixel image with its patches takes 30 MB.
+PROMPTS_AT_ONCE = 256
+# Prompts that are decoded and processed between two steps of an engine, which waits for them.
+PROMPTS_A_STEP = 16
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to be answered in one mode, for the file of responses of this name."""
+
+    name: str
+    mode: Mode
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All responses of one mode to one question."""
+
+    name: str
+    responses: tuple[Response, ...]
+
+
+@dataclass
+class _Group:
+    """Responses in the making, token by token; `opening` until their first tokens are drawn by themselves."""
+
+    asked: Asked
+    prompt: "TokensPrompt"
+    sampling: "SamplingParams"
+    opening: bool
+    missing: int
+    tokens: dict[int, list[int]] = field(default_factory=dict)
+
+
+class Replica:
+    """One engine, on one GPU, on `tensor_parallel_size` of them, or on the CPU.
+
+    `images` is the largest number of them in a question.
+    """
+
+    def __init__(self, settings: Settings, images: int) -> None:
+        start = time.perf_counter()
+        if settings.device == "cpu":
+            use_cpu()
+        from transformers import AutoProcessor
+        from vllm import LLM
+
+        self._settings = settings
+        self._processor = AutoProcessor.from_pretrained(settings.model)
+        rollout = CPU.actor_rollout_ref.rollout
+        on_cpu = {"enforce_eager": rollout.enforce_eager, **rollout.engine_kwargs.vllm}
+        self._engine = LLM(
+            model=settings.model,
+            dtype=settings.dtype,
+            seed=settings.seed,
+            max_model_len=settings.max_model_len,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            limit_mm_per_prompt={"image": images, "video": 0},
+            **{**(on_cpu if settings.device == "cpu" else {}), **(settings.engine or {})},
+        )
+        print(f"{settings.model}: ready after {time.perf_counter() - start:.0f} s", flush=True)
+
+    def answers(self, asked: Iterator[Asked]) -> Iterator[Answered]:
+        """Answer questions, each yielded once finished; new ones are taken as others are.
+
+        Raises:
+            ValueError: a question that the engine refuses, by its id.
+        """
+        # By request, with the number of the response where a request is for one alone.
+        open_requests: dict[str, tuple[_Group, int | None]] = {}
+        exhausted = False
+        while open_requests or not exhausted:
+            for _ in range(PROMPTS_A_STEP):
+                if exhausted or len(open_requests) >= PROMPTS_AT_ONCE:
+                    break
+                question = next(asked, None)
+                if question is None:
+                    exhausted = True
+                else:
+                    group = self._group(question)
+                    sampling = self._first_token(group) if group.opening else group.sampling
+                    open_requests[self._add(group, group.prompt, sampling)] = group, None
+            if not open_requests:
+                continue
+            for output in self._engine.llm_engine.step():
+                if not output.finished:
+                    continue
+                group, number = open_requests.pop(output.request_id)
+                for completion in output.outputs:
+                    index = completion.index if number is None else number
+                    group.tokens.setdefault(index, []).extend(completion.token_ids)
+                    if group.opening and completion.finish_reason == "length" and group.sampling.max_tokens > 1:
+                        prompt, sampling = self._rest(group, index)
+                        open_requests[self._add(group, prompt, sampling)] = group, index
+                    else:
+                        group.missing -= 1
+                if number is None:
+                    group.opening = False
+                if not group.missing:
+                    yield self._answered(group)
+
+    def _group(self, asked: Asked) -> _Group:
+        from vllm import SamplingParams
+
+        settings = self._settings
+        # Apart for each question, so that responses depend neither on their order nor on what was there before.
+        seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {asked.row['id']}".encode()).digest()[:4], "big")
+        greedy = asked.mode == "greedy"
+        sampling = SamplingParams(
+            n=1 if greedy else settings.samples,
+            temperature=0.0 if greedy else settings.temperature,
+            top_p=1.0 if greedy else settings.top_p,
+            seed=None if greedy else seed,
+            max_tokens=settings.max_tokens,
+            # veRL decodes the tokens of a response by themselves; vLLM would in the context of the prompt, with other
+            # spaces.
+            detokenize=False,
+        )
+        prompt = engine_prompt(
+            dict(asked.row),
+            self._processor,
+            settings.instruction,
+            settings.min_pixels,
+            settings.max_pixels,
+            settings.system_prompt,
+        )
+        return _Group(asked, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
+
+    def _first_token(self, group: _Group) -> "SamplingParams":
+        # vLLM forbids a word everywhere in a response or nowhere: the first token is drawn by itself, then the rest.
+        sampling = group.sampling.clone()
+        sampling.min_tokens = sampling.max_tokens = 1
+        sampling.bad_words = list(self._settings.forbidden_openings)
+        return sampling
+
+    def _rest(self, group: _Group, index: int) -> "tuple[TokensPrompt, SamplingParams]":
+        sampling = group.sampling.clone()
+        sampling.n, sampling.max_tokens = 1, group.sampling.max_tokens - 1
+        if sampling.seed is not None:
+            sampling.seed += group.sampling.n + index
+        ids = [*group.prompt["prompt_token_ids"], *group.tokens[index]]
+        return {**group.prompt, "prompt_token_ids": ids}, sampling
+
+    def _add(self, group: _Group, prompt: "TokensPrompt", sampling: "SamplingParams") -> str:
+        try:
+            (request,) = self._engine.enqueue(prompt, sampling, use_tqdm=False)
+        except ValueError as error:
+            raise ValueError(f"question {group.asked.row['id']!r} of {group.asked.name}: {error}") from error
+        # vLLM's own name of the request has a random ending, which its outputs lack (v1/engine/input_processor.py).
+        return request.rpartition("-")[0]
+
+    def _answered(self, group: _Group) -> Answered:
+        id_, mode = group.asked.row["id"], group.asked.mode
+        decode = self._processor.tokenizer.decode
+        responses = (
+            Response(id_, mode, index, decode(tokens, skip_special_tokens=True), len(tokens))
+            for index, tokens in sorted(group.tokens.items())
+        )
+        return Answered(group.asked.name, tuple(responses))
+
+
+def answers(settings: Settings, asked: Sequence[Asked]) -> Iterator[Answered]:
+    """Answer questions with as many replicas as set; with one, in this process and without Ray."""
+    images = max((len(one.row["images"] or []) for one in asked), default=0)
+    if settings.replicas == 1:
+        yield from Replica(settings, images).answers(iter(asked))
+        return
+    import ray
+    from ray.util.queue import Queue
+
+    variables = dict(CPU.ray_kwargs.ray_init.runtime_env.env_vars) if settings.device == "cpu" else {}
+    ray.init(include_dashboard=False, runtime_env={"env_vars": variables})
+    try:
+        # Each replica takes the next question when it has room for one.
+        waiting = Queue()
+        waiting.put_nowait_batch(list(asked))
+        gpus = settings.tensor_parallel_size if settings.device == "cuda" else 0
+        actor = ray.remote(num_cpus=1, num_gpus=gpus)(_RayReplica)
+        replicas = [actor.remote(settings, images, waiting) for _ in range(settings.replicas)]
+        streams = [replica.answers.options(num_returns="streaming").remote() for replica in replicas]
+        while streams:
+            (ready,), _ = ray.wait(streams, num_returns=1)
+            try:
+                yield ray.get(next(ready))
+            except StopIteration:
+                streams.remove(ready)
+    finally:
+        ray.shutdown()
+
+
+class _RayReplica:
+    """A `Replica` that takes its questions from a queue until that is empty."""
+
+    def __init__(self, settings: Settings, images: int, waiting: Any) -> None:
+        self._replica = Replica(settings, images)
+        self._waiting = waiting
+
+    def answers(self) -> Iterator[Answered]:
+        """As `Replica.answers`."""
+        yield from self._replica.answers(self._taken())
+
+    def _taken(self) -> Iterator[Asked]:
+        from ray.util.queue import Empty
+
+        while True:
+            try:
+                yield self._waiting.get_nowait()
+            except Empty:
+                return
+
+
+def use_cpu() -> None:
+    """Set the environment of vLLM on CPU where it is not set; before vLLM is imported."""
+    for name, value in CPU.ray_kwargs.ray_init.runtime_env.env_vars.items():
+        os.environ.setdefault(name, str(value))

@@ -1,0 +1,70 @@
+"""How a model answers: what `config/evaluation.yaml` documents, field by field, as Python has it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+# Settings on which the responses do not depend, but for the last digits.
+WITHOUT_CONSEQUENCE = {"replicas", "tensor_parallel_size", "engine"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See `config/evaluation.yaml` and its presets."""
+
+    model: str
+    greedy: bool
+    samples: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_model_len: int | None
+    prompt: str
+    system_prompt: str | None
+    instruction: str | None
+    extraction: str
+    min_pixels: int | None
+    max_pixels: int | None
+    dtype: str
+    seed: int
+    device: str
+    forbidden_openings: tuple[str, ...] = ()
+    replicas: int = 1
+    tensor_parallel_size: int = 1
+    engine: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.greedy and self.samples < 1:
+            raise ValueError("nothing is asked: set greedy=true, or samples to one at least")
+        if self.samples < 0:
+            raise ValueError(f"samples must be 0 or more, not {self.samples}")
+        for name, known in (("prompt", ("own", "official")), ("device", ("cpu", "cuda"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+
+    @classmethod
+    def from_config(cls, config: DictConfig, **resolved: Any) -> "Settings":
+        """Read the keys of these names; `resolved` replaces what the configuration leaves to the machine."""
+        content: Any = OmegaConf.to_container(config, resolve=True)
+        named = {**{one.name: content[one.name] for one in fields(cls)}, **resolved}
+        return cls(**{**named, "forbidden_openings": tuple(named["forbidden_openings"])})
+
+    def parameters(self, data: Sequence[Path], limit: int | None = None) -> dict[str, Any]:
+        """What determines the responses to the questions of these files, with a fingerprint of every file.
+
+        `limit` is how many questions are asked, None for all.
+        """
+        # Weights may be large: a file of the same name, size and time of change counts as the same.
+        weights = {
+            file.name: [file.stat().st_size, file.stat().st_mtime_ns]
+            for file in sorted(Path(self.model).glob("*"))
+            if file.is_file()
+        }
+        of_data = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in data}
+        found = {name: value for name, value in asdict(self).items() if name not in WITHOUT_CONSEQUENCE}
+        found["forbidden_openings"] = list(self.forbidden_openings)
+        return {**found, "weights": weights, "data": of_data, "limit": limit}

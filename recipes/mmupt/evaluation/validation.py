@@ -1,0 +1,30 @@
+"""veRL's validation scores as the evaluation does: a reward function for `reward.custom_reward_function`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from recipes.mmupt.benchmarks.question import as_question
+from recipes.mmupt.evaluation.responses import Response
+from recipes.mmupt.evaluation.verdicts import verdicts_of
+from verl_ext.rewards.settings import read_settings
+
+
+def score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any], answers: Mapping[str, Any]
+) -> float:
+    """1 where a response is right by the leading rule of its benchmark, else 0.
+
+    Args:
+        data_source: of the row, as in `extra_info`.
+        solution_str: the response.
+        ground_truth: the true answer.
+        extra_info: the columns of the row, with `metadata` from its truth sidecar.
+        answers: `reward.reward_kwargs.answers` of the run.
+    """
+    question = as_question(extra_info, ground_truth, extra_info["metadata"])
+    settings = read_settings(OmegaConf.create({"answers": dict(answers)}))
+    response = Response(question.id, "greedy", 0, solution_str)
+    (verdict,) = verdicts_of([response], {question.id: question}, settings.extraction, settings.comparison)
+    return float(next(iter(verdict.right.values())))

@@ -1,0 +1,46 @@
+"""From a checkpoint of veRL to a folder in the format of Hugging Face, by veRL's own merger."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def merge(checkpoint: Path, target: Path, mark: str) -> Path:
+    """Merge the actor of a checkpoint into `target`, unless it is there, and return that; `mark` names the checkpoint.
+
+    Raises:
+        subprocess.CalledProcessError: the merger failed.
+    """
+    marker = target / "global_step.txt"
+    if marker.is_file() and marker.read_text() == mark:
+        return target
+    merger = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
+    subprocess.run([sys.executable, "-m", *map(str, merger)], check=True)
+    if (adapter := target / "lora_adapter").is_dir():
+        _merge_adapter(target, adapter)
+    marker.write_text(mark)
+    return target
+
+
+def _merge_adapter(model: Path, adapter: Path) -> None:
+    """Add a LoRA adapter to the weights of the model in `model`: veRL's merger writes them side by side."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    base = AutoModelForImageTextToText.from_pretrained(model)
+    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(model)
+
+
+def model_folder(model: str, output: Path) -> str:
+    """Return what vLLM can load: the folder or hub name itself, or what a checkpoint of veRL is merged into.
+
+    `model` may be a folder in the format of Hugging Face, a run folder whose policy is exported, a `global_step_N`
+    folder or its `actor` folder, which are merged into `output / "model"`.
+    """
+    folder = Path(model)
+    if (folder / "model" / "config.json").is_file():
+        return str(folder / "model")
+    for actor in (folder / "actor", folder):
+        if (actor / "fsdp_config.json").is_file():
+            return str(merge(actor, output / "model", str(actor.absolute())))
+    return model

@@ -1,0 +1,249 @@
+"""Official prompts and where responses to them answer; the reason for each expectation stands beside it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.catalog import data_set
+from recipes.mmupt.benchmarks import BENCHMARKS, Question, mathverse, mathvision, mathvista, read_questions, wemath
+from recipes.mmupt.benchmarks.official import with_images
+from recipes.mmupt.evaluation.responses import Response, write_responses
+from recipes.mmupt.evaluation.verdicts import judge_file, verdicts_of
+from recipes.mmupt.score import score_file
+
+FIVE = ("10", "20", "30", "40", "50")
+
+
+def question(
+    text: str = "<image>Find x.",
+    choices: tuple[str, ...] | None = None,
+    kind: str = "free_form",
+    source: str = "mathvision",
+    **metadata: Any,
+) -> Question:
+    return Question("q", source, text, kind, choices, "truth", metadata)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], dict[str, Question]]:
+    """Makes the questions of a stand-in for a data set out of the hub's columns."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "data"))
+    from hub_shaped import write
+
+    def prepare(name: str, split: str) -> dict[str, Question]:
+        data_set(name).prepare(tmp_path / name, str(write(tmp_path / "source", name, rows=5)))
+        return read_questions(tmp_path / name / f"{split}.parquet")
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "row", "expected"),
+    [
+        # The column `query` as it is.
+        ("mathvista", "testmini", 0, "<image>Hint: Please answer the question.\nQuestion: How does 0 compare?"),
+        # The column `query_cot`, also where the column `question` is empty.
+        ("mathverse", "testmini", 4, "<image>Please first conduct reasoning."),
+        (
+            "mathvision",
+            "test",
+            0,  # without options
+            '<image>Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple '
+            'choice question, only one letter is allowed in the "\\boxed{}".\n'
+            "Which of the shapes in  and  is number 0?\n",
+        ),
+        (
+            "mathvision",
+            "test",
+            1,  # its options A to E are drawn, and not listed
+            '<image>Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple '
+            'choice question, only one letter is allowed in the "\\boxed{}".\n'
+            "Which of the shapes in  and  is number 1?\n",
+        ),
+        (
+            "wemath",
+            "testmini",
+            0,
+            "<image>Now, we require you to solve a multiple-choice math question. Please briefly describe your thought "
+            "process and provide the final answer(option).\n"
+            "Question: What is the area of circle 0 (  )\n"
+            "Option: A. 12 cm;B. 5 cm^2;C. v = 3; w = 2;D. No correct answer\n"
+            "Regarding the format, please answer following the template below, and be sure to include two <> symbols:\n"
+            "<Thought process>: <<your thought process>> <Answer>: <<your option>>",
+        ),
+    ],
+)
+def test_the_official_prompt_is_the_authors_wording_with_the_image_in_front(
+    prepared: Callable[[str, str], dict[str, Question]], name: str, split: str, row: int, expected: str
+) -> None:
+    prompt = BENCHMARKS[name].official_prompt
+    assert prompt is not None and prompt(list(prepared(name, split).values())[row]) == expected
+
+
+def test_options_of_mathvision_with_a_text_are_listed() -> None:
+    asked = question("<image>Find x.\nChoices:\n(A) 10\n(B) 20\n(C) 30\n(D) 40\n(E) 50", FIVE, "multi_choice")
+    listed = "Find x.\n(A) 10\n(B) 20\n(C) 30\n(D) 40\n(E) 50\n"
+    assert mathvision.official_prompt(asked) == f"<image>{mathvision.PROMPT}{listed}"
+
+
+def test_braces_in_a_question_of_wemath_stay_as_they_are() -> None:
+    asked = question("<image>Is {options} \\frac{1}{2}?", ("{question}", "no"), "multi_choice")
+    assert "Question: Is {options} \\frac{1}{2}?\nOption: A. {question};B. no\n" in wemath.official_prompt(asked)
+
+
+@pytest.mark.parametrize("name", ["mathvista", "mathvision", "mathverse", "wemath"])
+def test_a_prompt_does_not_change_with_the_truth(
+    prepared: Callable[[str, str], dict[str, Question]], name: str
+) -> None:
+    prompt = BENCHMARKS[name].official_prompt
+    assert prompt is not None
+    for one in prepared(name, "test" if name == "mathvision" else "testmini").values():
+        assert prompt(one) == prompt(replace(one, truth="something else"))
+        assert prompt(one).count("<image>") == one.text.count("<image>") == 1
+
+
+def test_an_official_text_keeps_its_own_placeholders_and_needs_as_many_as_the_question() -> None:
+    two = question("<image><image>which ?")
+    assert with_images("which ?", two) == "<image><image>which ?"
+    assert with_images("<image> or <image> ?", two) == "<image> or <image> ?"
+    with pytest.raises(ValueError, match="q: 1 <image> in the official prompt, 2 in the question"):
+        with_images("<image> ?", two)
+
+
+CITIES = ("hong kong", "osaka", "shanghai", "tokyo")
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "answer"),
+    [
+        (r"(A) is near, but \boxed{D}. The answer is C.", "text", "D"),  # a box wins
+        ("tokyo", "text", "tokyo"),  # nothing but an option
+        ("The answer is D (tokyo).", "text", "D"),  # a letter in front of its text
+        ("The answer is (b), not (C).", "text", "B"),  # the first letter in brackets of the statement
+        ("The answer is tokyo.", "text", "tokyo"),  # a text
+        ("The answer is (Z).", "text", "(Z)"),  # no option of that letter: the text, which the rule then compares
+        ("Of (A) and (C), I take (C) here", "text", "C"),  # the last letter in brackets
+        ("(A) is wrong.\n\n**D**", "text", "D"),  # the letter at the end, as the hint asks
+        ("It lies in JAPAN", "text", None),  # a capital that ends a word is no letter
+        ("(Z)", "text", None),
+        ("I cannot say.", "text", None),
+        ("", "text", None),
+        ("7", "integer", "7"),
+        ("Adding 3 and 4 gives 1,007 apples.", "integer", "1007"),  # the number at the end
+        ("The answer is 12. I am sure, as 3 is too small.", "integer", "12"),  # the statement before what follows
+        ("There are none.", "integer", None),
+        ("1.250", "float", "1.25"),  # nothing but a number: as the authors read it
+        ("So it is -0.5 m", "float", "-0.5"),
+        ("first [1, 2], then [3, 4].", "list", "[3, 4]"),  # the last list
+        ("3 and 4", "list", None),
+    ],
+)
+def test_mathvista_takes_the_box_the_bare_answer_the_statement_or_the_end(
+    response: str, kind: str, answer: str | None
+) -> None:
+    choices = CITIES if kind == "text" else None
+    asked = question(choices=choices, kind="multi_choice" if choices else "free_form", answer_type=kind)
+    assert mathvista.extract(response, asked) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"so \boxed{B}", "B"),
+        (r"so \boxed{\text{(b)}}. It is not C.", "B"),  # a box wins; its letter is unwrapped
+        (r"so \boxed{x = 30^\circ}", "30"),  # what follows "=", without degrees
+        (r"so \boxed{\left( 1,\, 2 \right)}", "( 1, 2 )"),
+        ("so it must be (C).", "C"),  # the letter at the end
+        ("it is C.", "C"),
+        ("C\nas 3 is odd", "C"),  # the letter in front
+        ("(C) C\nas 3 is odd", "C"),
+        ("(C) D\nas 3 is odd", "(C) Das 3 is odd"),  # two letters are none, and all of the response is the answer
+        ("x is 7.5", "7.5"),  # the number after the last "is "
+        ("The answer is 7 apples. They are red.", "7 apples"),  # a statement up to the end of its sentence
+        ("the correct answer is: 2 \\pi", "2 \\pi"),
+        ("seven", "seven"),  # all of the response
+        ("x = 9", "9"),
+        ("", None),
+    ],
+)
+def test_mathvision_follows_its_authors_script(response: str, answer: str | None) -> None:
+    assert mathvision.extract(response, question()) == answer
+
+
+VERSE = "<image>Find x.\nChoices:\nA:30\nB:45\nC:60\nD:90"
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "answer"),
+    [
+        (r"(A) or \boxed{C}", "multi-choice", "C"),  # a box wins
+        ("The correct answer is B: 45.", "multi-choice", "B"),
+        ("The answer is 45.", "multi-choice", "45"),  # the option's text
+        ("so I choose (D)", "multi-choice", "D"),
+        ("Answer: D", "multi-choice", "D"),
+        ("not given", "multi-choice", None),
+        ("The answer is x + 1.", "free-form", "x + 1"),
+        ("so x is about 22.3 m", "free-form", "22.3"),  # the value at the end
+        ("not given", "free-form", None),
+    ],
+)
+def test_mathverse_takes_the_box_the_statement_or_the_end(response: str, kind: str, answer: str | None) -> None:
+    assert mathverse.extract(response, question(VERSE, None, kind)) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("<Thought process>: <<2 x 3>> <Answer>: <<B>>", "B"),
+        ("<Answer>: <<B. 5 cm>>", "B"),  # the letter in front of its text
+        ("Answer: A\nAnswer: C", "C"),  # the last one
+        ("Answer: 5 cm", None),  # letters alone count
+        ("Answer: (B)", None),  # as for the authors, who strip no brackets
+        ("B", "B"),  # without the word, the first sign of the response
+        ("The option is B", None),
+        (r"<Answer>: <<A>> \boxed{B}", "B"),  # a box wins
+        ("", None),
+    ],
+)
+def test_wemath_takes_the_letter_after_the_last_answer(response: str, answer: str | None) -> None:
+    assert wemath.extract(response, question(choices=FIVE, kind="multi_choice")) == answer
+
+
+@given(st.text(max_size=60))
+def test_no_response_makes_an_extraction_fail(response: str) -> None:
+    choices = question(VERSE, FIVE, "multi-choice", answer_type="text")
+    for asked in (choices, question(answer_type="float"), question(answer_type="list")):
+        for benchmark in (mathvista, mathvision, mathverse, wemath):
+            answer = benchmark.extract(response, asked)
+            assert answer is None or answer.strip()
+
+
+def test_the_official_extraction_is_that_of_the_benchmark_of_each_question() -> None:
+    response = Response("q", "greedy", 0, "<Answer>: <<B>>")
+    asked = replace(question(choices=FIVE, kind="multi_choice", source="wemath"), truth="B")
+    assert verdicts_of([response], {"q": asked}, "official")[0].right == {"official": True, "own": True}
+    assert verdicts_of([response], {"q": asked}, "boxed")[0].right == {"official": False, "own": False}
+
+
+def test_a_set_without_an_official_prompt_says_which_extractions_there_are() -> None:
+    asked = {"q": question(source="figures")}
+    with pytest.raises(ValueError, match="figures has no official prompt: choose another extraction, boxed, answer_"):
+        verdicts_of([Response("q", "greedy", 0, "6")], asked, "official")
+
+
+def test_a_file_asked_officially_is_scored_so_unless_told_otherwise(
+    prepared: Callable[[str, str], dict[str, Question]], tmp_path: Path
+) -> None:
+    questions = prepared("wemath", "testmini")
+    file = tmp_path / "responses.jsonl"
+    responses = [Response(id_, "greedy", 0, "<Answer>: <<B>>") for id_ in questions]
+    data = {str(tmp_path / "wemath" / "testmini.parquet"): "sha"}
+    write_responses(file, responses, {"data": data, "extraction": "official"})
+    assert score_file(file)[0]["accuracy"]["official, greedy"]["value"] == 1.0
+    assert {verdict.answer for verdict in judge_file(file, "boxed").verdicts} == {None}
