@@ -8,11 +8,12 @@ TABLE ?= runs/table
 REPORT ?= runs/leakage
 MODEL ?= recipes/mmupt/tiny/model
 BENCHMARKS ?= figures
+OUT ?= runs/compare
 ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train data eval score table recipes tiny-model check-leakage test test-faults lint lock clean
+.PHONY: help setup train data eval score table recipes tiny-model check-leakage compare test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,9 @@ tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 
 check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
 	$(python) -m data.leakage --train $(TRAIN) --eval $(EVAL) --report $(REPORT) $(ARGS)
+
+compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
+	$(python) -m recipes.mmupt.compare $(A) $(B) --output $(OUT) $(ARGS)
 
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)

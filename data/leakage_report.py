@@ -1,47 +1,28 @@
 """Overlaps of training and evaluation rows as people and programs read them: a sentence, one HTML page, JSON.
 
-What overlaps is found in `data.leakage`. Questions and ids are data that nobody has vouched for, so that all text on
-the page is escaped, and its pictures are encoded anew.
+What overlaps is found in `data.leakage`; how a page shows rows that nobody has vouched for is in `data.pages`.
 """
 
-import base64
 import html
-import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from data.fingerprints import COLUMNS, decode, question_of, read_batches
+from data.fingerprints import COLUMNS, question_of, read_batches
+from data.pages import picture, shown, write_page, write_text
 
 Kind = Literal["image exact", "image near", "question exact", "question near"]
 
 # Pairs that a page shows with pictures, and that a sentence names; leakage.json has all of them.
 PAIRS_SHOWN = 100
 PAIRS_NAMED = 3
-# Longest side of a picture on the page, px.
-PICTURE_SIZE = 260
-# A question on the page is cut here.
-CHARACTERS_SHOWN = 2_000
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Overlaps of training and evaluation</title>
-<style>
-body {{ font: 15px/1.4 sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em }}
-section {{ border-top: 1px solid #ccc; padding: 1em 0; display: grid; grid-template-columns: 1fr 1fr; gap: 1em }}
-h2 {{ grid-column: 1 / 3; font-size: 1em; margin: 0 }}
-img {{ max-width: 100%; border: 1px solid #ddd }}
-p {{ white-space: pre-wrap; overflow-wrap: anywhere }}
-</style>
-<h1>Overlaps of training and evaluation</h1>
-<p>{summary}</p>
+BODY = """<p>{summary}</p>
 <p>Left: trained on. Right: evaluated on. Images are compared {images}; {allowed} pairs are allowed. {shown}</p>
-{pairs}
-</html>
-"""
+{pairs}"""
 
 
 @dataclass(frozen=True, order=True)
@@ -95,17 +76,17 @@ def write_report(
         "kinds": {kind: counts[kind] for kind in get_args(Kind)},
         "overlaps": list(map(asdict, overlaps)),
     }
-    _write(folder / "leakage.json", json.dumps(facts, indent=1) + "\n")
-    shown = overlaps[:PAIRS_SHOWN]
-    rows = _rows(place for overlap in shown for place in (overlap.train, overlap.evaluation))
-    page = PAGE.format(
+    write_text(folder / "leakage.json", json.dumps(facts, indent=1) + "\n")
+    first = overlaps[:PAIRS_SHOWN]
+    rows = _rows(place for overlap in first for place in (overlap.train, overlap.evaluation))
+    body = BODY.format(
         summary=html.escape(summary(overlaps)),
         images={"near": "by how they look", "exact": "by their pixels"}[images],
         allowed=allowed,
-        shown=f"The first {len(shown):,} of {len(overlaps):,} pairs; all are in leakage.json.",
-        pairs="\n".join(_section(overlap, rows) for overlap in shown),
+        shown=f"The first {len(first):,} of {len(overlaps):,} pairs; all are in leakage.json.",
+        pairs="\n".join(_section(overlap, rows) for overlap in first),
     )
-    _write(folder / "leakage.html", page)
+    write_page(folder / "leakage.html", "Overlaps of training and evaluation", body)
     return folder / "leakage.html"
 
 
@@ -118,21 +99,10 @@ def _section(overlap: Overlap, rows: dict[Place, dict[str, Any]]) -> str:
 
 def _cell(place: Place, rows: dict[Place, dict[str, Any]]) -> str:
     row = rows[place]
-    question = question_of(row["prompt"])[:CHARACTERS_SHOWN]
-    pictures = "".join(_picture(image["bytes"]) for image in row["images"] or ())
-    return f"<div>{pictures}<p>{html.escape(question)}</p><small>row {html.escape(str(place))}</small></div>"
-
-
-def _picture(encoded: bytes) -> str:
-    try:
-        image = decode(encoded)
-    # The rows may overlap by their questions. Decoders raise all sorts of things on damaged bytes.
-    except Exception:
-        return "<em>an image that cannot be decoded</em> "
-    image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    pictures = "".join(picture(image["bytes"]) for image in row["images"] or ())
+    return (
+        f"<div>{pictures}<p>{shown(question_of(row['prompt']))}</p><small>row {html.escape(str(place))}</small></div>"
+    )
 
 
 def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
@@ -147,9 +117,3 @@ def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
                     found[wanted[file, index]] = row
                 index += 1
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(temporary, path)

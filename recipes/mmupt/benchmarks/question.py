@@ -50,7 +50,8 @@ class Benchmark:
     `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model,
     and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
     answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
-    authors report. `scores` makes further scores out of the verdicts on all questions, by id.
+    authors report. `scores` makes further scores out of the verdicts on all questions, by id, and `problem_scores`
+    says by name what each problem, of several questions, adds to those among them that are means over problems.
 
     `official_prompt` is what its authors ask, with the placeholders of the question; it may read the columns of the
     question, `query` and its like in the metadata among them, never the truth. `extract` finds the answer of a response
@@ -66,6 +67,7 @@ class Benchmark:
     official_prompt: Callable[[Question], str] | None = None
     extract: Callable[[str, Question], str | None] | None = None
     judged: Judged | None = None
+    problem_scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, dict[str, float]]] | None = None
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:

@@ -82,6 +82,23 @@ def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[
     return found
 
 
+def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[str, dict[str, float]]:
+    """The strict and the loose score of every problem by its ID, 1 for CM and 1/2 for IG; those of `scores` are means.
+
+    Problems are left out and errors raised as there.
+    """
+    rows: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        rows[str(question.metadata["ID"])].append(question)
+    found: dict[str, dict[str, float]] = {"strict score": {}, "loose score": {}}
+    for problem, of_problem in rows.items():
+        one = scores(verdicts, of_problem)
+        for name, by_problem in found.items():
+            if one:
+                by_problem[problem] = one[name]
+    return found
+
+
 def official_prompt(question: Question) -> str:
     """The template of the authors with the question and its options, "A. ...;B. ..." as in their file."""
     options = ";".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices or (), strict=False))
@@ -103,4 +120,14 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     return {"step": (question.metadata["key"],), "knowledge concept": (str(question.metadata["knowledge concept"]),)}
 
 
-WEMATH = Benchmark("wemath", "testmini", "official", is_correct, strata, scores, official_prompt, extract)
+WEMATH = Benchmark(
+    "wemath",
+    "testmini",
+    "official",
+    is_correct,
+    strata,
+    scores,
+    official_prompt,
+    extract,
+    problem_scores=problem_scores,
+)

@@ -66,6 +66,20 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
     return dict(json.loads(parameters_path(path).read_text()))
 
 
+def response_files(path: Path) -> list[Path]:
+    """The files of responses at a path: the file that it is, or the whole ones in the folder that it is.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = [file for file in sorted(path.glob("*.jsonl")) if parameters_path(file).is_file()]
+    if not found:
+        raise FileNotFoundError(f"{path} has no file of responses, NAME.jsonl with NAME.parameters.json beside it")
+    return found
+
+
 def write_responses(path: Path, responses: Iterable[Response], parameters: Mapping[str, Any]) -> None:
     """Write a file of responses and its parameters, which JSON must be able to hold, in place of any that are there."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,16 +34,8 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     number of responses about which the judge said nothing readable.
     """
     asked = {id_: question for id_, question in questions.items() if question.data_source == source}
-    greedy, sampled = (_groups(verdicts, mode, asked) for mode in ("greedy", "sample"))
+    greedy, sampled = (groups_of(verdicts, mode, asked) for mode in ("greedy", "sample"))
     rules = [rule for rule in verdicts[0].right if all(rule in verdict.right for verdict in verdicts)]
-    accuracy: dict[str, Score] = {}
-    for rule in rules:
-        if greedy:
-            accuracy[f"{rule}, greedy"] = mean_at_k(_right(greedy, rule))
-        if sampled:
-            k = len(next(iter(sampled.values())))
-            accuracy[f"{rule}, mean@{k}"] = mean_at_k(_right(sampled, rule))
-            accuracy[f"{rule}, pass@{k}"] = pass_at_k(_right(sampled, rule), k)
     found: dict[str, Any] = {"benchmark": source, "rule": rules[0]}
     answered = {verdict.response.id for verdict in verdicts}
     found["questions"] = len(asked)
@@ -54,19 +46,16 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     if len(readings) == len(verdicts):
         found["no_answer"] = fmean(reading.answer is None for reading in readings)
         found["judge_unreadable"] = sum(not reading.readable for reading in readings)
-    if sampled and k > 1:
-        answers = [[verdict.answer for verdict in group] for group in sampled.values()]
+    if responses_each(sampled) > 1:
         choices = [asked[id_].choices for id_ in sampled]
-        # By the project's comparison alone, as a vote has to say which answers are the same.
-        accuracy[f"{OWN_RULE}, maj@{k}"] = maj_at_k(answers, [asked[id_].truth for id_ in sampled], choices=choices)
-        found["semantic_entropy"] = as_json(semantic_entropy(answers, choices=choices))
-    found["accuracy"] = {name: as_json(score) for name, score in accuracy.items()}
+        found["semantic_entropy"] = as_json(semantic_entropy(_answers(sampled), choices=choices))
+    found["accuracy"] = {name: as_json(score) for name, score in accuracy_of(rules, greedy, sampled, asked).items()}
     groups = greedy or sampled
     counts = [[verdict.response.tokens for verdict in group] for group in groups.values()]
     if all(count is not None for group in counts for count in group):
-        found["tokens"] = as_json(Score(tuple(fmean(filter(None, group)) for group in counts)))
+        found["tokens"] = as_json(Score(tuple(fmean(count or 0 for count in group) for group in counts)))
     if benchmark := BENCHMARKS.get(source):
-        right = dict(zip(groups, _right(groups, rules[0]), strict=True))
+        right = dict(zip(groups, right_by(groups, found["rule"]), strict=True))
         found["breakdowns"] = _breakdowns(right, asked, benchmark.strata)
         if benchmark.scores:
             answered_questions = [asked[id_] for id_ in groups]
@@ -78,7 +67,7 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     return found
 
 
-def _groups(verdicts: Iterable[Verdict], mode: Mode, asked: Iterable[str]) -> dict[str, list[Verdict]]:
+def groups_of(verdicts: Iterable[Verdict], mode: Mode, asked: Iterable[str]) -> dict[str, list[Verdict]]:
     """The verdicts of one mode by question, as many for each as most have; questions with fewer are left out."""
     by_question: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.response.sample):
@@ -89,8 +78,37 @@ def _groups(verdicts: Iterable[Verdict], mode: Mode, asked: Iterable[str]) -> di
     return {id_: by_question[id_][:k] for id_ in asked if len(by_question.get(id_, ())) >= max(k, 1)}
 
 
-def _right(groups: Groups, rule: str) -> list[list[bool]]:
+def accuracy_of(
+    rules: Iterable[str], greedy: Groups, sampled: Groups, questions: Mapping[str, Question]
+) -> dict[str, Score]:
+    """By rule and figure ("official, greedy", "own, maj@4") the score over the questions of the groups, in order."""
+    accuracy: dict[str, Score] = {}
+    k = responses_each(sampled)
+    for rule in rules:
+        if greedy:
+            accuracy[f"{rule}, greedy"] = mean_at_k(right_by(greedy, rule))
+        if sampled:
+            accuracy[f"{rule}, mean@{k}"] = mean_at_k(right_by(sampled, rule))
+            accuracy[f"{rule}, pass@{k}"] = pass_at_k(right_by(sampled, rule), k)
+    if k > 1:
+        truths, choices = zip(*((questions[id_].truth, questions[id_].choices) for id_ in sampled), strict=True)
+        # By the project's comparison alone, as a vote has to say which answers are the same.
+        accuracy[f"{OWN_RULE}, maj@{k}"] = maj_at_k(_answers(sampled), truths, choices=choices)
+    return accuracy
+
+
+def responses_each(groups: Groups) -> int:
+    """How many responses each of the groups has; 0 where there is no group."""
+    return len(next(iter(groups.values()), ()))
+
+
+def right_by(groups: Groups, rule: str) -> list[list[bool]]:
+    """Whether each response is right by this rule: question x response."""
     return [[verdict.right[rule] for verdict in group] for group in groups.values()]
+
+
+def _answers(groups: Groups) -> list[list[str | None]]:
+    return [[verdict.answer for verdict in group] for group in groups.values()]
 
 
 def _breakdowns(

@@ -1,0 +1,180 @@
+r"""Scoring again 10,000 responses that lie there, on one core, and how long a naive grader takes for them.
+
+    .venv/bin/python benchmarks/rescore.py [--repeats 5] [--seed 0]
+
+Makes up a benchmark in the form of MathVista testmini (1,000 questions: options, whole numbers, decimals, texts) and 10
+responses to each, greedy and sampled, of about 1,500 characters with the answer in a box at the end; one in twenty has
+no answer, one in five is LaTeX. Every repeat is three fresh processes, one after the other:
+
+    command  `python -m recipes.mmupt.score FILE`, as a user runs it: start, imports, reading, scoring, writing
+    scoring  `score_file` alone in it, after the imports
+    peer     mathruler's `grade_answer` of `extract_boxed_content`, response by response, after the imports, from a list
+             in memory: it knows no options, writes nothing, and has one verdict where `score_file` has two and a vote
+
+Prints the medians and ranges in seconds. All of it is pinned to one core. A minute or two.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from data.schema import Row
+from data.writing import write_dataset
+from recipes.mmupt.evaluation.responses import Response, write_responses
+
+QUESTIONS, SAMPLES = 1_000, 9
+CHARACTERS = 1_500
+_split = str.split
+WORDS = [
+    *_split("the angle of triangle is therefore equal to sum we see in figure that line has length so first compute"),
+    *_split("area and then subtract both sides hence which gives radius circle chart bar shows"),
+    *(r"$\frac{1}{2}ab$", "$x^2+3x$", r"$\angle ABC$", r"$\sqrt{3}$"),
+]
+# Of wrong and of right answers that say the same in LaTeX, of a whole number or a decimal.
+FORMS = (r"\text{{{}}}", r"${}$", r"{}^\circ", r"x = {}", r"{}\text{{ cm}}")
+
+
+def made_up_row(number: int, generator: random.Random, image: bytes) -> Row:
+    """A question of one of four kinds, as often as MathVista has them, roughly."""
+    choices: tuple[str, ...] | None = None
+    answer_type, precision = "text", None
+    kind = generator.choices(("choice", "integer", "float", "text"), (54, 36, 8, 2))[0]
+    if kind == "choice":
+        choices = tuple(f"{generator.choice(('blue', 'red', 'the'))} {generator.randrange(99)} cm" for _ in range(4))
+        answer = generator.choice(choices)
+    elif kind == "integer":
+        answer, answer_type = str(generator.randrange(1_000)), "integer"
+    elif kind == "float":
+        answer, answer_type, precision = f"{generator.uniform(0, 9):.1f}", "float", 1.0
+    else:
+        answer = generator.choice(("Yes", "No", "[1, 2, 3]"))
+    labels = {"category": "math-targeted-vqa", "grade": "high school", "skills": ["geometry reasoning"]}
+    return Row(
+        id=str(number),
+        data_source="mathvista",
+        question=f"<image>What is asked in figure {number}?",
+        images=(image,),
+        question_type="multi_choice" if choices else "free_form",
+        answer=answer,
+        choices=choices,
+        metadata={"query": "", "unit": None, "precision": precision, "answer_type": answer_type, "metadata": labels},
+    )
+
+
+def made_up_response(row: Row, generator: random.Random) -> str:
+    """Some reasoning and a boxed answer, right in about half of the cases."""
+    words = []
+    left = generator.gauss(CHARACTERS, CHARACTERS / 4)
+    while left > 0:
+        words.append(generator.choice(WORDS))
+        left -= len(words[-1]) + 1
+    reasoning = " ".join(words)
+    if generator.random() < 0.05:
+        return reasoning
+    assert row.answer is not None
+    if row.choices:
+        said = row.answer if generator.random() < 0.5 else generator.choice(row.choices)
+        if generator.random() < 0.7:
+            said = chr(ord("A") + row.choices.index(said))
+    else:
+        said = row.answer if generator.random() < 0.5 else str(generator.randrange(1_000))
+        if generator.random() < 0.4:
+            said = generator.choice(FORMS).format(said)
+        elif generator.random() < 0.1:
+            said = rf"\frac{{{generator.randrange(1, 99)}\sqrt{{{generator.randrange(2, 30)}}}}}{{2}}"
+    return rf"{reasoning} The answer is \boxed{{{said}}}."
+
+
+def make_up(folder: Path, seed: int) -> Path:
+    """Write the benchmark and the responses; returns the file of these."""
+    generator = random.Random(seed)
+    rows = []
+    for number in range(QUESTIONS):
+        encoded = BytesIO()
+        Image.frombytes("RGB", (64, 64), generator.randbytes(64 * 64 * 3)).save(encoded, "PNG")
+        rows.append(made_up_row(number, generator, encoded.getvalue()))
+    write_dataset(folder / "data", {"testmini": rows}, {"seed": seed})
+    responses = [
+        Response(row.id, mode, sample, made_up_response(row, generator), CHARACTERS // 3)
+        for row in rows
+        for mode, sample in (("greedy", 0), *(("sample", sample) for sample in range(SAMPLES)))
+    ]
+    file = folder / "mathvista.jsonl"
+    write_responses(file, responses, {"data": {str(folder / "data" / "testmini.parquet"): None}})
+    return file
+
+
+def score_alone(file: Path) -> float:
+    """Seconds of `score_file`."""
+    from recipes.mmupt.score import score_file
+
+    start = time.perf_counter()
+    score_file(file)
+    return time.perf_counter() - start
+
+
+def grade_naively(file: Path) -> float:
+    """Seconds of mathruler's grader."""
+    from mathruler.grader import extract_boxed_content, grade_answer
+
+    from recipes.mmupt.benchmarks import read_questions
+    from recipes.mmupt.evaluation.responses import read_whole
+
+    questions = read_questions(file.parent / "data" / "testmini.parquet")
+    pairs = [(response.response, questions[response.id].truth) for response in read_whole(file)]
+    start = time.perf_counter()
+    for response, truth in pairs:
+        grade_answer(extract_boxed_content(response), truth)
+    return time.perf_counter() - start
+
+
+ALONE = {"scoring": score_alone, "peer": grade_naively}
+
+
+def run(what: str, file: Path) -> float:
+    """Seconds of one of the three in a process of its own."""
+    if what == "command":
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "recipes.mmupt.score", str(file)], check=True, capture_output=True)
+        return time.perf_counter() - start
+    command = [sys.executable, __file__, "--alone", what, str(file)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    """Measure as the module describes, or run one of the processes."""
+    parser = argparse.ArgumentParser(description="Time the scoring of responses that lie there.")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        print(ALONE[arguments.alone[0]](Path(arguments.alone[1])))
+        return
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory() as folder:
+        file = make_up(Path(folder), arguments.seed)
+        lengths = [len(json.loads(line)["response"]) for line in file.open()]
+        print(f"{len(lengths):,} responses of {statistics.mean(lengths):,.0f} characters, one core")
+        seconds: dict[str, list[float]] = {what: [] for what in ("command", *ALONE)}
+        for _ in range(arguments.repeats):
+            for what, found in seconds.items():
+                found.append(run(what, file))
+    for what, found in seconds.items():
+        print(f"{what}: {statistics.median(found):.1f} s ({min(found):.1f} to {max(found):.1f})")
+    ratio = statistics.median(seconds["scoring"]) / statistics.median(seconds["peer"])
+    print(f"scoring / peer: {ratio:.2f}, the median over repeats of each")
+
+
+if __name__ == "__main__":
+    main()

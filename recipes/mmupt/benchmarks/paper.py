@@ -1,0 +1,63 @@
+"""The paper's results, which are in `paper.yaml` beside this."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+FILE = Path(__file__).with_name("paper.yaml")
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper in percent: `scores` in the order of `Paper.titles`, None where they are not at hand."""
+
+    method: str
+    trained_on: str
+    average: float
+    scores: tuple[float, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """The method, and what it was trained on."""
+        return f"{self.method} ({self.trained_on})" if self.trained_on else self.method
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's table: by benchmark its `titles` and how many `questions` it asked, and the rows.
+
+    `base` is the untrained model, `headline` the method on its main training set; both have all scores.
+    """
+
+    source: str
+    titles: dict[str, str]
+    questions: dict[str, int]
+    rows: tuple[PaperRow, ...]
+
+    @property
+    def base(self) -> PaperRow:
+        """The model that all others are trained from."""
+        return self.rows[0]
+
+    @property
+    def headline(self) -> PaperRow:
+        """MM-UPT with the released checkpoint's training set."""
+        return self.rows[1]
+
+
+def read_paper() -> Paper:
+    """Read `paper.yaml`."""
+    content = OmegaConf.to_object(OmegaConf.load(FILE))
+    assert isinstance(content, dict)
+    rows = (
+        PaperRow(row["method"], row["trained_on"], row["average"], tuple(row["scores"]) if "scores" in row else None)
+        for row in content["rows"]
+    )
+    benchmarks = content["benchmarks"]
+    return Paper(
+        content["source"],
+        {name: one["title"] for name, one in benchmarks.items()},
+        {name: one["questions"] for name, one in benchmarks.items()},
+        tuple(rows),
+    )
