@@ -26,11 +26,13 @@ from recipes.mmupt.evaluation.generation import Asked, answers
 from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
 from recipes.mmupt.evaluation.responses import Mode
+from recipes.mmupt.evaluation.results import PAPER
 from recipes.mmupt.evaluation.scores import render
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import count_gpus
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
+from recipes.mmupt.results import read_scores, write_results
 from recipes.mmupt.score import score_file
 from verl_ext.datasets.truth import file_list, sidecar_of
 
@@ -134,6 +136,9 @@ def evaluate(config: DictConfig) -> None:
         for one in sets:
             print(f"# {one.output}\n")
             print("\n\n".join(map(render, score_file(one.output, judge=judge))) + "\n")
+        evaluations = read_scores([output])
+        if any(scores.keys() & PAPER.titles.keys() for scores in evaluations.values()):
+            print(write_results(output, evaluations))
 
 
 def _settings(config: DictConfig, model: str) -> Settings:
