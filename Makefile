@@ -2,6 +2,7 @@
 # ARGS is handed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`.
 
 RECIPE ?= mmupt_tiny
+ROUNDS ?= 3
 RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
 SEEDS ?= 1 2 3
 TABLE ?= runs/table
@@ -13,7 +14,7 @@ ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train data eval score table recipes tiny-model check-leakage compare test test-faults lint lock clean
+.PHONY: help setup train self-improve data eval score table recipes tiny-model check-leakage compare test test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,9 @@ setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12
 
 train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." overrides its configuration)
 	$(python) -m recipes.mmupt.train $(RECIPE) $(ARGS)
+
+self-improve: setup ## Let a policy write its own questions and train on them (RECIPE=mmupt_tiny_self_improve ROUNDS=3)
+	$(python) -m recipes.mmupt.self_improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
 	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)

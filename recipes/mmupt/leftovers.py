@@ -40,7 +40,7 @@ def sole_run(run_folder: Path, log: Path) -> Iterator[None]:
         except BlockingIOError:
             raise BlockingIOError(f"{run_folder} is in use by the run of process {launcher}") from None
         if launcher:
-            _end_processes(run_folder)
+            end_processes(run_folder)
             _remove_ray_sessions(launcher)
             _remove_shared_memory((run_folder / LOCK).stat().st_mtime, log)
         lock.truncate(0)
@@ -60,7 +60,8 @@ def processes_of(run_folder: Path) -> list[psutil.Process]:
     return found
 
 
-def _end_processes(run_folder: Path) -> None:
+def end_processes(run_folder: Path) -> None:
+    """End the processes of a dead run of a folder, and say so; only who holds its lock knows that it is dead."""
     survivors = processes_of(run_folder)
     for process in survivors:
         with suppress(psutil.NoSuchProcess):

@@ -312,7 +312,8 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     report = json.loads((run.folder / "report.json").read_text())
     assert report["questions"] == 256
     trained = [step for step, _ in report["series"]["response_length/mean"]]
-    assert trained == list(range(1, last + 1))
+    # A step whose process is killed between its checkpoint and its metrics, or before these are on disk, is not drawn.
+    assert trained == sorted(set(trained)) and trained[-1] == last and set(trained) <= set(range(1, last + 1))
     # Since the kill in the export nothing has been trained.
     assert STEP.findall(run.log()).count(str(last)) == 1 and last_whole_step(run.checkpoints) == last
 

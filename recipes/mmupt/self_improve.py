@@ -1,0 +1,137 @@
+"""Rounds of self-improvement: the policy writes questions about images, trains on them by the vote, and so on.
+
+    python -m recipes.mmupt.self_improve mmupt_tiny_self_improve --rounds 3 [key=value ...]
+
+Each round is `recipes.mmupt.synthesize` with the policy of the round before, and then `recipes.mmupt.train` on what was
+written, whose evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a recipe
+says about which images, and how. The same command after a kill goes on in the middle of whichever phase it was. When
+the vote share rises while held-out accuracy or pass@k falls beyond noise, no further round is made, and the best one is
+kept; see `mmupt.stop_on_collapse`.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from verl_ext.collapse import Collapse, CollapseRule
+
+from data.catalog import data_set
+from data.prepare import FOLDER
+from recipes.mmupt.compose import RecipeError, as_override, load_recipe
+from recipes.mmupt.evaluation.responses import parameters_path, write_atomically
+from recipes.mmupt.leftovers import end_processes, sole_run
+from recipes.mmupt.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
+from verl_ext.datasets.truth import file_list
+
+# Written once a round is finished; it holds where its policy lies.
+POLICY = "policy.txt"
+
+
+def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str]) -> None:
+    """Make the rounds that are missing.
+
+    Raises:
+        RecipeError: what can be known to fail before anything starts.
+        BlockingIOError: another one works in the same folder.
+        subprocess.CalledProcessError: a phase failed; what it said is on the console.
+    """
+    config, _ = load_recipe(recipe, overrides)
+    _check(config, recipe)
+    folder = folder.absolute()
+    with sole_run(folder, folder / "rounds.json"):
+        for number in range(1, rounds + 1):
+            for phase in ("synthesis", "run"):
+                # The lock is ours: what still runs there was left by a launcher that was killed.
+                end_processes(round_folder(folder, number) / phase)
+        for name in config.mmupt.datasets:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        policy, done, stopped = str(config.actor_rollout_ref.model.path), [], None
+        for number in range(1, rounds + 1):
+            policy = make_round(config, recipe, number, folder, policy, overrides)
+            done.append(read_round(folder, number))
+            stopped = _collapse(config, done)
+            print(f"\n{write_rounds(folder, done, stopped)}\n", flush=True)
+            if stopped:
+                break
+        print(f"The best policy is in {_best_policy(config, folder, done)}")
+
+
+def make_round(
+    config: DictConfig, recipe: str, number: int, folder: Path, policy: str, overrides: Sequence[str]
+) -> str:
+    """Make what is missing of one round, which starts from `policy`; return where the policy lies that it leaves."""
+    target = round_folder(folder, number)
+    marker = target / POLICY
+    if marker.is_file():
+        return marker.read_text()
+    settings = config.mmupt.self_improve
+    written = [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
+    written += [f"output={target / 'synthesis'}", f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
+    subprocess.run([sys.executable, "-m", "recipes.mmupt.synthesize", *written], check=True)
+    files = [str(target / "synthesis" / "train.parquet")]
+    if config.data.generated_share is not None:
+        files += file_list(config.data.train_files)
+    run = target / "run"
+    if number > 1:
+        _take_evaluation(round_folder(folder, number - 1) / "run" / "evaluation", run / "evaluation")
+    trained = [
+        *overrides,
+        as_override("data.train_files", files),
+        as_override("actor_rollout_ref.model.path", policy),
+        as_override("mmupt.run_folder", str(run)),
+    ]
+    subprocess.run([sys.executable, "-m", "recipes.mmupt.train", recipe, *trained], check=True)
+    # A run that collapsed at once leaves the policy that it started from.
+    left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
+    write_atomically(marker, left.encode())
+    return left
+
+
+def _take_evaluation(previous: Path, evaluation: Path) -> None:
+    """The policy before a round is the one after the round before: what that answered is taken over."""
+    evaluation.mkdir(parents=True, exist_ok=True)
+    after, before = previous / "after.jsonl", evaluation / "before.jsonl"
+    if after.is_file() and not before.exists():
+        shutil.copyfile(after, before)
+        shutil.copyfile(parameters_path(after), parameters_path(before))
+
+
+def _collapse(config: DictConfig, done: Sequence[Round]) -> Collapse | None:
+    settings = config.mmupt.stop_on_collapse
+    return find_collapse_of(done, CollapseRule(settings.z, settings.patience)) if settings.enable else None
+
+
+def _best_policy(config: DictConfig, folder: Path, done: Sequence[Round]) -> str:
+    best = best_round(done)
+    return (round_folder(folder, best) / POLICY).read_text() if best else str(config.actor_rollout_ref.model.path)
+
+
+def _check(config: DictConfig, recipe: str) -> None:
+    if config.mmupt.self_improve.images is None:
+        raise RecipeError(f"recipe {recipe} has no images to write questions about: set mmupt.self_improve.images")
+    if config.mmupt.evaluation_files is None:
+        raise RecipeError(f"recipe {recipe} cannot compare its rounds: it needs mmupt.evaluation_files")
+
+
+def main() -> None:
+    """Make the rounds of the command line."""
+    parser = argparse.ArgumentParser(description="Let a policy write its own questions and improve on them.")
+    parser.add_argument("recipe", help="a name that `make recipes` shows")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in all")
+    parser.add_argument("--folder", type=Path, help="for all rounds; default: runs/RECIPE")
+    arguments, overrides = parser.parse_known_args()
+    folder = arguments.folder or Path("runs") / arguments.recipe
+    try:
+        self_improve(arguments.recipe, arguments.rounds, folder, overrides)
+    except (RecipeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: {error.cmd[2]} failed with status {error.returncode}; see above")
+
+
+if __name__ == "__main__":
+    main()
