@@ -41,6 +41,7 @@ MAY_CHANGE = (
     "actor_rollout_ref.rollout.n_gpus_per_node",
     "mmupt.evaluation_",
     "mmupt.report_note",
+    "mmupt.stop_on_collapse.",
     "ray_kwargs.",
     "reward.num_workers",
     "reward.reward_model.",
@@ -50,6 +51,7 @@ MAY_CHANGE = (
     "trainer.save_freq",
     "trainer.test_freq",
     "trainer.total_",
+    "trainer.v1.sampler.sampler_kwargs.stop_on_collapse.",
     "trainer.v1.sampler.sampler_kwargs.watchdog_seconds",
     "trainer.val_before_train",
 )

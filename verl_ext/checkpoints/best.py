@@ -34,9 +34,7 @@ def keep(checkpoints: Path, steps: Collection[int]) -> None:
         if source is not None and source != target:
             temporary = folder / "incomplete"
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(
-                source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(*LEFT_OUT)
-            )
+            shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(*LEFT_OUT))
             os.replace(temporary, target)
     wanted = {checkpoint_of(folder, step) for step in steps}
     for other in set(folder.glob("*")) - wanted:

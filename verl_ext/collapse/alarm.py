@@ -37,7 +37,8 @@ class CollapseAlarm:
         self._checkpoints = checkpoints
         self._rule = rule
         self._continued = False
-        self._checked: int | None = None
+        # No step, not even that of no validation.
+        self._checked: int | None = -1
 
     @property
     def is_on(self) -> bool:
@@ -52,7 +53,7 @@ class CollapseAlarm:
         """
         self._continue_from(step - 1)
         latest = max(self.history.validations, default=None)
-        if self._rule is None or latest is None or latest == self._checked:
+        if self._rule is None or latest == self._checked:
             return
         self._checked = latest
         keep(self._checkpoints, set(self._best_steps().values()))
