@@ -34,7 +34,7 @@ def why_unwatched(config: DictConfig) -> str | None:
 
 
 def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
-    """Write and say how the run has collapsed, and return the step of the policy that is kept.
+    """Write and print how the run has collapsed, and return the step of the policy that is kept.
 
     None where it has not collapsed (what an earlier stop has left is removed), or where none of the validated policies
     is there any more, so that only the last one is left.
@@ -44,20 +44,12 @@ def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
         file.unlink(missing_ok=True)
         return None
     last, kept = max(alarm.history.shares), alarm.best_step(collapse.measure)
-    policy = {None: "the last one, as no better one was saved", 0: "the model before training"}.get(
-        kept, f"that of step {kept}"
-    )
-    content = {
-        "message": f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}.",
-        "step": last,
-        "kept_step": kept,
-        **asdict(collapse),
-    }
+    special = {None: "the last one, as no better one was saved", 0: "the model before training"}
+    policy = special.get(kept, f"that of step {kept}")
+    message = f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}."
+    content = {"message": message, "step": last, "kept_step": kept, **asdict(collapse)}
     write_atomically(file, f"{json.dumps(content, indent=2)}\n".encode())
-    print(
-        f"{content['message']} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.",
-        flush=True,
-    )
+    print(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.", flush=True)
     return kept
 
 

@@ -32,7 +32,7 @@ class History:
         """Forget what belongs to later policies than that of a step, from which the run goes on."""
         self.shares = {one: share for one, share in self.shares.items() if one <= step}
         self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
-        entries = [{"step": one, "share": share} for one, share in self.shares.items()]
+        entries: list[dict[str, Any]] = [{"step": one, "share": share} for one, share in self.shares.items()]
         entries += [{"step": one, "right": outcomes} for one, outcomes in self.validations.items()]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".tmp")
