@@ -5,10 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from full_stack import train as train_for_real
 from omegaconf import DictConfig
 
+from data import figures
 from recipes.mmupt import collapse, train
+from recipes.mmupt.compose import RecipeError, load_recipe
 from verl_ext.checkpoints import checkpoint_of, mark_whole
 from verl_ext.collapse import CollapseAlarm, CollapseRule, History, StoppedOnCollapse, read_alarm
 
@@ -64,7 +68,7 @@ def start(*overrides: str, recipe: str = "mmupt_tiny") -> tuple[DictConfig, str]
 def test_a_collapse_ends_the_run_with_its_best_policy_and_says_why(
     trainer: FakeTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, model = start()
+    _, model = start()
     assert trainer.trained == list(range(1, 16)) and model == "best/global_step_5/actor as 5"
     message = json.loads(Path("run/collapse.json").read_text())["message"]
     assert message.startswith(
@@ -110,6 +114,11 @@ def test_where_no_step_was_better_than_the_start_the_model_before_training_is_le
     assert json.loads(Path("run/collapse.json").read_text())["message"].endswith("is the model before training.")
 
 
+def test_a_rule_that_cannot_be_is_refused_with_the_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"mmupt\.stop_on_collapse: patience must be at least 1, not 0"):
+        load_recipe("mmupt_tiny", ["mmupt.stop_on_collapse.patience=0"])
+
+
 def test_a_crash_of_the_trainer_is_no_collapse(trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(config: DictConfig) -> None:
         raise RuntimeError("out of memory")
@@ -146,3 +155,26 @@ def test_a_replay_shows_every_validation_and_where_the_alarm_would_have_stopped(
     assert lines[2] == (
         "step 10: share 0.540, accuracy 50.0 ± 5.0 % (30.0 ± 4.6 points below step 5, 3.0 errors count)"
     )
+
+
+@pytest.mark.full_stack
+def test_the_real_trainer_is_stopped_and_the_policy_that_was_kept_is_exported(tmp_path: Path) -> None:
+    # A past in which all was right, so that the first validation is a fall.
+    figures.prepare(Path("datasets/figures"))
+    questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
+    entries = [{"step": -3, "right": dict.fromkeys(questions, [1.0])}]
+    entries += [{"step": step, "share": 0.01} for step in (-2, -1, 0)]
+    (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    validated = ("trainer.test_freq=2", "data.val_max_samples=16", "trainer.total_training_steps=6")
+    at_once = ("mmupt.stop_on_collapse.z=0", "mmupt.stop_on_collapse.patience=1")
+    for _ in range(2):
+        train_for_real("mmupt_tiny", tmp_path, *validated, *at_once)
+        content = json.loads((tmp_path / "collapse.json").read_text())
+        assert (content["step"], content["kept_step"]) == (2, 2)
+    assert set(History(tmp_path / "history.jsonl").validations[2]) < set(questions)
+    assert (tmp_path / "model" / "config.json").is_file()
+    assert (tmp_path / "model" / "global_step.txt").read_text() == "2"
+    assert not list(tmp_path.glob("checkpoints/best/*/actor/optim_*"))
+    log = (tmp_path / "logs" / "train.log").read_text()
+    assert log.count("The run collapsed and was stopped after step 2") == 2 and log.count("Training Progress") >= 1
+    assert "step:3 - " not in log

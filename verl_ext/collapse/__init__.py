@@ -3,7 +3,7 @@
 The rule, what it is told, and what follows from it. Imports no veRL.
 """
 
-from verl_ext.collapse.alarm import CollapseAlarm, StoppedOnCollapse, read_alarm
+from verl_ext.collapse.alarm import CollapseAlarm, StoppedOnCollapse, read_alarm, read_rule
 from verl_ext.collapse.history import History
 from verl_ext.collapse.rule import Collapse, CollapseRule, find_collapse
 
@@ -15,4 +15,5 @@ __all__ = [
     "StoppedOnCollapse",
     "find_collapse",
     "read_alarm",
+    "read_rule",
 ]

@@ -95,17 +95,22 @@ class CollapseAlarm:
             self.history.continue_from(step)
 
 
-def read_alarm(sampler_kwargs: DictConfig) -> CollapseAlarm:
-    """Read `stop_on_collapse`, `history`, `checkpoints` and `reward_manager` of the sampler.
+def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
+    """Read `enable`, `z` and `patience`; None where it is not enabled.
 
     Raises:
         ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
     """
-    block: Any = OmegaConf.to_container(sampler_kwargs.stop_on_collapse, resolve=True)
+    block: Any = OmegaConf.to_container(stop_on_collapse, resolve=True)
     try:
         refuse_unknown_keys(block, ("enable", "z", "patience"))
         rule = CollapseRule(block["z"], block["patience"])
     except ValueError as error:
         raise ValueError(f"mmupt.stop_on_collapse: {error}") from error
-    stops = block["enable"] and sampler_kwargs.reward_manager not in NOT_STOPPED
-    return CollapseAlarm(Path(sampler_kwargs.history), Path(sampler_kwargs.checkpoints), rule if stops else None)
+    return rule if block["enable"] else None
+
+
+def read_alarm(sampler_kwargs: DictConfig) -> CollapseAlarm:
+    """Read `stop_on_collapse`, `history`, `checkpoints` and `reward_manager` of the sampler; raises as `read_rule`."""
+    rule = None if sampler_kwargs.reward_manager in NOT_STOPPED else read_rule(sampler_kwargs.stop_on_collapse)
+    return CollapseAlarm(Path(sampler_kwargs.history), Path(sampler_kwargs.checkpoints), rule)
