@@ -162,7 +162,7 @@ def test_the_real_trainer_is_stopped_and_the_policy_that_was_kept_is_exported(tm
     # A past in which all was right, so that the first validation is a fall.
     figures.prepare(Path("datasets/figures"))
     questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
-    entries = [{"step": -3, "right": dict.fromkeys(questions, [1.0])}]
+    entries = [{"step": -3, "right": {question: [1.0] for question in questions}}]
     entries += [{"step": step, "share": 0.01} for step in (-2, -1, 0)]
     (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     validated = ("trainer.test_freq=2", "data.val_max_samples=16", "trainer.total_training_steps=6")
