@@ -113,6 +113,19 @@ def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:
     assert rows["response length, tokens"] == ["6.5 ± 0.0", "10.5 ± 0.0", "+4.0 ± 0.0"]
 
 
+def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
+    assert "collapse" not in write_report(run_folder)
+    (run_folder / "collapse.json").write_text(json.dumps({"message": "The run collapsed.", "step": 15}))
+    write_report(run_folder)
+    assert "\n\n**The run collapsed.**\n\n" in (run_folder / "report.md").read_text()
+    assert json.loads((run_folder / "report.json").read_text())["collapse"]["step"] == 15
+
+
+def test_validation_by_several_samples_is_a_curve_like_any_other(tmp_path: Path) -> None:
+    write_events(tmp_path, 0, {"val-core/figures/acc/mean@4": {0: 0.5}, "val-core/figures/acc/best@4/mean": {0: 0.9}})
+    assert set(read_series(tmp_path)) == {"val-core/figures/acc/mean@4"}
+
+
 def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
     write_events(run_folder / "tensorboard", 0, {"vote/share": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
     table = write_report(run_folder, note="It learned no new skill.")
