@@ -2,6 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_ext.collapse import read_rule
 from verl_ext.rewards.settings import read_settings
 from verl_ext.votes import VotePolicy
 
@@ -35,6 +36,8 @@ def check_config(config: DictConfig) -> None:
             f"a group takes two responses a prompt at least: set actor_rollout_ref.rollout.n >= 2, not {n}"
         )
     _check_policy(read_settings(OmegaConf.select(config, "reward.reward_kwargs")).policy, n)
+    if stop_on_collapse := OmegaConf.select(config, "mmupt.stop_on_collapse"):
+        read_rule(stop_on_collapse)
     if name == "entropy" and not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
         raise ValueError(
             "reward.reward_manager.name=entropy needs the log-probabilities of tokens: set "

@@ -3,10 +3,10 @@
     python -m recipes.mmupt.report RUN_FOLDER
 
 Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `recipes.mmupt.evaluate`), the truth
-beside the data that they answer, the event files under `tensorboard`, and in `config.yaml` how the run found and
-compared answers. Each response is judged by the rule of its benchmark, as in the validation of the run; maj@k votes by
-the default policy. Writes `report.md`,
-`report.json` and `report.png` there. Nothing is generated or trained here.
+beside the data that they answer, the event files under `tensorboard`, `collapse.json` where the run was stopped, and in
+`config.yaml` how the run found and compared answers. Each response is judged by the rule of its benchmark, as in the
+validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png` there.
+Nothing is generated or trained here.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from recipes.mmupt.benchmarks import Question
+from recipes.mmupt.collapse import read_stop
 from recipes.mmupt.evaluation.responses import Response, read_parameters, read_whole, write_atomically
 from recipes.mmupt.evaluation.verdicts import Verdict, questions_of, verdicts_of
 from verl_ext.rewards.settings import RewardSettings, read_settings
@@ -65,7 +66,7 @@ class Panel(NamedTuple):
 PANELS = (
     Panel(
         "Accuracy on held-out questions",
-        r"val-core/(.+)/acc/mean@1",
+        r"val-core/(.+)/acc/mean@\d+",
         "accuracy, %",
         True,
         r"validation questions (\1)",
@@ -108,12 +109,14 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     changes, parameters = read_changes(run_folder)
     series = read_series(run_folder / "tensorboard")
     table = render_table(changes)
+    stop = read_stop(run_folder)
     text = [
         f"# {run_folder.resolve().name}",
         f"{changes[GREEDY].before.questions} questions of {', '.join(parameters['data'])}, each answered greedily and "
         f"{parameters['samples']} times by sampling at temperature {parameters['temperature']:g}, before and after "
         "training. ± is one standard error over questions; the difference is taken question by question.",
         table,
+        *([f"**{stop['message']}**"] if stop else []),
         *([note] if note else []),
         "![Accuracy, vote share, pseudo-label accuracy and response length over the steps of the run](report.png)",
     ]
@@ -124,6 +127,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "samples": parameters["samples"],
         "scores": {name: _as_json(change) for name, change in changes.items()},
         "note": note,
+        "collapse": stop,
         "series": {name: sorted(steps.items()) for name, steps in series.items()},
     }
     write_atomically(run_folder / "report.json", f"{json.dumps(content, indent=2)}\n".encode())

@@ -3,8 +3,9 @@
     python -m recipes.mmupt.train mmupt_tiny trainer.total_training_steps=3
 
 Everything lands in `mmupt.run_folder`. The same command after an interruption continues where it stopped: training from
-its last checkpoint, and every later stage that has not left its result behind. The training itself is
-`verl.trainer.main_ppo.run_ppo`, as is.
+its last checkpoint, and every later stage that has not left its result behind. A run that was stopped because it had
+collapsed goes on to export, evaluation and report at once. The training itself is `verl.trainer.main_ppo.run_ppo`, as
+is.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.check_data import check_leakage, check_rows
+from recipes.mmupt.collapse import why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
 from recipes.mmupt.hardware import count_gpus
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
@@ -30,6 +32,8 @@ from recipes.mmupt.memory import report
 from recipes.mmupt.merge import merge
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
+from verl_ext.checkpoints.best import kept_checkpoint
+from verl_ext.collapse import StoppedOnCollapse, read_alarm
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
@@ -41,6 +45,7 @@ MAY_CHANGE = (
     "actor_rollout_ref.rollout.n_gpus_per_node",
     "mmupt.evaluation_",
     "mmupt.report_note",
+    "mmupt.stop_on_collapse.",
     "ray_kwargs.",
     "reward.num_workers",
     "reward.reward_model.",
@@ -50,6 +55,7 @@ MAY_CHANGE = (
     "trainer.save_freq",
     "trainer.test_freq",
     "trainer.total_",
+    "trainer.v1.sampler.sampler_kwargs.stop_on_collapse.",
     "trainer.v1.sampler.sampler_kwargs.watchdog_seconds",
     "trainer.val_before_train",
 )
@@ -89,10 +95,7 @@ def run(recipe: str, overrides: list[str]) -> None:
         check_leakage(config)
         if config.trainer.device == "cuda":
             print(report(config), flush=True)
-        total = config.trainer.total_training_steps
-        if repair_tracker(Path(config.trainer.default_local_dir)) < (sys.maxsize if total is None else total):
-            train(config)
-        model = export(config)
+        model = export(config, train_until_done(config))
         if config.mmupt.evaluation_files is not None:
             evaluate(config, config.actor_rollout_ref.model.path, "before")
             evaluate(config, model, "after", config.mmupt.evaluation_forbidden_openings)
@@ -128,6 +131,25 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     return config
 
 
+def train_until_done(config: DictConfig) -> int | None:
+    """Train what is left to train; return the step of the policy to export, None for that of the last checkpoint.
+
+    It is another than the last where the run has collapsed: `collapse.json` in its folder then says how.
+    """
+    sampler, checkpoints = config.trainer.v1.sampler.sampler_kwargs, Path(config.trainer.default_local_dir)
+    if reason := why_unwatched(config):
+        print(f"mmupt.stop_on_collapse: {reason}", flush=True)
+    total = config.trainer.total_training_steps
+    step = repair_tracker(checkpoints)
+    if read_alarm(sampler).find_collapse() is None and step < (sys.maxsize if total is None else total):
+        try:
+            train(config)
+        except StoppedOnCollapse:
+            # The alarm has left behind all that is to be known.
+            print("training was stopped", flush=True)
+    return write_stop(read_alarm(sampler), Path(config.mmupt.run_folder))
+
+
 def train(config: DictConfig) -> None:
     """Run veRL's own validation of the config and its trainer, in this process and the Ray cluster that it starts."""
     import ray
@@ -149,16 +171,19 @@ def train(config: DictConfig) -> None:
         ray.shutdown()
 
 
-def export(config: DictConfig) -> Path:
-    """Merge the last checkpoint into a Hugging Face folder, `<run_folder>/model`, by veRL's own merger.
+def export(config: DictConfig, step: int | None = None) -> Path:
+    """Merge the checkpoint of a step, the last one unless given, into a Hugging Face folder by veRL's own merger.
 
-    Where nothing was to be trained it is the model that the recipe starts from.
+    The folder is `<run_folder>/model`. Where nothing was to be trained, and for step 0, it is the model that the recipe
+    starts from instead.
     """
-    if config.trainer.total_training_steps == 0:
+    if config.trainer.total_training_steps == 0 or step == 0:
         return Path(config.actor_rollout_ref.model.path)
-    step = last_whole_step(Path(config.trainer.default_local_dir))
-    checkpoint = checkpoint_of(Path(config.trainer.default_local_dir), step) / "actor"
-    return merge(checkpoint, Path(config.mmupt.run_folder) / "model", str(step))
+    checkpoints = Path(config.trainer.default_local_dir)
+    kept = None if step is None else kept_checkpoint(checkpoints, step)
+    step = last_whole_step(checkpoints) if step is None else step
+    checkpoint = kept or checkpoint_of(checkpoints, step)
+    return merge(checkpoint / "actor", Path(config.mmupt.run_folder) / "model", str(step))
 
 
 def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_openings: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Every shipped recipe composes and passes veRL's own validation; a key that does not exist is named with its file."""
 
 import shutil
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recip
 from recipes.mmupt.train import _check_hardware, flatten
 from verl_ext.answers import Comparison
 from verl_ext.checks import REWARD_MANAGERS
+from verl_ext.collapse import CollapseRule
 from verl_ext.rewards.settings import RewardSettings, read_settings
 from verl_ext.votes import VotePolicy
 
@@ -143,6 +144,12 @@ def test_the_blocks_of_the_base_hold_every_field_with_its_default() -> None:
     assert read_settings(reward_kwargs) == RewardSettings()
     assert set(reward_kwargs.vote) == {field.name for field in fields(VotePolicy)}
     assert set(reward_kwargs.answers) == {"extraction", *(field.name for field in fields(Comparison))}
+
+
+def test_the_alarm_of_the_base_is_on_with_the_defaults_of_its_rule_and_reaches_the_sampler() -> None:
+    config = shipped("mmupt_tiny")
+    assert config.trainer.v1.sampler.sampler_kwargs.stop_on_collapse == config.mmupt.stop_on_collapse
+    assert config.mmupt.stop_on_collapse == {"enable": True, **asdict(CollapseRule())}
 
 
 def test_keys_that_are_passed_on_to_others_are_free() -> None:
@@ -280,8 +287,10 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
         "actor_rollout_ref.rollout.trace.experiment_name",
     )
     changed = {key for key in supervised | unlabelled if supervised.get(key) != unlabelled.get(key)}
-    named = {key for key in changed if key.startswith(follows)}
-    assert changed - named == {"data.supervised", "reward.reward_manager.name"}
+    # The sampler is told which reward it is.
+    reward = {"reward.reward_manager.name", "trainer.v1.sampler.sampler_kwargs.reward_manager"}
+    named = {key for key in changed if key.startswith(follows)} - reward
+    assert changed - named == {"data.supervised", *reward}
     assert all(supervised[key] is None or recipe in supervised[key] or key == "mmupt.report_note" for key in named)
 
 

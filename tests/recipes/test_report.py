@@ -113,6 +113,14 @@ def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:
     assert rows["response length, tokens"] == ["6.5 ± 0.0", "10.5 ± 0.0", "+4.0 ± 0.0"]
 
 
+def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
+    assert "collapse" not in write_report(run_folder)
+    (run_folder / "collapse.json").write_text(json.dumps({"message": "The run collapsed.", "step": 15}))
+    write_report(run_folder)
+    assert "\n\n**The run collapsed.**\n\n" in (run_folder / "report.md").read_text()
+    assert json.loads((run_folder / "report.json").read_text())["collapse"]["step"] == 15
+
+
 def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
     write_events(run_folder / "tensorboard", 0, {"vote/share": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
     table = write_report(run_folder, note="It learned no new skill.")
@@ -149,10 +157,10 @@ def test_a_long_run_keeps_all_of_its_steps(tmp_path: Path) -> None:
     assert len(read_series(tmp_path)["response_length/mean"]) == 12_000
 
 
-def test_the_panels_take_the_metrics_of_any_data_source(tmp_path: Path) -> None:
-    names = ["val-core/figures/acc/mean@1", "val-core/org/other set/acc/mean@1", "val-core/figures/acc/mean@10"]
+def test_the_panels_take_the_metrics_of_any_data_source_and_number_of_samples(tmp_path: Path) -> None:
+    names = ["val-core/figures/acc/mean@1", "val-core/org/other set/acc/mean@10", "val-core/figures/acc/maj@10/mean"]
     write_events(tmp_path, 0, {name: {0: 0.5} for name in names})
-    assert sorted(read_series(tmp_path)) == names[:2]
+    assert set(read_series(tmp_path)) == set(names[:2])
     assert [re.fullmatch(PANELS[0].metrics, name)[1] for name in names[:2]] == ["figures", "org/other set"]
 
 

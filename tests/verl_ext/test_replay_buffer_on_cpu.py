@@ -12,6 +12,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from recipes.mmupt.compose import load_recipe
+from verl_ext.collapse import History, StoppedOnCollapse
 from verl_ext.datasets.truth import sidecar_of
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer
@@ -95,6 +96,7 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
         f"data.train_files={train_file}",
         "actor_rollout_ref.rollout.n=3",
         "reward.reward_kwargs.vote.vote_n=5",
+        f"mmupt.run_folder={tmp_path}",
     )
     buffer = build(settings(*overrides))
     sampled, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
@@ -106,8 +108,35 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
     assert metrics["vote/reward_accuracy"] == pytest.approx(3 / 5)
     assert metrics["vote/uninformative_rate"] == 0.5
     assert metrics["vote/scoring_seconds"] == 1.0
-    _, metrics = buffer.sample(global_steps=1, partition_id="val", batch_size=2)
-    assert metrics == {"training/x": 1}
+    assert History(tmp_path / "history.jsonl").shares == {1: pytest.approx(2 / 3)}
+
+
+def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # u3 failed altogether, of u2 one response is left, u1 has two, one of which has two outputs.
+    right = {"u1_0_0": 1.0, "u1_0_1": 1.0, "u1_1_0": 0.0, "u2_1_0": 1.0}
+    batch = KVBatchMeta(partition_id="val", keys=list(right), tags=[{} for _ in right])
+
+    def get(keys: list[str], partition_id: str, select_fields: list[str]) -> dict[str, list[Any]]:
+        assert partition_id == "val" and select_fields == ["id", "extra_fields"]
+        infos = [{"reward_extra_info": {"acc": right[key], "answer": "7"}} for key in keys]
+        return {"id": [{"u1": "q1", "u2": "q2"}[key.split("_")[0]] for key in keys], "extra_fields": infos}
+
+    monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"val/x": 1}))
+    monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
+    buffer = build(settings(f"mmupt.run_folder={tmp_path}"))
+    assert buffer.sample(global_steps=5, partition_id="val", batch_size=3) == (batch, {"val/x": 1})
+    history = History(tmp_path / "history.jsonl")
+    assert history.validations == {5: {"q1": [1.0, 0.0], "q2": [1.0]}}
+
+    for step in range(1, 11):
+        history.add_share(step, step / 10)
+    for step, value in ((1, 1.0), (8, 0.0), (10, 0.0)):
+        history.add_validation(step, {f"q{number}": [value] for number in range(9)})
+    buffer = build(settings(f"mmupt.run_folder={tmp_path}"))
+    with pytest.raises(StoppedOnCollapse, match=r"from 100\.0 % at step 1 to 0\.0 % at step 10"):
+        buffer.sample(global_steps=11, partition_id="train", batch_size=3)
 
 
 def test_pending_prompts_are_told_by_row_and_by_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:

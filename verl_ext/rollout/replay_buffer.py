@@ -1,6 +1,7 @@
-"""veRL's replay buffer plus vote metrics and a watchdog, chosen by `trainer.v1.sampler.custom_sampler`.
+"""veRL's replay buffer plus vote metrics, a watchdog and the alarm of a collapse: `trainer.v1.sampler.custom_sampler`.
 
-`sample()` is where veRL merges extra metrics into those of the step, in every logger, and where it waits for rollouts.
+`sample()` is where veRL merges extra metrics into those of the step, in every logger, where it waits for rollouts, and
+the one place that sees the rows of both training and validation.
 """
 
 from collections import defaultdict
@@ -12,6 +13,7 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from verl_ext.collapse import read_alarm
 from verl_ext.datasets.truth import file_list, read_truth
 from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.shared_features import clear_all_but
@@ -22,6 +24,29 @@ from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 def _values(column: Iterable[Any]) -> list[Any]:
     # Depending on how the column was stored its elements come wrapped or plain.
     return [getattr(value, "data", value) for value in column]
+
+
+def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
+    """The sessions of a batch and these fields of the last output of each; all its outputs carry the same score."""
+    ordered = sorted(batch.keys, key=lambda key: int(key.rsplit("_", 1)[1]))
+    final = {key.rsplit("_", 1)[0]: key for key in ordered}
+    data = tq.kv_batch_get(keys=list(final.values()), partition_id=batch.partition_id, select_fields=list(fields))
+    return list(final), data
+
+
+def _reward_infos(data: Any) -> list[dict[str, Any]]:
+    return [fields["reward_extra_info"] for fields in _values(data["extra_fields"])]
+
+
+def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
+    """How right each response of a validation batch is, by question; nothing where a foreign manager scored it."""
+    outcomes: dict[str, list[float]] = defaultdict(list)
+    if batch.keys:
+        _, data = _final_outputs(batch, "id", "extra_fields")
+        for question, info in zip(_values(data["id"]), _reward_infos(data), strict=True):
+            if "acc" in info:
+                outcomes[question].append(info["acc"])
+    return outcomes
 
 
 def _pending_prompts() -> str:
@@ -46,7 +71,8 @@ class VoteReplayBuffer(ReplayBuffer):
     train_batch_size, gen_batch_size, sync_refill_failed_groups), and: `n`, the responses of a prompt that are trained
     on; `reward_kwargs`, which says how many vote and when an answer is right; `train_files`, whose truth sidecars,
     where there are any, give the accuracy of pseudo-labels, out of the vote's sight; `poll_interval` in seconds;
-    `watchdog_seconds` without any progress after which the run ends, see `Watchdog`.
+    `watchdog_seconds` without any progress after which the run ends, see `Watchdog`; and what `read_alarm` reads: on a
+    collapse, `sample` raises StoppedOnCollapse instead of beginning another training step.
     """
 
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
@@ -70,6 +96,7 @@ class VoteReplayBuffer(ReplayBuffer):
         self._comparison = settings.comparison
         self._voters = settings.policy.vote_n or sampler_kwargs.n
         self._watchdog = Watchdog("fit", sampler_kwargs.watchdog_seconds, ray.util.list_named_actors, _pending_prompts)
+        self._alarm = read_alarm(sampler_kwargs)
         self._settled: tuple[int, ...] = ()
         self._truth = read_truth(file_list(sampler_kwargs.train_files))
 
@@ -78,12 +105,17 @@ class VoteReplayBuffer(ReplayBuffer):
         if not self._watchdog.ident:
             self._watchdog.start()
         self._watchdog.progress()
+        if partition_id == "train":
+            self._alarm.before_training(global_steps)
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         self._watchdog.progress()
         if partition_id == "train":
             clear_all_but({key.split("_")[0] for key in batch.keys})
             expected = batch_size * self._voters
             metrics = metrics | vote_metrics(self._scored_groups(batch), expected, self._comparison)
+            self._alarm.trained(global_steps, metrics.get("vote/share"))
+        else:
+            self._alarm.validated(global_steps, _outcomes(batch))
         return batch, metrics
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
@@ -95,18 +127,13 @@ class VoteReplayBuffer(ReplayBuffer):
         return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _scored_groups(self, batch: KVBatchMeta) -> list[ScoredGroup]:
-        # A session with several outputs is scored by its last one; all carry the same score.
-        ordered = sorted(batch.keys, key=lambda key: int(key.rsplit("_", 1)[1]))
-        final = {key.rsplit("_", 1)[0]: key for key in ordered}
-        fields = ["id", "rm_scores", "extra_fields"]
-        data = tq.kv_batch_get(keys=list(final.values()), partition_id=batch.partition_id, select_fields=fields)
-        ids = _values(data["id"])
+        sessions, data = _final_outputs(batch, "id", "rm_scores", "extra_fields")
+        ids, infos = _values(data["id"]), _reward_infos(data)
         rewards = [float(scores.sum()) for scores in data["rm_scores"]]
-        infos = [fields["reward_extra_info"] for fields in _values(data["extra_fields"])]
         if not all("pseudo_label" in info for info in infos):
             return []
         groups = defaultdict(list)
-        for position, session in enumerate(final):
+        for position, session in enumerate(sessions):
             groups[session.rsplit("_", 1)[0]].append(position)
         return [
             ScoredGroup(

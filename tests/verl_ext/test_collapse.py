@@ -1,0 +1,295 @@
+"""A collapse is a fall of held-out accuracy beyond noise under a rising vote share; whatever else happens is none."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from verl_ext.checkpoints import checkpoint_of, mark_whole
+from verl_ext.collapse import CollapseAlarm, CollapseRule, History, StoppedOnCollapse, find_collapse, read_alarm
+from verl_ext.collapse.rule import fall_between, rises
+
+RISING = {step: 0.3 + 0.03 * step for step in range(1, 21)}
+FLAT = {step: 0.5 + 0.02 * (-1) ** step for step in range(1, 21)}
+FALLING = {step: 0.9 - 0.02 * step for step in range(1, 21)}
+
+
+def validation(right: int, of: int = 100) -> dict[str, float]:
+    """The first `right` of 100 questions are answered right."""
+    return {f"q{number:03}": float(number < right) for number in range(of)}
+
+
+COLLAPSING = {0: validation(50), 5: validation(80), 10: validation(79), 15: validation(60), 20: validation(40)}
+
+outcomes = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=12, max_size=12)
+shares = st.lists(st.floats(0, 1), min_size=20, max_size=20).map(lambda values: dict(enumerate(values, 1)))
+rules = st.builds(CollapseRule, z=st.floats(0, 3), patience=st.integers(1, 3))
+
+
+def test_a_fall_under_a_rising_share_is_a_collapse_and_says_its_numbers() -> None:
+    collapse = find_collapse(RISING, COLLAPSING, measure="pass@4")
+    assert collapse is not None
+    assert (collapse.fall.best_step, collapse.fall.step) == (5, 20)
+    assert (collapse.fall.best, collapse.fall.value, collapse.fall.questions) == (0.8, 0.4, 100)
+    # Of the differences of 100 questions, 40 are 1 and 60 are 0: sqrt(0.4 * 0.6 / 99).
+    assert collapse.fall.standard_error == pytest.approx(0.0492, abs=1e-4)
+    assert str(collapse).startswith(
+        "pass@4 on 100 validation questions fell from 80.0 % at step 5 to 40.0 % at step 20"
+    )
+    assert str(collapse).endswith("the share of the vote rose from 0.57 to 0.79")
+
+
+@pytest.mark.parametrize("share", [FLAT, FALLING, {}], ids=["flat", "falling", "unknown"])
+def test_a_fall_alone_is_no_collapse(share: dict[int, float]) -> None:
+    assert find_collapse(share, COLLAPSING) is None
+
+
+def test_a_share_that_can_hardly_rise_any_more_counts_as_rising() -> None:
+    saturated = {step: 0.97 + 0.01 * (-1) ** step for step in range(1, 21)}
+    assert find_collapse(saturated, COLLAPSING) is not None
+
+
+def test_one_bad_validation_is_forgiven_and_the_second_running_is_not() -> None:
+    up_to_15 = {step: one for step, one in COLLAPSING.items() if step <= 15}
+    assert find_collapse(RISING, up_to_15) is None
+    assert find_collapse(RISING, up_to_15, CollapseRule(patience=1)) is not None
+    assert find_collapse(RISING, COLLAPSING | {15: validation(79)}) is None
+
+
+@given(shares, outcomes, rules)
+def test_a_constant_series_is_no_collapse(share: dict[int, float], right: list[float], rule: CollapseRule) -> None:
+    constant = {f"q{number}": value for number, value in enumerate(right)}
+    assert find_collapse(share, dict.fromkeys(range(0, 21, 5), constant), rule) is None
+
+
+@given(shares, st.lists(st.integers(0, 100), min_size=2, max_size=5).map(sorted), rules)
+def test_a_series_that_improves_is_no_collapse(share: dict[int, float], right: list[int], rule: CollapseRule) -> None:
+    validations = {5 * number: validation(one) for number, one in enumerate(right)}
+    assert find_collapse(share, validations, rule) is None
+
+
+@given(shares, st.lists(outcomes, min_size=2, max_size=5), rules, st.randoms(use_true_random=False))
+def test_the_order_of_questions_and_of_validations_does_not_matter(
+    share: dict[int, float], series: list[list[float]], rule: CollapseRule, chance: random.Random
+) -> None:
+    named = {5 * number: {f"q{one}": value for one, value in enumerate(right)} for number, right in enumerate(series)}
+
+    def shuffled(validations: dict) -> dict:
+        return dict(chance.sample(list(validations.items()), len(validations)))
+
+    assert find_collapse(share, named, rule) == find_collapse(
+        shuffled(share), shuffled({step: shuffled(one) for step, one in named.items()}), rule
+    )
+
+
+@given(st.integers(30, 100), st.integers(2, 8))
+def test_a_loss_of_a_third_of_the_questions_is_noticed_whatever_came_before(right: int, before: int) -> None:
+    validations = {step: validation(right) for step in range(before)}
+    validations |= {before: validation(right - 25), before + 1: validation(right - 30)}
+    assert find_collapse(RISING, {5 * step // 2: one for step, one in validations.items()}) is not None
+
+
+def test_questions_are_paired_and_only_common_ones_count() -> None:
+    best, latest = validation(80), validation(80) | {"new": 0.0}
+    fall = fall_between({0: best, 5: latest}, best_step=0, step=5, z=2)
+    assert fall is not None and fall.questions == 100 and fall.value == fall.best
+    assert fall_between({0: {"a": 1.0}, 5: {"b": 0.0}}, best_step=0, step=5, z=2) is None
+
+
+def test_the_more_validations_there_were_the_more_their_best_may_exceed_the_others() -> None:
+    thresholds = [
+        fall_between({step: validation(50) for step in range(count)}, 0, count - 1, z=2).threshold  # type: ignore
+        for count in (2, 10, 50)
+    ]
+    assert thresholds == pytest.approx([2.83, 3.52, 3.98], abs=0.01)
+
+
+def test_a_share_rises_only_beyond_its_own_noise() -> None:
+    chance = random.Random(0)
+    noisy = [0.5 + chance.gauss(0, 0.03) for _ in range(40)]
+    assert not rises(noisy, z=2)
+    assert rises([value + 0.002 * step for step, value in enumerate(noisy)], z=2)
+    assert not rises([0.5], z=0) and not rises([], z=0)
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"z": -1}, "z must be"), ({"patience": 0}, "patience must be")])
+def test_a_rule_that_cannot_be_is_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CollapseRule(**settings)
+
+
+def test_a_run_on_chance_alone_is_not_stopped() -> None:
+    # benchmarks/collapse.py says how often it is.
+    chance = random.Random(1)
+    ability = {f"q{number}": chance.betavariate(2, 1) for number in range(256)}
+    validations: dict[int, dict[str, float]] = {}
+    for step in range(0, 250, 5):
+        validations[step] = {question: float(chance.random() < right) for question, right in ability.items()}
+        risen = {one: 0.5 + 0.001 * one for one in range(1, step + 1)}
+        assert find_collapse(risen, validations) is None
+
+
+# The history in its file.
+
+
+def test_a_history_is_what_was_added_whoever_reads_it(tmp_path: Path) -> None:
+    history = History(tmp_path / "run" / "history.jsonl")
+    history.continue_from(0)
+    history.add_validation(0, {"a": [1.0, 0.0]})
+    history.add_validation(0, {"b": [0.0, 0.0]})
+    history.add_share(1, 0.5)
+    for one in (history, History(history.file)):
+        assert one.shares == {1: 0.5} and one.validations == {0: {"a": [1.0, 0.0], "b": [0.0, 0.0]}}
+        assert one.measures() == {"accuracy": {0: {"a": 0.5, "b": 0.0}}, "pass@2": {0: {"a": 1.0, "b": 0.0}}}
+
+
+def test_a_line_that_a_kill_cut_short_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    history.add_share(1, 0.5)
+    with history.file.open("a") as file:
+        file.write('{"step": 2, "sha')
+    resumed = History(history.file)
+    resumed.continue_from(1)
+    resumed.add_share(2, 0.6)
+    assert History(history.file).shares == {1: 0.5, 2: 0.6}
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_forgets_what_came_after_it(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for step in range(1, 6):
+        history.add_share(step, step / 10)
+        history.add_validation(step, {"a": [0.0]})
+    History(history.file).continue_from(3)
+    resumed = History(history.file)
+    assert set(resumed.shares) == {1, 2, 3} and set(resumed.validations) == {1, 2, 3}
+    resumed.add_validation(3, {"a": [1.0]})
+    assert History(history.file).validations[3] == {"a": [1.0]}
+
+
+def test_one_response_a_question_is_no_pass_at_k(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    assert history.measures() == {"accuracy": {}}
+    history.add_validation(0, {"a": [1.0]})
+    assert set(history.measures()) == {"accuracy"}
+
+
+# The alarm in a run.
+
+
+def alarm_in(folder: Path, reward_manager: str = "majority_vote", **settings: object) -> CollapseAlarm:
+    kwargs = {
+        "stop_on_collapse": {"enable": True, "z": 2.0, "patience": 2} | settings,
+        "history": str(folder / "history.jsonl"),
+        "checkpoints": str(folder / "checkpoints"),
+        "reward_manager": reward_manager,
+    }
+    return read_alarm(OmegaConf.create(kwargs))
+
+
+def save(folder: Path, step: int) -> None:
+    actor = checkpoint_of(folder / "checkpoints", step) / "actor"
+    actor.mkdir(parents=True, exist_ok=True)
+    for name in ("model_world_size_1_rank_0.pt", "optim_world_size_1_rank_0.pt"):
+        (actor / name).write_text(f"{name} of {step}")
+    mark_whole(actor.parent)
+
+
+def remove(folder: Path, step: int) -> None:
+    shutil.rmtree(checkpoint_of(folder / "checkpoints", step), ignore_errors=True)
+
+
+def run(alarm: CollapseAlarm, folder: Path, first: int, last: int, keep: int = 2) -> None:
+    """Steps as veRL makes them: train, save, validate every fifth one; the oldest checkpoints go."""
+    for step in range(first, last + 1):
+        alarm.before_training(step)
+        alarm.trained(step, RISING[step])
+        save(folder, step)
+        if step > keep:
+            remove(folder, step - keep)
+        if step % 5 == 0:
+            alarm.validated(step, {question: [right] for question, right in COLLAPSING[step].items()})
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder / "checkpoints/best")) for file in folder.glob("checkpoints/best/*/*/*"))
+
+
+def test_a_collapse_ends_the_training_and_the_best_weights_are_still_there(tmp_path: Path) -> None:
+    alarm = alarm_in(tmp_path)
+    alarm.validated(0, {question: [right] for question, right in COLLAPSING[0].items()})
+    run(alarm, tmp_path, 1, 20)
+    with pytest.raises(StoppedOnCollapse, match=r"fell from 80\.0 % at step 5 to 40\.0 % at step 20"):
+        alarm.before_training(21)
+    assert kept(tmp_path) == ["global_step_5/actor/model_world_size_1_rank_0.pt"]
+    after = alarm_in(tmp_path)
+    assert after.find_collapse() == alarm.find_collapse() and after.best_step("accuracy") == 5
+
+
+def test_a_run_that_was_killed_is_stopped_as_if_it_had_not_been(tmp_path: Path) -> None:
+    run(alarm_in(tmp_path), tmp_path, 1, 12)
+    # Its last step was not saved, veRL goes on from the one before.
+    remove(tmp_path, 12)
+    resumed = alarm_in(tmp_path)
+    run(resumed, tmp_path, 12, 20)
+    with pytest.raises(StoppedOnCollapse, match=r"at step 5 to 40\.0 % at step 20"):
+        resumed.before_training(21)
+    assert kept(tmp_path) == ["global_step_5/actor/model_world_size_1_rank_0.pt"]
+
+
+def test_a_policy_of_a_lost_future_is_not_kept(tmp_path: Path) -> None:
+    alarm = alarm_in(tmp_path)
+    run(alarm, tmp_path, 1, 5)
+    alarm.before_training(6)
+    assert kept(tmp_path)
+    alarm_in(tmp_path).before_training(3)
+    assert not kept(tmp_path)
+
+
+def test_a_switched_off_alarm_records_and_keeps_nothing(tmp_path: Path) -> None:
+    alarm = alarm_in(tmp_path, enable=False)
+    run(alarm, tmp_path, 1, 20)
+    alarm.before_training(21)
+    assert alarm.find_collapse() is None and not kept(tmp_path)
+    # It is there for whoever asks later.
+    assert alarm_in(tmp_path).find_collapse() is not None
+
+
+@pytest.mark.parametrize("control", ["ground_truth", "random"])
+def test_controls_are_never_stopped(tmp_path: Path, control: str) -> None:
+    alarm = alarm_in(tmp_path, reward_manager=control)
+    run(alarm, tmp_path, 1, 20)
+    alarm.before_training(21)
+    assert not alarm.is_on
+
+
+def test_the_model_before_training_may_be_the_best(tmp_path: Path) -> None:
+    alarm = alarm_in(tmp_path)
+    alarm.validated(0, {question: [right] for question, right in validation(90).items()})
+    with pytest.raises(StoppedOnCollapse):
+        run(alarm, tmp_path, 1, 20)
+    assert alarm.best_step("accuracy") == 0 and not kept(tmp_path)
+
+
+def test_validations_that_were_not_saved_leave_no_best_policy(tmp_path: Path) -> None:
+    alarm = alarm_in(tmp_path)
+    alarm.validated(5, {"a": [1.0], "b": [1.0]})
+    alarm.before_training(6)
+    assert alarm.best_step("accuracy") is None
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"mmupt\.stop_on_collapse: .*'patiense'; did you mean 'patience'"):
+        alarm_in(tmp_path, patiense=3)
+
+
+def test_the_history_is_plain_json_lines(tmp_path: Path) -> None:
+    run(alarm_in(tmp_path), tmp_path, 1, 5)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert (
+        lines[0] == {"step": 1, "share": RISING[1]} and lines[-1]["step"] == 5 and lines[-1]["right"]["q000"] == [1.0]
+    )

@@ -1,0 +1,49 @@
+"""The weights of the best policies of a run, kept out of reach of veRL, which removes old checkpoints. Imports no veRL.
+
+They lie in `best/global_step_N` beside veRL's own `global_step_N`, as hard links, so that they take space only once
+veRL has removed the original. Moments of the optimizer are not kept: such a checkpoint is for export, not to resume
+from.
+"""
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from verl_ext.checkpoints import MARKER, checkpoint_of
+
+FOLDER = "best"
+# What only a run that goes on needs.
+LEFT_OUT = ("optim_*", "extra_state_*", "data.pt")
+
+
+def kept_checkpoint(checkpoints: Path, step: int) -> Path | None:
+    """Return the checkpoint of a step that has its weights whole, the kept one or veRL's; None where there is none."""
+    for folder in (checkpoints / FOLDER, checkpoints):
+        checkpoint = checkpoint_of(folder, step)
+        if (checkpoint / MARKER).is_file() and (checkpoint / "actor").is_dir():
+            return checkpoint
+    return None
+
+
+def keep(checkpoints: Path, steps: Collection[int]) -> None:
+    """Keep the checkpoints of these steps, those that there are, and no others."""
+    folder = checkpoints / FOLDER
+    for step in steps:
+        target, source = checkpoint_of(folder, step), kept_checkpoint(checkpoints, step)
+        if source is not None and source != target:
+            temporary = folder / "incomplete"
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            os.replace(temporary, target)
+    wanted = {checkpoint_of(folder, step) for step in steps}
+    for other in set(folder.glob("*")) - wanted:
+        shutil.rmtree(other)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Not every file system has hard links.
+        shutil.copy2(source, target)

@@ -1,0 +1,116 @@
+"""The alarm inside a run: it hears of every vote and validation, keeps the best policies, and stops the training.
+
+What is judged is in `rule.py`. The launcher asks the same alarm, by the file of its history, whether a run has been
+stopped.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_ext.checkpoints.best import keep, kept_checkpoint
+from verl_ext.collapse.history import History
+from verl_ext.collapse.rule import Collapse, CollapseRule, best_of, find_collapse
+from verl_ext.keys import refuse_unknown_keys
+
+# Controls, whose rewards are not the policy's own opinion: what they do is what is to be seen.
+NOT_STOPPED = ("ground_truth", "random")
+
+
+class StoppedOnCollapse(RuntimeError):
+    """Training was stopped; the message is the collapse in words."""
+
+
+class CollapseAlarm:
+    """Told by the replay buffer of all that is sampled, in the order of training; remembers it in a file.
+
+    Args:
+        history: the file.
+        checkpoints: veRL's folder of checkpoints.
+        rule: when a run has collapsed; None where it is never to be stopped, so that it is only recorded.
+    """
+
+    def __init__(self, history: Path, checkpoints: Path, rule: CollapseRule | None) -> None:
+        self.history = History(history)
+        self._checkpoints = checkpoints
+        self._rule = rule
+        self._continued = False
+        # No step, not even that of no validation.
+        self._checked: int | None = -1
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a collapse stops the run."""
+        return self._rule is not None
+
+    def before_training(self, step: int) -> None:
+        """Keep the best policies so far and judge the latest validation, before a training step.
+
+        Raises:
+            StoppedOnCollapse: the run has collapsed.
+        """
+        self._continue_from(step - 1)
+        latest = max(self.history.validations, default=None)
+        if self._rule is None or latest == self._checked:
+            return
+        self._checked = latest
+        keep(self._checkpoints, set(self._best_steps().values()))
+        if collapse := self.find_collapse():
+            raise StoppedOnCollapse(str(collapse))
+
+    def trained(self, step: int, share: float | None) -> None:
+        """Remember the share of the vote in a training step, if there was any."""
+        if share is not None:
+            self.history.add_share(step, share)
+
+    def validated(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
+        """Remember how right the responses to each question were in a batch of the validation after a step."""
+        self._continue_from(step)
+        if outcomes:
+            self.history.add_validation(step, outcomes)
+
+    def find_collapse(self) -> Collapse | None:
+        """Return how the run has collapsed; None if it has not, or is not to be stopped."""
+        if self._rule is None:
+            return None
+        for measure, validations in self.history.measures().items():
+            if collapse := find_collapse(self.history.shares, validations, self._rule, measure):
+                return collapse
+        return None
+
+    def best_step(self, measure: str) -> int | None:
+        """Return the step of the best policy by a measure among those that are still there; 0 is the model before."""
+        return self._best_steps().get(measure)
+
+    def _best_steps(self) -> dict[str, int]:
+        measures = self.history.measures()
+        there = [step for step in self.history.validations if step == 0 or kept_checkpoint(self._checkpoints, step)]
+        return {name: best_of({step: one[step] for step in there}) for name, one in measures.items() if there}
+
+    def _continue_from(self, step: int) -> None:
+        if not self._continued:
+            self._continued = True
+            self.history.continue_from(step)
+
+
+def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
+    """Read `enable`, `z` and `patience`; None where it is not enabled.
+
+    Raises:
+        ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
+    """
+    block: Any = OmegaConf.to_container(stop_on_collapse, resolve=True)
+    try:
+        refuse_unknown_keys(block, ("enable", "z", "patience"))
+        rule = CollapseRule(block["z"], block["patience"])
+    except ValueError as error:
+        raise ValueError(f"mmupt.stop_on_collapse: {error}") from error
+    return rule if block["enable"] else None
+
+
+def read_alarm(sampler_kwargs: DictConfig) -> CollapseAlarm:
+    """Read `stop_on_collapse`, `history`, `checkpoints` and `reward_manager` of the sampler; raises as `read_rule`."""
+    rule = None if sampler_kwargs.reward_manager in NOT_STOPPED else read_rule(sampler_kwargs.stop_on_collapse)
+    return CollapseAlarm(Path(sampler_kwargs.history), Path(sampler_kwargs.checkpoints), rule)

@@ -1,0 +1,78 @@
+"""What the rule is told, kept in a file so that a run that was killed goes on with it. Judges nothing.
+
+`history.jsonl` has one line for each training step, `{"step": 12, "share": 0.61}`, and one for each validation, or each
+batch of one, `{"step": 10, "right": {"q1": [1.0, 0.0]}}`: how right each response to a question was, by its id.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+# How right each response to a question was, from 0 to 1, by the id of the question.
+Outcomes = dict[str, list[float]]
+
+
+class History:
+    """The shares of the vote by training step, and the outcomes of validations by the step of their policy."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.shares: dict[int, float] = {}
+        self.validations: dict[int, Outcomes] = {}
+        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+        for line in lines:
+            # A kill may have cut the last one short.
+            if line.endswith("\n"):
+                self._take(json.loads(line))
+
+    def continue_from(self, step: int) -> None:
+        """Forget what belongs to later policies than that of a step, from which the run goes on."""
+        self.shares = {one: share for one, share in self.shares.items() if one <= step}
+        self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
+        entries: list[dict[str, Any]] = [{"step": one, "share": share} for one, share in self.shares.items()]
+        entries += [{"step": one, "right": outcomes} for one, outcomes in self.validations.items()]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".tmp")
+        temporary.write_text("".join(map(_line, entries)))
+        os.replace(temporary, self.file)
+
+    def add_share(self, step: int, share: float) -> None:
+        """Add the share of the vote in a training step."""
+        self._append({"step": step, "share": share})
+
+    def add_validation(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
+        """Add a batch of the validation after a step; what was known of its questions at that step is replaced."""
+        self._append({"step": step, "right": {question: list(right) for question, right in outcomes.items()}})
+
+    def measures(self) -> dict[str, dict[int, dict[str, float]]]:
+        """Return by the name of each measure the value of every question in every validation.
+
+        `accuracy` is the mean over the k responses to a question; where k > 1 there is `pass@k`, the best of them, too.
+        """
+        k = max((len(right) for one in self.validations.values() for right in one.values()), default=0)
+        kinds = {"accuracy": fmean} | ({f"pass@{k}": max} if k > 1 else {})
+        return {
+            name: {
+                step: {question: of(right) for question, right in outcomes.items()}
+                for step, outcomes in self.validations.items()
+            }
+            for name, of in kinds.items()
+        }
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self._take(entry)
+        with self.file.open("a") as file:
+            file.write(_line(entry))
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        if "share" in entry:
+            self.shares[entry["step"]] = entry["share"]
+        else:
+            self.validations.setdefault(entry["step"], {}).update(entry["right"])
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return f"{json.dumps(entry)}\n"
