@@ -119,11 +119,12 @@ def _section(overlap: Overlap, rows: dict[Place, dict[str, Any]]) -> str:
 def _cell(place: Place, rows: dict[Place, dict[str, Any]]) -> str:
     row = rows[place]
     question = question_of(row["prompt"])[:CHARACTERS_SHOWN]
-    pictures = "".join(_picture(image["bytes"]) for image in row["images"] or ())
+    pictures = "".join(picture(image["bytes"]) for image in row["images"] or ())
     return f"<div>{pictures}<p>{html.escape(question)}</p><small>row {html.escape(str(place))}</small></div>"
 
 
-def _picture(encoded: bytes) -> str:
+def picture(encoded: bytes) -> str:
+    """An image of a row as an HTML element that needs no other file, encoded anew."""
     try:
         image = decode(encoded)
     # The rows may overlap by their questions. Decoders raise all sorts of things on damaged bytes.
