@@ -193,7 +193,9 @@ def _write_split(
                 raise ValueError(f"{prompts}, row {read - 1}: the id {row.id} is given twice")
             seen.add(row.id)
             if not truth and isinstance(row, Row) and row.answer is not None:
-                raise ValueError(f"{prompts}, row {read - 1}, id {row.id}: it has an answer, and no truth file is written")
+                raise ValueError(
+                    f"{prompts}, row {read - 1}, id {row.id}: it has an answer, and no truth file is written"
+                )
             if isinstance(row, Row) and not problems:
                 problems = duplicates.check(row)
             if problems or isinstance(row, Rejected):

@@ -10,7 +10,7 @@ images with their questions. The same command after a kill asks the model for wh
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
 from recipes.mmupt.synthesis.candidates import Candidate, Judged
-from recipes.mmupt.synthesis.filters import FILTERS, Reason, apply, difficulty, self_check
+from recipes.mmupt.synthesis.filters import FILTERS, Reason, difficulty, self_check
 from recipes.mmupt.synthesis.output import write_candidates, write_questions
 from recipes.mmupt.synthesis.parents import Parent, read_parents
 from recipes.mmupt.synthesis.parsing import question_in
@@ -35,7 +35,7 @@ from recipes.mmupt.synthesis.stages import Stages, request
 from recipes.mmupt.synthesis.strategies import STRATEGIES
 from verl_ext.answers import extract_answer
 from verl_ext.datasets.truth import file_list
-from verl_ext.votes import Vote, vote
+from verl_ext.votes import vote
 
 CONFIG_FOLDER = Path(__file__).parent / "synthesis" / "config"
 
@@ -54,7 +54,7 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def synthesize(config: DictConfig) -> Path:
-    """Make the questions that are missing; returns their file.
+    """Make the questions and all else in the output folder, from what is there already; returns the file of questions.
 
     Raises:
         SynthesisError: what can be known to fail before anything starts, or no question is left.
@@ -69,22 +69,131 @@ def synthesize(config: DictConfig) -> Path:
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     with sole_run(output, output / "config.yaml"):
         try:
-            return _synthesize(config, files, output)
-        except (PromptError, OtherParametersError, ValueError) as error:
+            prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
+            asking, quick, checking = _settings(config, model_folder(str(config.model), output))
+            parents, without_images = read_parents(files, config.limit)
+        except ValueError as error:
             raise SynthesisError(str(error)) from error
+        OmegaConf.save(config, output / "config.yaml")
+        stages = Stages(output / "responses", files, config.limit, config.replace)
+        try:
+            voted = voted_answers(stages, quick, parents) if config.show_voted_answer else {}
+            candidates = ask(config, stages, asking, prompts, parents, voted)
+            judged = judge(config, stages, (checking, quick), prompts["self_check"], parents, candidates)
+        except (OtherParametersError, PromptError) as error:
+            raise SynthesisError(str(error)) from error
+        write_candidates(output / "candidates.jsonl", judged)
+        report = write_report(output, judged, rows=len(parents), without_images=without_images)
+        write_sheet(output / "sheet.html", parents, judged, config.shown, config.seed)
+        print(report, flush=True)
+        if not any(one.kept for one in judged):
+            raise SynthesisError(f"{output}: no question of {len(judged)} is left; report.md says what dropped them")
+        return write_questions(output, str(config.name), parents, judged, str(config.model), config.round)
 
 
-def _synthesize(config: DictConfig, files: Sequence[Path], output: Path) -> Path:
-    prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
-    parents, without_images = read_parents(files, config.limit)
-    stages = Stages(output / "responses", tuple(files), config.limit, config.replace)
-    common = _common_settings(config, model_folder(str(config.model), output))
-    OmegaConf.save(config, output / "config.yaml")
-    quick = Settings(**common, **_block(config.respond))
-    votes: dict[str, Vote] = {}
-    if config.show_voted_answer and "in_context" in config.strategies:
-        rows = [request(one.id, one.images, fill_question(one.question)) for one in parents if one.question]
-        votes = _votes(stages.responses("parents", quick, rows), config, {one.id: one.choices for one in parents})
-    asking = Settings(**common, instruction=None, extraction="boxed", **_block(config.ask))
-    candidates = ask(config, stages, asking, prompts, parents, votes)
-    ...
+def _settings(config: DictConfig, model: str) -> tuple[Settings, Settings, Settings]:
+    """How the model asks, answers quickly, and judges its questions."""
+    names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "seed", "tensor_parallel_size", "engine")
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    common = {name: content[name] for name in names}
+    common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
+    plain = {"instruction": None, "extraction": "boxed"}
+    greedy = {"greedy": True, "samples": 0, "temperature": 0.0, "top_p": 1.0}
+    return (
+        Settings(**common, **plain, **content["ask"]),
+        Settings(**common, **content["respond"]),
+        Settings(**{**common, **plain, **greedy, "max_tokens": config.filters.self_check.max_tokens}),
+    )
+
+
+def voted_answers(stages: Stages, quick: Settings, parents: Sequence[Parent]) -> dict[str, str]:
+    """What most of the model's own responses answer to the questions that are there, by row; without those tied."""
+    asked = {parent.id: parent for parent in parents if parent.question}
+    rows = [request(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
+    votes = {
+        id_: vote([extract_answer(one, quick.extraction) for one in said], choices=asked[id_].choices)
+        for id_, said in stages.responses("parents", quick, rows).items()
+    }
+    return {id_: of_row.winner for id_, of_row in votes.items() if of_row.winner is not None}
+
+
+def ask(
+    config: DictConfig,
+    stages: Stages,
+    asking: Settings,
+    prompts: Mapping[str, str],
+    parents: Sequence[Parent],
+    voted: Mapping[str, str],
+) -> list[Candidate]:
+    """Ask for questions about every row, with every strategy that can; candidates are in the order of the strategies."""
+    asked: dict[str, tuple[Parent, str, str]] = {}
+    for strategy in config.strategies:
+        for parent in parents:
+            if (asked_with := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
+                text = fill(prompts[asked_with.prompt], asked_with.texts)
+                asked[f"{parent.id}-{strategy}-r{config.round}"] = parent, strategy, text
+    rows = [request(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
+    said = stages.responses("questions", asking, rows)
+    return [
+        Candidate(
+            id=f"{id_}-{number}",
+            parent=parent.id,
+            strategy=strategy,
+            image=parent.image,
+            parent_question=parent.question,
+            prompt_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            response=response,
+            question=question_in(response),
+        )
+        for id_, (parent, strategy, text) in asked.items()
+        for number, response in enumerate(said[id_])
+    ]
+
+
+def judge(
+    config: DictConfig,
+    stages: Stages,
+    settings: tuple[Settings, Settings],
+    prompt: str,
+    parents: Sequence[Parent],
+    candidates: Sequence[Candidate],
+) -> list[Judged]:
+    """Apply the filters that are enabled, those that ask the model last; all candidates, in their order."""
+    images = {parent.id: parent.images for parent in parents}
+    checking, quick = settings
+    left = list(candidates)
+    dropped: dict[str, tuple[str, str]] = {}
+    shares: dict[str, float] = {}
+
+    def apply(name: str, reasons: Sequence[Reason]) -> None:
+        found = {one.id: (name, reason) for one, reason in zip(left, reasons, strict=True) if reason is not None}
+        dropped.update(found)
+        left[:] = [one for one in left if one.id not in found]
+
+    thresholds: Any = OmegaConf.to_container(config.filters, resolve=True)
+    enabled = {name: block.pop("enabled") for name, block in thresholds.items()}
+    for name, function in FILTERS.items():
+        if enabled.get(name, True):
+            apply(name, function(left, **thresholds.get(name, {})))
+    if enabled["self_check"]:
+        rows = [request(one.id, images[one.parent], fill(prompt, {"question": one.question or ""})) for one in left]
+        replies = stages.responses("self_check", checking, rows)
+        apply("self_check", self_check(left, {id_: reply for id_, (reply,) in replies.items()}))
+    if enabled["difficulty"]:
+        rows = [request(one.id, images[one.parent], one.question or "") for one in left]
+        for id_, said in stages.responses("difficulty", quick, rows).items():
+            shares[id_] = vote([extract_answer(one, quick.extraction) for one in said]).share
+        apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
+    return [Judged(one, *dropped.get(one.id, (None, None)), vote_share=shares.get(one.id)) for one in candidates]
+
+
+def main() -> None:
+    """Synthesize what the command line says."""
+    try:
+        print(synthesize(load_config(sys.argv[1:])))
+    except (SynthesisError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

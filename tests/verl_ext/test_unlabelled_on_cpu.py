@@ -171,7 +171,9 @@ def test_listed_rows_are_left_out_by_file_and_id(folder: Path) -> None:
 
 def test_where_a_row_comes_from_stays_behind(folder: Path) -> None:
     train = folder / "train.parquet"
-    assert not {"provenance", "licence", "synthesis"} & set(load(train, config(train, folder / "validation.parquet"))[0])
+    assert not {"provenance", "licence", "synthesis"} & set(
+        load(train, config(train, folder / "validation.parquet"))[0]
+    )
 
 
 def test_files_from_before_questions_were_written_here_are_read_alone_and_with_newer_ones(folder: Path) -> None:

@@ -38,3 +38,8 @@ class Judged:
     dropped_by: str | None = None
     reason: str | None = None
     vote_share: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether no filter dropped it."""
+        return self.dropped_by is None

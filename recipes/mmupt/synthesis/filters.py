@@ -138,13 +138,6 @@ def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: f
     return reasons
 
 
-def apply(candidates: Sequence[Candidate], reasons: Sequence[Reason]) -> tuple[list[Candidate], list[tuple[Candidate, str]]]:
-    """The candidates that a filter leaves, and those that it drops with the reason."""
-    pairs = list(zip(candidates, reasons, strict=True))
-    kept = [candidate for candidate, reason in pairs if reason is None]
-    return kept, [(candidate, reason) for candidate, reason in pairs if reason is not None]
-
-
 def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> list[Reason]:
     """Questions of which the model does not say that the image is enough to answer them.
 

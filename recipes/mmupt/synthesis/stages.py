@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +23,45 @@ def request(id: str, images: Sequence[bytes], text: str) -> dict[str, Any]:
     return {"id": id, "prompt": [{"role": "user", "content": content}], "images": [{"bytes": one} for one in images]}
 
 
-def responses(
-    file: Path,
-    settings: Settings,
-    rows: Sequence[Mapping[str, Any]],
-    data: Sequence[Path],
-    limit: int | None,
-    replace: bool = False,
-) -> dict[str, list[str]]:
-    """What the model says to each row, by its id, in the order of the samples.
+@dataclass(frozen=True)
+class Stages:
+    """Where all stages of a synthesis keep their responses, and what these were made from.
 
-    Args:
-        file: where the responses are kept, and taken from where they are there already.
-        settings: how the model answers, greedily or by sampling, not both.
-        rows: what is asked; their ids differ.
-        data, limit: what the rows were made from, see `Settings.parameters`.
-        replace: whether responses made otherwise are made anew.
-
-    Raises:
-        OtherParametersError: there are such responses, and they are not to be replaced.
+    data, limit: the files and how many of their rows are used, see `Settings.parameters`. replace: whether responses
+    that were made otherwise are made anew.
     """
-    mode: Mode = "greedy" if settings.greedy else "sample"
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps([row["id"], row["prompt"]]).encode())
-    partial = PartialFile(file, {**settings.parameters(data, limit), "asked": digest.hexdigest()}, replace)
-    if not partial.whole:
-        missing = [Asked(file.stem, mode, row) for row in rows if not partial.has(row["id"], mode)]
-        if missing:
-            done = len(rows) - len(missing)
-            with tqdm(total=len(rows), initial=done, desc=file.stem, unit="request", smoothing=0.05) as bar:
-                for answered in answers(settings, missing):
-                    partial.append(answered.responses)
-                    bar.update()
-            # The memory of this stage's engine is for that of the next.
-            gc.collect()
-        partial.finish({row["id"]: number for number, row in enumerate(rows)})
-    found: dict[str, list[str]] = defaultdict(list)
-    for response in read_whole(file):
-        found[response.id].append(response.response)
-    return dict(found)
+
+    folder: Path
+    data: Sequence[Path]
+    limit: int | None
+    replace: bool
+
+    def responses(self, name: str, settings: Settings, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+        """What the model says to each row, by its id, in the order of the samples; kept in `NAME.jsonl`.
+
+        `settings` answer greedily or by sampling, not both; the ids of rows differ.
+
+        Raises:
+            OtherParametersError: there are responses that were made otherwise, and they are not to be replaced.
+        """
+        file = self.folder / f"{name}.jsonl"
+        mode: Mode = "greedy" if settings.greedy else "sample"
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(json.dumps([row["id"], row["prompt"]]).encode())
+        parameters = {**settings.parameters(self.data, self.limit), "asked": digest.hexdigest()}
+        partial = PartialFile(file, parameters, self.replace)
+        if not partial.whole:
+            if missing := [Asked(name, mode, row) for row in rows if not partial.has(row["id"], mode)]:
+                done = len(rows) - len(missing)
+                with tqdm(total=len(rows), initial=done, desc=name, unit="request", smoothing=0.05) as bar:
+                    for answered in answers(settings, missing):
+                        partial.append(answered.responses)
+                        bar.update()
+                # The memory of this stage's engine is for that of the next.
+                gc.collect()
+            partial.finish({row["id"]: number for number, row in enumerate(rows)})
+        found: dict[str, list[str]] = defaultdict(list)
+        for response in read_whole(file):
+            found[response.id].append(response.response)
+        return dict(found)
