@@ -1,8 +1,8 @@
 """The one row format of every data set. What is wrong with a row is told by `data.checks`, `data.writing` writes it.
 
 A split is two parquet files: `NAME.parquet`, which the trainer reads and which holds no answer, and
-`NAME.truth.parquet`, which maps `id` to the true `answer` for evaluations. Questions that a model wrote have no truth, and
-no second file.
+`NAME.truth.parquet`, which maps `id` to the true `answer` for evaluations. Questions that a model wrote here have no
+truth, and no second file.
 
 Columns of `NAME.parquet`:
     id             str, unique over all splits of the data set
@@ -14,10 +14,10 @@ Columns of `NAME.parquet`:
     provenance     {"source", "revision", "split", "row"}: the hub repository or folder, its revision (null: unknown),
                    the split there and the row in it, counted from 0; null for what is made here
     licence        str, of the source, in its own words; null: it states none, or it is not known
-    synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a question that a model wrote:
-                   the id of the row that it was made from, how and by which model, the round of self-improvement, the
-                   SHA-256 of what the model was asked, and the share of the majority among quick responses (null: not
-                   measured); null for all other questions, and files of version 2 lack the column
+    synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a question that a model
+                   wrote here: the id of the row that it was made from, how and by which model, the round of
+                   self-improvement, the SHA-256 of what the model was asked, and the share of the majority among quick
+                   responses (null: not measured); null for all other questions. Files of version 2 lack the column
 
 Columns of `NAME.truth.parquet`:
     id             str

@@ -70,8 +70,8 @@ def write_dataset(
 
     Raises:
         BadRowError: a row has a problem, under the policy "stop".
-        ValueError: two rows share an id, no row of a split is left that had some, or a row has an answer for which there
-            is no truth file.
+        ValueError: two rows share an id, no row of a split is left that had some, or a row has an answer and there are
+            no truth files.
     """
     parameters = dict(json.loads(json.dumps(parameters)))
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -33,9 +33,9 @@ from recipes.mmupt.synthesis.report import write_report
 from recipes.mmupt.synthesis.sheet import write_sheet
 from recipes.mmupt.synthesis.stages import Stages, request
 from recipes.mmupt.synthesis.strategies import STRATEGIES
-from verl_ext.answers import extract_answer
+from verl_ext.answers import Extraction, extract_answer
 from verl_ext.datasets.truth import file_list
-from verl_ext.votes import vote
+from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "synthesis" / "config"
 
@@ -97,8 +97,10 @@ def _settings(config: DictConfig, model: str) -> tuple[Settings, Settings, Setti
     content: Any = OmegaConf.to_container(config, resolve=True)
     common = {name: content[name] for name in names}
     common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
-    plain = {"instruction": None, "extraction": "boxed"}
-    greedy = {"greedy": True, "samples": 0, "temperature": 0.0, "top_p": 1.0}
+    plain: dict[str, Any] = {"instruction": None, "extraction": "boxed"}
+    greedy: dict[str, Any] = {"greedy": True, "samples": 0, "temperature": 0.0, "top_p": 1.0}
+    if config.respond.extraction not in get_args(Extraction):
+        raise ValueError(f"respond.extraction must be one of {', '.join(get_args(Extraction))}")
     return (
         Settings(**common, **plain, **content["ask"]),
         Settings(**common, **content["respond"]),
@@ -111,10 +113,14 @@ def voted_answers(stages: Stages, quick: Settings, parents: Sequence[Parent]) ->
     asked = {parent.id: parent for parent in parents if parent.question}
     rows = [request(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
     votes = {
-        id_: vote([extract_answer(one, quick.extraction) for one in said], choices=asked[id_].choices)
-        for id_, said in stages.responses("parents", quick, rows).items()
+        id_: _vote(said, quick, asked[id_].choices) for id_, said in stages.responses("parents", quick, rows).items()
     }
     return {id_: of_row.winner for id_, of_row in votes.items() if of_row.winner is not None}
+
+
+def _vote(responses: Sequence[str], quick: Settings, choices: Sequence[str] | None = None) -> Vote:
+    extraction: Any = quick.extraction
+    return vote([extract_answer(response, extraction) for response in responses], choices=choices)
 
 
 def ask(
@@ -125,7 +131,7 @@ def ask(
     parents: Sequence[Parent],
     voted: Mapping[str, str],
 ) -> list[Candidate]:
-    """Ask for questions about every row, with every strategy that can; candidates are in the order of the strategies."""
+    """Ask for questions about every row with every strategy that can; candidates are in the order of strategies."""
     asked: dict[str, tuple[Parent, str, str]] = {}
     for strategy in config.strategies:
         for parent in parents:
@@ -182,9 +188,9 @@ def judge(
     if enabled["difficulty"]:
         rows = [request(one.id, images[one.parent], one.question or "") for one in left]
         for id_, said in stages.responses("difficulty", quick, rows).items():
-            shares[id_] = vote([extract_answer(one, quick.extraction) for one in said]).share
+            shares[id_] = _vote(said, quick).share
         apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
-    return [Judged(one, *dropped.get(one.id, (None, None)), vote_share=shares.get(one.id)) for one in candidates]
+    return [Judged(one, *dropped.get(one.id, (None, None)), shares.get(one.id)) for one in candidates]
 
 
 def main() -> None:

@@ -19,13 +19,14 @@ Filter = Callable[..., list[Reason]]
 # By name, in the order in which they are applied.
 FILTERS: dict[str, Filter] = {}
 
-_INTERROGATIVES = frozenset("what which who whose whom where when why how".split())
-_IMPERATIVES = frozenset(
-    """
-    calculate choose classify compare compute count describe determine estimate evaluate explain express factor find
-    give identify list name prove select show simplify sketch solve state tell write
-    """.split()
-)
+_INTERROGATIVES = frozenset(("what", "which", "who", "whose", "whom", "where", "when", "why", "how"))
+# fmt: off
+_IMPERATIVES = frozenset((
+    "calculate", "choose", "classify", "compare", "compute", "count", "describe", "determine", "estimate", "evaluate",
+    "explain", "express", "factor", "find", "give", "identify", "list", "name", "prove", "select", "show", "simplify",
+    "sketch", "solve", "state", "tell", "write",
+))
+# fmt: on
 _SENTENCE_END = re.compile(r"[.!?;:,\n]+(?:\s|$)")
 _TELLS = re.compile(
     r"\\(?:boxed|fbox)\b|</?answer>|\b(?:the|its|final|correct|right)\s+answer\s*(?:is|=|:)|\banswer\s*[:=]\s*\S",

@@ -1,4 +1,4 @@
-"""What the model says in one stage of a synthesis, kept in a file, so that after a kill only what is missing is asked."""
+"""What the model says in one stage of a synthesis, kept in a file: after a kill only what is missing is asked."""
 
 import gc
 import hashlib

@@ -1,4 +1,4 @@
-"""How a model is led to a question of its own: one function for each strategy. A new one is registered by `strategy`."""
+"""How a model is led to a question of its own: one function a strategy. A new one is registered by `strategy`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
