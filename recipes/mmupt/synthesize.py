@@ -24,7 +24,7 @@ from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
 from recipes.mmupt.synthesis.candidates import Candidate, Judged
-from recipes.mmupt.synthesis.filters import FILTERS, Reason, difficulty, self_check
+from recipes.mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
 from recipes.mmupt.synthesis.output import write_candidates, write_questions
 from recipes.mmupt.synthesis.parents import Parent, read_parents
 from recipes.mmupt.synthesis.parsing import question_in
@@ -83,7 +83,10 @@ def synthesize(config: DictConfig) -> Path:
         except (OtherParametersError, PromptError) as error:
             raise SynthesisError(str(error)) from error
         write_candidates(output / "candidates.jsonl", judged)
-        report = write_report(output, judged, rows=len(parents), without_images=without_images)
+        off = {name for name, block in config.filters.items() if not block.enabled}
+        report = write_report(
+            output, judged, [name for name in names() if name not in off], len(parents), without_images
+        )
         write_sheet(output / "sheet.html", parents, judged, config.shown, config.seed)
         print(report, flush=True)
         if not any(one.kept for one in judged):
@@ -190,7 +193,8 @@ def judge(
         for id_, said in stages.responses("difficulty", quick, rows).items():
             shares[id_] = _vote(said, quick).share
         apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
-    return [Judged(one, *dropped.get(one.id, (None, None)), shares.get(one.id)) for one in candidates]
+    outcome = {one.id: dropped.get(one.id, (None, None)) for one in candidates}
+    return [Judged(one, outcome[one.id][0], outcome[one.id][1], shares.get(one.id)) for one in candidates]
 
 
 def main() -> None:

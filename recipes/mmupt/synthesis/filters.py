@@ -16,10 +16,9 @@ from recipes.mmupt.synthesis.candidates import Candidate
 Reason = str | None
 Filter = Callable[..., list[Reason]]
 
-# By name, in the order in which they are applied.
+# Of texts, by name, in the order in which they are applied.
 FILTERS: dict[str, Filter] = {}
 
-_INTERROGATIVES = frozenset(("what", "which", "who", "whose", "whom", "where", "when", "why", "how"))
 # fmt: off
 _IMPERATIVES = frozenset((
     "calculate", "choose", "classify", "compare", "compute", "count", "describe", "determine", "estimate", "evaluate",
@@ -71,12 +70,12 @@ def unparsable(candidate: Candidate) -> Reason:
 
 @of_text
 def not_a_question(candidate: Candidate) -> Reason:
-    """Texts without a question mark in which no sentence begins as a question or a task does."""
+    """Texts without a question mark in which no sentence begins as a task does: "Find x."."""
     text = candidate.question or ""
     if "?" in text or "？" in text:
         return None
     beginnings = {part.split()[0].strip("*\"'(").lower() for part in _SENTENCE_END.split(text) if part.split()}
-    return None if beginnings & (_INTERROGATIVES | _IMPERATIVES) else "neither a question mark nor a task"
+    return None if beginnings & _IMPERATIVES else "neither a question mark nor a task"
 
 
 @of_text
@@ -137,6 +136,11 @@ def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: f
             of_image.append(candidate)
             reasons.append(None)
     return reasons
+
+
+def names() -> tuple[str, ...]:
+    """All filters in the order in which they are applied: those that cost the model's time come last."""
+    return (*FILTERS, self_check.__name__, difficulty.__name__)
 
 
 def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> list[Reason]:

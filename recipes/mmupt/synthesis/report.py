@@ -16,37 +16,45 @@ LONGEST_NGRAM = 3
 BAR_WIDTH = 40
 
 
-def write_report(folder: Path, judged: Sequence[Judged], rows: int, without_images: int) -> str:
-    """Write both files and return the text; `rows` had images, `without_images` had none."""
-    facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged)}
+def write_report(folder: Path, judged: Sequence[Judged], filters: Sequence[str], rows: int, without_images: int) -> str:
+    """Write both files and return the text.
+
+    Args:
+        folder: where they go.
+        judged: all candidates.
+        filters: the names of those that were applied, in their order.
+        rows, without_images: how many rows had images, and how many had none.
+    """
+    facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged, filters)}
     text = render(facts)
     write_atomically(folder / "report.json", f"{json.dumps(facts, indent=2)}\n".encode())
     write_atomically(folder / "report.md", f"{text}\n".encode())
     return text
 
 
-def facts_of(judged: Sequence[Judged]) -> dict[str, Any]:
+def facts_of(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]:
     """The figures, for all candidates and for those of each strategy, which JSON can hold.
 
-    `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter in the order in which they were
-    applied; `vote_shares`, the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`;
-    and of the kept questions `distinct`, by n from 1 to 3 the share of different ones among all runs of n words, and
+    `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
+    the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`; and of the kept
+    questions `distinct`, by n from 1 to 3 the share of different ones among all runs of n words, and
     `distinct_questions`, the share of different texts. Null where there is nothing to average.
     """
     order = list(dict.fromkeys(one.candidate.strategy for one in judged))
     groups = {"all": list(judged)}
     groups |= {name: [one for one in judged if one.candidate.strategy == name] for name in order}
-    return {"strategies": {name: _facts(group) for name, group in groups.items()}}
+    return {"strategies": {name: _facts(group, filters) for name, group in groups.items()}}
 
 
-def _facts(judged: Sequence[Judged]) -> dict[str, Any]:
+def _facts(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]:
     kept = [words(one.candidate.question or "") for one in judged if one.kept]
     shares = [one.vote_share for one in judged if one.vote_share is not None]
+    dropped = Counter(one.dropped_by for one in judged)
     bins = Counter(min(int(share * BINS), BINS - 1) for share in shares)
     return {
         "candidates": len(judged),
         "kept": len(kept),
-        "dropped": dict(Counter(one.dropped_by for one in judged if one.dropped_by)),
+        "dropped": {name: dropped[name] for name in filters},
         "vote_shares": [bins[index] for index in range(BINS)],
         "mean_vote_share": sum(shares) / len(shares) if shares else None,
         "distinct": {str(n): distinct(kept, n) for n in range(1, LONGEST_NGRAM + 1)},
@@ -77,10 +85,9 @@ def render(facts: dict[str, Any]) -> str:
         f"| | {' | '.join(strategies)} |",
         f"|---|{'---|' * len(strategies)}",
     ]
-    filters = list(dict.fromkeys(name for one in strategies.values() for name in one["dropped"]))
     table = [("responses", [str(one["candidates"]) for one in strategies.values()])]
-    for name in filters:
-        table.append((f"dropped by {name}", [str(one["dropped"].get(name, 0)) for one in strategies.values()]))
+    for name in everything["dropped"]:
+        table.append((f"dropped by {name}", [str(one["dropped"][name]) for one in strategies.values()]))
     table.append(("kept", [_of(one["kept"], one["candidates"]) for one in strategies.values()]))
     table.append(("mean vote share", [_number(one["mean_vote_share"]) for one in strategies.values()]))
     for n in range(1, LONGEST_NGRAM + 1):
