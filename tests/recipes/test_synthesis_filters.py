@@ -168,12 +168,8 @@ def test_of_copies_about_one_image_the_first_stays_whatever_row_they_are_from() 
     assert found == [None, "similarity 1.00 to 1", None, None]
 
 
-TEXTS = st.lists(
-    st.sampled_from(
-        ["what", "is", "how", "long", "find", "the", "area", "of", "AB", "BC", "\\boxed{1}", "12", "?", ".", "这"]
-    ),
-    max_size=9,
-)
+WORDS = ("what", "is", "how", "long", "find", "the", "area", "of", "AB", "BC", "\\boxed{1}", "12", "?", ".", "这")
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=9)
 CANDIDATES = st.lists(st.tuples(st.sampled_from("xyz"), TEXTS.map(" ".join)), max_size=12).map(
     lambda pairs: [candidate(text, str(i), image, "how long is AB ?") for i, (image, text) in enumerate(pairs)]
 )

@@ -8,6 +8,8 @@ from data.schema import PLACEHOLDER
 
 # Nothing that is asked about one image is as long; a response that never ended is.
 LONGEST_RESPONSE = 8_000
+# Labels and quotes around each other; who writes more of them is not asking anything.
+DEEPEST = 12
 
 _THOUGHT_END = "</think>"
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*$", re.MULTILINE)
@@ -41,10 +43,12 @@ def question_in(response: str) -> str | None:
     if text_problems(text, None) or _CONTROL.search(text):
         return None
     text = unicodedata.normalize("NFC", text)
-    # A quoted label is bare only once the quotes are gone. Every pass but the last shortens the text.
-    while (stripped := _stripped(text)) != text:
-        text = stripped
-    return text or None
+    # A quoted label is bare only once the quotes are gone.
+    for _ in range(DEEPEST):
+        text, before = _stripped(text), text
+        if text == before:
+            return text or None
+    return None
 
 
 def _stripped(text: str) -> str:
