@@ -355,7 +355,7 @@ def test_what_cannot_be_synthesized_is_said_before_anything_starts(
 
 
 def test_two_rows_with_one_id_are_refused(data: Path, tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(SynthesisError, match="two rows .* have the id 'a'"):
+    with pytest.raises(SynthesisError, match=r"two rows .* have the id 'a'"):
         run(data, tmp_path / "out", monkeypatch, f"data=[{data},{data}]")
 
 
