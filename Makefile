@@ -10,11 +10,13 @@ REPORT ?= runs/leakage
 MODEL ?= recipes/mmupt/tiny/model
 BENCHMARKS ?= figures
 OUT ?= runs/compare
+DATA ?= datasets/figures/train.parquet
 ARGS ?=
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train self-improve data eval score table recipes tiny-model check-leakage compare test test-faults lint lock clean
+.PHONY: help setup train self-improve data eval score synthesize table recipes tiny-model check-leakage compare test \
+	test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +38,9 @@ eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-n
 
 score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
 	$(python) -m recipes.mmupt.score $(RESPONSES) $(ARGS)
+
+synthesize: setup ## Let a model write questions about images and filter them (MODEL=folder-or-hub-name DATA=file.parquet)
+	$(python) -m recipes.mmupt.synthesize 'model="$(MODEL)"' 'data="$(DATA)"' $(ARGS)
 
 table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
 	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)

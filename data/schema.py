@@ -1,7 +1,8 @@
 """The one row format of every data set. What is wrong with a row is told by `data.checks`, `data.writing` writes it.
 
 A split is two parquet files: `NAME.parquet`, which the trainer reads and which holds no answer, and
-`NAME.truth.parquet`, which maps `id` to the true `answer` for evaluations.
+`NAME.truth.parquet`, which maps `id` to the true `answer` for evaluations. Questions that a model wrote here have no
+truth, and no second file.
 
 Columns of `NAME.parquet`:
     id             str, unique over all splits of the data set
@@ -13,6 +14,10 @@ Columns of `NAME.parquet`:
     provenance     {"source", "revision", "split", "row"}: the hub repository or folder, its revision (null: unknown),
                    the split there and the row in it, counted from 0; null for what is made here
     licence        str, of the source, in its own words; null: it states none, or it is not known
+    synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a question that a model
+                   wrote here: the id of the row that it was made from, how and by which model, the round of
+                   self-improvement, the SHA-256 of what the model was asked, and the share of the majority among quick
+                   responses (null: not measured); null for all other questions. Files of version 2 lack the column
 
 Columns of `NAME.truth.parquet`:
     id             str
@@ -29,7 +34,7 @@ from typing import Any
 import pyarrow as pa
 
 # Raised whenever a column changes, so that files written before are written anew.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PLACEHOLDER = "<image>"
 # The question type of an image that nothing is asked about yet: for synthesis, not for training.
 NO_QUESTION = "no_question"
@@ -48,6 +53,19 @@ PROMPT_SCHEMA = pa.schema(
             ),
         ),
         ("licence", pa.string()),
+        (
+            "synthesis",
+            pa.struct(
+                [
+                    ("parent", pa.string()),
+                    ("strategy", pa.string()),
+                    ("model", pa.string()),
+                    ("round", pa.int64()),
+                    ("prompt_sha256", pa.string()),
+                    ("vote_share", pa.float64()),
+                ]
+            ),
+        ),
     ]
 )
 TRUTH_SCHEMA = pa.schema([("id", pa.string()), ("answer", pa.string()), ("metadata", pa.string())])
@@ -61,6 +79,18 @@ class Provenance:
     revision: str | None
     split: str
     row: int
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """How a model wrote a question; see the columns of `NAME.parquet`."""
+
+    parent: str
+    strategy: str
+    model: str
+    round: int
+    prompt_sha256: str
+    vote_share: float | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,7 @@ class Row:
     provenance: Provenance | None = None
     licence: str | None = None
     metadata: Mapping[str, Any] | None = None
+    synthesis: Synthesis | None = None
 
     def without_answer(self) -> dict[str, Any]:
         """The row of `NAME.parquet`."""
@@ -93,6 +124,7 @@ class Row:
             "choices": None if self.choices is None else list(self.choices),
             "provenance": None if self.provenance is None else asdict(self.provenance),
             "licence": self.licence,
+            "synthesis": None if self.synthesis is None else asdict(self.synthesis),
         }
 
     def truth(self) -> dict[str, str | None]:

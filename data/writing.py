@@ -16,7 +16,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,7 @@ def write_dataset(
     parameters: Mapping[str, Any],
     *,
     source: Mapping[str, Any] | None = None,
+    truth: bool = True,
     bad_rows: BadRows = "stop",
     workers: int | None = None,
     progress: bool = False,
@@ -59,6 +60,7 @@ def write_dataset(
         never in memory as a whole.
         parameters: what determines the rows, as JSON can hold it.
         source: what the manifest says about where the rows come from.
+        truth: whether there are truth files; without them no row may have an answer.
         bad_rows: whether a row with a problem is dropped, and listed in the manifest, or ends it all.
         workers: threads that check rows; None for one a core.
         progress: whether to show a bar.
@@ -68,12 +70,13 @@ def write_dataset(
 
     Raises:
         BadRowError: a row has a problem, under the policy "stop".
-        ValueError: two rows share an id, or no row of a split is left that had some.
+        ValueError: two rows share an id, no row of a split is left that had some, or a row has an answer and there are
+            no truth files.
     """
     parameters = dict(json.loads(json.dumps(parameters)))
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
-        if is_written(folder, splits, parameters):
+        if is_written(folder, splits, parameters, truth):
             return False
         dropped: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -83,11 +86,10 @@ def write_dataset(
             for split, given in splits.items():
                 total = len(given) if isinstance(given, Sized) else None
                 bar = tqdm(total=total, desc=split, unit=" rows", disable=not progress)
-                rows[split] = _write_split(
-                    folder, split, _checked(given, threads, CHECKED_AHEAD * workers), seen, dropped, bad_rows, bar
-                )
+                checked = _checked(given, threads, CHECKED_AHEAD * workers)
+                rows[split] = _write_split(folder, split, checked, seen, dropped, truth, bad_rows, bar)
         # From here to the manifest nothing fails; a kill in between leaves whole files, whose sums do not match.
-        for path in _paths(folder, splits):
+        for path in _paths(folder, splits, truth):
             os.replace(_temporary(path), path)
         manifest = {
             "schema": SCHEMA_VERSION,
@@ -95,7 +97,7 @@ def write_dataset(
             "source": source,
             "rows": rows,
             "dropped": dropped,
-            "sha256": {path.name: sha256(path) for path in _paths(folder, splits)},
+            "sha256": {path.name: sha256(path) for path in _paths(folder, splits, truth)},
         }
         temporary = _temporary(folder / MANIFEST)
         temporary.write_text(json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=True) + "\n")
@@ -103,14 +105,14 @@ def write_dataset(
     return True
 
 
-def is_written(folder: Path, splits: Iterable[str], parameters: Mapping[str, Any]) -> bool:
+def is_written(folder: Path, splits: Iterable[str], parameters: Mapping[str, Any], truth: bool = True) -> bool:
     """Whether the folder holds exactly what its manifest says, made with these parameters."""
     manifest = read_manifest(folder)
     return (
         manifest is not None
         and manifest.get("schema") == SCHEMA_VERSION
         and manifest["parameters"] == parameters
-        and set(manifest["sha256"]) == {path.name for path in _paths(folder, splits)}
+        and set(manifest["sha256"]) == {path.name for path in _paths(folder, splits, truth)}
         and all(is_unchanged(folder / name, manifest) for name in manifest["sha256"])
     )
 
@@ -146,8 +148,9 @@ def _lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _paths(folder: Path, splits: Iterable[str]) -> list[Path]:
-    return [path for split in splits for path in (prompts_path(folder, split), truth_path(folder, split))]
+def _paths(folder: Path, splits: Iterable[str], truth: bool) -> list[Path]:
+    of_split = (prompts_path, truth_path) if truth else (prompts_path,)
+    return [path(folder, split) for split in splits for path in of_split]
 
 
 def _temporary(path: Path) -> Path:
@@ -160,26 +163,28 @@ def _write_split(
     checked: Iterable[tuple[Row | Rejected, list[Problem]]],
     seen: set[str],
     dropped: list[dict[str, Any]],
+    truth: bool,
     bad_rows: BadRows,
     bar: tqdm,
 ) -> int:
-    prompts, truth = prompts_path(folder, split), truth_path(folder, split)
+    prompts, truths = prompts_path(folder, split), truth_path(folder, split)
     duplicates = Duplicates()
     written = read = size = 0
     group: list[Row] = []
     with (
         bar,
         pq.ParquetWriter(_temporary(prompts), PROMPT_SCHEMA) as prompt_writer,
-        pq.ParquetWriter(_temporary(truth), TRUTH_SCHEMA) as truth_writer,
+        pq.ParquetWriter(_temporary(truths), TRUTH_SCHEMA) if truth else nullcontext() as truth_writer,
     ):
 
         def flush() -> None:
             prompt_writer.write_table(
                 pa.Table.from_pylist([row.without_answer() for row in group], schema=PROMPT_SCHEMA)
             )
-            truth_writer.write_table(
-                pa.Table.from_pylist([row.truth() for row in group if row.answer is not None], schema=TRUTH_SCHEMA)
-            )
+            if truth_writer:
+                truth_writer.write_table(
+                    pa.Table.from_pylist([row.truth() for row in group if row.answer is not None], schema=TRUTH_SCHEMA)
+                )
             group.clear()
 
         for read, (row, problems) in enumerate(checked, start=1):
@@ -187,6 +192,10 @@ def _write_split(
             if row.id in seen:
                 raise ValueError(f"{prompts}, row {read - 1}: the id {row.id} is given twice")
             seen.add(row.id)
+            if not truth and isinstance(row, Row) and row.answer is not None:
+                raise ValueError(
+                    f"{prompts}, row {read - 1}, id {row.id}: it has an answer, and no truth file is written"
+                )
             if isinstance(row, Row) and not problems:
                 problems = duplicates.check(row)
             if problems or isinstance(row, Rejected):

@@ -29,7 +29,7 @@ from recipes.mmupt.evaluation.responses import Mode
 from recipes.mmupt.evaluation.results import PAPER
 from recipes.mmupt.evaluation.scores import render
 from recipes.mmupt.evaluation.settings import Settings
-from recipes.mmupt.hardware import count_gpus
+from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
 from recipes.mmupt.results import read_scores, write_results
@@ -142,28 +142,10 @@ def evaluate(config: DictConfig) -> None:
 
 
 def _settings(config: DictConfig, model: str) -> Settings:
-    gpus = count_gpus()
-    device = ("cuda" if gpus else "cpu") if config.device == "auto" else config.device
-    dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-    replicas = config.replicas
-    if replicas is None:
-        replicas = max(1, _gpus_of_cluster(gpus) // config.tensor_parallel_size) if device == "cuda" else 1
     try:
-        return Settings.from_config(config, model=model, device=device, dtype=dtype, replicas=replicas)
+        return Settings.from_config(config, model=model, **engine_keys(config))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
-
-
-def _gpus_of_cluster(gpus: int) -> int:
-    if "RAY_ADDRESS" not in os.environ:
-        return gpus
-    import ray
-
-    ray.init()
-    try:
-        return int(ray.cluster_resources().get("GPU", 0))
-    finally:
-        ray.shutdown()
 
 
 def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False) -> None:

@@ -11,11 +11,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from verl_ext.collapse import Collapse, CollapseRule, find_collapse
-
 from recipes.mmupt.evaluation.responses import read_whole, write_atomically
 from recipes.mmupt.report import GREEDY, TEXT_COLOR, aligned, read_changes, read_series
 from verl_ext.answers import equivalent, extract_answer
+from verl_ext.collapse import Collapse, CollapseRule, find_collapse
 from verl_ext.scores import Score
 from verl_ext.votes import vote
 

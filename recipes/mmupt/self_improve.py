@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from verl_ext.collapse import Collapse, CollapseRule
 
 from data.catalog import data_set
 from data.prepare import FOLDER
@@ -25,6 +24,7 @@ from recipes.mmupt.compose import RecipeError, as_override, load_recipe
 from recipes.mmupt.evaluation.responses import parameters_path, write_atomically
 from recipes.mmupt.leftovers import end_processes, sole_run
 from recipes.mmupt.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
+from verl_ext.collapse import Collapse, CollapseRule
 from verl_ext.datasets.truth import file_list
 
 # Written once a round is finished; it holds where its policy lies.

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Barrier
 
@@ -14,7 +14,7 @@ from pictures import GOOD, encode, picture
 from PIL import Image
 
 from data.checks import Problem, Rejected
-from data.schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row
+from data.schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row, Synthesis
 from data.writing import (
     BYTES_PER_GROUP,
     CHECKED_AHEAD,
@@ -50,6 +50,7 @@ def test_no_answer_reaches_the_file_that_is_trained_on(tmp_path: Path) -> None:
             "choices": None,
             "provenance": None,
             "licence": None,
+            "synthesis": None,
         }
     ]
 
@@ -120,6 +121,20 @@ def test_an_id_that_is_given_twice_is_refused_even_in_two_splits(tmp_path: Path)
 def test_a_row_whose_answer_nobody_knows_has_no_truth(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a"), replace(row("b"), answer=None)]}, {})
     assert pq.read_table(tmp_path / "train.truth.parquet")["id"].to_pylist() == ["a"]
+
+
+def test_questions_of_a_model_are_written_with_where_they_come_from_and_without_a_truth_file(tmp_path: Path) -> None:
+    synthesis = Synthesis("parent", "direct", "some/model", 1, "abc", 0.5)
+    written = replace(row("a"), answer=None, synthesis=synthesis)
+    assert write_dataset(tmp_path, {"train": [written]}, {}, truth=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "manifest.json"}
+    assert pq.read_table(tmp_path / "train.parquet").to_pylist()[0]["synthesis"] == asdict(synthesis)
+    assert not write_dataset(tmp_path, {"train": refuse_to_start()}, {}, truth=False)
+
+
+def test_an_answer_without_a_truth_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="id a: it has an answer, and no truth file is written"):
+        write_dataset(tmp_path, {"train": [row("a")]}, {}, truth=False)
 
 
 def test_a_bad_row_ends_it_by_name_or_is_dropped_and_listed(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_report import write_events
-from verl_ext.collapse import CollapseRule
 
 from data.schema import Row
 from data.writing import write_dataset
@@ -18,6 +17,7 @@ from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.responses import Response, write_responses
 from recipes.mmupt.rounds import Round, agreement, best_round, find_collapse_of, render
 from recipes.mmupt.self_improve import self_improve
+from verl_ext.collapse import CollapseRule
 from verl_ext.scores import Score
 
 QUESTIONS = 40

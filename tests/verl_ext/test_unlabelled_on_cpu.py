@@ -171,7 +171,20 @@ def test_listed_rows_are_left_out_by_file_and_id(folder: Path) -> None:
 
 def test_where_a_row_comes_from_stays_behind(folder: Path) -> None:
     train = folder / "train.parquet"
-    assert not {"provenance", "licence"} & set(load(train, config(train, folder / "validation.parquet"))[0])
+    assert not {"provenance", "licence", "synthesis"} & set(
+        load(train, config(train, folder / "validation.parquet"))[0]
+    )
+
+
+def test_files_from_before_questions_were_written_here_are_read_alone_and_with_newer_ones(folder: Path) -> None:
+    new, old = folder / "train.parquet", folder / "old.parquet"
+    before = pq.read_table(folder / "test.parquet").drop_columns(["synthesis"])
+    pq.write_table(before, old)
+    for files, rows in (([old], 3), ([old, new], 9), ([new, old], 9)):
+        names = list(map(str, files))
+        settings = config(new, folder / "validation.parquet", train_files=names)
+        processor = AutoProcessor.from_pretrained(MODEL)
+        assert len([*create_rl_dataset(names, settings, processor.tokenizer, processor)]) == rows
 
 
 def test_sidecars_that_contradict_each_other_or_lack_a_column_are_refused_by_name(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, read_truth, sidecar_of
 
 # Where a row comes from is of no use to a trainer, and would travel with each of its responses.
-LEFT_BEHIND = ("provenance", "licence")
+LEFT_BEHIND = ("provenance", "licence", "synthesis")
 
 
 class UnlabelledDataset(RLHFDataset):

@@ -1,0 +1,69 @@
+"""How many of the questions that the tiny model wrote can be answered: known, as every figure can be drawn again.
+
+For figures in documents alone. No training and no filter may know it.
+
+    python -m recipes.mmupt.tiny.answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from data.figures import SPLIT_SHARES, Figure, Split, draw, encode_png, recognise, sample_figures
+from recipes.mmupt.synthesis.candidates import Judged
+from recipes.mmupt.synthesis.output import read_candidates
+
+
+def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
+    """The figure of each row by its id, for a file that `data.figures` made of this split with this seed.
+
+    Raises:
+        ValueError: a row has another picture.
+    """
+    rows = pq.read_table(file, columns=["id", "images"]).to_pylist()
+    drawn = {encode_png(draw(figure)): figure for figure in sample_figures(split, len(rows), seed)}
+    try:
+        return {row["id"]: drawn[row["images"][0]["bytes"]] for row in rows}
+    except KeyError:
+        raise ValueError(f"{file} has other figures than those of split {split} and seed {seed}") from None
+
+
+def count_answerable(judged: Iterable[Judged], figures: Mapping[str, Figure]) -> dict[str, tuple[int, int]]:
+    """By what became of them, "kept" or the name of the filter, how many are answerable and how many there are."""
+    total: Counter[str] = Counter()
+    answerable: Counter[str] = Counter()
+    for one in judged:
+        outcome = one.dropped_by or "kept"
+        total[outcome] += 1
+        answerable[outcome] += recognise(figures[one.candidate.parent], one.candidate.question or "") is not None
+    return {outcome: (answerable[outcome], count) for outcome, count in total.items()}
+
+
+def render(judged: Sequence[Judged], figures: Mapping[str, Figure]) -> str:
+    """A line for each strategy and outcome."""
+    lines = []
+    for strategy in dict.fromkeys(one.candidate.strategy for one in judged):
+        counts = count_answerable((one for one in judged if one.candidate.strategy == strategy), figures)
+        total = tuple(map(sum, zip(*counts.values(), strict=True)))
+        for outcome, (part, whole) in {"all": total, **counts}.items():
+            lines.append(f"{strategy}, {outcome}: {part} of {whole} can be answered ({100 * part / whole:.1f} %)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Count those of a synthesis about figures."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("candidates", type=Path, help="candidates.jsonl of recipes.mmupt.synthesize")
+    parser.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
+    parser.add_argument("--split", choices=SPLIT_SHARES, default="train", help="the split of these figures")
+    parser.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with")
+    arguments = parser.parse_args()
+    figures = figures_of(arguments.data, arguments.split, arguments.seed)
+    print(render(read_candidates(arguments.candidates), figures))
+
+
+if __name__ == "__main__":
+    main()
