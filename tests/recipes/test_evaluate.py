@@ -72,7 +72,8 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, chan
     from verl_ext.datasets.unlabelled import UnlabelledDataset
 
     processor = AutoProcessor.from_pretrained(MODEL)
-    keys = {"instruction": None, "min_pixels": None, "max_pixels": None, "dropped_rows": None, **changes}
+    keys = {"instruction": None, "min_pixels": None, "max_pixels": None, "dropped_rows": None}
+    keys |= {"generated_share": None, **changes}
     config = OmegaConf.create(
         {
             "train_files": str(data),

@@ -38,6 +38,8 @@ def config(train: Path, validation: Path, **changes: Any) -> DictConfig:
             "validation_min_pixels": None,
             "validation_max_pixels": None,
             "dropped_rows": None,
+            "generated_share": None,
+            "seed": 1,
             **changes,
         }
     )
@@ -185,6 +187,29 @@ def test_files_from_before_questions_were_written_here_are_read_alone_and_with_n
         settings = config(new, folder / "validation.parquet", train_files=names)
         processor = AutoProcessor.from_pretrained(MODEL)
         assert len([*create_rl_dataset(names, settings, processor.tokenizer, processor)]) == rows
+
+
+def test_self_generated_questions_have_the_share_that_is_asked_for(folder: Path) -> None:
+    train, written = folder / "train.parquet", folder / "written.parquet"
+    rows = pq.read_table(train).to_pylist()
+    by_model = {"parent": "p", "strategy": "direct", "model": "m", "round": 1, "prompt_sha256": "0", "vote_share": None}
+    own = [{**row, "id": f"own-{row['id']}", "synthesis": by_model} for row in rows]
+    pq.write_table(pa.Table.from_pylist(own, schema=pq.read_schema(train)), written)
+    processor = AutoProcessor.from_pretrained(MODEL)
+    names = [str(train), str(written)]
+
+    def ids(share: float | None) -> list[str]:
+        settings = config(train, folder / "validation.parquet", train_files=names, generated_share=share)
+        return [row["id"] for row in create_rl_dataset(names, settings, processor.tokenizer, processor)]
+
+    assert len(ids(None)) == 12
+    for share, by_itself, in_all in ((0.25, 2, 8), (0.5, 6, 12), (0.75, 6, 8), (1.0, 6, 6)):
+        found = ids(share)
+        assert (sum(id_.startswith("own-") for id_ in found), len(found)) == (by_itself, in_all)
+        assert found == ids(share)
+    # Validation is not mixed.
+    file = folder / "validation.parquet"
+    assert len(load(file, config(train, file, train_files=names, generated_share=0.5))) == 6
 
 
 def test_sidecars_that_contradict_each_other_or_lack_a_column_are_refused_by_name(tmp_path: Path) -> None:

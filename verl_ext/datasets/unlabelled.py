@@ -61,7 +61,9 @@ class UnlabelledDataset(RLHFDataset):
             print(f"{len(dataframe) - len(kept)} rows are left out, see {self.config.dropped_rows}")
             dataframe = dataframe.select(kept)
         if self._share is not None:
-            generated = [row is not None for row in dataframe["synthesis"]]
+            # Files from before the model wrote questions have no such column.
+            written = dataframe["synthesis"] if "synthesis" in dataframe.column_names else [None] * len(dataframe)
+            generated = [row is not None for row in written]
             dataframe = dataframe.select(mixture(generated, self._share, self.config.seed))
         return super().maybe_filter_out_long_prompts(dataframe)
 
