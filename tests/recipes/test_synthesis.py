@@ -264,14 +264,13 @@ def test_the_models_own_answer_is_shown_where_its_responses_elect_one(data: Path
 
 
 def test_a_strategy_is_registered_by_its_name(data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("recipes.mmupt.synthesis.strategies.STRATEGIES", STRATEGIES.copy())
-    monkeypatch.setattr(module, "STRATEGIES", STRATEGIES.copy())
+    # So that it is gone after the test.
+    monkeypatch.setitem(STRATEGIES, "about_colours", None)
 
+    @strategy
     def about_colours(parent: Any, voted: str | None) -> Asking:
         return Asking("direct", {})
 
-    monkeypatch.setitem(STRATEGIES, "about_colours", strategy(about_colours))
-    monkeypatch.setattr(module, "STRATEGIES", STRATEGIES)
     run(data, tmp_path / "out", monkeypatch, "strategies=[about_colours]")
     assert {row["synthesis"]["strategy"] for row in rows_of(tmp_path / "out")} == {"about_colours"}
 
