@@ -7,7 +7,10 @@ RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
 SEEDS ?= 1 2 3
 TABLE ?= runs/table
 REPORT ?= runs/leakage
-MODEL ?= recipes/mmupt/tiny/model
+tiny := recipes/mmupt/tiny/model
+MODEL ?= $(tiny)
+# The tiny model knows no instructions.
+preset = $(if $(filter $(tiny),$(MODEL)),preset=tiny)
 BENCHMARKS ?= figures
 OUT ?= runs/compare
 DATA ?= datasets/figures/train.parquet
@@ -34,13 +37,13 @@ data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; w
 	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
-	$(python) -m recipes.mmupt.evaluate 'model="$(MODEL)"' 'benchmarks=[$(BENCHMARKS)]' $(ARGS)
+	$(python) -m recipes.mmupt.evaluate 'model="$(MODEL)"' 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
 
 score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
 	$(python) -m recipes.mmupt.score $(RESPONSES) $(ARGS)
 
 synthesize: setup ## Let a model write questions about images and filter them (MODEL=folder-or-hub-name DATA=file.parquet)
-	$(python) -m recipes.mmupt.synthesize 'model="$(MODEL)"' 'data="$(DATA)"' $(ARGS)
+	$(python) -m recipes.mmupt.synthesize 'model="$(MODEL)"' 'data="$(DATA)"' $(preset) $(ARGS)
 
 table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
 	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)
