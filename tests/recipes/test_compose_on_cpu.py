@@ -296,7 +296,7 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
 
 def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
     own = {"mmupt_smoke", *(name for name in recipes() if name.startswith("mmupt_tiny"))}
-    synthetic = {name for name in recipes() if name.endswith(("_in_context", "_direct"))}
+    synthetic = {name for name in recipes() if name.endswith(("_in_context", "_direct", "_all_questions"))}
     unlabelled = set(recipes()) - own - synthetic - set(SUPERVISED)
     assert {f"{name}_supervised" for name in unlabelled} == set(SUPERVISED) - own
 

@@ -387,3 +387,4 @@ def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, mo
         assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
         assert scores["accuracy"][f"{scores['rule']}, greedy"]["questions"] == 8
         assert f"## {name}" in done.stdout
+    assert "paper: MM-UPT" in (tmp_path / "out" / "results.md").read_text()
