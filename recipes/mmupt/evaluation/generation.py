@@ -128,14 +128,16 @@ class Replica:
         from vllm import SamplingParams
 
         settings = self._settings
-        # Apart for each question, so that responses depend neither on their order nor on what was there before.
+        # Apart for each question, so that responses depend neither on their order nor on what was there before. Not on
+        # the CPU: where a prompt is processed in parts, vLLM 0.24.0 takes a draw back (gpu_model_runner.py,
+        # _bookkeeping_sync), which a CPU's generator cannot.
         seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {asked.row['id']}".encode()).digest()[:4], "big")
         greedy = asked.mode == "greedy"
         sampling = SamplingParams(
             n=1 if greedy else settings.samples,
             temperature=0.0 if greedy else settings.temperature,
             top_p=1.0 if greedy else settings.top_p,
-            seed=None if greedy else seed,
+            seed=None if greedy or settings.device == "cpu" else seed,
             max_tokens=settings.max_tokens,
             # veRL decodes the tokens of a response by themselves; vLLM would in the context of the prompt, with other
             # spaces.
