@@ -25,9 +25,17 @@ from recipes.mmupt import evaluate as module
 from recipes.mmupt.benchmarks import BENCHMARKS
 from recipes.mmupt.compose import as_override
 from recipes.mmupt.evaluate import EvaluationError, load_config
+from recipes.mmupt.evaluation import generation
 from recipes.mmupt.evaluation.generation import Answered, Asked
 from recipes.mmupt.evaluation.prompts import chat, engine_prompt
-from recipes.mmupt.evaluation.responses import Response, parameters_path, read_parameters, read_whole, write_responses
+from recipes.mmupt.evaluation.responses import (
+    Mode,
+    Response,
+    parameters_path,
+    read_parameters,
+    read_whole,
+    write_responses,
+)
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.leftovers import sole_run
 
@@ -331,6 +339,21 @@ def test_the_system_prompt_goes_first() -> None:
     row = {"id": "q", "prompt": [{"role": "user", "content": "why ?"}], "images": []}
     assert [one["role"] for one in chat(row, {}, "say", "be kind")] == ["system", "user"]
     assert [one["role"] for one in chat(row, {}, "say")] == ["user"]
+
+
+def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "engine_prompt", lambda *_: {})
+
+    def seed(device: str, id_: str, mode: Mode, seed: int = 0) -> int | None:
+        config = load_config(["model=m", f"seed={seed}"])
+        replica = generation.Replica.__new__(generation.Replica)
+        replica._settings = Settings.from_config(config, model="m", device=device, dtype="float32", replicas=1)
+        replica._processor = None
+        return replica._group(Asked("test", mode, {"id": id_})).sampling.seed
+
+    assert seed("cpu", "a", "sample") is None and seed("cuda", "a", "greedy") is None
+    assert seed("cuda", "a", "sample") == seed("cuda", "a", "sample") is not None
+    assert len({seed("cuda", "a", "sample"), seed("cuda", "b", "sample"), seed("cuda", "a", "sample", seed=1)}) == 3
 
 
 def command(*overrides: str) -> list[str]:
