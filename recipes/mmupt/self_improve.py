@@ -10,6 +10,7 @@ kept; see `mmupt.stop_on_collapse`.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.compose import RecipeError, as_override, load_recipe
 from recipes.mmupt.evaluation.responses import parameters_path, write_atomically
-from recipes.mmupt.leftovers import end_processes, sole_run
+from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, end_processes, sole_run
 from recipes.mmupt.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
 from verl_ext.collapse import Collapse, CollapseRule
 from verl_ext.datasets.truth import file_list
@@ -71,7 +72,7 @@ def make_round(
     settings = config.mmupt.self_improve
     written = [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
     written += [f"output={target / 'synthesis'}", f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
-    subprocess.run([sys.executable, "-m", "recipes.mmupt.synthesize", *written], check=True)
+    _run("recipes.mmupt.synthesize", written, target / "synthesis")
     files = [str(target / "synthesis" / "train.parquet")]
     if config.data.generated_share is not None:
         files += file_list(config.data.train_files)
@@ -84,11 +85,17 @@ def make_round(
         as_override("actor_rollout_ref.model.path", policy),
         as_override("mmupt.run_folder", str(run)),
     ]
-    subprocess.run([sys.executable, "-m", "recipes.mmupt.train", recipe, *trained], check=True)
+    _run("recipes.mmupt.train", [recipe, *trained], run)
     # A run that collapsed at once leaves the policy that it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
     write_atomically(marker, left.encode())
     return left
+
+
+def _run(module: str, arguments: Sequence[str], folder: Path) -> None:
+    # By this variable the next start finds what a killed one has left running.
+    environment = {**os.environ, RUN_FOLDER_VARIABLE: str(folder)}
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
 
 
 def _take_evaluation(previous: Path, evaluation: Path) -> None:

@@ -15,6 +15,7 @@ from data.writing import write_dataset
 from recipes.mmupt import self_improve as module
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.responses import Response, write_responses
+from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE
 from recipes.mmupt.rounds import Round, agreement, best_round, find_collapse_of, render
 from recipes.mmupt.self_improve import self_improve
 from verl_ext.collapse import CollapseRule
@@ -77,9 +78,10 @@ class Phases:
         self.ran: list[str] = []
         self.dies_before: str | None = None
 
-    def __call__(self, command: list[str], check: bool) -> None:
+    def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
         name, options = command[2].rpartition(".")[2], dict(one.split("=", 1) for one in command[3:] if "=" in one)
         folder = Path((options.get("output") or options["mmupt.run_folder"]).strip("'"))
+        assert check and env[RUN_FOLDER_VARIABLE] == str(folder)
         number = int(folder.parent.name.removeprefix("round_"))
         if self.dies_before == f"{name} {number}":
             raise subprocess.CalledProcessError(1, command)
