@@ -71,6 +71,18 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     return config, choices
 
 
+def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type[Exception]) -> DictConfig:
+    """Compose the configuration of an entry point that is no recipe, `folder/name.yaml`.
+
+    Raises `error` for a key that it does not have, and for whatever else Hydra refuses.
+    """
+    try:
+        with initialize_config_dir(str(folder), version_base=None):
+            return compose(name, overrides=list(overrides))
+    except HydraException as refused:
+        raise error(f"{refused}\nThe keys are documented in {folder}") from refused
+
+
 def as_override(key: str, value: Any) -> str:
     """Write a Hydra override that gives a key this value: a text, number, truth value, None, a list or dict of them."""
     return f"{key}={_quoted(value)}"

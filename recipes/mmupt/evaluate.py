@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
+from recipes.mmupt.compose import compose_entry
 from recipes.mmupt.evaluation.generation import Asked, answers
 from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
@@ -54,11 +53,7 @@ class QuestionSet:
 
 def load_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration; EvaluationError for a key that it does not have, and for whatever Hydra refuses."""
-    try:
-        with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
-            return compose("evaluation", overrides=list(overrides))
-    except HydraException as error:
-        raise EvaluationError(f"{error}\nThe keys are documented in {CONFIG_FOLDER / 'evaluation.yaml'}") from error
+    return compose_entry(CONFIG_FOLDER, "evaluation", overrides, EvaluationError)
 
 
 def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:

@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from recipes.mmupt.compose import compose_entry
 from recipes.mmupt.evaluation.partial import OtherParametersError
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import engine_keys
@@ -46,11 +45,7 @@ class SynthesisError(Exception):
 
 def load_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration; SynthesisError for a key that it does not have, and for whatever Hydra refuses."""
-    try:
-        with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
-            return compose("synthesis", overrides=list(overrides))
-    except HydraException as error:
-        raise SynthesisError(f"{error}\nThe keys are documented in {CONFIG_FOLDER}") from error
+    return compose_entry(CONFIG_FOLDER, "synthesis", overrides, SynthesisError)
 
 
 def synthesize(config: DictConfig) -> Path:
