@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from recipes.mmupt.benchmarks import Question
 from recipes.mmupt.collapse import read_stop
 from recipes.mmupt.evaluation.responses import Response, read_parameters, read_whole, write_atomically
 from recipes.mmupt.evaluation.verdicts import Verdict, questions_of, verdicts_of
+from recipes.mmupt.rendering import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, TEXT_COLOR, aligned, as_png, tidy
 from verl_ext.rewards.settings import RewardSettings, read_settings
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
@@ -78,8 +78,6 @@ PANELS = (
 )
 # Between the evaluations before and after training.
 MAY_DIFFER = {"model", "weights", "forbidden_openings"}
-LINES = ("#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
-BEFORE_COLOR, AFTER_COLOR, TEXT_COLOR = "#8c8c8c", "#d1495b", "#333333"
 
 
 @dataclass(frozen=True)
@@ -225,16 +223,6 @@ def render_table(changes: Mapping[str, Change]) -> str:
     return aligned(rows)
 
 
-def aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of cells, the first being the head, as a Markdown table whose columns line up in plain text, too."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
 def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
     """Draw the panels as a PNG; the scores before and after training stand at the first and the last step."""
     from matplotlib.figure import Figure
@@ -247,12 +235,9 @@ def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
         axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", color=TEXT_COLOR)
         axes.set_xlabel("step", color=TEXT_COLOR)
         axes.set_ylabel(panel.y_label, color=TEXT_COLOR)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=TEXT_COLOR)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         lines = [(match, series[name]) for name in series if (match := re.fullmatch(panel.metrics, name))]
-        for (match, steps), color in zip(lines, LINES, strict=False):
+        for (match, steps), color in zip(lines, LINE_COLORS, strict=False):
             ordered = sorted(steps.items())
             axes.plot(
                 [step for step, _ in ordered],
@@ -283,14 +268,11 @@ def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
                     label=f"test questions, {moment} training",
                     zorder=3,
                 )
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize=8.5, labelcolor=TEXT_COLOR)
+        tidy(axes)
         axes.set_xlim(-0.04 * last_step, 1.04 * last_step)
         # Some room above, so that a marker at 100 % is whole.
         axes.set_ylim(0, 105 if panel.percent else None)
-    image = BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    return as_png(figure)
 
 
 def _common_parameters(before: Path, after: Path) -> dict[str, Any]:

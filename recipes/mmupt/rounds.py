@@ -7,12 +7,12 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from recipes.mmupt.evaluation.responses import read_whole, write_atomically
-from recipes.mmupt.report import GREEDY, TEXT_COLOR, aligned, read_changes, read_series
+from recipes.mmupt.rendering import TEXT_COLOR, aligned, as_png, tidy
+from recipes.mmupt.report import GREEDY, read_changes, read_series
 from verl_ext.answers import equivalent, extract_answer
 from verl_ext.collapse import Collapse, CollapseRule, find_collapse
 from verl_ext.scores import Score
@@ -171,7 +171,6 @@ def plot(rounds: Sequence[Round]) -> bytes:
     left.set_ylabel("accuracy on held-out questions, %", color=TEXT_COLOR)
     left.set_xlabel("round", color=TEXT_COLOR)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.legend(frameon=False, fontsize=8.5)
     offset = 0
     for one in rounds:
         steps = sorted(one.shares.items())
@@ -180,14 +179,9 @@ def plot(rounds: Sequence[Round]) -> bytes:
     right.set_ylim(0, 1.05)
     right.set_ylabel("vote share", color=TEXT_COLOR)
     right.set_xlabel("training step", color=TEXT_COLOR)
-    if right.get_legend_handles_labels()[1]:
-        right.legend(frameon=False, fontsize=8.5)
-    for axes in (left, right):
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    image = BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    tidy(left)
+    tidy(right)
+    return as_png(figure)
 
 
 def write_rounds(folder: Path, rounds: Sequence[Round], stopped: Collapse | None = None) -> str:

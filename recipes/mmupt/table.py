@@ -12,13 +12,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.evaluation.responses import write_atomically
-from recipes.mmupt.report import GREEDY, SHARE, TEXT_COLOR, UNITS, Change, Unit, aligned, read_changes, read_series
+from recipes.mmupt.rendering import TEXT_COLOR, aligned, as_png, tidy
+from recipes.mmupt.report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
 from verl_ext.scores import average
 
 VALIDATION = "val-core/"
@@ -120,14 +120,9 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     accuracies.set_title("Accuracy on validation questions over steps, %", loc="left", fontsize=11)
     accuracies.set_ylim(0, 105)
     accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if accuracies.get_legend_handles_labels()[1]:
-        accuracies.legend(frameon=False, fontsize=8.5)
-    for axes in (gains, accuracies):
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    image = BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    tidy(gains)
+    tidy(accuracies)
+    return as_png(figure)
 
 
 def validation_curve(folders: Sequence[Path]) -> dict[int, float]:

@@ -1,7 +1,6 @@
 """The launcher stops a run that has collapsed, leaves its best policy, says why, and does not train it any further."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -46,12 +45,8 @@ class FakeTrainer:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTrainer:
-    """An empty working folder with the tiny model in its place, and a trainer that is quick."""
-    shutil.copytree("recipes/mmupt/tiny/model", tmp_path / "recipes/mmupt/tiny/model")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    monkeypatch.setattr(train, "count_gpus", lambda: 0)
+def trainer(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTrainer:
+    """A trainer that is quick, in a working folder to itself."""
     fake = FakeTrainer()
     monkeypatch.setattr(train, "train", fake)
     monkeypatch.setattr(train, "merge", lambda checkpoint, target, mark: Path(f"{checkpoint} as {mark}"))

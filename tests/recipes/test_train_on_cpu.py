@@ -1,7 +1,6 @@
 """The launcher finds out what is missing before anything starts, and says what to do."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +11,6 @@ import pytest
 from recipes.mmupt import hardware, train
 from recipes.mmupt.compose import RecipeError
 from verl_ext.checkpoints import mark_whole
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with the model where the tiny recipe looks for it, and an environment to itself."""
-    shutil.copytree("recipes/mmupt/tiny/model", tmp_path / "recipes/mmupt/tiny/model")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    monkeypatch.setattr(train, "count_gpus", lambda: 0)
-    return tmp_path
 
 
 def test_the_tiny_recipe_prepares_its_data_and_its_environment(elsewhere: Path) -> None:

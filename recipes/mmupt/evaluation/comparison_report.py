@@ -5,14 +5,13 @@ Markdown they are code, on the page they are escaped.
 """
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 from data.pages import picture, shown
 from recipes.mmupt.evaluation.comparison import LEVEL, RESAMPLES, SEED, Example, ModelComparison
 from recipes.mmupt.evaluation.scores import as_json
 from recipes.mmupt.evaluation.verdicts import JudgedFile, Verdict
-from recipes.mmupt.report import AFTER_COLOR, TEXT_COLOR, aligned
+from recipes.mmupt.rendering import AFTER_COLOR, TEXT_COLOR, aligned, as_png, tidy
 
 # Ids that a text names; the JSON has all of them.
 NAMED = 5
@@ -160,13 +159,9 @@ def plot(comparisons: Sequence[ModelComparison]) -> bytes:
         axes.axvline(0, color=TEXT_COLOR, linewidth=0.8)
         axes.set_yticks(range(len(one.figures)), [figure.name for figure in one.figures], parse_math=False)
         axes.set_ylim(len(one.figures) - 0.5, -0.5)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=TEXT_COLOR)
+        tidy(axes)
     axes.set_xlabel(f"B - A, points, with {LEVEL:.0%} intervals over questions", color=TEXT_COLOR)
-    image = BytesIO()
-    canvas.savefig(image, format="png")
-    return image.getvalue()
+    return as_png(canvas)
 
 
 def page(comparisons: Sequence[ModelComparison], images: Mapping[str, Mapping[str, Sequence[bytes]]]) -> str:

@@ -4,18 +4,17 @@ An evaluation is a mapping from a benchmark to what `recipes.mmupt.evaluation.sc
 """
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from math import sqrt
 from typing import Any, NamedTuple
 
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.evaluation.comparison_report import code
-from recipes.mmupt.report import TEXT_COLOR, aligned
+from recipes.mmupt.rendering import AFTER_COLOR, LINE_COLORS, TEXT_COLOR, aligned, as_png, tidy
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 PAPER = read_paper()
-COLORS = ("#d1495b", "#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
+COLORS = (AFTER_COLOR, *LINE_COLORS)
 NOTE = (
     f"Accuracy in %. The paper's rows are those of {PAPER.source}; it states no errors, and of some rows the average "
     "alone is at hand. Of our rows ± is one standard error over questions, and the average is that of the four "
@@ -146,13 +145,8 @@ def results_plot(evaluations: Evaluations) -> bytes:
     axes.set_xlim(-0.4, len(places) - 0.1)
     axes.set_ylabel("accuracy, %", color=TEXT_COLOR)
     axes.set_title("Beside the paper", loc="left", fontsize=11, fontweight="bold", color=TEXT_COLOR)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=TEXT_COLOR)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=TEXT_COLOR)
-    image = BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    tidy(axes)
+    return as_png(figure)
 
 
 def _cells(evaluations: Evaluations) -> dict[str, dict[str, Cell]]:
