@@ -113,7 +113,8 @@ def evaluate(config: DictConfig) -> None:
     """Generate the responses that are missing, and score all.
 
     Raises:
-        EvaluationError: what can be known to fail before anything starts.
+        EvaluationError: what can be known to fail before anything starts, or, at the end, responses that the judge model
+            has not decided on.
         BlockingIOError: another evaluation writes into the same folder.
     """
     model = str(config.model)
@@ -128,12 +129,17 @@ def evaluate(config: DictConfig) -> None:
         OmegaConf.save(config, output / "config.yaml")
         generate(settings, sets, config.limit, config.replace)
     if config.score:
+        not_judged = 0
         for one in sets:
+            scores = score_file(one.output, judge=judge)
+            not_judged += sum(of_benchmark.get("not_judged", 0) for of_benchmark in scores)
             print(f"# {one.output}\n")
-            print("\n\n".join(map(render, score_file(one.output, judge=judge))) + "\n")
+            print("\n\n".join(map(render, scores)) + "\n")
         evaluations = read_scores([output])
-        if any(scores.keys() & PAPER.titles.keys() for scores in evaluations.values()):
+        if any(found.keys() & PAPER.titles.keys() for found in evaluations.values()):
             print(write_results(output, evaluations))
+        if not_judged:
+            raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
 
 
 def _settings(config: DictConfig, model: str) -> Settings:

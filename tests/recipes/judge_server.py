@@ -1,12 +1,15 @@
-"""A judge on loopback that says what a test has it say, and remembers what it was asked."""
+"""A judge on loopback that says what a test has it say, and remembers what it was asked; one that is honest."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from recipes.mmupt.evaluation.judge import Judge
 
 MODEL = "some/judge"
 
@@ -98,3 +101,24 @@ def serve(script: Script) -> Iterator[Server]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+def judge(url: str, **changes: Any) -> Judge:
+    return replace(Judge(url, MODEL, max_retries=2, timeout=20), **changes)
+
+
+def said(prompt: str) -> str:
+    """What the last response or answer in a prompt says."""
+    return re.findall(r"<(?:response|answer)>\n(.*?)\n</(?:response|answer)>", prompt, re.DOTALL)[-1]
+
+
+def asks_agreement(prompt: str) -> bool:
+    return "<truth>" in prompt
+
+
+def honest(prompt: str, _: int = 0) -> Said:
+    """A judge that finds what follows "I say", and calls the truth what equals it."""
+    if asks_agreement(prompt):
+        truth = re.findall(r"<truth>\n(.*?)\n</truth>", prompt, re.DOTALL)[-1]
+        return Said(f"Let me see.\n{int(truth == said(prompt))}")
+    return Said(f"Answer: {said(prompt).partition('I say ')[2] or 'none'}")

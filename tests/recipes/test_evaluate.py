@@ -179,6 +179,17 @@ def test_the_file_is_in_the_order_of_questions_with_greedy_responses_first(
     assert found == [(row.id, "greedy", 0) for row in ROWS] + [(row.id, "sample", i) for row in ROWS for i in range(2)]
 
 
+def test_responses_that_are_not_judged_yet_are_told_at_the_end(data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "score_file", lambda *_, judge: [{"not_judged": 2}] if judge else [])
+    monkeypatch.setattr(module, "render", str)
+    monkeypatch.setattr(module, "read_scores", lambda _: {})
+    keys = ("score=true", "judge.url=http://localhost:1/v1", "judge.model=m")
+    with pytest.raises(EvaluationError, match="2 responses are not judged yet: the same command"):
+        run(data, tmp_path / "out", monkeypatch, *keys)
+    with pytest.raises(EvaluationError, match=r"judge\.url and judge\.model belong together"):
+        run(data, tmp_path / "out", monkeypatch, "judge.model=m")
+
+
 @pytest.mark.parametrize("fails_after", range(6))
 def test_what_was_finished_before_a_failure_is_not_asked_again(
     data: Path, tmp_path: Path, monkeypatch, fails_after: int
