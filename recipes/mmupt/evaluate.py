@@ -113,7 +113,7 @@ def evaluate(config: DictConfig) -> None:
     """Generate the responses that are missing, and score all.
 
     Raises:
-        EvaluationError: what can be known to fail before anything starts; at the end, responses that are not judged yet.
+        EvaluationError: what can be known to fail before anything starts; at the end, responses not judged yet.
         BlockingIOError: another evaluation writes into the same folder.
     """
     model = str(config.model)
