@@ -91,9 +91,12 @@ def synthesize(config: DictConfig) -> Path:
 
 def _settings(config: DictConfig, model: str) -> tuple[Settings, Settings, Settings]:
     """How the model asks, answers quickly, and judges its questions."""
-    names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "seed", "tensor_parallel_size", "engine")
+    names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine")
     content: Any = OmegaConf.to_container(config, resolve=True)
     common = {name: content[name] for name in names}
+    # On the CPU, where requests have no seeds of their own, the ids cannot make another round draw otherwise.
+    digest = hashlib.sha256(f"{config.seed} {config.round}".encode()).digest()
+    common |= {"seed": int.from_bytes(digest[:4], "big")}
     common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
     plain: dict[str, Any] = {"instruction": None, "extraction": "boxed"}
     greedy: dict[str, Any] = {"greedy": True, "samples": 0, "temperature": 0.0, "top_p": 1.0}

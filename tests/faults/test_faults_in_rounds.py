@@ -1,0 +1,141 @@
+"""`make self-improve`, killed in each phase of a round: no question is lost, none is written or trained on twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from data.figures import prepare as figures
+from recipes.mmupt.compose import as_override
+from recipes.mmupt.leftovers import processes_of
+from recipes.mmupt.rounds import read_round, round_folder
+from verl_ext.checkpoints import last_whole_step
+
+pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
+
+FIGURES = 64
+SECONDS = 300
+OVERRIDES = {
+    "mmupt.datasets": [],
+    "mmupt.evaluation_samples": 2,
+    "data.train_batch_size": 4,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
+    "actor_rollout_ref.rollout.n": 4,
+    "trainer.total_training_steps": 3,
+    "trainer.val_before_train": False,
+    "trainer.test_freq": -1,
+}
+
+
+class Rounds:
+    """Two rounds in a folder, started by the same command again and again."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        files = {
+            "mmupt.self_improve.images": str(data / "train.parquet"),
+            "mmupt.evaluation_files": str(data / "test.parquet"),
+            "data.val_files": str(data / "validation.parquet"),
+        }
+        command = [sys.executable, "-m", "recipes.mmupt.self_improve", "mmupt_tiny_self_improve", "--rounds", "2"]
+        overrides = [as_override(key, value) for key, value in {**OVERRIDES, **files}.items()]
+        self.command = [*command, "--folder", str(folder), *overrides]
+        self.folder = folder
+        self.log = folder.parent / "rounds.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, start_new_session=True, stdout=log, stderr=log)
+
+    def kill_once(self, seen: Callable[[], object]) -> None:
+        """Start, and kill the launcher once something is seen; what it had started lives on."""
+        self.start()
+        assert self.process is not None
+        deadline = time.monotonic() + SECONDS
+        while not seen():
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.02)
+        self.process.kill()
+        self.process.wait()
+
+    def finish(self) -> None:
+        self.start()
+        assert self.process is not None
+        assert self.process.wait(timeout=2 * SECONDS) == 0, self.log.read_text()[-3000:]
+
+    def close(self) -> None:
+        """End the launcher, and all that killed ones have left."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for number in (1, 2):
+            for phase in ("synthesis", "run"):
+                for process in processes_of(round_folder(self.folder, number) / phase):
+                    process.kill()
+
+
+@pytest.fixture
+def rounds(tmp_path: Path) -> Iterator[Rounds]:
+    figures(tmp_path / "figures", train=FIGURES, validation=8, test=64)
+    rounds = Rounds(tmp_path / "figures", tmp_path / "rounds")
+    yield rounds
+    rounds.close()
+
+
+def lines_of(file: Path) -> list[str]:
+    """The whole lines of a file that may be missing."""
+    return file.read_text().split("\n")[:-1] if file.is_file() else []
+
+
+def test_rounds_killed_in_each_phase_end_with_the_questions_and_steps_of_undisturbed_ones(rounds: Rounds) -> None:
+    first, second = round_folder(rounds.folder, 1), round_folder(rounds.folder, 2)
+    kept: dict[Path, list[str]] = {}
+
+    def asked(folder: Path, stage: str) -> Callable[[], bool]:
+        file = folder / "synthesis" / "responses" / f"{stage}.partial.jsonl"
+
+        def seen() -> bool:
+            # The first line has the parameters.
+            kept[file] = lines_of(file)
+            return len(kept[file]) > 5
+
+        return seen
+
+    rounds.kill_once(asked(first, "questions"))
+    rounds.kill_once(asked(first, "difficulty"))
+    rounds.kill_once(lambda: last_whole_step(first / "run" / "checkpoints") >= 1)
+    rounds.kill_once((first / "run" / "model" / "config.json").is_file)
+    rounds.kill_once(lambda: len(lines_of(first / "run" / "evaluation" / "after.partial.jsonl")) > 5)
+    # At the boundary, and in the next round.
+    rounds.kill_once((first / "policy.txt").is_file)
+    made = {file: file.stat().st_mtime_ns for file in (first / "synthesis").rglob("*") if file.name != "lock"}
+    rounds.kill_once(asked(second, "questions"))
+    rounds.kill_once(lambda: last_whole_step(second / "run" / "checkpoints") >= 1)
+    rounds.finish()
+
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+    assert len(kept) == 3
+    for file, lines in kept.items():
+        # What was answered before the kill was not asked again.
+        answers = [json.loads(line) for line in lines_of(file.with_name(file.name.replace(".partial", "")))]
+        assert all(answer in answers for line in lines[1:] for answer in json.loads(line))
+    parents = pq.read_table(rounds.folder.parent / "figures" / "train.parquet", columns=["id"])["id"].to_pylist()
+    for number, folder in enumerate((first, second), start=1):
+        candidates = [json.loads(line) for line in lines_of(folder / "synthesis" / "candidates.jsonl")]
+        assert [one["id"] for one in candidates] == [f"{parent}-direct-r{number}-0" for parent in parents]
+        questions = pq.read_table(folder / "synthesis" / "train.parquet", columns=["id"])["id"].to_pylist()
+        assert questions == [one["id"] for one in candidates if one["dropped_by"] is None]
+        one = read_round(rounds.folder, number)
+        # A step that is killed between its checkpoint and its metrics leaves none of these.
+        assert set(one.shares) <= {1, 2, 3} and max(one.shares) == 3
+        assert last_whole_step(folder / "run" / "checkpoints") == 3
+        assert len(one.scores["greedy accuracy"].per_question) == 64
+    assert (second / "policy.txt").read_text() == str(second / "run" / "model")
+    assert len(json.loads((rounds.folder / "rounds.json").read_text())["rounds"]) == 2
