@@ -45,8 +45,17 @@ score: setup ## Score responses again, without generating (RESPONSES="runs/eval/
 synthesize: setup ## Let a model write questions about images and filter them (MODEL=folder-or-hub-name DATA=file.parquet)
 	$(python) -m recipes.mmupt.synthesize 'model="$(MODEL)"' 'data="$(DATA)"' $(preset) $(ARGS)
 
-table: setup ## Train several recipes and seeds and compare them (RECIPES="a b" SEEDS="1 2 3" TABLE=runs/table)
-	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(ARGS)
+comma := ,
+empty :=
+files = [$(subst $(empty) $(empty),$(comma),$(strip $(1)))]
+# MODEL has a default, which is for others.
+table_model = $(if $(filter-out file,$(origin MODEL)),'actor_rollout_ref.model.path="$(MODEL)"')
+table_train = $(if $(TRAIN),'data.train_files=$(call files,$(TRAIN))')
+table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
+
+table: setup ## Train several recipes and compare them (RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS="1 2 3" TABLE=runs/table)
+	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(table_model) \
+		$(table_train) $(table_eval) $(ARGS)
 
 recipes: setup ## List the recipes
 	@$(python) -m recipes.mmupt.train --list

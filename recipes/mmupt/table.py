@@ -4,7 +4,8 @@
 
 Every run is `recipes.mmupt.train` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
 command after an interruption continues; overrides hold for all of them. After each run `table.md`, `table.json` and
-`table.png` are written anew there. A run that fails is named at the end, and the others go on.
+`table.png` are written anew there: scores, gains with their paired tests, and what each recipe has cost, with the
+paper's figures beside it. A run that fails is named at the end, and the others go on.
 """
 
 import argparse
@@ -12,14 +13,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import erfc, sqrt
 from pathlib import Path
 from statistics import fmean
 
+from omegaconf import OmegaConf
+
+from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import RecipeError, load_recipe
+from recipes.mmupt.cost import Cost, read_cost
 from recipes.mmupt.evaluation.responses import write_atomically
 from recipes.mmupt.rendering import TEXT_COLOR, aligned, as_png, tidy
 from recipes.mmupt.report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
-from verl_ext.scores import average
+from verl_ext.scores import Score, average
 
 VALIDATION = "val-core/"
 
@@ -75,7 +82,7 @@ def render(results: Mapping[str, Runs]) -> str:
             (
                 recipe,
                 _before_and_after(mean[recipe][GREEDY], SHARE),
-                f"{100 * gain.value:+.1f} ± {100 * gain.standard_error:.1f}",
+                _points(gain),
                 of_each,
                 *(
                     _before_and_after(mean[recipe][name], UNITS.get(name, SHARE)) if name in mean[recipe] else ""
@@ -89,6 +96,49 @@ def render(results: Mapping[str, Runs]) -> str:
 def _before_and_after(change: Change, unit: Unit) -> str:
     before, after = (f"{unit.factor * one.value:.{unit.decimals}f}" for one in (change.before, change.after))
     return f"{before} → {after}"
+
+
+def p_value(difference: Score) -> float:
+    """Two-sided, of a z-test of a paired difference over its questions."""
+    if not difference.standard_error:
+        return 1.0 if not difference.value else 0.0
+    return erfc(abs(difference.value) / difference.standard_error / sqrt(2))
+
+
+def render_tests(results: Mapping[str, Runs], against: str) -> str:
+    """Greedy accuracy of each recipe against the base, and against another recipe, as a Markdown table."""
+    mean = {recipe: averages(runs)[GREEDY] for recipe, runs in results.items()}
+    rows: list[tuple[str, ...]] = [("recipe", "against the base, points", "p", f"against {against}, points", "p")]
+    for recipe, change in mean.items():
+        found = [change.difference, *([change.after - mean[against].after] if against in mean else [])]
+        cells = [cell for one in found for cell in (_points(one), f"{p_value(one):.2g}")]
+        rows.append((recipe, *cells, *[""] * (4 - len(cells))))
+    return aligned(rows)
+
+
+def _points(difference: Score) -> str:
+    return f"{100 * difference.value:+.1f} ± {100 * difference.standard_error:.1f}"
+
+
+def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str | None]) -> str:
+    """What a run of each recipe has cost, averaged over its seeds, and the paper's figures of that method."""
+    paper = read_paper()
+    sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on))
+    head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in sets))
+    rows: list[tuple[str, ...]] = [head]
+    for recipe, each in costs.items():
+        of_method = {row.trained_on: row.average for row in paper.rows if row.method == methods[recipe]}
+        rows.append(
+            (
+                recipe,
+                f"{fmean(cost.labels for cost in each):,.0f}",
+                f"{fmean(cost.tokens for cost in each):,.0f}",
+                f"{fmean(cost.hours for cost in each):.2f} {each[0].device}-hours",
+                *(f"{of_method[name]:.2f}" if name in of_method else "" for name in sets),
+            )
+        )
+    base = paper.base
+    return f"{aligned(rows)}\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})."
 
 
 def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
@@ -133,8 +183,16 @@ def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
     return {step: fmean(steps[step] for steps in lines) for step in sorted(common)}
 
 
-def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int]) -> str:
-    """Write the comparison of all runs that have been evaluated; return its table, "" where there is none yet.
+def read_method(run_folder: Path) -> str | None:
+    """The method of the paper that a run stands for."""
+    method = OmegaConf.select(OmegaConf.load(run_folder / "config.yaml"), "mmupt.paper_method")
+    return None if method is None else str(method)
+
+
+def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], against: str | None = None) -> str:
+    """Write the comparison of all runs that have been evaluated; return its tables, "" where there is none yet.
+
+    `against` is the recipe that all are tested against, the first one unless given.
 
     Raises:
         ValueError: runs of one recipe that were not evaluated alike, or as `recipes.mmupt.report` raises it.
@@ -153,15 +211,17 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int]) -> s
             results[recipe] = runs
     if not results:
         return ""
-    table = render(results)
-    curves = {
-        recipe: validation_curve([run_folder(folder, recipe, seed) for seed in runs])
-        for recipe, runs in results.items()
-    }
+    folders = {recipe: [run_folder(folder, recipe, seed) for seed in runs] for recipe, runs in results.items()}
+    costs = {recipe: [read_cost(one) for one in of_recipe] for recipe, of_recipe in folders.items()}
+    methods = {recipe: read_method(of_recipe[0]) for recipe, of_recipe in folders.items()}
+    tests = render_tests(results, against or recipes[0])
+    table = "\n\n".join((render(results), tests, render_costs(costs, methods)))
+    curves = {recipe: validation_curve(of_recipe) for recipe, of_recipe in folders.items()}
     text = [
         f"# {folder.resolve().name}",
         f"Seeds {', '.join(map(str, seeds))}; before → after training, on the same questions. ± is one standard error "
-        "over questions, of the gain averaged over the seeds question by question.",
+        "over questions, of the gain averaged over the seeds question by question; p is of a two-sided z-test of it. "
+        "Costs are those of a run without its evaluation, averaged over seeds; hours, those that a device was there.",
         table,
         "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
     ]
@@ -169,10 +229,15 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int]) -> s
     write_atomically(folder / "table.md", ("\n\n".join(text) + "\n").encode())
     content = {
         recipe: {
-            str(seed): {
-                name: {"before": change.before.value, "after": change.after.value} for name, change in changes.items()
-            }
-            for seed, changes in runs.items()
+            "method": methods[recipe],
+            "cost": {str(seed): asdict(cost) for seed, cost in zip(runs, costs[recipe], strict=True)},
+            "scores": {
+                str(seed): {
+                    name: {"before": change.before.value, "after": change.after.value}
+                    for name, change in changes.items()
+                }
+                for seed, changes in runs.items()
+            },
         }
         for recipe, runs in results.items()
     }
@@ -186,6 +251,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", required=True, help="names that `make recipes` shows")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of every recipe")
     parser.add_argument("--folder", type=Path, default=Path("runs/table"), help="for the runs and the table")
+    parser.add_argument("--against", help="the recipe that all are tested against; default: the first one")
     arguments, overrides = parser.parse_known_args()
     try:
         check(arguments.recipes, overrides)
@@ -196,7 +262,7 @@ def main() -> None:
         for recipe in arguments.recipes:
             if not train(arguments.folder, recipe, seed, overrides):
                 failed.append(str(run_folder(arguments.folder, recipe, seed)))
-            print(write_table(arguments.folder, arguments.recipes, arguments.seeds), flush=True)
+            print(write_table(arguments.folder, arguments.recipes, arguments.seeds, arguments.against), flush=True)
     if failed:
         sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")
 

@@ -26,6 +26,7 @@ from data.prepare import FOLDER
 from recipes.mmupt.check_data import check_leakage, check_rows
 from recipes.mmupt.collapse import why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
+from recipes.mmupt.cost import hours_of
 from recipes.mmupt.hardware import count_gpus
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
@@ -44,6 +45,7 @@ MAY_CHANGE = (
     # veRL's copy of trainer.n_gpus_per_node.
     "actor_rollout_ref.rollout.n_gpus_per_node",
     "mmupt.evaluation_",
+    "mmupt.paper_method",
     "mmupt.report_note",
     "mmupt.stop_on_collapse.",
     "ray_kwargs.",
@@ -95,7 +97,8 @@ def run(recipe: str, overrides: list[str]) -> None:
         check_leakage(config)
         if config.trainer.device == "cuda":
             print(report(config), flush=True)
-        model = export(config, train_until_done(config))
+        with hours_of(config):
+            model = export(config, train_until_done(config))
         if config.mmupt.evaluation_files is not None:
             evaluate(config, config.actor_rollout_ref.model.path, "before")
             evaluate(config, model, "after", config.mmupt.evaluation_forbidden_openings)

@@ -5,15 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from test_report import write_events
 
 from data.schema import Row
 from data.writing import write_dataset
 from recipes.mmupt import table
-from recipes.mmupt.compose import RecipeError
+from recipes.mmupt.compose import RecipeError, load_recipe
+from recipes.mmupt.cost import hours_of, read_cost
 from recipes.mmupt.evaluation.responses import Response, write_responses
 from recipes.mmupt.report import write_report
-from recipes.mmupt.table import check, run_folder, validation_curve, write_table
+from recipes.mmupt.table import check, p_value, run_folder, validation_curve, write_table
+from verl_ext.scores import Score
 
 TRUTH = ["1", "2", "3", "4"]
 
@@ -39,10 +42,14 @@ def finish(folder: Path, recipe: str, seed: int, right_after: int, samples: int 
         parameters = {"data": {str(folder / "test.parquet"): "sha"}, "samples": samples, "temperature": 1.0}
         write_responses(target / "evaluation" / f"{name}.jsonl", responses, {"model": name, **parameters})
     write_report(target)
+    config, _ = load_recipe({"vote": "mmupt_tiny", "random": "mmupt_tiny_random"}.get(recipe, recipe), [])
+    config.data.train_files = str(folder / "test.parquet")
+    OmegaConf.save(config, target / "config.yaml")
 
 
-def row(text: str, recipe: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {recipe} ")]
+def row(text: str, recipe: str, table: int = 0) -> list[str]:
+    """The cells of a recipe in the first, second or third table."""
+    line = [line for line in text.splitlines() if line.startswith(f"| {recipe} ")][table]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -56,8 +63,48 @@ def test_gains_are_averaged_over_seeds_question_by_question(folder: Path) -> Non
     assert row(text, "random")[1:4] == ["25.0 → 25.0", "+0.0 ± 0.0", "+0.0"]
     assert row(text, "vote")[4:] == ["25.0 → 87.5"] * 3 + ["0.00 → 0.00", "5.0 → 5.0"]
     assert text in (folder / "table.md").read_text()
-    assert json.loads((folder / "table.json").read_text())["vote"]["2"]["greedy accuracy"]["after"] == 1.0
+    assert json.loads((folder / "table.json").read_text())["vote"]["scores"]["2"]["greedy accuracy"]["after"] == 1.0
     assert (folder / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_recipes_are_tested_against_the_base_and_against_the_first_or_a_named_one(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=3)
+    finish(folder, "random", 1, right_after=1)
+    # Differences of four questions: 0, 1, 1, 0, with a standard error of 0.289: z is 1.73.
+    text = write_table(folder, ["vote", "random"], [1])
+    assert row(text, "vote", 1)[1:] == ["+50.0 ± 28.9", "0.083", "+0.0 ± 0.0", "1"]
+    assert row(text, "random", 1)[1:] == ["+0.0 ± 0.0", "1", "-50.0 ± 28.9", "0.083"]
+    text = write_table(folder, ["vote", "random"], [1], against="random")
+    assert row(text, "vote", 1)[3:] == ["+50.0 ± 28.9", "0.083"]
+    # One that has not been made yet.
+    assert row(write_table(folder, ["vote"], [1], against="random"), "vote", 1)[3:] == ["", ""]
+
+
+def test_a_difference_that_never_varies_is_certain_or_nothing() -> None:
+    assert p_value(Score((0.0, 0.0))) == 1.0
+    assert p_value(Score((1.0, 1.0))) == 0.0
+    assert p_value(Score((0.0, 1.0) * 50)) == pytest.approx(p_value(Score((0.0, -1.0) * 50)))
+
+
+def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_figures_beside(folder: Path) -> None:
+    for recipe in ("mmupt_tiny", "mmupt_tiny_supervised"):
+        finish(folder, recipe, 1, right_after=3)
+        target = run_folder(folder, recipe, 1)
+        write_events(target / "tensorboard", 0, {"response_length/mean": {1: 10.0, 2: 12.5}})
+        config = OmegaConf.load(target / "config.yaml")
+        config.mmupt.run_folder = str(target)
+        for _ in range(2):
+            with hours_of(config):
+                pass
+    text = write_table(folder, ["mmupt_tiny", "mmupt_tiny_supervised"], [1])
+    # 22.5 tokens in two steps of 32 prompts with 8 responses each; the file has four rows.
+    assert row(text, "mmupt_tiny", 2)[1:3] == ["0", "5,760"]
+    assert row(text, "mmupt_tiny_supervised", 2)[1:3] == ["4", "5,760"]
+    assert row(text, "mmupt_tiny", 2)[4:] == ["53.17", "51.23", "51.97"]
+    assert row(text, "mmupt_tiny_supervised", 2)[4:] == ["53.17", "53.22", "51.65"]
+    assert "Qwen2.5-VL-7B: 49.47" in text
+    cost = read_cost(run_folder(folder, "mmupt_tiny", 1))
+    assert cost.device == "core" and 0 < cost.hours < 0.1
 
 
 def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
