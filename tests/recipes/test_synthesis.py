@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from data.figures import prepare as figures
 from data.schema import NO_QUESTION, PROMPT_SCHEMA, Provenance, Row, prompts_path
 from data.writing import write_dataset
 from recipes.mmupt import synthesize as module
-from recipes.mmupt.evaluation.generation import Answered, Asked
+from recipes.mmupt.evaluation import generation
+from recipes.mmupt.evaluation.generation import Answered, Asked, Kept
 from recipes.mmupt.evaluation.responses import Response
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.leftovers import sole_run
@@ -58,8 +59,10 @@ class Engine:
 
     fails_after: int = 10**9
     asked: list[Asked] = field(default_factory=list)
+    seeds: set[int] = field(default_factory=set)
 
-    def answers(self, settings: Settings, asked: list[Asked]) -> Iterator[Answered]:
+    def answers(self, settings: Settings, asked: list[Asked], _kept: Kept) -> Iterator[Answered]:
+        self.seeds.add(settings.seed)
         # Finished in another order than asked.
         for one in reversed(asked):
             if len(self.asked) == self.fails_after:
@@ -91,6 +94,39 @@ def run(
     monkeypatch.setattr(stages, "answers", engine.answers)
     module.synthesize(load_config([f"model={MODEL}", f"data={data}", f"output={output}", "preset=tiny", *overrides]))
     return engine
+
+
+def test_every_round_and_every_seed_draws_otherwise(data: Path, tmp_path: Path, monkeypatch) -> None:
+    drawn = [
+        run(data, tmp_path / f"{seed}-{number}", monkeypatch, f"seed={seed}", f"round={number}").seeds
+        for seed in (1, 2)
+        for number in (1, 2)
+    ]
+    # All stages of one synthesis have one seed, as they share an engine.
+    assert [len(seeds) for seeds in drawn] == [1] * 4 and len(set().union(*drawn)) == 4
+
+
+def test_one_engine_is_kept_for_all_that_differs_in_requests_alone(monkeypatch) -> None:
+    started: list[Settings] = []
+
+    class Started(generation.Replica):
+        def __init__(self, settings: Settings, images: int) -> None:
+            started.append(settings)
+            self._settings, self._images = settings, images
+
+        def answers(self, settings: Settings, asked: Iterator[Asked]) -> Iterator[Answered]:
+            return iter(())
+
+    monkeypatch.setattr(generation, "Replica", Started)
+    _, quick, checking = module._settings(load_config([f"model={MODEL}", "data=none", "replicas=1"]), str(MODEL))
+    kept = generation.Kept()
+    for settings in (quick, checking, quick):
+        list(generation.answers(settings, [], kept))
+    assert len(started) == 1
+    list(generation.answers(replace(quick, seed=quick.seed + 1), [], kept))
+    # More images in a question than the engine was started for.
+    list(generation.answers(started[-1], [Asked("a", "sample", {"id": "a", "images": [None]})], kept))
+    assert len(started) == 3
 
 
 def rows_of(output: Path) -> list[dict[str, Any]]:

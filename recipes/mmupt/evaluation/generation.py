@@ -3,6 +3,7 @@
 Which questions, and what becomes of the responses, is the business of `recipes.mmupt.evaluate`.
 """
 
+import gc
 import hashlib
 import os
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
 # Prompts that an engine has at a time: a megapixel image with its patches takes 30 MB.
 PROMPTS_AT_ONCE = 256
+# Settings that an engine is started with; the others are those of a request.
+OF_ENGINE = ("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine")
 # Prompts that are decoded and processed between two steps of an engine, which waits for them.
 PROMPTS_A_STEP = 16
 
@@ -50,6 +53,7 @@ class _Group:
     """Responses in the making, token by token; `opening` until their first tokens are drawn by themselves."""
 
     asked: Asked
+    settings: Settings
     prompt: "TokensPrompt"
     sampling: "SamplingParams"
     opening: bool
@@ -70,7 +74,7 @@ class Replica:
         from transformers import AutoProcessor
         from vllm import LLM
 
-        self._settings = settings
+        self._settings, self._images = settings, images
         self._processor = AutoProcessor.from_pretrained(settings.model)
         rollout = CPU.actor_rollout_ref.rollout
         on_cpu = {"enforce_eager": rollout.enforce_eager, **rollout.engine_kwargs.vllm}
@@ -85,8 +89,15 @@ class Replica:
         )
         print(f"{settings.model}: ready after {time.perf_counter() - start:.0f} s", flush=True)
 
-    def answers(self, asked: Iterator[Asked]) -> Iterator[Answered]:
+    def serves(self, settings: Settings, images: int) -> bool:
+        """Whether an engine that is started for these would be the same."""
+        same = all(getattr(settings, name) == getattr(self._settings, name) for name in OF_ENGINE)
+        return same and images <= self._images
+
+    def answers(self, settings: Settings, asked: Iterator[Asked]) -> Iterator[Answered]:
         """Answer questions, each yielded once finished; new ones are taken as others are.
+
+        `settings` are any that the replica serves.
 
         Raises:
             ValueError: a question that the engine refuses, by its id.
@@ -102,7 +113,7 @@ class Replica:
                 if question is None:
                     exhausted = True
                 else:
-                    group = self._group(question)
+                    group = self._group(settings, question)
                     sampling = self._first_token(group) if group.opening else group.sampling
                     open_requests[self._add(group, group.prompt, sampling)] = group, None
             if not open_requests:
@@ -124,10 +135,9 @@ class Replica:
                 if not group.missing:
                     yield self._answered(group)
 
-    def _group(self, asked: Asked) -> _Group:
+    def _group(self, settings: Settings, asked: Asked) -> _Group:
         from vllm import SamplingParams
 
-        settings = self._settings
         # Apart for each question, so that responses depend neither on their order nor on what was there before. Not on
         # the CPU: where a prompt is processed in parts, vLLM 0.24.0 takes a draw back (gpu_model_runner.py,
         # _bookkeeping_sync), which a CPU's generator cannot.
@@ -151,13 +161,13 @@ class Replica:
             settings.max_pixels,
             settings.system_prompt,
         )
-        return _Group(asked, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
+        return _Group(asked, settings, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
 
     def _first_token(self, group: _Group) -> "SamplingParams":
         # vLLM forbids a word everywhere in a response or nowhere: the first token is drawn by itself, then the rest.
         sampling = group.sampling.clone()
         sampling.min_tokens = sampling.max_tokens = 1
-        sampling.bad_words = list(self._settings.forbidden_openings)
+        sampling.bad_words = list(group.settings.forbidden_openings)
         return sampling
 
     def _rest(self, group: _Group, index: int) -> "tuple[TokensPrompt, SamplingParams]":
@@ -186,11 +196,30 @@ class Replica:
         return Answered(group.asked.name, tuple(responses))
 
 
-def answers(settings: Settings, asked: Sequence[Asked]) -> Iterator[Answered]:
-    """Answer questions with as many replicas as set; with one, in this process and without Ray."""
+class Kept:
+    """The replica of this process, kept from one call of `answers` to the next where it serves both."""
+
+    def __init__(self) -> None:
+        self._replica: Replica | None = None
+
+    def replica(self, settings: Settings, images: int) -> Replica:
+        """The one that is there, or else a new one in its place."""
+        if self._replica is None or not self._replica.serves(settings, images):
+            self._replica = None
+            # The memory of the one before is for the next.
+            gc.collect()
+            self._replica = Replica(settings, images)
+        return self._replica
+
+
+def answers(settings: Settings, asked: Sequence[Asked], kept: Kept | None = None) -> Iterator[Answered]:
+    """Answer questions with as many replicas as set; with one, in this process and without Ray.
+
+    A single replica lives as long as `kept`.
+    """
     images = max((len(one.row["images"] or []) for one in asked), default=0)
     if settings.replicas == 1:
-        yield from Replica(settings, images).answers(iter(asked))
+        yield from (kept or Kept()).replica(settings, images).answers(settings, iter(asked))
         return
     import ray
     from ray.util.queue import Queue
@@ -219,12 +248,12 @@ class _RayReplica:
     """A `Replica` that takes its questions from a queue until that is empty."""
 
     def __init__(self, settings: Settings, images: int, waiting: Any) -> None:
+        self._settings, self._waiting = settings, waiting
         self._replica = Replica(settings, images)
-        self._waiting = waiting
 
     def answers(self) -> Iterator[Answered]:
         """As `Replica.answers`."""
-        yield from self._replica.answers(self._taken())
+        yield from self._replica.answers(self._settings, self._taken())
 
     def _taken(self) -> Iterator[Asked]:
         from ray.util.queue import Empty

@@ -1,17 +1,16 @@
 """What the model says in one stage of a synthesis, kept in a file: after a kill only what is missing is asked."""
 
-import gc
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from recipes.mmupt.evaluation.generation import Asked, answers
+from recipes.mmupt.evaluation.generation import Asked, Kept, answers
 from recipes.mmupt.evaluation.partial import PartialFile
 from recipes.mmupt.evaluation.responses import Mode, read_whole
 from recipes.mmupt.evaluation.settings import Settings
@@ -28,13 +27,14 @@ class Stages:
     """Where all stages of a synthesis keep their responses, and what these were made from.
 
     data, limit: the files and how many of their rows are used, see `Settings.parameters`. replace: whether responses
-    that were made otherwise are made anew.
+    that were made otherwise are made anew. Where all stages need the same single engine, it is started once.
     """
 
     folder: Path
     data: Sequence[Path]
     limit: int | None
     replace: bool
+    kept: Kept = field(default_factory=Kept)
 
     def responses(self, name: str, settings: Settings, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         """What the model says to each row, by its id, in the order of the samples; kept in `NAME.jsonl`.
@@ -55,11 +55,9 @@ class Stages:
             if missing := [Asked(name, mode, row) for row in rows if not partial.has(row["id"], mode)]:
                 done = len(rows) - len(missing)
                 with tqdm(total=len(rows), initial=done, desc=name, unit="request", smoothing=0.05) as bar:
-                    for answered in answers(settings, missing):
+                    for answered in answers(settings, missing, self.kept):
                         partial.append(answered.responses)
                         bar.update()
-                # The memory of this stage's engine is for that of the next.
-                gc.collect()
             partial.finish({row["id"]: number for number, row in enumerate(rows)})
         found: dict[str, list[str]] = defaultdict(list)
         for response in read_whole(file):
