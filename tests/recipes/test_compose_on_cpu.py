@@ -279,10 +279,11 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
         for name in (recipe, recipe.removesuffix("_supervised"))
     )
     # What is said about the run, and where it lies, follows from its name.
+    said = ("mmupt.report_note", "mmupt.paper_method")
     follows = (
         "trainer.",
         "mmupt.run_folder",
-        "mmupt.report_note",
+        *said,
         "data.dropped_rows",
         "actor_rollout_ref.rollout.trace.experiment_name",
     )
@@ -291,7 +292,8 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
     reward = {"reward.reward_manager.name", "trainer.v1.sampler.sampler_kwargs.reward_manager"}
     named = {key for key in changed if key.startswith(follows)} - reward
     assert changed - named == {"data.supervised", *reward}
-    assert all(supervised[key] is None or recipe in supervised[key] or key == "mmupt.report_note" for key in named)
+    assert supervised["mmupt.paper_method"] == "GRPO with labels"
+    assert all(supervised[key] is None or recipe in supervised[key] or key in said for key in named)
 
 
 def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
