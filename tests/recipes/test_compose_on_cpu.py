@@ -18,6 +18,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from data.figures import prepare
 from recipes.mmupt import compose
+from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from recipes.mmupt.train import _check_hardware, flatten
 from verl_ext.answers import Comparison
@@ -294,6 +295,11 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
     assert changed - named == {"data.supervised", *reward}
     assert supervised["mmupt.paper_method"] == "GRPO with labels"
     assert all(supervised[key] is None or recipe in supervised[key] or key in said for key in named)
+
+
+def test_the_methods_that_recipes_stand_for_are_those_of_the_paper() -> None:
+    named = {shipped(name).mmupt.paper_method for name in recipes()} - {None}
+    assert {"MM-UPT", "GRPO with labels"} <= named <= {row.method for row in read_paper().rows}
 
 
 def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
