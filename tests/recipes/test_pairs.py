@@ -31,9 +31,9 @@ def wide(processor: Any) -> Any:
     return other
 
 
-def learnt(processor: Any, batch: dict[str, torch.Tensor], sequence: int) -> str:
-    ids = batch["input_ids"][sequence][batch["completion_mask"][sequence].bool()]
-    return processor.tokenizer.decode(ids)
+def learnt(processor: Any, batch: dict[str, torch.Tensor], sequence: int) -> tuple[str, str]:
+    *said, end = batch["input_ids"][sequence][batch["completion_mask"][sequence].bool()]
+    return processor.tokenizer.decode(said), processor.tokenizer.decode(end)
 
 
 # Tensors
@@ -54,7 +54,7 @@ def test_only_the_response_and_the_end_of_its_turn_are_learnt(processor: Any) ->
     rows = [pair(0), pair(1)]
     batch = PairCollator(processor, None, None, None)(rows)
     said = [row["chosen"] for row in rows] + [row["rejected"] for row in rows]
-    assert [learnt(processor, batch, sequence) for sequence in range(4)] == [f"{text}<|im_end|>" for text in said]
+    assert [learnt(processor, batch, sequence) for sequence in range(4)] == [(text, "<|im_end|>") for text in said]
 
 
 def test_padding_is_neither_seen_nor_learnt(processor: Any) -> None:

@@ -31,11 +31,18 @@ CHECKPOINTS = "checkpoints"
 class DpoSettings:
     """How to train.
 
-    epochs: passes over the pairs. batch_size: pairs of a step, over all processes. micro_batch_size: pairs that a
-    process has in memory at a time. beta: how much it costs to move away from the starting model. learning_rate: of the
-    first step; it falls to 0 in a straight line. max_length: tokens of a prompt, its images and a response; a pair that
-    has more is refused. instruction, min_pixels, max_pixels: as the responses were asked for. save_steps: steps between
-    checkpoints. device: cpu or cuda. processes: one a GPU, which share the model among them; on the CPU each has a copy.
+    Args:
+        epochs: passes over the pairs.
+        batch_size: pairs of a step, over all processes.
+        micro_batch_size: pairs that a process has in memory at a time.
+        beta: how much it costs to move away from the model that training starts from, the reference.
+        learning_rate: of the first step; it falls to 0 in a straight line.
+        max_length: tokens of a prompt, its images and a response; a longer pair is refused.
+        instruction, min_pixels, max_pixels: as the responses were asked for; None for nothing.
+        save_steps: steps between checkpoints.
+        seed: of the order of pairs.
+        device: cpu or cuda.
+        processes: one a GPU, which share the model among them; on the CPU each has a copy.
     """
 
     epochs: int
@@ -53,7 +60,8 @@ class DpoSettings:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch_size", "beta", "max_length", "save_steps", "processes"):
+        positive = ("epochs", "batch_size", "micro_batch_size", "beta", "learning_rate", "max_length", "save_steps")
+        for name in (*positive, "processes"):
             if not (value := getattr(self, name)) > 0:
                 raise ValueError(f"{name} must be more than 0, not {value}")
         if self.device not in ("cpu", "cuda"):
@@ -106,7 +114,7 @@ def _check_trl() -> None:
         found = None
     if found is None or Version(found) < Version(OLDEST_TRL):
         raise ValueError(
-            f"DPO needs TRL {OLDEST_TRL} or newer, and {found or 'none'} is installed: run `make setup` with Python 3.11 "
+            f"DPO needs TRL {OLDEST_TRL} or newer, {found or 'none'} is installed: run `make setup` with Python 3.11 "
             "or 3.12, or `pip install --no-deps -r requirements-baselines.txt`"
         )
 

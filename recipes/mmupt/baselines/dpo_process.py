@@ -80,8 +80,8 @@ def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
     for row in pairs:
         if (length := collator.length(row)) > settings.max_length:
             raise ValueError(
-                f"{file}, id {row['id']}: {length} tokens with its longer response, over max_length={settings.max_length}: leave "
-                "it out, or allow more"
+                f"{file}, id {row['id']}: {length} tokens with its longer response, over max_length="
+                f"{settings.max_length}: leave it out, or allow more"
             )
     trainer = DPOTrainer(
         model=model,
