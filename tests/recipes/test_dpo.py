@@ -64,7 +64,7 @@ def test_without_a_trl_that_can_it_says_how_to_get_one(
 
 def test_a_folder_with_another_training_is_refused(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
     train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
-    with pytest.raises(ValueError, match=r"dpo has a training with another beta, model: delete"):
+    with pytest.raises(ValueError, match=r"dpo has a training with another model, beta: delete"):
         train_dpo(replace(SETTINGS, beta=0.5), "another/model", file, tmp_path / "dpo")
     write_pairs(file, [pair(2)])
     with pytest.raises(ValueError, match="another sha256"):
