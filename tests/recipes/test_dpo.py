@@ -1,8 +1,8 @@
 """What DPO refuses before a process of it starts, and when it need not start one."""
 
 import subprocess
+import sys
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import pytest
 from preference_pairs import SETTINGS, pair, write_pairs
 
 from recipes.mmupt.baselines import dpo
-from recipes.mmupt.baselines.dpo import OLDEST_TRL, train_dpo
+from recipes.mmupt.baselines.dpo import OLDEST_TRL, train_dpo, trl_version
 
 MODEL = "recipes/mmupt/tiny/model"
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(dpo, "version", lambda name: OLDEST_TRL)
+    monkeypatch.setattr(dpo, "trl_version", lambda: OLDEST_TRL)
     return write_pairs(tmp_path / "pairs.parquet", [pair(0), pair(1)])
 
 
@@ -52,14 +52,24 @@ def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str)
 def test_without_a_trl_that_can_it_says_how_to_get_one(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None, said: str
 ) -> None:
-    def version(name: str) -> str:
-        if installed is None:
-            raise PackageNotFoundError(name)
-        return installed
-
-    monkeypatch.setattr(dpo, "version", version)
+    monkeypatch.setattr(dpo, "trl_version", lambda: installed)
     with pytest.raises(ValueError, match=rf"{said}.*make setup.*requirements-baselines\.txt"):
         train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
+
+
+def test_the_trl_that_lies_apart_comes_before_the_one_that_verl_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, version in (("apart", "1.16.0"), ("packages", "0.27.0")):
+        information = tmp_path / folder / f"trl-{version}.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: trl\nVersion: {version}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "packages")])
+    found = []
+    for folder in ("apart", "nowhere"):
+        monkeypatch.setattr(dpo, "TRL_FOLDER", tmp_path / folder)
+        found.append(trl_version())
+    assert found == ["1.16.0", "0.27.0"]
 
 
 def test_a_folder_with_another_training_is_refused(file: Path, tmp_path: Path, started: list[list[str]]) -> None:

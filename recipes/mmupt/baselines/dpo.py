@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from verl_ext.checkpoints import MARKER
 
 # The oldest whose DPOTrainer is known to train a vision-language model with transformers 5.9.
 OLDEST_TRL = "1.16.0"
+# TRL lies apart from the other packages, see requirements-baselines.in.
+TRL_FOLDER = Path(sys.prefix) / "baselines"
 # What the process reads, and what another call must be the same in.
 PARAMETERS = "parameters.json"
 CHECKPOINTS = "checkpoints"
@@ -99,23 +101,30 @@ def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Pa
                 shutil.rmtree(checkpoint)
         launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={settings.processes}", "-m"]
         module = [*(launcher if settings.processes > 1 else []), "recipes.mmupt.baselines.dpo_process"]
-        # TRL would tell its authors of every training.
-        environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(TRL_FOLDER), os.environ.get("PYTHONPATH")])),
+            # TRL would tell its authors of every training.
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
         subprocess.run([sys.executable, "-m", *module, str(folder)], check=True, env=environment)
     # They are several times the size of the policy, and nothing continues from them any more.
     shutil.rmtree(checkpoints, ignore_errors=True)
     return policy
 
 
+def trl_version() -> str | None:
+    """The version of TRL that the process will import; None for none."""
+    found = distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])
+    return next((one.version for one in found), None)
+
+
 def _check_trl() -> None:
-    try:
-        found = version("trl")
-    except PackageNotFoundError:
-        found = None
+    found = trl_version()
     if found is None or Version(found) < Version(OLDEST_TRL):
         raise ValueError(
             f"DPO needs TRL {OLDEST_TRL} or newer, {found or 'none'} is installed: run `make setup` with Python 3.11 "
-            "or 3.12, or `pip install --no-deps -r requirements-baselines.txt`"
+            f"or 3.12, or `pip install --no-deps --target {TRL_FOLDER} -r requirements-baselines.txt`"
         )
 
 

@@ -26,6 +26,25 @@ from verl_ext.checkpoints import MARKER, mark_whole
 LOADERS_A_GPU = 4
 
 
+class RootHeadTrainer(DPOTrainer):
+    """TRL's trainer, with the gradient of the head right where the model is sharded among processes.
+
+    accelerate 1.15.0 makes the head a unit of FSDP2 of its own (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of
+    the head without calling the head (`add_fused_lm_head`), which keeps FSDP2 from summing its gradient over processes:
+    each would update its part by its own pairs alone. Here the head, and the embeddings that may be the same tensor,
+    stay in the unit of the whole model, whose forward TRL does call.
+    """
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.model
+        # What accelerate asks for to find them.
+        model.get_input_embeddings = model.get_output_embeddings = lambda: None
+        try:
+            return super()._prepare_for_training(*args, **kwargs)
+        finally:
+            del model.get_input_embeddings, model.get_output_embeddings
+
+
 class MarkWhole(TrainerCallback):
     """Marks a checkpoint once every process has written its part."""
 
@@ -39,7 +58,7 @@ class MarkWhole(TrainerCallback):
 def arguments(settings: DpoSettings, folder: Path) -> DPOConfig:
     """The settings as TRL takes them; all else is as TRL has it."""
     on_gpu = settings.device == "cuda"
-    sharded = on_gpu and settings.processes > 1
+    sharded = settings.processes > 1
     return DPOConfig(
         output_dir=str(folder / CHECKPOINTS),
         num_train_epochs=settings.epochs,
@@ -53,6 +72,7 @@ def arguments(settings: DpoSettings, folder: Path) -> DPOConfig:
         use_cpu=not on_gpu,
         bf16=on_gpu,
         gradient_checkpointing=on_gpu,
+        # accelerate shards among GPUs only: on the CPU every process has a copy.
         fsdp="full_shard auto_wrap" if sharded else None,
         fsdp_config={"version": 2} if sharded else None,
         # The optimizer's own; the computation is in bf16 where that is set.
@@ -83,7 +103,7 @@ def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
                 f"{file}, id {row['id']}: {length} tokens with its longer response, over max_length="
                 f"{settings.max_length}: leave it out, or allow more"
             )
-    trainer = DPOTrainer(
+    trainer = RootHeadTrainer(
         model=model,
         args=arguments(settings, folder),
         data_collator=collator,
@@ -96,6 +116,9 @@ def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+        for step in steps:
+            # TRL counts from the last interruption on.
+            del step["num_tokens"]
         (folder / "steps.jsonl").write_text("".join(f"{json.dumps(step)}\n" for step in steps))
         write_policy(weights, model, folder / "model")
 
