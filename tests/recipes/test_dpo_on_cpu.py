@@ -1,6 +1,7 @@
 """DPO on the real stack: the margin grows, a killed training continues as if it had not been, the policy is a model."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -9,14 +10,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from preference_pairs import SETTINGS, pair, write_pairs
 from safetensors.torch import load_file
-from transformers import AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from recipes.mmupt.baselines.dpo import train_dpo
+from recipes.mmupt.baselines.pairs import PairCollator
 from recipes.mmupt.tiny import FOLDER
 
 pytestmark = [
@@ -30,6 +34,7 @@ import sys
 from pathlib import Path
 from preference_pairs import SETTINGS
 from recipes.mmupt.baselines.dpo import train_dpo
+from recipes.mmupt.baselines.pairs import PairCollator
 train_dpo(SETTINGS, sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
@@ -49,6 +54,19 @@ def series(policy: Path, name: str) -> dict[int, float]:
     return {step["step"]: step[name] for step in map(json.loads, lines)}
 
 
+def preference(policy: Path, file: Path) -> float:
+    """How much more log-probability the chosen responses have than the rejected ones, on average."""
+    model = AutoModelForImageTextToText.from_pretrained(policy).eval()
+    rows = pq.read_table(file).to_pylist()
+    batch = PairCollator(AutoProcessor.from_pretrained(policy), None, None, None)(rows)
+    learnt = batch.pop("completion_mask")[:, 1:]
+    with torch.no_grad():
+        predicted = model(**batch).logits[:, :-1].log_softmax(-1)
+    of_tokens = predicted.gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+    chosen, rejected = (of_tokens * learnt).sum(1).chunk(2)
+    return float((chosen - rejected).mean())
+
+
 def weights(policy: Path) -> Mapping[str, torch.Tensor]:
     return load_file(policy / "model.safetensors")
 
@@ -61,6 +79,13 @@ def test_the_chosen_responses_gain_on_the_rejected_ones(policy: Path) -> None:
     assert margins[STEPS] > margins[2] > 0.01
 
 
+def test_the_loss_is_that_of_the_paper(policy: Path, file: Path) -> None:
+    losses, margins = series(policy, "loss"), series(policy, "rewards/margins")
+    # Equation 7 at a margin of 0; and its convexity, as each is a mean over pairs.
+    assert losses[1] == pytest.approx(math.log(2), abs=1e-4)
+    assert all(losses[step] >= math.log1p(math.exp(-margins[step])) - 1e-4 for step in margins)
+
+
 def test_the_policy_differs_from_the_model_by_its_weights_alone(policy: Path) -> None:
     before, after = weights(FOLDER), weights(policy)
     assert {name: (one.shape, one.dtype) for name, one in after.items()} == {
@@ -68,8 +93,13 @@ def test_the_policy_differs_from_the_model_by_its_weights_alone(policy: Path) ->
     }
     trained = {name.split(".")[1] for name, one in after.items() if not torch.equal(one, before[name])}
     assert "visual" in trained
-    assert json.loads((policy / "config.json").read_text()) == json.loads((FOLDER / "config.json").read_text())
+    assert AutoConfig.from_pretrained(policy).dtype == AutoConfig.from_pretrained(FOLDER).dtype
     assert AutoProcessor.from_pretrained(policy).chat_template == AutoProcessor.from_pretrained(FOLDER).chat_template
+
+
+def test_the_policy_prefers_the_chosen_responses_more_than_the_model_did(policy: Path, file: Path) -> None:
+    # 0.1 is beta, 1 is a margin that it had learnt two steps before the end.
+    assert SETTINGS.beta * (preference(policy, file) - preference(FOLDER, file)) > 1
 
 
 def test_a_killed_training_continues_as_if_it_had_not_been_killed(policy: Path, file: Path, tmp_path: Path) -> None:
@@ -89,6 +119,27 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(policy: Path, 
     once = weights(policy)
     for name, tensor in weights(continued).items():
         torch.testing.assert_close(tensor, once[name])
+
+
+def test_processes_that_share_the_model_take_the_steps_of_one(
+    policy: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = subprocess.run
+
+    def run_sharded(command: list[str], **options: Any) -> None:
+        module = command.index("recipes.mmupt.baselines.dpo_process")
+        path = os.pathsep.join([str(Path(__file__).parent), options["env"]["PYTHONPATH"]])
+        run(
+            [*command[:module], "fsdp_on_cpu", *command[module + 1 :]],
+            check=True,
+            env={**options["env"], "PYTHONPATH": path},
+        )
+
+    monkeypatch.setattr(subprocess, "run", run_sharded)
+    sharded = train_dpo(replace(SETTINGS, processes=2, save_steps=STEPS), str(FOLDER), file, tmp_path / "dpo")
+    # A head whose gradient were not summed over processes would miss by 2e-3 in the second step.
+    assert series(sharded, "rewards/margins") == pytest.approx(series(policy, "rewards/margins"), abs=1e-4)
+    assert weights(sharded).keys() == weights(policy).keys()
 
 
 def test_two_processes_take_the_steps_of_one(policy: Path, file: Path, tmp_path: Path) -> None:

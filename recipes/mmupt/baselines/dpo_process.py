@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig, DPOTrainer
 
 from recipes.mmupt.baselines.dpo import CHECKPOINTS, PARAMETERS, DpoSettings
@@ -26,13 +27,17 @@ from verl_ext.checkpoints import MARKER, mark_whole
 LOADERS_A_GPU = 4
 
 
-class RootHeadTrainer(DPOTrainer):
-    """TRL's trainer, with the gradient of the head right where the model is sharded among processes.
+class Trainer(DPOTrainer):
+    """TRL's trainer, put right in two places.
 
-    accelerate 1.15.0 makes the head a unit of FSDP2 of its own (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of
+    A model sharded among processes: accelerate 1.15.0 makes the head a unit of FSDP2 of its own (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of
     the head without calling the head (`add_fused_lm_head`), which keeps FSDP2 from summing its gradient over processes:
     each would update its part by its own pairs alone. Here the head, and the embeddings that may be the same tensor,
     stay in the unit of the whole model, whose forward TRL does call.
+
+    A training that is resumed: transformers 5.9.0 writes the weights of a checkpoint under the names of the hub, and
+    reads them as if they had those of its modules (`Trainer._load_from_checkpoint`). Of Qwen2.5-VL it finds but the
+    head, warns, and goes on from the model that the training had started from.
     """
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
@@ -43,6 +48,14 @@ class RootHeadTrainer(DPOTrainer):
             return super()._prepare_for_training(*args, **kwargs)
         finally:
             del model.get_input_embeddings, model.get_output_embeddings
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # Parts of a sharded model have the names of its modules.
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            saved = AutoModelForImageTextToText.from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+            self.model.load_state_dict(saved.state_dict())
 
 
 class MarkWhole(TrainerCallback):
@@ -103,7 +116,7 @@ def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
                 f"{file}, id {row['id']}: {length} tokens with its longer response, over max_length="
                 f"{settings.max_length}: leave it out, or allow more"
             )
-    trainer = RootHeadTrainer(
+    trainer = Trainer(
         model=model,
         args=arguments(settings, folder),
         data_collator=collator,
@@ -137,6 +150,8 @@ def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
 
 def main() -> None:
     """Train what the folder of the command line says."""
+    # One for each checkpoint would hide the steps.
+    disable_progress_bar()
     folder = Path(sys.argv[1])
     written = json.loads((folder / PARAMETERS).read_text())
     train(DpoSettings(**written["settings"]), written["model"], Path(written["file"]), folder)
