@@ -30,10 +30,11 @@ LOADERS_A_GPU = 4
 class Trainer(DPOTrainer):
     """TRL's trainer, put right in two places.
 
-    A model sharded among processes: accelerate 1.15.0 makes the head a unit of FSDP2 of its own (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of
-    the head without calling the head (`add_fused_lm_head`), which keeps FSDP2 from summing its gradient over processes:
-    each would update its part by its own pairs alone. Here the head, and the embeddings that may be the same tensor,
-    stay in the unit of the whole model, whose forward TRL does call.
+    A model sharded among processes: accelerate 1.15.0 makes the head a unit of FSDP2 of its own
+    (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of the head without calling the head (`add_fused_lm_head`),
+    which keeps FSDP2 from summing its gradient over processes: each would update its part by its own pairs alone. Here
+    the head, and the embeddings that may be the same tensor, stay in the unit of the whole model, whose forward TRL
+    does call.
 
     A training that is resumed: transformers 5.9.0 writes the weights of a checkpoint under the names of the hub, and
     reads them as if they had those of its modules (`Trainer._load_from_checkpoint`). Of Qwen2.5-VL it finds but the
