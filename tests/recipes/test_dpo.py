@@ -40,7 +40,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         ({"epochs": 0}, "epochs must be more than 0"),
         ({"beta": 0.0}, "beta must be more than 0"),
         ({"device": "tpu"}, "device must be cpu or cuda"),
-        ({"batch_size": 6, "processes": 2}, "multiple of micro_batch_size x processes = 4"),
+        ({"processes": 2}, "processes must be 1 on the CPU"),
+        ({"batch_size": 6, "processes": 2, "device": "cuda"}, "multiple of micro_batch_size x processes = 4"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str) -> None:
@@ -113,6 +114,6 @@ def test_checkpoints_that_were_cut_off_go_and_whole_ones_stay_until_the_policy_i
 
 
 def test_several_processes_are_started_by_torchrun(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
-    train_dpo(replace(SETTINGS, processes=2), MODEL, file, tmp_path / "dpo")
+    train_dpo(replace(SETTINGS, processes=2, device="cuda"), MODEL, file, tmp_path / "dpo")
     (command,) = started
     assert "torch.distributed.run" in command and "--nproc-per-node=2" in command

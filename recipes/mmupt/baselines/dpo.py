@@ -44,7 +44,7 @@ class DpoSettings:
         save_steps: steps between checkpoints.
         seed: of the order of pairs.
         device: cpu or cuda.
-        processes: one a GPU, which share the model among them; on the CPU each has a copy.
+        processes: one a GPU, which share the model among them; on the CPU there is one.
     """
 
     epochs: int
@@ -68,6 +68,8 @@ class DpoSettings:
                 raise ValueError(f"{name} must be more than 0, not {value}")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, not {self.device!r}")
+        if self.device == "cpu" and self.processes > 1:
+            raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: more share the model among GPUs")
         if self.batch_size % (at_a_time := self.micro_batch_size * self.processes):
             raise ValueError(
                 f"batch_size must be a multiple of micro_batch_size x processes = {at_a_time}, not {self.batch_size}"

@@ -86,7 +86,6 @@ def arguments(settings: DpoSettings, folder: Path) -> DPOConfig:
         use_cpu=not on_gpu,
         bf16=on_gpu,
         gradient_checkpointing=on_gpu,
-        # accelerate shards among GPUs only: on the CPU every process has a copy.
         fsdp="full_shard auto_wrap" if sharded else None,
         fsdp_config={"version": 2} if sharded else None,
         # The optimizer's own; the computation is in bf16 where that is set.
