@@ -120,7 +120,13 @@ class PairCollator:
         return of_text + sum(of_images) + max(len(self._response(row[name])) for name in ("chosen", "rejected"))
 
     def _prompt(self, row: Mapping[str, Any]) -> "Mapping[str, Tensor]":
-        text, images = rendered(dict(row), self._processor, self._instruction, **self._limits)
+        text, images = rendered(
+            dict(row),
+            self._processor,
+            self._instruction,
+            self._limits.get("min_pixels"),
+            self._limits.get("max_pixels"),
+        )
         return self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
 
     def _response(self, text: str) -> list[int]:

@@ -106,7 +106,7 @@ def prompt_tokens(
     ]
     # Every image is one token in the text.
     of_text = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(images)
-    return of_text, [image_tokens(*image.size, processor.image_processor, limits) for image in images]
+    return of_text, [image_tokens(image.width, image.height, processor.image_processor, limits) for image in images]
 
 
 def image_tokens(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> int:
