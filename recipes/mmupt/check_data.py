@@ -21,7 +21,7 @@ from data.leakage import check_overlap
 from data.schema import NO_QUESTION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
-from recipes.mmupt.evaluation.prompts import chat
+from recipes.mmupt.evaluation.prompts import prompt_tokens
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list
 
@@ -210,47 +210,17 @@ class PromptLengths:
                 f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
                 "data.filter_overlong_prompts=True, and veRL does it"
             )
-        self._factor = images.patch_size * images.merge_size
-        self._smallest, self._largest = images.size["shortest_edge"], images.size["longest_edge"]
 
     def check(self, row: dict[str, Any]) -> list[Problem]:
         """Say whether a row's prompt is too long, with its images' part of the tokens."""
-        messages = chat(row, {}, self._instruction)
-        text = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        of_text = len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        images = [
-            part["image"]
-            for message in messages
-            for part in message["content"]
-            if isinstance(part, dict) and "image" in part
-        ]
-        of_images = 0
-        for image in images:
-            if not (of_image := self.image_tokens(*image.size)):
-                width, height = image.size
-                return [
-                    Problem("extreme aspect ratio", f"{width} x {height} px, scaled to the limits, leaves no width")
-                ]
-            of_images += of_image
-        # Every image is one token in the text.
-        tokens = of_text - len(images) + of_images
+        of_text, of_images = prompt_tokens(row, self._processor, self._instruction, self._limits)
+        if 0 in of_images:
+            return [
+                Problem(
+                    "extreme aspect ratio", f"image {of_images.index(0)}, scaled to the limits, is left without a side"
+                )
+            ]
+        tokens = of_text + sum(of_images)
         if tokens <= self._limit:
             return []
-        return [Problem("long prompt", f"{tokens} tokens, {of_images} of them images, over {self._limit}")]
-
-    def image_tokens(self, width: int, height: int) -> int:
-        """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor.
-
-        0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
-        """
-        from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
-        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
-
-        factor = self._factor
-        height, width = scaled_when_read(height, width, factor=factor, **self._limits)
-        if not min(height, width):
-            return 0
-        height, width = scaled_by_processor(
-            height, width, factor=factor, min_pixels=self._smallest, max_pixels=self._largest
-        )
-        return int(height * width // factor**2)
+        return [Problem("long prompt", f"{tokens} tokens, {sum(of_images)} of them images, over {self._limit}")]
