@@ -1,8 +1,7 @@
 """The rows of a recipe's files, looked through before anything expensive starts.
 
 What a data set made by `data/` was checked for when it was written is not looked for again; files from elsewhere are
-checked in full. The length of a prompt depends on the recipe and is computed here, from the sizes of images and without
-scaling one.
+checked in full. The length of a prompt depends on the recipe and is looked at here.
 """
 
 import json
@@ -21,7 +20,7 @@ from data.leakage import check_overlap
 from data.schema import NO_QUESTION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
-from recipes.mmupt.evaluation.prompts import chat
+from recipes.mmupt.prompt_tokens import NoWidthError, PromptTokens
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list
 
@@ -190,67 +189,23 @@ def _problems(row: Mapping[str, Any]) -> list[Problem]:
 
 
 class PromptLengths:
-    """Computes the tokens of prompts as veRL's dataset and Qwen-VL's processor would make them.
-
-    RecipeError for a model with another kind of image processor, whose tokens nobody here can count.
-    """
+    """Says which prompts of a recipe are too long; raises as `PromptTokens` does."""
 
     def __init__(self, config: DictConfig, training: bool) -> None:
-        # Seconds of imports, which a recipe that is refused before need not wait for.
-        from transformers import AutoProcessor
-
-        self._limit = config.data.max_prompt_length
-        self._instruction = config.data.instruction
-        self._limits = pixel_limits(config.data, training)
         model = config.actor_rollout_ref.model
-        self._processor = AutoProcessor.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
-        images: Any = getattr(self._processor, "image_processor", None)
-        if "Qwen2VLImageProcessor" not in type(images).__name__:
-            raise RecipeError(
-                f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
-                "data.filter_overlong_prompts=True, and veRL does it"
-            )
-        self._factor = images.patch_size * images.merge_size
-        self._smallest, self._largest = images.size["shortest_edge"], images.size["longest_edge"]
+        self._limit = config.data.max_prompt_length
+        limits, instruction = pixel_limits(config.data, training), config.data.instruction
+        try:
+            self._tokens = PromptTokens(model.path, limits, instruction, model.trust_remote_code)
+        except RecipeError as error:
+            raise RecipeError(f"{error}: set data.filter_overlong_prompts=True, and veRL does it") from error
 
     def check(self, row: dict[str, Any]) -> list[Problem]:
         """Say whether a row's prompt is too long, with its images' part of the tokens."""
-        messages = chat(row, {}, self._instruction)
-        text = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        of_text = len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        images = [
-            part["image"]
-            for message in messages
-            for part in message["content"]
-            if isinstance(part, dict) and "image" in part
-        ]
-        of_images = 0
-        for image in images:
-            if not (of_image := self.image_tokens(*image.size)):
-                width, height = image.size
-                return [
-                    Problem("extreme aspect ratio", f"{width} x {height} px, scaled to the limits, leaves no width")
-                ]
-            of_images += of_image
-        # Every image is one token in the text.
-        tokens = of_text - len(images) + of_images
+        try:
+            tokens, of_images = self._tokens.count(row)
+        except NoWidthError as error:
+            return [Problem("extreme aspect ratio", str(error))]
         if tokens <= self._limit:
             return []
         return [Problem("long prompt", f"{tokens} tokens, {of_images} of them images, over {self._limit}")]
-
-    def image_tokens(self, width: int, height: int) -> int:
-        """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor.
-
-        0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
-        """
-        from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
-        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
-
-        factor = self._factor
-        height, width = scaled_when_read(height, width, factor=factor, **self._limits)
-        if not min(height, width):
-            return 0
-        height, width = scaled_by_processor(
-            height, width, factor=factor, min_pixels=self._smallest, max_pixels=self._largest
-        )
-        return int(height * width // factor**2)

@@ -23,6 +23,7 @@ from data.schema import NO_QUESTION, Row
 from data.writing import MANIFEST, write_dataset
 from recipes.mmupt.check_data import PromptLengths, bad_rows, check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe
+from recipes.mmupt.prompt_tokens import PromptTokens
 
 FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
 OTHER = encode_png(draw(sample_figures("test", 1, 0)[0]))
@@ -227,18 +228,17 @@ def test_an_image_that_scaling_leaves_no_width_is_a_bad_row(tmp_path: Path) -> N
 
 
 @cache
-def lengths_with_limits() -> PromptLengths:
-    config = load_recipe("mmupt_tiny", ["data.min_pixels=20000", "data.max_pixels=60000"])[0]
-    lengths = PromptLengths(config, training=True)
-    lengths._smallest, lengths._largest = 56 * 56, 50_000
-    return lengths
+def tokens_with_limits() -> PromptTokens:
+    tokens = PromptTokens("recipes/mmupt/tiny/model", {"min_pixels": 20_000, "max_pixels": 60_000}, None)
+    tokens._smallest, tokens._largest = 56 * 56, 50_000
+    return tokens
 
 
 @settings(max_examples=50)
 @given(st.integers(28, 900), st.integers(28, 900))
 def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: int) -> None:
-    lengths = lengths_with_limits()
+    tokens = tokens_with_limits()
     image = fetch_image({"image": Image.new("RGB", (width, height)), "min_pixels": 20_000, "max_pixels": 60_000})
     processor = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 50_000})
     _, rows, columns = processor(image, return_tensors="np")["image_grid_thw"][0]
-    assert lengths.image_tokens(width, height) == rows * columns // 4
+    assert tokens.of_image(width, height) == rows * columns // 4
