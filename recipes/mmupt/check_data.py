@@ -1,7 +1,8 @@
 """The rows of a recipe's files, looked through before anything expensive starts.
 
 What a data set made by `data/` was checked for when it was written is not looked for again; files from elsewhere are
-checked in full. The length of a prompt depends on the recipe and is looked at here.
+checked in full. The length of a prompt depends on the recipe and is computed here, from the sizes of images and without
+scaling one.
 """
 
 import json
@@ -20,7 +21,7 @@ from data.leakage import check_overlap
 from data.schema import NO_QUESTION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
-from recipes.mmupt.prompt_tokens import NoWidthError, PromptTokens
+from recipes.mmupt.evaluation.prompts import prompt_tokens
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list
 
@@ -189,23 +190,37 @@ def _problems(row: Mapping[str, Any]) -> list[Problem]:
 
 
 class PromptLengths:
-    """Says which prompts of a recipe are too long; raises as `PromptTokens` does."""
+    """Computes the tokens of prompts as veRL's dataset and Qwen-VL's processor would make them.
+
+    RecipeError for a model with another kind of image processor, whose tokens nobody here can count.
+    """
 
     def __init__(self, config: DictConfig, training: bool) -> None:
-        model = config.actor_rollout_ref.model
+        # Seconds of imports, which a recipe that is refused before need not wait for.
+        from transformers import AutoProcessor
+
         self._limit = config.data.max_prompt_length
-        limits, instruction = pixel_limits(config.data, training), config.data.instruction
-        try:
-            self._tokens = PromptTokens(model.path, limits, instruction, model.trust_remote_code)
-        except RecipeError as error:
-            raise RecipeError(f"{error}: set data.filter_overlong_prompts=True, and veRL does it") from error
+        self._instruction = config.data.instruction
+        self._limits = pixel_limits(config.data, training)
+        model = config.actor_rollout_ref.model
+        self._processor = AutoProcessor.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+        images: Any = getattr(self._processor, "image_processor", None)
+        if "Qwen2VLImageProcessor" not in type(images).__name__:
+            raise RecipeError(
+                f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
+                "data.filter_overlong_prompts=True, and veRL does it"
+            )
 
     def check(self, row: dict[str, Any]) -> list[Problem]:
         """Say whether a row's prompt is too long, with its images' part of the tokens."""
-        try:
-            tokens, of_images = self._tokens.count(row)
-        except NoWidthError as error:
-            return [Problem("extreme aspect ratio", str(error))]
+        of_text, of_images = prompt_tokens(row, self._processor, self._instruction, self._limits)
+        if 0 in of_images:
+            return [
+                Problem(
+                    "extreme aspect ratio", f"image {of_images.index(0)}, scaled to the limits, is left without a side"
+                )
+            ]
+        tokens = of_text + sum(of_images)
         if tokens <= self._limit:
             return []
-        return [Problem("long prompt", f"{tokens} tokens, {of_images} of them images, over {self._limit}")]
+        return [Problem("long prompt", f"{tokens} tokens, {sum(of_images)} of them images, over {self._limit}")]

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +22,7 @@ from data.schema import NO_QUESTION, Row
 from data.writing import MANIFEST, write_dataset
 from recipes.mmupt.check_data import PromptLengths, bad_rows, check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe
-from recipes.mmupt.prompt_tokens import PromptTokens
+from recipes.mmupt.evaluation.prompts import image_tokens
 
 FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
 OTHER = encode_png(draw(sample_figures("test", 1, 0)[0]))
@@ -227,18 +226,11 @@ def test_an_image_that_scaling_leaves_no_width_is_a_bad_row(tmp_path: Path) -> N
     assert kinds(file, PromptLengths(config, training=True)) == {0: "extreme aspect ratio"}
 
 
-@cache
-def tokens_with_limits() -> PromptTokens:
-    tokens = PromptTokens("recipes/mmupt/tiny/model", {"min_pixels": 20_000, "max_pixels": 60_000}, None)
-    tokens._smallest, tokens._largest = 56 * 56, 50_000
-    return tokens
-
-
 @settings(max_examples=50)
 @given(st.integers(28, 900), st.integers(28, 900))
 def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: int) -> None:
-    tokens = tokens_with_limits()
-    image = fetch_image({"image": Image.new("RGB", (width, height)), "min_pixels": 20_000, "max_pixels": 60_000})
+    limits = {"min_pixels": 20_000, "max_pixels": 60_000}
+    image = fetch_image({"image": Image.new("RGB", (width, height)), **limits})
     processor = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 50_000})
     _, rows, columns = processor(image, return_tensors="np")["image_grid_thw"][0]
-    assert tokens.of_image(width, height) == rows * columns // 4
+    assert image_tokens(width, height, processor, limits) == rows * columns // 4

@@ -1,4 +1,4 @@
-"""What a model is asked: the messages of a row, and these as vLLM takes them. The same as veRL makes of a row."""
+"""What a model is asked: the messages of a row, and these as vLLM or a trainer takes them. As veRL makes them."""
 
 import re
 from io import BytesIO
@@ -51,6 +51,28 @@ def chat(
     ]
 
 
+def rendered(
+    row: dict[str, Any],
+    processor: Any,
+    instruction: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    system_prompt: str | None = None,
+) -> tuple[str, list[Image.Image] | None]:
+    """The text of a row's prompt, up to where the response begins, with one placeholder an image, and the images.
+
+    Images, None where there are none, are scaled into `min_pixels` .. `max_pixels` (None: no limit of ours) by the
+    function that veRL uses; see `chat` for the rest.
+    """
+    from qwen_vl_utils import process_vision_info
+
+    limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
+    messages = chat(row, limits, instruction, system_prompt)
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
+    return text, images
+
+
 def engine_prompt(
     row: dict[str, Any],
     processor: Any,
@@ -59,18 +81,46 @@ def engine_prompt(
     max_pixels: int | None = None,
     system_prompt: str | None = None,
 ) -> "TokensPrompt":
-    """The prompt of a row as vLLM takes it: token ids with one placeholder an image, and the images themselves.
-
-    Images are scaled into `min_pixels` .. `max_pixels` (None: no limit of ours) by the function that veRL uses; see
-    `chat` for the rest.
-    """
-    from qwen_vl_utils import process_vision_info
-
-    limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
-    messages = chat(row, limits, instruction, system_prompt)
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    """The prompt of a row as vLLM takes it: token ids with one placeholder an image, and the images; see `rendered`."""
+    text, images = rendered(row, processor, instruction, min_pixels, max_pixels, system_prompt)
     prompt: TokensPrompt = {"prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]}
-    images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
     if images:
         prompt["multi_modal_data"] = {"image": images}
     return prompt
+
+
+def prompt_tokens(
+    row: dict[str, Any], processor: Any, instruction: str | None, limits: dict[str, int]
+) -> tuple[int, list[int]]:
+    """How many tokens a row's prompt has without its images, and each image, of which none is scaled for it.
+
+    `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `chat` for the rest.
+    """
+    messages = chat(row, {}, instruction)
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    images = [
+        part["image"]
+        for message in messages
+        for part in message["content"]
+        if isinstance(part, dict) and "image" in part
+    ]
+    # Every image is one token in the text.
+    of_text = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(images)
+    return of_text, [image_tokens(*image.size, processor.image_processor, limits) for image in images]
+
+
+def image_tokens(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> int:
+    """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor.
+
+    0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
+    """
+    from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
+
+    factor = image_processor.patch_size * image_processor.merge_size
+    height, width = scaled_when_read(height, width, factor=factor, **limits)
+    if not min(height, width):
+        return 0
+    smallest, largest = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
+    height, width = scaled_by_processor(height, width, factor=factor, min_pixels=smallest, max_pixels=largest)
+    return int(height * width // factor**2)
