@@ -1,0 +1,111 @@
+"""Fine-tuning on the real stack: the loss falls, a killed training continues as if it had not been, vLLM has a model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from full_stack import scalars
+from response_rows import SETTINGS, responses, write_responses
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from recipes.mmupt.baselines.sft import train_sft
+from recipes.mmupt.leftovers import processes_of
+from recipes.mmupt.tiny import FOLDER
+from verl_ext.checkpoints import TRACKER
+
+pytestmark = pytest.mark.full_stack
+
+# Three updates an epoch.
+ROWS = 26
+STEPS = 6
+TRAIN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from response_rows import SETTINGS
+from recipes.mmupt.baselines.sft import train_sft
+model, file, folder, save_steps = sys.argv[1:]
+train_sft(replace(SETTINGS, save_steps=int(save_steps)), model, Path(file), Path(folder))
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_responses(tmp_path_factory.mktemp("responses") / "responses.parquet", responses(ROWS))
+
+
+@pytest.fixture(scope="module")
+def policy(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_sft(SETTINGS, str(FOLDER), file, tmp_path_factory.mktemp("run") / "sft")
+
+
+def weights(policy: Path) -> Mapping[str, torch.Tensor]:
+    return load_file(policy / "model.safetensors")
+
+
+def losses(policy: Path) -> dict[int, float]:
+    return scalars(policy.parent)["train/loss"]
+
+
+def test_the_loss_on_the_responses_falls(policy: Path) -> None:
+    found = losses(policy)
+    assert list(found) == list(range(1, STEPS + 1))
+    assert found[STEPS] < 0.7 * found[1]
+
+
+def test_transformers_loads_the_policy_whose_every_part_was_trained(policy: Path) -> None:
+    before, after = (AutoModelForImageTextToText.from_pretrained(folder).state_dict() for folder in (FOLDER, policy))
+    assert before.keys() == after.keys()
+    # veRL's merger writes bfloat16.
+    changed = [name for name, tensor in before.items() if not torch.equal(tensor.bfloat16(), after[name])]
+    assert {name.split(".")[1] for name in changed} == {"visual", "language_model"}
+
+
+def test_vllm_answers_with_the_policy_as_it_was_taught(policy: Path, file: Path, tmp_path: Path) -> None:
+    settings = [
+        f"model={policy}", f"files={{asked:{file}}}", f"output={tmp_path}", "preset=tiny", "samples=0", "score=False",
+        "device=cpu",
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-m", "recipes.mmupt.evaluate", *settings], check=True, timeout=400)
+    answers = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()[1:]]
+    assert len(answers) == ROWS
+    # The model of before glances at most figures; careful responses open with what the glance leaves out.
+    assert sum(not answer["response"].startswith("so") for answer in answers) > 0.9 * ROWS
+
+
+@pytest.mark.parametrize("save_steps", [2, 3], ids=["within an epoch", "at its end"])
+def test_a_killed_training_continues_as_if_it_had_not_been_killed(
+    policy: Path, file: Path, tmp_path: Path, save_steps: int
+) -> None:
+    folder = tmp_path / "sft"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", TRAIN, str(FOLDER), str(file), str(folder), str(save_steps)]
+    killed = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 300
+    while not (folder / "checkpoints" / TRACKER).is_file():
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    # It alone: the processes of veRL that it has started go on.
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (folder / "model").exists()
+    continued = train_sft(replace(SETTINGS, save_steps=save_steps), str(FOLDER), file, folder)
+    assert not processes_of(folder)
+    assert losses(continued) == pytest.approx(losses(policy), rel=1e-3)
+    once = weights(policy)
+    for name, tensor in weights(continued).items():
+        torch.testing.assert_close(tensor, once[name])
+
+
+def test_two_processes_make_the_updates_of_one(policy: Path, file: Path, tmp_path: Path) -> None:
+    parallel = train_sft(replace(SETTINGS, processes=2), str(FOLDER), file, tmp_path / "sft")
+    assert losses(parallel) == pytest.approx(losses(policy), rel=1e-2)
