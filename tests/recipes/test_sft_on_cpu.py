@@ -1,4 +1,4 @@
-"""Fine-tuning on the real stack: the loss falls, a killed training continues as if it had not been, vLLM has a model."""
+"""Fine-tuning on the real stack: the loss falls, a killed training continues as if it had not been, vLLM answers."""
 
 import json
 import os

@@ -183,7 +183,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
     `rows` is how many `file` has, and `folder` gets all that the trainer writes.
     """
     steps, in_an_epoch = settings.steps_of(rows), rows // settings.batch_size
-    known = {
+    known: dict[str, Any] = {
         "data.train_files": str(file.absolute()),
         "data.custom_cls.path": "pkg://verl_ext.datasets.responses",
         "data.custom_cls.name": "ResponseDataset",
@@ -210,7 +210,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         "hydra.output_subdir": None,
         "hydra/job_logging": "stdout",
     }
-    added = {
+    added: dict[str, Any] = {
         "data.min_pixels": settings.min_pixels,
         "data.max_pixels": settings.max_pixels,
         # Prompts are whole as they are.
