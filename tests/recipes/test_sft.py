@@ -119,7 +119,7 @@ def test_verls_own_configuration_takes_the_settings(tmp_path: Path, file: Path, 
     with initialize_config_dir(str(Path(verl.__file__).parent / "trainer/config"), version_base=None):
         config = compose("sft_trainer_engine", overrides)
     engine, optimizer = (omega_conf_to_dataclass(config[name]) for name in ("engine", "optim"))
-    assert (engine.strategy, optimizer.lr) == ("fsdp2", 1e-3)
+    assert (engine.strategy, optimizer.lr) == ("fsdp2", 3e-4)
     # Two updates an epoch.
     assert (config.trainer.total_epochs, config.trainer.total_training_steps) == (3, 5)
     assert config.trainer.default_local_dir == str(tmp_path / "it's a folder" / "checkpoints")

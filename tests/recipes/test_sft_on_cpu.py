@@ -8,14 +8,21 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from full_stack import scalars
+from omegaconf import OmegaConf
 from response_rows import SETTINGS, responses, write_responses
 from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DistributedSampler
 from transformers import AutoModelForImageTextToText
+from verl.trainer.sft_trainer import create_sft_dataset
+from verl.utils import hf_processor
 
 from recipes.mmupt.baselines.sft import train_sft
 from recipes.mmupt.leftovers import processes_of
@@ -56,10 +63,38 @@ def losses(policy: Path) -> dict[int, float]:
     return scalars(policy.parent)["train/loss"]
 
 
-def test_the_loss_on_the_responses_falls(policy: Path) -> None:
+def first_batch(file: Path) -> list[dict[str, Any]]:
+    """The sequences of the first update."""
+    config = OmegaConf.create(
+        {
+            "custom_cls": {"path": "pkg://verl_ext.datasets.responses", "name": "ResponseDataset"},
+            "seed": SETTINGS.seed,
+            "max_length": SETTINGS.max_length,
+            **dict.fromkeys(["instruction", "min_pixels", "max_pixels"]),
+        }
+    )
+    processor = hf_processor(str(FOLDER))
+    dataset = create_sft_dataset(str(file), config, processor.tokenizer, processor)
+    sampler = DistributedSampler(dataset, num_replicas=1, rank=0, drop_last=True)
+    return [dataset[index] for index in islice(sampler, SETTINGS.batch_size)]
+
+
+def test_the_first_loss_is_the_mean_over_all_learnt_tokens_of_the_batch(policy: Path, file: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(FOLDER)
+    of_tokens = []
+    for row in first_batch(file):
+        logits = model(
+            input_ids=row["input_ids"][None], position_ids=row["position_ids"][1:, None], **row["multi_modal_inputs"]
+        ).logits[0, :-1]
+        of_tokens.append(cross_entropy(logits, row["input_ids"][1:], reduction="none")[row["loss_mask"][1:].bool()])
+    assert losses(policy)[1] == pytest.approx(float(torch.cat(of_tokens).mean()), rel=1e-4)
+
+
+def test_the_loss_falls(policy: Path) -> None:
     found = losses(policy)
     assert list(found) == list(range(1, STEPS + 1))
-    assert found[STEPS] < 0.7 * found[1]
+    first, second = ([found[step] for step in epoch] for epoch in ((1, 2, 3), (4, 5, 6)))
+    assert sum(second) < 0.5 * sum(first)
 
 
 def test_transformers_loads_the_policy_whose_every_part_was_trained(policy: Path) -> None:
