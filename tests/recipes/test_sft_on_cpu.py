@@ -1,6 +1,5 @@
 """Fine-tuning on the real stack: the loss falls, a killed training continues as if it had not been, vLLM answers."""
 
-import json
 import os
 import signal
 import subprocess
@@ -25,8 +24,10 @@ from verl.trainer.sft_trainer import create_sft_dataset
 from verl.utils import hf_processor
 
 from recipes.mmupt.baselines.sft import train_sft
+from recipes.mmupt.evaluation.responses import read_whole
 from recipes.mmupt.leftovers import processes_of
 from recipes.mmupt.tiny import FOLDER
+from recipes.mmupt.tiny.demonstrations import GLANCE
 from verl_ext.checkpoints import TRACKER
 
 pytestmark = pytest.mark.full_stack
@@ -111,10 +112,10 @@ def test_vllm_answers_with_the_policy_as_it_was_taught(policy: Path, file: Path,
         "device=cpu",
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "recipes.mmupt.evaluate", *settings], check=True, timeout=400)
-    answers = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()[1:]]
+    answers = read_whole(tmp_path / "asked.jsonl")
     assert len(answers) == ROWS
-    # The model of before glances at most figures; careful responses open with what the glance leaves out.
-    assert sum(not answer["response"].startswith("so") for answer in answers) > 0.9 * ROWS
+    # The model of before glances at most figures.
+    assert sum(answer.response.startswith(GLANCE) for answer in answers) < 0.1 * ROWS
 
 
 @pytest.mark.parametrize("save_steps", [2, 3], ids=["within an epoch", "at its end"])
