@@ -1,7 +1,7 @@
 """Supervised fine-tuning of a model on a file of responses, by veRL's own SFT trainer in processes of its own.
 
-Here are the settings, the checks and the call that can be repeated. What a row is made into is in
-`verl_ext.datasets.responses`; which responses a method keeps, and who asked for them, is not here.
+Here are the settings and the call that can be repeated. What a file of responses is, is in `responses`; what veRL makes
+of a row in `verl_ext.datasets.responses`. Which responses a method keeps is not here.
 """
 
 import hashlib
@@ -12,31 +12,26 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
+from recipes.mmupt.baselines.responses import check_responses
 from recipes.mmupt.compose import as_override
 from recipes.mmupt.evaluation.generation import CPU
-from recipes.mmupt.evaluation.prompts import prompt_tokens
 from recipes.mmupt.evaluation.responses import write_atomically
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import merge
 from verl_ext.checkpoints import TRACKER, checkpoint_of
-from verl_ext.datasets.turn import turn_tokens
+from verl_ext.checkpoints.reshard import reshard
 
-COLUMNS = ("id", "prompt", "images", "response")
-# Rows whose images are in memory at a time.
-ROWS_AT_ONCE = 64
 # What another call must be the same in, once there is something to continue.
 PARAMETERS = "parameters.json"
 CHECKPOINTS = "checkpoints"
 # Settings on which the policy does not depend, but for the last digits.
-WITHOUT_CONSEQUENCE = ("micro_batch_tokens", "save_steps")
+WITHOUT_CONSEQUENCE = ("micro_batch_tokens", "save_steps", "processes")
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class SftSettings:
         save_steps: updates between checkpoints.
         seed: of the order of rows.
         device: cpu or cuda.
-        processes: one a GPU, which share the model among them.
+        processes: one a GPU of this machine, which share the model among them.
 
     Raises:
         ValueError: a value that cannot be, naming it.
@@ -93,6 +88,12 @@ class SftSettings:
                 f"{self.micro_batch_tokens}"
             )
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """`min_pixels` and `max_pixels`, those of them that are not None."""
+        both = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        return {name: value for name, value in both.items() if value is not None}
+
     def steps_of(self, rows: int) -> int:
         """Updates that are made with so many rows."""
         return self.epochs * (rows // self.batch_size) if self.steps is None else self.steps
@@ -102,7 +103,8 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
     """Train a model on the responses of `file` and return the Hugging Face folder of the policy, `folder / "model"`.
 
     `model` is a folder or hub name. `folder` also gets what was measured in each update, for TensorBoard. The same
-    call, after an interruption, continues from the last checkpoint; once the policy is there, it returns at once.
+    call, after an interruption, continues from the last checkpoint, on as many processes as it says then; once the
+    policy is there, it returns at once.
 
     Raises:
         ValueError: `file` is missing or cannot be used, see `check_responses`, or `folder` has another training.
@@ -116,9 +118,9 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
     with sole_run(folder, folder / PARAMETERS):
         _check_parameters(settings, model, file, folder)
         if not policy.is_dir():
-            rows = check_responses(file, settings, model)
+            rows = check_responses(file, model, settings.limits, settings.max_length, at_least=settings.batch_size)
             steps = settings.steps_of(rows)
-            if _clean(checkpoints, rows // settings.batch_size) < steps:
+            if _clean(checkpoints, rows // settings.batch_size, settings.processes) < steps:
                 _run(settings, trainer_overrides(settings, model, file, folder, rows), folder)
             merge(checkpoint_of(checkpoints, steps), growing, str(steps))
             os.sync()
@@ -126,55 +128,6 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
         # They are several times the size of the policy, and nothing continues from them any more.
         shutil.rmtree(checkpoints, ignore_errors=True)
     return policy
-
-
-def check_responses(file: Path, settings: SftSettings, model: str) -> int:
-    """Look through a file before anything expensive starts, and return the number of its rows.
-
-    Raises:
-        ValueError: a column is missing, there are fewer rows than a batch has, or a row cannot be used; with the file,
-            the row and its id.
-    """
-    if missing := [name for name in COLUMNS if name not in (names := pq.read_schema(file).names)]:
-        raise ValueError(f"{file} has no column {', '.join(missing)} (found: {', '.join(names)})")
-    rows = pq.read_metadata(file).num_rows
-    if rows < settings.batch_size:
-        raise ValueError(
-            f"{file} has {rows} rows, fewer than a batch of {settings.batch_size}: set a smaller batch_size, or loosen "
-            "the rule that keeps responses"
-        )
-    # Seconds of imports, which a file that is refused before need not wait for.
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(model)
-    limits = {name: value for name in ("min_pixels", "max_pixels") if (value := getattr(settings, name)) is not None}
-    for number, row in enumerate(_rows(file)):
-        if problem := _problem(row, processor, limits, settings.max_length):
-            raise ValueError(f"{file}, row {number}, id {row['id']}: {problem}")
-    return rows
-
-
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(ROWS_AT_ONCE, columns=list(COLUMNS)):
-            yield from batch.to_pylist()
-
-
-def _problem(row: dict[str, Any], processor: Any, limits: dict[str, int], max_length: int) -> str | None:
-    if not (row["response"] or "").strip():
-        return "the response is empty: leave the row out"
-    if not row["prompt"] or row["prompt"][-1]["role"] != "user":
-        return "the prompt must end with a message of the user, which the response answers"
-    try:
-        of_text, of_images = prompt_tokens(row, processor, None, limits)
-    except (ValueError, OSError) as error:
-        return str(error)
-    if 0 in of_images:
-        return f"image {of_images.index(0)}, scaled to the limits, is left without a side: leave the row out"
-    length = of_text + sum(of_images) + len(turn_tokens(processor.tokenizer, row["response"]))
-    if length > max_length:
-        return f"{length} tokens, {sum(of_images)} of them images, over max_length={max_length}: leave the row out"
-    return None
 
 
 def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Path, rows: int) -> list[str]:
@@ -250,16 +203,18 @@ def _run(settings: SftSettings, overrides: list[str], folder: Path) -> None:
         RUN_FOLDER_VARIABLE: str(folder),
         **os.environ,
         "TENSORBOARD_DIR": str(folder / "tensorboard"),
+        # The rows once more, as they are read: they go with the checkpoints.
+        "HF_DATASETS_CACHE": str(folder / CHECKPOINTS / "rows"),
     }
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={settings.processes}"]
     command = [sys.executable, "-m", *launcher, "-m", "verl.trainer.sft_trainer", *overrides]
     subprocess.run(command, check=True, env=environment)
 
 
-def _clean(checkpoints: Path, steps_in_an_epoch: int) -> int:
+def _clean(checkpoints: Path, steps_in_an_epoch: int, processes: int) -> int:
     """Make veRL's trainer continue as if it had not been interrupted; return the step of its last checkpoint, 0: none.
 
-    Checkpoints that are not whole, or not the last, are removed.
+    Checkpoints that are not whole, or not the last, are removed; the last becomes one of so many processes.
     """
     tracker = checkpoints / TRACKER
     step = int(tracker.read_text()) if tracker.is_file() else 0
@@ -267,10 +222,16 @@ def _clean(checkpoints: Path, steps_in_an_epoch: int) -> int:
     for checkpoint in checkpoints.glob("global_step_*"):
         if checkpoint != last:
             shutil.rmtree(checkpoint)
-    if step % steps_in_an_epoch == 0:
-        # A data loader that is restored at the end of an epoch would pass the next one over.
-        for state in last.glob("data_*.pt"):
-            state.unlink()
+    if step:
+        reshard(last, processes)
+        if step % steps_in_an_epoch == 0:
+            # A data loader that is restored at the end of an epoch would pass the next one over.
+            for state in last.glob("data_*.pt"):
+                state.unlink()
+        else:
+            # Where in an epoch it was is the same in all processes; only that of the first is sure to be whole.
+            for rank in range(1, processes):
+                shutil.copyfile(last / "data_0.pt", last / f"data_{rank}.pt")
     return step
 
 
