@@ -46,7 +46,6 @@ class Verl:
         self.found.append((before, (checkpoint_of(checkpoints, before) / "data_0.pt").is_file()))
         step = self.until or int(wanted["trainer.total_training_steps"])
         checkpoint_of(checkpoints, step).mkdir(parents=True)
-        (checkpoint_of(checkpoints, step) / "fsdp_config.json").write_text('{"world_size": 1}')
         (checkpoint_of(checkpoints, step) / "data_0.pt").touch()
         tracker.write_text(str(step))
         if self.until:

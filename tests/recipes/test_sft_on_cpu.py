@@ -41,8 +41,9 @@ from dataclasses import replace
 from pathlib import Path
 from response_rows import SETTINGS
 from recipes.mmupt.baselines.sft import train_sft
-model, file, folder, save_steps = sys.argv[1:]
-train_sft(replace(SETTINGS, save_steps=int(save_steps)), model, Path(file), Path(folder))
+model, file, folder, save_steps, processes = sys.argv[1:]
+settings = replace(SETTINGS, save_steps=int(save_steps), processes=int(processes))
+train_sft(settings, model, Path(file), Path(folder))
 """
 
 
@@ -126,8 +127,8 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(
 ) -> None:
     folder = tmp_path / "sft"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    command = [sys.executable, "-c", TRAIN, str(FOLDER), str(file), str(folder), str(save_steps)]
-    killed = subprocess.Popen(command, env=environment)
+    arguments = map(str, (FOLDER, file, folder, save_steps, processes))
+    killed = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], env=environment)
     deadline = time.monotonic() + 300
     while not (folder / "checkpoints" / TRACKER).is_file():
         assert killed.poll() is None and time.monotonic() < deadline

@@ -25,13 +25,12 @@ from recipes.mmupt.evaluation.responses import write_atomically
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import merge
 from verl_ext.checkpoints import TRACKER, checkpoint_of
-from verl_ext.checkpoints.reshard import reshard
 
 # What another call must be the same in, once there is something to continue.
 PARAMETERS = "parameters.json"
 CHECKPOINTS = "checkpoints"
 # Settings on which the policy does not depend, but for the last digits.
-WITHOUT_CONSEQUENCE = ("micro_batch_tokens", "save_steps", "processes")
+WITHOUT_CONSEQUENCE = ("micro_batch_tokens", "save_steps")
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,7 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
     """Train a model on the responses of `file` and return the Hugging Face folder of the policy, `folder / "model"`.
 
     `model` is a folder or hub name. `folder` also gets what was measured in each update, for TensorBoard. The same
-    call, after an interruption, continues from the last checkpoint, on as many processes as it says then; once the
-    policy is there, it returns at once.
+    call, after an interruption, continues from the last checkpoint; once the policy is there, it returns at once.
 
     Raises:
         ValueError: `file` is missing or cannot be used, see `check_responses`, or `folder` has another training.
@@ -214,7 +212,7 @@ def _run(settings: SftSettings, overrides: list[str], folder: Path) -> None:
 def _clean(checkpoints: Path, steps_in_an_epoch: int, processes: int) -> int:
     """Make veRL's trainer continue as if it had not been interrupted; return the step of its last checkpoint, 0: none.
 
-    Checkpoints that are not whole, or not the last, are removed; the last becomes one of so many processes.
+    Checkpoints that are not whole, or not the last, are removed.
     """
     tracker = checkpoints / TRACKER
     step = int(tracker.read_text()) if tracker.is_file() else 0
@@ -222,16 +220,14 @@ def _clean(checkpoints: Path, steps_in_an_epoch: int, processes: int) -> int:
     for checkpoint in checkpoints.glob("global_step_*"):
         if checkpoint != last:
             shutil.rmtree(checkpoint)
-    if step:
-        reshard(last, processes)
-        if step % steps_in_an_epoch == 0:
-            # A data loader that is restored at the end of an epoch would pass the next one over.
-            for state in last.glob("data_*.pt"):
-                state.unlink()
-        else:
-            # Where in an epoch it was is the same in all processes; only that of the first is sure to be whole.
-            for rank in range(1, processes):
-                shutil.copyfile(last / "data_0.pt", last / f"data_{rank}.pt")
+    if step % steps_in_an_epoch == 0:
+        # A data loader that is restored at the end of an epoch would pass the next one over.
+        for state in last.glob("data_*.pt"):
+            state.unlink()
+    else:
+        # Where in an epoch it was is the same in all processes; only that of the first is sure to be whole.
+        for rank in range(1, processes):
+            shutil.copyfile(last / "data_0.pt", last / f"data_{rank}.pt")
     return step
 
 
