@@ -25,7 +25,10 @@ def train(recipe: str, folder: Path, *overrides: str) -> Path:
 
 
 def scalars(run_folder: Path) -> dict[str, dict[int, float]]:
-    """The values of every metric by step."""
-    (file,) = run_folder.glob("tensorboard/**/events.out.tfevents.*")
-    events = EventAccumulator(str(file)).Reload()
-    return {name: {event.step: event.value for event in events.Scalars(name)} for name in events.Tags()["scalars"]}
+    """The values of every metric by step, of all starts of a run, the last of each."""
+    series: dict[str, dict[int, float]] = {}
+    for file in sorted(run_folder.glob("tensorboard/**/events.out.tfevents.*")):
+        events = EventAccumulator(str(file)).Reload()
+        for name in events.Tags()["scalars"]:
+            series.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
+    return series

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from full_stack import scalars
 
 from verl_ext.checkpoints import last_whole_step
 
@@ -32,15 +32,6 @@ def train(run_folder: Path, steps: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", f"mmupt.run_folder={run_folder}", *OVERRIDES]
     # A group of its own, so that it can be killed without any of our own processes.
     return subprocess.Popen([*command, f"trainer.total_training_steps={steps}"], start_new_session=True)
-
-
-def scalars(run_folder: Path) -> dict[str, dict[int, float]]:
-    series: dict[str, dict[int, float]] = {}
-    for file in run_folder.glob("tensorboard/**/events.out.tfevents.*"):
-        events = EventAccumulator(str(file)).Reload()
-        for name in events.Tags()["scalars"]:
-            series.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
-    return series
 
 
 def rows(file: Path) -> list[dict]:

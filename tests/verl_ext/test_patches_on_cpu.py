@@ -1,8 +1,10 @@
 """Each patch mends what it names, and what it mends is still broken in the pinned version."""
 
 import pickle
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transformers import AutoModelForImageTextToText
 from verl.models.transformers import qwen2_vl
-from verl.utils import tensordict_utils
+from verl.utils import distributed, tensordict_utils
 from verl.utils.config import validate_config
 
 from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
@@ -62,6 +64,28 @@ def test_unpatched_text_alone_is_still_broken() -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL).model
     with pytest.raises(AttributeError, match="mean"):
         qwen2_vl._get_input_embeds.__wrapped__(model, torch.tensor([[10, 11, 12]]))
+
+
+@pytest.fixture
+def only_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment that torchrun gives a rank that is alone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    variables = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    yield
+    distributed.destroy_global_process_group()
+
+
+def test_verls_sft_trainer_gets_its_process_group_on_the_cpu(only_rank: None) -> None:
+    assert distributed.initialize_global_process_group() == (0, 0, 1)
+    assert torch.distributed.get_backend() == "cpu:gloo"
+
+
+def test_unpatched_verls_sft_trainer_still_gets_none(only_rank: None) -> None:
+    with pytest.raises(ValueError, match="Duplicate device type cpu"):
+        distributed.initialize_global_process_group.__wrapped__()
 
 
 def test_verl_refuses_a_vote_without_groups_before_anything_starts() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import datasets
 from omegaconf import DictConfig
-from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from verl_ext.datasets.asked import AskedDataset
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, read_truth, sidecar_of
@@ -16,7 +16,7 @@ from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, 
 LEFT_BEHIND = ("provenance", "licence", "synthesis")
 
 
-class UnlabelledDataset(RLHFDataset):
+class UnlabelledDataset(AskedDataset):
     """Rows as `data/schema.py` documents them, completed with the `reward_model` that veRL asks for.
 
     Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined, unless
@@ -25,10 +25,9 @@ class UnlabelledDataset(RLHFDataset):
     file that brings truth along, unless it is supervised, for a file whose sidecar is needed and missing, and for a
     file that is both trained and validated on.
 
-    `data.instruction`, unless null, follows the question after a space. Images are scaled into the limits of
-    `verl_ext.datasets.pixels` when veRL reads them. Rows listed in `data.dropped_rows`, a JSON file that maps a data
-    file to objects with an `id`, are left out; null, or no such file, for none. Of training rows, those whose question
-    the model has written (column `synthesis`) make up `data.generated_share`, see `mixture`; null takes all rows.
+    Rows listed in `data.dropped_rows`, a JSON file that maps a data file to objects with an `id`, are left out; null,
+    or no such file, for none. Of training rows, those whose question the model has written (column `synthesis`) make up
+    `data.generated_share`, see `mixture`; null takes all rows.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
@@ -50,9 +49,8 @@ class UnlabelledDataset(RLHFDataset):
             if Path(file).resolve() in trained:
                 raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
         self._share: float | None = config.generated_share if training else None
-        self._limits = pixel_limits(config, training)
         self._dropped = _dropped_ids(config.dropped_rows, files)
-        super().__init__(data_files=data_files, config=config, **kwargs)
+        super().__init__(data_files=data_files, config=config, limits=pixel_limits(config, training), **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Leave out the dropped rows, mix, then what veRL itself leaves out."""
@@ -66,19 +64,6 @@ class UnlabelledDataset(RLHFDataset):
             generated = [row is not None for row in written]
             dataframe = dataframe.select(mixture(generated, self._share, self.config.seed))
         return super().maybe_filter_out_long_prompts(dataframe)
-
-    def _build_messages(self, example: dict, key: str) -> list[dict]:
-        # veRL puts the images into the messages that it is given, and these travel with the row a second time.
-        *before, question = map(dict, example[key])
-        if self.config.instruction is not None:
-            question["content"] = f"{question['content']} {self.config.instruction}"
-        messages = super()._build_messages({**example, key: [*before, question]}, key)
-        for message in messages:
-            if not isinstance(message["content"], str):
-                for part in message["content"]:
-                    if part["type"] == "image":
-                        part.update(self._limits)
-        return messages
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""

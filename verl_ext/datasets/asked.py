@@ -1,0 +1,33 @@
+"""Questions as the policy is asked them: what all datasets of this project that veRL trains on have in common."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+
+class AskedDataset(RLHFDataset):
+    """veRL's rows whose messages hold the images and, after the question, `data.instruction`, unless that is null.
+
+    Images are scaled into `limits`, see `verl_ext.datasets.pixels`, when they are read.
+    """
+
+    def __init__(
+        self, data_files: str | list[str], config: DictConfig, *, limits: Mapping[str, int], **kwargs: Any
+    ) -> None:
+        self._limits = limits
+        super().__init__(data_files=data_files, config=config, **kwargs)
+
+    def _build_messages(self, example: dict, key: str) -> list[dict]:
+        # veRL puts the images into the messages that it is given, and these travel with the row a second time.
+        *before, question = map(dict, example[key])
+        if self.config.instruction is not None:
+            question["content"] = f"{question['content']} {self.config.instruction}"
+        messages = super()._build_messages({**example, key: [*before, question]}, key)
+        for message in messages:
+            if not isinstance(message["content"], str):
+                for part in message["content"]:
+                    if part["type"] == "image":
+                        part.update(self._limits)
+        return messages
