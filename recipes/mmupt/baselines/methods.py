@@ -37,6 +37,13 @@ from verl_ext.rewards.settings import RewardSettings
 # The probability of a verdict is that of the model itself.
 AS_THE_MODEL_IS = {"temperature": 1.0, "top_p": 1.0}
 
+# Questions are written from images alone, so that those that are asked already are no copies; whether they can be
+# answered is for the check of their answers.
+OWN_QUESTIONS = (
+    "strategies=[direct]",
+    *(f"filters.{name}.enabled=false" for name in ("copy_of_parent", "self_check", "difficulty")),
+)
+
 # By id: the images, and the text that is asked about them.
 Requests = dict[str, tuple[tuple[bytes, ...], str]]
 
@@ -46,8 +53,8 @@ class Work:
     """What a stage of a method has at hand.
 
     settings: of the method. answers: how answers are compared and vote. policy: the model of the stage. rows: those of
-    the method, in `file`; `train_files` are those that they were drawn from. folder: of the stages. instruction: follows
-    a question after a space, None for nothing. seed: of all that is drawn.
+    the method, in `file`; `train_files` are those that they were drawn from. folder: of the stages. instruction:
+    follows a question after a space, None for nothing. seed: of all that is drawn.
     """
 
     settings: BaselineSettings
@@ -188,7 +195,7 @@ def _example(
 def _verdicts(
     work: Work, rows: Sequence[AskedRow], groups: Mapping[str, Sequence[Sample]], prompt: str
 ) -> dict[str, dict[int, list[str]]]:
-    """What the policy says of its responses, by row and by the number of the response; none for those without an answer.
+    """What the policy says of its responses, by row and by the number of the response; nothing of those without answer.
 
     Responses of a group about which the same would be asked, as those with equal answers are where the prompt has a
     place for the answer alone, share the replies.
@@ -226,7 +233,7 @@ def _own_questions(work: Work) -> Path:
         "device": settings.device,
         "dtype": settings.dtype,
     }
-    overrides = [*work.settings.synthesis, *(as_override(name, value) for name, value in keys.items())]
+    overrides = [*OWN_QUESTIONS, *work.settings.synthesis, *(as_override(name, value) for name, value in keys.items())]
     return synthesize(load_config(overrides))
 
 

@@ -6,9 +6,9 @@
                 that the model is asked, the instruction of the recipe included: trainers add nothing to it
     images      list of {"bytes"}, each an encoded image file
     response    str; of pairs instead `chosen` and `rejected`
-    baseline    {"method", "stage", "model", "sample", "prompt_sha256", "score"}: the method, the stage whose file has the
-                (chosen) response, the model that said it, the number of the response among those to its prompt, the
-                SHA-256 of the text that it was asked with, and what the method thinks of it (null: nothing)
+    baseline    {"method", "stage", "model", "sample", "prompt_sha256", "score"}: the method, the stage whose file has
+                the (chosen) response, the model that said it, the number of the response among those to its prompt,
+                the SHA-256 of the text that it was asked with, and what the method thinks of it (null: nothing)
 """
 
 import os
