@@ -47,8 +47,8 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     """Compose a recipe with Hydra overrides and return its config and the chosen options of its config groups.
 
     Raises RecipeError for an unknown recipe and for a key, in the recipe's files or the overrides, that neither veRL
-    nor `base.yaml` knows, for whatever else Hydra refuses, and for settings under which the vote, or another method, would
-    be wrong.
+    nor `base.yaml` knows, for whatever else Hydra refuses, and for settings under which the vote, or another method,
+    would be wrong.
     """
     known_recipes = recipes()
     if recipe not in known_recipes:

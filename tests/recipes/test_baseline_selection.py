@@ -158,8 +158,8 @@ def test_what_answers_are_called_decides_nothing(answers, scores, names) -> None
     assert numbers(right(renamed, new["1"])) == numbers(right(samples, "1"))
     assert numbers(agreeing(renamed)) == numbers(agreeing(samples))
     assert numbers(believed(renamed, by_number, 0.7)) == numbers(believed(samples, by_number, 0.7))
-    pairs = best_and_worst(renamed, by_number), best_and_worst(samples, by_number)
-    assert [pair and numbers(pair) for pair in pairs][0] == [pair and numbers(pair) for pair in pairs][1]
+    pair, of_renamed = best_and_worst(samples, by_number), best_and_worst(renamed, by_number)
+    assert (of_renamed and numbers(of_renamed)) == (pair and numbers(pair))
 
 
 @given(ANSWERS, SCORES)

@@ -20,7 +20,7 @@ from verl_ext.datasets.pixels import pixel_limits
 
 @dataclass(frozen=True)
 class Policy:
-    """A model in the stages of a run; `settings` are those of training rollouts, `extraction` is where answers stand."""
+    """A model in the stages of a run; `settings` are those of training rollouts, `extraction` is where answers are."""
 
     settings: Settings
     stages: Stages

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,6 +32,7 @@ from recipes.mmupt.synthesis.prompts import PromptError
 from recipes.mmupt.synthesis.stages import Stages
 from recipes.mmupt.synthesize import SynthesisError
 from verl_ext.checkpoints.best import link_or_copy
+from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.rewards.settings import read_settings
 
@@ -102,7 +104,7 @@ def make_set(config: DictConfig, number: int, model: str) -> Path:
         raise RecipeError(str(error)) from error
     write_summary(folder, name, len(work.rows), written)
     if not written:
-        raise RecipeError(f"{folder / name}: nothing is kept of {len(work.rows)} rows: {folder} has what the model said")
+        raise RecipeError(f"{folder / name}: nothing is kept of {len(work.rows)} rows; {folder} has what was said")
     return folder / name
 
 
@@ -132,7 +134,33 @@ def train(trainer: Trainer, config: DictConfig, model: str, folder: Path) -> Pat
     Raises:
         RecipeError: the training cannot be done.
     """
-    ...
+    data = config.data
+    limits = pixel_limits(data, training=True)
+    settings: dict[str, Any] = {
+        **config.mmupt.baseline[trainer],
+        # What stands before a question in stic is as long as a response at most.
+        "max_length": data.max_prompt_length + 2 * data.max_response_length,
+        # Prompts have it already.
+        "instruction": None,
+        "min_pixels": limits.get("min_pixels"),
+        "max_pixels": limits.get("max_pixels"),
+        "seed": config.mmupt.seed,
+        "device": config.trainer.device,
+        "processes": config.trainer.n_gpus_per_node,
+    }
+    file = folder / FILES[trainer][0]
+    # Not at the top: the processes of stages have no use for trainers.
+    from recipes.mmupt.baselines.dpo import DpoSettings, train_dpo
+    from recipes.mmupt.baselines.sft import SftSettings, train_sft
+
+    try:
+        if trainer == "sft":
+            return train_sft(SftSettings(**settings), model, file, folder / trainer)
+        return train_dpo(DpoSettings(**settings), model, file, folder / trainer)
+    except ValueError as error:
+        raise RecipeError(f"mmupt.baseline.{trainer}: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise RecipeError(f"the training in {folder / trainer} ended with status {error.returncode}") from error
 
 
 def _in_a_process_of_its_own(run_folder: Path, number: int, model: str) -> None:
