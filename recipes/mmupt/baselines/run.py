@@ -140,8 +140,6 @@ def train(trainer: Trainer, config: DictConfig, model: str, folder: Path) -> Pat
         **config.mmupt.baseline[trainer],
         # What stands before a question in stic is as long as a response at most.
         "max_length": data.max_prompt_length + 2 * data.max_response_length,
-        # Prompts have it already.
-        "instruction": None,
         "min_pixels": limits.get("min_pixels"),
         "max_pixels": limits.get("max_pixels"),
         "seed": config.mmupt.seed,
@@ -156,7 +154,8 @@ def train(trainer: Trainer, config: DictConfig, model: str, folder: Path) -> Pat
     try:
         if trainer == "sft":
             return train_sft(SftSettings(**settings), model, file, folder / trainer)
-        return train_dpo(DpoSettings(**settings), model, file, folder / trainer)
+        # Prompts have the instruction already.
+        return train_dpo(DpoSettings(**settings, instruction=None), model, file, folder / trainer)
     except ValueError as error:
         raise RecipeError(f"mmupt.baseline.{trainer}: {error}") from error
     except subprocess.CalledProcessError as error:
