@@ -183,8 +183,9 @@ def _leave(policy: Path, target: Path) -> Path:
 def main() -> None:
     """Make the set that the command line names: a run folder with its `config.yaml`, a number, and a model."""
     run_folder, number, model = sys.argv[1:]
+    config: Any = OmegaConf.load(Path(run_folder) / "config.yaml")
     try:
-        print(make_set(OmegaConf.load(Path(run_folder) / "config.yaml"), int(number), model), flush=True)
+        print(make_set(config, int(number), model), flush=True)
     except (RecipeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
 
