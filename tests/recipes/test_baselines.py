@@ -110,11 +110,18 @@ def make(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     """Makes a set of a method, and returns its rows and the engine that was asked."""
 
     def make(
-        method: str, *overrides: str, number: int = 0, engine: Engine | None = None, folder: str = "run"
+        method: str,
+        *overrides: str,
+        number: int = 0,
+        engine: Engine | None = None,
+        folder: str = "run",
+        seed: int = 1,
     ) -> tuple[list[dict[str, Any]], Engine]:
         engine = engine or Engine()
         monkeypatch.setattr(stages, "answers", engine.answers)
-        file = run.make_set(recipe(method, data, tmp_path / folder, *overrides), number, str(MODEL))
+        config = recipe(method, data, tmp_path / folder, *overrides)
+        config.mmupt.seed = seed
+        file = run.make_set(config, number, str(MODEL))
         return pq.read_table(file).to_pylist(), engine
 
     return make
@@ -256,8 +263,8 @@ def test_stic_asks_with_a_bad_prompt_of_clean_images_where_that_is_drawn(make, t
     # By half, each image gets one or the other.
     kinds = set()
     for seed in range(6):
-        half = ["mmupt.baseline.bad_prompt_share=0.5", f"mmupt.seed={seed}"]
-        (one, *_) = make("stic", *keys, *half, folder=f"half_{seed}")[1].of("dispreferred")
+        half = make("stic", *keys, "mmupt.baseline.bad_prompt_share=0.5", folder=f"half_{seed}", seed=seed)
+        (one, *_) = half[1].of("dispreferred")
         is_clean = one.row["images"][0]["bytes"] in PICTURES
         assert is_clean == (content(one).replace("<image>", "") in ("make it up !", "dream !"))
         kinds.add(is_clean)
