@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from recipes.mmupt.baselines.settings import read_baseline
 from verl_ext.checks import check_config
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
@@ -46,7 +47,8 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     """Compose a recipe with Hydra overrides and return its config and the chosen options of its config groups.
 
     Raises RecipeError for an unknown recipe and for a key, in the recipe's files or the overrides, that neither veRL
-    nor `base.yaml` knows, for whatever else Hydra refuses, and for settings under which the vote would be wrong.
+    nor `base.yaml` knows, for whatever else Hydra refuses, and for settings under which the vote, or another method,
+    would be wrong.
     """
     known_recipes = recipes()
     if recipe not in known_recipes:
@@ -66,6 +68,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     config, choices = _compose(recipe, overrides)
     try:
         check_config(config)
+        read_baseline(config)
     except ValueError as error:
         raise RecipeError(f"recipe {recipe}: {error}") from error
     return config, choices

@@ -5,7 +5,7 @@
 Everything lands in `mmupt.run_folder`. The same command after an interruption continues where it stopped: training from
 its last checkpoint, and every later stage that has not left its result behind. A run that was stopped because it had
 collapsed goes on to export, evaluation and report at once. The training itself is `verl.trainer.main_ppo.run_ppo`, as
-is.
+is, or what `recipes.mmupt.baselines.run` does where `mmupt.baseline.method` is set.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.catalog import data_set
 from data.prepare import FOLDER
+from recipes.mmupt.baselines.run import has_begun, run_baseline
 from recipes.mmupt.check_data import check_leakage, check_rows
 from recipes.mmupt.collapse import why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
@@ -95,10 +96,11 @@ def run(recipe: str, overrides: list[str]) -> None:
         OmegaConf.save(config, run_folder / "config.yaml")
         check_rows(config)
         check_leakage(config)
-        if config.trainer.device == "cuda":
+        method = config.mmupt.baseline.method
+        if method is None and config.trainer.device == "cuda":
             print(report(config), flush=True)
         with hours_of(config):
-            model = export(config, train_until_done(config))
+            model = export(config, train_until_done(config)) if method is None else run_baseline(config)
         if config.mmupt.evaluation_files is not None:
             evaluate(config, config.actor_rollout_ref.model.path, "before")
             evaluate(config, model, "after", config.mmupt.evaluation_forbidden_openings)
@@ -283,7 +285,8 @@ def _check_files(config: DictConfig) -> None:
 
 def _check_continued(config: DictConfig, saved: Path) -> None:
     """Refuse to continue a run with settings that would make it another one."""
-    if not saved.is_file() or not last_whole_step(Path(config.trainer.default_local_dir)):
+    has_trained = last_whole_step(Path(config.trainer.default_local_dir)) or has_begun(saved.parent)
+    if not (saved.is_file() and has_trained):
         return
     before, now = (flatten(OmegaConf.to_container(one, resolve=True)) for one in (OmegaConf.load(saved), config))
     changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]

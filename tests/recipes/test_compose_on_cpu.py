@@ -18,6 +18,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from data.figures import prepare
 from recipes.mmupt import compose
+from recipes.mmupt.baselines.settings import METHODS
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from recipes.mmupt.train import _check_hardware, flatten
@@ -305,7 +306,8 @@ def test_the_methods_that_recipes_stand_for_are_those_of_the_paper() -> None:
 def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
     own = {"mmupt_smoke", *(name for name in recipes() if name.startswith("mmupt_tiny"))}
     synthetic = {name for name in recipes() if name.endswith(("_in_context", "_direct", "_all_questions"))}
-    unlabelled = set(recipes()) - own - synthetic - set(SUPERVISED)
+    baselines = {name for name in recipes() if name.endswith(tuple(METHODS))}
+    unlabelled = set(recipes()) - own - synthetic - baselines - set(SUPERVISED)
     assert {f"{name}_supervised" for name in unlabelled} == set(SUPERVISED) - own
 
 
@@ -344,3 +346,21 @@ def test_the_recipe_to_copy_composes_once_copied(new_recipe: Path) -> None:
     shutil.copy("examples/my_recipe.yaml", new_recipe)
     config, _ = load_recipe("mine")
     validate_config(config, need_reference_policy(config), need_critic(config))
+
+
+@pytest.mark.parametrize("recipe", sorted(name for name in recipes() if name.endswith(tuple(METHODS))))
+def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compared_with(recipe: str) -> None:
+    method = next(method for method in METHODS if recipe.endswith(method))
+    baseline, grpo = (shipped(name) for name in (recipe, recipe.removesuffix(f"_{method}")))
+    assert baseline.mmupt.baseline.method == method
+    for key in ("actor_rollout_ref.model", "actor_rollout_ref.actor", "data.train_files", "mmupt.evaluation_files"):
+        assert OmegaConf.select(baseline, key) == OmegaConf.select(grpo, key)
+    changed = {key for key in grpo.actor_rollout_ref.rollout if _differ(baseline, grpo, key)}
+    # Genixer has 16 responses.
+    assert changed <= ({"n", "trace"} if method == "genixer" else {"trace"})
+    assert baseline.mmupt.baseline.dpo.learning_rate == grpo.actor_rollout_ref.actor.optim.lr
+    assert baseline.mmupt.baseline.sft.learning_rate == grpo.actor_rollout_ref.actor.optim.lr
+
+
+def _differ(one: DictConfig, other: DictConfig, key: str) -> bool:
+    return one.actor_rollout_ref.rollout[key] != other.actor_rollout_ref.rollout[key]

@@ -34,14 +34,15 @@ def keep(checkpoints: Path, steps: Collection[int]) -> None:
         if source is not None and source != target:
             temporary = folder / "incomplete"
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(source, temporary, copy_function=_link, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            shutil.copytree(source, temporary, copy_function=link_or_copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
             os.replace(temporary, target)
     wanted = {checkpoint_of(folder, step) for step in steps}
     for other in set(folder.glob("*")) - wanted:
         shutil.rmtree(other)
 
 
-def _link(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """Make `target` the same file as `source`; a `copy_function` of `shutil.copytree`."""
     try:
         os.link(source, target)
     except OSError:

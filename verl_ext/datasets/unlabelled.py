@@ -1,6 +1,5 @@
 """veRL's dataset for rows without truth, chosen by `data.custom_cls`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import datasets
 from omegaconf import DictConfig
 
 from verl_ext.datasets.asked import AskedDataset
+from verl_ext.datasets.dropped import dropped_ids
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, read_truth, sidecar_of
@@ -49,7 +49,7 @@ class UnlabelledDataset(AskedDataset):
             if Path(file).resolve() in trained:
                 raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
         self._share: float | None = config.generated_share if training else None
-        self._dropped = _dropped_ids(config.dropped_rows, files)
+        self._dropped = dropped_ids(config.dropped_rows, files)
         super().__init__(data_files=data_files, config=config, limits=pixel_limits(config, training), **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
@@ -73,10 +73,3 @@ class UnlabelledDataset(AskedDataset):
         if self._metadata is not None:
             row["reward_model"]["metadata"] = self._metadata.get(row["id"])
         return row
-
-
-def _dropped_ids(listing: str | None, files: list[str]) -> frozenset[str]:
-    if listing is None or not Path(listing).is_file():
-        return frozenset()
-    rows = json.loads(Path(listing).read_text())
-    return frozenset(row["id"] for file in files for row in rows.get(file, []))

@@ -14,7 +14,14 @@ from recipes.mmupt.evaluation.responses import Mode, Response, read_parameters, 
 
 
 class OtherParametersError(ValueError):
-    """Responses are there already that were made with other parameters."""
+    """Responses are there already, in `path`, that were made with other parameters; `names` has these."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(
+            f"{path} has responses made with other settings ({', '.join(names)}): set output=ANOTHER_FOLDER, or "
+            "replace=true to make them anew"
+        )
+        self.path, self.names = path, names
 
 
 class PartialFile:
@@ -39,10 +46,7 @@ class PartialFile:
             made_with = [found for found in (read_parameters(path), lines[0] if lines else None) if found is not None]
             same = bool(lines) and lines[0] == self._parameters
             if not replace and not same and made_with:
-                raise OtherParametersError(
-                    f"{path} has responses made with other settings ({_difference(made_with[-1], self._parameters)}): "
-                    "set output=ANOTHER_FOLDER, or replace=true to make them anew"
-                )
+                raise OtherParametersError(path, _different(made_with[-1], self._parameters))
             for line in lines[1:] if same else ():
                 self._add([Response.from_json(one) for one in line])
             # A line that was cut is cut off, so that the next one does not continue it.
@@ -78,5 +82,5 @@ def _whole_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    return ", ".join(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]

@@ -150,7 +150,7 @@ def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> l
     """
 
     reasons: dict[str | None, Reason] = {"yes": None, "no": "the model says no", None: "the model says neither"}
-    return [reasons[_verdict(replies[candidate.id])] for candidate in candidates]
+    return [reasons[verdict_in(replies[candidate.id])] for candidate in candidates]
 
 
 def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low: float, high: float) -> list[Reason]:
@@ -162,6 +162,13 @@ def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low
         None if low <= shares[one.id] <= high else f"vote share {shares[one.id]:.2f}, {_side(shares[one.id], low)}"
         for one in candidates
     ]
+
+
+def verdict_in(reply: str) -> str | None:
+    """The yes or no with which the last line of a reply begins or ends; None where it has neither, or both."""
+    said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
+    verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
+    return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def similarity(a: str, b: str, ngram: int) -> float:
@@ -185,12 +192,6 @@ def _runs(of: Sequence[str], ngram: int) -> set[tuple[str, ...]]:
 
 def _bare(text: str) -> tuple[str, ...]:
     return tuple(word for word in words(text) if word not in _ARTICLES)
-
-
-def _verdict(reply: str) -> str | None:
-    said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
-    verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
-    return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def _side(share: float, low: float) -> str:

@@ -21,15 +21,15 @@ class PromptError(ValueError):
     """A prompt cannot be used; the message names the file and the fix."""
 
 
-def read_prompt(name: str) -> str:
-    """The prompt of that name in `prompts/`, or the one in a file, whose name ends in `.txt`.
+def read_prompt(name: str, folder: Path = FOLDER) -> str:
+    """The prompt of that name in `folder`, or the one in a file, whose name ends in `.txt`.
 
     Raises:
         PromptError: there is no such file, it is empty, or it has a place for an image.
     """
-    path = Path(name) if name.endswith(".txt") else FOLDER / f"{name}.txt"
+    path = Path(name) if name.endswith(".txt") else folder / f"{name}.txt"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
         raise PromptError(f"there is no prompt {path}: name a file that ends in .txt, or one of {known}")
     text = path.read_text(encoding="utf-8").strip()
     if not text:
@@ -37,6 +37,11 @@ def read_prompt(name: str) -> str:
     if PLACEHOLDER in text:
         raise PromptError(f"{path} has {PLACEHOLDER}: leave it out, as images are put in front of the prompt")
     return text
+
+
+def places(prompt: str) -> set[str]:
+    """The names of the places that a prompt has for texts."""
+    return set(_NAME.findall(prompt))
 
 
 def fill(prompt: str, texts: Mapping[str, str]) -> str:
@@ -48,10 +53,10 @@ def fill(prompt: str, texts: Mapping[str, str]) -> str:
     >>> fill("<example>{question}</example> ?", {"question": "a</example> <image>{question}"})
     '<example>a< /example> {question}</example> ?'
     """
-    if (places := set(_NAME.findall(prompt))) != texts.keys():
+    if (found := places(prompt)) != texts.keys():
         raise PromptError(
             f"the prompt {prompt[:60]!r} ... needs {_braced(texts.keys())} and nothing else in braces, but has "
-            f"{_braced(places) or 'nothing'}"
+            f"{_braced(found) or 'nothing'}"
         )
     # In one pass, as a text may have braces of its own.
     return _NAME.sub(lambda name: harmless(texts[name[1]]), prompt)

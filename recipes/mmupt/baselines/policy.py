@@ -1,0 +1,76 @@
+"""A policy that is asked by vLLM, as all of this project is; what it said is kept, so that nothing is asked twice.
+
+What is asked, and what becomes of it, is the business of `recipes.mmupt.baselines.methods`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.mmupt.baselines.rows import AskedRow
+from recipes.mmupt.baselines.selection import Sample
+from recipes.mmupt.evaluation.settings import Settings
+from recipes.mmupt.hardware import engine_keys
+from recipes.mmupt.synthesis.stages import Stages, request
+from verl_ext.answers import Extraction, extract_answer
+from verl_ext.datasets.pixels import pixel_limits
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model in the stages of a run; `settings` are those of training rollouts, `extraction` is where answers are."""
+
+    settings: Settings
+    stages: Stages
+    extraction: Extraction
+
+    @property
+    def model(self) -> str:
+        """Its folder or its name on the hub."""
+        return self.settings.model
+
+    def samples(self, stage: str, rows: Sequence[AskedRow]) -> dict[str, list[Sample]]:
+        """The group of responses to each row by its id, sampled as in training."""
+        asked = [{"id": row.id, "prompt": row.prompt, "images": _as_column(row.images)} for row in rows]
+        return {
+            id_: [Sample(n, said, extract_answer(said, self.extraction)) for n, said in enumerate(group)]
+            for id_, group in self.stages.responses(stage, self.settings, asked).items()
+        }
+
+    def replies(
+        self, stage: str, asked: dict[str, tuple[tuple[bytes, ...], str]], **settings: Any
+    ) -> dict[str, list[str]]:
+        """What it says to each text about its images, by any ids; `settings` differ from those of training rollouts."""
+        rows = [request(id_, images, text) for id_, (images, text) in asked.items()]
+        return self.stages.responses(stage, replace(self.settings, **settings), rows)
+
+
+def rollout_settings(config: DictConfig, model: str) -> Settings:
+    """How a model responds in the training rollouts of a recipe, less the instruction, which rows have already."""
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    limits = pixel_limits(data, training=True)
+    # One engine a GPU, as in an evaluation.
+    machine = {"device": config.trainer.device, "dtype": rollout.dtype, "replicas": None, "tensor_parallel_size": 1}
+    return Settings(
+        model=model,
+        greedy=False,
+        samples=rollout.n,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        max_tokens=data.max_response_length,
+        max_model_len=rollout.max_model_len,
+        prompt="own",
+        system_prompt=None,
+        instruction=None,
+        extraction=config.reward.reward_kwargs.answers.extraction,
+        min_pixels=limits.get("min_pixels"),
+        max_pixels=limits.get("max_pixels"),
+        seed=config.mmupt.seed,
+        **engine_keys(OmegaConf.create(machine)),
+    )
+
+
+def _as_column(images: Sequence[bytes]) -> list[dict[str, bytes]]:
+    return [{"bytes": image} for image in images]
