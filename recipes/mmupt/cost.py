@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
+from recipes.mmupt.baselines.run import read_summary, stages_folder
 from recipes.mmupt.report import read_series
 from verl_ext.datasets.truth import file_list
 
@@ -56,18 +57,26 @@ def read_cost(run_folder: Path) -> Cost:
     """What a run has cost so far, by its `config.yaml`, its metrics and what `hours_of` has left."""
     config = OmegaConf.load(run_folder / "config.yaml")
     assert isinstance(config, DictConfig)
-    lengths = read_series(run_folder / "tensorboard").get(LENGTH, {})
-    of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
-    prompts = len(lengths) * config.data.train_batch_size
     file = run_folder / HOURS
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    questions, tokens = _of_stages(run_folder) if config.mmupt.baseline.method else _of_steps(config, run_folder)
     return Cost(
-        labels=min(_rows(config), prompts) if config.data.supervised else 0,
-        tokens=round(sum(lengths.values()) * config.data.train_batch_size * of_a_prompt),
+        labels=questions if config.data.supervised else 0,
+        tokens=tokens,
         hours=sum(line["hours"] for line in lines),
         device={"cpu": "core", "cuda": "GPU"}[config.trainer.device],
     )
 
 
-def _rows(config: DictConfig) -> int:
-    return sum(pq.read_metadata(file).num_rows for file in file_list(config.data.train_files))
+def _of_stages(run_folder: Path) -> tuple[int, int]:
+    summary = read_summary(stages_folder(run_folder))
+    return summary["rows"], summary["generated_tokens"]["all"]
+
+
+def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
+    """Questions that were trained on, and tokens that were generated for it."""
+    lengths = read_series(run_folder / "tensorboard").get(LENGTH, {})
+    of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
+    prompts = len(lengths) * config.data.train_batch_size
+    rows = sum(pq.read_metadata(file).num_rows for file in file_list(config.data.train_files))
+    return min(rows, prompts), round(sum(lengths.values()) * config.data.train_batch_size * of_a_prompt)

@@ -11,6 +11,7 @@ from test_report import write_events
 from data.schema import Row
 from data.writing import write_dataset
 from recipes.mmupt import table
+from recipes.mmupt.baselines.run import stages_folder, write_summary
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.cost import hours_of, read_cost
 from recipes.mmupt.evaluation.responses import Response, write_responses
@@ -105,6 +106,20 @@ def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_fig
     assert "Qwen2.5-VL-7B: 49.47" in text
     cost = read_cost(run_folder(folder, "mmupt_tiny", 1))
     assert cost.device == "core" and 0 < cost.hours < 0.1
+
+
+def test_costs_of_a_baseline_are_those_of_its_stages(folder: Path) -> None:
+    for recipe, labels in (("mmupt_tiny_lmsi", 0), ("mmupt_tiny_rejection_sft", 90)):
+        finish(folder, recipe, 1, right_after=3)
+        stages = stages_folder(run_folder(folder, recipe, 1))
+        responses = [Response("q1", "sample", sample, "so 1", 5) for sample in range(4)]
+        write_responses(stages / "samples.jsonl", responses, {})
+        write_responses(stages / "questions" / "responses" / "questions.jsonl", responses, {})
+        write_summary(stages, "responses.parquet", rows=90, written=2)
+        cost = read_cost(run_folder(folder, recipe, 1))
+        assert (cost.labels, cost.tokens) == (labels, 40)
+    text = write_table(folder, ["mmupt_tiny_lmsi"], [1])
+    assert row(text, "mmupt_tiny_lmsi", 2)[4:] == ["49.97", "49.75", "49.78"]
 
 
 def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:

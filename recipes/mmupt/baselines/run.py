@@ -108,13 +108,18 @@ def make_set(config: DictConfig, number: int, model: str) -> Path:
     return folder / name
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What `write_summary` has left in the folder of the stages so far."""
+    file = folder / SUMMARY
+    return json.loads(file.read_text()) if file.is_file() else {"rows": 0, "sets": {}, "generated_tokens": {"all": 0}}
+
+
 def write_summary(folder: Path, name: str, rows: int, written: int) -> None:
     """Add to `summary.json` how many rows of a set were written, and count all tokens that were generated so far.
 
     Tokens are by stage, those of questions and their filters by `questions/responses/NAME`.
     """
-    file = folder / SUMMARY
-    before = json.loads(file.read_text()) if file.is_file() else {"sets": {}}
+    before = read_summary(folder)
     tokens = {
         str(path.relative_to(folder).with_suffix("")): sum(one.tokens or 0 for one in read_whole(path))
         for path in sorted(folder.glob("**/*.jsonl"))
@@ -125,7 +130,7 @@ def write_summary(folder: Path, name: str, rows: int, written: int) -> None:
         "sets": {**before["sets"], name: written},
         "generated_tokens": {**tokens, "all": sum(tokens.values())},
     }
-    write_atomically(file, f"{json.dumps(summary, indent=2)}\n".encode())
+    write_atomically(folder / SUMMARY, f"{json.dumps(summary, indent=2)}\n".encode())
 
 
 def train(trainer: Trainer, config: DictConfig, model: str, folder: Path) -> Path:
