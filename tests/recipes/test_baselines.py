@@ -25,7 +25,7 @@ from recipes.mmupt.baselines.rows import draw_rows
 from recipes.mmupt.baselines.settings import METHODS, PROMPTS, read_baseline
 from recipes.mmupt.baselines.tables import PAIRS, RESPONSES
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
-from recipes.mmupt.evaluation.generation import Answered, Asked
+from recipes.mmupt.evaluation.generation import Answered, Asked, Kept
 from recipes.mmupt.evaluation.responses import Response
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.synthesis import stages
@@ -59,7 +59,7 @@ class Engine:
     fails_after: int = 10**9
     asked: list[Asked] = field(default_factory=list)
 
-    def answers(self, settings: Settings, asked: list[Asked]) -> Iterator[Answered]:
+    def answers(self, settings: Settings, asked: list[Asked], _kept: Kept) -> Iterator[Answered]:
         # Finished in another order than asked.
         for one in reversed(asked):
             if len(self.asked) == self.fails_after:
