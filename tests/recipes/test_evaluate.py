@@ -358,9 +358,9 @@ def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.
     def seed(device: str, id_: str, mode: Mode, seed: int = 0) -> int | None:
         config = load_config(["model=m", f"seed={seed}"])
         replica = generation.Replica.__new__(generation.Replica)
-        replica._settings = Settings.from_config(config, model="m", device=device, dtype="float32", replicas=1)
+        settings = Settings.from_config(config, model="m", device=device, dtype="float32", replicas=1)
         replica._processor = None
-        return replica._group(Asked("test", mode, {"id": id_})).sampling.seed
+        return replica._group(settings, Asked("test", mode, {"id": id_})).sampling.seed
 
     assert seed("cpu", "a", "sample") is None and seed("cuda", "a", "greedy") is None
     assert seed("cuda", "a", "sample") == seed("cuda", "a", "sample") is not None
