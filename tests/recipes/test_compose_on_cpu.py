@@ -353,14 +353,16 @@ def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compa
     method = next(method for method in METHODS if recipe.endswith(method))
     baseline, grpo = (shipped(name) for name in (recipe, recipe.removesuffix(f"_{method}")))
     assert baseline.mmupt.baseline.method == method
-    for key in ("actor_rollout_ref.model", "actor_rollout_ref.actor", "data.train_files", "mmupt.evaluation_files"):
+    for key in ("actor_rollout_ref.model", "data.train_files", "mmupt.evaluation_files"):
         assert OmegaConf.select(baseline, key) == OmegaConf.select(grpo, key)
-    changed = {key for key in grpo.actor_rollout_ref.rollout if _differ(baseline, grpo, key)}
-    # Genixer has 16 responses.
-    assert changed <= ({"n", "trace"} if method == "genixer" else {"trace"})
+    # Genixer has 16 responses, which veRL's actor is told, too.
+    of_n = {"rollout.n", "actor.rollout_n"} if method == "genixer" else set()
+    changed = {f"{part}.{key}" for part in ("actor", "rollout") for key in _changed(baseline, grpo, part)}
+    assert changed <= {"rollout.trace", *of_n}
     assert baseline.mmupt.baseline.dpo.learning_rate == grpo.actor_rollout_ref.actor.optim.lr
     assert baseline.mmupt.baseline.sft.learning_rate == grpo.actor_rollout_ref.actor.optim.lr
 
 
-def _differ(one: DictConfig, other: DictConfig, key: str) -> bool:
-    return one.actor_rollout_ref.rollout[key] != other.actor_rollout_ref.rollout[key]
+def _changed(one: DictConfig, other: DictConfig, part: str) -> set[str]:
+    block, same = one.actor_rollout_ref[part], other.actor_rollout_ref[part]
+    return {str(key) for key in block if block[key] != same.get(key)}
