@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from watched import watch_truth
 
 from data.figures import draw, encode_png, sample_figures
 from data.schema import Row, prompts_path
@@ -284,26 +285,6 @@ def test_stic_then_trains_on_responses_after_descriptions_of_its_own(make) -> No
     }
 
 
-def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Fail whoever opens a truth file; returns what is opened."""
-    opened: list[str] = []
-
-    def watched(function: Any) -> Any:
-        def opens(source: Any, *args: Any, **kwargs: Any) -> Any:
-            opened.append(str(source))
-            if str(source).endswith(".truth.parquet"):
-                raise AssertionError(f"{source} was opened")
-            return function(source, *args, **kwargs)
-
-        return opens
-
-    for name in ("read_table", "read_schema", "read_metadata", "ParquetFile"):
-        monkeypatch.setattr(pq, name, watched(getattr(pq, name)))
-    for name in ("open", "read_bytes", "read_text"):
-        monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
-    return opened
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     left_out = ("lock", "config.yaml")
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
@@ -321,7 +302,7 @@ def test_no_label_free_method_opens_the_truth_or_needs_it(
 ) -> None:
     assert sidecar_of(data).is_file()
     with monkeypatch.context() as patch:
-        opened = watch(patch)
+        opened = watch_truth(patch)
         make(method, number=number, folder="watched")
         assert str(data) in opened
     sidecar_of(data).unlink()
@@ -331,7 +312,7 @@ def test_no_label_free_method_opens_the_truth_or_needs_it(
 
 def test_whoever_reads_the_truth_would_be_seen(make, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        watch(patch)
+        watch_truth(patch)
         with pytest.raises(AssertionError, match=r"train\.truth\.parquet was opened"):
             make("rejection_sft")
         with pytest.raises(AssertionError, match=r"train\.truth\.parquet was opened"):

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
+from watched import watch_truth
 
 from data.figures import draw, encode_png, sample_figures
 from data.figures import prepare as figures
@@ -189,21 +190,7 @@ def test_every_question_has_the_images_and_the_origin_of_its_row_and_says_how_it
 
 
 def test_the_truth_is_never_opened_and_need_not_be_there(data: Path, tmp_path: Path, monkeypatch) -> None:
-    opened: list[str] = []
-
-    def watched(function: Any) -> Any:
-        def opens(source: Any, *args: Any, **kwargs: Any) -> Any:
-            opened.append(str(source))
-            if str(source).endswith(".truth.parquet"):
-                raise AssertionError(f"{source} was opened")
-            return function(source, *args, **kwargs)
-
-        return opens
-
-    for name in ("read_table", "read_schema", "read_metadata", "ParquetFile"):
-        monkeypatch.setattr(pq, name, watched(getattr(pq, name)))
-    for name in ("open", "read_bytes", "read_text"):
-        monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
+    opened = watch_truth(monkeypatch)
     run(data, tmp_path / "there", monkeypatch, "show_voted_answer=true")
     assert str(data) in opened
     # What is watched would be seen: whoever reads the truth fails.

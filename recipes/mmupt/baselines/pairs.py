@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from data.checks import image_problems
 from data.schema import PLACEHOLDER
 from recipes.mmupt.evaluation.prompts import prompt_tokens, rendered
+from verl_ext.datasets.turn import turn_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +102,7 @@ class PairCollator:
         }
         for name in ("chosen", "rejected"):
             for row, prompt in zip(rows, prompts, strict=True):
-                asked, said = prompt["input_ids"][0], torch.tensor(self._response(row[name]))
+                asked, said = prompt["input_ids"][0], torch.tensor(turn_tokens(self._processor.tokenizer, row[name]))
                 sequences["input_ids"].append(torch.cat([asked, said]))
                 sequences["completion_mask"].append(torch.cat([torch.zeros_like(asked), torch.ones_like(said)]))
                 kinds = prompt["mm_token_type_ids"][0]
@@ -117,7 +118,11 @@ class PairCollator:
     def length(self, row: Mapping[str, Any]) -> int:
         """Tokens of the longer one of a row's two sequences; no image is scaled for it."""
         of_text, of_images = prompt_tokens(dict(row), self._processor, self._instruction, self._limits)
-        return of_text + sum(of_images) + max(len(self._response(row[name])) for name in ("chosen", "rejected"))
+        return (
+            of_text
+            + sum(of_images)
+            + max(len(turn_tokens(self._processor.tokenizer, row[name])) for name in ("chosen", "rejected"))
+        )
 
     def _prompt(self, row: Mapping[str, Any]) -> "Mapping[str, Tensor]":
         text, images = rendered(
@@ -128,8 +133,3 @@ class PairCollator:
             self._limits.get("max_pixels"),
         )
         return self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
-
-    def _response(self, text: str) -> list[int]:
-        tokenizer = self._processor.tokenizer
-        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [*ids, tokenizer.eos_token_id]
