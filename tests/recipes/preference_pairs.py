@@ -17,7 +17,6 @@ SETTINGS = DpoSettings(
     beta=0.1,
     learning_rate=1e-3,
     max_length=96,
-    instruction=None,
     min_pixels=None,
     max_pixels=None,
     save_steps=1,

@@ -40,7 +40,7 @@ class DpoSettings:
         beta: how much it costs to move away from the model that training starts from, the reference.
         learning_rate: of the first step; it falls to 0 in a straight line.
         max_length: tokens of a prompt, its images and a response; a longer pair is refused.
-        instruction, min_pixels, max_pixels: as the responses were asked for; None for nothing.
+        min_pixels, max_pixels: into which images are scaled, as the responses were asked for; None for nothing.
         save_steps: steps between checkpoints.
         seed: of the order of pairs.
         device: cpu or cuda.
@@ -53,7 +53,6 @@ class DpoSettings:
     beta: float
     learning_rate: float
     max_length: int
-    instruction: str | None
     min_pixels: int | None
     max_pixels: int | None
     save_steps: int

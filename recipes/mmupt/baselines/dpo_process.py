@@ -108,7 +108,7 @@ def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
     ValueError for a pair that is too long, with its id.
     """
     processor = AutoProcessor.from_pretrained(model)
-    collator = PairCollator(processor, settings.instruction, settings.min_pixels, settings.max_pixels)
+    collator = PairCollator(processor, settings.min_pixels, settings.max_pixels)
     pairs = Dataset(pq.read_table(file, columns=list(COLUMNS)))
     for row in pairs:
         if (length := collator.length(row)) > settings.max_length:

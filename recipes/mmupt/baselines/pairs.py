@@ -76,11 +76,11 @@ class PairCollator:
 
     Args:
         processor: of Qwen2-VL and its successors.
-        instruction, min_pixels, max_pixels: as the responses were asked for; None for nothing.
+        min_pixels, max_pixels: as the responses were asked for; None for nothing.
     """
 
-    def __init__(self, processor: Any, instruction: str | None, min_pixels: int | None, max_pixels: int | None) -> None:
-        self._processor, self._instruction = processor, instruction
+    def __init__(self, processor: Any, min_pixels: int | None, max_pixels: int | None) -> None:
+        self._processor = processor
         self._limits = {
             name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value
         }
@@ -117,7 +117,7 @@ class PairCollator:
 
     def length(self, row: Mapping[str, Any]) -> int:
         """Tokens of the longer one of a row's two sequences; no image is scaled for it."""
-        of_text, of_images = prompt_tokens(dict(row), self._processor, self._instruction, self._limits)
+        of_text, of_images = prompt_tokens(dict(row), self._processor, None, self._limits)
         return (
             of_text
             + sum(of_images)
@@ -128,7 +128,7 @@ class PairCollator:
         text, images = rendered(
             dict(row),
             self._processor,
-            self._instruction,
+            None,
             self._limits.get("min_pixels"),
             self._limits.get("max_pixels"),
         )

@@ -159,8 +159,7 @@ def train(trainer: Trainer, config: DictConfig, model: str, folder: Path) -> Pat
     try:
         if trainer == "sft":
             return train_sft(SftSettings(**settings), model, file, folder / trainer)
-        # Prompts have the instruction already.
-        return train_dpo(DpoSettings(**settings, instruction=None), model, file, folder / trainer)
+        return train_dpo(DpoSettings(**settings), model, file, folder / trainer)
     except ValueError as error:
         raise RecipeError(f"mmupt.baseline.{trainer}: {error}") from error
     except subprocess.CalledProcessError as error:
