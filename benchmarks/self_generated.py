@@ -15,7 +15,6 @@ question by question; and which share of the questions kept in each synthesis ca
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,11 +23,10 @@ from statistics import fmean
 
 from data.prepare import FOLDER
 from recipes.mmupt.compose import as_override, load_recipe
-from recipes.mmupt.evaluation.responses import parameters_path
 from recipes.mmupt.report import GREEDY, Change, read_changes
 from recipes.mmupt.rounds import round_folder
 from recipes.mmupt.synthesis.output import read_candidates
-from recipes.mmupt.table import Runs, averages, render
+from recipes.mmupt.table import Runs, averages, render, take_answers_of_base
 from recipes.mmupt.tiny.answerable import count_answerable, figures_of
 
 RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3
@@ -48,21 +46,12 @@ def make(folder: Path, seed: int, overrides: Sequence[str]) -> None:
     long = [*common, f"trainer.total_training_steps={ROUNDS * steps}"]
     asked = as_override("mmupt.self_improve.synthesis", [*settings.synthesis, f"limit={ROUNDS * images}"])
     rounds, one_round, original = (folder / name / f"seed_{seed}" for name in ("rounds", "one_round", "original"))
-    take_answers_of_base(folder, [round_folder(rounds, 1) / "run", round_folder(one_round, 1) / "run", original])
+    take_answers_of_base(folder, round_folder(rounds, 1) / "run")
     run("self_improve", [RECIPE, "--rounds", str(ROUNDS), "--folder", str(rounds)], common)
-    take_answers_of_base(folder, [round_folder(one_round, 1) / "run", original])
+    for other in (round_folder(one_round, 1) / "run", original):
+        take_answers_of_base(folder, other)
     run("self_improve", [RECIPE, "--rounds", "1", "--folder", str(one_round)], [*long, asked])
     run("train", [ORIGINAL, f"mmupt.run_folder={original}"], long)
-
-
-def take_answers_of_base(folder: Path, runs: Sequence[Path]) -> None:
-    """Hand what the base has answered in one run to others, which begin with the same evaluation."""
-    made = next(folder.glob("*/seed_*/round_1/run/evaluation/before.jsonl"), None)
-    for evaluation in (run / "evaluation" for run in runs):
-        if made is not None and not (evaluation / made.name).exists():
-            evaluation.mkdir(parents=True, exist_ok=True)
-            for file in (made, parameters_path(made)):
-                shutil.copyfile(file, evaluation / file.name)
 
 
 def changes_of_rounds(folder: Path) -> list[dict[str, Change]]:

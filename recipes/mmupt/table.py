@@ -3,7 +3,8 @@
     python -m recipes.mmupt.table --recipes mmupt_tiny mmupt_tiny_random --seeds 1 2 3 --folder DIR [key=value ...]
 
 Every run is `recipes.mmupt.train` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
-command after an interruption continues; overrides hold for all of them. After each run `table.md`, `table.json` and
+command after an interruption continues; overrides hold for all of them. The base answers the evaluation once for all
+runs that evaluate it alike. After each run `table.md`, `table.json` and
 `table.png` are written anew there: scores, gains with their paired tests, and what each recipe has cost, with the
 paper's figures beside it. A run that fails is named at the end, and the others go on.
 """
@@ -23,12 +24,14 @@ from omegaconf import OmegaConf
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.cost import Cost, read_cost
-from recipes.mmupt.evaluation.responses import write_atomically
+from recipes.mmupt.evaluation.responses import copy_responses, read_parameters, write_atomically
 from recipes.mmupt.rendering import TEXT_COLOR, aligned, as_png, tidy
 from recipes.mmupt.report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
 from verl_ext.scores import Score, average
 
 VALIDATION = "val-core/"
+# In the folder of a run.
+BEFORE = Path("evaluation", "before.jsonl")
 
 # The runs of one recipe by their seed.
 Runs = dict[int, dict[str, Change]]
@@ -54,8 +57,20 @@ def check(recipes: Sequence[str], overrides: Sequence[str]) -> None:
 def train(folder: Path, recipe: str, seed: int, overrides: Sequence[str]) -> bool:
     """Train one run, or continue it, or find it finished; return whether it succeeded."""
     target = run_folder(folder, recipe, seed)
+    take_answers_of_base(folder, target)
     command = [sys.executable, "-m", "recipes.mmupt.train", recipe, *overrides]
     return subprocess.run([*command, f"mmupt.seed={seed}", f"mmupt.run_folder={target}"]).returncode == 0
+
+
+def take_answers_of_base(folder: Path, run: Path) -> None:
+    """Hand what a base has answered in one run below `folder` to another, which begins with the same evaluation.
+
+    A run whose evaluation is another, of another base for instance, sees that by the parameters and makes its own.
+    """
+    target = run / BEFORE
+    made = (file for file in sorted(folder.glob(f"**/{BEFORE}")) if read_parameters(file))
+    if read_parameters(target) is None and (source := next(made, None)):
+        copy_responses(source, target)
 
 
 def averages(runs: Runs) -> dict[str, Change]:

@@ -14,9 +14,9 @@ from recipes.mmupt import table
 from recipes.mmupt.baselines.run import stages_folder, write_summary
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.cost import hours_of, read_cost
-from recipes.mmupt.evaluation.responses import Response, write_responses
+from recipes.mmupt.evaluation.responses import Response, parameters_path, read_parameters, read_whole, write_responses
 from recipes.mmupt.report import write_report
-from recipes.mmupt.table import check, p_value, run_folder, validation_curve, write_table
+from recipes.mmupt.table import BEFORE, check, p_value, run_folder, take_answers_of_base, validation_curve, write_table
 from verl_ext.scores import Score
 
 TRUTH = ["1", "2", "3", "4"]
@@ -127,6 +127,20 @@ def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
     finish(folder, "vote", 2, right_after=2)
     run_folder(folder, "vote", 1).mkdir(parents=True)
     assert row(write_table(folder, ["vote", "random"], [1, 2]), "vote")[3] == "+25.0"
+
+
+def test_the_base_answers_once_for_all_runs_and_no_whole_answers_are_replaced(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=2)
+    made, other = (run_folder(folder, "vote", seed) / BEFORE for seed in (1, 2))
+    take_answers_of_base(folder, run_folder(folder, "vote", 2))
+    assert read_whole(other) == read_whole(made) and read_parameters(other) == read_parameters(made)
+    write_responses(other, [Response("q1", "greedy", 0, "so 1", 2)], {"model": "another"})
+    take_answers_of_base(folder, run_folder(folder, "vote", 2))
+    assert read_parameters(other) == {"model": "another"}
+    # Those of a run that was killed while it wrote them.
+    parameters_path(made).unlink()
+    take_answers_of_base(folder, run_folder(folder, "vote", 1))
+    assert read_parameters(made) == {"model": "another"}
 
 
 def test_runs_with_other_numbers_of_samples_are_not_averaged(folder: Path) -> None:

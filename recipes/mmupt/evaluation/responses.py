@@ -88,6 +88,14 @@ def write_responses(path: Path, responses: Iterable[Response], parameters: Mappi
     write_atomically(parameters_path(path), f"{json.dumps(parameters, indent=2)}\n".encode())
 
 
+def copy_responses(source: Path, target: Path) -> None:
+    """Copy a whole file of responses and its parameters, in place of any that are there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    parameters_path(target).unlink(missing_ok=True)
+    for one, other in ((source, target), (parameters_path(source), parameters_path(target))):
+        write_atomically(other, one.read_bytes())
+
+
 def as_line(response: Response) -> str:
     """The line of a response, with its end."""
     return f"{json.dumps(asdict(response))}\n"

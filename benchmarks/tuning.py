@@ -1,0 +1,82 @@
+"""The same trials of learning rates for every recipe that `make table` compares, judged on validation questions.
+
+    .venv/bin/python benchmarks/tuning.py --recipes mmupt_tiny mmupt_tiny_lmsi
+
+Trains every recipe once with each learning rate, and what takes passes over a set that it has made (docs/papers.md)
+once more with several of them. The seed is none of the table's, and no test question is read: a policy is evaluated on
+the validation questions of its recipe. The same command after an interruption continues. Prints greedy accuracy and
+mean@8 of all trials of each recipe, the one with the best greedy accuracy first; of equal ones, that with the better
+mean@8.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.mmupt.baselines.settings import METHODS
+from recipes.mmupt.compose import as_override, load_recipe
+from recipes.mmupt.rendering import aligned
+from recipes.mmupt.report import GREEDY, read_changes
+from recipes.mmupt.table import take_answers_of_base
+from verl_ext.datasets.truth import file_list
+
+LEARNING_RATES = (3e-5, 1e-4, 3e-4)
+PASSES = 3
+SEED = 0
+
+
+def trials(recipe: str) -> dict[str, list[str]]:
+    """The overrides of each trial of a recipe, by the name of its folder."""
+    config, _ = load_recipe(recipe, [])
+    method = config.mmupt.baseline.method
+    found = {f"lr_{rate:g}": [f"actor_rollout_ref.actor.optim.lr={rate:g}"] for rate in LEARNING_RATES}
+    if method is not None:
+        passes = [f"mmupt.baseline.{trainer}.epochs={PASSES}" for trainer in METHODS[method]]
+        found |= {f"{name}_passes_{PASSES}": [*overrides, *passes] for name, overrides in list(found.items())}
+    return found
+
+
+def train(folder: Path, recipe: str, name: str, overrides: Sequence[str]) -> None:
+    """Make a trial, or continue it, or find it finished; its own messages say what went wrong."""
+    config, _ = load_recipe(recipe, [])
+    target = folder / recipe / name
+    take_answers_of_base(folder, target)
+    keys = {
+        "mmupt.seed": SEED,
+        "mmupt.run_folder": str(target),
+        "mmupt.evaluation_files": file_list(config.data.val_files),
+    }
+    command = [sys.executable, "-m", "recipes.mmupt.train", recipe, *overrides]
+    subprocess.run([*command, *(as_override(key, value) for key, value in keys.items())], check=True)
+
+
+def report(folder: Path, recipes: Sequence[str]) -> str:
+    """A row for each trial that has been evaluated."""
+    rows: list[tuple[str, ...]] = [("recipe", "trial", f"{GREEDY}, %", "mean@8, %")]
+    for recipe in recipes:
+        scores = []
+        for name in trials(recipe):
+            if (folder / recipe / name / "report.json").is_file():
+                changes, _ = read_changes(folder / recipe / name)
+                scores.append((changes[GREEDY].after.value, changes["mean@8"].after.value, name))
+        for greedy, mean, name in sorted(scores, key=lambda one: one[:2], reverse=True):
+            rows.append((recipe, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
+    return aligned(rows)
+
+
+def main() -> None:
+    """Make what is missing of the trials and print all after each recipe."""
+    parser = argparse.ArgumentParser(description="Try the same learning rates with several recipes.")
+    parser.add_argument("--recipes", nargs="+", required=True)
+    parser.add_argument("--folder", type=Path, default=Path("runs/tuning"))
+    arguments = parser.parse_args()
+    for recipe in arguments.recipes:
+        for name, overrides in trials(recipe).items():
+            train(arguments.folder, recipe, name, overrides)
+        print(report(arguments.folder, arguments.recipes), flush=True)
+
+
+if __name__ == "__main__":
+    main()
