@@ -1,27 +1,22 @@
 """`make self-improve`, killed in each phase of a round: no question is lost, none is written or trained on twice."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from launched import Launched, lines_of
 
 from data.figures import prepare as figures
 from recipes.mmupt.compose import as_override
-from recipes.mmupt.leftovers import processes_of
 from recipes.mmupt.rounds import read_round, round_folder
 from verl_ext.checkpoints import last_whole_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
 
 FIGURES = 64
-SECONDS = 300
 OVERRIDES = {
     "mmupt.datasets": [],
     "mmupt.evaluation_samples": 2,
@@ -34,8 +29,8 @@ OVERRIDES = {
 }
 
 
-class Rounds:
-    """Two rounds in a folder, started by the same command again and again."""
+class Rounds(Launched):
+    """Two rounds in a folder."""
 
     def __init__(self, data: Path, folder: Path) -> None:
         files = {
@@ -45,40 +40,9 @@ class Rounds:
         }
         command = [sys.executable, "-m", "recipes.mmupt.self_improve", "mmupt_tiny_self_improve", "--rounds", "2"]
         overrides = [as_override(key, value) for key, value in {**OVERRIDES, **files}.items()]
-        self.command = [*command, "--folder", str(folder), *overrides]
+        run_folders = [round_folder(folder, number) / phase for number in (1, 2) for phase in ("synthesis", "run")]
+        super().__init__([*command, "--folder", str(folder), *overrides], folder.parent / "rounds.log", run_folders)
         self.folder = folder
-        self.log = folder.parent / "rounds.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, start_new_session=True, stdout=log, stderr=log)
-
-    def kill_once(self, seen: Callable[[], object]) -> None:
-        """Start, and kill the launcher once something is seen; what it had started lives on."""
-        self.start()
-        assert self.process is not None
-        deadline = time.monotonic() + SECONDS
-        while not seen():
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
-            time.sleep(0.02)
-        self.process.kill()
-        self.process.wait()
-
-    def finish(self) -> None:
-        self.start()
-        assert self.process is not None
-        assert self.process.wait(timeout=2 * SECONDS) == 0, self.log.read_text()[-3000:]
-
-    def close(self) -> None:
-        """End the launcher, and all that killed ones have left."""
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for number in (1, 2):
-            for phase in ("synthesis", "run"):
-                for process in processes_of(round_folder(self.folder, number) / phase):
-                    process.kill()
 
 
 @pytest.fixture
@@ -87,11 +51,6 @@ def rounds(tmp_path: Path) -> Iterator[Rounds]:
     rounds = Rounds(tmp_path / "figures", tmp_path / "rounds")
     yield rounds
     rounds.close()
-
-
-def lines_of(file: Path) -> list[str]:
-    """The whole lines of a file that may be missing."""
-    return file.read_text().split("\n")[:-1] if file.is_file() else []
 
 
 def test_rounds_killed_in_each_phase_end_with_the_questions_and_steps_of_undisturbed_ones(rounds: Rounds) -> None:

@@ -1,0 +1,95 @@
+"""The methods beside GRPO, killed in each of their stages: nothing is asked or trained twice, and the run ends."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from launched import Launched, lines_of
+
+from data.figures import prepare as figures
+from recipes.mmupt.baselines.run import stages_folder
+from recipes.mmupt.compose import as_override
+from recipes.mmupt.evaluation.responses import read_whole
+from verl_ext.checkpoints import MARKER, TRACKER
+
+pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
+
+ROWS, BATCH = 48, 4
+# What is left in the folder of the stages while a training is under way, once it has a checkpoint.
+TRAININGS = {"sft": f"checkpoints/{TRACKER}", "dpo": f"checkpoints/*/{MARKER}"}
+STAGES = {
+    "rejection_sft": ("samples", "sft"),
+    "lmsi": ("samples", "sft"),
+    "srlm": ("samples", "verdicts", "dpo"),
+    "genixer": ("questions/responses/questions", "samples", "verdicts", "sft"),
+    "stic": ("preferred", "dispreferred", "dpo", "descriptions", "samples", "sft"),
+}
+
+
+def launched(method: str, folder: Path) -> Launched:
+    figures(folder / "figures", train=ROWS, validation=4, test=16)
+    run = folder / "run"
+    overrides: dict[str, object] = {
+        "mmupt.run_folder": str(run),
+        "mmupt.datasets": [],
+        "mmupt.baseline.rows": ROWS,
+        "mmupt.baseline.sft.save_steps": 1,
+        "mmupt.baseline.dpo.save_steps": 1,
+        "mmupt.evaluation_samples": 2,
+        "mmupt.leakage.allowed_pairs": None,
+        "actor_rollout_ref.actor.ppo_mini_batch_size": BATCH,
+        **{
+            key: str(folder / "figures" / f"{name}.parquet")
+            for key, name in (
+                ("data.train_files", "train"),
+                ("data.val_files", "validation"),
+                ("mmupt.evaluation_files", "test"),
+            )
+        },
+    }
+    command = [sys.executable, "-m", "recipes.mmupt.train", f"mmupt_tiny_{method}"]
+    keys = [as_override(key, value) for key, value in overrides.items()]
+    return Launched([*command, *keys], folder / "launched.log", [run])
+
+
+@pytest.mark.parametrize("method", STAGES)
+def test_a_method_killed_in_each_of_its_stages_goes_on(method: str, tmp_path: Path) -> None:
+    run = launched(method, tmp_path)
+    stages = stages_folder(tmp_path / "run")
+    before: dict[str, list[str]] = {}
+
+    def asked(stage: str) -> Callable[[], bool]:
+        def seen() -> bool:
+            # The first line has the parameters.
+            before[stage] = lines_of(stages / f"{stage}.partial.jsonl")[1:]
+            return bool(before[stage])
+
+        return seen
+
+    def trained(stage: str) -> Callable[[], bool]:
+        return lambda: any((stages / stage).glob(TRAININGS[stage]))
+
+    try:
+        for stage in STAGES[method]:
+            run.kill_once(trained(stage) if stage in TRAININGS else asked(stage))
+        run.finish()
+    finally:
+        run.close()
+
+    files = {str(file.relative_to(stages).with_suffix("")): file for file in stages.glob("**/*.jsonl")}
+    # No stage is missing above; candidates are what is made of the replies about questions.
+    assert set(files) - {"questions/candidates"} == set(before)
+    for stage, lines in before.items():
+        responses: dict[str, list[str]] = {}
+        for one in read_whole(files[stage]):
+            responses.setdefault(one.id, []).append(one.response)
+        assert lines
+        for group in map(json.loads, lines):
+            assert responses[group[0]["id"]] == [one["response"] for one in group]
+    if "sft" in STAGES[method]:
+        updates = pq.read_metadata(stages / "responses.parquet").num_rows // BATCH
+        assert (stages / "sft" / "model" / "global_step.txt").read_text().strip() == str(updates)
+    assert "greedy accuracy" in (tmp_path / "run" / "report.md").read_text()

@@ -1,0 +1,87 @@
+"""A policy that answers the baselines in place of vLLM, and the rows that it is asked about. No test lives here."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from data.figures import draw, encode_png, sample_figures
+from data.schema import Row, prompts_path
+from data.writing import write_dataset
+from recipes.mmupt.compose import load_recipe
+from recipes.mmupt.evaluation.generation import Answered, Asked, Kept
+from recipes.mmupt.evaluation.responses import Response
+from recipes.mmupt.evaluation.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
+PICTURES = [encode_png(draw(figure)) for figure in sample_figures("train", 4, seed=0)]
+ROWS = [
+    Row("a", "made-up", "<image>what is the sum ?", PICTURES[:1], "kind", "2"),
+    Row("b", "made-up", "<image>and <image> ?", tuple(PICTURES[1:3]), "kind", "0.5"),
+    Row("c", "made-up", "<image>how long ?", (PICTURES[3],), "kind", "9"),
+]
+# What the policy answers to a row, in every group: a majority of 2 for a, one of 1/2 for b, a tie for c.
+ANSWERS = {"a": ["2", "2", "3", "2"], "b": ["1/2", "7", "0.5", None], "c": ["4", "4", "5", "5"]}
+
+
+def write_rows(folder: Path) -> Path:
+    """Write `ROWS` and return their file."""
+    write_dataset(folder / "data", {"train": ROWS}, {})
+    return prompts_path(folder / "data", "train")
+
+
+@dataclass
+class Engine:
+    """Stands for vLLM: answers as `ANSWERS` says, believes in 2 and 0.5, and fails after so many requests."""
+
+    fails_after: int = 10**9
+    asked: list[Asked] = field(default_factory=list)
+
+    def answers(self, settings: Settings, asked: list[Asked], _kept: Kept) -> Iterator[Answered]:
+        # Finished in another order than asked.
+        for one in reversed(asked):
+            if len(self.asked) == self.fails_after:
+                raise KeyboardInterrupt
+            self.asked.append(one)
+            texts = [self.says(one, number) for number in range(settings.samples)]
+            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+
+    def says(self, one: Asked, number: int) -> str:
+        id_ = one.row["id"]
+        if one.name == "questions":
+            return f"how many {('red', 'green', 'blue')[number]} bars are in figure {id_[0]} ?"
+        if one.name == "samples":
+            answer = ANSWERS[id_[0]][number % 4]
+            return "I give up ." if answer is None else f"so {number} \\boxed{{{answer}}}"
+        if one.name == "verdicts":
+            # Three of four times the same.
+            believes = f" is {'2' if id_[0] == 'a' else '0.5'} right" in content(one)
+            return "yes" if believes != (number == 3) else "no"
+        if one.name == "dispreferred":
+            return "a blur ." if id_ != "c" else "figure c ."
+        return f"figure {id_} ."
+
+    def of(self, stage: str) -> list[Asked]:
+        return [one for one in self.asked if one.name == stage]
+
+
+def content(one: Asked) -> str:
+    return str(one.row["prompt"][0]["content"])
+
+
+@cache
+def composed(method: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Small, whatever the recipe; composing takes a second."""
+    keys = ["mmupt.baseline.rows=null", "actor_rollout_ref.rollout.n=4", "mmupt.baseline.verdict_samples=4"]
+    keys += [f"actor_rollout_ref.model.path={MODEL}", "data.instruction='think !'"]
+    return load_recipe(f"mmupt_tiny_{method}", [*keys, *overrides])[0]
+
+
+def recipe(method: str, data: Path, folder: Path, *overrides: str) -> DictConfig:
+    config = deepcopy(composed(method, overrides))
+    config.data.train_files, config.mmupt.run_folder = str(data), str(folder)
+    return config
