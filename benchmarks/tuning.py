@@ -41,8 +41,11 @@ def trials(recipe: str) -> dict[str, list[str]]:
 
 def train(folder: Path, recipe: str, name: str, overrides: Sequence[str]) -> None:
     """Make a trial, or continue it, or find it finished; its own messages say what went wrong."""
-    config, _ = load_recipe(recipe, [])
     target = folder / recipe / name
+    # What a run leaves last.
+    if (target / "report.json").is_file():
+        return
+    config, _ = load_recipe(recipe, [])
     take_answers_of_base(folder, target)
     keys = {
         "mmupt.seed": SEED,
