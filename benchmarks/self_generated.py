@@ -68,9 +68,9 @@ def answerable(folder: Path) -> list[tuple[int, int]]:
     return [count_answerable(read_candidates(file), figures)["kept"] for file in files]
 
 
-def difference(one: Runs, other: Runs) -> str:
-    """How much more greedy accuracy the runs of one have, averaged over seeds, question by question."""
-    found = averages(one)[GREEDY].after - averages(other)[GREEDY].after
+def difference(one: Runs, other: Runs, name: str) -> str:
+    """How much more of a score the runs of one have, averaged over seeds, question by question."""
+    found = averages(one)[name].after - averages(other)[name].after
     return f"{100 * found.value:+.1f} ± {100 * found.standard_error:.1f} points"
 
 
@@ -89,8 +89,9 @@ def report(folder: Path, seeds: Sequence[int]) -> str:
     }
     last = list(results)[-3]
     lines = [render(results), ""]
+    names = [name for name in results[last][seeds[0]] if name == GREEDY or name.startswith("mean@")]
     for one, other in (("one round", "original"), (last, "one round"), (last, "original")):
-        lines.append(f"{one} - {other}, greedy accuracy: {difference(results[one], results[other])}")
+        lines += [f"{one} - {other}, {name}: {difference(results[one], results[other], name)}" for name in names]
     for name in ("rounds", "one_round"):
         counts = [answerable(folder / name / f"seed_{seed}") for seed in seeds]
         for number, of_seeds in enumerate(zip(*counts, strict=False), start=1):
