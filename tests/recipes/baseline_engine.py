@@ -1,20 +1,17 @@
 """A policy that answers the baselines in place of vLLM, and the rows that it is asked about. No test lives here."""
 
-from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig
+from stand_in_engine import StandInEngine, content
 
 from data.figures import draw, encode_png, sample_figures
 from data.schema import Row, prompts_path
 from data.writing import write_dataset
 from recipes.mmupt.compose import load_recipe
-from recipes.mmupt.evaluation.generation import Answered, Asked, Kept
-from recipes.mmupt.evaluation.responses import Response
-from recipes.mmupt.evaluation.settings import Settings
+from recipes.mmupt.evaluation.generation import Asked
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
@@ -34,21 +31,8 @@ def write_rows(folder: Path) -> Path:
     return prompts_path(folder / "data", "train")
 
 
-@dataclass
-class Engine:
-    """Stands for vLLM: answers as `ANSWERS` says, believes in 2 and 0.5, and fails after so many requests."""
-
-    fails_after: int = 10**9
-    asked: list[Asked] = field(default_factory=list)
-
-    def answers(self, settings: Settings, asked: list[Asked], _kept: Kept) -> Iterator[Answered]:
-        # Finished in another order than asked.
-        for one in reversed(asked):
-            if len(self.asked) == self.fails_after:
-                raise KeyboardInterrupt
-            self.asked.append(one)
-            texts = [self.says(one, number) for number in range(settings.samples)]
-            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+class Engine(StandInEngine):
+    """Answers as `ANSWERS` says, and believes in 2 and 0.5."""
 
     def says(self, one: Asked, number: int) -> str:
         id_ = one.row["id"]
@@ -64,13 +48,6 @@ class Engine:
         if one.name == "dispreferred":
             return "a blur ." if id_ != "c" else "figure c ."
         return f"figure {id_} ."
-
-    def of(self, stage: str) -> list[Asked]:
-        return [one for one in self.asked if one.name == stage]
-
-
-def content(one: Asked) -> str:
-    return str(one.row["prompt"][0]["content"])
 
 
 @cache

@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stand_in_engine import OutOfMemory, StandInEngine
 
 from data.catalog import data_set
 from data.figures import prepare as figures
@@ -26,7 +25,7 @@ from recipes.mmupt.benchmarks import BENCHMARKS
 from recipes.mmupt.compose import as_override
 from recipes.mmupt.evaluate import EvaluationError, load_config
 from recipes.mmupt.evaluation import generation
-from recipes.mmupt.evaluation.generation import Answered, Asked
+from recipes.mmupt.evaluation.generation import Asked
 from recipes.mmupt.evaluation.prompts import chat, engine_prompt
 from recipes.mmupt.evaluation.responses import (
     Mode,
@@ -145,22 +144,11 @@ def test_an_interrupted_write_leaves_no_file_that_counts_as_whole(tmp_path: Path
     assert read_whole(file) in (RESPONSES[:1], RESPONSES)
 
 
-@dataclass
-class Engine:
-    """Stands for vLLM: counts what it is asked, and fails after so many questions."""
+class Engine(StandInEngine):
+    """Names the question, and how it was asked."""
 
-    fails_after: int = 10**9
-    asked: list[tuple[str, str]] = field(default_factory=list)
-
-    def answers(self, settings: Settings, asked: list[Asked]) -> Iterator[Answered]:
-        # Finished in another order than asked.
-        for one in reversed(asked):
-            if len(self.asked) == self.fails_after:
-                raise RuntimeError("out of memory")
-            self.asked.append((one.row["id"], one.mode))
-            count = 1 if one.mode == "greedy" else settings.samples
-            texts = (f"{one.row['id']} {one.mode} {sample}" for sample in range(count))
-            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+    def says(self, one: Asked, number: int) -> str:
+        return f"{one.row['id']} {one.mode} {number}"
 
 
 def run(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, fails_after: int = 10**9) -> Engine:
@@ -195,7 +183,7 @@ def test_what_was_finished_before_a_failure_is_not_asked_again(
     data: Path, tmp_path: Path, monkeypatch, fails_after: int
 ) -> None:
     output = tmp_path / "out"
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OutOfMemory):
         run(data, output, monkeypatch, fails_after=fails_after)
     assert not (output / "test.jsonl").exists()
     engine = run(data, output, monkeypatch)
@@ -213,7 +201,7 @@ def test_what_was_finished_before_a_failure_is_not_asked_again(
 
 
 def test_a_line_that_was_cut_by_a_kill_is_asked_again(data: Path, tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OutOfMemory):
         run(data, tmp_path / "out", monkeypatch, fails_after=4)
     growing = tmp_path / "out" / "test.partial.jsonl"
     growing.write_bytes(growing.read_bytes()[:-7])
@@ -229,7 +217,7 @@ def test_responses_made_with_other_settings_are_kept_unless_they_are_to_be_repla
     if whole:
         run(data, output, monkeypatch)
     else:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(OutOfMemory):
             run(data, output, monkeypatch, fails_after=4)
     before = {path.name: path.read_bytes() for path in output.glob("test*")}
     with pytest.raises(EvaluationError, match=r"other settings \(temperature\).*replace=true"):
@@ -261,7 +249,7 @@ def test_on_how_much_a_model_runs_is_of_no_consequence(data: Path, tmp_path: Pat
 
 
 def test_a_limit_asks_the_first_questions_alone(data: Path, tmp_path: Path, monkeypatch) -> None:
-    assert {id_ for id_, _ in run(data, tmp_path / "out", monkeypatch, "limit=2").asked} == {"one", "two"}
+    assert {one.row["id"] for one in run(data, tmp_path / "out", monkeypatch, "limit=2").asked} == {"one", "two"}
 
 
 def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
+from stand_in_engine import OutOfMemory, StandInEngine, content
 from watched import watch_truth
 
 from data.figures import draw, encode_png, sample_figures
@@ -22,8 +23,7 @@ from data.schema import NO_QUESTION, PROMPT_SCHEMA, Provenance, Row, prompts_pat
 from data.writing import write_dataset
 from recipes.mmupt import synthesize as module
 from recipes.mmupt.evaluation import generation
-from recipes.mmupt.evaluation.generation import Answered, Asked, Kept
-from recipes.mmupt.evaluation.responses import Response
+from recipes.mmupt.evaluation.generation import Answered, Asked
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.leftovers import sole_run
 from recipes.mmupt.synthesis import stages
@@ -54,23 +54,8 @@ def data(tmp_path: Path) -> Path:
     return prompts_path(tmp_path / "data", "train")
 
 
-@dataclass
-class Engine:
-    """Stands for vLLM: writes different questions, answers them half alike, and fails after so many requests."""
-
-    fails_after: int = 10**9
-    asked: list[Asked] = field(default_factory=list)
-    seeds: set[int] = field(default_factory=set)
-
-    def answers(self, settings: Settings, asked: list[Asked], _kept: Kept) -> Iterator[Answered]:
-        self.seeds.add(settings.seed)
-        # Finished in another order than asked.
-        for one in reversed(asked):
-            if len(self.asked) == self.fails_after:
-                raise RuntimeError("out of memory")
-            self.asked.append(one)
-            texts = [self.says(one, number) for number in range(settings.samples or 1)]
-            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+class Engine(StandInEngine):
+    """Writes different questions, and answers them half alike."""
 
     def says(self, one: Asked, number: int) -> str:
         if one.name == "questions":
@@ -79,13 +64,6 @@ class Engine:
         if one.name == "self_check":
             return "no" if " red " in content(one) else "yes"
         return f"\\boxed{{{max(0, number - 4)}}}"
-
-    def names(self) -> list[str]:
-        return [one.name for one in self.asked]
-
-
-def content(one: Asked) -> str:
-    return str(one.row["prompt"][0]["content"])
 
 
 def run(
@@ -226,9 +204,9 @@ def test_what_was_said_before_a_failure_is_not_asked_again(
 ) -> None:
     keys = ["show_voted_answer=true", "filters.self_check.enabled=true", "ask.samples=2"]
     whole = run(data, tmp_path / "undisturbed", monkeypatch, *keys)
-    assert [whole.names().count(name) for name in ("parents", "questions", "self_check", "difficulty")] == [2, 5, 10, 5]
+    assert [len(whole.of(name)) for name in ("parents", "questions", "self_check", "difficulty")] == [2, 5, 10, 5]
     output = tmp_path / "out"
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OutOfMemory):
         run(data, output, monkeypatch, *keys, engine=Engine(fails_after))
     assert not (output / "train.parquet").exists()
     assert len(run(data, output, monkeypatch, *keys).asked) == len(whole.asked) - fails_after
@@ -254,7 +232,7 @@ def test_what_was_made_with_other_settings_is_kept_unless_it_is_to_be_replaced(
         run(data, tmp_path / "out", monkeypatch, "respond.temperature=0.5")
     assert contents(tmp_path / "out") == before
     engine = run(data, tmp_path / "out", monkeypatch, "respond.temperature=0.5", "replace=true")
-    assert set(engine.names()) == {"difficulty"}
+    assert {one.name for one in engine.asked} == {"difficulty"}
 
 
 def test_a_filter_that_is_switched_off_asks_and_drops_nothing(data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -263,10 +241,11 @@ def test_a_filter_that_is_switched_off_asks_and_drops_nothing(data: Path, tmp_pa
     judged = read_candidates(tmp_path / "on" / "candidates.jsonl")
     assert {one.dropped_by for one in judged} == {"copy_of_other", "self_check", None}
     # The expensive filters see only what is left.
-    assert engine.names().count("self_check") == sum(one.dropped_by != "copy_of_other" for one in judged)
-    assert engine.names().count("difficulty") == sum(one.kept for one in judged)
+    assert len(engine.of("self_check")) == sum(one.dropped_by != "copy_of_other" for one in judged)
+    assert len(engine.of("difficulty")) == sum(one.kept for one in judged)
     off = [f"filters.{name}.enabled=false" for name in ("copy_of_other", "self_check", "difficulty")]
-    assert set(run(data, tmp_path / "off", monkeypatch, "ask.samples=2", *off).names()) == {"questions"}
+    asked = run(data, tmp_path / "off", monkeypatch, "ask.samples=2", *off).asked
+    assert {one.name for one in asked} == {"questions"}
     rows = rows_of(tmp_path / "off")
     assert len(rows) == 10 and all(row["synthesis"]["vote_share"] is None for row in rows)
     assert "dropped by self_check" not in (tmp_path / "off" / "report.md").read_text()
