@@ -28,15 +28,19 @@ SEED = 0
 
 
 def trials(recipe: str) -> dict[str, list[str]]:
-    """The overrides of each trial of a recipe, by the name of its folder."""
+    """The overrides of each trial of a recipe, by the name of its folder; what is varied is set in all of them."""
     config, _ = load_recipe(recipe, [])
     method = config.mmupt.baseline.method
-    found = {f"lr_{rate:g}": [f"actor_rollout_ref.actor.optim.lr={rate:g}"] for rate in LEARNING_RATES}
-    if method is not None:
-        name = list(found)[len(found) // 2]
-        passes = [f"mmupt.baseline.{trainer}.epochs={PASSES}" for trainer in METHODS[method]]
-        found[f"{name}_passes_{PASSES}"] = [*found[name], *passes]
-    return found
+    if method is None:
+        return {f"lr_{rate:g}": [f"actor_rollout_ref.actor.optim.lr={rate:g}"] for rate in LEARNING_RATES}
+
+    def trial(rate: float, passes: int) -> list[str]:
+        keys = {"learning_rate": f"{rate:g}", "epochs": str(passes)}
+        return [f"mmupt.baseline.{trainer}.{key}={keys[key]}" for trainer in METHODS[method] for key in keys]
+
+    middle = LEARNING_RATES[len(LEARNING_RATES) // 2]
+    found = {f"lr_{rate:g}": trial(rate, 1) for rate in LEARNING_RATES}
+    return found | {f"lr_{middle:g}_passes_{PASSES}": trial(middle, PASSES)}
 
 
 def train(folder: Path, recipe: str, name: str, overrides: Sequence[str]) -> None:

@@ -1,0 +1,39 @@
+"""Trials of all recipes vary the same settings, whatever a recipe has in them."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from benchmarks import tuning
+from recipes.mmupt.compose import load_recipe
+
+
+def of_trial(recipe: str, name: str, key: str) -> float:
+    config, _ = load_recipe(recipe, tuning.trials(recipe)[name])
+    return float(OmegaConf.select(config, key))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        ("mmupt_tiny", "actor_rollout_ref.actor.optim.lr"),
+        # Each has a rate of its own.
+        ("mmupt_tiny_lmsi", "mmupt.baseline.sft.learning_rate"),
+        ("mmupt_tiny_stic", "mmupt.baseline.dpo.learning_rate"),
+        ("mmupt_tiny_stic", "mmupt.baseline.sft.learning_rate"),
+    ],
+)
+def test_every_rate_is_tried_whatever_the_recipe_has(recipe: str, key: str) -> None:
+    rates = {name: of_trial(recipe, name, key) for name in ("lr_3e-05", "lr_0.0001", "lr_0.0003")}
+    assert list(rates.values()) == list(tuning.LEARNING_RATES)
+
+
+def test_a_method_is_tried_with_one_pass_and_with_several_whatever_the_recipe_has() -> None:
+    recipe, key = "mmupt_tiny_rejection_sft", "mmupt.baseline.sft.epochs"
+    assert OmegaConf.select(load_recipe(recipe, [])[0], key) == 3
+    passes = {name: of_trial(recipe, name, key) for name in tuning.trials(recipe)}
+    assert passes == {"lr_3e-05": 1, "lr_0.0001": 1, "lr_0.0003": 1, "lr_0.0001_passes_3": 3}
+    assert of_trial(recipe, "lr_0.0001_passes_3", "mmupt.baseline.sft.learning_rate") == 1e-4
+
+
+def test_grpo_has_no_passes_to_try() -> None:
+    assert set(tuning.trials("mmupt_tiny_soft")) == {"lr_3e-05", "lr_0.0001", "lr_0.0003"}
