@@ -3,8 +3,11 @@
 
 RECIPE ?= mmupt_tiny
 ROUNDS ?= 3
-RECIPES ?= mmupt_tiny mmupt_tiny_supervised mmupt_tiny_random mmupt_tiny_careful
-SEEDS ?= 1 2 3
+# Every row of docs/results.md.
+RECIPES ?= mmupt_tiny $(patsubst %,mmupt_tiny_%,supervised rejection_sft lmsi srlm genixer stic soft soft_min entropy \
+	random careful)
+# A number, 3 for the seeds 1, 2 and 3, or the seeds themselves, "4 5".
+SEEDS ?= 3
 TABLE ?= runs/table
 REPORT ?= runs/leakage
 tiny := recipes/mmupt/tiny/model
@@ -53,8 +56,10 @@ table_model = $(if $(filter-out file,$(origin MODEL)),'actor_rollout_ref.model.p
 table_train = $(if $(TRAIN),'data.train_files=$(call files,$(TRAIN))')
 table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
 
-table: setup ## Train several recipes and compare them (RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS="1 2 3" TABLE=runs/table)
-	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(SEEDS) --folder $(TABLE) $(table_model) \
+seeds = $(if $(word 2,$(SEEDS)),$(SEEDS),$(shell seq $(SEEDS)))
+
+table: setup ## Train several recipes and compare them (RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS=3 TABLE=runs/table)
+	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(seeds) --folder $(TABLE) $(table_model) \
 		$(table_train) $(table_eval) $(ARGS)
 
 recipes: setup ## List the recipes
@@ -72,7 +77,7 @@ compare: setup ## Compare two models on the same questions (A=runs/eval/base B=r
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)
 
-test-faults: setup ## Kill and break the real trainer on purpose (three quarters of an hour)
+test-faults: setup ## Kill and break the real trainer on purpose (an hour and a half)
 	$(python) -m pytest -m faults $(ARGS) tests/faults
 
 lint: setup ## Check style and types

@@ -283,6 +283,12 @@ def test_arguments_reach_the_recipe_as_written(clone: Clone) -> None:
     ]
 
 
+@pytest.mark.parametrize(("given", "seeds"), [("3", "1 2 3"), ("1", "1"), ("4 5", "4 5")])
+def test_seeds_of_a_table_are_so_many_or_those_that_are_named(clone: Clone, given: str, seeds: str) -> None:
+    command = clone.run("make", "-n", "table", "RECIPES=a b", f"SEEDS={given}", "MODEL=org/model").stdout
+    assert f"--recipes a b --seeds {seeds} --folder runs/table 'actor_rollout_ref.model.path=\"org/model\"'" in command
+
+
 def test_ci_lints_and_tests_from_any_folder(clone: Clone, tmp_path: Path) -> None:
     clone.add_command("make", 'echo "$PWD $*"')
     result = clone.run(str(clone.root / ".ci/run"), cwd=tmp_path, CI="true")

@@ -4,9 +4,9 @@
 
 Every run is `recipes.mmupt.train` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
 command after an interruption continues; overrides hold for all of them. The base answers the evaluation once for all
-runs that evaluate it alike. After each run `table.md`, `table.json` and
-`table.png` are written anew there: scores, gains with their paired tests, and what each recipe has cost, with the
-paper's figures beside it. A run that fails is named at the end, and the others go on.
+runs that evaluate it alike. After each run `table.md`, `table.json` and `table.png` are written anew there: scores,
+gains with their paired tests, and what each recipe has cost, with the paper's figures beside it. A run that fails is
+named at the end, and the others go on.
 """
 
 import argparse
@@ -168,8 +168,9 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
 
     figure = Figure(figsize=(11, 1.6 + 0.45 * max(len(results), 5)), dpi=160, layout="constrained")
     gains, accuracies = figure.subplots(1, 2)
+    colors = colormaps["tab10" if len(results) <= 10 else "tab20"]
     for row, (recipe, runs) in enumerate(results.items()):
-        color = colormaps["tab10"](row % 10)
+        color = colors(row % colors.N)
         of_each = [100 * changes[GREEDY].difference.value for changes in runs.values()]
         mean = averages(runs)[GREEDY].difference
         gains.scatter(of_each, [row] * len(of_each), color=color, s=22, alpha=0.6)
