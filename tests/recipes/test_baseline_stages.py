@@ -19,6 +19,7 @@ from recipes.mmupt.baselines.settings import METHODS
 from recipes.mmupt.baselines.tables import PAIRS, RESPONSES
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.generation import Asked
+from recipes.mmupt.evaluation.responses import read_whole
 from recipes.mmupt.synthesis import stages
 from recipes.mmupt.tiny.demonstrations import DESCRIBE
 from verl_ext.datasets.truth import read_truth, sidecar_of
@@ -219,6 +220,32 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 SETS_OF_ALL = [(method, number) for method in METHODS for number in range(len(METHODS[method]))]
+
+
+@pytest.mark.parametrize(("method", "number"), SETS_OF_ALL)
+def test_all_that_was_said_in_a_stage_is_a_set_with_what_was_asked(
+    make, tmp_path: Path, method: str, number: int
+) -> None:
+    _, engine = make(method, number=number)
+    for name in {one.name for one in engine.asked} - {"questions"}:
+        kept = pq.read_table(tmp_path / "run" / "stages" / f"{name}.parquet")
+        assert kept.schema == RESPONSES
+        rows = kept.to_pylist()
+        said = read_whole(tmp_path / "run" / "stages" / f"{name}.jsonl")
+        expected = [(f"{one.id}-{one.sample}", one.response) for one in said]
+        assert [(row["id"], row["response"]) for row in rows] == expected
+        asked = {one.row["id"]: one.row for one in engine.of(name)}
+        for row, one in zip(rows, said, strict=True):
+            assert (row["prompt"], row["images"]) == (asked[one.id]["prompt"], asked[one.id]["images"])
+            text = row["prompt"][0]["content"].replace("<image>", "")
+            assert row["baseline"] == {
+                "method": method,
+                "stage": name,
+                "model": str(MODEL),
+                "sample": one.sample,
+                "prompt_sha256": hashlib.sha256(text.encode()).hexdigest(),
+                "score": None,
+            }
 
 
 @pytest.mark.parametrize(("method", "number"), [one for one in SETS_OF_ALL if one[0] in LABEL_FREE])

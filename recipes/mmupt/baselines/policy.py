@@ -1,16 +1,21 @@
 """A policy that is asked by vLLM, as all of this project is; what it said is kept, so that nothing is asked twice.
 
+Once a stage is whole, all of it is a set as well, `NAME.parquet` with the columns of `recipes.mmupt.baselines.tables`.
 What is asked, and what becomes of it, is the business of `recipes.mmupt.baselines.methods`.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from data.fingerprints import question_of
+from data.schema import PLACEHOLDER
 from recipes.mmupt.baselines.rows import AskedRow
 from recipes.mmupt.baselines.selection import Sample
+from recipes.mmupt.baselines.tables import RESPONSES, Example, Origin, write_set
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.synthesis.stages import Stages, request
@@ -20,8 +25,12 @@ from verl_ext.datasets.pixels import pixel_limits
 
 @dataclass(frozen=True)
 class Policy:
-    """A model in the stages of a run; `settings` are those of training rollouts, `extraction` is where answers are."""
+    """A model in the stages of a method.
 
+    settings: of training rollouts. extraction: where answers are.
+    """
+
+    method: str
     settings: Settings
     stages: Stages
     extraction: Extraction
@@ -36,7 +45,7 @@ class Policy:
         asked = [{"id": row.id, "prompt": row.prompt, "images": _as_column(row.images)} for row in rows]
         return {
             id_: [Sample(n, said, extract_answer(said, self.extraction)) for n, said in enumerate(group)]
-            for id_, group in self.stages.responses(stage, self.settings, asked).items()
+            for id_, group in self._responses(stage, self.settings, asked).items()
         }
 
     def replies(
@@ -44,7 +53,23 @@ class Policy:
     ) -> dict[str, list[str]]:
         """What it says to each text about its images, by any ids; `settings` differ from those of training rollouts."""
         rows = [request(id_, images, text) for id_, (images, text) in asked.items()]
-        return self.stages.responses(stage, replace(self.settings, **settings), rows)
+        return self._responses(stage, replace(self.settings, **settings), rows)
+
+    def _responses(self, stage: str, settings: Settings, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+        said = self.stages.responses(stage, settings, rows)
+        write_set(self.stages.folder / f"{stage}.parquet", RESPONSES, self._examples(stage, rows, said))
+        return said
+
+    def _examples(
+        self, stage: str, rows: Sequence[Mapping[str, Any]], said: Mapping[str, Sequence[str]]
+    ) -> Iterator[Example]:
+        for row in rows:
+            images = tuple(image["bytes"] for image in row["images"])
+            asked_with = question_of(row["prompt"]).replace(PLACEHOLDER, "")
+            digest = hashlib.sha256(asked_with.encode()).hexdigest()
+            for number, response in enumerate(said[row["id"]]):
+                origin = Origin(self.method, stage, self.model, number, digest, None)
+                yield Example(f"{row['id']}-{number}", row["prompt"], images, {"response": response}, origin)
 
 
 def rollout_settings(config: DictConfig, model: str) -> Settings:

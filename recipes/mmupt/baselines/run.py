@@ -3,6 +3,7 @@
 `recipes.mmupt.train` does so where `mmupt.baseline.method` is set. In the folder `stages` of the run are:
     rows.parquet           the training rows that the method uses
     NAME.jsonl             what the policy said in a stage, in the format of an evaluation's responses
+    NAME.parquet           the same once it is whole, with what was asked, in the format of what is trained on
     questions/             genixer: the policy's own questions, as `make synthesize` leaves them
     responses.parquet, pairs.parquet   what is trained on, see `recipes.mmupt.baselines.tables`
     sft/, dpo/             the trainings
@@ -86,7 +87,7 @@ def make_set(config: DictConfig, number: int, model: str) -> Path:
         work = Work(
             settings=settings,
             answers=answers,
-            policy=Policy(rollout_settings(config, model), asked, answers.extraction),
+            policy=Policy(settings.method, rollout_settings(config, model), asked, answers.extraction),
             rows=read_rows(rows, config.data.instruction),
             file=rows,
             train_files=files,

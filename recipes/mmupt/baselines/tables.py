@@ -1,6 +1,7 @@
-"""The sets that a method trains on: their columns, and how they are written.
+"""The sets of a method, those that it trains on above all: their columns, and how they are written.
 
-`responses.parquet` is what supervised fine-tuning gets, `pairs.parquet` what DPO gets. Columns:
+`responses.parquet` is what supervised fine-tuning gets, `pairs.parquet` what DPO gets; all that was said in a stage has
+the columns of the former, so that it can be trained on as well. Columns:
     id          str, unique: the row and the number of the (chosen) response
     prompt      list of messages {"role", "content"} with one "<image>" for each image, as in `data.schema`; it is all
                 that the model is asked, the instruction of the recipe included: trainers add nothing to it
