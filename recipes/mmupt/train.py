@@ -116,6 +116,9 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
         config, choices = load_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
+    if "RAY_ADDRESS" in os.environ:
+        # Of a Ray that is started here; a cluster that runs has its own.
+        config.ray_kwargs.ray_init.num_cpus = config.ray_kwargs.ray_init.num_gpus = None
     environment = {
         "TENSORBOARD_DIR": f"{config.mmupt.run_folder}/tensorboard",
         RUN_FOLDER_VARIABLE: config.mmupt.run_folder,

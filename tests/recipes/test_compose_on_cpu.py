@@ -17,7 +17,7 @@ from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_referenc
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from data.figures import prepare
-from recipes.mmupt import compose
+from recipes.mmupt import compose, train
 from recipes.mmupt.baselines.settings import METHODS
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
@@ -323,6 +323,16 @@ def test_a_hardware_option_goes_with_any_recipe(recipe: str, hardware: str, monk
     validate_config(config, need_reference_policy(config), need_critic(config))
     _check_hardware(config, choices, gpus=0)
     assert (config.trainer.device == "cpu") == (config.mmupt.gpu_memory_gib is None)
+
+
+def test_what_joins_a_cluster_leaves_cpus_and_gpus_to_it(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked_for() -> list[int | None]:
+        ray_init = train.prepare("mmupt_tiny", []).ray_kwargs.ray_init
+        return [ray_init.num_cpus, ray_init.num_gpus]
+
+    assert asked_for() == [16, 1]
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    assert asked_for() == [None, None]
 
 
 FORCED_BY_24_GB = {
