@@ -121,13 +121,21 @@ def p_value(difference: Score) -> float:
 
 
 def render_tests(results: Mapping[str, Runs], against: str) -> str:
-    """Greedy accuracy of each recipe against the base, and against another recipe, as a Markdown table."""
-    mean = {recipe: averages(runs)[GREEDY] for recipe, runs in results.items()}
-    rows: list[tuple[str, ...]] = [("recipe", "against the base, points", "p", f"against {against}, points", "p")]
-    for recipe, change in mean.items():
-        found = [change.difference, *([change.after - mean[against].after] if against in mean else [])]
-        cells = [cell for one in found for cell in (_points(one), f"{p_value(one):.2g}")]
-        rows.append((recipe, *cells, *[""] * (4 - len(cells))))
+    """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table."""
+    mean = {recipe: averages(runs) for recipe, runs in results.items()}
+    measures = [name for name in next(iter(mean.values())) if name == GREEDY or name.startswith("mean@")]
+    others = ("the base", against)
+    head = [cell for name in measures for other in others for cell in (f"{name} against {other}, points", "p")]
+    rows: list[tuple[str, ...]] = [("recipe", *head)]
+    for recipe, changes in mean.items():
+        cells: list[str] = []
+        for name in measures:
+            found = [changes[name].difference] if name in changes else []
+            if found and name in mean.get(against, {}):
+                found.append(changes[name].after - mean[against][name].after)
+            of_measure = [cell for one in found for cell in (_points(one), f"{p_value(one):.2g}")]
+            cells += of_measure + [""] * (2 * len(others) - len(of_measure))
+        rows.append((recipe, *cells))
     return aligned(rows)
 
 
