@@ -30,6 +30,9 @@ head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --all-ip-address
 # Two jobs of one user on one node must not meet.
 port=$((20000 + SLURM_JOB_ID % 20000))
 export RAY_ADDRESS="$head_ip:$port"
+# Ray asks for a token on a machine that has one, as any Ray that was ever started there by itself leaves it.
+RAY_AUTH_TOKEN=$(.venv/bin/ray get-auth-token --generate)
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 
 # Every node's Ray ends with the job.
 on() {
