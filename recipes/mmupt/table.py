@@ -133,10 +133,16 @@ def render_tests(results: Mapping[str, Runs], against: str) -> str:
             found = [changes[name].difference] if name in changes else []
             if found and name in mean.get(against, {}):
                 found.append(changes[name].after - mean[against][name].after)
-            of_measure = [cell for one in found for cell in (_points(one), f"{p_value(one):.2g}")]
+            of_measure = [cell for one in found for cell in (_points(one), _p(one))]
             cells += of_measure + [""] * (2 * len(others) - len(of_measure))
         rows.append((recipe, *cells))
     return aligned(rows)
+
+
+def _p(difference: Score) -> str:
+    value = p_value(difference)
+    # Smaller than any number that there is, unless nothing varies.
+    return "<1e-300" if not value and difference.standard_error else f"{value:.2g}"
 
 
 def _points(difference: Score) -> str:

@@ -88,6 +88,11 @@ def test_a_difference_that_never_varies_is_certain_or_nothing() -> None:
     assert p_value(Score((0.0, 1.0) * 50)) == pytest.approx(p_value(Score((0.0, -1.0) * 50)))
 
 
+def test_no_difference_that_varies_has_a_p_of_zero() -> None:
+    assert table._p(Score((1.0,) * 10**6 + (0.0,))) == "<1e-300"
+    assert (table._p(Score((1.0, 1.0))), table._p(Score((0.0, 0.0)))) == ("0", "1")
+
+
 def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_figures_beside(folder: Path) -> None:
     for recipe in ("mmupt_tiny", "mmupt_tiny_supervised"):
         finish(folder, recipe, 1, right_after=3)
