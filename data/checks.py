@@ -4,15 +4,12 @@ What depends on a model, whether a prompt is too long, is not here but in `recip
 """
 
 import hashlib
-import io
 import unicodedata
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
-
 from data.schema import NO_QUESTION, PLACEHOLDER, Row
+from verl_ext.images import Change, ImageError, decode
 
 Kind = Literal[
     "no question",
@@ -34,10 +31,6 @@ Kind = Literal[
 MIN_SIDE = 28
 # Its processor raises above.
 MAX_ASPECT_RATIO = 200.0
-# Pillow's own limit, above which it warns of a decompression bomb.
-MAX_PIXELS = 89_478_485
-# Their values do not fit into the 8 bits of RGB, and a conversion would cut them off.
-WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass(frozen=True)
@@ -58,14 +51,22 @@ class Rejected:
 
 def problems_of(row: Row) -> list[Problem]:
     """Everything that is wrong with the row itself; images are decoded in full."""
+    return inspect(row)[0]
+
+
+def inspect(row: Row) -> tuple[list[Problem], list[Change]]:
+    """Everything that is wrong with the row itself, and what decoding changes in its images, each change once."""
     problems = text_problems(row.question, row.choices)
     if row.question_type != NO_QUESTION and not row.question.replace(PLACEHOLDER, "").strip():
         problems.append(Problem("no question", "the question is empty"))
     if (tags := row.question.count(PLACEHOLDER)) != len(row.images):
         problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {len(row.images)} images"))
+    changes: dict[Change, None] = {}
     for index, image in enumerate(row.images):
-        problems += image_problems(image, f"image {index}")
-    return problems
+        of_image, changed = _inspect(image, f"image {index}")
+        problems += of_image
+        changes.update(dict.fromkeys(changed))
+    return problems, list(changes)
 
 
 def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Problem]:
@@ -88,36 +89,24 @@ def _is_lost(sign: str) -> bool:
 
 def image_problems(image: bytes, name: str) -> list[Problem]:
     """What is wrong with an encoded image, called `name` in the details."""
+    return _inspect(image, name)[0]
+
+
+def _inspect(image: bytes, name: str) -> tuple[list[Problem], tuple[Change, ...]]:
     if not image:
-        return [Problem("no image", f"{name} is empty")]
+        return [Problem("no image", f"{name} is empty")], ()
     try:
-        with warnings.catch_warnings():
-            # Size is judged below, before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(image))
-    except Image.DecompressionBombError as error:
-        return [Problem("huge image", f"{name}: {error}")]
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return [Problem("unreadable image", f"{name} is no image: {len(image)} bytes, {image[:8]!r} at first")]
-    width, height = opened.size
+        decoded = decode(image)
+    except ImageError as error:
+        return [Problem(error.kind, f"{name} {error}")], ()
+    width, height = decoded.image.size
     size = f"{name} has {width} x {height} px"
-    if width * height > MAX_PIXELS:
-        return [Problem("huge image", f"{size}, over {MAX_PIXELS} in all")]
     problems = []
     if min(width, height) < MIN_SIDE:
         problems.append(Problem("small image", f"{size}, under {MIN_SIDE} at a side"))
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         problems.append(Problem("extreme aspect ratio", f"{size}, over {MAX_ASPECT_RATIO:.0f} to 1"))
-    if opened.mode in WIDE_MODES:
-        problems.append(
-            Problem("image mode", f"{name} has mode {opened.mode}, which does not fit into 8 bits a channel")
-        )
-    try:
-        opened.load()
-    # Decoders of third parties raise what they like at damaged data.
-    except Exception as error:
-        problems.append(Problem("truncated image", f"{name} cannot be decoded to its end: {error}"))
-    return problems
+    return problems, decoded.changes
 
 
 class Duplicates:

@@ -6,7 +6,6 @@ A parquet file of `data.schema` is read once, in small batches, and what was fou
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -22,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from verl_ext import images
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
 VERSION = 2
@@ -99,15 +100,8 @@ class Fingerprints:
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """The image of an encoded file, RGB. What is transparent is white: line drawings on nothing are not all black.
-
-    Raises whatever Pillow does on bytes that are no image.
-    """
-    image: Image.Image = Image.open(io.BytesIO(encoded))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    """The image of an encoded file, RGB, as the model sees it; raises `verl_ext.images.ImageError`."""
+    return images.decode(encoded).image
 
 
 def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:

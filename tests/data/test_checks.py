@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pictures import BAD, GOOD, picture
 from PIL import Image
 
-from data.checks import MAX_PIXELS, Duplicates, image_problems, problems_of, text_problems
+from data.checks import Duplicates, image_problems, problems_of, text_problems
 from data.schema import NO_QUESTION, Row
+from verl_ext.images import MAX_PIXELS
 
 ROW = Row("a", "source", "<image>what ?", (GOOD,), "kind", "1")
 

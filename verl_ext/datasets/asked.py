@@ -6,11 +6,14 @@ from typing import Any
 from omegaconf import DictConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from verl_ext.images import decode
+
 
 class AskedDataset(RLHFDataset):
     """veRL's rows whose messages hold the images and, after the question, `data.instruction`, unless that is null.
 
-    Images are scaled into `limits`, see `verl_ext.datasets.pixels`, when they are read.
+    Images are decoded by `verl_ext.images`, and scaled into `limits`, see `verl_ext.datasets.pixels`, when the agent loop
+    or a trainer reads them.
     """
 
     def __init__(
@@ -24,7 +27,12 @@ class AskedDataset(RLHFDataset):
         *before, question = map(dict, example[key])
         if self.config.instruction is not None:
             question["content"] = f"{question['content']} {self.config.instruction}"
-        messages = super()._build_messages({**example, key: [*before, question]}, key)
+        # veRL opens files by itself, without orientation and with transparency over black.
+        images = [
+            {"image": decode(image["bytes"]).image} if isinstance(image, dict) and image.get("bytes") else image
+            for image in example.get(self.image_key) or []
+        ]
+        messages = super()._build_messages({**example, key: [*before, question], self.image_key: images}, key)
         for message in messages:
             if not isinstance(message["content"], str):
                 for part in message["content"]:

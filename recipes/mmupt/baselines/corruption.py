@@ -9,6 +9,8 @@ from random import Random
 
 from PIL import Image, ImageEnhance
 
+from verl_ext.images import decode
+
 # Pixels that are left of the shorter side.
 SHORTER_SIDE = 20
 # Brightness is multiplied by a factor that is as far from 1 at most.
@@ -18,13 +20,12 @@ MAX_HUE_SHIFT = 0.3
 
 
 def corrupt(image: bytes, seed: str) -> bytes:
-    """Spoil an encoded image by one of the two, drawn like its strength by `seed`; returns a PNG of the same size.
+    """Spoil an encoded image by one of the two, drawn like its strength by `seed`; returns a PNG.
 
-    Of the same size, so that a model sees as many patches of it as of the image itself.
+    Of the size at which the image is shown, so that a model sees as many patches of both.
     """
     random = Random(f"corrupt/{seed}")
-    with Image.open(BytesIO(image)) as opened:
-        clean = opened.convert("RGB")
+    clean = decode(image).image
     spoilt = lower_resolution(clean) if random.random() < 0.5 else jitter_colors(clean, random)
     buffer = BytesIO()
     spoilt.save(buffer, format="PNG")

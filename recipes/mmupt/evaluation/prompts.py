@@ -1,12 +1,13 @@
 """What a model is asked: the messages of a row, and these as vLLM or a trainer takes them. As veRL makes them."""
 
 import re
-from io import BytesIO
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from verl_ext.images import decode, stored_size
 
 if TYPE_CHECKING:
+    from PIL import Image
     from vllm import TokensPrompt
 
 
@@ -24,6 +25,20 @@ def chat(
     Raises:
         ValueError: the row has another number of images than of `<image>`.
     """
+    return _messages(
+        row,
+        lambda encoded: {"image": decode(encoded).image, **limits},
+        instruction=instruction,
+        system_prompt=system_prompt,
+    )
+
+
+def _messages(
+    row: dict[str, Any],
+    image_part: Callable[[bytes], dict[str, Any]],
+    instruction: str | None,
+    system_prompt: str | None = None,
+) -> list[dict[str, Any]]:
     images = row["images"] or []
     placeholders = sum(message["content"].count("<image>") for message in row["prompt"])
     if placeholders != len(images):
@@ -40,7 +55,7 @@ def chat(
         {
             "role": message["role"],
             "content": [
-                {"type": "image", "image": Image.open(BytesIO(next(remaining)["bytes"])), **limits}
+                {"type": "image", **image_part(next(remaining)["bytes"])}
                 if part == "<image>"
                 else {"type": "text", "text": part}
                 for part in re.split("(<image>)", message["content"])
@@ -58,7 +73,7 @@ def rendered(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     system_prompt: str | None = None,
-) -> tuple[str, list[Image.Image] | None]:
+) -> "tuple[str, list[Image.Image] | None]":
     """The text of a row's prompt, up to where the response begins, with one placeholder an image, and the images.
 
     Images, None where there are none, are scaled into `min_pixels` .. `max_pixels` (None: no limit of ours) by the
@@ -92,21 +107,17 @@ def engine_prompt(
 def prompt_tokens(
     row: dict[str, Any], processor: Any, instruction: str | None, limits: dict[str, int]
 ) -> tuple[int, list[int]]:
-    """How many tokens a row's prompt has without its images, and each image, of which none is scaled for it.
+    """How many tokens a row's prompt has without its images, and each image, of which only the header is read.
 
     `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `chat` for the rest.
     """
-    messages = chat(row, {}, instruction)
+    messages = _messages(row, lambda _: {}, instruction)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    images = [
-        part["image"]
-        for message in messages
-        for part in message["content"]
-        if isinstance(part, dict) and "image" in part
-    ]
+    # An image that is turned has as many tokens.
+    sizes = [stored_size(image["bytes"]) for image in row["images"] or []]
     # Every image is one token in the text.
-    of_text = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(images)
-    return of_text, [image_tokens(image.width, image.height, processor.image_processor, limits) for image in images]
+    of_text = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(sizes)
+    return of_text, [image_tokens(width, height, processor.image_processor, limits) for width, height in sizes]
 
 
 def image_tokens(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> int:

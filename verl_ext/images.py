@@ -1,0 +1,245 @@
+"""The one way to decode an image: what a model is shown is what a person sees in an image viewer.
+
+Pillow hands out what a file stores. Here the camera's orientation is applied, transparency lies over white, colours are
+converted to sRGB, and samples of more than 8 bits are scaled. Checks, training, validation, evaluation, synthesis and
+the leakage guard all decode here. Files themselves are never rewritten. Pure: bytes in, pixels out.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import pillow_heif
+from PIL import ExifTags, Image, ImageCms
+from PIL.GifImagePlugin import GifImageFile
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+
+Change = Literal[
+    "orientation", "transparency", "CMYK", "LAB", "16 bits", "colour profile", "first of several frames", "metadata"
+]
+Fault = Literal["unreadable image", "truncated image", "huge image", "image mode"]
+
+# Pillow's own limit, above which it warns of a decompression bomb.
+MAX_PIXELS = 89_478_485
+# What Pillow or a plugin opens and nobody would call a photo or a drawing: documents (Ghostscript would run them),
+# video, measurements, brushes, cursors, textures of games, and formats that are only recognised.
+NOT_IMAGES = frozenset(
+    (
+        *("BLP", "BUFR", "CUR", "DDS", "EPS", "FITS", "FLI", "FTEX", "GBR", "GRIB", "HDF5", "IMT", "IPTC", "MCIDAS"),
+        *("MPEG", "SPIDER", "WMF", "XVTHUMB"),
+    )
+)
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# The mode of the pixels that a colour profile is for, by its colour space.
+_PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+
+pillow_heif.register_heif_opener()
+Image.init()
+# In Pillow's order, in which formats with a signature come before those without.
+FORMATS = tuple(name for name in Image.ID if name not in NOT_IMAGES)
+
+
+class ImageError(ValueError):
+    """Bytes that cannot be shown as a person would see them; `kind` says why, and the message what was found."""
+
+    def __init__(self, kind: Fault, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """`image`: RGB, without metadata. `changes`: where its pixels differ from those that are stored in the file."""
+
+    image: Image.Image
+    changes: tuple[Change, ...]
+
+
+def suffixes() -> frozenset[str]:
+    """The file name suffixes of the formats that `decode` reads, in lower case and with their dot."""
+    # MPO, several JPEGs in one file, is opened as a JPEG.
+    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in (*FORMATS, "MPO"))
+
+
+def stored_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height as the header of an image has them; the orientation may swap the two. Raises as `decode`."""
+    return _open(encoded).size
+
+
+def decode(encoded: bytes) -> DecodedImage:
+    """Decode an image file as a person sees it.
+
+    Of several frames or pages the first is taken. Transparent pixels are over white. CMYK, LAB and colours with an
+    embedded profile are converted to sRGB, as colour-managed viewers do. 16-bit samples are scaled to 8 bits. Damaged
+    metadata is ignored, as viewers do, and "metadata" is then among the changes.
+
+    Raises:
+        ImageError: the bytes are no image or are incomplete, have over `MAX_PIXELS` pixels, or hold values without a
+            known range (floating point, 32 bits).
+    """
+    opened = _open(encoded)
+    changes: list[Change] = []
+    if opened.format == "JPEG2000" and opened.mode != "I;16" and (bits := _jpeg_2000_bits(encoded)) > 8:
+        raise ImageError(
+            "image mode", f"is JPEG 2000 in {bits} bits, of which Pillow turns white to black: save it as PNG"
+        )
+    stored = _raw_modes(opened)
+    if opened.mode.startswith("I") or ";16" in stored:
+        changes.append("16 bits")
+    orientation, is_readable = _orientation(opened)
+    if not is_readable:
+        changes.append("metadata")
+    try:
+        # The frames of a PSD are its layers; what is loaded is all of them together.
+        if getattr(opened, "n_frames", 1) > 1 and opened.format != "PSD":
+            changes.append("first of several frames")
+        frame = opened.tile[0].extents if isinstance(opened, GifImageFile) else None
+        opened.load()
+    # Decoders of third parties raise what they like at damaged data.
+    except Exception as error:
+        raise ImageError("truncated image", f"cannot be decoded to its end: {error}") from error
+    if orientation in _TRANSPOSED:
+        changes.append("orientation")
+        # Pillow applies that of a TIFF itself while it loads, and takes it out of the metadata.
+        orientation = _orientation(opened)[0]
+    colours, alpha = _split(opened, stored)
+    if frame and alpha is None:
+        # Viewers leave blank what is beside a smaller first frame.
+        alpha = Image.new("L", opened.size, 0)
+        alpha.paste(255, frame)
+    if colours.mode in ("CMYK", "LAB"):
+        changes.append("CMYK" if colours.mode == "CMYK" else "LAB")
+    image, profile = _to_srgb(colours, opened.info.get("icc_profile"))
+    if profile is not None:
+        changes.append(profile)
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        changes.append("transparency")
+        shown = Image.new("RGB", image.size, "white")
+        shown.paste(image, mask=alpha)
+        image = shown
+    if orientation in _TRANSPOSED:
+        image = image.transpose(_TRANSPOSED[orientation])
+    # Nobody after this may apply the metadata a second time.
+    image.info = {}
+    return DecodedImage(image, tuple(dict.fromkeys(changes)))
+
+
+def _open(encoded: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # The size is judged below, before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError("huge image", str(error)) from error
+    # Decoders of third parties raise what they like at bytes that are not theirs.
+    except Exception as error:
+        raise ImageError(
+            "unreadable image", f"is no image that Pillow reads: {len(encoded)} bytes, {encoded[:8]!r} at first"
+        ) from error
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        raise ImageError("huge image", f"has {width} x {height} px, over {MAX_PIXELS} in all")
+    return opened
+
+
+def _orientation(image: Image.Image) -> tuple[int, bool]:
+    """The EXIF orientation, 1 where there is none, and whether the metadata can be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1), True
+    # Viewers show a photo whose metadata is damaged; so do we, and say so.
+    except Exception:
+        return 1, False
+
+
+def _raw_modes(image: Image.Image) -> str:
+    """How the file stores its samples, as Pillow's decoders name it, such as RGB;16B; empty once it is loaded."""
+    return " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
+
+
+def _jpeg_2000_bits(encoded: bytes) -> int:
+    """Bits per sample, from the SIZ segment, which begins the codestream."""
+    start = encoded.find(b"\xff\x4f\xff\x51")
+    return (encoded[start + 42] & 0x7F) + 1
+
+
+def _split(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | None]:
+    """The colours of an image, as L, RGB, CMYK or LAB with 8 bits, and its alpha channel, L, if it has one."""
+    if image.mode.startswith(("I", "F")):
+        return _split_wide(image, stored)
+    if not image.has_transparency_data:
+        if image.mode in ("L", "CMYK", "LAB"):
+            return image, None
+        return image.convert("L" if image.mode == "1" else "RGB"), None
+    if image.format == "PNG" and "transparency" in image.info:
+        image.info["transparency"] = _transparent(image.info["transparency"], image.mode, stored)
+    # Premultiplied alpha is divided out, which Pillow does for one target each.
+    if premultiplied := {"La": "LA", "RGBa": "RGBA"}.get(image.mode):
+        image = image.convert(premultiplied)
+    if image.mode == "LA":
+        return image.getchannel("L"), image.getchannel("A")
+    image = image.convert("RGBA")
+    return image.convert("RGB"), image.getchannel("A")
+
+
+def _split_wide(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | None]:
+    # Of all formats with integers of 32 bits, only PGM says what is white; Pillow scales it to 16 bits.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        values = "floating point numbers" if image.mode == "F" else "signed or 32-bit integers"
+        raise ImageError("image mode", f"holds {values}, of which nobody knows what is black and what is white")
+    samples = image.convert("I")
+    # The TIFF tag says that 0 is white, which Pillow heeds for 8 bits only.
+    inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
+    colours = samples.point(_scale(4095 if "I;12" in stored else 65535, inverted), "L")
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return colours, None
+    return colours, samples.point([0 if value == transparent else 255 for value in range(65536)], "L")
+
+
+@lru_cache
+def _scale(white: int, inverted: bool) -> list[int]:
+    """The 8 bits of every 16-bit value."""
+    scaled = [round(255 * min(value, white) / white) for value in range(65536)]
+    return [255 - value for value in scaled] if inverted else scaled
+
+
+def _transparent(value: Any, mode: str, stored: str) -> Any:
+    """The transparent colour of a PNG as Pillow's pixels have it: it scales those to 8 bits, but not the colour."""
+    if mode == "RGB" and ";16" in stored:
+        return tuple(sample >> 8 for sample in value)
+    if mode == "L" and stored in ("L;2", "L;4"):
+        return value * (85 if stored == "L;2" else 17)
+    return value
+
+
+def _to_srgb(colours: Image.Image, profile: bytes | None) -> tuple[Image.Image, Change | None]:
+    """The colours as RGB, and "colour profile" if an embedded one was applied, "metadata" if it is damaged."""
+    if not profile or colours.mode == "LAB":
+        return colours.convert("RGB"), None
+    try:
+        transform = _transform(profile, colours.mode)
+    except (OSError, ImageCms.PyCMSError):
+        return colours.convert("RGB"), "metadata"
+    if transform is None:
+        return colours.convert("RGB"), None
+    return transform.apply(colours), "colour profile"
+
+
+@lru_cache
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From an embedded profile to sRGB; None where it is sRGB, or not one for these colours, which viewers ignore."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if _PROFILED.get(source.profile.xcolor_space.strip()) != mode or "sRGB" in ImageCms.getProfileDescription(source):
+        return None
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
