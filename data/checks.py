@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.schema import NO_QUESTION, PLACEHOLDER, Row
+from verl_ext.control_text import control_texts
 from verl_ext.images import Change, ImageError, decode
 
 Kind = Literal[
     "no question",
     "broken text",
     "choices",
+    "control text",
     "image tags",
     "no image",
     "unreadable image",
@@ -27,10 +29,12 @@ Kind = Literal[
     "long prompt",
     "row",
 ]
-# One merged patch of Qwen2.5-VL is 28 px wide: below, its processor refuses or invents.
+# One merged patch of Qwen2.5-VL is 28 px wide. Smaller images are scaled up to it, so that little can be seen in them.
 MIN_SIDE = 28
-# Its processor raises above.
+# `smart_resize` of qwen_vl_utils and of transformers raise above.
 MAX_ASPECT_RATIO = 200.0
+# Problems that are reported and no reason to drop a row of a training set: prompts take care of them.
+HARMLESS: frozenset[Kind] = frozenset(("control text",))
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Proble
             problems.append(
                 Problem("broken text", f"{', '.join(f'U+{ord(sign):04X}' for sign in lost)} in {text[:60]!r}")
             )
+    if control := list(dict.fromkeys(one for text in (question, *(choices or ())) for one in control_texts(text))):
+        problems.append(Problem("control text", f"{', '.join(map(repr, control))} in {question[:60]!r}"))
     if choices is not None and (len(choices) < 2 or not all(choice.strip() for choice in choices)):
         problems.append(Problem("choices", f"of {len(choices)} options, none may be empty and two must be there"))
     return problems
@@ -109,6 +115,10 @@ def _inspect(image: bytes, name: str) -> tuple[list[Problem], tuple[Change, ...]
     return problems, decoded.changes
 
 
+# The key in the metadata of a row that tells versions of one problem apart.
+VERSION = "problem_version"
+
+
 class Duplicates:
     """Remembers rows by a digest of 16 bytes, so that a set of any size can be looked through."""
 
@@ -120,6 +130,8 @@ class Duplicates:
         digest = hashlib.blake2b(digest_size=16)
         for image in row.images:
             digest.update(hashlib.blake2b(image).digest())
-        digest.update(repr((row.question.split(), row.choices)).encode(errors="surrogatepass"))
+        # Versions of one problem may be equal by design.
+        version = (row.metadata or {}).get(VERSION)
+        digest.update(repr((row.question.split(), row.choices, version)).encode(errors="surrogatepass"))
         first = self._first.setdefault(digest.digest(), row.id)
         return [] if first == row.id else [Problem("duplicate", f"the same question and images as row {first}")]

@@ -6,7 +6,7 @@ Two repositories publish it: the authors' with the answer in a column, and an ol
 from collections.abc import Mapping
 from typing import Any
 
-from data.hub import PROBLEMS, Content, HubDataset, Layout, RowError, images_bytes, text
+from data.hub import PROBLEMS, Content, HubDataset, Layout, RowError, Split, images_bytes, text
 from verl_ext.answers import extract_answer
 
 
@@ -23,7 +23,7 @@ DATASETS = (
         name="geoqa",
         summary="GeoQA-8K, 8k questions about geometry drawings",
         path="WaltonFuture/GEOQA_R1V_Train_8K",
-        splits={"train": "train"},
+        splits={"train": Split("train", training=True)},
         layouts=(PROBLEMS, Layout({"image": "image", "problem": "text", "solution": "text"}, read_solution)),
     ),
 )

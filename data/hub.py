@@ -12,7 +12,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
-from datasets import Dataset, Features, Image, List, Value, get_dataset_config_names, load_dataset
+from datasets import Dataset, Features, Image, LargeList, List, Value, get_dataset_config_names, load_dataset
+from datasets.exceptions import DatasetsError
 from httpx import HTTPError
 from huggingface_hub import HfApi
 
@@ -21,12 +22,15 @@ from data.schema import PLACEHOLDER, Provenance, Row
 from data.writing import BadRows, is_written, read_manifest, write_dataset
 
 # Raised whenever what is made of the same source changes here, so that files written before are written anew.
-VERSION = 1
+VERSION = 2
 # Rows that are read at a time.
 BATCH = 16
 Holds = Literal["text", "image", "images", "list", "anything"]
-# "<image1>" of MathVision, "<image 1>" of others.
-NUMBERED_PLACEHOLDER = re.compile(r"<image ?\d+>")
+# "<image1>" of some sets, "<image 1>" of others.
+NUMBERED_PLACEHOLDER = re.compile(r"<image ?(\d+)>")
+LISTS = (List, LargeList)
+# What a file holds that Git LFS has not fetched.
+LFS_POINTER = b"version https://git-lfs"
 
 
 class ColumnError(ValueError):
@@ -37,12 +41,39 @@ class RowError(ValueError):
     """One row of a source cannot be read; the message says why."""
 
 
+class SourceError(ValueError):
+    """A source cannot be loaded, or lacks a split; the message says what was expected, what was found and the fix."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The licence of a data set: its `name` as the source words it, and `stated_in`, the page that states it."""
+
+    name: str
+    stated_in: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a data set.
+
+    `name` is the source's. Of a `training` split bad rows may be dropped; every other one is evaluated on and keeps all
+    of its rows. `rows` is how many the publisher's has, so that a partial copy is noticed; None where nobody here knows
+    it. An `optional` split is left out where a source lacks it.
+    """
+
+    name: str
+    training: bool = False
+    rows: int | None = None
+    optional: bool = False
+
+
 @dataclass(frozen=True)
 class Content:
     """What a layout finds in a row of a source: the fields of `data.schema.Row` that a source knows.
 
-    `question` may hold placeholders or none; where there is none, one for each image is put in front. `id` is None
-    where the source has no column for it: rows are counted then.
+    `question` may hold placeholders or none, see `with_placeholders`. `id` is None where the source has no column for
+    it: rows are counted then.
     """
 
     question: str
@@ -70,17 +101,18 @@ class Layout:
 class HubDataset:
     """A data set of the hub.
 
-    `name` is that of its folder and the `data_source` of its rows; `path` the hub repository; `splits` the name of each
-    of its splits there, by ours; `configuration` the hub's name for a part of the repository.
+    `name` is that of its folder and the `data_source` of its rows; `path` the hub repository; `splits` are those of the
+    source by our names; `configuration` the hub's name for a part of the repository. `licence` is None where no page
+    that states one is known.
     """
 
     name: str
     summary: str
     path: str
-    splits: Mapping[str, str]
+    splits: Mapping[str, Split]
     layouts: tuple[Layout, ...]
     configuration: str | None = None
-    licence: str | None = None
+    licence: Licence | None = None
 
     def prepare(
         self,
@@ -95,20 +127,22 @@ class HubDataset:
 
         Args:
             folder: where the files go.
-            source: another hub repository, a local copy of one, or a parquet file. None for what the files in the
-            folder were made from, and the hub's own where there are none.
+            source: another hub repository, a local copy of one, or, for a set with one split, a parquet file. None for
+            what the files in the folder were made from, and the hub's own where there are none.
             revision: of the hub repository; None for the newest when the files are made.
             bad_rows, workers, progress: see `write_dataset`.
 
         Raises:
             ColumnError: the source has other columns.
+            SourceError: the source lacks a split, or cannot be loaded.
             FileNotFoundError: a local source is not there.
             ConnectionError: the hub cannot be reached; the message names what to do without it.
         """
         manifest = read_manifest(folder)
         before = {} if manifest is None else manifest["parameters"]
         same = before.get("data_source") == self.name and revision in (None, before.get("revision"))
-        if source is None and same and before["version"] == VERSION and is_written(folder, self.splits, before):
+        written = self._splits_of(manifest)
+        if source is None and same and before["version"] == VERSION and is_written(folder, written, before):
             return False
         path = source or (before["path"] if same else self.path)
         parameters = {"data_source": self.name, "version": VERSION, "path": path, "revision": revision}
@@ -117,15 +151,40 @@ class HubDataset:
             parameters["files"] = _sizes(local)
         elif path.startswith((".", "/", "~")):
             raise FileNotFoundError(f"{self.name}: there is no {path}")
-        if is_written(folder, self.splits, parameters):
+        if is_written(folder, written, parameters):
             return False
         if not local.exists():
             revision = resolve_revision(self.name, path, revision)
-        rows = {split: HubRows(self, path, revision, name) for split, name in self.splits.items()}
+        rows = self._rows(path, revision)
         origin = {"path": path, "revision": revision}
+        origin["licence_stated_in"] = self.licence.stated_in if self.licence else None
         return write_dataset(
-            folder, rows, parameters, source=origin, bad_rows=bad_rows, workers=workers, progress=progress
+            folder,
+            rows,
+            parameters,
+            source=origin,
+            bad_rows=bad_rows,
+            evaluation=[name for name in rows if not self.splits[name].training],
+            official_rows={name: self.splits[name].rows for name in rows},
+            workers=workers,
+            progress=progress,
         )
+
+    def _splits_of(self, manifest: Mapping[str, Any] | None) -> list[str]:
+        """The splits that a folder with this manifest should have: an optional one may be missing."""
+        found = {} if manifest is None else manifest["rows"]
+        needed = {name for name, split in self.splits.items() if not split.optional}
+        return list(found) if needed <= found.keys() <= self.splits.keys() else list(self.splits)
+
+    def _rows(self, path: str, revision: str | None) -> dict[str, "HubRows"]:
+        rows = {}
+        for name, split in self.splits.items():
+            try:
+                rows[name] = HubRows(self, path, revision, split.name)
+            except SourceError:
+                if not split.optional:
+                    raise
+        return rows
 
 
 class HubRows:
@@ -133,7 +192,7 @@ class HubRows:
 
     def __init__(self, dataset: HubDataset, path: str, revision: str | None, split: str) -> None:
         self._set, self._path, self._revision, self._split = dataset, path, revision, split
-        loaded = _load(path, dataset.configuration, revision, split)
+        loaded = _load(dataset, path, revision, split)
         self._layout = _layout_of(dataset, f"{path}, split {split}", loaded.features)
         # As Arrow has them: images stay encoded.
         self._rows = loaded.select_columns(list(self._layout.columns)).with_format("arrow")
@@ -161,7 +220,7 @@ class HubRows:
             answer=content.answer,
             choices=content.choices,
             provenance=Provenance(self._path, self._revision, self._split, index),
-            licence=self._set.licence,
+            licence=self._set.licence.name if self._set.licence else None,
             metadata=content.metadata,
         )
 
@@ -189,9 +248,17 @@ def resolve_revision(name: str, path: str, revision: str | None) -> str:
 
 
 def with_placeholders(question: str, images: int) -> str:
-    """The question with a placeholder for each image, put in front where it has none."""
-    question = NUMBERED_PLACEHOLDER.sub(PLACEHOLDER, question)
-    return question if PLACEHOLDER in question else PLACEHOLDER * images + question
+    """The question with a placeholder for each image, put in front where it has none.
+
+    The tags "<image1>", "<image2>" ... are placeholders where each image has one and they are in order; otherwise they
+    are text that names what is drawn.
+    """
+    if PLACEHOLDER in question:
+        return question
+    numbers = [int(number) for number in NUMBERED_PLACEHOLDER.findall(question)]
+    if images and numbers == list(range(1, images + 1)):
+        return NUMBERED_PLACEHOLDER.sub(PLACEHOLDER, question)
+    return PLACEHOLDER * images + question
 
 
 def with_choices(question: str, choices: Sequence[str] | None) -> str:
@@ -203,11 +270,9 @@ def with_choices(question: str, choices: Sequence[str] | None) -> str:
 
 
 def image_bytes(value: Any) -> bytes:
-    """The encoded image in a column's value; RowError where it has none. A path in it is never opened."""
+    """The encoded image in a column's value, empty where it has none. A path in it is never opened."""
     found = value.get("bytes") if isinstance(value, Mapping) else value
-    if not isinstance(found, bytes):
-        raise RowError("an image without bytes")
-    return found
+    return found if isinstance(found, bytes) else b""
 
 
 def images_bytes(value: Any) -> tuple[bytes, ...]:
@@ -236,16 +301,72 @@ def _sizes(path: Path) -> dict[str, int]:
     return {str(file.relative_to(path)): file.stat().st_size for file in sorted(files)}
 
 
-def _load(path: str, configuration: str | None, revision: str | None, split: str) -> Dataset:
+def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> Dataset:
     local = Path(path).expanduser()
-    if local.is_file():
-        return load_dataset("parquet", data_files={split: str(local)}, split=split)
-    if local.is_dir():
-        path, revision = str(local), None
-        # A folder of bare files has no named parts.
-        if configuration not in get_dataset_config_names(path):
-            configuration = None
-    return load_dataset(path, configuration, revision=revision, split=split)
+    try:
+        if local.exists() and (files := _files_of_split(dataset, local, split)):
+            return load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
+        configuration = dataset.configuration
+        if local.is_dir():
+            path, revision = str(local), None
+            # A folder of bare files has no named parts.
+            if configuration not in get_dataset_config_names(path):
+                configuration = None
+        return load_dataset(path, configuration, revision=revision, split=split)
+    except SourceError:
+        raise
+    except (DatasetsError, FileNotFoundError, ValueError) as error:
+        expected = f"{split}.parquet or {split}-00000-of-*.parquet"
+        found = ", ".join(list(_sizes(local))[:8]) if local.is_dir() else ""
+        raise SourceError(
+            f"{dataset.name}: no split {split} can be loaded from {path}: {type(error).__name__}: {error}. Expected "
+            f"{expected}, or a README.md that names its files{f'; found {found}' if found else ''}. Copy the whole "
+            f"repository {dataset.path}"
+        ) from error
+
+
+def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
+    """The parquet files of a local source that belong to a split by their names, as the hub names them.
+
+    Those are `SPLIT.parquet`, `SPLIT-00000-of-00002.parquet`, and files in a folder SPLIT. Empty where there are none,
+    or in several folders, of which only a README could say which are meant.
+
+    Raises:
+        SourceError: a single file is given for several splits, or a file is missing or was not fetched by Git LFS.
+    """
+    if path.is_file():
+        splits = dataset.splits.values()
+        needed = [one.name for one in splits if not one.optional]
+        named = next((one.name for one in splits if _shard(one.name).fullmatch(path.name)), needed[0])
+        if needed != [named]:
+            raise SourceError(
+                f"{dataset.name}: {path} is one file, and the data set has the splits {', '.join(needed)}: give the "
+                f"folder that holds {', '.join(f'{one}-*.parquet' for one in needed)}"
+            )
+        if split != named:
+            raise SourceError(f"{dataset.name}: {path} has no split {split}")
+        files = [path]
+    else:
+        names = [Path(name) for name in _sizes(path) if name.endswith(".parquet")]
+        files = [path / name for name in names if _shard(split).fullmatch(name.name) or split in name.parent.parts]
+    if len({file.parent for file in files}) > 1:
+        return []
+    for file in files:
+        with file.open("rb") as opened:
+            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise SourceError(f"{dataset.name}: {file} is a pointer of Git LFS: fetch the file by `git lfs pull`")
+    shards = [shard for file in files if (shard := _shard(split).fullmatch(file.name)) and shard["of"]]
+    there = {int(shard["number"]) for shard in shards}
+    if missing := sorted(set(range(max((int(shard["of"]) for shard in shards), default=0))) - there):
+        raise SourceError(
+            f"{dataset.name}: {path} lacks {split}-{missing[0]:05d}-of-{shards[0]['of']}.parquet"
+            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}: copy all files of {dataset.path}"
+        )
+    return files
+
+
+def _shard(split: str) -> re.Pattern[str]:
+    return re.compile(rf"{re.escape(split)}(?:-(?P<number>\d{{5}})-of-(?P<of>\d{{5}})(?:-\w+)?)?\.parquet")
 
 
 def _layout_of(dataset: HubDataset, where: str, features: Features) -> Layout:
@@ -269,18 +390,19 @@ def _holds(feature: Any, kind: Holds) -> bool:
     if isinstance(feature, Value) and feature.dtype == "null":
         return kind != "text"
     if kind == "image":
-        return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
+        is_bytes = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
+        return is_bytes or isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
     if kind == "images":
-        return _holds(feature, "image") or (isinstance(feature, List) and _holds(feature.feature, "image"))
+        return _holds(feature, "image") or (isinstance(feature, LISTS) and _holds(feature.feature, "image"))
     if kind == "list":
-        return isinstance(feature, List)
+        return isinstance(feature, LISTS)
     if kind == "text":
         return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
     raise AssertionError(f"there is no kind of column {kind!r}")
 
 
 def _describe(feature: Any) -> str:
-    if isinstance(feature, List):
+    if isinstance(feature, LISTS):
         return f"list of {_describe(feature.feature)}"
     if isinstance(feature, Value):
         return str(feature.dtype)

@@ -1,13 +1,14 @@
 """MathVerse testmini: 788 problems in five versions, from all said in words to all drawn.
 
 The question is the benchmark's `question`; where everything is drawn, it is empty there and `query_wo` asks for what is
-in the picture. The prompts of the official evaluation are kept in the metadata.
+in the picture. The prompts of the official evaluation are kept in the metadata. Two versions of a problem may have the
+same question and image, by design.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from data.hub import Content, HubDataset, Layout, image_bytes, text
+from data.hub import Content, HubDataset, Layout, Licence, Split, image_bytes, text
 
 KEPT = ("problem_index", "problem_version", "metadata", "query_wo", "query_cot", "question_for_eval")
 
@@ -29,7 +30,7 @@ DATASETS = (
         name="mathverse",
         summary="MathVerse testmini, 788 problems in five versions",
         path="AI4Math/MathVerse",
-        splits={"testmini": "testmini"},
+        splits={"testmini": Split("testmini", rows=3940)},
         layouts=(
             Layout(
                 {
@@ -49,5 +50,6 @@ DATASETS = (
             ),
         ),
         configuration="testmini",
+        licence=Licence("MIT", "https://github.com/ZrrSkywalker/MathVerse/blob/main/LICENSE"),
     ),
 )

@@ -1,21 +1,22 @@
 """MATH-Vision: 3,040 competition questions in 16 subjects and five levels, and a testmini of 304 of them.
 
-Every row has one image, in which all that the question refers to as "<image1>", "<image2>" ... is put together, so that
-these tags are left out and the image goes in front.
+Every row has one image, in which all that the question and its options call "<image1>", "<image2>" ... is merged. The
+image goes in front and the tags stay in the text, as in `geninput` of the authors' `models/Qwen-VL.py`, which makes the
+prompt for merged images.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from data.hub import NUMBERED_PLACEHOLDER, Content, Holds, HubDataset, Layout, image_bytes, text, with_choices
+from data.hub import Content, Holds, HubDataset, Layout, Licence, Split, image_bytes, text, with_choices
+from data.schema import PLACEHOLDER
 
 
 def _layout(image: str) -> Layout:
     def read(row: Mapping[str, Any]) -> Content:
         choices = tuple(map(text, row["options"])) or None if row["options"] else None
-        question = NUMBERED_PLACEHOLDER.sub("", text(row["question"])).strip()
         return Content(
-            with_choices(question, choices),
+            PLACEHOLDER + with_choices(text(row["question"]), choices),
             (image_bytes(row[image]),),
             text(row["answer"]),
             id=text(row["id"]),
@@ -41,7 +42,8 @@ DATASETS = (
         name="mathvision",
         summary="MATH-Vision, 3,040 questions of competitions, and its testmini of 304",
         path="MathLLMs/MathVision",
-        splits={"test": "test", "testmini": "testmini"},
+        splits={"test": Split("test", rows=3040), "testmini": Split("testmini", rows=304)},
         layouts=(_layout("decoded_image"), _layout("image")),
+        licence=Licence("MIT", "https://github.com/mathllm/MATH-V/blob/main/LICENSE"),
     ),
 )

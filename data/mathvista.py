@@ -6,7 +6,7 @@ The question is the benchmark's own without its hint about the form of the answe
 from collections.abc import Mapping
 from typing import Any
 
-from data.hub import Content, HubDataset, Layout, image_bytes, text, with_choices
+from data.hub import Content, HubDataset, Layout, Licence, Split, image_bytes, text, with_choices
 
 
 def read(row: Mapping[str, Any]) -> Content:
@@ -28,7 +28,7 @@ DATASETS = (
         name="mathvista",
         summary="MathVista testmini, 1,000 questions",
         path="AI4Math/MathVista",
-        splits={"testmini": "testmini"},
+        splits={"testmini": Split("testmini", rows=1000)},
         layouts=(
             Layout(
                 {
@@ -46,6 +46,9 @@ DATASETS = (
                 },
                 read,
             ),
+        ),
+        licence=Licence(
+            "CC BY-SA 4.0, a test set that may not be trained on", "https://github.com/lupantech/MathVista#-license"
         ),
     ),
 )

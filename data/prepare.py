@@ -5,32 +5,38 @@ python -m data.prepare --list
 """
 
 import argparse
+import re
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import get_args
 
 from data.catalog import data_set, data_sets
-from data.writing import MANIFEST, BadRows, read_manifest
+from data.writing import MANIFEST, BadRows, read_manifest, summary
 
 # Where data sets lie: each in a folder of its name.
 FOLDER = Path("datasets")
+NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 
 
 def describe(folder: Path) -> str:
-    """What a folder's manifest says: rows of each split, what was dropped of it and why."""
+    """What a folder's manifest says: rows of each split, what was dropped and why, what has problems, licences."""
     manifest = read_manifest(folder)
     assert manifest is not None
     lines = []
     for split, rows in manifest["rows"].items():
         dropped = [row for row in manifest["dropped"] if row["split"] == split]
-        lines.append(f"{folder / split}.parquet: {rows} rows, {len(dropped)} dropped")
-        kinds = Counter(problem["kind"] for row in dropped for problem in row["problems"])
-        for kind, count in kinds.most_common():
-            row, problem = next((row, p) for row in dropped for p in row["problems"] if p["kind"] == kind)
-            lines.append(f"  {count} x {kind}, the first: row {row['row']}, id {row['id']}: {problem['detail']}")
-    if manifest["dropped"]:
-        lines.append(f"  all of them: {folder / MANIFEST}")
+        kept = [row for row in manifest.get("kept", []) if row["split"] == split]
+        lines.append(f"{folder / split}.parquet: {rows} rows, {len(dropped)} dropped, {len(kept)} kept with problems")
+        lines += [f"  dropped: {line}" for line in summary(dropped)]
+        lines += [f"  kept: {line}" for line in summary(kept)]
+        official, read = manifest.get("official", {}).get(split), rows + len(dropped)
+        if official not in (None, read):
+            lines.append(f"  the source is not whole: it has {read} of {official} rows")
+    if manifest["dropped"] or manifest.get("kept"):
+        lines.append(f"all of them: {folder / MANIFEST}")
+    for licence, rows in manifest.get("licences", {}).items():
+        restricted = ": not for commercial use" if NON_COMMERCIAL.search(licence) else ""
+        lines.append(f"licence of {rows} rows: {licence or 'not known'}{restricted}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ Two strategies for each of three training sets: `in_context`, a new question fro
 from collections.abc import Mapping
 from typing import Any
 
-from data.hub import Content, HubDataset, Layout, images_bytes, text
+from data.hub import Content, HubDataset, Layout, Split, images_bytes, text
 
 ORIGINS = {"geometry3k": "geometry3k", "geoqa": "GeoQA-8K", "mmr1": "MMR1"}
 STRATEGIES = {"in_context": "in-context", "direct": "direct"}
@@ -25,7 +25,7 @@ DATASETS = tuple(
         name=f"{origin}_{strategy}",
         summary=f"questions written by Qwen2.5-VL-7B about the images of {published}, strategy {strategy}",
         path=f"WaltonFuture/{published}-{hyphenated}-synthesizing",
-        splits={"train": "train"},
+        splits={"train": Split("train", training=True)},
         layouts=(_layout("images"), _layout("image")),
     )
     for origin, published in ORIGINS.items()

@@ -5,7 +5,11 @@
     parameters   what determines the rows; another value writes the files anew
     source       {"path", "revision", ...} of what the rows were read from; null for what is made here
     rows         how many rows each split holds
+    official     how many rows of each split its publisher has; null where that is not known
+    licences     how many rows have which licence; those without a known one are counted under ""
     dropped      {"split", "row", "id", "problems": [{"kind", "detail"}]} of every row that was left out
+    kept         the same of every row with problems that was kept: of a split that is evaluated on, which loses no row,
+                 or with `data.checks.HARMLESS` problems
     sha256       of every file
 """
 
@@ -14,10 +18,10 @@ import hashlib
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data.checks import Duplicates, Problem, Rejected, problems_of
+from data.checks import HARMLESS, Duplicates, Problem, Rejected, problems_of
 from data.schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path, truth_path
 
 BadRows = Literal["drop", "stop"]
@@ -49,6 +53,8 @@ def write_dataset(
     source: Mapping[str, Any] | None = None,
     truth: bool = True,
     bad_rows: BadRows = "stop",
+    evaluation: Collection[str] = (),
+    official_rows: Mapping[str, int | None] | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> bool:
@@ -62,6 +68,8 @@ def write_dataset(
         source: what the manifest says about where the rows come from.
         truth: whether there are truth files; without them no row may have an answer.
         bad_rows: whether a row with a problem is dropped, and listed in the manifest, or ends it all.
+        evaluation: splits that are evaluated on. They keep every row, whatever `bad_rows` says.
+        official_rows: how many rows of a split its publisher has, for the manifest.
         workers: threads that check rows; None for one a core.
         progress: whether to show a bar.
 
@@ -69,7 +77,8 @@ def write_dataset(
         Whether anything was written: False when the folder has the files of these parameters, unchanged.
 
     Raises:
-        BadRowError: a row has a problem, under the policy "stop".
+        BadRowError: a row has a problem, under the policy "stop", or a row of a split that is evaluated on cannot be
+            read at all.
         ValueError: two rows share an id, no row of a split is left that had some, or a row has an answer and there are
             no truth files.
     """
@@ -78,8 +87,7 @@ def write_dataset(
     with _lock(folder):
         if is_written(folder, splits, parameters, truth):
             return False
-        dropped: list[dict[str, Any]] = []
-        seen: set[str] = set()
+        report = _Report(bad_rows, truth)
         rows = {}
         workers = workers or os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as threads:
@@ -87,7 +95,7 @@ def write_dataset(
                 total = len(given) if isinstance(given, Sized) else None
                 bar = tqdm(total=total, desc=split, unit=" rows", disable=not progress)
                 checked = _checked(given, threads, CHECKED_AHEAD * workers)
-                rows[split] = _write_split(folder, split, checked, seen, dropped, truth, bad_rows, bar)
+                rows[split] = _write_split(folder, split, checked, report, split in evaluation, bar)
         # From here to the manifest nothing fails; a kill in between leaves whole files, whose sums do not match.
         for path in _paths(folder, splits, truth):
             os.replace(_temporary(path), path)
@@ -96,7 +104,10 @@ def write_dataset(
             "parameters": parameters,
             "source": source,
             "rows": rows,
-            "dropped": dropped,
+            "official": {split: (official_rows or {}).get(split) for split in rows},
+            "licences": report.licences,
+            "dropped": report.dropped,
+            "kept": report.kept,
             "sha256": {path.name: sha256(path) for path in _paths(folder, splits, truth)},
         }
         temporary = _temporary(folder / MANIFEST)
@@ -157,16 +168,27 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")
 
 
+@dataclass
+class _Report:
+    """The policy for all splits, and what is to be said about their rows."""
+
+    bad_rows: BadRows
+    truth: bool
+    seen: set[str] = field(default_factory=set)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    licences: Counter[str] = field(default_factory=Counter)
+
+
 def _write_split(
     folder: Path,
     split: str,
     checked: Iterable[tuple[Row | Rejected, list[Problem]]],
-    seen: set[str],
-    dropped: list[dict[str, Any]],
-    truth: bool,
-    bad_rows: BadRows,
+    report: _Report,
+    evaluation: bool,
     bar: tqdm,
 ) -> int:
+    truth = report.truth
     prompts, truths = prompts_path(folder, split), truth_path(folder, split)
     duplicates = Duplicates()
     written = read = size = 0
@@ -189,24 +211,29 @@ def _write_split(
 
         for read, (row, problems) in enumerate(checked, start=1):
             bar.update()
-            if row.id in seen:
+            if row.id in report.seen:
                 raise ValueError(f"{prompts}, row {read - 1}: the id {row.id} is given twice")
-            seen.add(row.id)
+            report.seen.add(row.id)
             if not truth and isinstance(row, Row) and row.answer is not None:
                 raise ValueError(
                     f"{prompts}, row {read - 1}, id {row.id}: it has an answer, and no truth file is written"
                 )
-            if isinstance(row, Row) and not problems:
-                problems = duplicates.check(row)
-            if problems or isinstance(row, Rejected):
-                if bad_rows == "stop":
+            if isinstance(row, Row) and (evaluation or not problems):
+                problems = [*problems, *duplicates.check(row)]
+            found = {"split": split, "row": read - 1, "id": row.id, "problems": [asdict(one) for one in problems]}
+            is_bad = any(problem.kind not in HARMLESS for problem in problems) and not evaluation
+            if is_bad or isinstance(row, Rejected):
+                if report.bad_rows == "stop" or evaluation:
                     raise BadRowError(
                         f"{prompts}, row {read - 1}, id {row.id}: "
                         + "; ".join(f"{problem.kind} ({problem.detail})" for problem in problems)
+                        + (". An evaluation leaves no row out: mend it in the source" if evaluation else "")
                     )
-                found = [asdict(problem) for problem in problems]
-                dropped.append({"split": split, "row": read - 1, "id": row.id, "problems": found})
+                report.dropped.append(found)
                 continue
+            if problems:
+                report.kept.append(found)
+            report.licences[row.licence or ""] += 1
             group.append(row)
             size += sum(map(len, row.images))
             written += 1
@@ -216,11 +243,20 @@ def _write_split(
         if group:
             flush()
     if read and not written:
-        kinds = Counter(problem["kind"] for row in dropped for problem in row["problems"])
-        raise ValueError(
-            f"{prompts}: no row of {read} can be used: {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}"
-        )
+        reasons = "; ".join(summary([row for row in report.dropped if row["split"] == split]))
+        raise ValueError(f"{prompts}: no row of {read} can be used: {reasons}")
     return written
+
+
+def summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How many rows of `dropped` or `kept` in a manifest have each kind of problem, each with its first example."""
+    firsts: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for row in reported:
+        for problem in {problem["kind"]: problem for problem in reversed(row["problems"])}.values():
+            counts[problem["kind"]] += 1
+            firsts.setdefault(problem["kind"], f"row {row['row']}, id {row['id']}: {problem['detail']}")
+    return [f"{count} x {kind}, the first: {firsts[kind]}" for kind, count in counts.most_common()]
 
 
 def _checked(

@@ -32,7 +32,7 @@ def synthetic(index: int) -> Record:
 def thinklite(index: int) -> Record:
     choices = [f"{index}", f"{index + 1}"] if index % 2 else []
     return {
-        "image": image(index),
+        "image": picture(index),
         "problem": f"<image>Find y in drawing {index}.",
         "ground_truth": "A" if choices else f"{index}",
         "id": f"row {index}",
@@ -109,13 +109,13 @@ IMAGES = {"images": List(Image())}
 SHAPES: Mapping[str, tuple[Callable[[int], Record], tuple[str, ...], Mapping[str, Any]]] = {
     "geometry3k": (problem, ("train", "validation", "test"), IMAGES),
     "geoqa": (problem, ("train",), IMAGES),
-    "mmr1": (problem, ("train",), IMAGES),
+    "mmr1": (problem, ("train", "validation"), IMAGES),
     **{
         f"{origin}_{strategy}": (synthetic, ("train",), IMAGE)
         for origin in ("geometry3k", "geoqa", "mmr1")
         for strategy in ("in_context", "direct")
     },
-    "thinklite": (thinklite, ("train",), IMAGE | {"choices": List(Value("string"))}),
+    "thinklite": (thinklite, ("train",), {"image": Value("binary"), "choices": List(Value("string"))}),
     "mathvista": (mathvista, ("testmini",), {"decoded_image": Image(), "choices": List(Value("string"))}),
     "mathvision": (mathvision, ("test", "testmini"), {"decoded_image": Image(), "options": List(Value("string"))}),
     "mathverse": (mathverse, ("testmini",), IMAGE),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pictures import BAD, GOOD, picture
 from PIL import Image
 
-from data.checks import Duplicates, image_problems, problems_of, text_problems
+from data.checks import HARMLESS, Duplicates, image_problems, problems_of, text_problems
 from data.schema import NO_QUESTION, Row
 from verl_ext.images import MAX_PIXELS
 
@@ -102,3 +102,14 @@ def test_no_bytes_make_the_check_fail_itself(content: bytes) -> None:
     problems = image_problems(content, "image 0")
     if not problems:
         Image.open(io.BytesIO(content)).load()
+
+
+@pytest.mark.parametrize("text", ["<video>", "<audio>", "<|image_pad|>", "<|im_end|>", "</s>", "<tool_call>"])
+def test_text_that_others_read_as_control_is_named_and_no_reason_to_drop_a_row(text: str) -> None:
+    for row in (
+        replace(ROW, question=f"<image>what is {text} ?"),
+        replace(ROW, choices=("5", text)),
+    ):
+        (problem,) = problems_of(row)
+        assert problem.kind == "control text" and repr(text) in problem.detail
+        assert problem.kind in HARMLESS

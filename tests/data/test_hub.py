@@ -18,7 +18,8 @@ from pictures import BAD
 from data import hub
 from data.catalog import data_set, data_sets
 from data.geoqa import DATASETS as GEOQA
-from data.hub import ColumnError, HubDataset, with_choices, with_placeholders
+from data.hub import ColumnError, HubDataset, SourceError, with_choices, with_placeholders
+from data.prepare import describe
 from data.wemath import options_of
 from data.writing import BadRowError, read_manifest
 
@@ -56,18 +57,30 @@ def test_good_rows_arrive_whole_in_their_order_with_their_images_byte_by_byte(na
         expected = [record(100 * number + index) for index in range(6)]
         assert len(rows) == 6
         for index, (row, origin) in enumerate(zip(rows, expected, strict=True)):
-            images = [value["bytes"] for value in _images(origin)]
+            images = _images(origin)
             assert [image["bytes"] for image in row["images"]] == images
             assert row["prompt"][0]["content"].count("<image>") == len(images) == 1
-            assert row["data_source"] == name and row["licence"] is None
+            assert row["data_source"] == name
             assert row["provenance"] == {"source": str(source), "revision": None, "split": split, "row": index}
         assert len({row["id"] for row in rows}) == 6
         assert not {"answer", "solution", "ground_truth"} & set(rows[0])
 
 
-def _images(record: Record) -> list[Record]:
-    values = [value for value in record.values() if isinstance(value, dict) and "bytes" in value]
-    return values + list(record.get("images", []))
+def _images(record: Record) -> list[bytes]:
+    values = [*record.values(), *record.get("images", [])]
+    return [value["bytes"] if isinstance(value, dict) else value for value in values if _is_image(value)]
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, bytes) or (isinstance(value, dict) and "bytes" in value)
+
+
+def _replace_image(record: Record, image: bytes) -> None:
+    if "images" in record:
+        record["images"][0]["bytes"] = image
+        return
+    (column,) = (name for name, value in record.items() if _is_image(value))
+    record[column] = image if isinstance(record[column], bytes) else {"bytes": image, "path": None}
 
 
 @pytest.mark.parametrize(("name", "split"), [(name, split) for name in SHAPES for split in SHAPES[name][1]])
@@ -80,23 +93,27 @@ def test_answers_are_in_the_truth_file_unless_a_model_wrote_them(name: str, spli
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_each_kind_of_bad_image_is_dropped_and_reported_by_split_row_and_id(name: str, tmp_path: Path) -> None:
+def test_each_kind_of_bad_image_is_reported_and_dropped_from_training_and_from_nothing_else(
+    name: str, tmp_path: Path
+) -> None:
     def spoil(records: list[Record]) -> None:
         for record, image in zip(records[1:], BAD.values(), strict=False):
-            (_images(record)[0])["bytes"] = image
+            _replace_image(record, image)
 
     source, folder = write(tmp_path / "source", name, rows=len(BAD) + 2, change=spoil), tmp_path / "made"
     data_set(name).prepare(folder, str(source))
     manifest = read_manifest(folder)
     assert manifest is not None
     for split in SHAPES[name][1]:
-        dropped = [row for row in manifest["dropped"] if row["split"] == split]
-        assert [row["row"] for row in dropped] == list(range(1, len(BAD) + 1))
-        # The library that reads the source makes null of an image without bytes.
-        kinds = [row["problems"][0]["kind"] for row in dropped]
-        assert kinds[1:] == list(BAD)[1:] and kinds[0] in ("no image", "row")
-        kept = {row["id"] for row in rows_of(folder / f"{split}.parquet")}
-        assert manifest["rows"][split] == len(kept) == 2 and not kept & {row["id"] for row in dropped}
+        training = split == "train"
+        reported = [row for row in manifest["dropped" if training else "kept"] if row["split"] == split]
+        assert [row["row"] for row in reported] == list(range(1, len(BAD) + 1))
+        # The library that reads the source makes null of a list with an image without bytes.
+        kinds = [{problem["kind"] for problem in row["problems"]} for row in reported]
+        assert all(kind in found for kind, found in zip(BAD, kinds, strict=True))
+        rows = [row["id"] for row in rows_of(folder / f"{split}.parquet")]
+        assert len(rows) == manifest["rows"][split] == (2 if training else len(BAD) + 2)
+        assert set(rows).isdisjoint(row["id"] for row in reported) == training
 
 
 def test_under_the_policy_stop_the_first_bad_row_ends_it_by_name_and_nothing_is_left(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_what_breakdowns_need_is_beside_the_truth_and_nowhere_else(tmp_path: Pat
             "testmini",
             {"problem_index", "problem_version", "metadata", "query_wo", "query_cot", "question_for_eval"},
         ),
-        ("wemath", "testmini", {"ID", "key", "question number", "knowledge concept"}),
+        ("wemath", "testmini", {"ID", "key", "question number", "knowledge concept", "option"}),
     ):
         data_set(name).prepare(tmp_path / name, str(write(tmp_path / f"{name}-source", name)))
         assert set(json.loads(rows_of(tmp_path / name / f"{split}.truth.parquet")[0]["metadata"])) == keys
@@ -257,7 +274,8 @@ def test_the_commit_of_the_hub_is_what_is_read_and_what_the_manifest_and_the_row
     assert asked == [("WaltonFuture/GEOQA_R1V_Train_8K", None, "c0ffee", "train")]
     manifest = read_manifest(tmp_path / "made")
     assert manifest is not None
-    assert manifest["source"] == {"path": "WaltonFuture/GEOQA_R1V_Train_8K", "revision": "c0ffee"}
+    assert manifest["source"]["path"] == "WaltonFuture/GEOQA_R1V_Train_8K"
+    assert manifest["source"]["revision"] == "c0ffee"
     assert rows_of(tmp_path / "made" / "train.parquet")[0]["provenance"]["revision"] == "c0ffee"
     assert not data_set("geoqa").prepare(tmp_path / "made")
 
@@ -268,15 +286,163 @@ def test_placeholders_are_put_in_front_where_there_are_none() -> None:
     assert with_placeholders("what ?", 0) == "what ?"
 
 
+@pytest.mark.parametrize("question", ["<image2> or <image1> ?", "<image1> and <image2> and <image1>", "only <image1>"])
+def test_numbered_tags_that_do_not_name_each_image_in_its_order_are_text(question: str) -> None:
+    assert with_placeholders(question, 2) == f"<image><image>{question}"
+
+
 def test_options_are_told_apart_by_letters() -> None:
     assert with_choices("what ?", ("5", "6")) == "what ?\nChoices:\n(A) 5\n(B) 6"
     assert with_choices("what ?", None) == "what ?"
 
 
-@pytest.mark.parametrize("option", ["12 cm", "B. 5;C. 6", "A. 5;C. 6"])
-def test_options_of_wemath_without_letters_in_order_are_refused(option: str) -> None:
-    with pytest.raises(hub.RowError, match=r"options A\., B\."):
-        options_of(option)
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("A. 12 cm;B. 5 cm", ("12 cm", "5 cm")),
+        ("A. v = 3; w = 2; B. none", ("v = 3; w = 2", "none")),
+        ("A. round ;P.;B. round ;Q.; C. No.", ("round ;P.", "round ;Q.", "No.")),
+        ("A. to ;C.  ;B. from ;C.  ;C. none", ("to ;C.", "from ;C.", "none")),
+        ("A. 10° B. 20° ;C. 30°; D. none", ("10°", "20°", "30°", "none")),
+        ("A. 1 B. 2 C. 3 ;D. 4", ("1", "2", "3", "4")),
+        # Of these nobody can be sure.
+        ("A. round ;P.;B. No.; F. none", None),
+        ("12 cm", None),
+        ("B. 5;C. 6", None),
+        ("A. 5;C. 6", None),
+    ],
+)
+def test_options_of_wemath_are_told_apart_where_that_is_sure(option: str, choices: tuple[str, ...] | None) -> None:
+    assert options_of(option) == choices
+
+
+def test_options_of_wemath_that_cannot_be_told_apart_stay_as_they_came(tmp_path: Path) -> None:
+    def misprint(records: list[Record]) -> None:
+        records[0]["option"] = "A. 1;B. 2; F. none"
+
+    data_set("wemath").prepare(tmp_path / "made", str(write(tmp_path / "source", "wemath", change=misprint)))
+    row = rows_of(tmp_path / "made" / "testmini.parquet")[0]
+    assert row["choices"] is None and row["question_type"] == "multi_choice"
+    assert row["prompt"][0]["content"].endswith("\nChoices:\nA. 1;B. 2; F. none")
+
+
+def test_versions_of_a_mathverse_problem_may_be_equal_and_real_duplicates_are_reported_and_kept(tmp_path: Path) -> None:
+    def repeat(records: list[Record]) -> None:
+        for record, version in zip(records, ("Text Lite", "Vision Intensive", "Text Lite"), strict=False):
+            record |= {"question": "Find x.", "image": hub_shaped.image(0), "problem_version": version}
+
+    data_set("mathverse").prepare(tmp_path / "made", str(write(tmp_path / "source", "mathverse", change=repeat)))
+    manifest = read_manifest(tmp_path / "made")
+    assert manifest is not None and manifest["rows"] == {"testmini": 6} and manifest["dropped"] == []
+    (kept,) = manifest["kept"]
+    assert kept["row"] == 2 and [problem["kind"] for problem in kept["problems"]] == ["duplicate"]
+
+
+def test_mathvision_keeps_the_tags_of_a_merged_image_in_question_and_options(tmp_path: Path) -> None:
+    def tag(records: list[Record]) -> None:
+        records[0] |= {"question": "the cat <image1> runs from tree <image2> home", "options": []}
+        records[1] |= {"question": "<image1>", "options": []}
+        records[2] |= {"question": "which fits ?\n<image1>", "options": [f"<image{n}>" for n in range(2, 7)]}
+
+    data_set("mathvision").prepare(tmp_path / "made", str(write(tmp_path / "source", "mathvision", change=tag)))
+    rows = rows_of(tmp_path / "made" / "test.parquet")
+    questions = [row["prompt"][0]["content"] for row in rows]
+    assert questions[0] == "<image>the cat <image1> runs from tree <image2> home"
+    assert questions[1] == "<image><image1>"
+    assert questions[2].startswith("<image>which fits ?\n<image1>\nChoices:\n(A) <image2>\n(B) <image3>")
+    assert rows[2]["choices"] == ["<image2>", "<image3>", "<image4>", "<image5>", "<image6>"]
+
+
+def test_a_row_of_an_evaluation_that_cannot_be_read_ends_it_whatever_the_policy(tmp_path: Path) -> None:
+    def spoil(records: list[Record]) -> None:
+        records[3]["answer"] = None
+
+    source = write(tmp_path / "source", "mathvista", change=spoil)
+    with pytest.raises(
+        BadRowError, match=r"row 3, id mathvista-testmini-000003: row \(text expected.*leaves no row out"
+    ):
+        data_set("mathvista").prepare(tmp_path / "made", str(source), bad_rows="drop")
+
+
+def test_a_source_with_fewer_rows_than_are_published_is_noticed(tmp_path: Path) -> None:
+    data_set("wemath").prepare(tmp_path / "made", str(write(tmp_path / "source", "wemath")))
+    assert "the source is not whole: it has 6 of 1740 rows" in describe(tmp_path / "made")
+
+
+@pytest.mark.parametrize(("name", "restricted"), [("wemath", True), ("thinklite", True), ("geometry3k", False)])
+def test_the_manifest_and_the_command_name_the_licence_and_what_it_forbids(
+    name: str, restricted: bool, tmp_path: Path
+) -> None:
+    data_set(name).prepare(tmp_path / "made", str(write(tmp_path / "source", name)))
+    manifest = read_manifest(tmp_path / "made")
+    assert manifest is not None and manifest["source"]["licence_stated_in"].startswith("https://")
+    (licence,) = manifest["licences"]
+    assert {row["licence"] for row in rows_of(tmp_path / "made" / f"{SHAPES[name][1][0]}.parquet")} == {licence}
+    assert ("not for commercial use" in describe(tmp_path / "made")) == restricted
+
+
+def test_one_file_for_several_splits_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "geometry3k") / "data"
+    for file in ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"):
+        with pytest.raises(SourceError, match=r"splits train, validation, test: give the folder that holds train-\*"):
+            data_set("geometry3k").prepare(tmp_path / "made", str(source / file))
+
+
+def test_a_file_that_by_its_name_is_another_split_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "mmr1") / "data"
+    with pytest.raises(SourceError, match="give the folder"):
+        data_set("mmr1").prepare(tmp_path / "made", str(source / "validation-00000-of-00001.parquet"))
+    data_set("mmr1").prepare(tmp_path / "made", str(source / "train-00000-of-00001.parquet"))
+    assert not (tmp_path / "made" / "validation.parquet").exists()
+
+
+def test_an_optional_split_may_be_missing(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "mmr1")
+    (source / "data" / "validation-00000-of-00001.parquet").unlink()
+    assert data_set("mmr1").prepare(tmp_path / "made", str(source))
+    assert not data_set("mmr1").prepare(tmp_path / "made", str(source))
+    assert not data_set("mmr1").prepare(tmp_path / "made")
+    write(tmp_path / "source", "mmr1")
+    assert data_set("mmr1").prepare(tmp_path / "made", str(source))
+    assert len(rows_of(tmp_path / "made" / "validation.parquet")) == 6
+
+
+@pytest.mark.parametrize("layout", ["data/{}-00000-of-00001-a1b2c3.parquet", "{}.parquet", "default/{}/0000.parquet"])
+def test_a_copy_without_its_readme_is_read_by_the_names_of_its_files(layout: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "mathvision")
+    for split in ("test", "testmini"):
+        file = source / layout.format(split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (source / "data" / f"{split}-00000-of-00001.parquet").rename(file)
+    # Not of that split, though its name begins alike.
+    (source / "testmini_text_only.parquet").write_bytes(b"")
+    data_set("mathvision").prepare(tmp_path / "made", str(source))
+    assert len(rows_of(tmp_path / "made" / "testmini.parquet")) == 6
+
+
+def test_what_a_partial_copy_lacks_is_named(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "geometry3k")
+    one = data_set("geometry3k")
+    test = source / "data" / "test-00000-of-00001.parquet"
+    test.rename(source / "data" / "test-00001-of-00003.parquet")
+    with pytest.raises(SourceError, match=r"lacks test-00000-of-00003\.parquet and 1 more: copy all files"):
+        one.prepare(tmp_path / "made", str(source))
+    (source / "data" / "test-00001-of-00003.parquet").rename(test)
+    test.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(SourceError, match=r"test-00000-of-00001\.parquet is a pointer of Git LFS.*git lfs pull"):
+        one.prepare(tmp_path / "made", str(source))
+    test.write_bytes(b"PAR1 cut")
+    with pytest.raises(SourceError, match=r"geometry3k: no split test can be loaded from"):
+        one.prepare(tmp_path / "made", str(source))
+    test.unlink()
+    with pytest.raises(SourceError, match=r"no split test .*Expected test\.parquet.*found data/train-00000-of"):
+        one.prepare(tmp_path / "made", str(source))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(
+        SourceError, match=r"no split train .*Expected train\.parquet.*Copy the whole repository hiyouga"
+    ):
+        one.prepare(tmp_path / "made", str(empty))
 
 
 def test_an_unknown_data_set_lists_the_known_ones() -> None:

@@ -22,6 +22,7 @@ from data.writing import (
     BadRowError,
     is_written,
     read_manifest,
+    summary,
     write_dataset,
 )
 
@@ -243,3 +244,32 @@ def test_two_that_write_the_same_folder_take_turns(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as threads:
         written = [future.result() for future in [threads.submit(write), threads.submit(write)]]
     assert sorted(written) == [False, True]
+
+
+def test_a_split_that_is_evaluated_on_keeps_every_row_and_its_problems_are_listed(tmp_path: Path) -> None:
+    rows = [row("a"), replace(row("b"), images=(b"",)), replace(row("a"), id="c"), replace(row("d"), question="what ?")]
+    for bad_rows in ("drop", "stop"):
+        folder = tmp_path / bad_rows
+        write_dataset(folder, {"test": rows}, {}, bad_rows=bad_rows, evaluation=["test"], official_rows={"test": 5})
+        assert pq.read_table(folder / "test.parquet")["id"].to_pylist() == ["a", "b", "c", "d"]
+        assert pq.read_table(folder / "test.truth.parquet").num_rows == 4
+        manifest = read_manifest(folder)
+        assert manifest is not None and manifest["dropped"] == [] and manifest["official"] == {"test": 5}
+        kinds = {one["id"]: [problem["kind"] for problem in one["problems"]] for one in manifest["kept"]}
+        assert kinds == {"b": ["no image"], "c": ["duplicate"], "d": ["image tags"]}
+
+
+def test_control_text_is_listed_and_the_row_is_kept_as_it_came(tmp_path: Path) -> None:
+    question = "<image>what does <video> mean ?"
+    write_dataset(tmp_path, {"train": [replace(row("a"), question=question)]}, {}, bad_rows="stop")
+    assert pq.read_table(tmp_path / "train.parquet")["prompt"][0][0]["content"].as_py() == question
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None and [one["problems"][0]["kind"] for one in manifest["kept"]] == ["control text"]
+
+
+def test_a_summary_brings_one_example_of_each_kind() -> None:
+    rows = [
+        {"row": 3, "id": "a", "problems": [{"kind": "duplicate", "detail": "as b"}, {"kind": "row", "detail": "lost"}]},
+        {"row": 7, "id": "c", "problems": [{"kind": "row", "detail": "other"}]},
+    ]
+    assert summary(rows) == ["2 x row, the first: row 3, id a: lost", "1 x duplicate, the first: row 3, id a: as b"]

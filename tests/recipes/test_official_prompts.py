@@ -56,7 +56,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
             0,  # without options
             '<image>Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple '
             'choice question, only one letter is allowed in the "\\boxed{}".\n'
-            "Which of the shapes in  and  is number 0?\n",
+            "Which of the shapes in <image1> and <image2> is number 0?\n",
         ),
         (
             "mathvision",
@@ -64,7 +64,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
             1,  # its options A to E are drawn, and not listed
             '<image>Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple '
             'choice question, only one letter is allowed in the "\\boxed{}".\n'
-            "Which of the shapes in  and  is number 1?\n",
+            "Which of the shapes in <image1> and <image2> is number 1?\n",
         ),
         (
             "wemath",
@@ -93,7 +93,8 @@ def test_options_of_mathvision_with_a_text_are_listed() -> None:
 
 
 def test_braces_in_a_question_of_wemath_stay_as_they_are() -> None:
-    asked = question("<image>Is {options} \\frac{1}{2}?", ("{question}", "no"), "multi_choice")
+    text, option = "Is {options} \\frac{1}{2}?", "A. {question};B. no"
+    asked = question(f"<image>{text}", ("{question}", "no"), "multi_choice", option=option)
     assert "Question: Is {options} \\frac{1}{2}?\nOption: A. {question};B. no\n" in wemath.official_prompt(asked)
 
 

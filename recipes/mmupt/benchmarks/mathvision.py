@@ -65,7 +65,7 @@ def rounded(text: str) -> str:
 
 
 def official_prompt(question: Question) -> str:
-    """What to do, the question and its options, the image in front and without the tags that refer to it."""
+    """What to do, the question and its options with their tags, which are drawn into the image in front."""
     options = "" if question.choices in (None, DRAWN) else "".join(f"{option}\n" for option in listed(question))
     return with_images(f"{PROMPT}{asked(question)}\n{options}", question)
 

@@ -101,9 +101,9 @@ def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) 
 
 def official_prompt(question: Question) -> str:
     """The template of the authors with the question and its options, "A. ...;B. ..." as in their file."""
-    options = ";".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices or (), strict=False))
+    options = str(question.metadata["option"])
     # In one pass, as a question may have braces.
-    texts = {"{question}": asked(question), "{options}": options}
+    texts = {"{question}": asked(question).removesuffix(f"\nChoices:\n{options}"), "{options}": options}
     return with_images(re.sub(r"\{question\}|\{options\}", lambda name: texts[name[0]], PROMPT), question)
 
 

@@ -1,0 +1,77 @@
+"""Text in a row that a trainer or a tokenizer reads as control, and how prompts show it as the characters that it is.
+
+`<video>` in a question makes veRL look for a video, and `<|im_end|>` closes the turn. Such text stays in the rows as it
+came. Prompts for training, validation, evaluation and synthesis are all made by `plain_messages`, which puts a space
+behind its first character: `< video>`, `< |im_end|>`. Pure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+IMAGE = "<image>"
+# What veRL splits a message at (verl/utils/dataset/rl_dataset.py, RLHFDataset._build_messages).
+MEDIA = (IMAGE, "<video>", "<audio>")
+# What tokenizers of chat models most often have tokens for, the Qwen-VL models among them.
+_LIKELY = r"<\|[^<>|\s]{1,40}\|>|</?(?:s|unk|pad|bos|eos|mask|think|tool_call|tool_response)>"
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """The texts that a tokenizer of `transformers` reads as single tokens, wherever they stand.
+
+    Those are its special tokens, and what else was added to its vocabulary in the form of a tag.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    return tuple(
+        sorted(one.content for one in added if len(one.content) > 1 and (one.special or one.content[0] in "<["))
+    )
+
+
+def control_texts(text: str, tokens: Iterable[str] | None = None) -> list[str]:
+    """The control texts in a text, but for the places of images, each once.
+
+    `tokens` are those of `control_tokens`; None where the model is not known: what is likely to be a token counts then.
+    """
+    found = _pattern(None if tokens is None else tuple(tokens)).findall(text)
+    return [one for one in dict.fromkeys(found) if one != IMAGE]
+
+
+def escaped(text: str, tokens: Iterable[str] | None = None) -> str:
+    """The text with a space behind the first character of every control text; `tokens` as in `control_texts`.
+
+    >>> escaped("Is <image> or <|im_end|> a tag?")
+    'Is < image> or < |im_end|> a tag?'
+    """
+    pattern = _pattern(None if tokens is None else tuple(tokens))
+    return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def plain_messages(
+    messages: Iterable[Mapping[str, Any]], images: int, tokens: Iterable[str] | None = None
+) -> list[dict[str, Any]]:
+    """Messages with a place `<image>` for each image, in which all other control text is escaped.
+
+    The first places are those of the images, and further ones are text. Places that are missing are put in front of the
+    last message. A content that is no text is left as it is. `tokens` as in `control_texts`.
+    """
+    left = images
+    plain = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            before, *parts = (escaped(part, tokens) for part in content.split(IMAGE))
+            places = [IMAGE] * min(left, len(parts)) + [escaped(IMAGE)] * max(0, len(parts) - left)
+            left -= min(left, len(parts))
+            content = before + "".join(place + part for place, part in zip(places, parts, strict=True))
+        plain.append({**message, "content": content})
+    if left and isinstance(plain[-1]["content"], str):
+        plain[-1]["content"] = IMAGE * left + plain[-1]["content"]
+    return plain
+
+
+@lru_cache
+def _pattern(tokens: Sequence[str] | None) -> re.Pattern[str]:
+    # The longest first, of which another one may be the beginning.
+    known = map(re.escape, sorted((*MEDIA, *(tokens or ())), key=len, reverse=True))
+    return re.compile("|".join([*known, *([_LIKELY] if tokens is None else [])]))
