@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
-from data.checks import Duplicates, Problem, problems_of
+from data.checks import HARMLESS, Duplicates, Problem, problems_of
 from data.leakage import check_overlap
 from data.schema import NO_QUESTION, Row
 from data.writing import is_unchanged, read_manifest
@@ -186,7 +186,7 @@ def _as_row(row: Mapping[str, Any]) -> Row:
 
 
 def _problems(row: Mapping[str, Any]) -> list[Problem]:
-    return problems_of(_as_row(row))
+    return [problem for problem in problems_of(_as_row(row)) if problem.kind not in HARMLESS]
 
 
 class PromptLengths:
