@@ -5,18 +5,20 @@
     python -m recipes.mmupt.score runs/eval/NAME/mathvista.jsonl
 
 Formats: `jsonl` (docs/evaluation.md), `lmms-eval` (its log of samples) and `vlmevalkit` (its table of predictions).
-Rows that cannot be used are named, and the others imported. Scores in the file are not read.
+Every row has to be a response to one question, once: otherwise the rows that are not are named and counted, and nothing
+is written, unless `--skip-bad-rows` leaves them out. Scores in the file are not read.
 """
 
 import argparse
 import hashlib
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import get_args
 
-from recipes.mmupt.evaluation.elsewhere import Format, read_asked, read_elsewhere
+from recipes.mmupt.evaluation.elsewhere import Format, read_elsewhere, read_index
 from recipes.mmupt.evaluation.responses import parameters_path, write_responses
-from verl_ext.answers import Extraction
+from recipes.mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction
 
 
 def import_responses(
@@ -25,39 +27,54 @@ def import_responses(
     data: Path,
     output: Path,
     model: str | None = None,
-    extraction: Extraction = "boxed",
+    extraction: AnyExtraction = "boxed",
     replace: bool = False,
+    skip_bad_rows: bool = False,
 ) -> int:
-    """Write the responses in a file of another program to `output`; name the bad rows on stderr.
+    """Write the responses in a file of another harness to `output`; name the rows that cannot be used on stderr.
 
     Args:
-        file: what the other program wrote.
+        file: what the other harness wrote.
         format_: in which format.
-        data: the questions, in the format of `data.schema` with the truth beside it.
+        data: the questions, in the format of `data.schema` with the ground truth beside it.
         output: the file of responses.
         model: what made the responses.
         extraction: where scoring finds the answers in them.
-        replace: whether an output that is there is written anew.
+        replace: whether an existing output is overwritten.
+        skip_bad_rows: whether rows that cannot be used are left out, instead of refusing the file.
 
     Returns:
         How many responses there are.
 
     Raises:
-        FileExistsError: the output is there already.
-        ValueError: the file cannot be read, or nothing in it can be used.
+        FileExistsError: the output exists.
+        ValueError: the file cannot be read, or has rows that cannot be used, or none that can.
     """
     for written in (output, parameters_path(output)):
         if written.exists() and not replace:
             raise FileExistsError(f"{written} is there already: name another --output, or --replace it")
-    responses, bad_lines = read_elsewhere(file, format_, read_asked(data))
-    for line, why in bad_lines:
-        print(f"{file}, line {line}, is left out: {why}", file=sys.stderr)
+    responses, bad_rows = read_elsewhere(file, format_, read_index(data))
+    for line, _, why in bad_rows:
+        print(f"{file}, line {line}: {why}", file=sys.stderr)
+    counts = ", ".join(f"{count} {problem}" for problem, count in Counter(row.problem for row in bad_rows).items())
     if not responses:
-        raise ValueError(f"{file}: nothing in it is a response to a question of {data}")
+        raise ValueError(
+            f"{file}: nothing in it is a response to a question of {data}{counts and f': rows that {counts}'}"
+        )
+    if bad_rows and not skip_bad_rows:
+        raise ValueError(
+            f"{file}: {len(bad_rows)} rows cannot be used ({counts}) beside {len(responses)} responses to questions of "
+            f"{data}. Nothing is written; --skip-bad-rows imports the others"
+        )
     parameters = {
         "model": model,
         "data": {str(data): _sha256(data)},
-        "imported_from": {"file": str(file), "format": format_, "sha256": _sha256(file)},
+        "imported_from": {
+            "file": str(file),
+            "format": format_,
+            "sha256": _sha256(file),
+            "skipped_rows": dict(Counter(row.problem for row in bad_rows)),
+        },
         "extraction": extraction,
     }
     write_responses(output, responses, parameters)
@@ -77,9 +94,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
     parser.add_argument("--model", help="what made the responses, to be written down")
     parser.add_argument(
-        "--extraction", choices=get_args(Extraction), default="boxed", help="where answers stand; default: %(default)s"
+        "--extraction", choices=EXTRACTIONS, default="boxed", help="where answers stand; default: %(default)s"
     )
-    parser.add_argument("--replace", action="store_true", help="write an output that is there anew")
+    parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows, instead of none")
     arguments = parser.parse_args()
     try:
         count = import_responses(
@@ -90,6 +108,7 @@ def main() -> None:
             arguments.model,
             arguments.extraction,
             arguments.replace,
+            arguments.skip_bad_rows,
         )
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")

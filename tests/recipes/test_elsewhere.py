@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import pandas
 import pytest
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from data.catalog import data_set
 from data.figures import prepare
 from recipes.mmupt.benchmarks import Question, read_questions
-from recipes.mmupt.evaluation.elsewhere import Asked, Format, read_elsewhere
+from recipes.mmupt.evaluation.elsewhere import Format, QuestionIndex, read_elsewhere
 from recipes.mmupt.evaluation.responses import Response, read_parameters, read_whole, write_responses
 from recipes.mmupt.import_responses import import_responses, main
 from recipes.mmupt.score import score_file
@@ -136,7 +135,7 @@ def write_table(file: Path, records: list[Record]) -> Path:
 
 def imported(file: Path, format_: Format, data: Path) -> list[Response]:
     output = file.parent / "imported" / f"{file.name}.jsonl"
-    import_responses(file, format_, data, output, replace=True)
+    import_responses(file, format_, data, output, replace=True, skip_bad_rows=True)
     return read_whole(output)
 
 
@@ -213,10 +212,10 @@ def test_lines_of_one_question_are_samples_in_their_order_unless_they_say_otherw
 
 def assert_named(err: str, file: Path, expected: Mapping[int, str]) -> None:
     """That stderr names these lines, and for each has its reason."""
-    lines = [line for line in err.splitlines() if "is left out" in line]
+    lines = [line for line in err.splitlines() if line.startswith(f"{file}, line")]
     assert len(lines) == len(expected), err
     for line, (number, why) in zip(lines, expected.items(), strict=True):
-        assert re.fullmatch(rf"{re.escape(str(file))}, line {number}, is left out: .*({why}).*", line), line
+        assert re.fullmatch(rf"{re.escape(str(file))}, line {number}: .*({why}).*", line), line
 
 
 def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_imported(
@@ -232,7 +231,7 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_imported(
         b'{"response": "x"}': "no question has the id None",
         b'{"id": "\xff"}': "can't decode",
         b"[" * 100_000: "recursion|depth|Expecting",
-        b"[1]": "no object",
+        b"[1]": "a JSON object",
         json.dumps({"id": id_, "mode": "greedy", "response": 5}).encode(): "response is 5",
         json.dumps({"id": id_, "mode": "greedy", "response": "x"}).encode(): "line 1 has greedy response 0",
         json.dumps({"id": id_, "mode": "beam", "response": "x"}).encode(): "mode is 'beam'",
@@ -264,8 +263,8 @@ def test_every_line_is_a_response_or_named_and_no_response_is_there_twice(
 ) -> None:
     question = Question("", "figures", "text", "bars", None, "1", {})
     file = write_lines(tmp_path_factory.mktemp("any") / "file.jsonl", records)
-    responses, bad = read_elsewhere(file, "jsonl", Asked({"one": question, "two": question}, {}, {}))
-    lines = [number for number, _ in bad]
+    responses, bad = read_elsewhere(file, "jsonl", QuestionIndex({"one": question, "two": question}, {}, {}))
+    lines = [row.line for row in bad]
     assert lines == sorted(set(lines)) and len(responses) + len(bad) == len(records)
     assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses)
 
@@ -276,19 +275,20 @@ def test_each_bad_sample_of_lmms_eval_is_named(
     data = stand_in("mathvision")
     records = rows_of(data, newer_log)
     first, second = records[:2]
+    doc = own_columns(list(read_questions(data).values())[1])
     bad: list[tuple[Record, str]] = [
         (first, "line 1 has greedy response 0"),
-        ({**first, "doc_id": ROWS}, f"no question is of the row {ROWS}"),
-        ({**first, "doc_id": True}, "no question is of the row True"),
-        ({**first, "doc_id": "../0"}, "no question is of the row '../0'"),
-        # Another order of rows: the words, the answer, or the id of the benchmark give it away.
-        ({**first, "doc_id": 2}, "asks something else"),
-        ({**first, "doc_id": 1}, "has the answer '7'"),
-        ({**first, "doc": own_columns(list(read_questions(data).values())[1])}, "is mathvision-test-0, but"),
-        ({**first, "doc": {"id": "900"}}, "no one question has id '900'"),
-        ({**first, "input": {"until": []}}, "nor both a prompt and the answer"),
+        ({**first, "doc_id": ROWS}, f"no question of the data has doc_id '{ROWS}'"),
+        ({**first, "doc_id": True}, "doc_id is True, a row number is expected"),
+        ({**first, "doc_id": "../0"}, "doc_id is '../0', a row number is expected"),
+        ({**first, "target": "8"}, "doc_id '0' is mathvision-test-0, but its answer is '8'"),
+        ({**first, "input": "What is x?"}, "doc_id '0' is mathvision-test-0, but it asks something else"),
+        ({**first, "doc": doc}, "id '1' is mathvision-test-1, but its answer is '7' and that of the question 'B'"),
+        ({**first, "doc": {"id": "900"}}, "no question has id '900'"),
+        ({**first, "input": {"until": []}}, "nor both a prompt and an answer"),
         ({**second, "filtered_resps": [None]}, "a response is None"),
-        ({**second, "filtered_resps": []}, "no response text"),
+        ({**second, "filtered_resps": []}, "neither resps nor filtered_resps"),
+        ({**second, "filtered_resps": ["[LMMS_EVAL_BUDGET_EXCEEDED]"]}, "mathvision-test-1 got no response"),
     ]
     file = write_lines(tmp_path / "samples.jsonl", [*records, *(record for record, _ in bad)])
     with file.open("a") as opened:
@@ -319,33 +319,30 @@ def test_each_bad_row_of_vlmevalkit_is_named(
     first = records[0]
     bad: list[tuple[Record, str]] = [
         (first, "line 2 has greedy response 0"),
-        ({**first, "index": "../../etc/passwd"}, "no question has the id '../../etc/passwd'"),
-        ({**first, "index": ""}, "no question has the id ''"),
-        # The numbers are off by one, or by two, where the answers are the same.
-        ({**first, "index": 2}, "has the answer '1.5'"),
-        ({**first, "index": 3}, "asks something else"),
-        ({**first, "question": ""}, "nor both a prompt and the answer"),
-        ({**first, "prediction": "Failed to obtain answer via API."}, "no response text: Failed"),
+        ({**first, "index": "../../etc/passwd"}, "no question of the data has index '../../etc/passwd'"),
+        ({**first, "answer": "8"}, "index '1' is mathvista-testmini-1, but its answer is '8'"),
+        ({**first, "question": "What is x?"}, "index '1' is mathvista-testmini-1, but it asks something else"),
+        ({**first, "question": ""}, "nor both a prompt and an answer"),
+        ({**first, "prediction": "Failed to obtain answer via API."}, "got no response: Failed"),
+        ({**first, "prediction": "Fail to obtain answer via API."}, "got no response: Fail"),
     ]
     file = write_table(tmp_path / "model_MathVista_MINI.tsv", [*records, *(record for record, _ in bad)])
     expected = {number: why for number, (_, why) in enumerate(bad, start=ROWS + 2)}
     assert len(imported(file, "vlmevalkit", data)) == ROWS
     assert_named(capsys.readouterr().err, file, expected)
-    cut = file.read_text().rindex("Failed")
+    cut = file.read_text().rindex("Fail")
     file.write_text(file.read_text()[:cut])
     assert len(imported(file, "vlmevalkit", data)) == ROWS
     assert_named(capsys.readouterr().err, file, {**expected, ROWS + len(bad) + 1: "unexpected end of data"})
 
 
-def test_a_name_that_several_questions_have_names_none(
-    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_names_several_questions_is_left_to_the_next_column(stand_in: StandIn, tmp_path: Path) -> None:
     data = stand_in("mathverse", problems=1)
-    file = write_table(tmp_path / "model_MathVerse_MINI.tsv", rows_of(data, predicted))
-    # Of one problem two versions, only one of which is there once.
-    assert [one.id for one in imported(file, "vlmevalkit", data)] == ["mathverse-testmini-5"]
-    why = "no one question has problem_index '1', problem_version 'Text Lite'"
-    assert_named(capsys.readouterr().err, file, {line: why for line in range(2, ROWS + 2) if line != 6})
+    # Of one problem in two versions, only one is there once.
+    records = rows_of(data, predicted)
+    for record, question in zip(records, read_questions(data).values(), strict=True):
+        record["sample_index"] = own_id(question)
+    assert_all_right(write_table(tmp_path / "model_MathVerse_MINI.tsv", records), "vlmevalkit", data)
 
 
 def test_a_table_in_xlsx_is_read_except_for_predictions_that_fill_a_cell(
@@ -368,25 +365,30 @@ def test_a_table_in_xlsx_is_read_except_for_predictions_that_fill_a_cell(
         imported(file, "vlmevalkit", data)
 
 
-def test_without_openpyxl_an_xlsx_is_refused_with_the_fix(
+def test_without_its_reader_an_xlsx_is_refused_with_the_fix(
     stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = stand_in("mathvista")
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with ZipFile(tmp_path / "table.xlsx", "w") as packed:
-        packed.writestr("xl/workbook.xml", "")
-    with pytest.raises(ValueError, match=r"pip install openpyxl.*PRED_FORMAT=tsv"):
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"pip install python-calamine.*PRED_FORMAT=tsv"):
         imported(tmp_path / "table.xlsx", "vlmevalkit", data)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("table.pkl", b"\x80\x04.", r"a table of VLMEvalKit is a \.xlsx"),
+        (
+            "table.pkl",
+            b"cos\nsystem\n(S'touch run'\ntR.",
+            "a pickle can run any code .* Convert one of your own to JSON",
+        ),
+        ("table.pt", b"", r"a table of VLMEvalKit is a \.xlsx"),
         ("table.json", b'[{"index": 1, "pred', "is no JSON, or was cut"),
         ("table.json", b'{"index": [1]}', "is no list of rows"),
         ("table.tsv", b"", "nothing in it is a response"),
-        ("table.tsv", b"\x00\xff\n\x00", "nothing in it is a response"),
+        ("table.tsv", b"\x00\xff\n\x00", "after line 1, is not UTF-8"),
+        ("table.tsv", b"index\tquestion\n1\tx\n", r"nothing in it is a response .*1 cannot be read"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(
@@ -395,6 +397,7 @@ def test_a_table_that_cannot_be_read_is_refused(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=why):
         imported(tmp_path / name, "vlmevalkit", figures)
+    assert not Path("run").exists()
 
 
 def test_an_output_is_replaced_only_when_asked_to(
@@ -414,6 +417,22 @@ def test_an_output_is_replaced_only_when_asked_to(
     main()
     assert capsys.readouterr().out == f"{output}: 1 responses\n"
     assert read_whole(output)[0].response == "new"
+
+
+def test_a_file_with_a_bad_row_is_refused_with_the_count_unless_bad_rows_are_skipped(
+    figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    id_ = next(iter(read_questions(figures)))
+    lines = [{"id": id_, "response": "a"}, {"id": "x", "response": "b"}, {"id": "y", "response": "c"}, {"id": id_}]
+    file, output = write_lines(tmp_path / "file.jsonl", lines), tmp_path / "out.jsonl"
+    with pytest.raises(ValueError, match=r"3 rows cannot be used \(2 match no question, 1 cannot be read\) beside 1"):
+        import_responses(file, "jsonl", figures, output)
+    assert not output.exists()
+    why = "no question has the id '{}'; ids of the data are like 'figures-"
+    assert_named(capsys.readouterr().err, file, {2: why.format("x"), 3: why.format("y"), 4: "no key response"})
+    assert import_responses(file, "jsonl", figures, output, skip_bad_rows=True) == 1
+    parameters = read_parameters(output)
+    assert parameters and parameters["imported_from"]["skipped_rows"] == {"match no question": 2, "cannot be read": 1}
 
 
 def test_a_file_without_a_usable_line_leaves_no_output(figures: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Responses in the files of other programs, as responses to the questions of a data file. Writes nothing.
+"""Read responses from the files of other evaluation harnesses and match them to the questions of a data file.
 
-What the formats are, and what of lmms-eval's and VLMEvalKit's was seen in their source, is in docs/evaluation.md. Their
-scores are never read. Every line is untrusted: an id in it is looked up, and never a path.
+docs/evaluation.md describes the formats. The harness's own scores are never read. Every record is untrusted: an id in
+it is only looked up, and nothing in it is evaluated, unpickled or used as a path.
 """
 
 import csv
@@ -9,211 +9,361 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from xml.etree.ElementTree import ParseError
-from zipfile import BadZipFile
+from typing import Any, Literal, NamedTuple
 
 import pyarrow.parquet as pq
 
 from recipes.mmupt.benchmarks import Question, read_questions
-from recipes.mmupt.evaluation.responses import BadLine, Response
+from recipes.mmupt.benchmarks.official import asked
+from recipes.mmupt.evaluation.responses import Response
 from verl_ext.answers import correct
 
 Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
 Columns = tuple[str, ...]
-# The columns that name a question in each benchmark. One alone is the end of our id, several are in the metadata.
-# "question_id" is what lmms-eval calls MathVista's pid in its results.
+# The columns that identify a question in each benchmark, the most reliable first. A single column is the end of our id,
+# several are in the metadata. "question_id" is what lmms-eval calls MathVista's pid.
 ID_COLUMNS: Mapping[str, tuple[Columns, ...]] = {
     "mathvista": (("pid",), ("question_id",)),
     "mathvision": (("id",),),
-    "mathverse": (("sample_index",), ("problem_index", "problem_version")),
+    "mathverse": (("problem_index", "problem_version"), ("sample_index",)),
     "wemath": (("ID", "key"),),
 }
-# How VLMEvalKit begins the prediction of a question to which it got no response.
-FAILED = "Failed to obtain answer"
-# The most signs in a cell of a spreadsheet: XlsxWriter, with which VLMEvalKit writes, cuts off what is more.
+# What a harness logs in place of a response that it could not get.
+NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
+# XlsxWriter, which VLMEvalKit writes with, cuts off a cell after this many characters.
 CELL = 32_767
 AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
-IMAGE_TAG = re.compile(r"<image ?\d*>")
+OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
+_IMAGE_TAG = re.compile(r"<image ?\d*>")
+# MathVista and MATH-Vision name the image of a question by its id.
+_IMAGE_OF = re.compile(r"images/([^/]+)\.(?:jpg|png)")
+
+Problem = Literal[
+    "cannot be read",
+    "match no question",
+    "match several questions",
+    "have no response",
+    "repeat another row's response",
+]
+
+
+class Unusable(ValueError):
+    """A record that cannot be imported: what kind of problem it has, and what exactly was expected."""
+
+    def __init__(self, problem: Problem, why: str) -> None:
+        super().__init__(why)
+        self.problem = problem
+
+
+class UnusableRow(NamedTuple):
+    """A row of a file, by its line counted from 1, that cannot be imported, and why."""
+
+    line: int
+    problem: Problem
+    why: str
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The questions of a data file by id, and the id by what else may name a question.
+class Evidence:
+    """What a record says about the question that it answers.
 
-    `by_row` goes by the number of the row in the split of the hub, from 0, `by_own_id` by columns of the benchmark and
-    what these hold.
+    `held` are the mappings in which the benchmark's own id may stand. `number` is the running number of the record,
+    called `number_name` by the harness, and `numbered` the id of the question that has it, None where none has.
     """
 
-    questions: dict[str, Question]
-    by_row: dict[int, str]
-    by_own_id: dict[Columns, dict[tuple[str, ...], str]]
-
-    def named_by(self, records: Iterable[Mapping[Any, Any]]) -> str | None:
-        """The id of the question that the benchmark's own id in one of these records names, None where none has one.
-
-        Raises:
-            ValueError: there is no such question.
-        """
-        records = list(records)
-        for columns, ids in self.by_own_id.items():
-            for record in records:
-                values = tuple(_text(record.get(column)) for column in columns)
-                if all(values):
-                    if values not in ids:
-                        raise ValueError(f"no one question has {_named(columns, values)}")
-                    return ids[values]
-        return None
-
-    def check(self, id_: str, answer: Any, prompt: Any) -> None:
-        """Check by the truth and the question's words that a record of these speaks of it, as a number may mislead.
-
-        Raises:
-            ValueError: it speaks of another question, or does not say.
-        """
-        question = self.questions[id_]
-        answer, prompt = _text(answer), prompt if isinstance(prompt, str) else ""
-        if not answer or not prompt:
-            raise ValueError("it has no id of the benchmark, nor both a prompt and the answer to tell the question by")
-        if answer != question.truth.strip() and not correct(answer, question.truth, choices=question.choices):
-            raise ValueError(f"its question has the answer {answer!r:.80}, {id_} the answer {question.truth!r:.80}")
-        if _signs(question.text.partition("\nChoices:")[0]) not in _signs(prompt):
-            raise ValueError(f"it asks something else than {id_}: {prompt!r:.80}")
+    held: Sequence[Mapping[Any, Any]] = ()
+    number_name: str = ""
+    number: str = ""
+    numbered: str | None = None
+    answer: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A response to the question `id` as a file has it; None where the file says nothing."""
+    """One response as a file has it; None where the file does not say."""
 
-    id: str
     response: Any
     mode: Any = None
     sample: Any = None
     tokens: Any = None
 
 
-def read_asked(data: Path) -> Asked:
-    """Read the questions of a data file with their truth.
+@dataclass(frozen=True)
+class Record:
+    """The responses of one record, and the id of their question or the evidence for it."""
+
+    question: str | Evidence
+    entries: list[Entry]
+
+
+class QuestionIndex:
+    """The questions of a data file, found by id, by row, by the benchmark's own id, or by their words and answer."""
+
+    def __init__(self, questions: Mapping[str, Question], rows: Mapping[int, str], splits: Mapping[str, str]) -> None:
+        """Index questions.
+
+        Args:
+            questions: by id.
+            rows: the id by the number of the row in its published split, from 0.
+            splits: the published split by id.
+        """
+        self.questions = questions
+        self.by_row = rows
+        own: dict[Columns, dict[Columns, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for id_, question in questions.items():
+            own_id = id_.removeprefix(f"{question.data_source}-{splits.get(id_)}-")
+            for columns in ID_COLUMNS.get(question.data_source, ()):
+                values = [own_id] if len(columns) == 1 else [question.metadata.get(column) for column in columns]
+                own[columns][tuple(map(_key, values))].append(id_)
+        self._by_own_id = own
+        self._words = {id_: _signs(asked(question)) for id_, question in questions.items()}
+
+    def by_index(self, index: str) -> str | None:
+        """The id of the question whose own id is this single value; None where there is not exactly one."""
+        for columns, ids in self._by_own_id.items():
+            if len(columns) == 1:
+                found = ids.get((_key(index),), [])
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def match(self, records: Sequence[Evidence]) -> list[str | Unusable]:
+        """Find the question of each record of one file.
+
+        The benchmark's own id decides. Records without one are found by the words of the question in the prompt and by
+        the answer, and by the running number if it agrees with these for every such record of the file. Otherwise the
+        harness counts in another order than the data, and words and answer have to fit one question alone.
+        """
+        found: list[str | Unusable | None] = []
+        for record in records:
+            try:
+                found.append(self._identified(record))
+            except Unusable as problem:
+                found.append(problem)
+        fitting = {index: self._fitting(record) for index, record in enumerate(records) if found[index] is None}
+        fits = [records[index].numbered in fit for index, fit in fitting.items() if fit and records[index].numbered]
+        same_order = bool(fits) and all(fits)
+        for index, fit in fitting.items():
+            try:
+                found[index] = self._chosen(records[index], fit, same_order)
+            except Unusable as problem:
+                found[index] = problem
+        return [one for one in found if one is not None]
+
+    def _identified(self, record: Evidence) -> str | None:
+        """The id of the question with the record's own id; None where the record has none, or several share it."""
+        held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
+        for columns, ids in self._by_own_id.items():
+            for one in held:
+                values = [_text(one.get(column.lower())) for column in columns]
+                if not all(values):
+                    continue
+                named = ", ".join(f"{column} {value!r:.80}" for column, value in zip(columns, values, strict=True))
+                match ids.get(tuple(map(_key, values)), []):
+                    case []:
+                        raise Unusable("match no question", f"no question has {named}")
+                    case [id_]:
+                        if self._contradicts(id_, record):
+                            raise Unusable(
+                                "match no question", f"{named} is {id_}, but {self._difference(id_, record)}"
+                            )
+                        return id_
+        return None
+
+    def _fitting(self, record: Evidence) -> list[str]:
+        """The ids of the questions with the answer, among those with the longest words that the prompt has."""
+        if not record.answer or not record.prompt:
+            return []
+        prompt = _signs(record.prompt)
+        asked_in = [id_ for id_, words in self._words.items() if words in prompt]
+        longest = max((len(self._words[id_]) for id_ in asked_in), default=0)
+        fit = [id_ for id_ in asked_in if len(self._words[id_]) == longest and self._has_answer(id_, record.answer)]
+        with_options = [id_ for id_ in fit if all(_signs(one) in prompt for one in self.questions[id_].choices or ())]
+        return with_options or fit
+
+    def _chosen(self, record: Evidence, fit: Sequence[str], same_order: bool) -> str:
+        number = f"{record.number_name} {record.number!r:.80}"
+        if not record.answer or not record.prompt:
+            raise Unusable(
+                "match no question", "it has no id of the benchmark, nor both a prompt and an answer to be found by"
+            )
+        if same_order and record.number:
+            if record.numbered is None:
+                raise Unusable("match no question", f"no question of the data has {number}")
+            if record.numbered not in fit:
+                why = self._difference(record.numbered, record)
+                raise Unusable("match no question", f"{number} is {record.numbered}, but {why}")
+            return record.numbered
+        if not fit:
+            why = f"no question with the answer {record.answer!r:.80} is asked in its prompt"
+            if record.numbered:
+                why += f"; {number} is {record.numbered}, but {self._difference(record.numbered, record)}"
+            raise Unusable("match no question", why)
+        if len(fit) > 1:
+            order = f", and {record.number_name} does not count as the data does" if record.number else ""
+            raise Unusable(
+                "match several questions",
+                f"{len(fit)} questions have its words and its answer{order}: {', '.join(fit[:5])}",
+            )
+        return fit[0]
+
+    def _has_answer(self, id_: str, answer: str) -> bool:
+        question = self.questions[id_]
+        same_text = "".join(answer.split()) == "".join(question.truth.split())
+        return same_text or correct(answer, question.truth, choices=question.choices)
+
+    def _contradicts(self, id_: str, record: Evidence) -> bool:
+        """Whether the record has both an answer and a prompt, and neither is that of the question."""
+        if not record.answer or not record.prompt:
+            return False
+        return not self._has_answer(id_, record.answer) and self._words[id_] not in _signs(record.prompt)
+
+    def _difference(self, id_: str, record: Evidence) -> str:
+        if not self._has_answer(id_, record.answer):
+            return f"its answer is {record.answer!r:.80} and that of the question {self.questions[id_].truth!r:.80}"
+        return f"it asks something else: {record.prompt!r:.200}"
+
+
+def read_index(data: Path) -> QuestionIndex:
+    """Index the questions of a data file.
 
     Raises:
-        ValueError: the truth of a row is missing.
+        ValueError: a row has no ground truth.
     """
-    questions = read_questions(data)
-    by_row: dict[int, str] = {}
-    ids: dict[Columns, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+    rows, splits = {}, {}
     for row in pq.read_table(data, columns=["id", "provenance"]).to_pylist():
-        id_, provenance = row["id"], row["provenance"]
-        if provenance is None:
-            continue
-        by_row[provenance["row"]] = id_
-        question = questions[id_]
-        own_id = id_.removeprefix(f"{question.data_source}-{provenance['split']}-")
-        for columns in ID_COLUMNS.get(question.data_source, ()):
-            several = tuple(_text(question.metadata.get(column)) for column in columns)
-            ids[columns][(own_id,) if len(columns) == 1 else several].append(id_)
-    by_own_id = {
-        columns: {values: of_values[0] for values, of_values in of_columns.items() if len(of_values) == 1}
-        for columns, of_columns in ids.items()
-    }
-    return Asked(questions, by_row, by_own_id)
+        if row["provenance"] is not None:
+            rows[row["provenance"]["row"]] = row["id"]
+            splits[row["id"]] = row["provenance"]["split"]
+    return QuestionIndex(read_questions(data), rows, splits)
 
 
-def read_elsewhere(file: Path, format_: Format, asked: Asked) -> tuple[list[Response], list[BadLine]]:
-    """Read what can be read of a file of another program.
+def read_elsewhere(file: Path, format_: Format, index: QuestionIndex) -> tuple[list[Response], list[UnusableRow]]:
+    """Read the responses in a file of another harness.
 
     Returns:
-        The responses in the order of the file, and the lines left out: those that answer none of the questions, have no
-        text, or are a second response of the same question, mode and sample. The header of a table is its line 1, and
-        every row is one line.
+        The responses in the order of the file, and the rows that are none. The header of a table is its line 1, and
+        every row counts as one line.
 
     Raises:
         ValueError: the file as a whole cannot be read; the message has the fix.
     """
     read, rows = FORMATS[format_]
-    entries: list[tuple[int, Entry]] = []
-    bad: list[BadLine] = []
+    records: list[tuple[int, Record]] = []
+    unusable: list[UnusableRow] = []
     for line, content in rows(file):
         try:
             if isinstance(content, ValueError):
                 raise content
-            record = json.loads(content) if isinstance(content, bytes) else content
-            if not isinstance(record, dict):
-                raise ValueError("no object")
-            entries += [(line, entry) for entry in read(record, asked)]
+            value = json.loads(content) if isinstance(content, bytes) else content
+            if not isinstance(value, dict):
+                raise ValueError("a row is a JSON object, with a value for each column")
+            records.append((line, read(value, index)))
         except (ValueError, RecursionError) as error:
-            bad.append(BadLine(line, str(error)))
-    responses = []
-    times = Counter(entry.id for _, entry in entries if entry.mode is None)
-    numbered: Counter[str] = Counter()
+            unusable.append(_row(line, error))
+    evidence = [record.question for _, record in records if isinstance(record.question, Evidence)]
+    matched = iter(index.match(evidence))
+    entries: list[tuple[int, str, Entry]] = []
+    for line, record in records:
+        id_ = record.question if isinstance(record.question, str) else next(matched)
+        if isinstance(id_, Unusable):
+            unusable.append(_row(line, id_))
+        else:
+            entries += [(line, id_, entry) for entry in record.entries]
+    responses, more = _numbered(entries)
+    return responses, sorted([*unusable, *more])
+
+
+def _numbered(entries: Sequence[tuple[int, str, Entry]]) -> tuple[list[Response], list[UnusableRow]]:
+    """Give each response a mode and a sample number where the file does not."""
+    times = Counter(id_ for _, id_, entry in entries if entry.mode is None)
+    counted: Counter[str] = Counter()
     first: dict[tuple[str, str, int], int] = {}
-    for line, entry in entries:
-        mode = ("greedy" if times[entry.id] == 1 else "sample") if entry.mode is None else entry.mode
+    responses, unusable = [], []
+    for line, id_, entry in entries:
+        mode = ("greedy" if times[id_] == 1 else "sample") if entry.mode is None else entry.mode
         sample = entry.sample
         if sample is None:
-            sample = 0 if mode == "greedy" else numbered[entry.id]
-            numbered[entry.id] += mode == "sample"
+            sample = 0 if mode == "greedy" else counted[id_]
+            counted[id_] += mode == "sample"
         try:
-            fields = {"id": entry.id, "mode": mode, "sample": sample, "response": entry.response}
-            response = Response.from_json({**fields, "tokens": entry.tokens})
-            earlier = first.setdefault((response.id, response.mode, response.sample), line)
+            fields = {"id": id_, "mode": mode, "sample": sample, "response": entry.response, "tokens": entry.tokens}
+            response = Response.from_json(fields)
+            if NO_RESPONSE.match(response.response):
+                raise Unusable("have no response", f"{id_} got no response: {response.response:.200}")
+            earlier = first.setdefault((id_, response.mode, response.sample), line)
             if earlier != line:
-                raise ValueError(f"line {earlier} has {response.mode} response {response.sample} of {entry.id} already")
+                raise Unusable(
+                    "repeat another row's response",
+                    f"line {earlier} has {response.mode} response {response.sample} of {id_} already",
+                )
         except ValueError as error:
-            bad.append(BadLine(line, str(error)))
+            unusable.append(_row(line, error))
         else:
             responses.append(response)
-    return responses, sorted(bad)
+    return responses, unusable
 
 
-def _of_jsonl(record: Mapping[str, Any], asked: Asked) -> Iterator[Entry]:
+def _row(line: int, error: Exception) -> UnusableRow:
+    return UnusableRow(line, error.problem if isinstance(error, Unusable) else "cannot be read", str(error))
+
+
+def _of_jsonl(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     id_ = record.get("id")
-    if not isinstance(id_, str) or id_ not in asked.questions:
-        raise ValueError(f"no question has the id {id_!r:.80}")
-    yield Entry(id_, *(record.get(name) for name in ("response", "mode", "sample", "tokens")))
+    if not isinstance(id_, str) or id_ not in index.questions:
+        example = next(iter(index.questions), "")
+        raise Unusable("match no question", f"no question has the id {id_!r:.80}; ids of the data are like {example!r}")
+    if "response" not in record:
+        raise ValueError(f"no key response; it has {', '.join(map(str, record))}"[:200])
+    return Record(id_, [Entry(*(record.get(name) for name in ("response", "mode", "sample", "tokens")))])
 
 
-def _of_lmms_eval(record: Mapping[str, Any], asked: Asked) -> Iterator[Entry]:
-    row = record.get("doc_id")
-    if type(row) is not int or row not in asked.by_row:
-        raise ValueError(f"no question is of the row {row!r:.80}, its doc_id")
-    id_ = asked.by_row[row]
-    # The row of the data set, where a log keeps it, and the results of the task may each repeat its id.
+def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
+    number = record.get("doc_id")
+    if type(number) is not int:
+        raise Unusable("match no question", f"doc_id is {number!r:.80}, a row number is expected")
+    # A log may hold the row of the data set, and the results of the task may repeat parts of it.
     held = [value for value in record.values() if isinstance(value, dict)]
-    named = asked.named_by(held)
-    if named is None:
-        doc = record["doc"] if isinstance(record.get("doc"), dict) else {}
-        asked.check(id_, record.get("target"), doc.get("question") or record.get("input"))
-    elif named != id_:
-        raise ValueError(f"its doc_id {row} is {id_}, but its id of the benchmark is that of {named}")
-    # What filters leave of responses is the same text where "resps" is missing.
+    doc = record["doc"] if isinstance(record.get("doc"), dict) else {}
+    media = record.get("input_media")
+    if isinstance(media, list) and media and (image := _IMAGE_OF.fullmatch(str(media[0]))):
+        held.append({"pid": image[1], "id": image[1]})
+    prompt = record.get("input") or doc.get("question")
+    evidence = Evidence(
+        held,
+        "doc_id",
+        str(number),
+        index.by_row.get(number),
+        _text(record.get("target")),
+        prompt if isinstance(prompt, str) else "",
+    )
+    # Without "resps" the filters have changed nothing. With it, "filtered_resps" has lost the reasoning.
     texts = list(_flat(record.get("resps", record.get("filtered_resps", []))))
     if not texts:
-        raise ValueError("no response text")
+        raise Unusable("have no response", "neither resps nor filtered_resps has a text")
     mode = "greedy" if len(texts) == 1 else "sample"
-    yield from (Entry(id_, text, mode, sample) for sample, text in enumerate(texts))
+    return Record(evidence, [Entry(text, mode, sample) for sample, text in enumerate(texts)])
 
 
-def _of_vlmevalkit(record: Mapping[str, Any], asked: Asked) -> Iterator[Entry]:
-    id_ = asked.named_by([record])
-    if id_ is None:
-        index = _text(record.get("index"))
-        own_ids = next((ids for columns, ids in asked.by_own_id.items() if len(columns) == 1), {})
-        if (index,) not in own_ids:
-            raise ValueError(f"no question has the id {index!r:.80} in the benchmark, its index")
-        id_ = own_ids[(index,)]
-        asked.check(id_, record.get("answer"), record.get("question"))
-    prediction = record.get("prediction")
-    if _text(prediction).startswith(FAILED):
-        raise ValueError(f"no response text: {prediction:.80}")
+def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
+    if "prediction" not in record:
+        raise ValueError(f"no column prediction; it has {', '.join(map(str, record))}"[:200])
+    prediction = record["prediction"]
+    if prediction is None or isinstance(prediction, (dict, list)):
+        raise Unusable("have no response", f"its prediction is {prediction!r:.80}")
+    number = _text(record.get("index"))
+    prompt = "\n".join(_text(record.get(column)) for column in ("question", *OPTION_COLUMNS)).strip()
+    evidence = Evidence([record], "index", number, index.by_index(number), _text(record.get("answer")), prompt)
     # An empty cell is an empty response.
-    yield Entry(id_, prediction if isinstance(prediction, str) else _text(prediction), "greedy", 0)
+    response = prediction if isinstance(prediction, str) else _text(prediction)
+    return Record(evidence, [Entry(response, "greedy", 0)])
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    # In bytes, as a line may be cut within a letter, and as only "\n" ends one.
+    # In bytes, as a line may be cut within a character, and as only "\n" ends one.
     with file.open("rb") as lines:
         yield from enumerate(lines, start=1)
 
@@ -227,21 +377,33 @@ def _table(file: Path) -> Iterator[tuple[int, Any]]:
         return _json(file)
     if suffix == ".xlsx":
         return _xlsx(file)
+    if suffix == ".pkl":
+        raise ValueError(
+            f"{file}: a pickle can run any code when it is read, so that it is not. VLMEvalKit writes one where it "
+            'cannot write the table. Convert one of your own to JSON: python -c "import json, pandas; '
+            "json.dump(pandas.read_pickle('TABLE.pkl').to_dict('records'), open('TABLE.json', 'w'), default=str)\""
+        )
     raise ValueError(f"{file}: a table of VLMEvalKit is a .xlsx, .tsv, .csv or .json (PRED_FORMAT chooses)")
 
 
 def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
     # Responses are longer than the module expects of a field.
     csv.field_size_limit(sys.maxsize)
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
         # Strictly, as a file that was cut within quotes otherwise ends in a whole row.
-        rows = enumerate(csv.DictReader(opened, delimiter=delimiter, strict=True), start=2)
+        reader = csv.DictReader(opened, delimiter=delimiter, strict=True)
         line = 1
         try:
-            for line, row in rows:
-                yield line, row
+            for line, row in enumerate(reader, start=2):
+                whole = None not in row and None not in row.values()
+                yield (
+                    line,
+                    row if whole else ValueError(f"its columns are not the {len(reader.fieldnames or ())} above"),
+                )
         except csv.Error as error:
             yield line + 1, ValueError(f"{error}; nothing after it is read")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}, after line {line}, is not UTF-8: {error}") from error
 
 
 def _json(file: Path) -> Iterator[tuple[int, Any]]:
@@ -255,26 +417,32 @@ def _json(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _xlsx(file: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        # Not openpyxl: it leaves `_x000C_`, which stands for a form feed, as it is, and deletes "x005F_".
+        from python_calamine import CalamineError
+    except ImportError as error:
+        raise ValueError(
+            f"{file}: python-calamine, which reads it, is missing: `pip install python-calamine`, or {AS_TSV}"
+        ) from error
     import pandas
 
     try:
-        table = pandas.read_excel(file, dtype=str, na_filter=False)
-    except ImportError as error:
-        raise ValueError(
-            f"{file}: openpyxl, which reads it, is missing: `pip install openpyxl`, or {AS_TSV}"
-        ) from error
-    except (BadZipFile, KeyError, ParseError, ValueError) as error:
-        raise ValueError(f"{file} is no xlsx, or was cut: {error}") from error
+        table = pandas.read_excel(file, dtype=str, na_filter=False, engine="calamine")
+    except (CalamineError, ValueError) as error:
+        failed = file.with_suffix(".pkl")
+        why = f"; VLMEvalKit failed to write it, and wrote {failed.name} instead" if failed.exists() else ""
+        raise ValueError(f"{file} is no xlsx, or was cut: {error}{why}") from error
     for line, row in enumerate(table.to_dict("records"), start=2):
         cut = len(row.get("prediction", "")) >= CELL
-        yield line, ValueError(f"its prediction ends with the cell, at {CELL} signs; {AS_TSV}") if cut else row
+        problem = Unusable("have no response", f"its prediction ends with the cell, at {CELL} characters; {AS_TSV}")
+        yield line, problem if cut else row
 
 
 FORMATS: Mapping[
     Format,
     tuple[
-        Callable[[Mapping[str, Any], Asked], Iterator[Entry]],
-        Callable[[Path], Iterator[tuple[int, Any]]],
+        Callable[[Mapping[str, Any], QuestionIndex], Record],
+        Callable[[Path], Iterable[tuple[int, Any]]],
     ],
 ] = {
     "jsonl": (_of_jsonl, _lines),
@@ -291,7 +459,7 @@ def _flat(value: Any) -> Iterator[str]:
     elif isinstance(value, str):
         yield value
     else:
-        raise ValueError(f"a response is {value!r:.80}, no text")
+        raise Unusable("have no response", f"a response is {value!r:.80}, no text")
 
 
 def _text(value: Any) -> str:
@@ -301,10 +469,11 @@ def _text(value: Any) -> str:
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
+def _key(value: Any) -> str:
+    """A value of an id column in the form that is compared: "Text_Lite", as in VLMEvalKit's names, is "Text Lite"."""
+    return _text(value).replace("_", " ").casefold()
+
+
 def _signs(text: str) -> str:
     """The letters and digits of a text, which layouts and tags for images leave alone."""
-    return "".join(filter(str.isalnum, IMAGE_TAG.sub("", text).lower()))
-
-
-def _named(columns: Columns, values: tuple[str, ...]) -> str:
-    return ", ".join(f"{column} {value!r:.80}" for column, value in zip(columns, values, strict=True))
+    return "".join(filter(str.isalnum, _IMAGE_TAG.sub("", text).lower()))
