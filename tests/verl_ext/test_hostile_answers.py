@@ -4,7 +4,7 @@ from random import Random
 
 from benchmarks.hostile_answers import damaged, hostile_answers
 from verl_ext.answers import canonical, classify, equivalent, extract_answer
-from verl_ext.answers.keys import _of_answer
+from verl_ext.answers.keys import _of_answer, is_empty
 
 ANSWERS = hostile_answers(2_000, seed=1)
 
@@ -20,7 +20,7 @@ def test_hostile_answers_equal_themselves_and_the_order_of_two_does_not_matter()
     for answer in ANSWERS[::10]:
         pair = [answer, damaged(answer, rng)]
         first, second = classify(pair), classify(pair[::-1])
-        assert equivalent(answer, answer)
+        assert equivalent(answer, answer) != is_empty(answer)
         # What is not decided in time may be decided the next time.
         assert first.undecided or second.undecided or first.answers == second.answers
 
@@ -28,4 +28,5 @@ def test_hostile_answers_equal_themselves_and_the_order_of_two_does_not_matter()
 def test_hostile_answers_are_found_in_their_boxes_or_not_at_all() -> None:
     for answer in ANSWERS:
         found = extract_answer(rf"so \boxed{{{answer}}}")
-        assert found is None or found in answer or answer.count("}") != answer.count("{")
+        joined = "boxed" in answer or "fbox" in answer
+        assert found is None or found in answer or joined or answer.count("}") != answer.count("{")

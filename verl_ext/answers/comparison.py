@@ -8,15 +8,16 @@ and memory (`verl_ext.answers.isolated`). What is not decided there counts as di
 import importlib.util
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
 
 from verl_ext.answers.algebra import Sum
+from verl_ext.answers.context import join
 from verl_ext.answers.forms import Value
 from verl_ext.answers.isolated import Isolated, warm_up
-from verl_ext.answers.keys import Key, canonical
+from verl_ext.answers.keys import Key, canonical, is_empty
 from verl_ext.answers.numeric import differ
 
 AnswerRule = Literal["canonical", "mathruler", "math_verify"]
@@ -82,19 +83,24 @@ def classify(
     """Divide the answers of a group into classes of equal ones; None is no answer and in no class.
 
     The classes are the connected components of the keys under equality: what is compared, and in which order, depends
-    on the sorted keys alone. In a group with one unit a number without a unit is one with it. `choices` are the texts
-    of the options of the question, see `canonical`.
+    on the sorted keys alone. A number without a unit is one with it, unless it has two units in the group; see
+    `verl_ext.answers.context`. `choices` are the texts of the options of the question, see `canonical`. An empty answer
+    is none.
     """
-    keys = [(_key(answer, comparison.rule, choices), i) for i, answer in enumerate(answers) if answer is not None]
+    keys = [
+        (_key(answer, comparison.rule, choices), i)
+        for i, answer in enumerate(answers)
+        if answer is not None and not is_empty(answer)
+    ]
     positions: dict[Key, list[int]] = defaultdict(list)
-    # Of one key some answers show that its unit is one, as 5 m does, and others, as 5m, do not: the former come first.
-    for key, position in sorted(keys, key=lambda one: one[0].unit is None):
+    # Answers of one key may differ in what else they say. What counts is that 5 m has a unit, where 5m may be a
+    # product, and that somebody gave 4π alone, not as 4π ≈ 12.57.
+    for key, position in sorted(keys, key=lambda one: (-len(one[0].details), str(one[0].instead or ""))):
         positions[key].append(position)
-    joined = _without_the_only_unit(positions)
-    components, undecided = _components(sorted(joined), comparison)
+    components, undecided = _components(positions, comparison)
     classes = []
     for component in components:
-        members = sorted(position for key in component for one in joined[key] for position in positions[one])
+        members = sorted(position for key in component for position in positions[key])
         classes.append((-len(members), component[0], members))
     classes.sort()
     return AnswerClasses(
@@ -112,12 +118,15 @@ def equivalent(
 ) -> bool:
     """Whether both are answers and the same one, with no truth in sight: None does not even equal None.
 
-    A number with a unit is not the number alone. What cannot be decided in time is different.
+    Nothing is left away: a number with a unit is not the number alone. What cannot be decided in time is different.
     """
-    if a is None or b is None:
+    if a is None or b is None or is_empty(a) or is_empty(b):
         return False
-    components, _ = _components(sorted({_key(text, comparison.rule, choices) for text in (a, b)}), comparison)
-    return len(components) == 1
+    first, second = sorted(_key(text, comparison.rule, choices) for text in (a, b))
+    if first == second:
+        return True
+    with _Comparer(comparison) as compare:
+        return bool(compare(first, second))
 
 
 def correct(
@@ -125,17 +134,16 @@ def correct(
 ) -> bool:
     """Whether an answer is the true one. None is never right, and nothing is where the truth is not known.
 
-    As the question has fixed the unit, a number without one equals a number with one, on either side.
+    They are compared as a group of these two: what one of them leaves away, as a unit, is what the other one says.
     """
-    if answer is None or truth is None:
+    if answer is None or truth is None or is_empty(answer) or is_empty(truth):
         return False
     given, true = (_key(text, comparison.rule, choices) for text in (answer, truth))
-    if given.is_bare_number:
-        true = true.bare or true
-    elif true.is_bare_number:
-        given = given.bare or given
     if given == true:
         return True
+    if comparison.rule == "canonical":
+        components, _ = _components([given, true], comparison)
+        return len(components) == 1
     with _Comparer(comparison) as compare:
         return bool(compare(given, true))
 
@@ -144,36 +152,39 @@ def _key(answer: str, rule: AnswerRule, choices: Sequence[str] | None) -> Key:
     return canonical(answer, choices) if rule == "canonical" else Key(answer.strip())
 
 
-def _without_the_only_unit(keys: Iterable[Key]) -> dict[Key, list[Key]]:
-    """Group keys that are the same once the only unit of the group, if there is just one, is left away."""
-    keys = list(keys)
-    alone = len({key.unit for key in keys if key.unit is not None}) == 1
-    joined: dict[Key, list[Key]] = defaultdict(list)
-    for key in keys:
-        joined[(alone and key.bare) or key].append(key)
-    return joined
-
-
 def _representative(answers: Sequence[str], rule: AnswerRule, choices: Sequence[str] | None) -> str:
-    with_unit = [answer for answer in answers if _key(answer, rule, choices).unit is not None]
-    counts = Counter(with_unit or answers)
+    detailed = [answer for answer in answers if _key(answer, rule, choices).details]
+    counts = Counter(detailed or answers)
     return min(counts, key=lambda answer: (-counts[answer], len(answer), answer))
 
 
-def _components(keys: Sequence[Key], comparison: Comparison) -> tuple[list[list[Key]], int]:
-    """Return the connected components of sorted keys, sorted as they are, and the number of pairs not decided."""
-    component = {key: [key] for key in keys}
+def _components(keys: Collection[Key], comparison: Comparison) -> tuple[list[list[Key]], int]:
+    """Return the classes of the keys of a group, sorted, and the number of pairs not decided.
+
+    Classes of the context are the nodes, and the connected components of those that are equal are the classes.
+    """
+    classes = sorted(join(keys))
+    one_unit = len({detail for key in keys for kind, detail in key.details if kind == "unit"}) < 2
+    nodes = [
+        members[0].bare if one_unit and all(kind == "unit" for kind, _ in members[0].details) else members[0]
+        for members in classes
+    ]
+    component = {position: [position] for position in range(len(classes))}
     undecided = 0
     with _Comparer(comparison) as compare:
-        for a, b in combinations(keys, 2):
+        for a, b in combinations(range(len(classes)), 2):
             if component[a] is component[b]:
                 continue
-            equal = compare(a, b)
+            equal = compare(nodes[a], nodes[b])
             undecided += equal is None
             if equal:
                 merged = component[a] + component[b]
                 component.update(dict.fromkeys(merged, merged))
-    return [sorted(component[key]) for key in keys if key == min(component[key])], undecided
+    return [
+        sorted(key for position in joined for key in classes[position])
+        for first, joined in component.items()
+        if first == min(joined)
+    ], undecided
 
 
 class _Comparer:

@@ -23,8 +23,12 @@ _SYMMETRIC = frozenset({"max", "min", "gcd", "lcm"})
 # A number that is followed by one of these is more than a number with a unit.
 _NO_UNITS = frozenset({
     "is", "are", "was", "not", "no", "if", "or", "more", "less", "than", "when", "where", "only", "but", "then",
-    "because", "either", "for", "to",
+    "because", "either", "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive",
+    "zero", "by", "of", "out", "ago", "later", "before", "after", "short", "fewer", "greater", "squared", "cubed", "am",
+    "pm", "noon", "midnight", "o'clock", "remainder", "and", "with",
 })  # fmt: skip
+_NO_CHINESE_UNITS = "以多不超至到或分第左右"
+_FUNCTION_NAMES = frozenset("fghpqFGHPQ")
 _CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元"}
 
 
@@ -98,7 +102,7 @@ class ExpressionParser:
     def _term(self) -> Value:
         value = self._factor()
         while True:
-            if self._takes("*"):
+            if self._takes("*", "×"):
                 value = self.algebra.multiply(self._sum_of(value), self._operand())
             elif self._takes("/", "per"):
                 value = self.algebra.divide(self._sum_of(value), self._operand())
@@ -141,7 +145,10 @@ class ExpressionParser:
         words: list[str] = []
         while self._next.kind == "word" and len(words) < 4:
             words.append(self._take().text.lower())
-        if not 0 < len(words) < 4 or set(words) & _NO_UNITS or self._next.kind not in ("end", "and"):
+        if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
+            self._fail()
+        ends = self._next.kind in ("end", "and") or self._next.text in (",", ";")
+        if not (0 < len(words) < 4 and ends) or set(words) & _NO_UNITS:
             self._fail()
         return f'"{" ".join(words).removesuffix("s")}"'
 
@@ -207,7 +214,7 @@ class ExpressionParser:
             text = token.text
             if self._next.kind == "sub":
                 text += self._take().text
-            return name(text)
+            return self._applied(text) or name(text)
         if token.kind == "function":
             return self._function(token.text)
         if token.text in CLOSING:
@@ -230,6 +237,34 @@ class ExpressionParser:
             return self._command(token.text)
         self._position -= 1
         self._fail()
+
+    def _applied(self, function: str) -> Value | None:
+        """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product.
+
+        A letter before brackets with a longer expression in them is a factor, as in x(x+2) and h(a+b).
+        """
+        if self._next.text != "(" or self._next.spaced or not function[0].isascii():
+            return None
+        argument, closing = self._tokens[self._position + 1 : self._position + 3]
+        is_short = closing.text == ")" and (
+            (argument.kind == "name" and argument.text != function and (function.isupper() or argument.text in "xtn"))
+            or (argument.kind == "number" and function in _FUNCTION_NAMES)
+        )
+        if is_short or function in ("f", "F"):
+            self._take()
+            items = self._items()
+            if not self._takes(")"):
+                self._fail()
+            return name(f"{function}({','.join(item.text for item in items)})")
+        if len(function) == 1 and function.isupper():
+            position = self._position
+            self._take()
+            items = self._items()
+            if len(items) > 1 and self._takes(")"):
+                point = collection("brackets ()", "(", map(value_of, items), ")", ordered=True)
+                return Form(f"{function}={point.text}", "assignment", (name(function), point))
+            self._position = position
+        return None
 
     def _mixed(self, whole: Sum) -> Sum:
         r"""Three and a half, as `3 1/2` or `3\frac{1}{2}`; a number straight after a number is nothing else."""

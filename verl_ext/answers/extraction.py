@@ -1,12 +1,26 @@
 r"""What a response answers: the text of its last answer, by one of the field's three conventions."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Literal
 
+from verl_ext.answers.keys import is_empty
+
 _BOX = r"(?P<box>\\(?:boxed|fbox)\s*\{)"
+# TeX takes one token where there are no braces; what is meant is the number, letter or fraction that follows.
+_UNBRACED_BOX = (
+    r"(?P<unbraced>\\(?:boxed|fbox)\s*(?P<content>-?\d(?:[\d,.]*\d)?(?:/\d+)?|[A-Z](?![A-Za-z])"
+    r"|-?\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|-?\d*\\sqrt\s*\{[^{}]*\}))"
+)
 # An escaped brace is a token of its own, so that it neither opens nor closes anything.
-_BRACES = re.compile(_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
+_BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
+# Boxes of more characters hold something: only a few are looked at for each of many nested ones.
+_LONG = 200
+# Between two boxes that are one answer: x = 1 or x = 2.
+_CONNECTIVE = re.compile(
+    r"[\s$]*(?:,|,?\s*(?P<word>or|and|或|或者|和|与))[\s$]*(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?[\s$]*", re.IGNORECASE
+)
 _TAG = re.compile(r"<(?P<close>/?)answer>", re.IGNORECASE)
 _PHRASE = re.compile(r"\bthe\s+(?:final\s+|correct\s+)?answer\s+is\b\s*:?", re.IGNORECASE)
 # A sentence may end within a box; a full stop between digits is a decimal point.
@@ -15,17 +29,44 @@ _BOX_OR_END = re.compile(_BOX + r"|[.!?](?=\s|$)|[。\n]")
 Extraction = Literal["boxed", "answer_tag", "answer_is"]
 
 
-def _last_box(response: str) -> str | None:
-    opened: list[int | None] = []  # for each brace still open: the beginning of its box's content, None for a plain one
-    last: slice | None = None
+def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
+    """Yield where each box that is not in another one stands, and its content, as far as it is not empty."""
+    opened: list[
+        tuple[int, int] | None
+    ] = []  # each brace still open: begin of a box and its content, None for a plain one
+    found: list[tuple[slice, slice]] = []
     for token in _BRACES.finditer(response):
         if token["box"]:
-            opened.append(token.end())
+            opened.append((token.start(), token.end()))
+        elif token["unbraced"]:
+            found.append((slice(*token.span()), slice(*token.span("content"))))
         elif token["open"]:
             opened.append(None)
-        elif token["close"] and opened and (begin := opened.pop()) is not None:
-            last = slice(begin, token.start())
-    return None if last is None else response[last]
+        elif token["close"] and opened and (begins := opened.pop()) is not None:
+            begin, content = begins
+            while found and found[-1][0].start > begin:
+                found.pop()
+            if token.start() - content > _LONG or not is_empty(response[content : token.start()]):
+                found.append((slice(begin, token.end()), slice(content, token.start())))
+    yield from found
+
+
+def _last_box(response: str) -> str | None:
+    """The content of the last box that holds something, with those before it that are joined to it by "or" or "and"."""
+    answers: list[str] = []
+    separators: list[str] = []
+    end = 0
+    for whole, content in _boxes(response):
+        joined = _CONNECTIVE.fullmatch(response, end, whole.start) if answers else None
+        if joined is None:
+            answers, separators = [], []
+        else:
+            separators.append(f" {joined['word']} " if joined["word"] else ", ")
+        answers.append(response[content])
+        end = whole.stop
+    if set(separators) <= {", "}:
+        return answers[-1] if answers else None
+    return "".join(part for pair in zip_longest(map(str.strip, answers), separators, fillvalue="") for part in pair)
 
 
 def _unboxed(text: str) -> str:
@@ -40,7 +81,8 @@ def _last_tag(response: str) -> str | None:
         if not tag["close"]:
             begin = tag.end()
         elif begin is not None:
-            last, begin = response[begin : tag.start()], None
+            content, begin = response[begin : tag.start()], None
+            last = last if is_empty(content) else content
     return None if last is None else _unboxed(last)
 
 
@@ -73,9 +115,10 @@ def extract_answer(response: str, extraction: Extraction = "boxed") -> str | Non
     Args:
         response: what the policy wrote.
         extraction: where an answer stands.
-            "boxed": in `\boxed{...}` or `\fbox{...}`, also with a space before the brace. Braces inside must balance;
-            `\{` and `\}` do not count. The last box is the one that closes last, so of nested boxes the outermost
-            counts, and where a box is never closed, the last one that was.
+            "boxed": in `\boxed{...}` or `\fbox{...}`, also with a space before the brace, and in `\boxed 5`. Braces
+            inside must balance; `\{` and `\}` do not count. The last box is the one that closes last, so of nested
+            boxes the outermost counts, and where a box is never closed, the last one that was. An empty box is none.
+            Boxes with nothing but "or" or "and" between them are one answer: `\boxed{1}` or `\boxed{2}` is "1 or 2".
             "answer_tag": between `<answer>` and `</answer>`, in either case; a box in it is opened.
             "answer_is": from "the answer is", also "the final" or "the correct answer is", to the end of the sentence,
             without the dollar signs, asterisks and backticks around it and a full stop within them; a box is opened.
@@ -87,4 +130,5 @@ def extract_answer(response: str, extraction: Extraction = "boxed") -> str | Non
     >>> extract_answer("The answer is $6.5$. Done.", "answer_is")
     '6.5'
     """
-    return (_EXTRACTIONS[extraction](response) or "").strip() or None
+    answer = _EXTRACTIONS[extraction](response)
+    return None if answer is None or is_empty(answer) else answer.strip()

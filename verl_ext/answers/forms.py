@@ -28,22 +28,27 @@ Value = Union[Sum, Form]  # noqa: UP007
 
 
 def collection(kind: str, opening: str, parts: Iterable[Value], closing: str, *, ordered: bool) -> Form:
-    """Parts between brackets; where order has no meaning, sorted and each of them once."""
+    """Parts between brackets, sorted where order has no meaning."""
     members = tuple(parts)
     if not ordered:
-        members = tuple(sorted({part.text: part for part in members}.values(), key=lambda part: part.text))
+        members = tuple(sorted(members, key=lambda part: part.text))
     return Form(f"{opening}{', '.join(part.text for part in members)}{closing}", kind, members)
 
 
-def set_of(parts: Iterable[Value]) -> Form:
-    """A set of values."""
+def list_of(parts: Iterable[Value]) -> Form:
+    """Values in any order, each as often as it is there: 5, 5, 8."""
     return collection("set", "{", parts, "}", ordered=False)
+
+
+def set_of(parts: Iterable[Value]) -> Form:
+    """A set of values, each of them once."""
+    return list_of({part.text: part for part in parts}.values())
 
 
 def all_of(relations: Iterable[Value]) -> Form:
     """Relations that hold together, in any order and also where some were joined before."""
     parts = (part for item in relations for part in parts_of(item, "all"))
-    return collection("all", "", parts, "", ordered=False)
+    return collection("all", "", {part.text: part for part in parts}.values(), "", ordered=False)
 
 
 def parts_of(value: Value, kind: str) -> tuple[Value, ...]:

@@ -6,26 +6,44 @@ and why. What keys cannot decide, as trigonometric identities, is left to `verl_
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Optional
 
 from verl_ext.answers.algebra import Sum, number
-from verl_ext.answers.forms import Value, variables
+from verl_ext.answers.forms import Value, list_of, variables
+from verl_ext.answers.notations import Notation, notation_of
 from verl_ext.answers.numeric import value_of
 from verl_ext.answers.spelling import plain
 from verl_ext.answers.syntax import read
 from verl_ext.answers.tokens import NotMath
+from verl_ext.answers.wording import unit_in_brackets, without_wording
 
 # A longer answer is compared by its letters only.
 MAX_LENGTH = 1000
 # Answers whose keys are kept: those of a group are few, and are often those of the groups around it.
 CACHE = 4096
+# Words within words.
+MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
-_LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*")
+_LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*")
+_LETTERS = re.compile(r"[A-H]{2,8}")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
 _LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
+# Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
+_CAPITAL_WITH_TEXT = re.compile(
+    r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])[.:)])\s*((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
+    re.S,
+)
+_ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-H]\s*[:)]")
+_OR_ABOUT = re.compile(
+    r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
+)
+_SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
+_LABELLED = re.compile(r"([A-Za-z∠△][A-Za-z∠△' ]{0,40})\s*[:=]\s*([^:=]+)")
+_COMMANDS = re.compile(r"\\[A-Za-z]+")
+_SOMETHING = re.compile(r"[^\W_]")
 _SPACE_AT_SIGN = re.compile(r"\s*([^\w\s])\s*")
 
 
@@ -33,19 +51,36 @@ _SPACE_AT_SIGN = re.compile(r"\s*([^\w\s])\s*")
 class Key:
     """What an answer says. Keys are equal, hashed and sorted by `text`, which shows what was understood.
 
-    value: the normal form of mathematics, None for words. bare: for a number with a unit, the key of the number alone.
-    unit: of such a number, None for all others.
+    value: the normal form of mathematics, None for words.
+    core: the key without its details, None where it has none.
+    details: what others may leave away, by kind: the unit of a number, the half of the day of a time, the names of
+        values, the text of an option behind its letter.
+    instead: what else the answer may mean: of 4π ≈ 12.57 the decimal, of an option with its text the text.
     """
 
     text: str
     value: Value | None = field(default=None, compare=False, repr=False)
-    bare: Optional["Key"] = field(default=None, compare=False, repr=False)
-    unit: str | None = field(default=None, compare=False, repr=False)
+    core: Optional["Key"] = field(default=None, compare=False, repr=False)
+    details: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    instead: Optional["Key"] = field(default=None, compare=False, repr=False)
 
     @property
-    def is_bare_number(self) -> bool:
-        """Whether it is a number without a unit."""
-        return self.unit is None and isinstance(self.value, Sum) and self.value.is_number
+    def bare(self) -> "Key":
+        """The key without details."""
+        return self.core or self
+
+    def agrees_with(self, other: "Key") -> bool:
+        """Whether two keys differ by nothing but details that one of them leaves away."""
+        mine = dict(self.details)
+        return self.bare == other.bare and all(mine.get(kind, detail) == detail for kind, detail in other.details)
+
+
+@lru_cache(maxsize=CACHE)
+def is_empty(answer: str) -> bool:
+    r"""Whether nothing is left of an answer without its spelling, as of `\text{}` or `?`: then it is none."""
+    if _SOMETHING.search(_COMMANDS.sub("", answer)):
+        return False
+    return not plain(answer[:MAX_LENGTH]).strip("{}() ")
 
 
 def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
@@ -71,25 +106,102 @@ def _of_answer(answer: str) -> Key:
     if _INTEGER.fullmatch(answer):
         value = number(int(answer))
         return Key(value.text, value)
-    text = plain(answer)
-    letter = _LETTER.fullmatch(text)
+    return _of_text(plain(answer))
+
+
+def _of_text(text: str, depth: int = 0) -> Key:
+    if letter := _LETTER.fullmatch(text):
+        return _of_math((letter[1] or letter[2]).upper())
+    if _LETTERS.fullmatch(text) and len(set(text)) == len(text):
+        # Several options, or the corners of a figure.
+        return _of_math(", ".join(sorted(text)))
+    if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
+        exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
+        if sign and exact.strip():
+            return _of_approximation(exact.strip(), decimal.strip(" )"), depth)
+    if ":" in text and (labelled := _of_labelled(text)) is not None:
+        return labelled
+    if (notation := notation_of(text)) is not None:
+        return _of_notation(notation)
+    if (option := _CAPITAL_WITH_TEXT.fullmatch(text)) and not _ANOTHER_LETTER.search(option[3]):
+        letter_alone, words = _of_math(option[1] or option[2]), _of_text(option[3], MAX_WORDING)
+        details = (("option", words.bare.text),)
+        return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
-        reading = read(letter[1] if letter else text)
+        return _of_math(unit_in_brackets(text) or text)
     except NotMath:
+        if (labelled := _of_labelled(text)) is not None:
+            return labelled
+        if depth < MAX_WORDING and (part := without_wording(text)) is not None:
+            return _of_text(part.strip(), depth + 1)
         return Key(f'"{_words(text)}"')
-    bare = None if reading.bare is None else Key(reading.bare.text, reading.bare)
-    return Key(reading.value.text, reading.value, bare, reading.unit)
+
+
+def _of_notation(notation: Notation) -> Key:
+    core = Key(notation.text)
+    details = tuple((kind, _one_spelling(detail) if kind == "unit" else detail) for kind, detail in notation.details)
+    if notation.product is not None:
+        return replace(_of_math(notation.product), instead=core)
+    shown = " ".join((notation.text, *(detail for _, detail in details)))
+    instead = None if notation.instead is None else _of_math(notation.instead)
+    return Key(shown, None, core if details else None, details, instead)
+
+
+def _one_spelling(unit: str) -> str:
+    """The unit of a range as that of a number would be spelled."""
+    try:
+        return dict(read(f"{unit}1" if unit in "$€£¥" else f"1 {unit}").details).get("unit", unit)
+    except NotMath:
+        return unit
+
+
+def _of_labelled(text: str) -> Key | None:
+    """Of values with labels in words, or behind colons, the values and their labels."""
+    parts = [_LABELLED.fullmatch(part) for part in _SEPARATOR.split(text)]
+    if len(parts) < 2 or not all(parts):
+        return None
+    pairs = []
+    for part in parts:
+        assert part
+        try:
+            pairs.append((part[1].strip().casefold(), _of_math(part[2])))
+        except NotMath:
+            return None
+    values = list_of(key.value for _, key in pairs if key.value is not None)
+    names = ", ".join(sorted(f"{label}={key.text}" for label, key in pairs))
+    return Key(f"{{{names}}}", None, Key(values.text, values), (("names", names),))
+
+
+def _of_math(text: str) -> Key:
+    reading = read(text)
+    core = None if reading.core is None else Key(reading.core.text, reading.core)
+    instead = None if reading.point is None else Key(reading.point.text, reading.point)
+    return Key(reading.value.text, reading.value, core, reading.details, instead)
+
+
+def _of_approximation(exact: str, decimal: str, depth: int) -> Key:
+    """Of 4π ≈ 12.57 the exact value; of x ≈ 12.57 the only one."""
+    number = _of_text(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{_words(decimal)}"')
+    try:
+        key = _of_math(exact)
+    except NotMath:
+        return number
+    named = key.bare.value is None or variables(key.bare.value)
+    return number if named else replace(key, instead=number)
 
 
 def number_of(answer: str) -> float | None:
-    """Return the value of an answer that is a real number, without its unit; None for everything else.
+    """Return the value of an answer that is a real number, without its unit; None for everything else, also in words.
 
     >>> number_of(r"\\frac{3}{2}")
     1.5
     """
-    key = canonical(answer)
-    key = key.bare or key
-    return value_of(key.value) if isinstance(key.value, Sum) and not variables(key.value) else None
+    try:
+        key = _of_math(plain(answer)) if len(answer) <= MAX_LENGTH and notation_of(plain(answer)) is None else None
+    except NotMath:
+        return None
+    value = None if key is None else key.bare.value
+    return value_of(value) if isinstance(value, Sum) and not variables(value) else None
 
 
 def _words(text: str) -> str:
@@ -101,12 +213,16 @@ def _words(text: str) -> str:
 def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
     options = [canonical(choice) for choice in choices]
     text = plain(answer)
-    named = _option_of(_of_answer(answer), options)
+    key = _of_answer(answer)
+    named = None if any(kind == "option" for kind, _ in key.details) else _option_of(key, options)
     if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
         named = _position(letter[1])
     if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text)):
+        position, other = _position(both[1]), _option_of(_of_answer(both[2]), options)
         # A letter with the text of another option is neither.
-        named = _position(both[1]) if _option_of(_of_answer(both[2]), options) == _position(both[1]) else None
+        if other is not None and other != position:
+            return Key(f'"{_words(text)}"')
+        named = position
     return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
 
 
@@ -115,8 +231,10 @@ def _position(letter: str) -> int:
 
 
 def _option_of(key: Key, options: Sequence[Key]) -> int | None:
-    """The only option with this key, or with this number and a unit where the answer has none."""
+    """The only option with this key, or else the only one that differs by details that one of them leaves away."""
     found = [position for position, option in enumerate(options) if option == key]
-    if not found and key.is_bare_number:
-        found = [position for position, option in enumerate(options) if option.bare == key]
+    if not found:
+        found = [position for position, option in enumerate(options) if option.agrees_with(key)]
+    if not found and key.instead is not None:
+        return _option_of(key.instead, options)
     return found[0] if len(found) == 1 else None

@@ -8,26 +8,36 @@ characters (`\leq` is ≤, `^\circ` is °) and digits and brackets are those of 
 import re
 import unicodedata
 
+from verl_ext.answers.wording import chinese_number
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
+# Numbers of statements, of which several may be named.
+_CIRCLED = re.compile("[①-⑳]{2,}")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 # º and ˚ would become letters or accents.
 _BEFORE = str.maketrans({"º": "°", "˚": "°"})
 _AFTER = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "×": "*", "·": "*", "⋅": "*",
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "✕": "×", "·": "*", "⋅": "*",
         "∙": "*", "•": "*", "∗": "*", "∶": ":", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "⩽": "≤",
-        "⩾": "≥", "≦": "≤", "≧": "≥", "≈": "=", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".", "；": ";",
+        "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
+        "；": ";",
         "π": "π", "Π": "Π", "∏": "∏", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
+        "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
     }
 )  # fmt: skip
 _SIGNS = {
     "leq": "≤", "le": "≤", "leqslant": "≤", "geq": "≥", "ge": "≥", "geqslant": "≥", "neq": "≠", "ne": "≠", "lt": "<",
-    "gt": ">", "approx": "=", "cong": "=", "times": "*", "cdot": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓",
-    "infty": "∞", "cup": "∪", "cap": "∩", "in": "∈", "emptyset": "∅", "varnothing": "∅", "degree": "°", "circ": "∘",
+    "gt": ">", "approx": "≈", "approxeq": "≈", "simeq": "≈", "thickapprox": "≈", "cong": "=", "times": "×",
+    "cdot": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓",
+    "infty": "∞", "cup": "∪", "cap": "∩", "in": "∈", "emptyset": "∅", "varnothing": "∅", "degree": "°",
+    "textdegree": "°", "deg": "°", "circ": "∘", "ohm": "Ω", "ell": "l", "langle": "(", "rangle": ")", "bullet": "*",
+    "land": " and ",
+    "lor": " or ", "wedge": " and ", "vee": " or ", "because": " because ", "therefore": "",
     "angle": "∠", "triangle": "△", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "percent": "%",
     "prime": "'", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "ldots": "…", "dots": "…",
     "cdots": "…", "to": "→", "rightarrow": "→", "parallel": "∥", "perp": "⊥", "sim": "∼", "dollar": "$",
@@ -38,14 +48,51 @@ _SIGNS = {
     "euro": "€", "pounds": "£", "yen": "¥",
     "quad": " ", "qquad": " ", "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
     "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
-    "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom",
+    "middle": "", "biggl": "", "biggr": "", "Biggl": "", "Biggr": "", "mathrm": "", "text": "", "mathstrut": "",
+    "large": "", "Large": "", "LARGE": "", "huge": "", "Huge": "", "normalsize": "", "small": "", "tiny": "",
+    "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "nicefrac": r"\frac", "sfrac": r"\frac",
+    "flatfrac": r"\frac", "xfrac": r"\frac", "dbinom": r"\binom",
     "tbinom": r"\binom", "vec": "→", "overrightarrow": "→",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|boldsymbol|bm|mbox|hbox|emph"
-    r"|operatorname|underline|boxed|fbox)\*?\s*\{([^{}]*)\}"
+    r"|operatorname|underline|boxed|fbox|cancel|bcancel|xcancel|ensuremath|displaystyle|textnormal|mathop)\*?\s*"
+    r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
+# What a reader does not see.
+_UNSEEN = re.compile(r"\\(?:(?:text)?color|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\])?\{[^{}]*\}")
+_INFIX = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*?)\\(over|choose)(?![A-Za-z])((?:[^{}]|\{[^{}]*\})*)\}")
+# A system of equations, one in each row.
+_CASES = re.compile(
+    r"(?:\\left\s*)?\\?\{?\s*\\begin\{(cases|aligned|align\*?|gathered)\}(.*?)\\end\{\1\}(?:\s*\\right\s*\.)?",
+    re.DOTALL,
+)
+_IS_INFIX = re.compile(r"\\(?:over|choose)(?![A-Za-z])")
+_INFIX_NAMES = {"over": "frac", "choose": "binom"}
+_SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
+# The digits that repeat stand in brackets, under a bar or under dots, or they are followed by an ellipsis.
+_BRACKETED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*)\((\d+)\)(?!\s*[\dA-Za-z(^])")
+_BARRED_DIGITS = re.compile(r"(?:\d\u0305)+")
+_DOTTED_DIGITS = re.compile(
+    r"(?<=[.\d])\\dot\s*(?:\{(\d)\}|(\d))(?:(\d*)\\dot\s*(?:\{(\d)\}|(\d)))?|(?<=[.\d])\\bar\s*\{?(\d+)\}?"
+)
+_DIGITS_AND_SO_ON = re.compile(
+    r"(?<![\d.])(\d{1,20}\.)(\d{0,8}?)(\d{1,6}?)(\3+)\s*(?:\.{2,}|…|\\(?:l|c)?dots(?![A-Za-z]))"
+)
+_MORE_OF_A_LIST = re.compile(r"(?<=,)\s*(?:\.{2,}|…)")
+# A full stop may separate thousands where there are two of them; one is a decimal point.
+_THOUSANDS_BY_STOPS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_LETTER_O_FOR_DEGREES = re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})")
+_RANGE_BY_TILDE = re.compile(r"(?<=\d)\s*(?:~|∼)\s*(?=\d)")
+# ]0, 1[ is the French way to write (0, 1).
+_OPEN_ON_THE_LEFT = re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)")
+_OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
+_DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
+_SQUARE = re.compile(r"\b(sq|cu)\.\s*", re.IGNORECASE)
+_OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
+_MICRO = re.compile(r"μ\s+(?=[ACFHJLNTVWgms])")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
@@ -56,21 +103,6 @@ _MONEY = "\x00"
 _DRESSING = " \t\n.,;:!?\"'`*"
 _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 _CHINESE_PERCENT = re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)")
-_CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")}
-
-
-def _chinese_number(text: str) -> str:
-    """Up to 999; digits are returned as they are."""
-    if text[0] in "0123456789.":
-        return text
-    total, digit = 0, 1 if text[0] in "十百" else 0
-    for character in text:
-        if character in _CHINESE_DIGITS:
-            digit = _CHINESE_DIGITS[character]
-        else:
-            total += digit * (10 if character == "十" else 100)
-            digit = 0
-    return str(total + digit)
 
 
 def _unwrap(text: str) -> str:
@@ -83,6 +115,32 @@ def _unwrap(text: str) -> str:
     return text
 
 
+def _repeating(match: re.Match[str]) -> str:
+    """Write digits that repeat in the one way that the tokenizer knows, under a bar."""
+    return rf"\overline{{{''.join(filter(None, match.groups()))}}}"
+
+
+def _and_so_on(match: re.Match[str]) -> str:
+    """Read 0.333... as 1/3, and 3.14159..., where nothing repeats, as the digits that are there."""
+    before, block, again = match[2], match[3], match[4]
+    seen = 1 + len(again) // len(block)
+    if len(block) * seen < 3 and before:
+        return match[1] + before + block + again
+    return rf"{match[1]}{before}\overline{{{block}}}"
+
+
+def _prefix_fractions(text: str) -> str:
+    r"""Write {a \over b} as \frac{a}{b}, and \choose as \binom."""
+    if not _INFIX.search(text):
+        text = f"{{{text}}}"
+    for _ in range(10):
+        rewritten = _INFIX.sub(lambda match: rf"\{_INFIX_NAMES[match[2]]}{{{match[1]}}}{{{match[3]}}}", text)
+        if rewritten == text:
+            break
+        text = rewritten
+    return text
+
+
 def _without_dollars(text: str) -> str:
     r"""Drop the signs around a formula; a sign before a number, or an escaped one, is money."""
     if text.count("$") == 2 and text.startswith("$"):
@@ -92,32 +150,63 @@ def _without_dollars(text: str) -> str:
 
 def plain(answer: str) -> str:
     """Return an answer in its one spelling, trimmed; the same text again for what is plain already."""
-    text = _INVISIBLE.sub("", answer).translate(_BEFORE)
-    text = _SUPERSCRIPT_RUN.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _SUBSCRIPT_RUN.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
-    text = _VULGAR.sub(lambda match: f" {match[0]}", text)
-    text = unicodedata.normalize("NFKC", text).translate(_AFTER)
-    if "\\" in text:
-        text = _BRACED_COMMA.sub(",", text)
-        text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
-        text = _unwrap(_SPACES.sub(" ", text))
-        text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)
-        text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&").replace(r"\_", "_").replace(r"\|", "|")
-    else:
-        text = _without_dollars(_BRACED_COMMA.sub(",", text))
+    text = answer if answer.isascii() else _from_unicode(answer)
+    if "~" in text or "∼" in text:
+        text = _RANGE_BY_TILDE.sub(" to ", text)
+    if "(" in text and "." in text:
+        text = _BRACKETED_DIGITS.sub(lambda match: rf"{match[1]}\overline{{{match[2]}}}", text)
+    if "…" in text or ".." in text or "dots" in text:
+        text = _MORE_OF_A_LIST.sub("…", _DIGITS_AND_SO_ON.sub(_and_so_on, text))
+    text = _from_latex(text) if "\\" in text else _without_dollars(_BRACED_COMMA.sub(",", text.replace("$$", " ")))
+    if text.count(".") > 1:
+        text = _THOUSANDS_BY_STOPS.sub(lambda match: match[0].replace(".", ""), text)
+    if "^" in text:
+        text = _LETTER_O_FOR_DEGREES.sub("°", _TIMES_TEN.sub("×", text))
+    if "egree" in text or "q." in text or "u." in text:
+        text = _SQUARE.sub(r"\1 ", _DEGREES_OF.sub(lambda match: f"°{match[1][0].upper()}", text))
+    if "Ω" in text or "μ" in text:
+        text = _MICRO.sub("μ", _OHMS.sub(r"\1", text))
     if "∘" in text or "°" in text:
         text = _TEMPERATURE.sub(r"°\1", _CIRCLE.sub("°", text))
     if "百分之" in text:
-        text = _CHINESE_PERCENT.sub(lambda match: f"{_chinese_number(match[1])}%", text)
+        text = _CHINESE_PERCENT.sub(lambda match: f"{chinese_number(match[1])}%", text)
+    if "[" in text or "]" in text:
+        text = _OPEN_ON_THE_RIGHT.sub(r"\1)", _OPEN_ON_THE_LEFT.sub(r"\1(", text))
     return _trim(" ".join(text.split()))
+
+
+def _from_unicode(text: str) -> str:
+    text = _INVISIBLE.sub("", text).translate(_BEFORE)
+    text = _SUPERSCRIPT_RUN.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _SUBSCRIPT_RUN.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
+    text = _CIRCLED.sub(lambda match: ", ".join(match[0]), text)
+    text = _VULGAR.sub(lambda match: f" {match[0]}", text)
+    text = _BARRED_DIGITS.sub(lambda match: rf"\overline{{{match[0].replace(chr(0x305), '')}}}", text)
+    return unicodedata.normalize("NFKC", text).translate(_AFTER)
+
+
+def _from_latex(text: str) -> str:
+    if "dot" in text or "bar" in text:
+        text = _DOTTED_DIGITS.sub(_repeating, text)
+    text = _SEGMENT.sub(r" \1 ", _UNSEEN.sub(" ", text))
+    if r"\begin" in text:
+        text = _CASES.sub(lambda match: match[2].replace(r"\\", ", ").replace("&", ""), text)
+    if _IS_INFIX.search(text):
+        text = _prefix_fractions(text)
+    text = _BRACED_COMMA.sub(",", text)
+    text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
+    text = _unwrap(_SPACES.sub(" ", text))
+    text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)
+    return text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&").replace(r"\_", "_").replace(r"\|", "|")
 
 
 def _trim(text: str) -> str:
     """Without punctuation around it; a decimal point, a prime and a factorial are none."""
     end = text.rstrip(_DRESSING)
-    sign = text[len(end) : len(end) + 1]
+    behind = text[len(end) :]
+    sign = behind[:1] if behind[:1] != "'" else behind[: len(behind) - len(behind.lstrip("'"))]
     if (
-        (sign == "'" and end[-1:].isalnum())
+        (sign and set(sign) == {"'"} and end[-1:].isalnum())
         or (sign == '"' and end[-1:].isdigit())
         or (sign == "!" and _FACTORIAL.search(end))
     ):

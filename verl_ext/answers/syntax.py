@@ -9,24 +9,34 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import Sum, TooLarge, Undefined
+from verl_ext.answers.algebra import Monomial, Sum, TooLarge, Undefined, name, number
 from verl_ext.answers.expressions import ExpressionParser, value_of
-from verl_ext.answers.forms import Form, Value, all_of, collection, is_relation, parts_of, set_of, variables
-from verl_ext.answers.tokens import NotMath, Token, tokenize
+from verl_ext.answers.forms import Form, Value, all_of, collection, is_relation, list_of, parts_of, set_of, variables
+from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
 
 _RELATIONS = {"=": "=", "==": "=", ":=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "<=": "≤", ">=": "≥", "≠": "≠",
               "!=": "≠", "∈": "∈"}  # fmt: skip
 _TURNED = {">": "<", "≥": "≤"}
-_MATRIX = re.compile(r"\\begin\s*\{([pbB]?)matrix\}(.*)\\end\s*\{\1matrix\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"[(\[]?\s*\\begin\s*\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr| ]*\})?(?P<rows>.*)"
+    r"\\end\s*\{(?P=kind)\}\s*[)\]]?",
+    re.DOTALL,
+)
 _LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=([^=]+)")
 
 
 class Reading(NamedTuple):
-    """What an answer says. `bare` and `unit` are set where it is a number with a unit: the number, and the unit."""
+    """What an answer says.
+
+    core is set where `value` holds more than values need: a unit, the names of several values, or a sum or product of
+    names that a value is given to. It is the value without that, and `details` tells what was left away, by kind.
+    point: where x and y were given values, the point (x, y).
+    """
 
     value: Value
-    bare: Sum | None = None
-    unit: str | None = None
+    core: Value | None = None
+    details: tuple[tuple[str, str], ...] = ()
+    point: Value | None = None
 
 
 class _Parser(ExpressionParser):
@@ -35,27 +45,43 @@ class _Parser(ExpressionParser):
     def __init__(self, tokens: list[Token], sign: int) -> None:
         super().__init__(tokens, sign)
         self._has_or = False
+        # Names with their values, where there are several, or the one of a sum or product of names.
+        self.named: list[tuple[str, Value]] = []
 
-    def answer(self) -> Value:
+    def answer(self) -> tuple[Value, Value]:
+        """Return what the tokens say, and the same without the names that values were given (`self.named`)."""
         items = self._items(top=True)
         if self._next.kind != "end":
             self._fail()
         if len(items) == 1:
-            return value_of(items[0])
+            value = value_of(items[0])
+            return value, self.named[0][1] if self.named and is_relation(value) else value
         if not self._has_or and all(is_relation(item) for item in items):
-            return all_of(items)
+            self.named = []
+            relations = all_of(items)
+            return relations, relations
         labels = [item.parts[0].text for item in items if isinstance(item, Form) and item.kind == "assignment"]
-        if len(labels) == len(items) and len(set(labels)) > 1:
-            return set_of(items)
-        return set_of(part for item in map(value_of, items) for part in parts_of(item, "set"))
+        values = [part for item in map(value_of, items) for part in parts_of(item, "set")]
+        if len(labels) == len(items) and _are_of_one_name(labels):
+            self._has_or |= len(set(labels)) == 1
+        elif len(labels) == len(items):
+            self.named = [(item.parts[0].text, item.parts[1]) for item in items if isinstance(item, Form)]
+            return set_of(items), list_of(values)
+        joined = set_of(values) if self._has_or else list_of(values)
+        only = joined.parts[0] if len(joined.parts) == 1 and self._has_or else joined
+        return only, only
 
     def _items(self, *, top: bool = False) -> list[Value]:
         items = [self._relation()]
-        while self._takes(",", ";") or (top and self._next.kind == "and"):
-            if top and self._next.kind == "and":
+        while self._takes(",", ";") or (top and (self._next.kind == "and" or self._follows_unit())):
+            while top and self._next.kind == "and":
                 self._has_or |= self._take().text == "or"
             items.append(self._relation())
         return items
+
+    def _follows_unit(self) -> bool:
+        """Whether a second number starts right behind the unit of the first, as in 5 ft 6 in."""
+        return bool(self.units) and self._next.kind == "number" and self._next.spaced
 
     def _relation(self) -> Value:
         sides, relations = [self._ratio()], []
@@ -82,21 +108,46 @@ class _Parser(ExpressionParser):
             return right
         if len(left) > 1:
             self._fail()
-        return self._compare(left[0], "=", right)
+        equation = self._compare(left[0], "=", right)
+        (difference, *others) = equation.parts
+        if not others and isinstance(difference, Sum) and (solved := self._solved(difference)) is not None:
+            return solved
+        if self._is_constant(right) and _is_quantity(left[0]):
+            self.named = [(left[0].text, right)]
+        return equation
+
+    def _solved(self, difference: Sum) -> Form | None:
+        """Of an equation like x - 5 = 0 the value of its only name."""
+        names = variables(difference)
+        if self.units or len(names) != 1 or len(difference.terms) > 2:
+            return None
+        (unknown,) = names
+        slope = constant = Fraction(0)
+        for monomial, coefficient in difference.terms:
+            if not monomial:
+                constant = coefficient
+            elif len(monomial) == 1 and monomial[0][0].kind == "name" and monomial[0][1] == 1:
+                slope = coefficient
+            else:
+                return None
+        solution = number(-constant / slope)
+        return Form(f"{unknown}={solution.text}", "assignment", (name(unknown), solution))
 
     def _is_constant(self, value: Value) -> bool:
         return variables(value) <= self.units
 
-    @staticmethod
-    def _is_label(value: Value) -> bool:
-        """Whether it names something, as x, AB, f(x) or an angle do."""
-        if isinstance(value, Form) or len(value.terms) != 1:
+    def _is_label(self, value: Value) -> bool:
+        """Whether it names something, as x, AB, f(x), an angle, (x, y) or a:b do; a product as xy does not."""
+        if isinstance(value, Form):
+            return value.kind in ("brackets ()", "ratio") and all(map(self._is_label, value.parts))
+        if len(value.terms) != 1:
             return False
         monomial, coefficient = value.terms[0]
         return (
             coefficient == 1
             and bool(monomial)
             and all(exponent == 1 and atom.kind in ("name", "call") for atom, exponent in monomial)
+            and (len(monomial) == 1 or all(atom.text[0].isupper() for atom, _ in monomial))
         )
 
     def _compare(self, a: Value, relation: str, b: Value) -> Form:
@@ -114,8 +165,8 @@ class _Parser(ExpressionParser):
         parts = [self._union()]
         while self._takes(":"):
             parts.append(self._union())
-        if len(parts) > 1 and self.units:
-            # As 1:00 PM.
+        if len(parts) > 1 and (self.units or any(re.match(r"0\d", token.text) for token in self._tokens)):
+            # As 1:00 PM and 9:05.
             self._fail()
         return parts[0] if len(parts) == 1 else Form(":".join(part.text for part in parts), "ratio", tuple(parts))
 
@@ -133,11 +184,31 @@ class _Parser(ExpressionParser):
         return Form(sign.join(part.text for part in members), f"union {sign}", tuple(members))
 
 
+def _is_quantity(value: Value) -> bool:
+    """Whether it is a product of names, as xy, or a sum of them, as a + b: what a question may ask for."""
+    if isinstance(value, Form) or not value.terms:
+        return False
+    if len(value.terms) == 1:
+        ((monomial, coefficient),) = value.terms
+        return coefficient == 1 and all(atom.kind == "name" and exponent == 1 for atom, exponent in monomial)
+    return all(
+        abs(coefficient) == 1 and len(monomial) == 1 and monomial[0][0].kind == "name" and monomial[0][1] == 1
+        for monomial, coefficient in value.terms
+    )
+
+
+def _are_of_one_name(labels: list[str]) -> bool:
+    """Whether labels are x, or x with a subscript, all of them: solutions, in any order."""
+    return len({label.partition("_")[0] for label in labels}) == 1 and (
+        len(set(labels)) == 1 or all("_" in label for label in labels)
+    )
+
+
 def _matrix(text: str) -> Form | None:
     match = _MATRIX.fullmatch(text)
     if match is None:
         return None
-    rows = [[read(cell.strip()).value for cell in row.split("&")] for row in match[2].split(r"\\") if row.strip()]
+    rows = [[read(cell.strip()).value for cell in row.split("&")] for row in match["rows"].split(r"\\") if row.strip()]
     if not rows or len({len(row) for row in rows}) > 1:
         raise NotMath("rows of different lengths")
     return collection(
@@ -149,7 +220,7 @@ def read(text: str) -> Reading:
     """Read text in its one spelling; NotMath where it is none.
 
     A relation that names a constant is that constant (x = 5 is 5), values joined by commas, "and" or "or" and those of
-    a ± are the set of them.
+    a ± are the list of them.
     """
     try:
         return _read(text)
@@ -161,29 +232,89 @@ def _read(text: str) -> Reading:
     if (matrix := _matrix(text)) is not None:
         return Reading(matrix)
     tokens = tokenize(text)
+    _refuse_ranges(tokens)
     parser = _Parser(tokens, 1)
     try:
-        value = parser.answer()
+        value, core = parser.answer()
     except NotMath:
         labelled = _LABEL_IN_WORDS.fullmatch(text)
         if labelled is None:
             raise
         reading = _read(labelled[1].strip())
-        if reading.unit is None and variables(reading.value):
+        if reading.core is None and variables(reading.value):
             raise
         return reading
     if parser.has_plus_minus:
-        other = _Parser(tokens, -1).answer()
-        return Reading(set_of((value, other)) if value.text != other.text else value)
-    return _with_unit(value, parser.units)
+        others = _Parser(tokens, -1).answer()
+        value, core = _both(value, others[0]), _both(core, others[1])
+    details = {} if core.text == value.text else {"names": _names(parser.named, parser.units)}
+    if parser.units and (without := _without_units(core, parser.units)) is not None:
+        core, unit = without
+        if unit:
+            details["unit"] = unit
+    if not details:
+        return Reading(value)
+    point = None
+    if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):
+        values = (given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
+        point = collection("brackets ()", "(", values, ")", ordered=True)
+    return Reading(value, core, tuple(sorted(details.items())), point)
 
 
-def _with_unit(value: Value, units: set[str]) -> Reading:
-    if not units or isinstance(value, Form) or len(value.terms) != 1:
-        return Reading(value)
-    monomial, coefficient = value.terms[0]
-    unit = tuple((atom, exponent) for atom, exponent in monomial if atom.text in units)
-    bare = Sum(((tuple(factor for factor in monomial if factor not in unit), coefficient),))
-    if not unit or variables(bare):
-        return Reading(value)
-    return Reading(value, bare, Sum(((unit, Fraction(1)),)).text)
+def _both(plus: Value, minus: Value) -> Value:
+    """The two values of a ±, or the one where they are the same."""
+    if plus.text == minus.text:
+        return plus
+    return set_of(part for value in (plus, minus) for part in parts_of(value, "set"))
+
+
+def _names(named: list[tuple[str, Value]], units: set[str]) -> str:
+    bare = sorted((label, (_without_units(value, units) or (value,))[0].text) for label, value in named)
+    return ", ".join(f"{label}={text}" for label, text in bare)
+
+
+def _refuse_ranges(tokens: list[Token]) -> None:
+    """Refuse a list in which a part is as 5-10: a range or a score rather than a difference."""
+    depth = 0
+    start = 0
+    for position, token in enumerate(tokens):
+        depth += (token.text in CLOSING) - (token.text in (")", "]", "}", r"\}"))
+        if depth == 0 and (token.text in (",", ";") or token.kind in ("and", "end")):
+            part = [other for other in tokens[start:position] if other.kind != "unit"]
+            if [other.kind for other in part] == ["number", "sign", "number"] and part[1].text == "-":
+                raise NotMath("a range")
+            start = position + 1
+
+
+def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
+    """A value without its units, and these; None where they cannot be told apart from it."""
+    if isinstance(value, Sum):
+        return _sum_without_units(value, units)
+    if value.kind not in ("set", "brackets ()"):
+        return value, ""
+    found = [_without_units(part, units) for part in value.parts]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(found):
+        return None
+    symbols = {unit for _, unit in parts if unit}
+    without = (
+        list_of(part for part, _ in parts)
+        if value.kind == "set"
+        else collection(value.kind, "(", (part for part, _ in parts), ")", ordered=True)
+    )
+    return without, symbols.pop() if len(symbols) == 1 else value.text if symbols else ""
+
+
+def _sum_without_units(value: Sum, units: set[str]) -> tuple[Sum, str] | None:
+    bare: dict[Monomial, Fraction] = {}
+    found: set[str] = set()
+    for monomial, coefficient in value.terms:
+        unit = tuple((atom, exponent) for atom, exponent in monomial if atom.text in units)
+        rest = tuple(factor for factor in monomial if factor not in unit)
+        found.add(Sum(((unit, Fraction(1)),)).text if unit else "")
+        bare[rest] = bare.get(rest, Fraction(0)) + coefficient
+    result = Sum(tuple(sorted((monomial, coefficient) for monomial, coefficient in bare.items() if coefficient)))
+    found_units = found - {""}
+    if len(found_units) > 1 or ("" in found and found_units and found_units != {"°"} and variables(result)):
+        return None
+    return result, found_units.pop() if found_units else ""

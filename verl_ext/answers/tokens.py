@@ -24,10 +24,12 @@ class Token(NamedTuple):
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<repeating>\d*\.\d*\\overline\s*\{\s*\d+\s*\})
+    |(?P<ordinal>\d+(?:st|nd|rd|th)(?=\s*$))
     |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z\d.]))?)
     |(?P<decorated>(?:[∠△→⊙]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot|overparen|overarc|wideparen)(?![A-Za-z]))
         \s*(?:\{[^{}]*\}|[A-Za-z]+\d?|\d))
     |(?P<command>\\[A-Za-z]+|\\[{}])
+    |(?P<metric>[nmkMGμ]?Ω|μ(?:[ACFHJLNTVWgms]|Pa)(?![A-Za-z]))
     |(?P<letters>[A-Za-z]+)
     |(?P<chinese>[\u4e00-\u9fff]+)
     |(?P<sub>_\s*(?:\{[^{}]*\}|[A-Za-z0-9]))
@@ -35,7 +37,7 @@ _TOKEN = re.compile(
     |(?P<sign><=|>=|!=|==|:=|\*\*|.)""",
     re.VERBOSE | re.DOTALL,
 )
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3})")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3})")
 FUNCTIONS = {
     "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin",
     "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "ln": "ln", "log": "log",
@@ -43,6 +45,24 @@ FUNCTIONS = {
 }  # fmt: skip
 _ROMAN = re.compile("[IVX]{2,}")
 _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": "θ", "alpha": "α", "beta": "β"}
+# Behind a number they are no things that it counts.
+NUMBER_WORDS = {
+    "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
+    "trillion": "1000000000000",
+}  # fmt: skip
+FRACTION_WORDS = {
+    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5,
+    "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9,
+    "ninths": 9, "tenth": 10, "tenths": 10, "twelfth": 12, "twelfths": 12, "hundredth": 100, "hundredths": 100,
+}  # fmt: skip
+_CHINESE_POWERS_OF_TEN = {"百": "100", "千": "1000", "万": "10000", "亿": "100000000"}
+_CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", *_CHINESE_POWERS_OF_TEN)))
+# Letters straight behind a number are units only where nothing but one can be meant: 10m/s, and 12m as a whole answer.
+_LONE_UNIT = re.compile(
+    r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgsLNJWVA](?=$)"
+    r"|m(?=\^\{?[23]\}?$)"
+)
+_COMPASS = re.compile("[NS][EW]|[EW][NS]")
 # Words of two letters, which would otherwise be products of variables.
 _TWO_LETTER_WORDS = frozenset({
     "no", "on", "or", "is", "in", "it", "of", "to", "up", "us", "an", "at", "as", "am", "pm", "be", "by", "do", "go",
@@ -67,12 +87,19 @@ def _letters(run: str, follows_number: bool, spaced: bool) -> Iterator[Token]:
     elif lower in COMPOUND:
         over, under = COMPOUND[lower]
         yield from (Token("unit", over, spaced), Token("sign", "/", False), Token("unit", under, False))
-    elif len(run) > 1 and follows_number and unit_of(run):
-        yield Token("unit", unit_of(run) or run, spaced)
+    elif len(run) > 1 and follows_number and (unit := unit_of(run)):
+        yield Token("unit", unit, spaced)
+    elif follows_number and lower in NUMBER_WORDS:
+        yield from (Token("sign", "*", spaced), Token("number", NUMBER_WORDS[lower], spaced))
+    elif follows_number and lower in FRACTION_WORDS:
+        yield from (Token("sign", "/", spaced), Token("number", str(FRACTION_WORDS[lower]), spaced))
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
     elif (
-        lower not in _TWO_LETTER_WORDS and not _ROMAN.fullmatch(run) and (len(run) == 2 or _in_alphabetical_order(run))
+        lower not in _TWO_LETTER_WORDS
+        and not _ROMAN.fullmatch(run)
+        and not _COMPASS.fullmatch(run)
+        and (len(run) == 2 or _in_alphabetical_order(run))
     ):
         for position, letter in enumerate(run):
             yield Token("name", letter, spaced and position == 0)
@@ -86,19 +113,26 @@ def _in_alphabetical_order(run: str) -> bool:
 
 
 def _chinese(run: str, spaced: bool) -> Iterator[Token]:
-    for word, power in (("万", 4), ("亿", 8)):
-        if run.startswith(word):
-            yield from (Token("sign", "*", False), Token("number", str(10**power), False))
-            run = run[len(word) :]
-    for word in ("平方", "立方"):
-        if run.startswith(word):
-            yield Token("power", word, spaced)
-            run = run[len(word) :]
-    if run == "时":
-        yield Token("unit", "h", spaced)
-    elif run:
-        unit = next((unit for unit in CHINESE_UNITS if unit == run), None)
-        yield Token("unit", unit_of(unit) or unit, spaced) if unit else Token("word", run, spaced)
+    """Units, powers of ten and 每 (per), where the run is made of them, or one word."""
+    parts = _CHINESE_PART.findall(run)
+    if "".join(parts) != run:
+        yield Token("word", run, spaced)
+        return
+    for part in parts:
+        if part in _CHINESE_POWERS_OF_TEN:
+            yield from (Token("sign", "*", False), Token("number", _CHINESE_POWERS_OF_TEN[part], False))
+        elif part == "每":
+            yield Token("power", "per", spaced)
+        elif part in POWERS:
+            yield Token("power", part, spaced)
+        else:
+            yield Token("unit", unit_of(part) or part, spaced)
+
+
+def _is_alone(tokens: list[Token]) -> bool:
+    """Whether the last token is all that an answer or a side of an equation has up to here, but for a sign."""
+    before = [token.text for token in tokens[-3:-1]]
+    return before in ([], ["-"]) or before[-1] == "=" or before == ["=", "-"]
 
 
 def tokenize(text: str) -> list[Token]:
@@ -106,6 +140,10 @@ def tokenize(text: str) -> list[Token]:
     position = depth = 0
     spaced = False
     while position < len(text):
+        if tokens and tokens[-1].kind == "number" and _is_alone(tokens) and (unit := _LONE_UNIT.match(text, position)):
+            tokens.append(Token("unit", unit[0], False))
+            position = unit.end()
+            continue
         match = (depth == 0 and _THOUSANDS.match(text, position)) or _TOKEN.match(text, position)
         assert match
         kind, found = match.lastgroup or "number", match[0]
@@ -115,10 +153,17 @@ def tokenize(text: str) -> list[Token]:
             continue
         last = tokens[-1] if tokens else Token("end", "", False)
         follows_number = last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π")
-        if kind in ("number", "repeating"):
+        if kind == "number" and last.kind == "unit" and not spaced and found in ("2", "3"):
+            # cm2
+            tokens.extend((Token("sign", "^", False), Token("number", found, False)))
+        elif kind == "ordinal":
+            tokens.append(Token("number", found[:-2], spaced))
+        elif kind in ("number", "repeating"):
             tokens.append(Token("number", re.sub(r"[,\s]", "", found), spaced))
         elif kind == "letters":
             tokens.extend(_letters(found, follows_number, spaced))
+        elif kind == "metric":
+            tokens.append(Token("unit" if follows_number else "name", found, spaced))
         elif kind == "chinese":
             tokens.extend(_chinese(found, spaced))
         elif kind == "decorated":

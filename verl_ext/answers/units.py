@@ -10,6 +10,8 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "m": ("meter", "metre", "米"),
     "km": ("kilometer", "kilometre", "千米", "公里"),
     "nm": ("nanometer", "nanometre", "纳米"),
+    "μm": ("um", "micrometer", "micrometre", "micron", "微米"),
+    "unit": (),
     "in": ("inch", "inches", "英寸"),
     "ft": ("foot", "feet", "英尺"),
     "yd": ("yard",),
@@ -23,25 +25,44 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "mL": ("ml", "milliliter", "millilitre", "毫升"),
     "L": ("l", "liter", "litre", "升"),
     "ms": ("millisecond", "毫秒"),
-    "s": ("sec", "second", "秒", "秒钟"),
+    "s": ("sec", "secs", "second", "秒", "秒钟"),
     "min": ("minute", "mins", "分钟"),
-    "h": ("hr", "hour", "小时"),
-    "day": ("天",),
-    "week": ("周", "星期"),
-    "month": ("月",),
-    "year": ("yr", "年"),
+    "h": ("hr", "hrs", "hour", "小时", "时"),
+    "day": ("天", "日"),
+    "week": ("wk", "wks", "周", "星期"),
+    "month": ("mo", "月", "个月"),
+    "year": ("yr", "yrs", "年"),
     "Hz": ("hertz", "hz", "赫兹"),
     "N": ("newton", "牛", "牛顿"),
     "J": ("joule", "焦", "焦耳"),
     "kJ": ("kilojoule", "千焦"),
     "W": ("watt", "瓦", "瓦特"),
-    "kW": ("kilowatt", "千瓦"),
+    "kW": ("kilowatt", "kw", "千瓦"),
+    "kV": ("kilovolt", "kv", "千伏"),
+    "kHz": ("kilohertz", "khz"),
+    "MHz": ("megahertz", "mhz"),
+    "kWh": ("kwh", "kilowatt-hour", "千瓦时"),
     "V": ("volt", "伏", "伏特"),
     "Ω": ("ohm", "欧", "欧姆"),
     "Pa": ("pascal", "帕"),
     "kPa": ("kilopascal", "千帕"),
+    "A": ("ampere", "amp", "安", "安培"),
+    "C": ("coulomb", "库仑"),
+    "F": ("farad", "法拉"),
+    "T": ("tesla", "特斯拉"),
+    "K": ("kelvin", "kelvins", "开尔文"),
+    "kcal": ("kilocalorie",),
+    "cal": ("calorie", "卡路里"),
+    "eV": ("electronvolt",),
+    "dB": ("decibel", "分贝"),
+    "°C": ("celsius", "摄氏度"),
+    "°F": ("fahrenheit", "华氏度"),
     "mol": ("mole", "摩尔"),
     "rad": ("radian", "弧度"),
+    "rev": ("revolution",),
+    "rpm": (),
+    "acre": (),
+    "gallon": ("gal",),
     "°": ("degree", "deg", "度"),
     "%": ("percent", "pct", "percentage"),
     "$": ("dollar", "usd", "美元"),
@@ -53,7 +74,17 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "分": (),
 }
 # Written with a capital they are other things, as the letters of a choice or a point; as bare letters, variables.
-_SINGLE = {"m": "m", "g": "g", "s": "s", "h": "h", "t": "t", "l": "L", "L": "L", "N": "N", "J": "J", "W": "W", "V": "V"}
+_SINGLE = {
+    "m": "m", "g": "g", "s": "s", "h": "h", "t": "t", "l": "L", "L": "L", "N": "N", "J": "J", "W": "W", "V": "V",
+    "A": "A", "C": "C", "F": "F", "T": "T", "K": "K", "u": "unit",
+}  # fmt: skip
+# Symbols of units that take a prefix, with all of which they are symbols of their own: mN is no product, as N m is.
+_PREFIXES = {"n": "nano", "μ": "micro", "m": "milli", "k": "kilo", "M": "mega", "G": "giga"}
+_PREFIXED = {
+    "N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "C": "coulomb", "F": "farad", "T": "tesla",
+    "H": "henry", "Ω": "ohm", "Hz": "hertz", "Pa": "pascal", "eV": "electronvolt", "mol": "mole", "s": "second",
+    "g": "gram", "L": "liter",
+}  # fmt: skip
 
 UNITS: dict[str, str] = {}
 for _symbol, _others in _SPELLINGS.items():
@@ -62,18 +93,34 @@ for _symbol, _others in _SPELLINGS.items():
         UNITS[_other] = _symbol
         if _other.isascii() and len(_other) > 2:
             UNITS[f"{_other}s"] = _symbol
-for _word in ("day", "week", "month", "year", "cent"):
+for _prefix, _long in _PREFIXES.items():
+    for _symbol, _name in _PREFIXED.items():
+        # Megaseconds and megagrams are written by nobody; MT, mT and MC are segments and products.
+        if not (_prefix in "MG" and _symbol in "sgCTALFH"):
+            UNITS.setdefault(_prefix + _symbol, _prefix + _symbol)
+            for _word in (_long + _name, _long + _name + ("" if _name.endswith("hertz") else "s")):
+                UNITS.setdefault(_word, _prefix + _symbol)
+for _word in ("day", "week", "month", "year", "cent", "unit", "acre", "cm", "mm", "km", "kg"):
     UNITS[f"{_word}s"] = _word
+_CASE_MATTERS = frozenset(f"m{symbol.lower()}" for symbol in _PREFIXED if symbol not in ("L", "Hz", "s", "g"))
 CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.isalpha()), key=len, reverse=True)
 # "5 square cm" and "5 cm squared".
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
 POWERS_BEHIND = {"squared": 2, "cubed": 3}
 # Whole expressions with a division in them.
-COMPOUND = {"mph": ("mi", "h"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h")}
+COMPOUND = {
+    "kmphr": ("km", "h"),
+    "mps": ("m", "s"),
+    "mph": ("mi", "h"),
+    "kph": ("km", "h"),
+    "kmh": ("km", "h"),
+    "kmph": ("km", "h"),
+}
 
 
 def unit_of(word: str) -> str | None:
     """The symbol of a unit as written, None for anything else; a lone letter is a unit only in its own case."""
     if len(word) == 1 and word.isascii() and word.isalpha():
         return _SINGLE.get(word)
-    return UNITS.get(word) or UNITS.get(word.lower())
+    # MN is no mN, but CM and MIN are what they are in lower case.
+    return UNITS.get(word) or (None if word.lower() in _CASE_MATTERS else UNITS.get(word.lower()))

@@ -1,0 +1,150 @@
+"""Everyday spellings of answers, and notations that look like arithmetic and are none."""
+
+import calendar
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from verl_ext.answers import Comparison, canonical, classify, correct
+
+PATIENT = Comparison(seconds_per_pair=10, seconds_per_group=60)
+EVERYDAY = Path(__file__).parent / "hand_checked" / "everyday.jsonl"
+UNITS = ["cm", "m", "cm^2", "kg", "km/h", "°", "%", "mN", "N m", "kΩ", "Ω", "hours", "apples", "m/s^2", "mA", "A"]
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two answers are one in a vote; a ground truth is compared in the same way, on either side."""
+    together = len(classify([a, b], PATIENT).members) == 1
+    assert len(classify([b, a], PATIENT).members) == 2 - together
+    assert correct(a, b, PATIENT) == correct(b, a, PATIENT) == together
+    return together
+
+
+def test_everyday_pairs_are_decided_as_a_careful_reader_does() -> None:
+    pairs = [json.loads(line) for line in EVERYDAY.read_text().splitlines()]
+    wrong = [pair for pair in pairs if same(pair["a"], pair["b"]) != pair["equal"]]
+    assert [pair for pair in wrong if not pair["equal"]] == []
+    assert len(wrong) <= 0.02 * len(pairs), wrong
+
+
+_years = st.integers(1900, 2099)
+_small = st.integers(0, 60)
+
+
+@given(_small, _small, _small, _small)
+def test_a_range_or_score_is_neither_a_difference_nor_another_range(a: int, b: int, c: int, d: int) -> None:
+    assert same(f"{a}-{b}", f"{c}\u2013{d}") == ((a, b) == (c, d))
+    assert same(f"{a} to {b}", f"{a} - {b}")
+    assert not same(f"{a}-{b}", str(a - b))
+    assert not same(f"{a}-{b}, {c}-{d}", f"{a - b}, {c - d}")
+
+
+@given(_years, _years, st.sampled_from([unit for unit in UNITS if " " not in unit]))
+def test_a_range_with_a_unit_joins_the_bare_one_and_no_other_unit(low: int, high: int, unit: str) -> None:
+    assert same(f"{low} {unit} to {high} {unit}", f"{low} to {high}")
+    assert same(f"{low} {unit} - {high} {unit}", f"{low} - {high} {unit}")
+    assert not same(f"{low} to {high} {unit}", f"{low} to {high} mm")
+
+
+@given(st.dates(), st.dates())
+def test_dates_are_equal_where_they_are_the_same_day(first, second) -> None:
+    name, other = calendar.month_name[first.month], calendar.month_name[second.month]
+    written = f"{name} {first.day}, {first.year:04}"
+    assert same(written, f"{first.day} {name} {first.year:04}")
+    assert same(written, first.isoformat())
+    assert same(written, f"{other} {second.day}, {second.year:04}") == (first == second)
+    assert same(first.isoformat(), second.isoformat()) == (first == second)
+    slashes = f"{first.month}/{first.day}/{first.year:04}"
+    assert same(slashes, f"{second.month}/{second.day}/{second.year:04}") == (first == second)
+    assert not same(slashes, rf"\frac{{{first.month}}}{{{first.day * first.year}}}")
+    assert not same(first.isoformat(), str(first.year - first.month - first.day))
+
+
+@given(st.integers(1, 12), st.integers(0, 59), st.integers(1, 12), st.integers(0, 59))
+def test_clock_times_are_no_ratios_and_join_am_or_pm(
+    hour: int, minute: int, other_hour: int, other_minute: int
+) -> None:
+    time = f"{hour}:{minute:02}"
+    assert same(time, f"{other_hour}:{other_minute:02}") == ((hour, minute) == (other_hour, other_minute))
+    assert same(time, f"{hour}:{minute:02} p.m.") and same(f"0{time}"[-5:], f"{time} AM")
+    assert not same(f"{time} am", f"{time} PM")
+    assert len(classify([time, f"{time} am", f"{time} pm"]).members) == 3
+    assume(minute < 10)
+    assert not same(time, f"{hour}:{minute}")
+
+
+@given(st.lists(_small, min_size=2, max_size=5), st.lists(_small, min_size=2, max_size=5))
+def test_a_list_is_a_multiset_and_a_set_is_not(first: list[int], second: list[int]) -> None:
+    def listed(numbers: list[int]) -> str:
+        return ", ".join(map(str, numbers))
+
+    assert same(listed(first), listed(second)) == (sorted(first) == sorted(second))
+    assert same(rf"\{{{listed(first)}\}}", rf"\{{{listed(second)}\}}") == (set(first) == set(second))
+
+
+@given(st.integers(1, 60), st.sampled_from(UNITS), st.sampled_from(UNITS))
+def test_a_number_joins_itself_with_one_unit_and_stays_apart_between_two(n: int, unit: str, other: str) -> None:
+    assert same(f"{n} {unit}", str(n))
+    assert same(f"{n} {unit}", f"{n} {other}") == (unit == other)
+    members = classify([str(n), f"{n} {unit}", f"{n} {other}"]).members
+    assert len(members) == (1 if unit == other else 3)
+
+
+@given(st.sampled_from("ABCD"), st.sampled_from("ABCD"), _small, _small)
+def test_a_letter_with_its_text_joins_the_letter_alone(letter: str, other: str, n: int, m: int) -> None:
+    for spelling in (f"{letter}. {n} cm", f"({letter}) {n} cm", f"{letter}: {n}", rf"\text{{{letter}) }} {n}"):
+        assert same(spelling, letter)
+        assert same(spelling, other) == (letter == other)
+    assert same(f"{letter}. {n}", f"{other}. {m}") == ((letter, n) == (other, m))
+    assert not same(f"{letter}. {n}", f"{m} cm") or n == m
+
+
+@given(
+    st.integers(2, 99), st.sampled_from(["thousand", "million", "billion", "dozen", "hundred", "thirds", "quarters"])
+)
+def test_a_number_word_is_no_unit(n: int, word: str) -> None:
+    value = {"thousand": "000", "million": "000000", "billion": "000000000", "hundred": "00"}.get(word)
+    assert not same(f"{n} {word}", str(n))
+    if value is not None:
+        assert same(f"{n} {word}", f"{n}{value}")
+
+
+@pytest.mark.parametrize(
+    ("group", "members"),
+    [
+        (["12"] * 3 + ["12 cm"] * 3 + ["36 cm^2"] * 4, ((0, 1, 2, 3, 4, 5), (6, 7, 8, 9))),
+        (["12", "12 cm", "12 m", "13 m", "13"], ((3, 4), (0,), (1,), (2,))),
+        (["A", "A. 12 cm", "(A) 12", "12 cm", "B"], ((0, 1, 2, 3), (4,))),
+        (["A. 12", "A. 13", "A"], ((0,), (1,), (2,))),
+        ([r"4\pi", r"4\pi \approx 12.57", "12.57"], ((0, 1), (2,))),
+        ([r"4\pi \approx 12.57", "12.57"], ((0, 1),)),
+        ([r"\pi \approx 3.14", "3.14", r"\pi"], ((0, 2), (1,))),
+        (["AB=5, BC=6", "5, 6", "5 cm, 6 cm"], ((0, 1, 2),)),
+        (["AB=5, BC=6", "AB=6, BC=5", "5, 6"], ((0,), (1,), (2,))),
+        (["xy = 6", "uv = 6", "6"], ((0,), (1,), (2,))),
+        (["3 to 4", "3:4"], ((0, 1),)),
+        (["3 to 4", "3-4", "3:4"], ((0, 1), (2,))),
+        ([r"6 \times 8", "48", "6 by 8"], ((0, 1), (2,))),
+    ],
+)
+def test_what_is_left_away_is_told_by_the_group(group: list[str], members: tuple[tuple[int, ...], ...]) -> None:
+    assert sorted(classify(group).members) == sorted(members)
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "letter"),
+    [
+        (r"60^\circ", ["30", "60", "90"], "B"),
+        ("60", [r"30^\circ", r"60^\circ"], "B"),
+        ("12", ["12 cm", "12 cm^2"], None),
+        ("12.57", [r"4\pi \approx 12.57", r"5\pi"], None),
+        (r"4\pi \approx 12.57", ["12.57", "15.71"], "A"),
+        ("B. about sixty", ["30", "60"], "B"),
+    ],
+)
+def test_options_match_with_and_without_their_units(answer: str, options: list[str], letter: str | None) -> None:
+    expected = canonical(answer) if letter is None else canonical(letter)
+    assert canonical(answer, options) == expected

@@ -1,0 +1,149 @@
+"""Ranges, scores, dates, clock times and dimensions: numbers with signs between them that are no arithmetic.
+
+`notation_of` recognizes them in text in its one spelling, before it is read as mathematics: 2010-2015 is no difference,
+1/2/2020 no quotient and 9:05 not the ratio 9:5.
+"""
+
+import re
+from typing import NamedTuple
+
+_MONTHS = {
+    month: number
+    for number, names in enumerate(
+        ("jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july", "aug august",
+         "sep sept september", "oct october", "nov november", "dec december"),
+        start=1,
+    )
+    for month in names.split()
+}  # fmt: skip
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
+# A unit, a sign of money or a percent sign: anything but one letter straight behind the number, which is a variable.
+_POWER = r"(?:\^?[23]|/[A-Za-z]+(?:\^?[23])?)?"
+_UNIT = rf"(?:\s*[%°Ω]|\s*[numkMGμ]Ω|\s*(?:[A-Za-z]{{2,}}|°[CF]){_POWER}|\s+[A-Za-z]{_POWER})"
+_QUANTITY = rf"[$€£¥]?\s*{_NUMBER}{_UNIT}?"
+_RANGE = re.compile(
+    rf"(?:between\s+)(?P<between>{_QUANTITY})\s+and\s+(?P<and>{_QUANTITY})"
+    rf"|(?:from\s+)?(?P<low>-?{_QUANTITY})(?:\s*-\s*|\s+to\s+)(?P<high>-?{_QUANTITY})",
+    re.IGNORECASE,
+)
+_PARTS = re.compile(rf"([$€£¥]?)\s*({_NUMBER})({_UNIT}?)")
+_ISO_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
+_DIGIT_GROUPS = re.compile(r"\d+(?:-\d+){2,}|\d+(?:/\d+){2,}|\d+(?:\.\d+){2,}")
+_DAY = r"(?P<day{0}>\d{{1,2}})(?:st|nd|rd|th)?"
+_MONTH = "|".join(_MONTHS)
+_DATE = re.compile(
+    rf"(?:on\s+)?(?:[a-z]+day,?\s+)?(?:(?P<month1>{_MONTH})\.?\s+(?:the\s+)?{_DAY.format(1)}"
+    rf"|(?:the\s+)?{_DAY.format(2)}\s+(?:of\s+)?(?P<month2>{_MONTH})\.?|(?:in\s+)?(?P<month3>{_MONTH})\.?(?=,?\s+\d{{4}}))"
+    r"(?:,?\s+(?P<year>\d{4}))?",
+    re.IGNORECASE,
+)
+_CHINESE_DATE = re.compile(r"(?:(\d{4})年)?(\d{1,2})月(?:(\d{1,2})[日号])?")
+_CLOCK = re.compile(
+    r"(?:at\s+)?(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?\s*(?P<clock>o'?clock)?\s*"
+    r"(?P<half>[ap]\.?\s?m(?:\.|\b))?",
+    re.IGNORECASE,
+)
+_CHINESE_CLOCK = re.compile(r"(\d{1,2})[点时](\d{1,2})分?")
+_DIMENSIONS = re.compile(rf"{_NUMBER}{_UNIT}?(?:\s*(?:×|\bby\b|(?<=[\d ])[xX](?=[\d ]))\s*{_NUMBER}{_UNIT}?){{1,2}}")
+_BY = re.compile(r"×|\bby\b|[xX](?=[\d ])")
+_OUT_OF = re.compile(r"(\d{1,9})\s+(?:out\s+of|in)\s+(\d{1,9})", re.IGNORECASE)
+
+
+# One of these is in each of them, behind a digit or in front of one.
+_SIGNS = re.compile(r"\d.*[-:/.×年月点时A-Za-z]|[A-Za-z].*\d", re.DOTALL)
+
+
+class Notation(NamedTuple):
+    """What such an answer says: `text`, and what may be left away, by kind.
+
+    instead: what else it may mean, in case nobody else writes it in this way: 3 to 4 may be 3:4.
+    product: of 6 times 8 the arithmetic that it is first of all; what it may mean instead is `text`.
+    """
+
+    text: str
+    details: tuple[tuple[str, str], ...] = ()
+    instead: str | None = None
+    product: str | None = None
+
+
+def notation_of(text: str) -> Notation | None:
+    """Recognize one of the notations; None for everything else."""
+    # What is left of LaTeX is mathematics.
+    if "\\" in text or not _SIGNS.search(text):
+        return None
+    return _clock(text) or _date(text) or _range(text) or _dimensions(text) or _share(text)
+
+
+def _range(text: str) -> Notation | None:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        return None
+    low, high = (match["between"], match["and"]) if match["between"] else (match["low"], match["high"])
+    ends, units = [], []
+    for end in (low, high):
+        parts = _PARTS.fullmatch(end.removeprefix("-").strip())
+        assert parts
+        ends.append(("-" if end.startswith("-") else "") + _trimmed(parts[2]))
+        units.append((parts[1] + parts[3]).strip())
+    if units[0] and units[1] and units[0] != units[1]:
+        return Notation(f"{ends[0]} {units[0]} to {ends[1]} {units[1]}")
+    unit = units[0] or units[1]
+    return Notation(
+        f"{ends[0]} to {ends[1]}",
+        (("unit", unit),) if unit else (),
+        f"{ends[0]}:{ends[1]}" if re.search(r"\d\s+to\s", text) and not unit else None,
+    )
+
+
+def _trimmed(number: str) -> str:
+    whole, _, decimals = number.replace(",", "").partition(".")
+    return (whole.lstrip("0") or "0") + (f".{decimals.rstrip('0')}" if decimals.rstrip("0") else "")
+
+
+def _date(text: str) -> Notation | None:
+    if match := _ISO_DATE.fullmatch(text):
+        return Notation(_date_text(match[1], match[2], match[3]))
+    if _DIGIT_GROUPS.fullmatch(text):
+        return Notation(re.sub(r"\d+", lambda group: _trimmed(group[0]), text))
+    if match := _CHINESE_DATE.fullmatch(text):
+        return None if match[3] is None and match[1] is None else Notation(_date_text(match[1], match[2], match[3]))
+    if match := _DATE.fullmatch(text):
+        month = _MONTHS[(match["month1"] or match["month2"] or match["month3"]).lower()]
+        return Notation(_date_text(match["year"], month, match["day1"] or match["day2"]))
+    return None
+
+
+def _date_text(*parts: str | int | None) -> str:
+    return f"date {'-'.join(str(int(part)) if part is not None else '' for part in parts)}"
+
+
+def _clock(text: str) -> Notation | None:
+    if match := _CHINESE_CLOCK.fullmatch(text):
+        return Notation(f"time {int(match[1])}:{int(match[2]):02}")
+    match = _CLOCK.fullmatch(text)
+    if match is None or not (match["minute"] or match["clock"] or match["half"]):
+        return None
+    hour, minute, second = int(match["hour"]), int(match["minute"] or 0), int(match["second"] or 0)
+    if hour > 24 or minute > 59 or second > 59:
+        return None
+    half = match["half"]
+    time = f"time {hour}:{minute:02}" + (f":{second:02}" if match["second"] else "")
+    return Notation(time, (("half of the day", half[0].lower()),) if half else ())
+
+
+def _dimensions(text: str) -> Notation | None:
+    if not _DIMENSIONS.fullmatch(text):
+        return None
+    parts = [_PARTS.fullmatch(part.strip()) for part in _BY.split(text)]
+    if not all(parts):
+        return None
+    units = {part[3].strip() for part in parts if part and part[3].strip()}
+    numbers = [_trimmed(part[2]) for part in parts if part]
+    product = "*".join(numbers) if "×" in text and not units else None
+    unit = units.pop() if len(units) == 1 else text if units else ""
+    return Notation(" by ".join(numbers), (("unit", unit),) if unit else (), product=product)
+
+
+def _share(text: str) -> Notation | None:
+    match = _OUT_OF.fullmatch(text)
+    return None if match is None else Notation(f"{int(match[1])} out of {int(match[2])}", (), f"{match[1]}/{match[2]}")

@@ -1,0 +1,219 @@
+r"""Words around an answer that say nothing more: "The area is 24", "approximately 2.5 cm", "No, because 3+4=7".
+
+Each rule takes text in its one spelling and returns a part of it that says the same, or None where it does not apply.
+A part is taken only where what is left away cannot turn the answer into another one: "A is greater" and "B is greater"
+keep their subjects.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from verl_ext.answers.units import POWERS, unit_of
+
+_ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
+_LEAD = re.compile(
+    rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
+    r"|(?:故|所以|因此)?(?:答案|正确答案|正确选项|应?选择?|选项)(?:是|为|：|:)?\s*(?P<chinese>.+)"
+    r"|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series|statement|system"
+    r"|equation|number))\s+is\s+(?:an?\s+|the\s+)?(?P<it>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_APPROXIMATELY = re.compile(
+    r"(?:≈|~|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
+    r"(?![A-Za-z]))\s*(?P<rest>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_BEHIND = re.compile(
+    r"(?P<rest>.*\S)(?:\s+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart|away)"
+    r"|左右)",
+    re.IGNORECASE | re.DOTALL,
+)
+_IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:年)?", re.IGNORECASE)
+# A sentence with one verb, in front of which no digit stands.
+_STATEMENT = re.compile(
+    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?)\s+(?:is|are|was|were|has|have|had|equals|costs|weighs)\s+"
+    r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+)?(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
+    re.DOTALL,
+)
+_CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fff]{1,12}(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
+_NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"(?P<rest>yes|no|true|false|correct|incorrect)(?:\s*[,.;:(-]+\s*|\s+)(?P<reason>\S.*)", re.IGNORECASE | re.DOTALL
+)
+_REASON = re.compile(
+    r"(?:because|since|as|it|they|he|she|we|you|this|these|those|that|the|there|its|their|both|all|for|by|angle|triangle"
+    r"|∠|△|the)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_CHINESE_VERDICT = re.compile(r"(?P<rest>是|不是|对|错|正确|错误|能|不能)(?:的)?[,.;](?:因为|由于).+", re.DOTALL)
+_BRACKET_BEHIND = re.compile(r"(?P<rest>.*[^\s(])\s*\((?P<inner>[^()]*)\)", re.DOTALL)
+_REMARK = re.compile(
+    r"(?:reject|discard|ignor|exclud|approx|about|rounded|round|to the nearest|since|because|as |where|given|by |using"
+    r"|from |see |note|not |after |only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)",
+    re.IGNORECASE,
+)
+_KIND_OF_SHAPE = re.compile(
+    r"(?P<rest>(?:(?:acute|obtuse|right|isosceles|equilateral|scalene|straight|reflex)[\s-]*)+)\s(?:triangles?|angles?)"
+    r"|(?-i:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+(?P<article>[A-Za-z][A-Za-z\s-]{2,})",
+    re.IGNORECASE,
+)
+_NAMED_OBJECT = re.compile(
+    r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle)\s+(?P<b>[A-Z]{3})"
+    r"|(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
+    r"|(?:segment|point|side)\s+(?P<rest>[A-Z]{1,2}(?:'|\([^()]*\))?)",
+    re.IGNORECASE,
+)
+_ORDINALS = (
+    "first", "second", "third", "fourth", "1st", "2nd", "3rd", "4th", "i", "ii", "iii", "iv", "1", "2", "3", "4",
+    "一", "二", "三", "四",
+)  # fmt: skip
+_QUADRANT = re.compile(
+    r"(?:in\s+)?(?:the\s+)?(?:quadrant\s+(?P<behind>iv|i{1,3}|[1-4])"
+    r"|(?P<before>first|second|third|fourth|1st|2nd|3rd|4th|iv|i{1,3})"
+    r"\s+quadrant|第(?P<chinese>[一二三四])象限)",
+    re.IGNORECASE,
+)
+_SET_BUILDER = re.compile(r"\\?\{\s*(?P<name>[A-Za-z])\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)\s*\\?\}", re.DOTALL)
+_NUMBER_WORDS = {
+    word: number
+    for number, word in enumerate(
+        (
+            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+        )
+    )
+} | {
+    word: 10 * tens
+    for tens, word in enumerate(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)
+}  # fmt: skip
+_NUMBER_IN_WORDS = re.compile(
+    rf"(?P<first>{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})(?:[\s-]"
+    r"(?P<second>one|two|three|four|five|six|seven|eight|nine)(?![A-Za-z]))?(?P<rest>[\s-]+[A-Za-z][A-Za-z\s]*)?",
+    re.IGNORECASE,
+)
+_CHINESE_NUMERAL = re.compile(
+    r"(?P<numeral>[一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
+)
+_CHINESE_FRACTION = re.compile(
+    r"(?P<below>[一二两三四五六七八九十百\d]+)分之(?P<above>[零一二两三四五六七八九十百\d]+)"
+)
+_CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
+
+
+def _lead(text: str) -> str | None:
+    match = _LEAD.fullmatch(text)
+    return match and (match["rest"] or match["chinese"] or match["it"])
+
+
+def _approximately(text: str) -> str | None:
+    match = _APPROXIMATELY.fullmatch(text) or _BEHIND.fullmatch(text) or _IN_THE_YEAR.fullmatch(text)
+    return match and match["rest"].strip() if match and match["rest"] != text else None
+
+
+def _statement(text: str) -> str | None:
+    match = _STATEMENT.fullmatch(text)
+    if match is None:
+        chinese = _CHINESE_STATEMENT.fullmatch(text)
+        return chinese and chinese["rest"]
+    if _NEGATIVE.search(match["subject"]) or _VERB.search(match["rest"]):
+        return None
+    return match["rest"]
+
+
+def _verdict(text: str) -> str | None:
+    match = _VERDICT.fullmatch(text)
+    if match is None:
+        match = _CHINESE_VERDICT.fullmatch(text)
+        return match and match["rest"]
+    return match["rest"] if _REASON.match(match["reason"]) else None
+
+
+def unit_in_brackets(text: str) -> str | None:
+    """Return 5 cm for 5 (cm), None where no unit stands in brackets behind a number."""
+    match = _BRACKET_BEHIND.fullmatch(text) if text.endswith(")") else None
+    if match is None:
+        return None
+    rest, inner = match["rest"], match["inner"].strip()
+    words = re.split(r"[\^/ ]", inner)
+    # A letter straight behind a number is a factor.
+    is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (len(inner) > 1 or text[len(rest)] == " ")
+    return f"{rest} {inner}" if is_unit and rest[-1] in "0123456789})π" else None
+
+
+def _remark(text: str) -> str | None:
+    match = _BRACKET_BEHIND.fullmatch(text)
+    return match["rest"] if match and _REMARK.match(match["inner"].strip()) else None
+
+
+def _shape(text: str) -> str | None:
+    match = _KIND_OF_SHAPE.fullmatch(text)
+    return match and (match["rest"] or match["article"])
+
+
+def _object(text: str) -> str | None:
+    match = _NAMED_OBJECT.fullmatch(text)
+    if match is None:
+        return None
+    if match["angle"]:
+        return f"∠{{{match['a'].upper()}}}"
+    return f"△{{{match['b'].upper()}}}" if match["triangle"] else match["place"] or match["rest"]
+
+
+def _quadrant(text: str) -> str | None:
+    match = _QUADRANT.fullmatch(text)
+    if match is None:
+        return None
+    found = (match["behind"] or match["before"] or match["chinese"]).lower()
+    return ("IV", "I", "II", "III")[(_ORDINALS.index(found) + 1) % 4]
+
+
+def _condition(text: str) -> str | None:
+    match = _SET_BUILDER.fullmatch(text)
+    return match and match["rest"]
+
+
+def _number_in_words(text: str) -> str | None:
+    match = _NUMBER_IN_WORDS.fullmatch(text)
+    if match is None or (match["second"] and _NUMBER_WORDS[match["first"].lower()] < 20):
+        return None
+    number = _NUMBER_WORDS[match["first"].lower()] + (_NUMBER_WORDS[match["second"].lower()] if match["second"] else 0)
+    return f"{number}{(match['rest'] or '').replace('-', ' ')}"
+
+
+def _chinese_number(text: str) -> str | None:
+    if match := _CHINESE_FRACTION.fullmatch(text):
+        return f"{chinese_number(match['above'])}/{chinese_number(match['below'])}"
+    match = _CHINESE_NUMERAL.fullmatch(text)
+    if match is None or not ((len(match["unit"]) < 2 and match["unit"] != "角") or unit_of(match["unit"])):
+        return None
+    return f"{chinese_number(match['numeral'])}{match['unit']}"
+
+
+def chinese_number(text: str) -> str:
+    """Up to 999; digits are returned as they are."""
+    if text[0] in "0123456789.":
+        return text
+    total, digit = 0, 1 if text[0] in "十百" else 0
+    for character in text:
+        if character in _CHINESE_DIGITS:
+            digit = _CHINESE_DIGITS[character]
+        else:
+            total += digit * (10 if character == "十" else 100)
+            digit = 0
+    return str(total + digit)
+
+
+_RULES: Sequence[Callable[[str], str | None]] = (
+    _lead, _approximately, _condition, _quadrant, _object, _shape, _verdict, _statement, _remark,
+    _number_in_words, _chinese_number,
+)  # fmt: skip
+
+
+def without_wording(text: str) -> str | None:
+    """Return the part of a text that says the same, None where there is none."""
+    for rule in _RULES:
+        part = rule(text)
+        if part is not None and part != text:
+            return part
+    return None
