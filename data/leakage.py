@@ -43,8 +43,8 @@ DISTINCTIVE_SHINGLES = 8
 BOILERPLATE_SHARE = 0.2
 # Questions that are not the same text share more than a template only in rarer shingles, of at most this share.
 RARE_SHARE = 0.01
-# Share of the rare shingles of one question that are in the longer one, too: one reworded place in 15 words is near.
-CONTAINMENT = 0.8
+# Share of the rare shingles of one question that are also in the longer one: one reworded word in 12 is near.
+CONTAINMENT = 0.7
 # Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
 PAIRS_AT_MOST = 1_000_000
 # What may be cropped at one side, in the last look at the pixels.

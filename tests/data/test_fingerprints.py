@@ -1,7 +1,11 @@
 """Tests of fingerprints: what is the same has the same ones, and they are kept only as long as their file stays."""
 
+# Mathematical signs look like letters, and are meant.
+# ruff: noqa: RUF001
+
 import os
 import re
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -68,7 +72,7 @@ def test_the_hash_of_a_crop_is_that_of_the_cropped_image() -> None:
         "<image>Find the area of ABCD: (A) 2.5 (B) 3",
         "find the area of $ABCD$? a: 2.5; b: 3",
         "<image1> Find the area of “ABCD”.\n(A) 2.5\n(B) 3\n",
-        "Ｆind the area of ABCD （Ａ）２．５ （Ｂ）３",  # noqa: RUF001
+        "Ｆind the area of ABCD （Ａ）２．５ （Ｂ）３",
     ],
 )
 def test_case_spacing_punctuation_tags_and_the_layout_of_options_do_not_count(other: str) -> None:
@@ -78,6 +82,60 @@ def test_case_spacing_punctuation_tags_and_the_layout_of_options_do_not_count(ot
 @pytest.mark.parametrize("other", ["x = 3.5", "x = -35", "x = 35 %", "x = 3/5", "x > 35", "y = 35", "x = 35°"])
 def test_numbers_and_signs_count(other: str) -> None:
     assert words("x = 35") != words(other)
+
+
+@pytest.mark.parametrize(
+    ("signs", "spelled"),
+    [
+        ("In △ABC, ∠C = 90°", "In triangle ABC, angle C = 90 degrees"),
+        ("In △ABC, ∠C = 90°", r"In $\triangle ABC$, $\angle C = 90^{\circ}$"),
+        ("In ΔABC, ∡C = 90˚", r"In \Delta A B C, \measuredangle C = 90^\circ"),
+        ("Rt△ABC, ∠1 = 25.0°", "Rttriangle ABC, angle 1 = 25 degree"),
+        ("⊙O with chord AB", r"$\odot O$ with chord $\overline{AB}$"),
+        ("⊙O with chord AB", "circle O with chord A B"),
+        ("AB ⊥ CD, AB ∥ EF", "AB perpendicular  CD, AB parallel  EF"),
+        ("AB ⊥ CD, AB ∥ EF", r"$AB \perp CD$, $AB \parallel EF$"),
+        ("AB ⊥ CD, AB ∥ EF", "AB is perpendicular to CD, AB is parallel to EF"),
+        ("AB ∥ CD", "AB // CD"),
+        ("AB ∥ CD", "AB || CD"),
+        ("△ABC ≅ △DEF, △ABC ∽ △GHK", r"\triangle ABC \cong \triangle DEF, \triangle ABC \sim \triangle GHK"),
+        ("2π cm², 6×5, 6·5", r"$2\pi \mathrm{~cm}^{2}$, $6 \times 5$, $6 \cdot 5$"),
+        ("θ ≤ 3/4, x = √3/2", r"$\theta \leq \frac{3}{4}$, $x = \dfrac{\sqrt{3}}{2}$"),
+        ("A₁B₁ = 2x, y ≠ 0", r"$A_1B_1 = 2 x$, $y \neq 0$"),
+        ("𝐴𝐵 = 3𝑥", "AB = 3x"),
+        ("AB equals 3", "AB = 3"),
+        ("\u200bFind\xa0x,\u2009then y", "Find x, then y"),
+    ],
+)
+def test_signs_are_the_words_and_latex_commands_that_stand_for_them(signs: str, spelled: str) -> None:
+    assert words(signs) == words(spelled)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("∠A", "△A"),
+        ("AB ⊥ CD", "AB ∥ CD"),
+        ("x ≤ 3", "x ≥ 3"),
+        (r"\frac{3}{4}", r"\frac{4}{3}"),
+        ("3/4", "34"),
+        ("√3", "3"),
+        ("30", "3"),
+        ("3.05", "3.5"),
+        ("α", "β"),
+        ("A is B", "AB"),
+        (r"\sin x", r"\cos x"),
+    ],
+)
+def test_what_signs_say_still_counts(one: str, other: str) -> None:
+    assert words(one) != words(other)
+
+
+@pytest.mark.parametrize("text", [r"\frac{" * 3000, r"\frac{\frac{1}{2}}{3}" * 300, "A " * 9000, "\\" * 9000])
+def test_hostile_formulas_take_no_time(text: str) -> None:
+    start = time.process_time()
+    words(text)
+    assert time.process_time() - start < 2
 
 
 def test_two_chinese_characters_are_a_word() -> None:

@@ -92,6 +92,16 @@ def test_a_question_with_a_lead_in_or_another_word_is_near(tmp_path: Path) -> No
     assert found(tmp_path, [(LONG, [])], test) == [(0, row, ("question near",)) for row in range(2)]
 
 
+@pytest.mark.parametrize("lead", ["", "Look at the sketch and reason about it. "])
+def test_a_question_in_signs_is_the_one_in_words(tmp_path: Path, lead: str) -> None:
+    signs = "In △PQR, ∠P = 47.5° and ⊙O has radius 19, QR ∥ ST, ST ⊥ OP; then ∠QRS is ( ) (A) 20° (B) √3/2 (C) 6π"
+    spelled = (
+        "In triangle P Q R, angle P = 47.50 degrees and circle O has radius 19, QR parallel ST, ST perpendicular OP; "
+        r"then angle QRS is () Choices: A:$20^{\circ}$ B:\frac{\sqrt{3}}{2} C:6\pi"
+    )
+    assert found(tmp_path, [(signs, [])], [(lead + spelled, [])]) == [(0, 0, ("question near",))]
+
+
 def test_a_question_with_another_number_is_another_question(tmp_path: Path) -> None:
     text = "A ladder of 20.5 m leans on a wall and its foot is 7 m away from it. Which height does it reach?"
     assert found(tmp_path, [(text, [])], [(text.replace("20.5", "21.5"), [])]) == []
