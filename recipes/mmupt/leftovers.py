@@ -5,16 +5,17 @@ sessions by the process id of the launcher, which is part of their name; segment
 by this user during the dead run and being mapped by no process of this machine or container any more.
 """
 
-import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
 import psutil
+
+from recipes.mmupt.hardware import ray_folder
+from verl_ext.locks import exclusive_lock
 
 RUN_FOLDER_VARIABLE = "MMUPT_RUN_FOLDER"
 LOCK = "lock"
@@ -32,22 +33,21 @@ def sole_run(run_folder: Path, log: Path) -> Iterator[None]:
     `log` is the file that a run keeps writing to. Raises BlockingIOError, with the process id, when a run is alive.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
-    with open(run_folder / LOCK, "a+") as lock:
-        lock.seek(0)
-        launcher = lock.read()
+    lock = run_folder / LOCK
+    lock.touch()
+    launcher = lock.read_text()
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(exclusive_lock(lock, wait=False))
         except BlockingIOError:
             raise BlockingIOError(f"{run_folder} is in use by the run of process {launcher}") from None
         if launcher:
             end_processes(run_folder)
             _remove_ray_sessions(launcher)
-            _remove_shared_memory((run_folder / LOCK).stat().st_mtime, log)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            _remove_shared_memory(lock.stat().st_mtime, log)
+        lock.write_text(str(os.getpid()))
         yield
-        lock.truncate(0)
+        lock.write_text("")
 
 
 def processes_of(run_folder: Path) -> list[psutil.Process]:
@@ -74,7 +74,7 @@ def _remove_ray_sessions(launcher: str) -> None:
     if psutil.pid_exists(int(launcher)):
         # The number has been given to another process, whose session it may be.
         return
-    for session in (Path(tempfile.gettempdir()) / "ray").glob(f"session_*_{launcher}"):
+    for session in ray_folder().glob(f"session_*_{launcher}"):
         print(f"removing {session}, left by a dead run")
         shutil.rmtree(session, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """From a checkpoint of veRL to a folder in the format of Hugging Face, by veRL's own merger."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,20 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
     subprocess.run([sys.executable, "-m", *map(str, merger)], check=True)
     if (adapter := target / "lora_adapter").is_dir():
         _merge_adapter(target, adapter)
+    make_readable(target)
     marker.write_text(mark)
     return target
+
+
+def make_readable(folder: Path) -> None:
+    """Give all files in a folder the permissions that the umask leaves to new ones.
+
+    safetensors writes weights into temporary files first, which nobody but their owner may read, and renames those.
+    """
+    os.umask(umask := os.umask(0))
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(file.stat().st_mode | (0o666 & ~umask))
 
 
 def _merge_adapter(model: Path, adapter: Path) -> None:

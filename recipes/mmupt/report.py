@@ -173,7 +173,8 @@ def score(
     scores = {
         GREEDY: mean_at_k(_right(greedy, ids)),
         f"mean@{k}": mean_at_k(right),
-        f"maj@{k}": maj_at_k(answers, truths, settings.comparison, options),
+        # One response elects nobody.
+        **({f"maj@{k}": maj_at_k(answers, truths, settings.comparison, options)} if k > 1 else {}),
         f"pass@{k}": pass_at_k(right, k),
         ENTROPY: semantic_entropy(answers, settings.comparison, options),
         LENGTH: Score(tuple(fmean(verdict.response.tokens or 0 for verdict in sampled[id_]) for id_ in ids)),

@@ -71,7 +71,8 @@ def make_round(
         return marker.read_text()
     settings = config.mmupt.self_improve
     written = [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
-    written += [f"output={target / 'synthesis'}", f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
+    written += [as_override("output", str(target / "synthesis"))]
+    written += [f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
     _run("recipes.mmupt.synthesize", written, target / "synthesis")
     files = [str(target / "synthesis" / "train.parquet")]
     if config.data.generated_share is not None:

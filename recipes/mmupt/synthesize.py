@@ -17,11 +17,13 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.compose import compose_entry
+from recipes.mmupt.environment import use_folder
 from recipes.mmupt.evaluation.partial import OtherParametersError
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
+from recipes.mmupt.preflight import problems_of_asking
 from recipes.mmupt.synthesis.candidates import Candidate, Judged
 from recipes.mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
 from recipes.mmupt.synthesis.output import write_candidates, write_questions
@@ -62,10 +64,14 @@ def synthesize(config: DictConfig) -> Path:
         raise SynthesisError(f"strategies: {', '.join(unknown)} is none of {', '.join(STRATEGIES)}")
     output = Path(config.output or f"runs/synthesis/{Path(str(config.model).rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
+    use_folder(output)
     with sole_run(output, output / "config.yaml"):
+        model = model_folder(str(config.model), output)
+        if problems := list(problems_of_asking(model, os.environ)):
+            raise SynthesisError("; ".join(problems))
         try:
             prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
-            asking, quick, checking = _settings(config, model_folder(str(config.model), output))
+            asking, quick, checking = _settings(config, model)
             parents, without_images = read_parents(files, config.limit)
         except ValueError as error:
             raise SynthesisError(str(error)) from error

@@ -22,7 +22,7 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from recipes.mmupt.benchmarks.paper import read_paper
-from recipes.mmupt.compose import RecipeError, load_recipe
+from recipes.mmupt.compose import RecipeError, as_override, load_recipe
 from recipes.mmupt.cost import Cost, read_cost
 from recipes.mmupt.evaluation.responses import copy_responses, read_parameters, write_atomically
 from recipes.mmupt.rendering import TEXT_COLOR, aligned, as_png, tidy
@@ -59,7 +59,8 @@ def train(folder: Path, recipe: str, seed: int, overrides: Sequence[str]) -> boo
     target = run_folder(folder, recipe, seed)
     take_answers_of_base(folder, target)
     command = [sys.executable, "-m", "recipes.mmupt.train", recipe, *overrides]
-    return subprocess.run([*command, f"mmupt.seed={seed}", f"mmupt.run_folder={target}"]).returncode == 0
+    own = [f"mmupt.seed={seed}", as_override("mmupt.run_folder", str(target))]
+    return subprocess.run([*command, *own]).returncode == 0
 
 
 def take_answers_of_base(folder: Path, run: Path) -> None:

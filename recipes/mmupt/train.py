@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,18 @@ from omegaconf import DictConfig, OmegaConf
 from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.baselines.run import has_begun, run_baseline
-from recipes.mmupt.check_data import check_leakage, check_rows
+from recipes.mmupt.check_data import check_leakage, check_rows, dropped_rows
 from recipes.mmupt.collapse import why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
 from recipes.mmupt.cost import hours_of
-from recipes.mmupt.hardware import count_gpus
+from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
+from recipes.mmupt.hardware import count_gpus, joins_cluster, ray_address
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
 from recipes.mmupt.merge import merge
+from recipes.mmupt.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
 from recipes.mmupt.report import write_report
-from verl_ext.checkpoints import checkpoint_of, last_whole_step, repair_tracker
+from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint
 from verl_ext.collapse import StoppedOnCollapse, read_alarm
 from verl_ext.datasets.pixels import pixel_limits
@@ -61,6 +63,7 @@ MAY_CHANGE = (
     "trainer.v1.sampler.sampler_kwargs.stop_on_collapse.",
     "trainer.v1.sampler.sampler_kwargs.watchdog_seconds",
     "trainer.val_before_train",
+    "trainer.val_only",
 )
 
 
@@ -95,10 +98,16 @@ def run(recipe: str, overrides: list[str]) -> None:
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
         check_rows(config)
+        _refuse(problems_of_rows(config, dropped_rows(config)))
         check_leakage(config)
         method = config.mmupt.baseline.method
         if method is None and config.trainer.device == "cuda":
             print(report(config), flush=True)
+        if config.trainer.val_only:
+            repair_tracker(Path(config.trainer.default_local_dir))
+            train(config)
+            print(f"The validation is in {config.trainer.validation_data_dir}; nothing was trained (trainer.val_only)")
+            return
         with hours_of(config):
             model = export(config, train_until_done(config)) if method is None else run_baseline(config)
         if config.mmupt.evaluation_files is not None:
@@ -116,27 +125,43 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
         config, choices = load_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
-    if "RAY_ADDRESS" in os.environ:
+    OmegaConf.update(config, "ray_kwargs.ray_init.address", ray_address(), force_add=True)
+    if joins_cluster():
         # Of a Ray that is started here; a cluster that runs has its own.
         config.ray_kwargs.ray_init.num_cpus = config.ray_kwargs.ray_init.num_gpus = None
-    environment = {
-        "TENSORBOARD_DIR": f"{config.mmupt.run_folder}/tensorboard",
-        RUN_FOLDER_VARIABLE: config.mmupt.run_folder,
-    }
-    for name, value in environment.items():
-        OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
-    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
-    variables.update({name: str(value) for name, value in variables.items()})
-    os.environ.update(variables)
+    folder = Path(config.mmupt.run_folder)
+    own = {"TENSORBOARD_DIR": str(folder / "tensorboard"), RUN_FOLDER_VARIABLE: str(folder)}
+    given = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
+    _set_variables(config, own | cache_variables(folder, given))
+    os.environ.update(own_ray_token(os.environ))
     _check_hardware(config, choices, gpus)
+    _refuse(problems_of_settings(config, os.environ))
+    _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
     for name in config.mmupt.datasets:
         try:
             data_set(name).prepare(FOLDER / name, progress=True)
         except (ValueError, OSError) as error:
             raise RecipeError(f"mmupt.datasets: {error}") from error
-    _check_files(config)
+    _refuse(problems_of_files(config, os.environ))
+    # Before the rows are looked through, which may take minutes; what that drops is counted afterwards.
+    _refuse(problems_of_rows(config, {}))
     return config
+
+
+def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
+    """Set environment variables for all processes of the run, this one included."""
+    block = config.ray_kwargs.ray_init.runtime_env.env_vars
+    for name, value in variables.items():
+        OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
+    block.update({name: str(value) for name, value in block.items()})
+    os.environ.update(block)
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    """Raise RecipeError with all problems, if there are any."""
+    if found := list(problems):
+        raise RecipeError(found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} problems:", *found]))
 
 
 def train_until_done(config: DictConfig) -> int | None:
@@ -147,8 +172,9 @@ def train_until_done(config: DictConfig) -> int | None:
     sampler, checkpoints = config.trainer.v1.sampler.sampler_kwargs, Path(config.trainer.default_local_dir)
     if reason := why_unwatched(config):
         print(f"mmupt.stop_on_collapse: {reason}", flush=True)
-    total = config.trainer.total_training_steps
+    total = total_steps(config)
     step = repair_tracker(checkpoints)
+    prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
     if read_alarm(sampler).find_collapse() is None and step < (sys.maxsize if total is None else total):
         try:
             train(config)
@@ -156,6 +182,15 @@ def train_until_done(config: DictConfig) -> int | None:
             # The alarm has left behind all that is to be known.
             print("training was stopped", flush=True)
     return write_stop(read_alarm(sampler), Path(config.mmupt.run_folder))
+
+
+def total_steps(config: DictConfig) -> int | None:
+    """Return how many steps a run takes; None where veRL itself drops rows, which nobody can count beforehand."""
+    steps = config.trainer.total_training_steps
+    if steps is None and not config.data.filter_overlong_prompts:
+        rows = training_rows(config, dropped_rows(config))
+        return int(rows // config.data.train_batch_size * config.trainer.total_epochs)
+    return None if steps is None else int(steps)
 
 
 def train(config: DictConfig) -> None:
@@ -177,6 +212,7 @@ def train(config: DictConfig) -> None:
         run_ppo(config, task_runner_class=TaskRunnerV1)
     finally:
         ray.shutdown()
+        remove_copies(Path(config.mmupt.run_folder))
 
 
 def export(config: DictConfig, step: int | None = None) -> Path:
@@ -232,7 +268,7 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
 
 def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> None:
     wanted = config.trainer.n_gpus_per_node
-    if config.trainer.device == "cuda" and gpus < wanted and "RAY_ADDRESS" not in os.environ:
+    if config.trainer.device == "cuda" and gpus < wanted and not joins_cluster():
         raise RecipeError(
             f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {wanted} GPUs a machine, "
             f"and {gpus or 'none'} answered: set trainer.n_gpus_per_node, join a cluster by RAY_ADDRESS, or run "
@@ -271,19 +307,6 @@ def use_sdpa(config: DictConfig) -> None:
     # Micro-batches are padded to their longest sequence then, so that few tokens may become many.
     longest = config.data.max_prompt_length + config.data.max_response_length
     config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
-
-
-def _check_files(config: DictConfig) -> None:
-    for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
-        for file in file_list(OmegaConf.select(config, key)):
-            if not Path(file).is_file():
-                raise RecipeError(
-                    f"{key}: {file} is missing; make it by `make data`, put it there in the schema of data/schema.py, "
-                    "or run RECIPE=mmupt_tiny, which makes its own data"
-                )
-    model = Path(config.actor_rollout_ref.model.path)
-    if model.is_dir() and not (model / "config.json").is_file():
-        raise RecipeError(f"actor_rollout_ref.model.path: {model} is no model folder: it has no config.json")
 
 
 def _check_continued(config: DictConfig, saved: Path) -> None:

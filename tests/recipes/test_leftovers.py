@@ -22,7 +22,7 @@ def sleeper(run_folder: Path) -> subprocess.Popen[bytes]:
 @pytest.fixture
 def dead_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder as a killed launcher leaves it: its lock names a process that is gone."""
-    monkeypatch.setattr(leftovers.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / "run").mkdir()

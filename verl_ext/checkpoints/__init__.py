@@ -6,6 +6,7 @@ leaves a checkpoint with files missing. `MarkWhole` in `callback.py` therefore m
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -23,12 +24,28 @@ def mark_whole(checkpoint: Path) -> None:
     (checkpoint / MARKER).touch()
 
 
+def whole_steps(folder: Path) -> list[int]:
+    """Return the steps of all whole checkpoints, in their order."""
+    steps = (re.fullmatch(r"global_step_(\d+)", marker.parent.name) for marker in folder.glob(f"*/{MARKER}"))
+    return sorted(int(step[1]) for step in steps if step and (checkpoint_of(folder, int(step[1])) / "actor").is_dir())
+
+
 def last_whole_step(folder: Path) -> int:
     """Return the step of the last whole checkpoint, 0 where there is none."""
-    steps = (re.fullmatch(r"global_step_(\d+)", marker.parent.name) for marker in folder.glob(f"*/{MARKER}"))
-    return max(
-        (int(step[1]) for step in steps if step and (checkpoint_of(folder, int(step[1])) / "actor").is_dir()), default=0
-    )
+    return max(whole_steps(folder), default=0)
+
+
+def prune(folder: Path, limit: int | None) -> None:
+    """Remove all but the last `limit` whole checkpoints; None, or less than 1, removes nothing.
+
+    veRL removes those that it has saved itself since its start; this also removes those of earlier starts. Weights that
+    `best` keeps are elsewhere and stay.
+    """
+    if limit is None or limit < 1:
+        return
+    for step in whole_steps(folder)[:-limit]:
+        print(f"removing {checkpoint_of(folder, step)}: {limit} checkpoints are kept")
+        shutil.rmtree(checkpoint_of(folder, step))
 
 
 def repair_tracker(folder: Path) -> int:

@@ -1,15 +1,18 @@
-"""veRL's checkpoint callback that marks finished checkpoints, chosen by `trainer.checkpoint_callback_class`."""
+"""veRL's checkpoint callback, `trainer.checkpoint_callback_class`: marks finished checkpoints and removes old ones."""
 
 from pathlib import Path
 from typing import Any
 
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
-from verl_ext.checkpoints import mark_whole
+from verl_ext.checkpoints import mark_whole, prune
 
 
 class MarkWhole(CheckpointCallback):
-    """Marks a checkpoint once all its files are written; asynchronous saves, which still write then, are refused."""
+    """Marks a checkpoint once all its files are written, then removes those beyond `trainer.max_actor_ckpt_to_keep`.
+
+    Asynchronous saves, which still write then, are refused.
+    """
 
     def on_save(
         self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **kwargs: Any
@@ -19,4 +22,6 @@ class MarkWhole(CheckpointCallback):
             raise ValueError(
                 "a checkpoint saved asynchronously cannot be marked whole: set actor.checkpoint.async_save=False"
             )
-        mark_whole(Path(checkpoint_dir))
+        checkpoint = Path(checkpoint_dir)
+        mark_whole(checkpoint)
+        prune(checkpoint.parent, trainer.config.trainer.max_actor_ckpt_to_keep)

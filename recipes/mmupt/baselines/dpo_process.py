@@ -21,6 +21,7 @@ from trl import DPOConfig, DPOTrainer
 
 from recipes.mmupt.baselines.dpo import CHECKPOINTS, PARAMETERS, DpoSettings
 from recipes.mmupt.baselines.pairs import COLUMNS, PairCollator
+from recipes.mmupt.merge import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
 
 # Processes that decode and scale images while a GPU computes; on the CPU they would compete with the model.
@@ -144,6 +145,7 @@ def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
     shutil.rmtree(growing, ignore_errors=True)
     policy.save_pretrained(growing)
     AutoProcessor.from_pretrained(model).save_pretrained(growing)
+    make_readable(growing)
     os.sync()
     growing.rename(folder)
 

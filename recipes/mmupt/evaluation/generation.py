@@ -17,6 +17,7 @@ from recipes.mmupt.compose import CONFIG_FOLDER
 from recipes.mmupt.evaluation.prompts import engine_prompt
 from recipes.mmupt.evaluation.responses import Mode, Response
 from recipes.mmupt.evaluation.settings import Settings
+from recipes.mmupt.hardware import ray_address
 
 if TYPE_CHECKING:
     from vllm import SamplingParams, TokensPrompt
@@ -225,7 +226,7 @@ def answers(settings: Settings, asked: Sequence[Asked], kept: Kept | None = None
     from ray.util.queue import Queue
 
     variables = dict(CPU.ray_kwargs.ray_init.runtime_env.env_vars) if settings.device == "cpu" else {}
-    ray.init(include_dashboard=False, runtime_env={"env_vars": variables})
+    ray.init(address=ray_address(), include_dashboard=False, runtime_env={"env_vars": variables})
     try:
         # Each replica takes the next question when it has room for one.
         waiting = Queue()

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from data.figures import SIZE, sample_figures
+from recipes.mmupt.merge import make_readable
 from recipes.mmupt.tiny import FOLDER
 from recipes.mmupt.tiny.measure import measure, report
 from recipes.mmupt.tiny.vocabulary import (
@@ -110,6 +111,7 @@ def build(
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    make_readable(folder)
     print(f"{folder}: {model.num_parameters():,} parameters, {time.monotonic() - started:.0f} s", flush=True)
     print(report(measure(model, encoder)))
 

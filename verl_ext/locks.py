@@ -1,0 +1,54 @@
+"""Exclusive locks on files and folders, also on file systems that have none. Imports nothing outside Python's library.
+
+NFS without a lock daemon, Lustre mounted without `flock` and some FUSE file systems refuse `flock`. Their lock is then
+held on a file of this machine's temporary folder, named after the path: it keeps out the processes of this machine, and
+says that it cannot keep out those of others.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What kernels answer where a file system has no flock; EBADF is NFS's answer for a folder, which nobody opens to write.
+WITHOUT_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
+
+
+@contextmanager
+def exclusive_lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of an existing file or folder; the kernel releases it when the process ends, however it ends.
+
+    Args:
+        path: what is locked.
+        wait: whether to wait for another process that holds the lock.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is not set.
+    """
+    operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+    # NFS locks for writing only what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(descriptor, operation)
+        except OSError as error:
+            if error.errno not in WITHOUT_FLOCK:
+                raise
+            os.close(descriptor)
+            substitute = _substitute(path)
+            note = f"{path}: this file system has no locks; {substitute} is locked instead, which other machines ignore"
+            print(note, flush=True)
+            descriptor = os.open(substitute, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _substitute(path: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"mmupt-{os.getuid()}-{digest}.lock"
