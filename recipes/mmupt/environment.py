@@ -52,7 +52,7 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
         "TRACKIO_DIR": str(folder / "trackio"),
         "VERL_FILE_LOGGER_ROOT": str(folder),
     }
-    if {"wandb", "tracking"} & {loggers, *loggers}:
+    if {"wandb", "tracking"} & set([loggers] if isinstance(loggers, str) else loggers):
         variables |= {
             "WANDB_DIR": str(folder),
             "WANDB_DATA_DIR": str(folder / CACHE / "wandb"),

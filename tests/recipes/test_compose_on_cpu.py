@@ -22,6 +22,7 @@ from recipes.mmupt import compose, train
 from recipes.mmupt.baselines.settings import METHODS
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from recipes.mmupt.preflight import problems_of_settings
 from recipes.mmupt.train import _check_hardware, flatten
 from verl_ext.answers import Comparison
 from verl_ext.checks import REWARD_MANAGERS
@@ -52,6 +53,7 @@ def test_a_shipped_recipe_composes_and_passes_verls_validation(recipe: str) -> N
     assert config.reward.reward_manager.name in REWARD_MANAGERS
     assert need_reference_policy(config) and not need_critic(config)
     assert config.trainer.experiment_name == recipe
+    assert not list(problems_of_settings(config, {}))
 
 
 @pytest.mark.parametrize("recipe", recipes())

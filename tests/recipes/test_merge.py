@@ -1,12 +1,13 @@
 """Whatever a model lies in becomes a folder that vLLM loads, and a checkpoint is merged once."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from recipes.mmupt import merge as module
-from recipes.mmupt.merge import merge, model_folder
+from recipes.mmupt.merge import make_readable, merge, model_folder
 
 
 @pytest.fixture
@@ -59,3 +60,24 @@ def test_a_merge_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.M
     assert merge(tmp_path / "actor", tmp_path / "model", "5") == tmp_path / "model"
     assert merge(tmp_path / "actor", tmp_path / "model", "6") == tmp_path / "model"
     assert len(merged) == 2
+
+
+def test_what_is_merged_can_be_read_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], check: bool) -> None:
+        # As safetensors leaves its files.
+        os.close(os.open(tmp_path / "model" / "model.safetensors", os.O_CREAT, 0o600))
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    (tmp_path / "model").mkdir()
+    before = os.umask(0o022)
+    try:
+        merge(tmp_path / "actor", tmp_path / "model", "5")
+        assert (tmp_path / "model" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+        os.umask(0o077)
+        (tmp_path / "mine").mkdir()
+        os.close(os.open(tmp_path / "mine" / "weights", os.O_CREAT, 0o600))
+        make_readable(tmp_path / "mine")
+        assert (tmp_path / "mine" / "weights").stat().st_mode & 0o777 == 0o600
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)

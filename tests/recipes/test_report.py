@@ -113,6 +113,15 @@ def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:
     assert rows["response length, tokens"] == ["6.5 ± 0.0", "10.5 ± 0.0", "+4.0 ± 0.0"]
 
 
+def test_a_single_sample_has_no_majority_and_all_other_scores(run_folder: Path) -> None:
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        alone = {id_: group[:2] for id_, group in answers.items()}
+        write_responses(file, responses(alone, 5), {**(read_parameters(file) or {}), "samples": 1})
+    scores = json.loads((run_folder / "report.json").read_text())["scores"] if write_report(run_folder) else {}
+    assert {"greedy accuracy", "mean@1", "pass@1"} <= scores.keys() and "maj@1" not in scores
+
+
 def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
     assert "collapse" not in write_report(run_folder)
     (run_folder / "collapse.json").write_text(json.dumps({"message": "The run collapsed.", "step": 15}))

@@ -1,11 +1,14 @@
 """A run resumes from its last whole checkpoint, whatever a kill has left of the others and of the tracker."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
-from verl_ext.checkpoints import TRACKER, checkpoint_of, last_whole_step, repair_tracker
+from verl_ext.checkpoints import TRACKER, checkpoint_of, last_whole_step, prune, repair_tracker, whole_steps
+from verl_ext.checkpoints.best import keep, kept_checkpoint
 from verl_ext.checkpoints.callback import MarkWhole
 
 
@@ -61,3 +64,31 @@ def test_a_repair_says_what_it_found_and_where_it_resumes(tmp_path: Path, capsys
 def test_an_asynchronous_save_is_refused_as_nobody_knows_when_it_ends(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="async_save=False"):
         MarkWhole().on_save(trainer=None, global_step=1, checkpoint_dir=str(tmp_path), async_save=True)
+
+
+def test_after_a_restart_no_more_checkpoints_are_kept_than_configured(tmp_path: Path) -> None:
+    trainer = SimpleNamespace(config=OmegaConf.create({"trainer": {"max_actor_ckpt_to_keep": 2}}))
+    for step in (5, 10, 15, 100):
+        # veRL's own list of what to remove is empty after a start.
+        (checkpoint_of(tmp_path, step) / "actor").mkdir(parents=True)
+        MarkWhole().on_save(trainer=trainer, global_step=step, checkpoint_dir=str(checkpoint_of(tmp_path, step)))
+    assert whole_steps(tmp_path) == [15, 100]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["global_step_100", "global_step_15"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"), [(1, [10]), (2, [5, 10]), (9, [1, 5, 10]), (None, [1, 5, 10]), (0, [1, 5, 10])]
+)
+def test_the_last_whole_checkpoint_and_the_kept_weights_stay(
+    tmp_path: Path, limit: int | None, left: list[int]
+) -> None:
+    for step in (1, 5, 10):
+        save(tmp_path, step)
+        (checkpoint_of(tmp_path, step) / "actor" / "model.pt").write_text(str(step))
+    save(tmp_path, 15, whole=False)
+    keep(tmp_path, [1])
+    prune(tmp_path, limit)
+    assert whole_steps(tmp_path) == left
+    kept = kept_checkpoint(tmp_path, 1)
+    assert kept is not None and (kept / "actor" / "model.pt").read_text() == "1"
+    assert checkpoint_of(tmp_path, 15).is_dir()

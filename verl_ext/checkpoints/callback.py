@@ -17,11 +17,12 @@ class MarkWhole(CheckpointCallback):
     def on_save(
         self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **kwargs: Any
     ) -> None:
-        """As veRL documents it; ValueError for an asynchronous save."""
+        """As veRL documents it; ValueError for an asynchronous save. Without a trainer nothing is removed."""
         if async_save:
             raise ValueError(
                 "a checkpoint saved asynchronously cannot be marked whole: set actor.checkpoint.async_save=False"
             )
         checkpoint = Path(checkpoint_dir)
         mark_whole(checkpoint)
-        prune(checkpoint.parent, trainer.config.trainer.max_actor_ckpt_to_keep)
+        if trainer is not None:
+            prune(checkpoint.parent, trainer.config.trainer.max_actor_ckpt_to_keep)

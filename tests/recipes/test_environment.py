@@ -1,0 +1,110 @@
+"""A run leaves nothing in the user's home, and starts a Ray of its own unless it is told to join one."""
+
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from recipes.mmupt import hardware, train
+from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
+from recipes.mmupt.preflight import hub_cache
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "joins"),
+    [(None, "local", False), ("", "local", False), ("local", "local", False), ("head:6379", "head:6379", True)],
+)
+def test_a_run_joins_a_cluster_only_where_ray_address_names_one(
+    given: str | None, address: str, joins: bool, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.environ.pop("RAY_ADDRESS", None)
+    if given is not None:
+        os.environ["RAY_ADDRESS"] = given
+    assert (hardware.ray_address(), hardware.joins_cluster()) == (address, joins)
+    ray_init = train.prepare("mmupt_tiny", []).ray_kwargs.ray_init
+    assert ray_init.address == address
+    assert ray_init.num_cpus == (None if joins else 16)
+
+
+def test_ray_is_never_started_without_an_address() -> None:
+    for file in (*Path("recipes").rglob("*.py"), *Path("verl_ext").rglob("*.py")):
+        for call in file.read_text().split("ray.init(")[1:]:
+            assert call.startswith("address=ray_address()") or call.startswith("address`") or "`" in call[:3], file
+
+
+def test_caches_lie_in_the_folder_of_the_run(tmp_path: Path, no_cluster: None) -> None:
+    variables = cache_variables(tmp_path / "run", {"HOME": str(tmp_path)})
+    own = {name: value for name, value in variables.items() if name != "HF_HOME"}
+    assert {"HF_DATASETS_CACHE", "HF_MODULES_CACHE", "XDG_CACHE_HOME", "TRITON_HOME"} <= own.keys()
+    assert all(Path(value).is_relative_to(tmp_path / "run" / "cache") for value in own.values())
+
+
+def test_what_is_downloaded_stays_where_the_user_has_it(tmp_path: Path, no_cluster: None) -> None:
+    for environ in (
+        {"HOME": "/home/me"},
+        {"HOME": "/home/me", "XDG_CACHE_HOME": "/data/cache"},
+        {"HOME": "/home/me", "HF_HOME": "/data/hf"},
+        {"HOME": "/home/me", "HF_HUB_CACHE": "/data/hub"},
+    ):
+        assert hub_cache(environ | cache_variables(tmp_path, environ)) == hub_cache(environ)
+    assert hub_cache({"HOME": "/home/me"}) == Path("/home/me/.cache/huggingface/hub")
+
+
+def test_a_variable_that_is_set_keeps_its_value(tmp_path: Path, no_cluster: None) -> None:
+    assert "XDG_CACHE_HOME" not in cache_variables(tmp_path, {"XDG_CACHE_HOME": "/shared", "HOME": "/home/me"})
+    assert "WANDB_DIR" not in logger_variables("wandb", tmp_path, {"WANDB_DIR": "/shared"})
+
+
+def test_the_nodes_of_a_cluster_keep_their_own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert set(cache_variables(tmp_path, {"HOME": "/home/me"})) == {"HF_DATASETS_CACHE"}
+
+
+def test_a_home_that_cannot_be_written_costs_neither_settings_nor_rays_token(tmp_path: Path, no_cluster: None) -> None:
+    # Nothing can be made in a file, whoever one is.
+    (tmp_path / "home").touch()
+    locked, usual = {"HOME": str(tmp_path / "home")}, {"HOME": str(tmp_path)}
+    assert "XDG_CONFIG_HOME" in cache_variables(tmp_path, locked) and len(own_ray_token(locked)["RAY_AUTH_TOKEN"]) > 30
+    assert "XDG_CONFIG_HOME" not in cache_variables(tmp_path, usual) and own_ray_token(usual) == {}
+    assert own_ray_token(locked | {"RAY_AUTH_MODE": "disabled"}) == {}
+
+
+def test_the_secret_of_ray_is_in_no_file_of_the_run(elsewhere: Path) -> None:
+    (elsewhere / "home").touch()
+    os.environ["HOME"] = str(elsewhere / "home")
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        os.environ.pop(name, None)
+    config = train.prepare("mmupt_tiny", [])
+    assert os.environ["RAY_AUTH_TOKEN"] not in OmegaConf.to_yaml(config)
+
+
+def test_loggers_write_into_the_folder_and_wandb_takes_all_starts_for_one_run(tmp_path: Path) -> None:
+    assert not {name for name in logger_variables(["console"], tmp_path, {}) if name.startswith("WANDB")}
+    first, second = (logger_variables(["console", "wandb"], tmp_path, {}) for _ in range(2))
+    assert first == second and first["WANDB_DIR"] == str(tmp_path) and first["WANDB_RESUME"] == "allow"
+    other = logger_variables("wandb", tmp_path / "other", {})
+    assert other["WANDB_RUN_ID"] != first["WANDB_RUN_ID"]
+    assert first["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_copies_of_the_data_are_removed_after_a_training(tmp_path: Path, no_cluster: None) -> None:
+    copies = Path(cache_variables(tmp_path, {"HOME": "/home/me"})["HF_DATASETS_CACHE"])
+    (copies / "parquet").mkdir(parents=True)
+    (tmp_path / "cache" / "vllm").mkdir()
+    remove_copies(tmp_path)
+    assert [one.name for one in (tmp_path / "cache").iterdir()] == ["vllm"]
+
+
+def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
+    for name in ("RAY_ADDRESS", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
+        os.environ.pop(name, None)
+    variables = train.prepare("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
+    for name in ("HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
+        assert Path(variables[name]).is_relative_to(elsewhere / "runs" / "mmupt_tiny")
+        assert os.environ[name] == variables[name]
