@@ -55,6 +55,7 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
     if {"wandb", "tracking"} & set([loggers] if isinstance(loggers, str) else loggers):
         variables |= {
             "WANDB_DIR": str(folder),
+            "WANDB_CACHE_DIR": str(folder / CACHE / "wandb"),
             "WANDB_DATA_DIR": str(folder / CACHE / "wandb"),
             "WANDB_RUN_ID": _run_id(folder / "wandb" / "run_id"),
             "WANDB_RESUME": "allow",
