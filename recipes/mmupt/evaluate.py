@@ -22,7 +22,7 @@ from data.prepare import FOLDER
 from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
 from recipes.mmupt.compose import compose_entry
 from recipes.mmupt.environment import use_folder
-from recipes.mmupt.evaluation.generation import Asked, answers
+from recipes.mmupt.evaluation.generation import Asked, EngineError, answers
 from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
 from recipes.mmupt.evaluation.responses import Mode
@@ -32,7 +32,6 @@ from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
-from recipes.mmupt.preflight import problems_of_asking
 from recipes.mmupt.results import read_scores, write_results
 from recipes.mmupt.score import score_file
 from verl_ext.datasets.truth import file_list, sidecar_of
@@ -127,10 +126,7 @@ def evaluate(config: DictConfig) -> None:
     use_folder(output)
     with sole_run(output, output / "config.yaml"):
         sets = question_sets(config, output)
-        model = model_folder(model, output)
-        if problems := list(problems_of_asking(model, os.environ)):
-            raise EvaluationError("; ".join(problems))
-        settings = _settings(config, model)
+        settings = _settings(config, model_folder(model, output))
         OmegaConf.save(config, output / "config.yaml")
         generate(settings, sets, config.limit, config.replace)
     if config.score:
@@ -187,7 +183,7 @@ def main() -> None:
     """Evaluate what the command line says."""
     try:
         evaluate(load_config(sys.argv[1:]))
-    except (EvaluationError, JudgeError, BlockingIOError) as error:
+    except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.compose import compose_entry
 from recipes.mmupt.environment import use_folder
+from recipes.mmupt.evaluation.generation import EngineError
 from recipes.mmupt.evaluation.partial import OtherParametersError
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import engine_keys
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
-from recipes.mmupt.preflight import problems_of_asking
 from recipes.mmupt.synthesis.candidates import Candidate, Judged
 from recipes.mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
 from recipes.mmupt.synthesis.output import write_candidates, write_questions
@@ -66,12 +66,9 @@ def synthesize(config: DictConfig) -> Path:
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
     with sole_run(output, output / "config.yaml"):
-        model = model_folder(str(config.model), output)
-        if problems := list(problems_of_asking(model, os.environ)):
-            raise SynthesisError("; ".join(problems))
         try:
             prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
-            asking, quick, checking = _settings(config, model)
+            asking, quick, checking = _settings(config, model_folder(str(config.model), output))
             parents, without_images = read_parents(files, config.limit)
         except ValueError as error:
             raise SynthesisError(str(error)) from error
@@ -81,7 +78,7 @@ def synthesize(config: DictConfig) -> Path:
             voted = voted_answers(stages, quick, parents) if config.show_voted_answer else {}
             candidates = ask(config, stages, asking, prompts, parents, voted)
             judged = judge(config, stages, (checking, quick), prompts["self_check"], parents, candidates)
-        except (OtherParametersError, PromptError) as error:
+        except (EngineError, OtherParametersError, PromptError) as error:
             raise SynthesisError(str(error)) from error
         write_candidates(output / "candidates.jsonl", judged)
         off = {name for name, block in config.filters.items() if not block.enabled}

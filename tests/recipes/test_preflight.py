@@ -16,6 +16,8 @@ from recipes.mmupt import preflight, train
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.evaluate import EvaluationError
 from recipes.mmupt.evaluate import load_config as load_evaluation
+from recipes.mmupt.evaluation.generation import EngineError, answers
+from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.preflight import (
     LOGGERS,
     problems_of_loggers,
@@ -243,6 +245,13 @@ def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(mod
     settings: dict[str, Any] = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     assert not problems(model)
+
+
+def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    settings = Settings.from_config(load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1)
+    with pytest.raises(EngineError, match="model: .*my model has no chat template"):
+        next(answers(settings, []))
 
 
 def test_weights_that_git_lfs_has_not_fetched_are_told_from_weights(model: Path) -> None:

@@ -18,6 +18,7 @@ from recipes.mmupt.evaluation.prompts import engine_prompt
 from recipes.mmupt.evaluation.responses import Mode, Response
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import ray_address
+from recipes.mmupt.preflight import problems_of_asking
 
 if TYPE_CHECKING:
     from vllm import SamplingParams, TokensPrompt
@@ -30,6 +31,10 @@ PROMPTS_AT_ONCE = 256
 OF_ENGINE = ("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine")
 # Prompts that are decoded and processed between two steps of an engine, which waits for them.
 PROMPTS_A_STEP = 16
+
+
+class EngineError(ValueError):
+    """A model that no engine can serve; the message names what is missing, and the fix."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,12 @@ def answers(settings: Settings, asked: Sequence[Asked], kept: Kept | None = None
     """Answer questions with as many replicas as set; with one, in this process and without Ray.
 
     A single replica lives as long as `kept`.
+
+    Raises:
+        EngineError: the model or this machine cannot serve, as can be known before an engine starts.
     """
+    if problems := list(problems_of_asking(settings.model, os.environ)):
+        raise EngineError("; ".join(problems))
     images = max((len(one.row["images"] or []) for one in asked), default=0)
     if settings.replicas == 1:
         yield from (kept or Kept()).replica(settings, images).answers(settings, iter(asked))
