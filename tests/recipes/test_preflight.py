@@ -250,7 +250,7 @@ def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(mod
 def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: Path) -> None:
     (model / "chat_template.jinja").unlink()
     settings = Settings.from_config(load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1)
-    with pytest.raises(EngineError, match="model: .*my model has no chat template"):
+    with pytest.raises(EngineError, match=r"model: .*my model has no chat template"):
         next(answers(settings, []))
 
 
