@@ -2,19 +2,20 @@
 
     python -m recipes.mmupt.results runs/eval/A runs/eval/B --output runs/eval
 
-Scores that lie beside the responses in these folders, a judge model's among them, are taken as they are unless the
-responses are newer; the others are made, as by `recipes.mmupt.score`. Writes `results.md` (printed, too),
-`results.json` and `results.png` into the output folder.
+Scores beside the responses in these folders, a judge model's among them, are taken as they are unless the responses are
+newer or a rule has another version by now; the others are made, as by `recipes.mmupt.score`. Writes `results.md`
+(printed, too), `results.json` and `results.png` into the output folder.
 """
 
 import argparse
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.pages import write_text
+from recipes.mmupt.benchmarks import rule_version
 from recipes.mmupt.evaluation.responses import parameters_path, response_files, write_atomically
 from recipes.mmupt.evaluation.results import Evaluations, results_content, results_plot, results_table
 from recipes.mmupt.score import score_file
@@ -45,8 +46,24 @@ def _scores_of_file(file: Path) -> list[dict[str, Any]]:
     found = file.with_suffix(".scores.json")
     made_of = [path for path in (file, parameters_path(file)) if path.is_file()]
     if found.is_file() and found.stat().st_mtime >= max(path.stat().st_mtime for path in made_of):
-        return list(json.loads(found.read_text()))
+        scores = list(json.loads(found.read_text()))
+        outdated = [one["rule"] for one in scores if not _is_current(one)]
+        if not outdated:
+            return scores
+        if judges := [rule for rule in outdated if rule.startswith("judge ")]:
+            raise ValueError(
+                f"{found} has scores by another version of the rule {judges[0]!r}: run recipes.mmupt.score {file} with "
+                "the judge again, which is asked only what it was not asked yet"
+            )
     return score_file(file)
+
+
+def _is_current(scores: Mapping[str, Any]) -> bool:
+    """Whether scores were made by the rules as they are now."""
+    versions = scores.get("versions", {})
+    return scores["rule"] in versions and all(
+        version == rule_version(scores["benchmark"], rule) for rule, version in versions.items()
+    )
 
 
 def write_results(output: Path, evaluations: Evaluations) -> str:

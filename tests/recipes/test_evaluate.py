@@ -406,7 +406,7 @@ def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, mo
     done = subprocess.run(command(*keys), cwd=ROOT, check=True, timeout=400, capture_output=True, text=True)
     for name in files:
         (scores,) = json.loads((tmp_path / "out" / f"{name}.scores.json").read_text())
-        assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
+        assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name
         assert scores["accuracy"][f"{scores['rule']}, greedy"]["questions"] == 8
         assert f"## {name}" in done.stdout
     assert "paper: MM-UPT" in (tmp_path / "out" / "results.md").read_text()

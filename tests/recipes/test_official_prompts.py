@@ -157,19 +157,22 @@ def test_mathvista_takes_the_box_the_bare_answer_the_statement_or_the_end(
     ("response", "answer"),
     [
         (r"so \boxed{B}", "B"),
-        (r"so \boxed{\text{(b)}}. It is not C.", "B"),  # a box wins; its letter is unwrapped
-        (r"so \boxed{x = 30^\circ}", "30"),  # what follows "=", without degrees
-        (r"so \boxed{\left( 1,\, 2 \right)}", "( 1, 2 )"),
+        (r"so \boxed{\text{(b)}}. It is not C", r"\text{(b)}"),  # a box
+        (r"so \boxed{B}. It is not C.", "C"),  # a letter at the end wins over a box
+        (r"so \boxed{1} or \boxed{2}", "2"),  # the last one
+        (r"so \boxed{\frac{1}{2}}. As {x}", r"\frac{1}{2}}. As {x"),  # up to the last brace of the response
+        (r"so \boxed{}", None),
         ("so it must be (C).", "C"),  # the letter at the end
         ("it is C.", "C"),
         ("C\nas 3 is odd", "C"),  # the letter in front
         ("(C) C\nas 3 is odd", "C"),
-        ("(C) D\nas 3 is odd", "(C) Das 3 is odd"),  # two letters are none, and all of the response is the answer
+        ("(C) D\nas 3 is odd", "(C) D\nas 3 is odd"),  # two letters are none, and all of the response is the answer
+        ("D\nor else it is (B).", "B"),  # of a letter in front and one at the end the first of the alphabet
         ("x is 7.5", "7.5"),  # the number after the last "is "
         ("The answer is 7 apples. They are red.", "7 apples"),  # a statement up to the end of its sentence
-        ("the correct answer is: 2 \\pi", "2 \\pi"),
+        ("the correct answer is: 2 \\pi", ": 2 \\pi"),
         ("seven", "seven"),  # all of the response
-        ("x = 9", "9"),
+        ("x = 9", "x = 9"),
         ("", None),
     ],
 )

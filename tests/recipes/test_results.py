@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from data.figures import prepare
 from recipes.mmupt import results as command
-from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
+from recipes.mmupt.benchmarks import BENCHMARKS, read_questions, rule_version
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.evaluation.responses import Response, write_responses
 from recipes.mmupt.evaluation.results import average_of, cell_of, results_content, results_plot, results_table
 from recipes.mmupt.results import read_scores
+from recipes.mmupt.score import score_file
 
 PAPER = read_paper()
 FOUR = list(PAPER.titles)
@@ -25,10 +26,11 @@ FOUR = list(PAPER.titles)
 def scores(benchmark: str, value: float, error: float = 0.01, **further: float) -> dict[str, Any]:
     """Scores with an accuracy of all the questions that the paper asks; `further` are other figures' values."""
     questions = PAPER.questions.get(benchmark, 8)
-    rule = BENCHMARKS[benchmark].rule if benchmark in BENCHMARKS else "own"
+    rules = BENCHMARKS[benchmark].rules if benchmark in BENCHMARKS else ()
+    rule = rules[0].name if rules else "own"
     values = {f"{rule}, greedy": value, **further}
     accuracy = {name: {"value": one, "standard_error": error, "questions": questions} for name, one in values.items()}
-    return {"benchmark": benchmark, "rule": rule, "accuracy": accuracy}
+    return {"benchmark": benchmark, "rule": rule, "versions": {rule: 2}, "accuracy": accuracy}
 
 
 def row(table: str, first: str) -> list[str]:
@@ -75,7 +77,7 @@ def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> 
         "",
         "30.00 ± 1.00 (official, greedy)",
         "40.00 ± 1.00 (rule-based, greedy)",
-        "70.00 ± 1.00 (official, greedy)",
+        "70.00 ± 1.00 (cleaned official, greedy)",
         "60.00 ± 1.00 (official, greedy)",
         "50.00 ± 0.50",
     ]
@@ -93,9 +95,10 @@ def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> 
 
 def test_what_was_not_run_stays_empty_without_an_average_and_other_sets_have_their_own_columns() -> None:
     table = results_table({"a": {"mathvista": scores("mathvista", 0.7)}, "b": {"figures": scores("figures", 0.9)}})
-    assert row(table, "`a`")[2:] == ["", "", "70.00 ± 1.00 (official, greedy)", "", "", ""]
+    assert row(table, "`a`")[2:] == ["", "", "70.00 ± 1.00 (cleaned official, greedy)", "", "", ""]
     assert row(table, "`b`")[2:] == ["", "", "", "", "", "90.00 ± 1.00 (own, greedy)"]
     assert row(table, "paper: Qwen2.5-VL-7B")[-1] == ""
+    assert table.endswith("Versions of the rules: figures own 2, mathvista cleaned official 2.")
 
 
 def test_part_of_a_benchmark_is_said_to_be_part() -> None:
@@ -151,9 +154,30 @@ def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations
     kept = evaluations[0] / "figures.scores.json"
     # As a judge model would leave it.
     kept.write_text(kept.read_text().replace('"own', '"judge it'))
+    assert rule_version("figures", "judge it") == rule_version("figures", "own")
     assert rule_of_base() == "judge it"
     os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
     assert rule_of_base() == "own"
+
+
+def test_scores_by_another_version_of_a_rule_are_never_set_beside_those_of_this_one(evaluations: list[Path]) -> None:
+    def value_of_base() -> float:
+        return cell_of(read_scores(evaluations)["base"]["figures"]).value
+
+    file = evaluations[0] / "figures.jsonl"
+    (of_now,) = score_file(file)
+    kept = file.with_suffix(".scores.json")
+    other = {
+        **of_now,
+        "versions": {"own": 1},
+        "accuracy": {"own, mean@2": {**of_now["accuracy"]["own, mean@2"], "value": 9.0}},
+    }
+    for outdated in (other, {name: value for name, value in other.items() if name != "versions"}):
+        kept.write_text(json.dumps([outdated]))
+        assert value_of_base() == of_now["accuracy"]["own, mean@2"]["value"]
+    kept.write_text(json.dumps([{**other, "rule": "judge it", "versions": {"judge it": 1}}]))
+    with pytest.raises(ValueError, match="another version of the rule 'judge it'"):
+        read_scores(evaluations)
 
 
 def test_folders_of_one_name_are_told_apart_and_two_files_of_one_benchmark_refused(

@@ -10,7 +10,7 @@ import pytest
 
 from data.catalog import data_set
 from data.figures import prepare
-from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions
+from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
 from recipes.mmupt.evaluation.responses import Response, write_responses
 from recipes.mmupt.evaluation.scores import render
 from recipes.mmupt.score import score_file
@@ -46,9 +46,11 @@ def benchmark(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], tmp_path: Path) -> None:
     name, data = benchmark
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
-    assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rule
-    figures = {f"{rule}, {mode}" for rule in (scores["rule"], "own") for mode in ("greedy", "mean@2", "pass@2")}
+    assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name
+    rules = [*(rule.name for rule in BENCHMARKS[name].rules), "own"]
+    figures = {f"{rule}, {mode}" for rule in rules for mode in ("greedy", "mean@2", "pass@2")}
     assert set(scores["accuracy"]) == figures | {"own, maj@2"}
+    assert scores["versions"] == {rule: rule_version(name, rule) for rule in rules}
     assert all(one == {"value": 1.0, "standard_error": 0.0, "questions": 8} for one in scores["accuracy"].values())
     assert all(one["value"] == 1.0 for labels in scores["breakdowns"].values() for one in labels.values())
 
@@ -75,15 +77,19 @@ def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tupl
     score_file(file)
     lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
     assert len(lines) == 8 * 3
-    assert lines[0]["answer"] == lines[0]["truth"] and set(lines[0]["right"]) == {"own", BENCHMARKS[name].rule}
+    assert lines[0]["answer"] == lines[0]["truth"] and set(lines[0]["right"]) == {
+        "own",
+        *(rule.name for rule in BENCHMARKS[name].rules),
+    }
     assert json.loads(file.with_suffix(".scores.json").read_text())[0]["benchmark"] == name
 
 
-def test_the_table_says_which_rule_made_which_figure() -> None:
+def test_the_table_says_which_version_of_which_rule_made_which_figure() -> None:
     score: dict[str, Any] = {"value": 0.5, "standard_error": 0.1, "questions": 25}
     scores = {
         "benchmark": "wemath",
         "rule": "official",
+        "versions": {"official": 3, "own": 2},
         "questions": 25,
         "not_answered": 0,
         "left_out": 0,
@@ -93,8 +99,10 @@ def test_the_table_says_which_rule_made_which_figure() -> None:
         "breakdowns": {"step": {"2steps_1": {"value": 0.75, "questions": 4}}},
     }
     table = render(scores)
-    assert "| official, greedy | 50.00 ± 10.00 | 25 |" in table and "| own, greedy | 50.00 ± 10.00 | 25 |" in table
-    assert "| official, strict score | 25.00 | |" in table and "| 2steps_1 | 75.00 | 4 |" in table
+    assert (
+        "| official, greedy | 3 | 50.00 ± 10.00 | 25 |" in table and "| own, greedy | 2 | 50.00 ± 10.00 | 25 |" in table
+    )
+    assert "| official, strict score | 3 | 25.00 | |" in table and "| 2steps_1 | 75.00 | 4 |" in table
 
 
 def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:

@@ -4,13 +4,28 @@ A set that is none of them is scored by the project's own comparison of answers 
 """
 
 from recipes.mmupt.benchmarks import figures, mathverse, mathvision, mathvista, wemath
-from recipes.mmupt.benchmarks.judged import Unreadable, read_agreement, read_answer
-from recipes.mmupt.benchmarks.question import OWN_RULE, Benchmark, Judged, Question, read_questions
+from recipes.mmupt.benchmarks.judged import JUDGE_VERSION, Unreadable, read_agreement, read_answer
+from recipes.mmupt.benchmarks.question import (
+    OWN_RULE,
+    OWN_VERSION,
+    Benchmark,
+    Judged,
+    Question,
+    Rule,
+    read_questions,
+)
 
 BENCHMARKS = {
     one.name: one
     for one in (mathvista.MATHVISTA, mathvision.MATHVISION, mathverse.MATHVERSE, wemath.WEMATH, figures.FIGURES)
 }
+
+
+def rule_version(source: str, rule: str) -> int:
+    """The version of a rule by its name; what is neither the benchmark's own nor the project's is a judge model."""
+    rules = BENCHMARKS[source].rules if source in BENCHMARKS else ()
+    return {OWN_RULE: OWN_VERSION, **{one.name: one.version for one in rules}}.get(rule, JUDGE_VERSION)
+
 
 __all__ = [
     "BENCHMARKS",
@@ -18,8 +33,10 @@ __all__ = [
     "Benchmark",
     "Judged",
     "Question",
+    "Rule",
     "Unreadable",
     "read_agreement",
     "read_answer",
     "read_questions",
+    "rule_version",
 ]

@@ -1,6 +1,6 @@
 """The figure task of `data.figures`: whole numbers, compared as the project compares all answers."""
 
-from recipes.mmupt.benchmarks.question import OWN_RULE, Benchmark, Question
+from recipes.mmupt.benchmarks.question import Benchmark, Question
 
 
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
@@ -8,4 +8,4 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     return {"question_type": (question.question_type,)}
 
 
-FIGURES = Benchmark("figures", "test", OWN_RULE, None, strata)
+FIGURES = Benchmark("figures", "test", (), strata)

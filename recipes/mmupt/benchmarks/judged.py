@@ -8,6 +8,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+# Changes with the prompts, with what of a response is shown, and with how replies are read.
+JUDGE_VERSION = 2
 PROMPTS = Path(__file__).parent / "prompts"
 # An answer stands at the end; all of a response that never ended would not fit into a judge.
 LONGEST_RESPONSE = 8_000

@@ -9,7 +9,7 @@ import re
 
 from recipes.mmupt.benchmarks.judged import end_of, fill
 from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question
+from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
 from verl_ext.answers import correct, extract_answer
 
 OPTION = re.compile(r"^\(?([A-Z])\)?\s*[:.]\s*(.*)$", re.MULTILINE)
@@ -81,8 +81,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 MATHVERSE = Benchmark(
     "mathverse",
     "testmini",
-    "rule-based",
-    is_correct,
+    (Rule("rule-based", 2, is_correct),),
     strata,
     official_prompt=official_prompt,
     extract=extract,

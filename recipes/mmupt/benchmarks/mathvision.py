@@ -1,17 +1,21 @@
-"""MATH-Vision: an answer is right as the letter or the text of the option, or as a number to two decimals.
+r"""MATH-Vision: the authors' rule to the letter, oddities included.
 
-The rule of the authors' `evaluation/utils.py`, whose evaluation of LaTeX (latex2sympy and `eval`) is replaced by the
-project's own parser: what that cannot read as a number is compared as text alone. The prompt is that of their
-`models/Qwen-VL.py`, and `extract` follows `evaluation/evaluate.py`, which asks no judge.
+`is_correct` follows `evaluation/evaluate.py` and `utils.py`: the answer is cleaned, and is right if it equals the
+letter or the text of the true option, or has the same number to two decimals. Cleaning deletes spaces and degree signs
+from the answer, not from the option. Where a unit or a percent sign is left there is no number, and only texts are
+compared: `21\mathrm{~cm}` is not `$21 \mathrm{~cm}$`, and `120` is not `$120^{\circ}$`. How LaTeX gets a number is in
+`latex_value`. The project's own comparison stands beside it as the lenient reading.
+
+The prompt is that of their `models/Qwen-VL.py`; no judge is asked.
 """
 
 import re
+from string import ascii_uppercase
 
+from recipes.mmupt.benchmarks.latex_value import latex_value
 from recipes.mmupt.benchmarks.official import asked, listed, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Question
-from verl_ext.answers import extract_answer, number_of
+from recipes.mmupt.benchmarks.question import Benchmark, Question, Rule
 
-DECIMALS = 2
 BRACKETS = {"(": ")", "[": "]"}
 PROMPT = (
     'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice '
@@ -19,49 +23,50 @@ PROMPT = (
 )
 # Options that only name what is drawn are not listed.
 DRAWN = ("A", "B", "C", "D", "E")
-# " B." or " (B)." at the end, or "B" or "(B)" as the first line.
-LETTER = re.compile(r" (?:([A-E])|\(([A-E])\))\.$|^(?:([A-E])|\(([A-E])\)(?: \4)?)\n")
-STATED = re.compile(r"[Tt]he (?:final answer is|answer is|correct answer is|answer should be)")
-WRAPPED = re.compile(r"\\(?:text|mbox)\s*\{([^{}]*)\}")
-NOISE = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\,|\\!|\$|\\?%|\^\{?\\circ\}?|\n")
-ONE_LETTER = re.compile(r"[({]?([A-Ea-e])[)}]?\.?")
+# " B." or " (B)." at the end; "B", "(B)" or "(B) B" as the first line.
+LETTER = re.compile(r"(?: (?:([A-E])|\(([A-E])\))\.)\Z|\A(?:([A-E])|\(([A-E])\)(?: \4)?)\n")
+BOX = "oxed{"
+STATEMENTS = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
+# Replaced one after another, in lower case: first around the number, then in it.
+REPLACED = (
+    (" ", ""), (r"\,", ""), ("∞", r"\infty"), (r"+\infty", r"\infty"), (r"\\", "\\"), ("\n", ""), (r"\text", ""),
+    (r"\mbox", ""), ("bmatrix", "pmatrix"), (r"\left", ""), (r"\right", ""), (r"^{\circ}", ""), (r"^\circ", ""),
+    ("{m}^3", ""), ("m^3", ""), ("{units}", ""), ("units", ""), ("{km}", ""), ("km", ""), (r"\!", ""),
+    (r"\\", "\\"), ("tfrac", "frac"), ("dfrac", "frac"), (r"\$", ""), ("$", ""), (r"\%", ""), ("{.", "{0."),
+)  # fmt: skip
+FRACTION = re.compile(r"(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)")
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
     """Whether the cleaned answer equals the truth, or the text of the option whose letter the truth is."""
-    answer = None if answer is None else cleaned(answer)
     if answer is None:
         return False
-    truths = [question.truth]
-    letter = question.truth.strip().upper()
-    if question.choices and len(letter) == 1 and 0 <= (index := ord(letter) - ord("A")) < len(question.choices):
-        truths.append(question.choices[index])
-    return any(equal(answer, truth) for truth in truths)
+    answer = cleaned(answer)
+    choice = dict(zip(ascii_uppercase, question.choices or (), strict=False)).get(question.truth, "")
+    return equal(question.truth, answer) or equal(choice, answer)
 
 
-def equal(answer: str, truth: str) -> bool:
-    """Whether two texts are the same in lower case, element by element in brackets, or the same number."""
-    answer, truth = answer.lower(), truth.lower()
-    if not answer.replace(" ", "") or not truth.replace(" ", ""):
+def equal(truth: str, answer: str) -> bool:
+    """Whether two texts are the same in lower case, the same tuple or list, or the same number to two decimals."""
+    truth, answer = truth.lower(), answer.lower()
+    if not truth.replace(" ", "") or not answer.replace(" ", ""):
         return False
-    if answer.strip() == truth.strip() or elements(answer) == elements(truth):
+    if truth.strip() == answer.strip():
         return True
-    numbers = (number_of(answer), number_of(truth))
-    return None not in numbers and rounded(answer) == rounded(truth)
+    truth, answer = elements(truth), elements(answer)
+    if truth == answer:
+        return True
+    value = latex_value(truth)
+    return value is not None and value == latex_value(answer)
 
 
 def elements(text: str) -> str:
-    """A tuple or list with every number in it rounded; anything else as it is."""
-    if len(text) > 2 and BRACKETS.get(text[0]) == text[-1] and "," in text:
-        return f"{text[0]}{','.join(rounded(part) for part in text[1:-1].split(','))}{text[-1]}"
-    return text
-
-
-def rounded(text: str) -> str:
-    """A number to two decimals, other text without the spaces around it."""
-    value = number_of(text)
-    # A zero has no sign.
-    return text.strip() if value is None else str(round(value, DECIMALS) + 0.0)
+    """A tuple or list with the values of its elements; any other text, or one with an element without, as it is."""
+    parts = text[1:-1].split(",")
+    if BRACKETS.get(text[0]) != text[-1] or len(parts) < 2:
+        return text
+    values = [part if "infty" in part or part in ("a", "-a") else latex_value(part) for part in parts]
+    return text if None in values else f"{text[0]}{','.join(map(str, values))}{text[-1]}"
 
 
 def official_prompt(question: Question) -> str:
@@ -71,29 +76,75 @@ def official_prompt(question: Question) -> str:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The cleaned box; else a letter or a number at the end, what follows "the answer is", or all of the response."""
-    if boxed := extract_answer(response):
-        return cleaned(boxed)
+    """The last box; else a letter or number at the end, what follows "the answer is", or all of the response.
+
+    `is_correct` cleans it, so it is returned as it was written.
+    """
     text = response.strip()
-    if found := LETTER.search(text):
-        return next(filter(None, found.groups()))
+    if letters := ["".join(filter(None, found.groups())) for found in LETTER.finditer(text)]:
+        text = min(letters)
     last = text.split("is ")[-1].rstrip(".")
+    if _is_number(last):
+        text = last
+    if BOX in text:
+        text = _boxed(text[text.rindex(BOX) :])
+    else:
+        for statement in STATEMENTS:
+            for spelling in (statement, statement.replace("the", "The")):
+                stated = spelling in text
+                text = text.split(spelling)[-1].strip()
+                text = text.split("\n")[0].split(". ")[0] if stated else text
+    return text.strip() or None
+
+
+def cleaned(answer: str) -> str:
+    """An answer as the authors compare it: in lower case, without spaces, `x=`, degree signs and some wrappings."""
+    text = _boxed(answer.lower().replace("{}", ""))
+    closing, opening = text.find("}"), text.find("{")
+    if closing != -1 and (opening == -1 or closing < opening):
+        text = text[:closing]
+    text = text.split("=")[-1].split(r"\approx")[-1]
+    for old, new in REPLACED:
+        text = text.replace(old, new)
+    text = f"0{text}" if text.startswith(".") else text
+    if r"\sqrt" in text:
+        text = _with_braces(text, r"\sqrt", 1)
+    if "sqrt" in text:
+        text = _with_braces(text, r"\frac", 2)
+    if fraction := FRACTION.fullmatch("1/2" if text == "0.5" else text):
+        text = rf"\frac{{{fraction[1]}}}{{{fraction[2]}}}"
+    text = re.sub(r"\{([a-e])\}", r"\1", re.sub(r"\(([a-e])\)", r"\1", text))
+    return text.rstrip(".").lstrip(":").strip()
+
+
+def _boxed(text: str) -> str:
+    """What is between the first box and the last brace, or all of a text without both."""
+    begin, end = text.find(BOX) + len(BOX), text.rfind("}")
+    return text[begin:end] if BOX in text and end >= begin else text
+
+
+def _with_braces(text: str, command: str, arguments: int) -> str:
+    """A text in which the characters after a command are its arguments: the first one or two have braces."""
+    first, *others = text.split(command)
+    found = first
+    for other in others:
+        if other.startswith("{") or (arguments == 1 and not other):
+            found += command + other
+        elif len(other) < arguments:
+            return text
+        elif arguments == 1 or other[1] == "{":
+            found += f"{command}{{{other[0]}}}{other[1:]}"
+        else:
+            found += f"{command}{{{other[0]}}}{{{other[1]}}}{other[2:]}"
+    return found
+
+
+def _is_number(text: str) -> bool:
     try:
-        float(last)
+        float(text)
     except ValueError:
-        parts = STATED.split(text)
-        # Only a statement ends with its sentence.
-        last = parts[-1].strip().split("\n")[0].split(". ")[0] if len(parts) > 1 else text
-    return cleaned(last)
-
-
-def cleaned(answer: str) -> str | None:
-    """An answer as the authors compare it: what follows "=", without units of angle, dollars and LaTeX's wrappings."""
-    answer = WRAPPED.sub(r"\1", answer).split("=")[-1].split("\\approx")[-1]
-    answer = NOISE.sub("", answer).strip().rstrip(".").lstrip(":").strip()
-    if letter := ONE_LETTER.fullmatch(answer):
-        return letter[1].upper()
-    return answer or None
+        return False
+    return True
 
 
 def strata(question: Question) -> dict[str, tuple[str, ...]]:
@@ -101,4 +152,11 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     return {"level": (str(question.metadata["level"]),), "subject": (question.metadata["subject"],)}
 
 
-MATHVISION = Benchmark("mathvision", "test", "official", is_correct, strata, None, official_prompt, extract)
+MATHVISION = Benchmark(
+    "mathvision",
+    "test",
+    (Rule("official", 2, is_correct),),
+    strata,
+    official_prompt=official_prompt,
+    extract=extract,
+)

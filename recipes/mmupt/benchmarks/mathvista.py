@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from recipes.mmupt.benchmarks.judged import end_of, fill
 from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question
+from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
 from verl_ext.answers import extract_answer
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")
@@ -119,8 +119,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 MATHVISTA = Benchmark(
     "mathvista",
     "testmini",
-    "official",
-    is_correct,
+    (Rule("cleaned official", 2, is_correct), Rule("official", 2, is_correct)),
     strata,
     official_prompt=official_prompt,
     extract=extract,

@@ -4,15 +4,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from verl_ext.datasets.truth import sidecar_of
 
-Rule = Literal["official", "rule-based", "own"]
-# The project's comparison of answers, see docs/answers.md.
-OWN_RULE: Rule = "own"
+# The project's comparison of answers, see docs/answers.md. The version changes with what it calls equal.
+OWN_RULE = "own"
+OWN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,27 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """Says whether an extracted answer, None where a response has none, is right.
+
+    `name` says whose rule it is: "official" is that of the benchmark's authors, "cleaned official" the same after the
+    answer was cleaned by rule, where the authors let a model do that, and "rule-based" stands in for a judge model.
+    `version` changes with any change to the rule or to the benchmark's `extract`: scores of two versions of a rule
+    cannot be compared.
+    """
+
+    name: str
+    version: int
+    is_correct: Callable[[str | None, Question], bool]
+
+
+@dataclass(frozen=True)
 class Judged:
     """The steps of a benchmark that its authors leave to a judge model.
 
     `plain` gives the answer of a response that needs no judge, None where it does. `ask_answer` makes the prompt that
     asks for the answer of a response, and `ask_agreement` the one that asks whether an answer agrees with the truth;
-    where it is None, the benchmark's rule decides.
+    where it is None, the leading rule of the benchmark decides.
     """
 
     plain: Callable[[str, Question], str | None]
@@ -47,11 +62,10 @@ class Benchmark:
     """A benchmark.
 
     `split` of the data set `name` is the one that is answered.
-    `rule` is "official" where `is_correct` is the rule of its authors, "rule-based" where theirs needs a judge model,
-    and "own" where the project's comparison is all there is: `is_correct` is None then. Else it takes an extracted
-    answer, None where a response has none. `strata` gives the labels of a question in each of the breakdowns that its
-    authors report. `scores` makes further scores out of the verdicts on all questions, by id, and `problem_scores`
-    says by name what each problem, of several questions, adds to those among them that are means over problems.
+    `rules` are its own, the leading one first; where there is none, the project's comparison leads, which is made in
+    any case. `strata` gives the labels of a question in each of the breakdowns that its authors report. `scores` makes
+    further scores out of the verdicts on all questions, by id, and `problem_scores` says by name what each problem, of
+    several questions, adds to those among them that are means over problems.
 
     `official_prompt` is what its authors ask, with the placeholders of the question; it may read the columns of the
     question, `query` and its like in the metadata among them, never the truth. `extract` finds the answer of a response
@@ -60,8 +74,7 @@ class Benchmark:
 
     name: str
     split: str
-    rule: Rule
-    is_correct: Callable[[str | None, Question], bool] | None
+    rules: tuple[Rule, ...]
     strata: Callable[[Question], Mapping[str, tuple[str, ...]]]
     scores: Callable[[Mapping[str, bool], Iterable[Question]], dict[str, float]] | None = None
     official_prompt: Callable[[Question], str] | None = None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from recipes.mmupt.benchmarks.official import asked, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Question
+from recipes.mmupt.benchmarks.question import Benchmark, Question, Rule
 from verl_ext.answers import extract_answer
 
 Kind = Literal["IK", "IG", "CM", "RM"]
@@ -123,8 +123,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 WEMATH = Benchmark(
     "wemath",
     "testmini",
-    "official",
-    is_correct,
+    (Rule("official", 1, is_correct),),
     strata,
     scores,
     official_prompt,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.pages import picture, shown
+from recipes.mmupt.benchmarks import rule_version
 from recipes.mmupt.evaluation.comparison import LEVEL, RESAMPLES, SEED, Example, ModelComparison
 from recipes.mmupt.evaluation.scores import as_json
 from recipes.mmupt.evaluation.verdicts import JudgedFile, Verdict
@@ -49,7 +50,14 @@ def _render(one: ModelComparison) -> str:
         )
         interval = f"{100 * low:+.2f} to {100 * high:+.2f}"
         rows.append((f"{figure.name}{unit}", a, b, difference, interval, f"{100 * figure.not_better:.2f}"))
-    return "\n\n".join((*parts, aligned(rows), _changes(one)))
+    versions = ", ".join(f"{rule} {version}" for rule, version in _versions(one).items())
+    return "\n\n".join((*parts, aligned(rows), f"Versions of the rules: {versions}.", _changes(one)))
+
+
+def _versions(one: ModelComparison) -> dict[str, int]:
+    """The version of each rule by which both models are judged."""
+    answered = next(verdict for verdict in one.a.verdicts if verdict.response.id == one.questions[0])
+    return {rule: rule_version(one.benchmark, rule) for rule in answered.right}
 
 
 def _changes(one: ModelComparison) -> str:
@@ -98,6 +106,7 @@ def as_content(comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
         "comparisons": [
             {
                 "benchmark": one.benchmark,
+                "versions": _versions(one),
                 **{
                     name: {"model": side.parameters.get("model"), "file": str(side.file)}
                     for name, side in (("a", one.a), ("b", one.b))

@@ -60,10 +60,8 @@ def judge_verdicts(
     asked = {}
     for index in (index for index in steps if index not in failures):
         reading, (_, question) = readings[index], texts(index)
-        is_correct, ask_agreement = BENCHMARKS[question.data_source].is_correct, steps[index].ask_agreement
-        if ask_agreement is None:
-            assert is_correct is not None
-            right[index] = is_correct(reading.answer, question)
+        if (ask_agreement := steps[index].ask_agreement) is None:
+            right[index] = BENCHMARKS[question.data_source].rules[0].is_correct(reading.answer, question)
         elif reading.answer is None:
             right[index] = False
         else:

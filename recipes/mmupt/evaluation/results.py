@@ -24,12 +24,16 @@ NOTE = (
 
 
 class Cell(NamedTuple):
-    """One benchmark of an evaluation, shares of 1; `figure` names the rule and the score ("official, mean@4")."""
+    """One benchmark of an evaluation, shares of 1; `figure` names the rule and the score ("official, mean@4").
+
+    `version` is that of the rule, None for an average over rules.
+    """
 
     figure: str
     value: float
     standard_error: float
     questions: int
+    version: int | None = None
 
 
 def cell_of(scores: Mapping[str, Any]) -> Cell:
@@ -41,7 +45,7 @@ def cell_of(scores: Mapping[str, Any]) -> Cell:
     sampled = [name for name in accuracy if name.startswith(f"{rule}, mean@")]
     name = sampled[0] if sampled else f"{rule}, greedy"
     one = accuracy[name]
-    return Cell(name, one["value"], one["standard_error"], one["questions"])
+    return Cell(name, one["value"], one["standard_error"], one["questions"], scores["versions"][rule])
 
 
 def average_of(cells: Mapping[str, Cell]) -> Cell | None:
@@ -79,7 +83,14 @@ def results_table(evaluations: Evaluations) -> str:
         scores = [f"{score:.2f}" for score in row.scores] if row.scores else [""] * len(PAPER.titles)
         empty = [""] * len(others)
         rows.append((f"paper: {row.method}", row.trained_on, *scores, f"{row.average:.2f}", *empty))
-    return f"{aligned(rows)}\n\n{NOTE}"
+    versions = sorted(
+        {
+            f"{code(benchmark)[1:-1]} {code(cell.figure.rpartition(', ')[0])[1:-1]} {cell.version}"
+            for of_evaluation in cells.values()
+            for benchmark, cell in of_evaluation.items()
+        }
+    )
+    return f"{aligned(rows)}\n\n{NOTE} Versions of the rules: {', '.join(versions)}."
 
 
 def results_content(evaluations: Evaluations) -> dict[str, Any]:

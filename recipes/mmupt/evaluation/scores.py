@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from recipes.mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question
+from recipes.mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, rule_version
 from recipes.mmupt.evaluation.responses import Mode
 from recipes.mmupt.evaluation.verdicts import Verdict
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
@@ -25,7 +25,8 @@ def scores_by_benchmark(verdicts: Iterable[Verdict], questions: Mapping[str, Que
 def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, Question]) -> dict[str, Any]:
     """The scores of the responses to one benchmark, which JSON can hold.
 
-    `accuracy` maps a rule and a score ("official, greedy", "own, maj@4") to {"value", "standard_error", "questions"}.
+    `versions` has the version of each rule. `accuracy` maps a rule and a score ("official, greedy", "own, maj@4") to
+    {"value", "standard_error", "questions"}.
     The rest is by the `rule` that leads, of greedy responses if there are some, else averaged over samples:
     `breakdowns` has the accuracy by label for each breakdown of the benchmark's authors, `further` what only this
     benchmark has. `semantic_entropy` (nats) and `tokens` are averages; `no_answer` is the share of responses without
@@ -37,6 +38,7 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     greedy, sampled = (groups_of(verdicts, mode, asked) for mode in ("greedy", "sample"))
     rules = [rule for rule in verdicts[0].right if all(rule in verdict.right for verdict in verdicts)]
     found: dict[str, Any] = {"benchmark": source, "rule": rules[0]}
+    found["versions"] = {rule: rule_version(source, rule) for rule in rules}
     answered = {verdict.response.id for verdict in verdicts}
     found["questions"] = len(asked)
     found["not_answered"] = len(asked.keys() - answered)
@@ -134,11 +136,15 @@ def as_json(score: Score) -> dict[str, float]:
 
 def render(scores: Mapping[str, Any]) -> str:
     """The scores of one benchmark as Markdown."""
-    lines = [f"## {scores['benchmark']}", "", "| rule, responses | accuracy, % | questions |", "|---|---|---|"]
+    lines = [f"## {scores['benchmark']}", "", "| rule, responses | version | accuracy, % | questions |"]
+    lines.append("|---|---|---|---|")
     for name, one in scores["accuracy"].items():
-        lines.append(f"| {name} | {100 * one['value']:.2f} ± {100 * one['standard_error']:.2f} | {one['questions']} |")
+        version = scores["versions"][name.rpartition(", ")[0]]
+        accuracy = f"{100 * one['value']:.2f} ± {100 * one['standard_error']:.2f}"
+        lines.append(f"| {name} | {version} | {accuracy} | {one['questions']} |")
     for name, value in scores.get("further", {}).items():
-        lines.append(f"| {scores['rule']}, {name} | {100 * value:.2f} | |")
+        version = scores["versions"][scores["rule"]]
+        lines.append(f"| {scores['rule']}, {name} | {version} | {100 * value:.2f} | |")
     notes = [f"{100 * scores['no_answer']:.1f} % of the responses have no answer."]
     for name, unit in (("tokens", "tokens a response"), ("semantic_entropy", "nats of semantic entropy")):
         if one := scores.get(name):

@@ -63,8 +63,8 @@ def verdicts_of(
         answer = answer_of(response.response, question, extraction)
         right: dict[str, bool] = {}
         benchmark = BENCHMARKS.get(question.data_source)
-        if benchmark and benchmark.is_correct:
-            right[benchmark.rule] = benchmark.is_correct(answer, question)
+        for rule in benchmark.rules if benchmark else ():
+            right[rule.name] = rule.is_correct(answer, question)
         right[OWN_RULE] = correct(answer, question.truth, comparison, question.choices)
         verdicts.append(Verdict(response, answer, right))
     return verdicts
