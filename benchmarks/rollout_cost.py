@@ -35,6 +35,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from recipes.mmupt.compose import load_recipe
 from recipes.mmupt.tiny import FOLDER
+from verl_ext.images import decode
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 
@@ -77,10 +78,10 @@ def model_for_large_images(folder: Path) -> Path:
 
 
 def photograph(side: int) -> dict[str, Any]:
-    """Return a square JPEG as the part of a message that arrives in a worker: veRL's data set, then Ray."""
+    """Return a square JPEG as the part of a message that arrives in a worker: our data set, then Ray."""
     file = BytesIO()
     Image.effect_noise((side, side), 50).convert("RGB").save(file, format="JPEG")
-    part = {"type": "image", "bytes": file.getvalue(), "image": Image.open(file)}
+    part = {"type": "image", "image": decode(file.getvalue()).image}
     return pickle.loads(pickle.dumps(part))
 
 

@@ -12,7 +12,6 @@ prompts is its own. TRL 1.16.0 needs Python 3.11; `--no-deps`, as all else that 
 """
 
 import argparse
-import io
 import json
 import os
 import tempfile
@@ -28,13 +27,13 @@ import psutil
 import pyarrow.parquet as pq
 from datasets import Dataset
 from omegaconf import DictConfig
-from PIL import Image
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from data import figures
 from recipes.mmupt.compose import load_recipe
 from verl_ext.answers import extract_answer
+from verl_ext.images import decode
 from verl_ext.votes import vote
 
 
@@ -59,7 +58,7 @@ def read_prompts(file: str) -> Dataset:
             {
                 # TRL puts the image before the question itself.
                 "prompt": [{**row["prompt"][0], "content": row["prompt"][0]["content"].removeprefix("<image>")}],
-                "image": Image.open(io.BytesIO(row["images"][0]["bytes"])),
+                "image": decode(row["images"][0]["bytes"]).image,
             }
             for row in rows
         ]

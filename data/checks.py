@@ -5,6 +5,8 @@ What depends on a model, whether a prompt is too long, is not here but in `recip
 
 import hashlib
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,10 +49,26 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row of a source that is no `Row` at all; it has a place in the order of rows all the same."""
+    """A row of a source that is no `Row` at all; it has a place in the order of rows all the same.
+
+    `files` are the image files that it names, where its source is a folder.
+    """
 
     id: str
     problems: tuple[Problem, ...]
+    files: tuple[str, ...] = ()
+
+
+def files_of(row: Row | Rejected) -> list[str]:
+    """The image files of a row, as their folder names them; empty for a row of a table."""
+    if isinstance(row, Rejected):
+        return list(row.files)
+    return list((row.provenance and row.provenance.files) or ())
+
+
+def place(row: int, id: str, files: Sequence[str]) -> str:
+    """Where a row is found again, for messages: its place in its file or folder, its id and its image files."""
+    return f"row {row}, id {id}" + (f", file {', '.join(files)}" if files else "")
 
 
 def problems_of(row: Row) -> list[Problem]:
@@ -58,19 +76,19 @@ def problems_of(row: Row) -> list[Problem]:
     return inspect(row)[0]
 
 
-def inspect(row: Row) -> tuple[list[Problem], list[Change]]:
-    """Everything that is wrong with the row itself, and what decoding changes in its images, each change once."""
+def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
+    """Everything that is wrong with the row itself, and in how many of its images decoding changes what."""
     problems = text_problems(row.question, row.choices)
     if row.question_type != NO_QUESTION and not row.question.replace(PLACEHOLDER, "").strip():
         problems.append(Problem("no question", "the question is empty"))
     if (tags := row.question.count(PLACEHOLDER)) != len(row.images):
         problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {len(row.images)} images"))
-    changes: dict[Change, None] = {}
+    changes: Counter[Change] = Counter()
     for index, image in enumerate(row.images):
         of_image, changed = _inspect(image, f"image {index}")
         problems += of_image
-        changes.update(dict.fromkeys(changed))
-    return problems, list(changes)
+        changes.update(changed)
+    return problems, changes
 
 
 def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Problem]:
@@ -89,8 +107,8 @@ def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Proble
 
 
 def _is_lost(sign: str) -> bool:
-    # The replacement character stands for bytes that were of another encoding.
-    return sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r")
+    # The replacement character stands for bytes that were of another encoding; U+0085 is a line break.
+    return sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r\x85")
 
 
 def image_problems(image: bytes, name: str) -> list[Problem]:
@@ -133,5 +151,6 @@ class Duplicates:
         # Versions of one problem may be equal by design.
         version = (row.metadata or {}).get(VERSION)
         digest.update(repr((row.question.split(), row.choices, version)).encode(errors="surrogatepass"))
-        first = self._first.setdefault(digest.digest(), row.id)
-        return [] if first == row.id else [Problem("duplicate", f"the same question and images as row {first}")]
+        own = " ".join([row.id, *(f"({file})" for file in files_of(row))])
+        first = self._first.setdefault(digest.digest(), own)
+        return [] if first == own else [Problem("duplicate", f"the same question and images as row {first}")]

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi
 
 from data.checks import Problem, Rejected
 from data.schema import PLACEHOLDER, Provenance, Row
-from data.writing import BadRows, is_written, read_manifest, write_dataset
+from data.writing import BadRows, is_written, read_manifest, sha256, write_dataset
 
 # Raised whenever what is made of the same source changes here, so that files written before are written anew.
 VERSION = 2
@@ -142,13 +142,15 @@ class HubDataset:
         before = {} if manifest is None else manifest["parameters"]
         same = before.get("data_source") == self.name and revision in (None, before.get("revision"))
         written = self._splits_of(manifest)
-        if source is None and same and before["version"] == VERSION and is_written(folder, written, before):
+        # A local copy that is still there may have been edited since.
+        is_fixed = same and ("files" not in before or not Path(before["path"]).expanduser().exists())
+        if source is None and is_fixed and before["version"] == VERSION and is_written(folder, written, before):
             return False
         path = source or (before["path"] if same else self.path)
         parameters = {"data_source": self.name, "version": VERSION, "path": path, "revision": revision}
         local = Path(path).expanduser()
         if local.exists():
-            parameters["files"] = _sizes(local)
+            parameters["files"] = _digests(local)
         elif path.startswith((".", "/", "~")):
             raise FileNotFoundError(f"{self.name}: there is no {path}")
         if is_written(folder, written, parameters):
@@ -289,16 +291,17 @@ def text(value: Any) -> str:
     return value
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    """The files of a source with their bytes, in which another source would most likely differ."""
+def _digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a source, by its name: an edit need not change a size."""
     if path.is_file():
-        return {path.name: path.stat().st_size}
-    files = [
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(p[0] == "." for p in file.relative_to(path).parts)
-    ]
-    return {str(file.relative_to(path)): file.stat().st_size for file in sorted(files)}
+        return {path.name: sha256(path)}
+    return {name: sha256(path / name) for name in _names(path)}
+
+
+def _names(folder: Path) -> list[str]:
+    """The files in a folder and the folders in it, in order; hidden ones are left out."""
+    files = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return [str(file) for file in sorted(files) if not any(part[0] == "." for part in file.parts)]
 
 
 def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> Dataset:
@@ -317,7 +320,7 @@ def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> D
         raise
     except (DatasetsError, FileNotFoundError, ValueError) as error:
         expected = f"{split}.parquet or {split}-00000-of-*.parquet"
-        found = ", ".join(list(_sizes(local))[:8]) if local.is_dir() else ""
+        found = ", ".join(_names(local)[:8]) if local.is_dir() else ""
         raise SourceError(
             f"{dataset.name}: no split {split} can be loaded from {path}: {type(error).__name__}: {error}. Expected "
             f"{expected}, or a README.md that names its files{f'; found {found}' if found else ''}. Copy the whole "
@@ -347,7 +350,7 @@ def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
             raise SourceError(f"{dataset.name}: {path} has no split {split}")
         files = [path]
     else:
-        names = [Path(name) for name in _sizes(path) if name.endswith(".parquet")]
+        names = [Path(name) for name in _names(path) if name.endswith(".parquet")]
         files = [path / name for name in names if _shard(split).fullmatch(name.name) or split in name.parent.parts]
     if len({file.parent for file in files}) > 1:
         return []

@@ -1,9 +1,10 @@
 """Images of one's own, with or without questions: a folder, or a parquet file.
 
-A folder is searched for image files, in the order of their paths. A `metadata.jsonl` in it gives questions: one JSON
-object a line with `file_name` (relative to the folder) or `file_names`, `question` and, where they are known, `answer`,
-`choices`, `question_type` and `id`; an image may occur in several lines, one that occurs in none has no question, and a
-line with `"file_names": []` is a question without an image.
+A folder is searched for image files of every kind that `verl_ext.images` decodes, in the order of their paths; what
+else it holds is counted in the manifest. Links to files are followed, links to folders are not. A `metadata.jsonl` in
+it, in UTF-8, UTF-16 or UTF-32, gives questions: one JSON object per line with `file_name` (relative to the folder) or
+`file_names`, `question` and, where they are known, `answer`, `choices`, `question_type` and `id`; an image may occur in
+several lines, one that occurs in none has no question, and a line with `"file_names": []` is a question without image.
 
 A parquet file has a column `image` or `images` (bytes, or {"bytes"}) and, where there are some, the other ones above.
 
@@ -11,7 +12,8 @@ Without a question a row has the question type `no_question`: for synthesis, not
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,12 @@ import pyarrow.parquet as pq
 from data.checks import Problem, Rejected
 from data.hub import ColumnError, RowError, images_bytes, text, with_choices, with_placeholders
 from data.schema import NO_QUESTION, Provenance, Row
-from data.writing import BadRows, write_dataset
+from data.writing import BadRows, sha256, write_dataset
+from verl_ext.images import suffixes
 
 # Raised whenever what is made of the same source changes here.
-VERSION = 1
+VERSION = 2
 METADATA = "metadata.jsonl"
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 COLUMNS = ("answer", "choices", "id", "question", "question_type")
 # Rows of a parquet file that are read at a time.
 BATCH = 16
@@ -59,27 +61,55 @@ class OwnImages:
             raise ValueError(f"{self.name}: name a folder or a parquet file by SOURCE, and no REVISION")
         path = Path(source).expanduser()
         if path.is_dir():
-            files = image_files(path)
+            files, left_out = image_files(path)
             if not files and not (path / METADATA).is_file():
-                raise FileNotFoundError(f"{path} has no images ({', '.join(SUFFIXES)}) and no {METADATA}")
-            sizes = {str(file.relative_to(path)): file.stat().st_size for file in [*files, *path.glob(METADATA)]}
+                found = ", ".join(f"{one['files']} x {suffix} ({one['first']})" for suffix, one in left_out.items())
+                raise FileNotFoundError(f"{path} has no images and no {METADATA}; found: {found or 'nothing'}")
             rows: FolderRows | ParquetRows = FolderRows(self.name, path, files)
         elif path.is_file():
-            sizes = {path.name: path.stat().st_size}
+            left_out = {}
             rows = ParquetRows(self.name, path)
         else:
             raise FileNotFoundError(f"{self.name}: there is no {path}")
-        parameters = {"data_source": self.name, "version": VERSION, "path": str(source), "files": sizes}
+        parameters = {
+            "data_source": self.name,
+            "version": VERSION,
+            "path": str(source),
+            "files": {name: sha256(file) for name, file in rows.sources().items()},
+            "left_out": left_out,
+        }
         origin = {"path": str(source), "revision": None}
         return write_dataset(
             folder, {"train": rows}, parameters, source=origin, bad_rows=bad_rows, workers=workers, progress=progress
         )
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and the folders in it, by their paths; hidden ones are left out."""
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(folder).parts))
+def image_files(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
+    """The image files in a folder and the folders in it, by their paths, and what else is there; never hidden files.
+
+    The latter by suffix, "no suffix", "broken link" or "linked folder": {"files": how many, "first": path}.
+    """
+    known = suffixes()
+    images, others = [], []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *names):
+            file = Path(parent, name)
+            if name.startswith(".") or file == folder / METADATA:
+                continue
+            if file.is_dir():
+                if file.is_symlink():
+                    others.append(("linked folder", file))
+            elif not file.is_file():
+                others.append(("broken link" if file.is_symlink() else "no file", file))
+            elif file.suffix.lower() in known:
+                images.append(file)
+            else:
+                others.append((file.suffix.lower() or "no suffix", file))
+    left_out: dict[str, dict[str, Any]] = {}
+    for kind, file in sorted(others, key=lambda other: other[1]):
+        left_out.setdefault(kind, {"files": 0, "first": str(file.relative_to(folder))})["files"] += 1
+    return sorted(images), left_out
 
 
 class FolderRows:
@@ -90,26 +120,38 @@ class FolderRows:
         self._lines: list[dict[str, Any]] = []
         metadata = folder / METADATA
         if metadata.is_file():
-            for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
+            # JSON allows other line ends, such as U+2028, within a string.
+            for number, line in enumerate(_text(metadata).split("\n"), start=1):
                 if line.strip():
                     self._lines.append(_line(line, f"{metadata}, line {number}"))
-        asked = {(folder / file).resolve() for line in self._lines for file in line["file_names"]}
-        self._lines += [{"file_names": [str(f.relative_to(folder))]} for f in files if f.resolve() not in asked]
+        asked = {os.path.normpath(file) for line in self._lines for file in line["file_names"]}
+        names = (str(file.relative_to(folder)) for file in files)
+        self._lines += [{"file_names": [name]} for name in names if name not in asked]
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def __iter__(self) -> Iterator[Row | Rejected]:
         for index, line in enumerate(self._lines):
-            yield _row(self._name, str(self._folder), index, line, self._images)
+            yield _row(self._name, str(self._folder), index, line, self._images, tuple(line["file_names"]))
+
+    def sources(self) -> dict[str, Path]:
+        """Every file that the rows are made of, by its name in the folder; those that are missing are left out."""
+        names = dict.fromkeys([METADATA, *(name for line in self._lines for name in line["file_names"])])
+        files = {name: self._folder / name for name in names if self._is_inside(name)}
+        return {name: file for name, file in files.items() if file.is_file()}
+
+    def _is_inside(self, name: str) -> bool:
+        # Of the file itself a link may lead out, as in a hub cache; of a folder on the way to it none may.
+        return (self._folder / name).parent.resolve().is_relative_to(self._folder.resolve())
 
     def _images(self, line: Mapping[str, Any]) -> tuple[bytes, ...]:
         return tuple(self._read(name) for name in line["file_names"])
 
     def _read(self, name: str) -> bytes:
-        file = (self._folder / name).resolve()
-        if not file.is_relative_to(self._folder.resolve()):
+        if not self._is_inside(name):
             raise RowError(f"{name} is outside of the folder")
+        file = self._folder / name
         if not file.is_file():
             raise RowError(f"there is no file {name}")
         return file.read_bytes()
@@ -127,6 +169,10 @@ class ParquetRows:
         self._column = found[0]
         self._columns = [self._column, *(column for column in COLUMNS if column in names)]
 
+    def sources(self) -> dict[str, Path]:
+        """The file, by its name."""
+        return {self._file.name: self._file}
+
     def __len__(self) -> int:
         return int(pq.read_metadata(self._file).num_rows)
 
@@ -139,9 +185,22 @@ class ParquetRows:
                     index += 1
 
 
+def _text(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{file}, line {number}: byte {content[error.start]:#04x} is not {error.encoding.upper()}. Save the file "
+            "as UTF-8, for example by `iconv -f WINDOWS-1252 -t UTF-8`"
+        ) from error
+
+
 def _line(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        # Control characters in a text are a matter of its row, see `data.checks`.
+        row = json.loads(line, strict=False)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is no JSON: {error}") from error
     if not isinstance(row, dict):
@@ -158,7 +217,14 @@ def _line(line: str, where: str) -> dict[str, Any]:
     return {**row, "file_names": names}
 
 
-def _row(name: str, source: str, index: int, row: Mapping[str, Any], images: Any) -> Row | Rejected:
+def _row(
+    name: str,
+    source: str,
+    index: int,
+    row: Mapping[str, Any],
+    images: Callable[[Mapping[str, Any]], tuple[bytes, ...]],
+    files: tuple[str, ...] | None = None,
+) -> Row | Rejected:
     own_id = f"{name}-train-{index:06d}"
     try:
         encoded = images(row)
@@ -168,7 +234,7 @@ def _row(name: str, source: str, index: int, row: Mapping[str, Any], images: Any
             None if row.get(column) is None else str(row[column]) for column in ("answer", "question_type", "id")
         )
     except (RowError, OSError) as error:
-        return Rejected(own_id, (Problem("row", str(error)),))
+        return Rejected(own_id, (Problem("row", str(error)),), files or ())
     return Row(
         id=given_id or own_id,
         data_source=name,
@@ -179,7 +245,7 @@ def _row(name: str, source: str, index: int, row: Mapping[str, Any], images: Any
         else question_type or ("multi_choice" if choices else "free_form"),
         answer=answer,
         choices=choices,
-        provenance=Provenance(source, None, "train", index),
+        provenance=Provenance(source, None, "train", index, files),
     )
 
 

@@ -19,7 +19,7 @@ NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 
 
 def describe(folder: Path) -> str:
-    """What a folder's manifest says: rows of each split, what was dropped and why, what has problems, licences."""
+    """What a folder's manifest says: rows of each split, what was dropped, has problems or is converted, licences."""
     manifest = read_manifest(folder)
     assert manifest is not None
     lines = []
@@ -29,9 +29,13 @@ def describe(folder: Path) -> str:
         lines.append(f"{folder / split}.parquet: {rows} rows, {len(dropped)} dropped, {len(kept)} kept with problems")
         lines += [f"  dropped: {line}" for line in summary(dropped)]
         lines += [f"  kept: {line}" for line in summary(kept)]
+        for change, found in manifest["changed"][split].items():
+            lines.append(f"  {found['images']} images converted when decoded: {change}, the first: {found['first']}")
         official, read = manifest.get("official", {}).get(split), rows + len(dropped)
         if official not in (None, read):
             lines.append(f"  the source is not whole: it has {read} of {official} rows")
+    for suffix, left_out in manifest["parameters"].get("left_out", {}).items():
+        lines.append(f"  left out: {left_out['files']} x {suffix}, the first: {left_out['first']}")
     if manifest["dropped"] or manifest.get("kept"):
         lines.append(f"all of them: {folder / MANIFEST}")
     for licence, rows in manifest.get("licences", {}).items():

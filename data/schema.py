@@ -11,8 +11,9 @@ Columns of `NAME.parquet`:
     images         list of {"bytes"}, each an encoded image file, byte by byte as it came; empty for text alone
     question_type  str, the stratum by which metrics may be split
     choices        list of str, the options of the question in their order; null where it has none
-    provenance     {"source", "revision", "split", "row"}: the hub repository or folder, its revision (null: unknown),
-                   the split there and the row in it, counted from 0; null for what is made here
+    provenance     {"source", "revision", "split", "row", "files"}: the hub repository or folder, its revision (null:
+                   unknown), the split there, the row in it, counted from 0, and the image files in the folder, one for
+                   each image (null: the source is no folder; absent in files of version 3); null for what is made here
     licence        str, of the source, in its own words; null: it states none, or it is not known
     synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a question that a model
                    wrote here: the id of the row that it was made from, how and by which model, the round of
@@ -26,7 +27,7 @@ Columns of `NAME.truth.parquet`:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from typing import Any
 import pyarrow as pa
 
 # Raised whenever a column changes, so that files written before are written anew.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PLACEHOLDER = "<image>"
 # The question type of an image that nothing is asked about yet: for synthesis, not for training.
 NO_QUESTION = "no_question"
@@ -49,7 +50,13 @@ PROMPT_SCHEMA = pa.schema(
         (
             "provenance",
             pa.struct(
-                [("source", pa.string()), ("revision", pa.string()), ("split", pa.string()), ("row", pa.int64())]
+                [
+                    ("source", pa.string()),
+                    ("revision", pa.string()),
+                    ("split", pa.string()),
+                    ("row", pa.int64()),
+                    ("files", pa.list_(pa.string())),
+                ]
             ),
         ),
         ("licence", pa.string()),
@@ -79,6 +86,7 @@ class Provenance:
     revision: str | None
     split: str
     row: int
+    files: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@
     rows         how many rows each split holds
     official     how many rows of each split its publisher has; null where that is not known
     licences     how many rows have which licence; those without a known one are counted under ""
-    dropped      {"split", "row", "id", "problems": [{"kind", "detail"}]} of every row that was left out
+    dropped      {"split", "row", "id", "files", "problems": [{"kind", "detail"}]} of every row that was left out; files
+                 are its image files in a folder
     kept         the same of every row with problems that was kept: of a split that is evaluated on, which loses no row,
                  or with `data.checks.HARMLESS` problems
+    changed      {split: {change: {"images", "first"}}}: how many images decoding changes, by `verl_ext.images.Change`,
+                 and the first row with such an image
     sha256       of every file
 """
 
@@ -28,8 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data.checks import HARMLESS, Duplicates, Problem, Rejected, problems_of
+from data.checks import HARMLESS, Duplicates, Problem, Rejected, files_of, inspect, place
 from data.schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path, truth_path
+from verl_ext.images import Change
 from verl_ext.locks import exclusive_lock
 
 BadRows = Literal["drop", "stop"]
@@ -108,6 +112,7 @@ def write_dataset(
             "licences": report.licences,
             "dropped": report.dropped,
             "kept": report.kept,
+            "changed": report.changed,
             "sha256": {path.name: sha256(path) for path in _paths(folder, splits, truth)},
         }
         temporary = _temporary(folder / MANIFEST)
@@ -166,18 +171,20 @@ class _Report:
     seen: set[str] = field(default_factory=set)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     kept: list[dict[str, Any]] = field(default_factory=list)
+    changed: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     licences: Counter[str] = field(default_factory=Counter)
 
 
 def _write_split(
     folder: Path,
     split: str,
-    checked: Iterable[tuple[Row | Rejected, list[Problem]]],
+    checked: Iterable[tuple[Row | Rejected, tuple[list[Problem], Counter[Change]]]],
     report: _Report,
     evaluation: bool,
     bar: tqdm,
 ) -> int:
     truth = report.truth
+    changed = report.changed.setdefault(split, {})
     prompts, truths = prompts_path(folder, split), truth_path(folder, split)
     duplicates = Duplicates()
     written = read = size = 0
@@ -198,23 +205,28 @@ def _write_split(
                 )
             group.clear()
 
-        for read, (row, problems) in enumerate(checked, start=1):
+        for read, (row, (problems, changes)) in enumerate(checked, start=1):
             bar.update()
+            where = place(read - 1, row.id, files_of(row))
             if row.id in report.seen:
-                raise ValueError(f"{prompts}, row {read - 1}: the id {row.id} is given twice")
+                raise ValueError(f"{prompts}, {where}: the id {row.id} is given twice")
             report.seen.add(row.id)
             if not truth and isinstance(row, Row) and row.answer is not None:
-                raise ValueError(
-                    f"{prompts}, row {read - 1}, id {row.id}: it has an answer, and no truth file is written"
-                )
+                raise ValueError(f"{prompts}, {where}: it has an answer, and no truth file is written")
             if isinstance(row, Row) and (evaluation or not problems):
                 problems = [*problems, *duplicates.check(row)]
-            found = {"split": split, "row": read - 1, "id": row.id, "problems": [asdict(one) for one in problems]}
+            found = {
+                "split": split,
+                "row": read - 1,
+                "id": row.id,
+                "files": files_of(row),
+                "problems": [asdict(one) for one in problems],
+            }
             is_bad = any(problem.kind not in HARMLESS for problem in problems) and not evaluation
             if is_bad or isinstance(row, Rejected):
                 if report.bad_rows == "stop" or evaluation:
                     raise BadRowError(
-                        f"{prompts}, row {read - 1}, id {row.id}: "
+                        f"{prompts}, {where}: "
                         + "; ".join(f"{problem.kind} ({problem.detail})" for problem in problems)
                         + (". An evaluation leaves no row out: mend it in the source" if evaluation else "")
                     )
@@ -222,6 +234,8 @@ def _write_split(
                 continue
             if problems:
                 report.kept.append(found)
+            for change, images in changes.items():
+                changed.setdefault(change, {"images": 0, "first": where})["images"] += images
             report.licences[row.licence or ""] += 1
             group.append(row)
             size += sum(map(len, row.images))
@@ -244,17 +258,18 @@ def summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
     for row in reported:
         for problem in {problem["kind"]: problem for problem in reversed(row["problems"])}.values():
             counts[problem["kind"]] += 1
-            firsts.setdefault(problem["kind"], f"row {row['row']}, id {row['id']}: {problem['detail']}")
+            where = place(row["row"], row["id"], row.get("files", ()))
+            firsts.setdefault(problem["kind"], f"{where}: {problem['detail']}")
     return [f"{count} x {kind}, the first: {firsts[kind]}" for kind, count in counts.most_common()]
 
 
 def _checked(
     rows: Iterable[Row | Rejected], threads: ThreadPoolExecutor, limit: int
-) -> Iterator[tuple[Row | Rejected, list[Problem]]]:
+) -> Iterator[tuple[Row | Rejected, tuple[list[Problem], Counter[Change]]]]:
     """Check rows in threads, in which Pillow decodes side by side, at most `limit` ahead; the order stays."""
-    ahead: deque[tuple[Row | Rejected, Future[list[Problem]]]] = deque()
+    ahead: deque[tuple[Row | Rejected, Future[tuple[list[Problem], Counter[Change]]]]] = deque()
     for row in rows:
-        ahead.append((row, threads.submit(_problems, row)))
+        ahead.append((row, threads.submit(_inspected, row)))
         if len(ahead) > limit:
             checked, future = ahead.popleft()
             yield checked, future.result()
@@ -262,5 +277,5 @@ def _checked(
         yield checked, future.result()
 
 
-def _problems(row: Row | Rejected) -> list[Problem]:
-    return list(row.problems) if isinstance(row, Rejected) else problems_of(row)
+def _inspected(row: Row | Rejected) -> tuple[list[Problem], Counter[Change]]:
+    return (list(row.problems), Counter()) if isinstance(row, Rejected) else inspect(row)

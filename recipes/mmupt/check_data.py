@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
-from data.checks import HARMLESS, Duplicates, Problem, problems_of
+from data.checks import HARMLESS, Duplicates, Problem, place, problems_of
 from data.leakage import check_overlap
-from data.schema import NO_QUESTION, Row
+from data.schema import NO_QUESTION, SCHEMA_VERSION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.prompts import prompt_tokens
@@ -26,18 +26,22 @@ from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list
 
 REQUIRED_COLUMNS = ("id", "prompt")
-OPTIONAL_COLUMNS = ("images", "question_type", "choices")
+OPTIONAL_COLUMNS = ("images", "question_type", "choices", "provenance")
 # Rows whose images are in memory at a time.
 ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: its place in its file, counted from 0, its id and what is wrong with it."""
+    """A row that cannot be used: its place in its file, counted from 0, its id and what is wrong with it.
+
+    `files` are its image files in the folder that the file was made of, if it was.
+    """
 
     row: int
     id: str
     problems: tuple[Problem, ...]
+    files: tuple[str, ...] = ()
 
 
 def check_rows(config: DictConfig) -> None:
@@ -115,7 +119,7 @@ def report(dropped: Mapping[str, Sequence[BadRow]], policy: str) -> None:
 
 
 def _describe(bad: BadRow) -> str:
-    return f"row {bad.row}, id {bad.id}: " + ", ".join(f"{one.kind} ({one.detail})" for one in bad.problems)
+    return f"{place(bad.row, bad.id, bad.files)}: " + ", ".join(f"{one.kind} ({one.detail})" for one in bad.problems)
 
 
 def _check_columns(file: str, unlabelled: bool) -> None:
@@ -151,7 +155,8 @@ def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[Ba
     """
     path = Path(file)
     manifest = read_manifest(path.parent)
-    checked = manifest is not None and is_unchanged(path, manifest)
+    # Other versions were checked by other rules.
+    checked = manifest is not None and manifest.get("schema") == SCHEMA_VERSION and is_unchanged(path, manifest)
     found = []
     duplicates = Duplicates()
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -166,7 +171,8 @@ def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[Ba
                 if lengths is not None and not of_row:
                     of_row += lengths.check(row)
                 if of_row:
-                    found.append(BadRow(start + index, row["id"], tuple(of_row)))
+                    files = row["provenance"].get("files") or () if isinstance(row["provenance"], dict) else ()
+                    found.append(BadRow(start + index, row["id"], tuple(of_row), tuple(files)))
     return found
 
 
@@ -175,7 +181,7 @@ def _batches(file: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     with pq.ParquetFile(file) as opened:
         columns = [name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in opened.schema_arrow.names]
         for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
-            rows = [{"question_type": None, "choices": None, **row} for row in batch.to_pylist()]
+            rows = [{"question_type": None, "choices": None, "provenance": None, **row} for row in batch.to_pylist()]
             for row in rows:
                 row["images"] = [
                     image if isinstance(image, dict) else {"bytes": image} for image in row.get("images") or []

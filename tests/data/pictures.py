@@ -2,13 +2,14 @@
 
 import io
 from random import Random
+from typing import Any
 
 from PIL import Image
 
 
-def encode(image: Image.Image, form: str = "PNG") -> bytes:
+def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format=form)
+    image.save(buffer, format=form, **options)
     return buffer.getvalue()
 
 

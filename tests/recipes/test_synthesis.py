@@ -142,7 +142,7 @@ def test_every_question_has_the_images_and_the_origin_of_its_row_and_says_how_it
         "images": [{"bytes": PICTURES[0]}],
         "question_type": "in_context",
         "choices": None,
-        "provenance": {"source": "some/repository", "revision": "c0ffee", "split": "train", "row": 7},
+        "provenance": {"source": "some/repository", "revision": "c0ffee", "split": "train", "row": 7, "files": None},
         "licence": "CC0",
         "synthesis": {
             "parent": "a",
