@@ -153,8 +153,10 @@ def _key(answer: str, rule: AnswerRule, choices: Sequence[str] | None) -> Key:
 
 
 def _representative(answers: Sequence[str], rule: AnswerRule, choices: Sequence[str] | None) -> str:
-    detailed = [answer for answer in answers if _key(answer, rule, choices).details]
-    counts = Counter(detailed or answers)
+    details = {answer: dict(_key(answer, rule, choices).details) for answer in answers}
+    # A letter with its text is right by both.
+    chosen = [answer for answer in answers if "option" in details[answer]]
+    counts = Counter(chosen or [answer for answer in answers if details[answer]] or answers)
     return min(counts, key=lambda answer: (-counts[answer], len(answer), answer))
 
 

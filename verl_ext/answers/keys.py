@@ -28,7 +28,7 @@ MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
 _LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*")
-_LETTERS = re.compile(r"[A-H]{2,8}")
+_LETTERS = re.compile(r"[A-Z]{2,8}")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
 _LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
 # Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
@@ -36,7 +36,11 @@ _CAPITAL_WITH_TEXT = re.compile(
     r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])[.:)])\s*((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
     re.S,
 )
-_ANOTHER_LETTER = re.compile(r"(?<![A-Za-z])[A-H]\s*[:)]")
+_TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
+# A text in which another option is named: of several options none is chosen.
+_ANOTHER_LETTER = re.compile(
+    r"^(?:and|or)\b|^[(\[]?[A-H][)\]]?\s*(?:[,;]|and\b|or\b|$)|[(\[][A-H][)\]]|(?<![A-Za-z])[A-H]\s*[:)]"
+)
 _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
 )
@@ -112,9 +116,8 @@ def _of_answer(answer: str) -> Key:
 def _of_text(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         return _of_math((letter[1] or letter[2]).upper())
-    if _LETTERS.fullmatch(text) and len(set(text)) == len(text):
-        # Several options, or the corners of a figure.
-        return _of_math(", ".join(sorted(text)))
+    if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
+        return several
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         if sign and exact.strip():
@@ -123,8 +126,8 @@ def _of_text(text: str, depth: int = 0) -> Key:
         return labelled
     if (notation := notation_of(text)) is not None:
         return _of_notation(notation)
-    if (option := _CAPITAL_WITH_TEXT.fullmatch(text)) and not _ANOTHER_LETTER.search(option[3]):
-        letter_alone, words = _of_math(option[1] or option[2]), _of_text(option[3], MAX_WORDING)
+    if option := _option_with_text(text):
+        letter_alone, words = _of_math(option[0]), _of_text(option[1], MAX_WORDING)
         details = (("option", words.bare.text),)
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
@@ -135,6 +138,30 @@ def _of_text(text: str, depth: int = 0) -> Key:
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
             return _of_text(part.strip(), depth + 1)
         return Key(f'"{_words(text)}"')
+
+
+def _of_letters(text: str) -> Key | None:
+    """Of capitals without spaces: a segment or triangle, which may mean several options instead.
+
+    The order of other letters has a meaning, as that of NE, BAD and GAD.
+    """
+    letters = sorted(text)
+    is_triangle = len(text) == 3 and [ord(letter) - ord(letters[0]) for letter in letters] == [0, 1, 2]
+    is_choice = letters[-1] <= "H" and len(set(text)) == len(text) and (len(text) == 2 or text == "".join(letters))
+    if not is_triangle and not is_choice:
+        return None
+    return replace(_of_math(" ".join(letters)), instead=_of_math(", ".join(letters)))
+
+
+def _option_with_text(text: str) -> tuple[str, str] | None:
+    """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for anything else."""
+    if match := _CAPITAL_WITH_TEXT.fullmatch(text):
+        letter, words = match[1] or match[2], match[3]
+    elif match := _TEXT_WITH_CAPITAL.fullmatch(text):
+        letter, words = match["letter"], match["text"]
+    else:
+        return None
+    return None if _ANOTHER_LETTER.search(words) else (letter, words)
 
 
 def _of_notation(notation: Notation) -> Key:
@@ -211,19 +238,34 @@ def _words(text: str) -> str:
 
 @lru_cache(maxsize=CACHE)
 def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
-    options = [canonical(choice) for choice in choices]
     text = plain(answer)
+    spelled = [position for position, choice in enumerate(choices) if _words(plain(choice)) == _words(text)]
+    options = [canonical(choice) for choice in choices]
     key = _of_answer(answer)
-    named = None if any(kind == "option" for kind, _ in key.details) else _option_of(key, options)
+    with_text = any(kind == "option" for kind, _ in key.details)
+    named = spelled[0] if len(spelled) == 1 else None if with_text else _option_of(key, options)
     if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
         named = _position(letter[1])
-    if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text)):
-        position, other = _position(both[1]), _option_of(_of_answer(both[2]), options)
-        # A letter with the text of another option is neither.
-        if other is not None and other != position:
+    if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text) or _TEXT_WITH_CAPITAL.fullmatch(text)):
+        letter_given, words = (both["letter"], both["text"]) if "letter" in both.groupdict() else (both[1], both[2])
+        if _ANOTHER_LETTER.search(words):
+            return key
+        named = _position(letter_given)
+        if named < len(options) and _contradicts(_of_answer(words), named, options):
             return Key(f'"{_words(text)}"')
-        named = position
     return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
+
+
+def _contradicts(text: Key, letter: int, options: Sequence[Key]) -> bool:
+    """Whether the text behind a letter is that of another option, or mathematics that the letter's option is not.
+
+    Words that are no option's are taken for those of the letter, as models write them in their own way.
+    """
+    other = _option_of(text, options)
+    if other is not None:
+        return other != letter
+    option = options[letter]
+    return text.value is not None and option.value is not None and variables(option.value) != {chr(ord("A") + letter)}
 
 
 def _position(letter: str) -> int:

@@ -7,6 +7,8 @@
 import re
 from typing import NamedTuple
 
+from verl_ext.answers.units import unit_of
+
 _MONTHS = {
     month: number
     for number, names in enumerate(
@@ -85,6 +87,8 @@ def _range(text: str) -> Notation | None:
         assert parts
         ends.append(("-" if end.startswith("-") else "") + _trimmed(parts[2]))
         units.append((parts[1] + parts[3]).strip())
+    if not all(map(_is_unit, units)):
+        return None
     if units[0] and units[1] and units[0] != units[1]:
         return Notation(f"{ends[0]} {units[0]} to {ends[1]} {units[1]}")
     unit = units[0] or units[1]
@@ -93,6 +97,13 @@ def _range(text: str) -> Notation | None:
         (("unit", unit),) if unit else (),
         f"{ends[0]}:{ends[1]}" if re.search(r"\d\s+to\s", text) and not unit else None,
     )
+
+
+def _is_unit(text: str) -> bool:
+    """Whether it is nothing, a known unit or a word, and not a variable or two."""
+    head = re.match(r"[A-Za-zμΩ]*", text)
+    assert head
+    return not head[0] or len(head[0]) > 3 or unit_of(head[0]) is not None
 
 
 def _trimmed(number: str) -> str:
@@ -119,7 +130,7 @@ def _date_text(*parts: str | int | None) -> str:
 
 def _clock(text: str) -> Notation | None:
     if match := _CHINESE_CLOCK.fullmatch(text):
-        return Notation(f"time {int(match[1])}:{int(match[2]):02}")
+        return Notation(f"{int(match[1])}:{int(match[2]):02}")
     match = _CLOCK.fullmatch(text)
     if match is None or not (match["minute"] or match["clock"] or match["half"]):
         return None
@@ -127,7 +138,8 @@ def _clock(text: str) -> Notation | None:
     if hour > 24 or minute > 59 or second > 59:
         return None
     half = match["half"]
-    time = f"time {hour}:{minute:02}" + (f":{second:02}" if match["second"] else "")
+    # As the ratio of these numbers, in case it is one.
+    time = f"{hour}:{minute:02}" + (f":{second:02}" if match["second"] else "")
     return Notation(time, (("half of the day", half[0].lower()),) if half else ())
 
 
@@ -138,6 +150,8 @@ def _dimensions(text: str) -> Notation | None:
     if not all(parts):
         return None
     units = {part[3].strip() for part in parts if part and part[3].strip()}
+    if not all(map(_is_unit, units)):
+        return None
     numbers = [_trimmed(part[2]) for part in parts if part]
     product = "*".join(numbers) if "×" in text and not units else None
     unit = units.pop() if len(units) == 1 else text if units else ""

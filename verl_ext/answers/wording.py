@@ -137,7 +137,9 @@ def unit_in_brackets(text: str) -> str | None:
     rest, inner = match["rest"], match["inner"].strip()
     words = re.split(r"[\^/ ]", inner)
     # A letter straight behind a number is a factor.
-    is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (len(inner) > 1 or text[len(rest)] == " ")
+    is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (
+        len(inner) > 1 or (text[len(rest)] == " " and inner not in "ABCDEFGH")
+    )
     return f"{rest} {inner}" if is_unit and rest[-1] in "0123456789})π" else None
 
 
