@@ -41,6 +41,7 @@ _TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])
 _ANOTHER_LETTER = re.compile(
     r"^(?:and|or)\b|^[(\[]?[A-H][)\]]?\s*(?:[,;]|and\b|or\b|$)|[(\[][A-H][)\]]|(?<![A-Za-z])[A-H]\s*[:)]"
 )
+_ANOTHER_LETTER_IN_ANY_CASE = re.compile(_ANOTHER_LETTER.pattern, re.IGNORECASE)
 _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
 )
@@ -239,7 +240,10 @@ def _words(text: str) -> str:
 @lru_cache(maxsize=CACHE)
 def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
     text = plain(answer)
-    spelled = [position for position, choice in enumerate(choices) if _words(plain(choice)) == _words(text)]
+    # GDA and GAD are options of one question, and triangles in another.
+    spelled = [
+        position for position, choice in enumerate(choices) if _LETTERS.fullmatch(text) and plain(choice) == text
+    ]
     options = [canonical(choice) for choice in choices]
     key = _of_answer(answer)
     with_text = any(kind == "option" for kind, _ in key.details)
@@ -248,24 +252,21 @@ def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
         named = _position(letter[1])
     if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text) or _TEXT_WITH_CAPITAL.fullmatch(text)):
         letter_given, words = (both["letter"], both["text"]) if "letter" in both.groupdict() else (both[1], both[2])
-        if _ANOTHER_LETTER.search(words):
-            return key
         named = _position(letter_given)
-        if named < len(options) and _contradicts(_of_answer(words), named, options):
-            return Key(f'"{_words(text)}"')
+        if named < len(options) and (other := _option_of(_of_answer(words), options)) != named:
+            if _ANOTHER_LETTER_IN_ANY_CASE.search(words):
+                return key
+            if other is not None or _is_other_value(_of_answer(words), options[named]):
+                return Key(f'"{_words(text)}"')
     return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
 
 
-def _contradicts(text: Key, letter: int, options: Sequence[Key]) -> bool:
-    """Whether the text behind a letter is that of another option, or mathematics that the letter's option is not.
+def _is_other_value(text: Key, option: Key) -> bool:
+    """Whether both are mathematics; words that are no option's are those of the letter, as models put them.
 
-    Words that are no option's are taken for those of the letter, as models write them in their own way.
+    Options that are letters stand in the image, so that any text may be theirs.
     """
-    other = _option_of(text, options)
-    if other is not None:
-        return other != letter
-    option = options[letter]
-    return text.value is not None and option.value is not None and variables(option.value) != {chr(ord("A") + letter)}
+    return text.value is not None and option.value is not None and not _LETTER.fullmatch(option.text)
 
 
 def _position(letter: str) -> int:
