@@ -11,9 +11,19 @@ from typing import Any
 
 import pytest
 from harness_rows import ROWS, SPLITS, prepared
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from recipes.mmupt.benchmarks import read_questions
-from recipes.mmupt.evaluation.elsewhere import Format, UnusableRow, read_elsewhere, read_index
+from recipes.mmupt.benchmarks import Question, read_questions
+from recipes.mmupt.evaluation.elsewhere import (
+    Evidence,
+    Format,
+    QuestionIndex,
+    Unusable,
+    UnusableRow,
+    read_elsewhere,
+    read_index,
+)
 from recipes.mmupt.evaluation.responses import Response
 from recipes.mmupt.evaluation.verdicts import verdicts_of
 
@@ -163,6 +173,68 @@ def test_in_another_order_what_cannot_be_told_apart_is_counted(tmp_path: Path, d
     assert {row.problem for row in bad} == {"match several questions"}
     texts = [(question.text, question.truth) for question in read_questions(data_of["mathverse"]).values()]
     assert len(responses) == sum(texts.count(text) == 1 for text in texts)
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_without_an_id_a_row_is_matched_rightly_or_refused_whatever_is_logged_and_in_the_data(
+    data_of: Mapping[str, Path], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(["mathvista", "mathverse"]))
+    index = read_index(data_of[name])
+    ids = list(index.questions)
+    # Some of the questions in the order of the harness, or all of them in another.
+    kept = sorted(data.draw(st.sets(st.sampled_from(range(len(ids))), min_size=1) | st.just(set(range(len(ids))))))
+    questions = {ids[row]: index.questions[ids[row]] for row in kept}
+    order = data.draw(st.permutations(kept)) if len(kept) == len(ids) else kept
+    rows = dict(zip(order, questions, strict=True))
+    file = LMMS_EVAL / f"samples_{name}_testmini{'_cot' if name == 'mathvista' else ''}_reasoning.jsonl"
+    logged = [json.loads(line) for line in file.read_text().splitlines()]
+    logged = data.draw(st.lists(st.sampled_from(logged), unique_by=lambda record: record["doc_id"]))
+    evidence = [
+        Evidence((), "doc_id", str(row), rows.get(row), one["target"], one["input"], counts_rows=True)
+        for one in logged
+        for row in [one["doc_id"]]
+    ]
+    for record, found in zip(logged, QuestionIndex(questions, rows, {}).match(evidence), strict=True):
+        if isinstance(found, str):
+            of_record = index.questions[ids[record["doc_id"]]]
+            assert (questions[found].text, questions[found].truth) == (of_record.text, of_record.truth)
+
+
+def question(text: str, truth: str, choices: tuple[str, ...] | None = None) -> Question:
+    return Question("", "wemath", text, "multi_choice", choices, truth, {})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "expected"),
+    [
+        # A question that only begins like the other, with the letter of an option.
+        ("The angle is ( ).\nA. 90; B. 45", "B", "degrees"),
+        ("The angle is a ( ).\nA. right one; B. acute one", "B", "kind"),
+        # Options as they came, which could not be told apart.
+        ("Which point?\nA. Yes, point ;O.;B. No", "A", "O"),
+        ("Which point?\nA. Yes, point ;P.;B. No", "A", "P"),
+        # Another layout, and another answer.
+        ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "B", "degrees"),
+        ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "A", None),
+    ],
+)
+def test_words_options_and_answer_tell_questions_apart(prompt: str, answer: str, expected: str | None) -> None:
+    index = QuestionIndex(
+        {
+            "degrees": question("The angle is ( ).\nChoices:\n(A) 90\n(B) 45", "B", ("90", "45")),
+            "kind": question(
+                "The angle is a ( ).\nChoices:\n(A) right one\n(B) acute one", "B", ("right one", "acute one")
+            ),
+            "O": question("Which point?\nChoices:\nA. Yes, point ;O.;B. No", "A"),
+            "P": question("Which point?\nChoices:\nA. Yes, point ;P.;B. No", "A"),
+        },
+        {},
+        {},
+    )
+    (found,) = index.match([Evidence(answer=answer, prompt=prompt)])
+    assert found == expected if expected else isinstance(found, Unusable) and found.problem == "match no question"
 
 
 def test_an_answer_of_another_question_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:

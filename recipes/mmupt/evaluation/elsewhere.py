@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import pyarrow.parquet as pq
 
 from recipes.mmupt.benchmarks import Question, read_questions
-from recipes.mmupt.benchmarks.official import asked
 from recipes.mmupt.evaluation.responses import Response
 from verl_ext.answers import correct
 
@@ -37,6 +36,8 @@ NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
 CELL = 32_767
 AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
 OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
+# The line between a question and its options in our data files.
+OPTIONS = "\nChoices:"
 _IMAGE_TAG = re.compile(r"<image ?\d*>")
 # MathVista and MATH-Vision name the image of a question by its id.
 _IMAGE_OF = re.compile(r"images/([^/]+)\.(?:jpg|png)")
@@ -72,6 +73,7 @@ class Evidence:
 
     `held` are the mappings in which the benchmark's own id may stand. `number` is the running number of the record,
     called `number_name` by the harness, and `numbered` the id of the question that has it, None where none has.
+    `counts_rows` says that the harness counts the rows of the published split with it, as the data does.
     """
 
     held: Sequence[Mapping[Any, Any]] = ()
@@ -80,6 +82,7 @@ class Evidence:
     numbered: str | None = None
     answer: str = ""
     prompt: str = ""
+    counts_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,13 @@ class QuestionIndex:
                 values = [own_id] if len(columns) == 1 else [question.metadata.get(column) for column in columns]
                 own[columns][tuple(map(_key, values))].append(id_)
         self._by_own_id = own
-        self._words = {id_: _signs(asked(question)) for id_, question in questions.items()}
+        parts = {id_: question.text.partition(OPTIONS) for id_, question in questions.items()}
+        self._words = {id_: words for id_, (words, _, _) in parts.items()}
+        self._options = {id_: questions[id_].choices or rest.splitlines() for id_, (_, _, rest) in parts.items()}
+        self._reduced = {
+            reduce: {id_: reduce(words) for id_, words in self._words.items()}
+            for reduce in (_without_spaces, _alphanumeric)
+        }
 
     def by_index(self, index: str) -> str | None:
         """The id of the question whose own id is this single value; None where there is not exactly one."""
@@ -145,12 +154,22 @@ class QuestionIndex:
                 found.append(problem)
         fitting = {index: self._fitting(record) for index, record in enumerate(records) if found[index] is None}
         fits = [records[index].numbered in fit for index, fit in fitting.items() if fit and records[index].numbered]
-        same_order = bool(fits) and all(fits)
+        same_order = all(fits) and (bool(fits) or any(record.counts_rows for record in records))
         for index, fit in fitting.items():
             try:
                 found[index] = self._chosen(records[index], fit, same_order)
             except Unusable as problem:
                 found[index] = problem
+        numbers: dict[str, set[str]] = defaultdict(set)
+        for index in fitting:
+            if isinstance(id_ := found[index], str):
+                numbers[id_].add(records[index].number)
+        for index in fitting:
+            if isinstance(id_ := found[index], str) and len(numbers[id_]) > 1:
+                rows = f"{records[index].number_name} {', '.join(sorted(numbers[id_]))}"
+                found[index] = Unusable(
+                    "repeat another row's response", f"{rows} all have the words and answer of {id_}"
+                )
         return [one for one in found if one is not None]
 
     def _identified(self, record: Evidence) -> str | None:
@@ -174,14 +193,20 @@ class QuestionIndex:
         return None
 
     def _fitting(self, record: Evidence) -> list[str]:
-        """The ids of the questions with the answer, among those with the longest words that the prompt has."""
+        """The ids of the questions with the answer, among those with the longest words that the prompt has.
+
+        Spaces and tags for images do not count; punctuation only where no question is found with it.
+        """
         if not record.answer or not record.prompt:
             return []
-        prompt = _signs(record.prompt)
-        asked_in = [id_ for id_, words in self._words.items() if words in prompt]
-        longest = max((len(self._words[id_]) for id_ in asked_in), default=0)
-        fit = [id_ for id_ in asked_in if len(self._words[id_]) == longest and self._has_answer(id_, record.answer)]
-        with_options = [id_ for id_ in fit if all(_signs(one) in prompt for one in self.questions[id_].choices or ())]
+        for reduce, words in self._reduced.items():
+            prompt = reduce(record.prompt)
+            asked_in = [id_ for id_, of_question in words.items() if of_question in prompt]
+            longest = max((len(words[id_]) for id_ in asked_in), default=0)
+            if longest:
+                break
+        fit = [id_ for id_ in asked_in if len(words[id_]) == longest and self._has_answer(id_, record.answer)]
+        with_options = [id_ for id_ in fit if all(reduce(option) in prompt for option in self._options[id_])]
         return with_options or fit
 
     def _chosen(self, record: Evidence, fit: Sequence[str], same_order: bool) -> str:
@@ -219,7 +244,9 @@ class QuestionIndex:
         """Whether the record has both an answer and a prompt, and neither is that of the question."""
         if not record.answer or not record.prompt:
             return False
-        return not self._has_answer(id_, record.answer) and self._words[id_] not in _signs(record.prompt)
+        return not self._has_answer(id_, record.answer) and _alphanumeric(self._words[id_]) not in _alphanumeric(
+            record.prompt
+        )
 
     def _difference(self, id_: str, record: Evidence) -> str:
         if not self._has_answer(id_, record.answer):
@@ -339,6 +366,7 @@ def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
         index.by_row.get(number),
         _text(record.get("target")),
         prompt if isinstance(prompt, str) else "",
+        counts_rows=True,
     )
     # Without "resps" the filters have changed nothing. With it, "filtered_resps" has lost the reasoning.
     texts = list(_flat(record.get("resps", record.get("filtered_resps", []))))
@@ -474,6 +502,9 @@ def _key(value: Any) -> str:
     return _text(value).replace("_", " ").casefold()
 
 
-def _signs(text: str) -> str:
-    """The letters and digits of a text, which layouts and tags for images leave alone."""
+def _without_spaces(text: str) -> str:
+    return "".join(_IMAGE_TAG.sub("", text).lower().split())
+
+
+def _alphanumeric(text: str) -> str:
     return "".join(filter(str.isalnum, _IMAGE_TAG.sub("", text).lower()))
