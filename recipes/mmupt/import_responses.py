@@ -20,6 +20,9 @@ from recipes.mmupt.evaluation.elsewhere import Format, read_elsewhere, read_inde
 from recipes.mmupt.evaluation.responses import parameters_path, write_responses
 from recipes.mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction
 
+# How many rows that cannot be used are named.
+SHOWN = 100
+
 
 def import_responses(
     file: Path,
@@ -54,13 +57,13 @@ def import_responses(
         if written.exists() and not replace:
             raise FileExistsError(f"{written} is there already: name another --output, or --replace it")
     responses, bad_rows = read_elsewhere(file, format_, read_index(data))
-    for line, _, why in bad_rows:
+    for line, _, why in bad_rows[:SHOWN]:
         print(f"{file}, line {line}: {why}", file=sys.stderr)
+    if len(bad_rows) > SHOWN:
+        print(f"{file}: and {len(bad_rows) - SHOWN} more rows", file=sys.stderr)
     counts = ", ".join(f"{count} {problem}" for problem, count in Counter(row.problem for row in bad_rows).items())
     if not responses:
-        raise ValueError(
-            f"{file}: nothing in it is a response to a question of {data}{counts and f': rows that {counts}'}"
-        )
+        raise ValueError(f"{file}: nothing in it is a response to a question of {data} ({counts or 'it is empty'})")
     if bad_rows and not skip_bad_rows:
         raise ValueError(
             f"{file}: {len(bad_rows)} rows cannot be used ({counts}) beside {len(responses)} responses to questions of "

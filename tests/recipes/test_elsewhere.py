@@ -144,7 +144,7 @@ def assert_all_right(file: Path, format_: Format, data: Path) -> None:
     assert import_responses(file, format_, data, output, replace=True) == ROWS
     (scores,) = score_file(output)
     greedy = {name: one["value"] for name, one in scores["accuracy"].items()}
-    assert greedy == {f"{scores['rule']}, greedy": 1.0, "own, greedy": 1.0}
+    assert {f"{scores['rule']}, greedy", "own, greedy"} <= greedy.keys() and set(greedy.values()) == {1.0}
     assert scores["not_answered"] == scores["left_out"] == 0
 
 
@@ -228,12 +228,13 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_imported(
         good[0][:-20]: "Unterminated|Expecting|Invalid",
         b'{"id": "../../etc/passwd", "response": "x"}': "no question has the id '../../etc/passwd'",
         b'{"id": ["x"], "response": "x"}': "no question has the id",
-        b'{"response": "x"}': "no question has the id None",
+        b'{"response": "x", "doc_id": 3}': "it has no id, but response, doc_id",
         b'{"id": "\xff"}': "can't decode",
         b"[" * 100_000: "recursion|depth|Expecting",
         b"[1]": "a JSON object",
         json.dumps({"id": id_, "mode": "greedy", "response": 5}).encode(): "response is 5",
         json.dumps({"id": id_, "mode": "greedy", "response": "x"}).encode(): "line 1 has greedy response 0",
+        json.dumps({"id": id_, "response": None}).encode(): f"the response to {id_} is null",
         json.dumps({"id": id_, "mode": "beam", "response": "x"}).encode(): "mode is 'beam'",
         json.dumps({"id": id_, "mode": ["greedy"], "response": "x"}).encode(): "mode is",
         json.dumps({"id": id_, "mode": "sample", "sample": True, "response": "x"}).encode(): "sample is True",
@@ -429,7 +430,9 @@ def test_a_file_with_a_bad_row_is_refused_with_the_count_unless_bad_rows_are_ski
         import_responses(file, "jsonl", figures, output)
     assert not output.exists()
     why = "no question has the id '{}'; ids of the data are like 'figures-"
-    assert_named(capsys.readouterr().err, file, {2: why.format("x"), 3: why.format("y"), 4: "no key response"})
+    assert_named(
+        capsys.readouterr().err, file, {2: why.format("x"), 3: why.format("y"), 4: "it has no response, but id"}
+    )
     assert import_responses(file, "jsonl", figures, output, skip_bad_rows=True) == 1
     parameters = read_parameters(output)
     assert parameters and parameters["imported_from"]["skipped_rows"] == {"match no question": 2, "cannot be read": 1}

@@ -35,10 +35,10 @@ VLMEVALKIT = LOGS / "vlmevalkit"
 EXPLAINED: Mapping[str, Mapping[str, str]] = {
     "mathvista_testmini_cot": dict.fromkeys(("10", "11"), "it rounds to 1.0 digits, a float as on the hub, and fails"),
     "mathvista_testmini_cot_reasoning": {"102": "the text of the option is not its letter"},
-    "mathvision_test": {"32": "it reads a:b as a/b"},
     "mathvision_reason_test_reasoning": {
         "528": "a box within the tag is not opened",
         "31": "the text of the option is not its letter",
+        "32": "the text of the option is not its letter",
         "33": "a degree sign is not taken off",
         "34": "\\frac12 is not read",
     },

@@ -339,12 +339,15 @@ def _row(line: int, error: Exception) -> UnusableRow:
 
 
 def _of_jsonl(record: Mapping[str, Any], index: QuestionIndex) -> Record:
-    id_ = record.get("id")
+    if missing := {"id", "response"} - record.keys():
+        keys = ", ".join(map(str, record))
+        raise ValueError(f"it has no {' and no '.join(sorted(missing))}, but {keys:.200}")
+    id_ = record["id"]
     if not isinstance(id_, str) or id_ not in index.questions:
         example = next(iter(index.questions), "")
         raise Unusable("match no question", f"no question has the id {id_!r:.80}; ids of the data are like {example!r}")
-    if "response" not in record:
-        raise ValueError(f"no key response; it has {', '.join(map(str, record))}"[:200])
+    if record["response"] is None:
+        raise Unusable("have no response", f"the response to {id_} is null")
     return Record(id_, [Entry(*(record.get(name) for name in ("response", "mode", "sample", "tokens")))])
 
 
