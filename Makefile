@@ -1,5 +1,7 @@
 # All that one does in this repository, one target each; `make` alone lists them.
-# ARGS is handed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`.
+# ARGS is handed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. A value with
+# spaces, quotes, brackets or = is quoted twice there, for Hydra and for the shell:
+# `make train ARGS="\"data.train_files='my data/a=b [1].parquet'\""`. MODEL, SOURCE, DATA and the folders take any path.
 
 RECIPE ?= mmupt_tiny
 ROUNDS ?= 3
@@ -20,6 +22,10 @@ DATA ?= datasets/figures/train.parquet
 ARGS ?=
 python := .venv/bin/python
 
+# A Hydra override of a text, quoted for the shell.
+quote := '
+text_override = '$(1)="$(subst $(quote),'\'',$(subst ",\",$(2)))"'
+
 .DEFAULT_GOAL := help
 .PHONY: help setup train self-improve data eval score synthesize table recipes tiny-model check-leakage compare test \
 	test-faults lint lock clean
@@ -37,29 +43,29 @@ self-improve: setup ## Let a policy write its own questions and train on them (R
 	$(python) -m recipes.mmupt.self_improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
-	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
+	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source "$(SOURCE)") $(ARGS)
 
 eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
-	$(python) -m recipes.mmupt.evaluate 'model="$(MODEL)"' 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
+	$(python) -m recipes.mmupt.evaluate $(call text_override,model,$(MODEL)) 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
 
 score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
 	$(python) -m recipes.mmupt.score $(RESPONSES) $(ARGS)
 
 synthesize: setup ## Let a model write questions about images and filter them (MODEL=folder-or-hub-name DATA=file.parquet)
-	$(python) -m recipes.mmupt.synthesize 'model="$(MODEL)"' 'data="$(DATA)"' $(preset) $(ARGS)
+	$(python) -m recipes.mmupt.synthesize $(call text_override,model,$(MODEL)) $(call text_override,data,$(DATA)) $(preset) $(ARGS)
 
 comma := ,
 empty :=
 files = [$(subst $(empty) $(empty),$(comma),$(strip $(1)))]
 # MODEL has a default, which is for others.
-table_model = $(if $(filter-out file,$(origin MODEL)),'actor_rollout_ref.model.path="$(MODEL)"')
+table_model = $(if $(filter-out file,$(origin MODEL)),$(call text_override,actor_rollout_ref.model.path,$(MODEL)))
 table_train = $(if $(TRAIN),'data.train_files=$(call files,$(TRAIN))')
 table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
 
 seeds = $(if $(word 2,$(SEEDS)),$(SEEDS),$(shell seq $(SEEDS)))
 
 table: setup ## Train several recipes and compare them (RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS=3 TABLE=runs/table)
-	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(seeds) --folder $(TABLE) $(table_model) \
+	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(seeds) --folder "$(TABLE)" $(table_model) \
 		$(table_train) $(table_eval) $(ARGS)
 
 recipes: setup ## List the recipes
@@ -69,10 +75,10 @@ tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 	$(python) -m recipes.mmupt.tiny.build $(ARGS)
 
 check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
-	$(python) -m data.leakage --train $(TRAIN) --eval $(EVAL) --report $(REPORT) $(ARGS)
+	$(python) -m data.leakage --train $(TRAIN) --eval $(EVAL) --report "$(REPORT)" $(ARGS)
 
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
-	$(python) -m recipes.mmupt.compare $(A) $(B) --output $(OUT) $(ARGS)
+	$(python) -m recipes.mmupt.compare "$(A)" "$(B)" --output "$(OUT)" $(ARGS)
 
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)

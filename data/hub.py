@@ -5,13 +5,17 @@ are all there is taken; where none is, the error names what was expected and wha
 that a set of any size takes little memory.
 """
 
+import glob
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
+import datasets
 from datasets import Dataset, Features, Image, LargeList, List, Value, get_dataset_config_names, load_dataset
 from datasets.exceptions import DatasetsError
 from httpx import HTTPError
@@ -20,6 +24,7 @@ from huggingface_hub import HfApi
 from data.checks import Problem, Rejected
 from data.schema import PLACEHOLDER, Provenance, Row
 from data.writing import BadRows, is_written, read_manifest, sha256, write_dataset
+from verl_ext.locks import exclusive_lock
 
 # Raised whenever what is made of the same source changes here, so that files written before are written anew.
 VERSION = 2
@@ -157,20 +162,21 @@ class HubDataset:
             return False
         if not local.exists():
             revision = resolve_revision(self.name, path, revision)
-        rows = self._rows(path, revision)
         origin = {"path": path, "revision": revision}
         origin["licence_stated_in"] = self.licence.stated_in if self.licence else None
-        return write_dataset(
-            folder,
-            rows,
-            parameters,
-            source=origin,
-            bad_rows=bad_rows,
-            evaluation=[name for name in rows if not self.splits[name].training],
-            official_rows={name: self.splits[name].rows for name in rows},
-            workers=workers,
-            progress=progress,
-        )
+        with _copies_in(folder / "copies"):
+            rows = self._rows(path, revision)
+            return write_dataset(
+                folder,
+                rows,
+                parameters,
+                source=origin,
+                bad_rows=bad_rows,
+                evaluation=[name for name in rows if not self.splits[name].training],
+                official_rows={name: self.splits[name].rows for name in rows},
+                workers=workers,
+                progress=progress,
+            )
 
     def _splits_of(self, manifest: Mapping[str, Any] | None) -> list[str]:
         """The splits that a folder with this manifest should have: an optional one may be missing."""
@@ -304,11 +310,30 @@ def _names(folder: Path) -> list[str]:
     return [str(file) for file in sorted(files) if not any(part[0] == "." for part in file.parts)]
 
 
+@contextmanager
+def _copies_in(folder: Path) -> Iterator[None]:
+    """Have the datasets library keep its copies of a source in a folder that is removed at the end.
+
+    They are as large as the source, and would stay in ~/.cache. What is downloaded is kept elsewhere (HF_HUB_CACHE).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = datasets.config.HF_DATASETS_CACHE
+    with exclusive_lock(folder, wait=True):
+        datasets.config.HF_DATASETS_CACHE = folder
+        try:
+            yield
+        finally:
+            datasets.config.HF_DATASETS_CACHE = before
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> Dataset:
     local = Path(path).expanduser()
     try:
         if local.exists() and (files := _files_of_split(dataset, local, split)):
-            return load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
+            # Names of files are patterns there.
+            named = {split: [glob.escape(str(file)) for file in files]}
+            return load_dataset("parquet", data_files=named, split=split)
         configuration = dataset.configuration
         if local.is_dir():
             path, revision = str(local), None

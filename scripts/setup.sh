@@ -59,7 +59,7 @@ esac
 
 # Two set-ups at a time, as of `make test` beside `make train`, would install into the same .venv.
 exec 9<scripts/setup.sh
-flock 9
+flock 9 2>/dev/null || say "this file system has no locks: run one set-up at a time"
 
 present_device=$(cat .venv/device 2>/dev/null || true)
 device=${DEVICE:-${present_device:-$(detect_device)}}

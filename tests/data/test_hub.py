@@ -301,6 +301,15 @@ def test_the_commit_of_the_hub_is_what_is_read_and_what_the_manifest_and_the_row
     assert not data_set("geoqa").prepare(tmp_path / "made")
 
 
+def test_no_copy_of_a_source_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, home = tmp_path / "made", tmp_path / "home"
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", home)
+    for source in (write(tmp_path / "a [1] source", "geoqa"), write(tmp_path / "b", "wemath")):
+        data_set("geoqa" if "[" in source.name else "wemath").prepare(made / source.name, str(source))
+        assert not [file for file in made.rglob("*") if file.suffix not in (".parquet", ".json") and file.is_file()]
+        assert not home.exists()
+
+
 def test_placeholders_are_put_in_front_where_there_are_none() -> None:
     assert with_placeholders("what ?", 2) == "<image><image>what ?"
     assert with_placeholders("in <image1> and <image 2>", 2) == "in <image> and <image>"

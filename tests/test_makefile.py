@@ -1,0 +1,48 @@
+"""Values of make's variables reach the programs as they are, whatever characters they have."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from recipes.mmupt.evaluate import load_config as evaluation
+from recipes.mmupt.synthesize import load_config as synthesis
+
+ODD = 'my folder/it\'s "x" [1] a=b'
+
+
+@pytest.fixture
+def arguments(tmp_path: Path):
+    """What a target of the Makefile would run, without the set-up."""
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+
+    def run(*target: str) -> list[str]:
+        command = ["make", "-s", "-o", "setup", f"python={program}", *target]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    return run
+
+
+def test_a_model_may_have_any_path(arguments) -> None:
+    module, *overrides = arguments("eval", f"MODEL={ODD}")[1:]
+    assert module == "recipes.mmupt.evaluate" and evaluation(overrides).model == ODD
+    assert evaluation(arguments("eval")[2:]).model == "recipes/mmupt/tiny/model"
+
+
+def test_so_may_data_and_folders(arguments) -> None:
+    config = synthesis(arguments("synthesize", f"MODEL={ODD}", f"DATA={ODD}.parquet")[2:])
+    assert OmegaConf.to_container(config)["data"] == f"{ODD}.parquet"
+    assert arguments("data", "DATASET=images", "SOURCE=my photos")[-1] == "my photos"
+    assert arguments("compare", "A=a b", "B=b c", "OUT=c d")[2:] == ["a b", "b c", "--output", "c d"]
+    assert "my table" in arguments("table", "TABLE=my table")
+
+
+def test_arguments_are_handed_on_as_written(arguments) -> None:
+    given = "\"data.train_files='my data/a=b [1].parquet'\" trainer.total_training_steps=3"
+    assert arguments("train", f"ARGS={given}")[-2:] == [
+        "data.train_files='my data/a=b [1].parquet'",
+        "trainer.total_training_steps=3",
+    ]
