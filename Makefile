@@ -26,6 +26,9 @@ python := .venv/bin/python
 quote := '
 text_override = '$(1)="$(subst $(quote),'\'',$(subst ",\",$(2)))"'
 
+# A path, quoted for the shell where it has spaces.
+path = $(if $(word 2,$(1)),"$(1)",$(1))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup train self-improve data eval score synthesize table recipes tiny-model check-leakage compare test \
 	test-faults lint lock clean
@@ -43,7 +46,7 @@ self-improve: setup ## Let a policy write its own questions and train on them (R
 	$(python) -m recipes.mmupt.self_improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
-	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source "$(SOURCE)") $(ARGS)
+	$(python) -m data.prepare $(DATASET) $(if $(SOURCE),--source $(call path,$(SOURCE))) $(ARGS)
 
 eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
 	$(python) -m recipes.mmupt.evaluate $(call text_override,model,$(MODEL)) 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
@@ -65,7 +68,7 @@ table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
 seeds = $(if $(word 2,$(SEEDS)),$(SEEDS),$(shell seq $(SEEDS)))
 
 table: setup ## Train several recipes and compare them (RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS=3 TABLE=runs/table)
-	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(seeds) --folder "$(TABLE)" $(table_model) \
+	$(python) -m recipes.mmupt.table --recipes $(RECIPES) --seeds $(seeds) --folder $(call path,$(TABLE)) $(table_model) \
 		$(table_train) $(table_eval) $(ARGS)
 
 recipes: setup ## List the recipes
@@ -75,10 +78,10 @@ tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 	$(python) -m recipes.mmupt.tiny.build $(ARGS)
 
 check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
-	$(python) -m data.leakage --train $(TRAIN) --eval $(EVAL) --report "$(REPORT)" $(ARGS)
+	$(python) -m data.leakage --train $(TRAIN) --eval $(EVAL) --report $(call path,$(REPORT)) $(ARGS)
 
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
-	$(python) -m recipes.mmupt.compare "$(A)" "$(B)" --output "$(OUT)" $(ARGS)
+	$(python) -m recipes.mmupt.compare $(call path,$(A)) $(call path,$(B)) --output $(call path,$(OUT)) $(ARGS)
 
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)

@@ -6,10 +6,11 @@ that a set of any size takes little memory.
 """
 
 import glob
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -314,17 +315,18 @@ def _names(folder: Path) -> list[str]:
 def _copies_in(folder: Path) -> Iterator[None]:
     """Have the datasets library keep its copies of a source in a folder that is removed at the end.
 
-    They are as large as the source, and would stay in ~/.cache. What is downloaded is kept elsewhere (HF_HUB_CACHE).
+    They are as large as the source, and would stay in ~/.cache. HF_DATASETS_CACHE names another place, where they stay.
+    What is downloaded is kept elsewhere (HF_HUB_CACHE).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    before = datasets.config.HF_DATASETS_CACHE
-    with exclusive_lock(folder, wait=True):
-        datasets.config.HF_DATASETS_CACHE = folder
-        try:
-            yield
-        finally:
-            datasets.config.HF_DATASETS_CACHE = before
-            shutil.rmtree(folder, ignore_errors=True)
+    before, named = datasets.config.HF_DATASETS_CACHE, os.environ.get("HF_DATASETS_CACHE")
+    with ExitStack() as leaving:
+        leaving.callback(setattr, datasets.config, "HF_DATASETS_CACHE", before)
+        if not named:
+            folder.mkdir(parents=True, exist_ok=True)
+            leaving.enter_context(exclusive_lock(folder, wait=True))
+            leaving.callback(shutil.rmtree, folder, ignore_errors=True)
+        datasets.config.HF_DATASETS_CACHE = Path(named) if named else folder
+        yield
 
 
 def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> Dataset:

@@ -304,6 +304,7 @@ def test_the_commit_of_the_hub_is_what_is_read_and_what_the_manifest_and_the_row
 def test_no_copy_of_a_source_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, home = tmp_path / "made", tmp_path / "home"
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", home)
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
     for source in (write(tmp_path / "a [1] source", "geoqa"), write(tmp_path / "b", "wemath")):
         data_set("geoqa" if "[" in source.name else "wemath").prepare(made / source.name, str(source))
         assert not [file for file in made.rglob("*") if file.suffix not in (".parquet", ".json") and file.is_file()]

@@ -47,6 +47,8 @@ def test_where_there_is_no_flock_this_machine_still_has_one_at_a_time(
 ) -> None:
     path, flock = tmp_path / "lock", fcntl.flock
     path.touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
 
     def without(descriptor: int, operation: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").resolve() == path:
