@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from stand_in_engine import OutOfMemory, StandInEngine
+from transformers import AutoProcessor
 
 from data.catalog import data_set
 from data.figures import prepare as figures
@@ -40,6 +41,7 @@ from recipes.mmupt.leftovers import sole_run
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
+PROCESSOR = AutoProcessor.from_pretrained(MODEL)
 RESPONSES = [Response("q1", "greedy", 0, 'so "\\boxed{1}"\n', 5), Response("q1", "sample", 0, "né \u2028", 3)]
 
 
@@ -56,6 +58,14 @@ ROWS = [
     Row("two", "made-up", "<image>or\n<image>?", (picture(90, 131, "red"), picture(300, 60, "blue")), "a", "2"),
     Row("none", "made-up", "what is the sum ?", (), "a", "3"),
 ]
+# What a row may bring besides.
+HARD_ROWS = [
+    # Text that veRL and the tokenizer would take for something else, with and without an image.
+    Row("tags", "made-up", "<image>is a <video> or an <image> an <|im_end|> ?", PICTURES[:1], "a", "4"),
+    Row("tag", "made-up", "is a <video> an <|image_pad|> or an <image> ?", (), "a", "5"),
+    # An image that only margins make acceptable to both scalings.
+    Row("narrow", "made-up", "<image>how long ?", (picture(2000, 3, "red"),), "a", "6"),
+]
 
 
 @pytest.fixture
@@ -69,16 +79,16 @@ def data(tmp_path: Path) -> Path:
     [{}, {"min_pixels": 16_000}, {"max_pixels": 8_000}, {"instruction": "put the answer in a \\boxed{ }"}],
     ids=["as is", "min", "max", "instruction"],
 )
-def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, changes: dict[str, Any]) -> None:
+def test_the_prompt_equals_the_one_that_verl_builds_in_training(tmp_path: Path, changes: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
     from omegaconf import OmegaConf
-    from transformers import AutoProcessor
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
     from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
     from verl_ext.datasets.unlabelled import UnlabelledDataset
 
-    processor = AutoProcessor.from_pretrained(MODEL)
+    write_dataset(tmp_path, {"test": [*ROWS, *HARD_ROWS]}, {}, evaluation=["test"])
+    data, processor = prompts_path(tmp_path, "test"), PROCESSOR
     keys = {"instruction": None, "min_pixels": None, "max_pixels": None, "dropped_rows": None}
     keys |= {"generated_share": None, **changes}
     config = OmegaConf.create(
@@ -100,12 +110,11 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(data: Path, chan
         assert prompt["prompt_token_ids"] == qwen2_5_vl_dedup_image_tokens(expanded, processor)
         ours = prompt.get("multi_modal_data", {}).get("image")
         assert [(i.size, i.tobytes()) for i in ours or []] == [(i.size, i.tobytes()) for i in images or []]
-
-
-def test_a_row_with_a_missing_image_is_named() -> None:
-    row = {"id": "q7", "prompt": [{"role": "user", "content": "<image><image>?"}], "images": [{"bytes": b""}]}
-    with pytest.raises(ValueError, match="row q7: 2 <image> in the prompt, 1 images"):
-        chat(row, {})
+        # One token of an image for each image, and one end of a turn for each turn.
+        ids = prompt["prompt_token_ids"]
+        text = processor.tokenizer.decode(ids)
+        assert text.count("<|image_pad|>") == len(row["images"]) and text.count("<|video_pad|>") == 0
+        assert text.count("<|im_end|>") == text.count("<|im_start|>") - 1
 
 
 def test_responses_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -336,8 +345,8 @@ def test_a_launcher_can_hand_any_text_on(text: str) -> None:
 
 def test_the_system_prompt_goes_first() -> None:
     row = {"id": "q", "prompt": [{"role": "user", "content": "why ?"}], "images": []}
-    assert [one["role"] for one in chat(row, {}, "say", "be kind")] == ["system", "user"]
-    assert [one["role"] for one in chat(row, {}, "say")] == ["user"]
+    assert [one["role"] for one in chat(row, PROCESSOR, {}, "say", "be kind")] == ["system", "user"]
+    assert [one["role"] for one in chat(row, PROCESSOR, {}, "say")] == ["user"]
 
 
 def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

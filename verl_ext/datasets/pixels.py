@@ -1,6 +1,17 @@
-"""The one place where the pixel limits of images are chosen: those of training are not those of evaluation."""
+"""The one place where the size of images is chosen: the limits of training and evaluation, and margins.
+
+qwen_vl_utils scales an image when it is read and the processor of Qwen-VL scales it again, each by a `smart_resize` of
+its own. Both raise for a long side of over 200 times the short one, also for what the first has made of a ratio below;
+and where `max_pixels` is small, the first leaves nothing of the short side. Small images are scaled up by both.
+"""
+
+from typing import Any
 
 from omegaconf import DictConfig
+from PIL import Image
+
+# By so much the short side grows until an image is accepted.
+GROWTH = 1.02
 
 
 def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
@@ -11,3 +22,47 @@ def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
     """
     prefix = "" if training else "validation_"
     return {name: value for name in ("min_pixels", "max_pixels") if (value := data[f"{prefix}{name}"]) is not None}
+
+
+def scaled_size(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> tuple[int, int] | None:
+    """The size that an image has for the model; None where one of the two scalings refuses it.
+
+    Args:
+        width, height: px of the image.
+        image_processor: of Qwen2-VL or a successor.
+        limits: `min_pixels` and `max_pixels` of the first scaling, where there are such.
+    """
+    from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
+
+    factor = image_processor.patch_size * image_processor.merge_size
+    smallest, largest = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
+    try:
+        height, width = scaled_when_read(height, width, factor=factor, **limits)
+        height, width = scaled_by_processor(height, width, factor=factor, min_pixels=smallest, max_pixels=largest)
+    # The first scaling leaves nothing of a side, or one of them refuses the ratio.
+    except (ValueError, ZeroDivisionError):
+        return None
+    return width, height
+
+
+def accepted_size(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> tuple[int, int]:
+    """The size with the narrowest margins with which both scalings accept an image; its own where they do so anyway.
+
+    Args and limits as in `scaled_size`.
+    """
+    while scaled_size(width, height, image_processor, limits) is None and width != height:
+        short = min(width, height)
+        short = min(max(width, height), max(short + 1, int(short * GROWTH)))
+        width, height = (short, height) if width < height else (width, short)
+    return width, height
+
+
+def with_margins(image: Image.Image, image_processor: Any, limits: dict[str, int]) -> Image.Image:
+    """The image in the middle of white margins, as far as it needs some to be accepted; see `accepted_size`."""
+    size = accepted_size(*image.size, image_processor, limits)
+    if size == image.size:
+        return image
+    padded = Image.new("RGB", size, "white")
+    padded.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return padded

@@ -19,6 +19,7 @@ from recipes.mmupt.evaluation.responses import Mode, Response
 from recipes.mmupt.evaluation.settings import Settings
 from recipes.mmupt.hardware import ray_address
 from recipes.mmupt.preflight import problems_of_asking
+from verl_ext.images import ImageError
 
 if TYPE_CHECKING:
     from vllm import SamplingParams, TokensPrompt
@@ -52,6 +53,25 @@ class Answered:
 
     name: str
     responses: tuple[Response, ...]
+
+
+class Refused(ValueError):
+    """A question that the model cannot be asked; the message says why."""
+
+
+def not_asked(asked: Asked, settings: Settings, why: str) -> Answered:
+    """The empty responses to a question that the model cannot be asked."""
+    count = 1 if asked.mode == "greedy" else settings.samples
+    responses = (Response(asked.row["id"], asked.mode, index, "", 0, why) for index in range(count))
+    return Answered(asked.name, tuple(responses))
+
+
+def asked_only(answered: Answered) -> Answered:
+    """The same, where a question that cannot be asked is an error: Refused names it."""
+    for one in answered.responses:
+        if one.not_asked is not None:
+            raise Refused(f"question {one.id!r} of {answered.name}: {one.not_asked}")
+    return answered
 
 
 @dataclass
@@ -103,10 +123,8 @@ class Replica:
     def answers(self, settings: Settings, asked: Iterator[Asked]) -> Iterator[Answered]:
         """Answer questions, each yielded once finished; new ones are taken as others are.
 
-        `settings` are any that the replica serves.
-
-        Raises:
-            ValueError: a question that the engine refuses, by its id.
+        `settings` are any that the replica serves. A question that the engine refuses, as one that is too long, and one
+        with an image that cannot be decoded are yielded as not asked.
         """
         # By request, with the number of the response where a request is for one alone.
         open_requests: dict[str, tuple[_Group, int | None]] = {}
@@ -118,10 +136,15 @@ class Replica:
                 question = next(asked, None)
                 if question is None:
                     exhausted = True
-                else:
+                    continue
+                try:
                     group = self._group(settings, question)
                     sampling = self._first_token(group) if group.opening else group.sampling
-                    open_requests[self._add(group, group.prompt, sampling)] = group, None
+                    request = self._add(group, group.prompt, sampling)
+                except Refused as refused:
+                    yield not_asked(question, settings, str(refused))
+                else:
+                    open_requests[request] = group, None
             if not open_requests:
                 continue
             for output in self._engine.llm_engine.step():
@@ -159,14 +182,17 @@ class Replica:
             # spaces.
             detokenize=False,
         )
-        prompt = engine_prompt(
-            dict(asked.row),
-            self._processor,
-            settings.instruction,
-            settings.min_pixels,
-            settings.max_pixels,
-            settings.system_prompt,
-        )
+        try:
+            prompt = engine_prompt(
+                dict(asked.row),
+                self._processor,
+                settings.instruction,
+                settings.min_pixels,
+                settings.max_pixels,
+                settings.system_prompt,
+            )
+        except ImageError as error:
+            raise Refused(f"an image {error}") from error
         return _Group(asked, settings, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
 
     def _first_token(self, group: _Group) -> "SamplingParams":
@@ -188,7 +214,7 @@ class Replica:
         try:
             (request,) = self._engine.enqueue(prompt, sampling, use_tqdm=False)
         except ValueError as error:
-            raise ValueError(f"question {group.asked.row['id']!r} of {group.asked.name}: {error}") from error
+            raise Refused(str(error)) from error
         # vLLM's own name of the request has a random ending, which its outputs lack (v1/engine/input_processor.py).
         return request.rpartition("-")[0]
 

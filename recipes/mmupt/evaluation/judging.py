@@ -45,7 +45,9 @@ def judge_verdicts(
         response = verdicts[index].response
         return response.response, questions[response.id]
 
-    readings = {index: Reading(steps[index].plain(*texts(index))) for index in steps}
+    # What could not be asked is wrong, which no judge need say.
+    not_asked = {index for index in steps if verdicts[index].response.not_asked is not None}
+    readings = {index: Reading(steps[index].plain(*texts(index))) for index in steps.keys() - not_asked}
     asked = {
         index: steps[index].ask_answer(*texts(index)) for index, reading in readings.items() if reading.answer is None
     }
@@ -56,9 +58,10 @@ def judge_verdicts(
             answer, readable = _read(read_answer, replies.texts[prompt])
             readings[index] = Reading(answer, readable)
 
-    right: dict[int, bool] = {}
+    right = dict.fromkeys(not_asked, False)
+    readings |= dict.fromkeys(not_asked, Reading(None))
     asked = {}
-    for index in (index for index in steps if index not in failures):
+    for index in (index for index in steps if index not in failures and index not in not_asked):
         reading, (_, question) = readings[index], texts(index)
         if (ask_agreement := steps[index].ask_agreement) is None:
             right[index] = BENCHMARKS[question.data_source].rules[0].is_correct(reading.answer, question)

@@ -6,11 +6,17 @@ in the order in which they were finished. Once whole it becomes `NAME.jsonl`.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recipes.mmupt.evaluation.responses import Mode, Response, read_parameters, write_atomically, write_responses
+from recipes.mmupt.evaluation.responses import (
+    Mode,
+    Response,
+    as_object,
+    read_parameters,
+    write_atomically,
+    write_responses,
+)
 
 
 class OtherParametersError(ValueError):
@@ -51,7 +57,7 @@ class PartialFile:
                 self._add([Response.from_json(one) for one in line])
             # A line that was cut is cut off, so that the next one does not continue it.
             path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [self._parameters, *([asdict(one) for one in group] for group in self._groups.values())]
+            kept = [self._parameters, *([as_object(one) for one in group] for group in self._groups.values())]
             write_atomically(self._growing, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
 
     def has(self, id: str, mode: Mode) -> bool:
@@ -61,7 +67,7 @@ class PartialFile:
     def append(self, group: Sequence[Response]) -> None:
         """Add all responses of one mode to one question; they are on file when this returns."""
         with self._growing.open("a") as file:
-            file.write(f"{json.dumps([asdict(one) for one in group])}\n")
+            file.write(f"{json.dumps([as_object(one) for one in group])}\n")
         self._add(group)
 
     def finish(self, order: Mapping[str, int]) -> None:

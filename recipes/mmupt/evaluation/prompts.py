@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from verl_ext.control_text import IMAGE, control_tokens, plain_messages
+from verl_ext.datasets.pixels import accepted_size, scaled_size, with_margins
 from verl_ext.images import decode, stored_size
 
 if TYPE_CHECKING:
@@ -12,38 +14,43 @@ if TYPE_CHECKING:
 
 
 def chat(
-    row: dict[str, Any], limits: dict[str, int], instruction: str | None = None, system_prompt: str | None = None
+    row: dict[str, Any],
+    processor: Any,
+    limits: dict[str, int],
+    instruction: str | None = None,
+    system_prompt: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The messages of a row with every `<image>` replaced by the next of its images, as our veRL dataset does it.
+    """The messages of a row with its images in their places, as our veRL dataset makes them.
+
+    All other text of the row that is control text for veRL or the tokenizer is escaped, see `plain_messages`. Images
+    that no processor of Qwen-VL would accept get margins, see `with_margins`.
 
     Args:
         row: with the columns of `data.schema`.
+        processor: of the model.
         limits: `min_pixels` and `max_pixels` of images, where there are such.
         instruction: follows the question after a space.
         system_prompt: a message before all others; without it the chat template may have one of its own.
 
     Raises:
-        ValueError: the row has another number of images than of `<image>`.
+        ImageError: an image cannot be decoded.
     """
-    return _messages(
-        row,
-        lambda encoded: {"image": decode(encoded).image, **limits},
-        instruction=instruction,
-        system_prompt=system_prompt,
-    )
+
+    def image_part(encoded: bytes) -> dict[str, Any]:
+        return {"image": with_margins(decode(encoded).image, processor.image_processor, limits), **limits}
+
+    return _messages(row, processor, image_part, instruction=instruction, system_prompt=system_prompt)
 
 
 def _messages(
     row: dict[str, Any],
+    processor: Any,
     image_part: Callable[[bytes], dict[str, Any]],
     instruction: str | None,
     system_prompt: str | None = None,
 ) -> list[dict[str, Any]]:
     images = row["images"] or []
-    placeholders = sum(message["content"].count("<image>") for message in row["prompt"])
-    if placeholders != len(images):
-        raise ValueError(f"row {row['id']}: {placeholders} <image> in the prompt, {len(images)} images")
-    *before, question = row["prompt"]
+    *before, question = plain_messages(row["prompt"], len(images), control_tokens(processor.tokenizer))
     if instruction is not None:
         question = {**question, "content": f"{question['content']} {instruction}"}
     if system_prompt is not None:
@@ -56,9 +63,9 @@ def _messages(
             "role": message["role"],
             "content": [
                 {"type": "image", **image_part(next(remaining)["bytes"])}
-                if part == "<image>"
+                if part == IMAGE
                 else {"type": "text", "text": part}
-                for part in re.split("(<image>)", message["content"])
+                for part in re.split(f"({IMAGE})", message["content"])
                 if part
             ],
         }
@@ -82,7 +89,7 @@ def rendered(
     from qwen_vl_utils import process_vision_info
 
     limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
-    messages = chat(row, limits, instruction, system_prompt)
+    messages = chat(row, processor, limits, instruction, system_prompt)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
     return text, images
@@ -111,7 +118,7 @@ def prompt_tokens(
 
     `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `chat` for the rest.
     """
-    messages = _messages(row, lambda _: {}, instruction)
+    messages = _messages(row, processor, lambda _: {}, instruction)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     # An image that is turned has as many tokens.
     sizes = [stored_size(image["bytes"]) for image in row["images"] or []]
@@ -121,17 +128,12 @@ def prompt_tokens(
 
 
 def image_tokens(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> int:
-    """Tokens of an image of so many pixels, which is scaled when it is read and again by the processor.
+    """Tokens of an image of so many pixels, which gets margins if need be and is scaled twice: see `verl_ext`'s pixels.
 
-    0 where the first scaling leaves nothing of the shorter side, at which the processor would fail.
+    Raises:
+        ValueError: `limits` or those of the processor leave nothing of any image.
     """
-    from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
-
-    factor = image_processor.patch_size * image_processor.merge_size
-    height, width = scaled_when_read(height, width, factor=factor, **limits)
-    if not min(height, width):
-        return 0
-    smallest, largest = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
-    height, width = scaled_by_processor(height, width, factor=factor, min_pixels=smallest, max_pixels=largest)
-    return int(height * width // factor**2)
+    scaled = scaled_size(*accepted_size(width, height, image_processor, limits), image_processor, limits)
+    if scaled is None:
+        raise ValueError(f"min_pixels and max_pixels leave nothing of an image: {limits}")
+    return int(scaled[0] * scaled[1] // (image_processor.patch_size * image_processor.merge_size) ** 2)

@@ -20,6 +20,8 @@ class Response:
 
     `mode` is how it was decoded; `sample` numbers the responses of one question and mode from 0. `response` is the text
     without special tokens, `tokens` the number that were generated, the end token included; None where nobody counted.
+    `not_asked` says why the model could not be asked at all, by an image that nobody can decode: the response is empty
+    then, and wrong whatever the rule.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Response:
     sample: int
     response: str
     tokens: int | None = None
+    not_asked: str | None = None
 
     @classmethod
     def from_json(cls, content: Any) -> "Response":
@@ -36,9 +39,15 @@ class Response:
         names = {field.name for field in fields(cls)}
         if unknown := sorted(content.keys() - names):
             raise ValueError(f"unknown keys {', '.join(unknown)}")
-        if missing := sorted(names - {"tokens"} - content.keys()):
+        if missing := sorted(names - {"tokens", "not_asked"} - content.keys()):
             raise ValueError(f"no {', '.join(missing)}")
-        for name, types in (("id", str), ("response", str), ("sample", int), ("tokens", int | None)):
+        for name, types in (
+            ("id", str),
+            ("response", str),
+            ("sample", int),
+            ("tokens", int | None),
+            ("not_asked", str | None),
+        ):
             value = content.get(name)
             if not isinstance(value, types) or isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}")
@@ -98,7 +107,12 @@ def copy_responses(source: Path, target: Path) -> None:
 
 def as_line(response: Response) -> str:
     """The line of a response, with its end."""
-    return f"{json.dumps(asdict(response))}\n"
+    return f"{json.dumps(as_object(response))}\n"
+
+
+def as_object(response: Response) -> dict[str, Any]:
+    """A response as JSON holds it; `not_asked` is there only where there is a reason."""
+    return {name: value for name, value in asdict(response).items() if name != "not_asked" or value is not None}
 
 
 def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[Response], list[BadLine]]:

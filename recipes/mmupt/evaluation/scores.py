@@ -30,7 +30,8 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     The rest is by the `rule` that leads, of greedy responses if there are some, else averaged over samples:
     `breakdowns` has the accuracy by label for each breakdown of the benchmark's authors, `further` what only this
     benchmark has. `semantic_entropy` (nats) and `tokens` are averages; `no_answer` is the share of responses without
-    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others. A
+    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others,
+    `not_asked` those that the model could not be asked, which count as wrong. A
     rule that did not decide on every response, as a judge model may not have, is left out; `judge_unreadable` is the
     number of responses about which the judge said nothing readable.
     """
@@ -43,6 +44,7 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
     found["questions"] = len(asked)
     found["not_answered"] = len(asked.keys() - answered)
     found["left_out"] = len(answered - (greedy.keys() | sampled.keys()))
+    found["not_asked"] = len({one.response.id for one in verdicts if one.response.not_asked is not None})
     found["no_answer"] = fmean(verdict.answer is None for verdict in verdicts)
     readings = [verdict.judged for verdict in verdicts if verdict.judged]
     if len(readings) == len(verdicts):
@@ -153,6 +155,8 @@ def render(scores: Mapping[str, Any]) -> str:
         notes.append(
             f"About {unreadable} responses the judge said nothing readable: they have no answer, or are wrong."
         )
+    if not_asked := scores.get("not_asked"):
+        notes.append(f"{not_asked} questions could not be asked and count as wrong.")
     if scores["not_answered"] or scores["left_out"]:
         notes.append(
             f"Of {scores['questions']} questions {scores['not_answered']} have no response, and {scores['left_out']} "

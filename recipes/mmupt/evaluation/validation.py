@@ -12,9 +12,15 @@ from verl_ext.rewards.settings import read_settings
 
 
 def score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any], answers: Mapping[str, Any]
+    data_source: str,
+    solution_str: str,
+    ground_truth: str | None,
+    extra_info: Mapping[str, Any],
+    answers: Mapping[str, Any],
 ) -> float:
     """1 where a response is right by the leading rule of its benchmark, else 0.
+
+    A question that the model could not be asked has no truth here (`verl_ext.datasets.unlabelled`), and is wrong.
 
     Args:
         data_source: of the row, as in `extra_info`.
@@ -23,6 +29,8 @@ def score(
         extra_info: the columns of the row, with `metadata` from its truth sidecar.
         answers: `reward.reward_kwargs.answers` of the run.
     """
+    if ground_truth is None:
+        return 0.0
     question = as_question(extra_info, ground_truth, extra_info["metadata"])
     settings = read_settings(OmegaConf.create({"answers": dict(answers)}))
     response = Response(question.id, "greedy", 0, solution_str)

@@ -2,13 +2,20 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from recipes.mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, read_questions
-from recipes.mmupt.evaluation.responses import BadLine, Response, read_parameters, read_responses, write_atomically
+from recipes.mmupt.evaluation.responses import (
+    BadLine,
+    Response,
+    as_object,
+    read_parameters,
+    read_responses,
+    write_atomically,
+)
 from verl_ext.answers import Comparison, Extraction, correct, extract_answer
 
 # Besides those of `verl_ext.answers`, "official": where a response to the benchmark's own prompt answers.
@@ -54,12 +61,17 @@ def verdicts_of(
 ) -> list[Verdict]:
     """Judge responses to these questions: by the rule of their benchmark, and by the project's own comparison.
 
+    A question that could not be asked is wrong by every rule.
+
     Raises:
         ValueError: the extraction is "official", and a question is of no benchmark that has one.
     """
     verdicts = []
     for response in responses:
         question = questions[response.id]
+        if response.not_asked is not None:
+            verdicts.append(Verdict(response, None, dict.fromkeys(_rules(question), False)))
+            continue
         answer = answer_of(response.response, question, extraction)
         right: dict[str, bool] = {}
         benchmark = BENCHMARKS.get(question.data_source)
@@ -68,6 +80,11 @@ def verdicts_of(
         right[OWN_RULE] = correct(answer, question.truth, comparison, question.choices)
         verdicts.append(Verdict(response, answer, right))
     return verdicts
+
+
+def _rules(question: Question) -> list[str]:
+    benchmark = BENCHMARKS.get(question.data_source)
+    return [*([benchmark.rule] if benchmark and benchmark.is_correct else []), OWN_RULE]
 
 
 def answer_of(response: str, question: Question, extraction: AnyExtraction) -> str | None:
@@ -125,7 +142,7 @@ def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[s
     """
     lines = (
         {
-            **asdict(verdict.response),
+            **as_object(verdict.response),
             "data_source": questions[verdict.response.id].data_source,
             "answer": verdict.answer,
             "truth": questions[verdict.response.id].truth,

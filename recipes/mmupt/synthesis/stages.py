@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipes.mmupt.evaluation.generation import Asked, Kept, answers
+from recipes.mmupt.evaluation.generation import Asked, Kept, answers, asked_only
 from recipes.mmupt.evaluation.partial import PartialFile
 from recipes.mmupt.evaluation.responses import Mode, read_whole
 from recipes.mmupt.evaluation.settings import Settings
@@ -56,7 +56,7 @@ class Stages:
                 done = len(rows) - len(missing)
                 with tqdm(total=len(rows), initial=done, desc=name, unit="request", smoothing=0.05) as bar:
                     for answered in answers(settings, missing, self.kept):
-                        partial.append(answered.responses)
+                        partial.append(asked_only(answered).responses)
                         bar.update()
             partial.finish({row["id"]: number for number, row in enumerate(rows)})
         found: dict[str, list[str]] = defaultdict(list)
