@@ -22,8 +22,9 @@ from data.schema import NO_QUESTION, SCHEMA_VERSION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.prompts import prompt_tokens
-from verl_ext.datasets.pixels import pixel_limits
+from verl_ext.datasets.pixels import accepted_size, pixel_limits
 from verl_ext.datasets.truth import check_unlabelled, file_list
+from verl_ext.images import stored_size
 
 REQUIRED_COLUMNS = ("id", "prompt")
 OPTIONAL_COLUMNS = ("images", "question_type", "choices", "provenance")
@@ -211,6 +212,7 @@ class PromptLengths:
         # Seconds of imports, which a recipe that is refused before need not wait for.
         from transformers import AutoProcessor
 
+        self._training = training
         self._limit = config.data.max_prompt_length
         self._instruction = config.data.instruction
         self._limits = pixel_limits(config.data, training)
@@ -224,14 +226,17 @@ class PromptLengths:
             )
 
     def check(self, row: dict[str, Any]) -> list[Problem]:
-        """Say whether a row's prompt is too long, with its images' part of the tokens."""
+        """Say whether a row's prompt is too long, with its images' part of the tokens.
+
+        In training an image that no scaling accepts without margins is a problem, too.
+        """
+        if self._training:
+            for index, image in enumerate(row["images"]):
+                size = stored_size(image["bytes"])
+                if accepted_size(*size, self._processor.image_processor, self._limits) != size:
+                    detail = f"image {index} has {size[0]} x {size[1]} px, which the model's scaling does not accept"
+                    return [Problem("extreme aspect ratio", detail)]
         of_text, of_images = prompt_tokens(row, self._processor, self._instruction, self._limits)
-        if 0 in of_images:
-            return [
-                Problem(
-                    "extreme aspect ratio", f"image {of_images.index(0)}, scaled to the limits, is left without a side"
-                )
-            ]
         tokens = of_text + sum(of_images)
         if tokens <= self._limit:
             return []

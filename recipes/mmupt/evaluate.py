@@ -8,7 +8,8 @@ that have no responses yet. Prompts are what veRL makes of the same rows, so tha
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from tqdm import tqdm
 
 from data.catalog import data_set
 from data.prepare import FOLDER
+from data.writing import read_manifest
 from recipes.mmupt.benchmarks import BENCHMARKS, read_questions
 from recipes.mmupt.compose import compose_entry
 from recipes.mmupt.environment import use_folder
-from recipes.mmupt.evaluation.generation import Asked, EngineError, answers
+from recipes.mmupt.evaluation.generation import Asked, EngineError, answers, not_asked
 from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.partial import OtherParametersError, PartialFile
-from recipes.mmupt.evaluation.responses import Mode
+from recipes.mmupt.evaluation.responses import Mode, read_responses
 from recipes.mmupt.evaluation.results import PAPER
 from recipes.mmupt.evaluation.scores import render
 from recipes.mmupt.evaluation.settings import Settings
@@ -35,8 +37,11 @@ from recipes.mmupt.merge import model_folder
 from recipes.mmupt.results import read_scores, write_results
 from recipes.mmupt.score import score_file
 from verl_ext.datasets.truth import file_list, sidecar_of
+from verl_ext.images import ImageError, decode
 
 CONFIG_FOLDER = Path(__file__).parent / "evaluation" / "config"
+# Of many questions that could not be asked, so many are named.
+NAMED = 10
 
 
 class EvaluationError(Exception):
@@ -45,11 +50,19 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Files whose questions are answered into `output`, which is named after the set."""
+    """Files whose questions are answered into `output`, which is named after the set.
+
+    `official` is how many questions the benchmark has; None for files of one's own, of which all are meant.
+    """
 
     name: str
     files: tuple[Path, ...]
     output: Path
+    official: int | None = None
+
+    def questions(self) -> int:
+        """How many the files have."""
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
 
 
 def load_config(overrides: Sequence[str]) -> DictConfig:
@@ -61,7 +74,8 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
     """The sets that a configuration names, benchmarks first; those that are missing are made.
 
     Raises:
-        EvaluationError: there is nothing to answer, a set is unknown or cannot be made, or a file or truth is missing.
+        EvaluationError: there is nothing to answer, a set is unknown or cannot be made, a file or truth is missing, or
+            a benchmark has not all of its questions and `allow_partial` is not set.
     """
     found = []
     for benchmark in config.benchmarks:
@@ -76,12 +90,20 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
         except (ValueError, OSError) as error:
             raise EvaluationError(f"benchmarks: {error}") from error
         file = Path(FOLDER / name / f"{split}.parquet")
-        found.append(QuestionSet(benchmark.replace("/", "_"), (file,), output / f"{benchmark.replace('/', '_')}.jsonl"))
+        manifest = read_manifest(file.parent) or {}
+        title = benchmark.replace("/", "_")
+        official = manifest.get("official", {}).get(split)
+        found.append(QuestionSet(title, (file,), output / f"{title}.jsonl", official))
     for name, files in (config.files or {}).items():
         found.append(QuestionSet(name, tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
     if not found:
         raise EvaluationError("nothing to answer: name benchmarks=[...] or files={NAME:FILE}")
     for one in found:
+        if one.official is not None and one.questions() < one.official and not (config.allow_partial or config.limit):
+            raise EvaluationError(
+                f"{one.name}: {one.files[0]} has {one.questions()} of {one.official} questions: make it of the whole "
+                f"data set by `make data`, or score those alone by allow_partial=true"
+            )
         for file in one.files:
             if not file.is_file():
                 raise EvaluationError(f"{one.name}: {file} is missing; make it by `make data`")
@@ -110,11 +132,37 @@ def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str
     return rows
 
 
+def check_whole(one: QuestionSet, scores: Sequence[Mapping[str, Any]], limit: int | None, allowed: bool) -> None:
+    """Print how many questions of a set are answered and scored, of how many, and which of them could not be asked.
+
+    Raises:
+        EvaluationError: fewer than asked for, unless that is `allowed`.
+    """
+    wanted = min(one.questions(), limit or one.questions())
+    scored = sum(found["questions"] - found["not_answered"] - found["left_out"] for found in scores)
+    of = max(one.official or 0, one.questions())
+    print(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
+    refused = {r.id: r.not_asked for r in read_responses(one.output)[0] if r.not_asked is not None}
+    for number, (id_, why) in enumerate(refused.items()):
+        if number == NAMED:
+            print(f"  and {len(refused) - NAMED} more")
+            break
+        print(f"  not asked, counted as wrong: {id_}: {why}")
+    if wanted and len(refused) == wanted:
+        raise EvaluationError(f"{one.name}: no question could be asked; the first: {next(iter(refused.values()))}")
+    if scored < wanted and not allowed:
+        raise EvaluationError(
+            f"{one.name}: {scored} of {wanted} questions are answered and scored: remove {one.output} and run the same "
+            "command again, or score those alone by allow_partial=true"
+        )
+
+
 def evaluate(config: DictConfig) -> None:
     """Generate the responses that are missing, and score all.
 
     Raises:
-        EvaluationError: what can be known to fail before anything starts; at the end, responses not judged yet.
+        EvaluationError: what can be known to fail before anything starts; at the end, responses that are missing or not
+            judged yet.
         BlockingIOError: another evaluation writes into the same folder.
     """
     model = str(config.model)
@@ -134,6 +182,7 @@ def evaluate(config: DictConfig) -> None:
         for one in sets:
             scores = score_file(one.output, judge=judge)
             not_judged += sum(of_benchmark.get("not_judged", 0) for of_benchmark in scores)
+            check_whole(one, scores, config.limit, config.allow_partial)
             print(f"# {one.output}\n")
             print("\n\n".join(map(render, scores)) + "\n")
         evaluations = read_scores([output])
@@ -153,9 +202,10 @@ def _settings(config: DictConfig, model: str) -> Settings:
 def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False) -> None:
     """Answer every question of the sets that has no responses yet, greedily and by sampling as set.
 
+    A question with an image that cannot be decoded is not asked; its empty responses say why.
+
     Raises:
         EvaluationError: responses are there that were made with other settings, and `replace` is not set.
-        ValueError: a row has another number of images than of `<image>` in its prompt.
     """
     partial: dict[str, PartialFile] = {}
     for one in sets:
@@ -168,7 +218,11 @@ def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None 
     modes += ["sample"] if settings.samples else []
     asked = [Asked(name, mode, row) for name, of_set in rows.items() for mode in modes for row in of_set]
     missing = [one for one in asked if not partial[one.name].has(one.row["id"], one.mode)]
-    if missing:
+    failing = _images_that_fail(missing)
+    for question in missing:
+        if why := failing.get((question.name, question.row["id"])):
+            partial[question.name].append(not_asked(question, settings, why).responses)
+    if missing := [question for question in missing if (question.name, question.row["id"]) not in failing]:
         with tqdm(total=len(asked), initial=len(asked) - len(missing), unit="question", smoothing=0.05) as bar:
             for answered in answers(settings, missing):
                 partial[answered.name].append(answered.responses)
@@ -177,6 +231,22 @@ def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None 
         partial[name].finish({row["id"]: number for number, row in enumerate(of_set)})
     for one in sets:
         print(f"{one.output}: {'done' if one.name in rows else 'up to date'}", flush=True)
+
+
+def _images_that_fail(asked: Sequence[Asked]) -> dict[tuple[str, str], str]:
+    """Why an image of a question cannot be decoded, by set and id; those that can be are left out."""
+    rows = {(one.name, one.row["id"]): one.row for one in asked}
+
+    def why(row: Mapping[str, Any]) -> str | None:
+        for index, image in enumerate(row["images"] or []):
+            try:
+                decode(image["bytes"] or b"")
+            except ImageError as error:
+                return f"image {index} {error}"
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        return {key: reason for key, reason in zip(rows, threads.map(why, rows.values()), strict=True) if reason}
 
 
 def main() -> None:

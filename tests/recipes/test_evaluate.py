@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from data.figures import prepare as figures
 from data.schema import Row, prompts_path
 from data.writing import write_dataset
 from recipes.mmupt import evaluate as module
-from recipes.mmupt.benchmarks import BENCHMARKS
+from recipes.mmupt.benchmarks import BENCHMARKS, Question
 from recipes.mmupt.compose import as_override
 from recipes.mmupt.evaluate import EvaluationError, load_config
 from recipes.mmupt.evaluation import generation
@@ -37,6 +38,7 @@ from recipes.mmupt.evaluation.responses import (
     write_responses,
 )
 from recipes.mmupt.evaluation.settings import Settings
+from recipes.mmupt.evaluation.verdicts import verdicts_of
 from recipes.mmupt.leftovers import sole_run
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +180,7 @@ def test_the_file_is_in_the_order_of_questions_with_greedy_responses_first(
 
 def test_responses_that_are_not_judged_yet_are_told_at_the_end(data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "score_file", lambda *_, judge: [{"not_judged": 2}] if judge else [])
+    monkeypatch.setattr(module, "check_whole", lambda *_: None)
     monkeypatch.setattr(module, "render", str)
     monkeypatch.setattr(module, "read_scores", lambda _: {})
     keys = ("score=true", "judge.url=http://localhost:1/v1", "judge.model=m")
@@ -419,3 +422,66 @@ def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, mo
         assert scores["accuracy"][f"{scores['rule']}, greedy"]["questions"] == 8
         assert f"## {name}" in done.stdout
     assert "paper: MM-UPT" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_question_whose_image_nobody_can_decode_is_wrong_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*ROWS, Row("lost", "made-up", "<image>what ?", (PICTURES[0][:-40],), "a", "lost greedy 0")]
+    write_dataset(tmp_path, {"test": rows}, {}, evaluation=["test"])
+    # The other three are answered rightly, as the engine says back what it is asked.
+    monkeypatch.setattr(Engine, "says", lambda self, one, number: f"\\boxed{{{one.row['id'] == 'one' or 9}}}")
+    engine = run(prompts_path(tmp_path, "test"), tmp_path / "out", monkeypatch, "score=true")
+    assert "lost" not in {one.row["id"] for one in engine.asked}
+    responses = [one for one in read_whole(tmp_path / "out" / "test.jsonl") if one.id == "lost"]
+    assert [(one.mode, one.sample, one.response) for one in responses] == [
+        ("greedy", 0, ""),
+        ("sample", 0, ""),
+        ("sample", 1, ""),
+    ]
+    assert all(one.not_asked and "image 0 cannot be decoded" in one.not_asked for one in responses)
+    (scores,) = json.loads((tmp_path / "out" / "test.scores.json").read_text())
+    assert scores["not_asked"] == 1 and scores["accuracy"]["own, greedy"]["questions"] == 4
+    output = capsys.readouterr().out
+    assert "test: 4 of 4 questions answered and scored" in output
+    assert "not asked, counted as wrong: lost: image 0 cannot be decoded" in output
+
+
+def test_an_empty_response_to_what_could_not_be_asked_is_wrong_by_every_rule() -> None:
+    # MathVista takes the nearest option where there is no answer.
+    question = Question("q", "mathvista", "<image>?", "multi_choice", ("", "5"), "", {"answer_type": "text"})
+    (verdict,) = verdicts_of([Response("q", "greedy", 0, "", 0, "no image")], {"q": question})
+    assert verdict.right == {"official": False, "own": False}
+
+
+@pytest.mark.parametrize("overrides", [(), ("allow_partial=true",), ("limit=2",)])
+def test_a_benchmark_that_lacks_questions_is_not_scored_unless_told(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(module, "data_set", lambda _: SimpleNamespace(prepare=lambda *_, **__: False))
+    write_dataset(tmp_path / "wemath", {"testmini": ROWS}, {}, evaluation=["testmini"], official_rows={"testmini": 5})
+    engine = Engine()
+    monkeypatch.setattr(module, "answers", engine.answers)
+    settings = [f"model={MODEL}", "benchmarks=[wemath]", f"output={tmp_path / 'out'}", "preset=tiny", "samples=0"]
+    if not overrides:
+        with pytest.raises(
+            EvaluationError, match=r"wemath: .*testmini\.parquet has 3 of 5 questions.*allow_partial=true"
+        ):
+            module.evaluate(load_config(settings))
+        assert engine.asked == []
+        return
+    module.evaluate(load_config([*settings, *overrides]))
+    asked = "2 of 5 questions answered and scored (limit=2)" if "limit" in overrides[0] else "3 of 5 questions"
+    assert f"wemath: {asked}" in capsys.readouterr().out
+
+
+def test_responses_that_are_missing_stop_it_before_the_table(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(data, tmp_path / "out", monkeypatch)
+    responses = tmp_path / "out" / "test.jsonl"
+    responses.write_text("".join(f"{line}\n" for line in responses.read_text().splitlines() if '"two"' not in line))
+    with pytest.raises(EvaluationError, match="test: 2 of 3 questions are answered and scored: remove"):
+        run(data, tmp_path / "out", monkeypatch, "score=true")
+    run(data, tmp_path / "out", monkeypatch, "score=true", "allow_partial=true")

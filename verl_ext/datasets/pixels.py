@@ -5,6 +5,7 @@ its own. Both raise for a long side of over 200 times the short one, also for wh
 and where `max_pixels` is small, the first leaves nothing of the short side. Small images are scaled up by both.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,7 +25,7 @@ def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
     return {name: value for name in ("min_pixels", "max_pixels") if (value := data[f"{prefix}{name}"]) is not None}
 
 
-def scaled_size(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> tuple[int, int] | None:
+def scaled_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int] | None:
     """The size that an image has for the model; None where one of the two scalings refuses it.
 
     Args:
@@ -46,7 +47,7 @@ def scaled_size(width: int, height: int, image_processor: Any, limits: dict[str,
     return width, height
 
 
-def accepted_size(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> tuple[int, int]:
+def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int]:
     """The size with the narrowest margins with which both scalings accept an image; its own where they do so anyway.
 
     Args and limits as in `scaled_size`.
@@ -58,7 +59,7 @@ def accepted_size(width: int, height: int, image_processor: Any, limits: dict[st
     return width, height
 
 
-def with_margins(image: Image.Image, image_processor: Any, limits: dict[str, int]) -> Image.Image:
+def with_margins(image: Image.Image, image_processor: Any, limits: Mapping[str, int]) -> Image.Image:
     """The image in the middle of white margins, as far as it needs some to be accepted; see `accepted_size`."""
     size = accepted_size(*image.size, image_processor, limits)
     if size == image.size:
