@@ -451,7 +451,7 @@ def test_an_empty_response_to_what_could_not_be_asked_is_wrong_by_every_rule() -
     # MathVista takes the nearest option where there is no answer.
     question = Question("q", "mathvista", "<image>?", "multi_choice", ("", "5"), "", {"answer_type": "text"})
     (verdict,) = verdicts_of([Response("q", "greedy", 0, "", 0, "no image")], {"q": question})
-    assert verdict.right == {"official": False, "own": False}
+    assert verdict.right["own"] is False and not any(verdict.right.values())
 
 
 @pytest.mark.parametrize("overrides", [(), ("allow_partial=true",), ("limit=2",)])

@@ -69,22 +69,15 @@ def verdicts_of(
     verdicts = []
     for response in responses:
         question = questions[response.id]
-        if response.not_asked is not None:
-            verdicts.append(Verdict(response, None, dict.fromkeys(_rules(question), False)))
-            continue
-        answer = answer_of(response.response, question, extraction)
+        asked = response.not_asked is None
+        answer = answer_of(response.response, question, extraction) if asked else None
         right: dict[str, bool] = {}
         benchmark = BENCHMARKS.get(question.data_source)
         for rule in benchmark.rules if benchmark else ():
-            right[rule.name] = rule.is_correct(answer, question)
-        right[OWN_RULE] = correct(answer, question.truth, comparison, question.choices)
+            right[rule.name] = asked and rule.is_correct(answer, question)
+        right[OWN_RULE] = asked and correct(answer, question.truth, comparison, question.choices)
         verdicts.append(Verdict(response, answer, right))
     return verdicts
-
-
-def _rules(question: Question) -> list[str]:
-    benchmark = BENCHMARKS.get(question.data_source)
-    return [*([benchmark.rule] if benchmark and benchmark.is_correct else []), OWN_RULE]
 
 
 def answer_of(response: str, question: Question, extraction: AnyExtraction) -> str | None:
