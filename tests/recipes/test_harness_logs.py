@@ -237,6 +237,20 @@ def test_words_options_and_answer_tell_questions_apart(prompt: str, answer: str,
     assert found == expected if expected else isinstance(found, Unusable) and found.problem == "match no question"
 
 
+def test_a_version_alone_narrows_what_words_and_answer_leave_open(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+    of_version = [row for row in ROWS["mathverse"] if row["problem_version"] == "Text Lite"]
+    rows = [
+        {"index": index, **{name: row[name] for name in ("problem_version", "question", "answer")}, "prediction": "x"}
+        for index, row in enumerate(of_version)
+    ]
+    file = tmp_path / "STANDIN_MathVerse_MINI_Text_Lite.json"
+    file.write_text(json.dumps(rows))
+    responses, bad = read_elsewhere(file, "vlmevalkit", read_index(data_of["mathverse"]))
+    # Two of the four problems are the same words and the same answer.
+    assert [one.id for one in responses] == ["mathverse-testmini-2", "mathverse-testmini-12"]
+    assert [(row.line, row.problem) for row in bad] == [(line, "match several questions") for line in (2, 4)]
+
+
 def test_an_answer_of_another_question_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {"target": "no answer of any"})

@@ -40,7 +40,7 @@ OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
 OPTIONS = "\nChoices:"
 _IMAGE_TAG = re.compile(r"<image ?\d*>")
 # MathVista and MATH-Vision name the image of a question by its id.
-_IMAGE_OF = re.compile(r"images/([^/]+)\.(?:jpg|png)")
+_IMAGE_OF = re.compile(r"(?:.*/)?images/([^/]+)\.(?:jpg|png)")
 
 Problem = Literal[
     "cannot be read",
@@ -206,6 +206,7 @@ class QuestionIndex:
             if longest:
                 break
         fit = [id_ for id_ in asked_in if len(words[id_]) == longest and self._has_answer(id_, record.answer)]
+        fit = [id_ for id_ in fit if self._has_columns(id_, record)]
         with_options = [id_ for id_ in fit if all(reduce(option) in prompt for option in self._options[id_])]
         return with_options or fit
 
@@ -239,6 +240,17 @@ class QuestionIndex:
         question = self.questions[id_]
         same_text = "".join(answer.split()) == "".join(question.truth.split())
         return same_text or correct(answer, question.truth, choices=question.choices)
+
+    def _has_columns(self, id_: str, record: Evidence) -> bool:
+        """Whether the question has what the record holds of id columns, such as the version without the problem."""
+        metadata = self.questions[id_].metadata
+        columns = {column for several in ID_COLUMNS.get(self.questions[id_].data_source, ()) for column in several}
+        return all(
+            _key(one[column]) == _key(metadata[column])
+            for one in record.held
+            for column in columns & metadata.keys() & one.keys()
+            if _text(one[column])
+        )
 
     def _contradicts(self, id_: str, record: Evidence) -> bool:
         """Whether the record has both an answer and a prompt, and neither is that of the question."""
