@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
@@ -191,13 +192,12 @@ def _problems_of_evaluation(config: DictConfig) -> Iterator[str]:
 def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """Yield what the number of rows forbids.
 
-    `dropped` has the rows of each training file that are left out, counted from 0.
+    `dropped` has the rows of each training file that are left out, counted from 0. Files that cannot be read, or have no
+    rows, are for `recipes.mmupt.check_data`, which names them.
     """
-    if files := file_list(config.mmupt.evaluation_files):
-        questions = sum(pq.read_metadata(file).num_rows for file in files)
-        if questions < 2:
-            yield f"mmupt.evaluation_files: {questions} question has no standard error: give two or more"
-    if not is_trained_by_steps(config):
+    if sum(_row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
+        yield "mmupt.evaluation_files: a single question has no standard error: give two or more"
+    if not is_trained_by_steps(config) or _row_counts(file_list(config.data.train_files)) is None:
         return
     try:
         rows = training_rows(config, dropped)
@@ -219,6 +219,15 @@ def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -
             f"{counted} end after {possible} steps of {batch} prompts; set trainer.total_epochs="
             f"{-(-steps // steps_per_epoch)}, or trainer.total_training_steps=null"
         )
+
+
+def _row_counts(files: Sequence[str]) -> list[int] | None:
+    """How many rows each file has; None where one cannot be read or is empty."""
+    try:
+        counts = [pq.read_metadata(file).num_rows for file in files]
+    except pa.ArrowException:
+        return None
+    return counts if all(counts) else None
 
 
 def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> int:

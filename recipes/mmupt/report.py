@@ -111,7 +111,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     text = [
         f"# {run_folder.resolve().name}",
         f"{changes[GREEDY].before.questions} questions of {', '.join(parameters['data'])}, each answered greedily and "
-        f"{parameters['samples']} times by sampling at temperature {parameters['temperature']:g}, before and after "
+        f"{parameters['samples']} {'time' if parameters['samples'] == 1 else 'times'} by sampling at temperature {parameters['temperature']:g}, before and after "
         "training. ± is one standard error over questions; the difference is taken question by question.",
         table,
         *([f"**{stop['message']}**"] if stop else []),

@@ -161,7 +161,14 @@ def test_a_mixture_is_counted(tmp_path: Path) -> None:
 def test_a_report_on_one_question_is_refused(tmp_path: Path) -> None:
     config = of_rows(tmp_path, 80)
     config.mmupt.evaluation_files = rows_file(tmp_path / "test.parquet", 1)
-    assert "1 question has no standard error" in "".join(problems_of_rows(config, {}))
+    assert "a single question has no standard error" in "".join(problems_of_rows(config, {}))
+
+
+def test_files_without_rows_and_no_parquet_files_are_left_to_the_check_of_rows(tmp_path: Path) -> None:
+    config = of_rows(tmp_path, 0)
+    assert not list(problems_of_rows(config, {}))
+    Path(config.data.train_files).write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert not list(problems_of_rows(config, {}))
 
 
 def test_every_logger_of_verl_is_known() -> None:

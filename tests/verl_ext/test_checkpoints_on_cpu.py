@@ -86,9 +86,13 @@ def test_the_last_whole_checkpoint_and_the_kept_weights_stay(
         save(tmp_path, step)
         (checkpoint_of(tmp_path, step) / "actor" / "model.pt").write_text(str(step))
     save(tmp_path, 15, whole=False)
+    # As veRL leaves a checkpoint whose actor it has removed, and a kill one that it cut off.
+    save(tmp_path, 3, whole=False)
+    (checkpoint_of(tmp_path, 4)).mkdir()
     keep(tmp_path, [1])
     prune(tmp_path, limit)
     assert whole_steps(tmp_path) == left
     kept = kept_checkpoint(tmp_path, 1)
     assert kept is not None and (kept / "actor" / "model.pt").read_text() == "1"
     assert checkpoint_of(tmp_path, 15).is_dir()
+    assert checkpoint_of(tmp_path, 3).is_dir() == checkpoint_of(tmp_path, 4).is_dir() == (not limit)

@@ -26,8 +26,7 @@ def mark_whole(checkpoint: Path) -> None:
 
 def whole_steps(folder: Path) -> list[int]:
     """Return the steps of all whole checkpoints, in their order."""
-    steps = (re.fullmatch(r"global_step_(\d+)", marker.parent.name) for marker in folder.glob(f"*/{MARKER}"))
-    return sorted(int(step[1]) for step in steps if step and (checkpoint_of(folder, int(step[1])) / "actor").is_dir())
+    return [step for step, checkpoint in _steps(folder) if _is_whole(checkpoint)]
 
 
 def last_whole_step(folder: Path) -> int:
@@ -36,16 +35,31 @@ def last_whole_step(folder: Path) -> int:
 
 
 def prune(folder: Path, limit: int | None) -> None:
-    """Remove all but the last `limit` whole checkpoints; None, or less than 1, removes nothing.
+    """Remove what is older than the last `limit` whole checkpoints; None, or less than 1, removes nothing.
 
-    veRL removes those that it has saved itself since its start; this also removes those of earlier starts. Weights that
-    `best` keeps are elsewhere and stay.
+    veRL removes the actor of those that it has saved itself since its start. This removes those of earlier starts, too,
+    and what a kill or veRL has left of others. Weights that `best` keeps are elsewhere and stay.
     """
-    if limit is None or limit < 1:
+    whole = whole_steps(folder)
+    if limit is None or limit < 1 or not whole:
         return
-    for step in whole_steps(folder)[:-limit]:
-        print(f"removing {checkpoint_of(folder, step)}: {limit} checkpoints are kept")
-        shutil.rmtree(checkpoint_of(folder, step))
+    kept = whole[-limit:]
+    for step, checkpoint in _steps(folder):
+        if step < kept[-1] and step not in kept:
+            if step in whole:
+                print(f"removing {checkpoint}: {limit} checkpoints are kept")
+            shutil.rmtree(checkpoint)
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    """The folders of checkpoints, whole or not, with their steps, in their order."""
+    found = ((re.fullmatch(r"global_step_(\d+)", path.name), path) for path in folder.glob("global_step_*"))
+    return sorted((int(name[1]), path) for name, path in found if name)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    # Of a checkpoint that is too many, veRL removes the actor alone.
+    return (checkpoint / MARKER).is_file() and (checkpoint / "actor").is_dir()
 
 
 def repair_tracker(folder: Path) -> int:
