@@ -192,8 +192,8 @@ def _problems_of_evaluation(config: DictConfig) -> Iterator[str]:
 def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """Yield what the number of rows forbids.
 
-    `dropped` has the rows of each training file that are left out, counted from 0. Files that cannot be read, or have no
-    rows, are for `recipes.mmupt.check_data`, which names them.
+    `dropped` has the rows of each training file that are left out, counted from 0. Files that cannot be read or have no
+    rows are for `recipes.mmupt.check_data`, which names them.
     """
     if sum(_row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
         yield "mmupt.evaluation_files: a single question has no standard error: give two or more"

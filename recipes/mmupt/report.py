@@ -108,10 +108,11 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     series = read_series(run_folder / "tensorboard")
     table = render_table(changes)
     stop = read_stop(run_folder)
+    times = "once" if parameters["samples"] == 1 else f"{parameters['samples']} times"
     text = [
         f"# {run_folder.resolve().name}",
         f"{changes[GREEDY].before.questions} questions of {', '.join(parameters['data'])}, each answered greedily and "
-        f"{parameters['samples']} {'time' if parameters['samples'] == 1 else 'times'} by sampling at temperature {parameters['temperature']:g}, before and after "
+        f"{times} by sampling at temperature {parameters['temperature']:g}, before and after "
         "training. ± is one standard error over questions; the difference is taken question by question.",
         table,
         *([f"**{stop['message']}**"] if stop else []),
