@@ -178,7 +178,7 @@ def _split(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | 
     if image.mode.startswith(("I", "F")):
         return _split_wide(image, stored)
     if not image.has_transparency_data:
-        if image.mode in ("L", "CMYK", "LAB"):
+        if image.mode in ("L", "RGB", "CMYK", "LAB"):
             return image, None
         return image.convert("L" if image.mode == "1" else "RGB"), None
     if image.format == "PNG" and "transparency" in image.info:
