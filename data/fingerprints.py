@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from verl_ext import images
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_rows
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
 VERSION = 3
@@ -37,8 +39,6 @@ CROP = 0.05
 SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
 # The side of the picture whose cosine transform `imagehash.phash` takes, with its own default of 8 x 8 bits.
 HASHED_SIZE = 32
-# Rows whose encoded images are in memory at a time.
-ROWS_PER_BATCH = 32
 # Two words of a question more or less in a row say little, four differ by every typing mistake.
 WORDS_PER_SHINGLE = 3
 
@@ -253,20 +253,6 @@ def question_of(prompt: Sequence[dict[str, Any]]) -> str:
     return "\n".join(message["content"] for message in prompt if message["role"] == "user")
 
 
-def read_batches(file: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a file, a few at a time; a row group is never in memory as a whole.
-
-    Raises:
-        ValueError: the file lacks a column.
-    """
-    with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parquet:
-        missing = set(columns) - set(parquet.schema_arrow.names)
-        if missing:
-            raise ValueError(f"{file}: no column {', '.join(sorted(missing))}; data/schema.py says what a file has")
-        for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=list(columns)):
-            yield batch.to_pylist()
-
-
 def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
     row = 0
 
@@ -286,7 +272,8 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for rows in read_batches(file, COLUMNS):
+        remaining = (_compared(row) for row in read_rows(file, COLUMNS))
+        while rows := list(islice(remaining, ROWS_PER_BATCH)):
             images = [
                 (row + index, each["id"], image["bytes"])
                 for index, each in enumerate(rows)
@@ -303,6 +290,13 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
             ]
             row += len(rows)
             yield pa.RecordBatch.from_pylist(found, schema=SCHEMA)
+
+
+def _compared(row: dict[str, Any] | MalformedRow) -> dict[str, Any]:
+    if not isinstance(row, MalformedRow):
+        return row
+    print(f"{row}; the row is not compared")
+    return {"id": row.id, "prompt": [], "images": []}
 
 
 def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:

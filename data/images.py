@@ -6,7 +6,8 @@ it, in UTF-8, UTF-16 or UTF-32, gives questions: one JSON object per line with `
 `file_names`, `question` and, where they are known, `answer`, `choices`, `question_type` and `id`; an image may occur in
 several lines, one that occurs in none has no question, and a line with `"file_names": []` is a question without image.
 
-A parquet file has a column `image` or `images` (bytes, or {"bytes"}) and, where there are some, the other ones above.
+A parquet file has a column `image` or `images`, in any shape that docs/data.md names, and, where there are some, the
+other ones above, or `prompt` in place of `question`.
 
 Without a question a row has the question type `no_question`: for synthesis, not for training.
 """
@@ -14,24 +15,24 @@ Without a question a row has the question type `no_question`: for synthesis, not
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from data.checks import Problem, Rejected
-from data.hub import ColumnError, RowError, images_bytes, text, with_choices, with_placeholders
+from data.hub import ColumnError, RowError, text, with_choices, with_placeholders
 from data.schema import NO_QUESTION, Provenance, Row
 from data.writing import BadRows, sha256, write_dataset
+from verl_ext.datasets.parquet import MalformedRow, own_id, read_columns, read_rows
+from verl_ext.datasets.row_format import RowFormatError, text_or_number
 from verl_ext.images import suffixes
 
 # Raised whenever what is made of the same source changes here.
 VERSION = 2
 METADATA = "metadata.jsonl"
 COLUMNS = ("answer", "choices", "id", "question", "question_type")
-# Rows of a parquet file that are read at a time.
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,12 @@ class ParquetRows:
 
     def __init__(self, name: str, file: Path) -> None:
         self._name, self._file = name, file
-        names = pq.read_schema(file).names
-        found = [column for column in ("images", "image") if column in names]
-        if not found:
+        names = read_columns(file)
+        if not {"images", "image", "prompt"} & set(names):
             raise ColumnError(f"{file}: a column image or images expected, found {', '.join(names)}")
-        self._column = found[0]
-        self._columns = [self._column, *(column for column in COLUMNS if column in names)]
+        # Where there is no question of its own, that of a file that could be trained on.
+        self._has_prompts = "prompt" in names and "question" not in names
+        self._columns = [*COLUMNS, "images", "reward_model", *(["prompt"] if self._has_prompts else [])]
 
     def sources(self) -> dict[str, Path]:
         """The file, by its name."""
@@ -177,12 +178,26 @@ class ParquetRows:
         return int(pq.read_metadata(self._file).num_rows)
 
     def __iter__(self) -> Iterator[Row | Rejected]:
-        index = 0
-        with pq.ParquetFile(self._file) as file:
-            for batch in file.iter_batches(BATCH, columns=self._columns):
-                for row in batch.to_pylist():
-                    yield _row(self._name, str(self._file), index, row, lambda row: images_bytes(row[self._column]))
-                    index += 1
+        for index, row in enumerate(read_rows(self._file, self._columns)):
+            yield self._rejected(index, row.problem) if isinstance(row, MalformedRow) else self._read(index, row)
+
+    def _read(self, index: int, row: dict[str, Any]) -> Row | Rejected:
+        images = tuple(image["bytes"] for image in row.pop("images"))
+        if row["id"] == own_id(self._file, index):
+            row["id"] = None
+        if row["answer"] is None:
+            row["answer"] = (row["reward_model"] or {}).get("ground_truth")
+        if not self._has_prompts:
+            return _row(self._name, str(self._file), index, row, lambda _: images)
+        if len(row["prompt"]) > 1:
+            return self._rejected(index, "the prompt has several messages, and a question is one of the user's")
+        question = row["prompt"][0]["content"]
+        made = _row(self._name, str(self._file), index, {**row, "question": question}, lambda _: images)
+        # Its options and the places of its images are in it.
+        return replace(made, question=question) if isinstance(made, Row) else made
+
+    def _rejected(self, index: int, problem: str) -> Rejected:
+        return Rejected(f"{self._name}-train-{index:06d}", (Problem("row", problem),))
 
 
 def _text(file: Path) -> str:
@@ -225,18 +240,19 @@ def _row(
     images: Callable[[Mapping[str, Any]], tuple[bytes, ...]],
     files: tuple[str, ...] | None = None,
 ) -> Row | Rejected:
-    own_id = f"{name}-train-{index:06d}"
+    counted_id = f"{name}-train-{index:06d}"
     try:
         encoded = images(row)
         choices = tuple(map(text, row["choices"])) if row.get("choices") else None
         question = text(row["question"]) if row.get("question") else None
         answer, question_type, given_id = (
-            None if row.get(column) is None else str(row[column]) for column in ("answer", "question_type", "id")
+            None if row.get(column) is None else text_or_number(row[column], column)
+            for column in ("answer", "question_type", "id")
         )
-    except (RowError, OSError) as error:
-        return Rejected(own_id, (Problem("row", str(error)),), files or ())
+    except (RowError, RowFormatError, OSError) as error:
+        return Rejected(counted_id, (Problem("row", str(error)),), files or ())
     return Row(
-        id=given_id or own_id,
+        id=given_id or counted_id,
         data_source=name,
         question=with_placeholders(with_choices(question or "", choices), len(encoded)),
         images=encoded,

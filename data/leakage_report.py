@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from data.fingerprints import COLUMNS, question_of, read_batches
+from data.fingerprints import COLUMNS, question_of
 from data.pages import picture, shown, write_page, write_text
+from verl_ext.datasets.parquet import MalformedRow, read_rows
 
 Kind = Literal["image exact", "image near", "question exact", "question near"]
 
@@ -110,10 +111,7 @@ def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
     wanted = {(place.file, place.row): place for place in places}
     found = {}
     for file in dict.fromkeys(file for file, _ in wanted):
-        index = 0
-        for batch in read_batches(Path(file), COLUMNS):
-            for row in batch:
-                if (file, index) in wanted:
-                    found[wanted[file, index]] = row
-                index += 1
+        for index, row in enumerate(read_rows(file, COLUMNS)):
+            if (file, index) in wanted and not isinstance(row, MalformedRow):
+                found[wanted[file, index]] = row
     return found

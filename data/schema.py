@@ -34,9 +34,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from verl_ext.datasets.row_format import PLACEHOLDER as PLACEHOLDER
+
 # Raised whenever a column changes, so that files written before are written anew.
 SCHEMA_VERSION = 4
-PLACEHOLDER = "<image>"
 # The question type of an image that nothing is asked about yet: for synthesis, not for training.
 NO_QUESTION = "no_question"
 PROMPT_SCHEMA = pa.schema(

@@ -7,13 +7,13 @@ scaling one.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
 from data.checks import HARMLESS, Duplicates, Problem, place, problems_of
@@ -22,14 +22,12 @@ from data.schema import NO_QUESTION, SCHEMA_VERSION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.prompts import prompt_tokens
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
 from verl_ext.datasets.pixels import accepted_size, pixel_limits
-from verl_ext.datasets.truth import check_unlabelled, file_list
+from verl_ext.datasets.truth import check_truth, check_unlabelled, file_list
 from verl_ext.images import stored_size
 
-REQUIRED_COLUMNS = ("id", "prompt")
-OPTIONAL_COLUMNS = ("images", "question_type", "choices", "provenance")
-# Rows whose images are in memory at a time.
-ROWS_AT_ONCE = 64
+COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,26 @@ def check_rows(config: DictConfig) -> None:
     the console.
 
     Raises:
-        RecipeError: a column is missing, a training file carries a truth without `data.supervised`, two rows of one
-        side share an id, no row of a file can be used, or a row is bad under `stop` or in an evaluation file.
+        RecipeError: a file cannot be read, or lacks its prompts or the truth that is needed; a training file carries a
+            truth without `data.supervised`; two rows of one side share an id; no row of a file can be used; a row is
+            bad under `stop` or in an evaluation file.
     """
     dropped: dict[str, list[BadRow]] = {}
     for training, key in ((True, "train_files"), (False, "val_files")):
         files = file_list(config.data[key])
         for file in files:
-            _check_columns(file, unlabelled=training and not config.data.supervised)
+            _check_file(file, unlabelled=training and not config.data.supervised)
         _check_ids(files)
         lengths = None if config.data.filter_overlong_prompts else PromptLengths(config, training)
         for file in files:
-            bad = bad_rows(file, lengths, asked=training)
-            if len(bad) == pq.read_metadata(file).num_rows:
+            bad = _look(file, lengths, asked=training)
+            if len(bad) == len(read_ids(file)):
                 raise RecipeError(f"data.{key}: {file}: no row can be used; the first: {_describe(bad[0])}")
             if bad:
                 dropped[file] = bad
     for file in file_list(config.mmupt.evaluation_files):
-        _check_columns(file, unlabelled=False)
-        if bad := bad_rows(file, lengths=None, asked=True):
+        _check_file(file, unlabelled=False)
+        if bad := _look(file, lengths=None, asked=True):
             raise RecipeError(
                 f"mmupt.evaluation_files: {file}: {len(bad)} rows cannot be answered, and an evaluation leaves none "
                 f"out; the first: {_describe(bad[0])}"
@@ -123,36 +122,43 @@ def _describe(bad: BadRow) -> str:
     return f"{place(bad.row, bad.id, bad.files)}: " + ", ".join(f"{one.kind} ({one.detail})" for one in bad.problems)
 
 
-def _check_columns(file: str, unlabelled: bool) -> None:
-    names = pq.read_schema(file).names
-    if missing := [name for name in REQUIRED_COLUMNS if name not in names]:
-        raise RecipeError(
-            f"{file} has no column {', '.join(missing)} (found: {', '.join(names)}): data/schema.py has the format, "
-            "and `make data DATASET=images SOURCE=...` makes it of your own images"
-        )
-    if unlabelled:
-        try:
+def _check_file(file: str, unlabelled: bool) -> None:
+    try:
+        require_prompt(file)
+        if unlabelled:
             check_unlabelled(file)
-        except ValueError as error:
-            raise RecipeError(str(error)) from error
+        else:
+            check_truth(file)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _check_ids(files: Sequence[str]) -> None:
     first: dict[str, str] = {}
     for file in files:
-        for row, id in enumerate(pq.read_table(file, columns=["id"])["id"].to_pylist()):
+        for row, id in enumerate(read_ids(file)):
             place = f"{file}, row {row}"
             if (other := first.setdefault(id, place)) != place:
                 raise RecipeError(f"{place}: the id {id!r} is that of {other}, too; ids must be unique")
+
+
+def _look(file: str, lengths: "PromptLengths | None", asked: bool) -> list[BadRow]:
+    try:
+        return bad_rows(file, lengths, asked)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[BadRow]:
     """Every row of a file that cannot be used, in their order.
 
     Args:
-        file: a parquet file in the format of `data.schema`; a prompt may have several messages.
+        file: a parquet file, whoever wrote it; a prompt may have several messages.
         lengths: what computes the lengths of prompts; None to leave that to veRL.
         asked: whether a row without a question is bad.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     path = Path(file)
     manifest = read_manifest(path.parent)
@@ -160,46 +166,44 @@ def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[Ba
     checked = manifest is not None and manifest.get("schema") == SCHEMA_VERSION and is_unchanged(path, manifest)
     found = []
     duplicates = Duplicates()
+    # Of rows that were checked when they were written, only the header of an image is read.
+    look = _no_problems if checked else _problems
+    start = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start, rows in _batches(file):
-            # Of rows that were checked when they were written, only the header of an image is read.
-            problems: list[list[Problem]] = [[] for _ in rows] if checked else list(threads.map(_problems, rows))
-            for index, (row, of_row) in enumerate(zip(rows, problems, strict=True)):
-                if asked and not of_row and row["question_type"] == NO_QUESTION:
-                    of_row.append(Problem("no question", "the image is for synthesis"))
-                if not (of_row or checked):
-                    of_row += duplicates.check(_as_row(row))
-                if lengths is not None and not of_row:
-                    of_row += lengths.check(row)
-                if of_row:
-                    files = row["provenance"].get("files") or () if isinstance(row["provenance"], dict) else ()
-                    found.append(BadRow(start + index, row["id"], tuple(of_row), tuple(files)))
+        rows = read_rows(file, COLUMNS)
+        while batch := list(islice(rows, ROWS_PER_BATCH)):
+            for index, (row, problems) in enumerate(zip(batch, threads.map(look, batch), strict=True), start):
+                if isinstance(row, MalformedRow):
+                    found.append(BadRow(index, row.id, (Problem("row", row.problem),)))
+                    continue
+                if asked and not problems and row["question_type"] == NO_QUESTION:
+                    problems.append(Problem("no question", "the image is for synthesis"))
+                if not (problems or checked):
+                    problems += duplicates.check(_as_row(row))
+                if lengths is not None and not problems:
+                    problems += lengths.check(row)
+                if problems:
+                    files = (row["provenance"] or {}).get("files") or ()
+                    found.append(BadRow(index, row["id"], tuple(problems), tuple(files)))
+            start += len(batch)
     return found
 
 
-def _batches(file: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    start = 0
-    with pq.ParquetFile(file) as opened:
-        columns = [name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in opened.schema_arrow.names]
-        for batch in opened.iter_batches(ROWS_AT_ONCE, columns=columns):
-            rows = [{"question_type": None, "choices": None, "provenance": None, **row} for row in batch.to_pylist()]
-            for row in rows:
-                row["images"] = [
-                    image if isinstance(image, dict) else {"bytes": image} for image in row.get("images") or []
-                ]
-            yield start, rows
-            start += len(rows)
+def _no_problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
+    return []
+
+
+def _problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
+    if isinstance(row, MalformedRow):
+        return []
+    return [problem for problem in problems_of(_as_row(row)) if problem.kind not in HARMLESS]
 
 
 def _as_row(row: Mapping[str, Any]) -> Row:
     choices = None if row["choices"] is None else tuple(row["choices"])
     question = "\n".join(message["content"] for message in row["prompt"])
-    images = tuple(image.get("bytes") or b"" for image in row["images"])
+    images = tuple(image["bytes"] for image in row["images"])
     return Row(row["id"], "", question, images, row["question_type"], None, choices)
-
-
-def _problems(row: Mapping[str, Any]) -> list[Problem]:
-    return [problem for problem in problems_of(_as_row(row)) if problem.kind not in HARMLESS]
 
 
 class PromptLengths:

@@ -13,13 +13,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from data.pages import write_page, write_text
 from recipes.mmupt.evaluation.comparison import ModelComparison, compare
 from recipes.mmupt.evaluation.comparison_report import as_content, page, plot, render
 from recipes.mmupt.evaluation.responses import response_files, write_atomically
 from recipes.mmupt.evaluation.verdicts import JudgedFile, judge_file
+from verl_ext.datasets.parquet import whole_rows
 
 
 def read_evaluation(path: Path) -> dict[str, JudgedFile]:
@@ -70,10 +69,10 @@ def write_comparison(folder: Path, comparisons: Sequence[ModelComparison]) -> st
 def _images(one: ModelComparison) -> dict[str, list[bytes]]:
     ids = [example.question.id for example in (*one.changes.gained_examples, *one.changes.lost_examples)]
     return {
-        row["id"]: [image["bytes"] for image in row["images"] or ()]
+        row["id"]: [image["bytes"] for image in row["images"]]
         for file in one.a.parameters["data"]
-        for row in pq.read_table(file, columns=["id", "images"], filters=[("id", "in", ids)]).to_pylist()
-        if ids
+        for row in whole_rows(file, ("id", "images"))
+        if row["id"] in ids
     }
 
 

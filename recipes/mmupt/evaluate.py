@@ -8,9 +8,10 @@ that have no responses yet. Prompts are what veRL makes of the same rows, so tha
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
 from recipes.mmupt.results import read_scores, write_results
 from recipes.mmupt.score import score_file
-from verl_ext.datasets.truth import file_list, sidecar_of
+from verl_ext.datasets.parquet import require_prompt, whole_rows
+from verl_ext.datasets.truth import check_truth, file_list
 from verl_ext.images import ImageError, decode
 
 CONFIG_FOLDER = Path(__file__).parent / "evaluation" / "config"
@@ -107,10 +109,12 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
         for file in one.files:
             if not file.is_file():
                 raise EvaluationError(f"{one.name}: {file} is missing; make it by `make data`")
-            if config.score and not sidecar_of(file).is_file():
-                raise EvaluationError(
-                    f"{one.name}: {sidecar_of(file)}, the truth, is missing: add it, or set score=false"
-                )
+            try:
+                require_prompt(file)
+                if config.score:
+                    check_truth(file)
+            except ValueError as error:
+                raise EvaluationError(f"{one.name}: {error} (score=false needs no truth)") from error
     return found
 
 
@@ -120,7 +124,7 @@ def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str
     Raises:
         EvaluationError: a row is of no benchmark with an official prompt.
     """
-    rows = [row for file in one.files for row in pq.read_table(file).to_pylist()][:limit]
+    rows = list(islice((row for file in one.files for row in _rows(file)), limit))
     if prompt == "own":
         return rows
     questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
@@ -130,6 +134,13 @@ def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str
             raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
         row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
     return rows
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from whole_rows(file)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def check_whole(one: QuestionSet, scores: Sequence[Mapping[str, Any]], limit: int | None, allowed: bool) -> None:

@@ -171,12 +171,24 @@ def test_rows_and_images_are_read_in_order_over_several_batches(
     assert np.array_equal(found.thumbnails[-1], image_fingerprint(one).thumbnail)
 
 
-def test_a_file_without_images_or_rows_has_none(tmp_path: Path) -> None:
-    for name, rows in (("text", [("alone", [])]), ("empty", [])):
-        found = read_fingerprints(write(tmp_path / name, *rows))
-        assert len(found.ids) == len(rows)
-        assert found.hashes.shape == (0, 16)
-        assert found.thumbnails.shape == (0, 64, 64)
+def test_a_file_without_images_has_none_and_one_without_rows_is_refused(tmp_path: Path) -> None:
+    found = read_fingerprints(write(tmp_path / "text", ("alone", [])))
+    assert len(found.ids) == 1
+    assert found.hashes.shape == (0, 16)
+    assert found.thumbnails.shape == (0, 64, 64)
+    with pytest.raises(ValueError, match="has no rows"):
+        read_fingerprints(write(tmp_path / "empty"))
+
+
+def test_somebody_elses_file_is_compared_but_for_rows_that_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(encode(drawing(1)))
+    file = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"prompt": ["what ?", "which ?"], "image": ["a.png", "gone.png"]}), file)
+    found = read_fingerprints(file)
+    assert (found.questions, found.digests) == (["<image>what ?", ""], [digest(drawing(1))])
+    assert "row 1" in (said := capsys.readouterr().out) and "gone.png" in said and "is not compared" in said
 
 
 def test_only_what_the_user_says_is_the_question(tmp_path: Path) -> None:
@@ -260,7 +272,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "images": [[]]}), buffer)
     file = tmp_path / "a.parquet"
     file.write_bytes(buffer.getvalue())
-    with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}: no column prompt"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(file))} has no column prompt"):
         read_fingerprints(file)
 
 

@@ -1,5 +1,6 @@
 """A folder or a parquet file of one's own images becomes a data set, with or without questions."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,31 @@ def test_a_parquet_file_may_hold_bytes_or_structs_and_questions(column: str, tmp
     rows = made(tmp_path, source)
     assert [row["images"][0]["bytes"] for row in rows] == [picture(index) for index in range(40)]
     assert rows[39]["prompt"][0]["content"] == "<image>what is 39 ?"
+
+
+def test_a_parquet_file_may_hold_paths_and_prompts_and_says_which_rows_it_cannot_read(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.png").write_bytes(picture(0))
+    encoded = base64.b64encode(picture(1)).decode()
+    table = {
+        "prompt": [[{"role": "user", "content": text}] for text in ("<image>what ?", "how <image> ?", "<image>", "x")],
+        "image": ["a.png", f"data:image/png;base64,{encoded}", "https://example.org/b.png", None],
+        "reward_model": [{"ground_truth": str(index)} for index in range(4)],
+    }
+    pq.write_table(pa.table(table), source / "mine.parquet")
+    first, second, text = made(tmp_path, source / "mine.parquet")
+    assert [row["images"][0]["bytes"] for row in (first, second)] == [picture(0), picture(1)]
+    assert [row["prompt"][0]["content"] for row in (first, second, text)] == ["<image>what ?", "how <image> ?", "x"]
+    assert [row["id"] for row in (first, second, text)] == [
+        "images-train-000000",
+        "images-train-000001",
+        "images-train-000003",
+    ]
+    manifest = read_manifest(tmp_path / "made")
+    assert manifest is not None and "nothing is downloaded" in manifest["dropped"][0]["problems"][0]["detail"]
+    truth = pq.read_table(tmp_path / "made" / "train.truth.parquet").to_pylist()
+    assert [row["answer"] for row in truth] == ["0", "1", "3"]
 
 
 def test_a_source_that_is_missing_empty_or_without_images_is_named(tmp_path: Path) -> None:

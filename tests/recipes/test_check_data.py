@@ -1,8 +1,10 @@
 """The launcher finds bad rows before anything starts, and computes the tokens of a prompt as veRL would make them."""
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -138,7 +140,7 @@ def test_missing_columns_and_ids_that_are_given_twice_are_named(tmp_path: Path) 
     with pytest.raises(RecipeError, match=r"train\.parquet, row 2: the id 'a' is that of .*train\.parquet, row 0"):
         check_rows(recipe(tmp_path))
     pq.write_table(pa.table({"question": ["what ?"]}), tmp_path / "train.parquet")
-    with pytest.raises(RecipeError, match=r"train\.parquet has no column id, prompt \(found: question\)"):
+    with pytest.raises(RecipeError, match=r"train\.parquet has no column prompt \(found: question\)"):
         check_rows(recipe(tmp_path))
 
 
@@ -234,3 +236,54 @@ def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: 
     processor = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 50_000})
     _, rows, columns = processor(image, return_tensors="np")["image_grid_thw"][0]
     assert image_tokens(width, height, processor, limits) == rows * columns // 4
+
+
+def write_others(folder: Path, split: str, **columns: Any) -> Path:
+    """A file of somebody else: prompts are text, there are no ids, and images are what is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = len(next(iter(columns.values())))
+    prompts = [f"what is {split} {index} ?" for index in range(rows)]
+    pq.write_table(pa.table({"prompt": prompts, **columns}), folder / f"{split}.parquet")
+    return folder / f"{split}.parquet"
+
+
+def test_rows_of_somebody_elses_file_that_pass_the_checks_are_those_that_are_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "figure.png").write_bytes(FIGURE)
+    encoded = base64.b64encode(OTHER).decode()
+    train = write_others(tmp_path, "train", image=["figure.png", "https://example.org/a.png", encoded, "gone.png"])
+    write_others(tmp_path, "test", image=[encoded], answer=[4])
+    config = recipe(tmp_path)
+    check_rows(config)
+    said = capsys.readouterr().out
+    name = f"{tmp_path.name}-train"
+    assert f"{train}: 2 rows are left out: row 1, id {name}-000001: row (image 0 is the address 'https" in said
+    processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
+    dataset = create_rl_dataset(str(train), config.data, processor.tokenizer, processor)
+    assert [dataset[index]["id"] for index in range(len(dataset))] == [f"{name}-000000", f"{name}-000002"]
+    assert Path(config.data.cache_dir).is_relative_to(tmp_path / "run")
+    held_out = create_rl_dataset(config.data.val_files, config.data, processor.tokenizer, processor)
+    assert held_out[0]["reward_model"]["ground_truth"] == "4"
+    with pytest.raises(RecipeError, match=r"2 rows cannot be used: row 1, .* nothing is downloaded .*data\.bad_rows"):
+        check_rows(recipe(tmp_path, "data.bad_rows=stop"))
+
+
+@pytest.mark.parametrize("key", ["data.train_files", "data.val_files", "mmupt.evaluation_files"])
+def test_a_file_that_is_no_parquet_or_has_no_rows_is_refused(key: str, tmp_path: Path) -> None:
+    write_by_hand(tmp_path, "train", [row("a")])
+    write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
+    (tmp_path / "text.parquet").write_text("what ?")
+    with pytest.raises(RecipeError, match=r"text\.parquet is no parquet file"):
+        check_rows(recipe(tmp_path, f"{key}={tmp_path / 'text.parquet'}"))
+    write_others(tmp_path, "empty", image=pa.array([], pa.binary()))
+    with pytest.raises(RecipeError, match=r"empty\.parquet has no rows"):
+        check_rows(recipe(tmp_path, f"{key}={tmp_path / 'empty.parquet'}"))
+
+
+def test_a_truth_that_is_not_whole_is_refused_before_a_validation_needs_it(tmp_path: Path) -> None:
+    write_by_hand(tmp_path, "train", [row("a")])
+    test = write_by_hand(tmp_path, "test", [row("t", images=(OTHER,)), row("u", images=(GRAY,))])
+    pq.write_table(pa.table({"id": ["t"], "answer": ["4"]}), test.with_suffix(".truth.parquet"))
+    with pytest.raises(RecipeError, match=r"test\.truth\.parquet has no answer for 1 of the 2 rows .* row 1, id u"):
+        check_rows(recipe(tmp_path))

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ from data.figures import prepare as figures
 from data.schema import Row, prompts_path
 from data.writing import write_dataset
 from recipes.mmupt import evaluate as module
-from recipes.mmupt.benchmarks import BENCHMARKS, Question
+from recipes.mmupt.benchmarks import BENCHMARKS, Question, read_questions
 from recipes.mmupt.compose import as_override
 from recipes.mmupt.evaluate import EvaluationError, load_config
 from recipes.mmupt.evaluation import generation
@@ -82,7 +84,6 @@ def data(tmp_path: Path) -> Path:
     ids=["as is", "min", "max", "instruction"],
 )
 def test_the_prompt_equals_the_one_that_verl_builds_in_training(tmp_path: Path, changes: dict[str, Any]) -> None:
-    import pyarrow.parquet as pq
     from omegaconf import OmegaConf
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
     from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
@@ -321,8 +322,24 @@ def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, mo
 
 def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:
     data.with_suffix(".truth.parquet").unlink()
-    with pytest.raises(EvaluationError, match=r"test\.truth\.parquet, the truth, is missing.*score=false"):
+    with pytest.raises(EvaluationError, match=r"test\.parquet has no truth: .*test\.truth\.parquet .*score=false"):
         module.evaluate(load_config([f"model={MODEL}", f"files={{test:{data}}}", f"output={tmp_path / 'out'}"]))
+
+
+def test_somebody_elses_file_is_answered_and_a_row_that_cannot_be_read_is_named_before(
+    tmp_path: Path, monkeypatch
+) -> None:
+    file = tmp_path / "mine.parquet"
+    (tmp_path / "a.png").write_bytes(PICTURES[0])
+    columns = {"prompt": ["<image>what ?", "how ?"], "image": ["a.png", None], "answer": [4, 5]}
+    pq.write_table(pa.table(columns), file)
+    run(file, tmp_path / "out", monkeypatch, "score=true", "greedy=true", "samples=0")
+    ids = [f"{tmp_path.name}-mine-00000{row}" for row in range(2)]
+    assert [one.id for one in read_whole(tmp_path / "out" / "test.jsonl")] == ids
+    assert {id_: one.truth for id_, one in read_questions(file).items()} == dict(zip(ids, "45", strict=True))
+    pq.write_table(pa.table({**columns, "image": ["a.png", "http://example.org/b.png"]}), file)
+    with pytest.raises(EvaluationError, match=r"mine\.parquet, row 1, .*: image 0 is the address"):
+        run(file, tmp_path / "other", monkeypatch, fails_after=0)
 
 
 def test_the_papers_settings_are_the_default() -> None:

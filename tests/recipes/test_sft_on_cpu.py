@@ -72,6 +72,7 @@ def first_batch(file: Path) -> list[dict[str, Any]]:
             "custom_cls": {"path": "pkg://verl_ext.datasets.responses", "name": "ResponseDataset"},
             "seed": SETTINGS.seed,
             "max_length": SETTINGS.max_length,
+            "cache_dir": str(file.parent / "rows"),
             **dict.fromkeys(["instruction", "min_pixels", "max_pixels"]),
         }
     )

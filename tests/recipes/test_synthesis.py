@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
@@ -353,6 +354,17 @@ def test_what_cannot_be_synthesized_is_said_before_anything_starts(
 ) -> None:
     with pytest.raises(SynthesisError, match=said):
         run(data, tmp_path / "out", monkeypatch, *overrides, engine=Engine(fails_after=0))
+
+
+def test_somebody_elses_images_are_asked_about_and_a_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.parquet"
+    (tmp_path / "a.png").write_bytes(b"an image")
+    pq.write_table(pa.table({"prompt": ["what ?", "how ?"], "image": ["a.png", None], "mine": [1, 2]}), file)
+    (parent,), without = read_parents([file])
+    assert (parent.question, parent.images, without) == ("what ?", (b"an image",), 1)
+    pq.write_table(pa.table({"prompt": ["what ?"], "image": ["gone.png"]}), file)
+    with pytest.raises(ValueError, match=r"mine\.parquet, row 0, .*: image 0 is 'gone\.png', which names no file"):
+        read_parents([file])
 
 
 def test_two_rows_with_one_id_are_refused(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -82,7 +82,7 @@ def test_under_supervision_a_training_row_has_the_truth_of_its_own_id(folder: Pa
     rows = {dataset[i]["id"]: dataset[i]["reward_model"]["ground_truth"] for i in range(len(dataset))}
     assert rows == read_truth([train])
     sidecar_of(train).unlink()
-    with pytest.raises(ValueError, match=r"training file .*train\.parquet has no truth"):
+    with pytest.raises(ValueError, match=r"train\.parquet has no truth"):
         load(train, settings)
 
 
@@ -221,3 +221,88 @@ def test_sidecars_that_contradict_each_other_or_lack_a_column_are_refused_by_nam
     pq.write_table(pa.table({"id": ["1"]}), sidecar_of(second))
     with pytest.raises(ValueError, match=r"b\.truth\.parquet must have the columns id and answer"):
         read_truth([second])
+
+
+def asked_by_others(folder: Path) -> tuple[Path, Path]:
+    """A training file and a validation file as veRL's own scripts write them: no ids, and the truth in the second."""
+    images = [row["images"] for row in pq.read_table(folder / "train.parquet").to_pylist()]
+    rows = [
+        {
+            "data_source": "somebody/geometry",
+            "prompt": [{"role": "user", "content": f"<image>what is {index} ?"}],
+            "images": [{"bytes": image["bytes"], "path": None} for image in of_row],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": str(index)},
+            "extra_info": {"split": "train", "index": 100 + index, "answer": str(index), "question": "what ?"},
+        }
+        for index, of_row in enumerate(images)
+    ]
+    validation = folder / "theirs.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), validation)
+    for row in rows:
+        del row["reward_model"], row["extra_info"]["answer"]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "mine.parquet")
+    return folder / "mine.parquet", validation
+
+
+def test_a_file_in_the_form_of_verl_is_trained_and_validated_on(folder: Path) -> None:
+    train, validation = asked_by_others(folder)
+    settings = config(train, validation)
+    with pytest.raises(ValueError, match=r"theirs\.parquet: a label-free .*reward_model, extra_info\.answer"):
+        load(validation, config(validation, train))
+    row, asked = load(validation, settings)[2], load(train, settings)[2]
+    assert row["reward_model"] == {"style": "rule", "ground_truth": "2", "metadata": None}
+    assert asked["reward_model"] == {"style": "rule", "ground_truth": None}
+    assert (row["id"], asked["id"]) == ("figures-theirs-000002", "figures-mine-000002")
+    assert asked["extra_info"] == {"split": "train", "index": 102, "question": "what ?"} and asked["index"] == 102
+    assert "agent_name" not in asked and "ability" not in asked
+    assert [part["type"] for part in asked["raw_prompt"][0]["content"]] == ["image", "text"]
+
+
+def test_files_of_different_columns_are_trained_on_together(folder: Path) -> None:
+    mine, _ = asked_by_others(folder)
+    files = [str(folder / "train.parquet"), str(mine)]
+    settings = config(folder / "train.parquet", folder / "validation.parquet")
+    settings.train_files = files
+    processor = AutoProcessor.from_pretrained(MODEL)
+    dataset = create_rl_dataset(files, settings, processor.tokenizer, processor)
+    assert len(dataset) == 12 and dataset[0].keys() == dataset[11].keys()
+
+
+def test_what_is_read_lies_in_the_folder_of_the_run_and_nowhere_else(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "home"
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", elsewhere)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("veRL's own loader was called"))
+    train, cache = folder / "train.parquet", tmp_path / "run" / "rows"
+    settings = config(train, folder / "validation.parquet", cache_dir=str(cache))
+    first, second = load(train, settings), load(train, settings)
+    (kept,) = cache.iterdir()
+    assert kept.suffix == ".arrow" and not elsewhere.exists()
+    # A dataset that was made before the file was written anew goes on with what it has.
+    assert first[5]["id"] == second[5]["id"]
+
+
+def test_some_of_the_rows_may_be_drawn(folder: Path) -> None:
+    train, processor = folder / "train.parquet", AutoProcessor.from_pretrained(MODEL)
+    settings = config(train, folder / "validation.parquet", shuffle=True)
+    every = {row["id"] for row in pq.read_table(train).to_pylist()}
+
+    def drawn() -> list[str]:
+        dataset = create_rl_dataset(str(train), settings, processor.tokenizer, processor, max_samples=4)
+        return [dataset[index]["id"] for index in range(len(dataset))]
+
+    assert len(set(drawn())) == 4 and set(drawn()) < every and drawn() == drawn()
+
+
+def test_a_row_that_cannot_be_read_is_named_unless_it_is_left_out(folder: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(folder / "train.parquet").to_pylist()
+    rows[1]["images"] = [{"bytes": None}]
+    train = folder / "mine.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), train)
+    with pytest.raises(ValueError, match=rf"mine\.parquet, row 1, id {rows[1]['id']}: image 0 is null"):
+        load(train, config(train, folder / "validation.parquet"))
+    listing = tmp_path / "dropped.json"
+    listing.write_text(json.dumps({str(train): [{"id": rows[1]["id"]}]}))
+    assert len(load(train, config(train, folder / "validation.parquet", dropped_rows=str(listing)))) == 5

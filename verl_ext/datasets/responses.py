@@ -48,7 +48,7 @@ class ResponseDataset(AskedDataset):
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Put the rows into their order; all are kept, as who starts the training has measured them."""
-        return dataframe.shuffle(seed=self.config.seed)
+        return dataframe.shuffle(seed=self.config.seed, keep_in_memory=True)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return a sequence as veRL's SFT trainer packs it.

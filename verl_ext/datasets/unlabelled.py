@@ -10,10 +10,10 @@ from verl_ext.datasets.asked import AskedDataset
 from verl_ext.datasets.dropped import dropped_ids
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixels import pixel_limits
-from verl_ext.datasets.truth import check_unlabelled, file_list, read_metadata, read_truth, sidecar_of
+from verl_ext.datasets.truth import check_truth, check_unlabelled, file_list, read_metadata, read_truth
 
-# Where a row comes from is of no use to a trainer, and would travel with each of its responses.
-LEFT_BEHIND = ("provenance", "licence", "synthesis")
+# Of no use to a trainer, and would travel with each response of a row.
+LEFT_BEHIND = ("is_generated", "response")
 
 
 class UnlabelledDataset(AskedDataset):
@@ -39,9 +39,7 @@ class UnlabelledDataset(AskedDataset):
                 check_unlabelled(file)
         else:
             for file in files:
-                if not sidecar_of(file).is_file():
-                    kind = "training" if training else "validation"
-                    raise ValueError(f"{kind} file {file} has no truth: {sidecar_of(file)} is missing")
+                check_truth(file)
             self._truth = read_truth(files)
         self._metadata = None if training else read_metadata(files)
         trained = {Path(file).resolve() for file in train_files}
@@ -49,25 +47,22 @@ class UnlabelledDataset(AskedDataset):
             if Path(file).resolve() in trained:
                 raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
         self._share: float | None = config.generated_share if training else None
-        self._dropped = dropped_ids(config.dropped_rows, files)
-        super().__init__(data_files=data_files, config=config, limits=pixel_limits(config, training), **kwargs)
+        limits, dropped = pixel_limits(config, training), dropped_ids(config.dropped_rows, files)
+        super().__init__(data_files=data_files, config=config, limits=limits, dropped=dropped, **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
-        """Leave out the dropped rows, mix, then what veRL itself leaves out."""
-        if self._dropped:
-            kept = [index for index, id in enumerate(dataframe["id"]) if id not in self._dropped]
-            print(f"{len(dataframe) - len(kept)} rows are left out, see {self.config.dropped_rows}")
-            dataframe = dataframe.select(kept)
+        """Mix, then leave out what veRL itself leaves out."""
         if self._share is not None:
-            # Files from before the model wrote questions have no such column.
-            written = dataframe["synthesis"] if "synthesis" in dataframe.column_names else [None] * len(dataframe)
-            generated = [row is not None for row in written]
-            dataframe = dataframe.select(mixture(generated, self._share, self.config.seed))
+            chosen = mixture(list(dataframe["is_generated"]), self._share, self.config.seed)
+            dataframe = dataframe.select(chosen)
         return super().maybe_filter_out_long_prompts(dataframe)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
         row = {name: value for name, value in super().__getitem__(item).items() if name not in LEFT_BEHIND}
+        if row["agent_name"] is None:
+            # veRL takes its default where no row has the key.
+            del row["agent_name"]
         truth = None if self._truth is None else self._truth[row["id"]]
         row["reward_model"] = {"style": "rule", "ground_truth": truth}
         if self._metadata is not None:

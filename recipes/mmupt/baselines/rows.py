@@ -1,8 +1,9 @@
 """The training rows that a method uses: which of a recipe's files, and what is asked about each. Never their truth."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.fingerprints import question_of, read_batches
+from data.fingerprints import question_of
 from data.schema import PLACEHOLDER, PROMPT_SCHEMA
 from verl_ext.datasets.dropped import dropped_ids
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, read_ids, whole_rows
 
-REQUIRED = ("id", "data_source", "prompt", "images")
+COLUMNS = ("id", "prompt", "images", "choices")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: in
         ValueError: a file lacks a column, or there are fewer rows.
     """
     dropped = dropped_ids(listing, files)
-    ids = [row["id"] for file in files for batch in read_batches(Path(file), ["id"]) for row in batch]
+    ids = [id_ for file in files for id_ in read_ids(file)]
     usable = [id_ for id_ in ids if id_ not in dropped]
     if count is not None and count > len(usable):
         raise ValueError(f"mmupt.baseline.rows={count}: only {len(usable)} rows of {', '.join(files)} can be used")
@@ -60,22 +62,15 @@ def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: in
     temporary = target.with_name(f"{target.name}.tmp")
     with pq.ParquetWriter(temporary, PROMPT_SCHEMA) as writer:
         for file in files:
-            there = pq.read_schema(file).names
-            columns = [name for name in PROMPT_SCHEMA.names if name in there or name in REQUIRED]
-            for batch in read_batches(Path(file), columns):
-                if rows := [row for row in batch if row["id"] in taken]:
-                    writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT_SCHEMA))
+            found = (row for row in whole_rows(file, PROMPT_SCHEMA.names, dropped) if row["id"] in taken)
+            while rows := list(islice(found, ROWS_PER_BATCH)):
+                writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT_SCHEMA))
     os.replace(temporary, target)
 
 
 def read_rows(file: Path, instruction: str | None) -> list[AskedRow]:
     """The rows of a file in the format of `data.schema`; `instruction` follows each question after a space."""
-    return [_asked(row, instruction) for row in _read(file)]
-
-
-def _read(file: Path) -> Iterator[dict[str, Any]]:
-    for batch in read_batches(file, [*REQUIRED, "choices"]):
-        yield from batch
+    return [_asked(row, instruction) for row in whole_rows(file, COLUMNS)]
 
 
 def _asked(row: dict[str, Any], instruction: str | None) -> AskedRow:

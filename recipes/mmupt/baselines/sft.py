@@ -167,6 +167,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         # Prompts are whole as they are.
         "data.instruction": None,
         "data.seed": settings.seed,
+        "data.cache_dir": str(folder / "rows"),
     }
     if settings.device == "cpu":
         actor, of_model = CPU.actor_rollout_ref.actor, CPU.actor_rollout_ref.model

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from verl_ext.datasets.truth import sidecar_of
+from verl_ext.datasets.parquet import whole_rows
+from verl_ext.datasets.truth import read_metadata, read_truth, sidecar_of
 
 # The project's comparison of answers, see docs/answers.md. The version changes with what it calls equal.
 OWN_RULE = "own"
 OWN_VERSION = 2
+# What scoring reads of a row.
+COLUMNS = ("id", "data_source", "prompt", "question_type", "choices")
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,17 @@ class Benchmark:
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:
-    """The questions of a file in the format of `data.schema` with the truth beside it, by id.
+    """The questions of a file with the truth that `verl_ext.datasets.truth` finds for it, by id.
 
-    Raises ValueError where the truth of a row is missing.
+    Raises ValueError where a row cannot be read or its truth is missing.
     """
-    sidecar = sidecar_of(file)
-    truth = {row["id"]: row for row in pq.read_table(sidecar).to_pylist()} if sidecar.is_file() else {}
-    columns = [name for name in pq.read_schema(file).names if name != "images"]
-    rows = pq.read_table(file, columns=columns).to_pylist()
+    truth, metadata = read_truth([file]), read_metadata([file])
+    rows = list(whole_rows(file, COLUMNS))
     if missing := [row["id"] for row in rows if row["id"] not in truth]:
-        raise ValueError(f"{sidecar}: no truth for {len(missing)} of {len(rows)} rows, {missing[0]} among them")
-    return {row["id"]: as_question(row, truth[row["id"]]["answer"], truth[row["id"]].get("metadata")) for row in rows}
+        raise ValueError(
+            f"{sidecar_of(file)}: no truth for {len(missing)} of {len(rows)} rows, {missing[0]} among them"
+        )
+    return {row["id"]: as_question(row, truth[row["id"]], metadata.get(row["id"])) for row in rows}
 
 
 def as_question(row: Mapping[str, Any], truth: str, metadata: str | None) -> Question:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyarrow.parquet as pq
-
 from recipes.mmupt.benchmarks import Question, read_questions
 from recipes.mmupt.evaluation.responses import Response
 from verl_ext.answers import correct
+from verl_ext.datasets.parquet import whole_rows
 
 Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
 Columns = tuple[str, ...]
@@ -273,7 +272,7 @@ def read_index(data: Path) -> QuestionIndex:
         ValueError: a row has no ground truth.
     """
     rows, splits = {}, {}
-    for row in pq.read_table(data, columns=["id", "provenance"]).to_pylist():
+    for row in whole_rows(data, ("id", "provenance")):
         if row["provenance"] is not None:
             rows[row["provenance"]["row"]] = row["id"]
             splits[row["id"]] = row["provenance"]["split"]

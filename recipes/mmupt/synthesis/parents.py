@@ -7,14 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from data.fingerprints import question_of, read_batches
+from data.fingerprints import question_of
 from data.schema import NO_QUESTION, PLACEHOLDER, Provenance
+from verl_ext.datasets.parquet import whole_rows
 from verl_ext.datasets.truth import check_unlabelled
 
-COLUMNS = ("id", "data_source", "prompt", "images")
-OPTIONAL_COLUMNS = ("question_type", "choices", "provenance", "licence")
+COLUMNS = ("id", "data_source", "prompt", "images", "question_type", "choices", "provenance", "licence")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[
     """The rows of these files that have images, the first `limit` of all rows, and how many have none.
 
     Raises:
-        ValueError: a file lacks a column or has one that by its name holds a truth, or two rows share an id.
+        ValueError: a file or a row cannot be read, a column by its name holds a truth, or two rows share an id.
     """
     parents: dict[str, Parent] = {}
     without = 0
@@ -64,6 +62,4 @@ def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     check_unlabelled(file)
-    there = pq.read_schema(file).names
-    for batch in read_batches(file, [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in there)]):
-        yield from batch
+    yield from whole_rows(file, COLUMNS)
