@@ -1,0 +1,112 @@
+r"""How many rows of a log without ids are matched to their questions, on the questions that the authors publish.
+
+    .venv/bin/python benchmarks/import_matching.py REPOSITORIES
+
+REPOSITORIES is a folder with clones of lupantech/MathVista, mathllm/MATH-V, We-Math/We-Math and ZrrSkywalker/MathVerse.
+MathVerse's repository has its text-only version alone, which stands for one of the five here. Every question is asked
+in the layouts of lmms-eval 0.7.3 and logged with its answer and the number of its row, in the order of the data and in
+another one. Nothing is generated. Prints how many rows are matched, wrongly matched, and refused by problem. It takes
+15 seconds.
+"""
+
+import argparse
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from data import mathverse, mathvision, mathvista, wemath
+from data.hub import Content
+from recipes.mmupt.benchmarks import Question
+from recipes.mmupt.evaluation.elsewhere import Evidence, QuestionIndex
+
+Row = dict[str, Any]
+IMAGE = {"bytes": b"image", "path": None}
+
+
+def mathvista_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
+    queries = json.loads((repositories / "MathVista/data/query.json").read_text())
+    for pid, row in json.loads((repositories / "MathVista/data/testmini.json").read_text()).items():
+        row = {**row, "pid": pid, "query": queries[pid], "decoded_image": IMAGE}
+        yield row, mathvista.read(row)
+
+
+def mathvision_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
+    read = next(layout.read for layout in mathvision.DATASETS[0].layouts if "decoded_image" in layout.columns)
+    for line in (repositories / "MATH-V/data/test.jsonl").read_text().splitlines():
+        row = {**json.loads(line), "decoded_image": IMAGE}
+        yield row, read(row)
+
+
+def wemath_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
+    for row in json.loads((repositories / "We-Math/data/testmini.json").read_text()):
+        yield row, wemath.read({**row, "image_path": IMAGE})
+
+
+def mathverse_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
+    for row in json.loads((repositories / "MathVerse/data/testmini_text_only.json").read_text()):
+        yield row, mathverse.read({**row, "question_for_eval": row["question"], "image": IMAGE})
+
+
+def prompts(name: str, row: Row) -> Iterator[str]:
+    """The question in the layouts of lmms-eval 0.7.3: `doc_to_text` of its tasks of each benchmark."""
+    options = list(zip(ascii_uppercase, row.get("choices") or row.get("options") or (), strict=False))
+    lettered = "\n".join(f"{letter}. {option}" for letter, option in options)
+    bracketed = "\n".join(f"({letter}) {option}" for letter, option in options)
+    if name == "mathvista":
+        asked = f"Question: {row['question']}" + (f" (Unit: {row['unit']})" if row["unit"] else "")
+        yield asked + (f"\nChoices:\n{bracketed}" if options else "") + "\nHint: Please answer the question."
+        yield f"{row['question']}\n{lettered}\nAnswer the question."
+    elif name == "mathvision":
+        yield f'Put your answer in one "\\boxed{{}}".{row["question"]}' + (f"\nChoices: {lettered}" if options else "")
+    elif name == "wemath":
+        yield f"{row['question']}\n{row['option']}"
+    else:
+        yield row["query_wo"].strip()
+        yield row["query_cot"].strip()
+
+
+def main() -> None:
+    """Match, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("repositories", type=Path, help="folder of clones")
+    repositories = parser.parse_args().repositories
+    for name, read in (
+        ("mathvista", mathvista_rows),
+        ("mathvision", mathvision_rows),
+        ("wemath", wemath_rows),
+        ("mathverse", mathverse_rows),
+    ):
+        rows = list(read(repositories))
+        questions = {
+            f"{name}-{number}": Question(
+                "", name, one.question, one.question_type, one.choices, one.answer or "", one.metadata or {}
+            )
+            for number, (_, one) in enumerate(rows)
+        }
+        by_row = dict(enumerate(questions))
+        index = QuestionIndex(questions, by_row, {})
+        for layout, texts in enumerate(zip(*(prompts(name, row) for row, _ in rows), strict=True), start=1):
+            for order in ("same order", "another order"):
+                numbers = list(by_row)
+                if order == "another order":
+                    random.Random(0).shuffle(numbers)
+                found = index.match(
+                    [
+                        Evidence((), "doc_id", str(number), by_row[number], str(row["answer"]).strip(), text, True)
+                        for number, (row, _), text in zip(numbers, rows, texts, strict=True)
+                    ]
+                )
+                right = sum(one == id_ for one, id_ in zip(found, questions, strict=True))
+                refused = Counter(one.problem for one in found if not isinstance(one, str))
+                wrong = len(rows) - right - refused.total()
+                counts = ", ".join(f"{count} {problem}" for problem, count in refused.items()) or "none"
+                matched = f"{right} of {len(rows)} matched, {wrong} wrongly"
+                print(f"{name}, layout {layout}, {order}: {matched}; refused: {counts}")
+
+
+if __name__ == "__main__":
+    main()
