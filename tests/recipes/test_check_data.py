@@ -19,9 +19,10 @@ from transformers.models.qwen2_vl import Qwen2VLImageProcessor
 from verl.trainer.ppo.utils import create_rl_dataset
 from verl.utils.dataset.rl_dataset import build_multimodal_processor_inputs
 
+from data.catalog import data_set
 from data.figures import draw, encode_png, sample_figures
 from data.schema import NO_QUESTION, Row
-from data.writing import MANIFEST, write_dataset
+from data.writing import MANIFEST, sha256, write_dataset
 from recipes.mmupt.check_data import PromptLengths, bad_rows, check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.evaluation.prompts import image_tokens
@@ -79,6 +80,27 @@ def test_what_was_checked_when_it_was_written_is_not_looked_for_again_unless_the
     monkeypatch.undo()
     write_by_hand(tmp_path, "train", [row("a"), row("b", images=(FIGURE[:-40],))])
     assert (tmp_path / MANIFEST).is_file() and kinds(tmp_path / "train.parquet") == {1: "truncated image"}
+
+
+def test_what_was_checked_by_other_rules_is_checked_again(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a"), row("b")]}, {})
+    file = write_by_hand(tmp_path, "train", [row("a"), row("b", images=(FIGURE[:-40],))])
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["sha256"][file.name] = sha256(file)
+    for schema, expected in ((manifest["schema"], {}), (manifest["schema"] - 1, {1: "truncated image"})):
+        (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "schema": schema}))
+        assert kinds(file) == expected
+
+
+def test_a_bad_row_of_a_folder_is_named_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, image in (("a.png", FIGURE), ("b.png", OTHER)):
+        (tmp_path / "photos" / name).write_bytes(image)
+    (tmp_path / "photos" / "metadata.jsonl").write_text('{"file_name": "a.png", "question": "what is the sum ?"}')
+    data_set("images").prepare(tmp_path, str(tmp_path / "photos"))
+    write_by_hand(tmp_path, "test", [row("t", images=(GRAY,))])
+    check_rows(recipe(tmp_path))
+    assert "row 1, id images-train-000001, file b.png: no question" in capsys.readouterr().out
 
 
 def test_bad_rows_are_left_out_of_training_by_id_and_named_on_the_console(
