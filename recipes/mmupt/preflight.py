@@ -5,6 +5,7 @@ once. Nothing is imported that takes long, no user code runs, and nothing is wri
 """
 
 import ast
+import glob
 import importlib.util
 import json
 import os
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -244,13 +245,13 @@ def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> i
     for file in files:
         left_out |= {offset + row for row in dropped.get(file, ())}
         offset += pq.read_metadata(file).num_rows
-    chosen: Any = range(offset)
-    if 0 < data.train_max_samples < offset:
-        # As veRL's RLHFDataset (rl_dataset.py, _read_files_and_tokenize).
-        draw = np.random.default_rng(data.seed) if data.seed is not None else np.random.default_rng()
+    kept = [row for row in range(offset) if row not in left_out]
+    if 0 < data.train_max_samples < len(kept):
+        # As `verl_ext.datasets.asked`, which leaves the dropped rows out first.
+        draw = np.random.default_rng(data.seed)
         size = data.train_max_samples
-        chosen = draw.choice(offset, size=size, replace=False).tolist() if data.shuffle else range(size)
-    kept = [row for row in chosen if row not in left_out]
+        chosen = draw.choice(len(kept), size, replace=False).tolist() if data.shuffle else range(size)
+        kept = [kept[row] for row in chosen]
     if data.generated_share is None:
         return len(kept)
     generated = [flag for file in files for flag in _is_generated(file)]
@@ -373,6 +374,8 @@ def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_t
         else:
             yield from _problems_of_hub_name(model, key, environ)
         return
+    if problem := _problem_of_pattern(folder):
+        yield f"{key}={model}: {problem}"
     if not (folder / "config.json").is_file():
         yield f"{key}: {folder} is no model folder: it has no config.json"
         return
@@ -441,6 +444,15 @@ def problems_of_sockets(environ: Mapping[str, str]) -> Iterator[str]:
 def _problems_of_folder(folder: Path) -> Iterator[str]:
     if not can_write(folder):
         yield f"mmupt.run_folder={folder} cannot be written: name another folder"
+    if problem := _problem_of_pattern(folder):
+        yield f"mmupt.run_folder={folder}: {problem}, and the trained model lies in it"
+
+
+def _problem_of_pattern(folder: Path) -> str | None:
+    # vllm/model_executor/model_loader/default_loader.py, _prepare_weights.
+    if glob.escape(str(folder)) == str(folder):
+        return None
+    return "vLLM takes the path of a model for a pattern: name a folder without [, * and ?"
 
 
 def can_write(folder: Path) -> bool:

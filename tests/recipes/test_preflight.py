@@ -261,6 +261,13 @@ def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: 
         next(answers(settings, []))
 
 
+def test_a_path_that_vllm_takes_for_a_pattern_is_refused(model: Path) -> None:
+    odd = model.rename(model.with_name("my [1] model"))
+    assert "name a folder without [, * and ?" in problems(odd)
+    config = recipe("mmupt.run_folder='runs/my [1] run'")
+    assert "and the trained model lies in it" in "".join(problems_of_settings(config, NOT_OFFLINE))
+
+
 def test_weights_that_git_lfs_has_not_fetched_are_told_from_weights(model: Path) -> None:
     (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "is a pointer of Git LFS" in problems(model)
