@@ -365,6 +365,9 @@ def test_somebody_elses_images_are_asked_about_and_a_row_that_cannot_be_read_is_
     pq.write_table(pa.table({"prompt": ["what ?"], "image": ["gone.png"]}), file)
     with pytest.raises(ValueError, match=r"mine\.parquet, row 0, .*: image 0 is 'gone\.png', which names no file"):
         read_parents([file])
+    file.write_text("what ?")
+    with pytest.raises(ValueError, match=r"mine\.parquet is no parquet file"):
+        read_parents([file])
 
 
 def test_two_rows_with_one_id_are_refused(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -81,7 +81,7 @@ def test_an_image_in_any_shape_alone_or_in_a_list_under_either_name_is_the_same_
     [
         ("https://example.org/a.png", "address 'https://example.org/a.png', and nothing is downloaded"),
         ("S3://bucket/a.png", "nothing is downloaded"),
-        ({"bytes": None, "path": "http://example.org/a.png"}, "download it before"),
+        ({"bytes": None, "path": "http://example.org/a.png"}, "save it to a file before"),
         ("pictures/gone.png", "'pictures/gone.png', which names no file in"),
         ("", "names no file"),
         ("data:image/png;base64,!!!!", "is no base64"),

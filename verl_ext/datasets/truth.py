@@ -159,7 +159,8 @@ def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[s
 
 
 def check_unlabelled(file: str | Path) -> None:
-    """Raise ValueError, naming the columns, for a training file that carries a truth."""
+    """Raise ValueError, naming the columns, for a training file that carries a truth, and as `read_columns`."""
+    read_columns(file)
     if found := truth_columns(pq.read_schema(file)):
         raise ValueError(
             f"{file}: a label-free recipe trains on no file with a truth in it ({', '.join(found)}): move it to "
