@@ -175,8 +175,8 @@ def _from_text(value: str, name: str, folder: Path) -> bytes:
         return _decode_base64(content, name) if ";base64" in match[1].lower() else unquote_to_bytes(content)
     if _ADDRESS.match(value) and not value.lower().startswith("file://"):
         raise RowFormatError(
-            f"{name} is the address {value[:80]!r}, and nothing is downloaded by a training: download it before, and "
-            "give its path or its bytes"
+            f"{name} is the address {value[:80]!r}, and nothing is downloaded: save it to a file before, and give its "
+            "path or its bytes"
         )
     path = unquote(urlsplit(value).path) if value.lower().startswith("file://") else value
     if 0 < len(path) <= LONGEST_PATH and os.path.isfile(folder / path):
