@@ -37,6 +37,10 @@ MIN_SIDE = 28
 MAX_ASPECT_RATIO = 200.0
 # Problems that are reported and no reason to drop a row of a training set: prompts take care of them.
 HARMLESS: frozenset[Kind] = frozenset(("control text",))
+# Problems because of which a model cannot be asked. With all others an evaluation asks all the same.
+UNANSWERABLE: frozenset[Kind] = frozenset(
+    ("no image", "unreadable image", "truncated image", "huge image", "image mode", "long prompt")
+)
 
 
 @dataclass(frozen=True)

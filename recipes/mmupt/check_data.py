@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
 
-from data.checks import HARMLESS, Duplicates, Problem, place, problems_of
+from data.checks import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
 from data.leakage import check_overlap
 from data.schema import NO_QUESTION, SCHEMA_VERSION, Row
 from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.prompts import prompt_tokens
-from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
+from verl_ext.control_text import control_texts, control_tokens
 from verl_ext.datasets.pixels import accepted_size, pixel_limits
 from verl_ext.datasets.truth import check_truth, check_unlabelled, file_list
 from verl_ext.images import stored_size
@@ -44,17 +45,19 @@ class BadRow:
 
 
 def check_rows(config: DictConfig) -> None:
-    """Look through all files of a recipe; in training and validation, do about bad rows what `data.bad_rows` says.
+    """Look through all files of a recipe, and do about bad training rows what `data.bad_rows` says.
 
-    Under `drop` they are listed in `data.dropped_rows`, which `verl_ext.datasets.unlabelled` reads, and summed up on
-    the console.
+    Rows that are evaluated on are never left out: those that the model cannot be asked count as wrong, in validation
+    and in evaluation files alike. `data.dropped_rows`, which `verl_ext.datasets.unlabelled` reads, lists the training
+    rows that are dropped and the validation rows that count as wrong; both are summed up on the console.
 
     Raises:
         RecipeError: a file cannot be read, or lacks its prompts or the truth that is needed; a training file carries a
             truth without `data.supervised`; two rows of one side share an id; no row of a file can be used; a row is
-            bad under `stop` or in an evaluation file.
+            bad under `stop`; or a row that is evaluated on cannot be read.
     """
     dropped: dict[str, list[BadRow]] = {}
+    wrong: dict[str, list[BadRow]] = {}
     for training, key in ((True, "train_files"), (False, "val_files")):
         files = file_list(config.data[key])
         for file in files:
@@ -62,19 +65,22 @@ def check_rows(config: DictConfig) -> None:
         _check_ids(files)
         lengths = None if config.data.filter_overlong_prompts else PromptLengths(config, training)
         for file in files:
-            bad = _look(file, lengths, asked=training)
+            bad = _look(file, lengths, training)
             if len(bad) == len(read_ids(file)):
                 raise RecipeError(f"data.{key}: {file}: no row can be used; the first: {_describe(bad[0])}")
             if bad:
-                dropped[file] = bad
+                (dropped if training else wrong)[file] = bad
+            if lengths and lengths.escaped:
+                count, first = len(lengths.escaped), lengths.escaped[0]
+                print(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
+                lengths.escaped.clear()
     for file in file_list(config.mmupt.evaluation_files):
         _check_file(file, unlabelled=False)
-        if bad := _look(file, lengths=None, asked=True):
-            raise RecipeError(
-                f"mmupt.evaluation_files: {file}: {len(bad)} rows cannot be answered, and an evaluation leaves none "
-                f"out; the first: {_describe(bad[0])}"
-            )
-    report(dropped, config.data.bad_rows)
+        if bad := _look(file, lengths=None, training=False):
+            wrong.setdefault(file, bad)
+    report(dropped, "are left out", config.data.bad_rows)
+    report(wrong, "cannot be asked and count as wrong", config.data.bad_rows)
+    dropped |= {file: bad for file, bad in wrong.items() if file in file_list(config.data.val_files)}
     listing = Path(config.data.dropped_rows)
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text(json.dumps({file: [asdict(one) for one in bad] for file, bad in dropped.items()}, indent=1))
@@ -105,17 +111,21 @@ def check_leakage(config: DictConfig) -> None:
         ) from error
 
 
-def report(dropped: Mapping[str, Sequence[BadRow]], policy: str) -> None:
-    """Print how many rows of each file are bad and the first of each kind, or raise RecipeError under `stop`."""
-    for file, bad in dropped.items():
+def report(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
+    """Print of how many rows of each file what is the outcome, with the first of each kind of problem.
+
+    RecipeError under the policy `stop`.
+    """
+    for file, bad in found.items():
         kinds = {problem.kind for one in bad for problem in one.problems}
         firsts = [next(one for one in bad if kind in {p.kind for p in one.problems}) for kind in sorted(kinds)]
         examples = "; ".join(dict.fromkeys(map(_describe, firsts)))
         if policy == "stop":
             raise RecipeError(
-                f"{file}: {len(bad)} rows cannot be used: {examples}. Mend them, or leave them out: data.bad_rows=drop"
+                f"{file}: {len(bad)} rows cannot be used: {examples}. Mend them, or accept that they {outcome}: "
+                "data.bad_rows=drop"
             )
-        print(f"{file}: {len(bad)} rows are left out: {examples}")
+        print(f"{file}: {len(bad)} rows {outcome}: {examples}")
 
 
 def _describe(bad: BadRow) -> str:
@@ -142,20 +152,26 @@ def _check_ids(files: Sequence[str]) -> None:
                 raise RecipeError(f"{place}: the id {id!r} is that of {other}, too; ids must be unique")
 
 
-def _look(file: str, lengths: "PromptLengths | None", asked: bool) -> list[BadRow]:
+def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
     try:
-        return bad_rows(file, lengths, asked)
+        found = bad_rows(file, lengths, training)
     except ValueError as error:
         raise RecipeError(str(error)) from error
+    if unread := [bad for bad in found if not training and any(problem.kind == "row" for problem in bad.problems)]:
+        raise RecipeError(
+            f"{file}: {len(unread)} rows cannot be read, and an evaluation leaves none out; the first: "
+            f"{_describe(unread[0])}"
+        )
+    return found
 
 
-def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[BadRow]:
+def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
     """Every row of a file that cannot be used, in their order.
 
     Args:
         file: a parquet file, whoever wrote it; a prompt may have several messages.
         lengths: what computes the lengths of prompts; None to leave that to veRL.
-        asked: whether a row without a question is bad.
+        training: whether the rows are trained on. Otherwise only those are bad that the model cannot be asked.
 
     Raises:
         ValueError: the file is damaged.
@@ -164,6 +180,11 @@ def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[Ba
     manifest = read_manifest(path.parent)
     # Other versions were checked by other rules.
     checked = manifest is not None and manifest.get("schema") == SCHEMA_VERSION and is_unchanged(path, manifest)
+    # Of a checked file that is evaluated on, rows with problems were kept.
+    kept = {
+        row["id"]: [Problem(**problem) for problem in row["problems"]]
+        for row in ((manifest or {}).get("kept", []) if checked else [])
+    }
     found = []
     duplicates = Duplicates()
     # Of rows that were checked when they were written, only the header of an image is read.
@@ -176,10 +197,15 @@ def bad_rows(file: str, lengths: "PromptLengths | None", asked: bool) -> list[Ba
                 if isinstance(row, MalformedRow):
                     found.append(BadRow(index, row.id, (Problem("row", row.problem),)))
                     continue
-                if asked and not problems and row["question_type"] == NO_QUESTION:
-                    problems.append(Problem("no question", "the image is for synthesis"))
-                if not (problems or checked):
-                    problems += duplicates.check(_as_row(row))
+                problems = [*problems, *kept.get(row["id"], ())]
+                if training:
+                    problems = [problem for problem in problems if problem.kind not in HARMLESS]
+                    if not problems and row["question_type"] == NO_QUESTION:
+                        problems.append(Problem("no question", "the image is for synthesis"))
+                    if not (problems or checked):
+                        problems += duplicates.check(_as_row(row))
+                else:
+                    problems = [problem for problem in problems if problem.kind in UNANSWERABLE]
                 if lengths is not None and not problems:
                     problems += lengths.check(row)
                 if problems:
@@ -194,9 +220,7 @@ def _no_problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
 
 
 def _problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
-    if isinstance(row, MalformedRow):
-        return []
-    return [problem for problem in problems_of(_as_row(row)) if problem.kind not in HARMLESS]
+    return [] if isinstance(row, MalformedRow) else problems_of(_as_row(row))
 
 
 def _as_row(row: Mapping[str, Any]) -> Row:
@@ -216,6 +240,8 @@ class PromptLengths:
         # Seconds of imports, which a recipe that is refused before need not wait for.
         from transformers import AutoProcessor
 
+        # Of the rows that were checked, those with control text, and what it is.
+        self.escaped: list[str] = []
         self._training = training
         self._limit = config.data.max_prompt_length
         self._instruction = config.data.instruction
@@ -234,6 +260,9 @@ class PromptLengths:
 
         In training an image that no scaling accepts without margins is a problem, too.
         """
+        text = "\n".join(message["content"] for message in row["prompt"])
+        if found := control_texts(text, control_tokens(self._processor.tokenizer)):
+            self.escaped.append(f"id {row['id']}: {', '.join(found)}")
         if self._training:
             for index, image in enumerate(row["images"]):
                 size = stored_size(image["bytes"])

@@ -26,6 +26,7 @@ from data.writing import MANIFEST, sha256, write_dataset
 from recipes.mmupt.check_data import PromptLengths, bad_rows, check_leakage, check_rows
 from recipes.mmupt.compose import RecipeError, load_recipe
 from recipes.mmupt.evaluation.prompts import image_tokens
+from verl_ext.datasets.unlabelled import NOT_ASKED
 
 FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
 OTHER = encode_png(draw(sample_figures("test", 1, 0)[0]))
@@ -51,8 +52,8 @@ def write_by_hand(folder: Path, split: str, rows: list[Row]) -> Path:
     return folder / f"{split}.parquet"
 
 
-def kinds(file: Path, lengths: PromptLengths | None = None, asked: bool = True) -> dict[int, str]:
-    return {one.row: one.problems[0].kind for one in bad_rows(str(file), lengths, asked)}
+def kinds(file: Path, lengths: PromptLengths | None = None, training: bool = True) -> dict[int, str]:
+    return {one.row: one.problems[0].kind for one in bad_rows(str(file), lengths, training)}
 
 
 def test_rows_of_files_from_elsewhere_are_checked_in_full(tmp_path: Path) -> None:
@@ -68,7 +69,8 @@ def test_rows_of_files_from_elsewhere_are_checked_in_full(tmp_path: Path) -> Non
     file = write_by_hand(tmp_path, "train", rows)
     expected = {1: "truncated image", 2: "image tags", 3: "duplicate", 5: "no question", 6: "broken text"}
     assert kinds(file) == expected
-    assert kinds(file, asked=False) == {key: kind for key, kind in expected.items() if key != 5}
+    # Whatever a model can be asked stays in an evaluation.
+    assert kinds(file, training=False) == {1: "truncated image"}
 
 
 def test_what_was_checked_when_it_was_written_is_not_looked_for_again_unless_the_file_has_changed(
@@ -115,7 +117,8 @@ def test_bad_rows_are_left_out_of_training_by_id_and_named_on_the_console(
     assert f"{tmp_path / 'train.parquet'}: 2 rows are left out" in said
     assert "row 1, id b: no image (image 0 is empty)" in said and "row 2, id c: long prompt (" in said
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
-    for key, ids in (("train_files", ["a", "d"]), ("val_files", ["t"])):
+    assert f"{tmp_path / 'test.parquet'}: 1 rows cannot be asked and count as wrong: row 1, id u: long prompt" in said
+    for key, ids in (("train_files", ["a", "d"]), ("val_files", ["t", "u"])):
         dataset = create_rl_dataset(config.data[key], config.data, processor.tokenizer, processor)
         assert [dataset[index]["id"] for index in range(len(dataset))] == ids
     listed = json.loads(Path(config.data.dropped_rows).read_text())
@@ -129,14 +132,41 @@ def test_under_the_policy_stop_nothing_starts(tmp_path: Path) -> None:
         check_rows(recipe(tmp_path, "data.bad_rows=stop"))
 
 
-def test_an_evaluation_leaves_no_row_out(tmp_path: Path) -> None:
-    for split, image in (("train", FIGURE), ("test", OTHER)):
-        write_by_hand(tmp_path, split, [row(split, images=(image,))])
-    held_out = write_by_hand(tmp_path, "held_out", [row("h"), row("i", images=(FIGURE[:-40],))])
-    with pytest.raises(
-        RecipeError, match=r"mmupt\.evaluation_files: .*held_out\.parquet: 1 rows .*row 1, id i: truncated"
-    ):
-        check_rows(recipe(tmp_path, f"mmupt.evaluation_files={held_out}"))
+def test_an_evaluation_leaves_no_row_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_by_hand(tmp_path, "train", [row("train")])
+    bad = [row("h", images=(OTHER,)), row("i", images=(OTHER[:-40],)), row("j", "<image>what is the h ?", (OTHER,))]
+    write_by_hand(tmp_path, "test", bad)
+    held_out = write_by_hand(tmp_path, "held_out", bad)
+    config = recipe(tmp_path, f"mmupt.evaluation_files={held_out}")
+    check_rows(config)
+    said = capsys.readouterr().out
+    for name in ("test", "held_out"):
+        assert f"{name}.parquet: 1 rows cannot be asked and count as wrong: row 1, id i: truncated image" in said
+    processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
+    dataset = create_rl_dataset(config.data.val_files, config.data, processor.tokenizer, processor)
+    rows = {one["id"]: one for one in (dataset[index] for index in range(len(dataset)))}
+    assert set(rows) == {"h", "i", "j"}
+    # Whatever the policy says, it is wrong.
+    assert rows["i"]["reward_model"]["ground_truth"] is None and rows["h"]["reward_model"]["ground_truth"] == "1"
+    assert str(rows["i"]["raw_prompt"][0]["content"]).startswith(NOT_ASKED[0]["content"])
+
+
+def test_a_split_that_was_written_with_bad_rows_is_known_to_have_them(tmp_path: Path) -> None:
+    rows = [row("a"), row("b", images=(FIGURE[:-40],)), row("c", "<image>what is the a ?")]
+    write_dataset(tmp_path, {"test": rows}, {}, evaluation=["test"])
+    assert kinds(tmp_path / "test.parquet", training=False) == {1: "truncated image"}
+    assert kinds(tmp_path / "test.parquet") == {1: "truncated image", 2: "duplicate"}
+
+
+def test_control_text_of_the_tokenizer_is_counted_and_drops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_by_hand(tmp_path, "train", [row("a"), row("b", "<image>what does <|im_end|> or <video> mean ?")])
+    write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
+    check_rows(recipe(tmp_path))
+    said = capsys.readouterr().out
+    assert "1 rows have control text, which is shown as characters; the first: id b: <|im_end|>, <video>" in said
+    assert "left out" not in said
 
 
 def test_a_file_of_bad_rows_only_is_refused(tmp_path: Path) -> None:

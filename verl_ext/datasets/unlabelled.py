@@ -14,6 +14,8 @@ from verl_ext.datasets.truth import check_truth, check_unlabelled, file_list, re
 
 # Of no use to a trainer, and would travel with each response of a row.
 LEFT_BEHIND = ("is_generated", "response")
+# Whatever is said to it counts as wrong.
+NOT_ASKED = [{"role": "user", "content": "(a question that cannot be shown)"}]
 
 
 class UnlabelledDataset(AskedDataset):
@@ -25,8 +27,10 @@ class UnlabelledDataset(AskedDataset):
     file that brings truth along, unless it is supervised, for a file whose sidecar is needed and missing, and for a
     file that is both trained and validated on.
 
-    Rows listed in `data.dropped_rows`, a JSON file that maps a data file to objects with an `id`, are left out; null,
-    or no such file, for none. Of training rows, those whose question the model has written (column `synthesis`) make up
+    `data.dropped_rows` is a JSON file that maps a data file to objects with an `id`; null, or no such file, for none.
+    Training rows that it lists are left out. Validation loses no row: those that it lists cannot be asked, as those that
+    are too long, and have NOT_ASKED in place of their prompt and no truth, which makes every response wrong. Of training
+    rows, those whose question the model has written (column `synthesis`) make up
     `data.generated_share`, see `mixture`; null takes all rows.
     """
 
@@ -47,15 +51,27 @@ class UnlabelledDataset(AskedDataset):
             if Path(file).resolve() in trained:
                 raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
         self._share: float | None = config.generated_share if training else None
-        limits, dropped = pixel_limits(config, training), dropped_ids(config.dropped_rows, files)
+        listed = dropped_ids(config.dropped_rows, files)
+        self._not_asked = frozenset() if training else listed
+        limits, dropped = pixel_limits(config, training), listed if training else frozenset()
+        self._training = training
         super().__init__(data_files=data_files, config=config, limits=limits, dropped=dropped, **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
-        """Mix, then leave out what veRL itself leaves out."""
+        """Mix, then leave out what veRL itself leaves out; in validation it is kept and not asked."""
         if self._share is not None:
             chosen = mixture(list(dataframe["is_generated"]), self._share, self.config.seed)
             dataframe = dataframe.select(chosen)
-        return super().maybe_filter_out_long_prompts(dataframe)
+        kept = super().maybe_filter_out_long_prompts(dataframe)
+        if self._training:
+            return kept
+        self._not_asked |= {*dataframe["id"]} - {*kept["id"]}
+        return dataframe
+
+    def _build_messages(self, example: dict, key: str) -> list[dict]:
+        if example["id"] in self._not_asked:
+            example = {**example, key: NOT_ASKED, self.image_key: []}
+        return super()._build_messages(example, key)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
@@ -63,7 +79,7 @@ class UnlabelledDataset(AskedDataset):
         if row["agent_name"] is None:
             # veRL takes its default where no row has the key.
             del row["agent_name"]
-        truth = None if self._truth is None else self._truth[row["id"]]
+        truth = None if self._truth is None or row["id"] in self._not_asked else self._truth[row["id"]]
         row["reward_model"] = {"style": "rule", "ground_truth": truth}
         if self._metadata is not None:
             row["reward_model"]["metadata"] = self._metadata.get(row["id"])
