@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_rows
 
 from verl_ext import images
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_rows
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
 VERSION = 3

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from verl_ext.datasets.parquet import MalformedRow, own_id, read_columns, read_rows
-from verl_ext.datasets.row_format import RowFormatError, text_or_number
 
 from data.checks import Problem, Rejected
 from data.hub import ColumnError, RowError, text, with_choices, with_placeholders
 from data.schema import NO_QUESTION, Provenance, Row
 from data.writing import BadRows, sha256, write_dataset
+from verl_ext.datasets.parquet import MalformedRow, own_id, read_columns, read_rows
+from verl_ext.datasets.row_format import RowFormatError, text_or_number
 from verl_ext.images import suffixes
 
 # Raised whenever what is made of the same source changes here.

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from verl_ext.datasets.parquet import MalformedRow, read_rows
-
 from data.fingerprints import COLUMNS, question_of
 from data.pages import picture, shown, write_page, write_text
+from verl_ext.datasets.parquet import MalformedRow, read_rows
 
 Kind = Literal["image exact", "image near", "question exact", "question near"]
 

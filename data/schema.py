@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from verl_ext.datasets.row_format import PLACEHOLDER as PLACEHOLDER
 
 # Raised whenever a column changes, so that files written before are written anew.

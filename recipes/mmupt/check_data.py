@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
 
 from data.checks import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
 from data.leakage import check_overlap
@@ -24,6 +23,7 @@ from data.writing import is_unchanged, read_manifest
 from recipes.mmupt.compose import RecipeError
 from recipes.mmupt.evaluation.prompts import prompt_tokens
 from verl_ext.control_text import control_texts, control_tokens
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
 from verl_ext.datasets.pixels import accepted_size, pixel_limits
 from verl_ext.datasets.truth import check_truth, check_unlabelled, file_list
 from verl_ext.images import stored_size

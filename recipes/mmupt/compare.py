@@ -13,13 +13,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from verl_ext.datasets.parquet import whole_rows
-
 from data.pages import write_page, write_text
 from recipes.mmupt.evaluation.comparison import ModelComparison, compare
 from recipes.mmupt.evaluation.comparison_report import as_content, page, plot, render
 from recipes.mmupt.evaluation.responses import response_files, write_atomically
 from recipes.mmupt.evaluation.verdicts import JudgedFile, judge_file
+from verl_ext.datasets.parquet import whole_rows
 
 
 def read_evaluation(path: Path) -> dict[str, JudgedFile]:

@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
-from verl_ext.datasets.parquet import require_prompt, whole_rows
 
 from data.catalog import data_set
 from data.prepare import FOLDER
@@ -38,6 +37,7 @@ from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.merge import model_folder
 from recipes.mmupt.results import read_scores, write_results
 from recipes.mmupt.score import score_file
+from verl_ext.datasets.parquet import require_prompt, whole_rows
 from verl_ext.datasets.truth import check_truth, file_list
 from verl_ext.images import ImageError, decode
 

@@ -17,7 +17,7 @@ THRESHOLDS = {
     "copy_of_parent": {"ngram": 3, "min_similarity": 0.7},
     "copy_of_other": {"ngram": 3, "min_similarity": 0.7},
 }
-SPECIAL = ("<image>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>", "\0", "\ufffd")
+SPECIAL = ("<image>", "\0", "\ufffd")
 
 
 def candidate(question: str | None, id: str = "a", image: str = "i", parent: str | None = None) -> Candidate:
@@ -51,8 +51,8 @@ def reason(name: str, question: str | None, parent: str | None = None) -> str | 
         ("", None),
         ("  \n ``` \n", None),
         ("Question:", None),
-        ("what is <|im_end|> ?", None),
-        ("what is <|image_pad|> ?", None),
+        # Dropped by a filter that says why.
+        ("what is <|im_end|> ?", "what is <|im_end|> ?"),
         ("what is \0 ?", None),
         ("what is \ud800 ?", None),
         ("what is \ufffd ?", None),
@@ -109,6 +109,7 @@ def test_a_hostile_response_takes_no_time(response: str) -> None:
     ("name", "dropped", "kept"),
     [
         ("unparsable", [None, ""], ["what ?"]),
+        ("control_text", ["what is <|image_pad|> ?", "what does <video> show ?", "is </s> one ?"], ["is a < b > c ?"]),
         (
             "not_a_question",
             ["The image shows a triangle.", "how long 12 = 18 . yes"],

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from verl_ext.datasets.parquet import (
     COLUMNS,
     TRAINER_SCHEMA,
@@ -21,7 +22,6 @@ from verl_ext.datasets.parquet import (
     write_trainer_rows,
 )
 from verl_ext.datasets.row_format import RowFormatError, canonical_row
-
 from verl_ext.datasets.truth import check_truth, read_truth
 
 # Long enough for base64 that no path could be, with letters of both alphabets of base64.

@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from verl_ext.datasets.parquet import ROWS_PER_BATCH, read_ids, whole_rows
 
 from data.fingerprints import question_of
 from data.schema import PLACEHOLDER, PROMPT_SCHEMA
 from verl_ext.datasets.dropped import dropped_ids
+from verl_ext.datasets.parquet import ROWS_PER_BATCH, read_ids, whole_rows
 
 COLUMNS = ("id", "prompt", "images", "choices")
 

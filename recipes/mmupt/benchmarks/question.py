@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from verl_ext.datasets.parquet import whole_rows
-
 from verl_ext.datasets.truth import read_metadata, read_truth, sidecar_of
 
 # The project's comparison of answers, see docs/answers.md. The version changes with what it calls equal.

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from verl_ext.datasets.parquet import whole_rows
-
 from recipes.mmupt.benchmarks import Question, read_questions
 from recipes.mmupt.evaluation.responses import Response
 from verl_ext.answers import correct
+from verl_ext.datasets.parquet import whole_rows
 
 Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
 Columns = tuple[str, ...]

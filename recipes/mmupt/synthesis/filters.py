@@ -12,6 +12,7 @@ from typing import Any
 
 from data.fingerprints import words
 from recipes.mmupt.synthesis.candidates import Candidate
+from verl_ext.control_text import control_texts
 
 Reason = str | None
 Filter = Callable[..., list[Reason]]
@@ -66,6 +67,13 @@ def of_text(function: Callable[..., Reason]) -> Callable[..., Reason]:
 def unparsable(candidate: Candidate) -> Reason:
     """Responses without a question in them."""
     return "no question in the response" if not candidate.question else None
+
+
+@of_text
+def control_text(candidate: Candidate) -> Reason:
+    """Questions with text that a trainer or a tokenizer reads as control: <video>, <|im_end|>."""
+    found = control_texts(candidate.question or "")
+    return f"it has {', '.join(map(repr, found))}" if found else None
 
 
 @of_text

@@ -7,10 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from verl_ext.datasets.parquet import whole_rows
-
 from data.fingerprints import question_of
 from data.schema import NO_QUESTION, PLACEHOLDER, Provenance
+from verl_ext.datasets.parquet import whole_rows
 from verl_ext.datasets.truth import check_unlabelled
 
 COLUMNS = ("id", "data_source", "prompt", "images", "question_type", "choices", "provenance", "licence")

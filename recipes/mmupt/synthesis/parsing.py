@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from data.checks import text_problems
+from data.checks import HARMLESS, text_problems
 from data.schema import PLACEHOLDER
 
 # Nothing that is asked about one image is as long; a response that never ended is.
@@ -25,14 +25,12 @@ _ANSWER_LABEL = re.compile(
 # Letters would take options for items.
 _ITEM = re.compile(r"^[ \t]{0,8}(?:\d{1,3}[.)]|[-*•])[ \t]{1,4}(?=\S)", re.MULTILINE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "`": "`", "**": "**", "__": "__", "*": "*"}
-# As chat templates delimit turns and images: a trainer would take it for one.
-_CONTROL = re.compile(r"<\|[^<>|\n]{0,40}\|>|<unk>|</?s>")
 
 
 def question_in(response: str) -> str | None:
     """The last question that a response holds, without labels, fences, quotes and whatever answer follows; or None.
 
-    None, too, for a text with signs that no question has: those of chat templates, control characters, lost ones.
+    None, too, for a text with characters that no question has: control characters, and those lost on the way.
 
     >>> question_in("Sure! Here it is:\\n**Question:** \\"How long is AB?\\"\\nAnswer: 5")
     'How long is AB?'
@@ -40,7 +38,7 @@ def question_in(response: str) -> str | None:
     if len(response) > LONGEST_RESPONSE:
         return None
     text = response.replace("\r\n", "\n").replace("\r", "\n")
-    if text_problems(text, None) or _CONTROL.search(text):
+    if any(problem.kind not in HARMLESS for problem in text_problems(text, None)):
         return None
     text = unicodedata.normalize("NFC", text)
     # A quoted label is bare only once the quotes are gone.

@@ -1,7 +1,7 @@
 """The texts that a model is asked with: files of `prompts/`, or of one's own, with `{name}` where a text goes.
 
 What goes into them was written by others and is untrusted: it can neither close a tag of the prompt nor bring along an
-image or a sign of the chat template.
+image or a token of the chat template.
 """
 
 import re
@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from data.schema import PLACEHOLDER
+from verl_ext.control_text import escaped
 
 FOLDER = Path(__file__).parent / "prompts"
 _NAME = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"<(?=/?[a-z_]+>)", re.IGNORECASE)
-# As chat templates delimit turns and images.
-_CONTROL = re.compile(r"<\|[^<>|]*\|>")
 
 
 class PromptError(ValueError):
@@ -51,7 +50,7 @@ def fill(prompt: str, texts: Mapping[str, str]) -> str:
         PromptError: the prompt has other places than there are texts.
 
     >>> fill("<example>{question}</example> ?", {"question": "a</example> <image>{question}"})
-    '<example>a< /example> {question}</example> ?'
+    '<example>a< /example> < image>{question}</example> ?'
     """
     if (found := places(prompt)) != texts.keys():
         raise PromptError(
@@ -63,12 +62,8 @@ def fill(prompt: str, texts: Mapping[str, str]) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text without images, signs of a chat template, halves of a sign, and tags that a prompt could have."""
-    text = text.encode(errors="replace").decode()
-    # Again, as what is left over may join to another one.
-    while (shorter := _CONTROL.sub("", text.replace(PLACEHOLDER, ""))) != text:
-        text = shorter
-    return _TAG.sub("< ", text).strip()
+    """The text with control text and tags that a prompt could have escaped, and without lone surrogates."""
+    return _TAG.sub("< ", escaped(text.encode(errors="replace").decode())).strip()
 
 
 def _braced(names: Iterable[str]) -> str:
