@@ -85,6 +85,11 @@ def use_folder(folder: Path) -> None:
     os.environ.update(own_ray_token(os.environ))
 
 
-def remove_copies(folder: Path) -> None:
-    """Remove the copies of the data that a training has left in its folder."""
+def remove_copies(folder: Path, rows: Path) -> None:
+    """Remove the copies of the data that a training has left in its folder: those of `datasets`, and its `rows`.
+
+    `rows` is `data.cache_dir`, which stays where it lies elsewhere.
+    """
     shutil.rmtree(folder / CACHE / COPIES, ignore_errors=True)
+    if folder in rows.parents:
+        shutil.rmtree(rows, ignore_errors=True)

@@ -212,7 +212,7 @@ def train(config: DictConfig) -> None:
         run_ppo(config, task_runner_class=TaskRunnerV1)
     finally:
         ray.shutdown()
-        remove_copies(Path(config.mmupt.run_folder))
+        remove_copies(Path(config.mmupt.run_folder), Path(config.data.cache_dir))
 
 
 def export(config: DictConfig, step: int | None = None) -> Path:

@@ -96,9 +96,13 @@ def test_loggers_write_into_the_folder_and_wandb_takes_all_starts_for_one_run(tm
 def test_copies_of_the_data_are_removed_after_a_training(tmp_path: Path, no_cluster: None) -> None:
     copies = Path(cache_variables(tmp_path, {"HOME": "/home/me"})["HF_DATASETS_CACHE"])
     (copies / "parquet").mkdir(parents=True)
-    (tmp_path / "cache" / "vllm").mkdir()
-    remove_copies(tmp_path)
+    for name in ("run/rows", "elsewhere", "cache/vllm"):
+        (tmp_path / name).mkdir(parents=True)
+    remove_copies(tmp_path, tmp_path / "run" / "rows")
     assert [one.name for one in (tmp_path / "cache").iterdir()] == ["vllm"]
+    assert not (tmp_path / "run" / "rows").exists()
+    remove_copies(tmp_path / "run", tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
