@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import erfc, sqrt
 from pathlib import Path
 from statistics import fmean
 
@@ -28,6 +27,7 @@ from recipes.mmupt.evaluation.responses import copy_responses, read_parameters, 
 from recipes.mmupt.rendering import TEXT_COLOR, aligned, as_png, tidy
 from recipes.mmupt.report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
 from verl_ext.scores import Score, average
+from verl_ext.scores.seed_variance import Estimate, difference_between_runs, mean_over_runs
 
 VALIDATION = "val-core/"
 # In the folder of a run.
@@ -92,13 +92,12 @@ def render(results: Mapping[str, Runs]) -> str:
     columns = [f"{name}, {UNITS.get(name, SHARE).name}" for name in others]
     rows = [("recipe", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
     for recipe, runs in results.items():
-        gain = mean[recipe][GREEDY].difference
         of_each = ", ".join(f"{100 * changes[GREEDY].difference.value:+.1f}" for changes in runs.values())
         rows.append(
             (
                 recipe,
                 _before_and_after(mean[recipe][GREEDY], SHARE),
-                _points(gain),
+                _points(gain(runs, GREEDY)),
                 of_each,
                 *(
                     _before_and_after(mean[recipe][name], UNITS.get(name, SHARE)) if name in mean[recipe] else ""
@@ -109,44 +108,49 @@ def render(results: Mapping[str, Runs]) -> str:
     return aligned(rows)
 
 
+def gain(runs: Runs, name: str) -> Estimate:
+    """The gain of a recipe over the base, which is one model whatever the seeds."""
+    return mean_over_runs([changes[name].difference for changes in runs.values()])
+
+
 def _before_and_after(change: Change, unit: Unit) -> str:
     before, after = (f"{unit.factor * one.value:.{unit.decimals}f}" for one in (change.before, change.after))
     return f"{before} → {after}"
 
 
-def p_value(difference: Score) -> float:
-    """Two-sided, of a z-test of a paired difference over its questions."""
-    if not difference.standard_error:
-        return 1.0 if not difference.value else 0.0
-    return erfc(abs(difference.value) / difference.standard_error / sqrt(2))
-
-
 def render_tests(results: Mapping[str, Runs], against: str) -> str:
     """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table."""
-    mean = {recipe: averages(runs) for recipe, runs in results.items()}
-    measures = [name for name in next(iter(mean.values())) if name == GREEDY or name.startswith("mean@")]
+    measured = {recipe: next(iter(runs.values())) for recipe, runs in results.items()}
+    measures = [name for name in next(iter(measured.values())) if name == GREEDY or name.startswith("mean@")]
     others = ("the base", against)
     head = [cell for name in measures for other in others for cell in (f"{name} against {other}, points", "p")]
     rows: list[tuple[str, ...]] = [("recipe", *head)]
-    for recipe, changes in mean.items():
+    for recipe, runs in results.items():
         cells: list[str] = []
         for name in measures:
-            found = [changes[name].difference] if name in changes else []
-            if found and name in mean.get(against, {}):
-                found.append(changes[name].after - mean[against][name].after)
+            found = [gain(runs, name)] if name in measured[recipe] else []
+            if found and recipe == against:
+                # A recipe does not differ from itself, whatever its seeds do.
+                found.append(Estimate(0.0, 0.0, 1))
+            elif found and name in measured.get(against, {}):
+                found.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
             of_measure = [cell for one in found for cell in (_points(one), _p(one))]
             cells += of_measure + [""] * (2 * len(others) - len(of_measure))
         rows.append((recipe, *cells))
     return aligned(rows)
 
 
-def _p(difference: Score) -> str:
-    value = p_value(difference)
+def _after(runs: Runs, name: str) -> list[Score]:
+    return [changes[name].after for changes in runs.values()]
+
+
+def _p(difference: Estimate) -> str:
+    value = difference.p_value
     # Smaller than any number that there is, unless nothing varies.
     return "<1e-300" if not value and difference.standard_error else f"{value:.2g}"
 
 
-def _points(difference: Score) -> str:
+def _points(difference: Estimate) -> str:
     return f"{100 * difference.value:+.1f} ± {100 * difference.standard_error:.1f}"
 
 
@@ -187,7 +191,7 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     for row, (recipe, runs) in enumerate(results.items()):
         color = colors(row % colors.N)
         of_each = [100 * changes[GREEDY].difference.value for changes in runs.values()]
-        mean = averages(runs)[GREEDY].difference
+        mean = gain(runs, GREEDY)
         gains.scatter(of_each, [row] * len(of_each), color=color, s=22, alpha=0.6)
         gains.errorbar(100 * mean.value, row, xerr=100 * mean.standard_error, color=color, marker="D", capsize=4)
         if steps := sorted(curves.get(recipe, {}).items()):
@@ -251,7 +255,8 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], agai
     text = [
         f"# {folder.resolve().name}",
         f"Seeds {', '.join(map(str, seeds))}; before → after training, on the same questions. ± is one standard error "
-        "over questions, of the gain averaged over the seeds question by question; p is of a two-sided z-test of it. "
+        "over questions and, with several of them, seeds; p is of a two-sided t-test with that error "
+        "(verl_ext/scores/seed_variance.py). One seed says nothing about others: its p is about questions alone. "
         "Costs are those of a run without its evaluation, averaged over seeds; hours, those that a device was there.",
         table,
         "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
