@@ -1,6 +1,6 @@
 """What a run leaves about its collapse, and what the alarm would say of a run with other settings.
 
-    python -m recipes.mmupt.collapse RUN_FOLDER [--z 1.5] [--patience 3]
+    python -m recipes.mmupt.collapse RUN_FOLDER [--z 1.5] [--patience 2] [--min-fall 0.03]
 
 reads `history.jsonl` of the run folder and prints every validation with the share of the vote since the one before, how
 far each measure lies below its best, and at which of them the alarm would have stopped the training, whether it was on
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.evaluation.responses import write_atomically
 from verl_ext.collapse import Collapse, CollapseAlarm, CollapseRule, History, find_collapse, read_alarm
-from verl_ext.collapse.rule import best_of, fall_between
+from verl_ext.collapse.rule import best_of, fall_between, wobble
 from verl_ext.scores import Score
 
 STOP = "collapse.json"
@@ -79,11 +79,13 @@ def replay(history: History, rule: CollapseRule) -> Iterator[tuple[str, Collapse
 def _describe(validations: dict[int, dict[str, float]], step: int, rule: CollapseRule) -> str:
     score = Score(tuple(validations[step].values()))
     text = f"{100 * score.value:.1f} ± {100 * score.standard_error:.1f} %"
-    fall = fall_between(validations, best_of(validations), step, rule.z)
+    before = {one: validations[one] for one in sorted(validations)[: -rule.patience]}
+    fall = fall_between(validations, best_of(validations), step, rule, wobble(before))
     if fall is None or fall.best_step == step:
         return text
     points, error = 100 * (fall.best - fall.value), 100 * fall.standard_error
-    return f"{text} ({points:.1f} ± {error:.1f} points below step {fall.best_step}, {fall.threshold:.1f} errors count)"
+    needed = 100 * max(fall.min_fall, fall.threshold * fall.standard_error)
+    return f"{text} ({points:.1f} ± {error:.1f} points below step {fall.best_step}, more than {needed:.1f} count)"
 
 
 def main() -> None:
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("run_folder", type=Path, help="what recipes.mmupt.train calls mmupt.run_folder")
     parser.add_argument("--z", type=float, help="as mmupt.stop_on_collapse.z; the run's own unless given")
     parser.add_argument("--patience", type=int, help="as mmupt.stop_on_collapse.patience; the run's own unless given")
+    parser.add_argument("--min-fall", type=float, help="as mmupt.stop_on_collapse.min_fall; the run's own unless given")
     arguments = parser.parse_args()
     file = arguments.run_folder / "history.jsonl"
     if not file.is_file():
@@ -100,6 +103,7 @@ def main() -> None:
     rule = CollapseRule(
         settings.z if arguments.z is None else arguments.z,
         settings.patience if arguments.patience is None else arguments.patience,
+        settings.min_fall if arguments.min_fall is None else arguments.min_fall,
     )
     first = None
     for line, collapse in replay(History(file), rule):

@@ -6,7 +6,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def find_collapse_of(rounds: Sequence[Round], rule: CollapseRule) -> Collapse | 
         shares |= {offset + step: share for step, share in one.shares.items()}
         offset += max(one.shares, default=1)
         ends[offset] = one
-    at_once = CollapseRule(rule.z, patience=1)
+    at_once = replace(rule, patience=1)
     for name in (GREEDY, rounds[0].pass_at_k):
         validations = {0: _by_question(rounds[0].before[name])}
         validations |= {end: _by_question(one.scores[name]) for end, one in ends.items()}

@@ -25,7 +25,7 @@ from recipes.mmupt.compose import RecipeError, as_override, load_recipe
 from recipes.mmupt.evaluation.responses import parameters_path, write_atomically
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, end_processes, sole_run
 from recipes.mmupt.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
-from verl_ext.collapse import Collapse, CollapseRule
+from verl_ext.collapse import Collapse, read_rule
 from verl_ext.datasets.truth import file_list
 
 # Written once a round is finished; it holds where its policy lies.
@@ -109,8 +109,8 @@ def _take_evaluation(previous: Path, evaluation: Path) -> None:
 
 
 def _collapse(config: DictConfig, done: Sequence[Round]) -> Collapse | None:
-    settings = config.mmupt.stop_on_collapse
-    return find_collapse_of(done, CollapseRule(settings.z, settings.patience)) if settings.enable else None
+    rule = read_rule(config.mmupt.stop_on_collapse)
+    return None if rule is None else find_collapse_of(done, rule)
 
 
 def _best_policy(config: DictConfig, folder: Path, done: Sequence[Round]) -> str:

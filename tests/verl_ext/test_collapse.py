@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from verl_ext.checkpoints import checkpoint_of, mark_whole
 from verl_ext.collapse import CollapseAlarm, CollapseRule, History, StoppedOnCollapse, find_collapse, read_alarm
-from verl_ext.collapse.rule import fall_between, rises
+from verl_ext.collapse.rule import fall_between, rises, wobble
 
 RISING = {step: 0.3 + 0.03 * step for step in range(1, 21)}
 FLAT = {step: 0.5 + 0.02 * (-1) ** step for step in range(1, 21)}
@@ -28,11 +28,13 @@ COLLAPSING = {0: validation(50), 5: validation(80), 10: validation(79), 15: vali
 
 outcomes = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=12, max_size=12)
 shares = st.lists(st.floats(0, 1), min_size=20, max_size=20).map(lambda values: dict(enumerate(values, 1)))
-rules = st.builds(CollapseRule, z=st.floats(0, 3), patience=st.integers(1, 3))
+rules = st.builds(CollapseRule, z=st.floats(0, 3), patience=st.integers(1, 3), min_fall=st.floats(0, 0.1))
+# The cases below have few validations.
+RULE = CollapseRule(patience=2)
 
 
 def test_a_fall_under_a_rising_share_is_a_collapse_and_says_its_numbers() -> None:
-    collapse = find_collapse(RISING, COLLAPSING, measure="pass@4")
+    collapse = find_collapse(RISING, COLLAPSING, RULE, measure="pass@4")
     assert collapse is not None
     assert (collapse.fall.best_step, collapse.fall.step) == (5, 20)
     assert (collapse.fall.best, collapse.fall.value, collapse.fall.questions) == (0.8, 0.4, 100)
@@ -46,19 +48,19 @@ def test_a_fall_under_a_rising_share_is_a_collapse_and_says_its_numbers() -> Non
 
 @pytest.mark.parametrize("share", [FLAT, FALLING, {}], ids=["flat", "falling", "unknown"])
 def test_a_fall_alone_is_no_collapse(share: dict[int, float]) -> None:
-    assert find_collapse(share, COLLAPSING) is None
+    assert find_collapse(share, COLLAPSING, RULE) is None
 
 
 def test_a_share_that_can_hardly_rise_any_more_counts_as_rising() -> None:
     saturated = {step: 0.97 + 0.01 * (-1) ** step for step in range(1, 21)}
-    assert find_collapse(saturated, COLLAPSING) is not None
+    assert find_collapse(saturated, COLLAPSING, RULE) is not None
 
 
 def test_one_bad_validation_is_forgiven_and_the_second_running_is_not() -> None:
     up_to_15 = {step: one for step, one in COLLAPSING.items() if step <= 15}
-    assert find_collapse(RISING, up_to_15) is None
+    assert find_collapse(RISING, up_to_15, RULE) is None
     assert find_collapse(RISING, up_to_15, CollapseRule(patience=1)) is not None
-    assert find_collapse(RISING, COLLAPSING | {15: validation(79)}) is None
+    assert find_collapse(RISING, COLLAPSING | {15: validation(79)}, RULE) is None
 
 
 @given(shares, outcomes, rules)
@@ -91,23 +93,41 @@ def test_the_order_of_questions_and_of_validations_does_not_matter(
 def test_a_loss_of_a_third_of_the_questions_is_noticed_whatever_came_before(right: int, before: int) -> None:
     validations = {step: validation(right) for step in range(before)}
     validations |= {before: validation(right - 25), before + 1: validation(right - 30)}
-    assert find_collapse(RISING, {5 * step // 2: one for step, one in validations.items()}) is not None
+    assert find_collapse(RISING, {5 * step // 2: one for step, one in validations.items()}, RULE) is not None
 
 
 def test_questions_are_paired_and_only_common_ones_count() -> None:
     best, latest = validation(80), validation(80) | {"new": 0.0}
-    fall = fall_between({0: best, 5: latest}, best_step=0, step=5, z=2)
+    fall = fall_between({0: best, 5: latest}, best_step=0, step=5, rule=RULE)
     assert fall is not None and fall.questions == 100 and fall.value == fall.best
-    assert fall_between({0: {"a": 1.0}, 5: {"b": 0.0}}, best_step=0, step=5, z=2) is None
+    assert fall_between({0: {"a": 1.0}, 5: {"b": 0.0}}, best_step=0, step=5, rule=RULE) is None
 
 
 def test_the_more_validations_there_were_the_more_their_best_may_exceed_the_others() -> None:
     thresholds = []
     for count in (2, 10, 50):
-        fall = fall_between({step: validation(50) for step in range(count)}, 0, count - 1, z=2)
+        fall = fall_between({step: validation(50) for step in range(count)}, 0, count - 1, RULE)
         assert fall is not None
         thresholds.append(fall.threshold)
     assert thresholds == pytest.approx([2.83, 3.52, 3.98], abs=0.01)
+
+
+def test_a_policy_that_wobbles_is_given_more_and_one_that_learns_is_not() -> None:
+    wobbling = {5 * number: validation(right) for number, right in enumerate([60, 52, 60, 52, 60])}
+    assert wobble(wobbling) == pytest.approx((2 * 0.08**2 - 4 * 0.08 * 0.92 / 99 / 2) / 4)
+    learning = {5 * number: validation(right) for number, right in enumerate([20, 40, 60, 80])}
+    assert wobble(learning) == wobble({0: validation(20)}) == 0.0
+    fallen = {step: validation(48) for step in (25, 30, 35)}
+    quiet = {5 * number: validation(60) for number in range(5)}
+    rule = CollapseRule(z=1)
+    assert find_collapse(RISING | {step: 1.0 for step in range(21, 36)}, quiet | fallen, rule) is not None
+    assert find_collapse(RISING | {step: 1.0 for step in range(21, 36)}, wobbling | fallen, rule) is None
+
+
+def test_a_fall_below_the_smallest_that_matters_is_none_however_sure_it_is() -> None:
+    fallen = {0: validation(9_000, 10_000)} | {step: validation(8_600, 10_000) for step in (5, 10, 15)}
+    assert find_collapse(RISING, fallen) is None
+    assert find_collapse(RISING, fallen, CollapseRule(min_fall=0.03)) is not None
 
 
 def test_a_share_rises_only_beyond_its_own_noise() -> None:
@@ -118,7 +138,7 @@ def test_a_share_rises_only_beyond_its_own_noise() -> None:
     assert not rises([0.5], z=0) and not rises([], z=0)
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"z": -1}, "z must be"), ({"patience": 0}, "patience must be")])
+@pytest.mark.parametrize(("settings", "message"), [({"z": -1}, "z must be"), ({"patience": 0}, "patience must be"), ({"min_fall": 6}, "min_fall must be")])
 def test_a_rule_that_cannot_be_is_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CollapseRule(**settings)
@@ -184,7 +204,7 @@ def test_one_response_a_question_is_no_pass_at_k(tmp_path: Path) -> None:
 
 def alarm_in(folder: Path, reward_manager: str = "majority_vote", **settings: object) -> CollapseAlarm:
     kwargs = {
-        "stop_on_collapse": {"enable": True, "z": 2.0, "patience": 2} | settings,
+        "stop_on_collapse": {"enable": True, "z": 2.0, "patience": 2, "min_fall": 0.07} | settings,
         "history": str(folder / "history.jsonl"),
         "checkpoints": str(folder / "checkpoints"),
         "reward_manager": reward_manager,

@@ -96,15 +96,15 @@ class CollapseAlarm:
 
 
 def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
-    """Read `enable`, `z` and `patience`; None where it is not enabled.
+    """Read `enable`, `z`, `patience` and `min_fall`; None where it is not enabled.
 
     Raises:
         ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
     """
     block: Any = OmegaConf.to_container(stop_on_collapse, resolve=True)
     try:
-        refuse_unknown_keys(block, ("enable", "z", "patience"))
-        rule = CollapseRule(block["z"], block["patience"])
+        refuse_unknown_keys(block, ("enable", "z", "patience", "min_fall"))
+        rule = CollapseRule(block["z"], block["patience"], block["min_fall"])
     except ValueError as error:
         raise ValueError(f"mmupt.stop_on_collapse: {error}") from error
     return rule if block["enable"] else None

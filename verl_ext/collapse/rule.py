@@ -1,9 +1,9 @@
 """When a run has collapsed: the share of the vote has risen while held-out questions are answered worse than before.
 
-Pure, over plain numbers; where they come from and what follows from it is for `alarm.py`.
+Pure functions over plain numbers. `alarm.py` collects the numbers and acts on the result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log, sqrt
@@ -22,28 +22,37 @@ Validation = Mapping[str, float]
 
 @dataclass(frozen=True)
 class CollapseRule:
-    """z: standard errors beyond chance that count as a fall or a rise. patience: validations running that must fall.
+    """The thresholds of `find_collapse`.
+
+    Args:
+        z: standard errors beyond chance that count as a fall or a rise.
+        patience: consecutive validations that must have fallen.
+        min_fall: the smallest fall that counts, as a share of the questions: 0.07 is 7 points.
 
     Raises:
-        ValueError: a negative z, or a patience below 1.
+        ValueError: a negative z, a patience below 1, or a `min_fall` outside 0 to 1.
     """
 
     z: float = 2.0
-    patience: int = 2
+    patience: int = 3
+    min_fall: float = 0.07
 
     def __post_init__(self) -> None:
         if self.z < 0:
             raise ValueError(f"z must be at least 0, not {self.z}")
         if self.patience < 1:
             raise ValueError(f"patience must be at least 1, not {self.patience}")
+        if not 0 <= self.min_fall <= 1:
+            raise ValueError(f"min_fall must be between 0 and 1, not {self.min_fall}")
 
 
 @dataclass(frozen=True)
 class Fall:
     """How far a validation lies below the best one before it, over the same questions.
 
-    step, best_step: of both. value, best: their means over these questions. standard_error: of the paired difference.
-    questions: their number. threshold: standard errors that `value` must lie below `best` to count.
+    step, best_step: of both. value, best: their means over these questions. questions: their number. standard_error: of
+    the paired difference, from the spread over questions and the wobble between validations. threshold: the number of
+    standard errors by which `value` must lie below `best` to count. min_fall: the smallest difference that counts.
     """
 
     step: int
@@ -53,11 +62,12 @@ class Fall:
     standard_error: float
     questions: int
     threshold: float
+    min_fall: float
 
     @property
-    def is_beyond_noise(self) -> bool:
-        """Whether chance does not explain it."""
-        return self.best - self.value > self.threshold * self.standard_error + ROUNDING
+    def counts(self) -> bool:
+        """Whether the fall is large enough to matter and chance does not explain it."""
+        return self.best - self.value > max(self.min_fall, self.threshold * self.standard_error) + ROUNDING
 
 
 @dataclass(frozen=True)
@@ -91,8 +101,8 @@ def find_collapse(
 ) -> Collapse | None:
     """Return how a run has collapsed at its latest validation, None if it has not.
 
-    It has if each of the last `patience` validations lies beyond noise below the best one before them, and the share
-    of the vote has risen since that one, or is near 1 and has not fallen.
+    A run has collapsed if each of the last `patience` validations lies below the best one before them, by `min_fall` at
+    least and beyond noise, and the share of the vote has risen since that one, or is near 1 and has not fallen.
 
     Args:
         shares: training step -> share of the vote in it.
@@ -105,9 +115,11 @@ def find_collapse(
     if not before:
         return None
     best_step = best_of({step: validations[step] for step in before})
-    falls = [fall for step in last if (fall := fall_between(validations, best_step, step, rule.z)) is not None]
-    if len(falls) < rule.patience or not all(fall.is_beyond_noise for fall in falls):
-        return None
+    # Without wobble first, which is cheap and decides nearly always.
+    for variance in (lambda: 0.0, lambda: wobble({step: validations[step] for step in before})):
+        falls = list(_falls(validations, best_step, last, rule, variance()))
+        if len(falls) < rule.patience:
+            return None
     between = [shares[step] for step in sorted(shares) if best_step < step <= last[-1]]
     if not rises(between, rule.z):
         return None
@@ -115,32 +127,70 @@ def find_collapse(
     return Collapse(measure, falls[-1], fmean(earlier), fmean(later))
 
 
+def _falls(
+    validations: Mapping[int, Validation], best_step: int, steps: Sequence[int], rule: CollapseRule, variance: float
+) -> Iterator[Fall]:
+    """Yield the falls of these validations below the best one, up to the first that does not count."""
+    for step in steps:
+        fall = fall_between(validations, best_step, step, rule, variance)
+        if fall is None or not fall.counts:
+            return
+        yield fall
+
+
 def best_of(validations: Mapping[int, Validation]) -> int:
     """Return the step of the validation with the highest mean, the earliest one of several."""
     return max(sorted(validations), key=lambda step: fmean(validations[step].values()))
 
 
-def fall_between(validations: Mapping[int, Validation], best_step: int, step: int, z: float) -> Fall | None:
+def wobble(validations: Mapping[int, Validation]) -> float:
+    """Return the variance between validations that the spread over their questions does not explain.
+
+    A policy changes with every update even while it neither gains nor loses. Half the mean square of the changes from
+    one validation to the next estimates the variance of a single one (von Neumann et al. 1941, the mean square
+    successive difference). Half of that comes from the losses among the changes, so their mean square alone is the same
+    estimate, and the gains of a run that learns do not count as noise. The part that comes from questions is taken off.
+    0 for fewer than two validations.
+    """
+    excesses = []
+    for earlier, later in pairwise(sorted(validations)):
+        if (change := _difference(validations[later], validations[earlier])) is not None:
+            excesses.append(min(change.value, 0.0) ** 2 - change.standard_error**2 / 2)
+    return max(0.0, fmean(excesses)) if excesses else 0.0
+
+
+def fall_between(
+    validations: Mapping[int, Validation], best_step: int, step: int, rule: CollapseRule, variance: float = 0.0
+) -> Fall | None:
     """Compare two validations question by question; None where they have fewer than two questions in common.
 
     The best of k validations of one and the same policy lies up to sqrt(2 log k) of their standard errors above their
-    mean by chance, which is sqrt(log k) of those of a difference: so much is added to `z`.
+    mean by chance, which is sqrt(log k) of those of a difference. This is added to `rule.z`. `variance` is that of a
+    single validation, see `wobble`; a difference of two has it twice.
     """
     best, latest = validations[best_step], validations[step]
-    common = sorted(best.keys() & latest.keys())
-    if len(common) < 2:
+    difference = _difference(latest, best)
+    if difference is None:
         return None
+    common = best.keys() & latest.keys()
     looks = sum(one <= step for one in validations)
-    of_best, of_latest = (Score(tuple(one[question] for question in common)) for one in (best, latest))
     return Fall(
         step=step,
         best_step=best_step,
-        value=of_latest.value,
-        best=of_best.value,
-        standard_error=(of_latest - of_best).standard_error,
+        value=fmean(latest[question] for question in common),
+        best=fmean(best[question] for question in common),
+        standard_error=sqrt(difference.standard_error**2 + 2 * variance),
         questions=len(common),
-        threshold=z + sqrt(log(looks)),
+        threshold=rule.z + sqrt(log(looks)),
+        min_fall=rule.min_fall,
     )
+
+
+def _difference(later: Validation, earlier: Validation) -> Score | None:
+    common = sorted(earlier.keys() & later.keys())
+    if len(common) < 2:
+        return None
+    return Score(tuple(later[question] - earlier[question] for question in common))
 
 
 def rises(shares: Sequence[float], z: float) -> bool:
