@@ -98,8 +98,8 @@ COMPILE = $(python) -m uv pip compile --quiet --universal --python-version 3.10 
 	--no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 
 lock: setup ## Recompile the locked requirements from their .in files (ARGS=--upgrade for newer versions)
-	$(COMPILE) pyproject.toml --extra plot --extra math_verify --extra vlmevalkit requirements.in -o requirements.txt
-	$(COMPILE) pyproject.toml --extra plot --extra math_verify --extra vlmevalkit requirements-cpu.in --override requirements-cpu.in -o requirements-cpu.txt
+	$(COMPILE) pyproject.toml --extra heif --extra plot --extra math_verify --extra vlmevalkit requirements.in -o requirements.txt
+	$(COMPILE) pyproject.toml --extra heif --extra plot --extra math_verify --extra vlmevalkit requirements-cpu.in --override requirements-cpu.in -o requirements-cpu.txt
 	$(COMPILE) requirements-baselines.in --no-deps -o requirements-baselines.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 

@@ -5,13 +5,13 @@ converted to sRGB, and samples of more than 8 bits are scaled. Checks, training,
 the leakage guard all decode here. Files themselves are never rewritten. Pure: bytes in, pixels out.
 """
 
+import importlib.util
 import io
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-import pillow_heif
 from PIL import ExifTags, Image, ImageCms
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
@@ -43,7 +43,11 @@ _TRANSPOSED = {
 # The mode of the pixels that a colour profile is for, by its colour space.
 _PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
-pillow_heif.register_heif_opener()
+# The extra `heif`. Without it, .heic files are unreadable images, and a folder of photos counts them as left out.
+if importlib.util.find_spec("pillow_heif"):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 Image.init()
 # In Pillow's order, in which formats with a signature come before those without.
 FORMATS = tuple(name for name in Image.ID if name not in NOT_IMAGES)
