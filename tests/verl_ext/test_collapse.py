@@ -138,7 +138,10 @@ def test_a_share_rises_only_beyond_its_own_noise() -> None:
     assert not rises([0.5], z=0) and not rises([], z=0)
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"z": -1}, "z must be"), ({"patience": 0}, "patience must be"), ({"min_fall": 6}, "min_fall must be")])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"z": -1}, "z must be"), ({"patience": 0}, "patience must be"), ({"min_fall": 6}, "min_fall must be")],
+)
 def test_a_rule_that_cannot_be_is_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CollapseRule(**settings)

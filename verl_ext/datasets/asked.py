@@ -23,7 +23,7 @@ class AskedDataset(RLHFDataset):
     Files are read by the project's own reader in place of veRL's, so that what the launcher has checked is what is
     trained on. Their rows go into one Arrow file in `data.cache_dir`, from which a row is read without any other being
     in memory. Text of a row that veRL or the tokenizer would read as control is escaped, see `verl_ext.control_text`.
-    Images are decoded by `verl_ext.images`, and scaled into `limits`, see `verl_ext.datasets.pixels`, when the agent loop
+    Images are decoded by `verl_ext.images` and scaled into `limits` (`verl_ext.datasets.pixels`) when the agent loop
     or a trainer reads them.
     """
 

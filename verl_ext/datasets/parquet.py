@@ -218,7 +218,10 @@ def _may_lack_places(prompt: pa.DataType) -> bool:
     """Whether a prompt is text, or may hold images itself."""
     if pa.types.is_list(prompt) or pa.types.is_large_list(prompt):
         message = prompt.value_type
-        return not (pa.types.is_struct(message) and _is_text(message.field("content").type if "content" in message.names else message))
+        return not (
+            pa.types.is_struct(message)
+            and _is_text(message.field("content").type if "content" in message.names else message)
+        )
     return True
 
 

@@ -207,16 +207,16 @@ def _messages(value: Any, images: int) -> tuple[list[dict[str, str]], list[Any]]
     if isinstance(value, Mapping):
         value = [value]
     if not value or not isinstance(value, list):
-        raise RowFormatError(
-            f"prompt is {_kind(value)}, and must be text or a list of messages with role and content"
-        )
+        raise RowFormatError(f"prompt is {_kind(value)}, and must be text or a list of messages with role and content")
     embedded: list[Any] = []
     found = [_message(message, f"message {index} of the prompt", embedded) for index, message in enumerate(value)]
     if found[-1]["role"] != "user":
         raise RowFormatError(f"the last message of the prompt is of {found[-1]['role']!r}, and must be of 'user'")
     placeholders = sum(message["content"].count(PLACEHOLDER) for message in found)
     if embedded and placeholders != len(embedded):
-        raise RowFormatError(f"{len(embedded)} images are in the parts of the prompt, and {placeholders} places for them")
+        raise RowFormatError(
+            f"{len(embedded)} images are in the parts of the prompt, and {placeholders} places for them"
+        )
     return found, embedded
 
 

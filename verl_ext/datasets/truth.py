@@ -60,7 +60,7 @@ def has_truth(data_file: str | Path) -> bool:
 
 
 def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
-    """Return the answer by row id of all `data_files`; files without a truth, and rows whose answer is null, add nothing.
+    """Return the answer by row id of all `data_files`; files without a truth and rows without an answer add nothing.
 
     A file without a sidecar may have its answers in a column `reward_model`, as veRL's own scripts write it, or
     `answer`. Numbers are written out.
