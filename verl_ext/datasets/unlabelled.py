@@ -28,10 +28,10 @@ class UnlabelledDataset(AskedDataset):
     file that is both trained and validated on.
 
     `data.dropped_rows` is a JSON file that maps a data file to objects with an `id`; null, or no such file, for none.
-    Training leaves out the rows that it lists. Validation loses no row: a listed row, and one that is too long, cannot be
-    asked. It has NOT_ASKED in place of its prompt and no truth, which makes every response wrong. Of training rows, those
-    whose question the model has written (column `synthesis`) make up `data.generated_share`, see `mixture`; null takes
-    all rows.
+    Training leaves out the rows that it lists. Validation loses no row: a listed row, and one that is too long, cannot
+    be asked. It has NOT_ASKED in place of its prompt and no truth, which makes every response wrong. Of training rows,
+    those whose question the model has written (column `synthesis`) make up `data.generated_share`, see `mixture`; null
+    takes all rows.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:

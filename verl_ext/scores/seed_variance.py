@@ -3,8 +3,8 @@
 The model has crossed random effects: the score of run r on question q is a mean, plus the effect of the run, plus that
 of the question, plus their interaction. The variance of a mean is the sum of the variance components, as in the quasi F
 ratios of Clark 1973 ("The language-as-fixed-effect fallacy", Journal of Verbal Learning and Verbal Behavior 12), with
-the degrees of freedom of Satterthwaite 1946. A standard error over questions alone takes the seeds as fixed: it says how
-well these very runs are known, not how well the recipe is.
+the degrees of freedom of Satterthwaite 1946. A standard error over questions alone takes the seeds as fixed: it says
+how well these very runs are known, not how well the recipe is.
 """
 
 from collections.abc import Sequence
