@@ -115,7 +115,7 @@ class Sum:
 
 def number(value: int | Fraction) -> Sum:
     """A rational number."""
-    return Sum((((), Fraction(value)),)) if value else Sum(())
+    return Sum((((), value if type(value) is Fraction else Fraction(value)),)) if value else Sum(())
 
 
 def name(text: str) -> Sum:

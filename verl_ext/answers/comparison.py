@@ -87,28 +87,27 @@ def classify(
     `verl_ext.answers.context`. `choices` are the texts of the options of the question, see `canonical`. An empty answer
     is none.
     """
-    keys = [
-        (_key(answer, comparison.rule, choices), i)
-        for i, answer in enumerate(answers)
-        if answer is not None and not is_empty(answer)
-    ]
-    positions: dict[Key, list[int]] = defaultdict(list)
+    counts = Counter(answer for answer in answers if answer is not None)
+    keys = {answer: _key(answer, comparison.rule, choices) for answer in counts if not is_empty(answer)}
+    spellings: dict[Key, list[str]] = defaultdict(list)
     # Answers of one key may differ in what else they say. What counts is that 5 m has a unit, where 5m may be a
     # product, and that somebody gave 4π alone, not as 4π ≈ 12.57.
-    for key, position in sorted(keys, key=lambda one: (-len(one[0].details), str(one[0].instead or ""))):
-        positions[key].append(position)
-    components, undecided = _components(positions, comparison)
+    for answer, key in sorted(keys.items(), key=lambda one: (-len(one[1].details), str(one[1].instead or ""))):
+        spellings[key].append(answer)
+    components, undecided = _components(spellings, comparison)
+    positions: dict[str, list[int]] = defaultdict(list)
+    for position, given in enumerate(answers):
+        if given is not None:
+            positions[given].append(position)
     classes = []
     for component in components:
-        members = sorted(position for key in component for position in positions[key])
-        classes.append((-len(members), component[0], members))
+        spelled = {answer: counts[answer] for key in component for answer in spellings[key]}
+        members = sorted(position for answer in spelled for position in positions[answer])
+        classes.append((-len(members), component[0], members, _representative(spelled, keys)))
     classes.sort()
     return AnswerClasses(
-        members=tuple(tuple(members) for _, _, members in classes),
-        answers=tuple(
-            _representative([str(answers[position]) for position in members], comparison.rule, choices)
-            for _, _, members in classes
-        ),
+        members=tuple(tuple(members) for _, _, members, _ in classes),
+        answers=tuple(answer for _, _, _, answer in classes),
         undecided=undecided,
     )
 
@@ -152,12 +151,11 @@ def _key(answer: str, rule: AnswerRule, choices: Sequence[str] | None) -> Key:
     return canonical(answer, choices) if rule == "canonical" else Key(answer.strip())
 
 
-def _representative(answers: Sequence[str], rule: AnswerRule, choices: Sequence[str] | None) -> str:
-    details = {answer: dict(_key(answer, rule, choices).details) for answer in answers}
+def _representative(counts: Mapping[str, int], keys: Mapping[str, Key]) -> str:
     # A letter with its text is right by both.
-    chosen = [answer for answer in answers if "option" in details[answer]]
-    counts = Counter(chosen or [answer for answer in answers if details[answer]] or answers)
-    return min(counts, key=lambda answer: (-counts[answer], len(answer), answer))
+    chosen = [answer for answer in counts if dict(keys[answer].details).get("option")]
+    detailed = chosen or [answer for answer in counts if keys[answer].details] or counts
+    return min(detailed, key=lambda answer: (-counts[answer], len(answer), answer))
 
 
 def _components(keys: Collection[Key], comparison: Comparison) -> tuple[list[list[Key]], int]:

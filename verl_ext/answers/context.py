@@ -15,6 +15,8 @@ from verl_ext.answers.keys import Key
 
 def join(keys: Collection[Key]) -> list[list[Key]]:
     """Divide the keys of a group into classes of the same answer, each of them sorted."""
+    if not any(key.details or key.instead for key in keys):
+        return [[key] for key in sorted(keys)]
     shown: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for key in keys:
         for kind, detail in key.details:

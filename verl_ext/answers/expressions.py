@@ -214,6 +214,13 @@ class ExpressionParser:
             text = token.text
             if self._next.kind == "sub":
                 text += self._take().text
+            primes = 0
+            while self._tokens[self._position + primes].text == "'":
+                primes += 1
+            if primes and self._tokens[self._position + primes].text == "(":
+                # f'(2) is no product.
+                self._position += primes
+                text += "'" * primes
             return self._applied(text) or name(text)
         if token.kind == "function":
             return self._function(token.text)
@@ -250,7 +257,7 @@ class ExpressionParser:
             (argument.kind == "name" and argument.text != function and (function.isupper() or argument.text in "xtn"))
             or (argument.kind == "number" and function in _FUNCTION_NAMES)
         )
-        if is_short or function in ("f", "F"):
+        if is_short or function in ("f", "F") or function.endswith("'"):
             self._take()
             items = self._items()
             if not self._takes(")"):
@@ -427,6 +434,8 @@ def value_of(item: Value) -> Value:
 
 
 def _number(text: str) -> Sum:
+    if len(text) < 16 and text.isdecimal():
+        return number(int(text))
     if "overline" in text:
         before, repeated = re.findall(r"[\d.]+", text)
         whole, _, decimals = before.partition(".")

@@ -158,7 +158,7 @@ def _option_with_text(text: str) -> tuple[str, str] | None:
     """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for anything else."""
     if match := _CAPITAL_WITH_TEXT.fullmatch(text):
         letter, words = match[1] or match[2], match[3]
-    elif match := _TEXT_WITH_CAPITAL.fullmatch(text):
+    elif text[-1:] in (")", "]") and (match := _TEXT_WITH_CAPITAL.fullmatch(text)):
         letter, words = match["letter"], match["text"]
     else:
         return None
@@ -233,8 +233,8 @@ def number_of(answer: str) -> float | None:
 
 
 def _words(text: str) -> str:
-    """Words are the same in capitals and with any spaces around signs."""
-    return _SPACE_AT_SIGN.sub(r"\1", text).casefold()
+    """Words are the same in capitals and with any spaces around signs, and no solutions are no solution."""
+    return _SPACE_AT_SIGN.sub(r"\1", text).casefold().replace("solutions", "solution")
 
 
 @lru_cache(maxsize=CACHE)

@@ -91,6 +91,8 @@ _OPEN_ON_THE_LEFT = re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)")
 _OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
 _DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
 _SQUARE = re.compile(r"\b(sq|cu)\.\s*", re.IGNORECASE)
+_FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
+_TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
 _OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
 _MICRO = re.compile(r"μ\s+(?=[ACFHJLNTVWgms])")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
@@ -166,6 +168,10 @@ def plain(answer: str) -> str:
         text = _SQUARE.sub(r"\1 ", _DEGREES_OF.sub(lambda match: f"°{match[1][0].upper()}", text))
     if "Ω" in text or "μ" in text:
         text = _MICRO.sub("μ", _OHMS.sub(r"\1", text))
+    if "'" in text:
+        text = _FEET.sub(r"\1 ft \2 in", text)
+    if "Δ" in text:
+        text = _TRIANGLE.sub("△", text)
     if "∘" in text or "°" in text:
         text = _TEMPERATURE.sub(r"°\1", _CIRCLE.sub("°", text))
     if "百分之" in text:

@@ -139,7 +139,10 @@ class _Parser(ExpressionParser):
     def _is_label(self, value: Value) -> bool:
         """Whether it names something, as x, AB, f(x), an angle, (x, y) or a:b do; a product as xy does not."""
         if isinstance(value, Form):
-            return value.kind in ("brackets ()", "ratio") and all(map(self._is_label, value.parts))
+            # Also C(5, 2), which was taken for a point.
+            return value.kind == "assignment" or (
+                value.kind in ("brackets ()", "ratio") and all(map(self._is_label, value.parts))
+            )
         if len(value.terms) != 1:
             return False
         monomial, coefficient = value.terms[0]
@@ -232,7 +235,8 @@ def _read(text: str) -> Reading:
     if (matrix := _matrix(text)) is not None:
         return Reading(matrix)
     tokens = tokenize(text)
-    _refuse_ranges(tokens)
+    if "-" in text:
+        _refuse_ranges(tokens)
     parser = _Parser(tokens, 1)
     try:
         value, core = parser.answer()

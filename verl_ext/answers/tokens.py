@@ -59,7 +59,7 @@ _CHINESE_POWERS_OF_TEN = {"百": "100", "千": "1000", "万": "10000", "亿": "1
 _CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", *_CHINESE_POWERS_OF_TEN)))
 # Letters straight behind a number are units only where nothing but one can be meant: 10m/s, and 12m as a whole answer.
 _LONE_UNIT = re.compile(
-    r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgsLNJWVA](?=$)"
+    r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
     r"|m(?=\^\{?[23]\}?$)"
 )
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")

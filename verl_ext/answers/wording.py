@@ -35,6 +35,9 @@ _STATEMENT = re.compile(
     r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+)?(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
     re.DOTALL,
 )
+_LABEL = re.compile(
+    r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|[A-Za-z][A-Za-z ]{2,40}:)\s*(?P<rest>-?[\d.$√].*|\\(?:frac|sqrt).*)", re.DOTALL
+)
 _CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fff]{1,12}(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
@@ -59,7 +62,7 @@ _KIND_OF_SHAPE = re.compile(
     re.IGNORECASE,
 )
 _NAMED_OBJECT = re.compile(
-    r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle)\s+(?P<b>[A-Z]{3})"
+    r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle\s+|三角形)(?P<b>[A-Z]{3})"
     r"|(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
     r"|(?:segment|point|side)\s+(?P<rest>[A-Z]{1,2}(?:'|\([^()]*\))?)",
     re.IGNORECASE,
@@ -112,6 +115,8 @@ def _approximately(text: str) -> str | None:
 
 
 def _statement(text: str) -> str | None:
+    if (label := _LABEL.fullmatch(text)) is not None:
+        return label["rest"]
     match = _STATEMENT.fullmatch(text)
     if match is None:
         chinese = _CHINESE_STATEMENT.fullmatch(text)
