@@ -1,14 +1,18 @@
-"""Right and wrong verdicts of the three rules for answers on the pairs checked by hand, ours with every miss.
+"""Right and wrong verdicts of the three rules for answers on pairs with a known verdict, ours with every miss.
 
-    .venv/bin/python benchmarks/answers.py
+    .venv/bin/python benchmarks/answers.py [PAIRS.jsonl ...]
+
+Each of the files holds pairs of your own, one a line with the keys a, b, equal and category.
 
 Prints Markdown: how often each rule says of a pair what a careful grader says (`tests/verl_ext/hand_checked`), by kind
-of answer; what the extraction of answers gets right; and what each rule says of the pairs on which graders differ. All
-verdicts are those of a vote, a group of the two answers, except where the table says otherwise. Limits are generous, as
+of answer; what the extraction of answers gets right; and what each rule says of the pairs on which graders differ.
+Verdicts on `pairs.jsonl` are those on two answers alone (`equivalent`), all others those of a vote, a group of the two
+answers, except where the table says otherwise. Limits are generous, as
 this is about verdicts, not time; a pair without one after all, which a vote takes for different, is neither right nor
 wrong here. About a minute.
 """
 
+import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,20 +29,22 @@ OUTCOMES = ("right", "false equality", "false difference", "undecided")
 Row = Mapping[str, Any]
 
 
-def rows_of(name: str) -> list[Row]:
-    """Read one of the hand-checked lists."""
-    return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+def rows_of(path: Path) -> list[Row]:
+    """Read a list of pairs or responses."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def same(rule: AnswerRule, row: Row) -> bool | None:
     """Whether the two answers are one class in a vote; None where that is not decided."""
-    classes = classify([row["a"], row["b"]], GENEROUS[rule], row["choices"])
+    classes = classify([row["a"], row["b"]], GENEROUS[rule], row.get("choices"))
     return None if classes.undecided else len(classes.members) == 1
 
 
-def outcome(rule: AnswerRule, row: Row) -> str:
-    """Hold a verdict against the careful grader's."""
+def outcome(rule: AnswerRule, row: Row, *, alone: bool) -> str:
+    """Hold a verdict, of a vote or on the two answers alone, against the careful grader's."""
     verdict = same(rule, row)
+    if alone and verdict and rule == "canonical":
+        verdict = equivalent(row["a"], row["b"], GENEROUS[rule], row.get("choices"))
     if verdict is None:
         return "undecided"
     if verdict == row["equal"]:
@@ -59,11 +65,11 @@ def code(text: str) -> str:
     return f"`{text}`".replace("|", r"\|")
 
 
-def compare_pairs() -> None:
-    """Print the verdicts on all pairs, then by kind, then our misses."""
-    pairs = rows_of("pairs")
-    outcomes = {rule: [outcome(rule, row) for row in pairs] for rule in RULES}
-    print(f"## {len(pairs)} pairs of answers\n")
+def compare_pairs(path: Path, *, alone: bool) -> None:
+    """Print the verdicts on all pairs of a file, then by kind, then our misses."""
+    pairs = rows_of(path)
+    outcomes = {rule: [outcome(rule, row, alone=alone) for row in pairs] for rule in RULES}
+    print(f"## {path.name}: {len(pairs)} pairs of answers\n")
     totals = {rule: Counter(found) for rule, found in outcomes.items()}
     print_table(["rule", *OUTCOMES], ([rule, *(totals[rule][one] for one in OUTCOMES)] for rule in RULES))
 
@@ -71,7 +77,7 @@ def compare_pairs() -> None:
     by_kind: dict[str, dict[AnswerRule, Counter[str]]] = {}
     for rule in RULES:
         for row, found in zip(pairs, outcomes[rule], strict=True):
-            by_kind.setdefault(row["kind"], {}).setdefault(rule, Counter())[found] += 1
+            by_kind.setdefault(kind_of(row), {}).setdefault(rule, Counter())[found] += 1
     print_table(
         ["kind", *RULES], ([kind, *(kind_cell(counts[rule]) for rule in RULES)] for kind, counts in by_kind.items())
     )
@@ -80,9 +86,14 @@ def compare_pairs() -> None:
     print(f"Misses of canonical: {len(misses)}\n")
     if misses:
         print_table(
-            ["outcome", "kind", "a", "b", "why"],
-            ([found, row["kind"], code(row["a"]), code(row["b"]), row["why"]] for found, row in misses),
+            ["outcome", "kind", "a", "b"],
+            ([found, kind_of(row), code(row["a"]), code(row["b"])] for found, row in misses),
         )
+
+
+def kind_of(row: Row) -> str:
+    """The kind of a pair, by either name."""
+    return str(row["kind"] if "kind" in row else row["category"])
 
 
 def kind_cell(counts: Mapping[str, int]) -> str:
@@ -93,7 +104,7 @@ def kind_cell(counts: Mapping[str, int]) -> str:
 
 def check_responses() -> None:
     """Print how many responses give the answer that they should, by extraction."""
-    responses = rows_of("responses")
+    responses = rows_of(FOLDER / "responses.jsonl")
     found = [extract_answer(row["response"], row["rule"]) for row in responses]
     print(f"## Answers of {len(responses)} responses\n")
     right = Counter(row["rule"] for row, answer in zip(responses, found, strict=True) if answer == row["answer"])
@@ -114,7 +125,7 @@ def show_contested() -> None:
     signs = {True: "=", False: "≠", None: "?"}
     header = ["a", "b", "canonical: alone", *(f"{rule}: {use}" for rule in RULES for use in ("vote", "truth"))]
     table = []
-    for row in rows_of("contested"):
+    for row in rows_of(FOLDER / "contested.jsonl"):
         verdicts: list[bool | None] = [equivalent(row["a"], row["b"], choices=row["choices"])]
         for rule in RULES:
             verdicts += [same(rule, row), correct(row["a"], row["b"], GENEROUS[rule], row["choices"])]
@@ -123,10 +134,15 @@ def show_contested() -> None:
 
 
 def main() -> None:
-    """Print all three parts."""
+    """Print all parts."""
+    parser = argparse.ArgumentParser(description="Right and wrong verdicts of the rules for answers.")
+    parser.add_argument("pairs", nargs="*", type=Path, help="more pairs, JSON lines with a, b, equal and category")
+    more = parser.parse_args().pairs
     for comparison in GENEROUS.values():
         prepare(comparison)
-    compare_pairs()
+    compare_pairs(FOLDER / "pairs.jsonl", alone=True)
+    for path in (FOLDER / "everyday.jsonl", *more):
+        compare_pairs(path, alone=False)
     check_responses()
     show_contested()
 
