@@ -1,19 +1,24 @@
-"""What `data.leakage` finds of planted copies, what it takes for copies wrongly, and how long it takes.
+"""What `data.leakage` finds of altered copies, what it takes for copies wrongly, and how long it takes.
 
-    .venv/bin/python benchmarks/leakage.py [--copies 300] [--unrelated 1000] [--rows 4000]
+    .venv/bin/python benchmarks/leakage.py [FOLDER ...] [--copies 200] [--unrelated 1000] [--rows 4000] [--list]
 
-Prints three Markdown tables. Drawings and photographs are made up (`benchmarks/made_up.py`). Copies: of each kind of
-change, so many altered images are looked for among the originals. Unrelated: rows of other seeds on both sides, all
-pairs; besides, what the thresholds are not made for: the same drawing with another number, and the figures of
-`data.figures`, which differ by one unit. Time: of drawings, which are the slower ones to compare;
-CPU time is that of all threads. A quarter of an hour.
+Prints Markdown tables. Each FOLDER is a set of images, read with those in its subfolders. All images of each set are
+compared with those of every other: what is found is an alarm, or a copy that the sets share, and `--list` names the
+files. Then, of each set and kind of change, so many images are altered and looked for among their originals.
+
+Without a folder, drawings and photographs are made up (`benchmarks/made_up.py`), and there are more tables: questions;
+what the thresholds are not made for, the same drawing with another number and the figures of `data.figures`, which
+differ by one unit; and the time for drawings, which are slower to compare than photographs. CPU time is that of all
+threads.
 """
 
 import argparse
+import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from PIL import Image
@@ -30,10 +35,11 @@ from benchmarks.made_up import (
     reworded,
 )
 from data import figures
-from data.fingerprints import read_fingerprints
-from data.leakage import HASH_RADIUS, STAGES, Images, correlations, hash_distances, overlaps, uncropped
+from data.fingerprints import ImageFingerprint, image_fingerprint
+from data.leakage import Images, Pictures, near_images, overlaps
 from data.schema import Row, prompts_path
 from data.writing import write_dataset
+from verl_ext.images import decode, suffixes
 
 # Seeds of the one and of the other side start here. The constants of `data.leakage` were chosen on the seeds before.
 FIRST, OTHERS = 10_000, 1_000_000
@@ -65,53 +71,72 @@ def encoded(images: Iterable[Image.Image], format: str) -> Iterator[bytes]:
     return (encode(image, format) for image in images)
 
 
-def likeness(train: list[Path], test: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of hashes and, in the last stage, correlations of all images with all others."""
-    left, right = read_fingerprints(train[0]), read_fingerprints(test[0])
-    distances = np.minimum(hash_distances(left.hashes, right.hashes), hash_distances(right.hashes, left.hashes).T)
-    alike = [
-        np.stack([correlations(each, pixels, STAGES[-1]) for each in whole.thumbnails])
-        for whole, pixels in (
-            (left, uncropped(right.thumbnails, STAGES[-1])),
-            (right, uncropped(left.thumbnails, STAGES[-1])),
-        )
-    ]
-    return distances, np.maximum(alike[0], alike[1].T)
+def pictures(found: Iterable[ImageFingerprint]) -> Pictures:
+    """Images as `data.leakage` compares them."""
+    digests, aspects, thumbnails = zip(*((each.digest, each.aspects, each.thumbnails) for each in found), strict=True)
+    return Pictures(list(digests), np.stack(aspects), np.stack(thumbnails))
 
 
-def print_copies(folder: Path, count: int) -> None:
-    """How many of so many altered copies are found, by kind of change and of image."""
-    print("| change |" + "".join(f" {name} found | largest distance | least correlation |" for name in KINDS))
-    print("|---|---|---|---|---|---|---|")
-    images = {name: [make(seed) for seed in range(FIRST, FIRST + count)] for name, (make, _) in KINDS.items()}
+def read_sets(folders: Sequence[Path]) -> dict[str, dict[Path, ImageFingerprint]]:
+    """The different images of each folder, by their files."""
+    sets = {}
+    for folder in folders:
+        files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes()]
+        found = {file: image_fingerprint(file.read_bytes()) for file in files}
+        sets[folder.name] = {file: found[file] for file in {each.digest: file for file, each in found.items()}.values()}
+    return sets
+
+
+def print_copies(sets: Mapping[str, Sequence[Image.Image]]) -> None:
+    """How many of the altered copies are found, by kind of change and by set."""
+    print(f"| change | {' | '.join(f'{name}, of {len(images)}' for name, images in sets.items())} |")
+    print(f"|---|{'---|' * len(sets)}")
     originals = {
-        name: write(folder / name, "train", encoded(images[name], format), asked_of_all)
-        for name, (_, format) in KINDS.items()
+        name: pictures(image_fingerprint(encode(image, "BMP")) for image in images) for name, images in sets.items()
     }
-    for index, (change, alter) in enumerate((CHANGES | MISSED).items()):
+    for change, alter in (CHANGES | MISSED).items():
         found = []
-        for name, (_, format) in KINDS.items():
-            copies = write(folder / f"{name}-{index}", "test", encoded(map(alter, images[name]), format), asked_of_all)
-            pairs = {(each.train.row, each.evaluation.row) for each in overlaps(originals[name], copies)}
-            found.append(f"{sum((row, row) in pairs for row in range(count))} of {count}")
-            distances, alike = likeness(originals[name], copies)
-            found += [f"{distances.diagonal().max()}", f"{alike.diagonal().min():.2f}"]
-        print(f"| {change} | {' | '.join(found)} |", flush=True)
-    blank = encode(Image.new("RGB", (64, 64), "white"))
+        for name, images in sets.items():
+            altered = pictures(image_fingerprint(encode(alter(image), "BMP")) for image in images)
+            pairs = set(near_images(originals[name], altered))
+            same = zip(originals[name].digests, altered.digests, strict=True)
+            found.append(sum((place, place) in pairs or one == other for place, (one, other) in enumerate(same)))
+        print(f"| {change} | {' | '.join(map(str, found))} |", flush=True)
+    print()
+
+
+def print_between(sets: Mapping[str, Mapping[Path, ImageFingerprint]], listed: bool) -> None:
+    """How many pairs of images of different sets are taken for copies."""
+    print("| sets | pairs | found |\n|---|---|---|")
+    total = alarms = 0
+    names: list[str] = []
+    looks = {name: pictures(found.values()) for name, found in sets.items()}
+    for one, other in itertools.combinations(sets, 2):
+        count = len(sets[one]) * len(sets[other])
+        same = set(looks[one].digests) & set(looks[other].digests)
+        found = set(near_images(looks[one], looks[other]))
+        files = list(sets[one]), list(sets[other])
+        names += [f"{files[0][left]} {files[1][right]}" for left, right in sorted(found)]
+        total, alarms = total + count, alarms + len(found)
+        both = f"{one} {len(sets[one]):,}, {other} {len(sets[other]):,}"
+        print(f"| {both} | {count:,} | {len(found)} near, {len(same)} exact |", flush=True)
+    print(f"| all | {total:,} | {alarms} near, {1e6 * alarms / total:.1f} per million |\n", flush=True)
+    if listed:
+        print("\n".join(names))
+
+
+def print_questions(folder: Path, count: int) -> None:
+    """How many questions in another case, spacing and punctuation are found."""
+    blank, other = encode(Image.new("RGB", (64, 64), "white")), encode(drawing(0))
     train = write(folder / "asked", "train", [blank] * count, long_question)
-    test = write(
-        folder / "reworded", "test", encoded(images["drawings"], "PNG"), lambda row: reworded(long_question(row))
-    )
+    test = write(folder / "reworded", "test", [other] * count, lambda row: reworded(long_question(row)))
     pairs = {(each.train.row, each.evaluation.row) for each in overlaps(train, test)}
-    print(
-        f"\nQuestions, other case, spacing and punctuation: {sum((i, i) in pairs for i in range(count))} of {count}\n"
-    )
+    print(f"Questions, other case, spacing and punctuation: {sum((i, i) in pairs for i in range(count))} of {count}\n")
 
 
 def print_unrelated(folder: Path, count: int) -> None:
     """How many pairs are taken for copies, by kind of image; the other sets have too few different images for more."""
-    print("| rows of each side | pairs | within the hash's radius | correlation | alarms, near | alarms, exact |")
-    print("|---|---|---|---|---|---|")
+    print("| rows of each side | pairs | alarms, near | alarms, exact |\n|---|---|---|---|")
     few = min(count, 500)
     sets: dict[str, tuple[int, Iterable[bytes], Iterable[bytes]]] = {
         name: (
@@ -135,12 +160,7 @@ def print_unrelated(folder: Path, count: int) -> None:
         train_file = write(folder / f"unrelated-{index}", "train", left, question)
         test_file = write(folder / f"unrelated-{index}", "test", right, lambda row: question(row + OTHERS))
         alarms = [len(overlaps(train_file, test_file, images)) for images in MODES]
-        distances, alike = likeness(train_file, test_file)
-        within = distances <= HASH_RADIUS
-        share, highest = f"{within.mean():.2%}", f"{alike[within].max(initial=0):.2f}"
-        print(
-            f"| {rows:,} {name} | {rows * rows:,} | {share} | {highest} | {alarms[0]:,} | {alarms[1]:,} |", flush=True
-        )
+        print(f"| {rows:,} {name} | {rows * rows:,} | {alarms[0]:,} | {alarms[1]:,} |", flush=True)
     print()
 
 
@@ -162,12 +182,22 @@ def print_time(folder: Path, count: int) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--copies", type=int, default=300, help="copies of each kind of change")
-    parser.add_argument("--unrelated", type=int, default=1000, help="rows of each side that have nothing in common")
-    parser.add_argument("--rows", type=int, default=4000, help="rows of each side whose comparison is timed")
+    parser.add_argument("folders", type=Path, nargs="*", help="folders of images, one set each")
+    parser.add_argument("--copies", type=int, default=200, help="copies of each kind of change, in each set")
+    parser.add_argument("--unrelated", type=int, default=1000, help="made-up rows of each side with nothing in common")
+    parser.add_argument("--rows", type=int, default=4000, help="made-up rows of each side whose comparison is timed")
+    parser.add_argument("--list", action="store_true", help="name the files of all pairs found between sets")
     arguments = parser.parse_args()
+    if arguments.folders:
+        sets = read_sets(arguments.folders)
+        print_between(sets, arguments.list)
+        few = {name: Random(0).sample(list(found), min(arguments.copies, len(found))) for name, found in sets.items()}
+        print_copies({name: [decode(file.read_bytes()).image for file in files] for name, files in few.items()})
+        return
+    seeds = range(FIRST, FIRST + arguments.copies)
+    print_copies({name: [make(seed) for seed in seeds] for name, (make, _) in KINDS.items()})
     with tempfile.TemporaryDirectory() as folder:
-        print_copies(Path(folder), arguments.copies)
+        print_questions(Path(folder), arguments.copies)
         print_unrelated(Path(folder), arguments.unrelated)
         print_time(Path(folder), arguments.rows)
 

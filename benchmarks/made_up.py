@@ -148,6 +148,41 @@ def cropped(image: Image.Image, left: float = 0, top: float = 0, right: float = 
     )
 
 
+def trimmed(image: Image.Image) -> Image.Image:
+    """The picture without margins: all rows and columns outside of what is darker than near white."""
+    return image.crop(ImageOps.invert(image.convert("L")).point(lambda value: 255 * (value > 16)).getbbox())
+
+
+def padded(image: Image.Image, share: float = 0.1, color: str | tuple[int, int, int] = "white") -> Image.Image:
+    """The picture with a margin all around, of this share of its width and height."""
+    return ImageOps.expand(image, (round(share * image.width), round(share * image.height)), color)
+
+
+def squared(image: Image.Image) -> Image.Image:
+    """The picture in the middle of a white square."""
+    return ImageOps.pad(image, (max(image.size),) * 2, color="white")
+
+
+def captioned(
+    image: Image.Image,
+    text: str = "Figure 3: the figure",
+    top: bool = False,
+    colors: tuple[str, str] = ("white", "black"),
+) -> Image.Image:
+    """The picture with a strip of text below or above it; `colors` of the strip and of the text."""
+    strip = max(14, round(0.12 * image.height))
+    result = Image.new("RGB", (image.width, image.height + strip), colors[0])
+    result.paste(image, (0, strip if top else 0))
+    place = (image.width / 2, strip / 2 if top else image.height + strip / 2)
+    ImageDraw.Draw(result).text(place, text, colors[1], ImageFont.load_default(max(8, 0.6 * strip)), anchor="mm")
+    return result
+
+
+def turned(image: Image.Image, degrees: float) -> Image.Image:
+    """The picture turned counterclockwise in a frame that stays."""
+    return image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor="white")
+
+
 # The changes that a copy must be found through.
 CHANGES: dict[str, Change] = {
     "half size": lambda image: resized(image, 0.5),
@@ -165,12 +200,25 @@ CHANGES: dict[str, Change] = {
     "cropped all around, half size, JPEG 50": lambda image: recompressed(
         resized(cropped(image, 0.05, 0.05, 0.05, 0.05), 0.5)
     ),
+    "margins trimmed": trimmed,
+    "margins trimmed, half size, JPEG 50": lambda image: recompressed(resized(trimmed(image), 0.5)),
+    "padded by 10 %": padded,
+    "padded by 10 %, half size, JPEG 50": lambda image: recompressed(resized(padded(image), 0.5)),
+    "padded by 10 % in off-white, JPEG 50": lambda image: recompressed(padded(image, 0.1, (244, 241, 232))),
+    "padded by 10 % in black": lambda image: padded(image, 0.1, "black"),
+    "5 % cropped all around, padded by 10 %": lambda image: padded(cropped(image, 0.05, 0.05, 0.05, 0.05)),
+    "on a square": squared,
+    "empty strip below": lambda image: captioned(image, ""),
+    "caption below": captioned,
+    "title above": lambda image: captioned(image, top=True),
 }
 # Changes that a copy may well be missed through.
 MISSED: dict[str, Change] = {
     "10 % cropped, all around": lambda image: cropped(image, 0.1, 0.1, 0.1, 0.1),
     "mirrored": ImageOps.mirror,
-    "turned by 2 degrees": lambda image: image.rotate(2, Image.Resampling.BICUBIC, fillcolor="white"),
+    "caption below, half size, JPEG 50": lambda image: recompressed(resized(captioned(image), 0.5)),
+    "turned by 1 degree": lambda image: turned(image, 1),
+    "turned by 2 degrees": lambda image: turned(image, 2),
     "turned by 90 degrees": lambda image: image.rotate(90, expand=True),
     "black and white exchanged": ImageOps.invert,
 }

@@ -20,7 +20,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,14 +30,16 @@ from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_rows
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
 VERSION = 3
-# A drawing's lines are still apart at this size, and 20,000 images take 80 MB.
+# A drawing's lines are still apart at this size.
 THUMBNAIL_SIZE = 64
-# A copy may lack this share of the width or height at any side.
-CROP = 0.05
-# Every way to crop one axis, each side by CROP or not at all.
-SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
-# The side of the picture whose cosine transform `imagehash.phash` takes, with its own default of 8 x 8 bits.
-HASHED_SIZE = 32
+# Parts of an image that a copy of it may consist of, see `_boxes`.
+VIEWS = ("whole", "ink", "untitled", "uncaptioned")
+# Ink differs from the margin by more than this, of 255: more than the noise of scans and JPEG, less than grey lines.
+INK = 32
+# Larger images are reduced, to less than twice this many pixels a side, before their ink is looked for: it saves time.
+INK_SIZE = 1024
+# Specks of fewer pixels than this in length are no drawing: all dots are alike.
+SPECK = 24
 # Two words of a question more or less in a row say little, four differ by every typing mistake.
 WORDS_PER_SHINGLE = 3
 
@@ -53,9 +54,8 @@ SCHEMA = pa.schema(
                 pa.struct(
                     [
                         ("digest", pa.binary(32)),
-                        ("aspect", pa.float32()),
-                        ("hashes", pa.binary(8 * len(SIDES) ** 2)),
-                        ("thumbnail", pa.binary(THUMBNAIL_SIZE**2)),
+                        ("aspects", pa.binary(4 * len(VIEWS))),
+                        ("thumbnails", pa.binary(len(VIEWS) * THUMBNAIL_SIZE**2)),
                     ]
                 )
             ),
@@ -112,21 +112,20 @@ _LAYOUT = frozenset("$~")
 
 @dataclass(frozen=True)
 class ImageFingerprint:
-    """`digest`: SHA-256 of size and RGB pixels; `aspect`: width by height; `hashes`: 16 of 64 bits; `thumbnail`: grey,
-    64 x 64, uint8."""
+    """`digest`: SHA-256 of size and RGB pixels. Of each of the VIEWS, `aspects` (4,): width by height, float32, and
+    `thumbnails` (4, 64, 64): grey, uint8."""
 
     digest: bytes
-    aspect: float
-    hashes: np.ndarray
-    thumbnail: np.ndarray
+    aspects: np.ndarray
+    thumbnails: np.ndarray
 
 
 @dataclass(frozen=True)
 class Fingerprints:
     """Those of a file: of its rows `ids` and `questions`; of its images, in order, the rest.
 
-    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `aspects` (I,) width by height, float;
-    `hashes` (I, 16) uint64, one for each way to crop it, the whole one first; `thumbnails` (I, 64, 64) uint8.
+    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `aspects` (I, 4) float32 and `thumbnails`
+    (I, 4, 64, 64) uint8 of the VIEWS of each image.
     """
 
     file: Path
@@ -135,7 +134,6 @@ class Fingerprints:
     image_rows: np.ndarray
     digests: list[bytes]
     aspects: np.ndarray
-    hashes: np.ndarray
     thumbnails: np.ndarray
 
 
@@ -147,25 +145,64 @@ def decode(encoded: bytes) -> Image.Image:
 def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
     """Look at an encoded image; raises as `decode`.
 
-    A copy that was cropped looks most like the same crop of the whole image, so that each of the 16 crops has a hash.
-    Without `near` only the digest and the aspect are looked at, which takes a tenth of the time; all else is zeros.
+    Without `near` only the digest is looked at, which takes a fraction of the time; all else is zeros.
     """
     image = decode(encoded)
     digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
-    side = THUMBNAIL_SIZE
-    if not near:
-        nothing: np.ndarray = np.zeros((side, side), np.uint8)
-        return ImageFingerprint(digest, image.width / image.height, np.zeros(len(SIDES) ** 2, np.uint64), nothing)
-    thumbnail = image.convert("L").resize((side, side), Image.Resampling.BOX)
-    boxes = [
-        (left * side, top * side, (1 - right) * side, (1 - bottom) * side)
-        for left, right in SIDES
-        for top, bottom in SIDES
-    ]
-    crops = (thumbnail.resize((HASHED_SIZE, HASHED_SIZE), Image.Resampling.BOX, box) for box in boxes)
-    bits = np.stack([np.ravel(imagehash.phash(crop).hash) for crop in crops])
-    hashes = np.packbits(bits, axis=1).view(np.uint64).ravel()
-    return ImageFingerprint(digest, image.width / image.height, hashes, np.asarray(thumbnail))
+    aspects: np.ndarray = np.zeros(len(VIEWS), np.float32)
+    thumbnails: np.ndarray = np.zeros((len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+    if near:
+        grey = image.convert("L")
+        for view, (left, top, right, bottom) in enumerate(_boxes(grey)):
+            aspects[view] = (right - left) / (bottom - top)
+            thumbnails[view] = grey.resize(thumbnails[view].shape, Image.Resampling.BOX, (left, top, right, bottom))
+    return ImageFingerprint(digest, aspects, thumbnails)
+
+
+def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each of the VIEWS, in pixels of the image.
+
+    The ink is what is left without margins, of whatever colour each of them has. Of the ink, the view without title
+    lacks what stands above the first empty rows, that without caption what stands below the last. Where there are no
+    empty rows, these are the ink; where there is no ink, all are the whole.
+    """
+    small = grey.reduce(max(1, max(grey.size) // INK_SIZE))
+    pixels = np.asarray(small).astype(np.int16)
+    top, bottom, left, right = 0, len(pixels), 0, len(pixels[0])
+    # Twice, as a margin at the left may stand between the corners of another one at the top.
+    for _ in range(2):
+        top, bottom = _span(pixels[:, left:right], top, bottom)
+        left, right = _span(pixels[top:bottom].T, left, right)
+    if max(bottom - top, right - left) < SPECK:
+        return [(0, 0, *grey.size)] * len(VIEWS)
+    # Rows of the shade of either end are empty. A gap is a hundredth of the height: scaling and JPEG make smaller ones.
+    shades = np.median(pixels[[0, -1]], axis=1)[:, None, None]
+    filled = top + np.flatnonzero((np.abs(pixels[top:bottom, left:right] - shades) > INK).any(axis=2).all(axis=0))
+    gaps = np.flatnonzero(np.diff(filled) > max(1, (bottom - top) / 100))
+    spans = [(top, bottom)] * 2
+    if len(gaps):
+        spans = [(filled[gaps[0] + 1], bottom), (top, filled[gaps[-1]] + 1)]
+    boxes: list[tuple[float, float, float, float]] = [(0, 0, *grey.size)]
+    wide, high = grey.width / small.width, grey.height / small.height
+    for first, last in ((top, bottom), *spans):
+        start, end = _span(pixels[first:last].T, left, right)
+        boxes.append((wide * start, high * first, wide * end, high * last))
+    return boxes
+
+
+def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
+    """The rows from first to last, which is not among them, without the margins at both ends; none where all is margin.
+
+    Margin is rows of one shade, that of the outermost row.
+    """
+    for end in (False, True):
+        rows = pixels[first:last][::-1] if end else pixels[first:last]
+        if not rows.size:
+            return first, first
+        filled = (np.abs(rows - np.median(rows[0])) > INK).any(axis=1)
+        margin = int(filled.argmax()) if filled.any() else len(rows)
+        first, last = (first, last - margin) if end else (first + margin, last)
+    return first, last
 
 
 def words(question: str) -> tuple[str, ...]:
@@ -224,7 +261,7 @@ def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
 def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
     """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
 
-    Without `near`, `hashes` and `thumbnails` may be zeros, see `image_fingerprint`.
+    Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`.
 
     Raises:
         ValueError: a column is missing; names the file.
@@ -266,9 +303,8 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
             return None
         return {
             "digest": found.digest,
-            "aspect": found.aspect,
-            "hashes": found.hashes.tobytes(),
-            "thumbnail": found.thumbnail.tobytes(),
+            "aspects": found.aspects.tobytes(),
+            "thumbnails": found.thumbnails.tobytes(),
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -323,15 +359,14 @@ def _from_table(file: Path, table: pa.Table) -> Fingerprints:
         np.arange(table.num_rows), np.concatenate([np.zeros(0, int), *(each.value_lengths() for each in lists)])
     )
     images = [image for each in lists for image in each.flatten().to_pylist()]
-    hashes = np.frombuffer(b"".join(image["hashes"] for image in images), np.uint64)
-    thumbnails = np.frombuffer(b"".join(image["thumbnail"] for image in images), np.uint8)
+    aspects = np.frombuffer(b"".join(image["aspects"] for image in images), np.float32)
+    thumbnails = np.frombuffer(b"".join(image["thumbnails"] for image in images), np.uint8)
     return Fingerprints(
         file=file,
         ids=table["id"].to_pylist(),
         questions=table["question"].to_pylist(),
         image_rows=rows,
         digests=[image["digest"] for image in images],
-        aspects=np.array([image["aspect"] for image in images], np.float32),
-        hashes=hashes.reshape(-1, len(SIDES) ** 2),
-        thumbnails=thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
+        aspects=aspects.reshape(-1, len(VIEWS)),
+        thumbnails=thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE),
     )

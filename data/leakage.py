@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -20,19 +20,25 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from data.fingerprints import CROP, SIDES, THUMBNAIL_SIZE, Fingerprints, read_fingerprints, shingles, words
+from data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints, shingles, words
 from data.leakage_report import Kind, Overlap, Place, summary, write_report
 
 Images = Literal["near", "exact"]
 Words = tuple[str, ...]
 Shingle = tuple[str, ...]
 
-# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole. None of 3,900 altered
-# drawings differed by more than 12. One in 80 pairs of unrelated ones is within it, too: hence a look at the pixels.
+# A copy may lack this share of the width or height at any side.
+CROP = 0.05
+# Every way to crop one axis, each side by CROP or not at all; with half of CROP, too.
+SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
+FINE_SIDES = tuple(itertools.product((0.0, CROP / 2, CROP), repeat=2))
+# The side of the picture whose cosine transform is hashed, and of the square of its lowest frequencies.
+HASHED_SIZE, FREQUENCIES = 32, 8
+# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole: hence a look at the pixels.
 HASH_RADIUS = 14
-# By how much the aspect ratio of a copy may differ: 5 % cropped at both sides of one axis make 1.11, the rest is for
-# the rounding of small copies. The thumbnails are square and do not know.
-ASPECT = 1.17
+# Sides of the thumbnails whose pixels are compared, first with few crops, which spares most pairs the second look.
+COARSE_SIZE, FINE_SIZE = 16, 32
+COARSE_CORRELATION = 0.6
 # What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
 # problem, with images of their own.
 ASKED_AT_MOST = 5
@@ -47,35 +53,51 @@ RARE_SHARE = 0.01
 CONTAINMENT = 0.7
 # Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
 PAIRS_AT_MOST = 1_000_000
-# What may be cropped at one side, in the last look at the pixels.
-CROPS_OF_A_SIDE = (0.0, CROP / 2, CROP)
 # Rows compared with all others at a time: few enough for their distances to stay in the processor's cache.
 BLOCK = 16
 
 
-class Stage(NamedTuple):
-    """Pixels of the crops of one image are compared with those of another at this size of a side, which is kept if
-    the correlation of the best crop is this high."""
+class Rule(NamedTuple):
+    """When one image looks like a copy of another.
 
-    size: int
-    sides: tuple[tuple[float, float], ...]
+    A crop of a view of the one is compared with a view of the other. `crops`: how many of the 16 crops of the one are
+    hashed, the uncropped one first. `aspect`: by what factor aspect ratios may differ, which square thumbnails do not
+    show. `correlation`: what the pixels of the crop that fits best must reach.
+    """
+
+    view: str
+    other: str
+    crops: int
+    aspect: float
     correlation: float
 
 
-# The first stage spares most pairs the second, of five times the crops and four times the pixels. In the second, copies
-# correlate with 0.87 and more. Unrelated drawings reach 0.88, but hardly ever: circles with next to nothing in them.
-STAGES = (
-    Stage(16, SIDES, 0.6),
-    Stage(32, tuple((before, after) for before in CROPS_OF_A_SIDE for after in CROPS_OF_A_SIDE), 0.85),
+# 5 % cropped at both sides of one axis change the aspect ratio by 1.11, the rest is for the rounding of small copies.
+# The ink of unrelated drawings is more alike than their pages are: bare squares and grids, told apart by margins alone.
+RULES = (
+    Rule("whole", "whole", len(SIDES) ** 2, 1.17, 0.85),
+    Rule("ink", "ink", len(SIDES) ** 2, 1.17, 0.88),
+    Rule("whole", "ink", 1, 1.1, 0.88),
+    Rule("ink", "untitled", 1, 1.1, 0.88),
+    Rule("ink", "uncaptioned", 1, 1.1, 0.88),
 )
 
 
 class Pictures(NamedTuple):
-    """Different images of one set: `digests`, `aspects` (I,), `hashes` (I, 16) uint64, `thumbnails` (I, 64, 64)."""
+    """Different images of one set: `digests`; of their VIEWS `aspects` (I, 4) and `thumbnails` (I, 4, 64, 64) uint8."""
 
     digests: list[bytes]
     aspects: np.ndarray
+    thumbnails: np.ndarray
+
+
+class Look(NamedTuple):
+    """What one view of K images is compared by: `aspects` (K,), `hashes` (K, 16) uint64 of its crops, `coarse`
+    (K, 16 x 16) its normalized pixels, `thumbnails` (K, 64, 64) uint8."""
+
+    aspects: np.ndarray
     hashes: np.ndarray
+    coarse: np.ndarray
     thumbnails: np.ndarray
 
 
@@ -169,15 +191,14 @@ def _gather(files: Sequence[Path], near: bool) -> _Set:
         for row, digests in enumerate(of_row):
             for digest in digests:
                 rows_of[digest].append(len(places) + row)
-        for digest, *looks in zip(found.digests, found.aspects, found.hashes, found.thumbnails, strict=True):
+        for digest, *looks in zip(found.digests, found.aspects, found.thumbnails, strict=True):
             known.setdefault(digest, looks)
         places += [Place(str(file), row, id) for row, id in enumerate(found.ids)]
         asked += map(words, found.questions)
         images += of_row
-    aspects = np.array([aspect for aspect, _, _ in known.values()], np.float32)
-    hashes = np.array([hashes for _, hashes, _ in known.values()], np.uint64).reshape(-1, len(SIDES) ** 2)
-    thumbnails = np.array([image for _, _, image in known.values()], np.uint8)
-    pictures = Pictures(list(known), aspects, hashes, thumbnails.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    aspects = np.array([aspects for aspects, _ in known.values()], np.float32).reshape(-1, len(VIEWS))
+    thumbnails = np.array([thumbnails for _, thumbnails in known.values()], np.uint8)
+    pictures = Pictures(list(known), aspects, thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     return _Set(places, asked, images, pictures, rows_of)
 
 
@@ -202,23 +223,43 @@ def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tupl
 
 def near_images(left: Pictures, right: Pictures) -> Iterator[tuple[int, int]]:
     """The places of images of which one looks like a copy of the other without being the same, some of them twice."""
-    found = itertools.chain(_copies(left, right), ((one, other) for other, one in _copies(right, left)))
-    return ((one, other) for one, other in found if left.digests[one] != right.digests[other])
+    ones, others = ({view: look(pictures, view) for view in VIEWS} for pictures in (left, right))
+    for rule in RULES:
+        forth = copies(ones[rule.view], others[rule.other], rule)
+        back = ((one, other) for other, one in copies(others[rule.view], ones[rule.other], rule))
+        for one, other in itertools.chain(forth, back):
+            if left.digests[one] != right.digests[other]:
+                yield one, other
 
 
-def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
+def look(pictures: Pictures, view: str) -> Look:
+    """What a view of all images is compared by."""
+    index = VIEWS.index(view)
+    thumbnails = np.ascontiguousarray(pictures.thumbnails[:, index])
+    return Look(
+        pictures.aspects[:, index],
+        _in_blocks(hashes, thumbnails, np.zeros((0, len(SIDES) ** 2), np.uint64)),
+        _in_blocks(_coarse, thumbnails, np.zeros((0, COARSE_SIZE**2), np.float32)),
+        thumbnails,
+    )
+
+
+def copies(whole: Look, others: Look, rule: Rule) -> Iterator[tuple[int, int]]:
     """Pairs of which the second looks like the first or a crop of it."""
-    pixels = [uncropped(copies.thumbnails, stage) for stage in STAGES]
 
     def compare(start: int) -> list[tuple[int, int]]:
         pairs = []
-        for index, distances in enumerate(hash_distances(whole.hashes[start : start + BLOCK], copies.hashes), start):
-            ratios = np.abs(np.log(copies.aspects / whole.aspects[index]))
-            near = np.flatnonzero((distances <= HASH_RADIUS) & (ratios <= np.log(ASPECT)))
-            for stage, others in zip(STAGES, pixels, strict=True):
-                if len(near):
-                    near = near[correlations(whole.thumbnails[index], others[near], stage) >= stage.correlation]
-            pairs += [(index, int(other)) for other in near]
+        distances = hash_distances(whole.hashes[start : start + BLOCK, : rule.crops], others.hashes[:, 0])
+        for one, within in enumerate(distances <= HASH_RADIUS, start):
+            near = np.flatnonzero(within)
+            ratios = np.abs(np.log(others.aspects[near] / whole.aspects[one]))
+            near = near[ratios <= np.log(rule.aspect)]
+            if len(near):
+                crops = _normalized(_resampled(whole.thumbnails[one], _resampling(SIDES, COARSE_SIZE)))
+                near = near[(others.coarse[near] @ crops.T).max(axis=1) >= COARSE_CORRELATION]
+            if len(near):
+                near = near[correlations(whole.thumbnails[one], others.thumbnails[near]) >= rule.correlation]
+            pairs += [(one, int(other)) for other in near]
         return pairs
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -226,27 +267,43 @@ def _copies(whole: Pictures, copies: Pictures) -> Iterator[tuple[int, int]]:
             yield from pairs
 
 
-def hash_distances(whole: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Bits by which the hash of each copy differs from that of the crop of each whole image that is most like it.
+def hashes(thumbnails: np.ndarray) -> np.ndarray:
+    """The perceptual hash of each crop of thumbnails (K, 64, 64): (K, 16) uint64, the uncropped one first.
 
-    Hashes (I, 16) and (K, 16), uint64, of which the first are of the uncropped images; returns (I, K) uint8.
+    It is the phash of imagehash and others: which of the 8 x 8 lowest frequencies exceed their median.
     """
-    distances: np.ndarray = np.full((len(whole), len(copies)), 64, np.uint8)
-    whole_copies = np.ascontiguousarray(copies[:, 0])
-    for crop in whole.T:
-        np.minimum(distances, np.bitwise_count(crop[:, None] ^ whole_copies), out=distances)
+    frequencies = np.arange(FREQUENCIES)[:, None] * (2 * np.arange(HASHED_SIZE) + 1)
+    transform = np.cos(np.pi / (2 * HASHED_SIZE) * frequencies).astype(np.float32)
+    low = _resampled(thumbnails, transform @ _resampling(SIDES, HASHED_SIZE))
+    bits = np.packbits(low > np.median(low, axis=-1, keepdims=True), axis=-1)
+    return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
+
+
+def hash_distances(crops: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Bits by which each hash of others (K,) differs from that crop of each image that is most like it.
+
+    Hashes (I, crops) and (K,), uint64; returns (I, K) uint8.
+    """
+    distances: np.ndarray = np.full((len(crops), len(others)), 64, np.uint8)
+    for crop in crops.T:
+        np.minimum(distances, np.bitwise_count(crop[:, None] ^ others), out=distances)
     return distances
 
 
-def uncropped(thumbnails: np.ndarray, stage: Stage) -> np.ndarray:
-    """Of thumbnails (K, 64, 64), what `correlations` takes: (K, size x size)."""
-    return _normalised(_resampled(thumbnails, _resampling(SIDES[:1], stage.size))[:, 0])
+def correlations(thumbnail: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The correlation of each of others (K, 64, 64) with the crop of a thumbnail (64, 64) most like it: (K,)."""
+    crops = _normalized(_resampled(thumbnail, _resampling(FINE_SIDES, FINE_SIZE)))
+    return (_normalized(_resampled(others, _resampling(SIDES[:1], FINE_SIZE))[:, 0]) @ crops.T).max(axis=1)
 
 
-def correlations(thumbnail: np.ndarray, copies: np.ndarray, stage: Stage) -> np.ndarray:
-    """Of the crop of a thumbnail (64, 64) that is most like it, the correlation with each copy of `uncropped`: (K,)."""
-    views = _normalised(_resampled(thumbnail, _resampling(stage.sides, stage.size)))
-    return (copies @ views.T).max(axis=1)
+def _coarse(thumbnails: np.ndarray) -> np.ndarray:
+    return _normalized(_resampled(thumbnails, _resampling(SIDES[:1], COARSE_SIZE))[:, 0])
+
+
+def _in_blocks(function: Callable[[np.ndarray], np.ndarray], thumbnails: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """A function of thumbnails, few of which are in memory as floating-point numbers at a time."""
+    blocks = (thumbnails[start : start + 256] for start in range(0, len(thumbnails), 256))
+    return np.concatenate([empty, *map(function, blocks)])
 
 
 @cache
@@ -268,7 +325,7 @@ def _resampled(thumbnails: np.ndarray, crops: np.ndarray) -> np.ndarray:
     return views.reshape(*views.shape[:-4], count * count, size * size)
 
 
-def _normalised(pixels: np.ndarray) -> np.ndarray:
+def _normalized(pixels: np.ndarray) -> np.ndarray:
     """Of mean 0 and length 1, so that products are correlations. What varies by less than a grey level stays near 0:
     an empty image is like no other."""
     pixels = pixels - pixels.mean(axis=-1, keepdims=True)

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmarks.made_up import drawing, encode, photo, reworded
 from data import fingerprints
-from data.fingerprints import cache_path, image_fingerprint, read_fingerprints, shingles, words
+from data.fingerprints import INK, VIEWS, cache_path, image_fingerprint, read_fingerprints, shingles, words
 from data.schema import PROMPT_SCHEMA, Row
 
 
@@ -51,18 +51,79 @@ def test_drawings_on_nothing_are_drawings_on_white() -> None:
     grey = np.asarray(opaque.convert("L"))
     transparent = Image.fromarray(np.dstack([np.zeros((*grey.shape, 3), np.uint8), 255 - grey]), "RGBA")
     one, other = (image_fingerprint(encode(image)) for image in (opaque, transparent))
-    assert np.array_equal(one.thumbnail, other.thumbnail)
-    assert np.array_equal(one.hashes, other.hashes)
+    assert np.array_equal(one.thumbnails, other.thumbnails)
 
 
-def test_the_hash_of_a_crop_is_that_of_the_cropped_image() -> None:
+def sketch(paper: str | tuple[int, int, int] = "white", ink: str = "black") -> Image.Image:
+    """A page of 400 x 300 px with a triangle, 120 wide and 90 high, at 100, 150, and letters above and below it."""
+    image = Image.new("RGB", (400, 300), paper)
+    pen = ImageDraw.Draw(image)
+    pen.polygon([(100, 239), (219, 239), (160, 150)], outline=ink)
+    pen.text((100, 100), "title", ink, ImageFont.load_default(20))
+    pen.text((120, 270), "Fig. 1", ink, ImageFont.load_default(16))
+    return image
+
+
+def view(image: Image.Image, name: str) -> np.ndarray:
+    return image_fingerprint(encode(image)).thumbnails[VIEWS.index(name)]
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BOX))
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether thumbnails differ by rounding alone."""
+    return bool((np.abs(one.astype(int) - other) <= 1).all())
+
+
+def test_ink_is_what_differs_from_the_paper() -> None:
+    image = sketch()
+    box = ImageOps.invert(image.convert("L")).point(lambda value: 255 * (value > INK)).getbbox()
+    assert same(view(image, "whole"), thumbnail(image))
+    assert same(view(image, "ink"), thumbnail(image.crop(box)))
+    assert same(view(ImageOps.expand(image, (30, 0, 0, 90), "white"), "ink"), thumbnail(image.crop(box)))
+
+
+@pytest.mark.parametrize(("paper", "ink"), [((244, 241, 232), "black"), ("black", "white"), ("navy", "yellow")])
+def test_paper_has_any_colour(paper: str | tuple[int, int, int], ink: str) -> None:
+    image = sketch(paper, ink)
+    assert np.array_equal(view(ImageOps.expand(image, 30, paper), "ink"), view(image, "ink"))
+    assert not np.array_equal(view(image, "ink"), view(image, "whole"))
+
+
+def test_each_side_has_a_margin_of_its_own_shade() -> None:
     image = photo(1)
-    width, height = image.size
-    right = image_fingerprint(encode(image.crop((0, 0, round(0.95 * width), height))))
-    distances = np.bitwise_count(image_fingerprint(encode(image)).hashes ^ right.hashes[0])
-    # Crops of the width vary slower than those of the height; of both, the second is of the right or bottom alone.
-    assert distances.argmin() == 4
-    assert distances.min() <= 4
+    strip = ImageOps.expand(ImageOps.expand(image, (0, 0, 0, 40), "white"), (25, 0, 0, 0), "black")
+    assert same(view(strip, "ink"), thumbnail(image))
+
+
+def test_noise_of_scans_and_jpeg_is_no_ink() -> None:
+    noise = np.random.default_rng(0).normal(0, 5, (300, 400, 1))
+    noisy = Image.fromarray((np.asarray(sketch((244, 241, 232)), float) + noise).clip(0, 255).astype(np.uint8))
+    clean, scanned = (image_fingerprint(data) for data in (encode(sketch()), encode(noisy, "JPEG", quality=60)))
+    assert scanned.aspects == pytest.approx(clean.aspects, rel=0.05)
+
+
+def test_views_without_what_stands_above_and_below_the_rest() -> None:
+    image = sketch()
+    dark = ImageOps.invert(image.convert("L")).point(lambda value: 255 * (value > INK))
+    below, above = dark.crop((0, 130, 400, 300)).getbbox(), dark.crop((0, 0, 400, 250)).getbbox()
+    assert below is not None and above is not None
+    untitled = image.crop((below[0], below[1] + 130, below[2], below[3] + 130))
+    assert same(view(image, "untitled"), thumbnail(untitled))
+    assert same(view(image, "uncaptioned"), thumbnail(image.crop(above)))
+
+
+@pytest.mark.parametrize("color", ["white", "black", (200, 30, 60)])
+def test_an_empty_image_or_a_speck_has_no_view_but_the_whole(color: str | tuple[int, int, int]) -> None:
+    empty = Image.new("RGB", (300, 200), color)
+    speck = empty.copy()
+    ImageDraw.Draw(speck).ellipse((50, 50, 58, 58), fill="gray")
+    for image in (empty, speck, Image.new("RGB", (1, 1), color), Image.new("RGB", (900, 1), color)):
+        found = image_fingerprint(encode(image))
+        assert (found.thumbnails == thumbnail(image)).all()
+        assert (found.aspects == np.float32(image.width / image.height)).all()
 
 
 @pytest.mark.parametrize(
@@ -167,15 +228,15 @@ def test_rows_and_images_are_read_in_order_over_several_batches(
     assert found.questions == [question for question, _ in rows]
     assert found.image_rows[:6].tolist() == [1, 2, 2, 4, 5, 5]
     assert found.digests[:3] == [image_fingerprint(image).digest for image in (one, other, one)]
-    assert np.array_equal(found.hashes[1], image_fingerprint(other).hashes)
-    assert np.array_equal(found.thumbnails[-1], image_fingerprint(one).thumbnail)
+    assert np.array_equal(found.aspects[1], image_fingerprint(other).aspects)
+    assert np.array_equal(found.thumbnails[-1], image_fingerprint(one).thumbnails)
 
 
 def test_a_file_without_images_has_none_and_one_without_rows_is_refused(tmp_path: Path) -> None:
     found = read_fingerprints(write(tmp_path / "text", ("alone", [])))
     assert len(found.ids) == 1
-    assert found.hashes.shape == (0, 16)
-    assert found.thumbnails.shape == (0, 64, 64)
+    assert found.aspects.shape == (0, 4)
+    assert found.thumbnails.shape == (0, 4, 64, 64)
     with pytest.raises(ValueError, match="has no rows"):
         read_fingerprints(write(tmp_path / "empty"))
 
@@ -210,7 +271,7 @@ def test_fingerprints_are_kept_beside_the_file(tmp_path: Path, monkeypatch: pyte
     after = read_fingerprints(file)
     assert (after.ids, after.questions, after.digests) == (before.ids, before.questions, before.digests)
     assert np.array_equal(after.image_rows, before.image_rows)
-    assert np.array_equal(after.hashes, before.hashes)
+    assert np.array_equal(after.aspects, before.aspects)
     assert np.array_equal(after.thumbnails, before.thumbnails)
 
 
@@ -281,8 +342,8 @@ def test_what_only_exact_copies_need_is_kept_apart_from_what_near_ones_need(
 ) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     exact = read_fingerprints(file, near=False)
-    assert exact.digests == [digest(drawing(1))] and not exact.hashes.any()
+    assert exact.digests == [digest(drawing(1))] and not exact.thumbnails.any()
     whole = read_fingerprints(file)
-    assert whole.digests == exact.digests and whole.hashes.any() and whole.thumbnails.any()
+    assert whole.digests == exact.digests and whole.aspects.all() and whole.thumbnails.any()
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
-    assert read_fingerprints(file, near=False).hashes.any()
+    assert read_fingerprints(file, near=False).thumbnails.any()

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from benchmarks.made_up import CHANGES, drawing, encode, long_question, photo, question, reworded
 from data import figures, leakage
-from data.leakage import check_overlap, overlaps
+from data.leakage import check_overlap, hashes, overlaps
 from data.schema import PROMPT_SCHEMA, Row
 
 SHORT = "Find x."
@@ -42,14 +43,64 @@ def found(folder: Path, train: Sequence[CONTENT], test: Sequence[CONTENT]) -> li
 def test_all_altered_copies_are_found_and_nothing_else(tmp_path: Path) -> None:
     images = [*map(drawing, range(12)), *map(photo, range(2))]
     copies = [(number, alter(image)) for alter in CHANGES.values() for number, image in enumerate(images)]
-    expected = {(number, row, ("image near",)) for row, (number, _) in enumerate(copies)}
     train = [(SHORT, [encode(image)]) for image in images]
-    assert set(found(tmp_path, train, [(SHORT, [encode(copy, "BMP")]) for _, copy in copies])) == expected
+    pairs = found(tmp_path, train, [(SHORT, [encode(copy, "BMP")]) for _, copy in copies])
+    # Photographs have no margins to trim: they stay the same image.
+    assert {kinds for _, _, kinds in pairs} == {("image near",), ("image exact",)}
+    assert {(left, right) for left, right, _ in pairs} == {(number, row) for row, (number, _) in enumerate(copies)}
 
 
 def test_the_image_that_was_cropped_may_be_the_one_that_is_trained_on(tmp_path: Path) -> None:
     crop = CHANGES["5 % cropped, all around"](drawing(1))
     assert found(tmp_path, [(SHORT, [encode(crop)])], [(SHORT, [encode(drawing(1))])]) == [(0, 0, ("image near",))]
+
+
+def test_hashes_are_those_of_imagehash_for_each_crop() -> None:
+    """By its definition: which of the 8 x 8 lowest frequencies of 32 x 32 px are above their median."""
+    thumbnail = np.asarray(photo(1).convert("L").resize((64, 64)))
+    pixels = thumbnail.reshape(32, 2, 32, 2).mean(axis=(1, 3))
+    basis = np.array([[np.cos(np.pi * k * (2 * n + 1) / 64) for n in range(32)] for k in range(8)])
+    low = basis @ pixels @ basis.T
+    bits = np.unpackbits(hashes(thumbnail[None])[0, :1].view(np.uint8)).reshape(8, 8)
+    assert np.array_equal(bits.astype(bool), low > np.median(low))
+
+
+def test_the_hash_of_a_crop_is_that_of_the_cropped_image() -> None:
+    image = photo(1).convert("L")
+    right = image.crop((0, 0, round(0.95 * image.width), image.height))
+    whole, cropped = (np.asarray(each.resize((64, 64), Image.Resampling.BOX)) for each in (image, right))
+    distances = np.bitwise_count(hashes(whole[None])[0] ^ hashes(cropped[None])[0, 0])
+    # Crops of the height vary slower than those of the width; of both, the second is of the right or bottom alone.
+    assert distances.argmin() == 1
+    assert distances.min() <= 4
+
+
+def test_bare_squares_do_not_make_grids_and_other_drawings_in_squares_copies(tmp_path: Path) -> None:
+    def framed(margin: int, *lines: tuple[float, float, float, float]) -> Image.Image:
+        image = Image.new("RGB", (300, 300), "white")
+        pen, side = ImageDraw.Draw(image), 300 - 2 * margin
+        pen.rectangle((margin, margin, 300 - margin, 300 - margin), outline="black", width=2)
+        for line in lines:
+            pen.line([margin + side * place for place in line], fill="black", width=2)
+        return image
+
+    bare = [framed(margin) for margin in (40, 100)]
+    others = [
+        framed(5, (0.5, 0, 0.5, 1), (0, 0.5, 1, 0.5)),
+        framed(9, (1 / 3, 0, 1 / 3, 1), (2 / 3, 0, 2 / 3, 1)),
+        framed(20, (0, 0, 1, 1)),
+    ]
+    train, test = ([(SHORT, [encode(image)]) for image in images] for images in (bare, others))
+    assert found(tmp_path, train, test) == []
+
+
+def test_specks_on_empty_pages_are_no_copies(tmp_path: Path) -> None:
+    def speck(x: int, y: int) -> bytes:
+        image = Image.new("RGB", (300, 200), "white")
+        ImageDraw.Draw(image).ellipse((x, y, x + 8, y + 8), fill="black")
+        return encode(image)
+
+    assert found(tmp_path, [(SHORT, [speck(20, 30)])], [(SHORT, [speck(200, 150)])]) == []
 
 
 def test_a_thousand_unrelated_pairs_of_rows_raise_no_alarm(tmp_path: Path) -> None:
