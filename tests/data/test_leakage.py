@@ -55,7 +55,7 @@ def test_the_image_that_was_cropped_may_be_the_one_that_is_trained_on(tmp_path: 
     assert found(tmp_path, [(SHORT, [encode(crop)])], [(SHORT, [encode(drawing(1))])]) == [(0, 0, ("image near",))]
 
 
-def test_hashes_are_those_of_imagehash_for_each_crop() -> None:
+def test_a_hash_says_which_low_frequencies_are_above_their_median() -> None:
     """By its definition: which of the 8 x 8 lowest frequencies of 32 x 32 px are above their median."""
     thumbnail = np.asarray(photo(1).convert("L").resize((64, 64)))
     pixels = thumbnail.reshape(32, 2, 32, 2).mean(axis=(1, 3))
