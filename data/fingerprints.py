@@ -186,6 +186,8 @@ def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     wide, high = grey.width / small.width, grey.height / small.height
     for first, last in ((top, bottom), *spans):
         start, end = _span(pixels[first:last].T, left, right)
+        # All columns of a horizontal line are of one shade.
+        start, end = (start, end) if start < end else (left, right)
         boxes.append((wide * start, high * first, wide * end, high * last))
     return boxes
 

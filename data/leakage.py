@@ -270,7 +270,7 @@ def copies(whole: Look, others: Look, rule: Rule) -> Iterator[tuple[int, int]]:
 def hashes(thumbnails: np.ndarray) -> np.ndarray:
     """The perceptual hash of each crop of thumbnails (K, 64, 64): (K, 16) uint64, the uncropped one first.
 
-    It is the pHash of Zauner (2010), which the package imagehash has, too: which of the 8 x 8 lowest frequencies exceed their median.
+    It is the phash of the package imagehash: which of the 8 x 8 lowest frequencies exceed their median.
     """
     frequencies = np.arange(FREQUENCIES)[:, None] * (2 * np.arange(HASHED_SIZE) + 1)
     transform = np.cos(np.pi / (2 * HASHED_SIZE) * frequencies).astype(np.float32)

@@ -115,6 +115,15 @@ def test_views_without_what_stands_above_and_below_the_rest() -> None:
     assert same(view(image, "uncaptioned"), thumbnail(image.crop(above)))
 
 
+def test_a_line_above_the_rest_is_a_view_of_its_own() -> None:
+    image = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(image).line((40, 30, 260, 30), fill="black", width=4)
+    ImageDraw.Draw(image).text((100, 150), "below", "black", ImageFont.load_default(20))
+    found = image_fingerprint(encode(image))
+    assert (found.aspects > 0).all()
+    assert found.aspects[VIEWS.index("uncaptioned")] > 40
+
+
 @pytest.mark.parametrize("color", ["white", "black", (200, 30, 60)])
 def test_an_empty_image_or_a_speck_has_no_view_but_the_whole(color: str | tuple[int, int, int]) -> None:
     empty = Image.new("RGB", (300, 200), color)
