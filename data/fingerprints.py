@@ -168,28 +168,29 @@ def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     """
     small = grey.reduce(max(1, max(grey.size) // INK_SIZE))
     pixels = np.asarray(small).astype(np.int16)
-    top, bottom, left, right = 0, len(pixels), 0, len(pixels[0])
-    # Twice, as a margin at the left may stand between the corners of another one at the top.
+    top, left, (bottom, right) = 0, 0, pixels.shape
+    # Twice, as the margins of other sides may reach into the corners of this one, but each margin once: what borders on
+    # it is ink, even if it is a line of one shade.
     for _ in range(2):
-        top, bottom = _span(pixels[:, left:right], top, bottom)
-        left, right = _span(pixels[top:bottom].T, left, right)
+        first, last = _span(pixels[:, left:right], top, bottom)
+        top, bottom = top or first, last if bottom == len(pixels) else bottom
+        first, last = _span(pixels[top:bottom].T, left, right)
+        left, right = left or first, last if right == len(pixels[0]) else right
     if max(bottom - top, right - left) < SPECK:
         return [(0, 0, *grey.size)] * len(VIEWS)
     # Rows of the shade of either end are empty. A gap is a hundredth of the height: scaling and JPEG make smaller ones.
     shades = np.median(pixels[[0, -1]], axis=1)[:, None, None]
     filled = top + np.flatnonzero((np.abs(pixels[top:bottom, left:right] - shades) > INK).any(axis=2).all(axis=0))
     gaps = np.flatnonzero(np.diff(filled) > max(1, (bottom - top) / 100))
-    spans = [(top, bottom)] * 2
+    spans = [(top, bottom, left, right)] * 3
     if len(gaps):
-        spans = [(filled[gaps[0] + 1], bottom), (top, filled[gaps[-1]] + 1)]
-    boxes: list[tuple[float, float, float, float]] = [(0, 0, *grey.size)]
+        for view, (first, last) in enumerate(((filled[gaps[0] + 1], bottom), (top, filled[gaps[-1]] + 1)), 1):
+            start, end = _span(pixels[first:last].T, left, right)
+            # All columns of a horizontal line are of one shade.
+            spans[view] = (first, last, *((start, end) if start < end else (left, right)))
     wide, high = grey.width / small.width, grey.height / small.height
-    for first, last in ((top, bottom), *spans):
-        start, end = _span(pixels[first:last].T, left, right)
-        # All columns of a horizontal line are of one shade.
-        start, end = (start, end) if start < end else (left, right)
-        boxes.append((wide * start, high * first, wide * end, high * last))
-    return boxes
+    boxes = [(wide * start, high * first, wide * end, high * last) for first, last, start, end in spans]
+    return [(0, 0, *grey.size), *boxes]
 
 
 def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
