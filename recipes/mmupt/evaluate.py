@@ -179,7 +179,7 @@ def evaluate(config: DictConfig) -> None:
     model = str(config.model)
     if (config.judge.url is None) != (config.judge.model is None):
         raise EvaluationError("judge.url and judge.model belong together")
-    judge = Judge(config.judge.url, config.judge.model, config.judge.key_variable) if config.judge.url else None
+    judge = Judge(**config.judge) if config.judge.url else None
     output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)

@@ -18,15 +18,18 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from recipes.mmupt.evaluation.judge import Judge, JudgeError
 from recipes.mmupt.evaluation.judging import describe, judge_verdicts, kept_path
 from recipes.mmupt.evaluation.responses import write_atomically
 from recipes.mmupt.evaluation.scores import render, scores_by_benchmark
 from recipes.mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction, judge_file, write_verdicts
+
+Number = TypeVar("Number", int, float)
 
 
 def score_file(file: Path, extraction: AnyExtraction | None = None, judge: Judge | None = None) -> list[dict[str, Any]]:
@@ -62,6 +65,16 @@ def score_file(file: Path, extraction: AnyExtraction | None = None, judge: Judge
     return found
 
 
+def _or_null(kind: type[Number]) -> Callable[[str], Number | None]:
+    """Read a number, or None from "null"."""
+
+    def number(text: str) -> Number | None:
+        return None if text == "null" else kind(text)
+
+    number.__name__ = f"{kind.__name__} or null"
+    return number
+
+
 def main() -> None:
     """Score the files of the command line."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -72,10 +85,34 @@ def main() -> None:
     parser.add_argument("--judge-url", help="OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1")
     parser.add_argument("--judge-model", help="name under which the endpoint serves it")
     parser.add_argument("--judge-key-variable", help="environment variable with its key; default: OPENAI_API_KEY")
+    parser.add_argument(
+        "--judge-temperature", type=_or_null(float), default=0.0, help="null: not sent; default: %(default)s"
+    )
+    parser.add_argument(
+        "--judge-max-tokens",
+        type=_or_null(int),
+        default=256,
+        help="longest reply, null: not sent; default: %(default)s",
+    )
+    parser.add_argument(
+        "--judge-max-completion-tokens", type=_or_null(int), help="the same under its newer name; default: not sent"
+    )
+    parser.add_argument(
+        "--judge-without-model-list", action="store_true", help="ask an endpoint that has no list of models"
+    )
     arguments = parser.parse_args()
     if bool(arguments.judge_url) != bool(arguments.judge_model):
         parser.error("--judge-url and --judge-model belong together")
-    judge = Judge(arguments.judge_url, arguments.judge_model) if arguments.judge_url else None
+    judge = None
+    if arguments.judge_url:
+        judge = Judge(
+            arguments.judge_url,
+            arguments.judge_model,
+            temperature=arguments.judge_temperature,
+            max_tokens=arguments.judge_max_tokens,
+            max_completion_tokens=arguments.judge_max_completion_tokens,
+            list_models=not arguments.judge_without_model_list,
+        )
     if variable := arguments.judge_key_variable:
         if judge is None:
             parser.error("--judge-key-variable without --judge-url")

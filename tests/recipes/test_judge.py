@@ -6,13 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from judge_server import MODEL, Said, honest, judge, said, serve
+from omegaconf import OmegaConf
 
-from recipes.mmupt.evaluation.judge import JudgeError, ask, read_kept
+from recipes.mmupt.evaluation.judge import Judge, JudgeError, ask, read_kept
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,3 +135,65 @@ def test_lines_that_are_no_replies_are_as_if_they_were_not_there(tmp_path: Path)
     bad = [b"", b"[]", b"7", b'{"key": "a"}', b'{"key": 1, "reply": "r"}', b'{"key": "a", "reply": null}', b"\xff"]
     kept.write_bytes(b"\n".join([*bad, b"[" * 100_000, good, good[:-3]]))
     assert read_kept(kept) == {"k": "r"}
+
+
+def parts(*content: object) -> Said:
+    message = {"role": "assistant", "content": content, "reasoning_content": "7"}
+    return Said(body=json.dumps({"choices": [{"index": 0, "message": message}]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (parts({"type": "text", "text": "so\n"}, {"type": "text", "text": "1"}), "so\n1"),
+        (parts({"type": "reasoning", "text": "or 0"}, {"type": "output_text", "text": "1"}), "1"),
+        (parts({"type": "thinking", "thinking": [{"type": "text", "text": "0"}]}), ""),
+        (parts(), ""),
+    ],
+)
+def test_a_reply_in_parts_is_the_text_of_its_parts_without_reasoning(tmp_path: Path, reply: Said, text: str) -> None:
+    with serve(lambda *_: reply) as server:
+        assert ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").texts == {"a": text}
+
+
+@pytest.mark.parametrize("part", ["1", {"text": "1"}, {"type": "text"}, {"type": "text", "text": 1}])
+def test_parts_of_another_shape_are_no_reply(tmp_path: Path, part: object) -> None:
+    with serve(lambda *_: parts(part)) as server:
+        assert "no text" in ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").failures["a"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({}, {"temperature": 0.0, "max_tokens": 256}),
+        ({"temperature": None, "max_tokens": None, "max_completion_tokens": 900}, {"max_completion_tokens": 900}),
+        ({"temperature": 1.0, "max_tokens": None}, {"temperature": 1.0}),
+    ],
+)
+def test_what_a_request_sends_is_a_setting_and_none_is_not_sent(
+    tmp_path: Path, settings: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    with serve(lambda *_: Said("1")) as server:
+        ask(judge(server.url, **settings), ["a"], tmp_path / "kept.jsonl")
+    (request,) = server.requests
+    assert {name: request[name] for name in request.keys() - {"model", "messages"}} == sent
+
+
+def test_an_endpoint_without_a_list_of_models_can_be_asked(tmp_path: Path) -> None:
+    with serve(lambda *_: Said("1")) as server:
+        replies = ask(judge(server.url, model="another", list_models=False), ["a"], tmp_path / "kept.jsonl")
+    assert replies.texts == {"a": "1"} and server.listed == 0
+
+
+def test_the_settings_of_the_command_line_and_of_the_configuration_are_those_of_a_judge() -> None:
+    config = OmegaConf.load(ROOT / "recipes/mmupt/evaluation/config/evaluation.yaml").judge
+    known = {field.name: field.default for field in fields(Judge)}
+    assert {name: value for name, value in config.items() if name not in ("url", "model")} == {
+        name: known[name] for name in config if name not in ("url", "model")
+    }
+    told = subprocess.run(
+        [sys.executable, "-m", "recipes.mmupt.score", "missing.jsonl", "--judge-url", "http://localhost:1/v1",
+         "--judge-model", "m", "--judge-temperature", "null", "--judge-max-tokens", "many"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert "argument --judge-max-tokens: invalid int or null value: 'many'" in told.stderr

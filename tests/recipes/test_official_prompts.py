@@ -1,5 +1,6 @@
 """Official prompts and where responses to them answer; the reason for each expectation stands beside it."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -127,18 +128,34 @@ CITIES = ("hong kong", "osaka", "shanghai", "tokyo")
         ("tokyo", "text", "tokyo"),  # nothing but an option
         ("The answer is D (tokyo).", "text", "D"),  # a letter in front of its text
         ("The answer is (b), not (C).", "text", "B"),  # the first letter in brackets of the statement
-        ("The answer is tokyo.", "text", "tokyo"),  # a text
-        ("The answer is (Z).", "text", "(Z)"),  # no option of that letter: the text, which the rule then compares
+        ("The answer is tokyo.", "text", "D"),  # a text
+        ("The answer is (Z).", "text", None),  # no option of that letter
+        ("(Z)", "text", "Z"),  # the same, in front: what the rule then compares as a text
+        ("The correct option letter is C. 14.2 degrees.", "text", "C"),  # a letter in front of its text
+        ("A) 5.8", "text", "A"),
+        ("B - osaka", "text", "B"),
+        ('the answer to the question is "osaka."', "text", "B"),
+        ("The largest city of that country is Tokyo.", "text", "D"),  # the only option that is named
+        ("hong kong is near, shanghai is far. Therefore it is shanghai.", "text", "C"),  # the conclusion
+        ("所以答案为C", "text", "C"),
+        ("The answer is A.\n\nQuestion: and now ?\nThe answer is B.", "text", "B"),  # the last words
+        ("It cannot be determined which one.", "text", None),
         ("Of (A) and (C), I take (C) here", "text", "C"),  # the last letter in brackets
         ("(A) is wrong.\n\n**D**", "text", "D"),  # the letter at the end, as the hint asks
         ("It lies in JAPAN", "text", None),  # a capital that ends a word is no letter
-        ("(Z)", "text", None),
         ("I cannot say.", "text", None),
         ("", "text", None),
         ("7", "integer", "7"),
         ("Adding 3 and 4 gives 1,007 apples.", "integer", "1007"),  # the number at the end
         ("The answer is 12. I am sure, as 3 is too small.", "integer", "12"),  # the statement before what follows
         ("There are none.", "integer", None),
+        ("The missing number is 14.\n\n1. 2 + 2 = 4\n2. 3 + 3 = 6\n\nI hope this helps.", "integer", "14"),  # as asked
+        ("It is 14. It follows 1, 2 and 3.", "integer", "14"),  # the first sentence of a short response
+        ("2 of 4\n3 more\n1 less\n14 in all", "integer", "14"),  # the last line of what is worked out
+        ("There are 12 snowmen. The first 11 are old.", "integer", "12"),
+        ("There are two bars with values above 4.", "integer", "2"),  # a word; and "4" the question says
+        ("It costs **15,000 EUR** in 2019.", "integer", "15000"),  # what is bold
+        ("I do not have enough information about the 5 students.", "integer", None),
         ("1.250", "float", "1.25"),  # nothing but a number: as the authors read it
         ("So it is -0.5 m", "float", "-0.5"),
         ("first [1, 2], then [3, 4].", "list", "[3, 4]"),  # the last list
@@ -149,7 +166,12 @@ def test_mathvista_takes_the_box_the_bare_answer_the_statement_or_the_end(
     response: str, kind: str, answer: str | None
 ) -> None:
     choices = CITIES if kind == "text" else None
-    asked = question(choices=choices, kind="multi_choice" if choices else "free_form", answer_type=kind)
+    asked = question(
+        "<image>Which number is missing above 4 ?",
+        choices,
+        "multi_choice" if choices else "free_form",
+        answer_type=kind,
+    )
     assert mathvista.extract(response, asked) == answer
 
 
@@ -188,7 +210,7 @@ VERSE = "<image>Find x.\nChoices:\nA:30\nB:45\nC:60\nD:90"
     [
         (r"(A) or \boxed{C}", "multi-choice", "C"),  # a box wins
         ("The correct answer is B: 45.", "multi-choice", "B"),
-        ("The answer is 45.", "multi-choice", "45"),  # the option's text
+        ("The answer is 45.", "multi-choice", "B"),  # the option's text
         ("so I choose (D)", "multi-choice", "D"),
         ("Answer: D", "multi-choice", "D"),
         ("not given", "multi-choice", None),
@@ -199,6 +221,66 @@ VERSE = "<image>Find x.\nChoices:\nA:30\nB:45\nC:60\nD:90"
 )
 def test_mathverse_takes_the_box_the_statement_or_the_end(response: str, kind: str, answer: str | None) -> None:
     assert mathverse.extract(response, question(VERSE, None, kind)) == answer
+
+
+YES_NO = ("Yes", "No")
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("Yes, this is an odd function.", "A"),
+        ("no.", "B"),
+        ('the answer to the question is "Yes."', "A"),
+        ("This is an odd function.", "A"),  # in the words of the question
+        ("This is not an odd function.", "B"),
+        ("Whales are mammals.", None),
+        ("Is this an odd function?", None),  # a question says nothing
+        ("This odd function cannot be seen.", None),
+    ],
+)
+def test_a_question_of_yes_or_no_is_answered_in_prose(response: str, answer: str | None) -> None:
+    asked = question("<image>Is this an odd function?", YES_NO, "multi_choice", "mathvista", answer_type="text")
+    assert mathvista.extract(response, asked) == answer
+
+
+SEVERAL = "<image>Which two are negative? Choose 2 answers:\nChoices:\nA:x\nB:y\nC:-x\nD:-y"
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"so \boxed{C, D}", "C, D"),
+        ("The answer is C and D. Done.", "C and D"),
+        ("Both are below.\nC, D", "C, D"),  # the last line
+    ],
+)
+def test_mathverse_takes_all_letters_where_several_are_asked_for(response: str, answer: str) -> None:
+    assert mathverse.extract(response, question(SEVERAL, None, "multi-choice")) == answer
+
+
+HOSTILE = (
+    "answer is " * 20_000,
+    "cannot " * 20_000,
+    "(A" * 20_000,
+    "so 1 " * 20_000,
+    "1." * 20_000,
+    "\n" * 60_000,
+    "**" * 30_000,
+    "A" * 60_000,
+    " " * 60_000 + "A",
+    "1,000" * 12_000,
+    "answer " + " " * 60_000,
+)
+
+
+@pytest.mark.parametrize("response", HOSTILE)
+def test_a_hostile_response_takes_no_time(response: str) -> None:
+    begin = time.perf_counter()
+    for asked in (question(SEVERAL, FIVE, "multi-choice"), question(VERSE, CITIES, answer_type="text"), question()):
+        for benchmark in (mathvista, mathverse):
+            benchmark.extract(response, asked)
+    assert time.perf_counter() - begin < 2.0
 
 
 @pytest.mark.parametrize(

@@ -1,38 +1,70 @@
 r"""MathVerse: by rule, as the official score asks a judge model twice, to extract the answer and to compare it.
 
-Options are lines "A:..." in the question. Some truths are no single letter: "(C)" and "C." say C; "C\nD" takes either;
-what is no letter of an option ("F", "False") is compared as any answer is. The authors' prompt is the column
-`query_cot`, which asks for reasoning and then for the letter, or the value, at the end.
+Options are lines "A:..." below "Choices:" or "Choice:" in the question, a few of them empty or of several lines. Some
+truths are no single letter: "(C)" says C, "False" is the option of that text, and "C\nD" asks for both letters, as the
+authors' judge accepts only a complete match. Of a free answer and its truth the label is left out (`Area $=9$`). The
+authors' prompt is the column `query_cot`, which asks for reasoning and then for the letter, or the value, at the end.
 """
 
 import re
+from string import ascii_uppercase
 
 from recipes.mmupt.benchmarks.judged import end_of, fill
-from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
+from recipes.mmupt.benchmarks.official import with_images
+from recipes.mmupt.benchmarks.prose import number_in, option_in
 from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
 from verl_ext.answers import correct, extract_answer
 
-OPTION = re.compile(r"^\(?([A-Z])\)?\s*[:.]\s*(.*)$", re.MULTILINE)
+LIST = re.compile(r"^Choices?:", re.MULTILINE)
+OPTION = re.compile(r"^\(?([A-Z])\)?[^\S\n]*[:.]", re.MULTILINE)
 LETTERS = re.compile(r"\(?([A-Z])\)?\.?")
+SEVERAL = re.compile(r"\bChoose\s+(?:\d+|two|three|all)\b", re.IGNORECASE)
+# "A, C", "A and C", "AC"
+SEVERAL_LETTERS = re.compile(r"(?<![A-Za-z])[A-Z](?![a-z])|(?<=[A-Z])[A-Z](?![a-z])")
+# "Area $=9 \pi$", "Area of sector = 6": a word of several letters, which is no variable.
+LABEL = re.compile(r"\s*[A-Za-z]{2,}(?:\s+[A-Za-z]+)*\s*\$?\s*=\s*([^=]+?)\$?\s*")
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the answer equals the truth, or one of them, by the project's comparison."""
+    """Whether the answer says what the truth does: the same letters, or the same by the project's comparison."""
+    if answer is None:
+        return False
+    if question.question_type != "multi-choice":
+        return correct(unlabelled(answer), unlabelled(question.truth))
     choices = options(question)
-    lines = question.truth.splitlines() if question.question_type == "multi-choice" else [question.truth]
-    letters = [LETTERS.fullmatch(line.strip()) for line in lines]
-    truths = [found[1] for found in letters if found] if all(letters) else [question.truth]
-    return any(correct(answer, truth, choices=choices) for truth in truths)
+    truths = [letter_of(line, choices) for line in question.truth.splitlines()]
+    if SEVERAL.search(question.text) and set(SEVERAL_LETTERS.findall(answer)) == set(truths):
+        return True
+    return len(truths) == 1 and any(correct(answer, truth, choices=choices) for truth in truths)
+
+
+def letter_of(truth: str, choices: list[str] | None) -> str:
+    """A line of a truth as a letter, where it is one or the text of an option; otherwise as it is."""
+    truth = truth.strip()
+    if letter := LETTERS.fullmatch(truth):
+        return letter[1]
+    return ascii_uppercase[choices.index(truth)] if choices and choices.count(truth) == 1 else truth
+
+
+def unlabelled(text: str) -> str:
+    """A value without the word that it is said to be."""
+    label = LABEL.fullmatch(text)
+    return label[1] if label else text
 
 
 def options(question: Question) -> list[str] | None:
     """The texts of the options A, B, ... in the question; None where there are none, or not in order."""
     if question.question_type != "multi-choice":
         return None
-    _, _, listed = question.text.partition("Choices:")
-    found = OPTION.findall(listed or str(question.metadata.get("question_for_eval", "")).partition("Choices:")[2])
-    in_order = [letter for letter, _ in found] == [chr(ord("A") + index) for index in range(len(found))]
-    return [text.strip() for _, text in found] if len(found) > 1 and in_order else None
+    for text in (question.text, str(question.metadata.get("question_for_eval", ""))):
+        if header := LIST.search(text):
+            listed = text[header.end() :]
+            found = list(OPTION.finditer(listed))
+            ends = [option.start() for option in found[1:]] + [len(listed)]
+            texts = [listed[option.end() : end].strip() for option, end in zip(found, ends, strict=True)]
+            if len(found) > 1 and "".join(option[1] for option in found) == ascii_uppercase[: len(found)]:
+                return texts
+    return None
 
 
 def official_prompt(question: Question) -> str:
@@ -41,16 +73,18 @@ def official_prompt(question: Question) -> str:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The box; else what follows "the answer is", else the letter or the number at the end.
+    """The box; else the option, or what follows "the answer is", or the number that a response says in prose.
 
     From the box on these are rules of this project, in place of the authors' judge.
     """
     if boxed := extract_answer(response):
         return boxed
     stated = extract_answer(response, "answer_is")
-    if question.question_type == "multi-choice":
-        return letter_of(response, len(options(question) or "ABCD")) or stated
-    return stated or number_in(response)
+    if question.question_type != "multi-choice":
+        return stated or number_in(response, question.text)
+    if SEVERAL.search(question.text):
+        return stated or next((line for line in reversed(response.splitlines()) if line.strip()), "").strip() or None
+    return option_in(response, options(question) or "ABCD") or stated
 
 
 def plain(response: str, question: Question) -> str | None:

@@ -1,25 +1,78 @@
-"""MathVista: an answer is brought into the form of the truth, and must then be the same text.
+r"""MathVista: an answer is brought into the form of the truth, and must then be the same text.
 
-The rule of the authors' `evaluation/calculate_score.py`. Their only judge step is to extract the answer, which a box
-makes unnecessary. Their prompt is the column `query`: a hint about the form of the answer, the question, the options.
+`is_correct` is the rule of the authors' `evaluation/calculate_score.py`. They let a model extract the answer before,
+which also cleans it, so that by the rule alone `D.`, `5^\circ` and `x = 5` are wrong. `is_correct_cleaned` takes such
+dress off first; the rule on the bare extraction stands beside it. Their prompt is the column `query`: a hint about the
+form of the answer, the question, the options.
 """
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 from recipes.mmupt.benchmarks.judged import end_of, fill
-from recipes.mmupt.benchmarks.official import letter_of, number_in, with_images
+from recipes.mmupt.benchmarks.official import asked, with_images
+from recipes.mmupt.benchmarks.prose import number_in, option_in
 from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
-from verl_ext.answers import extract_answer
+from verl_ext.answers import extract_answer, number_of
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")
 LIST = re.compile(r"\[[^\[\]]*\]")
+# Of a whole answer: \text{...}, \boxed{...} and \( ... \).
+WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}|\\[(\[](.*)\\[)\]]", re.DOTALL)
+# "D", "(d)", "D.", "D) 5", "D: tokyo", "Option D"
+DRESSED_LETTER = re.compile(
+    r"(?:(?:the )?(?:option|choice)\s+)?\(?([A-Za-z])(?:[).:]+(?:\s.*)?)?", re.IGNORECASE | re.DOTALL
+)
+SIGNS = re.compile(r"\^?\s*\{?\s*\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]")
 FIELDS = ("language", "source", "category", "task", "context", "grade")
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
     """Whether the normalised answer equals the truth, letter by letter."""
     return normalise(answer, question) == question.truth
+
+
+def is_correct_cleaned(answer: str | None, question: Question) -> bool:
+    """The same after the answer was cleaned, which the authors leave to the model that extracts it."""
+    return is_correct(None if answer is None else cleaned(answer, question), question)
+
+
+def cleaned(answer: str, question: Question) -> str:
+    r"""An answer without its dress: `\text{D}` and `D. tokyo` are D, `x = 5`, `5^\circ` and `5\text{ cm}` are 5.
+
+    An option's own text stays as it is, and so does whatever holds more than a letter, a number or a list.
+    """
+    if question.choices and answer.strip() in question.choices:
+        return answer.strip()
+    text = answer.strip().strip("$*` ")
+    while (wrapped := WRAPPED.fullmatch(text)) and _is_balanced(inner := wrapped[1] or wrapped[2] or ""):
+        text = inner.strip("$*` ")
+    if question.choices:
+        letter = DRESSED_LETTER.fullmatch(text)
+        return letter[1].upper() if letter and ord(letter[1].upper()) - ord("A") < len(question.choices) else text
+    if question.metadata.get("answer_type") == "list":
+        return f"[{', '.join(part.strip() for part in text[1:-1].split(','))}]" if LIST.fullmatch(text) else text
+    number = re.sub(r"(?<=\d)(?:\{,\}|,|\\,|\\ | )(?=\d{3}(?!\d))", "", re.split(r"=|≈|\\approx", text)[-1])
+    number = SIGNS.sub("", number).strip().rstrip(".")
+    if _is_float(number):
+        return number
+    value = number_of(number)
+    return text if value is None else str(value)
+
+
+def _is_balanced(text: str) -> bool:
+    """Whether no brace closes one from outside the text."""
+    depths = accumulate({"{": 1, "}": -1}.get(sign, 0) for sign in text)
+    return min(depths, default=0) >= 0
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def normalise(answer: str | None, question: Question) -> str | None:
@@ -85,19 +138,18 @@ def plain(response: str, question: Question) -> str | None:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The plain answer; else what follows "the answer is", else the letter, list or number at the end.
+    """The plain answer; else the option, list or number that a response says in prose.
 
     From the plain answer on these are rules of this project, in place of the authors' judge.
     """
     if answer := plain(response, question):
         return answer
-    stated = extract_answer(response, "answer_is")
     if question.choices:
-        return letter_of(response, len(question.choices)) or stated
+        return option_in(response, question.choices, asked(question))
     if question.metadata.get("answer_type") == "list":
         lists = LIST.findall(response)
         return lists[-1] if lists else None
-    return number_in(stated or response)
+    return number_in(response, asked(question))
 
 
 def ask_answer(response: str, question: Question) -> str:
@@ -119,7 +171,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 MATHVISTA = Benchmark(
     "mathvista",
     "testmini",
-    (Rule("cleaned official", 2, is_correct), Rule("official", 2, is_correct)),
+    (Rule("cleaned official", 2, is_correct_cleaned), Rule("official", 2, is_correct)),
     strata,
     official_prompt=official_prompt,
     extract=extract,

@@ -37,8 +37,13 @@ class Judge:
     max_retries: int = 5
     # Seconds for one reply.
     timeout: float = 120.0
-    # Longest reply.
-    max_tokens: int = 256
+    # Sent with each request, None for not at all: endpoints refuse what a model does not take.
+    temperature: float | None = 0.0
+    # Longest reply, under its older and its newer name.
+    max_tokens: int | None = 256
+    max_completion_tokens: int | None = None
+    # Whether the endpoint's list of models must name the model before anything is asked.
+    list_models: bool = True
 
     @property
     def rule(self) -> str:
@@ -46,8 +51,9 @@ class Judge:
         return f"judge {self.model}"
 
     def settings(self) -> dict[str, Any]:
-        """What determines a reply beside model and prompt."""
-        return {"temperature": 0.0, "max_tokens": self.max_tokens}
+        """What is sent besides model and prompt, and so determines a reply."""
+        names = ("temperature", "max_tokens", "max_completion_tokens")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def key(self, prompt: str) -> str:
         """Under which the reply to a prompt is kept."""
@@ -104,7 +110,8 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
         timeout=judge.timeout,
     )
     async with client:
-        await _check(client, judge)
+        if judge.list_models:
+            await _check(client, judge)
         slots = asyncio.Semaphore(judge.requests)
         # Begins a line, should a kill have cut the last one.
         begin = "" if not kept.is_file() or not kept.stat().st_size or kept.read_bytes().endswith(b"\n") else "\n"
@@ -144,10 +151,20 @@ async def _reply(client: "AsyncOpenAI", judge: Judge, prompt: str) -> str:
         model=judge.model, messages=[{"role": "user", "content": prompt}], **judge.settings()
     )
     try:
-        text = completion.choices[0].message.content
+        content: Any = completion.choices[0].message.content
     except (AttributeError, IndexError, TypeError):
         raise ValueError(f"no completion: {str(completion)[:80]!r}") from None
     # Nothing at all, where a model reasons until its tokens are used up.
-    if not isinstance(text, str | None):
-        raise ValueError(f"no text: {str(text)[:80]!r}")
-    return text or ""
+    return "" if content is None else _text(content)
+
+
+def _text(content: Any) -> str:
+    """The text of a reply, which may come in parts; what a model reasons is no part of it."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not all(isinstance(part, dict) and "type" in part for part in content):
+        raise ValueError(f"no text: {str(content)[:80]!r}")
+    texts = [part.get("text") for part in content if part["type"] in ("text", "output_text")]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"no text: {str(content)[:80]!r}")
+    return "".join(texts)
