@@ -4,7 +4,8 @@
     git clone --depth 1 https://github.com/lupantech/MathVista authors/MathVista
     git clone --depth 1 https://github.com/ZrrSkywalker/MathVerse authors/MathVerse
     git clone --depth 1 https://github.com/We-Math/We-Math authors/We-Math
-    uv pip install --target authors/packages latex2sympy2==1.9.1 sympy==1.14.0 levenshtein rich fire word2number "pandas<3"
+    uv pip install --target authors/packages latex2sympy2==1.9.1 sympy==1.14.0 "pandas<3" \\
+        levenshtein rich fire word2number
     .venv/bin/python benchmarks/official.py authors
 
 The authors' code runs in a child process. It is imported from the clones and writes only to a temporary folder. Only
@@ -118,7 +119,8 @@ def _names_answer(extraction: str, asked: Any) -> bool:
     """Whether an extraction is a letter or text of an option, a number or a list, and no sentence."""
     text = extraction.strip()
     if asked.choices:
-        return text.strip("().")[:1] in ascii_uppercase[: len(asked.choices)] and len(text) < 4 or text in asked.choices
+        letters = ascii_uppercase[: len(asked.choices)]
+        return text in asked.choices or (len(text) < 4 and text.strip("().")[:1] in letters)
     return any(sign.isdigit() for sign in text) and len(text.split()) < 4
 
 
@@ -130,9 +132,8 @@ def compare_mathverse(folder: Path) -> Iterator[Agreement]:
     read = Agreement("MathVerse", "options are read", file.stem)
     right = Agreement("MathVerse", "the truth alone is right", file.stem)
     for row in json.loads(file.read_text()):
-        asked = Question(
-            row["sample_index"], "mathverse", row["question"], row["question_type"], None, row["answer"], {}
-        )
+        of_type, truth = row["question_type"], row["answer"]
+        asked = Question(row["sample_index"], "mathverse", row["question"], of_type, None, truth, {})
         example = f"{asked.id}: {asked.truth!r}"
         choices = mathverse.options(asked) or []
         if asked.question_type == "multi-choice":

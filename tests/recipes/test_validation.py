@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from verl_ext.rollout.agent_loop import question_of
 
 # One that is right, and the same in other words, which only some of the rules take.
 WORDINGS = ("{}", " {} ", "({})", "{}.0", "{} cm", "0.5{}", "A", "(b)", "nearest", "")
+
+SCALING = SimpleNamespace(patch_size=14, merge_size=2, size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
 
 
 class Words:
@@ -43,7 +46,8 @@ def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, m
     keys = [f"data.val_files={file}", "data.instruction='Put it in \\boxed{}.'"]
     config, _ = load_recipe("mmupt_tiny", keys)
     OmegaConf.update(config.data, "cache_dir", str(tmp_path), force_add=True)
-    rows = UnlabelledDataset(str(file), config.data, tokenizer=None, processor=object())
+    tokenizer, processor = SimpleNamespace(added_tokens_decoder={}), SimpleNamespace(image_processor=SCALING)
+    rows = UnlabelledDataset(str(file), config.data, tokenizer=tokenizer, processor=processor)
     questions = read_questions(file)
     seen = set()
     for row in (rows[index] for index in range(len(rows))):
