@@ -203,7 +203,6 @@ CHANGES: dict[str, Change] = {
     "margins trimmed": trimmed,
     "margins trimmed, half size, JPEG 50": lambda image: recompressed(resized(trimmed(image), 0.5)),
     "padded by 10 %": padded,
-    "padded by 10 %, half size, JPEG 50": lambda image: recompressed(resized(padded(image), 0.5)),
     "padded by 10 % in off-white, JPEG 50": lambda image: recompressed(padded(image, 0.1, (244, 241, 232))),
     "padded by 10 % in black": lambda image: padded(image, 0.1, "black"),
     "5 % cropped all around, padded by 10 %": lambda image: padded(cropped(image, 0.05, 0.05, 0.05, 0.05)),
@@ -216,6 +215,7 @@ CHANGES: dict[str, Change] = {
 MISSED: dict[str, Change] = {
     "10 % cropped, all around": lambda image: cropped(image, 0.1, 0.1, 0.1, 0.1),
     "mirrored": ImageOps.mirror,
+    "padded by 10 %, half size, JPEG 50": lambda image: recompressed(resized(padded(image), 0.5)),
     "caption below, half size, JPEG 50": lambda image: recompressed(resized(captioned(image), 0.5)),
     "turned by 1 degree": lambda image: turned(image, 1),
     "turned by 2 degrees": lambda image: turned(image, 2),

@@ -35,7 +35,7 @@ THUMBNAIL_SIZE = 64
 # Parts of an image that a copy of it may consist of, see `_boxes`.
 VIEWS = ("whole", "ink", "untitled", "uncaptioned")
 # Ink differs from the margin by more than this, of 255: more than the noise of scans and JPEG, less than grey lines.
-INK = 32
+INK = 48
 # Larger images are reduced, to less than twice this many pixels a side, before their ink is looked for: it saves time.
 INK_SIZE = 1024
 # Specks of fewer pixels than this in length are no drawing: all dots are alike.
