@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,6 +26,7 @@ from recipes.mmupt.baselines.run import has_begun, run_baseline
 from recipes.mmupt.check_data import check_leakage, check_rows, dropped_rows
 from recipes.mmupt.collapse import why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
+from recipes.mmupt.continuing import why_another_run
 from recipes.mmupt.cost import hours_of
 from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
 from recipes.mmupt.hardware import count_gpus, joins_cluster, ray_address
@@ -42,29 +42,6 @@ from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
 from verl_ext.rewards.settings import read_settings
-
-# What may differ when a run is continued: how long it goes on, what it shows, and on what it runs.
-MAY_CHANGE = (
-    # veRL's copy of trainer.n_gpus_per_node.
-    "actor_rollout_ref.rollout.n_gpus_per_node",
-    "mmupt.evaluation_",
-    "mmupt.paper_method",
-    "mmupt.report_note",
-    "mmupt.stop_on_collapse.",
-    "ray_kwargs.",
-    "reward.num_workers",
-    "reward.reward_model.",
-    "trainer.logger",
-    "trainer.max_",
-    "trainer.n",
-    "trainer.save_freq",
-    "trainer.test_freq",
-    "trainer.total_",
-    "trainer.v1.sampler.sampler_kwargs.stop_on_collapse.",
-    "trainer.v1.sampler.sampler_kwargs.watchdog_seconds",
-    "trainer.val_before_train",
-    "trainer.val_only",
-)
 
 
 def main() -> None:
@@ -311,26 +288,17 @@ def use_sdpa(config: DictConfig) -> None:
 
 def _check_continued(config: DictConfig, saved: Path) -> None:
     """Refuse to continue a run with settings that would make it another one."""
-    has_trained = last_whole_step(Path(config.trainer.default_local_dir)) or has_begun(saved.parent)
-    if not (saved.is_file() and has_trained):
+    if not saved.is_file():
         return
-    before, now = (flatten(OmegaConf.to_container(one, resolve=True)) for one in (OmegaConf.load(saved), config))
-    changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
-    if changed := [key for key in changed if not key.startswith(MAY_CHANGE)]:
+    before = OmegaConf.load(saved)
+    assert isinstance(before, DictConfig)
+    folders = {Path(one.trainer.default_local_dir) for one in (before, config)}
+    if not (any(map(last_whole_step, folders)) or has_begun(saved.parent)):
+        return
+    if reason := why_another_run(before, config):
         raise RecipeError(
-            f"{saved.parent} holds a run with other settings ({', '.join(changed)}): give this one a folder of its "
-            "own, mmupt.run_folder=..., or give it the same settings to continue"
+            f"{saved.parent} holds a run with other settings:{reason}; for a run of its own, give mmupt.run_folder=..."
         )
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested dicts by their dotted keys."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    leaves: dict[str, Any] = {}
-    for key, value in node.items():
-        leaves |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return leaves
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
         ("mmupt_tiny_srlm", ["mmupt.baseline.rows=5"], "mmupt.baseline.method"),
         ("mmupt_tiny", [], "mmupt.baseline.method"),
     ):
-        with pytest.raises(RecipeError, match=rf"holds a run with other settings \(.*{key}.*mmupt\.run_folder="):
+        with pytest.raises(RecipeError, match=rf"(?s)holds a run with other settings:.*{key}.*mmupt\.run_folder="):
             start(name, *overrides)
 
 

@@ -22,8 +22,9 @@ from recipes.mmupt import compose, train
 from recipes.mmupt.baselines.settings import METHODS
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from recipes.mmupt.continuing import flatten
 from recipes.mmupt.preflight import problems_of_settings
-from recipes.mmupt.train import _check_hardware, flatten
+from recipes.mmupt.train import _check_hardware
 from verl_ext.answers import Comparison
 from verl_ext.checks import REWARD_MANAGERS
 from verl_ext.collapse import CollapseRule

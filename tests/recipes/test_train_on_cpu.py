@@ -131,8 +131,26 @@ def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> Non
     mark_whole(checkpoint)
     start("mmupt.seed=2", "trainer.total_training_steps=40", "trainer.logger=[console]", "reward.num_workers=2")
     start("mmupt.seed=2", "trainer.n_gpus_per_node=2", "trainer.nnodes=2")
-    with pytest.raises(RecipeError, match=r"holds a run with other settings \(.*mmupt\.seed.*mmupt\.run_folder=\.\.\."):
-        start("mmupt.seed=3")
+    out_of_memory = (
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.3",
+        "actor_rollout_ref.actor.fsdp_config.param_offload=True",
+        "actor_rollout_ref.rollout.max_num_seqs=4",
+    )
+    start("mmupt.seed=2", *out_of_memory)
+    with pytest.raises(RecipeError, match=r"holds a run with other settings:\n  mmupt\.seed: 2 there, 3 here\nTo"):
+        start("mmupt.seed=3", *out_of_memory)
+
+
+def test_a_run_is_not_begun_anew_in_its_folder_by_a_new_place_for_checkpoints(elsewhere: Path) -> None:
+    config = train.prepare("mmupt_tiny", [])
+    folder = Path(config.mmupt.run_folder)
+    checkpoint = folder / "checkpoints" / "global_step_1"
+    (checkpoint / "actor").mkdir(parents=True)
+    mark_whole(checkpoint)
+    train.OmegaConf.save(config, folder / "config.yaml")
+    moved = train.prepare("mmupt_tiny", ["trainer.default_local_dir=other"])
+    with pytest.raises(RecipeError, match=r"trainer\.default_local_dir: .*/checkpoints there, other here"):
+        train._check_continued(moved, folder / "config.yaml")
 
 
 def test_a_recipe_that_trains_nothing_ends_with_the_model_that_it_starts_from(elsewhere: Path) -> None:
