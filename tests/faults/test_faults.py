@@ -49,6 +49,8 @@ VICTIMS = {
     "RewardLoopWorker": rf"{DIED}(reward_loop_worker|RewardLoopWorker)",
     "GroupAgentLoopWorker": rf"{DIED}(agent_loop_worker|GroupAgentLoopWorker)",
     "WorkerDict": rf"{DIED}WorkerDict",
+    "TransferQueueController": rf"{DIED}TransferQueueController",
+    "SimpleStorageUnit": rf"{DIED}(TransferQueueStorageUnit|SimpleStorageUnit)",
     "vLLMHttpServer": rf"{DIED}(vllm_server|vLLMHttpServer)",
 }
 PHASES = ("generation", "update", "checkpoint", "weight transfer")

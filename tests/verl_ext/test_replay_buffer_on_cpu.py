@@ -1,6 +1,8 @@
 """The replay buffer adds the vote's metrics to the step and leaves sampling to veRL."""
 
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +12,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.debug import marked_timer
 
 from recipes.mmupt.compose import load_recipe
 from verl_ext.collapse import History, StoppedOnCollapse
@@ -52,6 +56,33 @@ def test_verls_group_filter_and_refill_reach_the_buffer() -> None:
 def test_asynchronous_trainers_are_refused() -> None:
     with pytest.raises(ValueError, match="trainer_mode=sync, not colocate_async"):
         build(settings(), trainer_mode="colocate_async")
+
+
+def test_every_phase_that_verls_trainer_times_is_progress() -> None:
+    trainer = PPOTrainerSync.__new__(PPOTrainerSync)
+    trainer.config, trainer.trainer_mode = load_recipe("mmupt_tiny")[0], "sync"
+    finished = trainer._build_replay_buffer()._watchdog._finished
+    seen = [finished()]
+    for _ in range(2):
+        trainer.timing_raw = {}
+        for phase in ("gen", "update_actor", "update_actor"):
+            with marked_timer(phase, trainer.timing_raw):
+                pass
+            seen.append(finished())
+    assert seen[0] == [] and [name for name, _ in seen[3]] == ["gen", "update_actor"]
+    assert all(before != after for before, after in pairwise(seen))
+
+
+def test_the_queues_controller_is_watched_and_no_actor_of_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    actors = [("mine", "reward_loop_worker_0"), ("transfer_queue", "TransferQueueController"), ("other", "server")]
+    monkeypatch.setattr(replay_buffer.ray, "get_runtime_context", lambda: SimpleNamespace(namespace="mine"))
+    monkeypatch.setattr(
+        replay_buffer.ray.util,
+        "list_named_actors",
+        lambda all_namespaces: [{"namespace": namespace, "name": name} for namespace, name in actors],
+    )
+    watched = build(settings())._watchdog._list_actors()
+    assert watched == {"reward_loop_worker_0", "TransferQueueController"}
 
 
 def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(

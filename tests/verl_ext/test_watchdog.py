@@ -27,7 +27,7 @@ def watched(steps: Callable[[Watchdog, threading.Event], None], **options: objec
 
     def fit() -> Watchdog:
         defaults = {"patience": 60.0, "list_actors": lambda: ["reward_0"], "describe": lambda: "3 groups generate"}
-        watch = Watchdog("fit", **{**defaults, **options}, end=end)
+        watch = Watchdog("fit", **{"finished": lambda: None, **defaults, **options}, end=end)
         watch.start()
         steps(watch, ended)
         return watch
@@ -50,7 +50,7 @@ def test_time_before_the_start_is_not_counted() -> None:
     reasons: list[str] = []
 
     def fit() -> None:
-        watch = Watchdog("fit", 0.2, lambda: [], lambda: "", end=reasons.append)
+        watch = Watchdog("fit", 0.2, lambda: [], lambda: "", lambda: None, end=reasons.append)
         time.sleep(0.3)
         watch.start()
         time.sleep(0.1)
@@ -67,6 +67,19 @@ def test_progress_keeps_a_slow_run_alive() -> None:
             watch.progress()
 
     assert watched(steps, patience=0.3) is None
+
+
+def test_a_step_may_take_longer_than_the_patience_for_each_of_its_phases() -> None:
+    timing: dict[str, float] = {}
+
+    def steps(watch: Watchdog, ended: threading.Event) -> None:
+        for phase in ("gen", "old_log_prob", "ref", "update_actor", "save_checkpoint", "update_weights"):
+            ended.wait(0.1)
+            timing[phase] = timing.get(phase, 0.0) + 0.1
+
+    assert watched(steps, patience=0.3, finished=lambda: list(timing.items())) is None
+    reason = watched(lambda watch, ended: ended.wait(5), patience=0.3, finished=lambda: list(timing.items()))
+    assert reason is not None and reason.startswith("nothing has finished")
 
 
 def test_an_actor_that_was_there_and_is_gone_ends_the_run_by_name() -> None:

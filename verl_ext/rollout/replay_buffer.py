@@ -64,6 +64,17 @@ def _pending_prompts() -> str:
     )
 
 
+# Where TransferQueue has its controller (transfer_queue/interface.py); its storage is in the namespace of the run.
+QUEUE_NAMESPACE = "transfer_queue"
+
+
+def _actors_of_the_run() -> set[str]:
+    """Names of the actors that are alive, without those of other runs in the same Ray cluster."""
+    namespaces = (ray.get_runtime_context().namespace, QUEUE_NAMESPACE)
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return {actor["name"] for actor in actors if actor["namespace"] in namespaces}
+
+
 class VoteReplayBuffer(ReplayBuffer):
     """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
 
@@ -95,7 +106,11 @@ class VoteReplayBuffer(ReplayBuffer):
         settings = read_settings(sampler_kwargs.get("reward_kwargs"))
         self._comparison = settings.comparison
         self._voters = settings.policy.vote_n or sampler_kwargs.n
-        self._watchdog = Watchdog("fit", sampler_kwargs.watchdog_seconds, ray.util.list_named_actors, _pending_prompts)
+        # A bound method of the trainer.
+        self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
+        self._watchdog = Watchdog(
+            "fit", sampler_kwargs.watchdog_seconds, _actors_of_the_run, _pending_prompts, self._timed_phases
+        )
         self._alarm = read_alarm(sampler_kwargs)
         self._settled: tuple[int, ...] = ()
         self._truth = read_truth(file_list(sampler_kwargs.train_files))
@@ -117,6 +132,10 @@ class VoteReplayBuffer(ReplayBuffer):
         else:
             self._alarm.validated(global_steps, _outcomes(batch))
         return batch, metrics
+
+    def _timed_phases(self) -> list[tuple[str, float]]:
+        """The phases of the step that have finished, with their seconds, which veRL times for its metrics."""
+        return list(getattr(self._trainer, "timing_raw", {}).items())
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
         keys = (self.finished_keys, self.failure_keys, self.partitions)

@@ -2,8 +2,8 @@
 
 veRL waits without a limit: for groups whose reward never returns, for a weight transfer whose receiver has failed, for
 an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run has
-died, and when nothing has been reported as progress for too long; it then logs what was pending and where the trainer
-stands, and ends the trainer's process, with which the run ends. An exception would not do: a thread that waits inside
+died, and when nothing has finished for too long: neither a group of responses nor a phase of a step. It then logs what
+was pending and where the trainer stands, and ends the trainer's process, with which the run ends. An exception would not do: a thread that waits inside
 Ray does not see it.
 """
 
@@ -38,9 +38,11 @@ class Watchdog(threading.Thread):
 
     Args:
         function: name of the function of the main thread outside which nothing is watched.
-        patience: seconds without any call of `progress` after which the run is ended.
+        patience: seconds without any progress after which the run is ended: no call of `progress`, and no change of what
+            `finished` returns.
         list_actors: returns the names of the actors that are alive now. One that has been seen and is gone has died.
         describe: returns what is pending at the moment.
+        finished: returns which phases have finished so far, as any value that compares.
         end: is told the reason when the run cannot go on.
     """
 
@@ -50,6 +52,7 @@ class Watchdog(threading.Thread):
         patience: float,
         list_actors: Callable[[], Collection[str]],
         describe: Callable[[], str],
+        finished: Callable[[], object],
         end: Callable[[str], None] = end_process,
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
@@ -57,6 +60,8 @@ class Watchdog(threading.Thread):
         self._patience = patience
         self._list_actors = list_actors
         self._describe = describe
+        self._finished = finished
+        self._last_finished: object = None
         self._actors: set[str] = set()
         self._last_progress = time.monotonic()
         self._end = end
@@ -92,6 +97,9 @@ class Watchdog(threading.Thread):
         self._actors |= alive
         if died:
             return f"died: {', '.join(sorted(died))}"
+        if (finished := self._finished()) != self._last_finished:
+            self._last_finished = finished
+            self.progress()
         waited = time.monotonic() - self._last_progress
         if waited > self._patience:
             return f"nothing has finished for {waited:.0f} s"
