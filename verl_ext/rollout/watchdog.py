@@ -3,8 +3,8 @@
 veRL waits without a limit: for groups whose reward never returns, for a weight transfer whose receiver has failed, for
 an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run has
 died, and when nothing has finished for too long: neither a group of responses nor a phase of a step. It then logs what
-was pending and where the trainer stands, and ends the trainer's process, with which the run ends. An exception would not do: a thread that waits inside
-Ray does not see it.
+was pending and where the trainer stands, and ends the trainer's process, with which the run ends. An exception would not
+do: a thread that waits inside Ray does not see it.
 """
 
 import logging
@@ -38,8 +38,8 @@ class Watchdog(threading.Thread):
 
     Args:
         function: name of the function of the main thread outside which nothing is watched.
-        patience: seconds without any progress after which the run is ended: no call of `progress`, and no change of what
-            `finished` returns.
+        patience: seconds after which the run is ended if `progress` has not been called and what `finished` returns has
+            not changed.
         list_actors: returns the names of the actors that are alive now. One that has been seen and is gone has died.
         describe: returns what is pending at the moment.
         finished: returns which phases have finished so far, as any value that compares.
