@@ -3,8 +3,8 @@
 veRL waits without a limit: for groups whose reward never returns, for a weight transfer whose receiver has failed, for
 an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run has
 died, and when nothing has finished for too long: neither a group of responses nor a phase of a step. It then logs what
-was pending and where the trainer stands, and ends the trainer's process, with which the run ends. An exception would not
-do: a thread that waits inside Ray does not see it.
+was pending and where the trainer stands, and ends the trainer's process, with which the run ends. An exception would
+not do: a thread that waits inside Ray does not see it.
 """
 
 import logging
