@@ -53,6 +53,7 @@ VICTIMS = {
     "SimpleStorageUnit": rf"{DIED}(TransferQueueStorageUnit|SimpleStorageUnit)",
     "vLLMHttpServer": rf"{DIED}(vllm_server|vLLMHttpServer)",
 }
+PYTHONPATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[2])))
 PHASES = ("generation", "update", "checkpoint", "weight transfer")
 
 
@@ -72,8 +73,8 @@ class Run:
         self.process = subprocess.Popen(
             [*command, *OVERRIDES, *overrides],
             start_new_session=True,
-            # For the processes of the run to find faulty.py, and to load held.py.
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "VERL_USE_EXTERNAL_MODULES": "held"},
+            # For the processes of the run to find faulty.py and this checkout, and to load held.py.
+            env={**os.environ, "PYTHONPATH": PYTHONPATH, "VERL_USE_EXTERNAL_MODULES": "held"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
