@@ -163,7 +163,7 @@ def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_ste
 
     for step in range(1, 11):
         history.add_share(step, step / 10)
-    for step, value in ((1, 1.0), (8, 0.0), (10, 0.0)):
+    for step, value in ((1, 1.0), (8, 0.0), (9, 0.0), (10, 0.0)):
         history.add_validation(step, {f"q{number}": [value] for number in range(9)})
     buffer = build(settings(f"mmupt.run_folder={tmp_path}"))
     with pytest.raises(StoppedOnCollapse, match=r"from 100\.0 % at step 1 to 0\.0 % at step 10"):
