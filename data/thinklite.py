@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data.hub import Content, HubDataset, Layout, Licence, Split, images_bytes, text, with_choices
+from data.hub import Content, HubDataset, Layout, Split, images_bytes, text, with_choices
 
 
 def _layout(answer: str, images: str, choices: bool) -> Layout:
@@ -38,12 +38,6 @@ DATASETS = (
             for choices in (True, False)
             for answer in ("ground_truth", "answer", "ground truth")
             for images in ("image", "images")
-        ),
-        # Section 3.1 of arXiv 2504.07934 names its sources; scienceqa.github.io, iconqa.github.io and
-        # promptpg.github.io state the licence of these three.
-        licence=Licence(
-            "not stated; in part from ScienceQA, IconQA and TabMWP, which are CC BY-NC-SA 4.0",
-            "https://arxiv.org/abs/2504.07934",
         ),
     ),
 )

@@ -400,7 +400,7 @@ def test_a_source_with_fewer_rows_than_are_published_is_noticed(tmp_path: Path) 
     assert "the source is not whole: it has 6 of 1740 rows" in describe(tmp_path / "made")
 
 
-@pytest.mark.parametrize(("name", "restricted"), [("wemath", True), ("thinklite", True), ("geometry3k", False)])
+@pytest.mark.parametrize(("name", "restricted"), [("wemath", True), ("geometry3k", False)])
 def test_the_manifest_and_the_command_name_the_licence_and_what_it_forbids(
     name: str, restricted: bool, tmp_path: Path
 ) -> None:
