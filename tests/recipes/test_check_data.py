@@ -317,7 +317,7 @@ def test_rows_of_somebody_elses_file_that_pass_the_checks_are_those_that_are_tra
     assert Path(config.data.cache_dir).is_relative_to(tmp_path / "run")
     held_out = create_rl_dataset(config.data.val_files, config.data, processor.tokenizer, processor)
     assert held_out[0]["reward_model"]["ground_truth"] == "4"
-    with pytest.raises(RecipeError, match=r"2 rows cannot be used: row 1, .* nothing is downloaded .*data\.bad_rows"):
+    with pytest.raises(RecipeError, match=r"2 rows cannot be used: row 1, .* nothing is downloaded.*data\.bad_rows"):
         check_rows(recipe(tmp_path, "data.bad_rows=stop"))
 
 

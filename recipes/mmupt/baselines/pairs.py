@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from data.checks import image_problems
-from data.schema import PLACEHOLDER
+from recipes.mmupt.baselines.rows import placeholder_problem
 from recipes.mmupt.evaluation.prompts import prompt_tokens, rendered
 from verl_ext.datasets.turn import turn_tokens
 
@@ -59,10 +59,9 @@ def _problem(row: Mapping[str, Any]) -> str | None:
             return f"{name} is null: a pair has two responses"
     if row["chosen"] == row["rejected"]:
         return "chosen and rejected are the same response, of which nothing can be learnt: leave the pair out"
+    if problem := placeholder_problem(row):
+        return problem
     images = row["images"] or []
-    placeholders = sum(message["content"].count(PLACEHOLDER) for message in row["prompt"])
-    if placeholders != len(images):
-        return f"{placeholders} {PLACEHOLDER} in the prompt, {len(images)} images"
     problems = [one for index, image in enumerate(images) for one in image_problems(image["bytes"], f"image {index}")]
     return f"{problems[0].kind} ({problems[0].detail})" if problems else None
 

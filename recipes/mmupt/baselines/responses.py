@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from recipes.mmupt.baselines.rows import placeholder_problem
 from recipes.mmupt.evaluation.prompts import prompt_tokens
 from verl_ext.datasets.turn import turn_tokens
 
@@ -61,6 +62,8 @@ def _problem(row: dict[str, Any], processor: Any, limits: dict[str, int], max_le
         return "the response is empty: leave the row out"
     if not row["prompt"] or row["prompt"][-1]["role"] != "user":
         return "the prompt must end with a message of the user, which the response answers"
+    if problem := placeholder_problem(row):
+        return problem
     try:
         of_text, of_images = prompt_tokens(row, processor, None, limits)
     except (ValueError, OSError) as error:

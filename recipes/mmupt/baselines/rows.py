@@ -1,7 +1,7 @@
 """The training rows that a method uses: which of a recipe's files, and what is asked about each. Never their truth."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,13 @@ from verl_ext.datasets.dropped import dropped_ids
 from verl_ext.datasets.parquet import ROWS_PER_BATCH, read_ids, whole_rows
 
 COLUMNS = ("id", "prompt", "images", "choices")
+
+
+def placeholder_problem(row: Mapping[str, Any]) -> str | None:
+    """Say by how many a row has more or fewer `<image>` in its prompt than images; None where they are as many."""
+    images = len(row["images"] or [])
+    placeholders = sum(message["content"].count(PLACEHOLDER) for message in row["prompt"])
+    return None if placeholders == images else f"{placeholders} {PLACEHOLDER} in the prompt, {images} images"
 
 
 @dataclass(frozen=True)
