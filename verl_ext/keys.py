@@ -1,12 +1,34 @@
 """Unknown keys of a block of the configuration are refused, with the nearest one that exists. Pure."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
+
+Settings = TypeVar("Settings")
 
 
 def refuse_unknown_keys(given: Iterable[str], known: Collection[str]) -> None:
-    """Raise ValueError for the first of the given keys that is not known."""
+    """Raise ValueError that names every given key that is not known."""
+    problems = []
     for key in given:
         if key not in known:
             (nearest,) = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-            raise ValueError(f"there is no key {key!r}; did you mean {nearest!r}?")
+            problems.append(f"there is no key {key!r}; did you mean {nearest!r}?")
+    if problems:
+        raise ValueError(" ".join(problems))
+
+
+def read_block(block: Mapping[str, Any], known: Collection[str], make: Callable[..., Settings]) -> Settings:
+    """Return `make` of the keys of a block; ValueError with what both unknown keys and `make` have to say."""
+    problems = []
+    try:
+        refuse_unknown_keys(block, known)
+    except ValueError as error:
+        problems.append(str(error))
+    try:
+        settings = make(**{key: value for key, value in block.items() if key in known})
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise ValueError(" ".join(problems))
+    return settings

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.baselines.settings import read_baseline
 from verl_ext.checks import check_config
+from verl_ext.defaults import complete_config
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
 
@@ -65,6 +66,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
     config, choices = _compose(recipe, overrides)
     try:
         check_config(config)
+        complete_config(config)
         read_baseline(config)
     except ValueError as error:
         raise RecipeError(f"recipe {recipe}: {error}") from error

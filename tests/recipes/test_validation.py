@@ -17,7 +17,7 @@ from recipes.mmupt.evaluation.verdicts import verdicts_of
 from verl_ext.datasets.unlabelled import UnlabelledDataset
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rewards.request import GroupRequest
-from verl_ext.rollout.agent_loop import question_of
+from verl_ext.rollout.question import question_of
 
 # One that is right, and the same in other words, which only some of the rules take.
 WORDINGS = ("{}", " {} ", "({})", "{}.0", "{} cm", "0.5{}", "A", "(b)", "nearest", "")

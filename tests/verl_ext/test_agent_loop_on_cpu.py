@@ -237,6 +237,40 @@ def test_a_prompt_without_a_row_id_is_told_by_its_uid(monkeypatch: pytest.Monkey
     asyncio.run(body())
 
 
+@pytest.mark.parametrize("validate", [False, True])
+def test_plain_rows_of_verl_get_an_id_that_their_responses_carry(
+    monkeypatch: pytest.MonkeyPatch, validate: bool
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        ids = []
+        run_agent_loop = _AgentLoopWorkerTQ._run_agent_loop
+
+        async def remember(worker: Any, *args: Any, **kwargs: Any) -> None:
+            ids.append(kwargs["id"])
+            await run_agent_loop(worker, *args, **kwargs)
+
+        monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", remember)
+        rollout.finish("a", "b")
+        for uid in ("a", "b"):
+            await rollout.prompt(uid, validate, id=None, raw_prompt=[{"role": "user", "content": "Find x."}])
+        assert len(ids) == 4 and len(set(ids)) == 1 and rollout.tags["a"]["id"] == ids[0]
+
+    asyncio.run(body())
+
+
+def test_rows_without_a_reward_model_are_trained_and_validated_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.finish("a", "v")
+        await rollout.prompt("a", reward_model=None)
+        await rollout.prompt("v", validate=True, reward_model=None)
+        assert rollout.status == {"a": "finished", "v": "finished"}
+        assert len(rollout.requests) == 3 and all(request.truth is None for request in rollout.requests)
+
+    asyncio.run(body())
+
+
 def test_prompts_are_grouped_by_uid_even_where_their_text_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=3)

@@ -307,7 +307,7 @@ def test_validations_that_were_not_saved_leave_no_best_policy(tmp_path: Path) ->
 
 
 def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"mmupt\.stop_on_collapse: .*'patiense'; did you mean 'patience'"):
+    with pytest.raises(ValueError, match=r"stop_on_collapse: .*'patiense'; did you mean 'patience'"):
         alarm_in(tmp_path, patiense=3)
 
 

@@ -15,15 +15,17 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
-from recipes.mmupt.compose import load_recipe
+from recipes.mmupt.compose import CONFIG_FOLDER, load_recipe
 from verl_ext.collapse import History, StoppedOnCollapse
 from verl_ext.datasets.truth import sidecar_of
+from verl_ext.defaults import SAMPLER_DEFAULTS
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer
 
 
 def settings(*overrides: str) -> DictConfig:
-    sampler = load_recipe("mmupt_tiny", overrides)[0].trainer.v1.sampler
+    # The recipe's own data set need not have been made.
+    sampler = load_recipe("mmupt_tiny", ["data.train_files=null", *overrides])[0].trainer.v1.sampler
     OmegaConf.resolve(sampler)
     return sampler.sampler_kwargs
 
@@ -60,7 +62,7 @@ def test_asynchronous_trainers_are_refused() -> None:
 
 def test_every_phase_that_verls_trainer_times_is_progress() -> None:
     trainer = PPOTrainerSync.__new__(PPOTrainerSync)
-    trainer.config, trainer.trainer_mode = load_recipe("mmupt_tiny")[0], "sync"
+    trainer.config, trainer.trainer_mode = load_recipe("mmupt_tiny", ["data.train_files=null"])[0], "sync"
     finished = trainer._build_replay_buffer()._watchdog._finished
     seen = [finished()]
     for _ in range(2):
@@ -85,11 +87,25 @@ def test_the_queues_controller_is_watched_and_no_actor_of_another_run(monkeypatc
     assert watched == {"reward_loop_worker_0", "TransferQueueController"}
 
 
+def test_keys_that_nothing_has_filled_in_are_named() -> None:
+    with pytest.raises(ValueError, match=r"sampler_kwargs lacks checkpoints, filter_groups, .*train_files, watchdog"):
+        build(OmegaConf.create({"n": 4}))
+
+
+def test_defaults_of_the_sampler_and_of_the_recipes_are_the_same() -> None:
+    declared = OmegaConf.load(CONFIG_FOLDER / "base.yaml").trainer.v1.sampler.sampler_kwargs
+    for name in ("watchdog_seconds", "poll_interval"):
+        assert declared[name] == SAMPLER_DEFAULTS[name]
+    assert declared.keys() <= SAMPLER_DEFAULTS.keys()
+
+
+@pytest.mark.parametrize("in_rows", [False, True], ids=["from a sidecar", "of plain rows"])
 def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_rows: bool
 ) -> None:
     train_file = tmp_path / "train.parquet"
-    pq.write_table(pa.table({"id": ["q1", "q2"], "answer": ["7", "9"]}), sidecar_of(train_file))
+    truth = {"u1": "7", "u2": "9"}
+    pq.write_table(pa.table({"id": ["q1", "q2"], "answer": list(truth.values())}), sidecar_of(train_file))
     answers = {"u1": ["7", "7", "3"], "u2": ["4", "4"]}
     rewards = {"u1": [1.0, 1.0, 0.0], "u2": [1.0, 1.0]}
     keys = [f"{uid}_{session}_0" for uid, group in answers.items() for session in range(len(group))]
@@ -113,6 +129,7 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
         return {
             "id": [{"u1": "q1", "u2": "q2"}[uid] for uid, _ in rows],
             "rm_scores": [torch.tensor([0.0, rewards[uid][session]]) for uid, session in rows],
+            "reward_model": [{"ground_truth": truth[uid] if in_rows else None} for uid, _ in rows],
             "extra_fields": [
                 {"reward_extra_info": {"answer": answers[uid][session], **infos[uid]}} for uid, session in rows
             ],
@@ -121,17 +138,15 @@ def test_a_training_sample_reports_its_votes_with_the_truth_joined_by_id(
     batch = KVBatchMeta(partition_id="train", keys=keys, tags=[{} for _ in keys])
     monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"training/x": 1}))
     monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
-    kept: list[set[str]] = []
-    monkeypatch.setattr(replay_buffer, "clear_all_but", kept.append)
     overrides = (
-        f"data.train_files={train_file}",
+        f"data.train_files={'null' if in_rows else train_file}",
         "actor_rollout_ref.rollout.n=3",
         "reward.reward_kwargs.vote.vote_n=5",
         f"mmupt.run_folder={tmp_path}",
     )
     buffer = build(settings(*overrides))
     sampled, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
-    assert sampled is batch and metrics["training/x"] == 1 and kept == [{"u1", "u2"}]
+    assert sampled is batch and metrics["training/x"] == 1
     assert metrics["vote/failed_responses"] == 2 * 5 - 2 * 4
     assert metrics["vote/undecided_pairs"] == 2
     assert metrics["vote/no_answer_rate"] == 0.25
@@ -158,6 +173,9 @@ def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_ste
     monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
     buffer = build(settings(f"mmupt.run_folder={tmp_path}"))
     assert buffer.sample(global_steps=5, partition_id="val", batch_size=3) == (batch, {"val/x": 1})
+    # Another agent loop manager may leave rows without an id, and another reward manager without `acc`.
+    monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", lambda **_: {"extra_fields": [{}] * 3})
+    buffer.sample(global_steps=5, partition_id="val", batch_size=3)
     history = History(tmp_path / "history.jsonl")
     assert history.validations == {5: {"q1": [1.0, 0.0], "q2": [1.0]}}
 

@@ -189,17 +189,6 @@ def test_rows_hold_neither_features_nor_images(monkeypatch: pytest.MonkeyPatch) 
     ]  # fmt: skip
 
 
-def test_features_of_groups_that_are_done_are_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
-    cleared: list[tuple[list[str], str]] = []
-    listing = {PARTITION: {"u1": {}, "u2": {}, "u3": {}}, "train": {"u9": {}}}
-    monkeypatch.setattr(shared_features.tq, "kv_list", lambda partition: listing)
-    monkeypatch.setattr(shared_features.tq, "kv_clear", lambda keys, partition_id: cleared.append((keys, partition_id)))
-    shared_features.clear_all_but({"u2"})
-    assert cleared == [(["u1", "u3"], PARTITION)]
-    shared_features.clear_all_but({"u1", "u2", "u3"})
-    assert len(cleared) == 1
-
-
 def test_the_rows_of_a_group_fetch_its_features_once_and_nothing_is_kept_without_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,6 +50,22 @@ def load(file: Path, settings: DictConfig) -> UnlabelledDataset:
     return create_rl_dataset(str(file), settings, processor.tokenizer, processor)
 
 
+def test_keys_of_ours_have_defaults(folder: Path) -> None:
+    own = {"instruction", "dropped_rows", "generated_share", "cache_dir", "seed"}
+    own |= {f"{prefix}{name}_pixels" for prefix in ("", "validation_") for name in ("min", "max")}
+    whole = config(folder / "train.parquet", folder / "validation.parquet")
+    bare = OmegaConf.create({name: value for name, value in whole.items() if name not in own})
+    OmegaConf.set_struct(bare, True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HOME", str(folder))
+        for file in (whole.train_files, whole.val_files):
+            rows, expected = load(file, bare), load(file, whole)
+            assert [rows[i]["id"] for i in range(len(rows))] == [expected[i]["id"] for i in range(len(expected))]
+            assert [rows[i]["reward_model"] for i in range(len(rows))] == [
+                expected[i]["reward_model"] for i in range(len(expected))
+            ]
+
+
 def rewrite_truth(file: Path, answers: list[str]) -> None:
     ids = [row["id"] for row in pq.read_table(sidecar_of(file)).to_pylist()]
     pq.write_table(pa.table({"id": ids, "answer": answers}), sidecar_of(file))

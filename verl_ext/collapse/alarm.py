@@ -5,6 +5,7 @@ stopped.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_ext.checkpoints.best import keep, kept_checkpoint
 from verl_ext.collapse.history import History
 from verl_ext.collapse.rule import Collapse, CollapseRule, best_of, find_collapse
-from verl_ext.keys import refuse_unknown_keys
+from verl_ext.keys import read_block
 
 # Controls, whose rewards are not the policy's own opinion: what they do is what is to be seen.
 NOT_STOPPED = ("ground_truth", "random")
@@ -96,18 +97,18 @@ class CollapseAlarm:
 
 
 def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
-    """Read `enable`, `z`, `patience` and `min_fall`; None where it is not enabled.
+    """Read the fields of `CollapseRule` and `enable`; None where it is not enabled. What is left out has its default.
 
     Raises:
         ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
     """
     block: Any = OmegaConf.to_container(stop_on_collapse, resolve=True)
     try:
-        refuse_unknown_keys(block, ("enable", "z", "patience", "min_fall"))
-        rule = CollapseRule(block["z"], block["patience"], block["min_fall"])
+        known = ("enable", *(field.name for field in fields(CollapseRule)))
+        rule = read_block(block, known, lambda enable=True, **rule: CollapseRule(**rule))
     except ValueError as error:
-        raise ValueError(f"mmupt.stop_on_collapse: {error}") from error
-    return rule if block["enable"] else None
+        raise ValueError(f"stop_on_collapse: {error}") from error
+    return rule if block.get("enable", True) else None
 
 
 def read_alarm(sampler_kwargs: DictConfig) -> CollapseAlarm:

@@ -43,7 +43,7 @@ class AskedDataset(RLHFDataset):
     def _read_files_and_tokenize(self) -> None:
         files = [str(Path(file).absolute()) for file in self.data_files]
         name = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
-        target = Path(self.config.cache_dir) / f"{name}.arrow"
+        target = Path(self.cache_dir) / f"{name}.arrow"
         write_trainer_rows(self.data_files, target, self._dropped)
         rows = datasets.Dataset.from_file(str(target)).with_transform(_without_json)
         print(f"{', '.join(files)}: {len(rows)} rows, {len(self._dropped)} left out")

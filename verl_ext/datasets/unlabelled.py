@@ -11,6 +11,7 @@ from verl_ext.datasets.dropped import dropped_ids
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import check_truth, check_unlabelled, file_list, read_metadata, read_truth
+from verl_ext.defaults import DATA_DEFAULTS, fill
 
 # Of no use to a trainer, and would travel with each response of a row.
 LEFT_BEHIND = ("is_generated", "response")
@@ -35,6 +36,7 @@ class UnlabelledDataset(AskedDataset):
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
+        fill(config, DATA_DEFAULTS)
         files, train_files = file_list(data_files), file_list(config.train_files)
         training = files == train_files
         self._truth: dict[str, str] | None = None

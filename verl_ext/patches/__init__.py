@@ -26,11 +26,11 @@ def require_version(distribution: str, expected: str, patch: str) -> None:
 
 @dataclass(frozen=True)
 class Patch:
-    """A change to one module of veRL, made right after that module is imported."""
+    """A change to one module of veRL, or of a library that it calls, made right after that module is imported."""
 
     # Also the name of the file in this folder that holds it.
     name: str
-    # The module of veRL that is changed.
+    # The module that is changed.
     module: str
 
     def apply(self, module: ModuleType) -> None:
@@ -42,6 +42,7 @@ class Patch:
 
 PATCHES = (
     Patch("config_checks", "verl.utils.config"),
+    Patch("features_go_with_rows", "transfer_queue"),
     Patch("cpu_process_group", "verl.utils.distributed"),
     Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl"),
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils"),

@@ -1,6 +1,6 @@
-"""Patch `verl.utils.config.validate_config`: the plugin's own checks run with veRL's, before Ray starts.
+"""Patch `verl.utils.config.validate_config`: the plugin's checks and defaults come before veRL's checks and before Ray.
 
-veRL has no hook by which a plugin could refuse a configuration. Can go when it offers one.
+veRL has no hook by which a plugin could complete or refuse a configuration. Can go when it offers one.
 """
 
 from types import ModuleType
@@ -15,8 +15,12 @@ def apply(module: ModuleType) -> None:
     def validate(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
         # The checks know answers and votes, which a process that only imports veRL has no use for.
         from verl_ext.checks import check_config
+        from verl_ext.defaults import complete_config
 
-        check_config(kwargs["config"] if "config" in kwargs else args[0])
+        config = kwargs["config"] if "config" in kwargs else args[0]
+        # Before the defaults, so that the message speaks of what was written.
+        check_config(config)
+        complete_config(config)
         wrapped(*args, **kwargs)
 
     wrapt.wrap_function_wrapper(module, "validate_config", validate)

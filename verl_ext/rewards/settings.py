@@ -10,7 +10,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.answers import Comparison, Extraction
-from verl_ext.keys import refuse_unknown_keys
+from verl_ext.keys import read_block, refuse_unknown_keys
 from verl_ext.votes import VotePolicy
 
 
@@ -27,23 +27,32 @@ def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
     """Read the two blocks.
 
     Raises:
-        ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
+        ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in both blocks.
     """
     content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
-    where = "reward.reward_kwargs"
+    extraction, comparison, policy = RewardSettings.extraction, RewardSettings.comparison, RewardSettings.policy
+    problems = []
     try:
         refuse_unknown_keys(content, ("answers", "vote"))
-        where = "reward.reward_kwargs.answers"
-        extraction, comparison = _read_answers(content.get("answers") or {})
-        where = "reward.reward_kwargs.vote"
-        return RewardSettings(extraction, comparison, VotePolicy.from_mapping(content.get("vote") or {}))
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        problems.append(f"reward.reward_kwargs: {error}")
+    try:
+        extraction, comparison = _read_answers(content.get("answers") or {})
+    except ValueError as error:
+        problems.append(f"reward.reward_kwargs.answers: {error}")
+    try:
+        policy = VotePolicy.from_mapping(content.get("vote") or {})
+    except ValueError as error:
+        problems.append(f"reward.reward_kwargs.vote: {error}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return RewardSettings(extraction, comparison, policy)
 
 
 def _read_answers(block: Mapping[str, Any]) -> tuple[Extraction, Comparison]:
-    refuse_unknown_keys(block, ["extraction", *(field.name for field in fields(Comparison))])
-    extraction = block.get("extraction", RewardSettings.extraction)
-    if extraction not in get_args(Extraction):
-        raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, not {extraction!r}")
-    return extraction, Comparison(**{name: value for name, value in block.items() if name != "extraction"})
+    def make(extraction: Extraction = RewardSettings.extraction, **limits: Any) -> tuple[Extraction, Comparison]:
+        if extraction not in get_args(Extraction):
+            raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, not {extraction!r}")
+        return extraction, Comparison(**limits)
+
+    return read_block(block, ["extraction", *(field.name for field in fields(Comparison))], make)

@@ -9,7 +9,6 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -27,21 +26,10 @@ from verl.utils.tokenizer import get_processor_token_id
 from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.group import Group
+from verl_ext.rollout.question import choices_of, ground_truth_of, question_id, question_of
 from verl_ext.rollout.rows import Row, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures, store, without_images
 from verl_ext.rollout.shared_prompt import AGENT_NAME, SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
-
-
-def question_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those columns of a row that say what is asked, and the `metadata` that came with its truth."""
-    columns = {name: row.get(name) for name in ("id", "data_source", "prompt", "question_type", "choices")}
-    return {**columns, "metadata": row["reward_model"].get("metadata")}
-
-
-def choices_of(row: Mapping[str, Any]) -> list[str] | None:
-    """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
-    choices = row.get("choices", (row.get("extra_info") or {}).get("choices"))
-    return None if choices is None else [str(choice) for choice in choices]
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
@@ -67,6 +55,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._rows: dict[str, Group[Row, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+        # Plain rows of veRL have none, and all that hears of a question later knows it by its id.
+        prompt = {**prompt, "id": question_id(prompt)}
         shared = SharedPrompt(prompt["uid"])
         # Every prompt runs in a task of its own, so that this reaches its sessions only.
         current_prompt.set(shared)
@@ -88,7 +78,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             prompt = {**prompt, "__rollout_n__": sessions}
             self._groups[uid] = Group(sessions, lambda outputs: self._score_group(prompt, outputs, trained))
             self._rows[uid] = Group(sessions, put)
-        await self._tag(uid, trajectory["validate"], id=str(prompt.get("id", uid)), phase="generation")
+        await self._tag(uid, trajectory["validate"], id=prompt["id"], phase="generation")
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
@@ -195,7 +185,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             request = GroupRequest(
                 [output.response_ids],
                 validate=True,
-                truth=kwargs["reward_model"]["ground_truth"],
+                truth=ground_truth_of(kwargs),
                 choices=choices_of(kwargs),
                 question=question_of(kwargs),
             )
@@ -214,7 +204,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
         All vote; which of them are trained on is of no consequence, as sessions differ in nothing but chance.
         """
-        truth = prompt["reward_model"]["ground_truth"] if OmegaConf.select(self.config, "data.supervised") else None
+        truth = ground_truth_of(prompt) if OmegaConf.select(self.config, "data.supervised") else None
         log_probs = [sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None
         request = GroupRequest(
             [output.response_ids for output in outputs],

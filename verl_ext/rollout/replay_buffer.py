@@ -5,7 +5,6 @@ the one place that sees the rows of both training and validation.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import ray
@@ -15,15 +14,17 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_ext.collapse import read_alarm
 from verl_ext.datasets.truth import file_list, read_truth
+from verl_ext.defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
 from verl_ext.rewards.settings import read_settings
-from verl_ext.rollout.shared_features import clear_all_but
+from verl_ext.rollout.question import ground_truth_of
 from verl_ext.rollout.watchdog import Watchdog
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 
 
-def _values(column: Iterable[Any]) -> list[Any]:
+def _values(data: Any, field: str) -> list[Any]:
+    """The values of a field that holds no tensors; none where the rows do not have it."""
     # Depending on how the column was stored its elements come wrapped or plain.
-    return [getattr(value, "data", value) for value in column]
+    return [getattr(value, "data", value) for value in data[field]] if field in data.keys() else []
 
 
 def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
@@ -35,17 +36,21 @@ def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
 
 
 def _reward_infos(data: Any) -> list[dict[str, Any]]:
-    return [fields["reward_extra_info"] for fields in _values(data["extra_fields"])]
+    return [fields.get("reward_extra_info", {}) for fields in _values(data, "extra_fields")]
 
 
 def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
-    """How right each response of a validation batch is, by question; nothing where a foreign manager scored it."""
+    """How right each response of a validation batch is, by question.
+
+    Nothing where another reward manager scored it without `acc`, or where another agent loop manager left rows
+    without an id.
+    """
     outcomes: dict[str, list[float]] = defaultdict(list)
     if batch.keys:
         _, data = _final_outputs(batch, "id", "extra_fields")
-        for question, info in zip(_values(data["id"]), _reward_infos(data), strict=True):
+        for question, info in zip(_values(data, "id"), _reward_infos(data), strict=False):
             if "acc" in info:
-                outcomes[question].append(info["acc"])
+                outcomes[str(question)].append(float(info["acc"]))
     return outcomes
 
 
@@ -78,17 +83,22 @@ def _actors_of_the_run() -> set[str]:
 class VoteReplayBuffer(ReplayBuffer):
     """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
 
-    `trainer.v1.sampler.sampler_kwargs` holds what veRL no longer passes to a custom sampler (filter_groups,
-    train_batch_size, gen_batch_size, sync_refill_failed_groups), and: `n`, the responses of a prompt that are trained
-    on; `reward_kwargs`, which says how many vote and when an answer is right; `train_files`, whose truth sidecars,
-    where there are any, give the accuracy of pseudo-labels, out of the vote's sight; `poll_interval` in seconds;
-    `watchdog_seconds` without any progress after which the run ends, see `Watchdog`; and what `read_alarm` reads: on a
-    collapse, `sample` raises StoppedOnCollapse instead of beginning another training step.
+    `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.defaults.SAMPLER_DEFAULTS`, which are filled in
+    before veRL's trainer starts. The ground truth of training rows, from the sidecars of `train_files` or else from
+    the rows themselves, gives the accuracy of pseudo-labels, out of the vote's sight. On a collapse, see `read_alarm`,
+    `sample` raises StoppedOnCollapse instead of beginning another training step.
+
+    Raises:
+        ValueError: an asynchronous trainer, or keys that are missing.
     """
 
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
         if trainer_mode != "sync":
             raise ValueError(f"VoteReplayBuffer serves trainer.v1.trainer_mode=sync, not {trainer_mode}")
+        if missing := SAMPLER_DEFAULTS.keys() - sampler_kwargs.keys():
+            raise ValueError(
+                f"{SAMPLER_KEY} lacks {', '.join(sorted(missing))}: call verl_ext.defaults.complete_config first"
+            )
         filters = sampler_kwargs.filter_groups
         refills = filters.enable or sampler_kwargs.sync_refill_failed_groups
         super().__init__(
@@ -125,7 +135,6 @@ class VoteReplayBuffer(ReplayBuffer):
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         self._watchdog.progress()
         if partition_id == "train":
-            clear_all_but({key.split("_")[0] for key in batch.keys})
             expected = batch_size * self._voters
             metrics = metrics | vote_metrics(self._scored_groups(batch), expected, self._comparison)
             self._alarm.trained(global_steps, metrics.get("vote/share"))
@@ -146,11 +155,14 @@ class VoteReplayBuffer(ReplayBuffer):
         return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _scored_groups(self, batch: KVBatchMeta) -> list[ScoredGroup]:
-        sessions, data = _final_outputs(batch, "id", "rm_scores", "extra_fields")
-        ids, infos = _values(data["id"]), _reward_infos(data)
-        rewards = [float(scores.sum()) for scores in data["rm_scores"]]
+        sessions, data = _final_outputs(batch, "id", "rm_scores", "extra_fields", "reward_model")
+        infos = _reward_infos(data)
         if not all("pseudo_label" in info for info in infos):
             return []
+        rewards = [float(scores.sum()) for scores in data["rm_scores"]]
+        ids = _values(data, "id")
+        truths = [ground_truth_of({"reward_model": value}) for value in _values(data, "reward_model")]
+        truths = truths or [None] * len(ids)
         groups = defaultdict(list)
         for position, session in enumerate(sessions):
             groups[session.rsplit("_", 1)[0]].append(position)
@@ -167,7 +179,7 @@ class VoteReplayBuffer(ReplayBuffer):
                 undecided=info["vote_undecided"],
                 seconds=info["vote_seconds"],
                 choices=info["choices"],
-                truth=self._truth.get(ids[positions[0]]),
+                truth=self._truth.get(ids[positions[0]], truths[positions[0]]),
             )
             for positions in groups.values()
             for info in [infos[positions[0]]]

@@ -3,10 +3,11 @@
 Features (pixel values and their grid) are by far the largest part of a row in the transfer queue, and the same in all
 rows of a group. They are put under the uid of the prompt into a partition of their own. A row carries a
 `SharedFeatures` in their place, which veRL's engine reads like the dict that it expects, and which fetches them when it
-is first read.
+is first read. They are removed together with the last entry of their prompt, whoever removes that: the patch
+`features_go_with_rows` calls `clear_unused`.
 """
 
-from collections.abc import ItemsView
+from collections.abc import ItemsView, Iterable
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -78,8 +79,24 @@ async def store(uid: str, features: dict[str, torch.Tensor]) -> None:
     await tq.async_kv_put(key=uid, partition_id=PARTITION, fields=features, tag={})
 
 
-def clear_all_but(uids: set[str]) -> None:
-    """Drop the features of all other prompts: their groups have been trained on, or never will be."""
-    stored = (tq.kv_list(PARTITION) or {}).get(PARTITION, {})
-    if done := [uid for uid in stored if uid not in uids]:
-        tq.kv_clear(keys=done, partition_id=PARTITION)
+def clear_unused(removed: Iterable[str], partition_id: str) -> None:
+    """Remove the features of prompts of which a partition holds nothing any more.
+
+    Args:
+        removed: keys that have just been removed from the partition, `{uid}` of a prompt or `{uid}_{session}_{index}`
+            of a response.
+        partition_id: the partition.
+    """
+    if partition_id == PARTITION:
+        return
+    candidates = _keys(PARTITION) & _uids(removed)
+    if candidates and (unused := candidates - _uids(_keys(partition_id))):
+        tq.kv_clear(keys=sorted(unused), partition_id=PARTITION)
+
+
+def _keys(partition_id: str) -> set[str]:
+    return set((tq.kv_list(partition_id) or {}).get(partition_id, {}))
+
+
+def _uids(keys: Iterable[str]) -> set[str]:
+    return {key.split("_")[0] for key in keys}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from verl_ext.keys import refuse_unknown_keys
+from verl_ext.keys import read_block
 
 TieRule = Literal["none", "all", "seeded"]
 RewardRule = Literal["hard", "soft", "soft_min"]
@@ -32,7 +32,7 @@ class VotePolicy:
     seed: see `tie`.
 
     Raises:
-        ValueError: a value that is not allowed, naming the field.
+        ValueError: values that are not allowed, naming each field.
     """
 
     tie: TieRule = "none"
@@ -45,23 +45,32 @@ class VotePolicy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._check("tie", self.tie in get_args(TieRule), f"one of {', '.join(get_args(TieRule))}")
-        self._check("reward", self.reward in get_args(RewardRule), f"one of {', '.join(get_args(RewardRule))}")
-        for name in ("min_share", "soft_min_share"):
-            value = getattr(self, name)
-            self._check(name, type(value) in (int, float) and 0 <= value <= 1, "a number from 0 to 1")
-        self._check("min_votes", type(self.min_votes) is int and self.min_votes >= 2, "a whole number from 2 on")
-        self._check("count_no_answer", isinstance(self.count_no_answer, bool), "True or False")
-        allowed = self.vote_n is None or (type(self.vote_n) is int and self.vote_n >= 2)
-        self._check("vote_n", allowed, "null or a whole number from 2 on")
-        self._check("seed", type(self.seed) is int, "a whole number")
+        def is_share(value: Any) -> bool:
+            return type(value) in (int, float) and 0 <= value <= 1
+
+        def is_count(value: Any) -> bool:
+            return type(value) is int and value >= 2
+
+        # Of each field: whether its value is allowed, and what is.
+        fields_allowed = {
+            "tie": (self.tie in get_args(TieRule), f"one of {', '.join(get_args(TieRule))}"),
+            "reward": (self.reward in get_args(RewardRule), f"one of {', '.join(get_args(RewardRule))}"),
+            "min_share": (is_share(self.min_share), "a number from 0 to 1"),
+            "soft_min_share": (is_share(self.soft_min_share), "a number from 0 to 1"),
+            "min_votes": (is_count(self.min_votes), "a whole number from 2 on"),
+            "count_no_answer": (isinstance(self.count_no_answer, bool), "True or False"),
+            "vote_n": (self.vote_n is None or is_count(self.vote_n), "null or a whole number from 2 on"),
+            "seed": (type(self.seed) is int, "a whole number"),
+        }
+        problems = [
+            f"{name} must be {allowed}, not {getattr(self, name)!r}"
+            for name, (is_allowed, allowed) in fields_allowed.items()
+            if not is_allowed
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
 
     @classmethod
     def from_mapping(cls, block: Mapping[str, Any]) -> "VotePolicy":
         """Make a policy from a block of the configuration; ValueError also for a key that is not a field."""
-        refuse_unknown_keys(block, [field.name for field in fields(cls)])
-        return cls(**block)
-
-    def _check(self, name: str, is_allowed: bool, allowed: str) -> None:
-        if not is_allowed:
-            raise ValueError(f"{name} must be {allowed}, not {getattr(self, name)!r}")
+        return read_block(block, [field.name for field in fields(cls)], cls)

@@ -1,0 +1,51 @@
+"""What a row says about its question: rows of this project and rows in veRL's own format alike. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+
+def question_id(row: Mapping[str, Any]) -> str:
+    """Return the id of a row, the same in every epoch and validation.
+
+    A row without an `id`, as veRL's own scripts write them, is identified by its data source, its messages and the
+    bytes of its images; one without messages by the `uid` that veRL gives a prompt.
+    """
+    if row.get("id") is not None:
+        return str(row["id"])
+    if row.get("raw_prompt") is None:
+        return str(row["uid"])
+    digest = hashlib.blake2b(str(row.get("data_source")).encode(), digest_size=16)
+    for message in row["raw_prompt"]:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for part in parts:
+            digest.update(f"\0{message['role']}\0{part['type']}\0".encode())
+            digest.update(_content(part))
+    return digest.hexdigest()
+
+
+def _content(part: Mapping[str, Any]) -> bytes:
+    value: Any = part.get("bytes") or part.get(part["type"])
+    if isinstance(value, bytes):
+        return value
+    # An image that is already decoded.
+    return value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
+
+
+def ground_truth_of(row: Mapping[str, Any]) -> str | None:
+    """Return the ground truth of a row, None where it has none or one that is neither text nor a number."""
+    truth = (row.get("reward_model") or {}).get("ground_truth")
+    return str(truth) if isinstance(truth, str | int | float) else None
+
+
+def choices_of(row: Mapping[str, Any]) -> list[str] | None:
+    """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
+    choices = row.get("choices", (row.get("extra_info") or {}).get("choices"))
+    return None if choices is None else [str(choice) for choice in choices]
+
+
+def question_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row that describe its question, and the `metadata` that came with its ground truth."""
+    columns = {name: row.get(name) for name in ("id", "data_source", "prompt", "question_type", "choices")}
+    return {**columns, "metadata": (row.get("reward_model") or {}).get("metadata")}
