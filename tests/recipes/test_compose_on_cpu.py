@@ -290,6 +290,7 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
         "trainer.",
         "mmupt.run_folder",
         *said,
+        "data.cache_dir",
         "data.dropped_rows",
         "actor_rollout_ref.rollout.trace.experiment_name",
     )
