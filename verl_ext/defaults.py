@@ -18,7 +18,7 @@ SAMPLER_KEY = "trainer.v1.sampler.sampler_kwargs"
 SAMPLER_DEFAULTS: Mapping[str, Any] = {
     # Responses per prompt, to count those that failed.
     "n": "${actor_rollout_ref.rollout.n}",
-    # How many of them vote, and when an answer equals the ground truth.
+    # How many of them vote.
     "reward_kwargs": "${oc.select:reward.reward_kwargs,null}",
     # Controls are never stopped for a collapse.
     "reward_manager": "${reward.reward_manager.name}",

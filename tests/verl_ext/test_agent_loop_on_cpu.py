@@ -14,7 +14,7 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
 from verl_ext.rollout import rows
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
 
@@ -52,7 +52,7 @@ class Rollout:
             }
         )
         self.worker.reward_loop_worker_handles = self.reward_workers
-        self.worker._scores_groups, self.worker._needs_log_probs = True, False
+        self.worker._scores_groups, self.worker._needs_log_probs, self.worker._diagnoses = True, False, False
         self.worker._groups, self.worker._rows = {}, {}
         self.worker.processor, self.worker.distillation_enabled = None, False
         self.puts: list[list[str]] = []
@@ -173,6 +173,32 @@ def test_the_truth_of_a_training_row_is_sent_under_supervision_only(monkeypatch:
             assert request == GroupRequest([[0], [1]], validate=False, truth=truth)
             for worker in rollout.reward_workers:
                 worker.requests.clear()
+
+    asyncio.run(body())
+
+
+def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    vote = {"pseudo_label": "4", "choices": ["4", "5"], "vote_share": 0.5}
+    sent: list[Any] = []
+
+    async def compute(request: Any) -> Any:
+        sent.append(request)
+        if isinstance(request, DiagnosisRequest):
+            return Diagnosis(pseudo_label_right=False, reward_accuracy=0.25)
+        return [ResponseScore(float(number < 2), {"answer": f"{number}", **vote}) for number in range(4)]
+
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=3, vote_n=4, reward_workers=1)
+        rollout.worker._diagnoses = True
+        rollout.reward_workers[0].remote = compute
+        rollout.finish("a")
+        await rollout.prompt("a")
+        group, diagnosis = sent
+        assert group == GroupRequest([[0], [1], [2], [3]], validate=False, truth=None) and "7" not in repr(group)
+        assert diagnosis == DiagnosisRequest("row a", "7", ["0", "1", "2"], [1.0, 1.0, 0.0], "4", ["4", "5"])
+        assert [rollout.outputs["a", session].reward_score for session in range(3)] == [1.0, 1.0, 0.0]
+        added = {"pseudo_label_right": False, "reward_accuracy": 0.25}
+        assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"answer": "2", **vote, **added}
 
     asyncio.run(body())
 

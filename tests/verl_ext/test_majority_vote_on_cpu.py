@@ -15,7 +15,7 @@ from verl_ext.rewards.controls import GroundTruthRewardManager, RandomRewardMana
 from verl_ext.rewards.entropy import EntropyRewardManager
 from verl_ext.rewards.group import GroupRewardManager, grade_against_truth
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
-from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
 from verl_ext.rewards.settings import RewardSettings, read_settings
 
 
@@ -165,6 +165,11 @@ def test_validation_is_graded_against_the_truth_even_where_the_majority_disagree
 @pytest.mark.parametrize(("response", "truth"), [("no box", None), (r"\boxed{None}", None), ("None", "None")])
 def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: str, truth: str | None) -> None:
     assert grade_against_truth(response, truth, RewardSettings()).reward == 0.0
+
+
+def test_a_reward_worker_diagnoses_a_group_whose_rewards_are_final() -> None:
+    request = DiagnosisRequest("q", "5", ["4", "5"], [1.0, 0.0], "4", None)
+    assert run(request) == Diagnosis(pseudo_label_right=False, reward_accuracy=0.0)
 
 
 def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() -> None:

@@ -43,8 +43,13 @@ class RewardWorker:
         return await self.manager.run_single(request)
 
 
-def rewards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
-    """Roll every training row out and return the rewards put into the transfer queue, by row id."""
+def rewards(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, diagnoses: set[bool | None] | None = None
+) -> dict[str, list[float]]:
+    """Roll every training row out and return the rewards put into the transfer queue, by row id.
+
+    `diagnoses` gets whether pseudo-labels are right, and None where that is not known.
+    """
     files = [f"data.train_files={folder}/train.parquet", f"data.val_files={folder}/validation.parquet"]
     config, _ = load_recipe("mmupt_tiny", [*files, "actor_rollout_ref.rollout.n=3"])
     given: dict[str, list[float]] = {}
@@ -54,6 +59,8 @@ def rewards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[flo
 
     async def put_batch(keys: list[str], fields: TensorDict, **_: Any) -> None:
         assert [reward_model["ground_truth"] for reward_model in fields["reward_model"]] == [None] * len(keys)
+        if diagnoses is not None:
+            diagnoses.update(extra["reward_extra_info"]["pseudo_label_right"] for extra in fields["extra_fields"])
         for id_, scores in zip(fields["id"], fields["rm_scores"].unbind(), strict=True):
             given.setdefault(id_, []).append(float(scores.sum()))
 
@@ -81,10 +88,13 @@ def test_rewards_are_the_same_with_the_truth_right_permuted_and_deleted(
 ) -> None:
     prepare(tmp_path, train=6, validation=3, test=3)
     train = tmp_path / "train.parquet"
-    right = rewards(tmp_path, monkeypatch)
     truth = pq.read_table(sidecar_of(train)).to_pydict()
+    known: set[bool | None] = set()
+    right = rewards(tmp_path, monkeypatch, known)
+    assert known <= {True, False} and known
     pq.write_table(pa.table({"id": truth["id"], "answer": truth["answer"][::-1]}), sidecar_of(train))
     permuted = rewards(tmp_path, monkeypatch)
     sidecar_of(train).unlink()
-    assert right == permuted == rewards(tmp_path, monkeypatch)
+    unknown: set[bool | None] = set()
+    assert right == permuted == rewards(tmp_path, monkeypatch, unknown) and unknown == {None}
     assert len(right) == 6 and all(sorted(given) == [0.0, 1.0, 1.0] for given in right.values())

@@ -1,7 +1,12 @@
 """The metrics of a step say what its votes were."""
 
+from dataclasses import asdict
+
 import pytest
 
+from verl_ext.answers import Comparison
+from verl_ext.rewards.diagnosis import Diagnostician
+from verl_ext.rewards.request import DiagnosisRequest
 from verl_ext.votes import vote
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 
@@ -16,10 +21,12 @@ def group(
 ) -> ScoredGroup:
     """What the default policy makes of a group, of which the first `trained` responses are trained on."""
     result = vote(answers)
+    rewards = list(rewards or result.rewards[:trained])
+    diagnosis = Diagnostician([], Comparison()).diagnose(
+        DiagnosisRequest("q", truth, list(answers[:trained]), rewards, result.winner, choices=None)
+    )
     return ScoredGroup(
-        answers=answers[:trained],
-        rewards=rewards or result.rewards[:trained],
-        pseudo_label=result.winner,
+        rewards=rewards,
         share=result.share,
         tied=result.tied,
         distinct=result.distinct,
@@ -27,7 +34,7 @@ def group(
         voters=len(answers),
         undecided=undecided,
         seconds=seconds,
-        truth=truth,
+        **asdict(diagnosis),
     )
 
 

@@ -14,7 +14,10 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from verl_ext.answers import correct, extract_answer
 from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, check_config
-from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.datasets.truth import file_list
+from verl_ext.defaults import SAMPLER_KEY
+from verl_ext.rewards.diagnosis import Diagnostician
+from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
 from verl_ext.rewards.settings import RewardSettings, read_settings
 from verl_ext.votes import Vote, vote
 
@@ -60,6 +63,8 @@ class GroupRewardManager(RewardManagerBase):
         check_config(config)
         super().__init__(config, tokenizer, compute_score)
         self._settings = read_settings(OmegaConf.select(config, "reward.reward_kwargs"))
+        train_files = file_list(OmegaConf.select(config, f"{SAMPLER_KEY}.train_files"))
+        self._diagnostician = Diagnostician(train_files, self._settings.comparison)
         # Without one veRL hands on its own function, which knows no data set of ours.
         is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
         self._validation_score: ValidationScore | None = compute_score if is_custom else None
@@ -100,8 +105,10 @@ class GroupRewardManager(RewardManagerBase):
             for answer, reward in zip(answers, rewards, strict=True)
         ]
 
-    async def run_single(self, data: GroupRequest) -> list[ResponseScore]:
-        """Score one request; veRL's per-response batches, which carry no group, are refused with TypeError."""
+    async def run_single(self, data: GroupRequest | DiagnosisRequest) -> list[ResponseScore] | Diagnosis:
+        """Score or diagnose a group; veRL's per-response batches, which carry no group, are refused with TypeError."""
+        if isinstance(data, DiagnosisRequest):
+            return await asyncio.to_thread(self._diagnostician.diagnose, data)
         if not isinstance(data, GroupRequest):
             raise TypeError(
                 f"{type(self).__name__} scores groups, but was sent a {type(data).__name__} of single responses: set "

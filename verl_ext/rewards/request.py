@@ -25,6 +25,35 @@ class GroupRequest:
 
 
 @dataclass(frozen=True)
+class DiagnosisRequest:
+    """A group whose rewards are final, to be held against its ground truth.
+
+    `id` is that of its row, `own_truth` the ground truth that the row itself holds, None for that of its file.
+    `answers` and `rewards` hold one element per response that is trained on; `pseudo_label` is what the vote elected,
+    if anything, and `choices` holds the options of the question, None where it has none.
+    """
+
+    id: str
+    own_truth: str | None
+    answers: list[str | None]
+    rewards: list[float]
+    pseudo_label: str | None
+    choices: list[str] | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How right a group is, all None where its ground truth is not known.
+
+    `pseudo_label_right` is None also where the vote elected nothing. `reward_accuracy` is one minus the mean distance
+    of a reward from 1 for a right and 0 for a wrong answer.
+    """
+
+    pseudo_label_right: bool | None
+    reward_accuracy: float | None
+
+
+@dataclass(frozen=True)
 class ResponseScore:
     """The reward of one response and its `reward_extra_info`, a dict of the same keys for every response of a mode."""
 

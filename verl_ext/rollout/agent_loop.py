@@ -9,6 +9,7 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +24,8 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
-from verl_ext.rewards.request import GroupRequest, ResponseScore
+from verl_ext.defaults import SAMPLER, uses
+from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
 from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.group import Group
 from verl_ext.rollout.question import choices_of, ground_truth_of, question_id, question_of
@@ -51,6 +53,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         manager = resolve_reward_manager_cls(self.config)
         self._scores_groups = getattr(manager, "scores_groups", False)
         self._needs_log_probs = getattr(manager, "needs_log_probs", False)
+        # Only VoteReplayBuffer makes metrics of it.
+        self._diagnoses = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
         self._groups: dict[str, Group[AgentLoopOutput, tuple[ResponseScore, bool]]] = {}
         self._rows: dict[str, Group[Row, None]] = {}
 
@@ -214,11 +218,31 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             log_probs=log_probs,
         )
         scores = await self._send(prompt["uid"], request)
+        if self._diagnoses:
+            scores = await self._with_diagnosis(prompt, scores, trained)
         return [(score, number < trained) for number, score in enumerate(scores)]
 
-    async def _send(self, uid: str, request: GroupRequest) -> list[ResponseScore]:
+    async def _with_diagnosis(self, prompt: dict, scores: list[ResponseScore], trained: int) -> list[ResponseScore]:
+        """Add how right the group is, which changes no reward: they have all been made."""
+        shared = scores[0].extra_info
+        if "pseudo_label" not in shared:
+            # Of another reward manager for groups.
+            return scores
+        request = DiagnosisRequest(
+            prompt["id"],
+            ground_truth_of(prompt),
+            answers=[score.extra_info["answer"] for score in scores[:trained]],
+            rewards=[score.reward for score in scores[:trained]],
+            pseudo_label=shared["pseudo_label"],
+            choices=shared["choices"],
+        )
+        diagnosis: Diagnosis = await self._send(prompt["uid"], request)
+        return [ResponseScore(score.reward, {**score.extra_info, **asdict(diagnosis)}) for score in scores]
+
+    async def _send(self, uid: str, request: GroupRequest | DiagnosisRequest) -> Any:
         number = random.randrange(len(self.reward_loop_worker_handles))
-        await self._tag(uid, request.validate, phase=f"reward worker {number}")
+        validate = isinstance(request, GroupRequest) and request.validate
+        await self._tag(uid, validate, phase=f"reward worker {number}")
         return await self.reward_loop_worker_handles[number].compute_score.remote(request)
 
     async def _tag(self, uid: str, validate: bool, **tag: str) -> None:

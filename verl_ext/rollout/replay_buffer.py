@@ -13,10 +13,8 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_ext.collapse import read_alarm
-from verl_ext.datasets.truth import file_list, read_truth
 from verl_ext.defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
 from verl_ext.rewards.settings import read_settings
-from verl_ext.rollout.question import ground_truth_of
 from verl_ext.rollout.watchdog import Watchdog
 from verl_ext.votes.metrics import ScoredGroup, vote_metrics
 
@@ -84,9 +82,9 @@ class VoteReplayBuffer(ReplayBuffer):
     """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
 
     `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.defaults.SAMPLER_DEFAULTS`, which are filled in
-    before veRL's trainer starts. The ground truth of training rows, from the sidecars of `train_files` or else from
-    the rows themselves, gives the accuracy of pseudo-labels, out of the vote's sight. On a collapse, see `read_alarm`,
-    `sample` raises StoppedOnCollapse instead of beginning another training step.
+    before veRL's trainer starts. How right pseudo-labels and rewards are comes with the responses, see
+    `verl_ext.rewards.diagnosis`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of
+    beginning another training step.
 
     Raises:
         ValueError: an asynchronous trainer, or keys that are missing.
@@ -114,7 +112,6 @@ class VoteReplayBuffer(ReplayBuffer):
             **kwargs,
         )
         settings = read_settings(sampler_kwargs.get("reward_kwargs"))
-        self._comparison = settings.comparison
         self._voters = settings.policy.vote_n or sampler_kwargs.n
         # A bound method of the trainer.
         self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
@@ -123,7 +120,6 @@ class VoteReplayBuffer(ReplayBuffer):
         )
         self._alarm = read_alarm(sampler_kwargs)
         self._settled: tuple[int, ...] = ()
-        self._truth = read_truth(file_list(sampler_kwargs.train_files))
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
         """As in veRL; the metrics of a training batch gain those of `vote_metrics`."""
@@ -136,7 +132,7 @@ class VoteReplayBuffer(ReplayBuffer):
         self._watchdog.progress()
         if partition_id == "train":
             expected = batch_size * self._voters
-            metrics = metrics | vote_metrics(self._scored_groups(batch), expected, self._comparison)
+            metrics = metrics | vote_metrics(self._scored_groups(batch), expected)
             self._alarm.trained(global_steps, metrics.get("vote/share"))
         else:
             self._alarm.validated(global_steps, _outcomes(batch))
@@ -155,22 +151,17 @@ class VoteReplayBuffer(ReplayBuffer):
         return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _scored_groups(self, batch: KVBatchMeta) -> list[ScoredGroup]:
-        sessions, data = _final_outputs(batch, "id", "rm_scores", "extra_fields", "reward_model")
+        sessions, data = _final_outputs(batch, "rm_scores", "extra_fields")
         infos = _reward_infos(data)
         if not all("pseudo_label" in info for info in infos):
             return []
         rewards = [float(scores.sum()) for scores in data["rm_scores"]]
-        ids = _values(data, "id")
-        truths = [ground_truth_of({"reward_model": value}) for value in _values(data, "reward_model")]
-        truths = truths or [None] * len(ids)
         groups = defaultdict(list)
         for position, session in enumerate(sessions):
             groups[session.rsplit("_", 1)[0]].append(position)
         return [
             ScoredGroup(
-                answers=[infos[position]["answer"] for position in positions],
                 rewards=[rewards[position] for position in positions],
-                pseudo_label=info["pseudo_label"],
                 share=info["vote_share"],
                 tied=info["vote_tied"],
                 distinct=info["vote_distinct"],
@@ -178,8 +169,8 @@ class VoteReplayBuffer(ReplayBuffer):
                 voters=info["voters"],
                 undecided=info["vote_undecided"],
                 seconds=info["vote_seconds"],
-                choices=info["choices"],
-                truth=self._truth.get(ids[positions[0]], truths[positions[0]]),
+                pseudo_label_right=info.get("pseudo_label_right"),
+                reward_accuracy=info.get("reward_accuracy"),
             )
             for positions in groups.values()
             for info in [infos[positions[0]]]
