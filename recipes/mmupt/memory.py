@@ -15,6 +15,9 @@ Arithmetic that no run has confirmed; the launcher prints it and starts all the 
   reference           its engine offloads always, weights waiting in main memory; none with LoRA, where it is the actor
                       without adapters
   vLLM                gpu_memory_utilization of the GPU while it generates, nothing while it sleeps
+  image features      pixel values in fp32, one image per prompt as large as data.max_pixels or data.max_prompt_length
+                      allow; in main memory, once per prompt in the transfer queue, and once in every rank that trains
+                      on a response to the prompt
 
 param_offload and optimizer_offload free the GPU between updates, never during one; offload_policy during one, too.
 """
@@ -35,6 +38,8 @@ BYTES |= dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "auto"), 
 LOGITS_COPIES = 4
 # Kept of a layer for its backward pass, a token: so many vectors of its hidden and of its intermediate size.
 HIDDEN_VECTORS, INTERMEDIATE_VECTORS = 10, 4
+# Three colors, and an image counts as two frames.
+PIXEL_VALUES = 6
 # An assumption: CUDA contexts of trainer and vLLM, NCCL, CUDA graphs, fragmentation. GiB.
 OTHER = 4.0
 
@@ -64,10 +69,10 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """GiB of one GPU, for every phase of a step by part; and of a machine's main memory."""
+    """GiB of one GPU, for every phase of a step by part; and of a machine's main memory by part."""
 
     phases: dict[str, dict[str, float]]
-    main_memory: float
+    main_memory: dict[str, float]
 
     def peak(self) -> tuple[str, float]:
         """The phase that takes most, and what it takes."""
@@ -127,9 +132,29 @@ def estimate(config: DictConfig, shape: Shape) -> Estimate:
     elif actor.use_kl_loss or config.algorithm.use_kl_in_reward:
         reference = config.actor_rollout_ref.ref.fsdp_config.model_dtype
         main += shape.total * BYTES[reference or "bf16"] / shards / GIB
-    return Estimate(
-        {phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main * config.trainer.n_gpus_per_node
-    )
+    queue, in_ranks = image_features(config, shape)
+    main_memory = {
+        "model": main * config.trainer.n_gpus_per_node,
+        "image features in the queue": queue,
+        "image features in the ranks": in_ranks,
+    }
+    return Estimate({phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main_memory)
+
+
+def image_features(config: DictConfig, shape: Shape) -> tuple[float, float]:
+    """GiB of the image features of a step on one machine: in the transfer queue, and in all ranks together.
+
+    Responses go to ranks by their length, so that those of one prompt are taken to be scattered at random.
+    """
+    trainer, prompts = config.trainer, config.data.train_batch_size
+    ranks = trainer.n_gpus_per_node * trainer.nnodes
+    # A visual token is `merge` patches, and a patch `PIXEL_VALUES` numbers for each of its pixels.
+    patches = shape.merge * config.data.max_prompt_length
+    if config.data.max_pixels is not None:
+        patches = min(patches, config.data.max_pixels * PIXEL_VALUES // shape.patch)
+    features = patches * shape.patch * BYTES["fp32"] / GIB
+    prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
+    return prompts * features / trainer.nnodes, prompts_per_rank * features * trainer.n_gpus_per_node
 
 
 def gathered(config: DictConfig, shape: Shape) -> float:
@@ -175,7 +200,9 @@ def report(config: DictConfig) -> str:
     for phase, parts in result.phases.items():
         listed = ", ".join(f"{name} {gib:.1f}" for name, gib in parts.items() if gib >= 0.05)
         lines.append(f"  {phase:15} {sum(parts.values()):6.1f} = {listed}")
-    lines.append(f"  main memory of each machine, beside what else runs there: {result.main_memory:.0f}")
+    main = result.main_memory
+    listed = ", ".join(f"{name} {gib:.0f}" for name, gib in main.items())
+    lines.append(f"  main memory of each machine, beside what else runs there: {sum(main.values()):.0f} = {listed}")
     for phase, parts in result.phases.items():
         if sum(parts.values()) > available:
             lines.append(f"WARNING: {phase} may run out of GPU memory: {ADVICE[phase]}.")
@@ -194,7 +221,8 @@ def table() -> str:
         available = config.mmupt.gpu_memory_gib
         fits = "" if gib <= available else ": does not fit"
         rows.append(
-            f"| `{recipe}` | `{hardware}` | {available} | {gib:.0f}{fits} | {phase} | {result.main_memory:.0f} |"
+            f"| `{recipe}` | `{hardware}` | {available} | {gib:.0f}{fits} | {phase} | "
+            f"{sum(result.main_memory.values()):.0f} |"
         )
     return "\n".join(rows)
 

@@ -86,8 +86,20 @@ def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
     assert sum(offloaded.phases["generation"].values()) == pytest.approx(0.6 * 79 + memory.OTHER)
     assert offloaded.phases["update"] == kept.phases["update"]
     # The reference is there in both: 8.292e9 x 4 bytes = 30.89 GiB; weights and two moments are three times that.
-    assert kept.main_memory == pytest.approx(30.89, abs=0.01)
-    assert offloaded.main_memory == pytest.approx(4 * 30.89, abs=0.04)
+    assert kept.main_memory["model"] == pytest.approx(30.89, abs=0.01)
+    assert offloaded.main_memory["model"] == pytest.approx(4 * 30.89, abs=0.04)
+
+
+def test_main_memory_holds_the_images_of_a_step_in_the_queue_and_in_the_ranks() -> None:
+    # 1,204,224 px / 14^2 = 6,144 patches x 1,176 x 4 bytes = 28.90 MB per image; x 512 = 13.78 GiB.
+    one = estimate(compose("mmupt_mathvista"), SEVEN).main_memory
+    assert one["image features in the queue"] == pytest.approx(13.78, abs=0.01)
+    # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts.
+    assert one["image features in the ranks"] == pytest.approx(8 * 0.737 * 13.78, abs=0.1)
+    two = estimate(compose("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
+    assert two["image features in the queue"] == pytest.approx(13.78 / 2, abs=0.01)
+    short = compose("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
+    assert estimate(short, SEVEN).main_memory["image features in the queue"] == pytest.approx(13.78 * 2 / 3, abs=0.01)
 
 
 def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None:
@@ -101,7 +113,7 @@ def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
     result = estimate(config, shape)
     assert result.phases["update"]["gradients"] == pytest.approx(shape.adapters(32) * 2 / 2**30)
     # Frozen weights with their adapters, two moments, and the weights that vLLM puts aside, all in bf16.
-    assert result.main_memory == pytest.approx((4 * shape.total + 6 * shape.adapters(32)) / 2**30)
+    assert result.main_memory["model"] == pytest.approx((4 * shape.total + 6 * shape.adapters(32)) / 2**30)
 
 
 def test_ranks_of_all_machines_share_the_model() -> None:
