@@ -15,6 +15,8 @@ from verl_ext.answers.units import POWERS, POWERS_BEHIND, unit_of
 
 MAX_DEPTH = 30
 MAX_DIGITS = 400
+# What is counted, as students in the class.
+MAX_WORDS = 7
 MAX_DECIMAL_EXPONENT = 300
 
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
@@ -108,7 +110,9 @@ class ExpressionParser:
                 value = self.algebra.divide(self._sum_of(value), self._operand())
             elif self._next.kind in ("unit", "power") or (self._next.kind == "word" and not variables(value)):
                 value = self.algebra.multiply(self._sum_of(value), self._unit())
-            elif self._starts_factor():
+            elif self._starts_factor() or (
+                self._next.kind == "number" and self._tokens[self._position - 1].text == "!"
+            ):
                 value = self.algebra.multiply(self._sum_of(value), self._sum_of(self._factor()))
             else:
                 return value
@@ -117,7 +121,18 @@ class ExpressionParser:
         """What stands behind a sign; behind a unit another unit, as in km/h and N*m."""
         if self.units and (self._next.kind == "power" or unit_of(self._next.text)):
             return self._unit()
+        if self.units and self._next.text == "(" and unit_of(self._tokens[self._position + 1].text):
+            return self._units_in_brackets()
         return self._sum_of(self._factor(signed=True))
+
+    def _units_in_brackets(self) -> Sum:
+        """The product of units below a line, as in J/(kg*K)."""
+        self._take()
+        product = self._unit()
+        while not self._takes(")"):
+            self._takes("*", "×")
+            product = self.algebra.multiply(product, self._unit())
+        return product
 
     def _starts_factor(self) -> bool:
         token = self._next
@@ -143,12 +158,12 @@ class ExpressionParser:
     def _words(self) -> str:
         """The things that a number counts, as apples; singular and plural are the same."""
         words: list[str] = []
-        while self._next.kind == "word" and len(words) < 4:
+        while self._next.kind == "word" and len(words) < MAX_WORDS:
             words.append(self._take().text.lower())
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
         ends = self._next.kind in ("end", "and") or self._next.text in (",", ";")
-        if not (0 < len(words) < 4 and ends) or set(words) & _NO_UNITS:
+        if not (0 < len(words) < MAX_WORDS and ends) or set(words) & _NO_UNITS:
             self._fail()
         return f'"{" ".join(words).removesuffix("s")}"'
 

@@ -17,7 +17,7 @@ from verl_ext.answers.numeric import value_of
 from verl_ext.answers.spelling import plain
 from verl_ext.answers.syntax import read
 from verl_ext.answers.tokens import NotMath
-from verl_ext.answers.wording import unit_in_brackets, without_wording
+from verl_ext.answers.wording import DAYS, SAME_WORD, unit_in_brackets, without_wording
 
 # A longer answer is compared by its letters only.
 MAX_LENGTH = 1000
@@ -46,9 +46,24 @@ _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
 )
 _SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
-_LABELLED = re.compile(r"([A-Za-z∠△][A-Za-z∠△' ]{0,40})\s*[:=]\s*([^:=]+)")
+_LABELLED = re.compile(r"(?:the\s+)?([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)")
+_SAME_WORDS = {
+    "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
+    "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
+    "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
+}  # fmt: skip
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _SOMETHING = re.compile(r"[^\W_]")
+# Statements and quadrants that are counted by Roman numerals.
+_ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
+_ROMAN_LIST = re.compile(
+    rf"(?:[Ss]tatements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)(?:\s+only)?"
+)
+_NON = re.compile(r"\bnon[- ](?=[a-z])")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
+_REMAINDER = re.compile(
+    r"(\d+),?\s*(?:with\s+)?(?:an?\s+)?(?:r|rem|remainder)\.?\s*(?:of\s+|=\s*)?(\d+)", re.IGNORECASE
+)
 _SPACE_AT_SIGN = re.compile(r"\s*([^\w\s])\s*")
 
 
@@ -117,8 +132,12 @@ def _of_answer(answer: str) -> Key:
 def _of_text(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         return _of_math((letter[1] or letter[2]).upper())
+    if text.rstrip(".").lower() in DAYS:
+        return Key(f'"{_words(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
         return several
+    if text[:1] in "(IVSsb" and (statements := _ROMAN_LIST.fullmatch(text)) is not None and len(text) > 2:
+        return Key(f'"{", ".join(sorted(set(re.findall("[IV]+", statements[1]))))}"'.casefold())
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         if sign and exact.strip():
@@ -171,7 +190,7 @@ def _of_notation(notation: Notation) -> Key:
     if notation.product is not None:
         return replace(_of_math(notation.product), instead=core)
     shown = " ".join((notation.text, *(detail for _, detail in details)))
-    instead = None if notation.instead is None else _of_math(notation.instead)
+    instead = None if notation.instead is None else _of_text(notation.instead, MAX_WORDING)
     return Key(shown, None, core if details else None, details, instead)
 
 
@@ -203,7 +222,7 @@ def _of_labelled(text: str) -> Key | None:
 def _of_math(text: str) -> Key:
     reading = read(text)
     core = None if reading.core is None else Key(reading.core.text, reading.core)
-    instead = None if reading.point is None else Key(reading.point.text, reading.point)
+    instead = None if reading.instead is None else Key(reading.instead.text, reading.instead)
     return Key(reading.value.text, reading.value, core, reading.details, instead)
 
 
@@ -233,8 +252,11 @@ def number_of(answer: str) -> float | None:
 
 
 def _words(text: str) -> str:
-    """Words are the same in capitals and with any spaces around signs, and no solutions are no solution."""
-    return _SPACE_AT_SIGN.sub(r"\1", text).casefold().replace("solutions", "solution")
+    """Words are the same in capitals, with any spaces around signs, commas or hyphens, and in any spelling."""
+    if (remainder := _REMAINDER.fullmatch(text)) is not None:
+        return f"{int(remainder[1])} remainder {int(remainder[2])}"
+    words = _HYPHEN.sub(" ", _NON.sub("non", _SPACE_AT_SIGN.sub(r"\1", text.casefold()))).replace(",", " ").split()
+    return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
 
 
 @lru_cache(maxsize=CACHE)

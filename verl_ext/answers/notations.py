@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from verl_ext.answers.units import unit_of
+from verl_ext.answers.wording import number_in_words
 
 _MONTHS = {
     month: number
@@ -45,6 +46,11 @@ _CLOCK = re.compile(
     r"(?P<half>[ap]\.?\s?m(?:\.|\b))?",
     re.IGNORECASE,
 )
+_CLOCK_IN_WORDS = re.compile(
+    r"(?:at\s+)?(?:an?\s+)?(?P<minutes>half|quarter|\d{1,2}|[a-z]+(?:[- ](?!minute)[a-z]+)?)(?:\s+minutes?)?\s+"
+    r"(?P<side>past|to)\s+(?P<hour>\d{1,2}|[a-z]+)(?:\s+o'?clock)?",
+    re.IGNORECASE,
+)
 _CHINESE_CLOCK = re.compile(r"(\d{1,2})[点时](\d{1,2})分?")
 _DIMENSIONS = re.compile(rf"{_NUMBER}{_UNIT}?(?:\s*(?:×|\bby\b|(?<=[\d ])[xX](?=[\d ]))\s*{_NUMBER}{_UNIT}?){{1,2}}")
 _BY = re.compile(r"×|\bby\b|[xX](?=[\d ])")
@@ -71,7 +77,7 @@ class Notation(NamedTuple):
 def notation_of(text: str) -> Notation | None:
     """Recognize one of the notations; None for everything else."""
     # What is left of LaTeX is mathematics.
-    if "\\" in text or not _SIGNS.search(text):
+    if "\\" in text or not (_SIGNS.search(text) or " past " in text or " to " in text):
         return None
     return _clock(text) or _date(text) or _range(text) or _dimensions(text) or _share(text)
 
@@ -129,6 +135,8 @@ def _date_text(*parts: str | int | None) -> str:
 
 
 def _clock(text: str) -> Notation | None:
+    if match := _CLOCK_IN_WORDS.fullmatch(text):
+        return _clock_in_words(match)
     if match := _CHINESE_CLOCK.fullmatch(text):
         return Notation(f"{int(match[1])}:{int(match[2]):02}")
     match = _CLOCK.fullmatch(text)
@@ -138,9 +146,26 @@ def _clock(text: str) -> Notation | None:
     if hour > 24 or minute > 59 or second > 59:
         return None
     half = match["half"]
+    in_24_hours = None
+    if half:
+        other = hour % 12 + (12 if half[0] in "pP" else 0)
+        in_24_hours = None if other == hour or hour > 12 else f"{other}:{minute:02}"
     # As the ratio of these numbers, in case it is one.
     time = f"{hour}:{minute:02}" + (f":{second:02}" if match["second"] else "")
-    return Notation(time, (("half of the day", half[0].lower()),) if half else ())
+    return Notation(time, (("half of the day", half[0].lower()),) if half else (), in_24_hours)
+
+
+def _clock_in_words(match: re.Match[str]) -> Notation | None:
+    minutes, hour = (number_in_words(match[part]) for part in ("minutes", "hour"))
+    if match["minutes"].lower() in ("half", "quarter"):
+        minutes = "30" if match["minutes"].lower() == "half" else "15"
+    if not (minutes.isdigit() and hour.isdigit() and int(minutes) < 60 and 1 <= int(hour) <= 12):
+        return None
+    if match["side"].lower() == "past":
+        return Notation(f"{int(hour)}:{int(minutes):02}")
+    # Five to ten is a range.
+    is_time = match["minutes"].lower() == "quarter" or "minute" in match[0].lower()
+    return Notation(f"{(int(hour) - 2) % 12 + 1}:{60 - int(minutes):02}") if is_time and int(minutes) else None
 
 
 def _dimensions(text: str) -> Notation | None:

@@ -40,7 +40,7 @@ _SIGNS = {
     "lor": " or ", "wedge": " and ", "vee": " or ", "because": " because ", "therefore": "",
     "angle": "∠", "triangle": "△", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "percent": "%",
     "prime": "'", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "ldots": "…", "dots": "…",
-    "cdots": "…", "to": "→", "rightarrow": "→", "parallel": "∥", "perp": "⊥", "sim": "∼", "dollar": "$",
+    "cdots": "…", "to": "→", "rightarrow": "→", "parallel": "∥", "cdotp": "*", "perp": "⊥", "sim": "∼", "dollar": "$",
     "pi": "π", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε", "theta": "θ",
     "vartheta": "θ", "lambda": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ",
     "omega": "ω", "Omega": "Ω", "Delta": "Δ", "Gamma": "Γ", "Theta": "Θ", "Phi": "Φ", "eta": "η", "xi": "ξ",
@@ -95,6 +95,9 @@ _FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
 _TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
 _OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
 _MICRO = re.compile(r"μ\s+(?=[ACFHJLNTVWgms])")
+_PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
+_PARALLEL = re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])")
+_CHINESE_AND_OR = re.compile(r"(?<=[\dA-Za-z)}°%])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
@@ -176,6 +179,12 @@ def plain(answer: str) -> str:
         text = _TEMPERATURE.sub(r"°\1", _CIRCLE.sub("°", text))
     if "百分之" in text:
         text = _CHINESE_PERCENT.sub(lambda match: f"{chinese_number(match[1])}%", text)
+    if "//" in text or "||" in text:
+        text = _PARALLEL.sub("∥", text)
+    if "er cent" in text:
+        text = _PER_CENT.sub("percent", text)
+    if not text.isascii():
+        text = _CHINESE_AND_OR.sub(lambda match: " or " if match[1][0] == "或" else " and ", text)
     if "[" in text or "]" in text:
         text = _OPEN_ON_THE_RIGHT.sub(r"\1)", _OPEN_ON_THE_LEFT.sub(r"\1(", text))
     return _trim(" ".join(text.split()))
@@ -199,7 +208,7 @@ def _from_latex(text: str) -> str:
         text = _CASES.sub(lambda match: match[2].replace(r"\\", ", ").replace("&", ""), text)
     if _IS_INFIX.search(text):
         text = _prefix_fractions(text)
-    text = _BRACED_COMMA.sub(",", text)
+    text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
     text = _unwrap(_SPACES.sub(" ", text))
     text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)

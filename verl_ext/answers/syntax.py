@@ -22,6 +22,8 @@ _MATRIX = re.compile(
     r"\\end\s*\{(?P=kind)\}\s*[)\]]?",
     re.DOTALL,
 )
+# A quantity that a formula is given for; y = 2x + 1 is a line, AB = 2CD a relation.
+_DEFINED = re.compile(r"(?![xy]$)(?:[A-Za-zα-ωΩ](?:_\w+)?|[A-Za-z]\([a-z]\))")
 _LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=([^=]+)")
 
 
@@ -30,13 +32,14 @@ class Reading(NamedTuple):
 
     core is set where `value` holds more than values need: a unit, the names of several values, or a sum or product of
     names that a value is given to. It is the value without that, and `details` tells what was left away, by kind.
-    point: where x and y were given values, the point (x, y).
+    instead: what else it may mean: the point (x, y) where x and y were given values, the right side of a formula for a
+        quantity, as in S = ah or f(x) = x + 1, the components of a vector 3i - 4j.
     """
 
     value: Value
     core: Value | None = None
     details: tuple[tuple[str, str], ...] = ()
-    point: Value | None = None
+    instead: Value | None = None
 
 
 class _Parser(ExpressionParser):
@@ -47,6 +50,8 @@ class _Parser(ExpressionParser):
         self._has_or = False
         # Names with their values, where there are several, or the one of a sum or product of names.
         self.named: list[tuple[str, Value]] = []
+        # The right side of the only equation, where a quantity stands on its left.
+        self.formula: Sum | None = None
 
     def answer(self) -> tuple[Value, Value]:
         """Return what the tokens say, and the same without the names that values were given (`self.named`)."""
@@ -114,6 +119,8 @@ class _Parser(ExpressionParser):
             return solved
         if self._is_constant(right) and _is_quantity(left[0]):
             self.named = [(left[0].text, right)]
+        elif isinstance(right, Sum) and _DEFINED.fullmatch(left[0].text) and not self._is_label(right):
+            self.formula = None if variables(left[0]) & variables(right) else right
         return equation
 
     def _solved(self, difference: Sum) -> Form | None:
@@ -257,12 +264,26 @@ def _read(text: str) -> Reading:
         if unit:
             details["unit"] = unit
     if not details:
-        return Reading(value)
+        return Reading(value, instead=parser.formula if is_relation(value) else _components(value))
     point = None
     if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):
         values = (given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
         point = collection("brackets ()", "(", values, ")", ordered=True)
     return Reading(value, core, tuple(sorted(details.items())), point)
+
+
+def _components(value: Value) -> Form | None:
+    """The components of a vector that is a sum of multiples of i, j and k; j makes i no imaginary unit."""
+    if not isinstance(value, Sum):
+        return None
+    multiples = {monomial[0][0].text.removeprefix("hat").removeprefix("→"): coefficient
+                 for monomial, coefficient in value.terms
+                 if len(monomial) == 1 and monomial[0][1] == 1}  # fmt: skip
+    if len(multiples) < len(value.terms) or not {"j"} <= set(multiples) <= set("ijk"):
+        return None
+    axes = "ijk" if "k" in multiples else "ij"
+    numbers = (number(multiples.get(axis, Fraction(0))) for axis in axes)
+    return collection("brackets ()", "(", numbers, ")", ordered=True)
 
 
 def _both(plus: Value, minus: Value) -> Value:

@@ -62,6 +62,7 @@ _LONE_UNIT = re.compile(
     r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
     r"|m(?=\^\{?[23]\}?$)"
 )
+_ANGLE = re.compile("∠[A-Z]{3}")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
 # Words of two letters, which would otherwise be products of variables.
 _TWO_LETTER_WORDS = frozenset({
@@ -70,11 +71,12 @@ _TWO_LETTER_WORDS = frozenset({
 })  # fmt: skip
 
 
-def _letters(run: str, follows_number: bool, spaced: bool) -> Iterator[Token]:
+def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterator[Token]:
     """What a run of letters is: a function, a unit, an English word, or variables side by side."""
     lower = run.lower()
-    # After a number, min is the unit.
-    if (run in FUNCTIONS or (lower in FUNCTIONS and len(run) > 2)) and not (run == "min" and follows_number):
+    # After a number, min is the unit, and sec where it is the function of nothing.
+    is_unit = follows_number and (run == "min" or (run == "sec" and ends))
+    if (run in FUNCTIONS or (lower in FUNCTIONS and len(run) > 2)) and not is_unit:
         yield Token("function", FUNCTIONS[lower], spaced)
     elif run == "sqrt":
         yield Token("command", r"\sqrt", spaced)
@@ -153,6 +155,13 @@ def tokenize(text: str) -> list[Token]:
             continue
         last = tokens[-1] if tokens else Token("end", "", False)
         follows_number = last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π")
+        # As in J/(g*K) and g*cm^(-3).
+        follows_number |= (
+            last.text in ("*", "(")
+            and tokens[-2:-1] != []
+            and tokens[-2].kind in ("unit", "sign")
+            and (any(token.kind == "unit" for token in tokens))
+        )
         if kind == "number" and last.kind == "unit" and not spaced and found in ("2", "3"):
             # cm2
             tokens.extend((Token("sign", "^", False), Token("number", found, False)))
@@ -161,13 +170,16 @@ def tokenize(text: str) -> list[Token]:
         elif kind in ("number", "repeating"):
             tokens.append(Token("number", re.sub(r"[,\s]", "", found), spaced))
         elif kind == "letters":
-            tokens.extend(_letters(found, follows_number, spaced))
+            tokens.extend(_letters(found, follows_number, spaced, not text[position : position + 1].strip(" ,;)/^")))
         elif kind == "metric":
             tokens.append(Token("unit" if follows_number else "name", found, spaced))
         elif kind == "chinese":
             tokens.extend(_chinese(found, spaced))
         elif kind == "decorated":
-            tokens.append(Token("name", re.sub(r"[\s{}\\]", "", found), spaced))
+            decorated = re.sub(r"[\s{}\\]", "", found)
+            if _ANGLE.fullmatch(decorated) and decorated[1] > decorated[3]:
+                decorated = f"∠{decorated[:0:-1]}"
+            tokens.append(Token("name", decorated, spaced))
         elif kind == "sub":
             tokens.append(Token("sub", f"_{re.sub(r'[_{}]', '', found).strip()}", spaced))
         elif kind == "degrees":

@@ -112,6 +112,7 @@ COMPOUND = {
     "kmphr": ("km", "h"),
     "mps": ("m", "s"),
     "mph": ("mi", "h"),
+    "mpg": ("mi", "gallon"),
     "kph": ("km", "h"),
     "kmh": ("km", "h"),
     "kmph": ("km", "h"),

@@ -10,6 +10,19 @@ from collections.abc import Callable, Sequence
 
 from verl_ext.answers.units import POWERS, unit_of
 
+DAYS = {
+    short: day
+    for shorts, day in (
+        ("mon", "monday"), ("tue tues", "tuesday"), ("wed", "wednesday"), ("thu thur thurs", "thursday"),
+        ("fri", "friday"), ("sat", "saturday"), ("sun", "sunday"),
+    )
+    for short in shorts.split()
+}  # fmt: skip
+# Words with two spellings or two names for one thing, in lower case.
+SAME_WORD = DAYS | {
+    "solutions": "solution", "grey": "gray", "anticlockwise": "counterclockwise", "centre": "center", "colour": "color",
+    "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
+}  # fmt: skip
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
@@ -18,10 +31,21 @@ _LEAD = re.compile(
     r"|equation|number))\s+is\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
 )
+_THEREFORE = re.compile(
+    r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z])[,:\s]*(?P<rest>.+)", re.I | re.S
+)
+_SIGN_IN_WORDS = re.compile(
+    r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+)", re.I | re.S
+)
 _APPROXIMATELY = re.compile(
     r"(?:≈|~|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
     r"(?![A-Za-z]))\s*(?P<rest>.+)",
     re.IGNORECASE | re.DOTALL,
+)
+_MONEY_BEHIND = re.compile(
+    r"(?P<rest>[$€£]\s*[\d.,]+|\d[\d.,]*\s*(?:dollars|cents|euros|yuan))\s+"
+    r"(?:left(?:\s+over)?|remaining|in\s+(?:change|total|all)|profit)",
+    re.IGNORECASE,
 )
 _BEHIND = re.compile(
     r"(?P<rest>.*\S)(?:\s+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart|away)"
@@ -31,8 +55,12 @@ _BEHIND = re.compile(
 _IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:年)?", re.IGNORECASE)
 # A sentence with one verb, in front of which no digit stands.
 _STATEMENT = re.compile(
-    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?)\s+(?:is|are|was|were|has|have|had|equals|costs|weighs)\s+"
-    r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+)?(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
+    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?)\s+(?:(?:will|can|must|should|would)\s+)?"
+    r"(?:be|take|have|need|cost|is|are|was|were|has|have|had|equals?|costs?|weighs?|measures?|takes|took|needs|contains?|holds?"
+    r"|gives?|makes?|made|earns?|earned|gets?|got|pays?|paid|spends?|spent|travels?|travell?ed|walks?|walked|sold|bought|eats?"
+    r"|ate|comes\s+to|(?:lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
+    r"\s+(?:after|at|in))\s+"
+    r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\())?(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
     re.DOTALL,
 )
 _LABEL = re.compile(
@@ -71,6 +99,11 @@ _ORDINALS = (
     "first", "second", "third", "fourth", "1st", "2nd", "3rd", "4th", "i", "ii", "iii", "iv", "1", "2", "3", "4",
     "一", "二", "三", "四",
 )  # fmt: skip
+_ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = re.compile(
+    rf"(?P<article>(?:the\s+|an?\s+(?!first|second))?)(?:(?P<word>{'|'.join(_ORDINAL_WORDS)})|(?P<digits>\d+)(?:st|nd|rd|th))",
+    re.I,
+)
 _QUADRANT = re.compile(
     r"(?:in\s+)?(?:the\s+)?(?:quadrant\s+(?P<behind>iv|i{1,3}|[1-4])"
     r"|(?P<before>first|second|third|fourth|1st|2nd|3rd|4th|iv|i{1,3})"
@@ -109,8 +142,22 @@ def _lead(text: str) -> str | None:
     return match and (match["rest"] or match["chinese"] or match["it"])
 
 
+def _therefore(text: str) -> str | None:
+    match = _THEREFORE.fullmatch(text)
+    return match and match["rest"]
+
+
+def _sign_in_words(text: str) -> str | None:
+    match = _SIGN_IN_WORDS.fullmatch(text)
+    if match is None:
+        return None
+    rest = _number_in_words(match["rest"]) if match["rest"].isalpha() or "-" in match["rest"] else match["rest"]
+    return rest and ("" if match["sign"].lower() == "positive" else "-") + rest
+
+
 def _approximately(text: str) -> str | None:
-    match = _APPROXIMATELY.fullmatch(text) or _BEHIND.fullmatch(text) or _IN_THE_YEAR.fullmatch(text)
+    rules = (_APPROXIMATELY, _MONEY_BEHIND, _BEHIND, _IN_THE_YEAR)
+    match = next(filter(None, (rule.fullmatch(text) for rule in rules)), None)
     return match and match["rest"].strip() if match and match["rest"] != text else None
 
 
@@ -175,6 +222,15 @@ def _quadrant(text: str) -> str | None:
     return ("IV", "I", "II", "III")[(_ORDINALS.index(found) + 1) % 4]
 
 
+def _ordinal(text: str) -> str | None:
+    """Read fifth and the 5th as 5th, a fifth as 1/5."""
+    match = _ORDINAL.fullmatch(text)
+    if match is None:
+        return None
+    number = _ORDINAL_WORDS.index(match["word"].lower()) + 1 if match["word"] else int(match["digits"])
+    return f"1/{number}" if match["article"].lower().startswith("a") else str(number)
+
+
 def _condition(text: str) -> str | None:
     match = _SET_BUILDER.fullmatch(text)
     return match and match["rest"]
@@ -186,6 +242,11 @@ def _number_in_words(text: str) -> str | None:
         return None
     number = _NUMBER_WORDS[match["first"].lower()] + (_NUMBER_WORDS[match["second"].lower()] if match["second"] else 0)
     return f"{number}{(match['rest'] or '').replace('-', ' ')}"
+
+
+def number_in_words(text: str) -> str:
+    """The digits of a number in words; anything else as it is."""
+    return _number_in_words(text) or text
 
 
 def _chinese_number(text: str) -> str | None:
@@ -212,8 +273,8 @@ def chinese_number(text: str) -> str:
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (
-    _lead, _approximately, _condition, _quadrant, _object, _shape, _verdict, _statement, _remark,
-    _number_in_words, _chinese_number,
+    _lead, _therefore, _sign_in_words, _approximately, _condition, _quadrant, _object, _ordinal, _shape, _verdict,
+    _statement, _remark, _number_in_words, _chinese_number,
 )  # fmt: skip
 
 
