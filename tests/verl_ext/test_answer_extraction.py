@@ -194,3 +194,12 @@ def test_all_hand_checked_responses_give_their_answers() -> None:
         if (answer := extract_answer(row["response"], row["rule"])) != row["answer"]
     }
     assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    "between", ["\n\nThen ", ", and then ", ". So ", ",\nStep 2: ", " + ", "\n\n", ", ", " and the perimeter is "]
+)
+def test_of_intermediate_results_in_boxes_the_last_one_is_the_answer(between: str) -> None:
+    response = f"First, $\\boxed{{4}}$ apples{between}$\\boxed{{5}}${between}$\\boxed{{9}}$. That is all.\n"
+    assert extract_answer(response) == "9"
+    assert extract_answer(response + "Let me check. " * 200) == "9"

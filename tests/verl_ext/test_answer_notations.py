@@ -160,3 +160,35 @@ def test_options_match_with_and_without_their_units(answer: str, options: list[s
         assert canonical(answer, options).text == letter
     else:
         assert canonical(answer, options) == canonical(answer if letter is None else letter)
+
+
+@pytest.mark.parametrize("words", ["9:30", "2011", "5-11", "May 5", "(1, 3)", "13 cm", "12 m", "9:30 PM"])
+def test_a_letter_with_another_value_than_that_of_its_option_is_no_option(words: str) -> None:
+    options = ["12 cm", "2010", "5-10", "May 6", "21:30"]
+    for letter in "ABCDE":
+        for answer in (f"({letter}) {words}", f"{letter}. {words}"):
+            right = (letter, words) == ("E", "9:30 PM")
+            assert correct(answer, letter, PATIENT, options) == right, answer
+
+
+@given(st.sampled_from([unit for unit in UNITS if " " not in unit]), _small, _small)
+def test_a_remainder_is_no_unit_and_no_number_alone(unit: str, n: int, rest: int) -> None:
+    assert same(f"{n} R {rest}", f"{n} remainder {rest}")
+    assert not same(f"{n} R {rest}", str(n)) and not same(f"{n} remainder {rest}", f"{n} {unit}")
+    assert not same(f"{n} R {rest}", f"{n} R {rest + 1}")
+
+
+@given(st.integers(1, 11), st.integers(0, 59))
+def test_24_hours_are_told_from_12_only_where_half_of_the_day_is_said(hour: int, minute: int) -> None:
+    assert same(f"{hour}:{minute:02} PM", f"{hour + 12}:{minute:02}")
+    assert not same(f"{hour}:{minute:02} AM", f"{hour + 12}:{minute:02}")
+    assert not same(f"{hour}:{minute:02}", f"{hour + 12}:{minute:02}")
+
+
+@given(st.lists(st.sampled_from(["I", "II", "III", "IV"]), min_size=1, max_size=4, unique=True), st.data())
+def test_statements_counted_by_roman_numerals_are_a_set(statements: list[str], data) -> None:
+    again = data.draw(st.permutations(statements))
+    assert same(" and ".join(statements), f"{', '.join(again)} only")
+    others = [one for one in ("I", "II", "III", "IV") if one not in statements]
+    for other in others:
+        assert not same(", ".join(statements), ", ".join([*statements, other]))

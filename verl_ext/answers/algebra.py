@@ -103,7 +103,7 @@ class Sum:
         """Whether it is made of numbers and π alone."""
         return all(atom.kind == "number" or atom.text == "π" for atom in self.atoms)
 
-    @property
+    @cached_property
     def is_settled(self) -> bool:
         """Whether the normal form says all: two settled expressions are equal only where their texts are."""
         return all(
@@ -113,11 +113,14 @@ class Sum:
         )
 
 
+# Sums are immutable, and answers repeat their numbers and names.
+@lru_cache(maxsize=4096)
 def number(value: int | Fraction) -> Sum:
     """A rational number."""
     return Sum((((), value if type(value) is Fraction else Fraction(value)),)) if value else Sum(())
 
 
+@lru_cache(maxsize=4096)
 def name(text: str) -> Sum:
     """A variable, constant or unit."""
     return Sum(((((Atom(text, "name"), Fraction(1)),), Fraction(1)),))
@@ -190,7 +193,7 @@ class Algebra:
     def _collect(self, terms: Iterable[tuple[Monomial, Fraction]]) -> Sum:
         collected: dict[Monomial, Fraction] = {}
         for monomial, coefficient in terms:
-            collected[monomial] = collected.get(monomial, Fraction(0)) + coefficient
+            collected[monomial] = collected[monomial] + coefficient if monomial in collected else coefficient
         return Sum(tuple(sorted((m, c) for m, c in collected.items() if c)))
 
     def add(self, *summands: Sum) -> Sum:
@@ -204,6 +207,8 @@ class Algebra:
 
     def multiply(self, a: Sum, b: Sum) -> Sum:
         """a * b, expanded."""
+        if a is ONE or b is ONE:
+            return b if a is ONE else a
         return self._collect(self._multiply_terms(first, second) for first in a.terms for second in b.terms)
 
     def divide(self, a: Sum, b: Sum) -> Sum:
@@ -220,7 +225,7 @@ class Algebra:
             return a[0] or b[0], coefficient
         exponents = dict(a[0])
         for atom, exponent in b[0]:
-            exponents[atom] = exponents.get(atom, Fraction(0)) + exponent
+            exponents[atom] = exponents[atom] + exponent if atom in exponents else exponent
         return self._normal_term(exponents, coefficient)
 
     def _normal_term(self, exponents: dict[Atom, Fraction], coefficient: Fraction) -> tuple[Monomial, Fraction]:

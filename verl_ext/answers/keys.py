@@ -89,6 +89,11 @@ class Key:
         """The key without details."""
         return self.core or self
 
+    @property
+    def is_words(self) -> bool:
+        """Whether it is text that was not understood."""
+        return self.text.startswith('"')
+
     def agrees_with(self, other: "Key") -> bool:
         """Whether two keys differ by nothing but details that one of them leaves away."""
         mine = dict(self.details)
@@ -132,12 +137,14 @@ def _of_answer(answer: str) -> Key:
 def _of_text(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         return _of_math((letter[1] or letter[2]).upper())
-    if text.rstrip(".").lower() in DAYS:
+    if not text.isupper() and text.rstrip(".").lower() in DAYS:
         return Key(f'"{_words(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
         return several
     if text[:1] in "(IVSsb" and (statements := _ROMAN_LIST.fullmatch(text)) is not None and len(text) > 2:
-        return Key(f'"{", ".join(sorted(set(re.findall("[IV]+", statements[1]))))}"'.casefold())
+        found = sorted(set(re.findall("[IV]+", statements[1])))
+        if len(found) > 1 or found[0] != text:
+            return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _of_text(found[0])
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         if sign and exact.strip():
@@ -284,11 +291,11 @@ def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
 
 
 def _is_other_value(text: Key, option: Key) -> bool:
-    """Whether both are mathematics; words that are no option's are those of the letter, as models put them.
+    """Whether both are mathematics, dates, times or ranges; other words are those of the letter, as models put them.
 
     Options that are letters stand in the image, so that any text may be theirs.
     """
-    return text.value is not None and option.value is not None and not _LETTER.fullmatch(option.text)
+    return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
 
 
 def _position(letter: str) -> int:

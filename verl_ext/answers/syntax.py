@@ -239,7 +239,7 @@ def read(text: str) -> Reading:
 
 
 def _read(text: str) -> Reading:
-    if (matrix := _matrix(text)) is not None:
+    if r"\begin" in text and (matrix := _matrix(text)) is not None:
         return Reading(matrix)
     tokens = tokenize(text)
     if "-" in text:

@@ -137,6 +137,16 @@ def _is_alone(tokens: list[Token]) -> bool:
     return before in ([], ["-"]) or before[-1] == "=" or before == ["=", "-"]
 
 
+def _follows_number(tokens: list[Token]) -> bool:
+    """Whether a unit may stand here: behind a number or unit, also within J/(g*K) and g*cm^(-3)."""
+    if not tokens:
+        return False
+    last = tokens[-1]
+    if last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π"):
+        return True
+    return last.text in ("*", "(") and len(tokens) > 1 and any(token.kind == "unit" for token in tokens)
+
+
 def tokenize(text: str) -> list[Token]:
     tokens: list[Token] = []
     position = depth = 0
@@ -154,25 +164,20 @@ def tokenize(text: str) -> list[Token]:
             spaced = True
             continue
         last = tokens[-1] if tokens else Token("end", "", False)
-        follows_number = last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π")
-        # As in J/(g*K) and g*cm^(-3).
-        follows_number |= (
-            last.text in ("*", "(")
-            and tokens[-2:-1] != []
-            and tokens[-2].kind in ("unit", "sign")
-            and (any(token.kind == "unit" for token in tokens))
-        )
         if kind == "number" and last.kind == "unit" and not spaced and found in ("2", "3"):
             # cm2
             tokens.extend((Token("sign", "^", False), Token("number", found, False)))
         elif kind == "ordinal":
             tokens.append(Token("number", found[:-2], spaced))
         elif kind in ("number", "repeating"):
-            tokens.append(Token("number", re.sub(r"[,\s]", "", found), spaced))
+            digits = found if found.isdecimal() else re.sub(r"[,\s]", "", found)
+            tokens.append(Token("number", digits, spaced))
         elif kind == "letters":
-            tokens.extend(_letters(found, follows_number, spaced, not text[position : position + 1].strip(" ,;)/^")))
+            tokens.extend(
+                _letters(found, _follows_number(tokens), spaced, not text[position : position + 1].strip(" ,;)/^"))
+            )
         elif kind == "metric":
-            tokens.append(Token("unit" if follows_number else "name", found, spaced))
+            tokens.append(Token("unit" if _follows_number(tokens) else "name", found, spaced))
         elif kind == "chinese":
             tokens.extend(_chinese(found, spaced))
         elif kind == "decorated":
