@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.collapse import read_rule
+from verl_ext.datasets.parquet import read_columns
+from verl_ext.datasets.truth import check_unlabelled, file_list
 from verl_ext.defaults import DATASET, SAMPLER, SAMPLER_DEFAULTS, SAMPLER_KEY, uses
 from verl_ext.keys import refuse_unknown_keys
 from verl_ext.rewards.settings import read_settings
@@ -18,15 +20,21 @@ SHARED_PROMPT_AGENT = "shared_prompt_agent"
 CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.MarkWhole"
 
 
-def check_config(config: DictConfig) -> None:
+def check_config(config: DictConfig, read_files: bool = False) -> None:
     """Refuse a configuration under which the vote, or another part of this plugin, would be wrong or unused.
 
     Nothing is asked of a configuration that selects no part of this plugin.
+
+    Args:
+        config: the composed configuration.
+        read_files: whether the data files of `UnlabelledDataset` are there already, to be checked for ground truth.
 
     Raises:
         ValueError: names the key and the fix of every problem.
     """
     problems = [*_extension_problems(config)]
+    if read_files and uses(config, "data.custom_cls", DATASET):
+        problems += _file_problems(config)
     name = OmegaConf.select(config, REWARD_MANAGER_KEY)
     if name in REWARD_MANAGERS:
         problems += _reward_problems(config, name)
@@ -52,6 +60,17 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     callback = OmegaConf.select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and OmegaConf.select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
+
+
+def _file_problems(config: DictConfig) -> Iterator[str]:
+    """What is wrong with the files that the dataset of this plugin reads, by their columns alone."""
+    files = dict.fromkeys(file_list(config.data.val_files), read_columns)
+    check = read_columns if OmegaConf.select(config, "data.supervised") else check_unlabelled
+    for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
+        try:
+            problem_of(file)
+        except (ValueError, OSError) as error:
+            yield str(error)
 
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:

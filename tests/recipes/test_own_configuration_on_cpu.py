@@ -21,6 +21,7 @@ import verl
 from full_stack import scalars
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from verl.utils.config import validate_config
 
 from data.figures import Split, answer, draw, encode_png, questions, sample_figures
 from recipes.mmupt.compose import CONFIG_FOLDER, as_override
@@ -232,6 +233,22 @@ def test_every_problem_is_in_one_message() -> None:
         "extraction must be one of",
         "reward.reward_model.enable=False",
     ):
+        assert part in str(refused.value), part
+
+
+def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.parquet", "train", 2)
+    keys = {
+        "data.train_files": str(tmp_path / "train.parquet"),
+        "data.val_files": str(tmp_path / "missing.parquet"),
+        "data.custom_cls.path": "pkg://verl_ext.datasets.unlabelled",
+        "data.custom_cls.name": "UnlabelledDataset",
+    }
+    config = composed(*TWO_KEYS, *forced(keys))
+    check_config(config)
+    with pytest.raises(ValueError) as refused:
+        validate_config(config, use_reference_policy=True, use_critic=False)
+    for part in ("2 settings must change", "train.parquet: a label-free", "reward_model", "missing.parquet is missing"):
         assert part in str(refused.value), part
 
 

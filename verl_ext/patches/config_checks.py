@@ -19,7 +19,7 @@ def apply(module: ModuleType) -> None:
 
         config = kwargs["config"] if "config" in kwargs else args[0]
         # Before the defaults, so that the message speaks of what was written.
-        check_config(config)
+        check_config(config, read_files=True)
         complete_config(config)
         wrapped(*args, **kwargs)
 
