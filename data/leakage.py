@@ -76,10 +76,10 @@ class Rule(NamedTuple):
 # The ink of unrelated drawings is more alike than their pages are: bare squares and grids, told apart by margins alone.
 RULES = (
     Rule("whole", "whole", len(SIDES) ** 2, 1.17, 0.85),
-    Rule("ink", "ink", len(SIDES) ** 2, 1.17, 0.88),
-    Rule("whole", "ink", 1, 1.1, 0.88),
-    Rule("ink", "untitled", 1, 1.1, 0.88),
-    Rule("ink", "uncaptioned", 1, 1.1, 0.88),
+    Rule("ink", "ink", len(SIDES) ** 2, 1.17, 0.9),
+    Rule("whole", "ink", 1, 1.1, 0.9),
+    Rule("ink", "untitled", 1, 1.1, 0.9),
+    Rule("ink", "uncaptioned", 1, 1.1, 0.9),
 )
 
 

@@ -115,6 +115,14 @@ def test_views_without_what_stands_above_and_below_the_rest() -> None:
     assert same(view(image, "uncaptioned"), thumbnail(image.crop(above)))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_stripe_from_side_to_side_has_no_view_but_the_whole(turned: bool) -> None:
+    image = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(image).rectangle((0, 60, 300, 140), fill="black")
+    found = image_fingerprint(encode(image.rotate(90, expand=True) if turned else image))
+    assert (found.aspects == found.aspects[0]).all() and found.aspects.all()
+
+
 def test_a_line_above_the_rest_is_a_view_of_its_own() -> None:
     image = Image.new("RGB", (300, 200), "white")
     ImageDraw.Draw(image).line((40, 30, 260, 30), fill="black", width=4)
