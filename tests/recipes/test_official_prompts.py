@@ -236,7 +236,8 @@ YES_NO = ("Yes", "No")
         ("This is not an odd function.", "B"),
         ("Whales are mammals.", None),
         ("Is this an odd function?", None),  # a question says nothing
-        ("This odd function cannot be seen.", None),
+        ("This odd function cannot be seen.", "N/A"),  # a refusal
+        ("Based on the image, the one shown is an odd function, as it is symmetric.", "A"),
     ],
 )
 def test_a_question_of_yes_or_no_is_answered_in_prose(response: str, answer: str | None) -> None:

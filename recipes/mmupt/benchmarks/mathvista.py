@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from recipes.mmupt.benchmarks.judged import end_of, fill
 from recipes.mmupt.benchmarks.official import asked, with_images
-from recipes.mmupt.benchmarks.prose import number_in, option_in
+from recipes.mmupt.benchmarks.prose import number_in, option_in, refusal_in
 from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
 from verl_ext.answers import extract_answer, number_of
 
@@ -138,14 +138,16 @@ def plain(response: str, question: Question) -> str | None:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The plain answer; else the option, list or number that a response says in prose.
+    """The plain answer; else the option, list or number that a response says in prose, or its refusal.
+
+    The authors' rule takes the option nearest to any text, so that the words of a refusal count, too.
 
     From the plain answer on these are rules of this project, in place of the authors' judge.
     """
     if answer := plain(response, question):
         return answer
     if question.choices:
-        return option_in(response, question.choices, asked(question))
+        return option_in(response, question.choices, asked(question)) or refusal_in(response)
     if question.metadata.get("answer_type") == "list":
         lists = LIST.findall(response)
         return lists[-1] if lists else None
@@ -171,7 +173,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 MATHVISTA = Benchmark(
     "mathvista",
     "testmini",
-    (Rule("cleaned official", 2, is_correct_cleaned), Rule("official", 2, is_correct)),
+    (Rule("cleaned official", 3, is_correct_cleaned), Rule("official", 3, is_correct)),
     strata,
     official_prompt=official_prompt,
     extract=extract,

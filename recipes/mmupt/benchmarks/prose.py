@@ -15,7 +15,7 @@ from recipes.mmupt.benchmarks.judged import end_of
 # As many statements are looked at, the last ones, and as many characters after each.
 STATEMENTS = 10
 STATED = 500
-# A yes-or-no question is affirmed by a sentence of which this share of the words are its own.
+# A sentence answers a question if this share of its words are the question's.
 ECHO = 0.6
 
 _PLAIN_SIGNS = str.maketrans("\uff08\uff09\uff1a\uff0c\uff0e\u2212", "():,.-")
@@ -27,9 +27,10 @@ _CONCLUSION = re.compile(
 )
 _STATEMENT = re.compile(
     r"\b(?:answer|option|choice)(?:\s+to\s+(?:the|this|your)\s+\w+)?(?:\s+letter)?"
-    r"(?:\s*:|\s+(?:is|would\s+be|should\s+be|must\s+be|will\s+be)\b\s*:?)|(?:答案|选项|选择)(?:应?[是为]|:)+|选",
+    r"(?:\s*:|\s+(?:is|would\s+be|should\s+be|must\s+be|will\s+be)\b\s*:?)|(?:答案|选项|选择)(?:应?[是为]|:)+|选项?",
     re.IGNORECASE,
 )
+_STATED = re.compile(rf"(?:{_STATEMENT.pattern})\s*\S", re.IGNORECASE)
 _STATED_LETTER = re.compile(
     r"[\s*\"'“$\[{<]{0,9}(?:(?:[Tt]he\s+)?(?:[Oo]ption|[Cc]hoice)\s+)?"
     r"(?:\(([A-Za-z])\)|\(?([A-Z])(?![A-Za-z'\u2019]))"
@@ -37,8 +38,11 @@ _STATED_LETTER = re.compile(
 _FIRST_LETTER = re.compile(
     r"[\s*\"'“]{0,9}(?:(?:the\s+)?(?:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?=[^\S\n]{0,9}(?:[).:,\u2013\n-]|\Z)))"
 )
+_NAMED_LETTER = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\b")
 _LAST_LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Z])\)?[\s.*$)\]。]{0,9}\Z")
 _LAST_LINE = re.compile(r"\n[\s*(\[$]{0,9}([A-Z])[\s.*$)\]。]{0,9}\Z")
+_LAST_LINE_NUMBER = re.compile(r"\n[\s*$]{0,9}(-?\d[\d,]{0,15}(?:\.\d+)?)[\s.*$]{0,9}\Z")
+_LIST_MARKER = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _YES_OR_NO = re.compile(r"\W{0,9}(yes|no)\b", re.IGNORECASE)
 _NOT = re.compile(r"\bnot?\b|n't\b", re.IGNORECASE)
@@ -55,8 +59,14 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _NO_SOLUTION = re.compile(r"solution|cannot be (?:determined|provided)", re.IGNORECASE)
+_CANNOT_BE = re.compile(r"(?:cannot|can't|can not)\s+be\s+(determined|answered)", re.IGNORECASE)
+_IF = re.compile(r"\b(?:if|otherwise)\b", re.IGNORECASE)
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])(?<!I)(?<!A)|\(A\)")
 _WORD = re.compile(r"[a-z]+|[0-9.]+")
 _FILLERS = {"it", "would", "will", "be", "the", "a", "an", "i", "are", "of", "to", "in", "its", "become"}
+_FUNCTION_WORDS = set(
+    ["a", "an", "any", "the", "is", "are", "was", "were", "be", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would", "this", "that", "these", "those", "there", "of", "in", "on", "to", "it"]
+)
 _QUANTITY = re.compile(r"[$£€]?\s?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)\s?(?:°|º|%|[^\W\d]{0,12}\.?)")
 _NUMBER_WORDS = dict(
     zip(
@@ -75,7 +85,7 @@ _NUMBER = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|be|equals?|approximately|about|only|total\s+of|gives?(?:\s+us)?|gets?|totals?|makes?)\b|[=≈:]",
+    r"\b(?:is|are|was|were|be|equals?|approximately|about|only|total\s+of|gives?(?:\s+us)?|gets?|totals?|makes?)\b|[=≈]|:(?!\d)",
     re.IGNORECASE,
 )
 
@@ -83,16 +93,20 @@ _VERB = re.compile(
 def option_in(response: str, choices: Sequence[str], question: str = "") -> str | None:
     """The letter of the option that a response takes, None where it takes none.
 
-    A letter that is no option's is returned all the same. Where no option is named, a number that is concluded, or a
-    single sentence that says why there is no answer, is returned as a text, to be compared with those of the options.
+    A letter that is no option's is returned all the same. Where no option is named, a number that is concluded is
+    returned as a text, to be compared with those of the options.
 
     Args:
         response: only its end is read, as much of it as a judge is shown.
         choices: the texts of the options.
-        question: a sentence in its words affirms a question that is answered by yes or no.
+        question: what it says counts less than what is new; a sentence in its words affirms a yes-or-no question.
     """
     text = _last_words(response)
     letters = ascii_uppercase[: len(choices)]
+    sentences = list(_sentences(text))
+    # "If ..., the answer is (A). Otherwise it is (B). Without the figure the answer cannot be determined."
+    if sentences and _NO_ANSWER.search(sentences[-1]) and not _LETTER.search(sentences[-1]) and _IF.search(text):
+        return None
     for segment in _statements(text):
         found = _STATED_LETTER.match(segment)
         if found and (letter := (found[1] or found[2]).upper()) in letters:
@@ -108,22 +122,28 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
         return _letter_of(found[1], choices)
     if (found := _LAST_LETTER.search(text)) and found[1] in letters:
         return found[1]
-    sentences = list(_sentences(text))
     if any(_NO_ANSWER.search(sentence) for sentence in sentences[-2:]):
-        return text if len(sentences) == 1 and not _NO_SOLUTION.search(text) else None
+        return None
     if bracketed := [letter for letter in _BRACKETED.findall(text) if letter in letters]:
         return bracketed[-1]
     concluding = [sentence for sentence in reversed(sentences) if _CONCLUSION.search(sentence)]
     for sentence in concluding:
         if named := _named(sentence, choices):
             return ascii_uppercase[named[-1]]
+    if chosen := [letter for letter in _NAMED_LETTER.findall(text) if letter in letters]:
+        return chosen[-1]
+    if all(_QUANTITY.fullmatch(choice.strip()) for choice in choices):
+        for sentence in concluding:
+            if number := _number_of(sentence, frozenset()):
+                return number
+    told = set(_named(question, choices))
     for sentence in sentences:
         if named := _named(sentence, choices):
-            return ascii_uppercase[named[0]]
-    if yes_or_no and sentences and not _OPEN.search(text) and not text.endswith("?"):
-        words, known = _words(sentences[0]), set(_words(question))
-        if sum(word in known for word in words) >= ECHO * len(words) > 0:
-            return _letter_of("no" if _NOT.search(sentences[0]) else "yes", choices)
+            return ascii_uppercase[next((index for index in named if index not in told), named[0])]
+    if yes_or_no and not _OPEN.search(text) and not text.endswith("?"):
+        for sentence in (*concluding, *sentences):
+            if _echoes(sentence, question):
+                return _letter_of("no" if _NOT.search(sentence) else "yes", choices)
     for sentence in (*concluding, *sentences):
         if (index := _worded(sentence, choices)) is not None:
             return ascii_uppercase[index]
@@ -131,6 +151,24 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
         if number := _number_of(sentence, frozenset()):
             return number
     return None
+
+
+def refusal_in(response: str) -> str | None:
+    """What stands for an answer where a response says that there is none, None where it does not say so.
+
+    A single sentence stands for itself. Of several, the last one counts: a bracketed letter in it, which is that of an
+    option the response made up, then its "cannot be determined" or "cannot be answered". "N/A" stands for all else.
+    """
+    text = _last_words(response)
+    sentences = list(_sentences(text))
+    if not any(_NO_ANSWER.search(sentence) or _OPEN.search(sentence) for sentence in sentences):
+        return None
+    if len(sentences) == 1 and _NO_ANSWER.search(text) and not _NO_SOLUTION.search(text):
+        return text
+    if letters := _BRACKETED.findall(sentences[-1]):
+        return letters[-1]
+    found = _CANNOT_BE.search(sentences[-1])
+    return f"Cannot be {found[1].lower()}" if found else "N/A"
 
 
 def number_in(response: str, question: str = "") -> str | None:
@@ -145,6 +183,9 @@ def number_in(response: str, question: str = "") -> str | None:
     for segment in _statements(text):
         if number := _number_of(next(_sentences(segment), ""), known, after_verb=False):
             return number
+    if found := _LAST_LINE_NUMBER.search(text):
+        return _plain(found[1])
+    text = _LIST_MARKER.sub("", text)
     bold = {number for one in _BOLD.findall(text) if (number := _number_of(one, frozenset(), after_verb=False))}
     if len(bold) == 1:
         return bold.pop()
@@ -171,7 +212,7 @@ def number_in(response: str, question: str = "") -> str | None:
 def _last_words(response: str) -> str:
     """The end of a response; of several questions and answers the last that says or concludes something."""
     text = end_of(response).translate(_PLAIN_SIGNS).strip()
-    parts = [part for part in _NEXT_EXAMPLE.split(text) if _STATEMENT.search(part) or _CONCLUSION.search(part)]
+    parts = [part for part in _NEXT_EXAMPLE.split(text) if _STATED.search(part) or _CONCLUSION.search(part)]
     return parts[-1].strip() if parts else text
 
 
@@ -187,6 +228,15 @@ def _sentences(text: str) -> Iterator[str]:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
+
+
+def _echoes(sentence: str, question: str) -> bool:
+    """Whether a sentence has all words of a yes-or-no question, those it begins and ends with in this order."""
+    asked = [word.rstrip("es") for word in _words(question) if word not in _FUNCTION_WORDS]
+    words = [word.rstrip("es") for word in _words(sentence)]
+    if not asked or not set(asked) <= set(words):
+        return False
+    return words.index(asked[0]) <= len(words) - 1 - words[::-1].index(asked[-1])
 
 
 def _letter_of(text: str, choices: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from verl_ext.datasets.parquet import whole_rows
 from verl_ext.datasets.truth import read_metadata, read_truth, sidecar_of
 
-# The project's comparison of answers, see docs/answers.md. The version changes with what it calls equal.
+# The project's comparison of answers, see docs/answers.md. Raise the version with every release in which
+# `verl_ext/answers` calls other answers equal or extracts other answers: scores of two versions cannot be compared.
 OWN_RULE = "own"
 OWN_VERSION = 2
 # What scoring reads of a row.
