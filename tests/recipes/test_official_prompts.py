@@ -139,11 +139,11 @@ CITIES = ("hong kong", "osaka", "shanghai", "tokyo")
         ("hong kong is near, shanghai is far. Therefore it is shanghai.", "text", "C"),  # the conclusion
         ("所以答案为C", "text", "C"),
         ("The answer is A.\n\nQuestion: and now ?\nThe answer is B.", "text", "B"),  # the last words
-        ("It cannot be determined which one.", "text", None),
+        ("It cannot be determined which one.", "text", "Cannot be determined"),
         ("Of (A) and (C), I take (C) here", "text", "C"),  # the last letter in brackets
         ("(A) is wrong.\n\n**D**", "text", "D"),  # the letter at the end, as the hint asks
         ("It lies in JAPAN", "text", None),  # a capital that ends a word is no letter
-        ("I cannot say.", "text", None),
+        ("I cannot say.", "text", "N/A"),
         ("", "text", None),
         ("7", "integer", "7"),
         ("Adding 3 and 4 gives 1,007 apples.", "integer", "1007"),  # the number at the end
@@ -243,6 +243,49 @@ YES_NO = ("Yes", "No")
 def test_a_question_of_yes_or_no_is_answered_in_prose(response: str, answer: str | None) -> None:
     asked = question("<image>Is this an odd function?", YES_NO, "multi_choice", "mathvista", answer_type="text")
     assert mathvista.extract(response, asked) == answer
+
+
+QUANTITIES = ("12 cm", "14 cm", "20 cm")
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (
+            "If it is long, the answer is (A). Otherwise it is (B). Without the figure we cannot answer the question.",
+            "N/A",
+        ),
+        ("We know nothing. Therefore, the question cannot be answered.", "Cannot be answered"),
+        ("There are no figures. The correct option is (D) cannot be determined.", "D"),  # an option of its own
+        ("因此 BE 的长为14, 选项B是正确答案。", "B"),
+        ("As it is long, this matches choice B - the middle one.", "B"),
+        ("12 cm and 2 more. Therefore, it is 15.", "15"),  # what is concluded, though it is no option
+        ("As the first is 12 cm, it is 14 cm.", "B"),  # not what the question says
+    ],
+)
+def test_what_a_response_concludes_counts_before_what_it_mentions(response: str, answer: str) -> None:
+    asked = question("<image>AB is 12 cm. How long?", QUANTITIES, "multi_choice", "mathvista", answer_type="text")
+    assert mathvista.extract(response, asked) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("That leaves these:\n14", "14"),  # the last line
+        ("We count.\n1) It is long.\n2) Therefore, the bar has a height of 14.", "14"),  # no marker of a list
+        ("The ratio is 14:3.", "14"),
+        ("Answer: 14.\n\nQuestion: How many of 9?\n\nAnswer:", "14"),  # a statement that was cut says nothing
+    ],
+)
+def test_a_number_is_found_where_a_response_concludes(response: str, answer: str) -> None:
+    asked = question("<image>How many above 4?", None, "free_form", "mathvista", answer_type="integer")
+    assert mathvista.extract(response, asked) == answer
+
+
+def test_a_comparison_in_another_order_affirms_nothing() -> None:
+    asked = question("<image>Is Blue greater than Red?", YES_NO, "multi_choice", "mathvista", answer_type="text")
+    assert mathvista.extract("The graph shows that Blue is greater than Red.", asked) == "A"
+    assert mathvista.extract("The graph shows that Red is greater than Blue.", asked) is None
 
 
 SEVERAL = "<image>Which two are negative? Choose 2 answers:\nChoices:\nA:x\nB:y\nC:-x\nD:-y"

@@ -64,9 +64,10 @@ _IF = re.compile(r"\b(?:if|otherwise)\b", re.IGNORECASE)
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])(?<!I)(?<!A)|\(A\)")
 _WORD = re.compile(r"[a-z]+|[0-9.]+")
 _FILLERS = {"it", "would", "will", "be", "the", "a", "an", "i", "are", "of", "to", "in", "its", "become"}
-_FUNCTION_WORDS = set(
-    ["a", "an", "any", "the", "is", "are", "was", "were", "be", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would", "this", "that", "these", "those", "there", "of", "in", "on", "to", "it"]
-)
+_FUNCTION_WORDS = {
+    "a", "an", "any", "the", "is", "are", "was", "were", "be", "do", "does", "did", "has", "have", "had", "can",
+    "could", "will", "would", "this", "that", "these", "those", "there", "of", "in", "on", "to", "it",
+}  # fmt: skip
 _QUANTITY = re.compile(r"[$£€]?\s?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)\s?(?:°|º|%|[^\W\d]{0,12}\.?)")
 _NUMBER_WORDS = dict(
     zip(

@@ -1,0 +1,95 @@
+"""`benchmarks/official.py` runs on a folder of the shape that its head describes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import official
+
+# Stands in for the authors' `calculate_score.py`: takes options by their letter, and numbers as they are.
+THEIR_CODE = """
+def normalize_extracted_answer(extraction, choices, question_type, answer_type, precision):
+    return choices["ABCD".index(extraction)] if question_type == "multi_choice" else str(int(extraction))
+"""
+
+
+def row(pid: str, response: str, extraction: str, answer: str, choices: list[str] | None) -> dict[str, object]:
+    return {
+        "pid": pid,
+        "question": "How many?",
+        "image": f"images/{pid}.jpg",
+        "choices": choices,
+        "unit": None,
+        "precision": None,
+        "question_type": "multi_choice" if choices else "free_form",
+        "answer_type": "text" if choices else "integer",
+        "answer": answer,
+        "metadata": {"task": "counting"},
+        "query": "Hint\nQuestion: How many?",
+        "response": response,
+        "extraction": extraction,
+    }
+
+
+@pytest.fixture
+def authors(tmp_path: Path) -> Path:
+    """MathVista with three responses, on one of which the verdicts differ, and MathVerse with two rows."""
+    vista = tmp_path / "MathVista"
+    for name in ("evaluation", "results/model", "data"):
+        (vista / name).mkdir(parents=True)
+    (vista / "evaluation/calculate_score.py").write_text(THEIR_CODE)
+    rows = [
+        row("1", "The answer is (B).", "B", "two", ["one", "two"]),
+        row("2", "So there are 5.", "5", "5", None),
+        row("3", "The answer is (A).", "B", "one", ["one", "two"]),
+    ]
+    (vista / "results/model/output_model.json").write_text(json.dumps({one["pid"]: one for one in rows}))
+    data = tmp_path / "MathVerse/data"
+    data.mkdir(parents=True)
+    kinds = (("multi-choice", "Find x.\nChoices:\nA:1\nB:2", "B"), ("free-form", "Find x.", "7"))
+    lines = [
+        {"sample_index": str(index), "question_type": kind, "question": text, "answer": answer}
+        for index, (kind, text, answer) in enumerate(kinds)
+    ]
+    (data / "testmini_text_only.json").write_text(json.dumps(lines))
+    return tmp_path
+
+
+def run(authors: Path, only: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["official.py", str(authors), "--only", only])
+    official.main()
+
+
+def test_the_table_counts_where_both_agree(
+    authors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(authors, "MathVista", monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert "| MathVista | normalised, their answers | model | 3 | 3 | 100.00 |" in lines
+    assert "| MathVista | verdict, responses | model | 2 | 3 | 66.67 |" in lines
+    assert any("another answer by ours: 1" in line for line in lines)
+
+
+def test_mathverse_needs_no_code_of_the_authors(
+    authors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(authors, "MathVerse", monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert "| MathVerse | options are read | testmini_text_only | 1 | 1 | 100.00 |" in lines
+    assert "| MathVerse | the truth alone is right | testmini_text_only | 2 | 2 | 100.00 |" in lines
+
+
+def test_code_of_the_authors_that_fails_ends_the_run(authors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (authors / "MathVista/evaluation/calculate_score.py").write_text("raise RuntimeError('no such module')")
+    with pytest.raises(SystemExit, match="no such module"):
+        run(authors, "MathVista", monkeypatch)
+
+
+def test_a_repository_that_is_missing_is_named(
+    authors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(authors, "We-Math", monkeypatch)
+    assert "We-Math is missing" in capsys.readouterr().err
