@@ -20,6 +20,8 @@ OVERRIDES = (
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
     "actor_rollout_ref.rollout.n=4",
     "trainer.save_freq=1",
+    # All of them are compared at the end.
+    "trainer.max_actor_ckpt_to_keep=4",
     "trainer.val_before_train=False",
     "trainer.test_freq=-1",
     "mmupt.evaluation_files=null",

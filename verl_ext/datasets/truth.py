@@ -135,7 +135,8 @@ def _matches_by_order(rows: int, data_file: str | Path) -> bool:
 
 
 def _own_column(data_file: str | Path) -> str | None:
-    names = read_columns(data_file)
+    # A file that is missing is not the business of diagnostics: the dataset refuses it.
+    names = read_columns(data_file) if Path(data_file).is_file() else []
     return next((name for name in OWN_COLUMNS if name in names), None)
 
 
