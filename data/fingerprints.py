@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from verl_ext import images
 from verl_ext.datasets.parquet import ROWS_PER_BATCH, MalformedRow, read_rows
+from verl_ext.images import ImageError, decode
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
 VERSION = 3
@@ -137,17 +137,12 @@ class Fingerprints:
     thumbnails: np.ndarray
 
 
-def decode(encoded: bytes) -> Image.Image:
-    """The image of an encoded file, RGB, as the model sees it; raises `verl_ext.images.ImageError`."""
-    return images.decode(encoded).image
-
-
 def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
-    """Look at an encoded image; raises as `decode`.
+    """Look at an encoded image as `verl_ext.images` decodes it; raises its ImageError.
 
     Without `near` only the digest is looked at, which takes a fraction of the time; all else is zeros.
     """
-    image = decode(encoded)
+    image = decode(encoded).image
     digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
     aspects: np.ndarray = np.zeros(len(VIEWS), np.float32)
     thumbnails: np.ndarray = np.zeros((len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
@@ -301,8 +296,8 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
         row, id, encoded = image
         try:
             found = image_fingerprint(encoded, near)
-        # Decoders raise all sorts of things on damaged bytes. No model sees such an image.
-        except Exception as error:
+        # No model sees such an image.
+        except ImageError as error:
             print(f"{file}: row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
             return None
         return {

@@ -10,7 +10,7 @@ import io
 import os
 from pathlib import Path
 
-from data.fingerprints import decode
+from verl_ext.images import ImageError, decode
 
 # Longest side of a picture, px.
 PICTURE_SIZE = 260
@@ -49,9 +49,9 @@ def shown(text: str) -> str:
 def picture(encoded: bytes) -> str:
     """An encoded image as HTML, small and encoded anew."""
     try:
-        image = decode(encoded)
-    # A row may be of interest for its text. Decoders raise all sorts of things on damaged bytes.
-    except Exception:
+        image = decode(encoded).image
+    # A row may be of interest for its text.
+    except ImageError:
         return "<em>an image that cannot be decoded</em> "
     image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
     buffer = io.BytesIO()
