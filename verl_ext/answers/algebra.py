@@ -25,6 +25,9 @@ MAX_PRIME = 1000
 # Products of two terms that one expression may take.
 BUDGET = 1000
 
+# Whole numbers are ints, which are much faster; only a quotient of two of them has to be written as a Fraction.
+Rational = Union[int, Fraction]  # noqa: UP007
+
 IMAGINARY = "i"
 # Positive constants: a root of a product with them is the product of roots.
 POSITIVE_NAMES = ("π", "e")
@@ -50,10 +53,10 @@ class Atom(NamedTuple):
     parts: tuple[Union[int, "Sum", "Atom", "Monomial"], ...] = ()
 
 
-Monomial = tuple[tuple[Atom, Fraction], ...]  # sorted by atoms, no exponent is zero
+Monomial = tuple[tuple[Atom, Rational], ...]  # sorted by atoms, no exponent is zero
 
 
-def _power_text(text: str, exponent: Fraction) -> str:
+def _power_text(text: str, exponent: Rational) -> str:
     if exponent == 1:
         return text
     return f"{text}^{exponent}" if exponent.denominator == 1 and exponent > 0 else f"{text}^({exponent})"
@@ -63,7 +66,7 @@ def _power_text(text: str, exponent: Fraction) -> str:
 class Sum:
     """An expression in normal form: (monomial, coefficient) pairs sorted by monomial, no coefficient zero."""
 
-    terms: tuple[tuple[Monomial, Fraction], ...]
+    terms: tuple[tuple[Monomial, Rational], ...]
 
     @cached_property
     def text(self) -> str:
@@ -85,10 +88,10 @@ class Sum:
         return hash(self.text)
 
     @property
-    def rational(self) -> Fraction | None:
+    def rational(self) -> Rational | None:
         """The value, where it is a rational number."""
         if not self.terms:
-            return Fraction(0)
+            return 0
         if len(self.terms) == 1 and not self.terms[0][0]:
             return self.terms[0][1]
         return None
@@ -115,15 +118,15 @@ class Sum:
 
 # Sums are immutable, and answers repeat their numbers and names.
 @lru_cache(maxsize=4096)
-def number(value: int | Fraction) -> Sum:
+def number(value: Rational) -> Sum:
     """A rational number."""
-    return Sum((((), value if type(value) is Fraction else Fraction(value)),)) if value else Sum(())
+    return Sum((((), value.numerator if value.denominator == 1 else value),)) if value else Sum(())
 
 
 @lru_cache(maxsize=4096)
 def name(text: str) -> Sum:
     """A variable, constant or unit."""
-    return Sum(((((Atom(text, "name"), Fraction(1)),), Fraction(1)),))
+    return Sum(((((Atom(text, "name"), 1),), 1),))
 
 
 ONE, MINUS_ONE = number(1), number(-1)
@@ -134,7 +137,7 @@ def _is_prime(atom: Atom) -> bool:
     return isinstance(base, int) and base < MAX_PRIME**2
 
 
-def _bits(value: Fraction) -> int:
+def _bits(value: Rational) -> int:
     return value.numerator.bit_length() + value.denominator.bit_length()
 
 
@@ -190,8 +193,8 @@ class Algebra:
         self._spend(len(text) // 64)
         return Atom(text, kind, parts)
 
-    def _collect(self, terms: Iterable[tuple[Monomial, Fraction]]) -> Sum:
-        collected: dict[Monomial, Fraction] = {}
+    def _collect(self, terms: Iterable[tuple[Monomial, Rational]]) -> Sum:
+        collected: dict[Monomial, Rational] = {}
         for monomial, coefficient in terms:
             collected[monomial] = collected[monomial] + coefficient if monomial in collected else coefficient
         return Sum(tuple(sorted((m, c) for m, c in collected.items() if c)))
@@ -209,13 +212,15 @@ class Algebra:
         """a * b, expanded."""
         if a is ONE or b is ONE:
             return b if a is ONE else a
+        if len(a.terms) == len(b.terms) == 1:
+            return Sum((self._multiply_terms(a.terms[0], b.terms[0]),))
         return self._collect(self._multiply_terms(first, second) for first in a.terms for second in b.terms)
 
     def divide(self, a: Sum, b: Sum) -> Sum:
         """a / b."""
         return self.multiply(a, self.power(b, MINUS_ONE))
 
-    def _multiply_terms(self, a: tuple[Monomial, Fraction], b: tuple[Monomial, Fraction]) -> tuple[Monomial, Fraction]:
+    def _multiply_terms(self, a: tuple[Monomial, Rational], b: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
         coefficient = a[1] * b[1]
         bits = _bits(coefficient)
         self._spend(1 + bits // 256)
@@ -228,7 +233,7 @@ class Algebra:
             exponents[atom] = exponents[atom] + exponent if atom in exponents else exponent
         return self._normal_term(exponents, coefficient)
 
-    def _normal_term(self, exponents: dict[Atom, Fraction], coefficient: Fraction) -> tuple[Monomial, Fraction]:
+    def _normal_term(self, exponents: dict[Atom, Rational], coefficient: Rational) -> tuple[Monomial, Rational]:
         """Numbers to exponents between 0 and 1 and powers of i to i, as far as their size allows."""
         monomial = []
         for atom, exponent in exponents.items():
@@ -241,7 +246,7 @@ class Algebra:
                     exponent -= whole
             elif atom.text == IMAGINARY and exponent.denominator == 1:
                 coefficient *= -1 if exponent % 4 in (2, 3) else 1
-                exponent = Fraction(exponent % 2)
+                exponent = exponent % 2
             if exponent:
                 monomial.append((atom, exponent))
         return tuple(sorted(monomial)), coefficient
@@ -261,7 +266,7 @@ class Algebra:
             result = self.multiply(result, factor)
         return result
 
-    def _rational_power(self, base: Sum, exponent: Fraction) -> Sum:
+    def _rational_power(self, base: Sum, exponent: Rational) -> Sum:
         if not exponent:
             return ONE
         if not base.terms:
@@ -288,21 +293,21 @@ class Algebra:
         (first, a), (second, b) = base.terms
         conjugate = Sum(((first, a), (second, -b)))
         norm = self.multiply(base, conjugate).rational
-        return self.multiply(conjugate, number(1 / norm)) if norm else None
+        return self.multiply(conjugate, number(Fraction(1, norm))) if norm else None
 
-    def _power_of_sum(self, base: Sum, exponent: Fraction) -> Sum:
+    def _power_of_sum(self, base: Sum, exponent: Rational) -> Sum:
         """Of a sum that stays one: its content to the power, times an atom."""
         content = _content(base)
         common = self._common_factor(base) if exponent.denominator == 1 else {}
         if exponent.denominator == 1 and base.terms[0][1] < 0:
             content = -content
-        outside: tuple[Monomial, Fraction] = (tuple(sorted(common.items())), content)
+        outside: tuple[Monomial, Rational] = (tuple(sorted(common.items())), content)
         inverse = (tuple((atom, -power) for atom, power in outside[0]), 1 / content)
         inner = self._collect(self._multiply_terms(term, inverse) for term in base.terms)
         atom = self._atom(f"({inner.text})", "sum", (inner,))
-        return self.multiply(self._power_of_term(outside, exponent), Sum(((((atom, exponent),), Fraction(1)),)))
+        return self.multiply(self._power_of_term(outside, exponent), Sum(((((atom, exponent),), 1),)))
 
-    def _common_factor(self, base: Sum) -> dict[Atom, Fraction]:
+    def _common_factor(self, base: Sum) -> dict[Atom, Rational]:
         """The lowest power of each name that all terms share."""
         first, *others = [dict(monomial) for monomial, _ in base.terms]
         return {
@@ -313,31 +318,32 @@ class Algebra:
             and (lowest := min([first[atom], *(other[atom] for other in others)]))
         }
 
-    def _power_of_term(self, term: tuple[Monomial, Fraction], exponent: Fraction) -> Sum:
+    def _power_of_term(self, term: tuple[Monomial, Rational], exponent: Rational) -> Sum:
         monomial, coefficient = term
         if exponent.denominator == 1:
             powers = {atom: old * exponent for atom, old in monomial}
             whole = exponent.numerator
             if abs(whole) * _bits(coefficient) <= MAX_BITS:
-                return Sum((self._checked(self._normal_term(powers, coefficient**whole)),))
+                power = coefficient**whole if whole > 0 else Fraction(coefficient) ** whole
+                return Sum((self._checked(self._normal_term(powers, power)),))
             sign = -1 if coefficient < 0 and whole % 2 else 1
             return self.multiply(
-                Sum((self._normal_term(powers, Fraction(sign)),)), self._root(abs(coefficient), exponent)
+                Sum((self._normal_term(powers, sign),)), self._root(abs(Fraction(coefficient)), exponent)
             )
         positive = {a: p * exponent for a, p in monomial if a.kind == "number" or a.text in POSITIVE_NAMES}
         other = tuple((a, p) for a, p in monomial if a not in positive)
-        result = Sum((self._normal_term(positive, Fraction(1)),))
+        result = Sum((self._normal_term(positive, 1),))
         if coefficient < 0 and exponent.denominator % 2 and not other:
             result = self.multiply(result, number((-1) ** (exponent.numerator % 2)))
             coefficient = -coefficient
         elif coefficient < 0 and exponent.denominator == 2 and not other:
-            imaginary = {Atom(IMAGINARY, "name"): Fraction(exponent.numerator)}
-            result = self.multiply(result, Sum((self._normal_term(imaginary, Fraction(1)),)))
+            imaginary = self._normal_term({Atom(IMAGINARY, "name"): exponent.numerator}, 1)
+            result = self.multiply(result, Sum((imaginary,)))
             coefficient = -coefficient
         if coefficient < 0:
-            other_sum, coefficient = Sum(((other, Fraction(-1)),)), -coefficient
+            other_sum, coefficient = Sum(((other, -1),)), -coefficient
         else:
-            other_sum = Sum(((other, Fraction(1)),))
+            other_sum = Sum(((other, 1),))
         result = self.multiply(result, self._root(coefficient, exponent))
         if other_sum == ONE:
             return result
@@ -345,25 +351,25 @@ class Algebra:
             atom = other[0][0]
         else:
             atom = self._atom(f"({other_sum.text})", "sum", (other_sum,))
-        return self.multiply(result, Sum(((((atom, exponent),), Fraction(1)),)))
+        return self.multiply(result, Sum(((((atom, exponent),), 1),)))
 
-    def _checked(self, term: tuple[Monomial, Fraction]) -> tuple[Monomial, Fraction]:
+    def _checked(self, term: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
         self._spend(1 + _bits(term[1]) // 256)
         return term
 
-    def _root(self, value: Fraction, exponent: Fraction) -> Sum:
+    def _root(self, value: Rational, exponent: Rational) -> Sum:
         """A positive rational number to any rational power."""
         if value == 1:
             return ONE
         self._spend(20)
-        powers: dict[Atom, Fraction] = {}
+        powers: dict[Atom, Rational] = {}
         for part, sign in ((value.numerator, 1), (value.denominator, -1)):
             if part != 1:
                 for prime, count in prime_factors(part):
                     powers[Atom(str(prime), "number", (prime,))] = sign * count * exponent
-        return Sum((self._checked(self._normal_term(powers, Fraction(1))),))
+        return Sum((self._checked(self._normal_term(powers, 1)),))
 
-    def _symbolic_power(self, base: Sum, monomial: Monomial, coefficient: Fraction) -> Sum:
+    def _symbolic_power(self, base: Sum, monomial: Monomial, coefficient: Rational) -> Sum:
         """base ^ (coefficient * monomial), for a monomial that is not 1."""
         if base == ONE:
             return ONE
@@ -380,21 +386,21 @@ class Algebra:
                         self._spend(20)
                         for prime, count in prime_factors(part):
                             atom = Atom(str(prime), "number", (prime,))
-                            parts[atom] = parts.get(atom, Fraction(0)) + sign * count
+                            parts[atom] = parts.get(atom, 0) + sign * count
             else:
                 base_atom = self._atom(f"({base.text})", "sum", (base,))
-                parts = {base_atom: Fraction(1)}
+                parts = {base_atom: 1}
         elif not base.terms:
             return base
         else:
-            parts = {self._atom(f"({base.text})", "sum", (base,)): Fraction(1)}
-        shown = Sum(((monomial, Fraction(1)),)).text
-        powers: dict[Atom, Fraction] = {}
+            parts = {self._atom(f"({base.text})", "sum", (base,)): 1}
+        shown = Sum(((monomial, 1),)).text
+        powers: dict[Atom, Rational] = {}
         for atom, exponent in parts.items():
             if exponent:
                 power = self._atom(f"{{{atom.text}^({shown})}}", "power", (atom, monomial))
-                powers[power] = powers.get(power, Fraction(0)) + exponent * coefficient
-        return Sum((self._normal_term(powers, Fraction(1)),))
+                powers[power] = powers.get(power, 0) + exponent * coefficient
+        return Sum((self._normal_term(powers, 1),))
 
     def call(self, function: str, *arguments: Sum) -> Sum:
         """A function of expressions, evaluated where its value is a rational number or a logarithm of primes."""
@@ -420,19 +426,19 @@ class Algebra:
             if n.denominator == k.denominator == 1 and 0 <= n <= MAX_BINOMIAL and k >= 0:
                 return number(comb(n.numerator, k.numerator))
         text = f"{function}({','.join(argument.text for argument in arguments)})"
-        return Sum(((((self._atom(text, "call", arguments), Fraction(1)),), Fraction(1)),))
+        return Sum(((((self._atom(text, "call", arguments), 1),), 1),))
 
-    def _logarithm(self, value: Fraction) -> Sum:
+    def _logarithm(self, value: Rational) -> Sum:
         """The natural logarithm of a rational number, as a sum over its primes."""
         if value <= 0:
             raise Undefined
         self._spend(20)
-        terms: list[tuple[Monomial, Fraction]] = []
+        terms: list[tuple[Monomial, Rational]] = []
         for part, sign in ((value.numerator, 1), (value.denominator, -1)):
             if part != 1:
                 for prime, count in prime_factors(part):
                     atom = Atom(f"ln({prime})", "call", (number(prime),))
-                    terms.append((((atom, Fraction(1)),), Fraction(sign * count)))
+                    terms.append((((atom, 1),), sign * count))
         return self._collect(terms)
 
     def substitute(self, expression: Sum, atom: Atom, value: Sum) -> Sum:

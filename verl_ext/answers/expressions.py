@@ -39,7 +39,7 @@ class ExpressionParser:
 
     def __init__(self, tokens: list[Token], sign: int) -> None:
         self._tokens = list(tokens)
-        self._position = 0
+        self._go_to(0)
         self._depth = 0
         self._bars = 0
         self._sign = sign
@@ -50,18 +50,18 @@ class ExpressionParser:
 
     # Tokens
 
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._position]
+    def _go_to(self, position: int) -> None:
+        self._position = position
+        self._next = self._tokens[position]
 
     def _take(self) -> Token:
         token = self._next
-        self._position += 1
+        self._go_to(self._position + 1)
         return token
 
     def _takes(self, *texts: str) -> bool:
         if self._next.text in texts and self._next.kind in ("sign", "command", "and", "power"):
-            self._position += 1
+            self._go_to(self._position + 1)
             return True
         return False
 
@@ -234,7 +234,7 @@ class ExpressionParser:
                 primes += 1
             if primes and self._tokens[self._position + primes].text == "(":
                 # f'(2) is no product.
-                self._position += primes
+                self._go_to(self._position + primes)
                 text += "'" * primes
             return self._applied(text) or name(text)
         if token.kind == "function":
@@ -257,7 +257,7 @@ class ExpressionParser:
             return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
         if token.kind == "command":
             return self._command(token.text)
-        self._position -= 1
+        self._go_to(self._position - 1)
         self._fail()
 
     def _applied(self, function: str) -> Value | None:
@@ -285,7 +285,7 @@ class ExpressionParser:
             if len(items) > 1 and self._takes(")"):
                 point = collection("brackets ()", "(", map(value_of, items), ")", ordered=True)
                 return Form(f"{function}={point.text}", "assignment", (name(function), point))
-            self._position = position
+            self._go_to(position)
         return None
 
     def _mixed(self, whole: Sum) -> Sum:
@@ -296,12 +296,12 @@ class ExpressionParser:
             fraction = self._plain_fraction()
             if fraction is not None:
                 return self.algebra.add(whole, number(fraction))
-            self._position = position
+            self._go_to(position)
         if self._next.kind == "number":
             above, slash, below = self._tokens[self._position : self._position + 3]
             if not (_is_natural(whole) and slash.text == "/" and above.text.isdigit() and below.text.isdigit()):
                 self._fail()
-            self._position += 3
+            self._go_to(self._position + 3)
             if not 0 <= int(above.text) < int(below.text):
                 self._fail()
             return self.algebra.add(whole, number(Fraction(int(above.text), int(below.text))))
@@ -329,8 +329,8 @@ class ExpressionParser:
         """Take one digit, as LaTeX does where an argument has no braces."""
         token = self._take()
         if len(token.text) > 1 and token.text.isdigit():
-            self._position -= 1
-            self._tokens[self._position] = token._replace(text=token.text[1:], spaced=False)
+            self._go_to(self._position - 1)
+            self._tokens[self._position] = self._next = token._replace(text=token.text[1:], spaced=False)
         return token.text[0] if token.text.isdigit() else token.text
 
     def _argument(self) -> Sum:
@@ -347,7 +347,7 @@ class ExpressionParser:
         self._bars = bars
         closing = self._take().text
         if closing not in CLOSING[opening]:
-            self._position -= 1
+            self._go_to(self._position - 1)
             self._fail()
         if opening == r"\{" or (opening == "{" and len(items) > 1):
             return set_of(map(value_of, items))
@@ -375,7 +375,7 @@ class ExpressionParser:
             opening = self._take().text
             items = [self._sum_of(item) for item in self._items()]
             if self._take().text not in CLOSING[opening]:
-                self._position -= 1
+                self._go_to(self._position - 1)
                 self._fail()
         else:
             items = [self._bare_argument()]
@@ -434,7 +434,7 @@ class ExpressionParser:
                 if not self._takes(closing):
                     self._fail()
                 return self.algebra.call(function, inner)
-        self._position -= 1
+        self._go_to(self._position - 1)
         self._fail()
 
 

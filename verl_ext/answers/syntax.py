@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import Monomial, Sum, TooLarge, Undefined, name, number
+from verl_ext.answers.algebra import Monomial, Rational, Sum, TooLarge, Undefined, name, number
 from verl_ext.answers.expressions import ExpressionParser, value_of
 from verl_ext.answers.forms import Form, Value, all_of, collection, is_relation, list_of, parts_of, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
@@ -129,7 +129,8 @@ class _Parser(ExpressionParser):
         if self.units or len(names) != 1 or len(difference.terms) > 2:
             return None
         (unknown,) = names
-        slope = constant = Fraction(0)
+        slope: Rational = 0
+        constant: Rational = 0
         for monomial, coefficient in difference.terms:
             if not monomial:
                 constant = coefficient
@@ -137,7 +138,7 @@ class _Parser(ExpressionParser):
                 slope = coefficient
             else:
                 return None
-        solution = number(-constant / slope)
+        solution = number(Fraction(-constant, slope))
         return Form(f"{unknown}={solution.text}", "assignment", (name(unknown), solution))
 
     def _is_constant(self, value: Value) -> bool:
@@ -282,7 +283,7 @@ def _components(value: Value) -> Form | None:
     if len(multiples) < len(value.terms) or not {"j"} <= set(multiples) <= set("ijk"):
         return None
     axes = "ijk" if "k" in multiples else "ij"
-    numbers = (number(multiples.get(axis, Fraction(0))) for axis in axes)
+    numbers = (number(multiples.get(axis, 0)) for axis in axes)
     return collection("brackets ()", "(", numbers, ")", ordered=True)
 
 
@@ -331,13 +332,13 @@ def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
 
 
 def _sum_without_units(value: Sum, units: set[str]) -> tuple[Sum, str] | None:
-    bare: dict[Monomial, Fraction] = {}
+    bare: dict[Monomial, Rational] = {}
     found: set[str] = set()
     for monomial, coefficient in value.terms:
         unit = tuple((atom, exponent) for atom, exponent in monomial if atom.text in units)
         rest = tuple(factor for factor in monomial if factor not in unit)
-        found.add(Sum(((unit, Fraction(1)),)).text if unit else "")
-        bare[rest] = bare.get(rest, Fraction(0)) + coefficient
+        found.add(Sum(((unit, 1),)).text if unit else "")
+        bare[rest] = bare.get(rest, 0) + coefficient
     result = Sum(tuple(sorted((monomial, coefficient) for monomial, coefficient in bare.items() if coefficient)))
     found_units = found - {""}
     if len(found_units) > 1 or ("" in found and found_units and found_units != {"°"} and variables(result)):

@@ -151,12 +151,13 @@ def tokenize(text: str) -> list[Token]:
     tokens: list[Token] = []
     position = depth = 0
     spaced = False
+    has_groups = "," in text or " " in text
     while position < len(text):
         if tokens and tokens[-1].kind == "number" and _is_alone(tokens) and (unit := _LONE_UNIT.match(text, position)):
             tokens.append(Token("unit", unit[0], False))
             position = unit.end()
             continue
-        match = (depth == 0 and _THOUSANDS.match(text, position)) or _TOKEN.match(text, position)
+        match = (depth == 0 and has_groups and _THOUSANDS.match(text, position)) or _TOKEN.match(text, position)
         assert match
         kind, found = match.lastgroup or "number", match[0]
         position = match.end()
