@@ -1,14 +1,19 @@
-"""What the plugin demands of a configuration, checked before anything expensive starts. Pure: imports no veRL."""
+"""What the plugin demands of a configuration, checked before anything expensive starts. Imports no veRL."""
 
-from collections.abc import Iterator
+import difflib
+import functools
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.collapse import read_rule
+from verl_ext.configured_code import REWARD_FUNCTION, problems_of_code
 from verl_ext.datasets.parquet import read_columns
 from verl_ext.datasets.truth import check_unlabelled, file_list
-from verl_ext.defaults import DATASET, SAMPLER, SAMPLER_DEFAULTS, SAMPLER_KEY, uses
-from verl_ext.keys import refuse_unknown_keys
+from verl_ext.defaults import DATA_DEFAULTS, DATASET, SAMPLER, SAMPLER_DEFAULTS, SAMPLER_KEY, uses
+from verl_ext.keys import nearest, refuse_unknown_keys
 from verl_ext.rewards.settings import read_settings
 from verl_ext.votes import VotePolicy
 
@@ -17,30 +22,49 @@ REWARD_MANAGERS = ("majority_vote", "ground_truth", "random", "entropy")
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 REWARD_MANAGER_KEY = "reward.reward_manager.name"
 SHARED_PROMPT_AGENT = "shared_prompt_agent"
+# Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
+UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
+# Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
+DATA_KEYS_OF_THE_LAUNCHER = ("bad_rows",)
 CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.MarkWhole"
 
 
-def check_config(config: DictConfig, read_files: bool = False) -> None:
+def check_config(config: DictConfig) -> None:
     """Refuse a configuration under which the vote, or another part of this plugin, would be wrong or unused.
 
     Nothing is asked of a configuration that selects no part of this plugin.
 
-    Args:
-        config: the composed configuration.
-        read_files: whether the data files of `UnlabelledDataset` are there already, to be checked for ground truth.
+    Raises:
+        ValueError: names the key and the fix of every problem.
+    """
+    _refuse([*problems_of_config(config)])
+
+
+def check_before_ray(config: DictConfig) -> None:
+    """Refuse what `check_config` refuses, data files with ground truth, and code that does not exist.
+
+    The code is checked whether or not any part of this plugin is selected.
 
     Raises:
         ValueError: names the key and the fix of every problem.
     """
-    problems = [*_extension_problems(config)]
-    if read_files and uses(config, "data.custom_cls", DATASET):
-        problems += _file_problems(config)
-    name = OmegaConf.select(config, REWARD_MANAGER_KEY)
-    if name in REWARD_MANAGERS:
-        problems += _reward_problems(config, name)
+    files = _file_problems(config) if uses(config, "data.custom_cls", DATASET) else ()
+    _refuse([*problems_of_config(config), *files, *problems_of_code(config)])
+
+
+def _refuse(problems: Sequence[str]) -> None:
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise ValueError(problems[0] if len(problems) == 1 else f"{len(problems)} settings must change:{listed}")
+
+
+def problems_of_config(config: DictConfig) -> Iterator[str]:
+    """Yield the problems that `check_config` refuses."""
+    yield from _extension_problems(config)
+    yield from _data_problems(config)
+    name = OmegaConf.select(config, REWARD_MANAGER_KEY)
+    if name in REWARD_MANAGERS:
+        yield from _reward_problems(config, name)
 
 
 def _extension_problems(config: DictConfig) -> Iterator[str]:
@@ -48,6 +72,8 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     legacy = OmegaConf.select(config, "reward_model.reward_manager")
     if legacy in REWARD_MANAGERS:
         yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
+    if is_selected(config) and (function := OmegaConf.select(config, "custom_reward_function.path")) is not None:
+        yield f"veRL does not read custom_reward_function.path: set {REWARD_FUNCTION}.path={function}"
     agent, manager = "actor_rollout_ref.rollout.agent.default_agent_loop", OmegaConf.select(config, AGENT_LOOP_KEY)
     if OmegaConf.select(config, agent) == SHARED_PROMPT_AGENT and manager != AGENT_LOOP_MANAGER:
         yield f"{agent}={SHARED_PROMPT_AGENT} exists only under {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}: set both"
@@ -60,6 +86,48 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     callback = OmegaConf.select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and OmegaConf.select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
+
+
+def is_selected(config: DictConfig) -> bool:
+    """Whether a configuration selects any part of this plugin."""
+    return (
+        OmegaConf.select(config, REWARD_MANAGER_KEY) in REWARD_MANAGERS
+        or OmegaConf.select(config, AGENT_LOOP_KEY) == AGENT_LOOP_MANAGER
+        or uses(config, "data.custom_cls", DATASET)
+        or uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER)
+    )
+
+
+def _data_problems(config: DictConfig) -> Iterator[str]:
+    """Which keys of `data` do not exist, or are not read by the dataset that is configured."""
+    if not is_selected(config):
+        return
+    block = OmegaConf.select(config, "data") or {}
+    if uses(config, "data.custom_cls", DATASET):
+        known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *DATA_KEYS_OF_THE_LAUNCHER}
+        for key in block:
+            if key not in known:
+                yield f"there is no key data.{key}{nearest(str(key), known)}"
+    elif OmegaConf.select(config, "data.custom_cls.path") is None:
+        path, name = DATASET
+        # A reward manager asks for `supervised`, whatever the dataset.
+        own = DATA_DEFAULTS.keys() - _data_keys_of_verl() - {"supervised"}
+        for key in block.keys() - _data_keys_of_verl():
+            if block[key] is not None and (meant := difflib.get_close_matches(str(key), own, n=1, cutoff=0.8)):
+                yield (
+                    f"data.{key} is not read by veRL's dataset: set data.custom_cls.path={path} and "
+                    f"data.custom_cls.name={name}, whose key is data.{meant[0]}, or remove it"
+                )
+
+
+@functools.cache
+def _data_keys_of_verl() -> frozenset[str]:
+    package = find_spec("verl")
+    (folder,) = (package and package.submodule_search_locations) or (None,)
+    if folder is None:
+        raise ModuleNotFoundError("veRL is not installed: run `make setup`")
+    listed = OmegaConf.load(Path(folder, "trainer", "config", "data", "legacy_data.yaml"))
+    return frozenset((*map(str, listed), *UNLISTED_DATA_KEYS))
 
 
 def _file_problems(config: DictConfig) -> Iterator[str]:

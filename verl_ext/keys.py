@@ -7,13 +7,18 @@ from typing import Any, TypeVar
 Settings = TypeVar("Settings")
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the nearest known name was meant, to end a message; empty where nothing is known."""
+    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
 def refuse_unknown_keys(given: Iterable[str], known: Collection[str]) -> None:
     """Raise ValueError that names every given key that is not known."""
     problems = []
     for key in given:
         if key not in known:
-            (nearest,) = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-            problems.append(f"there is no key {key!r}; did you mean {nearest!r}?")
+            problems.append(f"there is no key {key!r}{nearest(key, known)}")
     if problems:
         raise ValueError(" ".join(problems))
 

@@ -3,10 +3,9 @@
 A recipe is a YAML file in `config/`. It is composed by Hydra over `base.yaml` and veRL's own `ppo_trainer`.
 """
 
-import difflib
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.baselines.settings import read_baseline
-from verl_ext.checks import check_config
+from verl_ext.checks import problems_of_config
 from verl_ext.defaults import complete_config
+from verl_ext.keys import nearest
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
 
@@ -48,29 +48,55 @@ def recipes() -> dict[str, str]:
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
     """Compose a recipe with Hydra overrides and return its config and the chosen options of its config groups.
 
-    Raises RecipeError for an unknown recipe and for a key, in the recipe's files or the overrides, that neither veRL
-    nor `base.yaml` knows, for whatever else Hydra refuses, and for settings under which the vote, or another method,
-    would be wrong.
+    Raises RecipeError for an unknown recipe, for whatever Hydra refuses, and with all problems of `compose_recipe`.
+    """
+    config, choices, problems = compose_recipe(recipe, overrides)
+    refuse(f"recipe {recipe}: {problem}" for problem in problems)
+    return config, choices
+
+
+def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str], list[str]]:
+    """Compose a recipe as `load_recipe` does, and return what is wrong with it as well.
+
+    Problems are keys, in the recipe's files or the overrides, that neither veRL nor `base.yaml` knows, and settings
+    under which the vote, or another method, would be wrong. An override of an unknown key is left out of the config.
+
+    Raises:
+        RecipeError: there is no such recipe, or Hydra refuses it.
     """
     known_recipes = recipes()
     if recipe not in known_recipes:
         raise RecipeError(f"there is no recipe {recipe!r}; known recipes: {', '.join(known_recipes)}")
     known_keys = _known_keys(CONFIG_FOLDER)
-    for file in _files_of(recipe):
-        for key in _keys_of_file(file):
-            _check_key(key, known_keys, str(file))
+    problems = [
+        f"{file}: {problem}"
+        for file in _files_of(recipe)
+        for key in _keys_of_file(file)
+        if (problem := _problem_of_key(key, known_keys)) is not None
+    ]
+    kept = []
     for override in _parsed(overrides, RecipeError):
         key = override.key_or_group
-        if not (override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir()):
-            _check_key(key, known_keys, f"override {override.input_line}")
-    config, choices = _compose(recipe, overrides)
+        is_new = override.is_add() or override.is_force_add()
+        if is_new or (CONFIG_FOLDER / key).is_dir() or (problem := _problem_of_key(key, known_keys)) is None:
+            kept.append(str(override.input_line))
+        else:
+            problems.append(f"override {override.input_line}: {problem}")
+    config, choices = _compose(recipe, kept)
+    # Before the defaults, so that the message speaks of what was written.
+    problems += problems_of_config(config)
+    complete_config(config)
     try:
-        check_config(config)
-        complete_config(config)
         read_baseline(config)
     except ValueError as error:
-        raise RecipeError(f"recipe {recipe}: {error}") from error
-    return config, choices
+        problems.append(str(error))
+    return config, choices, problems
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise RecipeError with all problems, if there are any."""
+    if found := list(problems):
+        raise RecipeError(found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} problems:", *found]))
 
 
 def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type[Exception]) -> DictConfig:
@@ -172,8 +198,7 @@ def _keys_of_file(file: Path) -> Iterator[str]:
     return (key for key in _keys(content) if key != "defaults")
 
 
-def _check_key(key: str, known: frozenset[str], where: str) -> None:
+def _problem_of_key(key: str, known: frozenset[str]) -> str | None:
     if key in known or any(key.startswith(f"{open_key}.") for open_key in OPEN_KEYS):
-        return
-    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-    raise RecipeError(f"{where}: there is no key {key!r}; did you mean {nearest[0]!r}?")
+        return None
+    return f"there is no key {key!r}{nearest(key, known)}"

@@ -1,17 +1,15 @@
 """What would end a run after minutes or hours, found in its first seconds: problems of settings, files and machine.
 
 Every function yields one sentence per problem, with the key and the fix, so that the launcher reports all of them at
-once. Nothing is imported that takes long, no user code runs, and nothing is written.
+once. Nothing is imported here that takes long, and nothing is written.
 """
 
-import ast
 import glob
 import importlib.util
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.hardware import joins_cluster, ray_folder
+from verl_ext.configured_code import problems_of_code
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.truth import file_list
 
@@ -82,21 +81,9 @@ LOGGERS = {
 }
 LOGGERS["tracking"] = LOGGERS["wandb"]
 
-# Keys whose `path` and `name` veRL loads an object by (verl/utils/import_utils.py, load_extern_object).
-OBJECTS = (
-    "actor_rollout_ref.rollout.agent.custom_async_server",
-    "data.custom_cls",
-    "reward.custom_reward_function",
-    "reward.reward_manager.module",
-    "trainer.v1.sampler.custom_sampler",
-)
-# Keys that name a class by its module (load_class_from_fqn), and one that names a module alone.
-CLASSES = ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "trainer.checkpoint_callback_class")
-MODULE = "actor_rollout_ref.model.external_lib"
 # Keys of other files and folders.
 PATHS = (
     "actor_rollout_ref.model.lora_adapter_path",
-    "actor_rollout_ref.rollout.agent.agent_loop_config_path",
     "actor_rollout_ref.rollout.multi_turn.function_tool_path",
     "actor_rollout_ref.rollout.multi_turn.tool_config_path",
     "data.function_tool_path",
@@ -117,7 +104,8 @@ def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iter
     yield from _problems_of_batches(config)
     yield from _problems_of_evaluation(config)
     yield from problems_of_loggers(config.trainer.logger, environ)
-    yield from _problems_of_code(config)
+    yield from problems_of_code(config)
+    yield from _problems_of_paths(config)
     yield from problems_of_sockets(environ)
     yield from _problems_of_folder(Path(config.mmupt.run_folder))
 
@@ -298,64 +286,10 @@ def _expanded(file: str, environ: Mapping[str, str]) -> Path:
     return Path(file.replace("~", environ.get("HOME", "~"), 1))
 
 
-def _problems_of_code(config: DictConfig) -> Iterator[str]:
-    for key in OBJECTS:
-        given = {part: OmegaConf.select(config, f"{key}.{part}") for part in ("path", "name")}
-        if given["path"] is not None and (problem := _problem_of_object(str(given["path"]), str(given["name"]))):
-            part, why = problem
-            yield f"{key}.{part}={given[part]}: {why}"
-    for key in CLASSES:
-        if (named := OmegaConf.select(config, key)) is not None:
-            module, _, name = str(named).rpartition(".")
-            if problem := _problem_of_object(f"pkg://{module}", name):
-                yield f"{key}={named}: {problem[1]}"
-    modules = OmegaConf.select(config, MODULE)
-    for module in [modules] if isinstance(modules, str) else modules or ():
-        if _spec(module) is None:
-            yield f"{MODULE}={module}: there is no such module"
+def _problems_of_paths(config: DictConfig) -> Iterator[str]:
     for key in PATHS:
         if (path := OmegaConf.select(config, key)) is not None and not Path(path).expanduser().exists():
             yield f"{key}={path}: there is no such file"
-
-
-def _problem_of_object(path: str, name: str) -> tuple[str, str] | None:
-    """Say whether it is the `path` or the `name` that is wrong, and why; None where both are right."""
-    if path.startswith("pkg://"):
-        spec = _spec(path.removeprefix("pkg://").replace("/", "."))
-        if spec is None:
-            return "path", "there is no such module"
-        file = Path(spec.origin) if spec.origin else None
-    else:
-        file = Path(path.removeprefix("file://"))
-        if not file.is_file():
-            return "path", "there is no such file"
-    if file is None or file.suffix != ".py":
-        return None
-    try:
-        defined = _names_in(ast.parse(file.read_bytes(), str(file)))
-    except SyntaxError as error:
-        return "path", f"it is not Python: {error}"
-    return None if name in defined or "*" in defined else ("name", f"{file} does not define it")
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-
-
-def _names_in(module: ast.Module) -> set[str]:
-    """What a module binds, wherever in it; `*` where it takes all of another one."""
-    names: set[str] = set()
-    for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-    return names
 
 
 def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_template: bool = False) -> Iterator[str]:

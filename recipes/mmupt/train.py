@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from data.prepare import FOLDER
 from recipes.mmupt.baselines.run import has_begun, run_baseline
 from recipes.mmupt.check_data import check_leakage, check_rows, dropped_rows
 from recipes.mmupt.collapse import why_unwatched, write_stop
-from recipes.mmupt.compose import RecipeError, as_override, load_recipe, recipes
+from recipes.mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
 from recipes.mmupt.continuing import why_another_run
 from recipes.mmupt.cost import hours_of
 from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
@@ -75,7 +75,7 @@ def run(recipe: str, overrides: list[str]) -> None:
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
         check_rows(config)
-        _refuse(problems_of_rows(config, dropped_rows(config)))
+        refuse(problems_of_rows(config, dropped_rows(config)))
         check_leakage(config)
         method = config.mmupt.baseline.method
         if method is None and config.trainer.device == "cuda":
@@ -97,10 +97,10 @@ def run(recipe: str, overrides: list[str]) -> None:
 
 def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     """Compose a recipe for this machine, make its data set if it can, and check that nothing is missing."""
-    config, choices = load_recipe(recipe, overrides)
+    config, choices, problems = compose_recipe(recipe, overrides)
     gpus = count_gpus()
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
-        config, choices = load_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
+        config, choices, problems = compose_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
     OmegaConf.update(config, "ray_kwargs.ray_init.address", ray_address(), force_add=True)
     if joins_cluster():
@@ -111,8 +111,7 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     given = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
     _set_variables(config, own | cache_variables(folder, given))
     os.environ.update(own_ray_token(os.environ))
-    _check_hardware(config, choices, gpus)
-    _refuse(problems_of_settings(config, os.environ))
+    refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
     for name in config.mmupt.datasets:
@@ -120,9 +119,9 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
             data_set(name).prepare(FOLDER / name, progress=True)
         except (ValueError, OSError) as error:
             raise RecipeError(f"mmupt.datasets: {error}") from error
-    _refuse(problems_of_files(config, os.environ))
+    refuse(problems_of_files(config, os.environ))
     # Before the rows are looked through, which may take minutes; what that drops is counted afterwards.
-    _refuse(problems_of_rows(config, {}))
+    refuse(problems_of_rows(config, {}))
     return config
 
 
@@ -133,12 +132,6 @@ def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
     block.update({name: str(value) for name, value in block.items()})
     os.environ.update(block)
-
-
-def _refuse(problems: Iterable[str]) -> None:
-    """Raise RecipeError with all problems, if there are any."""
-    if found := list(problems):
-        raise RecipeError(found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} problems:", *found]))
 
 
 def train_until_done(config: DictConfig) -> int | None:
@@ -243,10 +236,10 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
     subprocess.run([sys.executable, "-m", "recipes.mmupt.evaluate", *overrides], check=True)
 
 
-def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> None:
+def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> Iterator[str]:
     wanted = config.trainer.n_gpus_per_node
     if config.trainer.device == "cuda" and gpus < wanted and not joins_cluster():
-        raise RecipeError(
+        yield (
             f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {wanted} GPUs a machine, "
             f"and {gpus or 'none'} answered: set trainer.n_gpus_per_node, join a cluster by RAY_ADDRESS, or run "
             "RECIPE=mmupt_tiny, which needs no GPU"
@@ -254,20 +247,16 @@ def _check_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> N
     ranks, n = wanted * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
     for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):
         if OmegaConf.select(config, key) * n % ranks:
-            raise RecipeError(
+            yield (
                 f"{key} * rollout.n = {OmegaConf.select(config, key) * n} responses cannot be shared evenly among "
                 f"{ranks} GPUs: change it or trainer.n_gpus_per_node"
             )
     if config.trainer.save_freq < 1:
-        raise RecipeError("trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint")
+        yield "trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint"
     if config.trainer.max_actor_ckpt_to_keep == 1:
-        raise RecipeError(
-            "trainer.max_actor_ckpt_to_keep must be at least 2: with 1, veRL removes it before the next one is whole"
-        )
+        yield "trainer.max_actor_ckpt_to_keep must be at least 2: with 1, veRL removes it before the next one is whole"
     if config.actor_rollout_ref.actor.checkpoint.async_save:
-        raise RecipeError(
-            "set actor_rollout_ref.actor.checkpoint.async_save=False: a run resumes from whole checkpoints"
-        )
+        yield "set actor_rollout_ref.actor.checkpoint.async_save=False: a run resumes from whole checkpoints"
 
 
 def _use_available_attention(config: DictConfig) -> None:

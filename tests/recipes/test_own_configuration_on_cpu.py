@@ -252,6 +252,52 @@ def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(
         assert part in str(refused.value), part
 
 
+def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:
+    dataset = ("data.custom_cls.path=pkg://verl_ext.datasets.unlabelled", "data.custom_cls.name=UnlabelledDataset")
+    known = ("+data.min_pixels=3136", "+data.instruction=Think.", "+data.filter_prompts=False")
+    check_config(composed(*TWO_KEYS, *dataset, *known))
+    with pytest.raises(ValueError, match=r"there is no key data.instuction; did you mean 'instruction'") as refused:
+        check_config(composed(*TWO_KEYS, *dataset, "+data.min_pixel=3136", "+data.instuction=Think."))
+    assert "there is no key data.min_pixel; did you mean 'min_pixels'" in str(refused.value)
+    for key in ("min_pixels", "min_pixel"):
+        with pytest.raises(
+            ValueError, match=rf"data.{key} is not .*: set data.custom_cls.* key is data.min_pixels, or"
+        ):
+            check_config(composed(*TWO_KEYS, f"+data.{key}=3136"))
+    check_config(composed(*TWO_KEYS, "+data.mine=1", "data.custom_cls.path=null"))
+    # With nothing of the plugin, or a dataset of one's own, they are not the plugin's.
+    check_config(composed("+data.min_pixels=3136"))
+    check_config(composed(*TWO_KEYS, "+data.min_pixels=3136", "data.custom_cls={path: mine.py, name: Rows}"))
+
+
+def test_a_reward_function_by_its_old_key_is_refused_as_verl_does_not_read_it() -> None:
+    old = "custom_reward_function.path=mine.py"
+    with pytest.raises(ValueError, match=r"does not read custom_reward_function.path: set reward.custom.*=mine.py"):
+        check_config(composed(*TWO_KEYS, old))
+    check_config(composed(old))
+
+
+@pytest.mark.parametrize("parts", [(), TWO_KEYS])
+def test_verls_command_line_ends_before_ray_where_its_code_does_not_exist(
+    parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "score.py").write_text("import no_such_library\ndef compute_score(**response): ...\n")
+    faulty = (
+        f"reward.custom_reward_function.path={tmp_path / 'score.py'}",
+        "trainer.checkpoint_callback_class=no_such.Callback",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agnt",
+    )
+    run = run_main_ppo(tmp_path, *parts, *faulty)
+    assert run.returncode == 1 and "ray init kwargs" not in run.stdout
+    for part in (
+        "ValueError: 3 settings must change",
+        "score.py: importing it raises ModuleNotFoundError: No module named 'no_such_library'",
+        "trainer.checkpoint_callback_class=no_such.Callback: there is no such module",
+        "=single_turn_agnt: none is registered under this name; did you mean 'single_turn_agent'?",
+    ):
+        assert part in run.stderr, part
+
+
 @pytest.mark.full_stack
 def test_verls_example_trains_on_the_vote_with_two_keys(tmp_path: Path) -> None:
     run = run_main_ppo(tmp_path, *TWO_KEYS)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from recipes.mmupt import hardware, train
-from recipes.mmupt.compose import RecipeError
+from recipes.mmupt.compose import RecipeError, load_recipe
 from verl_ext.checkpoints import mark_whole
 
 
@@ -48,7 +48,7 @@ def test_a_recipe_whose_data_nothing_makes_names_the_file(elsewhere: Path, monke
 def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, _ = train.load_recipe("mmupt_smoke")
+    config, _ = load_recipe("mmupt_smoke")
     monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
     train._use_available_attention(config)
     assert config.actor_rollout_ref.model.override_config.attn_implementation == "sdpa"

@@ -14,12 +14,12 @@ def apply(module: ModuleType) -> None:
 
     def validate(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
         # The checks know answers and votes, which a process that only imports veRL has no use for.
-        from verl_ext.checks import check_config
+        from verl_ext.checks import check_before_ray
         from verl_ext.defaults import complete_config
 
         config = kwargs["config"] if "config" in kwargs else args[0]
         # Before the defaults, so that the message speaks of what was written.
-        check_config(config, read_files=True)
+        check_before_ray(config)
         complete_config(config)
         wrapped(*args, **kwargs)
 

@@ -1,0 +1,56 @@
+"""Reward managers and agent loops are known by the names that veRL, this plugin and a user's code register."""
+
+from pathlib import Path
+from typing import Any
+
+import verl.experimental.agent_loop
+import verl.experimental.reward_loop.reward_manager.registry as reward_managers
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+
+import verl_ext.rollout.shared_prompt  # noqa: F401  (registers its agent loop)
+from verl_ext.configured_code import AGENT_LOOPS, REWARD_MANAGERS, problems_of_code
+
+REGISTERS = """\
+from verl.experimental.agent_loop.agent_loop import register as register_agent_loop
+from verl.experimental.reward_loop.reward_manager import register
+
+@register("by_rank")
+class ByRank: pass
+
+@register_agent_loop("patient_agent")
+class Patient: pass
+
+def score(**response):
+    return 0.0
+"""
+
+
+def problems(manager: str, agent_loop: str, **function: Any) -> str:
+    config = OmegaConf.create(
+        {
+            "reward": {
+                "reward_manager": {"source": "register", "name": manager},
+                "custom_reward_function": function or {"path": None},
+            },
+            "actor_rollout_ref": {"rollout": {"agent": {"default_agent_loop": agent_loop}}},
+        }
+    )
+    return "\n".join(problems_of_code(config))
+
+
+def test_the_names_that_are_known_without_importing_verl_are_the_registered_ones() -> None:
+    assert set(REWARD_MANAGERS) == set(reward_managers.REWARD_MANAGER)
+    assert set(AGENT_LOOPS) == set(_agent_loop_registry)
+    assert verl.experimental.agent_loop
+
+
+def test_a_name_that_nothing_registers_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    file = tmp_path / "reward.py"
+    file.write_text(REGISTERS)
+    own = {"path": str(file), "name": "score"}
+    assert not problems("by_rank", "patient_agent", **own)
+    found = problems("by_ranks", "patent_agent", **own)
+    assert "reward.reward_manager.name=by_ranks: none is registered under this name; did you mean 'by_rank'?" in found
+    assert "default_agent_loop=patent_agent: none is registered" in found and "did you mean 'patient_agent'?" in found
+    assert "did you mean 'majority_vote'?" in problems("majority_votes", "single_turn_agent")
