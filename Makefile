@@ -31,7 +31,7 @@ path = $(if $(word 2,$(1)),"$(1)",$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train self-improve data eval score synthesize table recipes tiny-model check-leakage compare test \
-	test-faults lint lock clean
+	test-all test-faults lint lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ compare: setup ## Compare two models on the same questions (A=runs/eval/base B=r
 
 test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
 	$(python) -m pytest $(ARGS)
+
+test-all: setup ## Run the tests and the smallest run of every benchmark
+	$(python) -m pytest -m "not faults" $(ARGS)
 
 test-faults: setup ## Kill and break the real trainer on purpose (an hour and a half)
 	$(python) -m pytest -m faults $(ARGS) tests/faults

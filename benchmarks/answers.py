@@ -1,6 +1,6 @@
 """Right and wrong verdicts of the three rules for answers on pairs with a known verdict, ours with every miss.
 
-    .venv/bin/python benchmarks/answers.py [PAIRS.jsonl ...]
+    .venv/bin/python benchmarks/answers.py [--limit N] [PAIRS.jsonl ...]
 
 Each of the files holds pairs of your own, one a line with the keys a, b, equal and category.
 
@@ -9,7 +9,7 @@ of answer; what the extraction of answers gets right; and what each rule says of
 Verdicts on `pairs.jsonl` are those on two answers alone (`equivalent`), all others those of a vote, a group of the two
 answers, except where the table says otherwise. Limits are generous, as
 this is about verdicts, not time; a pair without one after all, which a vote takes for different, is neither right nor
-wrong here. About a minute.
+wrong here. A minute and a half.
 """
 
 import argparse
@@ -29,9 +29,9 @@ OUTCOMES = ("right", "false equality", "false difference", "undecided")
 Row = Mapping[str, Any]
 
 
-def rows_of(path: Path) -> list[Row]:
-    """Read a list of pairs or responses."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def rows_of(path: Path, limit: int | None) -> list[Row]:
+    """Read a list of pairs or responses, the first `limit` of them unless it is None."""
+    return [json.loads(line) for line in path.read_text().splitlines()[:limit]]
 
 
 def same(rule: AnswerRule, row: Row) -> bool | None:
@@ -65,9 +65,9 @@ def code(text: str) -> str:
     return f"`{text}`".replace("|", r"\|")
 
 
-def compare_pairs(path: Path, *, alone: bool) -> None:
+def compare_pairs(path: Path, limit: int | None, *, alone: bool) -> None:
     """Print the verdicts on all pairs of a file, then by kind, then our misses."""
-    pairs = rows_of(path)
+    pairs = rows_of(path, limit)
     outcomes = {rule: [outcome(rule, row, alone=alone) for row in pairs] for rule in RULES}
     print(f"## {path.name}: {len(pairs)} pairs of answers\n")
     totals = {rule: Counter(found) for rule, found in outcomes.items()}
@@ -102,9 +102,9 @@ def kind_cell(counts: Mapping[str, int]) -> str:
     return f"{right}/{right + sum(wrong)}" + (f"; {', '.join(map(str, wrong))}" if any(wrong) else "")
 
 
-def check_responses() -> None:
+def check_responses(limit: int | None) -> None:
     """Print how many responses give the answer that they should, by extraction."""
-    responses = rows_of(FOLDER / "responses.jsonl")
+    responses = rows_of(FOLDER / "responses.jsonl", limit)
     found = [extract_answer(row["response"], row["rule"]) for row in responses]
     print(f"## Answers of {len(responses)} responses\n")
     right = Counter(row["rule"] for row, answer in zip(responses, found, strict=True) if answer == row["answer"])
@@ -115,7 +115,7 @@ def check_responses() -> None:
             print(f"- {row['response']!r}: {answer!r} instead of {row['answer']!r}")
 
 
-def show_contested() -> None:
+def show_contested(limit: int | None) -> None:
     """Print what each rule says of the pairs on which good graders differ."""
     print("## Contested pairs\n")
     print(
@@ -125,7 +125,7 @@ def show_contested() -> None:
     signs = {True: "=", False: "≠", None: "?"}
     header = ["a", "b", "canonical: alone", *(f"{rule}: {use}" for rule in RULES for use in ("vote", "truth"))]
     table = []
-    for row in rows_of(FOLDER / "contested.jsonl"):
+    for row in rows_of(FOLDER / "contested.jsonl", limit):
         verdicts: list[bool | None] = [equivalent(row["a"], row["b"], choices=row["choices"])]
         for rule in RULES:
             verdicts += [same(rule, row), correct(row["a"], row["b"], GENEROUS[rule], row["choices"])]
@@ -136,15 +136,17 @@ def show_contested() -> None:
 def main() -> None:
     """Print all parts."""
     parser = argparse.ArgumentParser(description="Right and wrong verdicts of the rules for answers.")
+    parser.add_argument("--limit", type=int, help="pairs of each file; all unless given")
     parser.add_argument("pairs", nargs="*", type=Path, help="more pairs, JSON lines with a, b, equal and category")
-    more = parser.parse_args().pairs
+    arguments = parser.parse_args()
+    limit = arguments.limit
     for comparison in GENEROUS.values():
         prepare(comparison)
-    compare_pairs(FOLDER / "pairs.jsonl", alone=True)
-    for path in (FOLDER / "everyday.jsonl", *more):
-        compare_pairs(path, alone=False)
-    check_responses()
-    show_contested()
+    compare_pairs(FOLDER / "pairs.jsonl", limit, alone=True)
+    for path in (FOLDER / "everyday.jsonl", *arguments.pairs):
+        compare_pairs(path, limit, alone=False)
+    check_responses(limit)
+    show_contested(limit)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 r"""Scoring again 10,000 responses that lie there, on one core, and how long a naive grader takes for them.
 
-    .venv/bin/python benchmarks/rescore.py [--repeats 5] [--seed 0]
+    .venv/bin/python benchmarks/rescore.py [--questions 1000] [--repeats 5] [--seed 0]
 
 Makes up a benchmark in the form of MathVista testmini (1,000 questions: options, whole numbers, decimals, texts) and 10
 responses to each, greedy and sampled, of about 1,500 characters with the answer in a box at the end; one in twenty has
@@ -32,7 +32,7 @@ from data.schema import Row
 from data.writing import write_dataset
 from recipes.mmupt.evaluation.responses import Response, write_responses
 
-QUESTIONS, SAMPLES = 1_000, 9
+SAMPLES = 9
 CHARACTERS = 1_500
 _split = str.split
 WORDS = [
@@ -95,11 +95,11 @@ def made_up_response(row: Row, generator: random.Random) -> str:
     return rf"{reasoning} The answer is \boxed{{{said}}}."
 
 
-def make_up(folder: Path, seed: int) -> Path:
+def make_up(folder: Path, questions: int, seed: int) -> Path:
     """Write the benchmark and the responses; returns the file of these."""
     generator = random.Random(seed)
     rows = []
-    for number in range(QUESTIONS):
+    for number in range(questions):
         encoded = BytesIO()
         Image.frombytes("RGB", (64, 64), generator.randbytes(64 * 64 * 3)).save(encoded, "PNG")
         rows.append(made_up_row(number, generator, encoded.getvalue()))
@@ -154,6 +154,7 @@ def run(what: str, file: Path) -> float:
 def main() -> None:
     """Measure as the module describes, or run one of the processes."""
     parser = argparse.ArgumentParser(description="Time the scoring of responses that lie there.")
+    parser.add_argument("--questions", type=int, default=1_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
@@ -163,7 +164,7 @@ def main() -> None:
         return
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
-        file = make_up(Path(folder), arguments.seed)
+        file = make_up(Path(folder), arguments.questions, arguments.seed)
         lengths = [len(json.loads(line)["response"]) for line in file.open()]
         print(f"{len(lengths):,} responses of {statistics.mean(lengths):,.0f} characters, one core")
         seconds: dict[str, list[float]] = {what: [] for what in ("command", *ALONE)}

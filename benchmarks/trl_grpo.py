@@ -1,14 +1,14 @@
 """Start-up and step of TRL's GRPOTrainer on the tiny recipe: its model, data, batch and settings, the same vote.
 
-    .venv/bin/python -m uv pip install --target /tmp/trl --no-deps trl==1.16.0
-    PYTHONPATH=/tmp/trl .venv/bin/python benchmarks/trl_grpo.py [--steps 7]
+    PYTHONPATH=.venv/baselines .venv/bin/python benchmarks/trl_grpo.py [--steps 7] [KEY=VALUE ...]
 
 Prints JSON. `start_up` is the time from the start of this process to that of the first step, `steps` are the seconds
 from the end of one step to the end of the next, `response_tokens` the mean length of a response in each. TRL runs as it
 ships: Hugging Face's `generate` and the training in one process. What it shares with veRL is read from the recipe; its
 gradient checkpointing and bf16 are off as they are there, and it has one thread as veRL's processes have, unless
 OMP_NUM_THREADS says otherwise: two are many times slower as soon as anything else runs on two cores. The order of
-prompts is its own. TRL 1.16.0 needs Python 3.11; `--no-deps`, as all else that it needs is in `.venv`.
+prompts is its own. TRL needs Python 3.11, with which `make setup` installs it into that folder. Overrides change the
+recipe.
 """
 
 import argparse
@@ -99,8 +99,9 @@ def main() -> None:
     """Train and print the times as JSON, on the last line."""
     parser = argparse.ArgumentParser(description="Start-up and step of TRL's GRPOTrainer on the tiny recipe.")
     parser.add_argument("--steps", type=int, default=7, help="steps to train")
-    steps = parser.parse_args().steps
-    recipe, _ = load_recipe("mmupt_tiny")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe, key=value")
+    arguments = parser.parse_args()
+    recipe, _ = load_recipe("mmupt_tiny", arguments.overrides)
     figures.prepare(Path("datasets/figures"))
 
     def majority_vote(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
@@ -113,7 +114,7 @@ def main() -> None:
         trainer = GRPOTrainer(
             model=recipe.actor_rollout_ref.model.path,
             reward_funcs=majority_vote,
-            args=configure(recipe, steps, folder),
+            args=configure(recipe, arguments.steps, folder),
             train_dataset=read_prompts(recipe.data.train_files),
             callbacks=[clock],
         )

@@ -228,7 +228,14 @@ def scale(prompts: int, responses: int, seed: int) -> None:
     """Print how our cost grows with both sizes."""
     print("## Growth of our cost\n")
     rows = []
-    for many, n in ((prompts, 8), (prompts, 16), (prompts, 32), (prompts, 64), (2048, responses), (8192, responses)):
+    for many, n in (
+        (prompts, 8),
+        (prompts, 16),
+        (prompts, 32),
+        (prompts, 64),
+        (4 * prompts, responses),
+        (16 * prompts, responses),
+    ):
         groups = draw_groups(many, n, seed)
         seconds, _ = measure(ours, groups, 3)
         rows.append([many, n, f"{seconds:.2f}", f"{1000 * seconds / many:.2f}", f"{1e6 * seconds / (many * n):.0f}"])

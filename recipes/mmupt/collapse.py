@@ -20,15 +20,24 @@ from omegaconf import DictConfig, OmegaConf
 from recipes.mmupt.evaluation.responses import write_atomically
 from verl_ext.collapse import Collapse, CollapseAlarm, CollapseRule, History, find_collapse, read_alarm
 from verl_ext.collapse.rule import best_of, fall_between, wobble
+from verl_ext.defaults import SAMPLER, uses
 from verl_ext.scores import Score
 
 STOP = "collapse.json"
 
 
+def alarm_of(config: DictConfig) -> CollapseAlarm:
+    """Return the alarm of a recipe; it is off under any replay buffer but ours, which alone reports to it."""
+    if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
+        return read_alarm(config.trainer.v1.sampler.sampler_kwargs)
+    return CollapseAlarm(Path(config.mmupt.run_folder) / "history.jsonl", Path(config.trainer.default_local_dir), None)
+
+
 def why_unwatched(config: DictConfig) -> str | None:
     """Say why a recipe whose collapse is to stop it cannot be watched; None where it can, or where it is not to be."""
-    alarm_is_on = read_alarm(config.trainer.v1.sampler.sampler_kwargs).is_on
-    if not alarm_is_on or config.trainer.total_training_steps == 0 or config.trainer.test_freq > 0:
+    if config.mmupt.stop_on_collapse.enable and not uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
+        return f"only {SAMPLER[1]} (trainer.v1.sampler.custom_sampler) notices a collapse"
+    if not alarm_of(config).is_on or config.trainer.total_training_steps == 0 or config.trainer.test_freq > 0:
         return None
     return f"without validation (trainer.test_freq={config.trainer.test_freq}) no collapse can be noticed"
 

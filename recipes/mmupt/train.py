@@ -24,7 +24,7 @@ from data.catalog import data_set
 from data.prepare import FOLDER
 from recipes.mmupt.baselines.run import has_begun, run_baseline
 from recipes.mmupt.check_data import check_leakage, check_rows, dropped_rows
-from recipes.mmupt.collapse import why_unwatched, write_stop
+from recipes.mmupt.collapse import alarm_of, why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
 from recipes.mmupt.continuing import why_another_run
 from recipes.mmupt.cost import hours_of
@@ -37,7 +37,7 @@ from recipes.mmupt.preflight import problems_of_files, problems_of_rows, problem
 from recipes.mmupt.report import write_report
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint
-from verl_ext.collapse import StoppedOnCollapse, read_alarm
+from verl_ext.collapse import StoppedOnCollapse
 from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
@@ -139,19 +139,19 @@ def train_until_done(config: DictConfig) -> int | None:
 
     It is another than the last where the run has collapsed: `collapse.json` in its folder then says how.
     """
-    sampler, checkpoints = config.trainer.v1.sampler.sampler_kwargs, Path(config.trainer.default_local_dir)
+    checkpoints = Path(config.trainer.default_local_dir)
     if reason := why_unwatched(config):
         print(f"mmupt.stop_on_collapse: {reason}", flush=True)
     total = total_steps(config)
     step = repair_tracker(checkpoints)
     prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
-    if read_alarm(sampler).find_collapse() is None and step < (sys.maxsize if total is None else total):
+    if alarm_of(config).find_collapse() is None and step < (sys.maxsize if total is None else total):
         try:
             train(config)
         except StoppedOnCollapse:
             # The alarm has left behind all that is to be known.
             print("training was stopped", flush=True)
-    return write_stop(read_alarm(sampler), Path(config.mmupt.run_folder))
+    return write_stop(alarm_of(config), Path(config.mmupt.run_folder))
 
 
 def total_steps(config: DictConfig) -> int | None:

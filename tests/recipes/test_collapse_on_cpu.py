@@ -53,6 +53,15 @@ def trainer(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTrainer:
     return fake
 
 
+def test_a_run_with_verls_own_replay_buffer_trains_without_an_alarm(elsewhere: Path) -> None:
+    sampler = "trainer.v1.sampler.custom_sampler"
+    config, _ = load_recipe("mmupt_tiny", [f"{sampler}.path=null", f"{sampler}.name=null", "mmupt.run_folder=run"])
+    assert not collapse.alarm_of(config).is_on and collapse.alarm_of(config).find_collapse() is None
+    assert "only VoteReplayBuffer" in str(collapse.why_unwatched(config))
+    config.mmupt.stop_on_collapse.enable = False
+    assert collapse.why_unwatched(config) is None
+
+
 def start(*overrides: str, recipe: str = "mmupt_tiny") -> tuple[DictConfig, str]:
     """The stages of the launcher from training to export; returns which policy it exports."""
     config = train.prepare(recipe, ["mmupt.run_folder=run", "mmupt.stop_on_collapse.patience=2", *overrides])

@@ -1,0 +1,202 @@
+"""Every script under benchmarks/ still runs: each once, as small as it goes. Its figures mean nothing then."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import self_generated, tuning
+from data import figures
+from data.schema import prompts_path
+from recipes.mmupt.compose import load_recipe
+from recipes.mmupt.evaluation.responses import Response, write_responses
+from recipes.mmupt.report import write_report
+from recipes.mmupt.rounds import round_folder
+from recipes.mmupt.synthesis.candidates import Candidate, Judged
+from recipes.mmupt.synthesis.output import write_candidates
+from recipes.mmupt.synthesize import load_config as synthesis
+from verl_ext.datasets.truth import read_truth
+
+# Also full_stack, so that whoever leaves out the long tests leaves these out as well.
+pytestmark = [pytest.mark.benchmark, pytest.mark.full_stack]
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "benchmarks"
+STEPS = "import time\nfor step in range(1, 7):\n    print(f'step:{step} - ', flush=True)\n    time.sleep(0.2)"
+# Arguments of the scripts that need nothing else, and what they print at their end.
+SMALLEST = {
+    "answers.py": (["--limit", "2"], "## Contested pairs"),
+    "collapse.py": (["--runs", "1"], "| collapse by 10 points at once | 1 "),
+    "hostile_answers.py": (["--answers", "100"], "| 2 | math_verify |"),
+    "leakage.py": (
+        ["--copies", "2", "--unrelated", "4", "--rows", "4"],
+        "| comparison, fingerprints kept, 4 and 4 rows",
+    ),
+    "leaks.py": (["--", sys.executable, "-c", STEPS], '"status": 0'),
+    "peak_memory.py": ([sys.executable, "-c", "pass"], '"status": 0'),
+    "prepare_data.py": (["--rows", "4", "--side", "56"], "ratio of images a second"),
+    "rescore.py": (["--questions", "10", "--repeats", "1"], "scoring / peer"),
+    "rollout_cost.py": (["--responses", "2", "--side", "112", "--repeats", "1"], "plain veRL / ours"),
+    "votes.py": (["--prompts", "4", "--responses", "4"], "| 64 | 4 |"),
+}
+
+
+def run(script: str, *arguments: str) -> str:
+    """Run a script to its end; returns what it prints."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    process = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=500,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert process.returncode == 0
+    return process.stdout
+
+
+@pytest.mark.parametrize("script", SMALLEST)
+def test_it_runs_to_its_end(script: str) -> None:
+    arguments, end = SMALLEST[script]
+    assert end in run(script, *arguments)
+
+
+def test_the_import_of_logs_matches_the_questions_of_all_benchmarks(tmp_path: Path) -> None:
+    row = {"question": "How many?", "choices": None, "unit": None, "precision": None, "answer": "3"}
+    row |= {"question_type": "free_form", "answer_type": "integer", "metadata": {}}
+    vision = {
+        "id": "1",
+        "question": "How many? <image1>",
+        "options": [],
+        "answer": "3",
+        "level": 1,
+        "subject": "algebra",
+    }
+    we_math = {"ID": "1", "question": "How many?", "option": "A. 3; B. 4", "answer": "A", "key": "2steps_1"}
+    we_math |= {"knowledge concept": "counting", "question number": 1, "image_path": "1.png"}
+    verse = {"sample_index": "1", "problem_index": "1", "problem_version": "Text_Only", "question": "How many?"}
+    verse |= {
+        "question_type": "free-form",
+        "answer": "3",
+        "metadata": {},
+        "query_wo": "How many?",
+        "query_cot": "Reason first. How many?",
+    }
+    for name, content in {
+        "MathVista/data/testmini.json": {"1": row},
+        "MathVista/data/query.json": {"1": "Question: How many?"},
+        "We-Math/data/testmini.json": [we_math],
+        "MathVerse/data/testmini_text_only.json": [verse],
+        # One JSON line.
+        "MATH-V/data/test.jsonl": vision,
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+    lines = run("import_matching.py", str(tmp_path)).splitlines()
+    assert {line.partition(",")[0] for line in lines} == {"mathvista", "mathvision", "wemath", "mathverse"}
+    for line in lines:
+        assert "1 of 1 matched, 0 wrongly; refused: none" in line
+
+
+def test_a_step_is_compared_with_plain_verl_and_trl() -> None:
+    small = (
+        "data.train_batch_size=4",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "actor_rollout_ref.rollout.n=4",
+    )
+    # TRL has no release for Python 3.10.
+    contenders = ["ours", "plain", "trl"] if sys.version_info >= (3, 11) else ["ours", "plain"]
+    result = json.loads(run("step_cost.py", *contenders, "--steps", "2", "--overrides", *small))
+    assert set(contenders) < set(result)
+    for name in contenders:
+        assert result[name]["step s"] > 0 and result[name]["start-up s"] > 0 and result[name]["peak GiB"] > 0
+
+
+class Launchers:
+    """Stand for the processes of training and self-improvement: compose as they do, and write what they leave."""
+
+    def __init__(self, folder: Path) -> None:
+        figures.prepare(folder, train=4, validation=4, test=4)
+        self.folder, self.test = folder, prompts_path(folder, "test")
+        self.started: list[str] = []
+
+    def __call__(self, command: list[str], check: bool) -> None:
+        assert command[:2] == [sys.executable, "-m"] and check
+        module, recipe, *arguments = command[2:]
+        self.started.append(module)
+        if module == "recipes.mmupt.train":
+            self.train(recipe, arguments)
+        else:
+            options = {name: value for name, value in zip(arguments[:4:2], arguments[1:4:2], strict=True)}
+            self.self_improve(recipe, int(options["--rounds"]), Path(options["--folder"]), arguments[4:])
+
+    def train(self, recipe: str, overrides: list[str]) -> None:
+        """Leave a run whose policy answers all questions rightly, and none of them before."""
+        config, _ = load_recipe(recipe, overrides)
+        truth = read_truth([self.test])
+        samples = config.mmupt.evaluation_samples
+        for name in ("before", "after"):
+            responses = [
+                Response(id_, mode, sample, rf"\boxed{{{answer if name == 'after' else 'none'}}}", 5)
+                for id_, answer in truth.items()
+                for mode, sample in (("greedy", 0), *(("sample", sample) for sample in range(samples)))
+            ]
+            parameters = {"model": name, "data": {str(self.test): "sha"}, "samples": samples, "temperature": 1.0}
+            write_responses(Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl", responses, parameters)
+        write_report(Path(config.mmupt.run_folder))
+
+    def self_improve(self, recipe: str, rounds: int, folder: Path, overrides: list[str]) -> None:
+        """Leave rounds, each with one question that can be answered and one that cannot."""
+        config, _ = load_recipe(recipe, overrides)
+        assert synthesis([*config.mmupt.self_improve.synthesis, "model=m", "data=d"]).limit > 0
+        known = self_generated.figures_of(prompts_path(self.folder, "train"), "train", 0)
+        id_, figure = next(iter(known.items()))
+        questions = (figures.questions(figure)[0].phrasings[0], "why ?")
+        candidates = [
+            Judged(Candidate(f"{id_}-{text}", id_, "direct", "i", None, "s", text, text)) for text in questions
+        ]
+        for number in range(1, rounds + 1):
+            one = round_folder(folder, number)
+            (one / "synthesis").mkdir(parents=True, exist_ok=True)
+            write_candidates(one / "synthesis" / "candidates.jsonl", candidates)
+            self.train(recipe, [*overrides, f"mmupt.run_folder={one / 'run'}"])
+        (folder / "rounds.json").write_text(json.dumps({"rounds": [{}] * rounds}))
+
+
+@pytest.fixture
+def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launchers:
+    stand_in = Launchers(tmp_path / "datasets" / "figures")
+    monkeypatch.setattr(self_generated, "FOLDER", tmp_path / "datasets")
+    for module in (self_generated, tuning):
+        monkeypatch.setattr(module.subprocess, "run", stand_in)
+    return stand_in
+
+
+def test_learning_rates_are_tried_and_the_trials_shown(
+    launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--recipes", "mmupt_tiny", "mmupt_tiny_stic", "--folder", str(tmp_path / "tuning")]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["tuning.py", *arguments])
+        tuning.main()
+        rows = capsys.readouterr().out.splitlines()[-7:]
+        assert [row.split("|")[1].strip() for row in rows] == ["mmupt_tiny"] * 3 + ["mmupt_tiny_stic"] * 4
+        assert all(row.count("100.0") == 2 for row in rows)
+    # The second time all of them are there.
+    assert len(launchers.started) == 3 + 4
+
+
+def test_self_generated_questions_are_compared_with_original_ones(
+    launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["self_generated.py", "--seeds", "1", "--folder", str(tmp_path / "compared")])
+    self_generated.main()
+    text = capsys.readouterr().out
+    assert launchers.started == ["recipes.mmupt.self_improve", "recipes.mmupt.self_improve", "recipes.mmupt.train"]
+    assert "after round 3" in text and "one round - original, greedy accuracy: +0.0 ± 0.0 points" in text
+    assert text.count("50.0 % of 2 questions can be answered") == 4
