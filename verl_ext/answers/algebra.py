@@ -29,6 +29,8 @@ BUDGET = 1000
 Rational = Union[int, Fraction]  # noqa: UP007
 
 IMAGINARY = "i"
+# A logarithm whose base is not given is this constant times the natural one.
+LOG_SCALE = "1/ln(base)"
 # Positive constants: a root of a product with them is the product of roots.
 POSITIVE_NAMES = ("π", "e")
 
@@ -408,6 +410,8 @@ class Algebra:
         value = values[0]
         if function == "ln" and value is not None:
             return self._logarithm(value)
+        if function == "log":
+            return self.multiply(self.call("ln", *arguments), name(LOG_SCALE))
         if function == "ln" and arguments[0] == name("e"):
             return ONE
         if function == "abs" and value is not None:

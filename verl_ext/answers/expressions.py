@@ -11,7 +11,7 @@ from typing import NoReturn
 from verl_ext.answers.algebra import ONE, Algebra, Atom, Sum, name, number
 from verl_ext.answers.forms import Form, Value, collection, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token
-from verl_ext.answers.units import POWERS, POWERS_BEHIND, unit_of
+from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
 
 MAX_DEPTH = 30
 MAX_DIGITS = 400
@@ -108,14 +108,21 @@ class ExpressionParser:
                 value = self.algebra.multiply(self._sum_of(value), self._operand())
             elif self._takes("/", "per"):
                 value = self.algebra.divide(self._sum_of(value), self._operand())
-            elif self._next.kind in ("unit", "power") or (self._next.kind == "word" and not variables(value)):
+            elif self._next.kind in ("unit", "power") or (self._next.kind == "word" and variables(value) <= {ORDINAL}):
                 value = self.algebra.multiply(self._sum_of(value), self._unit())
             elif self._starts_factor() or (
                 self._next.kind == "number" and self._tokens[self._position - 1].text == "!"
             ):
-                value = self.algebra.multiply(self._sum_of(value), self._sum_of(self._factor()))
+                value = self._product(value, self._factor())
             else:
                 return value
+
+    def _product(self, value: Value, factor: Value) -> Value:
+        """Factors side by side; a vector may be multiplied by a number, as in 2(1, 3)."""
+        if isinstance(factor, Form) and factor.kind == "brackets ()" and not variables(value):
+            parts = [self.algebra.multiply(self._sum_of(value), self._sum_of(part)) for part in factor.parts]
+            return collection(factor.kind, "(", parts, ")", ordered=True)
+        return self.algebra.multiply(self._sum_of(value), self._sum_of(factor))
 
     def _operand(self) -> Sum:
         """What stands behind a sign; behind a unit another unit, as in km/h and N*m."""
@@ -229,6 +236,8 @@ class ExpressionParser:
             text = token.text
             if self._next.kind == "sub":
                 text += self._take().text
+                if (combinations := self._combinations(text)) is not None:
+                    return combinations
             primes = 0
             while self._tokens[self._position + primes].text == "'":
                 primes += 1
@@ -259,6 +268,18 @@ class ExpressionParser:
             return self._command(token.text)
         self._go_to(self._position - 1)
         self._fail()
+
+    def _combinations(self, text: str) -> Sum | None:
+        """C_6^2, as 6 choose 2 is written in Chinese."""
+        if not (text.startswith("C_") and text[2:].isdigit() and len(text) < 6 and self._next.text == "^"):
+            return None
+        position, n = self._position, int(text[2:])
+        self._take()
+        k = self._argument().rational if self._next.kind == "number" or self._next.text == "{" else None
+        if k is None or k.denominator != 1 or not 0 <= k <= n:
+            self._go_to(position)
+            return None
+        return self.algebra.call("binomial", number(n), number(k))
 
     def _applied(self, function: str) -> Value | None:
         """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product.

@@ -46,7 +46,7 @@ def differ(a: Sum, b: Sum) -> bool:
 def value_of(expression: Sum) -> float | None:
     """The value of an expression without names in it, None where that is no finite real number."""
     try:
-        value, size = _value(expression, POINTS[0])
+        value, size = _value(expression, complex(math.nan))
     except (ArithmeticError, ValueError):
         return None
     is_real = abs(value.imag) <= TOLERANCE * size

@@ -8,6 +8,7 @@ characters (`\leq` is ≤, `^\circ` is °) and digits and brackets are those of 
 import re
 import unicodedata
 
+from verl_ext.answers.units import unit_of
 from verl_ext.answers.wording import chinese_number
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
@@ -45,6 +46,7 @@ _SIGNS = {
     "vartheta": "θ", "lambda": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ",
     "omega": "ω", "Omega": "Ω", "Delta": "Δ", "Gamma": "Γ", "Theta": "Θ", "Phi": "Φ", "eta": "η", "xi": "ξ",
     "zeta": "ζ", "nu": "ν", "chi": "χ", "psi": "ψ", "kappa": "κ",
+    "imath": "i", "jmath": "j",
     "euro": "€", "pounds": "£", "yen": "¥",
     "quad": " ", "qquad": " ", "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
     "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
@@ -90,7 +92,8 @@ _RANGE_BY_TILDE = re.compile(r"(?<=\d)\s*(?:~|∼)\s*(?=\d)")
 _OPEN_ON_THE_LEFT = re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)")
 _OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
 _DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
-_SQUARE = re.compile(r"\b(sq|cu)\.\s*", re.IGNORECASE)
+_SQUARE = re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"[qQuUвб]\.")
 _FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
 _TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
 _OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
@@ -98,6 +101,12 @@ _MICRO = re.compile(r"μ\s+(?=[ACFHJLNTVWgms])")
 _PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
 _PARALLEL = re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])")
 _CHINESE_AND_OR = re.compile(r"(?<=[\dA-Za-z)}°%])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])")
+# J/(mol K), written as a fraction.
+_FRACTION_OF_UNITS = re.compile(
+    r"(?<=[\d})π])\s*\\frac\s*\{([A-Za-zμΩ*^\d{}\s-]+?)\}\s*\{((?:[A-Za-zμΩ*\s]|\^\s*(?:-?\d|\{-?\d\}))+)\}"
+)
+_UNIT_WORDS = re.compile("[A-Za-zμΩ]+")
+_TIMES = ("s", "h", "hr", "min", "sec", "second", "hour", "minute")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
@@ -146,6 +155,14 @@ def _prefix_fractions(text: str) -> str:
     return text
 
 
+def _fraction_of_units(match: re.Match[str]) -> str:
+    r"""Write \frac{J}{mol K} as J/(mol K); what may as well be variables stays a fraction."""
+    above, below = (_UNIT_WORDS.findall(part) for part in match.groups())
+    are_units = above and below and all(unit_of(word) for word in (*above, *below))
+    surely = (below and below[0] in _TIMES) or any(len(word) > 1 for word in (*above, *below))
+    return f" {match[1]}/({match[2]})" if are_units and surely else match[0]
+
+
 def _without_dollars(text: str) -> str:
     r"""Drop the signs around a formula; a sign before a number, or an escaped one, is money."""
     if text.count("$") == 2 and text.startswith("$"):
@@ -167,7 +184,7 @@ def plain(answer: str) -> str:
         text = _THOUSANDS_BY_STOPS.sub(lambda match: match[0].replace(".", ""), text)
     if "^" in text:
         text = _LETTER_O_FOR_DEGREES.sub("°", _TIMES_TEN.sub("×", text))
-    if "egree" in text or "q." in text or "u." in text:
+    if "egree" in text or _ABBREVIATED.search(text):
         text = _SQUARE.sub(r"\1 ", _DEGREES_OF.sub(lambda match: f"°{match[1][0].upper()}", text))
     if "Ω" in text or "μ" in text:
         text = _MICRO.sub("μ", _OHMS.sub(r"\1", text))
@@ -212,6 +229,8 @@ def _from_latex(text: str) -> str:
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
     text = _unwrap(_SPACES.sub(" ", text))
     text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)
+    if r"\frac" in text:
+        text = _FRACTION_OF_UNITS.sub(_fraction_of_units, text)
     return text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&").replace(r"\_", "_").replace(r"\|", "|")
 
 

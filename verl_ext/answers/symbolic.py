@@ -13,8 +13,6 @@ _FUNCTIONS = {
     "ceil": sympy.ceiling,
     "binomial": sympy.binomial,
     "ln": sympy.log,
-    # Of a base that is not said.
-    "log": sympy.Function("log_of_unknown_base"),
     "max": sympy.Max,
     "min": sympy.Min,
 }

@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import Monomial, Rational, Sum, TooLarge, Undefined, name, number
+from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
 from verl_ext.answers.expressions import ExpressionParser, value_of
 from verl_ext.answers.forms import Form, Value, all_of, collection, is_relation, list_of, parts_of, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
@@ -18,8 +18,9 @@ _RELATIONS = {"=": "=", "==": "=", ":=": "=", "<": "<", ">": ">", "≤": "≤", 
               "!=": "≠", "∈": "∈"}  # fmt: skip
 _TURNED = {">": "<", "≥": "≤"}
 _MATRIX = re.compile(
+    r"(?:[A-Za-z](?:_\w|\^\{?(?:-1|T)\}?)?\s*=\s*)?(?P<scalar>[^=&]*?)\s*(?:[*×]\s*)?"
     r"[(\[]?\s*\\begin\s*\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr| ]*\})?(?P<rows>.*)"
-    r"\\end\s*\{(?P=kind)\}\s*[)\]]?",
+    r"\\end\s*\{(?P=kind)\}\s*[)\]]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
 # A quantity that a formula is given for; y = 2x + 1 is a line, AB = 2CD a relation.
@@ -170,7 +171,25 @@ class _Parser(ExpressionParser):
         if relation in _TURNED:
             a, relation, b = b, _TURNED[relation], a
         difference = self.algebra.primitive(self.algebra.subtract(a, b), signed=relation in ("=", "≠"))
+        if relation in ("<", "≤") and (bounds := self._without_absolute_value(difference, relation)) is not None:
+            return bounds
         return Form(f"{difference.text}{relation}0", f"relation {relation}", (difference,))
+
+    def _without_absolute_value(self, difference: Sum, relation: str) -> Form | None:
+        """Of k|X| + R < 0 that kX + R and -kX + R are negative: both of them for a positive k, or else one of them."""
+        absolute = [term for term in difference.terms if any(atom.text.startswith("abs(") for atom, _ in term[0])]
+        if len(absolute) != 1:
+            return None
+        ((monomial, k),) = absolute
+        ((atom, exponent), *others) = monomial
+        if others or exponent != 1:
+            return None
+        (inner,) = atom.parts
+        assert isinstance(inner, Sum)
+        rest = Sum(tuple(term for term in difference.terms if term[0] != monomial))
+        sides = (self.algebra.add(self.algebra.multiply(number(factor), inner), rest) for factor in (k, -k))
+        parts = [self._compare(side, relation, number(0)) for side in sides]
+        return all_of(parts) if k > 0 else set_of(parts)
 
     def _ratio(self) -> Value:
         parts = [self._union()]
@@ -215,16 +234,31 @@ def _are_of_one_name(labels: list[str]) -> bool:
     )
 
 
-def _matrix(text: str) -> Form | None:
+def _matrix(text: str) -> Reading | None:
+    """A matrix, a number times a matrix, or one that is transposed; a vector may mean the point (1, 2) instead."""
     match = _MATRIX.fullmatch(text)
     if match is None:
         return None
     rows = [[read(cell.strip()).value for cell in row.split("&")] for row in match["rows"].split(r"\\") if row.strip()]
     if not rows or len({len(row) for row in rows}) > 1:
         raise NotMath("rows of different lengths")
-    return collection(
+    if match["scalar"]:
+        scalar = read("-1" if match["scalar"] == "-" else match["scalar"]).value
+        rows = [[_scaled(scalar, cell) for cell in row] for row in rows]
+    if match["transposed"]:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    matrix = collection(
         "matrix", "[", (collection("row", "[", row, "]", ordered=True) for row in rows), "]", ordered=True
     )
+    cells = [cell for row in rows for cell in row]
+    is_vector = len(cells) > 1 and len(rows) in (1, len(cells))
+    return Reading(matrix, instead=collection("brackets ()", "(", cells, ")", ordered=True) if is_vector else None)
+
+
+def _scaled(scalar: Value, cell: Value) -> Value:
+    if isinstance(scalar, Form) or isinstance(cell, Form):
+        raise NotMath("no product of numbers")
+    return Algebra().multiply(scalar, cell)
 
 
 def read(text: str) -> Reading:
@@ -241,7 +275,7 @@ def read(text: str) -> Reading:
 
 def _read(text: str) -> Reading:
     if r"\begin" in text and (matrix := _matrix(text)) is not None:
-        return Reading(matrix)
+        return matrix
     tokens = tokenize(text)
     if "-" in text:
         _refuse_ranges(tokens)

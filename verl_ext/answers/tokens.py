@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from verl_ext.answers.units import CHINESE_UNITS, COMPOUND, POWERS, POWERS_BEHIND, unit_of
+from verl_ext.answers.units import CHINESE_UNITS, COMPOUND, IN_ORDER, ORDINAL, POWERS, POWERS_BEHIND, unit_of
 
 MAX_TOKENS = 400
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
@@ -21,20 +21,26 @@ class Token(NamedTuple):
     spaced: bool  # whether white space stands before it
 
 
+# Letters of words: Latin ones with accents, Cyrillic, Arabic, those of India, kana and Hangul. Greek ones are names.
+_OTHER = (
+    r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u052f\u0590-\u06ff\u0900-\u0e7f\u1e00-\u1eff"
+    r"\u3040-\u30ff\uac00-\ud7af"
+)
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<repeating>\d*\.\d*\\overline\s*\{\s*\d+\s*\})
-    |(?P<ordinal>\d+(?:st|nd|rd|th)(?=\s*$))
+    |(?P<ordinal>\d+(?:st|nd|rd|th)(?=\s*$|\s+IN_ORDER\s*$))
     |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z\d.]))?)
     |(?P<decorated>(?:[∠△→⊙]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot|overparen|overarc|wideparen)(?![A-Za-z]))
         \s*(?:\{[^{}]*\}|[A-Za-z]+\d?|\d))
     |(?P<command>\\[A-Za-z]+|\\[{}])
     |(?P<metric>[nmkMGμ]?Ω|μ(?:[ACFHJLNTVWgms]|Pa)(?![A-Za-z]))
+    |(?P<foreign>[A-Za-z]*[OTHER][A-Za-zOTHER]*)
     |(?P<letters>[A-Za-z]+)
     |(?P<chinese>[\u4e00-\u9fff]+)
     |(?P<sub>_\s*(?:\{[^{}]*\}|[A-Za-z0-9]))
     |(?P<degrees>°[CFK]?)
-    |(?P<sign><=|>=|!=|==|:=|\*\*|.)""",
+    |(?P<sign><=|>=|!=|==|:=|\*\*|.)""".replace("OTHER", _OTHER).replace("IN_ORDER", IN_ORDER),
     re.VERBOSE | re.DOTALL,
 )
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3})")
@@ -63,11 +69,13 @@ _LONE_UNIT = re.compile(
     r"|m(?=\^\{?[23]\}?$)"
 )
 _ANGLE = re.compile("∠[A-Z]{3}")
+# Bold letters have lost their decoration already.
+_UNIT_VECTOR = re.compile("(?:→|hat|widehat)([ijk])")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
-# Words of two letters, which would otherwise be products of variables.
-_TWO_LETTER_WORDS = frozenset({
+# Short words, which would otherwise be products of variables.
+_SHORT_WORDS = frozenset({
     "no", "on", "or", "is", "in", "it", "of", "to", "up", "us", "an", "at", "as", "am", "pm", "be", "by", "do", "go",
-    "he", "if", "me", "my", "so", "we", "ok", "hi", "oh", "ya",
+    "he", "if", "me", "my", "so", "we", "ok", "hi", "oh", "ya", "ans",
 })  # fmt: skip
 
 
@@ -98,7 +106,7 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterat
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
     elif (
-        lower not in _TWO_LETTER_WORDS
+        lower not in _SHORT_WORDS
         and not _ROMAN.fullmatch(run)
         and not _COMPASS.fullmatch(run)
         and (len(run) == 2 or _in_alphabetical_order(run))
@@ -129,6 +137,15 @@ def _chinese(run: str, spaced: bool) -> Iterator[Token]:
             yield Token("power", part, spaced)
         else:
             yield Token("unit", unit_of(part) or part, spaced)
+
+
+def _of_another_script(run: str, follows_number: bool, spaced: bool) -> Token:
+    """A unit, a word, or the name that a single letter is."""
+    if run.lower() in POWERS:
+        return Token("power", run.lower(), spaced)
+    if follows_number and (unit := unit_of(run)):
+        return Token("unit", unit, spaced)
+    return Token("word" if len(run) > 1 else "name", run, spaced)
 
 
 def _is_alone(tokens: list[Token]) -> bool:
@@ -169,7 +186,7 @@ def tokenize(text: str) -> list[Token]:
             # cm2
             tokens.extend((Token("sign", "^", False), Token("number", found, False)))
         elif kind == "ordinal":
-            tokens.append(Token("number", found[:-2], spaced))
+            tokens.extend((Token("number", found[:-2], spaced), Token("unit", ORDINAL, False)))
         elif kind in ("number", "repeating"):
             digits = found if found.isdecimal() else re.sub(r"[,\s]", "", found)
             tokens.append(Token("number", digits, spaced))
@@ -177,6 +194,8 @@ def tokenize(text: str) -> list[Token]:
             tokens.extend(
                 _letters(found, _follows_number(tokens), spaced, not text[position : position + 1].strip(" ,;)/^"))
             )
+        elif kind == "foreign":
+            tokens.append(_of_another_script(found, _follows_number(tokens), spaced))
         elif kind == "metric":
             tokens.append(Token("unit" if _follows_number(tokens) else "name", found, spaced))
         elif kind == "chinese":
@@ -185,7 +204,8 @@ def tokenize(text: str) -> list[Token]:
             decorated = re.sub(r"[\s{}\\]", "", found)
             if _ANGLE.fullmatch(decorated) and decorated[1] > decorated[3]:
                 decorated = f"∠{decorated[:0:-1]}"
-            tokens.append(Token("name", decorated, spaced))
+            unit_vector = _UNIT_VECTOR.fullmatch(decorated)
+            tokens.append(Token("name", unit_vector[1] if unit_vector else decorated, spaced))
         elif kind == "sub":
             tokens.append(Token("sub", f"_{re.sub(r'[_{}]', '', found).strip()}", spaced))
         elif kind == "degrees":

@@ -8,7 +8,7 @@ keep their subjects.
 import re
 from collections.abc import Callable, Sequence
 
-from verl_ext.answers.units import POWERS, unit_of
+from verl_ext.answers.units import IN_ORDER, ORDINAL, POWERS, unit_of
 
 DAYS = {
     short: day
@@ -24,8 +24,15 @@ SAME_WORD = DAYS | {
     "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
 }  # fmt: skip
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
+# What is measured: "a length of 8 cm", "area 24". Not angles and sides, which have numbers.
+_QUANTITY = (
+    r"(?:(?:total|surface|lateral|maximum|minimum|average|mean)\s+)?(?:length|width|height|depth|thickness|area|perimeter"
+    r"|circumference|radius|diameter|volume|distance|speed|velocity|mass|weight|slope|sum|mean|median|average|probability"
+    r"|cost|price|total|temperature|density)"
+)
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
+    r"|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
     r"|(?:故|所以|因此)?(?:答案|正确答案|正确选项|应?选择?|选项)(?:是|为|：|:)?\s*(?P<chinese>.+)"
     r"|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series|statement|system"
     r"|equation|number))\s+is\s+(?:an?\s+|the\s+)?(?P<it>.+)",
@@ -48,11 +55,16 @@ _MONEY_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _BEHIND = re.compile(
-    r"(?P<rest>.*\S)(?:\s+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart|away)"
+    r"(?P<rest>.*\S)(?:\s+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart|away"
+    r"|in\s+(?:length|width|height|depth|thickness|diameter|radius|area|volume|perimeter|circumference|size|weight|mass"
+    r"|all|value))"
     r"|左右)",
     re.IGNORECASE | re.DOTALL,
 )
 _IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:年)?", re.IGNORECASE)
+_MEASURE = re.compile(
+    rf"(?:an?\s+|the\s+)?{_QUANTITY}\s+(?:of\s+)?(?P<rest>(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)", re.IGNORECASE
+)
 # A sentence with one verb, in front of which no digit stands.
 _STATEMENT = re.compile(
     r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?)\s+(?:(?:will|can|must|should|would)\s+)?"
@@ -60,13 +72,16 @@ _STATEMENT = re.compile(
     r"|gives?|makes?|made|earns?|earned|gets?|got|pays?|paid|spends?|spent|travels?|travell?ed|walks?|walked|sold|bought|eats?"
     r"|ate|comes\s+to|(?:lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
     r"\s+(?:after|at|in))\s+"
-    r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\())?(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
+    r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\()"
+    rf"|an?\s+{_QUANTITY}\s+of\s+)?"
+    r"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
     re.DOTALL,
 )
 _LABEL = re.compile(
     r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|[A-Za-z][A-Za-z ]{2,40}:)\s*(?P<rest>-?[\d.$√].*|\\(?:frac|sqrt).*)", re.DOTALL
 )
 _CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fff]{1,12}(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
+_MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
 _VERDICT = re.compile(
@@ -99,9 +114,14 @@ _ORDINALS = (
     "first", "second", "third", "fourth", "1st", "2nd", "3rd", "4th", "i", "ii", "iii", "iv", "1", "2", "3", "4",
     "一", "二", "三", "四",
 )  # fmt: skip
-_ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL_WORDS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+    "twentieth",
+)  # fmt: skip
 _ORDINAL = re.compile(
-    rf"(?P<article>(?:the\s+|an?\s+(?!first|second))?)(?:(?P<word>{'|'.join(_ORDINAL_WORDS)})|(?P<digits>\d+)(?:st|nd|rd|th))",
+    rf"(?P<article>(?:the\s+|an?\s+(?!first|second))?)(?:(?P<word>{'|'.join(_ORDINAL_WORDS)})|(?P<digits>\d+)(?:st|nd|rd|th))"
+    rf"(?P<rest>\s+{IN_ORDER})?",
     re.I,
 )
 _QUADRANT = re.compile(
@@ -139,7 +159,7 @@ _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四�
 
 def _lead(text: str) -> str | None:
     match = _LEAD.fullmatch(text)
-    return match and (match["rest"] or match["chinese"] or match["it"])
+    return match and next(filter(None, match.groups()))
 
 
 def _therefore(text: str) -> str | None:
@@ -171,6 +191,11 @@ def _statement(text: str) -> str | None:
     if _NEGATIVE.search(match["subject"]) or _VERB.search(match["rest"]):
         return None
     return match["rest"]
+
+
+def _measure(text: str) -> str | None:
+    match = _MEASURE.fullmatch(text)
+    return match["rest"] if match and not _MORE_THAN_A_MEASURE.search(match["rest"]) else None
 
 
 def _verdict(text: str) -> str | None:
@@ -228,7 +253,9 @@ def _ordinal(text: str) -> str | None:
     if match is None:
         return None
     number = _ORDINAL_WORDS.index(match["word"].lower()) + 1 if match["word"] else int(match["digits"])
-    return f"1/{number}" if match["article"].lower().startswith("a") else str(number)
+    if match["article"].lower().startswith("a"):
+        return None if match["rest"] else f"1/{number}"
+    return f"{number}{ORDINAL}{match['rest'] or ''}"
 
 
 def _condition(text: str) -> str | None:
@@ -274,7 +301,7 @@ def chinese_number(text: str) -> str:
 
 _RULES: Sequence[Callable[[str], str | None]] = (
     _lead, _therefore, _sign_in_words, _approximately, _condition, _quadrant, _object, _ordinal, _shape, _verdict,
-    _statement, _remark, _number_in_words, _chinese_number,
+    _statement, _measure, _remark, _number_in_words, _chinese_number,
 )  # fmt: skip
 
 
