@@ -2,6 +2,7 @@
 
 import calendar
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from verl_ext.answers import Comparison, canonical, classify, correct
 PATIENT = Comparison(seconds_per_pair=10, seconds_per_group=60)
 EVERYDAY = Path(__file__).parent / "hand_checked" / "everyday.jsonl"
 UNITS = ["cm", "m", "cm^2", "kg", "km/h", "°", "%", "mN", "N m", "kΩ", "Ω", "hours", "apples", "m/s^2", "mA", "A"]
+ORDINALS = [
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+    "twentieth",
+]  # fmt: skip
 
 
 def same(a: str, b: str) -> bool:
@@ -192,3 +198,111 @@ def test_statements_counted_by_roman_numerals_are_a_set(statements: list[str], d
     others = [one for one in ("I", "II", "III", "IV") if one not in statements]
     for other in others:
         assert not same(", ".join(statements), ", ".join([*statements, other]))
+
+
+@given(st.integers(1, 20), st.sampled_from(UNITS), st.integers(1, 20))
+def test_an_ordinal_joins_its_number_and_nothing_with_a_unit(n: int, unit: str, other: int) -> None:
+    word = ORDINALS[n - 1]
+    digits = f"{n}{['st', 'nd', 'rd', 'th'][min(n, 4) - 1]}"
+    for ordinal in (word, digits, f"the {word}"):
+        assert same(ordinal, str(n))
+        assert same(f"{ordinal} term", f"{digits} term") and not same(f"{ordinal} term", f"{n} terms")
+        for wrong in (f"{n} {unit}", f"{n} s", f"{n} m", f"1/{n}" if n > 1 else "2"):
+            assert not same(ordinal, wrong)
+        assert same(ordinal, str(other)) == (n == other)
+
+
+@given(
+    st.integers(1, 60),
+    st.sampled_from([("см", "cm"), ("км/ч", "km/h"), ("кв. м", "m^2"), ("кг", "kg"), ("メートル", "m"), ("초", "s")]),
+)
+def test_units_of_other_scripts_are_those_units(n: int, unit: tuple[str, str]) -> None:
+    assert same(f"{n} {unit[0]}", f"{n} {unit[1]}") and same(f"{n} {unit[0]}", str(n))
+    assert not same(f"{n} {unit[0]}", f"{n} mm") and not same(f"{n} {unit[0]}", f"{n + 1} {unit[1]}")
+
+
+@given(st.text("abcdeéñíøяжしは", min_size=2, max_size=6))
+def test_words_with_other_letters_are_words_in_any_case(word: str) -> None:
+    assume(any(letter not in "abcde" for letter in word))
+    assert same(word, word.capitalize())
+    assert not same(word, word[::-1]) or word == word[::-1]
+
+
+@given(st.integers(-9, 9).filter(bool), st.lists(st.integers(-9, 9), min_size=4, max_size=4))
+def test_a_number_times_a_matrix_is_a_matrix(k: int, cells: list[int]) -> None:
+    def matrix(kind: str, factor: int = 1) -> str:
+        a, b, c, d = (factor * cell for cell in cells)
+        return rf"\begin{{{kind}}} {a} & {b} \\ {c} & {d} \end{{{kind}}}"
+
+    assert same(f"{k}{matrix('pmatrix')}", matrix("bmatrix", k))
+    assert same(rf"\frac{{{k}}}{{2}} \cdot {matrix('bmatrix', 2)}", f"A = {matrix('pmatrix', k)}")
+    assert same(f"{k}{matrix('pmatrix')}", matrix("pmatrix")) == (k == 1 or not any(cells))
+    a, b, c, d = cells
+    assert same(matrix("vmatrix"), str(a * d - b * c))
+    assert same(matrix("pmatrix") + "^T", rf"\begin{{pmatrix}} {a} & {c} \\ {b} & {d} \end{{pmatrix}}")
+    assert same(f"{k}({a}, {b})", f"({k * a}, {k * b})")
+    assert same(rf"\begin{{pmatrix}} {a} \\ {b} \end{{pmatrix}}", f"({a}, {b})")
+
+
+@given(st.integers(-9, 9), st.integers(1, 9), st.sampled_from([("<", ">"), (r"\leq", r"\ge")]), _small)
+def test_an_inequality_of_an_absolute_value_is_two(
+    middle: int, radius: int, signs: tuple[str, str], other: int
+) -> None:
+    less, more = signs
+    inside, low, high = f"|x - {middle}|".replace("- -", "+ "), middle - radius, middle + radius
+    assert same(f"{inside} {less} {radius}", f"{low} {less} x {less} {high}")
+    assert same(f"{inside} {more} {radius}", f"x {less} {low} or x {more} {high}")
+    assert same(f"2{inside} + 1 {less} {2 * radius + 1}", f"{inside} {less} {radius}")
+    assert not same(f"{inside} {less} {radius}", f"x {less} {high}")
+    assert not same(f"{inside} {less} {radius}", f"{inside} {more} {radius}")
+    assert same(f"{inside} {less} {radius}", f"{inside} {less} {other}") == (radius == other)
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.sampled_from(["length", "area", "radius", "total cost", "average speed"])
+)
+def test_a_quantity_without_a_verb_is_its_value(n: int, other: int, quantity: str) -> None:
+    for text in (f"{quantity} {n}", f"the {quantity} {n} cm", f"a {quantity} of {n} cm", f"The {quantity} is {n}."):
+        assert same(text, str(n)) and same(text, f"{n} cm")
+        assert same(text, str(other)) == (n == other)
+    assert not same(f"the {quantity} of {n} and {other}", f"{n}, {other}")
+
+
+@given(_small, _small)
+def test_numbered_answers_are_a_list_in_their_order(first: int, second: int) -> None:
+    for numbered in (f"(1) {first}; (2) {second}", f"(a) {first}, (b) {second}", f"①{first}\uff1b②{second}"):
+        assert same(numbered, f"{second}, {first}")
+        assert not same(numbered, f"{second}, {first + 1}")
+    assert same(f"(1) {first}; (2) {second}", f"(1) {second}; (2) {first}") == (first == second)
+    assert not same(f"①{first}", f"1{first}")
+
+
+@given(st.integers(2, 9), st.integers(1, 9))
+def test_combinations_and_logarithms_of_one_base(n: int, k: int) -> None:
+    assert same(f"C_{n}^{k}", str(math.comb(n, k))) == (k <= n)
+    assert same(rf"\log {n * k}", rf"\log {n} + \log {k}")
+    assert not same(rf"\log {n}", rf"\ln {n}") and not same(rf"\log {n}", "1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "other"),
+    [
+        (r"8.31 \frac{\text{J}}{\text{mol K}}", "8.31 J/(mol K)", "8.31 J/mol"),
+        (r"2\vec{i} + 3\vec{j}", r"2\mathbf{i} + 3\mathbf{j}", r"2\mathbf{i} - 3\mathbf{j}"),
+        ("答\uff1a15米", "15 m", "15 cm"),
+        ("Ans: 15", "15", "16"),
+        (r"\text{Perimeter} = 2(8+5) = 26", "26", "13"),
+        ("line m", "m", "line n"),
+        ("Figure 2", "2", "2 figures"),
+        ("30 rpm", "30 revolutions per minute", "30 revolutions"),
+        ("x = 3 (x = -2 is extraneous)", "3", "-2"),
+        ("x = 3, reject x = -2", "3", "3, -2"),
+        (r"The answer is $\frac{5}{9}$.", "5/9", "9/5"),
+        ("(d)", "D", "E"),
+        ("(d)", "d", "e"),
+        ("$5 and $6", "5 dollars, 6 dollars", "5, 7"),
+    ],
+)
+def test_sentences_and_signs_say_what_they_say(answer: str, said: str, other: str) -> None:
+    assert same(answer, said)
+    assert not same(answer, other)

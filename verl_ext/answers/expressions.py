@@ -93,7 +93,7 @@ class ExpressionParser:
         while self._next.kind == "sign" and self._next.text in ("+", "-", "±", "∓"):
             sign *= self._sign_of(self._take().text)
         value = self._term()
-        return value if sign == 1 else self.algebra.multiply(number(-1), self._sum_of(value))
+        return value if sign == 1 else self._product(number(-1), value)
 
     def _sign_of(self, sign: str) -> int:
         if sign in "±∓":

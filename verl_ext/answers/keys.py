@@ -27,7 +27,9 @@ CACHE = 4096
 MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
-_LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*")
+_LETTER = re.compile(
+    r"[(\[]?([A-Z])[)\].:]*|\(([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
+)
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
 _LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
@@ -46,7 +48,10 @@ _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
 )
 _SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
-_LABELLED = re.compile(r"(?:the\s+)?([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)")
+_LABELLED = re.compile(
+    r"(?:the\s+)?(?!reject|discard|ignor)([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)"
+)
+_NUMBER_OF_PART = re.compile(r"(?:^|\s*[,;]?(?:\s+and)?\s*)\(([1-9a-h])\)\s*:?\s*(?=[-\d\\√$])")
 _SAME_WORDS = {
     "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
     "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
@@ -136,7 +141,8 @@ def _of_answer(answer: str) -> Key:
 
 def _of_text(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
-        return _of_math((letter[1] or letter[2]).upper())
+        capital = _of_math((letter[1] or letter[2] or letter[3]).upper())
+        return replace(capital, instead=_of_math(letter[2])) if letter[2] else capital
     if not text.isupper() and text.rstrip(".").lower() in DAYS:
         return Key(f'"{_words(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
@@ -149,6 +155,8 @@ def _of_text(text: str, depth: int = 0) -> Key:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         if sign and exact.strip():
             return _of_approximation(exact.strip(), decimal.strip(" )"), depth)
+    if text[:1] == "(" and (numbered := _of_numbered(text)) is not None:
+        return numbered
     if ":" in text and (labelled := _of_labelled(text)) is not None:
         return labelled
     if (notation := notation_of(text)) is not None:
@@ -214,13 +222,23 @@ def _of_labelled(text: str) -> Key | None:
     parts = [_LABELLED.fullmatch(part) for part in _SEPARATOR.split(text)]
     if len(parts) < 2 or not all(parts):
         return None
-    pairs = []
-    for part in parts:
-        assert part
-        try:
-            pairs.append((part[1].strip().casefold(), _of_math(part[2])))
-        except NotMath:
-            return None
+    return _of_named_values([(part[1].strip().casefold(), part[2]) for part in parts if part])
+
+
+def _of_numbered(text: str) -> Key | None:
+    """Of the answers to the parts of a question, as (1) 5; (2) 12, the values and their numbers."""
+    _, *parts = _NUMBER_OF_PART.split(text)
+    numbers, values = parts[::2], parts[1::2]
+    if len(numbers) < 2 or not any("".join(numbers) in row for row in ("123456789", "abcdefgh")) or "" in values:
+        return None
+    return _of_named_values([(f"({number})", value) for number, value in zip(numbers, values, strict=True)])
+
+
+def _of_named_values(named: Sequence[tuple[str, str]]) -> Key | None:
+    try:
+        pairs = [(label, _of_math(value)) for label, value in named]
+    except NotMath:
+        return None
     values = list_of(key.value for _, key in pairs if key.value is not None)
     names = ", ".join(sorted(f"{label}={key.text}" for label, key in pairs))
     return Key(f"{{{names}}}", None, Key(values.text, values), (("names", names),))

@@ -18,6 +18,7 @@ _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 # Numbers of statements, of which several may be named.
 _CIRCLED = re.compile("[①-⑳]{2,}")
+_CIRCLED_LABEL = re.compile(r"[①-⑳](?=\s*[-\d\\√$(A-Za-z])")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 # º and ˚ would become letters or accents.
 _BEFORE = str.maketrans({"º": "°", "˚": "°"})
@@ -94,6 +95,8 @@ _OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
 _DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
 _SQUARE = re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.IGNORECASE)
 _ABBREVIATED = re.compile(r"[qQuUвб]\.")
+# Not "$5 and $6".
+_FORMULA = re.compile(r"\$([^$]+)\$(?!\s*\d)")
 _FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
 _TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
 _OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
@@ -164,10 +167,8 @@ def _fraction_of_units(match: re.Match[str]) -> str:
 
 
 def _without_dollars(text: str) -> str:
-    r"""Drop the signs around a formula; a sign before a number, or an escaped one, is money."""
-    if text.count("$") == 2 and text.startswith("$"):
-        text = text.replace("$", " ")
-    return text
+    r"""Drop the signs around formulas; a sign before a number, or an escaped one, is money."""
+    return _FORMULA.sub(r" \1 ", text) if text.count("$") > 1 else text
 
 
 def plain(answer: str) -> str:
@@ -212,6 +213,7 @@ def _from_unicode(text: str) -> str:
     text = _SUPERSCRIPT_RUN.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _SUBSCRIPT_RUN.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
     text = _CIRCLED.sub(lambda match: ", ".join(match[0]), text)
+    text = _CIRCLED_LABEL.sub(lambda match: f"({unicodedata.numeric(match[0]):g}) ", text)
     text = _VULGAR.sub(lambda match: f" {match[0]}", text)
     text = _BARRED_DIGITS.sub(lambda match: rf"\overline{{{match[0].replace(chr(0x305), '')}}}", text)
     return unicodedata.normalize("NFKC", text).translate(_AFTER)

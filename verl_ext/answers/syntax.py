@@ -6,6 +6,7 @@ large (`NotMath`): such an answer is compared as text.
 """
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -19,13 +20,14 @@ _RELATIONS = {"=": "=", "==": "=", ":=": "=", "<": "<", ">": ">", "≤": "≤", 
 _TURNED = {">": "<", "≥": "≤"}
 _MATRIX = re.compile(
     r"(?:[A-Za-z](?:_\w|\^\{?(?:-1|T)\}?)?\s*=\s*)?(?P<scalar>[^=&]*?)\s*(?:[*×]\s*)?"
-    r"[(\[]?\s*\\begin\s*\{(?P<kind>[pbB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr| ]*\})?(?P<rows>.*)"
-    r"\\end\s*\{(?P=kind)\}\s*[)\]]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
+    r"(?P<det>\\det\s*)?(?P<bracket>[(\[|]?)\s*\\begin\s*\{(?P<kind>[pbBv]?matrix|smallmatrix|array)\}"
+    r"(?:\s*\{[lcr| ]*\})?(?P<rows>.*)"
+    r"\\end\s*\{(?P=kind)\}\s*[)\]|]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
 # A quantity that a formula is given for; y = 2x + 1 is a line, AB = 2CD a relation.
 _DEFINED = re.compile(r"(?![xy]$)(?:[A-Za-zα-ωΩ](?:_\w+)?|[A-Za-z]\([a-z]\))")
-_LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=([^=]+)")
+_LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=(.+)", re.DOTALL)
 
 
 class Reading(NamedTuple):
@@ -242,6 +244,12 @@ def _matrix(text: str) -> Reading | None:
     rows = [[read(cell.strip()).value for cell in row.split("&")] for row in match["rows"].split(r"\\") if row.strip()]
     if not rows or len({len(row) for row in rows}) > 1:
         raise NotMath("rows of different lengths")
+    if match["kind"] == "vmatrix" or match["bracket"] == "|" or match["det"]:
+        if match["transposed"] or not all(isinstance(cell, Sum) for row in rows for cell in row):
+            raise NotMath("a determinant of what are no expressions")
+        determinant = _determinant([[cell for cell in row if isinstance(cell, Sum)] for row in rows])
+        scalar = read(match["scalar"] or "1").value
+        return Reading(_scaled(scalar, determinant))
     if match["scalar"]:
         scalar = read("-1" if match["scalar"] == "-" else match["scalar"]).value
         rows = [[_scaled(scalar, cell) for cell in row] for row in rows]
@@ -253,6 +261,20 @@ def _matrix(text: str) -> Reading | None:
     cells = [cell for row in rows for cell in row]
     is_vector = len(cells) > 1 and len(rows) in (1, len(cells))
     return Reading(matrix, instead=collection("brackets ()", "(", cells, ")", ordered=True) if is_vector else None)
+
+
+def _determinant(rows: Sequence[Sequence[Sum]]) -> Sum:
+    """By the first row, of three rows at most."""
+    if not len(rows) == len(rows[0]) <= 3:
+        raise NotMath("no determinant of three rows or less")
+    if len(rows) == 1:
+        return rows[0][0]
+    algebra = Algebra()
+    minors = [_determinant([[*row[:column], *row[column + 1 :]] for row in rows[1:]]) for column in range(len(rows))]
+    return algebra.add(
+        *(algebra.multiply(number((-1) ** column), algebra.multiply(cell, minor))
+          for column, (cell, minor) in enumerate(zip(rows[0], minors, strict=True)))
+    )  # fmt: skip
 
 
 def _scaled(scalar: Value, cell: Value) -> Value:

@@ -60,7 +60,6 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "mol": ("mole", "摩尔", "моль"),
     "rad": ("radian", "弧度"),
     "rev": ("revolution",),
-    "rpm": (),
     "acre": (),
     "gallon": ("gal",),
     "°": ("degree", "deg", "度", "градус", "градуса", "градусов", "도"),
@@ -112,10 +111,12 @@ POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3, "
 POWERS_BEHIND = {"squared": 2, "cubed": 3}
 # The unit of 5th, so that it joins a bare 5, and neither 5 s nor 5 m; what is counted by it.
 ORDINAL = "th"
-IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one)"
+IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image)"
 # Whole expressions with a division in them.
 COMPOUND = {
     "kmphr": ("km", "h"),
+    "rpm": ("rev", "min"),
+    "rps": ("rev", "s"),
     "mps": ("m", "s"),
     "mph": ("mi", "h"),
     "mpg": ("mi", "gallon"),

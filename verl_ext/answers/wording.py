@@ -96,8 +96,15 @@ _CHINESE_VERDICT = re.compile(r"(?P<rest>是|不是|对|错|正确|错误|能|�
 _BRACKET_BEHIND = re.compile(r"(?P<rest>.*[^\s(])\s*\((?P<inner>[^()]*)\)", re.DOTALL)
 _REMARK = re.compile(
     r"(?:reject|discard|ignor|exclud|approx|about|rounded|round|to the nearest|since|because|as |where|given|by |using"
-    r"|from |see |note|not |after |only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)",
+    r"|from |see |note|not |after |only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)"
+    r"|.*\b(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid|impossible|ignored|excluded)|.*舍去",
     re.IGNORECASE,
+)
+# x = 3 because x > 0; x = 3, reject x = -2.
+_REASON_BEHIND = re.compile(
+    r"(?P<rest>[^,;]*(?:\d|[A-H]|\}))(?:[,;]?\s+(?:because|since)\s.+|\s*[,;]\s*(?:and\s+)?(?:(?:we\s+)?(?:reject|discard|ignor)"
+    r"|[A-Za-z]\s*=[^,;=]*\s(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid)).*)",
+    re.IGNORECASE | re.DOTALL,
 )
 _KIND_OF_SHAPE = re.compile(
     r"(?P<rest>(?:(?:acute|obtuse|right|isosceles|equilateral|scalene|straight|reflex)[\s-]*)+)\s(?:triangles?|angles?)"
@@ -107,7 +114,9 @@ _KIND_OF_SHAPE = re.compile(
 _NAMED_OBJECT = re.compile(
     r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle\s+|三角形)(?P<b>[A-Z]{3})"
     r"|(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
-    r"|(?:segment|point|side)\s+(?P<rest>[A-Z]{1,2}(?:'|\([^()]*\))?)",
+    r"|(?:segment|point|side|line|ray|plane|edge|diagonal|vertex|region|graph|figure)\s+"
+    r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-z])'?)"
+    r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
     re.IGNORECASE,
 )
 _ORDINALS = (
@@ -198,6 +207,11 @@ def _measure(text: str) -> str | None:
     return match["rest"] if match and not _MORE_THAN_A_MEASURE.search(match["rest"]) else None
 
 
+def _reason(text: str) -> str | None:
+    match = _REASON_BEHIND.fullmatch(text)
+    return match and match["rest"]
+
+
 def _verdict(text: str) -> str | None:
     match = _VERDICT.fullmatch(text)
     if match is None:
@@ -236,6 +250,8 @@ def _object(text: str) -> str | None:
         return None
     if match["angle"]:
         return f"∠{{{match['a'].upper()}}}"
+    if match["noun"]:
+        return f"{match['number']}{ORDINAL} {match['noun'].lower()}"
     return f"△{{{match['b'].upper()}}}" if match["triangle"] else match["place"] or match["rest"]
 
 
@@ -301,7 +317,7 @@ def chinese_number(text: str) -> str:
 
 _RULES: Sequence[Callable[[str], str | None]] = (
     _lead, _therefore, _sign_in_words, _approximately, _condition, _quadrant, _object, _ordinal, _shape, _verdict,
-    _statement, _measure, _remark, _number_in_words, _chinese_number,
+    _reason, _statement, _measure, _remark, _number_in_words, _chinese_number,
 )  # fmt: skip
 
 
