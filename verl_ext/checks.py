@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -142,9 +143,6 @@ def _file_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:
-    mode = OmegaConf.select(config, "trainer.v1.trainer_mode")
-    if mode != "sync":
-        yield f"{SAMPLER[1]} serves trainer.v1.trainer_mode=sync, not {mode}"
     given = OmegaConf.select(config, SAMPLER_KEY) or {}
     try:
         refuse_unknown_keys(given, SAMPLER_DEFAULTS)
@@ -188,8 +186,46 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     # All else that a response is scored with is the same in its whole group, so that no group would ever be kept.
     if filters and filters.enable and filters.metric != "reward":
         yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
+    yield from _mode_problems(config)
     if OmegaConf.select(config, "reward.reward_model.enable"):
         yield f"{name} uses no reward model: set reward.reward_model.enable=False"
+
+
+def _mode_problems(config: DictConfig) -> Iterator[str]:
+    """What veRL's asynchronous trainers would refuse late, or do wrong without saying so."""
+
+    def select(key: str) -> Any:
+        return OmegaConf.select(config, key)
+
+    corrections = ("rollout_is", "rollout_rs", "bypass_mode")
+    corrects = any(select(f"algorithm.rollout_correction.{name}") for name in corrections)
+    if corrects and not select("actor_rollout_ref.rollout.calculate_log_probs"):
+        yield (
+            "algorithm.rollout_correction needs the log-probabilities of the policies that sampled: set "
+            "actor_rollout_ref.rollout.calculate_log_probs=True"
+        )
+    if select("trainer.v1.trainer_mode") != "separate_async":
+        return
+    updates, batch = select("trainer.v1.separate_async.parameter_sync_step"), select("data.train_batch_size")
+    mini_batch = select("actor_rollout_ref.actor.ppo_mini_batch_size")
+    if batch != updates * mini_batch:
+        yield (
+            f"separate_async makes parameter_sync_step={updates} updates of ppo_mini_batch_size={mini_batch} prompts "
+            f"per step, not of data.train_batch_size={batch}: set trainer.v1.separate_async.parameter_sync_step="
+            f"{max(1, batch // mini_batch)}"
+        )
+    if not select("actor_rollout_ref.rollout.nnodes"):
+        yield "separate_async needs GPUs that generate: set actor_rollout_ref.rollout.nnodes"
+    key = "actor_rollout_ref.rollout.checkpoint_engine.backend"
+    if (backend := select(key)) == "naive":
+        yield f"separate_async sends weights to other GPUs: set {key}=nccl, not naive"
+    elif select("trainer.device") == "cpu" and backend != "gloo":
+        yield f"{key}={backend} needs GPUs: on the CPU, use +async=separate_cpu"
+    model = "actor_rollout_ref.model"
+    if (select(f"{model}.lora_rank") or 0) > 0 and not select(f"{model}.lora.merge"):
+        yield f"separate_async sends whole weights: set {model}.lora.merge=True"
+    if not select("actor_rollout_ref.hybrid_engine"):
+        yield "veRL 0.9.1 fails under actor_rollout_ref.hybrid_engine=False (logger.info(flush=True)): leave it True"
 
 
 def _policy_problems(policy: VotePolicy, n: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.mmupt.baselines.run import read_summary, stages_folder
+from recipes.mmupt.hardware import rollout_gpus
 from recipes.mmupt.report import read_series
 from verl_ext.datasets.truth import file_list
 
@@ -38,7 +39,7 @@ def devices(config: DictConfig) -> int:
     """How many GPUs a run has, or how many cores of the CPU."""
     if config.trainer.device == "cpu":
         return len(os.sched_getaffinity(0))
-    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node) + rollout_gpus(config)
 
 
 @contextmanager

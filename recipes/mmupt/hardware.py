@@ -19,6 +19,13 @@ def count_gpus() -> int:
     return 0 if has_vllm_for_cpu else torch.cuda.device_count()
 
 
+def rollout_gpus(config: DictConfig) -> int:
+    """Return how many GPUs of a recipe only generate: those of `trainer_mode=separate_async`."""
+    rollout = config.actor_rollout_ref.rollout
+    separate = config.trainer.v1.trainer_mode == "separate_async"
+    return int(rollout.nnodes * rollout.n_gpus_per_node) if separate else 0
+
+
 def ray_address() -> str:
     """Return the `address` of `ray.init`: that of the cluster which RAY_ADDRESS names, else `local`.
 

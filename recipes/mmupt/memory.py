@@ -153,8 +153,10 @@ def image_features(config: DictConfig, shape: Shape) -> tuple[float, float]:
     if config.data.max_pixels is not None:
         patches = min(patches, config.data.max_pixels * PIXEL_VALUES // shape.patch)
     features = patches * shape.patch * BYTES["fp32"] / GIB
+    # Asynchronous trainers have further batches in flight.
+    batches = 1 + trainer.v1[trainer.v1.trainer_mode].get("num_warmup_batches", 0)
     prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
-    return prompts * features / trainer.nnodes, prompts_per_rank * features * trainer.n_gpus_per_node
+    return batches * prompts * features / trainer.nnodes, prompts_per_rank * features * trainer.n_gpus_per_node
 
 
 def gathered(config: DictConfig, shape: Shape) -> float:

@@ -29,7 +29,7 @@ from recipes.mmupt.compose import RecipeError, as_override, compose_recipe, reci
 from recipes.mmupt.continuing import why_another_run
 from recipes.mmupt.cost import hours_of
 from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
-from recipes.mmupt.hardware import count_gpus, joins_cluster, ray_address
+from recipes.mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
 from recipes.mmupt.merge import merge
@@ -237,14 +237,16 @@ def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_opening
 
 
 def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> Iterator[str]:
-    wanted = config.trainer.n_gpus_per_node
-    if config.trainer.device == "cuda" and gpus < wanted and not joins_cluster():
+    training, generating = config.trainer.n_gpus_per_node, rollout_gpus(config)
+    if config.trainer.device == "cuda" and gpus < training + generating and not joins_cluster():
+        parts = f" ({training} to train, {generating} to generate)" if generating else ""
+        keys = "trainer.n_gpus_per_node" + (" and actor_rollout_ref.rollout.n_gpus_per_node" if generating else "")
         yield (
-            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {wanted} GPUs a machine, "
-            f"and {gpus or 'none'} answered: set trainer.n_gpus_per_node, join a cluster by RAY_ADDRESS, or run "
+            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {training + generating} "
+            f"GPUs a machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or run "
             "RECIPE=mmupt_tiny, which needs no GPU"
         )
-    ranks, n = wanted * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
+    ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
     for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):
         if OmegaConf.select(config, key) * n % ranks:
             yield (

@@ -25,6 +25,7 @@ from recipes.mmupt.baselines.settings import METHODS
 from recipes.mmupt.benchmarks.paper import read_paper
 from recipes.mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from recipes.mmupt.continuing import flatten
+from recipes.mmupt.cost import devices
 from recipes.mmupt.preflight import problems_of_settings
 from recipes.mmupt.train import _problems_of_hardware
 from verl_ext.answers import Comparison
@@ -343,12 +344,46 @@ def test_a_hardware_option_goes_with_any_recipe(
     assert (config.trainer.device == "cpu") == (config.mmupt.gpu_memory_gib is None)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [("mmupt_tiny", "colocate"), ("mmupt_tiny", "separate_cpu"), ("mmupt_mathvista", "separate")],
+)
+def test_an_asynchronous_option_goes_with_a_recipe_and_verls_settings(recipe: str, option: str, tmp_path: Path) -> None:
+    config, choices = load_recipe(recipe, [f"+async={option}"])
+    assert choices["async"] == option
+    validate(config, tmp_path)
+    assert list(problems_of_settings(config, {})) == list(problems_of_settings(shipped(recipe), {}))
+
+
+def test_the_gpus_that_only_generate_are_counted() -> None:
+    config, choices = load_recipe("mmupt_mathvista", ["+async=separate", "actor_rollout_ref.rollout.n_gpus_per_node=4"])
+    with pytest.raises(RecipeError, match=r"needs 12 GPUs a machine \(8 to train, 4 to generate\), and 8 answered"):
+        _check_hardware(config, choices, gpus=8)
+    _check_hardware(config, choices, gpus=12)
+    assert devices(config) == 12
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["+async=separate"], "backend=nccl needs GPUs: on the CPU, use \\+async=separate_cpu"),
+        (
+            ["+async=separate_cpu", "actor_rollout_ref.actor.ppo_mini_batch_size=8"],
+            "set trainer.v1.separate_async.parameter_sync_step=4",
+        ),
+    ],
+)
+def test_what_an_asynchronous_trainer_would_refuse_late_is_refused_at_once(overrides: list[str], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        load_recipe("mmupt_tiny", overrides)
+
+
 def test_what_joins_a_cluster_leaves_cpus_and_gpus_to_it(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def asked_for() -> list[int | None]:
         ray_init = train.prepare("mmupt_tiny", []).ray_kwargs.ray_init
         return [ray_init.num_cpus, ray_init.num_gpus]
 
-    assert asked_for() == [16, 1]
+    assert asked_for() == [16, 16]
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     assert asked_for() == [None, None]
 

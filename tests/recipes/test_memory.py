@@ -98,6 +98,9 @@ def test_main_memory_holds_the_images_of_a_step_in_the_queue_and_in_the_ranks() 
     assert one["image features in the ranks"] == pytest.approx(8 * 0.737 * 13.78, abs=0.1)
     two = estimate(compose("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
     assert two["image features in the queue"] == pytest.approx(13.78 / 2, abs=0.01)
+    # The batch of the step, and the one in flight.
+    ahead = estimate(compose("mmupt_mathvista", "+async=colocate"), SEVEN).main_memory
+    assert ahead["image features in the queue"] == pytest.approx(2 * 13.78, abs=0.01)
     short = compose("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
     assert estimate(short, SEVEN).main_memory["image features in the queue"] == pytest.approx(13.78 * 2 / 3, abs=0.01)
 

@@ -6,14 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from transformers import AutoModelForImageTextToText
 from verl.models.transformers import qwen2_vl
-from verl.utils import distributed, tensordict_utils
+from verl.utils import distributed, fsdp_utils, tensordict_utils
 from verl.utils.config import validate_config
 
 from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
@@ -86,6 +89,32 @@ def test_verls_sft_trainer_gets_its_process_group_on_the_cpu(only_rank: None) ->
 def test_unpatched_verls_sft_trainer_still_gets_none(only_rank: None) -> None:
     with pytest.raises(ValueError, match="Duplicate device type cpu"):
         distributed.initialize_global_process_group.__wrapped__()
+
+
+def saved_and_updated(save: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A parameter as it was when it was saved, and what of it is restored after an update."""
+    mesh = init_device_mesh("cpu", (1,))
+    model = torch.nn.Linear(2, 2, bias=False)
+    parameter = distribute_tensor(model.weight.detach(), mesh, [Shard(0)])
+    model.weight = torch.nn.Parameter(parameter)
+    before = parameter.full_tensor().clone()
+    saved, spec = save(model)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    fsdp_utils.fsdp2_sharded_load_from_cpu(model, saved, spec)
+    return before, model.weight.full_tensor().detach()
+
+
+def test_saved_parameters_outlive_an_update_on_the_cpu(only_rank: None) -> None:
+    distributed.initialize_global_process_group()
+    before, restored = saved_and_updated(fsdp_utils.fsdp2_sharded_save_to_cpu)
+    assert torch.equal(restored, before)
+
+
+def test_unpatched_saved_parameters_are_still_those_that_are_updated(only_rank: None) -> None:
+    distributed.initialize_global_process_group()
+    before, restored = saved_and_updated(fsdp_utils.fsdp2_sharded_save_to_cpu.__wrapped__)
+    assert torch.equal(restored, before + 1.0)
 
 
 def test_verl_refuses_a_vote_without_groups_before_anything_starts() -> None:

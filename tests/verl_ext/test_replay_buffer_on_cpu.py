@@ -27,10 +27,10 @@ def settings(*overrides: str) -> DictConfig:
     return sampler.sampler_kwargs
 
 
-def build(sampler_kwargs: DictConfig, trainer_mode: str = "sync") -> VoteReplayBuffer:
+def build(sampler_kwargs: DictConfig) -> VoteReplayBuffer:
     """As `PPOTrainer._build_replay_buffer` builds a custom sampler."""
     return VoteReplayBuffer(
-        trainer_mode=trainer_mode,
+        trainer_mode="sync",
         trainer_config=OmegaConf.create({}),
         max_off_policy_threshold=8,
         max_off_policy_strategy="drop",
@@ -50,11 +50,6 @@ def test_verls_group_filter_and_refill_reach_the_buffer() -> None:
     buffer = build(settings(*filters, "trainer.v1.sampler.sync_refill_failed_groups=True"))
     assert buffer.filter_groups_metric == "reward" and buffer.max_inflight_gen_batches == 3
     assert buffer.sync_refill_failed_groups and buffer.gen_batch_size == 1
-
-
-def test_asynchronous_trainers_are_refused() -> None:
-    with pytest.raises(ValueError, match="trainer_mode=sync, not colocate_async"):
-        build(settings(), trainer_mode="colocate_async")
 
 
 def test_every_phase_that_verls_trainer_times_is_progress() -> None:

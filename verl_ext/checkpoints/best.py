@@ -14,7 +14,7 @@ from verl_ext.checkpoints import MARKER, checkpoint_of
 
 FOLDER = "best"
 # What only a run that goes on needs.
-LEFT_OUT = ("optim_*", "extra_state_*", "data.pt")
+LEFT_OUT = ("optim_*", "extra_state_*", "data.pt", "transfer_queue")
 
 
 def kept_checkpoint(checkpoints: Path, step: int) -> Path | None:

@@ -1,7 +1,7 @@
 """veRL's platform interface for machines without an accelerator, chosen by the environment VERL_PLATFORM=cpu.
 
 Ray's resource is still called "GPU", as veRL's placement groups hard-wire that name: a CPU run starts Ray with
-`num_gpus` set to the number of ranks as a token (see recipes/mmupt/config/hardware/cpu.yaml).
+`num_gpus` as tokens for ranks and rollout replicas (see recipes/mmupt/config/hardware/cpu.yaml).
 """
 
 from collections.abc import Iterator

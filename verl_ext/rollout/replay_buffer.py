@@ -5,12 +5,13 @@ the one place that sees the rows of both training and validation.
 """
 
 from collections import defaultdict
+from statistics import fmean
 from typing import Any
 
 import ray
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from verl_ext.collapse import read_alarm
 from verl_ext.defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
@@ -31,6 +32,16 @@ def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
     final = {key.rsplit("_", 1)[0]: key for key in ordered}
     data = tq.kv_batch_get(keys=list(final.values()), partition_id=batch.partition_id, select_fields=list(fields))
     return list(final), data
+
+
+def _policies(batch: KVBatchMeta) -> dict[str, int]:
+    """How many versions of the policy each group was sampled from, by the uid of its prompt."""
+    versions: dict[str, list[int]] = defaultdict(list)
+    for key, tag in zip(batch.keys, batch.tags, strict=True):
+        # Other rollout engines than vLLM may not say which version they had.
+        known = (tag.get("min_global_steps"), tag.get("max_global_steps"))
+        versions[key.split("_")[0]] += [version for version in known if version is not None]
+    return {uid: max(steps) - min(steps) + 1 for uid, steps in versions.items() if steps}
 
 
 def _reward_infos(data: Any) -> list[dict[str, Any]]:
@@ -79,7 +90,7 @@ def _actors_of_the_run() -> set[str]:
 
 
 class VoteReplayBuffer(ReplayBuffer):
-    """The synchronous replay buffer, reporting `vote/*`; sampling itself is veRL's.
+    """veRL's replay buffer of the trainer mode, reporting `vote/*`; sampling itself is veRL's.
 
     `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.defaults.SAMPLER_DEFAULTS`, which are filled in
     before veRL's trainer starts. How right pseudo-labels and rewards are comes with the responses, see
@@ -87,12 +98,14 @@ class VoteReplayBuffer(ReplayBuffer):
     beginning another training step.
 
     Raises:
-        ValueError: an asynchronous trainer, or keys that are missing.
+        ValueError: keys that are missing.
     """
 
+    def __new__(cls, *, trainer_mode: str, **kwargs: Any) -> "VoteReplayBuffer":
+        """Return veRL's asynchronous buffer with the same additions unless the trainer is synchronous."""
+        return super().__new__(cls if trainer_mode == "sync" else VoteReplayBufferAsync)
+
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
-        if trainer_mode != "sync":
-            raise ValueError(f"VoteReplayBuffer serves trainer.v1.trainer_mode=sync, not {trainer_mode}")
         if missing := SAMPLER_DEFAULTS.keys() - sampler_kwargs.keys():
             raise ValueError(
                 f"{SAMPLER_KEY} lacks {', '.join(sorted(missing))}: call verl_ext.defaults.complete_config first"
@@ -120,9 +133,16 @@ class VoteReplayBuffer(ReplayBuffer):
         )
         self._alarm = read_alarm(sampler_kwargs)
         self._settled: tuple[int, ...] = ()
+        # Failed groups since the last one that finished.
+        self._failed = 0
+        # The training step that was sampled last, and the share of the vote in each of its updates.
+        self._step, self._shares = 0, list[float]()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
-        """As in veRL; the metrics of a training batch gain those of `vote_metrics`."""
+        """As in veRL; the metrics of a training batch gain those of `vote_metrics`.
+
+        `separate_async` samples `parameter_sync_step` times per step, whose shares of the vote are averaged.
+        """
         if not self._watchdog.ident:
             self._watchdog.start()
         self._watchdog.progress()
@@ -133,7 +153,11 @@ class VoteReplayBuffer(ReplayBuffer):
         if partition_id == "train":
             expected = batch_size * self._voters
             metrics = metrics | vote_metrics(self._scored_groups(batch), expected)
-            self._alarm.trained(global_steps, metrics.get("vote/share"))
+            if global_steps != self._step:
+                self._step, self._shares = global_steps, []
+            if "vote/share" in metrics:
+                self._shares.append(metrics["vote/share"])
+                self._alarm.trained(global_steps, fmean(self._shares))
         else:
             self._alarm.validated(global_steps, _outcomes(batch))
         return batch, metrics
@@ -141,6 +165,19 @@ class VoteReplayBuffer(ReplayBuffer):
     def _timed_phases(self) -> list[tuple[str, float]]:
         """The phases of the step that have finished, with their seconds, which veRL times for its metrics."""
         return list(getattr(self._trainer, "timing_raw", {}).items())
+
+    def _evict_terminal_groups(
+        self, global_steps: int, partition_id: str, eviction_reasons: tuple[set[str], set[str], set[str], Any]
+    ) -> tuple[set[str], int, int, dict]:
+        # veRL replaces failed groups without an end, so that a run in which all fail would go on for ever.
+        _, _, failed, _ = eviction_reasons
+        self._failed = 0 if self.finished_keys[partition_id] else self._failed + len(failed)
+        if self._failed > self.train_batch_size:
+            raise RuntimeError(
+                f"{self._failed} groups have failed in a row, more than a step has prompts: the errors of their "
+                "responses are in the log above"
+            )
+        return super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
         keys = (self.finished_keys, self.failure_keys, self.partitions)
@@ -156,6 +193,7 @@ class VoteReplayBuffer(ReplayBuffer):
         if not all("pseudo_label" in info for info in infos):
             return []
         rewards = [float(scores.sum()) for scores in data["rm_scores"]]
+        policies = _policies(batch)
         groups = defaultdict(list)
         for position, session in enumerate(sessions):
             groups[session.rsplit("_", 1)[0]].append(position)
@@ -171,7 +209,25 @@ class VoteReplayBuffer(ReplayBuffer):
                 seconds=info["vote_seconds"],
                 pseudo_label_right=info.get("pseudo_label_right"),
                 reward_accuracy=info.get("reward_accuracy"),
+                policies=policies.get(uid, 1),
             )
-            for positions in groups.values()
+            for uid, positions in groups.items()
             for info in [infos[positions[0]]]
         ]
+
+
+class VoteReplayBufferAsync(VoteReplayBuffer, ReplayBufferAsync):
+    """The same over veRL's `ReplayBufferAsync`; made by `VoteReplayBuffer` for any other trainer mode than sync."""
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
+        """As in `VoteReplayBuffer`; before its first training sample it removes rows that were trained on already.
+
+        veRL saves the queue before it removes the rows of the step, so a run that continues would hold them for ever.
+        """
+        if partition_id == "train" and self._step == 0:
+            self._sync_metadata_from_transfer_queue()
+            prompts = self.prompt_global_steps[partition_id]
+            trained = [key for key in self.partitions[partition_id] if key.split("_")[0] not in prompts]
+            if trained:
+                tq.kv_clear(keys=trained, partition_id=partition_id)
+        return super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)

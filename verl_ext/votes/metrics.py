@@ -9,8 +9,9 @@ class ScoredGroup:
     """One prompt after the vote of its surviving responses, and those of them that are trained on.
 
     rewards: one per response that is trained on. share, tied, distinct, no_answer, undecided: of the vote, see `Vote`.
-    voters: responses that voted. seconds: time that scoring took. pseudo_label_right, reward_accuracy: see `Diagnosis`;
-    None where the ground truth is not known.
+    voters: responses that voted. seconds: time that scoring took. policies: versions of the policy that the group was
+    sampled from, from the first to the last. pseudo_label_right, reward_accuracy: see `Diagnosis`; None where the
+    ground truth is not known.
     """
 
     rewards: Sequence[float]
@@ -23,6 +24,7 @@ class ScoredGroup:
     seconds: float
     pseudo_label_right: bool | None = None
     reward_accuracy: float | None = None
+    policies: int = 1
 
 
 def vote_metrics(groups: Sequence[ScoredGroup], expected_responses: int) -> dict[str, float]:
@@ -38,7 +40,8 @@ def vote_metrics(groups: Sequence[ScoredGroup], expected_responses: int) -> dict
         uninformative_rate: groups in which all rewards are equal, so that they teach nothing;
         all_equal_rate and all_none_rate: groups in which everybody gave the same answer, or nobody gave any;
         too_few_answers_rate: groups with fewer than two answers; failed_responses: their number;
-        undecided_pairs: pairs of answers not compared in time; scoring_seconds: both summed over the groups.
+        undecided_pairs: pairs of answers not compared in time; scoring_seconds: both summed over the groups;
+        policies: mean number of versions of the policy that a group was sampled from, 1 in synchronous training.
         Where the ground truth of some group is known: pseudo_label_accuracy, the share of right pseudo-labels among
         groups that elected one, and, unless rewards are of another range than 0 to 1, reward_accuracy: one minus the
         mean distance of a reward from the one that the ground truth would have given.
@@ -62,6 +65,7 @@ def vote_metrics(groups: Sequence[ScoredGroup], expected_responses: int) -> dict
         "vote/too_few_answers_rate": rate([group.voters - group.no_answer < 2 for group in groups]),
         "vote/undecided_pairs": float(sum(group.undecided for group in groups)),
         "vote/scoring_seconds": sum(group.seconds for group in groups),
+        "vote/policies": sum(group.policies for group in groups) / len(groups),
     }
     elected = [group.pseudo_label_right for group in groups if group.pseudo_label_right is not None]
     if elected:

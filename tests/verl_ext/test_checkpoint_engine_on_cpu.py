@@ -1,0 +1,62 @@
+"""Weights reach every replica unchanged over gloo, as veRL's CheckpointEngineManager asks for it."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from verl.checkpoint_engine import CheckpointEngineRegistry
+
+from verl_ext.cpu.checkpoint_engine import GlooCheckpointEngine
+
+WEIGHTS = {
+    "linear": torch.arange(12, dtype=torch.float32).view(3, 4),
+    "transposed": torch.arange(12, dtype=torch.bfloat16).view(3, 4).T,
+    "scalar": torch.tensor(7.5),
+    "flags": torch.tensor([True, False]),
+    "empty": torch.empty(0, 4),
+    "a": torch.tensor([float("nan"), float("inf")]),
+}
+
+
+def engines(senders: int, receivers: int) -> list[GlooCheckpointEngine]:
+    """The engines of the ranks of a trainer, then those of the ranks of its replicas."""
+    return [
+        CheckpointEngineRegistry.new("gloo", bucket_size=1, is_master=number == 0)
+        for number in range(senders + receivers)
+    ]
+
+
+def transfer(ranks: list[GlooCheckpointEngine], senders: int) -> list[dict[str, torch.Tensor] | None]:
+    """What the replicas get of the weights that all ranks of the trainer have gathered."""
+    metadata = [engine.prepare() for engine in ranks]
+    sending, receiving = GlooCheckpointEngine.build_topology(senders, len(ranks) - senders, metadata)
+    arguments = [
+        {name: values[position] for name, values in group.items()}
+        for group, count in ((sending, senders), (receiving, len(ranks) - senders))
+        for position in range(count)
+    ]
+
+    async def receive(engine: GlooCheckpointEngine) -> dict[str, torch.Tensor]:
+        return {name: weight async for name, weight in engine.receive_weights(global_steps=3)}
+
+    def work(position: int) -> dict[str, torch.Tensor] | None:
+        engine = ranks[position]
+        engine.init_process_group(**arguments[position])
+        send = position < senders
+        result = asyncio.run(engine.send_weights(iter(WEIGHTS.items()), global_steps=3) if send else receive(engine))
+        engine.finalize()
+        return result
+
+    with ThreadPoolExecutor(len(ranks)) as pool:
+        return list(pool.map(work, range(len(ranks))))[senders:]
+
+
+@pytest.mark.parametrize(("senders", "receivers"), [(1, 1), (2, 3)])
+def test_every_replica_gets_every_weight_bit_by_bit_and_every_time(senders: int, receivers: int) -> None:
+    ranks = engines(senders, receivers)
+    for received in transfer(ranks, senders) + transfer(ranks, senders):
+        assert received is not None and list(received) == list(WEIGHTS)
+        for name, weight in WEIGHTS.items():
+            assert received[name].dtype == weight.dtype
+            assert torch.equal(received[name].nan_to_num(), weight.nan_to_num())
