@@ -116,6 +116,9 @@ CHECKPOINTS = (
     *_below("trainer.v1.sampler.sampler_kwargs", "checkpoints history"),
 )
 
+# Of an asynchronous run, whose checkpoints hold the transfer queue.
+QUEUE = ("transfer_queue.backend",)
+
 # How long a run goes on, what it shows, and on what, how fast and in how much memory it runs.
 MAY_CHANGE = (
     "*.profiler",
@@ -200,13 +203,14 @@ def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
     A value that is taken from another key is not named beside it.
     """
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (before, now))
+    kept = METHOD + CHECKPOINTS + (QUEUE if before.trainer.v1.trainer_mode != "sync" else ())
     references = set(_references(before)) & set(_references(now))
     changed = [
         key
         for key in sorted(old | new)
         if old.get(key) != new.get(key)
         and not is_covered(key, (name for name, _ in references))
-        and (is_covered(key, METHOD + CHECKPOINTS) or not is_covered(key, MAY_CHANGE))
+        and (is_covered(key, kept) or not is_covered(key, MAY_CHANGE))
     ]
     if not changed:
         return None

@@ -349,6 +349,27 @@ def test_a_reward_that_raises_or_never_returns_ends_the_run_with_the_reason(
     assert re.search(message, log)
 
 
+def test_an_asynchronous_run_in_which_every_group_fails_ends_with_the_reason(run: Run) -> None:
+    source = "reward.reward_manager"
+    faulty = (f"{source}.source=importlib", f"{source}.module.path=pkg://faulty", f"{source}.name=RaisingReward")
+    run.start("+async=colocate", *faulty)
+    log = run.wait_for_end(SECONDS_TO_START)
+    assert "this reward always raises" in log
+    assert re.search(r"\d+ groups have failed in a row, more than a step has prompts", log)
+
+
+def test_a_separate_run_ends_with_the_name_of_what_has_died_and_the_same_command_continues(run: Run) -> None:
+    generating = rf"{DIED}(rollout_standalone|CheckpointEngineWorker)"
+    for victim, message in (("CheckpointEngineWorker", generating), ("VLLM::EngineCore", VICTIMS["VLLM::EngineCore"])):
+        step = last_whole_step(run.checkpoints)
+        run.start("+async=separate_cpu")
+        run.wait_for_steps(2)
+        assert run.steps()[0] == step + 1
+        run.kill(victim)
+        log = run.wait_for_end()
+        assert re.search(message, log), log[-6000:]
+
+
 def test_an_epoch_boundary_and_a_broken_tracker_lead_on_from_the_last_whole_checkpoint(run: Run) -> None:
     overrides, tracker = "data.train_max_samples=8", run.checkpoints / TRACKER
     run.start(overrides, "trainer.total_training_steps=2")

@@ -27,8 +27,6 @@ OVERRIDES = (
     "data.train_batch_size=8",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     f"actor_rollout_ref.rollout.n={N}",
-    # Generation takes so long that a step always ends in the midst of some group.
-    "actor_rollout_ref.rollout.max_num_seqs=2",
     # Half of the groups or more: some are replaced.
     "reward.reward_kwargs.vote.min_votes=3",
     "algorithm.filter_groups.enable=True",
@@ -106,8 +104,6 @@ def test_responses_of_the_last_policy_are_trained_on_and_corrected(series: dict[
     staleness = series["training/off_policy/trajectory_staleness_worst/max"]
     # Prompts of the step before, and none that are older.
     assert max(staleness.values()) == 1
-    assert max(series["vote/policies"].values()) > 1
-    assert max(series["training/off_policy/trajectory_spans/max"].values()) == 2
     assert max(series["rollout_corr/rollout_is_max"].values()) > 1.001
     assert all(0.9 < mean < 1.1 for mean in series["rollout_corr/rollout_is_mean"].values())
     # A replica that a weight transfer had left out would answer with weights drawn by chance.

@@ -136,3 +136,15 @@ def test_a_key_that_no_list_has_is_taken_for_part_of_the_method() -> None:
     assert reason is not None and "no actor_rollout_ref.model.override_config.tie_word_embeddings" in reason
     cache_type = f"{ROLLOUT}.engine_kwargs.vllm.kv_cache_dtype=fp8"
     assert "kv_cache_dtype: not set there, fp8 here" in str(why_another_run(composed(), with_values(cache_type)))
+
+
+def test_an_asynchronous_run_keeps_its_mode_and_its_queue_but_not_its_gpus() -> None:
+    def reason(*values: str) -> str | None:
+        now = OmegaConf.create(OmegaConf.to_container(composed("+async=separate"), resolve=False))
+        now.merge_with_dotlist(list(values))
+        return why_another_run(composed("+async=separate"), now)
+
+    assert reason(f"{ROLLOUT}.n_gpus_per_node=2", f"{ROLLOUT}.nnodes=2", "trainer.n_gpus_per_node=2") is None
+    units = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+    assert f"{units}: 8 there, 3 here" in str(reason(f"{units}=3"))
+    assert "trainer.v1.trainer_mode: sync there" in str(why_another_run(composed(), composed("+async=colocate")))
