@@ -8,6 +8,8 @@
 #SBATCH --mem=0
 #SBATCH --time=48:00:00
 #SBATCH --output=mmupt-%j.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
 #
 # One Ray cluster over all nodes of a Slurm job, and one recipe on it, after veRL's own Slurm example. From the checkout,
 # which all nodes must see under the same path, once `make setup` has run there on a node with a GPU:
@@ -15,7 +17,8 @@
 #     sbatch examples/slurm.sh mmupt_mathvista
 #     sbatch --nodes=4 examples/slurm.sh mmupt_mathvista mmupt.run_folder=/shared/runs/mathvista
 #
-# The recipe runs with hardware=gpu_nodes_8x80gb and as many machines as the job has; further arguments override.
+# The recipe runs with hardware=gpu_nodes_8x80gb and as many machines as the job has; further arguments override. When a
+# node fails, the job is queued again and continues from the last checkpoint; so does the same command after any other end.
 set -euo pipefail
 
 recipe=${1:?"name a recipe: sbatch examples/slurm.sh mmupt_mathvista [key=value ...]"}
@@ -41,7 +44,7 @@ on() {
     env --unset=RAY_ADDRESS srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --gpus-per-node="$gpus" \
         .venv/bin/ray start --block --num-cpus="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}" --num-gpus="$gpus" "$@" &
 }
-on "$head" --head --node-ip-address="$head_ip" --port="$port"
+on "$head" --head --include-dashboard=false --node-ip-address="$head_ip" --port="$port"
 for node in "${nodes[@]:1}"; do
     on "$node" --address="$RAY_ADDRESS"
 done
@@ -59,5 +62,14 @@ until [[ $(alive || echo 0) == "${#nodes[@]}" ]]; do
     sleep 5
 done
 
-make train RECIPE="$recipe" \
-    ARGS="hardware=gpu_nodes_8x80gb trainer.nnodes=${#nodes[@]} trainer.n_gpus_per_node=$gpus $*"
+status=0
+.venv/bin/python -m recipes.mmupt.train "$recipe" hardware=gpu_nodes_8x80gb trainer.nnodes="${#nodes[@]}" \
+    trainer.n_gpus_per_node="$gpus" "$@" || status=$?
+
+# Slurm queues a job again whose node does not answer for SlurmdTimeout, five minutes; Ray notices within two. Three
+# times at most, as a run may bring its nodes down itself.
+if ((status != 0 && ${SLURM_RESTART_COUNT:-0} < 3)) && [[ $(alive || echo 0) != "${#nodes[@]}" ]]; then
+    echo "a node has failed: the job is queued again"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

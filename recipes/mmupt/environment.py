@@ -79,6 +79,19 @@ def own_ray_token(environ: Mapping[str, str]) -> dict[str, str]:
     return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
+def visible_gpu_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes veRL's workers start where Slurm has named the GPUs of a job in several variables.
+
+    Unless its gres.conf says which GPUs a node has, Slurm sets ROCR_VISIBLE_DEVICES, which is for AMD, beside
+    CUDA_VISIBLE_DEVICES, and veRL refuses both (verl/single_controller/base/worker.py). NVIDIA's driver and the CPU
+    read only the latter, so the former becomes empty.
+    """
+    import torch
+
+    both = environ.get("ROCR_VISIBLE_DEVICES") and environ.get("CUDA_VISIBLE_DEVICES")
+    return {"ROCR_VISIBLE_DEVICES": ""} if both and torch.version.hip is None else {}
+
+
 def use_folder(folder: Path) -> None:
     """Set the caches of this process and its children to a folder, before vLLM, Ray or matplotlib are imported."""
     os.environ.update(cache_variables(folder, os.environ))

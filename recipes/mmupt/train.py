@@ -13,6 +13,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,13 @@ from recipes.mmupt.collapse import alarm_of, why_unwatched, write_stop
 from recipes.mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
 from recipes.mmupt.continuing import why_another_run
 from recipes.mmupt.cost import hours_of
-from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
+from recipes.mmupt.environment import (
+    cache_variables,
+    logger_variables,
+    own_ray_token,
+    remove_copies,
+    visible_gpu_variables,
+)
 from recipes.mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
 from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
 from recipes.mmupt.memory import report
@@ -42,6 +49,9 @@ from verl_ext.datasets.pixels import pixel_limits
 from verl_ext.datasets.truth import file_list
 from verl_ext.process import collect_garbage_rarely
 from verl_ext.rewards.settings import read_settings
+
+# transfer_queue/interface.py
+QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
 
 
 def main() -> None:
@@ -109,7 +119,7 @@ def prepare(recipe: str, overrides: list[str]) -> DictConfig:
     folder = Path(config.mmupt.run_folder)
     own = {"TENSORBOARD_DIR": str(folder / "tensorboard"), RUN_FOLDER_VARIABLE: str(folder)}
     given = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
-    _set_variables(config, own | cache_variables(folder, given))
+    _set_variables(config, own | cache_variables(folder, given) | visible_gpu_variables(given))
     os.environ.update(own_ray_token(os.environ))
     refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
@@ -178,11 +188,35 @@ def train(config: DictConfig) -> None:
     checkpoints = Path(config.trainer.default_local_dir)
     if step := last_whole_step(checkpoints):
         reshard(checkpoint_of(checkpoints, step) / "actor", config.trainer.nnodes * config.trainer.n_gpus_per_node)
+    if joins_cluster():
+        wait_for_free_cluster()
     try:
         run_ppo(config, task_runner_class=TaskRunnerV1)
     finally:
         ray.shutdown()
         remove_copies(Path(config.mmupt.run_folder), Path(config.data.cache_dir))
+
+
+def wait_for_free_cluster(seconds: float = 60.0) -> None:
+    """Wait until no other run trains on the Ray cluster that is joined; RecipeError when one does for `seconds`.
+
+    TransferQueue has one controller per cluster, under a fixed name: two runs would take their samples from each other.
+    That of a run that has just ended is gone within a few seconds, or once Ray has noticed that its machine is.
+    """
+    import ray
+
+    ray.init(address=ray_address(), log_to_driver=False)
+    deadline = time.monotonic() + seconds
+    try:
+        while QUEUE_CONTROLLER in ray.util.list_named_actors(all_namespaces=True):
+            if time.monotonic() > deadline:
+                raise RecipeError(
+                    f"another run trains on the Ray cluster at {ray_address()}: wait until it has ended, or start "
+                    "another cluster for this one"
+                )
+            time.sleep(1)
+    finally:
+        ray.shutdown()
 
 
 def export(config: DictConfig, step: int | None = None) -> Path:

@@ -4,10 +4,18 @@ import os
 from pathlib import Path
 
 import pytest
+import ray
 from omegaconf import OmegaConf
 
 from recipes.mmupt import hardware, train
-from recipes.mmupt.environment import cache_variables, logger_variables, own_ray_token, remove_copies
+from recipes.mmupt.compose import RecipeError
+from recipes.mmupt.environment import (
+    cache_variables,
+    logger_variables,
+    own_ray_token,
+    remove_copies,
+    visible_gpu_variables,
+)
 from recipes.mmupt.preflight import hub_cache
 
 
@@ -112,3 +120,37 @@ def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
     for name in ("HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
         assert Path(variables[name]).is_relative_to(elsewhere / "runs" / "mmupt_tiny")
         assert os.environ[name] == variables[name]
+
+
+def test_workers_start_in_a_slurm_job_that_names_its_gpus_twice(elsewhere: Path) -> None:
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "0,1", "ROCR_VISIBLE_DEVICES": "0,1", "RAY_ADDRESS": "head:6379"}
+    variables = train.prepare("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
+    # Empty, veRL's workers take it as not set.
+    assert variables["ROCR_VISIBLE_DEVICES"] == "" and "CUDA_VISIBLE_DEVICES" not in variables
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
+def test_a_variable_that_names_the_gpus_alone_is_left_as_it_is(name: str) -> None:
+    assert visible_gpu_variables({name: "0,1"}) == {}
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_a_run_waits_for_the_one_before_it_on_the_cluster(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    other = [{"name": "TransferQueueController", "namespace": "transfer_queue"}]
+    actors = [*[other] * (looks - 1), [{"name": "TransferQueueController", "namespace": "mine"}]]
+    calls: list[str] = []
+    monkeypatch.setattr(ray, "init", lambda **arguments: calls.append(arguments["address"]))
+    monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: actors.pop(0))
+    monkeypatch.setattr(train.time, "sleep", lambda _: calls.append("sleep"))
+    train.wait_for_free_cluster()
+    assert calls == ["head:6379", *["sleep"] * (looks - 1), "shutdown"]
+
+
+def test_a_second_run_on_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: [train.QUEUE_CONTROLLER])
+    with pytest.raises(RecipeError, match="another run trains on the Ray cluster at head:6379"):
+        train.wait_for_free_cluster(seconds=0)
