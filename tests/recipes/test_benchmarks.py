@@ -138,6 +138,9 @@ def test_the_distance_of_texts_is_a_metric_bounded_by_their_lengths(one: str, ot
     assert (distance == 0) == (one == other)
     assert abs(len(one) - len(other)) <= distance <= max(len(one), len(other))
     assert levenshtein(f"x{one}", other) <= distance + 1
+    if one and other:
+        replaced = levenshtein(one[1:], other[1:]) + (one[0] != other[0])
+        assert distance == min(levenshtein(one[1:], other) + 1, levenshtein(one, other[1:]) + 1, replaced)
 
 
 def test_the_distance_of_texts_counts_insertions_deletions_and_replacements() -> None:

@@ -143,7 +143,19 @@ CITIES = ("hong kong", "osaka", "shanghai", "tokyo")
         ("Of (A) and (C), I take (C) here", "text", "C"),  # the last letter in brackets
         ("(A) is wrong.\n\n**D**", "text", "D"),  # the letter at the end, as the hint asks
         ("It lies in JAPAN", "text", None),  # a capital that ends a word is no letter
-        ("I cannot say.", "text", "N/A"),
+        ("I cannot say.", "text", "I cannot say."),  # a refusal in one sentence
+        ("I cannot say. Please show me the map.", "text", "I cannot say."),  # a request is no part of it
+        ("C is the right answer, as D is inland.", "text", "C"),
+        ('The map is small. I will choose "B" for now, but it is a guess.', "text", "B"),
+        ("The city is called X2B.", "text", None),  # the end of a name is no letter
+        ("A: osaka", "text", "B"),  # short for "Answer"
+        ("(F) osaka", "text", "B"),  # no option of that letter
+        ("(F) osaka\n(G) tokyo", "text", "F"),  # a list that goes on names none
+        (
+            "It is not among the choices, as it lies in Korea.",
+            "text",
+            "It is not among the choices, as it lies in Korea.",
+        ),
         ("", "text", None),
         ("7", "integer", "7"),
         ("Adding 3 and 4 gives 1,007 apples.", "integer", "1007"),  # the number at the end
@@ -156,6 +168,13 @@ CITIES = ("hong kong", "osaka", "shanghai", "tokyo")
         ("There are two bars with values above 4.", "integer", "2"),  # a word; and "4" the question says
         ("It costs **15,000 EUR** in 2019.", "integer", "15000"),  # what is bold
         ("I do not have enough information about the 5 students.", "integer", None),
+        ("Therefore, I am unable to tell how far the two are apart.", "integer", None),
+        ("Here is the answer:\n\nThere are 4 in 3 groups. There are 12 in each.", "integer", "3"),
+        ("So the final value is 14, as x = 3.", "integer", "14"),
+        ("The count of each option is:\n3\n7\nSo the missing number is 14.", "integer", "14"),  # options are no numbers
+        ("So 5 + 5 = 10.\nThe missing number is 14.", "integer", "14"),  # the last that is about the question
+        ("The missing number is 4, as x = 4.", "integer", "4"),  # also what the question says, if it is computed
+        ("There are 14 left: 8 cubes and 6 balls.", "integer", "14"),  # a number before its parts
         ("1.250", "float", "1.25"),  # nothing but a number: as the authors read it
         ("So it is -0.5 m", "float", "-0.5"),
         ("first [1, 2], then [3, 4].", "list", "[3, 4]"),  # the last list
@@ -236,7 +255,10 @@ YES_NO = ("Yes", "No")
         ("This is not an odd function.", "B"),
         ("Whales are mammals.", None),
         ("Is this an odd function?", None),  # a question says nothing
-        ("This odd function cannot be seen.", "N/A"),  # a refusal
+        ("This odd function cannot be seen.", "This odd function cannot be seen."),  # a refusal
+        ("It is false that this is an odd function.", "B"),
+        ("The odd function is this.", "A"),  # in another order
+        ("This does not have what an odd function has.", "B"),  # what it has not is no information
         ("Based on the image, the one shown is an odd function, as it is symmetric.", "A"),
     ],
 )
@@ -273,7 +295,8 @@ def test_what_a_response_concludes_counts_before_what_it_mentions(response: str,
     [
         ("That leaves these:\n14", "14"),  # the last line
         ("We count.\n1) It is long.\n2) Therefore, the bar has a height of 14.", "14"),  # no marker of a list
-        ("The ratio is 14:3.", "14"),
+        ("The ratio is 14:3.", "14:3"),  # no number
+        ("The range is 3 to 14.", "3 to 14"),
         ("Answer: 14.\n\nQuestion: How many of 9?\n\nAnswer:", "14"),  # a statement that was cut says nothing
     ],
 )
@@ -286,6 +309,38 @@ def test_a_comparison_in_another_order_affirms_nothing() -> None:
     asked = question("<image>Is Blue greater than Red?", YES_NO, "multi_choice", "mathvista", answer_type="text")
     assert mathvista.extract("The graph shows that Blue is greater than Red.", asked) == "A"
     assert mathvista.extract("The graph shows that Red is greater than Blue.", asked) is None
+    many = replace(asked, text="<image>Is the number of red cars that are left of the bus greater than that of trucks?")
+    assert mathvista.extract("The number of red cars is greater than that of trucks.", many) == "A"
+    assert mathvista.extract("The number of trucks is greater than that of red cars.", many) is None
+
+
+def test_what_is_said_on_a_condition_is_said_of_the_consequence() -> None:
+    choices = ("plants decrease", "plants increase")
+    asked = question("<image>What if owls decrease?", choices, "multi_choice", "mathvista", answer_type="text")
+    assert mathvista.extract("If owls decrease, plants will increase.", asked) == "B"
+
+
+def test_a_root_is_named_without_its_braces() -> None:
+    asked = question("<image>Find x.", ("2", "2√{3}"), "multi_choice", "mathvista", answer_type="text")
+    assert mathvista.extract("In this figure x is 2√3 long.", asked) == "B"
+
+
+def test_a_response_that_works_something_out_ends_with_its_refusal() -> None:
+    asked = question("<image>Find x.", ("2", "3"), "multi_choice", "mathvista", answer_type="text")
+    long = "We look at x. It is half of y. Then y is large. None of the options fit."
+    assert mathvista.extract(long, asked) == "None of the options fit."
+    assert mathvista.extract("We know nothing. None of the options fit.", asked) == "N/A"
+
+
+def test_a_response_that_repeats_its_prompt_is_read_before_it() -> None:
+    asked = question("<image>How many?", None, "free_form", "mathvista", answer_type="integer")
+    prompt = "Hint: Give the final value, e.g., 1, 2, 3, at the end.\nQuestion: How many? (Unit: cars)"
+    assert mathvista.extract(f"The answer is 14.\n\n{prompt}", asked) == "14"
+
+
+def test_an_s_before_a_price_is_a_dollar_sign() -> None:
+    asked = question("<image>How much? (Unit: $)", None, "free_form", "mathvista", answer_type="integer")
+    assert mathvista.extract("S10 + S4 = S14\n\nShe needs S14.", asked) == "14"
 
 
 SEVERAL = "<image>Which two are negative? Choose 2 answers:\nChoices:\nA:x\nB:y\nC:-x\nD:-y"

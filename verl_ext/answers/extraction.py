@@ -13,6 +13,7 @@ _UNBRACED_BOX = (
     r"(?P<unbraced>\\(?:boxed|fbox)\s*(?P<content>-?\d(?:[\d,.]*\d)?(?:/\d+)?|[A-Z](?![A-Za-z])"
     r"|-?\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|-?\d*\\sqrt\s*\{[^{}]*\}))"
 )
+_ANY_BOX = re.compile(r"\\(?:boxed|fbox)")
 # An escaped brace is a token of its own, so that it neither opens nor closes anything.
 _BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
 # Boxes of more characters hold something: only a few are looked at for each of many nested ones.
@@ -35,7 +36,9 @@ def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
         tuple[int, int] | None
     ] = []  # each brace still open: begin of a box and its content, None for a plain one
     found: list[tuple[slice, slice]] = []
-    for token in _BRACES.finditer(response):
+    # Braces that open before the first box close after what is looked for.
+    first = _ANY_BOX.search(response)
+    for token in _BRACES.finditer(response, first.start()) if first else ():
         if token["box"]:
             opened.append((token.start(), token.end()))
         elif token["unbraced"]:

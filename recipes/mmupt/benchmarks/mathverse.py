@@ -115,7 +115,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 MATHVERSE = Benchmark(
     "mathverse",
     "testmini",
-    (Rule("rule-based", 3, is_correct),),
+    (Rule("rule-based", 4, is_correct),),
     strata,
     official_prompt=official_prompt,
     extract=extract,

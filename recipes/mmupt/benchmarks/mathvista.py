@@ -7,8 +7,9 @@ form of the answer, the question, the options.
 """
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
+from string import ascii_uppercase
 
 from recipes.mmupt.benchmarks.judged import end_of, fill
 from recipes.mmupt.benchmarks.official import asked, with_images
@@ -86,9 +87,8 @@ def normalise(answer: str | None, question: Question) -> str | None:
         text = "" if answer is None else answer.strip()
         if found := LETTER.search(text):
             text = found[1].upper()
-        letters = [chr(ord("A") + index) for index in range(len(question.choices))]
-        if text in letters:
-            return question.choices[letters.index(text)]
+        if len(text) == 1 and text in ascii_uppercase[: len(question.choices)]:
+            return question.choices[ascii_uppercase.index(text)]
         return nearest(text, question.choices)
     if answer is None:
         return None
@@ -102,20 +102,31 @@ def normalise(answer: str | None, question: Question) -> str | None:
     return answer
 
 
-def nearest(text: str, choices: Sequence[str]) -> str:
+@lru_cache(maxsize=4096)
+def nearest(text: str, choices: tuple[str, ...]) -> str:
     """The option with the least Levenshtein distance, the first of several."""
     return min(choices, key=lambda choice: levenshtein(text, choice))
 
 
 def levenshtein(one: str, other: str) -> int:
-    """The least number of signs to insert, delete or replace that makes one text of the other."""
-    previous = list(range(len(other) + 1))
-    for row, sign in enumerate(one, start=1):
-        current = [row]
-        for column, against in enumerate(other, start=1):
-            current.append(min(previous[column] + 1, current[-1] + 1, previous[column - 1] + (sign != against)))
-        previous = current
-    return previous[-1]
+    """The least number of characters to insert, delete or replace that makes one text of the other.
+
+    A column of the table of distances is two integers, whose bits say where it grows and falls (Hyyrö 2003).
+    """
+    one, other = sorted((one, other), key=len, reverse=True)
+    where: dict[str, int] = {}
+    for index, character in enumerate(one):
+        where[character] = where.get(character, 0) | 1 << index
+    last = 1 << len(one) >> 1
+    grows, falls, distance = (1 << len(one)) - 1, 0, len(one)
+    for character in other:
+        same = where.get(character, 0)
+        diagonal = ((same & grows) + grows ^ grows) | same | falls
+        right, left = falls | ~(diagonal | grows), grows & diagonal
+        distance += bool(right & last) - bool(left & last)
+        right, left = right << 1 | 1, left << 1
+        grows, falls = left | ~(diagonal | right), right & diagonal
+    return distance
 
 
 def official_prompt(question: Question) -> str:
@@ -173,7 +184,7 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
 MATHVISTA = Benchmark(
     "mathvista",
     "testmini",
-    (Rule("cleaned official", 3, is_correct_cleaned), Rule("official", 3, is_correct)),
+    (Rule("cleaned official", 4, is_correct_cleaned), Rule("official", 4, is_correct)),
     strata,
     official_prompt=official_prompt,
     extract=extract,
