@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,8 +39,16 @@ WEMATH_PROBLEMS = 525
 # Forms of a response to We-Math; a file uses the first of them.
 WEMATH_FORMS = ("{}", "<Answer>: <<{}>>", "Answer: {}. 5 cm", "so A\n<Answer>: {}", "Answer: ({})", "It is {}", "")
 EXAMPLES = 3
-# Of the responses those in which the authors' model found an option, a number or a list.
-NAMED = "verdict, responses with an answer"
+# MathVista's responses by what the authors' model extracted: only the first kind is certain to compare readings.
+COMPARABLE = "responses whose extraction is an answer"
+EMPTY = "empty responses"
+GOES_ON = "responses that go on to another question"
+NO_ANSWER = "extractions without an option, a number or a list"
+CONTRADICTED = "extractions of another letter than the response states"
+KINDS = (COMPARABLE, EMPTY, GOES_ON, NO_ANSWER, CONTRADICTED)
+# What follows such a line of a response is another question.
+NEXT_QUESTION = re.compile(r"\n\s*(?:Hint|Question|Image|Example)\s*:")
+STATED_LETTER = re.compile(r"\(([A-Z])\)|\b(?:answer|option|choice)\s+is:?\s+([A-Z])\b")
 
 
 @dataclass
@@ -54,11 +63,15 @@ class Agreement:
     kinds: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, agrees: bool, kind: str, example: str) -> None:
+        """Count one response, and keep it as an example where they differ."""
+        self.count(agrees)
+        if not agrees:
+            self.kinds[kind].append(example)
+
+    def count(self, agrees: bool) -> None:
         """Count one response."""
         self.total += 1
         self.same += agrees
-        if not agrees:
-            self.kinds[kind].append(example)
 
 
 def compare_mathvision(folder: Path) -> Iterator[Agreement]:
@@ -89,30 +102,44 @@ def compare_mathvista(folder: Path) -> Iterator[Agreement]:
     files = sorted(folder.glob("results/*/output*.json"))
     contents = [json.loads(file.read_text()) for file in files]
     rows = [[row for row in of_file.values() if "extraction" in row] for of_file in contents]
+    kinds = {kind: Agreement("MathVista", f"verdict, {kind}", "all") for kind in KINDS}
     for file, of_file, normalised in zip(files, rows, _theirs("MathVista", folder, rows), strict=True):
         name = file.stem.removeprefix("output_")
         rule = Agreement("MathVista", "normalised, their answers", name)
         found = Agreement("MathVista", "verdict, responses", name)
-        named = Agreement("MathVista", NAMED, name)
         for row, their in zip(of_file, normalised, strict=True):
             asked = _question("mathvista", data, {"query": "", **row, "decoded_image": {"bytes": b""}})
             theirs, response = row["extraction"], row["response"]
             rule.add(mathvista.normalise(theirs, asked) == their, "normalised otherwise", f"{asked.id}: {theirs!r}")
             answer = mathvista.extract(response, asked)
-            if not response.strip() and theirs.strip():
-                kind = "verdict: an empty response, for which their model made up an answer"
-            elif not _names_answer(theirs, asked):
-                kind = "verdict: their model found no option or number"
-            else:
-                kind = f"verdict: {'no answer' if answer is None else 'another answer'} by ours"
-            example = f"{asked.id}: {answer!r:.50}, theirs {theirs!r:.50}: ...{response[-90:]!r}"
+            kind = _kind_of_extraction(response, theirs, asked)
+            example = f"{name} {asked.id}: {answer!r:.50}, theirs {theirs!r:.50}: ...{response[-90:]!r}"
             agrees = mathvista.is_correct_cleaned(answer, asked) == (their == asked.truth)
-            found.add(agrees, kind, example)
-            if response.strip() and _names_answer(theirs, asked):
-                named.add(agrees, kind, example)
+            if "_code" not in name:
+                found.count(agrees)
+                kinds[kind].add(agrees, f"verdict, {kind}", example)
         yield rule
         if "_code" not in name:
-            yield from (found, named)
+            yield found
+    yield from kinds.values()
+
+
+def _kind_of_extraction(response: str, extraction: str, asked: Any) -> str:
+    """Whether an extraction of the authors' model can be held against the response: one of `KINDS`."""
+    if not response.strip(" \n\t\u200b"):
+        return EMPTY
+    if NEXT_QUESTION.search(response):
+        return GOES_ON
+    if not _names_answer(extraction, asked):
+        return NO_ANSWER
+    stated = {one or other for one, other in STATED_LETTER.findall(response)}
+    letters = ascii_uppercase[: len(asked.choices or ())]
+    if len(stated) == 1 and stated <= set(letters):
+        text = extraction.strip()
+        theirs = letters[asked.choices.index(text)] if text in asked.choices else text.strip("().")[:1]
+        if theirs in letters and theirs not in stated:
+            return CONTRADICTED
+    return COMPARABLE
 
 
 def _names_answer(extraction: str, asked: Any) -> bool:
@@ -271,7 +298,7 @@ def render(found: list[Agreement]) -> str:
     for one in found:
         sums[one.benchmark, one.what].update(same=one.same, total=one.total)
         lines.append(_line(one.benchmark, one.what, one.file, one.same, one.total))
-        for kind, examples in one.kinds.items() if one.what != NAMED else ():
+        for kind, examples in one.kinds.items():
             kinds[one.benchmark, kind] += [f"{one.file} {example}" for example in examples]
     lines += [_line(*name, "**all**", count["same"], count["total"]) for name, count in sums.items()]
     for (benchmark, kind), examples in sorted(kinds.items(), key=lambda item: -len(item[1])):

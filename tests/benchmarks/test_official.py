@@ -69,7 +69,10 @@ def test_the_table_counts_where_both_agree(
     lines = capsys.readouterr().out.splitlines()
     assert "| MathVista | normalised, their answers | model | 3 | 3 | 100.00 |" in lines
     assert "| MathVista | verdict, responses | model | 2 | 3 | 66.67 |" in lines
-    assert any("another answer by ours: 1" in line for line in lines)
+    assert "| MathVista | verdict, responses whose extraction is an answer | all | 2 | 2 | 100.00 |" in lines
+    other = "extractions of another letter than the response states"
+    assert f"| MathVista | verdict, {other} | all | 0 | 1 | 0.00 |" in lines
+    assert f"MathVista, verdict, {other}: 1" in lines
 
 
 def test_mathverse_needs_no_code_of_the_authors(
