@@ -55,6 +55,8 @@ SCENARIOS = [
     Scenario("collapse by 2 points per validation", [0, 0, 0, -2, -4, -6, -8, -10, -12], 0.5, healthy=False),
     Scenario("collapse by 5 points per validation", [0, 0, 0, -5, -10, -15, -20, -25, -30], 0.5, healthy=False),
     Scenario("collapse by 10 points at once", [0, 0, 0, *[-10.0] * 6], 0.5, healthy=False),
+    # The course of pass@4 in mmupt_tiny_unlearned.
+    Scenario("collapse by 28 points from the start", [0, -12, -25, *[-28.0] * 6], 0.5, healthy=False),
 ]
 
 Shares = dict[int, float]

@@ -9,7 +9,7 @@ from verl_ext.collapse import CollapseRule
 RUNS = 200
 # The others are less likely to be stopped; benchmarks/collapse.py prints all of them.
 WORST = [one for one in SCENARIOS if one.healthy and (one.wobble == 2.0 or "dip" in one.name)]
-COLLAPSES = [one for one in SCENARIOS if not one.healthy and "2 points" not in one.name]
+COLLAPSES = [one for one in SCENARIOS if not one.healthy]
 
 
 def alarms(scenario: Scenario, runs: int) -> int:
@@ -23,4 +23,5 @@ def test_a_healthy_run_is_stopped_at_most_once_in_a_hundred(scenario: Scenario) 
 
 @pytest.mark.parametrize("scenario", COLLAPSES, ids=lambda one: one.name)
 def test_most_collapses_are_stopped_within_nine_validations(scenario: Scenario) -> None:
-    assert alarms(scenario, 40) >= 34
+    # A slow fall, by 2 points per validation, may need more than nine.
+    assert alarms(scenario, 40) >= (34 if "2 points" in scenario.name else 39)

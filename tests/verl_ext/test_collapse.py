@@ -114,14 +114,38 @@ def test_the_more_validations_there_were_the_more_their_best_may_exceed_the_othe
 
 def test_a_policy_that_wobbles_is_given_more_and_one_that_learns_is_not() -> None:
     wobbling = {5 * number: validation(right) for number, right in enumerate([60, 52, 60, 52, 60])}
-    assert wobble(wobbling) == pytest.approx((2 * 0.08**2 - 4 * 0.08 * 0.92 / 99 / 2) / 4)
-    learning = {5 * number: validation(right) for number, right in enumerate([20, 40, 60, 80])}
-    assert wobble(learning) == wobble({0: validation(20)}) == 0.0
+    assert wobble(wobbling) == pytest.approx(1.5 * 0.08**2 - 0.08 * 0.92 / 99 / 2)
+    for course in ([20, 40, 60, 80], [50, 80, 79, 80], [80, 80, 40, 40], [80, 60, 35, 30], [20]):
+        assert wobble({5 * number: validation(right) for number, right in enumerate(course)}) == 0.0
     fallen = {step: validation(48) for step in (25, 30, 35)}
     quiet = {5 * number: validation(60) for number in range(5)}
     rule = CollapseRule(z=1)
     assert find_collapse(RISING | {step: 1.0 for step in range(21, 36)}, quiet | fallen, rule) is not None
     assert find_collapse(RISING | {step: 1.0 for step in range(21, 36)}, wobbling | fallen, rule) is None
+
+
+def test_the_wobble_is_the_variance_of_the_policy_between_validations() -> None:
+    chance, found = random.Random(0), []
+    for _ in range(40):
+        ability = {f"q{number}": chance.uniform(0.3, 0.7) for number in range(400)}
+        course = [chance.gauss(0, 0.05) for _ in range(12)]
+        found.append(
+            wobble(
+                {
+                    step: {one: float(chance.random() < right + shift) for one, right in ability.items()}
+                    for step, shift in enumerate(course)
+                }
+            )
+        )
+    assert sum(found) / len(found) == pytest.approx(0.05**2, rel=0.2)
+
+
+def test_a_collapse_is_no_wobble_however_fast_it_begins() -> None:
+    share = {step: min(0.98, 0.4 + 0.04 * step) for step in range(1, 41)}
+    falling = {5 * number: validation(right) for number, right in enumerate([60, 48, 35, 32, 32])}
+    assert find_collapse(share, falling) is not None
+    # It still is one when the first fall did not count yet.
+    assert find_collapse(share, {5 * number: validation(right) for number, right in enumerate([60, 56, 36, 32, 32])})
 
 
 def test_a_fall_below_the_smallest_that_matters_is_none_however_sure_it_is() -> None:

@@ -146,16 +146,25 @@ def best_of(validations: Mapping[int, Validation]) -> int:
 def wobble(validations: Mapping[int, Validation]) -> float:
     """Return the variance between validations that the spread over their questions does not explain.
 
-    A policy changes with every update even while it neither gains nor loses. Half the mean square of the changes from
-    one validation to the next estimates the variance of a single one (von Neumann et al. 1941, the mean square
-    successive difference). Half of that comes from the losses among the changes, so their mean square alone is the same
-    estimate, and the gains of a run that learns do not count as noise. The part that comes from questions is taken off.
-    0 for fewer than two validations.
+    A policy changes with every update even while it neither gains nor loses. What moves a single validation is taken
+    back by the next one, while what lasts is not, be it a run that learns or one that collapses. Of two successive
+    changes the smaller one, squared, therefore counts for the variance where their signs differ and against it where
+    they are the same; of independent normal deviates its mean is 2/3 of their variance. (Minus the covariance of
+    successive changes, as in Roll 1984, Journal of Finance 39, would be as right on average, but one large gain would
+    turn the noise after it into wobble.) The part that comes from questions is taken off. 0 for fewer than three
+    validations.
     """
+    changes = [
+        _difference(validations[later], validations[earlier]) for earlier, later in pairwise(sorted(validations))
+    ]
     excesses = []
-    for earlier, later in pairwise(sorted(validations)):
-        if (change := _difference(validations[later], validations[earlier])) is not None:
-            excesses.append(min(change.value, 0.0) ** 2 - change.standard_error**2 / 2)
+    for change, following in pairwise(changes):
+        if change is not None and following is not None:
+            taken_back = min(abs(change.value), abs(following.value)) ** 2
+            variance = 1.5 * (taken_back if change.value * following.value < 0 else -taken_back)
+            # Both changes have that of the validation between them, and that of one other.
+            of_questions = (change.standard_error**2 + following.standard_error**2) / 4
+            excesses.append(variance - of_questions)
     return max(0.0, fmean(excesses)) if excesses else 0.0
 
 
