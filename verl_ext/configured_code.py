@@ -31,6 +31,7 @@ MODULES = "actor_rollout_ref.model.external_lib"
 AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
 DEFAULT_AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
 REWARD_MANAGER = "reward.reward_manager"
+TRAINER_MODE = "trainer.v1.trainer_mode"
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 
 # What veRL and this plugin register.
@@ -39,6 +40,7 @@ REWARD_MANAGERS = (
     *("majority_vote", "ground_truth", "random", "entropy"),
 )
 AGENT_LOOPS = ("single_turn_agent", "tool_agent", "shared_prompt_agent")
+TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 
 # Where Ray brings files or packages to its workers, this process cannot tell what they will find.
 BROUGHT_BY_RAY = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
@@ -204,6 +206,9 @@ def _problems_of_importing(
         unknown["reward_managers"] = (f"{REWARD_MANAGER}.name", manager, REWARD_MANAGERS)
     if default_agent_loop is not None and default_agent_loop not in agent_loops:
         unknown["agent_loops"] = (DEFAULT_AGENT_LOOP, default_agent_loop, agent_loops)
+    mode = OmegaConf.select(config, TRAINER_MODE)
+    if OmegaConf.select(config, "trainer.use_v1") and mode is not None and mode not in TRAINER_MODES:
+        unknown["trainer_modes"] = (TRAINER_MODE, mode, TRAINER_MODES)
     if not (to_import or unknown):
         return
     arguments = [

@@ -5,11 +5,13 @@ from typing import Any
 
 import verl.experimental.agent_loop
 import verl.experimental.reward_loop.reward_manager.registry as reward_managers
+import verl.trainer.ppo.v1
 from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
 import verl_ext.rollout.shared_prompt  # noqa: F401  (registers its agent loop)
-from verl_ext.configured_code import AGENT_LOOPS, REWARD_MANAGERS, problems_of_code
+from verl_ext.configured_code import AGENT_LOOPS, REWARD_MANAGERS, TRAINER_MODES, problems_of_code
 
 REGISTERS = """\
 from verl.experimental.agent_loop.agent_loop import register as register_agent_loop
@@ -26,13 +28,14 @@ def score(**response):
 """
 
 
-def problems(manager: str, agent_loop: str, **function: Any) -> str:
+def problems(manager: str, agent_loop: str, mode: str = "sync", **function: Any) -> str:
     config = OmegaConf.create(
         {
             "reward": {
                 "reward_manager": {"source": "register", "name": manager},
                 "custom_reward_function": function or {"path": None},
             },
+            "trainer": {"use_v1": True, "v1": {"trainer_mode": mode}},
             "actor_rollout_ref": {"rollout": {"agent": {"default_agent_loop": agent_loop}}},
         }
     )
@@ -42,7 +45,8 @@ def problems(manager: str, agent_loop: str, **function: Any) -> str:
 def test_the_names_that_are_known_without_importing_verl_are_the_registered_ones() -> None:
     assert set(REWARD_MANAGERS) == set(reward_managers.REWARD_MANAGER)
     assert set(AGENT_LOOPS) == set(_agent_loop_registry)
-    assert verl.experimental.agent_loop
+    assert set(TRAINER_MODES) == set(TRAINER_REGISTRY)
+    assert verl.experimental.agent_loop and verl.trainer.ppo.v1
 
 
 def test_a_name_that_nothing_registers_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
@@ -50,7 +54,8 @@ def test_a_name_that_nothing_registers_is_refused_with_the_nearest_one(tmp_path:
     file.write_text(REGISTERS)
     own = {"path": str(file), "name": "score"}
     assert not problems("by_rank", "patient_agent", **own)
-    found = problems("by_ranks", "patent_agent", **own)
+    found = problems("by_ranks", "patent_agent", "synch", **own)
+    assert "trainer.v1.trainer_mode=synch: none is registered under this name; did you mean 'sync'?" in found
     assert "reward.reward_manager.name=by_ranks: none is registered under this name; did you mean 'by_rank'?" in found
     assert "default_agent_loop=patent_agent: none is registered" in found and "did you mean 'patient_agent'?" in found
     assert "did you mean 'majority_vote'?" in problems("majority_votes", "single_turn_agent")
