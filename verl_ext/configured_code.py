@@ -74,12 +74,13 @@ def problems_of_code(config: DictConfig) -> Iterator[str]:
     search = [*filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)), *sys.path]
     to_import = []
     for named in _named(config):
-        if (problem := _problem_of(named, search)) is not None:
+        trusted = named.path.removeprefix("pkg://").replace("/", ".").split(".")[0] in TRUSTED
+        if (problem := _problem_of(named, search, parse_names=trusted)) is not None:
             yield problem
-        elif named.path.removeprefix("pkg://").replace("/", ".").split(".")[0] not in TRUSTED:
+        elif not trusted:
             to_import.append(named)
     agent_loops = {*AGENT_LOOPS}
-    if (file := OmegaConf.select(config, AGENT_LOOPS_FILE)) is not None:
+    if file := OmegaConf.select(config, AGENT_LOOPS_FILE):
         try:
             loops = _agent_loops(str(file))
         except (OSError, OmegaConfBaseException, ValueError) as error:
@@ -89,14 +90,15 @@ def problems_of_code(config: DictConfig) -> Iterator[str]:
             for name, target in loops.items():
                 module, _, attribute = target.rpartition(".")
                 key = f"{AGENT_LOOPS_FILE}={file}: {name}._target_"
-                if problem := _problem_of(Named(key, f"pkg://{module}", key, attribute), search):
+                if problem := _problem_of(Named(key, f"pkg://{module}", key, attribute), search, parse_names=True):
                     yield problem
     yield from _problems_of_importing(config, to_import, agent_loops, variables, search)
 
 
 def _named(config: DictConfig) -> Iterator[Named]:
     for key in OBJECTS:
-        if (path := OmegaConf.select(config, f"{key}.path")) is not None:
+        # An empty path is none to veRL.
+        if path := OmegaConf.select(config, f"{key}.path"):
             yield Named(f"{key}.path", str(path), f"{key}.name", str(OmegaConf.select(config, f"{key}.name")))
     if OmegaConf.select(config, f"{REWARD_MANAGER}.source") == "importlib":
         key = f"{REWARD_MANAGER}.module.path"
@@ -104,11 +106,11 @@ def _named(config: DictConfig) -> Iterator[Named]:
         name = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
         yield Named(key, str(OmegaConf.select(config, key)), f"{REWARD_MANAGER}.name", str(name))
     for key in CLASSES:
-        if (fully_qualified := OmegaConf.select(config, key)) is not None:
+        if fully_qualified := OmegaConf.select(config, key):
             module, _, name = str(fully_qualified).rpartition(".")
             yield Named(key, f"pkg://{module}", key, name)
     modules = OmegaConf.select(config, MODULES)
-    for module in [modules] if isinstance(modules, str) else modules or ():
+    for module in filter(None, [modules] if isinstance(modules, str) else modules or ()):
         yield Named(MODULES, f"pkg://{module}", MODULES, None)
 
 
@@ -127,15 +129,15 @@ def _agent_loops(file: str) -> dict[str, str]:
     return {entry["name"]: str(entry.get("_target_")) for entry in entries}
 
 
-def _written(named: Named) -> str:
-    """The key with its value, as the configuration has it."""
+def _written(named: Named, of_name: bool = False) -> str:
+    """The key of the module, or of the name in it, with its value as the configuration has it."""
     if named.path_key != named.name_key:
-        return f"{named.path_key}={named.path}"
+        return f"{named.name_key}={named.name}" if of_name else f"{named.path_key}={named.path}"
     return f"{named.path_key}={'.'.join(filter(None, (named.path.removeprefix('pkg://'), named.name)))}"
 
 
-def _problem_of(named: Named, search: Sequence[str]) -> str | None:
-    """Say what is wrong as far as the files alone tell."""
+def _problem_of(named: Named, search: Sequence[str], parse_names: bool) -> str | None:
+    """Say what is wrong as far as the files alone tell; their names only if `parse_names`, as code may bind any."""
     path, name, where = named.path, named.name, _written(named)
     if path.startswith("pkg://"):
         spec = _spec(path.removeprefix("pkg://").replace("/", "."), search)
@@ -152,12 +154,9 @@ def _problem_of(named: Named, search: Sequence[str]) -> str | None:
         defined = _names_in(ast.parse(file.read_bytes(), str(file)))
     except SyntaxError as error:
         return f"{where}: it is not Python: {error}"
-    # Either of the two may define anything.
-    if name in defined or {"*", "__getattr__"} & defined:
+    if not parse_names or name in defined or "*" in defined:
         return None
-    if named.path_key != named.name_key:
-        where = f"{named.name_key}={name}"
-    return f"{where}: {file} does not define it{nearest(name, defined)}"
+    return f"{_written(named, of_name=True)}: {file} does not define it{nearest(name, defined)}"
 
 
 def _spec(module: str, search: Sequence[str]) -> ModuleSpec | None:
@@ -224,10 +223,12 @@ def _problems_of_importing(
         "called": [named.path_key == f"{REWARD_FUNCTION}.path" and manager in REWARD_MANAGERS for named in to_import],
         "arguments": arguments,
     }
-    answers, failure = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))
+    answers, reason = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))
+    failure = ("path", reason)
     for named, answer in zip(to_import, [*answers["objects"], *[failure] * len(to_import)], strict=False):
         if answer is not None:
-            yield f"{_written(named)}: {answer}"
+            part, problem = answer
+            yield f"{_written(named, of_name=part == 'name')}: {problem}"
             if answer is failure:
                 # Those after it have not been tried.
                 return

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from verl_ext.keys import nearest
+
 # Where veRL keeps what is registered under a name.
 REGISTRIES = {
     "reward_managers": ("verl.experimental.reward_loop.reward_manager.registry", "REWARD_MANAGER"),
@@ -42,18 +44,21 @@ def main() -> None:
         print(json.dumps((registry, sorted(names))), file=answers)
 
 
-def _problem_of(path: str, name: str | None, arguments: list[str] | None) -> str | None:
+def _problem_of(path: str, name: str | None, arguments: list[str] | None) -> tuple[str, str] | None:
+    """Say whether it is the `path` or the `name` that is wrong, and why; None where both are right."""
     try:
         module = _load(path)
     except Exception as error:
-        return f"importing it raises {type(error).__name__}: {error}"
+        return "path", f"importing it raises {type(error).__name__}: {error}"
     if name is None:
         return None
     try:
         loaded = getattr(module, name)
     except AttributeError:
-        return f"it has no {name} once it is imported"
-    return None if arguments is None else _problem_of_call(loaded, arguments)
+        where = getattr(module, "__file__", None) or module.__name__
+        return "name", f"{where} does not define it{nearest(name, dir(module))}"
+    problem = None if arguments is None else _problem_of_call(loaded, arguments)
+    return None if problem is None else ("name", problem)
 
 
 def _load(path: str) -> ModuleType:

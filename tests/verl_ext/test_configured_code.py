@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
         (SCORE + "1 / 0\n", "importing it raises ZeroDivisionError"),
         (SCORE + "raise SystemExit('no licence')\n", r"importing it ends the process \(1\): no licence"),
         (SCORE + "import os\nos._exit(3)\n", r"importing it ends the process \(3\)"),
-        (SCORE + "del score\n", "it has no score once it is imported"),
+        (SCORE + "del score\n", "name=score: FILE does not define it"),
         ("score = 1\n", "it is not a function"),
         (
             "def score(solution, truth):\n    pass\n",
@@ -74,12 +74,17 @@ def test_a_reward_function_that_cannot_be_called_is_refused(source: str | None, 
         "async " + SCORE,
         "print('loading')\nscore = lambda **response: 0.0\n",
         "class Score:\n    def __call__(self, **response):\n        return 0.0\nscore = Score()\n",
+        "globals()['score'] = lambda **response: 0.0\n",
         "def __getattr__(name):\n    return lambda **response: 0.0\n",
     ],
 )
 def test_whatever_verl_can_call_is_a_reward_function(source: str, file: Path) -> None:
     file.write_text(source)
     assert not of_function(file)
+
+
+def test_an_empty_path_is_none_as_it_is_to_verl() -> None:
+    assert not problems(reward__custom_reward_function={"path": "", "name": "compute_score"})
 
 
 def test_a_reward_function_is_called_with_its_own_arguments(file: Path) -> None:
