@@ -306,3 +306,35 @@ def test_combinations_and_logarithms_of_one_base(n: int, k: int) -> None:
 def test_sentences_and_signs_say_what_they_say(answer: str, said: str, other: str) -> None:
     assert same(answer, said)
     assert not same(answer, other)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "other"),
+    [
+        (r"36\text{ in.}^2", "36 in^2", "36 in"),
+        ("20 Nm", "20 N m", "20 nm"),
+        (r"1.5 \text{ kW·h}", "1.5 kWh", "1.5 kW"),
+        ("50¢", "50 cents", "$50"),
+        ("noon", "12:00 PM", "midnight"),
+        ("2020/07/04", "2020-07-04", "2020/04/07"),
+        (r"(-\infty, \infty)", r"\mathbb{R}", r"[0, \infty)"),
+        ("all real numbers", r"x \in \mathbb{R}", "no solution"),
+        ("There are no solutions.", r"\emptyset", "no real solutions"),
+        (r"\vec{v} = 2\hat{i} - \hat{j}", r"\langle 2, -1 \rangle", r"\langle 2, 1 \rangle"),
+        (r"\triangle ABC \sim \triangle DEF", "△ABC ~ △DEF", "△ABC ~ △EFD"),
+        (r"\triangle AMN", r"\triangle NAM", r"\triangle AMP"),
+        ("5C2", "10", "20"),
+        (r"{}^5P_2", "20", "10"),
+        ("A_5^2", "20", "10"),
+        ("6 [cm]", "6 cm", "6 mm"),
+        ("5\\\\", "5", "6"),
+        ("isosceles right triangle", "right isosceles triangle", "isosceles triangle"),
+        ("DNE", "does not exist", "exists"),
+        ("AB的长为5", "5", "6"),
+        ("length 8 cm, width 5 cm", "8 cm, 5 cm", "length 5 cm, width 8 cm"),
+        ("length 8 cm, width 5 cm", "8, 5", "8 m, 5 m"),
+    ],
+)
+def test_other_spellings_and_phrases(answer: str, said: str, other: str) -> None:
+    assert same(answer, said)
+    assert not same(answer, other)

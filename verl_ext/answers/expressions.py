@@ -3,12 +3,13 @@
 What stands in brackets may be more than an expression; it is read by the subclass in `verl_ext.answers.syntax`.
 """
 
+import math
 import re
 from abc import abstractmethod
 from fractions import Fraction
 from typing import NoReturn
 
-from verl_ext.answers.algebra import ONE, Algebra, Atom, Sum, name, number
+from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Atom, Sum, name, number
 from verl_ext.answers.forms import Form, Value, collection, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
@@ -270,8 +271,8 @@ class ExpressionParser:
         self._fail()
 
     def _combinations(self, text: str) -> Sum | None:
-        """C_6^2, as 6 choose 2 is written in Chinese."""
-        if not (text.startswith("C_") and text[2:].isdigit() and len(text) < 6 and self._next.text == "^"):
+        """C_6^2 and A_6^2, as combinations and permutations are written in Chinese."""
+        if not (text[:2] in ("C_", "A_", "P_") and text[2:].isdigit() and len(text) < 6 and self._next.text == "^"):
             return None
         position, n = self._position, int(text[2:])
         self._take()
@@ -279,7 +280,11 @@ class ExpressionParser:
         if k is None or k.denominator != 1 or not 0 <= k <= n:
             self._go_to(position)
             return None
-        return self.algebra.call("binomial", number(n), number(k))
+        if text[0] == "C":
+            return self.algebra.call("binomial", number(n), number(k))
+        if n > MAX_FACTORIAL:
+            self._fail()
+        return number(math.perm(n, k.numerator))
 
     def _applied(self, function: str) -> Value | None:
         """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product.
@@ -376,6 +381,9 @@ class ExpressionParser:
             return items[0]
         if len(items) == 1:
             self._fail()
+        if opening + closing == "()" and [item.text for item in items] == ["-∞", "∞"]:
+            # As blackboard letters are plain ones here.
+            return name("R")
         return collection(f"brackets {opening}{closing}", opening, map(value_of, items), closing, ordered=True)
 
     def _function(self, function: str) -> Sum:

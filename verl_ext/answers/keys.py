@@ -17,7 +17,7 @@ from verl_ext.answers.numeric import value_of
 from verl_ext.answers.spelling import plain
 from verl_ext.answers.syntax import read
 from verl_ext.answers.tokens import NotMath
-from verl_ext.answers.wording import DAYS, SAME_WORD, unit_in_brackets, without_wording
+from verl_ext.answers.wording import DAYS, QUANTITY, SAME_WORD, unit_in_brackets, without_wording
 
 # A longer answer is compared by its letters only.
 MAX_LENGTH = 1000
@@ -31,6 +31,8 @@ _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 _LETTERS = re.compile(r"[A-Z]{2,8}")
+# One triangle, whereas a statement that two are congruent tells which corners belong together.
+_TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
 _LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
 # Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
@@ -51,10 +53,12 @@ _SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
 _LABELLED = re.compile(
     r"(?:the\s+)?(?!reject|discard|ignor)([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)"
 )
+_MEASURED = re.compile(rf"(?:the\s+|an?\s+)?({QUANTITY})\s+(?:of\s+)?(-?[\d\\√$][^:=]*)", re.IGNORECASE)
 _NUMBER_OF_PART = re.compile(r"(?:^|\s*[,;]?(?:\s+and)?\s*)\(([1-9a-h])\)\s*:?\s*(?=[-\d\\√$])")
 _SAME_WORDS = {
     "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
     "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
+    "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
     "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
 }  # fmt: skip
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
@@ -143,6 +147,8 @@ def _of_text(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         capital = _of_math((letter[1] or letter[2] or letter[3]).upper())
         return replace(capital, instead=_of_math(letter[2])) if letter[2] else capital
+    if triangle := _TRIANGLE.fullmatch(text):
+        return _of_math("△" + "".join(sorted(triangle[1])))
     if not text.isupper() and text.rstrip(".").lower() in DAYS:
         return Key(f'"{_words(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
@@ -219,7 +225,7 @@ def _one_spelling(unit: str) -> str:
 
 def _of_labelled(text: str) -> Key | None:
     """Of values with labels in words, or behind colons, the values and their labels."""
-    parts = [_LABELLED.fullmatch(part) for part in _SEPARATOR.split(text)]
+    parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
     if len(parts) < 2 or not all(parts):
         return None
     return _of_named_values([(part[1].strip().casefold(), part[2]) for part in parts if part])
@@ -239,9 +245,13 @@ def _of_named_values(named: Sequence[tuple[str, str]]) -> Key | None:
         pairs = [(label, _of_math(value)) for label, value in named]
     except NotMath:
         return None
-    values = list_of(key.value for _, key in pairs if key.value is not None)
-    names = ", ".join(sorted(f"{label}={key.text}" for label, key in pairs))
-    return Key(f"{{{names}}}", None, Key(values.text, values), (("names", names),))
+    values = list_of(key.bare.value for _, key in pairs if key.bare.value is not None)
+    names = ", ".join(sorted(f"{label}={key.bare.text}" for label, key in pairs))
+    details = {"names": names}
+    if units := {unit for _, key in pairs if (unit := dict(key.details).get("unit"))}:
+        details["unit"] = units.pop() if len(units) == 1 else list_of(key.value for _, key in pairs if key.value).text
+    shown = ", ".join(sorted(f"{label}={key.text}" for label, key in pairs))
+    return Key(f"{{{shown}}}", None, Key(values.text, values), tuple(details.items()))
 
 
 def _of_math(text: str) -> Key:

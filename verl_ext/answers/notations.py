@@ -30,7 +30,7 @@ _RANGE = re.compile(
     re.IGNORECASE,
 )
 _PARTS = re.compile(rf"([$€£¥]?)\s*({_NUMBER})({_UNIT}?)")
-_ISO_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
+_ISO_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
 _DIGIT_GROUPS = re.compile(r"\d+(?:-\d+){2,}|\d+(?:/\d+){2,}|\d+(?:\.\d+){2,}")
 _DAY = r"(?P<day{0}>\d{{1,2}})(?:st|nd|rd|th)?"
 _MONTH = "|".join(_MONTHS)
@@ -119,7 +119,7 @@ def _trimmed(number: str) -> str:
 
 def _date(text: str) -> Notation | None:
     if match := _ISO_DATE.fullmatch(text):
-        return Notation(_date_text(match[1], match[2], match[3]))
+        return Notation(_date_text(match[1], match[3], match[4]))
     if _DIGIT_GROUPS.fullmatch(text):
         return Notation(re.sub(r"\d+", lambda group: _trimmed(group[0]), text))
     if match := _CHINESE_DATE.fullmatch(text):

@@ -27,7 +27,7 @@ _AFTER = str.maketrans(
         "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "✕": "×", "·": "*", "⋅": "*",
         "∙": "*", "•": "*", "∗": "*", "∶": ":", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "⩽": "≤",
         "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
-        "；": ";",
+        "；": ";", "¢": " cent ",
         "π": "π", "Π": "Π", "∏": "∏", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
         "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
     }
@@ -88,15 +88,21 @@ _MORE_OF_A_LIST = re.compile(r"(?<=,)\s*(?:\.{2,}|…)")
 _THOUSANDS_BY_STOPS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _LETTER_O_FOR_DEGREES = re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})")
+_SIMILAR = re.compile(r"\s*~\s*(?=△|\\triangle)")
 _RANGE_BY_TILDE = re.compile(r"(?<=\d)\s*(?:~|∼)\s*(?=\d)")
 # ]0, 1[ is the French way to write (0, 1).
 _OPEN_ON_THE_LEFT = re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)")
 _OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
 _DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
+_DOT_BEFORE_POWER = re.compile(r"(?<=[a-z])\.(?=\s*\^)")
 _SQUARE = re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.IGNORECASE)
 _ABBREVIATED = re.compile(r"[qQuUвб]\.")
 # Not "$5 and $6".
 _FORMULA = re.compile(r"\$([^$]+)\$(?!\s*\d)")
+# 5C2, ^5C_2 and _5C_2.
+_CHOOSE = re.compile(
+    r"(?<![A-Za-z0-9_.{}^])(?:\{\}\s*)?[_^]?\s*\{?(?P<n>\d{1,3})\}?\s*(?P<kind>[CP])\s*_?\s*\{?(?P<k>\d{1,3})\}?(?![\w.])"
+)
 _FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
 _TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
 _OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
@@ -166,6 +172,13 @@ def _fraction_of_units(match: re.Match[str]) -> str:
     return f" {match[1]}/({match[2]})" if are_units and surely else match[0]
 
 
+def _chosen(match: re.Match[str]) -> str:
+    n, k = int(match["n"]), int(match["k"])
+    if k > n:
+        return match[0]
+    return rf"\binom{{{n}}}{{{k}}}" if match["kind"] == "C" else rf"\frac{{{n}!}}{{{n - k}!}}"
+
+
 def _without_dollars(text: str) -> str:
     r"""Drop the signs around formulas; a sign before a number, or an escaped one, is money."""
     return _FORMULA.sub(r" \1 ", text) if text.count("$") > 1 else text
@@ -174,6 +187,8 @@ def _without_dollars(text: str) -> str:
 def plain(answer: str) -> str:
     """Return an answer in its one spelling, trimmed; the same text again for what is plain already."""
     text = answer if answer.isascii() else _from_unicode(answer)
+    if "~" in text and "sim" not in text:
+        text = _SIMILAR.sub("∼", text)
     if "~" in text or "∼" in text:
         text = _RANGE_BY_TILDE.sub(" to ", text)
     if "(" in text and "." in text:
@@ -183,7 +198,10 @@ def plain(answer: str) -> str:
     text = _from_latex(text) if "\\" in text else _without_dollars(_BRACED_COMMA.sub(",", text.replace("$$", " ")))
     if text.count(".") > 1:
         text = _THOUSANDS_BY_STOPS.sub(lambda match: match[0].replace(".", ""), text)
+    if "^" in text or "C" in text or "P" in text:
+        text = _CHOOSE.sub(_chosen, text)
     if "^" in text:
+        text = _DOT_BEFORE_POWER.sub("", text)
         text = _LETTER_O_FOR_DEGREES.sub("°", _TIMES_TEN.sub("×", text))
     if "egree" in text or _ABBREVIATED.search(text):
         text = _SQUARE.sub(r"\1 ", _DEGREES_OF.sub(lambda match: f"°{match[1][0].upper()}", text))
@@ -238,7 +256,7 @@ def _from_latex(text: str) -> str:
 
 def _trim(text: str) -> str:
     """Without punctuation around it; a decimal point, a prime and a factorial are none."""
-    end = text.rstrip(_DRESSING)
+    end = text.rstrip(_DRESSING + "\\")
     behind = text[len(end) :]
     sign = behind[:1] if behind[:1] != "'" else behind[: len(behind) - len(behind.lstrip("'"))]
     if (

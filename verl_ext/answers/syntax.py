@@ -116,6 +116,8 @@ class _Parser(ExpressionParser):
             return right
         if len(left) > 1:
             self._fail()
+        if left[0].text.startswith("→") and (components := _components(right)) is not None:
+            return Form(f"{left[0].text}={components.text}", "assignment", (left[0], components))
         equation = self._compare(left[0], "=", right)
         (difference, *others) = equation.parts
         if not others and isinstance(difference, Sum) and (solved := self._solved(difference)) is not None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from verl_ext.answers.units import CHINESE_UNITS, COMPOUND, IN_ORDER, ORDINAL, POWERS, POWERS_BEHIND, unit_of
+from verl_ext.answers.units import CHINESE_UNITS, IN_ORDER, ORDINAL, POWERS, POWERS_BEHIND, PRODUCTS, QUOTIENTS, unit_of
 
 MAX_TOKENS = 400
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
@@ -94,9 +94,10 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterat
         yield Token("and", lower, spaced)
     elif lower in POWERS or lower in POWERS_BEHIND or lower == "per":
         yield Token("power", lower, spaced)
-    elif lower in COMPOUND:
-        over, under = COMPOUND[lower]
-        yield from (Token("unit", over, spaced), Token("sign", "/", False), Token("unit", under, False))
+    elif lower in QUOTIENTS or (follows_number and run in PRODUCTS):
+        first, second = QUOTIENTS.get(lower) or PRODUCTS[run]
+        sign = "/" if lower in QUOTIENTS else "*"
+        yield from (Token("unit", first, spaced), Token("sign", sign, False), Token("unit", second, False))
     elif len(run) > 1 and follows_number and (unit := unit_of(run)):
         yield Token("unit", unit, spaced)
     elif follows_number and lower in NUMBER_WORDS:

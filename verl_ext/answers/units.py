@@ -41,7 +41,6 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "kV": ("kilovolt", "kv", "千伏"),
     "kHz": ("kilohertz", "khz"),
     "MHz": ("megahertz", "mhz"),
-    "kWh": ("kwh", "kilowatt-hour", "千瓦时"),
     "V": ("volt", "伏", "伏特", "В"),
     "Ω": ("ohm", "欧", "欧姆", "Ом"),
     "Pa": ("pascal", "帕", "Па"),
@@ -112,8 +111,8 @@ POWERS_BEHIND = {"squared": 2, "cubed": 3}
 # The unit of 5th, so that it joins a bare 5, and neither 5 s nor 5 m; what is counted by it.
 ORDINAL = "th"
 IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image)"
-# Whole expressions with a division in them.
-COMPOUND = {
+# Two units in one word: a quotient, or a product, which only a number in front tells from a segment Nm.
+QUOTIENTS = {
     "kmphr": ("km", "h"),
     "rpm": ("rev", "min"),
     "rps": ("rev", "s"),
@@ -123,6 +122,17 @@ COMPOUND = {
     "kph": ("km", "h"),
     "kmh": ("km", "h"),
     "kmph": ("km", "h"),
+}
+PRODUCTS = {
+    "Nm": ("N", "m"),
+    "kNm": ("kN", "m"),
+    "Ns": ("N", "s"),
+    "Wh": ("W", "h"),
+    "kWh": ("kW", "h"),
+    "kwh": ("kW", "h"),
+    "KWh": ("kW", "h"),
+    "Ah": ("A", "h"),
+    "mAh": ("mA", "h"),
 }
 
 

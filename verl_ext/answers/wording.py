@@ -25,7 +25,7 @@ SAME_WORD = DAYS | {
 }  # fmt: skip
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
 # What is measured: "a length of 8 cm", "area 24". Not angles and sides, which have numbers.
-_QUANTITY = (
+QUANTITY = (
     r"(?:(?:total|surface|lateral|maximum|minimum|average|mean)\s+)?(?:length|width|height|depth|thickness|area|perimeter"
     r"|circumference|radius|diameter|volume|distance|speed|velocity|mass|weight|slope|sum|mean|median|average|probability"
     r"|cost|price|total|temperature|density)"
@@ -63,7 +63,7 @@ _BEHIND = re.compile(
 )
 _IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:年)?", re.IGNORECASE)
 _MEASURE = re.compile(
-    rf"(?:an?\s+|the\s+)?{_QUANTITY}\s+(?:of\s+)?(?P<rest>(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)", re.IGNORECASE
+    rf"(?:an?\s+|the\s+)?{QUANTITY}\s+(?:of\s+)?(?P<rest>(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)", re.IGNORECASE
 )
 # A sentence with one verb, in front of which no digit stands.
 _STATEMENT = re.compile(
@@ -73,14 +73,14 @@ _STATEMENT = re.compile(
     r"|ate|comes\s+to|(?:lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
     r"\s+(?:after|at|in))\s+"
     r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\()"
-    rf"|an?\s+{_QUANTITY}\s+of\s+)?"
+    rf"|an?\s+{QUANTITY}\s+of\s+)?"
     r"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
     re.DOTALL,
 )
 _LABEL = re.compile(
     r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|[A-Za-z][A-Za-z ]{2,40}:)\s*(?P<rest>-?[\d.$√].*|\\(?:frac|sqrt).*)", re.DOTALL
 )
-_CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fff]{1,12}(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
+_CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fffA-Za-z∠△]{1,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
 _MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
@@ -93,7 +93,7 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _CHINESE_VERDICT = re.compile(r"(?P<rest>是|不是|对|错|正确|错误|能|不能)(?:的)?[,.;](?:因为|由于).+", re.DOTALL)
-_BRACKET_BEHIND = re.compile(r"(?P<rest>.*[^\s(])\s*\((?P<inner>[^()]*)\)", re.DOTALL)
+_BRACKET_BEHIND = re.compile(r"(?P<rest>.*[^\s(\[])\s*[(\[](?P<inner>[^()\[\]]*)[)\]]", re.DOTALL)
 _REMARK = re.compile(
     r"(?:reject|discard|ignor|exclud|approx|about|rounded|round|to the nearest|since|because|as |where|given|by |using"
     r"|from |see |note|not |after |only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)"
@@ -119,6 +119,17 @@ _NAMED_OBJECT = re.compile(
     r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
     re.IGNORECASE,
 )
+# What phrases mean, in signs.
+_PHRASES = {
+    re.compile(
+        r"(?:[a-z]\s+(?:is|can be)\s+)?(?:the\s+set\s+of\s+)?(?:all|any|every)\s+(?:the\s+)?reals?(?:\s+numbers?)?"
+        r"(?:\s+[a-z])?|(?:the\s+)?(?:set\s+of\s+)?real\s+numbers|(?:全体|一切|任意|所有)实数",
+        re.IGNORECASE,
+    ): "R",
+    re.compile(r"(?:there\s+(?:is|are)\s+)?no\s+solutions?(?:\s+exists?)?|(?:the\s+)?empty\s+set", re.IGNORECASE): "∅",
+    re.compile(r"(?:at\s+)?(?:12\s+)?noon", re.IGNORECASE): "12:00 PM",
+    re.compile(r"(?:at\s+)?(?:12\s+)?midnight", re.IGNORECASE): "12:00 AM",
+}
 _ORDINALS = (
     "first", "second", "third", "fourth", "1st", "2nd", "3rd", "4th", "i", "ii", "iii", "iv", "1", "2", "3", "4",
     "一", "二", "三", "四",
@@ -207,6 +218,10 @@ def _measure(text: str) -> str | None:
     return match["rest"] if match and not _MORE_THAN_A_MEASURE.search(match["rest"]) else None
 
 
+def _phrase(text: str) -> str | None:
+    return next((meaning for phrase, meaning in _PHRASES.items() if phrase.fullmatch(text)), None)
+
+
 def _reason(text: str) -> str | None:
     match = _REASON_BEHIND.fullmatch(text)
     return match and match["rest"]
@@ -222,7 +237,7 @@ def _verdict(text: str) -> str | None:
 
 def unit_in_brackets(text: str) -> str | None:
     """Return 5 cm for 5 (cm), None where no unit stands in brackets behind a number."""
-    match = _BRACKET_BEHIND.fullmatch(text) if text.endswith(")") else None
+    match = _BRACKET_BEHIND.fullmatch(text) if text.endswith((")", "]")) else None
     if match is None:
         return None
     rest, inner = match["rest"], match["inner"].strip()
@@ -241,7 +256,7 @@ def _remark(text: str) -> str | None:
 
 def _shape(text: str) -> str | None:
     match = _KIND_OF_SHAPE.fullmatch(text)
-    return match and (match["rest"] or match["article"])
+    return match and (" ".join(sorted(match["rest"].split())) if match["rest"] else match["article"])
 
 
 def _object(text: str) -> str | None:
@@ -317,7 +332,7 @@ def chinese_number(text: str) -> str:
 
 _RULES: Sequence[Callable[[str], str | None]] = (
     _lead, _therefore, _sign_in_words, _approximately, _condition, _quadrant, _object, _ordinal, _shape, _verdict,
-    _reason, _statement, _measure, _remark, _number_in_words, _chinese_number,
+    _phrase, _reason, _statement, _measure, _remark, _number_in_words, _chinese_number,
 )  # fmt: skip
 
 
