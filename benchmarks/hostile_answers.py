@@ -144,7 +144,8 @@ def repeated(rng: random.Random) -> str:
 def hostile_answers(number: int, seed: int) -> list[str]:
     """Draw answers of all these sorts, the killers first."""
     rng = random.Random(seed)
-    rows = (json.loads(line) for line in (HAND_CHECKED / "pairs.jsonl").read_text(encoding="utf-8").splitlines())
+    files = (HAND_CHECKED / "pairs.jsonl", HAND_CHECKED / "everyday.jsonl")
+    rows = (json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines())
     checked = [answer for row in rows for answer in (row["a"], row["b"])]
     sorts: list[Callable[[], str]] = [
         lambda: "".join(rng.choices(FRAGMENTS, k=rng.randint(1, 30))),

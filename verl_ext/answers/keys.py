@@ -30,6 +30,7 @@ _INTEGER = re.compile(r"-?\d{1,15}")
 _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
+_SMALL_LETTER = re.compile(r"\([a-e]\)")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 # One triangle, whereas a statement that two are congruent tells which corners belong together.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
@@ -297,11 +298,10 @@ def _words(text: str) -> str:
 @lru_cache(maxsize=CACHE)
 def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
     text = plain(answer)
-    # GDA and GAD are options of one question, and triangles in another.
-    spelled = [
-        position for position, choice in enumerate(choices) if _LETTERS.fullmatch(text) and plain(choice) == text
-    ]
-    options = [canonical(choice) for choice in choices]
+    # GDA and GAD are options of one question, and triangles in another; (b) is the text of any of four.
+    is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text)
+    spelled = [position for position, choice in enumerate(choices) if is_spelled and plain(choice) == text]
+    options = [_of_option(choice) for choice in choices]
     key = _of_answer(answer)
     with_text = any(kind == "option" for kind, _ in key.details)
     named = spelled[0] if len(spelled) == 1 else None if with_text else _option_of(key, options)
@@ -316,6 +316,12 @@ def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
             if other is not None or _is_other_value(_of_answer(words), options[named]):
                 return Key(f'"{_words(text)}"')
     return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
+
+
+def _of_option(text: str) -> Key:
+    """The key of the text of an option; (b) is no letter there."""
+    key = canonical(text)
+    return key.instead if key.instead is not None and _SMALL_LETTER.fullmatch(plain(text)) else key
 
 
 def _is_other_value(text: Key, option: Key) -> bool:
