@@ -87,11 +87,11 @@ boot() {
     until on "$name" test -e /run/booted 2>/dev/null; do sleep 0.1; done
 }
 
-# on NAME COMMAND...: run a command on a machine.
+# on NAME COMMAND...: run a command on a machine, in the checkout.
 on() {
     local first
     first=$(tr -d ' ' <"/proc/${machines[$1]}/task/${machines[$1]}/children")
-    nsenter --target "$first" --mount --net --pid --ipc --uts -- "${@:2}"
+    nsenter --target "$first" --mount --net --pid --ipc --uts -- env --chdir="$checkout" "${@:2}"
 }
 
 # pull_the_plug NAME: the network falls silent, then every process ends, without a packet to tell anyone.
