@@ -23,42 +23,38 @@ commands() {
             -e "s|hardware=.*\"|hardware=cpu trainer.nnodes=2 ${overrides[*]}\"|"
 }
 
-# run_commands NAME SCRIPT: let a machine run what a user would type there.
+# run_commands NAME SCRIPT: let a machine run what a user would type there. Its output goes to /srv/NAME.log.
 run_commands() {
     while read -r line; do echo "$1\$ $line"; done <<<"$2"
-    on "$1" bash -euc "$2"
+    on "$1" bash -euc "$2" >>"/srv/$1.log" 2>&1
 }
 
 token=
-first=$(commands 1)
-start_head="$first
-echo \$RAY_AUTH_TOKEN >/srv/token"
-say "the first machine:"
 boot node1
 boot node2
-run_commands node1 "$start_head"
+first=$(commands 1)
+run_commands node1 "$first
+echo \$RAY_AUTH_TOKEN >/srv/token" || fail_with_log /srv/node1.log "Ray did not start on node1"
 token=$(</srv/token)
 join=$(commands 2)
-say "the other:"
-run_commands node2 "$join"
+run_commands node2 "$join" || fail_with_log /srv/node2.log "Ray did not start on node2"
 train="export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$token
 $(commands 3)"
 
-say "the first machine again, until step 3:"
-run_commands node1 "$train" >/srv/first.log 2>&1 &
+run_commands node1 "$train" &
 first_start=$!
 has_ended() { ! kill -0 "$first_start" 2>/dev/null; }
-pull_the_plug_in_step_3 has_ended /srv/first.log
-wait "$first_start" && fail "the run did not end with the node"
+pull_the_plug_in_step_3 has_ended /srv/node1.log
+wait "$first_start" && fail "the run did not end with node2"
 show_failure
 
 boot node2
-say "node2 is back:"
-run_commands node2 "$join"
+say "node2 is started again"
+run_commands node2 "$join" || fail_with_log /srv/node2.log "Ray did not start on node2"
 say "the same command again"
-run_commands node1 "$train" >/srv/second.log 2>&1 || fail_with_log /srv/second.log "the second start failed"
+run_commands node1 "$train" || fail_with_log /srv/node1.log "the second start failed"
 check_result
 for name in node1 node2; do
-    run_commands "$name" "$(commands 4)"
+    run_commands "$name" "$(commands 4)" || fail_with_log "/srv/$name.log" "Ray did not stop on $name"
     say "left on $name:" "$(on "$name" ps -e -o comm= | paste -sd ' ')"
 done

@@ -82,10 +82,11 @@ has_ended() { ended "$job"; }
 pull_the_plug_in_step_3 has_ended /srv/job.log
 while runs "$job"; do sleep 1; done
 show_failure
-say "job $job: $(state_of "$job"); left on node1:" "$(on node1 ps -e -o comm= | paste -sd ' ')"
 
 boot_into_slurm node2
-say "node2 is back"
+say "node2 is started again"
+until [[ $(state_of "$job") == PENDING* ]] || ended "$job"; do sleep 1; done
+say "job $job: $(state_of "$job"); left on node1:" "$(on node1 ps -e -o comm= | paste -sd ' ')"
 # Slurm would wait two minutes more.
 scontrol update "job=$job" starttime=now
 until runs "$job" || ended "$job"; do sleep 1; done
