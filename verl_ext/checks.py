@@ -10,19 +10,26 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.collapse import read_rule
-from verl_ext.configured_code import REWARD_FUNCTION, problems_of_code
+from verl_ext.configured_code import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
 from verl_ext.datasets.parquet import read_columns
 from verl_ext.datasets.truth import check_unlabelled, file_list
-from verl_ext.defaults import DATA_DEFAULTS, DATASET, SAMPLER, SAMPLER_DEFAULTS, SAMPLER_KEY, uses
+from verl_ext.defaults import (
+    DATA_DEFAULTS,
+    DATASET,
+    REWARD_MANAGERS,
+    SAMPLER,
+    SAMPLER_DEFAULTS,
+    SAMPLER_KEY,
+    SHARED_PROMPT_AGENT,
+    uses,
+)
 from verl_ext.keys import nearest, refuse_unknown_keys
 from verl_ext.rewards.settings import read_settings
 from verl_ext.votes import VotePolicy
 
 AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
-REWARD_MANAGERS = ("majority_vote", "ground_truth", "random", "entropy")
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 REWARD_MANAGER_KEY = "reward.reward_manager.name"
-SHARED_PROMPT_AGENT = "shared_prompt_agent"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
 # Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
@@ -75,7 +82,7 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
         yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
     if is_selected(config) and (function := OmegaConf.select(config, "custom_reward_function.path")) is not None:
         yield f"veRL does not read custom_reward_function.path: set {REWARD_FUNCTION}.path={function}"
-    agent, manager = "actor_rollout_ref.rollout.agent.default_agent_loop", OmegaConf.select(config, AGENT_LOOP_KEY)
+    agent, manager = DEFAULT_AGENT_LOOP, OmegaConf.select(config, AGENT_LOOP_KEY)
     if OmegaConf.select(config, agent) == SHARED_PROMPT_AGENT and manager != AGENT_LOOP_MANAGER:
         yield f"{agent}={SHARED_PROMPT_AGENT} exists only under {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}: set both"
     for key, extension in (("data.custom_cls", DATASET), ("trainer.v1.sampler.custom_sampler", SAMPLER)):

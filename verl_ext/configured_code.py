@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_ext.defaults import REWARD_MANAGERS, SHARED_PROMPT_AGENT
 from verl_ext.keys import nearest
 
 # Keys whose `path` and `name` veRL loads an object by (verl/utils/import_utils.py, load_extern_object).
@@ -35,11 +36,8 @@ TRAINER_MODE = "trainer.v1.trainer_mode"
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 
 # What veRL and this plugin register.
-REWARD_MANAGERS = (
-    *("naive", "dapo", "gdpo", "rate_limited", "remote"),
-    *("majority_vote", "ground_truth", "random", "entropy"),
-)
-AGENT_LOOPS = ("single_turn_agent", "tool_agent", "shared_prompt_agent")
+KNOWN_REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote", *REWARD_MANAGERS)
+AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
 TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 
 # Where Ray brings files or packages to its workers, this process cannot tell what they will find.
@@ -201,8 +199,8 @@ def _problems_of_importing(
     default_agent_loop = OmegaConf.select(config, DEFAULT_AGENT_LOOP)
     # The code that is imported may register others under any name.
     unknown: dict[str, tuple[str, str, Collection[str]]] = {}
-    if is_registered and manager is not None and manager not in REWARD_MANAGERS:
-        unknown["reward_managers"] = (f"{REWARD_MANAGER}.name", manager, REWARD_MANAGERS)
+    if is_registered and manager is not None and manager not in KNOWN_REWARD_MANAGERS:
+        unknown["reward_managers"] = (f"{REWARD_MANAGER}.name", manager, KNOWN_REWARD_MANAGERS)
     if default_agent_loop is not None and default_agent_loop not in agent_loops:
         unknown["agent_loops"] = (DEFAULT_AGENT_LOOP, default_agent_loop, agent_loops)
     mode = OmegaConf.select(config, TRAINER_MODE)
@@ -220,7 +218,9 @@ def _problems_of_importing(
         "objects": [(named.path, named.name) for named in to_import],
         "registries": sorted(unknown),
         # By a known manager, which calls it as veRL's do (reward_loop/reward_manager/naive.py).
-        "called": [named.path_key == f"{REWARD_FUNCTION}.path" and manager in REWARD_MANAGERS for named in to_import],
+        "called": [
+            named.path_key == f"{REWARD_FUNCTION}.path" and manager in KNOWN_REWARD_MANAGERS for named in to_import
+        ],
         "arguments": arguments,
     }
     answers, reason = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))

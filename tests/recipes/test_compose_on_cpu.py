@@ -29,8 +29,8 @@ from recipes.mmupt.cost import devices
 from recipes.mmupt.preflight import problems_of_settings
 from recipes.mmupt.train import _problems_of_hardware
 from verl_ext.answers import Comparison
-from verl_ext.checks import REWARD_MANAGERS
 from verl_ext.collapse import CollapseRule
+from verl_ext.defaults import REWARD_MANAGERS
 from verl_ext.rewards.settings import RewardSettings, read_settings
 from verl_ext.votes import VotePolicy
 

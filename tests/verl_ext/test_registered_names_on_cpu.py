@@ -11,7 +11,7 @@ from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
 import verl_ext.rollout.shared_prompt  # noqa: F401  (registers its agent loop)
-from verl_ext.configured_code import AGENT_LOOPS, REWARD_MANAGERS, TRAINER_MODES, problems_of_code
+from verl_ext.configured_code import AGENT_LOOPS, KNOWN_REWARD_MANAGERS, TRAINER_MODES, problems_of_code
 
 REGISTERS = """\
 from verl.experimental.agent_loop.agent_loop import register as register_agent_loop
@@ -43,7 +43,7 @@ def problems(manager: str, agent_loop: str, mode: str = "sync", **function: Any)
 
 
 def test_the_names_that_are_known_without_importing_verl_are_the_registered_ones() -> None:
-    assert set(REWARD_MANAGERS) == set(reward_managers.REWARD_MANAGER)
+    assert set(KNOWN_REWARD_MANAGERS) == set(reward_managers.REWARD_MANAGER)
     assert set(AGENT_LOOPS) == set(_agent_loop_registry)
     assert set(TRAINER_MODES) == set(TRAINER_REGISTRY)
     assert verl.experimental.agent_loop and verl.trainer.ppo.v1

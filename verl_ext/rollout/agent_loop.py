@@ -24,14 +24,14 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
-from verl_ext.defaults import SAMPLER, uses
+from verl_ext.defaults import SAMPLER, SHARED_PROMPT_AGENT, uses
 from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
 from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.group import Group
 from verl_ext.rollout.question import choices_of, ground_truth_of, question_id, question_of
 from verl_ext.rollout.rows import Row, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures, store, without_images
-from verl_ext.rollout.shared_prompt import AGENT_NAME, SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
+from verl_ext.rollout.shared_prompt import SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
@@ -100,7 +100,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     ) -> None:
         groups = [members[kwargs["uid"]] for members in (self._groups, self._rows) if kwargs["uid"] in members]
         try:
-            if agent_name != AGENT_NAME:
+            if agent_name != SHARED_PROMPT_AGENT:
                 await super()._run_agent_loop(sampling_params, trajectory, agent_name=agent_name, trace=trace, **kwargs)
                 return
             attributes = {name: trajectory[name] for name in ("sample_index", "rollout_n", "validate")}

@@ -17,6 +17,8 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
+from verl_ext.defaults import SHARED_PROMPT_AGENT
+
 Result = TypeVar("Result")
 
 
@@ -63,9 +65,6 @@ class PickledOnce(list[Image.Image]):
         return pickle.loads, (pickle.PickleBuffer(self._pickled),)
 
 
-# veRL's name for an agent loop, see `rollout.agent.default_agent_loop`.
-AGENT_NAME = "shared_prompt_agent"
-
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
 
 
@@ -81,7 +80,7 @@ def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([position_ids, (last[:, None] + steps)[None]], dim=2)
 
 
-@register(AGENT_NAME)
+@register(SHARED_PROMPT_AGENT)
 class SharedPromptAgentLoop(SingleTurnAgentLoop):
     """veRL's single-turn loop on top of the prompt's `SharedPrompt`; chosen by `rollout.agent.default_agent_loop`."""
 
