@@ -34,6 +34,8 @@ REWARD_MANAGER_KEY = "reward.reward_manager.name"
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
 # Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
 DATA_KEYS_OF_THE_LAUNCHER = ("bad_rows",)
+LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
+BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
 CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.MarkWhole"
 
 
@@ -94,6 +96,26 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     callback = OmegaConf.select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and OmegaConf.select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
+    if OmegaConf.select(config, LOSS_KEY) == "on_policy":
+        yield from _on_policy_problems(config)
+
+
+def _on_policy_problems(config: DictConfig) -> Iterator[str]:
+    """Why a batch may be trained on by another policy than it begins with, or old log-probabilities are computed."""
+    otherwise = f"or set {LOSS_KEY}=vanilla and {BYPASS_KEY}=False"
+    batch, mode = OmegaConf.select(config, "data.train_batch_size"), OmegaConf.select(config, "trainer.v1.trainer_mode")
+    actor = config.actor_rollout_ref.actor
+    if (actor.ppo_mini_batch_size, actor.ppo_epochs) != (batch, 1):
+        yield (
+            f"{LOSS_KEY}=on_policy is for one update per batch: set actor_rollout_ref.actor.ppo_epochs=1 and "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={batch}, {otherwise}"
+        )
+    if mode != "sync":
+        yield f"{LOSS_KEY}=on_policy is for synchronous training: set trainer.v1.trainer_mode=sync, {otherwise}"
+    if not OmegaConf.select(config, BYPASS_KEY):
+        yield f"{LOSS_KEY}=on_policy uses no old log-probabilities: set {BYPASS_KEY}=True, {otherwise}"
+    if not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
+        yield f"{BYPASS_KEY}=True needs actor_rollout_ref.rollout.calculate_log_probs=True, {otherwise}"
 
 
 def is_selected(config: DictConfig) -> bool:

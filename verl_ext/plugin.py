@@ -22,6 +22,7 @@ REGISTRATIONS = {
         "verl_ext.rewards.controls",
     ),
     "reward manager entropy": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rewards.entropy"),
+    "policy loss on_policy": ("verl.trainer.ppo.core_algos", "verl_ext.on_policy_loss"),
     "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
 }
 

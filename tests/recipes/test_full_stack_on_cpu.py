@@ -73,8 +73,7 @@ def test_every_step_reports_the_vote_to_tensorboard(run_folder: Path) -> None:
 
 
 def test_rollout_and_training_see_the_same_policy(run_folder: Path) -> None:
-    correlation = scalars(run_folder)["training/rollout_actor_probs_pearson_corr"]
-    assert all(value > 0.999 for value in correlation.values())
+    assert max(scalars(run_folder)["actor/rollout_probs_diff_mean"].values()) < 1e-4
 
 
 def test_trained_rows_carried_no_truth_and_validated_rows_did(run_folder: Path) -> None:

@@ -40,8 +40,8 @@ def test_adapters_of_the_language_layers_train_and_nothing_else_changes(
 
 def test_vllm_samples_from_the_adapted_policy(run_folder: Path) -> None:
     series = scalars(run_folder)
-    correlation = series["training/rollout_actor_probs_pearson_corr"]
-    assert set(correlation) == {1, 2} and min(correlation.values()) > 0.999
+    differences = series["actor/rollout_probs_diff_mean"]
+    assert set(differences) == {1, 2} and max(differences.values()) < 1e-4
     # The reference is the actor without its adapters: in the second step they differ.
     assert {step: value > 1e-8 for step, value in series["actor/kl_loss"].items()} == {1: False, 2: True}
 

@@ -1,0 +1,41 @@
+"""The policy loss `on_policy`: for one update per batch, which needs no old log-probabilities.
+
+PPO's ratio compares the policy of an update with the one that the batch began with. In the only update of a batch the
+two are one, so that the ratio is 1 and a pass of its own would compute the same log-probabilities twice. As in TRL's
+GRPOTrainer, they are taken from the update itself, without a gradient. With veRL's `rollout_correction.bypass_mode`,
+which puts the log-probabilities of vLLM in the place of the old ones, that pass is not made. `verl_ext.checks` refuses
+the loss for more than one update per batch.
+"""
+
+from typing import Any
+
+import torch
+from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla, register_policy_loss
+from verl.utils.torch_functional import masked_mean
+
+
+@register_policy_loss("on_policy")
+def compute_policy_loss_on_policy(
+    old_log_prob: torch.Tensor,
+    log_prob: torch.Tensor,
+    advantages: torch.Tensor,
+    response_mask: torch.Tensor,
+    **settings: Any,
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Return veRL's clipped loss with the current policy as the old one.
+
+    Args:
+        old_log_prob: log-probabilities of the sampled tokens by vLLM, (responses, tokens), for a metric alone.
+        log_prob: the same by the policy that is updated.
+        advantages: (responses, tokens).
+        response_mask: (responses, tokens), 1 for a token of the response.
+        settings: the other arguments of `compute_policy_loss_vanilla`.
+
+    Returns:
+        The loss, and veRL's metrics with `rollout_probs_diff_mean`: how far the probabilities by vLLM are from those by
+        the policy, 0 where both compute the same.
+    """
+    current = log_prob.detach()
+    loss, metrics = compute_policy_loss_vanilla(current, log_prob, advantages, response_mask, **settings)
+    difference = masked_mean((old_log_prob.exp() - current.exp()).abs(), response_mask)
+    return loss, {**metrics, "actor/rollout_probs_diff_mean": difference.item()}
