@@ -4,12 +4,14 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from torch.distributed.device_mesh import init_device_mesh
@@ -67,6 +69,50 @@ def test_unpatched_text_alone_is_still_broken() -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL).model
     with pytest.raises(AttributeError, match="mean"):
         qwen2_vl._get_input_embeds.__wrapped__(model, torch.tensor([[10, 11, 12]]))
+
+
+def embeddings_and_gradients(
+    model: torch.nn.Module, images: list[int], embed: Callable[..., Any]
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Of a batch that shows these images: embeddings, all gradients of the tower, how many images it saw."""
+    generator = torch.Generator().manual_seed(0)
+    grids = [torch.tensor([1, 4, 4]), torch.tensor([1, 2, 8]), torch.tensor([1, 4, 4])]
+    width = model.config.vision_config.in_channels * 2 * model.config.vision_config.patch_size**2
+    pixels = [torch.randn(16, width, generator=generator) for _ in grids]
+    # The same numbers in another shape are another image.
+    pixels[1] = pixels[0]
+    seen = 0
+
+    def count(tower: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        nonlocal seen
+        seen += len(kwargs["grid_thw"])
+
+    model.zero_grad()
+    hook = model.visual.register_forward_pre_hook(count, with_kwargs=True)
+    input_ids = torch.full((len(images), 6), model.config.image_token_id)
+    input_ids[:, 4:] = 10
+    features = {
+        "pixel_values": torch.cat([pixels[one] for one in images]),
+        "image_grid_thw": torch.stack([grids[one] for one in images]),
+    }
+    embeddings, _ = embed(model, input_ids, **features)
+    (embeddings * torch.randn(embeddings.shape, generator=generator)).sum().backward()
+    hook.remove()
+    gradients = torch.cat([parameter.grad.flatten() for parameter in model.visual.parameters()])
+    return embeddings.detach(), gradients, seen
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=8))
+@settings(max_examples=20)
+def test_the_tower_sees_each_image_once_and_nothing_else_changes(images: list[int]) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(MODEL).model
+    embeddings, gradients, seen = embeddings_and_gradients(model, images, qwen2_vl._get_input_embeds)
+    unpatched = qwen2_vl._get_input_embeds.__wrapped__.__wrapped__
+    expected, expected_gradients, all_seen = embeddings_and_gradients(model, images, unpatched)
+    assert (seen, all_seen) == (len(set(images)), len(images))
+    torch.testing.assert_close(embeddings, expected)
+    # Sums of float32 in another order.
+    assert (gradients - expected_gradients).norm() < 1e-4 * expected_gradients.norm()
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ PATCHES = (
     Patch("features_go_with_rows", "transfer_queue"),
     Patch("cpu_process_group", "verl.utils.distributed"),
     Patch("cpu_saved_model", "verl.utils.fsdp_utils"),
+    Patch("images_once", "verl.models.transformers.qwen2_vl"),
     Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl"),
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils"),
     Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_rollout"),
