@@ -30,8 +30,15 @@ from verl_ext.rewards.settings import read_settings
 from verl_ext.rollout.group import Group
 from verl_ext.rollout.question import choices_of, ground_truth_of, question_id, question_of
 from verl_ext.rollout.rows import Row, make_row, put
-from verl_ext.rollout.shared_features import SharedFeatures, store, without_images
-from verl_ext.rollout.shared_prompt import SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
+from verl_ext.rollout.shared_features import SharedFeatures
+from verl_ext.rollout.shared_prompt import (
+    OneReplicaClient,
+    SharedPrompt,
+    SharedPromptAgentLoop,
+    continued,
+    copied,
+    current_prompt,
+)
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
@@ -61,7 +68,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         # Plain rows of veRL have none, and all that hears of a question later knows it by its id.
         prompt = {**prompt, "id": question_id(prompt)}
-        shared = SharedPrompt(prompt["uid"])
+        if prompt["agent_name"] == SHARED_PROMPT_AGENT:
+            # Its images are removed as soon as they are sent, which the caller's would outlive.
+            prompt["raw_prompt"] = copied(prompt["raw_prompt"])
+        shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
         # Every prompt runs in a task of its own, so that this reaches its sessions only.
         current_prompt.set(shared)
         try:
@@ -117,7 +127,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         # One for all sessions, as it keeps no state; veRL makes one a session, which takes longer than all else on it.
         return SharedPromptAgentLoop(
             trainer_config=DictConfigWrap(self.config),
-            server_manager=self.llm_client,
+            server_manager=OneReplicaClient(self.llm_client, self.rollout_config.full_determinism),
             tokenizer=self.tokenizer,
             processor=self.processor,
             dataset_cls=self.dataset_cls,
@@ -140,9 +150,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             return super()._compute_position_ids(input_ids, attention_mask, multi_modal_inputs, mm_processor_kwargs)
         if prompt.position_ids is None:
             tokens = input_ids[:, : len(prompt.tokens)]
-            features = dict(multi_modal_inputs.items())
             prompt.position_ids = super()._compute_position_ids(
-                tokens, torch.ones_like(tokens), features, mm_processor_kwargs
+                tokens, torch.ones_like(tokens), dict(prompt.features or {}), mm_processor_kwargs
             )
         # veRL leaves this one out of what the actor is given.
         multi_modal_inputs.pop("mm_token_type_ids", None)
@@ -151,11 +160,11 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     def _compute_multi_modal_inputs(
         self, output: AgentLoopOutput, input_ids: torch.Tensor
     ) -> dict[str, torch.Tensor] | SharedFeatures:
-        features = current_prompt.get().features
-        if features is None:
+        prompt = current_prompt.get()
+        if prompt.features is None:
             return super()._compute_multi_modal_inputs(output, input_ids)
         # A dict of its own, as veRL takes `mm_token_type_ids` out of it; the tensors are shared.
-        return dict(features) if "pixel_values" not in features else SharedFeatures(current_prompt.get().uid, features)
+        return SharedFeatures(prompt.uid, prompt.features) if prompt.has_pixels else dict(prompt.features)
 
     async def _agent_loop_postprocess(
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
@@ -163,12 +172,6 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         outputs = output if isinstance(output, list) else [output]
         if self._scores_groups and outputs and not await self._score(outputs[-1], validate, kwargs):
             return
-        prompt = current_prompt.get()
-        if prompt.features is not None and "pixel_values" in prompt.features:
-            features = {name: value for name, value in prompt.features.items() if name != "mm_token_type_ids"}
-            if not validate:
-                await prompt.once("stored features", lambda: store(prompt.uid, features))
-            kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
         rows = self._rows.get(kwargs["uid"])
         if rows is None or isinstance(output, list) or self.distillation_enabled:
             # veRL scores only what has no score yet.

@@ -1,18 +1,22 @@
-"""The features of a prompt's images, stored once a group instead of once a response.
+"""The features of a prompt's images, stored once per group instead of once per response, and small.
 
 Features (pixel values and their grid) are by far the largest part of a row in the transfer queue, and the same in all
-rows of a group. They are put under the uid of the prompt into a partition of their own. A row carries a
-`SharedFeatures` in their place, which veRL's engine reads like the dict that it expects, and which fetches them when it
-is first read. They are removed together with the last entry of their prompt, whoever removes that: the patch
+rows of a group. They are put under the uid of the prompt into a partition of their own, with pixel values as bytes
+(`pixel_codes`), and before the responses are generated, so that no agent loop worker holds them meanwhile. A row
+carries a `SharedFeatures` in their place, which veRL's engine reads like the dict that it expects. It fetches the
+features when it is first read and keeps them as small as they are stored: pixel values exist for one micro-batch at a
+time. Features are removed together with the last entry of their prompt, whoever removes that: the patch
 `features_go_with_rows` calls `clear_unused`.
 """
 
-from collections.abc import ItemsView, Iterable
+from collections.abc import ItemsView, Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 import transfer_queue as tq
+
+from verl_ext.rollout.pixel_codes import expand, names_of
 
 PARTITION = "shared_features"
 
@@ -26,52 +30,44 @@ _held: WeakValueDictionary[str, _Features] = WeakValueDictionary()
 
 
 class SharedFeatures:
-    """A dict of features as far as veRL reads one; of itself only the uid of the prompt is sent to another process."""
+    """A dict of features as far as veRL reads one; of itself only the uid of the prompt is sent to another process.
 
-    def __init__(self, uid: str, features: dict[str, torch.Tensor] | None = None) -> None:
+    Args:
+        uid: of the prompt.
+        at_hand: features that need not be fetched.
+    """
+
+    def __init__(self, uid: str, at_hand: Mapping[str, torch.Tensor] | None = None) -> None:
         self.uid = uid
-        self._features = None if features is None else _Features(features)
+        self._at_hand = dict(at_hand or {})
+        self._stored: _Features | None = None
 
     def __reduce__(self) -> tuple[type["SharedFeatures"], tuple[str]]:
         return SharedFeatures, (self.uid,)
 
-    def _loaded(self) -> _Features:
-        if self._features is None:
-            self._features = _held.get(self.uid) or _fetch(self.uid)
-        return self._features
+    def _compact(self) -> _Features:
+        if self._stored is None:
+            self._stored = _held.get(self.uid) or _fetch(self.uid)
+        return self._stored
 
     def __contains__(self, name: str) -> bool:
-        return name in self._loaded()
+        return name in self._at_hand or name in names_of(self._compact())
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self._loaded().get(name, default)
+        return self._at_hand[name] if name in self._at_hand else expand(self._compact()).get(name, default)
 
     def items(self) -> ItemsView[str, torch.Tensor]:
-        return self._loaded().items()
+        return expand(self._compact()).items()
 
     def pop(self, name: str, default: Any = None) -> Any:
-        """Take an entry out of this dict alone, not out of those of the other rows."""
-        self._features = _Features(self._loaded())
-        return self._features.pop(name, default)
+        """Take an entry out of those at hand; what is stored is that of all rows."""
+        return self._at_hand.pop(name, default)
 
 
 def _fetch(uid: str) -> _Features:
     row = tq.kv_batch_get(keys=[uid], partition_id=PARTITION)
     _held[uid] = features = _Features({name: row[name][0] for name in row.keys()})
     return features
-
-
-def without_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages of a prompt with the places of its images, but not the images."""
-    return [
-        message
-        if isinstance(message["content"], str)
-        else {
-            **message,
-            "content": [{"type": "image"} if part["type"] == "image" else part for part in message["content"]],
-        }
-        for message in messages
-    ]
 
 
 async def store(uid: str, features: dict[str, torch.Tensor]) -> None:
