@@ -1,6 +1,7 @@
 """One step of the paper's size, 512 prompts x 10 responses with images of 1 megapixel, with a stand-in for the model.
 
-    .venv/bin/python benchmarks/paper_step.py [--prompts 64 512] [--workers 1 8] [--plain 16] [--ranks 2]
+    .venv/bin/python benchmarks/paper_step.py [--prompts 64 512] [--workers 1 8] [--plain 16] \
+        [--replicas 32] [--ranks 2]
 
 The run is `python -m recipes.mmupt.train` with the batch, limits and update of `base.yaml`: its rows, agent loop
 workers, load balancer, reward workers, transfer queue, replay buffer, trainer, actor and reference ranks, checkpoint.
@@ -16,8 +17,10 @@ sent        what the processes of a kind send through the transfer queue during 
             loop workers, answers to all reads from the storage
 vote        seconds of all votes of the step, and their share of a step of ten minutes
 
-`--plain` adds a run of plain veRL of so many prompts, by the changes that `benchmarks/step_cost.py` lists. `--smallest`
-is the smallest run of all parts.
+`--plain` adds a run of plain veRL of so many prompts, by the changes that `benchmarks/step_cost.py` lists, and one of
+ours beside it. `--replicas` adds two runs of so many prompts with vLLM itself, the tiny model, smaller images and short
+responses on two replicas: the responses of a group on one of them, and on any. `--smallest` is the smallest run of all
+parts with stand-ins.
 """
 
 import argparse
@@ -29,12 +32,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -42,7 +45,15 @@ from PIL import Image
 
 from benchmarks.leaks import STEP, name_of, sample_process
 from benchmarks.made_up import encode, photo
-from benchmarks.stand_ins import BYTES_FOLDER, SECONDS_PER_TOKEN, bytes_sent, draw_group, model_of_bytes, question
+from benchmarks.stand_ins import (
+    BYTES_FOLDER,
+    SECONDS_PER_TOKEN,
+    bytes_sent,
+    draw_group,
+    model_for_large_images,
+    model_of_bytes,
+    question,
+)
 from benchmarks.step_cost import PLAIN
 from data.schema import Row, prompts_path
 from data.writing import write_dataset
@@ -57,6 +68,14 @@ METRIC = re.compile(r"(\S+):(-?[\d.]+(?:e[+-]?\d+)?)(?= - |$)")
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "step")
 # Prompts, responses to each and pixels per side; ranks and workers stay.
 SMALLEST = {"prompts": 4, "responses": 4, "side": 112}
+# Pixels per side of an image for vLLM itself.
+SIDE_FOR_ENGINES = 448
+Engines = Literal["stand-ins", "one replica per group", "any replica"]
+HOOKS: dict[Engines, str] = {
+    "stand-ins": "with_stand_ins",
+    "one replica per group": "with_engines",
+    "any replica": "with_scattered_groups",
+}
 
 
 @dataclass(frozen=True)
@@ -70,17 +89,22 @@ class Size:
     ranks: int = 2
     plain: bool = False
     seconds_per_token: float = 0.01
+    engines: Engines = "stand-ins"
 
     @property
     def name(self) -> str:
         """What the run is called in tables."""
-        return f"{'plain veRL, ' if self.plain else ''}{self.prompts} prompts, {self.workers} workers"
+        kinds = ["plain veRL"] * self.plain + [self.engines] * (self.engines != "stand-ins")
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        return ", ".join([*kinds, f"{self.prompts} prompts", workers])
 
 
 @dataclass
 class Usage:
-    """What was seen of one process: CPU seconds and bytes sent at the end of each step, and peak memory in MiB."""
+    """What was seen of one process: what it is, CPU seconds and bytes sent at the end of each step, peak MiB."""
 
+    # A process of Ray starts as another kind, and shows the name of its actor for a moment.
+    kinds: Counter[str] = field(default_factory=Counter)
     cpu: dict[int, float] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
     peak: float = 0.0
@@ -94,22 +118,22 @@ class Observer(threading.Thread):
         self._root = root
         self._bytes_folder = bytes_folder
         self._stopped = threading.Event()
-        # By kind and id, as a process of Ray becomes another kind when an actor is put into it.
-        self.usage: dict[tuple[str, int], Usage] = defaultdict(Usage)
+        self.usage: dict[int, Usage] = defaultdict(Usage)
 
     def run(self) -> None:
         """Note the memory of all processes."""
         while not self._stopped.wait(SECONDS_BETWEEN_SAMPLES):
             for process in self._processes():
                 with suppress(psutil.Error, OSError, IndexError):
-                    usage = self._usage(process)
+                    kind, usage = name_of(process).rsplit(" ", 1)[0], self.usage[process.pid]
+                    usage.kinds[kind] += 1
                     usage.peak = max(usage.peak, sample_process(process)["memory_mib"])
 
     def end_step(self, step: int) -> None:
         """Note the CPU time of all processes and what they have sent."""
         for process in self._processes():
             with suppress(psutil.Error, OSError, IndexError):
-                usage, times = self._usage(process), process.cpu_times()
+                usage, times = self.usage[process.pid], process.cpu_times()
                 usage.cpu[step] = times.user + times.system
                 usage.sent[step] = bytes_sent(self._bytes_folder, process.pid)
 
@@ -122,9 +146,6 @@ class Observer(threading.Thread):
         with suppress(psutil.Error):
             return [self._root, *self._root.children(recursive=True)]
         return []
-
-    def _usage(self, process: psutil.Process) -> Usage:
-        return self.usage[name_of(process).rsplit(" ", 1)[0], process.pid]
 
 
 def make_rows(folder: Path, size: Size) -> Path:
@@ -179,8 +200,16 @@ def overrides_of(size: Size, folder: Path, rows: Path, model: Path) -> list[str]
         "trainer.logger": ["console"],
         "trainer.v1.sampler.sampler_kwargs.watchdog_seconds": 1800,
         "ray_kwargs.ray_init.num_cpus": 32,
-        "ray_kwargs.ray_init.runtime_env.worker_process_setup_hook": "benchmarks.stand_ins.set_up",
+        "ray_kwargs.ray_init.runtime_env.worker_process_setup_hook": f"benchmarks.stand_ins.{HOOKS[size.engines]}",
     }
+    if size.engines != "stand-ins":
+        settings |= {
+            "data.max_prompt_length": 512,
+            "data.max_response_length": 32,
+            "data.min_pixels": None,
+            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 4096,
+            "actor_rollout_ref.rollout.max_model_len": 1024,
+        }
     return [as_override(key, value) for key, value in settings.items()] + list(PLAIN if size.plain else ())
 
 
@@ -189,7 +218,8 @@ def run(size: Size) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "bytes").mkdir()
-        model, rows = model_of_bytes(folder / "model"), make_rows(folder / "rows", size)
+        make_model = model_of_bytes if size.engines == "stand-ins" else model_for_large_images
+        model, rows = make_model(folder / "model"), make_rows(folder / "rows", size)
         environment = {
             **os.environ,
             BYTES_FOLDER: str(folder / "bytes"),
@@ -218,11 +248,12 @@ def run(size: Size) -> dict[str, Any]:
         return figures(size, metrics, observer.usage)
 
 
-def figures(size: Size, metrics: dict[str, float], usage: dict[tuple[str, int], Usage]) -> dict[str, Any]:
+def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> dict[str, Any]:
     """The figures of a run from the metrics of its last step and what was seen of its processes."""
     kinds: dict[str, list[Usage]] = defaultdict(list)
-    for (kind, _), one in usage.items():
-        kinds[kind].append(one)
+    for one in usage.values():
+        if one.kinds:
+            kinds[one.kinds.most_common(1)[0][0]].append(one)
     responses = size.prompts * size.responses
     processes = {
         kind: {
@@ -268,19 +299,24 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def sizes_of(arguments: argparse.Namespace) -> Sequence[Size]:
     """The runs that the command line asks for."""
     if arguments.smallest:
-        return [Size(workers=1, seconds_per_token=0.0, **SMALLEST)]
+        return [Size(workers=1, seconds_per_token=0.0, plain=plain, **SMALLEST) for plain in (False, True)]
     common = {"ranks": arguments.ranks, "seconds_per_token": arguments.seconds_per_token}
     ours = [Size(prompts, workers, **common) for prompts in arguments.prompts for workers in arguments.workers]
     plain = [Size(arguments.plain, 1, plain=plain, **common) for plain in (False, True)] if arguments.plain else []
-    return list(dict.fromkeys([*ours, *plain]))
+    replicas: list[Size] = []
+    if arguments.replicas:
+        kinds: list[Engines] = ["one replica per group", "any replica"]
+        replicas = [Size(arguments.replicas, 1, side=SIDE_FOR_ENGINES, engines=kind) for kind in kinds]
+    return list(dict.fromkeys([*ours, *plain, *replicas]))
 
 
 def main() -> None:
     """Run all sizes and print their tables and, as the last line, all figures as JSON."""
     parser = argparse.ArgumentParser(description="A step of the paper's size with a stand-in for the model.")
-    parser.add_argument("--prompts", type=int, nargs="+", default=[64, 512], help="prompts of a step")
+    parser.add_argument("--prompts", type=int, nargs="*", default=[64, 512], help="prompts of a step")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8], help="agent loop and reward workers, each")
     parser.add_argument("--plain", type=int, help="prompts of a run of plain veRL, and of one of ours beside it")
+    parser.add_argument("--replicas", type=int, help="prompts of two runs with vLLM itself, on two replicas")
     parser.add_argument("--ranks", type=int, default=2, help="of the actor, each with a replica of the stand-in")
     parser.add_argument("--seconds-per-token", type=float, default=0.01, help="of the stand-in for vLLM")
     parser.add_argument("--smallest", action="store_true", help="run the smallest size of all parts, once")

@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import pickle
-import shutil
 import statistics
 import tempfile
 import time
@@ -33,11 +32,12 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
+from benchmarks.stand_ins import model_for_large_images
 from recipes.mmupt.compose import load_recipe
-from recipes.mmupt.tiny import FOLDER
 from verl_ext.images import decode
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+from verl_ext.rollout.shared_prompt import SentImages
 
 RESPONSE_TOKENS = 256
 
@@ -45,6 +45,12 @@ RESPONSE_TOKENS = 256
 def send(message: Any) -> None:
     """Encode a message as Ray does, and drop it."""
     cloudpickle.dumps(message, protocol=5, buffer_callback=lambda buffer: None)
+
+
+def send_images(images: SentImages) -> None:
+    """Stands for `ray.put`: requests then carry a reference of so many bytes."""
+    send(images.content)
+    images.content = bytes(28)
 
 
 class Server:
@@ -65,16 +71,6 @@ class RewardWorker:
     async def remote(self, data: Any) -> Any:
         send(data)
         return await self._manager.run_single(data)
-
-
-def model_for_large_images(folder: Path) -> Path:
-    """Copy the tiny model with the limits of pixels that Qwen2.5-VL's own processor has."""
-    shutil.copytree(FOLDER, folder)
-    file = folder / "processor_config.json"
-    config = json.loads(file.read_text())
-    config["image_processor"]["size"] = {"shortest_edge": 3136, "longest_edge": 12_845_056}
-    file.write_text(json.dumps(config))
-    return folder
 
 
 def photograph(side: int) -> dict[str, Any]:
@@ -143,6 +139,7 @@ class Measured:
 async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
     """Measure both in turn and return medians and ratios."""
     agent_loop_tq.tq.init = lambda: None
+    SentImages.send = send_images
     with tempfile.TemporaryDirectory() as folder:
         model = model_for_large_images(Path(folder) / "model")
         measured = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}

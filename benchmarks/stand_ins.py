@@ -1,7 +1,7 @@
 """Stand-ins for vLLM and for the forward pass of the actor, so that a step of any size runs on two cores.
 
-All else is the real run. `set_up` is Ray's `worker_process_setup_hook`: in each process it replaces, as they are
-imported, veRL's vLLM server by `StandInServer`, the transfer of weights by nothing, and the forward pass of an FSDP
+All else is the real run. `with_stand_ins` is Ray's `worker_process_setup_hook`: in each process it replaces, as they
+are imported, veRL's vLLM server by `StandInServer`, the transfer of weights by nothing, and the forward pass of an FSDP
 engine by made-up log-probabilities of the right shape, after the engine has read all that the pass would take. It also
 counts the bytes that the process sends through the transfer queue, in a file of its own.
 
@@ -16,10 +16,13 @@ import random
 import re
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import wrapt
+
+from verl_ext.process import collect_garbage_rarely
 
 # Folder of one file for each process, named by its id, that holds the bytes it has sent through the transfer queue.
 BYTES_FOLDER = "STAND_IN_BYTES_FOLDER"
@@ -227,18 +230,40 @@ def bytes_sent(folder: Path, process: int) -> int:
     return struct.unpack("<q", file.read_bytes())[0] if file.is_file() and file.stat().st_size else 0
 
 
-REPLACEMENTS = {
+def _scatter(module: Any) -> None:
+    class ScatteringClient(module.OneReplicaClient):
+        def __init__(self, client: Any, keeps_ids: bool) -> None:
+            super().__init__(client, keeps_ids=True)
+
+    module.OneReplicaClient = ScatteringClient
+
+
+COUNTER = {"transfer_queue.utils.serial_utils": _count_bytes}
+STAND_INS = {
     "verl.workers.rollout.replica": _replace_server,
     "verl.workers.rollout.base": _replace_weight_transfer,
     "verl.workers.engine.fsdp.transformer_impl": _replace_forward_pass,
-    "transfer_queue.utils.serial_utils": _count_bytes,
 }
+SCATTER = {"verl_ext.rollout.shared_prompt": _scatter}
 
 
-def set_up() -> None:
-    """Arm the replacements, and what `hardware/cpu.yaml` runs here."""
-    from verl_ext.process import collect_garbage_rarely
-
+def _arm(replacements: dict[str, Callable[[Any], None]]) -> None:
+    """Replace parts of modules once they are imported, after what `hardware/cpu.yaml` runs here."""
     collect_garbage_rarely()
-    for name, replace in REPLACEMENTS.items():
+    for name, replace in (COUNTER | replacements).items():
         wrapt.register_post_import_hook(replace, name)
+
+
+def with_stand_ins() -> None:
+    """For a process of a run without a model."""
+    _arm(STAND_INS)
+
+
+def with_engines() -> None:
+    """For a process of a run as it is."""
+    _arm({})
+
+
+def with_scattered_groups() -> None:
+    """For a process of a run in which each response of a group may go to another replica, as in plain veRL."""
+    _arm(SCATTER)

@@ -15,9 +15,11 @@ Arithmetic that no run has confirmed; the launcher prints it and starts all the 
   reference           its engine offloads always, weights waiting in main memory; none with LoRA, where it is the actor
                       without adapters
   vLLM                gpu_memory_utilization of the GPU while it generates, nothing while it sleeps
-  image features      pixel values in fp32, one image per prompt as large as data.max_pixels or data.max_prompt_length
-                      allow; in main memory, once per prompt in the transfer queue, and once in every rank that trains
-                      on a response to the prompt
+  images              in main memory, one per prompt as large as data.max_pixels or data.max_prompt_length allow, as
+                      bytes (verl_ext/rollout/pixel_codes.py): once per prompt for the engines while they generate, once
+                      in the transfer queue, and once in every rank that trains on a response to the prompt, which also
+                      has the pixel values of one micro-batch in fp32, of each response and put together
+                      (benchmarks/paper_step.py measures these)
 
 param_offload and optimizer_offload free the GPU between updates, never during one; offload_policy during one, too.
 """
@@ -38,8 +40,8 @@ BYTES |= dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "auto"), 
 LOGITS_COPIES = 4
 # Kept of a layer for its backward pass, a token: so many vectors of its hidden and of its intermediate size.
 HIDDEN_VECTORS, INTERMEDIATE_VECTORS = 10, 4
-# Three colors, and an image counts as two frames.
-PIXEL_VALUES = 6
+# An image counts as so many equal frames in pixel values.
+FRAMES = 2
 # An assumption: CUDA contexts of trainer and vLLM, NCCL, CUDA graphs, fragmentation. GiB.
 OTHER = 4.0
 
@@ -132,31 +134,38 @@ def estimate(config: DictConfig, shape: Shape) -> Estimate:
     elif actor.use_kl_loss or config.algorithm.use_kl_in_reward:
         reference = config.actor_rollout_ref.ref.fsdp_config.model_dtype
         main += shape.total * BYTES[reference or "bf16"] / shards / GIB
-    queue, in_ranks = image_features(config, shape)
-    main_memory = {
-        "model": main * config.trainer.n_gpus_per_node,
-        "image features in the queue": queue,
-        "image features in the ranks": in_ranks,
-    }
+    main_memory = {"model": main * config.trainer.n_gpus_per_node, **images(config, shape)}
     return Estimate({phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main_memory)
 
 
-def image_features(config: DictConfig, shape: Shape) -> tuple[float, float]:
-    """GiB of the image features of a step on one machine: in the transfer queue, and in all ranks together.
+def images(config: DictConfig, shape: Shape) -> dict[str, float]:
+    """GiB of the images of a step on one machine, by where they are.
 
     Responses go to ranks by their length, so that those of one prompt are taken to be scattered at random.
     """
     trainer, prompts = config.trainer, config.data.train_batch_size
     ranks = trainer.n_gpus_per_node * trainer.nnodes
-    # A visual token is `merge` patches, and a patch `PIXEL_VALUES` numbers for each of its pixels.
+    # A visual token is `merge` patches, and a patch has `patch` pixel values, `FRAMES` for each byte of the image.
     patches = shape.merge * config.data.max_prompt_length
     if config.data.max_pixels is not None:
-        patches = min(patches, config.data.max_pixels * PIXEL_VALUES // shape.patch)
-    features = patches * shape.patch * BYTES["fp32"] / GIB
+        patches = min(patches, 3 * config.data.max_pixels * FRAMES // shape.patch)
+    image = patches * shape.patch / FRAMES / GIB
+    prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
     # Asynchronous trainers have further batches in flight.
     batches = 1 + trainer.v1[trainer.v1.trainer_mode].get("num_warmup_batches", 0)
-    prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
-    return batches * prompts * features / trainer.nnodes, prompts_per_rank * features * trainer.n_gpus_per_node
+    micro_batch = 2 * shape.merge * tokens_of_micro_batch(config) * shape.patch * BYTES["fp32"] / GIB
+    return {
+        "images for the engines": batches * prompts * image / trainer.nnodes,
+        "image features in the queue": batches * prompts * image / trainer.nnodes,
+        "image features in the ranks": (prompts_per_rank * image + micro_batch) * trainer.n_gpus_per_node,
+    }
+
+
+def tokens_of_micro_batch(config: DictConfig) -> int:
+    """The most tokens of a micro-batch of an update."""
+    actor = config.actor_rollout_ref.actor
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    return actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else actor.ppo_micro_batch_size_per_gpu * longest
 
 
 def gathered(config: DictConfig, shape: Shape) -> float:
@@ -169,8 +178,7 @@ def activations(config: DictConfig, shape: Shape) -> float:
     """GiB of the activations of one micro-batch, the logits among them, at their most."""
     actor = config.actor_rollout_ref.actor
     size = BYTES[actor.fsdp_config.mixed_precision.param_dtype]
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    tokens = actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else actor.ppo_micro_batch_size_per_gpu * longest
+    tokens = tokens_of_micro_batch(config)
     patches = shape.merge * tokens
     logits = LOGITS_COPIES * tokens * shape.vocabulary
     text = tokens * _vectors(shape.hidden, shape.intermediate)

@@ -90,19 +90,20 @@ def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
     assert offloaded.main_memory["model"] == pytest.approx(4 * 30.89, abs=0.04)
 
 
-def test_main_memory_holds_the_images_of_a_step_in_the_queue_and_in_the_ranks() -> None:
-    # 1,204,224 px / 14^2 = 6,144 patches x 1,176 x 4 bytes = 28.90 MB per image; x 512 = 13.78 GiB.
+def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and_in_the_ranks() -> None:
+    # 1,204,224 px x 3 bytes = 3.61 MB per image; x 512 = 1.723 GiB.
     one = estimate(compose("mmupt_mathvista"), SEVEN).main_memory
-    assert one["image features in the queue"] == pytest.approx(13.78, abs=0.01)
-    # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts.
-    assert one["image features in the ranks"] == pytest.approx(8 * 0.737 * 13.78, abs=0.1)
+    assert one["image features in the queue"] == one["images for the engines"] == pytest.approx(1.723, abs=1e-3)
+    # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts, and a micro-batch of 16,384 tokens, 65,536 patches of 1,176
+    # pixel values in fp32, twice: 0.574 GiB.
+    assert one["image features in the ranks"] == pytest.approx(8 * (0.737 * 1.723 + 0.574), abs=0.01)
     two = estimate(compose("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
-    assert two["image features in the queue"] == pytest.approx(13.78 / 2, abs=0.01)
+    assert two["image features in the queue"] == pytest.approx(1.723 / 2, abs=1e-3)
     # The batch of the step, and the one in flight.
     ahead = estimate(compose("mmupt_mathvista", "+async=colocate"), SEVEN).main_memory
-    assert ahead["image features in the queue"] == pytest.approx(2 * 13.78, abs=0.01)
+    assert ahead["image features in the queue"] == pytest.approx(2 * 1.723, abs=2e-3)
     short = compose("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
-    assert estimate(short, SEVEN).main_memory["image features in the queue"] == pytest.approx(13.78 * 2 / 3, abs=0.01)
+    assert estimate(short, SEVEN).main_memory["image features in the queue"] == pytest.approx(1.723 * 2 / 3, abs=1e-3)
 
 
 def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None:

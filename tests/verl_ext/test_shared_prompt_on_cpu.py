@@ -3,7 +3,10 @@
 import asyncio
 import gc
 import pickle
+import time
 import weakref
+from collections import Counter
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -14,11 +17,13 @@ from PIL import Image
 from tensordict import TensorDict
 from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.utils.model import extract_multi_modal_inputs
+from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from recipes.mmupt.compose import load_recipe
 from verl_ext.rewards.request import GroupRequest, ResponseScore
-from verl_ext.rollout import agent_loop, shared_features
+from verl_ext.rollout import agent_loop, shared_features, shared_prompt
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.shared_features import PARTITION, SharedFeatures
 from verl_ext.rollout.shared_prompt import OneReplicaClient, SharedPrompt, current_prompt
@@ -48,11 +53,13 @@ PROMPTS = {
 class Server:
     """Stands for vLLM: its first response to a prompt has one token, its second two, and so on."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Callable[[dict[str, Any]], None] = lambda request: None) -> None:
         self.requests = 0
+        self._watch = watch
 
     async def generate(self, **request: Any) -> TokenOutput:
         self.requests += 1
+        self._watch(request)
         tokens = [30 + token for token in range(self.requests)]
         return TokenOutput(token_ids=tokens, log_probs=[-1.0] * len(tokens), stop_reason="completed", extra_fields={})
 
@@ -77,7 +84,7 @@ def configuration(agent_loop: str) -> DictConfig:
 
 
 def rollout(
-    worker_class: type, agent_loop: str, monkeypatch: pytest.MonkeyPatch
+    worker_class: type, agent_loop: str, monkeypatch: pytest.MonkeyPatch, server: Server | None = None
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], int]:
     """Roll every prompt out.
 
@@ -110,8 +117,8 @@ def rollout(
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put_batch)
 
     async def body() -> None:
-        nonlocal calls
-        server = Server()
+        nonlocal calls, server
+        server = server or Server()
         worker = worker_class(configuration(agent_loop), server, None, [RewardWorker()])
         if worker_class is _AgentLoopWorkerTQ:
             worker.reward_loop_worker_handles = None
@@ -190,6 +197,122 @@ def test_the_rows_of_a_group_fetch_its_features_once_and_nothing_is_kept_without
     assert fetched == ["a", "b"] and torch.equal(rows[0].get("pixel_values"), torch.zeros(10))
     del rows
     assert len(shared_features._held) == 0
+
+
+class ObjectStore:
+    """Stands for the module `ray`."""
+
+    def __init__(self) -> None:
+        self.images: list[list[Image.Image]] = []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def put(self, images: list[Image.Image]) -> str:
+        self.images.append([image.copy() for image in images])
+        return f"reference {len(self.images)}"
+
+
+def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, requests, held = ObjectStore(), [], []
+    monkeypatch.setattr(shared_prompt, "ray", store)
+
+    def large_objects() -> list[Any]:
+        own = {id(image) for images in store.images for image in images}
+        mine = [part for messages in PROMPTS.values() for part in messages[0]["content"] if isinstance(part, dict)]
+        own |= {id(part.get("image")) for part in mine}
+        return [
+            one
+            for one in gc.get_objects()
+            if (type(one) is torch.Tensor and one.dim() == 2 and one.shape[1] == 1176 and one.dtype == torch.float32)
+            or (isinstance(one, Image.Image) and id(one) not in own)
+        ]
+
+    gc.collect()
+    before = len(large_objects())
+
+    def watch(request: dict[str, Any]) -> None:
+        requests.append(request)
+        held.append(len(large_objects()) - before)
+        for _ in range(100):
+            if not held[-1]:
+                break
+            # The thread that ran the processor lets go of its last call only a moment after that has returned.
+            time.sleep(0.01)
+            held[-1] = len(large_objects()) - before
+
+    rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch, Server(watch))
+    assert held == [0] * (N * len(PROMPTS))
+    # Put once per prompt, and unchanged.
+    assert [request["image_data"] for request in requests] == [
+        *["reference 1"] * N, *["reference 2"] * N, *["reference 3"] * N, *[None] * N,
+    ]  # fmt: skip
+    assert [[image.size for image in images] for images in store.images] == [
+        [(84, 84)], [(140, 84)], [(84, 84), (308, 56)],
+    ]  # fmt: skip
+    assert "image" in PROMPTS["square"][0]["content"][0]
+
+
+class Replica:
+    """Stands for the Ray actors around an engine and around veRL's load balancer."""
+
+    def __init__(self, name: str, served: list[tuple[str, str]]) -> None:
+        self.generate, self._name, self._served = self, name, served
+
+    async def remote(self, request_id: str, prompt_ids: list[int], **request: Any) -> TokenOutput:
+        self._served.append((self._name, request_id))
+        await asyncio.sleep(0.001)
+        return TokenOutput(token_ids=[30, 31], log_probs=[-1.0] * 2, stop_reason="completed", extra_fields={})
+
+
+class Remote:
+    """Calls the methods of an object as those of a Ray actor are called."""
+
+    def __init__(self, instance: Any) -> None:
+        self._instance = instance
+
+    def __getattr__(self, name: str) -> Any:
+        def remote(*args: Any, **kwargs: Any) -> Any:
+            result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            result.set_result(getattr(self._instance, name)(*args, **kwargs))
+            return result
+
+        return type("Method", (), {"remote": staticmethod(remote)})
+
+
+def serve(groups: int, keeps_ids: bool = False) -> list[tuple[str, str]]:
+    """The replica and id of each of the 10 requests of so many groups, by veRL's client and load balancer over four."""
+    served: list[tuple[str, str]] = []
+    config = configuration("shared_prompt_agent")
+    config.actor_rollout_ref.rollout.full_determinism = keeps_ids
+
+    async def body() -> None:
+        replicas = {name: Replica(name, served) for name in "abcd"}
+        client = OneReplicaClient(LLMServerClient(config, Remote(GlobalRequestLoadBalancer(replicas))), keeps_ids)
+
+        async def group(number: int) -> None:
+            current_prompt.set(SharedPrompt(f"uid{number}"))
+            sessions = [client.generate(f"{number} {i}", prompt_ids=[number], sampling_params={}) for i in range(10)]
+            await asyncio.gather(*sessions)
+
+        await asyncio.gather(*(asyncio.create_task(group(number)) for number in range(groups)))
+
+    asyncio.run(body())
+    return served
+
+
+def test_a_group_goes_to_one_replica_and_all_replicas_get_equally_many() -> None:
+    served = serve(groups=40)
+    groups = [{name for name, _ in served[first : first + 10]} for first in range(0, 400, 10)]
+    assert all(len(names) == 1 for names in groups)
+    assert Counter(name for name, _ in served) == dict.fromkeys("abcd", 100)
+    assert len({request_id for _, request_id in served}) == 400, "vLLM refuses the same id twice"
+
+
+def test_requests_keep_their_ids_where_the_engine_is_given_them() -> None:
+    assert {request_id for _, request_id in serve(groups=2, keeps_ids=True)} == {
+        f"{number} {i}" for number in range(2) for i in range(10)
+    }
 
 
 def test_another_agent_loop_in_the_same_worker_still_works_as_in_verl(monkeypatch: pytest.MonkeyPatch) -> None:
