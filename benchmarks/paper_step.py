@@ -270,6 +270,7 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
     return {
         "responses": responses,
         "response tokens": metrics.get("response_length/mean"),
+        "correlation of the probabilities of engine and actor": metrics.get("training/rollout_actor_probs_pearson_corr"),
         "seconds": {phase: metrics[f"timing_s/{phase}"] for phase in PHASES if f"timing_s/{phase}" in metrics},
         "vote s": vote,
         "vote, share of ten minutes": None if vote is None else vote / SECONDS_OF_A_STEP,

@@ -33,7 +33,7 @@ class PixelCoder:
         self._offset = 255 * np.array(mean, dtype=np.float32).reshape(1, -1, 1) + np.float32(0.5)
         self._frames = frames
         # Filled from the images as they come; nothing equals the NaN of a pixel that has not been seen.
-        self._palette = np.full((len(mean), CODES_PER_CHANNEL), np.nan, dtype=np.float32)
+        self._palette: np.ndarray = np.full((len(mean), CODES_PER_CHANNEL), np.nan, dtype=np.float32)
 
     @classmethod
     def of(cls, processor: Any) -> "PixelCoder | None":
