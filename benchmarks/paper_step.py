@@ -19,8 +19,8 @@ vote        seconds of all votes of the step, and their share of a step of ten m
 
 `--plain` adds a run of plain veRL of so many prompts, by the changes that `benchmarks/step_cost.py` lists, and one of
 ours beside it. `--replicas` adds two runs of so many prompts with vLLM itself, the tiny model, smaller images and short
-responses on two replicas: the responses of a group on one of them, and on any. `--smallest` is the smallest run of all
-parts with stand-ins.
+responses on two replicas: the responses of a group on one of them, and on any. `--smallest` is the smallest run with
+stand-ins.
 """
 
 import argparse
@@ -270,7 +270,7 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
     return {
         "responses": responses,
         "response tokens": metrics.get("response_length/mean"),
-        "correlation of the probabilities of engine and actor": metrics.get("training/rollout_actor_probs_pearson_corr"),
+        "correlation of engine and actor": metrics.get("training/rollout_actor_probs_pearson_corr"),
         "seconds": {phase: metrics[f"timing_s/{phase}"] for phase in PHASES if f"timing_s/{phase}" in metrics},
         "vote s": vote,
         "vote, share of ten minutes": None if vote is None else vote / SECONDS_OF_A_STEP,
@@ -300,7 +300,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def sizes_of(arguments: argparse.Namespace) -> Sequence[Size]:
     """The runs that the command line asks for."""
     if arguments.smallest:
-        return [Size(workers=1, seconds_per_token=0.0, plain=plain, **SMALLEST) for plain in (False, True)]
+        return [Size(workers=1, seconds_per_token=0.0, **SMALLEST)]
     common = {"ranks": arguments.ranks, "seconds_per_token": arguments.seconds_per_token}
     ours = [Size(prompts, workers, **common) for prompts in arguments.prompts for workers in arguments.workers]
     plain = [Size(arguments.plain, 1, plain=plain, **common) for plain in (False, True)] if arguments.plain else []

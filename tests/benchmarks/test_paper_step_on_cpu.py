@@ -1,0 +1,29 @@
+"""The benchmark of a step of the paper's size runs in its smallest size, and its figures are of what ran."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.full_stack
+
+
+def test_the_smallest_step_reports_every_process_and_byte() -> None:
+    command = [sys.executable, "benchmarks/paper_step.py", "--smallest"]
+    result = subprocess.run(command, check=True, timeout=600, stdout=subprocess.PIPE, text=True)
+    (figures,) = json.loads(result.stdout.splitlines()[-1]).values()
+    assert figures["responses"] == 16 and figures["response tokens"] > 16
+    assert figures["seconds"].keys() == {"gen", "old_log_prob", "ref", "adv", "update_actor", "step"}
+    assert 0 < figures["vote s"] < figures["seconds"]["step"]
+    processes = figures["processes"]
+    assert {name: processes[name]["processes"] for name in ("GroupAgentLoopWorker", "WorkerDict", "StandInServer")} == {
+        "GroupAgentLoopWorker": 1,
+        "WorkerDict": 2,
+        "StandInServer": 2,
+    }
+    # Features once per prompt and as bytes: in fp32, 4 images of 112 x 112 px alone are 1.2 MB, and 4.8 in every row.
+    assert 0 < processes["GroupAgentLoopWorker"]["sent GB"] < 0.001
+    # Every pass of every rank reads them.
+    assert processes["SimpleStorageUnit"]["sent GB"] > processes["GroupAgentLoopWorker"]["sent GB"]
+    assert all(0.2 < processes[name]["peak GiB"] < 4 for name in ("TaskRunnerV1", "WorkerDict", "RewardLoopWorker"))
