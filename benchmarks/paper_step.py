@@ -260,7 +260,7 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
             "processes": len(seen),
             "CPU s": round(sum(one.cpu.get(STEPS, 0.0) - one.cpu.get(STEPS - 1, 0.0) for one in seen), 1),
             "peak GiB": round(max(one.peak for one in seen) / 1024, 2),
-            "sent GB": round(sum(one.sent.get(STEPS, 0) - one.sent.get(STEPS - 1, 0) for one in seen) / 1e9, 3),
+            "sent MB": round(sum(one.sent.get(STEPS, 0) - one.sent.get(STEPS - 1, 0) for one in seen) / 1e6, 1),
         }
         for kind, seen in kinds.items()
     }
@@ -288,7 +288,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     votes = [results[name]["vote s"] for name in names]
     lines.append(f"| vote, s | {' | '.join('' if vote is None else str(round(vote, 2)) for vote in votes)} |")
     kinds = list(dict.fromkeys(kind for one in results.values() for kind in one["processes"]))
-    for measure, smallest in (("CPU ms per response", 0.05), ("peak GiB", 0.3), ("sent GB", 0.001)):
+    for measure, smallest in (("CPU ms per response", 0.05), ("peak GiB", 0.3), ("sent MB", 1.0)):
         lines += ["", f"| {measure} | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
         for kind in kinds:
             values = [results[name]["processes"].get(kind, {}).get(measure, 0) for name in names]
