@@ -1,8 +1,10 @@
-"""What a process of a run does before all else; imports nothing, as whatever it imported would come before that.
+"""How a process of a run deals with memory: its garbage, and what it has freed.
 
-Ray runs it in each of its workers, see `ray_kwargs.ray_init.runtime_env.worker_process_setup_hook`.
+Imports nothing large, as Ray runs `collect_garbage_rarely` in each of its workers before all else, see
+`ray_kwargs.ray_init.runtime_env.worker_process_setup_hook`.
 """
 
+import ctypes
 import gc
 
 
@@ -15,3 +17,14 @@ def collect_garbage_rarely() -> None:
     searches of the younger as ever, since cycles that wait there may hold tensors.
     """
     gc.set_threshold(20_000)
+
+
+def return_freed_memory() -> None:
+    """Return to the system what this process has freed; glibc keeps much of it, and nothing is done without glibc.
+
+    Its heaps shrink from their ends only. Where blocks of many megabytes come and go among small ones that stay, as
+    they do while images are processed, freed memory lies between those, does not fit the next large block, and the
+    heaps grow with every image. The call takes milliseconds.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

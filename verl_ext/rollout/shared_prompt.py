@@ -23,10 +23,10 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_ext.defaults import SHARED_PROMPT_AGENT
+from verl_ext.process import return_freed_memory
 from verl_ext.rollout.pixel_codes import PIXELS, PixelCoder
 from verl_ext.rollout.shared_features import store
-
-from verl_ext.defaults import SHARED_PROMPT_AGENT
 
 Result = TypeVar("Result")
 
@@ -102,6 +102,11 @@ class OneReplicaClient:
         )
 
 
+# Of a worker, whose images are processed; each takes some 150 MB for an image of one megapixel.
+PROMPTS_AT_A_TIME = 2
+# See `return_freed_memory`; an image of one megapixel leaves some 40 MB behind.
+PROMPTS_BETWEEN_RETURNS = 8
+
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
 
 
@@ -143,13 +148,30 @@ def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
 class SharedPromptAgentLoop(SingleTurnAgentLoop):
     """veRL's single-turn loop on top of the prompt's `SharedPrompt`; chosen by `rollout.agent.default_agent_loop`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = asyncio.Semaphore(PROMPTS_AT_A_TIME)
+        self._processed = 0
+
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
         """As in veRL; the images of the output are what a client takes for them."""
+        messages = list(kwargs["raw_prompt"])
+        await current_prompt.get().once("prepared", lambda: self._prepare(messages))
         output = await super().run(sampling_params, **kwargs)
         if output.multi_modal_data and "images" in output.multi_modal_data:
             images = output.multi_modal_data["images"].content
             output.multi_modal_data = {**output.multi_modal_data, "images": images}
         return output
+
+    async def _prepare(self, messages: list[dict]) -> None:
+        """What veRL's `run` begins with, so that it finds all of it done."""
+        # Otherwise all prompts of a step would be between their processor call and their storage at the same time.
+        async with self._places:
+            media = await self.process_multi_modal_info(messages)
+            self._assert_mm_supported(bool(media))
+            await self.ct_build_initial_tokens(
+                messages, **{name: media.get(name) for name in ("images", "videos", "audios")}
+            )
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
         """As in veRL, once a prompt; the dict is the same object in every session, and its images are `SentImages`."""
@@ -196,6 +218,9 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         return list(tokens)
 
     def _stored(self, processed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        self._processed += 1
+        if self._processed % PROMPTS_BETWEEN_RETURNS == 0:
+            return_freed_memory()
         features = self._with_lengths(processed)
         # veRL leaves this one out of what the actor is given.
         features.pop("mm_token_type_ids", None)
