@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from tensordict import TensorDict
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.utils.model import extract_multi_modal_inputs
 from verl.workers.rollout.llm_server import LLMServerClient
@@ -225,7 +227,7 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
             one
             for one in gc.get_objects()
             if (type(one) is torch.Tensor and one.dim() == 2 and one.shape[1] == 1176 and one.dtype == torch.float32)
-            or (isinstance(one, Image.Image) and id(one) not in own)
+            or (isinstance(one, Image.Image) and one.width > 1 and id(one) not in own)
         ]
 
     gc.collect()
@@ -233,13 +235,9 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
 
     def watch(request: dict[str, Any]) -> None:
         requests.append(request)
+        # The thread that ran the processor lets go of its last call only a moment after that has returned.
+        time.sleep(0.05)
         held.append(len(large_objects()) - before)
-        for _ in range(100):
-            if not held[-1]:
-                break
-            # The thread that ran the processor lets go of its last call only a moment after that has returned.
-            time.sleep(0.01)
-            held[-1] = len(large_objects()) - before
 
     rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch, Server(watch))
     assert held == [0] * (N * len(PROMPTS))
@@ -251,6 +249,41 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
         [(84, 84)], [(140, 84)], [(84, 84), (308, 56)],
     ]  # fmt: skip
     assert "image" in PROMPTS["square"][0]["content"][0]
+
+
+def test_few_prompts_at_a_time_are_processed_before_their_features_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[int] = []
+    process = SingleTurnAgentLoop.ct_build_initial_tokens
+
+    async def build(self: Any, *args: Any, **kwargs: Any) -> list[int]:
+        tokens = await process(self, *args, **kwargs)
+        events.append(1)
+        return tokens
+
+    async def store(uid: str, features: dict[str, torch.Tensor]) -> None:
+        await asyncio.sleep(0.02)
+        events.append(-1)
+
+    async def put(*args: Any, **kwargs: Any) -> None:
+        return None
+
+    monkeypatch.setattr(SingleTurnAgentLoop, "ct_build_initial_tokens", build)
+    monkeypatch.setattr(shared_prompt, "store", store)
+    for name in ("async_kv_put", "async_kv_batch_put"):
+        monkeypatch.setattr(agent_loop_tq.tq, name, put)
+    monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
+    trajectory = {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False}
+
+    async def body() -> None:
+        worker = GroupAgentLoopWorker(configuration("shared_prompt_agent"), Server(), None, [RewardWorker()])
+        prompt = {"raw_prompt": PROMPTS["square"], "global_steps": 1, "agent_name": "shared_prompt_agent"}
+        await asyncio.gather(
+            *(worker._run_prompt({**prompt, "uid": f"u{i}", "id": f"{i}"}, {}, trajectory) for i in range(8))
+        )
+
+    asyncio.run(body())
+    assert events.count(1) == events.count(-1) == 8
+    assert max(accumulate(events)) <= shared_prompt.PROMPTS_AT_A_TIME
 
 
 class Replica:
