@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
+import ray
 import torch
 from omegaconf import DictConfig
 from PIL import Image
@@ -28,7 +29,7 @@ from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout import agent_loop, shared_features, shared_prompt
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.shared_features import PARTITION, SharedFeatures
-from verl_ext.rollout.shared_prompt import OneReplicaClient, SharedPrompt, current_prompt
+from verl_ext.rollout.shared_prompt import OneReplicaClient, SentImages, SharedPrompt, current_prompt
 
 N = 3
 
@@ -346,6 +347,39 @@ def test_requests_keep_their_ids_where_the_engine_is_given_them() -> None:
     assert {request_id for _, request_id in serve(groups=2, keeps_ids=True)} == {
         f"{number} {i}" for number in range(2) for i in range(10)
     }
+
+
+def test_images_arrive_through_ray_as_a_list_of_the_same_images() -> None:
+    # In here, as Ray's processes do not find this module.
+    class Engine:
+        async def generate(
+            self, request_id: str, prompt_ids: list[int], image_data: Any, **request: Any
+        ) -> TokenOutput:
+            seen = [(type(image).__name__, image.tobytes()) for image in image_data]
+            return TokenOutput(
+                token_ids=[30], log_probs=[-1.0], extra_fields={"seen": (type(image_data).__name__, seen)}
+            )
+
+    images = [picture(84, 84).convert("RGB"), picture(30, 60).convert("RGB")]
+    config = configuration("shared_prompt_agent")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        balancer = ray.remote(GlobalRequestLoadBalancer).remote({"a": ray.remote(Engine).remote()})
+
+        async def body() -> list[TokenOutput]:
+            client = OneReplicaClient(LLMServerClient(config, balancer), keeps_ids=False)
+            current_prompt.set(SharedPrompt("uid"))
+            sent = SentImages(list(images))
+            sent.send()
+            assert isinstance(sent.content, ray.ObjectRef)
+            requests = [client.generate(f"{i}", prompt_ids=[1], sampling_params={}, image_data=sent) for i in range(2)]
+            return await asyncio.gather(*requests)
+
+        outputs = asyncio.run(body())
+    finally:
+        ray.shutdown()
+    expected = ("list", [("Image", image.tobytes()) for image in images])
+    assert [output.extra_fields["seen"] for output in outputs] == [expected] * 2
 
 
 def test_another_agent_loop_in_the_same_worker_still_works_as_in_verl(monkeypatch: pytest.MonkeyPatch) -> None:
