@@ -9,8 +9,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
 from recipes.mmupt.compose import CONFIG_FOLDER, load_recipe
@@ -52,9 +52,12 @@ def test_verls_group_filter_and_refill_reach_the_buffer() -> None:
     assert buffer.sync_refill_failed_groups and buffer.gen_batch_size == 1
 
 
-def test_every_phase_that_verls_trainer_times_is_progress() -> None:
-    trainer = PPOTrainerSync.__new__(PPOTrainerSync)
-    trainer.config, trainer.trainer_mode = load_recipe("mmupt_tiny", ["data.train_files=null"])[0], "sync"
+@pytest.mark.parametrize("options", [(), ("+async=colocate",), ("+async=separate_cpu",)], ids=str)
+def test_every_phase_that_verls_trainer_times_is_progress(options: tuple[str, ...]) -> None:
+    config = load_recipe("mmupt_tiny", ["data.train_files=null", *options])[0]
+    trainer_class = get_trainer_cls(config.trainer.v1.trainer_mode)
+    trainer = trainer_class.__new__(trainer_class)
+    trainer.config, trainer.trainer_mode = config, config.trainer.v1.trainer_mode
     finished = trainer._build_replay_buffer()._watchdog._finished
     seen = [finished()]
     for _ in range(2):
