@@ -51,7 +51,8 @@ start_network() {
     } >/srv/hosts
     mount --bind /srv/hosts /etc/hosts
     ip link set lo up
-    ip link add switch type bridge
+    # An address of its own: the lowest of its ports would change when a machine is unplugged, and confuse the others.
+    ip link add switch address 02:00:00:00:00:01 type bridge
     ip address add "$(address_of controller)/24" dev switch
     ip link set switch up
     own_folders controller
