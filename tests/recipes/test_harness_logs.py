@@ -49,6 +49,20 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "13": "the same text as the truth, of two letters",
     },
 }
+# The same of VLMEvalKit, by table and index.
+VLMEVALKIT_DIFFERS: Mapping[str, Mapping[str, str]] = {
+    "MathVista_MINI": {
+        "101": "the official rule takes the nearest option",
+        "8": "int() takes no 3.0",
+        "11": "a dollar sign is not taken off",
+        "12": "a list is compared as the text None",
+    },
+    "MathVision": {"32": "the text of the option is not its letter"},
+    # The judge was a stand-in that compared texts.
+    "MathVerse_MINI": dict.fromkeys(("3", "4", "6"), "another text than the truth"),
+    "MathVerse_MINI_Text_Lite": {"1": "another text than the truth"},
+    "WeMath": {"1": "a letter in a box is not after the word Answer"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -269,9 +283,40 @@ def test_questions_of_the_text_only_version_are_not_taken_for_others(
     assert bad[0].why == "no question has problem_index '1', problem_version 'Text_Only'"
 
 
-@pytest.mark.parametrize("file", sorted(VLMEVALKIT.iterdir()), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(VLMEVALKIT.glob("STANDIN_*")), ids=lambda file: file.name)
 def test_every_row_of_vlmevalkit_is_matched(file: Path, data_of: Mapping[str, Path]) -> None:
     first = assert_matched(file, "vlmevalkit", data_of[benchmark_of(file)])[0]
     # XlsxWriter writes a form feed as _x000C_, and _x000C_ as _x005F_x000C_.
     if "Text_Lite" not in file.name:
         assert first.response == "\fone\r\ntwo \x1b[1m x_x005F_ _x000C_ \\boxed{x_1}\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["MathVista_MINI", "MathVision", "MathVerse_MINI", "MathVerse_MINI_Text_Lite", "WeMath"]
+)
+def test_every_row_of_vlmevalkit_is_scored_as_there_or_for_a_reason(name: str, data_of: Mapping[str, Path]) -> None:
+    file = VLMEVALKIT / f"STANDIN_{name}.xlsx"
+    data = data_of[benchmark_of(file)]
+    responses, _ = read_elsewhere(file, "vlmevalkit", read_index(data))
+    theirs = json.loads((VLMEVALKIT / "verdicts.json").read_text())[name]
+    verdicts = verdicts_of(responses, read_questions(data), "official")
+    differ = {
+        index
+        for verdict, (index, right) in zip(verdicts, theirs.items(), strict=True)
+        if next(iter(verdict.right.values())) != right
+    }
+    assert differ == VLMEVALKIT_DIFFERS[name].keys()
+
+
+@pytest.mark.parametrize("file", sorted((VLMEVALKIT / "judged").iterdir()), ids=lambda file: file.name)
+def test_a_table_that_vlmevalkit_has_judged_is_refused(file: Path, data_of: Mapping[str, Path]) -> None:
+    responses, bad = read_elsewhere(file, "vlmevalkit", read_index(data_of[benchmark_of(file)]))
+    assert not responses and {row.problem for row in bad} == {"cannot be read"}
+    assert "import its table of predictions" in bad[0].why
+
+
+def test_reasoning_that_vlmevalkit_split_off_is_put_back(data_of: Mapping[str, Path]) -> None:
+    file = VLMEVALKIT / "STANDIN_WeMath_COT.xlsx"
+    responses, _ = read_elsewhere(file, "vlmevalkit", read_index(data_of["wemath"]))
+    assert responses[5].response == "<think>\nIt is 5 m.\n</think>\n\nD"
+    assert responses[3].response == "(A)"

@@ -133,11 +133,11 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
     lowered = _lowered(text)
     opening = _FIRST_LETTER.match(text)
     # "If ..., the answer is (A). Otherwise it is (B). Without the figure the answer cannot be determined."
-    if not opening and _IF.search(lowered):
+    if not opening and ("if" in lowered or "otherwise" in lowered) and _IF.search(lowered):
         *_, last = _sentences(text)
         if _NO_ANSWER.search(last.lower()) and not _LETTER.search(last):
             return None
-    for segment in _statements(text, _STATEMENT):
+    for segment in _statements(text, lowered, _STATEMENT):
         found = _STATED_LETTER.match(segment)
         if found and (letter := (found[1] or found[2]).upper()) in letters:
             return letter
@@ -145,7 +145,7 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
             return ascii_uppercase[named[0]]
     if (found := _LAST_LINE.search(text[-END:])) and found[1] in letters:
         return found[1]
-    if found := _SUBJECT_LETTER.search(text):
+    if " is the " in text and (found := _SUBJECT_LETTER.search(text)):
         return found[1]
     if opening:
         letter = opening[1] or opening[2]
@@ -161,7 +161,7 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
     sentences = list(_sentences(lowered))
     if any(_NO_ANSWER.search(sentence) for sentence in sentences[-2:]):
         return None
-    if bracketed := [letter for letter in _BRACKETED.findall(text) if letter in letters]:
+    if "(" in text and (bracketed := [letter for letter in _BRACKETED.findall(text) if letter in letters]):
         return bracketed[-1]
     concluding = [sentence for sentence in reversed(sentences) if _CONCLUSION.search(sentence)]
     for sentence in concluding:
@@ -230,7 +230,7 @@ def number_in(response: str, question: str = "") -> str | None:
         text = re.sub(r"\bS(?=\d)", "$", text)
     text = text.lower()
     known = _numbers(question)
-    for segment in _statements(text, _STATED_NUMBER):
+    for segment in _statements(text, text, _STATED_NUMBER):
         # What begins on a line of its own may say the question again before it answers.
         if number := _number_of(next(_sentences(segment), ""), known, after_verb=False, new=segment.startswith("\n")):
             return number
@@ -278,9 +278,8 @@ def _lowered(text: str) -> str:
     return lowered if len(lowered) == len(text) else "".join(sign.lower()[:1] for sign in text)
 
 
-def _statements(text: str, statement: re.Pattern[str]) -> Iterator[str]:
+def _statements(text: str, lowered: str, statement: re.Pattern[str]) -> Iterator[str]:
     """What follows the last statements, the last one first."""
-    lowered = _lowered(text)
     if not any(word in lowered for word in _STATING):
         return iter(())
     ends = [found.end() for found in statement.finditer(lowered)]

@@ -33,6 +33,9 @@ ID_COLUMNS: Mapping[str, tuple[Columns, ...]] = {
 NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
 # XlsxWriter, which VLMEvalKit writes with, cuts off a cell after this many characters.
 CELL = 32_767
+# Only the tables that VLMEvalKit writes with its judge have one of them; they went through pandas, which takes "N/A"
+# and "None" for empty cells and leaves `_x000C_` as it is.
+JUDGED_COLUMNS = {"log", "log_extract", "log_score"}
 AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
 OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
 # The line between a question and its options in our data files.
@@ -393,6 +396,11 @@ def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
 def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     if "prediction" not in record:
         raise ValueError(f"no column prediction; it has {', '.join(map(str, record))}"[:200])
+    if judged := JUDGED_COLUMNS & record.keys():
+        raise ValueError(
+            f"its column {min(judged)} is of a table that VLMEvalKit has judged, where responses such as N/A are lost: "
+            "import its table of predictions, MODEL_DATASET.xlsx"
+        )
     prediction = record["prediction"]
     if prediction is None or isinstance(prediction, (dict, list)):
         raise Unusable("have no response", f"its prediction is {prediction!r:.80}")
@@ -401,6 +409,10 @@ def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     evidence = Evidence([record], "index", number, index.by_index(number), _text(record.get("answer")), prompt)
     # An empty cell is an empty response.
     response = prediction if isinstance(prediction, str) else _text(prediction)
+    if thinking := _text(record.get("thinking")):
+        # With SPLIT_THINK both were trimmed, and the tags kept where they were no single pair.
+        closed = thinking if thinking.endswith("</think>") else f"<think>\n{thinking}\n</think>"
+        response = f"{closed}\n\n{response}"
     return Record(evidence, [Entry(response, "greedy", 0)])
 
 
