@@ -1,0 +1,58 @@
+"""Run a command that trains; print the CPU seconds of each process until the first step has ended, and per step.
+
+    .venv/bin/python benchmarks/process_cost.py -- make train ARGS="trainer.total_training_steps=8 trainer.test_freq=-1"
+
+CPU time hardly depends on what else the machine does, as the time on the clock does. Whenever the console logger prints
+the metrics of a step, every process of the command's tree is looked at; what a process has spent on children that have
+ended counts as its own. Prints Markdown; the exit status is the command's.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+
+import psutil
+
+from benchmarks.leaks import STEP, name_of
+
+
+def cpu_seconds(root: psutil.Process) -> Counter[str]:
+    """The CPU seconds of a process and its descendants so far, by name; those of one name are added up."""
+    found: Counter[str] = Counter()
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, IndexError):
+            times = process.cpu_times()
+            name, _, _ = name_of(process).rpartition(" ")
+            found[name] += times.user + times.system + times.children_user + times.children_system
+    return found
+
+
+def main() -> None:
+    """Run the command after `--` and print the table."""
+    parser = argparse.ArgumentParser(description="CPU seconds of each process of a command that trains.")
+    parser.add_argument("command", nargs="+", help="the command, after --")
+    command = subprocess.Popen(parser.parse_args().command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    root, at_step = psutil.Process(command.pid), dict[int, Counter[str]]()
+    assert command.stdout is not None
+    for line in command.stdout:
+        sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+        if found := STEP.search(line):
+            at_step[int(found[1])] = cpu_seconds(root)
+    status = command.wait()
+    if len(at_step) < 2:
+        sys.exit(f"fewer than 2 steps were seen in what the console logger prints; the command ended with {status}")
+    first, last = min(at_step), max(at_step)
+    start, end = at_step[first], at_step[last]
+    print("| process | CPU s until the first step has ended | CPU s per step |\n|---|---|---|")
+    for name in sorted(end, key=lambda name: -start[name]):
+        print(f"| {name} | {start[name]:.1f} | {(end[name] - start[name]) / (last - first):.2f} |")
+    per_step = (end.total() - start.total()) / (last - first)
+    print(f"| **all** | {start.total():.1f} | {per_step:.2f} |")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
