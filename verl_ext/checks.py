@@ -105,7 +105,7 @@ def _on_policy_problems(config: DictConfig) -> Iterator[str]:
     otherwise = f"or set {LOSS_KEY}=vanilla and {BYPASS_KEY}=False"
     batch, mode = OmegaConf.select(config, "data.train_batch_size"), OmegaConf.select(config, "trainer.v1.trainer_mode")
     actor = config.actor_rollout_ref.actor
-    if (actor.ppo_mini_batch_size, actor.ppo_epochs) != (batch, 1):
+    if actor.ppo_mini_batch_size < batch or actor.ppo_epochs > 1:
         yield (
             f"{LOSS_KEY}=on_policy is for one update per batch: set actor_rollout_ref.actor.ppo_epochs=1 and "
             f"actor_rollout_ref.actor.ppo_mini_batch_size={batch}, {otherwise}"
