@@ -169,7 +169,7 @@ def _of_text(text: str, depth: int = 0) -> Key:
     if (notation := notation_of(text)) is not None:
         return _of_notation(notation)
     if option := _option_with_text(text):
-        letter_alone, words = _of_math(option[0]), _of_text(option[1], MAX_WORDING)
+        letter_alone, words = _of_math(option[0]), _without_letter(option[1], _of_text(option[1], MAX_WORDING))
         details = (("option", words.bare.text),)
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
@@ -203,6 +203,7 @@ def _option_with_text(text: str) -> tuple[str, str] | None:
         letter, words = match["letter"], match["text"]
     else:
         return None
+    words = words.strip()
     return None if _ANOTHER_LETTER.search(words) else (letter, words)
 
 
@@ -301,7 +302,7 @@ def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
     # GDA and GAD are options of one question, and triangles in another; (b) is the text of any of four.
     is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text)
     spelled = [position for position, choice in enumerate(choices) if is_spelled and plain(choice) == text]
-    options = [_of_option(choice) for choice in choices]
+    options = [_without_letter(plain(choice), canonical(choice)) for choice in choices]
     key = _of_answer(answer)
     with_text = any(kind == "option" for kind, _ in key.details)
     named = spelled[0] if len(spelled) == 1 else None if with_text else _option_of(key, options)
@@ -318,10 +319,9 @@ def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
     return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
 
 
-def _of_option(text: str) -> Key:
-    """The key of the text of an option; (b) is no letter there."""
-    key = canonical(text)
-    return key.instead if key.instead is not None and _SMALL_LETTER.fullmatch(plain(text)) else key
+def _without_letter(text: str, key: Key) -> Key:
+    """The key of the text of an option, where (b) is no letter: the second option may be the figure (d)."""
+    return key.instead if key.instead is not None and _SMALL_LETTER.fullmatch(text) else key
 
 
 def _is_other_value(text: Key, option: Key) -> bool:
