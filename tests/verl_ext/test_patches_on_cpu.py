@@ -1,11 +1,14 @@
 """Each patch mends what it names, and what it mends is still broken in the pinned version."""
 
+import asyncio
+import os
 import pickle
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +19,10 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
+from transfer_queue import BatchMeta, KVBatchMeta
 from transformers import AutoModelForImageTextToText
 from verl.models.transformers import qwen2_vl
-from verl.utils import distributed, fsdp_utils, tensordict_utils
+from verl.utils import distributed, fsdp_utils, tensordict_utils, transferqueue_utils
 from verl.utils.config import validate_config
 
 from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
@@ -177,6 +181,46 @@ def test_vllm_keeps_linear_weights_where_training_can_replace_them() -> None:
 
     register()
     assert not (current_platform.is_cpu() and _custom_ops._supports_onednn)
+
+
+def columns_that_a_worker_looks_up(monkeypatch: pytest.MonkeyPatch, look_up: Callable[..., Any]) -> set[str]:
+    """Of a batch with a column of tokens, one of features and one of text."""
+    schema = {"dtype": None, "shape": None, "is_nested": False}
+    columns = {"input_ids": False, "multi_modal_inputs": True, "raw_prompt": True}
+    batch = BatchMeta(
+        global_indexes=[0],
+        partition_ids=["train"],
+        field_schema={name: {**schema, "is_non_tensor": non_tensor} for name, non_tensor in columns.items()},
+        production_status=torch.ones(1).numpy(),
+    )
+
+    async def retrieve(**_: Any) -> BatchMeta:
+        return batch
+
+    monkeypatch.setattr(transferqueue_utils, "TQ_INITIALIZED", True)
+    monkeypatch.setattr(transferqueue_utils.tq, "get_client", lambda: SimpleNamespace(async_kv_retrieve_meta=retrieve))
+    found = asyncio.run(look_up(KVBatchMeta(keys=["a"], tags=[{}], partition_id="train", extra_info={"epochs": 1})))
+    assert found.extra_info == {"epochs": 1} and found.global_indexes == [0]
+    return set(found.field_names)
+
+
+def test_a_worker_looks_up_tensors_and_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = transferqueue_utils.async_kv_batch_meta2batch_meta
+    assert columns_that_a_worker_looks_up(monkeypatch, look_up) == {"input_ids", "multi_modal_inputs"}
+
+
+def test_unpatched_it_still_looks_up_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = transferqueue_utils.async_kv_batch_meta2batch_meta.__wrapped__
+    assert "raw_prompt" in columns_that_a_worker_looks_up(monkeypatch, look_up)
+
+
+def test_vllm_looks_at_a_model_class_in_its_own_process() -> None:
+    from vllm.model_executor.models import registry
+
+    from verl_ext.patches.vllm_cpu_inspection import register
+
+    register()
+    assert registry._run_in_subprocess(os.getpid) == os.getpid()
 
 
 @pytest.mark.full_stack

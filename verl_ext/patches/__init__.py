@@ -1,6 +1,6 @@
 """The places where veRL itself is changed, one small patch a file, each pinned to the version that it was written for.
 
-`PATCHES` lists those for veRL; `vllm_cpu_weights` patches vLLM and is loaded by vLLM's own plugin group instead.
+`PATCHES` lists those for veRL; `vllm_cpu_*` patch vLLM and are loaded by vLLM's own plugin group instead.
 `docs/upgrading.md` says for each one why it exists, which test covers it and when it can go.
 """
 
@@ -50,5 +50,6 @@ PATCHES = (
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils"),
     Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_rollout"),
     Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
+    Patch("workers_read_tensors", "verl.utils.transferqueue_utils"),
     Patch("server_follows_engine", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
 )
