@@ -96,7 +96,8 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     callback = OmegaConf.select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and OmegaConf.select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
-    if OmegaConf.select(config, LOSS_KEY) == "on_policy":
+    # A baseline of the launcher that is not GRPO trains with another loss.
+    if OmegaConf.select(config, LOSS_KEY) == "on_policy" and OmegaConf.select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)
 
 

@@ -27,10 +27,10 @@ OVERRIDES = (
     "data.train_batch_size=8",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     f"actor_rollout_ref.rollout.n={N}",
-    # Long responses, few at a time: steps begin to train in the midst of some.
+    # Long responses, one at a time: weights change in the midst of some, however fast the machine generates.
     "actor_rollout_ref.rollout.ignore_eos=True",
     "data.max_response_length=64",
-    "actor_rollout_ref.rollout.max_num_seqs=8",
+    "actor_rollout_ref.rollout.max_num_seqs=1",
     "algorithm.filter_groups.enable=True",
     "trainer.total_training_steps=6",
     "trainer.val_before_train=False",

@@ -68,3 +68,8 @@ def test_it_is_refused_where_the_policy_of_an_update_is_not_the_one_that_sampled
         load_recipe("mmupt_tiny", overrides)
     assert all(override in str(refused.value) for override in otherwise)
     assert "on_policy" not in why_refused([*overrides, *otherwise])
+
+
+def test_a_method_that_is_not_grpo_has_mini_batches_of_any_size() -> None:
+    config, _ = load_recipe("mmupt_tiny_stic", ["actor_rollout_ref.actor.ppo_mini_batch_size=8"])
+    assert config.actor_rollout_ref.actor.ppo_mini_batch_size == 8
