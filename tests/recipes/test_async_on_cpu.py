@@ -27,10 +27,10 @@ OVERRIDES = (
     "data.train_batch_size=8",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     f"actor_rollout_ref.rollout.n={N}",
-    # Long responses, one at a time: weights change in the midst of some, however fast the machine generates.
+    # A batch of long responses at a time: when the groups of a step are complete, the next ones have just begun.
     "actor_rollout_ref.rollout.ignore_eos=True",
     "data.max_response_length=64",
-    "actor_rollout_ref.rollout.max_num_seqs=1",
+    f"actor_rollout_ref.rollout.max_num_seqs={8 * N}",
     "algorithm.filter_groups.enable=True",
     "trainer.total_training_steps=6",
     "trainer.val_before_train=False",
@@ -69,6 +69,10 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return folder
 
 
+def is_separate(run_folder: Path) -> bool:
+    return run_folder.name.startswith("separate")
+
+
 @pytest.fixture(scope="module")
 def series(run_folder: Path) -> dict[str, dict[int, float]]:
     return scalars(run_folder)
@@ -79,7 +83,8 @@ def test_a_killed_run_goes_on_with_its_weights_and_with_the_prompts_that_were_in
     assert "Resuming from" in log
     restored = re.search(r"Restored (\d+) training prompt groups from TransferQueue", log)
     assert restored is not None and int(restored[1]) > 0
-    assert re.search(r"Re-issued \d+ in-flight prompts", log)
+    # A replica of its own may finish all prompts while the others train.
+    assert is_separate(run_folder) or re.search(r"Re-issued \d+ in-flight prompts", log)
 
 
 def test_every_step_trains_on_whole_groups_and_their_vote(
@@ -101,13 +106,16 @@ def test_every_step_trains_on_whole_groups_and_their_vote(
     assert set(series["vote/uninformative_rate"].values()) == {0.0}
 
 
-def test_responses_of_the_last_policy_are_trained_on_and_corrected(series: dict[str, dict[int, float]]) -> None:
+def test_responses_of_the_last_policy_are_trained_on_and_corrected(
+    run_folder: Path, series: dict[str, dict[int, float]]
+) -> None:
     staleness = series["training/off_policy/trajectory_staleness_worst/max"]
     # Prompts of the step before, and none that are older.
     assert max(staleness.values()) == 1
-    # Some responses begin under one policy and end under the next.
-    assert max(series["training/off_policy/trajectory_spans/max"].values()) == 2
-    assert max(series["vote/policies"].values()) > 1
+    if not is_separate(run_folder):
+        # Some responses begin under one policy and end under the next.
+        assert max(series["training/off_policy/trajectory_spans/max"].values()) == 2
+        assert max(series["vote/policies"].values()) > 1
     assert max(series["rollout_corr/rollout_is_max"].values()) > 1.001
     assert all(0.9 < mean < 1.1 for mean in series["rollout_corr/rollout_is_mean"].values())
     # A replica that a weight transfer had left out would answer with weights drawn by chance.
