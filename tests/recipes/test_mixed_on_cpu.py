@@ -49,7 +49,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Both splits ask the same of text alone.
         "mmupt.leakage.allowed_pairs=null",
         "data.train_batch_size=8",
-        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
         "trainer.test_freq=2",
     )
 
