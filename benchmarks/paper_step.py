@@ -103,11 +103,17 @@ class Size:
 class Usage:
     """What was seen of one process: what it is, CPU seconds and bytes sent at the end of each step, peak MiB."""
 
-    # A process of Ray starts as another kind, and shows the name of its actor for a moment.
+    # A process of Ray is called IDLE while it imports what its actor needs, which may be longer than the steps.
     kinds: Counter[str] = field(default_factory=Counter)
     cpu: dict[int, float] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
     peak: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The name that the process had most of the time, of those that say what it is."""
+        named = Counter({kind: count for kind, count in self.kinds.items() if kind != "IDLE"})
+        return (named or self.kinds).most_common(1)[0][0]
 
 
 class Observer(threading.Thread):
@@ -255,7 +261,7 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
     kinds: dict[str, list[Usage]] = defaultdict(list)
     for one in usage.values():
         if one.kinds:
-            kinds[one.kinds.most_common(1)[0][0]].append(one)
+            kinds[one.kind].append(one)
     responses = size.prompts * size.responses
     processes = {
         kind: {
