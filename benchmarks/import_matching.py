@@ -18,10 +18,10 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from data import mathverse, mathvision, mathvista, wemath
-from data.hub import Content
-from recipes.mmupt.benchmarks import Question
-from recipes.mmupt.evaluation.elsewhere import Evidence, QuestionIndex
+from mmupt.benchmarks import Question
+from mmupt.evaluation.harness_importers import Evidence, QuestionIndex
+from mmupt_data import mathverse, mathvision, mathvista, wemath
+from mmupt_data.hub import Content
 
 Row = dict[str, Any]
 IMAGE = {"bytes": b"image", "path": None}

@@ -5,7 +5,7 @@
 Makes a source in the form of the hub's (JPEG images, each different, in parquet files), once, and then, each in a
 process of its own that starts without a cache:
 
-    ours           `data.hub`: every check, duplicates, both files, the manifest
+    ours           `mmupt_data.hub`: every check, duplicates, both files, the manifest
     datasets.map   `load_dataset`, `.map` with the same checks of the same rows by as many processes as we have threads,
                    `.filter`, `.to_parquet`: the usual script
 
@@ -52,8 +52,8 @@ def write_source(folder: Path, rows: int, side: int) -> None:
 
 
 def ours(source: Path, target: Path, workers: int) -> None:
-    """By `data.hub`."""
-    from data.catalog import data_set
+    """By `mmupt_data.hub`."""
+    from mmupt_data.catalog import data_set
 
     data_set("mmr1").prepare(target, str(source), workers=workers)
 
@@ -62,8 +62,8 @@ def plain(source: Path, target: Path, workers: int) -> None:
     """By `datasets.map`."""
     from datasets import Image, List, load_dataset
 
-    from data.checks import problems_of
-    from data.schema import Row
+    from mmupt_data.row_problems import problems_of
+    from mmupt_data.row_schema import Row
 
     def check(record: dict, index: int) -> dict:
         images = tuple(image["bytes"] for image in record["images"])

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import psutil
 
-from benchmarks.leaks import STEP, name_of
+from benchmarks.memory_leaks import STEP, name_of
 
 
 def cpu_seconds(root: psutil.Process) -> Counter[str]:

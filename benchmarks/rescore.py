@@ -6,7 +6,7 @@ Makes up a benchmark in the form of MathVista testmini (1,000 questions: options
 responses to each, greedy and sampled, of about 1,500 characters with the answer in a box at the end; one in twenty has
 no answer, one in five is LaTeX. Every repeat is three fresh processes, one after the other:
 
-    command  `python -m recipes.mmupt.score FILE`, as a user runs it: start, imports, reading, scoring, writing
+    command  `python -m mmupt.evaluation.score FILE`, as a user runs it: start, imports, reading, scoring, writing
     scoring  `score_file` alone in it, after the imports
     peer     mathruler's `grade_answer` of `extract_boxed_content`, response by response, after the imports, from a list
              in memory: it knows no options, writes nothing, and has one verdict where `score_file` has two and a vote
@@ -28,9 +28,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from data.schema import Row
-from data.writing import write_dataset
-from recipes.mmupt.evaluation.responses import Response, write_responses
+from mmupt.evaluation.response_files import Response, write_responses
+from mmupt_data.row_schema import Row
+from mmupt_data.writer import write_dataset
 
 SAMPLES = 9
 CHARACTERS = 1_500
@@ -116,7 +116,7 @@ def make_up(folder: Path, questions: int, seed: int) -> Path:
 
 def score_alone(file: Path) -> float:
     """Seconds of `score_file`."""
-    from recipes.mmupt.score import score_file
+    from mmupt.evaluation.score import score_file
 
     start = time.perf_counter()
     score_file(file)
@@ -127,8 +127,8 @@ def grade_naively(file: Path) -> float:
     """Seconds of mathruler's grader."""
     from mathruler.grader import extract_boxed_content, grade_answer
 
-    from recipes.mmupt.benchmarks import read_questions
-    from recipes.mmupt.evaluation.responses import read_whole
+    from mmupt.benchmarks import read_questions
+    from mmupt.evaluation.response_files import read_whole
 
     questions = read_questions(file.parent / "data" / "testmini.parquet")
     pairs = [(response.response, questions[response.id].truth) for response in read_whole(file)]
@@ -145,7 +145,7 @@ def run(what: str, file: Path) -> float:
     """Seconds of one of the three in a process of its own."""
     if what == "command":
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "recipes.mmupt.score", str(file)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "mmupt.evaluation.score", str(file)], check=True, capture_output=True)
         return time.perf_counter() - start
     command = [sys.executable, __file__, "--alone", what, str(file)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

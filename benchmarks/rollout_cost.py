@@ -33,7 +33,7 @@ from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.stand_ins import model_for_large_images
-from recipes.mmupt.compose import load_recipe
+from mmupt.compose import load_recipe
 from verl_ext.images import decode
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ

@@ -21,20 +21,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from data.prepare import FOLDER
-from recipes.mmupt.compose import as_override, load_recipe
-from recipes.mmupt.report import GREEDY, Change, read_changes
-from recipes.mmupt.rounds import round_folder
-from recipes.mmupt.synthesis.output import read_candidates
-from recipes.mmupt.table import Runs, averages, render, take_answers_of_base
-from recipes.mmupt.tiny.answerable import count_answerable, figures_of
+from mmupt.compose import as_override, load_recipe
+from mmupt.reports.recipe_table import Runs, averages, render, take_answers_of_base
+from mmupt.self_improvement.rounds import round_folder
+from mmupt.synthesis.synthesized_dataset import read_candidates
+from mmupt.tiny.answerable import count_answerable, figures_of
+from mmupt.training.run_report import GREEDY, Change, read_changes
+from mmupt_data.prepare import FOLDER
 
 RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3
 
 
 def run(module: str, arguments: Sequence[str], overrides: Sequence[str]) -> None:
     """Run, or continue, one of the launchers; its own messages say what went wrong."""
-    subprocess.run([sys.executable, "-m", f"recipes.mmupt.{module}", *arguments, *overrides], check=True)
+    subprocess.run([sys.executable, "-m", f"mmupt.{module}", *arguments, *overrides], check=True)
 
 
 def make(folder: Path, seed: int, overrides: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import wrapt
 
-from verl_ext.process import collect_garbage_rarely
+from verl_ext.process_memory import collect_garbage_rarely
 
 # Folder of one file for each process, named by its id, that holds the bytes it has sent through the transfer queue.
 BYTES_FOLDER = "STAND_IN_BYTES_FOLDER"
@@ -53,7 +53,7 @@ def draw_length(rng: random.Random, limit: int) -> int:
 
 def model_for_large_images(folder: Path) -> Path:
     """Copy the tiny model with the limits of pixels that Qwen2.5-VL's own processor has."""
-    from recipes.mmupt.tiny import FOLDER
+    from mmupt.tiny import FOLDER
 
     shutil.copytree(FOLDER, folder)
     file = folder / "processor_config.json"
@@ -68,7 +68,7 @@ def model_of_bytes(folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from recipes.mmupt.tiny import vocabulary
+    from mmupt.tiny import vocabulary
 
     model_for_large_images(folder)
     signs = sorted(pre_tokenizers.ByteLevel.alphabet())

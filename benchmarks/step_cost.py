@@ -33,7 +33,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recipes.mmupt.baselines.dpo import TRL_FOLDER
+from mmupt.baselines.dpo import TRL_FOLDER
 from verl_ext.answers import extract_answer
 
 HERE = Path(__file__).resolve().parent
@@ -85,7 +85,7 @@ def run_verl(folder: Path, steps: int, overrides: Sequence[str]) -> Run:
     """Run the tiny recipe with overrides and read its times from the event file."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    command: list[str | Path] = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", *COMMON, *overrides]
+    command: list[str | Path] = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", *COMMON, *overrides]
     start = time.time()
     peak = measure_memory(
         [*command, f"mmupt.run_folder={folder}", f"trainer.total_training_steps={steps}"],

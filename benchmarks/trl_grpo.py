@@ -30,8 +30,8 @@ from omegaconf import DictConfig
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from data import figures
-from recipes.mmupt.compose import load_recipe
+from mmupt.compose import load_recipe
+from mmupt_data import figure_task
 from verl_ext.answers import extract_answer
 from verl_ext.images import decode
 from verl_ext.votes import vote
@@ -51,7 +51,7 @@ class Clock(TrainerCallback):
 
 
 def read_prompts(file: str) -> Dataset:
-    """Read a data set of `data/schema.py` with one image a question into the columns that TRL asks for."""
+    """Read a data set of `data/mmupt_data/row_schema.py` with one image a question into the columns of TRL."""
     rows = pq.read_table(file, columns=["prompt", "images"]).to_pylist()
     return Dataset.from_list(
         [
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe, key=value")
     arguments = parser.parse_args()
     recipe, _ = load_recipe("mmupt_tiny", arguments.overrides)
-    figures.prepare(Path("datasets/figures"))
+    figure_task.prepare(Path("datasets/figures"))
 
     def majority_vote(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
         answers = [extract_answer(message["content"]) for (message,) in completions]

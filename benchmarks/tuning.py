@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.mmupt.baselines.settings import METHODS
-from recipes.mmupt.compose import as_override, load_recipe
-from recipes.mmupt.rendering import aligned
-from recipes.mmupt.report import GREEDY, read_changes
-from recipes.mmupt.table import take_answers_of_base
-from verl_ext.datasets.truth import file_list
+from mmupt.baselines.baseline_settings import METHODS
+from mmupt.compose import as_override, load_recipe
+from mmupt.reports.recipe_table import take_answers_of_base
+from mmupt.reports.rendering import aligned
+from mmupt.training.run_report import GREEDY, read_changes
+from verl_ext.datasets.ground_truth import file_list
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4)
 PASSES = 3
@@ -56,7 +56,7 @@ def train(folder: Path, recipe: str, name: str, overrides: Sequence[str]) -> Non
         "mmupt.run_folder": str(target),
         "mmupt.evaluation_files": file_list(config.data.val_files),
     }
-    command = [sys.executable, "-m", "recipes.mmupt.train", recipe, *overrides]
+    command = [sys.executable, "-m", "mmupt.training.recipe_run", recipe, *overrides]
     subprocess.run([*command, *(as_override(key, value) for key, value in keys.items())], check=True)
 
 

@@ -24,7 +24,7 @@ import psutil
 from math_verify import parse, verify
 from mathruler.grader import grade_answer
 
-import verl_ext.answers.with_math_verify  # noqa: F401  (loads its grammar, silences its warnings)
+import verl_ext.answers.math_verify_equality  # noqa: F401  (loads its grammar, silences its warnings)
 from benchmarks.vote_groups import Group, draw_groups
 from verl_ext.answers import Comparison, classify, prepare
 

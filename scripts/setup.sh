@@ -93,7 +93,7 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     # Where nobody finds it who does not look for it: with this TRL among its packages, veRL 0.9.1 starts no actor.
     uv_install --quiet --compile-bytecode --target .venv/baselines -r requirements-baselines.txt ||
         fail "uv cannot install requirements-baselines.txt (its message is above): check the network, then make setup"
-    # Without isolation the locked setuptools builds these two, not the newest.
+    # Without isolation the locked hatchling and setuptools build these two, not the newest ones.
     own=(-e .)
     if [ "$device" = cpu ]; then own+=(./shims/vllm); fi
     uv_install --quiet --no-build-isolation "${own[@]}" || fail "uv cannot install this repository (its message is above)"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from recipes.mmupt.evaluate import load_config as evaluation
-from recipes.mmupt.synthesize import load_config as synthesis
+from mmupt.evaluation.evaluate import load_config as evaluation
+from mmupt.synthesis.synthesize import load_config as synthesis
 
 ODD = 'my folder/it\'s "x" [1] a=b'
 
@@ -28,7 +28,7 @@ def arguments(tmp_path: Path):
 
 def test_a_model_may_have_any_path(arguments) -> None:
     module, *overrides = arguments("eval", f"MODEL={ODD}")[1:]
-    assert module == "recipes.mmupt.evaluate" and evaluation(overrides).model == ODD
+    assert module == "mmupt.evaluation.evaluate" and evaluation(overrides).model == ODD
     assert evaluation(arguments("eval")[2:]).model == "recipes/mmupt/tiny/model"
 
 

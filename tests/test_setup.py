@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from recipes.mmupt.baselines.dpo import OLDEST_TRL, TRL_FOLDER
+from mmupt.baselines.dpo import OLDEST_TRL, TRL_FOLDER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -270,11 +270,12 @@ def test_every_target_has_a_help_text(clone: Clone) -> None:
 
 
 def test_arguments_reach_the_recipe_as_written(clone: Clone) -> None:
-    script = clone.root / "recipes/mmupt/train.py"
+    script = clone.root / "recipes/mmupt/training/recipe_run.py"
     script.parent.mkdir(parents=True)
     script.write_text("import sys; print(*sys.argv[1:], sep='\\n')")
     arguments = "trainer.logger=[console,tensorboard] data.n=3 'mmupt.note=\"two words, (one) {bracket}\"'"
-    result = clone.run("make", "-s", "train", "RECIPE=other", f"ARGS={arguments}", DEVICE="cpu")
+    variables = {"DEVICE": "cpu", "PYTHONPATH": str(clone.root / "recipes")}
+    result = clone.run("make", "-s", "train", "RECIPE=other", f"ARGS={arguments}", **variables)
     assert result.stdout.splitlines()[-4:] == [
         "other",
         "trainer.logger=[console,tensorboard]",
@@ -384,14 +385,20 @@ def test_the_entry_points_load() -> None:
 
 def test_a_plain_installation_has_every_file_of_the_packages(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    for name in ("verl_ext", "recipes", "data"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    packages = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
+    for folder in packages.values():
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, source)
-    files = {str(path.relative_to(source)) for path in source.glob("*/**/*") if path.is_file()}
-    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})"
+    files = {
+        str(Path(package, path.relative_to(source / folder)))
+        for package, folder in packages.items()
+        for path in (source / folder).rglob("*")
+        if path.is_file()
+    }
+    build = f"from hatchling.build import build_wheel; build_wheel({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert "recipes/mmupt/tiny/model/model.safetensors" in files
+    assert "mmupt/tiny/model/model.safetensors" in files
     assert shipped == files

@@ -46,7 +46,7 @@ def test_the_recipe_gets_what_the_job_has_and_every_argument_as_it_was_given(tmp
     assert submit(tmp_path, "hardware=cpu", "mmupt.report_note='two words'") == 0
     assert (tmp_path / "arguments").read_text().splitlines() == [
         "-m",
-        "recipes.mmupt.train",
+        "mmupt.training.recipe_run",
         "mmupt_mathvista",
         "hardware=gpu_nodes_8x80gb",
         "trainer.nnodes=2",

@@ -3,8 +3,8 @@
 PPO's ratio compares the policy of an update with the one that the batch began with. In the only update of a batch the
 two are one, so that the ratio is 1 and a pass of its own would compute the same log-probabilities twice. As in TRL's
 GRPOTrainer, they are taken from the update itself, without a gradient. With veRL's `rollout_correction.bypass_mode`,
-which puts the log-probabilities of vLLM in the place of the old ones, that pass is not made. `verl_ext.checks` refuses
-the loss for more than one update per batch.
+which puts the log-probabilities of vLLM in the place of the old ones, that pass is not made. `verl_ext.config_checks`
+refuses the loss for more than one update per batch.
 """
 
 from typing import Any

@@ -40,10 +40,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from recipes.mmupt.compose import load_recipe
-from recipes.mmupt.shapes import TEXT_3B, TEXT_7B, VISION
-from recipes.mmupt.tiny import FOLDER
-from recipes.mmupt.train import count_gpus, use_sdpa
+from mmupt.compose import load_recipe
+from mmupt.tiny import FOLDER
+from mmupt.training.model_shapes import TEXT_3B, TEXT_7B, VISION
+from mmupt.training.recipe_run import count_gpus, use_sdpa
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

@@ -16,10 +16,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.mmupt.baselines.settings import read_baseline
-from verl_ext.checks import problems_of_config
-from verl_ext.defaults import complete_config
-from verl_ext.keys import nearest
+from mmupt.baselines.baseline_settings import read_baseline
+from verl_ext.config_checks import problems_of_config
+from verl_ext.config_defaults import complete_config
+from verl_ext.unknown_keys import nearest
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
 

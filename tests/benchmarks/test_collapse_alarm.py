@@ -2,18 +2,18 @@
 
 import pytest
 
-from benchmarks import collapse
-from benchmarks.collapse import SCENARIOS, Scenario
+from benchmarks import collapse_alarm
+from benchmarks.collapse_alarm import SCENARIOS, Scenario
 from verl_ext.collapse import CollapseRule
 
 RUNS = 200
-# The others are less likely to be stopped; benchmarks/collapse.py prints all of them.
+# The others are less likely to be stopped; benchmarks/collapse_alarm.py prints all of them.
 WORST = [one for one in SCENARIOS if one.healthy and (one.wobble == 2.0 or "dip" in one.name)]
 COLLAPSES = [one for one in SCENARIOS if not one.healthy]
 
 
 def alarms(scenario: Scenario, runs: int) -> int:
-    return sum(bool(collapse.alarms(scenario, seed, [CollapseRule()])) for seed in range(runs))
+    return sum(bool(collapse_alarm.alarms(scenario, seed, [CollapseRule()])) for seed in range(runs))
 
 
 @pytest.mark.parametrize("scenario", WORST, ids=lambda one: one.name)

@@ -1,4 +1,4 @@
-"""`benchmarks/official.py` runs on a folder of the shape that its head describes."""
+"""`benchmarks/official_scores.py` runs on a folder of the shape that its head describes."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import official
+from benchmarks import official_scores
 
 # Stands in for the authors' `calculate_score.py`: takes options by their letter, and numbers as they are.
 THEIR_CODE = """
@@ -59,7 +59,7 @@ def authors(tmp_path: Path) -> Path:
 
 def run(authors: Path, only: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["official.py", str(authors), "--only", only])
-    official.main()
+    official_scores.main()
 
 
 def test_the_table_counts_where_both_agree(

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks import self_generated, tuning
-from data import figures
-from data.schema import prompts_path
-from recipes.mmupt.compose import load_recipe
-from recipes.mmupt.evaluation.responses import Response, write_responses
-from recipes.mmupt.report import write_report
-from recipes.mmupt.rounds import round_folder
-from recipes.mmupt.synthesis.candidates import Candidate, Judged
-from recipes.mmupt.synthesis.output import write_candidates
-from recipes.mmupt.synthesize import load_config as synthesis
-from verl_ext.datasets.truth import read_truth
+from mmupt.compose import load_recipe
+from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.self_improvement.rounds import round_folder
+from mmupt.synthesis.candidates import Candidate, Judged
+from mmupt.synthesis.synthesize import load_config as synthesis
+from mmupt.synthesis.synthesized_dataset import write_candidates
+from mmupt.training.run_report import write_report
+from mmupt_data import figure_task
+from mmupt_data.row_schema import prompts_path
+from verl_ext.datasets.ground_truth import read_truth
 
 # Also full_stack, so that whoever leaves out the long tests leaves these out as well.
 pytestmark = [pytest.mark.benchmark, pytest.mark.full_stack]
@@ -122,7 +122,7 @@ class Launchers:
     """Stand for the processes of training and self-improvement: compose as they do, and write what they leave."""
 
     def __init__(self, folder: Path) -> None:
-        figures.prepare(folder, train=4, validation=4, test=4)
+        figure_task.prepare(folder, train=4, validation=4, test=4)
         self.folder, self.test = folder, prompts_path(folder, "test")
         self.started: list[str] = []
 
@@ -130,7 +130,7 @@ class Launchers:
         assert command[:2] == [sys.executable, "-m"] and check
         module, recipe, *arguments = command[2:]
         self.started.append(module)
-        if module == "recipes.mmupt.train":
+        if module == "mmupt.training.recipe_run":
             self.train(recipe, arguments)
         else:
             options = {name: value for name, value in zip(arguments[:4:2], arguments[1:4:2], strict=True)}
@@ -157,7 +157,7 @@ class Launchers:
         assert synthesis([*config.mmupt.self_improve.synthesis, "model=m", "data=d"]).limit > 0
         known = self_generated.figures_of(prompts_path(self.folder, "train"), "train", 0)
         id_, figure = next(iter(known.items()))
-        questions = (figures.questions(figure)[0].phrasings[0], "why ?")
+        questions = (figure_task.questions(figure)[0].phrasings[0], "why ?")
         candidates = [
             Judged(Candidate(f"{id_}-{text}", id_, "direct", "i", None, "s", text, text)) for text in questions
         ]
@@ -198,6 +198,10 @@ def test_self_generated_questions_are_compared_with_original_ones(
     monkeypatch.setattr(sys, "argv", ["self_generated.py", "--seeds", "1", "--folder", str(tmp_path / "compared")])
     self_generated.main()
     text = capsys.readouterr().out
-    assert launchers.started == ["recipes.mmupt.self_improve", "recipes.mmupt.self_improve", "recipes.mmupt.train"]
+    assert launchers.started == [
+        "mmupt.self_improvement.self_improve",
+        "mmupt.self_improvement.self_improve",
+        "mmupt.training.recipe_run",
+    ]
     assert "after round 3" in text and "one round - original, greedy accuracy: +0.0 ± 0.0 points" in text
     assert text.count("50.0 % of 2 questions can be answered") == 4

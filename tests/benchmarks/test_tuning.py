@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from benchmarks import tuning
-from recipes.mmupt.compose import load_recipe
+from mmupt.compose import load_recipe
 
 
 def of_trial(recipe: str, name: str, key: str) -> float:

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from verl.experimental.agent_loop import AgentLoopOutput
 
+from verl_ext.rewards.group_request import GroupRequest, ResponseScore
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
-from verl_ext.rewards.request import GroupRequest, ResponseScore
 from verl_ext.rollout.shared_prompt import SharedPromptAgentLoop, current_prompt
 
 

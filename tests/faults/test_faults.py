@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, SHARED_MEMORY, processes_of
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, SHARED_MEMORY, processes_of
 from verl_ext.checkpoints import TRACKER, last_whole_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
@@ -66,7 +66,7 @@ class Run:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *overrides: str) -> None:
-        command = [sys.executable, "-m", "recipes.mmupt.train", "mmupt_tiny", f"mmupt.run_folder={self.folder}"]
+        command = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", f"mmupt.run_folder={self.folder}"]
         self.log_before = len(self.log())
         for file in ("hold", "held"):
             (self.folder / file).unlink(missing_ok=True)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from launched import Launched, lines_of
 
-from data.figures import prepare as figures
-from recipes.mmupt.baselines.run import stages_folder
-from recipes.mmupt.compose import as_override
-from recipes.mmupt.evaluation.responses import read_whole
+from mmupt.baselines.stage_runner import stages_folder
+from mmupt.compose import as_override
+from mmupt.evaluation.response_files import read_whole
+from mmupt_data.figure_task import prepare as figures
 from verl_ext.checkpoints import MARKER, TRACKER
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
@@ -50,7 +50,7 @@ def launched(method: str, folder: Path) -> Launched:
             )
         },
     }
-    command = [sys.executable, "-m", "recipes.mmupt.train", f"mmupt_tiny_{method}"]
+    command = [sys.executable, "-m", "mmupt.training.recipe_run", f"mmupt_tiny_{method}"]
     keys = [as_override(key, value) for key, value in overrides.items()]
     return Launched([*command, *keys], folder / "launched.log", [run])
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from launched import Launched, lines_of
 
-from data.figures import prepare as figures
-from recipes.mmupt.compose import as_override
-from recipes.mmupt.rounds import read_round, round_folder
+from mmupt.compose import as_override
+from mmupt.self_improvement.rounds import read_round, round_folder
+from mmupt_data.figure_task import prepare as figures
 from verl_ext.checkpoints import last_whole_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
@@ -38,7 +38,14 @@ class Rounds(Launched):
             "mmupt.evaluation_files": str(data / "test.parquet"),
             "data.val_files": str(data / "validation.parquet"),
         }
-        command = [sys.executable, "-m", "recipes.mmupt.self_improve", "mmupt_tiny_self_improve", "--rounds", "2"]
+        command = [
+            sys.executable,
+            "-m",
+            "mmupt.self_improvement.self_improve",
+            "mmupt_tiny_self_improve",
+            "--rounds",
+            "2",
+        ]
         overrides = [as_override(key, value) for key, value in {**OVERRIDES, **files}.items()]
         run_folders = [round_folder(folder, number) / phase for number in (1, 2) for phase in ("synthesis", "run")]
         super().__init__([*command, "--folder", str(folder), *overrides], folder.parent / "rounds.log", run_folders)

@@ -14,8 +14,8 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
-from verl_ext.rollout import rows
+from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
+from verl_ext.rollout import queue_rows
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
 
 
@@ -141,9 +141,11 @@ def test_rows_with_other_fields_are_put_by_themselves(monkeypatch: pytest.Monkey
     async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
         calls.append((keys, set(fields.keys())))
 
-    monkeypatch.setattr(rows.tq, "async_kv_batch_put", put_batch)
+    monkeypatch.setattr(queue_rows.tq, "async_kv_batch_put", put_batch)
     some, other = {"responses": torch.zeros(2)}, {"responses": torch.zeros(3), "rollout_log_probs": torch.zeros(3)}
-    asyncio.run(rows.put([rows.Row("a", some, {}), rows.Row("b", other, {}), rows.Row("c", some, {})]))
+    asyncio.run(
+        queue_rows.put([queue_rows.Row("a", some, {}), queue_rows.Row("b", other, {}), queue_rows.Row("c", some, {})])
+    )
     assert calls == [(["a", "c"], {"responses"}), (["b"], {"responses", "rollout_log_probs"})]
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.v1 import replay_buffer as verl_buffer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBufferAsync
 
-from recipes.mmupt.compose import load_recipe
+from mmupt.compose import load_recipe
 from verl_ext.collapse import History
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer

@@ -172,7 +172,7 @@ def test_a_rule_that_cannot_be_is_refused(settings: dict[str, int], message: str
 
 
 def test_a_run_on_chance_alone_is_not_stopped() -> None:
-    # benchmarks/collapse.py says how often it is.
+    # benchmarks/collapse_alarm.py says how often it is.
     chance = random.Random(1)
     ability = {f"q{number}": chance.betavariate(2, 1) for number in range(256)}
     validations: dict[int, dict[str, float]] = {}

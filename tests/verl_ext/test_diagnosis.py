@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from verl_ext.answers import Comparison
-from verl_ext.datasets.truth import sidecar_of
+from verl_ext.datasets.ground_truth import sidecar_of
 from verl_ext.rewards import diagnosis
 from verl_ext.rewards.diagnosis import Diagnostician
-from verl_ext.rewards.request import Diagnosis, DiagnosisRequest
+from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest
 
 
 def request(id_: str = "q1", own_truth: str | None = None, pseudo_label: str | None = "7") -> DiagnosisRequest:

@@ -14,7 +14,7 @@ import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from verl_ext.rollout.rows import Row, put
+from verl_ext.rollout.queue_rows import Row, put
 from verl_ext.rollout.shared_features import PARTITION, SharedFeatures, store
 
 pytestmark = pytest.mark.full_stack

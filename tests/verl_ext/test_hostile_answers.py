@@ -4,7 +4,7 @@ from random import Random
 
 from benchmarks.hostile_answers import damaged, hostile_answers
 from verl_ext.answers import canonical, classify, equivalent, extract_answer
-from verl_ext.answers.keys import _of_answer, is_empty
+from verl_ext.answers.answer_keys import _of_answer, is_empty
 
 ANSWERS = hostile_answers(2_000, seed=1)
 

@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
-from verl_ext.checks import AGENT_LOOP_MANAGER, check_config
+from verl_ext.config_checks import AGENT_LOOP_MANAGER, check_config
 from verl_ext.rewards.controls import GroundTruthRewardManager, RandomRewardManager
 from verl_ext.rewards.entropy import EntropyRewardManager
-from verl_ext.rewards.group import GroupRewardManager, grade_against_truth
+from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward_manager import GroupRewardManager, grade_against_truth
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
-from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
-from verl_ext.rewards.settings import RewardSettings, read_settings
+from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 
 
 class Words:

@@ -12,9 +12,9 @@ from verl.trainer.ppo.utils import create_rl_dataset
 from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
-from data.figures import prepare
-from recipes.mmupt.compose import load_recipe
-from verl_ext.datasets.truth import sidecar_of
+from mmupt.compose import load_recipe
+from mmupt_data.figure_task import prepare
+from verl_ext.datasets.ground_truth import sidecar_of
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
 

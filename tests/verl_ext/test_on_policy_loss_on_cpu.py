@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla, get_policy_loss_fn
 from verl.workers.config import FSDPActorConfig
 
-from recipes.mmupt.compose import RecipeError, load_recipe
+from mmupt.compose import RecipeError, load_recipe
 
 CONFIG = FSDPActorConfig(
     strategy="fsdp2", rollout_n=2, ppo_micro_batch_size_per_gpu=1, clip_ratio_low=0.2, clip_ratio_high=0.3

@@ -25,7 +25,7 @@ from verl.models.transformers import qwen2_vl
 from verl.utils import distributed, fsdp_utils, tensordict_utils, transferqueue_utils
 from verl.utils.config import validate_config
 
-from verl_ext.checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
+from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
 
 MODEL = Path("recipes/mmupt/tiny/model")
 

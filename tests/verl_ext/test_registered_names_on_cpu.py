@@ -11,7 +11,7 @@ from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
 import verl_ext.rollout.shared_prompt  # noqa: F401  (registers its agent loop)
-from verl_ext.configured_code import AGENT_LOOPS, KNOWN_REWARD_MANAGERS, TRAINER_MODES, problems_of_code
+from verl_ext.import_check import AGENT_LOOPS, KNOWN_REWARD_MANAGERS, TRAINER_MODES, problems_of_code
 
 REGISTERS = """\
 from verl.experimental.agent_loop.agent_loop import register as register_agent_loop

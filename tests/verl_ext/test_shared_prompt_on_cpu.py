@@ -24,8 +24,8 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
-from recipes.mmupt.compose import load_recipe
-from verl_ext.rewards.request import GroupRequest, ResponseScore
+from mmupt.compose import load_recipe
+from verl_ext.rewards.group_request import GroupRequest, ResponseScore
 from verl_ext.rollout import agent_loop, shared_features, shared_prompt
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.shared_features import PARTITION, SharedFeatures

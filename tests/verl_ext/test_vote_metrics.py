@@ -6,9 +6,9 @@ import pytest
 
 from verl_ext.answers import Comparison
 from verl_ext.rewards.diagnosis import Diagnostician
-from verl_ext.rewards.request import DiagnosisRequest
+from verl_ext.rewards.group_request import DiagnosisRequest
 from verl_ext.votes import vote
-from verl_ext.votes.metrics import ScoredGroup, vote_metrics
+from verl_ext.votes.vote_metrics import ScoredGroup, vote_metrics
 
 
 def group(

@@ -4,9 +4,9 @@ A response is the text that the policy wrote; its answer is what stands in its l
 with answers and what is rewarded is the business of `verl_ext.votes`; how right answers are, of `verl_ext.scores`.
 """
 
-from verl_ext.answers.comparison import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent, prepare
+from verl_ext.answers.answer_keys import Key, canonical, number_of
+from verl_ext.answers.equality import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent, prepare
 from verl_ext.answers.extraction import Extraction, extract_answer
-from verl_ext.answers.keys import Key, canonical, number_of
 
 __all__ = [
     "AnswerClasses",

@@ -3,7 +3,7 @@
 An expression is a sum of terms, a term a rational coefficient times powers of atoms with rational exponents. Atoms are
 numbers that are kept under a root, names (variables, constants, units), calls of functions, sums under a power and
 symbolic powers. Fractions, surds, multiples of pi and polynomials are equal exactly where their normal forms are; what
-else may be equal, as trigonometric identities, is decided elsewhere (`verl_ext.answers.symbolic`).
+else may be equal, as trigonometric identities, is decided elsewhere (`verl_ext.answers.sympy_equality`).
 
 Whatever the input, work is bounded: by a budget for each expression, and by the size of its numbers and powers.
 """

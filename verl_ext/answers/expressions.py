@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Atom, Sum, name, number
-from verl_ext.answers.forms import Form, Value, collection, set_of, variables
+from verl_ext.answers.structures import Form, Value, collection, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Literal
 
-from verl_ext.answers.keys import is_empty
+from verl_ext.answers.answer_keys import is_empty
 
 _BOX = r"(?P<box>\\(?:boxed|fbox)\s*\{)"
 # TeX takes one token where there are no braces; what is meant is the number, letter or fraction that follows.

@@ -7,8 +7,8 @@
 import re
 from typing import NamedTuple
 
+from verl_ext.answers.phrases import number_in_words
 from verl_ext.answers.units import unit_of
-from verl_ext.answers.wording import number_in_words
 
 _MONTHS = {
     month: number

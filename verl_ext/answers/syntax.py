@@ -1,6 +1,6 @@
 r"""Reads answers as mathematics: an expression, several of them in brackets or with commas, relations, matrices.
 
-`read` takes text in its one spelling (`verl_ext.answers.spelling`) and returns what it says in normal form. It
+`read` takes text in its one spelling (`verl_ext.answers.normalize`) and returns what it says in normal form. It
 evaluates nothing but exact arithmetic, and refuses what it does not know, what is nested too deeply and what is too
 large (`NotMath`): such an answer is compared as text.
 """
@@ -12,7 +12,17 @@ from typing import NamedTuple
 
 from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
 from verl_ext.answers.expressions import ExpressionParser, value_of
-from verl_ext.answers.forms import Form, Value, all_of, collection, is_relation, list_of, parts_of, set_of, variables
+from verl_ext.answers.structures import (
+    Form,
+    Value,
+    all_of,
+    collection,
+    is_relation,
+    list_of,
+    parts_of,
+    set_of,
+    variables,
+)
 from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
 
 _RELATIONS = {"=": "=", "==": "=", ":=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "<=": "≤", ">=": "≥", "≠": "≠",

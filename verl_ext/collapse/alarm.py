@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_ext.checkpoints.best import keep, kept_checkpoint
 from verl_ext.collapse.history import History
 from verl_ext.collapse.rule import Collapse, CollapseRule, best_of, find_collapse
-from verl_ext.keys import read_block
+from verl_ext.unknown_keys import read_block
 
 # Controls, whose rewards are not the policy's own opinion: what they do is what is to be seen.
 NOT_STOPPED = ("ground_truth", "random")

@@ -1,7 +1,7 @@
 """The shapes that a row of somebody's file may have, and the one form that all of this project sees.
 
-Pure. Which file a row is from, and how files are read, is in `verl_ext.datasets.parquet`. docs/data.md has all of this
-as a table for those who write files.
+Pure. Which file a row is from, and how files are read, is in `verl_ext.datasets.parquet_reader`. docs/data.md has all
+of this as a table for those who write files.
 """
 
 import base64
@@ -48,11 +48,11 @@ class RowFormatError(ValueError):
 
 
 def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, name: str, id_: str) -> dict[str, Any]:
-    """Return the id and the `columns` of a row in the form of `data/schema.py`.
+    """Return the id and the `columns` of a row in the form of `data/mmupt_data/row_schema.py`.
 
     Args:
         raw: the row as Arrow gives it. Columns that are missing are null; `image` stands for `images`.
-        columns: among those of `verl_ext.datasets.parquet.COLUMNS`.
+        columns: among those of `verl_ext.datasets.parquet_reader.COLUMNS`.
         folder: what paths of images are relative to.
         name: the data source of rows that state none.
         id_: the id of the row.

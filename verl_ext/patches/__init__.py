@@ -41,7 +41,7 @@ class Patch:
 
 
 PATCHES = (
-    Patch("config_checks", "verl.utils.config"),
+    Patch("validate_config", "verl.utils.config"),
     Patch("features_go_with_rows", "transfer_queue"),
     Patch("cpu_process_group", "verl.utils.distributed"),
     Patch("cpu_saved_model", "verl.utils.fsdp_utils"),

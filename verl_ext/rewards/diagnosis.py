@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from verl_ext.answers import Comparison, correct
-from verl_ext.datasets.truth import read_truth
-from verl_ext.rewards.request import Diagnosis, DiagnosisRequest
+from verl_ext.datasets.ground_truth import read_truth
+from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest
 
 
 class Diagnostician:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from verl.experimental.reward_loop.reward_manager.registry import register
 
-from verl_ext.rewards.group import GroupRewardManager
-from verl_ext.rewards.request import GroupRequest
+from verl_ext.rewards.group_request import GroupRequest
+from verl_ext.rewards.group_reward_manager import GroupRewardManager
 from verl_ext.votes import Vote
 
 

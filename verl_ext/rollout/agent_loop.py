@@ -24,12 +24,12 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
-from verl_ext.defaults import SAMPLER, SHARED_PROMPT_AGENT, uses
-from verl_ext.rewards.request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
-from verl_ext.rewards.settings import read_settings
-from verl_ext.rollout.group import Group
-from verl_ext.rollout.question import choices_of, ground_truth_of, question_id, question_of
-from verl_ext.rollout.rows import Row, make_row, put
+from verl_ext.config_defaults import SAMPLER, SHARED_PROMPT_AGENT, uses
+from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.rollout.group_collector import Group
+from verl_ext.rollout.question_fields import choices_of, ground_truth_of, question_id, question_of
+from verl_ext.rollout.queue_rows import Row, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import (
     OneReplicaClient,

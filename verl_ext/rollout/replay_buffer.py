@@ -14,10 +14,10 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from verl_ext.collapse import read_alarm
-from verl_ext.defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
-from verl_ext.rewards.settings import read_settings
+from verl_ext.config_defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
+from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.watchdog import Watchdog
-from verl_ext.votes.metrics import ScoredGroup, vote_metrics
+from verl_ext.votes.vote_metrics import ScoredGroup, vote_metrics
 
 
 def _values(data: Any, field: str) -> list[Any]:
@@ -92,8 +92,8 @@ def _actors_of_the_run() -> set[str]:
 class VoteReplayBuffer(ReplayBuffer):
     """veRL's replay buffer of the trainer mode, reporting `vote/*`; sampling itself is veRL's.
 
-    `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.defaults.SAMPLER_DEFAULTS`, which are filled in
-    before veRL's trainer starts. How right pseudo-labels and rewards are comes with the responses, see
+    `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.config_defaults.SAMPLER_DEFAULTS`, which are filled
+    in before veRL's trainer starts. How right pseudo-labels and rewards are comes with the responses, see
     `verl_ext.rewards.diagnosis`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of
     beginning another training step.
 
@@ -108,7 +108,7 @@ class VoteReplayBuffer(ReplayBuffer):
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
         if missing := SAMPLER_DEFAULTS.keys() - sampler_kwargs.keys():
             raise ValueError(
-                f"{SAMPLER_KEY} lacks {', '.join(sorted(missing))}: call verl_ext.defaults.complete_config first"
+                f"{SAMPLER_KEY} lacks {', '.join(sorted(missing))}: call verl_ext.config_defaults.complete_config first"
             )
         filters = sampler_kwargs.filter_groups
         refills = filters.enable or sampler_kwargs.sync_refill_failed_groups

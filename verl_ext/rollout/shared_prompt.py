@@ -23,8 +23,8 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
-from verl_ext.defaults import SHARED_PROMPT_AGENT
-from verl_ext.process import return_freed_memory
+from verl_ext.config_defaults import SHARED_PROMPT_AGENT
+from verl_ext.process_memory import return_freed_memory
 from verl_ext.rollout.pixel_codes import PIXELS, PixelCoder
 from verl_ext.rollout.shared_features import store
 

@@ -6,6 +6,6 @@ answer.
 """
 
 from verl_ext.votes.majority import Vote, vote
-from verl_ext.votes.policy import VotePolicy
+from verl_ext.votes.vote_options import VotePolicy
 
 __all__ = ["Vote", "VotePolicy", "vote"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verl_ext.answers import Comparison, classify
-from verl_ext.votes.policy import VotePolicy
+from verl_ext.votes.vote_options import VotePolicy
 
 
 @dataclass(frozen=True)

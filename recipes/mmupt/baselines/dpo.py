@@ -17,7 +17,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from recipes.mmupt.baselines.pairs import check_pairs
+from mmupt.baselines.preference_pairs import check_pairs
 from verl_ext.checkpoints import MARKER
 
 # The oldest whose DPOTrainer is known to train a vision-language model with transformers 5.9.
@@ -101,7 +101,7 @@ def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Pa
             if not (checkpoint / MARKER).is_file():
                 shutil.rmtree(checkpoint)
         launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={settings.processes}", "-m"]
-        module = [*(launcher if settings.processes > 1 else []), "recipes.mmupt.baselines.dpo_process"]
+        module = [*(launcher if settings.processes > 1 else []), "mmupt.baselines.dpo_process"]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(TRL_FOLDER), os.environ.get("PYTHONPATH")])),

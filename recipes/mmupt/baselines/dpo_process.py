@@ -1,8 +1,8 @@
 """The process that trains by DPO, or one of several of them: TRL's `DPOTrainer` on the pairs of `train_dpo`.
 
-    python -m recipes.mmupt.baselines.dpo_process FOLDER
+    python -m mmupt.baselines.dpo_process FOLDER
 
-What is trained is in `FOLDER/parameters.json`, which `recipes.mmupt.baselines.dpo` writes.
+What is trained is in `FOLDER/parameters.json`, which `mmupt.baselines.dpo` writes.
 """
 
 import json
@@ -19,9 +19,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig, DPOTrainer
 
-from recipes.mmupt.baselines.dpo import CHECKPOINTS, PARAMETERS, DpoSettings
-from recipes.mmupt.baselines.pairs import COLUMNS, PairCollator
-from recipes.mmupt.merge import make_readable
+from mmupt.baselines.dpo import CHECKPOINTS, PARAMETERS, DpoSettings
+from mmupt.baselines.preference_pairs import COLUMNS, PairCollator
+from mmupt.training.export import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
 
 # Processes that decode and scale images while a GPU computes; on the CPU they would compete with the model.

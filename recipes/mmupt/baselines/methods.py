@@ -1,6 +1,6 @@
 """The stages of each method: what the policy is asked, in which order, and what is trained on of what it says.
 
-Which responses are kept is decided in `recipes.mmupt.baselines.selection`; who trains on them, in `settings.METHODS`.
+Which responses are kept is decided in `mmupt.baselines.selection`; who trains on them, in `settings.METHODS`.
 Nothing here opens the truth of a row, but for `rejection_sft`, which is the control with labels.
 """
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from recipes.mmupt.baselines.corruption import corrupt
-from recipes.mmupt.baselines.policy import Policy
-from recipes.mmupt.baselines.rows import AskedRow, read_rows
-from recipes.mmupt.baselines.selection import (
+from mmupt.baselines.baseline_settings import LABELLED, BaselineSettings
+from mmupt.baselines.image_corruption import corrupt
+from mmupt.baselines.policy_client import Policy
+from mmupt.baselines.prompt_rows import AskedRow, read_rows
+from mmupt.baselines.selection import (
     Kept,
     Sample,
     agreeing,
@@ -25,14 +26,13 @@ from recipes.mmupt.baselines.selection import (
     right,
     share_of_yes,
 )
-from recipes.mmupt.baselines.settings import LABELLED, BaselineSettings
-from recipes.mmupt.baselines.tables import Example, Origin
-from recipes.mmupt.compose import as_override
-from recipes.mmupt.synthesis.prompts import fill, places
-from recipes.mmupt.synthesis.stages import request
-from recipes.mmupt.synthesize import load_config, synthesize
-from verl_ext.datasets.truth import read_truth
-from verl_ext.rewards.settings import RewardSettings
+from mmupt.baselines.training_sets import Example, Origin
+from mmupt.compose import as_override
+from mmupt.synthesis.prompt_templates import fill, places
+from mmupt.synthesis.synthesis_stages import request
+from mmupt.synthesis.synthesize import load_config, synthesize
+from verl_ext.datasets.ground_truth import read_truth
+from verl_ext.rewards.reward_settings import RewardSettings
 
 # The probability of a verdict is that of the model itself.
 AS_THE_MODEL_IS = {"temperature": 1.0, "top_p": 1.0}

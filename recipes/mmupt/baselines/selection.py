@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
-from recipes.mmupt.synthesis.filters import verdict_in
+from mmupt.synthesis.filters import verdict_in
 from verl_ext.answers import Comparison, classify, correct
 from verl_ext.votes import VotePolicy, vote
 

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of a model on a file of responses, by veRL's own SFT trainer in processes of its own.
 
 Here are the settings and the call that can be repeated. What a file of responses is, is in `responses`; what veRL makes
-of a row in `verl_ext.datasets.responses`. Which responses a method keeps is not here.
+of a row in `verl_ext.datasets.response_dataset`. Which responses a method keeps is not here.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from recipes.mmupt.baselines.responses import check_responses
-from recipes.mmupt.compose import as_override
-from recipes.mmupt.evaluation.generation import CPU
-from recipes.mmupt.evaluation.responses import write_atomically
-from recipes.mmupt.leftovers import RUN_FOLDER_VARIABLE, sole_run
-from recipes.mmupt.merge import merge
+from mmupt.baselines.sft_responses import check_responses
+from mmupt.compose import as_override
+from mmupt.evaluation.generation import CPU
+from mmupt.evaluation.response_files import write_atomically
+from mmupt.training.export import merge
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from verl_ext.checkpoints import TRACKER, checkpoint_of
 
 # What another call must be the same in, once there is something to continue.
@@ -136,7 +136,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
     steps, in_an_epoch = settings.steps_of(rows), rows // settings.batch_size
     known: dict[str, Any] = {
         "data.train_files": str(file.absolute()),
-        "data.custom_cls.path": "pkg://verl_ext.datasets.responses",
+        "data.custom_cls.path": "pkg://verl_ext.datasets.response_dataset",
         "data.custom_cls.name": "ResponseDataset",
         "data.train_batch_size": settings.batch_size,
         "data.max_token_len_per_gpu": settings.micro_batch_tokens,

@@ -3,9 +3,8 @@
 A set that is none of them is scored by the project's own comparison of answers alone.
 """
 
-from recipes.mmupt.benchmarks import figures, mathverse, mathvision, mathvista, wemath
-from recipes.mmupt.benchmarks.judged import JUDGE_VERSION, Unreadable, read_agreement, read_answer
-from recipes.mmupt.benchmarks.question import (
+from mmupt.benchmarks import figures, mathverse, mathvision, mathvista, wemath
+from mmupt.benchmarks.benchmark_question import (
     OWN_RULE,
     OWN_VERSION,
     Benchmark,
@@ -14,6 +13,7 @@ from recipes.mmupt.benchmarks.question import (
     Rule,
     read_questions,
 )
+from mmupt.benchmarks.judge_prompts import JUDGE_VERSION, Unreadable, read_agreement, read_answer
 
 BENCHMARKS = {
     one.name: one

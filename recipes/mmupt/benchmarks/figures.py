@@ -1,6 +1,6 @@
-"""The figure task of `data.figures`: whole numbers, compared as the project compares all answers."""
+"""The figure task of `mmupt_data.figure_task`: whole numbers, compared as the project compares all answers."""
 
-from recipes.mmupt.benchmarks.question import Benchmark, Question
+from mmupt.benchmarks.benchmark_question import Benchmark, Question
 
 
 def strata(question: Question) -> dict[str, tuple[str, ...]]:

@@ -9,10 +9,10 @@ authors' prompt is the column `query_cot`, which asks for reasoning and then for
 import re
 from string import ascii_uppercase
 
-from recipes.mmupt.benchmarks.judged import end_of, fill
-from recipes.mmupt.benchmarks.official import with_images
-from recipes.mmupt.benchmarks.prose import number_in, option_in
-from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
+from mmupt.benchmarks.benchmark_question import Benchmark, Judged, Question, Rule
+from mmupt.benchmarks.judge_prompts import end_of, fill
+from mmupt.benchmarks.official_prompt import with_images
+from mmupt.benchmarks.prose_answers import number_in, option_in
 from verl_ext.answers import correct, extract_answer
 
 LIST = re.compile(r"^Choices?:", re.MULTILINE)

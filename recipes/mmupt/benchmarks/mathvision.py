@@ -12,9 +12,9 @@ The prompt is that of their `models/Qwen-VL.py`; no judge is asked.
 import re
 from string import ascii_uppercase
 
-from recipes.mmupt.benchmarks.latex_value import latex_value
-from recipes.mmupt.benchmarks.official import asked, listed, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Question, Rule
+from mmupt.benchmarks.benchmark_question import Benchmark, Question, Rule
+from mmupt.benchmarks.latex_value import latex_value
+from mmupt.benchmarks.official_prompt import asked, listed, with_images
 
 BRACKETS = {"(": ")", "[": "]"}
 PROMPT = (

@@ -11,10 +11,10 @@ from functools import lru_cache
 from itertools import accumulate
 from string import ascii_uppercase
 
-from recipes.mmupt.benchmarks.judged import end_of, fill
-from recipes.mmupt.benchmarks.official import asked, with_images
-from recipes.mmupt.benchmarks.prose import number_in, option_in, refusal_in
-from recipes.mmupt.benchmarks.question import Benchmark, Judged, Question, Rule
+from mmupt.benchmarks.benchmark_question import Benchmark, Judged, Question, Rule
+from mmupt.benchmarks.judge_prompts import end_of, fill
+from mmupt.benchmarks.official_prompt import asked, with_images
+from mmupt.benchmarks.prose_answers import number_in, option_in, refusal_in
 from verl_ext.answers import extract_answer, number_of
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from recipes.mmupt.benchmarks.official import asked, with_images
-from recipes.mmupt.benchmarks.question import Benchmark, Question, Rule
+from mmupt.benchmarks.benchmark_question import Benchmark, Question, Rule
+from mmupt.benchmarks.official_prompt import asked, with_images
 from verl_ext.answers import extract_answer
 
 Kind = Literal["IK", "IG", "CM", "RM"]

@@ -1,5 +1,5 @@
 """Evaluation: responses of a model to a benchmark, what is right about them, and figures made of that.
 
-The entry points `recipes.mmupt.evaluate`, `score` and `compare` are thin around it; the rules of the benchmarks'
-authors are in `recipes.mmupt.benchmarks`.
+The entry points `mmupt.evaluation.evaluate`, `score` and `compare` are thin around it; the rules of the benchmarks'
+authors are in `mmupt.benchmarks`.
 """

@@ -1,18 +1,18 @@
 """Comparisons of two models as people and programs read them: Markdown, JSON, a plot, and a page of examples.
 
-What is compared, and how, is in `recipes.mmupt.evaluation.comparison`. Names, ids and responses are not trusted: in
+What is compared, and how, is in `mmupt.evaluation.model_comparison`. Names, ids and responses are not trusted: in
 Markdown they are code, on the page they are escaped.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.pages import picture, shown
-from recipes.mmupt.benchmarks import rule_version
-from recipes.mmupt.evaluation.comparison import LEVEL, RESAMPLES, SEED, Example, ModelComparison
-from recipes.mmupt.evaluation.scores import as_json
-from recipes.mmupt.evaluation.verdicts import JudgedFile, Verdict
-from recipes.mmupt.rendering import AFTER_COLOR, TEXT_COLOR, aligned, as_png, tidy
+from mmupt.benchmarks import rule_version
+from mmupt.evaluation.benchmark_scores import as_json
+from mmupt.evaluation.model_comparison import LEVEL, RESAMPLES, SEED, Example, ModelComparison
+from mmupt.evaluation.verdicts import JudgedFile, Verdict
+from mmupt.reports.rendering import AFTER_COLOR, TEXT_COLOR, aligned, as_png, tidy
+from mmupt_data.html_page import picture, shown
 
 # Ids that a text names; the JSON has all of them.
 NAMED = 5
@@ -174,7 +174,7 @@ def plot(comparisons: Sequence[ModelComparison]) -> bytes:
 
 
 def page(comparisons: Sequence[ModelComparison], images: Mapping[str, Mapping[str, Sequence[bytes]]]) -> str:
-    """The questions that changed as HTML for `data.pages.write_page`.
+    """The questions that changed as HTML for `mmupt_data.html_page.write_page`.
 
     `images` are the encoded images of the examples by benchmark and id.
     """

@@ -1,6 +1,6 @@
 """A model answers questions by vLLM: with one engine in this process, or with one in each of several Ray actors.
 
-Which questions, and what becomes of the responses, is the business of `recipes.mmupt.evaluate`.
+Which questions, and what becomes of the responses, is the business of `mmupt.evaluation.evaluate`.
 """
 
 import gc
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from recipes.mmupt.compose import CONFIG_FOLDER
-from recipes.mmupt.evaluation.prompts import engine_prompt
-from recipes.mmupt.evaluation.responses import Mode, Response
-from recipes.mmupt.evaluation.settings import Settings
-from recipes.mmupt.hardware import ray_address
-from recipes.mmupt.preflight import problems_of_asking
+from mmupt.compose import CONFIG_FOLDER
+from mmupt.evaluation.evaluation_settings import Settings
+from mmupt.evaluation.messages import engine_prompt
+from mmupt.evaluation.response_files import Mode, Response
+from mmupt.hardware import ray_address
+from mmupt.training.preflight import problems_of_asking
 from verl_ext.images import ImageError
 
 if TYPE_CHECKING:

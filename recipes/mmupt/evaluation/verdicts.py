@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from recipes.mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, read_questions
-from recipes.mmupt.evaluation.responses import (
+from mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, read_questions
+from mmupt.evaluation.response_files import (
     BadLine,
     Response,
     as_object,
@@ -106,8 +106,8 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None) -> JudgedFil
     parameters = read_parameters(file)
     if parameters is None:
         raise FileNotFoundError(
-            f"{file} with its parameters is missing: recipes.mmupt.evaluate makes both, and for responses made "
-            "elsewhere recipes.mmupt.import_responses"
+            f"{file} with its parameters is missing: mmupt.evaluation.evaluate makes both, and for responses made "
+            "elsewhere mmupt.evaluation.import_responses"
         )
     questions = questions_of(parameters)
     responses, bad_lines = read_responses(file, questions)

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from data.fingerprints import words
-from recipes.mmupt.synthesis.candidates import Candidate
+from mmupt.synthesis.candidates import Candidate
+from mmupt_data.fingerprints import words
 from verl_ext.control_text import control_texts
 
 Reason = str | None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recipes.mmupt.synthesis.parents import Parent
+from mmupt.synthesis.source_rows import Parent
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 For figures in documents alone. No training and no filter may know it.
 
-    python -m recipes.mmupt.tiny.answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
+    python -m mmupt.tiny.answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from data.figures import SPLIT_SHARES, Figure, Split, draw, encode_png, recognise, sample_figures
-from recipes.mmupt.synthesis.candidates import Judged
-from recipes.mmupt.synthesis.output import read_candidates
+from mmupt.synthesis.candidates import Judged
+from mmupt.synthesis.synthesized_dataset import read_candidates
+from mmupt_data.figure_task import SPLIT_SHARES, Figure, Split, draw, encode_png, recognise, sample_figures
 
 
 def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
-    """The figure of each row by its id, for a file that `data.figures` made of this split with this seed.
+    """The figure of each row by its id, for a file that `mmupt_data.figure_task` made of this split with this seed.
 
     Raises:
         ValueError: a row has another picture.
@@ -56,7 +56,7 @@ def render(judged: Sequence[Judged], figures: Mapping[str, Figure]) -> str:
 def main() -> None:
     """Count those of a synthesis about figures."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("candidates", type=Path, help="candidates.jsonl of recipes.mmupt.synthesize")
+    parser.add_argument("candidates", type=Path, help="candidates.jsonl of mmupt.synthesis.synthesize")
     parser.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
     parser.add_argument("--split", choices=SPLIT_SHARES, default="train", help="the split of these figures")
     parser.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from data.figures import COLORS, Figure, Question, answer, questions
+from mmupt_data.figure_task import COLORS, Figure, Question, answer, questions
 
 ASK = "ask a question about this figure ."
 ASK_DIFFERENT = "ask a different question about this figure . example : {question}"

@@ -2,7 +2,7 @@
 
 Answers here are read and compared in the simplest way that suits integers; the project's grading is elsewhere.
 
-    python -m recipes.mmupt.tiny.measure [MODEL]
+    python -m mmupt.tiny.measure [MODEL]
 """
 
 import argparse
@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.cache_utils import DynamicCache
 
-from data.figures import Figure, Role, answer, questions, recognise, sample_figures
-from recipes.mmupt.tiny import FOLDER
-from recipes.mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe
-from recipes.mmupt.tiny.warm_start import Encoder, render
+from mmupt.tiny import FOLDER
+from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe
+from mmupt.tiny.warm_start import Encoder, render
+from mmupt_data.figure_task import Figure, Role, answer, questions, recognise, sample_figures
 
 MAX_NEW_TOKENS = 32
 PROMPTS_AT_ONCE = 64

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from data.figures import SIZE, Figure, draw
-from recipes.mmupt.tiny.demonstrations import CLEAN_SHARES, SHARES, demonstrate
-from recipes.mmupt.tiny.vocabulary import IMAGE_PAD, TURN_END
+from mmupt.tiny.demonstrations import CLEAN_SHARES, SHARES, demonstrate
+from mmupt.tiny.vocabulary import IMAGE_PAD, TURN_END
+from mmupt_data.figure_task import SIZE, Figure, draw
 
 IGNORED = -100
 

@@ -1,0 +1,268 @@
+"""Images of one's own, with or without questions: a folder, or a parquet file.
+
+A folder is searched for image files of every kind that `verl_ext.images` decodes, in the order of their paths; what
+else it holds is counted in the manifest. Links to files are followed, links to folders are not. A `metadata.jsonl` in
+it, in UTF-8, UTF-16 or UTF-32, gives questions: one JSON object per line with `file_name` (relative to the folder) or
+`file_names`, `question` and, where they are known, `answer`, `choices`, `question_type` and `id`; an image may occur in
+several lines, one that occurs in none has no question, and a line with `"file_names": []` is a question without image.
+
+A parquet file has a column `image` or `images`, in any shape that docs/data.md names, and, where there are some, the
+other ones above, or `prompt` in place of `question`.
+
+Without a question a row has the question type `no_question`: for synthesis, not for training.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mmupt_data.hub import ColumnError, RowError, text, with_choices, with_placeholders
+from mmupt_data.row_problems import Problem, Rejected
+from mmupt_data.row_schema import NO_QUESTION, Provenance, Row
+from mmupt_data.writer import BadRows, sha256, write_dataset
+from verl_ext.datasets.parquet_reader import MalformedRow, own_id, read_columns, read_rows
+from verl_ext.datasets.row_format import RowFormatError, text_or_number
+from verl_ext.images import suffixes
+
+# Raised whenever what is made of the same source changes here.
+VERSION = 2
+METADATA = "metadata.jsonl"
+COLUMNS = ("answer", "choices", "id", "question", "question_type")
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """Images of one's own as a data set, see `mmupt_data.catalog`; its one split is `train`."""
+
+    name: str
+    summary: str
+
+    def prepare(
+        self,
+        folder: Path,
+        source: str | None = None,
+        revision: str | None = None,
+        bad_rows: BadRows = "drop",
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> bool:
+        """Write the data set; see `mmupt_data.writer.write_dataset`.
+
+        Raises:
+            ValueError: no source or a revision is given, or `metadata.jsonl` has a line that is no such object.
+            FileNotFoundError: the source is not there, or has no images.
+            ColumnError: the parquet file has no images.
+        """
+        if source is None or revision is not None:
+            raise ValueError(f"{self.name}: name a folder or a parquet file by SOURCE, and no REVISION")
+        path = Path(source).expanduser()
+        if path.is_dir():
+            files, left_out = image_files(path)
+            if not files and not (path / METADATA).is_file():
+                found = ", ".join(f"{one['files']} x {suffix} ({one['first']})" for suffix, one in left_out.items())
+                raise FileNotFoundError(f"{path} has no images and no {METADATA}; found: {found or 'nothing'}")
+            rows: FolderRows | ParquetRows = FolderRows(self.name, path, files)
+        elif path.is_file():
+            left_out = {}
+            rows = ParquetRows(self.name, path)
+        else:
+            raise FileNotFoundError(f"{self.name}: there is no {path}")
+        parameters = {
+            "data_source": self.name,
+            "version": VERSION,
+            "path": str(source),
+            "files": {name: sha256(file) for name, file in rows.sources().items()},
+            "left_out": left_out,
+        }
+        origin = {"path": str(source), "revision": None}
+        return write_dataset(
+            folder, {"train": rows}, parameters, source=origin, bad_rows=bad_rows, workers=workers, progress=progress
+        )
+
+
+def image_files(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
+    """The image files in a folder and the folders in it, by their paths, and what else is there; never hidden files.
+
+    The latter by suffix, "no suffix", "broken link" or "linked folder": {"files": how many, "first": path}.
+    """
+    known = suffixes()
+    images, others = [], []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *names):
+            file = Path(parent, name)
+            if name.startswith(".") or file == folder / METADATA:
+                continue
+            if file.is_dir():
+                if file.is_symlink():
+                    others.append(("linked folder", file))
+            elif not file.is_file():
+                others.append(("broken link" if file.is_symlink() else "no file", file))
+            elif file.suffix.lower() in known:
+                images.append(file)
+            else:
+                others.append((file.suffix.lower() or "no suffix", file))
+    left_out: dict[str, dict[str, Any]] = {}
+    for kind, file in sorted(others, key=lambda other: other[1]):
+        left_out.setdefault(kind, {"files": 0, "first": str(file.relative_to(folder))})["files"] += 1
+    return sorted(images), left_out
+
+
+class FolderRows:
+    """The rows of a folder, one for each line of its metadata and for each image that has none."""
+
+    def __init__(self, name: str, folder: Path, files: list[Path]) -> None:
+        self._name, self._folder = name, folder
+        self._lines: list[dict[str, Any]] = []
+        metadata = folder / METADATA
+        if metadata.is_file():
+            # JSON allows other line ends, such as U+2028, within a string.
+            for number, line in enumerate(_text(metadata).split("\n"), start=1):
+                if line.strip():
+                    self._lines.append(_line(line, f"{metadata}, line {number}"))
+        asked = {os.path.normpath(file) for line in self._lines for file in line["file_names"]}
+        names = (str(file.relative_to(folder)) for file in files)
+        self._lines += [{"file_names": [name]} for name in names if name not in asked]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[Row | Rejected]:
+        for index, line in enumerate(self._lines):
+            yield _row(self._name, str(self._folder), index, line, self._images, tuple(line["file_names"]))
+
+    def sources(self) -> dict[str, Path]:
+        """Every file that the rows are made of, by its name in the folder; those that are missing are left out."""
+        names = dict.fromkeys([METADATA, *(name for line in self._lines for name in line["file_names"])])
+        files = {name: self._folder / name for name in names if self._is_inside(name)}
+        return {name: file for name, file in files.items() if file.is_file()}
+
+    def _is_inside(self, name: str) -> bool:
+        # Of the file itself a link may lead out, as in a hub cache; of a folder on the way to it none may.
+        return (self._folder / name).parent.resolve().is_relative_to(self._folder.resolve())
+
+    def _images(self, line: Mapping[str, Any]) -> tuple[bytes, ...]:
+        return tuple(self._read(name) for name in line["file_names"])
+
+    def _read(self, name: str) -> bytes:
+        if not self._is_inside(name):
+            raise RowError(f"{name} is outside of the folder")
+        file = self._folder / name
+        if not file.is_file():
+            raise RowError(f"there is no file {name}")
+        return file.read_bytes()
+
+
+class ParquetRows:
+    """The rows of a parquet file, a few of them in memory at a time."""
+
+    def __init__(self, name: str, file: Path) -> None:
+        self._name, self._file = name, file
+        names = read_columns(file)
+        if not {"images", "image", "prompt"} & set(names):
+            raise ColumnError(f"{file}: a column image or images expected, found {', '.join(names)}")
+        # Where there is no question of its own, that of a file that could be trained on.
+        self._has_prompts = "prompt" in names and "question" not in names
+        self._columns = [*COLUMNS, "images", "reward_model", *(["prompt"] if self._has_prompts else [])]
+
+    def sources(self) -> dict[str, Path]:
+        """The file, by its name."""
+        return {self._file.name: self._file}
+
+    def __len__(self) -> int:
+        return int(pq.read_metadata(self._file).num_rows)
+
+    def __iter__(self) -> Iterator[Row | Rejected]:
+        for index, row in enumerate(read_rows(self._file, self._columns)):
+            yield self._rejected(index, row.problem) if isinstance(row, MalformedRow) else self._read(index, row)
+
+    def _read(self, index: int, row: dict[str, Any]) -> Row | Rejected:
+        images = tuple(image["bytes"] for image in row.pop("images"))
+        if row["id"] == own_id(self._file, index):
+            row["id"] = None
+        if row["answer"] is None:
+            row["answer"] = (row["reward_model"] or {}).get("ground_truth")
+        if not self._has_prompts:
+            return _row(self._name, str(self._file), index, row, lambda _: images)
+        if len(row["prompt"]) > 1:
+            return self._rejected(index, "the prompt has several messages, and a question is one of the user's")
+        question = row["prompt"][0]["content"]
+        made = _row(self._name, str(self._file), index, {**row, "question": question}, lambda _: images)
+        # Its options and the places of its images are in it.
+        return replace(made, question=question) if isinstance(made, Row) else made
+
+    def _rejected(self, index: int, problem: str) -> Rejected:
+        return Rejected(f"{self._name}-train-{index:06d}", (Problem("row", problem),))
+
+
+def _text(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{file}, line {number}: byte {content[error.start]:#04x} is not {error.encoding.upper()}. Save the file "
+            "as UTF-8, for example by `iconv -f WINDOWS-1252 -t UTF-8`"
+        ) from error
+
+
+def _line(line: str, where: str) -> dict[str, Any]:
+    try:
+        # Control characters in a text are a matter of its row, see `mmupt_data.row_problems`.
+        row = json.loads(line, strict=False)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: an object expected, found {line[:60]!r}")
+    if unknown := sorted(row.keys() - {"file_name", "file_names", *COLUMNS}):
+        raise ValueError(
+            f"{where}: unknown {', '.join(unknown)}; known are file_name, file_names, {', '.join(COLUMNS)}"
+        )
+    names = row.pop("file_names", None)
+    if names is None:
+        names = [row.pop("file_name", None)]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{where}: file_name must be a text, or file_names a list of texts")
+    return {**row, "file_names": names}
+
+
+def _row(
+    name: str,
+    source: str,
+    index: int,
+    row: Mapping[str, Any],
+    images: Callable[[Mapping[str, Any]], tuple[bytes, ...]],
+    files: tuple[str, ...] | None = None,
+) -> Row | Rejected:
+    counted_id = f"{name}-train-{index:06d}"
+    try:
+        encoded = images(row)
+        choices = tuple(map(text, row["choices"])) if row.get("choices") else None
+        question = text(row["question"]) if row.get("question") else None
+        answer, question_type, given_id = (
+            None if row.get(column) is None else text_or_number(row[column], column)
+            for column in ("answer", "question_type", "id")
+        )
+    except (RowError, RowFormatError, OSError) as error:
+        return Rejected(counted_id, (Problem("row", str(error)),), files or ())
+    return Row(
+        id=given_id or counted_id,
+        data_source=name,
+        question=with_placeholders(with_choices(question or "", choices), len(encoded)),
+        images=encoded,
+        question_type=NO_QUESTION
+        if question is None
+        else question_type or ("multi_choice" if choices else "free_form"),
+        answer=answer,
+        choices=choices,
+        provenance=Provenance(source, None, "train", index, files),
+    )
+
+
+DATASETS = (OwnImages("images", "a folder or parquet file of your own images, with or without questions: SOURCE=..."),)

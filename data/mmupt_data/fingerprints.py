@@ -1,0 +1,371 @@
+"""What a row is known by: its images by their pixels and by how they look, its question by its words.
+
+A parquet file of `mmupt_data.row_schema` is read once, in small batches, and what was found is kept beside it as
+`NAME.fingerprints.parquet`. Which rows overlap, and what follows from it, is in `mmupt_data.leakage`.
+"""
+
+# Mathematical signs look like letters, and are meant.
+# ruff: noqa: RUF001
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH, MalformedRow, read_rows
+from verl_ext.images import ImageError, decode
+
+# Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
+VERSION = 3
+# A drawing's lines are still apart at this size.
+THUMBNAIL_SIZE = 64
+# Parts of an image that a copy of it may consist of, see `_boxes`.
+VIEWS = ("whole", "ink", "untitled", "uncaptioned")
+# Ink differs from the margin by more than this, of 255: more than the noise of scans and JPEG, less than grey lines.
+INK = 48
+# Larger images are reduced, to less than twice this many pixels a side, before their ink is looked for: it saves time.
+INK_SIZE = 1024
+# Specks of fewer pixels than this in length are no drawing: all dots are alike.
+SPECK = 24
+# Two words of a question more or less in a row say little, four differ by every typing mistake.
+WORDS_PER_SHINGLE = 3
+
+COLUMNS = ("id", "prompt", "images")
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question", pa.string()),
+        (
+            "images",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("digest", pa.binary(32)),
+                        ("aspects", pa.binary(4 * len(VIEWS))),
+                        ("thumbnails", pa.binary(len(VIEWS) * THUMBNAIL_SIZE**2)),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+_TAG = re.compile(r"<image\s*\d*>", re.IGNORECASE)
+_HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
+# LaTeX commands; numbers; two Chinese characters, which are about a word; Greek letters; words; any other sign.
+_WORD = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[一-鿿]{1,2}|[α-ω]|[^\W\d_一-鿿α-ω]+|[^\w\s]")
+# `\frac{1}{2}` is 1/2. The parts hold braces of their own one level deep.
+_FRACTION = re.compile(r"\\[dt]?frac\s*" + 2 * r"\{((?:[^{}]|\{[^{}]*\})*)\}\s*")
+# LaTeX commands that only change how something looks; `\n` is a line break that was escaped twice.
+_FORMATTING = re.compile(
+    r"\\(?:math(?:rm|it|bf|cal|bb|sf)|text(?:bf|it|rm|style)?|mbox|rm|bf|boldsymbol|operatorname|displaystyle|"
+    r"(?:over|under)line|bar|hat|vec|overrightarrow|left|right|bigg?|q?quad|limits|prime|n)(?![a-z])"
+)
+# The words around a relation, which its sign does without: "AB is parallel to CD" is `AB ∥ CD`.
+_RELATION = re.compile(r"\b(?:is |are )?(perpendicular|parallel|congruent|similar|equal)(?: to)?\b")
+# Replaced before Unicode is normalized, which makes letters of some: degree signs, and two strokes for parallel lines.
+_UNNORMALIZED = re.compile(r"[º˚]"), re.compile(r"\|\||//|‖")
+# Signs, LaTeX commands and abbreviations that other editions of a question write as this word. Any other command and
+# any Greek letter becomes its name. Delta is a triangle: `ΔABC` is common, and case does not count.
+_SPELLINGS = {
+    "angle": r"∠ ∡ \measuredangle",
+    "triangle": r"△ ▵ δ \delta \vartriangle \bigtriangleup",
+    "right": "rt",
+    "circle": r"⊙ ○ ◯ \odot \bigodot \bigcirc",
+    "perpendicular": r"⊥ ⟂ \perp \bot",
+    "parallel": "∥",
+    "parallelogram": "▱",
+    "congruent": r"≅ ≌ \cong",
+    "similar": r"∽ ∼ \sim \backsim",
+    "arc": r"⌒ ⁀ \overarc \widehat \frown",
+    "degrees": r"° \circ degree deg",
+    "sqrt": "√",
+    "=": "equal equals",
+    "*": r"× · ⋅ ∙ \times \cdot \ast",
+    "/": r"÷ ∕ ⁄ \div",
+    "-": "\N{MINUS SIGN}",
+    "<=": r"≤ ≦ ⩽ \le \leq \leqslant",
+    ">=": r"≥ ≧ ⩾ \ge \geq \geqslant",
+    "!=": r"≠ \ne \neq",
+    "rightarrow": r"→ \to",
+    "infty": "∞",
+}
+_SPELLED = {spelling: word for word, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+# Punctuation that says something; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
+_MEANINGFUL = frozenset("-/%*")
+# Layout that Unicode does not count as punctuation: formulas in LaTeX stand between dollars.
+_LAYOUT = frozenset("$~")
+
+
+@dataclass(frozen=True)
+class ImageFingerprint:
+    """`digest`: SHA-256 of size and RGB pixels. Of each of the VIEWS, `aspects` (4,): width by height, float32, and
+    `thumbnails` (4, 64, 64): grey, uint8."""
+
+    digest: bytes
+    aspects: np.ndarray
+    thumbnails: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Those of a file: of its rows `ids` and `questions`; of its images, in order, the rest.
+
+    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `aspects` (I, 4) float32 and `thumbnails`
+    (I, 4, 64, 64) uint8 of the VIEWS of each image.
+    """
+
+    file: Path
+    ids: list[str]
+    questions: list[str]
+    image_rows: np.ndarray
+    digests: list[bytes]
+    aspects: np.ndarray
+    thumbnails: np.ndarray
+
+
+def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
+    """Look at an encoded image as `verl_ext.images` decodes it; raises its ImageError.
+
+    Without `near` only the digest is looked at, which takes a fraction of the time; all else is zeros.
+    """
+    image = decode(encoded).image
+    digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
+    aspects: np.ndarray = np.zeros(len(VIEWS), np.float32)
+    thumbnails: np.ndarray = np.zeros((len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+    if near:
+        grey = image.convert("L")
+        for view, (left, top, right, bottom) in enumerate(_boxes(grey)):
+            aspects[view] = (right - left) / (bottom - top)
+            thumbnails[view] = grey.resize(thumbnails[view].shape, Image.Resampling.BOX, (left, top, right, bottom))
+    return ImageFingerprint(digest, aspects, thumbnails)
+
+
+def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each of the VIEWS, in pixels of the image.
+
+    The ink is what is left without margins, of whatever colour each of them has. Of the ink, the view without title
+    lacks what stands above the first empty rows, that without caption what stands below the last. Where there are no
+    empty rows, these are the ink; where there is no ink, all are the whole.
+    """
+    small = grey.reduce(max(1, max(grey.size) // INK_SIZE))
+    pixels = np.asarray(small).astype(np.int16)
+    top, left, (bottom, right) = 0, 0, pixels.shape
+    # Twice, as the margins of other sides may reach into the corners of this one, but each margin once: what borders on
+    # it is ink, even if it is a line of one shade.
+    for _ in range(2):
+        first, last = _span(pixels[:, left:right], top, bottom)
+        top, bottom = top or first, last if bottom == len(pixels) else bottom
+        first, last = _span(pixels[top:bottom].T, left, right)
+        left, right = left or first, last if right == len(pixels[0]) else right
+    # A stripe from side to side has columns of one shade, which are no margin of anything.
+    if top >= bottom or left >= right or max(bottom - top, right - left) < SPECK:
+        return [(0, 0, *grey.size)] * len(VIEWS)
+    # Rows of the shade of either end are empty. A gap is a hundredth of the height: scaling and JPEG make smaller ones.
+    shades = np.median(pixels[[0, -1]], axis=1)[:, None, None]
+    filled = top + np.flatnonzero((np.abs(pixels[top:bottom, left:right] - shades) > INK).any(axis=2).all(axis=0))
+    gaps = np.flatnonzero(np.diff(filled) > max(1, (bottom - top) / 100))
+    spans = [(top, bottom, left, right)] * 3
+    if len(gaps):
+        for view, (first, last) in enumerate(((filled[gaps[0] + 1], bottom), (top, filled[gaps[-1]] + 1)), 1):
+            start, end = _span(pixels[first:last].T, left, right)
+            # All columns of a horizontal line are of one shade.
+            spans[view] = (first, last, *((start, end) if start < end else (left, right)))
+    wide, high = grey.width / small.width, grey.height / small.height
+    boxes = [(wide * start, high * first, wide * end, high * last) for first, last, start, end in spans]
+    return [(0, 0, *grey.size), *boxes]
+
+
+def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
+    """The rows from first to last, which is not among them, without the margins at both ends; none where all is margin.
+
+    Margin is rows of one shade, that of the outermost row.
+    """
+    for end in (False, True):
+        rows = pixels[first:last][::-1] if end else pixels[first:last]
+        if not rows.size:
+            return first, first
+        filled = (np.abs(rows - np.median(rows[0])) > INK).any(axis=1)
+        margin = int(filled.argmax()) if filled.any() else len(rows)
+        first, last = (first, last - margin) if end else (first + margin, last)
+    return first, last
+
+
+def words(question: str) -> tuple[str, ...]:
+    r"""The words, numbers and mathematical signs of a question, whatever its case, spacing and punctuation.
+
+    Signs and their LaTeX commands are words, as editions of one question differ in them.
+
+    >>> words("<image>Find  X: (A) 2.50 cm (B) -3°")
+    ('find', 'x', 'a', '2.5', 'cm', 'b', '-', '3', 'degrees')
+    >>> words(r"In $\triangle A B C$, $\angle A=\frac{\pi}{3}$") == words("In △ABC, ∠A = π/3")
+    True
+    """
+    text = _TAG.sub(" ", question)
+    for pattern, sign in zip(_UNNORMALIZED, "°∥", strict=True):
+        text = pattern.sub(sign, text)
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    while text != (text := _FRACTION.sub(r" \1/\2 ", text)):
+        pass
+    text = _FORMATTING.sub(" ", _HYPHEN.sub(" ", text)).replace("rttriangle", "rt triangle")
+    found: list[str] = []
+    joins = False
+    for token in _WORD.findall(_RELATION.sub(r" \1 ", text)):
+        letter = len(token) == 1 and "a" <= token <= "z"
+        # The points of `A B C` are those of `ABC`.
+        if letter and joins:
+            found[-1] += token
+        elif word := _word(token):
+            found.append(word)
+        joins = letter
+    return tuple(found)
+
+
+def _word(token: str) -> str:
+    """What a token counts as; nothing where it is layout."""
+    if token in _SPELLED:
+        return _SPELLED[token]
+    if token[0].isdigit():
+        return token.rstrip("0").rstrip(".") if "." in token else token
+    if token[0] == "\\" and len(token) > 1:
+        return token[1:]
+    if "α" <= token[0] <= "ω":
+        return unicodedata.name(token).split()[-1].lower()
+    category = unicodedata.category(token[0])
+    # Punctuation, marks (accents, the circle of a keycap), format characters and freestanding accents such as `^`.
+    layout = category[0] in "PMC" or category == "Sk" or token in _LAYOUT
+    return "" if layout and token not in _MEANINGFUL else token
+
+
+def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """All runs of three words."""
+    return frozenset(
+        tuple(words[start : start + WORDS_PER_SHINGLE]) for start in range(len(words) - WORDS_PER_SHINGLE + 1)
+    )
+
+
+def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
+    """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
+
+    Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`.
+
+    Raises:
+        ValueError: a column is missing; names the file.
+    """
+    stat = file.stat()
+    of_file = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    whole, without = (json.dumps({**of_file, "near": flag}).encode() for flag in (True, False))
+    cache = cache_path(file)
+    table = _read_cache(cache, (whole,) if near else (whole, without))
+    if table is None:
+        key = whole if near else without
+        table = pa.Table.from_batches(list(_look(file, near)), SCHEMA).replace_schema_metadata({"fingerprints": key})
+        # A read-only folder costs the time of looking again, no more.
+        with contextlib.suppress(OSError):
+            _write_cache(cache, table)
+    return _from_table(file, table)
+
+
+def cache_path(file: Path) -> Path:
+    """Where the fingerprints of a file are kept."""
+    return file.with_suffix(".fingerprints.parquet")
+
+
+def question_of(prompt: Sequence[dict[str, Any]]) -> str:
+    """What the user says in the messages of a prompt."""
+    return "\n".join(message["content"] for message in prompt if message["role"] == "user")
+
+
+def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
+    row = 0
+
+    def look(image: tuple[int, str, bytes]) -> dict[str, Any] | None:
+        row, id, encoded = image
+        try:
+            found = image_fingerprint(encoded, near)
+        # No model sees such an image.
+        except ImageError as error:
+            print(f"{file}: row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
+            return None
+        return {
+            "digest": found.digest,
+            "aspects": found.aspects.tobytes(),
+            "thumbnails": found.thumbnails.tobytes(),
+        }
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        remaining = (_compared(row) for row in read_rows(file, COLUMNS))
+        while rows := list(islice(remaining, ROWS_PER_BATCH)):
+            images = [
+                (row + index, each["id"], image["bytes"])
+                for index, each in enumerate(rows)
+                for image in each["images"] or ()
+            ]
+            looked = pool.map(look, images)
+            found = [
+                {
+                    "id": each["id"],
+                    "question": question_of(each["prompt"]),
+                    "images": [one for _ in each["images"] or () if (one := next(looked)) is not None],
+                }
+                for each in rows
+            ]
+            row += len(rows)
+            yield pa.RecordBatch.from_pylist(found, schema=SCHEMA)
+
+
+def _compared(row: dict[str, Any] | MalformedRow) -> dict[str, Any]:
+    if not isinstance(row, MalformedRow):
+        return row
+    print(f"{row}; the row is not compared")
+    return {"id": row.id, "prompt": [], "images": []}
+
+
+def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:
+    try:
+        table = pq.read_table(cache, partitioning=None)
+    except (OSError, pa.ArrowException):
+        return None
+    fits = table.schema.equals(SCHEMA) and (table.schema.metadata or {}).get(b"fingerprints") in keys
+    return table if fits else None
+
+
+def _write_cache(cache: Path, table: pa.Table) -> None:
+    temporary = cache.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, cache)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _from_table(file: Path, table: pa.Table) -> Fingerprints:
+    lists = table["images"].chunks
+    rows: np.ndarray = np.repeat(
+        np.arange(table.num_rows), np.concatenate([np.zeros(0, int), *(each.value_lengths() for each in lists)])
+    )
+    images = [image for each in lists for image in each.flatten().to_pylist()]
+    aspects = np.frombuffer(b"".join(image["aspects"] for image in images), np.float32)
+    thumbnails = np.frombuffer(b"".join(image["thumbnails"] for image in images), np.uint8)
+    return Fingerprints(
+        file=file,
+        ids=table["id"].to_pylist(),
+        questions=table["question"].to_pylist(),
+        image_rows=rows,
+        digests=[image["digest"] for image in images],
+        aspects=aspects.reshape(-1, len(VIEWS)),
+        thumbnails=thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE),
+    )

@@ -1,0 +1,29 @@
+"""GeoQA-8K: geometry questions with one drawing each; the paper's second training set.
+
+Two repositories publish it: the authors' with the answer in a column, and an older one with it in `<answer>` tags.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmupt_data.hub import PROBLEMS, Content, HubDataset, Layout, RowError, Split, images_bytes, text
+from verl_ext.answers import extract_answer
+
+
+def read_solution(row: Mapping[str, Any]) -> Content:
+    """A row of `leonardPKU/GEOQA_R1V_Train_8K`, whose `solution` is `<answer> ... </answer>`."""
+    answer = extract_answer(text(row["solution"]), "answer_tag")
+    if answer is None:
+        raise RowError(f"no <answer> tags in the solution {row['solution'][:60]!r}")
+    return Content(text(row["problem"]), images_bytes(row["image"]), answer)
+
+
+DATASETS = (
+    HubDataset(
+        name="geoqa",
+        summary="GeoQA-8K, 8k questions about geometry drawings",
+        path="WaltonFuture/GEOQA_R1V_Train_8K",
+        splits={"train": Split("train", training=True)},
+        layouts=(PROBLEMS, Layout({"image": "image", "problem": "text", "solution": "text"}, read_solution)),
+    ),
+)

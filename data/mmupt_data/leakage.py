@@ -1,0 +1,408 @@
+"""Whether rows that are trained on are evaluated on, too: the same image or question, or a copy that was altered.
+
+`overlaps` compares files and `check_overlap` refuses; `mmupt_data.leakage_report` says it to people. What an image and
+a question are known by is in `mmupt_data.fingerprints`; docs/leakage.md has what was measured of the constants here.
+
+    python -m mmupt_data.leakage --train FILE... --eval FILE... --report FOLDER
+"""
+
+import argparse
+import itertools
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints, shingles, words
+from mmupt_data.leakage_report import Kind, Overlap, Place, summary, write_report
+
+Images = Literal["near", "exact"]
+Words = tuple[str, ...]
+Shingle = tuple[str, ...]
+
+# A copy may lack this share of the width or height at any side.
+CROP = 0.05
+# Every way to crop one axis, each side by CROP or not at all; with half of CROP, too.
+SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
+FINE_SIDES = tuple(itertools.product((0.0, CROP / 2, CROP), repeat=2))
+# The side of the picture whose cosine transform is hashed, and of the square of its lowest frequencies.
+HASHED_SIZE, FREQUENCIES = 32, 8
+# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole: hence a look at the pixels.
+HASH_RADIUS = 14
+# Sides of the thumbnails whose pixels are compared, first with few crops, which spares most pairs the second look.
+COARSE_SIZE, FINE_SIZE = 16, 32
+COARSE_CORRELATION = 0.6
+# What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
+# problem, with images of their own.
+ASKED_AT_MOST = 5
+# A question is evidence if it has so many shingles (10 words in a row have 8) that are no boilerplate.
+DISTINCTIVE_SHINGLES = 8
+# In more of the questions of a set than this share, a shingle is boilerplate: "please reason step by step". Otherwise
+# it would make "find x" a long question.
+BOILERPLATE_SHARE = 0.2
+# Questions that are not the same text share more than a template only in rarer shingles, of at most this share.
+RARE_SHARE = 0.01
+# Share of the rare shingles of one question that are also in the longer one: one reworded word in 12 is near.
+CONTAINMENT = 0.7
+# Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
+PAIRS_AT_MOST = 1_000_000
+# Rows compared with all others at a time: few enough for their distances to stay in the processor's cache.
+BLOCK = 16
+
+
+class Rule(NamedTuple):
+    """When one image looks like a copy of another.
+
+    A crop of a view of the one is compared with a view of the other. `crops`: how many of the 16 crops of the one are
+    hashed, the uncropped one first. `aspect`: by what factor aspect ratios may differ, which square thumbnails do not
+    show. `correlation`: what the pixels of the crop that fits best must reach.
+    """
+
+    view: str
+    other: str
+    crops: int
+    aspect: float
+    correlation: float
+
+
+# 5 % cropped at both sides of one axis change the aspect ratio by 1.11, the rest is for the rounding of small copies.
+# The ink of unrelated drawings is more alike than their pages are: bare squares and grids, told apart by margins alone.
+RULES = (
+    Rule("whole", "whole", len(SIDES) ** 2, 1.17, 0.85),
+    Rule("ink", "ink", len(SIDES) ** 2, 1.17, 0.9),
+    Rule("whole", "ink", 1, 1.1, 0.9),
+    Rule("ink", "untitled", 1, 1.1, 0.9),
+    Rule("ink", "uncaptioned", 1, 1.1, 0.9),
+)
+
+
+class Pictures(NamedTuple):
+    """Different images of one set: `digests`; of their VIEWS `aspects` (I, 4) and `thumbnails` (I, 4, 64, 64) uint8."""
+
+    digests: list[bytes]
+    aspects: np.ndarray
+    thumbnails: np.ndarray
+
+
+class Look(NamedTuple):
+    """What one view of K images is compared by: `aspects` (K,), `hashes` (K, 16) uint64 of its crops, `coarse`
+    (K, 16 x 16) its normalized pixels, `thumbnails` (K, 64, 64) uint8."""
+
+    aspects: np.ndarray
+    hashes: np.ndarray
+    coarse: np.ndarray
+    thumbnails: np.ndarray
+
+
+class Asked(NamedTuple):
+    """What makes a question distinctive, and the rows that ask it."""
+
+    shingles: frozenset[Shingle]
+    rows: list[int]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """All rows of several files: where each is, its words, and the rows that have each image."""
+
+    places: list[Place]
+    words: list[Words]
+    images: list[frozenset[bytes]]
+    pictures: Pictures
+    rows_of: dict[bytes, list[int]]
+
+
+def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Images = "near") -> list[Overlap]:
+    """All pairs of a row of one set and a row of the other that share an image or a distinctive question.
+
+    Args:
+        train_files, eval_files: parquet files of `mmupt_data.row_schema`. Exchanging the two exchanges the rows of
+        every pair and
+            nothing else; nor does the order of files and rows matter.
+        images: "exact" takes only images with the same pixels for the same. It is for sets whose images differ by
+            little, as procedural figures do, of which "near" takes many for copies.
+
+    Returns:
+        One overlap for each pair of rows, in the order of the files and rows.
+
+    Raises:
+        ValueError: a file lacks a column, or there are more than PAIRS_AT_MOST pairs.
+    """
+    train, evaluation = (_gather(files, near=images == "near") for files in (train_files, eval_files))
+    kinds: dict[tuple[int, int], set[Kind]] = defaultdict(set)
+    for kind, left, right in itertools.chain(
+        _same_images(train, evaluation, images),
+        _same_questions(train, evaluation),
+    ):
+        for pair in itertools.product(left, right):
+            kinds[pair].add(kind)
+            if len(kinds) > PAIRS_AT_MOST:
+                one, other = train.places[pair[0]], evaluation.places[pair[1]]
+                raise ValueError(
+                    f"more than {PAIRS_AT_MOST:,} pairs of rows overlap, among them row {one} and row {other}: "
+                    "the sets are the same, share a placeholder, or have images that differ by little, for which there "
+                    'is images="exact"'
+                )
+    order: tuple[Kind, ...] = get_args(Kind)
+    return [
+        Overlap(train.places[left], evaluation.places[right], tuple(kind for kind in order if kind in found))
+        for (left, right), found in sorted(kinds.items())
+    ]
+
+
+def check_overlap(
+    train_files: Sequence[Path], eval_files: Sequence[Path], images: Images, allowed: int, report_folder: Path
+) -> list[Overlap]:
+    """Write the report of all overlaps, and refuse more than are allowed.
+
+    Args:
+        train_files, eval_files, images: as for `overlaps`.
+        allowed: pairs of rows that may overlap.
+        report_folder: where `leakage.html` and `leakage.json` go; created if need be.
+
+    Returns:
+        All overlaps, as `overlaps` does.
+
+    Raises:
+        ValueError: more pairs overlap than are allowed, with counts, the first pairs and the report; or as `overlaps`.
+    """
+    found = overlaps(train_files, eval_files, images)
+    report = write_report(report_folder, train_files, eval_files, images, allowed, found)
+    if len(found) > allowed:
+        raise ValueError(f"{summary(found)}; {allowed} allowed, all in {report}")
+    return found
+
+
+def _gather(files: Sequence[Path], near: bool) -> _Set:
+    places: list[Place] = []
+    asked: list[Words] = []
+    images: list[frozenset[bytes]] = []
+    known: dict[bytes, list[np.ndarray]] = {}
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    for file in dict.fromkeys(files):
+        found = read_fingerprints(file, near)
+        of_row = _digests_of_rows(found)
+        for row, digests in enumerate(of_row):
+            for digest in digests:
+                rows_of[digest].append(len(places) + row)
+        for digest, *looks in zip(found.digests, found.aspects, found.thumbnails, strict=True):
+            known.setdefault(digest, looks)
+        places += [Place(str(file), row, id) for row, id in enumerate(found.ids)]
+        asked += map(words, found.questions)
+        images += of_row
+    aspects = np.array([aspects for aspects, _ in known.values()], np.float32).reshape(-1, len(VIEWS))
+    thumbnails = np.array([thumbnails for _, thumbnails in known.values()], np.uint8)
+    pictures = Pictures(list(known), aspects, thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    return _Set(places, asked, images, pictures, rows_of)
+
+
+def _digests_of_rows(found: Fingerprints) -> list[frozenset[bytes]]:
+    digests: list[set[bytes]] = [set() for _ in found.ids]
+    for row, digest in zip(found.image_rows, found.digests, strict=True):
+        digests[row].add(digest)
+    return list(map(frozenset, digests))
+
+
+def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tuple[Kind, list[int], list[int]]]:
+    for digest in train.rows_of.keys() & evaluation.rows_of.keys():
+        yield "image exact", train.rows_of[digest], evaluation.rows_of[digest]
+    if images == "near":
+        for left, right in near_images(train.pictures, evaluation.pictures):
+            yield (
+                "image near",
+                train.rows_of[train.pictures.digests[left]],
+                evaluation.rows_of[evaluation.pictures.digests[right]],
+            )
+
+
+def near_images(left: Pictures, right: Pictures) -> Iterator[tuple[int, int]]:
+    """The places of images of which one looks like a copy of the other without being the same, some of them twice."""
+    ones, others = ({view: look(pictures, view) for view in VIEWS} for pictures in (left, right))
+    for rule in RULES:
+        forth = copies(ones[rule.view], others[rule.other], rule)
+        back = ((one, other) for other, one in copies(others[rule.view], ones[rule.other], rule))
+        for one, other in itertools.chain(forth, back):
+            if left.digests[one] != right.digests[other]:
+                yield one, other
+
+
+def look(pictures: Pictures, view: str) -> Look:
+    """What a view of all images is compared by."""
+    index = VIEWS.index(view)
+    thumbnails = np.ascontiguousarray(pictures.thumbnails[:, index])
+    return Look(
+        pictures.aspects[:, index],
+        _in_blocks(hashes, thumbnails, np.zeros((0, len(SIDES) ** 2), np.uint64)),
+        _in_blocks(_coarse, thumbnails, np.zeros((0, COARSE_SIZE**2), np.float32)),
+        thumbnails,
+    )
+
+
+def copies(whole: Look, others: Look, rule: Rule) -> Iterator[tuple[int, int]]:
+    """Pairs of which the second looks like the first or a crop of it."""
+
+    def compare(start: int) -> list[tuple[int, int]]:
+        pairs = []
+        distances = hash_distances(whole.hashes[start : start + BLOCK, : rule.crops], others.hashes[:, 0])
+        for one, within in enumerate(distances <= HASH_RADIUS, start):
+            near = np.flatnonzero(within)
+            ratios = np.abs(np.log(others.aspects[near] / whole.aspects[one]))
+            near = near[ratios <= np.log(rule.aspect)]
+            if len(near):
+                crops = _normalized(_resampled(whole.thumbnails[one], _resampling(SIDES, COARSE_SIZE)))
+                near = near[(others.coarse[near] @ crops.T).max(axis=1) >= COARSE_CORRELATION]
+            if len(near):
+                near = near[correlations(whole.thumbnails[one], others.thumbnails[near]) >= rule.correlation]
+            pairs += [(one, int(other)) for other in near]
+        return pairs
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for pairs in pool.map(compare, range(0, len(whole.hashes), BLOCK)):
+            yield from pairs
+
+
+def hashes(thumbnails: np.ndarray) -> np.ndarray:
+    """The perceptual hash of each crop of thumbnails (K, 64, 64): (K, 16) uint64, the uncropped one first.
+
+    It is the phash of the package imagehash: which of the 8 x 8 lowest frequencies exceed their median.
+    """
+    frequencies = np.arange(FREQUENCIES)[:, None] * (2 * np.arange(HASHED_SIZE) + 1)
+    transform = np.cos(np.pi / (2 * HASHED_SIZE) * frequencies).astype(np.float32)
+    low = _resampled(thumbnails, transform @ _resampling(SIDES, HASHED_SIZE))
+    bits = np.packbits(low > np.median(low, axis=-1, keepdims=True), axis=-1)
+    return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
+
+
+def hash_distances(crops: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Bits by which each hash of others (K,) differs from that crop of each image that is most like it.
+
+    Hashes (I, crops) and (K,), uint64; returns (I, K) uint8.
+    """
+    distances: np.ndarray = np.full((len(crops), len(others)), 64, np.uint8)
+    for crop in crops.T:
+        np.minimum(distances, np.bitwise_count(crop[:, None] ^ others), out=distances)
+    return distances
+
+
+def correlations(thumbnail: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The correlation of each of others (K, 64, 64) with the crop of a thumbnail (64, 64) most like it: (K,)."""
+    crops = _normalized(_resampled(thumbnail, _resampling(FINE_SIDES, FINE_SIZE)))
+    return (_normalized(_resampled(others, _resampling(SIDES[:1], FINE_SIZE))[:, 0]) @ crops.T).max(axis=1)
+
+
+def _coarse(thumbnails: np.ndarray) -> np.ndarray:
+    return _normalized(_resampled(thumbnails, _resampling(SIDES[:1], COARSE_SIZE))[:, 0])
+
+
+def _in_blocks(function: Callable[[np.ndarray], np.ndarray], thumbnails: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """A function of thumbnails, few of which are in memory as floating-point numbers at a time."""
+    blocks = (thumbnails[start : start + 256] for start in range(0, len(thumbnails), 256))
+    return np.concatenate([empty, *map(function, blocks)])
+
+
+@cache
+def _resampling(sides: tuple[tuple[float, float], ...], size: int) -> np.ndarray:
+    """(crops, size, 64): takes 64 pixels to the means of `size` equal parts of what each crop leaves of them."""
+    pixel = np.arange(THUMBNAIL_SIZE)
+    edges = np.stack([np.linspace(before, 1 - after, size + 1) for before, after in sides]) * THUMBNAIL_SIZE
+    upper, lower = np.minimum(edges[:, 1:, None], pixel + 1), np.maximum(edges[:, :-1, None], pixel)
+    shares = (upper - lower).clip(0)
+    return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _resampled(thumbnails: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """(..., crops x crops, size x size) of (..., 64, 64): every crop of the one axis with every crop of the other."""
+    count, size, _ = crops.shape
+    matrix = crops.reshape(count * size, THUMBNAIL_SIZE)
+    views = matrix @ thumbnails.astype(np.float32) @ matrix.T
+    views = np.moveaxis(views.reshape(*views.shape[:-2], count, size, count, size), -3, -2)
+    return views.reshape(*views.shape[:-4], count * count, size * size)
+
+
+def _normalized(pixels: np.ndarray) -> np.ndarray:
+    """Of mean 0 and length 1, so that products are correlations. What varies by less than a grey level stays near 0:
+    an empty image is like no other."""
+    pixels = pixels - pixels.mean(axis=-1, keepdims=True)
+    length = np.linalg.norm(pixels, axis=-1, keepdims=True)
+    return pixels / np.maximum(length, np.sqrt(pixels.shape[-1]))
+
+
+def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[Kind, list[int], list[int]]]:
+    """Pairs of questions that are evidence, with the rows that ask them."""
+    left, right = (_distinctive(rows, (train, evaluation), BOILERPLATE_SHARE) for rows in (train, evaluation))
+    for question in left.keys() & right.keys():
+        yield "question exact", left[question].rows, right[question].rows
+    left, right = (_distinctive(rows, (train, evaluation), RARE_SHARE) for rows in (train, evaluation))
+    having: dict[Shingle, list[Words]] = defaultdict(list)
+    for question, asked in left.items():
+        for shingle in asked.shingles:
+            having[shingle].append(question)
+    for question, asked in right.items():
+        shared = Counter(itertools.chain.from_iterable(having.get(shingle, ()) for shingle in asked.shingles))
+        for other, count in shared.items():
+            shorter = min(len(asked.shingles), len(left[other].shingles))
+            if other != question and count >= CONTAINMENT * shorter and _numbers_fit(question, other):
+                yield "question near", left[other].rows, asked.rows
+
+
+def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, Asked]:
+    """The questions of the rows that are evidence, without the shingles that are frequent in any of the sets."""
+    frequent = set().union(*(_frequent_shingles(each, share) for each in sets))
+    asking: dict[Words, list[int]] = defaultdict(list)
+    for row, question in enumerate(rows.words):
+        asking[question].append(row)
+    found = {
+        question: Asked(shingles(question) - frequent, of)
+        for question, of in asking.items()
+        if len({rows.images[row] for row in of}) <= ASKED_AT_MOST
+    }
+    return {question: asked for question, asked in found.items() if len(asked.shingles) >= DISTINCTIVE_SHINGLES}
+
+
+def _frequent_shingles(rows: _Set, share: float) -> set[Shingle]:
+    """Those in questions about more images than could be chance."""
+    different = {(question, images) for question, images in zip(rows.words, rows.images, strict=True)}
+    having: dict[Shingle, set[object]] = defaultdict(set)
+    for question, images in different:
+        for shingle in shingles(question):
+            # Questions without an image are different where their texts are.
+            having[shingle].add(images or question)
+    at_most = max(ASKED_AT_MOST, share * len(different))
+    return {shingle for shingle, found in having.items() if len(found) > at_most}
+
+
+def _numbers_fit(one: Words, other: Words) -> bool:
+    """Whether all numbers of one are in the other: with other numbers a question is another one."""
+    first, second = (Counter(word for word in question if word[0].isdigit()) for question in (one, other))
+    return first <= second or second <= first
+
+
+def main() -> int:
+    """Compare training files with evaluation files; 0 where no more overlaps than are allowed, else 1."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files that are trained on")
+    parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files that are evaluated on")
+    parser.add_argument("--report", type=Path, required=True, help="folder for leakage.html and leakage.json")
+    parser.add_argument("--images", choices=get_args(Images), default="near", help="exact: no altered copies")
+    parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap")
+    arguments = parser.parse_args()
+    try:
+        found = overlaps(arguments.train, arguments.eval, arguments.images)
+        report = write_report(
+            arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, found
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
+    return int(len(found) > arguments.allowed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

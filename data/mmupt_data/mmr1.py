@@ -1,0 +1,16 @@
+"""MMR1-Math: questions about figures, charts and photographs; the training set of the paper's released model.
+
+No recipe uses its `validation` split, so that a copy without it will do.
+"""
+
+from mmupt_data.hub import PROBLEMS, HubDataset, Split
+
+DATASETS = (
+    HubDataset(
+        name="mmr1",
+        summary="MMR1-Math-RL-Data-v0, 6k questions about figures of all kinds",
+        path="MMR1/MMR1-Math-RL-Data-v0",
+        splits={"train": Split("train", training=True), "validation": Split("validation", optional=True)},
+        layouts=(PROBLEMS,),
+    ),
+)

@@ -1,0 +1,154 @@
+"""The row format of every data set.
+
+`mmupt_data.row_problems` says what is wrong with a row, `mmupt_data.writer` writes it.
+
+A split is two parquet files: `NAME.parquet`, which the trainer reads and which holds no answer, and
+`NAME.truth.parquet`, which maps `id` to the true `answer` for evaluations. Questions that a model wrote here have no
+truth, and no second file.
+
+Columns of `NAME.parquet`:
+    id             str, unique over all splits of the data set
+    data_source    str, the name of the data set
+    prompt         list of messages {"role", "content"}; one "<image>" in the content for each image, in order
+    images         list of {"bytes"}, each an encoded image file, byte by byte as it came; empty for text alone
+    question_type  str, the stratum by which metrics may be split
+    choices        list of str, the options of the question in their order; null where it has none
+    provenance     {"source", "revision", "split", "row", "files"}: the hub repository or folder, its revision (null:
+                   unknown), the split there, the row in it, counted from 0, and the image files in the folder, one for
+                   each image (null: the source is no folder; absent in files of version 3); null for what is made here
+    licence        str, of the source, in its own words; null: it states none, or it is not known
+    synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a question that a model
+                   wrote here: the id of the row that it was made from, how and by which model, the round of
+                   self-improvement, the SHA-256 of what the model was asked, and the share of the majority among quick
+                   responses (null: not measured); null for all other questions. Files of version 2 lack the column
+
+Columns of `NAME.truth.parquet`:
+    id             str
+    answer         str
+    metadata       str, a JSON object with what scores and breakdowns need beside the answer; null where nothing is
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from verl_ext.datasets.row_format import PLACEHOLDER as PLACEHOLDER
+
+# Raised whenever a column changes, so that files written before are written anew.
+SCHEMA_VERSION = 4
+# The question type of an image that nothing is asked about yet: for synthesis, not for training.
+NO_QUESTION = "no_question"
+PROMPT_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("images", pa.list_(pa.struct([("bytes", pa.binary())]))),
+        ("question_type", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        (
+            "provenance",
+            pa.struct(
+                [
+                    ("source", pa.string()),
+                    ("revision", pa.string()),
+                    ("split", pa.string()),
+                    ("row", pa.int64()),
+                    ("files", pa.list_(pa.string())),
+                ]
+            ),
+        ),
+        ("licence", pa.string()),
+        (
+            "synthesis",
+            pa.struct(
+                [
+                    ("parent", pa.string()),
+                    ("strategy", pa.string()),
+                    ("model", pa.string()),
+                    ("round", pa.int64()),
+                    ("prompt_sha256", pa.string()),
+                    ("vote_share", pa.float64()),
+                ]
+            ),
+        ),
+    ]
+)
+TRUTH_SCHEMA = pa.schema([("id", pa.string()), ("answer", pa.string()), ("metadata", pa.string())])
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a row comes from; see the columns of `NAME.parquet`."""
+
+    source: str
+    revision: str | None
+    split: str
+    row: int
+    files: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """How a model wrote a question; see the columns of `NAME.parquet`."""
+
+    parent: str
+    strategy: str
+    model: str
+    round: int
+    prompt_sha256: str
+    vote_share: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question with its images and its true answer, before the answer is put aside.
+
+    `question` has one "<image>" for each of `images`, which are encoded files. `answer` is None where nobody knows it:
+    such a row has no place in the truth file. `metadata` holds what JSON can.
+    """
+
+    id: str
+    data_source: str
+    question: str
+    images: tuple[bytes, ...]
+    question_type: str
+    answer: str | None
+    choices: tuple[str, ...] | None = None
+    provenance: Provenance | None = None
+    licence: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    synthesis: Synthesis | None = None
+
+    def without_answer(self) -> dict[str, Any]:
+        """The row of `NAME.parquet`."""
+        return {
+            "id": self.id,
+            "data_source": self.data_source,
+            "prompt": [{"role": "user", "content": self.question}],
+            "images": [{"bytes": image} for image in self.images],
+            "question_type": self.question_type,
+            "choices": None if self.choices is None else list(self.choices),
+            "provenance": None if self.provenance is None else asdict(self.provenance),
+            "licence": self.licence,
+            "synthesis": None if self.synthesis is None else asdict(self.synthesis),
+        }
+
+    def truth(self) -> dict[str, str | None]:
+        """The row of `NAME.truth.parquet`."""
+        metadata = None if self.metadata is None else json.dumps(self.metadata, ensure_ascii=False, sort_keys=True)
+        return {"id": self.id, "answer": self.answer, "metadata": metadata}
+
+
+def prompts_path(folder: Path, split: str) -> Path:
+    """Where the questions of a split lie."""
+    return folder / f"{split}.parquet"
+
+
+def truth_path(folder: Path, split: str) -> Path:
+    """Where the true answers of a split lie."""
+    return folder / f"{split}.truth.parquet"

@@ -1,1 +1,0 @@
-"""Recipes: what it takes to run one published method end to end."""

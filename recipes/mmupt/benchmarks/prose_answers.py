@@ -1,0 +1,439 @@
+r"""Answers in prose: what a response without a box says, by rules that stand in for a judge model.
+
+A statement ("the answer is ...", "option C") counts before the letter that opens or ends the response, that before the
+sentence that concludes ("Therefore, ..."), and that before the first sentence that names an option or a number. Where a
+response goes on to questions of its own, its last words count, as they do for a judge.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from string import ascii_uppercase
+
+from mmupt.benchmarks.judge_prompts import end_of
+
+# As many statements are looked at, the last ones, and as many characters after each.
+STATEMENTS = 10
+STATED = 500
+# A sentence answers a question if this share of its words are the question's.
+ECHO = 0.6
+# As many characters of the end are searched for what stands at the end.
+END = 60
+# A response of as many sentences works something out, if it does not begin with a refusal.
+WORKED_OUT = 4
+# A sentence compares what a question compares if it has this share of the question's words.
+ALIKE = 0.7
+
+_PLAIN_SIGNS = str.maketrans("\uff08\uff09\uff1a\uff0c\uff0e\u2212", "():,.-")
+_NEXT_EXAMPLE = re.compile(r"\n\s*(?:Hint\s*:.*|(?:Question|Image|Example)\s*:)")
+_SENTENCES = re.compile(r"(?<=[.!?])\s+|[。\uff01\uff1f\n]+")
+# Patterns of words are for text in lower case: to ignore case is slow.
+_CONCLUSION = re.compile(
+    r"\b(?:therefore|thus|hence|so|consequently|in conclusion|in summary|final|finally|overall)\b|因此|所以|[故∴]"
+)
+_STATES = (
+    r"(?:\s+to\s+(?:the|this|your)\s+\w+)?(?:\s+letter)?"
+    r"(?:\s*:|\s+(?:is|would\s+be|should\s+be|must\s+be|will\s+be)\b\s*:?)|(?:答案|选项|选择)(?:应?[是为]|:)+|选项?"
+)
+_STATEMENT = re.compile(rf"\b(?:answer|option|choice){_STATES}|\b(?:select|choose|pick)\b(?=\s+[\"'“(]*[a-z]\b)")
+# Options are no numbers: "the options are: 0-10 %".
+_STATED_NUMBER = re.compile(rf"\banswer{_STATES}|\bfinal\s+value\s+is\b")
+# One of these is in every statement: it is much faster to look for than a pattern.
+_STATING = ("answer", "option", "choice", "final", "select", "choose", "pick", "答", "选")
+_STATED = re.compile(rf"(?:{_STATEMENT.pattern})\s*\S")
+_STATED_LETTER = re.compile(
+    r"[\s*\"'“$\[{<]{0,9}(?:(?:[Tt]he\s+)?(?:[Oo]ption|[Cc]hoice)\s+)?"
+    r"(?:\(([A-Za-z])\)|\(?([A-Z])(?![A-Za-z'\u2019]))"
+)
+_FIRST_LETTER = re.compile(
+    r"[\s*\"'“]{0,9}(?:(?:the\s+)?(?:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?=[^\S\n]{0,9}(?:[).:,\u2013\n-]|\Z)))"
+)
+_SUBJECT_LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Z])\)?\s+is\s+the\s+(?:\w+\s+)?(?:answer|option|choice)\b")
+_NAMED_LETTER = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\b")
+_LAST_LETTER = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)?[\s.*$)\]。]{0,9}\Z")
+_LAST_LINE = re.compile(r"\n[\s*(\[$]{0,9}([A-Z])[\s.*$)\]。]{0,9}\Z")
+_LAST_LINE_NUMBER = re.compile(r"\n[\s*$]{0,9}(-?\d[\d,]{0,15}(?:\.\d+)?)[\s.*$]{0,9}\Z")
+_LIST_MARKER = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
+# "sin(A)" is no option.
+_BRACKETED = re.compile(r"(?<!\w)\(([A-Z])\)", re.ASCII)
+_YES_OR_NO = re.compile(r"\W{0,9}(yes|no)\b")
+_NOT = re.compile(r"\b(?:not?|false|incorrect|untrue)\b|n't\b")
+# What a response lacks where it gives no answer.
+_LACKED = r"(?:\w+\s+){0,2}(?:information|context|data|details?|images?|figures?|diagrams?|access|abilit\w+)"
+_OPEN = re.compile(
+    r"cannot|can't|can not|unable|impossible|insufficient|unclear|incomplete|n't\s+provide|"
+    rf"(?:not|n't)\s+have\s+{_LACKED}|(?:not\s+(?:enough|sufficient)|missing|no)\s+{_LACKED}|"
+    r"more\s+(?:information|context|details)|without\s+(?:more|further|any)|"
+    r"not\s+(?:possible|provide|specif|clear|mention|given|valid)"
+)
+# A sentence that says of the question or of all its options that there is no answer.
+_NO_ANSWER = re.compile(
+    r"none of the|no\s+(?:option|choice)|mistake\s+in|"
+    r"question\s+is\s+(?:incomplete|missing|not\s+(?:clear|complete|valid))|"
+    r"not?\s+(?:an\s+option|one\s+of|among|listed|available|in\s+the\s+(?:options|choices)|match)|"
+    r"(?:cannot|can't|unable|impossible|not\s+possible|not\s+enough|insufficient|not\s+provided?)"
+    r".{0,200}(?:determin|answer|solution|information|options?|choices|provid|question|calculat|context)|"
+    r"无法|选项中没有|不在选"
+)
+_REQUEST = re.compile(r"please|(?:can|could)\s+you\b")
+_NO_SOLUTION = re.compile(r"solution|cannot be (?:determined|provided)")
+_CANNOT_BE = re.compile(r"(?:cannot|can't|can not)\s+be\s+(determined|answered)")
+_IF = re.compile(r"\b(?:if|otherwise)\b")
+# "If caterpillars decrease, plants increase" says something of plants alone.
+_CONDITION = re.compile(r"^\s*(?:if|when)\b[^,]*,")
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])(?<!I)(?<!A)|\(A\)")
+_ROOT = re.compile(r"√\{(\w+)\}")
+_ANY_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[a-z]+|[0-9.]+")
+_FILLERS = {"it", "would", "will", "be", "the", "a", "an", "i", "are", "of", "to", "in", "its", "become"}
+_FUNCTION_WORDS = {
+    "a", "an", "any", "the", "is", "are", "was", "were", "be", "do", "does", "did", "has", "have", "had", "can",
+    "could", "will", "would", "this", "that", "these", "those", "there", "of", "in", "on", "to", "it",
+    "most",
+}  # fmt: skip
+_IN_DOLLARS = "(Unit: $)"
+_QUANTITY = re.compile(r"[$£€]?\s?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)\s?(?:°|º|%|[^\W\d]{0,12}\.?)")
+_NUMBER_WORDS = dict(
+    zip(
+        (
+            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+        ),
+        map(str, range(21)),
+        strict=True,
+    )
+)  # fmt: skip
+# "1:2" and "13 to 20" say no number.
+_SEVERAL = re.compile(r"\d(?:\s?:\s?|\s(?:to|-|\u2013)\s|[-\u2013])-?\d+(?:\.\d+)?", re.ASCII)
+# "1,000" is one number; a full stop that ends a sentence is no part of one.
+_NUMBER = re.compile(
+    rf"(?<![\w.,])-?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?!\d)|(?<![\w.])-?\.\d+|\b(?:{'|'.join(_NUMBER_WORDS)})\b",
+    re.ASCII,
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|equals?|approximately|about|only|(?:total|value)\s+of|gives?(?:\s+us)?|gets?|totals?|makes?)\b"
+    r"|[=≈]|:(?!\d)"
+)
+
+
+def option_in(response: str, choices: Sequence[str], question: str = "") -> str | None:
+    """The letter of the option that a response takes, None where it takes none.
+
+    A letter that is no option's is returned all the same. Where no option is named, a number that is concluded is
+    returned as a text, to be compared with those of the options.
+
+    Args:
+        response: only its end is read, as much of it as a judge is shown.
+        choices: the texts of the options.
+        question: what it says counts less than what is new; a sentence in its words affirms a yes-or-no question.
+    """
+    text = _last_words(response)
+    letters = ascii_uppercase[: len(choices)]
+    lowered = _lowered(text)
+    opening = _FIRST_LETTER.match(text)
+    # "If ..., the answer is (A). Otherwise it is (B). Without the figure the answer cannot be determined."
+    if not opening and ("if" in lowered or "otherwise" in lowered) and _IF.search(lowered):
+        *_, last = _sentences(text)
+        if _NO_ANSWER.search(last.lower()) and not _LETTER.search(last):
+            return None
+    for segment in _statements(text, lowered, _STATEMENT):
+        found = _STATED_LETTER.match(segment)
+        if found and (letter := (found[1] or found[2]).upper()) in letters:
+            return letter
+        if named := _named(next(_sentences(segment), ""), choices):
+            return ascii_uppercase[named[0]]
+    if (found := _LAST_LINE.search(text[-END:])) and found[1] in letters:
+        return found[1]
+    if " is the " in text and (found := _SUBJECT_LETTER.search(text)):
+        return found[1]
+    if opening:
+        letter = opening[1] or opening[2]
+        # "A: no" is short for "Answer: no", and "(D) no" of two options is the one with that text.
+        if text.startswith("A:") or letter not in letters:
+            return _same_text(text[opening.end() :], choices) or letter
+        return letter
+    yes_or_no = sorted(choice.strip().lower() for choice in choices) == ["no", "yes"]
+    if yes_or_no and (found := _YES_OR_NO.match(lowered)):
+        return _letter_of(found[1], choices)
+    if (found := _LAST_LETTER.search(text[-END:])) and found[1] in letters:
+        return found[1]
+    sentences = list(_sentences(lowered))
+    if any(_NO_ANSWER.search(sentence) for sentence in sentences[-2:]):
+        return None
+    if "(" in text and (bracketed := [letter for letter in _BRACKETED.findall(text) if letter in letters]):
+        return bracketed[-1]
+    concluding = [sentence for sentence in reversed(sentences) if _CONCLUSION.search(sentence)]
+    for sentence in concluding:
+        if named := _named(sentence, choices):
+            return ascii_uppercase[named[-1]]
+    if chosen := [letter for letter in _NAMED_LETTER.findall(text) if letter in letters]:
+        return chosen[-1]
+    if all(_QUANTITY.fullmatch(choice.strip()) for choice in choices):
+        for sentence in concluding:
+            if number := _number_of(sentence, frozenset()):
+                return number
+    told = set(_named(question, choices))
+    for sentence in sentences:
+        if named := _named(sentence, choices):
+            return ascii_uppercase[next((index for index in named if index not in told), named[0])]
+    if yes_or_no and not text.endswith("?"):
+        for sentence in (*concluding, *sentences):
+            if not _OPEN.search(sentence) and _echoes(sentence, question):
+                return _letter_of("no" if _NOT.search(sentence) else "yes", choices)
+    for sentence in (*concluding, *sentences):
+        if (index := _worded(sentence, choices)) is not None:
+            return ascii_uppercase[index]
+    for sentence in (*concluding, *(sentences if len(sentences) == 1 else ())):
+        if number := _number_of(sentence, frozenset()):
+            return number
+    return None
+
+
+def refusal_in(response: str) -> str | None:
+    """What stands for an answer where a response says that there is none, None where it does not say so.
+
+    A single sentence stands for itself, requests ("Please provide the figure.") not counted. Of several, the last one
+    counts: a bracketed letter in it, which is that of an option the response made up, its "cannot be determined" or
+    "cannot be answered", and all of it where the response works something out before. "N/A" stands for all else.
+    """
+    text = _last_words(response)
+    sentences = list(_sentences(text))
+    if not any(map(_refuses, sentences)):
+        return None
+    sentences = [sentence for sentence in sentences if not _REQUEST.search(sentence.lower())] or sentences
+    if len(sentences) == 1 and not _NO_SOLUTION.search(sentences[0].lower()):
+        return sentences[0]
+    if letters := _BRACKETED.findall(sentences[-1]):
+        return letters[-1]
+    if found := _CANNOT_BE.search(sentences[-1].lower()):
+        return f"Cannot be {found[1]}"
+    works_out = len(sentences) >= WORKED_OUT and not _refuses(sentences[0]) and _refuses(sentences[-1])
+    return sentences[-1] if works_out else "N/A"
+
+
+def _refuses(sentence: str) -> bool:
+    lowered = sentence.lower()
+    return bool(_NO_ANSWER.search(lowered) or _OPEN.search(lowered))
+
+
+def number_in(response: str, question: str = "") -> str | None:
+    """The number that a response answers with, without the commas between its thousands; None where there is none.
+
+    Args:
+        response: only its end is read, as much of it as a judge is shown.
+        question: what it says counts less than a number that is new.
+    """
+    text = _last_words(response)
+    if _IN_DOLLARS in question:
+        # What text recognition makes of a dollar sign.
+        text = re.sub(r"\bS(?=\d)", "$", text)
+    text = text.lower()
+    known = _numbers(question)
+    for segment in _statements(text, text, _STATED_NUMBER):
+        # What begins on a line of its own may say the question again before it answers.
+        if number := _number_of(next(_sentences(segment), ""), known, after_verb=False, new=segment.startswith("\n")):
+            return number
+    if found := _LAST_LINE_NUMBER.search(text[-END:]):
+        return _plain(found[1])
+    text = _LIST_MARKER.sub("", text)
+    if "**" in text:
+        bold = {number for one in _BOLD.findall(text) if (number := _number_of(one, frozenset(), after_verb=False))}
+        if len(bold) == 1:
+            return bold.pop()
+    sentences = list(_sentences(text))
+    for sentence in reversed(sentences):
+        concludes = _CONCLUSION.search(sentence) and not _OPEN.search(sentence)
+        if (concludes or _is_about(sentence, question)) and (number := _number_of(sentence, known, new=not concludes)):
+            return number
+    if _OPEN.search(text):
+        return None
+    # What is worked out line by line ends with its result, a sentence or two begin with it.
+    worked_out = text.count("\n") > 2
+    for sentence in reversed(sentences) if worked_out else sentences:
+        if number := _number_of(sentence, known, new=True):
+            return number
+    return next((number for sentence in reversed(sentences) if (number := _number_of(sentence, known))), None)
+
+
+def _last_words(response: str) -> str:
+    """The end of a response; of several questions and answers the last that says or concludes something."""
+    text = end_of(response)
+    if not text.isascii():
+        text = text.translate(_PLAIN_SIGNS)
+    text = text.strip()
+    parts = _NEXT_EXAMPLE.split(text)
+    if len(parts) == 1:
+        return text
+    for part in reversed(parts):
+        lowered = part.lower()
+        if _STATED.search(lowered) or _CONCLUSION.search(lowered):
+            return part.strip()
+    return text
+
+
+def _lowered(text: str) -> str:
+    """A text in lower case, of the same length."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else "".join(sign.lower()[:1] for sign in text)
+
+
+def _statements(text: str, lowered: str, statement: re.Pattern[str]) -> Iterator[str]:
+    """What follows the last statements, the last one first."""
+    if not any(word in lowered for word in _STATING):
+        return iter(())
+    ends = [found.end() for found in statement.finditer(lowered)]
+    return (text[end : end + STATED] for end in reversed(ends[-STATEMENTS:]))
+
+
+def _sentences(text: str) -> Iterator[str]:
+    return (sentence.strip() for sentence in _SENTENCES.split(text) if sentence.strip())
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_ANY_WORD.findall(text.lower()))
+
+
+def _is_about(sentence: str, question: str) -> bool:
+    words = [word for word in _words(sentence) if not word.isdigit()]
+    own = _words(question)
+    return sum(word in own for word in words) >= ECHO * len(words) > 0
+
+
+@lru_cache(maxsize=4096)
+def _numbers(text: str) -> frozenset[str]:
+    return frozenset(map(_plain, _NUMBER.findall(text.lower())))
+
+
+def _echoes(sentence: str, question: str) -> bool:
+    """Whether a sentence affirms or denies a yes-or-no question in the question's own words.
+
+    It has all of them, in any order. Of a comparison it may leave out some, but says first what the question does.
+    """
+    asked = _stemmed(word for word in _words(question) if word not in _FUNCTION_WORDS)
+    words = _stemmed(_words(sentence))
+    if "than" not in asked:
+        return bool(asked) and set(asked) <= set(words)
+    first, other = _around(asked, "than")
+    if "than" not in words:
+        return set(first) <= set(words)
+    if sum(word in words for word in asked) < ALIKE * len(asked):
+        return False
+    said_first, said_last = _around(words, "than")
+    own = set(first) - set(other)
+    return sum(word in said_first for word in own) > sum(word in said_last for word in own)
+
+
+def _stemmed(words: Iterable[str]) -> list[str]:
+    """Words without the end of a plural; "then" is a common slip for "than"."""
+    return ["than" if word == "then" else word.rstrip("es") for word in words]
+
+
+def _around(words: list[str], word: str) -> tuple[list[str], list[str]]:
+    index = words.index(word)
+    return words[:index], words[index + 1 :]
+
+
+def _same_text(text: str, choices: Sequence[str]) -> str | None:
+    """The letter of the option with this text."""
+    text = text.strip(" ).:").lower()
+    named = (
+        index
+        for index, choice in enumerate(choices)
+        if re.fullmatch(rf"{re.escape(choice.lower())}(?:[,.].*)?", text, re.DOTALL)
+    )
+    return next((ascii_uppercase[index] for index in named), None)
+
+
+def _letter_of(text: str, choices: Sequence[str]) -> str:
+    return ascii_uppercase[[choice.strip().lower() for choice in choices].index(text.lower())]
+
+
+def _named(sentence: str, choices: Sequence[str]) -> list[int]:
+    """The options that a sentence names by their text, or by the number in it, in the order of the sentence."""
+    found: list[tuple[int, int]] = []
+    rest = _unbraced(sentence.lower())
+    for index, text, number in _texts(tuple(choices)):
+        # Few options are in a sentence at all, and patterns are slow to compile.
+        if text not in rest and (number is None or number not in rest):
+            continue
+        pattern = _pattern(text, number)
+        begins = [(hit.start(), index) for hit in pattern.finditer(rest)]
+        if begins:
+            found += begins
+            # What is within a longer option does not name a shorter one.
+            rest = pattern.sub(lambda hit: "\0" * len(hit[0]), rest)
+    return [index for _, index in sorted(found)]
+
+
+@lru_cache(maxsize=4096)
+def _texts(choices: tuple[str, ...]) -> list[tuple[int, str, str | None]]:
+    """Each option in lower case with its number, where it is a quantity, the longest option first."""
+    texts = []
+    for index, choice in sorted(enumerate(choices), key=lambda one: -len(one[1])):
+        text = _unbraced(choice.strip().strip("$.").lower())
+        # A letter is read as one: "a" is a word.
+        if text and not (len(text) == 1 and text.isalpha()):
+            quantity = _QUANTITY.fullmatch(text)
+            texts.append((index, text, quantity[1].replace(",", "") if quantity else None))
+    return texts
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str, number: str | None) -> re.Pattern[str]:
+    """What finds an option by its text, or by its number."""
+    left = r"(?<![\w.,])" if text[0].isdigit() else r"(?<!\w)" if text[0].isalnum() else ""
+    right = r"(?!\w|\.\d)" if text[-1].isalnum() else ""
+    pattern = left + re.escape(text) + right
+    if number:
+        quantity = re.escape(number) + r"(?:\.0+)?"
+        pattern += rf"|(?<![\w.,:]){quantity}(?:(?![\w:/^]|\.\d|,\d)|(?:cm|m)\b)"
+    return re.compile(pattern)
+
+
+def _unbraced(text: str) -> str:
+    """A text with "2√3" for "2√{3}"."""
+    return _ROOT.sub(r"√\1", text) if "√" in text else text
+
+
+def _worded(sentence: str, choices: Sequence[str]) -> int | None:
+    """The only option of which a sentence has all words, in any order."""
+    words = _stems(_CONDITION.sub("", sentence))
+    found = [index for index, choice in enumerate(choices) if (own := _stems(choice) - _FILLERS) and own <= words]
+    return found[0] if len(found) == 1 else None
+
+
+def _stems(text: str) -> set[str]:
+    return {word.rstrip("s") for word in _WORD.findall(text.lower())}
+
+
+def _number_of(sentence: str, known: frozenset[str], *, after_verb: bool = True, new: bool = False) -> str | None:
+    """The number of a sentence: rather one that is not `known`, or only such a one, after the last verb or "="."""
+    numbers = list(_NUMBER.finditer(sentence))
+    unknown = [
+        number
+        for number in numbers
+        if _plain(number[0]) not in known or sentence[: number.start()].rstrip(" $").endswith("=")
+    ]
+    numbers = unknown if new else unknown or numbers
+    if not numbers:
+        return None
+    chosen = numbers[0]
+    if after_verb:
+        verbs = list(_VERB.finditer(sentence))
+        # What follows a colon after a number is that number's parts: "there are 3 left: 1 cube and 2 balls".
+        counted = len(verbs) > 1 and any(verbs[0].end() <= number.start() < verbs[-1].start() for number in numbers)
+        if counted and verbs[-1][0] == ":":
+            verbs.pop()
+        for verb in reversed(verbs):
+            if numbers[-1].start() >= verb.end():
+                chosen = next(number for number in numbers if number.start() >= verb.end())
+                break
+    if several := _SEVERAL.match(sentence, chosen.end() - 1):
+        return sentence[chosen.start() : several.end()]
+    return _plain(chosen[0])
+
+
+def _plain(number: str) -> str:
+    return _NUMBER_WORDS.get(number, number.replace(",", ""))

@@ -1,0 +1,94 @@
+"""Compare two models on the same questions, from their responses alone. Generates nothing.
+
+    python -m mmupt.evaluation.compare runs/eval/base runs/eval/trained --output runs/compare
+
+A and B are folders of evaluations, or single files of responses; every benchmark that both have is compared. Writes
+`compare.md` (printed, too), `compare.json`, `compare.png` and `compare.html`, a page of questions that were gained and
+lost, into the output folder.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmupt.evaluation.comparison_report import as_content, page, plot, render
+from mmupt.evaluation.model_comparison import ModelComparison, compare
+from mmupt.evaluation.response_files import response_files, write_atomically
+from mmupt.evaluation.verdicts import JudgedFile, judge_file
+from mmupt_data.html_page import write_page, write_text
+from verl_ext.datasets.parquet_reader import whole_rows
+
+
+def read_evaluation(path: Path) -> dict[str, JudgedFile]:
+    """Judge the files of responses at a path, by benchmark; names bad lines on stderr.
+
+    Raises:
+        FileNotFoundError: there is none, or a file or its parameters are missing.
+        ValueError: two files answer the same benchmark, or a question has no truth.
+    """
+    found: dict[str, JudgedFile] = {}
+    for file in response_files(path):
+        judged = judge_file(file)
+        for line, why in judged.bad_lines:
+            print(f"{file}, line {line}, is left out: {why}", file=sys.stderr)
+        for benchmark in sorted({judged.questions[verdict.response.id].data_source for verdict in judged.verdicts}):
+            if benchmark in found:
+                raise ValueError(
+                    f"{found[benchmark].file} and {file} both answer {benchmark}: name one of them instead"
+                )
+            found[benchmark] = judged
+    return found
+
+
+def compare_evaluations(a: Mapping[str, JudgedFile], b: Mapping[str, JudgedFile]) -> list[ModelComparison]:
+    """Compare two evaluations benchmark by benchmark.
+
+    Raises:
+        ValueError: they have no benchmark in common, or as `compare`.
+    """
+    common = sorted(a.keys() & b.keys())
+    if not common:
+        raise ValueError(f"A answers {', '.join(a) or 'nothing'} and B {', '.join(b) or 'nothing'}: nothing in common")
+    return [compare(benchmark, a[benchmark], b[benchmark]) for benchmark in common]
+
+
+def write_comparison(folder: Path, comparisons: Sequence[ModelComparison]) -> str:
+    """Write the four files that the module describes into a folder and return the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = render(comparisons)
+    images = {one.benchmark: _images(one) for one in comparisons}
+    write_atomically(folder / "compare.png", plot(comparisons))
+    write_page(folder / "compare.html", "What two models answer differently", page(comparisons, images))
+    write_text(folder / "compare.json", f"{json.dumps(as_content(comparisons), indent=2)}\n")
+    write_text(folder / "compare.md", f"{text}\n![Differences with their intervals](compare.png)\n")
+    return text
+
+
+def _images(one: ModelComparison) -> dict[str, list[bytes]]:
+    ids = [example.question.id for example in (*one.changes.gained_examples, *one.changes.lost_examples)]
+    return {
+        row["id"]: [image["bytes"] for image in row["images"]]
+        for file in one.a.parameters["data"]
+        for row in whole_rows(file, ("id", "images"))
+        if row["id"] in ids
+    }
+
+
+def main() -> None:
+    """Compare the two evaluations of the command line."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("a", type=Path, help="folder of an evaluation, or a file of responses")
+    parser.add_argument("b", type=Path, help="what it is compared with; differences are B - A")
+    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder for the comparison")
+    arguments = parser.parse_args()
+    try:
+        comparisons = compare_evaluations(read_evaluation(arguments.a), read_evaluation(arguments.b))
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(write_comparison(arguments.output, comparisons))
+
+
+if __name__ == "__main__":
+    main()

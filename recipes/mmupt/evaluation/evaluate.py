@@ -1,0 +1,272 @@
+"""Let a model answer benchmarks, and score it.
+
+    python -m mmupt.evaluation.evaluate model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
+
+Every key is documented in `evaluation/config/evaluation.yaml`. The same command after a kill goes on with the questions
+that have no responses yet. Prompts are what veRL makes of the same rows, so that evaluation and training ask alike.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from mmupt.benchmarks import BENCHMARKS, read_questions
+from mmupt.compose import compose_entry
+from mmupt.evaluation.benchmark_scores import render
+from mmupt.evaluation.evaluation_settings import Settings
+from mmupt.evaluation.generation import Asked, EngineError, answers, not_asked
+from mmupt.evaluation.judge_client import Judge, JudgeError
+from mmupt.evaluation.paper_results import PAPER
+from mmupt.evaluation.report_results import read_scores, write_results
+from mmupt.evaluation.response_files import Mode, read_responses
+from mmupt.evaluation.resumable_file import OtherParametersError, PartialFile
+from mmupt.evaluation.score import score_file
+from mmupt.hardware import engine_keys
+from mmupt.training.environment import use_folder
+from mmupt.training.export import model_folder
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt_data.catalog import data_set
+from mmupt_data.prepare import FOLDER
+from mmupt_data.writer import read_manifest
+from verl_ext.datasets.ground_truth import check_truth, file_list
+from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
+from verl_ext.images import ImageError, decode
+
+CONFIG_FOLDER = Path(__file__).parent / "config"
+# Of many questions that could not be asked, so many are named.
+NAMED = 10
+
+
+class EvaluationError(Exception):
+    """What cannot be evaluated; the message names key or file, and the fix."""
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """Files whose questions are answered into `output`, which is named after the set.
+
+    `official` is how many questions the benchmark has; None for files of one's own, of which all are meant.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    output: Path
+    official: int | None = None
+
+    def questions(self) -> int:
+        """How many the files have."""
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
+
+
+def load_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration; EvaluationError for a key that it does not have, and for whatever Hydra refuses."""
+    return compose_entry(CONFIG_FOLDER, "evaluation", overrides, EvaluationError)
+
+
+def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
+    """The sets that a configuration names, benchmarks first; those that are missing are made.
+
+    Raises:
+        EvaluationError: there is nothing to answer, a set is unknown or cannot be made, a file or truth is missing, or
+            a benchmark has not all of its questions and `allow_partial` is not set.
+    """
+    found = []
+    for benchmark in config.benchmarks:
+        name, _, split = benchmark.partition("/")
+        if not split and name not in BENCHMARKS:
+            raise EvaluationError(
+                f"benchmarks: {name!r} is none of {', '.join(BENCHMARKS)}; of another data set name a split, NAME/SPLIT"
+            )
+        split = split or BENCHMARKS[name].split
+        try:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        except (ValueError, OSError) as error:
+            raise EvaluationError(f"benchmarks: {error}") from error
+        file = Path(FOLDER / name / f"{split}.parquet")
+        manifest = read_manifest(file.parent) or {}
+        title = benchmark.replace("/", "_")
+        official = manifest.get("official", {}).get(split)
+        found.append(QuestionSet(title, (file,), output / f"{title}.jsonl", official))
+    for name, files in (config.files or {}).items():
+        found.append(QuestionSet(name, tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
+    if not found:
+        raise EvaluationError("nothing to answer: name benchmarks=[...] or files={NAME:FILE}")
+    for one in found:
+        if one.official is not None and one.questions() < one.official and not (config.allow_partial or config.limit):
+            raise EvaluationError(
+                f"{one.name}: {one.files[0]} has {one.questions()} of {one.official} questions: make it of the whole "
+                f"data set by `make data`, or score those alone by allow_partial=true"
+            )
+        for file in one.files:
+            if not file.is_file():
+                raise EvaluationError(f"{one.name}: {file} is missing; make it by `make data`")
+            try:
+                require_prompt(file)
+                if config.score:
+                    check_truth(file)
+            except ValueError as error:
+                raise EvaluationError(f"{one.name}: {error} (score=false needs no truth)") from error
+    return found
+
+
+def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
+    """The rows of a set, asked in the words of this project ("own") or of the benchmark's authors ("official").
+
+    Raises:
+        EvaluationError: a row is of no benchmark with an official prompt.
+    """
+    rows = list(islice((row for file in one.files for row in _rows(file)), limit))
+    if prompt == "own":
+        return rows
+    questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
+    for row in rows:
+        benchmark = BENCHMARKS.get(row["data_source"])
+        if benchmark is None or benchmark.official_prompt is None:
+            raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
+        row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
+    return rows
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from whole_rows(file)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+
+
+def check_whole(one: QuestionSet, scores: Sequence[Mapping[str, Any]], limit: int | None, allowed: bool) -> None:
+    """Print how many questions of a set are answered and scored, of how many, and which of them could not be asked.
+
+    Raises:
+        EvaluationError: fewer than asked for, unless that is `allowed`.
+    """
+    wanted = min(one.questions(), limit or one.questions())
+    scored = sum(found["questions"] - found["not_answered"] - found["left_out"] for found in scores)
+    of = max(one.official or 0, one.questions())
+    print(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
+    refused = {r.id: r.not_asked for r in read_responses(one.output)[0] if r.not_asked is not None}
+    for number, (id_, why) in enumerate(refused.items()):
+        if number == NAMED:
+            print(f"  and {len(refused) - NAMED} more")
+            break
+        print(f"  not asked, counted as wrong: {id_}: {why}")
+    if wanted and len(refused) == wanted:
+        raise EvaluationError(f"{one.name}: no question could be asked; the first: {next(iter(refused.values()))}")
+    if scored < wanted and not allowed:
+        raise EvaluationError(
+            f"{one.name}: {scored} of {wanted} questions are answered and scored: remove {one.output} and run the same "
+            "command again, or score those alone by allow_partial=true"
+        )
+
+
+def evaluate(config: DictConfig) -> None:
+    """Generate the responses that are missing, and score all.
+
+    Raises:
+        EvaluationError: what can be known to fail before anything starts; at the end, responses that are missing or not
+            judged yet.
+        BlockingIOError: another evaluation writes into the same folder.
+    """
+    model = str(config.model)
+    if (config.judge.url is None) != (config.judge.model is None):
+        raise EvaluationError("judge.url and judge.model belong together")
+    judge = Judge(**config.judge) if config.judge.url else None
+    output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
+    os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
+    use_folder(output)
+    with sole_run(output, output / "config.yaml"):
+        sets = question_sets(config, output)
+        settings = _settings(config, model_folder(model, output))
+        OmegaConf.save(config, output / "config.yaml")
+        generate(settings, sets, config.limit, config.replace)
+    if config.score:
+        not_judged = 0
+        for one in sets:
+            scores = score_file(one.output, judge=judge)
+            not_judged += sum(of_benchmark.get("not_judged", 0) for of_benchmark in scores)
+            check_whole(one, scores, config.limit, config.allow_partial)
+            print(f"# {one.output}\n")
+            print("\n\n".join(map(render, scores)) + "\n")
+        evaluations = read_scores([output])
+        if any(found.keys() & PAPER.titles.keys() for found in evaluations.values()):
+            print(write_results(output, evaluations))
+        if not_judged:
+            raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
+
+
+def _settings(config: DictConfig, model: str) -> Settings:
+    try:
+        return Settings.from_config(config, model=model, **engine_keys(config))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+
+
+def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False) -> None:
+    """Answer every question of the sets that has no responses yet, greedily and by sampling as set.
+
+    A question with an image that cannot be decoded is not asked; its empty responses say why.
+
+    Raises:
+        EvaluationError: responses are there that were made with other settings, and `replace` is not set.
+    """
+    partial: dict[str, PartialFile] = {}
+    for one in sets:
+        try:
+            partial[one.name] = PartialFile(one.output, settings.parameters(one.files, limit), replace)
+        except OtherParametersError as error:
+            raise EvaluationError(str(error)) from error
+    rows = {one.name: read_rows(one, settings.prompt, limit) for one in sets if not partial[one.name].whole}
+    modes: list[Mode] = ["greedy"] if settings.greedy else []
+    modes += ["sample"] if settings.samples else []
+    asked = [Asked(name, mode, row) for name, of_set in rows.items() for mode in modes for row in of_set]
+    missing = [one for one in asked if not partial[one.name].has(one.row["id"], one.mode)]
+    failing = _images_that_fail(missing)
+    for question in missing:
+        if why := failing.get((question.name, question.row["id"])):
+            partial[question.name].append(not_asked(question, settings, why).responses)
+    if missing := [question for question in missing if (question.name, question.row["id"]) not in failing]:
+        with tqdm(total=len(asked), initial=len(asked) - len(missing), unit="question", smoothing=0.05) as bar:
+            for answered in answers(settings, missing):
+                partial[answered.name].append(answered.responses)
+                bar.update()
+    for name, of_set in rows.items():
+        partial[name].finish({row["id"]: number for number, row in enumerate(of_set)})
+    for one in sets:
+        print(f"{one.output}: {'done' if one.name in rows else 'up to date'}", flush=True)
+
+
+def _images_that_fail(asked: Sequence[Asked]) -> dict[tuple[str, str], str]:
+    """Why an image of a question cannot be decoded, by set and id; those that can be are left out."""
+    rows = {(one.name, one.row["id"]): one.row for one in asked}
+
+    def why(row: Mapping[str, Any]) -> str | None:
+        for index, image in enumerate(row["images"] or []):
+            try:
+                decode(image["bytes"] or b"")
+            except ImageError as error:
+                return f"image {index} {error}"
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        return {key: reason for key, reason in zip(rows, threads.map(why, rows.values()), strict=True) if reason}
+
+
+def main() -> None:
+    """Evaluate what the command line says."""
+    try:
+        evaluate(load_config(sys.argv[1:]))
+    except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

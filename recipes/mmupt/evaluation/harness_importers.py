@@ -1,0 +1,536 @@
+"""Read responses from the files of other evaluation harnesses and match them to the questions of a data file.
+
+docs/evaluation.md describes the formats. The harness's own scores are never read. Every record is untrusted: an id in
+it is only looked up, and nothing in it is evaluated, unpickled or used as a path.
+"""
+
+import csv
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mmupt.benchmarks import Question, read_questions
+from mmupt.evaluation.response_files import Response
+from verl_ext.answers import correct
+from verl_ext.datasets.parquet_reader import whole_rows
+
+Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
+Columns = tuple[str, ...]
+# The columns that identify a question in each benchmark, the most reliable first. A single column is the end of our id,
+# several are in the metadata. "question_id" is what lmms-eval calls MathVista's pid.
+ID_COLUMNS: Mapping[str, tuple[Columns, ...]] = {
+    "mathvista": (("pid",), ("question_id",)),
+    "mathvision": (("id",),),
+    "mathverse": (("problem_index", "problem_version"), ("sample_index",)),
+    "wemath": (("ID", "key"),),
+}
+# What a harness logs in place of a response that it could not get.
+NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
+# XlsxWriter, which VLMEvalKit writes with, cuts off a cell after this many characters.
+CELL = 32_767
+# Only the tables that VLMEvalKit writes with its judge have one of them; they went through pandas, which takes "N/A"
+# and "None" for empty cells and leaves `_x000C_` as it is.
+JUDGED_COLUMNS = {"log", "log_extract", "log_score"}
+AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
+OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
+# The line between a question and its options in our data files.
+OPTIONS = "\nChoices:"
+_IMAGE_TAG = re.compile(r"<image ?\d*>")
+# MathVista and MATH-Vision name the image of a question by its id.
+_IMAGE_OF = re.compile(r"(?:.*/)?images/([^/]+)\.(?:jpg|png)")
+
+Problem = Literal[
+    "cannot be read",
+    "match no question",
+    "match several questions",
+    "have no response",
+    "repeat another row's response",
+]
+
+
+class Unusable(ValueError):
+    """A record that cannot be imported: what kind of problem it has, and what exactly was expected."""
+
+    def __init__(self, problem: Problem, why: str) -> None:
+        super().__init__(why)
+        self.problem = problem
+
+
+class UnusableRow(NamedTuple):
+    """A row of a file, by its line counted from 1, that cannot be imported, and why."""
+
+    line: int
+    problem: Problem
+    why: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a record says about the question that it answers.
+
+    `held` are the mappings in which the benchmark's own id may stand. `number` is the running number of the record,
+    called `number_name` by the harness, and `numbered` the id of the question that has it, None where none has.
+    `counts_rows` says that the harness counts the rows of the published split with it, as the data does.
+    """
+
+    held: Sequence[Mapping[Any, Any]] = ()
+    number_name: str = ""
+    number: str = ""
+    numbered: str | None = None
+    answer: str = ""
+    prompt: str = ""
+    counts_rows: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One response as a file has it; None where the file does not say."""
+
+    response: Any
+    mode: Any = None
+    sample: Any = None
+    tokens: Any = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """The responses of one record, and the id of their question or the evidence for it."""
+
+    question: str | Evidence
+    entries: list[Entry]
+
+
+class QuestionIndex:
+    """The questions of a data file, found by id, by row, by the benchmark's own id, or by their words and answer."""
+
+    def __init__(self, questions: Mapping[str, Question], rows: Mapping[int, str], splits: Mapping[str, str]) -> None:
+        """Index questions.
+
+        Args:
+            questions: by id.
+            rows: the id by the number of the row in its published split, from 0.
+            splits: the published split by id.
+        """
+        self.questions = questions
+        self.by_row = rows
+        own: dict[Columns, dict[Columns, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for id_, question in questions.items():
+            own_id = id_.removeprefix(f"{question.data_source}-{splits.get(id_)}-")
+            for columns in ID_COLUMNS.get(question.data_source, ()):
+                values = [own_id] if len(columns) == 1 else [question.metadata.get(column) for column in columns]
+                own[columns][tuple(map(_key, values))].append(id_)
+        self._by_own_id = own
+        parts = {id_: question.text.partition(OPTIONS) for id_, question in questions.items()}
+        self._words = {id_: words for id_, (words, _, _) in parts.items()}
+        self._options = {id_: questions[id_].choices or rest.splitlines() for id_, (_, _, rest) in parts.items()}
+        self._reduced = {
+            reduce: {id_: reduce(words) for id_, words in self._words.items()}
+            for reduce in (_without_spaces, _alphanumeric)
+        }
+
+    def by_index(self, index: str) -> str | None:
+        """The id of the question whose own id is this single value; None where there is not exactly one."""
+        for columns, ids in self._by_own_id.items():
+            if len(columns) == 1:
+                found = ids.get((_key(index),), [])
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def match(self, records: Sequence[Evidence]) -> list[str | Unusable]:
+        """Find the question of each record of one file.
+
+        The benchmark's own id decides. Records without one are found by the words of the question in the prompt and by
+        the answer, and by the running number if it agrees with these for every such record of the file. Otherwise the
+        harness counts in another order than the data, and words and answer have to fit one question alone.
+        """
+        found: list[str | Unusable | None] = []
+        for record in records:
+            try:
+                found.append(self._identified(record))
+            except Unusable as problem:
+                found.append(problem)
+        fitting = {index: self._fitting(record) for index, record in enumerate(records) if found[index] is None}
+        fits = [records[index].numbered in fit for index, fit in fitting.items() if fit and records[index].numbered]
+        same_order = all(fits) and (bool(fits) or any(record.counts_rows for record in records))
+        for index, fit in fitting.items():
+            try:
+                found[index] = self._chosen(records[index], fit, same_order)
+            except Unusable as problem:
+                found[index] = problem
+        numbers: dict[str, set[str]] = defaultdict(set)
+        for index in fitting:
+            if isinstance(id_ := found[index], str):
+                numbers[id_].add(records[index].number)
+        for index in fitting:
+            if isinstance(id_ := found[index], str) and len(numbers[id_]) > 1:
+                rows = f"{records[index].number_name} {', '.join(sorted(numbers[id_]))}"
+                found[index] = Unusable(
+                    "repeat another row's response", f"{rows} all have the words and answer of {id_}"
+                )
+        return [one for one in found if one is not None]
+
+    def _identified(self, record: Evidence) -> str | None:
+        """The id of the question with the record's own id; None where the record has none, or several share it."""
+        held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
+        for columns, ids in self._by_own_id.items():
+            for one in held:
+                values = [_text(one.get(column.lower())) for column in columns]
+                if not all(values):
+                    continue
+                named = ", ".join(f"{column} {value!r:.80}" for column, value in zip(columns, values, strict=True))
+                match ids.get(tuple(map(_key, values)), []):
+                    case []:
+                        raise Unusable("match no question", f"no question has {named}")
+                    case [id_]:
+                        if self._contradicts(id_, record):
+                            raise Unusable(
+                                "match no question", f"{named} is {id_}, but {self._difference(id_, record)}"
+                            )
+                        return id_
+        return None
+
+    def _fitting(self, record: Evidence) -> list[str]:
+        """The ids of the questions with the answer, among those with the longest words that the prompt has.
+
+        Spaces and tags for images do not count; punctuation only where no question is found with it.
+        """
+        if not record.answer or not record.prompt:
+            return []
+        for reduce, words in self._reduced.items():
+            prompt = reduce(record.prompt)
+            asked_in = [id_ for id_, of_question in words.items() if of_question in prompt]
+            longest = max((len(words[id_]) for id_ in asked_in), default=0)
+            if longest:
+                break
+        fit = [id_ for id_ in asked_in if len(words[id_]) == longest and self._has_answer(id_, record.answer)]
+        fit = [id_ for id_ in fit if self._has_columns(id_, record)]
+        with_options = [id_ for id_ in fit if all(reduce(option) in prompt for option in self._options[id_])]
+        return with_options or fit
+
+    def _chosen(self, record: Evidence, fit: Sequence[str], same_order: bool) -> str:
+        number = f"{record.number_name} {record.number!r:.80}"
+        if not record.answer or not record.prompt:
+            raise Unusable(
+                "match no question", "it has no id of the benchmark, nor both a prompt and an answer to be found by"
+            )
+        if same_order and record.number:
+            if record.numbered is None:
+                raise Unusable("match no question", f"no question of the data has {number}")
+            if record.numbered not in fit:
+                why = self._difference(record.numbered, record)
+                raise Unusable("match no question", f"{number} is {record.numbered}, but {why}")
+            return record.numbered
+        if not fit:
+            why = f"no question with the answer {record.answer!r:.80} is asked in its prompt"
+            if record.numbered:
+                why += f"; {number} is {record.numbered}, but {self._difference(record.numbered, record)}"
+            raise Unusable("match no question", why)
+        if len(fit) > 1:
+            order = f", and {record.number_name} does not count as the data does" if record.number else ""
+            raise Unusable(
+                "match several questions",
+                f"{len(fit)} questions have its words and its answer{order}: {', '.join(fit[:5])}",
+            )
+        return fit[0]
+
+    def _has_answer(self, id_: str, answer: str) -> bool:
+        question = self.questions[id_]
+        same_text = "".join(answer.split()) == "".join(question.truth.split())
+        return same_text or correct(answer, question.truth, choices=question.choices)
+
+    def _has_columns(self, id_: str, record: Evidence) -> bool:
+        """Whether the question has what the record holds of id columns, such as the version without the problem."""
+        metadata = self.questions[id_].metadata
+        columns = {column for several in ID_COLUMNS.get(self.questions[id_].data_source, ()) for column in several}
+        return all(
+            _key(one[column]) == _key(metadata[column])
+            for one in record.held
+            for column in columns & metadata.keys() & one.keys()
+            if _text(one[column])
+        )
+
+    def _contradicts(self, id_: str, record: Evidence) -> bool:
+        """Whether the record has both an answer and a prompt, and neither is that of the question."""
+        if not record.answer or not record.prompt:
+            return False
+        return not self._has_answer(id_, record.answer) and _alphanumeric(self._words[id_]) not in _alphanumeric(
+            record.prompt
+        )
+
+    def _difference(self, id_: str, record: Evidence) -> str:
+        if not self._has_answer(id_, record.answer):
+            return f"its answer is {record.answer!r:.80} and that of the question {self.questions[id_].truth!r:.80}"
+        return f"it asks something else: {record.prompt!r:.200}"
+
+
+def read_index(data: Path) -> QuestionIndex:
+    """Index the questions of a data file.
+
+    Raises:
+        ValueError: a row has no ground truth.
+    """
+    rows, splits = {}, {}
+    for row in whole_rows(data, ("id", "provenance")):
+        if row["provenance"] is not None:
+            rows[row["provenance"]["row"]] = row["id"]
+            splits[row["id"]] = row["provenance"]["split"]
+    return QuestionIndex(read_questions(data), rows, splits)
+
+
+def read_elsewhere(file: Path, format_: Format, index: QuestionIndex) -> tuple[list[Response], list[UnusableRow]]:
+    """Read the responses in a file of another harness.
+
+    Returns:
+        The responses in the order of the file, and the rows that are none. The header of a table is its line 1, and
+        every row counts as one line.
+
+    Raises:
+        ValueError: the file as a whole cannot be read; the message has the fix.
+    """
+    read, rows = FORMATS[format_]
+    records: list[tuple[int, Record]] = []
+    unusable: list[UnusableRow] = []
+    for line, content in rows(file):
+        try:
+            if isinstance(content, ValueError):
+                raise content
+            value = json.loads(content) if isinstance(content, bytes) else content
+            if not isinstance(value, dict):
+                raise ValueError("a row is a JSON object, with a value for each column")
+            records.append((line, read(value, index)))
+        except (ValueError, RecursionError) as error:
+            unusable.append(_row(line, error))
+    evidence = [record.question for _, record in records if isinstance(record.question, Evidence)]
+    matched = iter(index.match(evidence))
+    entries: list[tuple[int, str, Entry]] = []
+    for line, record in records:
+        id_ = record.question if isinstance(record.question, str) else next(matched)
+        if isinstance(id_, Unusable):
+            unusable.append(_row(line, id_))
+        else:
+            entries += [(line, id_, entry) for entry in record.entries]
+    responses, more = _numbered(entries)
+    return responses, sorted([*unusable, *more])
+
+
+def _numbered(entries: Sequence[tuple[int, str, Entry]]) -> tuple[list[Response], list[UnusableRow]]:
+    """Give each response a mode and a sample number where the file does not."""
+    times = Counter(id_ for _, id_, entry in entries if entry.mode is None)
+    counted: Counter[str] = Counter()
+    first: dict[tuple[str, str, int], int] = {}
+    responses, unusable = [], []
+    for line, id_, entry in entries:
+        mode = ("greedy" if times[id_] == 1 else "sample") if entry.mode is None else entry.mode
+        sample = entry.sample
+        if sample is None:
+            sample = 0 if mode == "greedy" else counted[id_]
+            counted[id_] += mode == "sample"
+        try:
+            fields = {"id": id_, "mode": mode, "sample": sample, "response": entry.response, "tokens": entry.tokens}
+            response = Response.from_json(fields)
+            if NO_RESPONSE.match(response.response):
+                raise Unusable("have no response", f"{id_} got no response: {response.response:.200}")
+            earlier = first.setdefault((id_, response.mode, response.sample), line)
+            if earlier != line:
+                raise Unusable(
+                    "repeat another row's response",
+                    f"line {earlier} has {response.mode} response {response.sample} of {id_} already",
+                )
+        except ValueError as error:
+            unusable.append(_row(line, error))
+        else:
+            responses.append(response)
+    return responses, unusable
+
+
+def _row(line: int, error: Exception) -> UnusableRow:
+    return UnusableRow(line, error.problem if isinstance(error, Unusable) else "cannot be read", str(error))
+
+
+def _of_jsonl(record: Mapping[str, Any], index: QuestionIndex) -> Record:
+    if missing := {"id", "response"} - record.keys():
+        keys = ", ".join(map(str, record))
+        raise ValueError(f"it has no {' and no '.join(sorted(missing))}, but {keys:.200}")
+    id_ = record["id"]
+    if not isinstance(id_, str) or id_ not in index.questions:
+        example = next(iter(index.questions), "")
+        raise Unusable("match no question", f"no question has the id {id_!r:.80}; ids of the data are like {example!r}")
+    if record["response"] is None:
+        raise Unusable("have no response", f"the response to {id_} is null")
+    return Record(id_, [Entry(*(record.get(name) for name in ("response", "mode", "sample", "tokens")))])
+
+
+def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
+    number = record.get("doc_id")
+    if type(number) is not int:
+        raise Unusable("match no question", f"doc_id is {number!r:.80}, a row number is expected")
+    # A log may hold the row of the data set, and the results of the task may repeat parts of it.
+    held = [value for value in record.values() if isinstance(value, dict)]
+    doc = record["doc"] if isinstance(record.get("doc"), dict) else {}
+    media = record.get("input_media")
+    if isinstance(media, list) and media and (image := _IMAGE_OF.fullmatch(str(media[0]))):
+        held.append({"pid": image[1], "id": image[1]})
+    prompt = record.get("input") or doc.get("question")
+    evidence = Evidence(
+        held,
+        "doc_id",
+        str(number),
+        index.by_row.get(number),
+        _text(record.get("target")),
+        prompt if isinstance(prompt, str) else "",
+        counts_rows=True,
+    )
+    # Without "resps" the filters have changed nothing. With it, "filtered_resps" has lost the reasoning.
+    texts = list(_flat(record.get("resps", record.get("filtered_resps", []))))
+    if not texts:
+        raise Unusable("have no response", "neither resps nor filtered_resps has a text")
+    mode = "greedy" if len(texts) == 1 else "sample"
+    return Record(evidence, [Entry(text, mode, sample) for sample, text in enumerate(texts)])
+
+
+def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
+    if "prediction" not in record:
+        raise ValueError(f"no column prediction; it has {', '.join(map(str, record))}"[:200])
+    if judged := JUDGED_COLUMNS & record.keys():
+        raise ValueError(
+            f"its column {min(judged)} is of a table that VLMEvalKit has judged, where responses such as N/A are lost: "
+            "import its table of predictions, MODEL_DATASET.xlsx"
+        )
+    prediction = record["prediction"]
+    if prediction is None or isinstance(prediction, (dict, list)):
+        raise Unusable("have no response", f"its prediction is {prediction!r:.80}")
+    number = _text(record.get("index"))
+    prompt = "\n".join(_text(record.get(column)) for column in ("question", *OPTION_COLUMNS)).strip()
+    evidence = Evidence([record], "index", number, index.by_index(number), _text(record.get("answer")), prompt)
+    # An empty cell is an empty response.
+    response = prediction if isinstance(prediction, str) else _text(prediction)
+    if thinking := _text(record.get("thinking")):
+        # With SPLIT_THINK both were trimmed, and the tags kept where they were no single pair.
+        closed = thinking if thinking.endswith("</think>") else f"<think>\n{thinking}\n</think>"
+        response = f"{closed}\n\n{response}"
+    return Record(evidence, [Entry(response, "greedy", 0)])
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    # In bytes, as a line may be cut within a character, and as only "\n" ends one.
+    with file.open("rb") as lines:
+        yield from enumerate(lines, start=1)
+
+
+def _table(file: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of a table, each by the names of its columns; a ValueError in place of one that cannot be used."""
+    suffix = file.suffix.lower()
+    if suffix in (".tsv", ".csv"):
+        return _csv(file, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".json":
+        return _json(file)
+    if suffix == ".xlsx":
+        return _xlsx(file)
+    if suffix == ".pkl":
+        raise ValueError(
+            f"{file}: a pickle can run any code when it is read, so that it is not. VLMEvalKit writes one where it "
+            'cannot write the table. Convert one of your own to JSON: python -c "import json, pandas; '
+            "json.dump(pandas.read_pickle('TABLE.pkl').to_dict('records'), open('TABLE.json', 'w'), default=str)\""
+        )
+    raise ValueError(f"{file}: a table of VLMEvalKit is a .xlsx, .tsv, .csv or .json (PRED_FORMAT chooses)")
+
+
+def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
+    # Responses are longer than the module expects of a field.
+    csv.field_size_limit(sys.maxsize)
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        # Strictly, as a file that was cut within quotes otherwise ends in a whole row.
+        reader = csv.DictReader(opened, delimiter=delimiter, strict=True)
+        line = 1
+        try:
+            for line, row in enumerate(reader, start=2):
+                whole = None not in row and None not in row.values()
+                yield (
+                    line,
+                    row if whole else ValueError(f"its columns are not the {len(reader.fieldnames or ())} above"),
+                )
+        except csv.Error as error:
+            yield line + 1, ValueError(f"{error}; nothing after it is read")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}, after line {line}, is not UTF-8: {error}") from error
+
+
+def _json(file: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        records = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no JSON, or was cut: {error}") from error
+    if not isinstance(records, list):
+        raise ValueError(f"{file} is no list of rows, as VLMEvalKit writes predictions")
+    yield from enumerate(records, start=1)
+
+
+def _xlsx(file: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        # Not openpyxl: it leaves `_x000C_`, which stands for a form feed, as it is, and deletes "x005F_".
+        from python_calamine import CalamineError
+    except ImportError as error:
+        raise ValueError(
+            f"{file}: python-calamine, which reads it, is missing: `pip install python-calamine`, or {AS_TSV}"
+        ) from error
+    import pandas
+
+    try:
+        table = pandas.read_excel(file, dtype=str, na_filter=False, engine="calamine")
+    except (CalamineError, ValueError) as error:
+        failed = file.with_suffix(".pkl")
+        why = f"; VLMEvalKit failed to write it, and wrote {failed.name} instead" if failed.exists() else ""
+        raise ValueError(f"{file} is no xlsx, or was cut: {error}{why}") from error
+    for line, row in enumerate(table.to_dict("records"), start=2):
+        cut = len(row.get("prediction", "")) >= CELL
+        problem = Unusable("have no response", f"its prediction ends with the cell, at {CELL} characters; {AS_TSV}")
+        yield line, problem if cut else row
+
+
+FORMATS: Mapping[
+    Format,
+    tuple[
+        Callable[[Mapping[str, Any], QuestionIndex], Record],
+        Callable[[Path], Iterable[tuple[int, Any]]],
+    ],
+] = {
+    "jsonl": (_of_jsonl, _lines),
+    "lmms-eval": (_of_lmms_eval, _lines),
+    "vlmevalkit": (_of_vlmevalkit, _table),
+}
+
+
+def _flat(value: Any) -> Iterator[str]:
+    """The texts in nested lists, in order."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _flat(one)
+    elif isinstance(value, str):
+        yield value
+    else:
+        raise Unusable("have no response", f"a response is {value!r:.80}, no text")
+
+
+def _text(value: Any) -> str:
+    """A cell or a JSON value as text without spaces around; whole numbers without a point, nothing for nothing."""
+    if value is None or value != value:
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _key(value: Any) -> str:
+    """A value of an id column in the form that is compared: "Text_Lite", as in VLMEvalKit's names, is "Text Lite"."""
+    return _text(value).replace("_", " ").casefold()
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(_IMAGE_TAG.sub("", text).lower().split())
+
+
+def _alphanumeric(text: str) -> str:
+    return "".join(filter(str.isalnum, _IMAGE_TAG.sub("", text).lower()))

@@ -1,0 +1,124 @@
+"""Bring responses that another program generated into a file of responses, to be scored by the same rules.
+
+    python -m mmupt.evaluation.import_responses FILE --format vlmevalkit \
+        --data datasets/mathvista/testmini.parquet --output runs/eval/NAME/mathvista.jsonl
+    python -m mmupt.evaluation.score runs/eval/NAME/mathvista.jsonl
+
+Formats: `jsonl` (docs/evaluation.md), `lmms-eval` (its log of samples) and `vlmevalkit` (its table of predictions).
+Every row has to be a response to one question, once: otherwise the rows that are not are named and counted, and nothing
+is written, unless `--skip-bad-rows` leaves them out. Scores in the file are not read.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import get_args
+
+from mmupt.evaluation.harness_importers import Format, read_elsewhere, read_index
+from mmupt.evaluation.response_files import parameters_path, write_responses
+from mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction
+
+# How many rows that cannot be used are named.
+SHOWN = 100
+
+
+def import_responses(
+    file: Path,
+    format_: Format,
+    data: Path,
+    output: Path,
+    model: str | None = None,
+    extraction: AnyExtraction = "boxed",
+    replace: bool = False,
+    skip_bad_rows: bool = False,
+) -> int:
+    """Write the responses in a file of another harness to `output`; name the rows that cannot be used on stderr.
+
+    Args:
+        file: what the other harness wrote.
+        format_: in which format.
+        data: the questions, in the format of `mmupt_data.row_schema` with the ground truth beside it.
+        output: the file of responses.
+        model: what made the responses.
+        extraction: where scoring finds the answers in them.
+        replace: whether an existing output is overwritten.
+        skip_bad_rows: whether rows that cannot be used are left out, instead of refusing the file.
+
+    Returns:
+        How many responses there are.
+
+    Raises:
+        FileExistsError: the output exists.
+        ValueError: the file cannot be read, or has rows that cannot be used, or none that can.
+    """
+    for written in (output, parameters_path(output)):
+        if written.exists() and not replace:
+            raise FileExistsError(f"{written} is there already: name another --output, or --replace it")
+    responses, bad_rows = read_elsewhere(file, format_, read_index(data))
+    for line, _, why in bad_rows[:SHOWN]:
+        print(f"{file}, line {line}: {why}", file=sys.stderr)
+    if len(bad_rows) > SHOWN:
+        print(f"{file}: and {len(bad_rows) - SHOWN} more rows", file=sys.stderr)
+    counts = ", ".join(f"{count} {problem}" for problem, count in Counter(row.problem for row in bad_rows).items())
+    if not responses:
+        raise ValueError(f"{file}: nothing in it is a response to a question of {data} ({counts or 'it is empty'})")
+    if bad_rows and not skip_bad_rows:
+        raise ValueError(
+            f"{file}: {len(bad_rows)} rows cannot be used ({counts}) beside {len(responses)} responses to questions of "
+            f"{data}. Nothing is written; --skip-bad-rows imports the others"
+        )
+    parameters = {
+        "model": model,
+        "data": {str(data): _sha256(data)},
+        "imported_from": {
+            "file": str(file),
+            "format": format_,
+            "sha256": _sha256(file),
+            "skipped_rows": dict(Counter(row.problem for row in bad_rows)),
+        },
+        "extraction": extraction,
+    }
+    write_responses(output, responses, parameters)
+    return len(responses)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Import the file of the command line."""
+    parser = argparse.ArgumentParser(description="Bring responses made elsewhere into a file of responses.")
+    parser.add_argument("file", type=Path, help="what the other program wrote")
+    parser.add_argument("--format", choices=get_args(Format), required=True, help="which program, or jsonl")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="parquet file of data/mmupt_data/row_schema.py with the questions"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
+    parser.add_argument("--model", help="what made the responses, to be written down")
+    parser.add_argument(
+        "--extraction", choices=EXTRACTIONS, default="boxed", help="where answers stand; default: %(default)s"
+    )
+    parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows, instead of none")
+    arguments = parser.parse_args()
+    try:
+        count = import_responses(
+            arguments.file,
+            arguments.format,
+            arguments.data,
+            arguments.output,
+            arguments.model,
+            arguments.extraction,
+            arguments.replace,
+            arguments.skip_bad_rows,
+        )
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(f"{arguments.output}: {count} responses")
+
+
+if __name__ == "__main__":
+    main()

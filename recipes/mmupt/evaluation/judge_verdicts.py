@@ -1,0 +1,112 @@
+"""Verdicts by a judge model, beside those by rule: the steps of a benchmark's `Judged`, one after another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mmupt.benchmarks import BENCHMARKS, Judged, Question, Unreadable, read_agreement, read_answer
+from mmupt.evaluation.judge_client import Judge, Replies, ask
+from mmupt.evaluation.verdicts import Reading, Verdict
+
+Read = TypeVar("Read")
+# Of many responses that could not be judged, the message names so many.
+NAMED = 20
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts with those of the judge in front, and those that have none because a request failed, each with why."""
+
+    verdicts: list[Verdict]
+    failures: list[tuple[Verdict, str]]
+
+
+def kept_path(file: Path) -> Path:
+    """Return where the judge's replies about a file of responses lie."""
+    return file.with_suffix(".judge.jsonl")
+
+
+def judge_verdicts(
+    verdicts: Sequence[Verdict], questions: Mapping[str, Question], judge: Judge, kept: Path
+) -> Judgement:
+    """Let the judge decide on every response to a benchmark whose authors ask one; others stay as they are.
+
+    Raises:
+        JudgeError: the judge cannot be asked at all.
+    """
+    steps: dict[int, Judged] = {}
+    for index, verdict in enumerate(verdicts):
+        benchmark = BENCHMARKS.get(questions[verdict.response.id].data_source)
+        if benchmark and benchmark.judged:
+            steps[index] = benchmark.judged
+
+    def texts(index: int) -> tuple[str, Question]:
+        response = verdicts[index].response
+        return response.response, questions[response.id]
+
+    # What could not be asked is wrong, which no judge need say.
+    not_asked = {index for index in steps if verdicts[index].response.not_asked is not None}
+    readings = {index: Reading(steps[index].plain(*texts(index))) for index in steps.keys() - not_asked}
+    asked = {
+        index: steps[index].ask_answer(*texts(index)) for index, reading in readings.items() if reading.answer is None
+    }
+    replies = ask(judge, asked.values(), kept)
+    failures = _failures(asked, replies)
+    for index, prompt in asked.items():
+        if index not in failures:
+            answer, readable = _read(read_answer, replies.texts[prompt])
+            readings[index] = Reading(answer, readable)
+
+    right = dict.fromkeys(not_asked, False)
+    readings |= dict.fromkeys(not_asked, Reading(None))
+    asked = {}
+    for index in (index for index in steps if index not in failures and index not in not_asked):
+        reading, (_, question) = readings[index], texts(index)
+        if (ask_agreement := steps[index].ask_agreement) is None:
+            right[index] = BENCHMARKS[question.data_source].rules[0].is_correct(reading.answer, question)
+        elif reading.answer is None:
+            right[index] = False
+        else:
+            asked[index] = ask_agreement(reading.answer, question)
+    replies = ask(judge, asked.values(), kept)
+    failures |= _failures(asked, replies)
+    for index, prompt in asked.items():
+        if index not in failures:
+            agrees, readable = _read(read_agreement, replies.texts[prompt])
+            right[index] = bool(agrees)
+            readings[index] = readings[index]._replace(readable=readable)
+
+    judged = [
+        verdict._replace(right={judge.rule: right[index], **verdict.right}, judged=readings[index])
+        if index in right
+        else verdict
+        for index, verdict in enumerate(verdicts)
+    ]
+    return Judgement(judged, [(verdicts[index], why) for index, why in sorted(failures.items())])
+
+
+def _failures(asked: Mapping[int, str], replies: Replies) -> dict[int, str]:
+    return {index: replies.failures[prompt] for index, prompt in asked.items() if prompt in replies.failures}
+
+
+def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
+    """What a reply says, None where it cannot be read, and whether it could be."""
+    try:
+        return read(reply), True
+    except Unreadable:
+        return None, False
+
+
+def describe(failures: Sequence[tuple[Verdict, str]]) -> str:
+    """What to tell of responses that could not be judged; of many, the first are named."""
+    named = [f"  {one.response.id}, {one.response.mode} {one.response.sample}: {why}" for one, why in failures[:NAMED]]
+    if len(failures) > NAMED:
+        named.append(f"  and {len(failures) - NAMED} more")
+    return "\n".join(
+        [
+            f"{len(failures)} responses could not be judged, so that no figure is made by the judge. Run the same "
+            "command again: it asks for these alone.",
+            *named,
+        ]
+    )

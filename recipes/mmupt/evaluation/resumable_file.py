@@ -1,0 +1,92 @@
+"""The file of responses while it grows: what is in it when the process is killed is there for the next one.
+
+`NAME.partial.jsonl` has the parameters in its first line and then one line a question and mode with all its responses,
+in the order in which they were finished. Once whole it becomes `NAME.jsonl`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmupt.evaluation.response_files import (
+    Mode,
+    Response,
+    as_object,
+    read_parameters,
+    write_atomically,
+    write_responses,
+)
+
+
+class OtherParametersError(ValueError):
+    """Responses are there already, in `path`, that were made with other parameters; `names` has these."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(
+            f"{path} has responses made with other settings ({', '.join(names)}): set output=ANOTHER_FOLDER, or "
+            "replace=true to make them anew"
+        )
+        self.path, self.names = path, names
+
+
+class PartialFile:
+    """The responses to one set of questions, finished or not.
+
+    Args:
+        path: of the whole file, `NAME.jsonl`.
+        parameters: what determines the responses, as JSON holds it.
+        replace: whether responses made with other parameters are to be made anew.
+
+    Raises:
+        OtherParametersError: there are such responses, and they are not to be replaced.
+    """
+
+    def __init__(self, path: Path, parameters: Mapping[str, Any], replace: bool = False) -> None:
+        self._path, self._parameters = path, dict(parameters)
+        self._growing = path.with_suffix(".partial.jsonl")
+        self._groups: dict[tuple[str, Mode], list[Response]] = {}
+        self.whole = read_parameters(path) == self._parameters
+        if not self.whole:
+            lines = _whole_lines(self._growing)
+            made_with = [found for found in (read_parameters(path), lines[0] if lines else None) if found is not None]
+            same = bool(lines) and lines[0] == self._parameters
+            if not replace and not same and made_with:
+                raise OtherParametersError(path, _different(made_with[-1], self._parameters))
+            for line in lines[1:] if same else ():
+                self._add([Response.from_json(one) for one in line])
+            # A line that was cut is cut off, so that the next one does not continue it.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = [self._parameters, *([as_object(one) for one in group] for group in self._groups.values())]
+            write_atomically(self._growing, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
+
+    def has(self, id: str, mode: Mode) -> bool:
+        """Whether the responses of this mode to a question are there."""
+        return self.whole or (id, mode) in self._groups
+
+    def append(self, group: Sequence[Response]) -> None:
+        """Add all responses of one mode to one question; they are on file when this returns."""
+        with self._growing.open("a") as file:
+            file.write(f"{json.dumps([as_object(one) for one in group])}\n")
+        self._add(group)
+
+    def finish(self, order: Mapping[str, int]) -> None:
+        """Make it the whole file, in the order of questions, greedy responses first."""
+        ordered = sorted(self._groups.items(), key=lambda item: (item[0][1], order[item[0][0]]))
+        write_responses(self._path, [one for _, group in ordered for one in group], self._parameters)
+        self._growing.unlink()
+        self.whole = True
+
+    def _add(self, group: Sequence[Response]) -> None:
+        self._groups[group[0].id, group[0].mode] = list(group)
+
+
+def _whole_lines(path: Path) -> list[Any]:
+    if not path.is_file():
+        return []
+    *lines, _ = path.read_text().split("\n")
+    return [json.loads(line) for line in lines]
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]

@@ -1,0 +1,39 @@
+"""veRL's validation scores as the evaluation does: a reward function for `reward.custom_reward_function`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mmupt.benchmarks.benchmark_question import as_question
+from mmupt.evaluation.response_files import Response
+from mmupt.evaluation.verdicts import verdicts_of
+from verl_ext.rewards.reward_settings import read_settings
+
+
+def score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str | None,
+    extra_info: Mapping[str, Any],
+    answers: Mapping[str, Any],
+) -> float:
+    """1 where a response is right by the leading rule of its benchmark, else 0.
+
+    A question that the model could not be asked has no truth here (`verl_ext.datasets.unlabelled_dataset`), and is
+    wrong.
+
+    Args:
+        data_source: of the row, as in `extra_info`.
+        solution_str: the response.
+        ground_truth: the true answer.
+        extra_info: the columns of the row, with `metadata` from its truth sidecar.
+        answers: `reward.reward_kwargs.answers` of the run.
+    """
+    if ground_truth is None:
+        return 0.0
+    question = as_question(extra_info, ground_truth, extra_info["metadata"])
+    settings = read_settings(OmegaConf.create({"answers": dict(answers)}))
+    response = Response(question.id, "greedy", 0, solution_str)
+    (verdict,) = verdicts_of([response], {question.id: question}, settings.extraction, settings.comparison)
+    return float(next(iter(verdict.right.values())))

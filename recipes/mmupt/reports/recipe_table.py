@@ -1,0 +1,308 @@
+"""Several recipes with several seeds, trained one after another and compared in one table and plot.
+
+    python -m mmupt.reports.recipe_table --recipes mmupt_tiny mmupt_tiny_random --seeds 1 2 3 \
+        --folder DIR [key=value ...]
+
+Every run is `mmupt.training.recipe_run` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
+command after an interruption continues; overrides hold for all of them. The base answers the evaluation once for all
+runs that evaluate it alike. After each run `table.md`, `table.json` and `table.png` are written anew there: scores,
+gains with their paired tests, and what each recipe has cost, with the paper's figures beside it. A run that fails is
+named at the end, and the others go on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+
+from omegaconf import OmegaConf
+
+from mmupt.benchmarks.paper_scores import read_paper
+from mmupt.compose import RecipeError, as_override, load_recipe
+from mmupt.evaluation.response_files import copy_responses, read_parameters, write_atomically
+from mmupt.reports.rendering import TEXT_COLOR, aligned, as_png, tidy
+from mmupt.training.run_cost import Cost, read_cost
+from mmupt.training.run_report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
+from verl_ext.scores import Score, average
+from verl_ext.scores.seed_variance import Estimate, difference_between_runs, mean_over_runs
+
+VALIDATION = "val-core/"
+# In the folder of a run.
+BEFORE = Path("evaluation", "before.jsonl")
+
+# The runs of one recipe by their seed.
+Runs = dict[int, dict[str, Change]]
+
+
+def run_folder(folder: Path, recipe: str, seed: int) -> Path:
+    """Return the folder of one run."""
+    return folder / recipe / f"seed_{seed}"
+
+
+def check(recipes: Sequence[str], overrides: Sequence[str]) -> None:
+    """Compose every recipe before the first one is trained.
+
+    Raises:
+        RecipeError: as `load_recipe`, or a recipe that is not evaluated.
+    """
+    for recipe in recipes:
+        config, _ = load_recipe(recipe, overrides)
+        if config.mmupt.evaluation_files is None:
+            raise RecipeError(f"recipe {recipe} has nothing to compare: it needs mmupt.evaluation_files")
+
+
+def train(folder: Path, recipe: str, seed: int, overrides: Sequence[str]) -> bool:
+    """Train one run, or continue it, or find it finished; return whether it succeeded."""
+    target = run_folder(folder, recipe, seed)
+    take_answers_of_base(folder, target)
+    command = [sys.executable, "-m", "mmupt.training.recipe_run", recipe, *overrides]
+    own = [f"mmupt.seed={seed}", as_override("mmupt.run_folder", str(target))]
+    return subprocess.run([*command, *own]).returncode == 0
+
+
+def take_answers_of_base(folder: Path, run: Path) -> None:
+    """Hand what a base has answered in one run below `folder` to another, which begins with the same evaluation.
+
+    A run whose evaluation is another, of another base for instance, sees that by the parameters and makes its own.
+    """
+    target = run / BEFORE
+    made = (file for file in sorted(folder.glob(f"**/{BEFORE}")) if read_parameters(file))
+    if read_parameters(target) is None and (source := next(made, None)):
+        copy_responses(source, target)
+
+
+def averages(runs: Runs) -> dict[str, Change]:
+    """Average the scores of the runs of one recipe by name, question by question."""
+    return {
+        name: Change(
+            average([changes[name].before for changes in runs.values()]),
+            average([changes[name].after for changes in runs.values()]),
+        )
+        for name in next(iter(runs.values()))
+    }
+
+
+def render(results: Mapping[str, Runs]) -> str:
+    """The comparison as a Markdown table: one row a recipe, averaged over its seeds."""
+    mean = {recipe: averages(runs) for recipe, runs in results.items()}
+    others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
+    columns = [f"{name}, {UNITS.get(name, SHARE).name}" for name in others]
+    rows = [("recipe", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
+    for recipe, runs in results.items():
+        of_each = ", ".join(f"{100 * changes[GREEDY].difference.value:+.1f}" for changes in runs.values())
+        rows.append(
+            (
+                recipe,
+                _before_and_after(mean[recipe][GREEDY], SHARE),
+                _points(gain(runs, GREEDY)),
+                of_each,
+                *(
+                    _before_and_after(mean[recipe][name], UNITS.get(name, SHARE)) if name in mean[recipe] else ""
+                    for name in others
+                ),
+            )
+        )
+    return aligned(rows)
+
+
+def gain(runs: Runs, name: str) -> Estimate:
+    """The gain of a recipe over the base, which is one model whatever the seeds."""
+    return mean_over_runs([changes[name].difference for changes in runs.values()])
+
+
+def _before_and_after(change: Change, unit: Unit) -> str:
+    before, after = (f"{unit.factor * one.value:.{unit.decimals}f}" for one in (change.before, change.after))
+    return f"{before} → {after}"
+
+
+def render_tests(results: Mapping[str, Runs], against: str) -> str:
+    """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table."""
+    measured = {recipe: next(iter(runs.values())) for recipe, runs in results.items()}
+    measures = [name for name in next(iter(measured.values())) if name == GREEDY or name.startswith("mean@")]
+    others = ("the base", against)
+    head = [cell for name in measures for other in others for cell in (f"{name} against {other}, points", "p")]
+    rows: list[tuple[str, ...]] = [("recipe", *head)]
+    for recipe, runs in results.items():
+        cells: list[str] = []
+        for name in measures:
+            found = [gain(runs, name)] if name in measured[recipe] else []
+            if found and recipe == against:
+                # A recipe does not differ from itself, whatever its seeds do.
+                found.append(Estimate(0.0, 0.0, 1))
+            elif found and name in measured.get(against, {}):
+                found.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
+            of_measure = [cell for one in found for cell in (_points(one), _p(one))]
+            cells += of_measure + [""] * (2 * len(others) - len(of_measure))
+        rows.append((recipe, *cells))
+    return aligned(rows)
+
+
+def _after(runs: Runs, name: str) -> list[Score]:
+    return [changes[name].after for changes in runs.values()]
+
+
+def _p(difference: Estimate) -> str:
+    value = difference.p_value
+    # Smaller than any number that there is, unless nothing varies.
+    return "<1e-300" if not value and difference.standard_error else f"{value:.2g}"
+
+
+def _points(difference: Estimate) -> str:
+    return f"{100 * difference.value:+.1f} ± {100 * difference.standard_error:.1f}"
+
+
+def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str | None]) -> str:
+    """What a run of each recipe has cost, averaged over its seeds, and the paper's figures of that method."""
+    paper = read_paper()
+    sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on))
+    head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in sets))
+    rows: list[tuple[str, ...]] = [head]
+    for recipe, each in costs.items():
+        of_method = {row.trained_on: row.average for row in paper.rows if row.method == methods[recipe]}
+        rows.append(
+            (
+                recipe,
+                f"{fmean(cost.labels for cost in each):,.0f}",
+                f"{fmean(cost.tokens for cost in each):,.0f}",
+                f"{fmean(cost.hours for cost in each):.2f} {each[0].device}-hours",
+                *(f"{of_method[name]:.2f}" if name in of_method else "" for name in sets),
+            )
+        )
+    base = paper.base
+    return f"{aligned(rows)}\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})."
+
+
+def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
+    """Draw a PNG: the gains of every run with their mean, and the validation accuracy of every recipe over its steps.
+
+    Args:
+        curves: recipe -> step -> accuracy, averaged over seeds; none for what was not trained.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(11, 1.6 + 0.45 * max(len(results), 5)), dpi=160, layout="constrained")
+    gains, accuracies = figure.subplots(1, 2)
+    colors = colormaps["tab10" if len(results) <= 10 else "tab20"]
+    for row, (recipe, runs) in enumerate(results.items()):
+        color = colors(row % colors.N)
+        of_each = [100 * changes[GREEDY].difference.value for changes in runs.values()]
+        mean = gain(runs, GREEDY)
+        gains.scatter(of_each, [row] * len(of_each), color=color, s=22, alpha=0.6)
+        gains.errorbar(100 * mean.value, row, xerr=100 * mean.standard_error, color=color, marker="D", capsize=4)
+        if steps := sorted(curves.get(recipe, {}).items()):
+            accuracies.plot(
+                [step for step, _ in steps], [100 * value for _, value in steps], color=color, marker="o", label=recipe
+            )
+    gains.axvline(0, color=TEXT_COLOR, linewidth=0.8)
+    gains.set_yticks(range(len(results)), results)
+    gains.invert_yaxis()
+    gains.set_title("Gain in greedy accuracy on test questions, points", loc="left", fontsize=11)
+    accuracies.set_title("Accuracy on validation questions over steps, %", loc="left", fontsize=11)
+    accuracies.set_ylim(0, 105)
+    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
+    tidy(gains)
+    tidy(accuracies)
+    return as_png(figure)
+
+
+def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
+    """Return the validation accuracy, averaged over runs and data sources, of the steps that all of them have."""
+    series = [read_series(folder / "tensorboard") for folder in folders]
+    lines = [steps for one in series for name, steps in one.items() if name.startswith(VALIDATION)]
+    common = set.intersection(*(set(steps) for steps in lines)) if lines else set()
+    return {step: fmean(steps[step] for steps in lines) for step in sorted(common)}
+
+
+def read_method(run_folder: Path) -> str | None:
+    """The method of the paper that a run stands for."""
+    method = OmegaConf.select(OmegaConf.load(run_folder / "config.yaml"), "mmupt.paper_method")
+    return None if method is None else str(method)
+
+
+def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], against: str | None = None) -> str:
+    """Write the comparison of all runs that have been evaluated; return its tables, "" where there is none yet.
+
+    `against` is the recipe that all are tested against, the first one unless given.
+
+    Raises:
+        ValueError: runs of one recipe that were not evaluated alike, or as `mmupt.training.run_report` raises it.
+    """
+    results: dict[str, Runs] = {}
+    for recipe in recipes:
+        runs: Runs = {}
+        for seed in seeds:
+            target = run_folder(folder, recipe, seed)
+            # What a run leaves last.
+            if (target / "report.json").is_file():
+                runs[seed] = read_changes(target)[0]
+        if len({tuple(changes) for changes in runs.values()}) > 1:
+            raise ValueError(f"the runs in {folder / recipe} were not evaluated with the same number of samples")
+        if runs:
+            results[recipe] = runs
+    if not results:
+        return ""
+    folders = {recipe: [run_folder(folder, recipe, seed) for seed in runs] for recipe, runs in results.items()}
+    costs = {recipe: [read_cost(one) for one in of_recipe] for recipe, of_recipe in folders.items()}
+    methods = {recipe: read_method(of_recipe[0]) for recipe, of_recipe in folders.items()}
+    tests = render_tests(results, against or recipes[0])
+    table = "\n\n".join((render(results), tests, render_costs(costs, methods)))
+    curves = {recipe: validation_curve(of_recipe) for recipe, of_recipe in folders.items()}
+    text = [
+        f"# {folder.resolve().name}",
+        f"Seeds {', '.join(map(str, seeds))}; before → after training, on the same questions. ± is one standard error "
+        "over questions and, with several of them, seeds; p is of a two-sided t-test with that error "
+        "(verl_ext/scores/seed_variance.py). One seed says nothing about others: its p is about questions alone. "
+        "Costs are those of a run without its evaluation, averaged over seeds; hours, those that a device was there.",
+        table,
+        "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
+    ]
+    write_atomically(folder / "table.png", plot(results, curves))
+    write_atomically(folder / "table.md", ("\n\n".join(text) + "\n").encode())
+    content = {
+        recipe: {
+            "method": methods[recipe],
+            "cost": {str(seed): asdict(cost) for seed, cost in zip(runs, costs[recipe], strict=True)},
+            "scores": {
+                str(seed): {
+                    name: {"before": change.before.value, "after": change.after.value}
+                    for name, change in changes.items()
+                }
+                for seed, changes in runs.items()
+            },
+        }
+        for recipe, runs in results.items()
+    }
+    write_atomically(folder / "table.json", f"{json.dumps(content, indent=2)}\n".encode())
+    return table
+
+
+def main() -> None:
+    """Train what is missing and write the table of the command line."""
+    parser = argparse.ArgumentParser(description="Train several recipes with several seeds and compare them.")
+    parser.add_argument("--recipes", nargs="+", required=True, help="names that `make recipes` shows")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of every recipe")
+    parser.add_argument("--folder", type=Path, default=Path("runs/table"), help="for the runs and the table")
+    parser.add_argument("--against", help="the recipe that all are tested against; default: the first one")
+    arguments, overrides = parser.parse_known_args()
+    try:
+        check(arguments.recipes, overrides)
+    except RecipeError as error:
+        sys.exit(f"error: {error}")
+    failed = []
+    for seed in arguments.seeds:
+        for recipe in arguments.recipes:
+            if not train(arguments.folder, recipe, seed, overrides):
+                failed.append(str(run_folder(arguments.folder, recipe, seed)))
+            print(write_table(arguments.folder, arguments.recipes, arguments.seeds, arguments.against), flush=True)
+    if failed:
+        sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

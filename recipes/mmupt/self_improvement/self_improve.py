@@ -1,0 +1,145 @@
+"""Rounds of self-improvement: the policy writes questions about images, trains on them by the vote, and so on.
+
+    python -m mmupt.self_improvement.self_improve mmupt_tiny_self_improve --rounds 3 [key=value ...]
+
+Each round is `mmupt.synthesis.synthesize` with the policy of the round before, and then `mmupt.training.recipe_run` on
+what was written, whose evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a
+recipe says about which images, and how. The same command after a kill goes on in the middle of whichever phase it was.
+When the vote share rises while held-out accuracy or pass@k falls beyond noise, no further round is made, and the best
+one is kept; see `mmupt.stop_on_collapse`.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mmupt.compose import RecipeError, as_override, load_recipe
+from mmupt.evaluation.response_files import parameters_path, write_atomically
+from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, end_processes, sole_run
+from mmupt_data.catalog import data_set
+from mmupt_data.prepare import FOLDER
+from verl_ext.collapse import Collapse, read_rule
+from verl_ext.datasets.ground_truth import file_list
+
+# Written once a round is finished; it holds where its policy lies.
+POLICY = "policy.txt"
+
+
+def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str]) -> None:
+    """Make the rounds that are missing.
+
+    Raises:
+        RecipeError: what can be known to fail before anything starts.
+        BlockingIOError: another one works in the same folder.
+        subprocess.CalledProcessError: a phase failed; what it said is on the console.
+    """
+    config, _ = load_recipe(recipe, overrides)
+    _check(config, recipe)
+    folder = folder.absolute()
+    with sole_run(folder, folder / "rounds.json"):
+        for number in range(1, rounds + 1):
+            for phase in ("synthesis", "run"):
+                # The lock is ours: what still runs there was left by a launcher that was killed.
+                end_processes(round_folder(folder, number) / phase)
+        for name in config.mmupt.datasets:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        policy, done, stopped = str(config.actor_rollout_ref.model.path), [], None
+        for number in range(1, rounds + 1):
+            policy = make_round(config, recipe, number, folder, policy, overrides)
+            done.append(read_round(folder, number))
+            stopped = _collapse(config, done)
+            print(f"\n{write_rounds(folder, done, stopped)}\n", flush=True)
+            if stopped:
+                break
+        print(f"The best policy is in {_best_policy(config, folder, done)}")
+
+
+def make_round(
+    config: DictConfig, recipe: str, number: int, folder: Path, policy: str, overrides: Sequence[str]
+) -> str:
+    """Make what is missing of one round, which starts from `policy`; return where the policy lies that it leaves."""
+    target = round_folder(folder, number)
+    marker = target / POLICY
+    if marker.is_file():
+        return marker.read_text()
+    settings = config.mmupt.self_improve
+    written = [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
+    written += [as_override("output", str(target / "synthesis"))]
+    written += [f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
+    _run("mmupt.synthesis.synthesize", written, target / "synthesis")
+    files = [str(target / "synthesis" / "train.parquet")]
+    if config.data.generated_share is not None:
+        files += file_list(config.data.train_files)
+    run = target / "run"
+    if number > 1:
+        _take_evaluation(round_folder(folder, number - 1) / "run" / "evaluation", run / "evaluation")
+    trained = [
+        *overrides,
+        as_override("data.train_files", files),
+        as_override("actor_rollout_ref.model.path", policy),
+        as_override("mmupt.run_folder", str(run)),
+    ]
+    _run("mmupt.training.recipe_run", [recipe, *trained], run)
+    # A run that collapsed at once leaves the policy that it started from.
+    left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
+    write_atomically(marker, left.encode())
+    return left
+
+
+def _run(module: str, arguments: Sequence[str], folder: Path) -> None:
+    # By this variable the next start finds what a killed one has left running.
+    environment = {**os.environ, RUN_FOLDER_VARIABLE: str(folder)}
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
+
+
+def _take_evaluation(previous: Path, evaluation: Path) -> None:
+    """The policy before a round is the one after the round before: what that answered is taken over."""
+    evaluation.mkdir(parents=True, exist_ok=True)
+    after, before = previous / "after.jsonl", evaluation / "before.jsonl"
+    if after.is_file() and not before.exists():
+        shutil.copyfile(after, before)
+        shutil.copyfile(parameters_path(after), parameters_path(before))
+
+
+def _collapse(config: DictConfig, done: Sequence[Round]) -> Collapse | None:
+    rule = read_rule(config.mmupt.stop_on_collapse)
+    return None if rule is None else find_collapse_of(done, rule)
+
+
+def _best_policy(config: DictConfig, folder: Path, done: Sequence[Round]) -> str:
+    best = best_round(done)
+    return (round_folder(folder, best) / POLICY).read_text() if best else str(config.actor_rollout_ref.model.path)
+
+
+def _check(config: DictConfig, recipe: str) -> None:
+    if config.mmupt.self_improve.images is None:
+        raise RecipeError(f"recipe {recipe} has no images to write questions about: set mmupt.self_improve.images")
+    if config.mmupt.evaluation_files is None:
+        raise RecipeError(f"recipe {recipe} cannot compare its rounds: it needs mmupt.evaluation_files")
+
+
+def main() -> None:
+    """Make the rounds of the command line."""
+    parser = argparse.ArgumentParser(description="Let a policy write its own questions and improve on them.")
+    parser.add_argument("recipe", help="a name that `make recipes` shows")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in all")
+    parser.add_argument("--folder", type=Path, help="for all rounds; default: runs/RECIPE")
+    arguments, overrides = parser.parse_known_args()
+    folder = arguments.folder or Path("runs") / arguments.recipe
+    try:
+        self_improve(arguments.recipe, arguments.rounds, folder, overrides)
+    except (RecipeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: {error.cmd[2]} failed with status {error.returncode}; see above")
+
+
+if __name__ == "__main__":
+    main()

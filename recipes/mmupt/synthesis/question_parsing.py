@@ -1,0 +1,85 @@
+"""From a response to the one question in it. Whatever a model writes is read here, in a few passes over the text."""
+
+import re
+import unicodedata
+
+from mmupt_data.row_problems import HARMLESS, text_problems
+from mmupt_data.row_schema import PLACEHOLDER
+
+# Nothing that is asked about one image is as long; a response that never ended is.
+LONGEST_RESPONSE = 8_000
+# Labels and quotes around each other; who writes more of them is not asking anything.
+DEEPEST = 12
+
+_THOUGHT_END = "</think>"
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*$", re.MULTILINE)
+_LABEL = re.compile(
+    r"^[ \t>#*_\"'“]{0,8}(?:(?:(?:the|a|my)[ \t]+)?(?:new|different|another|generated|self-generated)[ \t]+)?"
+    r"(?:question|q)[ \t]{0,2}\d{0,3}[ \t]{0,2}[*_]{0,3}[ \t]{0,2}[:：][*_ \t]{0,4}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ANSWER_LABEL = re.compile(
+    r"^[ \t>#*_]{0,8}(?:answer|solution|explanation|reasoning|rationale|a)[ \t]{0,2}[*_]{0,3}[ \t]{0,2}[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+# Letters would take options for items.
+_ITEM = re.compile(r"^[ \t]{0,8}(?:\d{1,3}[.)]|[-*•])[ \t]{1,4}(?=\S)", re.MULTILINE)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "`": "`", "**": "**", "__": "__", "*": "*"}
+
+
+def question_in(response: str) -> str | None:
+    """The last question that a response holds, without labels, fences, quotes and whatever answer follows; or None.
+
+    None, too, for a text with characters that no question has: control characters, and those lost on the way.
+
+    >>> question_in("Sure! Here it is:\\n**Question:** \\"How long is AB?\\"\\nAnswer: 5")
+    'How long is AB?'
+    """
+    if len(response) > LONGEST_RESPONSE:
+        return None
+    text = response.replace("\r\n", "\n").replace("\r", "\n")
+    if any(problem.kind not in HARMLESS for problem in text_problems(text, None)):
+        return None
+    text = unicodedata.normalize("NFC", text)
+    # A quoted label is bare only once the quotes are gone.
+    for _ in range(DEEPEST):
+        text, before = _stripped(text), text
+        if text == before:
+            return text or None
+    return None
+
+
+def _stripped(text: str) -> str:
+    text = text.rpartition(_THOUGHT_END)[2].replace(PLACEHOLDER, " ")
+    text = _FENCE.sub("", text)
+    *_, label = [None, *_LABEL.finditer(text)]
+    if label:
+        text = text[label.end() :]
+    if answer := _ANSWER_LABEL.search(text):
+        # What comes before an answer is its question, unless nothing does.
+        text = text[: answer.start()].strip() or text[answer.end() :]
+    text = "\n".join(line for line in (" ".join(line.split()) for line in text.split("\n")) if line)
+    first, newline, rest = text.partition("\n")
+    if newline and first.endswith((":", "：")):
+        text = rest
+    items = list(_ITEM.finditer(text))
+    if items and items[0].start() == 0:
+        asked = [item for item in items if _is_asked(text[item.end() :].partition("\n")[0])]
+        if len(items) == 1:
+            text = text[items[0].end() :]
+        elif asked:
+            following = [item.start() for item in items if item.start() > asked[-1].start()]
+            text = text[asked[-1].end() : following[0] if following else len(text)]
+    return _unquoted(text.strip())
+
+
+def _is_asked(text: str) -> bool:
+    return "?" in text or "？" in text
+
+
+def _unquoted(text: str) -> str:
+    for opening, closing in _QUOTES.items():
+        inner = text[len(opening) : len(text) - len(closing)]
+        if text.startswith(opening) and text.endswith(closing) and inner and closing not in inner:
+            return inner.strip()
+    return text

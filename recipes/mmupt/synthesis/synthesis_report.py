@@ -1,0 +1,110 @@
+"""What a synthesis made, in figures: `report.json` for programs, `report.md` for people."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmupt.evaluation.response_files import write_atomically
+from mmupt.synthesis.candidates import Judged
+from mmupt_data.fingerprints import words
+
+# Of vote shares, from 0 to 1.
+BINS = 10
+LONGEST_NGRAM = 3
+BAR_WIDTH = 40
+
+
+def write_report(folder: Path, judged: Sequence[Judged], filters: Sequence[str], rows: int, without_images: int) -> str:
+    """Write both files and return the text.
+
+    Args:
+        folder: where they go.
+        judged: all candidates.
+        filters: the names of those that were applied, in their order.
+        rows, without_images: how many rows had images, and how many had none.
+    """
+    facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged, filters)}
+    text = render(facts)
+    write_atomically(folder / "report.json", f"{json.dumps(facts, indent=2)}\n".encode())
+    write_atomically(folder / "report.md", f"{text}\n".encode())
+    return text
+
+
+def facts_of(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]:
+    """The figures, for all candidates and for those of each strategy, which JSON can hold.
+
+    `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
+    the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`; and of the kept
+    questions `distinct`, by n from 1 to 3 the share of different ones among all runs of n words, and
+    `distinct_questions`, the share of different texts. Null where there is nothing to average.
+    """
+    order = list(dict.fromkeys(one.candidate.strategy for one in judged))
+    groups = {"all": list(judged)}
+    groups |= {name: [one for one in judged if one.candidate.strategy == name] for name in order}
+    return {"strategies": {name: _facts(group, filters) for name, group in groups.items()}}
+
+
+def _facts(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]:
+    kept = [words(one.candidate.question or "") for one in judged if one.kept]
+    shares = [one.vote_share for one in judged if one.vote_share is not None]
+    dropped = Counter(one.dropped_by for one in judged)
+    bins = Counter(min(int(share * BINS), BINS - 1) for share in shares)
+    return {
+        "candidates": len(judged),
+        "kept": len(kept),
+        "dropped": {name: dropped[name] for name in filters},
+        "vote_shares": [bins[index] for index in range(BINS)],
+        "mean_vote_share": sum(shares) / len(shares) if shares else None,
+        "distinct": {str(n): distinct(kept, n) for n in range(1, LONGEST_NGRAM + 1)},
+        "distinct_questions": len(set(kept)) / len(kept) if kept else None,
+    }
+
+
+def distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:
+    """The share of different runs of n words among all of them (Li et al. 2016, arXiv 1510.03055); None without any.
+
+    >>> distinct([["a", "b"], ["a", "b"]], 2)
+    0.5
+    """
+    runs = [tuple(text[start : start + n]) for text in texts for start in range(len(text) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else None
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    strategies: dict[str, dict[str, Any]] = facts["strategies"]
+    everything = strategies["all"]
+    lines = [
+        "# Questions that a model wrote",
+        "",
+        f"{everything['candidates']} responses about {facts['rows']} rows with images, {everything['kept']} kept; "
+        f"{facts['rows_without_images']} rows have no image.",
+        "",
+        f"| | {' | '.join(strategies)} |",
+        f"|---|{'---|' * len(strategies)}",
+    ]
+    table = [("responses", [str(one["candidates"]) for one in strategies.values()])]
+    for name in everything["dropped"]:
+        table.append((f"dropped by {name}", [str(one["dropped"][name]) for one in strategies.values()]))
+    table.append(("kept", [_of(one["kept"], one["candidates"]) for one in strategies.values()]))
+    table.append(("mean vote share", [_number(one["mean_vote_share"]) for one in strategies.values()]))
+    for n in range(1, LONGEST_NGRAM + 1):
+        table.append((f"distinct-{n} of the kept", [_number(one["distinct"][str(n)]) for one in strategies.values()]))
+    table.append(("different texts of the kept", [_number(one["distinct_questions"]) for one in strategies.values()]))
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in table]
+    if total := sum(everything["vote_shares"]):
+        lines += ["", f"Vote shares of the {total} questions for which they were measured:", ""]
+        for index, count in enumerate(everything["vote_shares"]):
+            bar = "#" * round(BAR_WIDTH * count / max(everything["vote_shares"]))
+            lines.append(f"    {index / BINS:.1f} to {(index + 1) / BINS:.1f}  {count:6d}  {bar}".rstrip())
+    return "\n".join(lines)
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} ({100 * part / whole:.1f} %)" if whole else str(part)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

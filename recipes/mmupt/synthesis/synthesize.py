@@ -1,0 +1,210 @@
+"""Let a model write questions about images, and keep those that are worth training on.
+
+    python -m mmupt.synthesis.synthesize model=Qwen/Qwen2.5-VL-7B-Instruct data=datasets/mmr1/train.parquet
+
+Every key is documented in `synthesis/config/`, every filter in docs/synthesis.md. The output folder gets the questions
+(`train.parquet`, without any answer), `candidates.jsonl` with what became of every response, a report, and a page of
+images with their questions. The same command after a kill asks the model for what is missing, and for nothing twice.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.compose import compose_entry
+from mmupt.evaluation.evaluation_settings import Settings
+from mmupt.evaluation.generation import EngineError
+from mmupt.evaluation.resumable_file import OtherParametersError
+from mmupt.hardware import engine_keys
+from mmupt.synthesis.candidate_page import write_sheet
+from mmupt.synthesis.candidates import Candidate, Judged
+from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
+from mmupt.synthesis.prompt_templates import PromptError, fill, read_prompt
+from mmupt.synthesis.question_parsing import question_in
+from mmupt.synthesis.source_rows import Parent, read_parents
+from mmupt.synthesis.strategies import STRATEGIES
+from mmupt.synthesis.synthesis_report import write_report
+from mmupt.synthesis.synthesis_stages import Stages, request
+from mmupt.synthesis.synthesized_dataset import write_candidates, write_questions
+from mmupt.training.environment import use_folder
+from mmupt.training.export import model_folder
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from verl_ext.answers import Extraction, extract_answer
+from verl_ext.datasets.ground_truth import file_list
+from verl_ext.votes import Vote, vote
+
+CONFIG_FOLDER = Path(__file__).parent / "config"
+
+
+class SynthesisError(Exception):
+    """What cannot be synthesized; the message names key or file, and the fix."""
+
+
+def load_config(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration; SynthesisError for a key that it does not have, and for whatever Hydra refuses."""
+    return compose_entry(CONFIG_FOLDER, "synthesis", overrides, SynthesisError)
+
+
+def synthesize(config: DictConfig) -> Path:
+    """Make the questions and all else in the output folder, from what is there already; returns the file of questions.
+
+    Raises:
+        SynthesisError: what can be known to fail before anything starts, or no question is left.
+        BlockingIOError: another synthesis writes into the same folder.
+    """
+    files = [Path(file) for file in file_list(config.data)]
+    if missing := [str(file) for file in files if not file.is_file()]:
+        raise SynthesisError(f"data: {', '.join(missing)} is missing; make it by `make data`")
+    if unknown := sorted(set(config.strategies) - STRATEGIES.keys()):
+        raise SynthesisError(f"strategies: {', '.join(unknown)} is none of {', '.join(STRATEGIES)}")
+    output = Path(config.output or f"runs/synthesis/{Path(str(config.model).rstrip('/')).name}").absolute()
+    os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
+    use_folder(output)
+    with sole_run(output, output / "config.yaml"):
+        try:
+            prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
+            asking, quick, checking = _settings(config, model_folder(str(config.model), output))
+            parents, without_images = read_parents(files, config.limit)
+        except ValueError as error:
+            raise SynthesisError(str(error)) from error
+        OmegaConf.save(config, output / "config.yaml")
+        stages = Stages(output / "responses", files, config.limit, config.replace)
+        try:
+            voted = voted_answers(stages, quick, parents) if config.show_voted_answer else {}
+            candidates = ask(config, stages, asking, prompts, parents, voted)
+            judged = judge(config, stages, (checking, quick), prompts["self_check"], parents, candidates)
+        except (EngineError, OtherParametersError, PromptError) as error:
+            raise SynthesisError(str(error)) from error
+        write_candidates(output / "candidates.jsonl", judged)
+        off = {name for name, block in config.filters.items() if not block.enabled}
+        report = write_report(
+            output, judged, [name for name in names() if name not in off], len(parents), without_images
+        )
+        write_sheet(output / "sheet.html", parents, judged, config.shown, config.seed)
+        print(report, flush=True)
+        if not any(one.kept for one in judged):
+            raise SynthesisError(f"{output}: no question of {len(judged)} is left; report.md says what dropped them")
+        return write_questions(output, str(config.name), parents, judged, str(config.model), config.round)
+
+
+def _settings(config: DictConfig, model: str) -> tuple[Settings, Settings, Settings]:
+    """How the model asks, answers quickly, and judges its questions."""
+    names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine")
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    common = {name: content[name] for name in names}
+    # On the CPU, where requests have no seeds of their own, the ids cannot make another round draw otherwise.
+    digest = hashlib.sha256(f"{config.seed} {config.round}".encode()).digest()
+    common |= {"seed": int.from_bytes(digest[:4], "big")}
+    common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
+    plain: dict[str, Any] = {"instruction": None, "extraction": "boxed"}
+    greedy: dict[str, Any] = {"greedy": True, "samples": 0, "temperature": 0.0, "top_p": 1.0}
+    if config.respond.extraction not in get_args(Extraction):
+        raise ValueError(f"respond.extraction must be one of {', '.join(get_args(Extraction))}")
+    return (
+        Settings(**common, **plain, **content["ask"]),
+        Settings(**common, **content["respond"]),
+        Settings(**{**common, **plain, **greedy, "max_tokens": config.filters.self_check.max_tokens}),
+    )
+
+
+def voted_answers(stages: Stages, quick: Settings, parents: Sequence[Parent]) -> dict[str, str]:
+    """What most of the model's own responses answer to the questions that are there, by row; without those tied."""
+    asked = {parent.id: parent for parent in parents if parent.question}
+    rows = [request(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
+    votes = {
+        id_: _vote(said, quick, asked[id_].choices) for id_, said in stages.responses("parents", quick, rows).items()
+    }
+    return {id_: of_row.winner for id_, of_row in votes.items() if of_row.winner is not None}
+
+
+def _vote(responses: Sequence[str], quick: Settings, choices: Sequence[str] | None = None) -> Vote:
+    extraction: Any = quick.extraction
+    return vote([extract_answer(response, extraction) for response in responses], choices=choices)
+
+
+def ask(
+    config: DictConfig,
+    stages: Stages,
+    asking: Settings,
+    prompts: Mapping[str, str],
+    parents: Sequence[Parent],
+    voted: Mapping[str, str],
+) -> list[Candidate]:
+    """Ask for questions about every row with every strategy that can; candidates are in the order of strategies."""
+    asked: dict[str, tuple[Parent, str, str]] = {}
+    for strategy in config.strategies:
+        for parent in parents:
+            if (asked_with := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
+                text = fill(prompts[asked_with.prompt], asked_with.texts)
+                asked[f"{parent.id}-{strategy}-r{config.round}"] = parent, strategy, text
+    rows = [request(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
+    said = stages.responses("questions", asking, rows)
+    return [
+        Candidate(
+            id=f"{id_}-{number}",
+            parent=parent.id,
+            strategy=strategy,
+            image=parent.image,
+            parent_question=parent.question,
+            prompt_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            response=response,
+            question=question_in(response),
+        )
+        for id_, (parent, strategy, text) in asked.items()
+        for number, response in enumerate(said[id_])
+    ]
+
+
+def judge(
+    config: DictConfig,
+    stages: Stages,
+    settings: tuple[Settings, Settings],
+    prompt: str,
+    parents: Sequence[Parent],
+    candidates: Sequence[Candidate],
+) -> list[Judged]:
+    """Apply the filters that are enabled, those that ask the model last; all candidates, in their order."""
+    images = {parent.id: parent.images for parent in parents}
+    checking, quick = settings
+    left = list(candidates)
+    dropped: dict[str, tuple[str, str]] = {}
+    shares: dict[str, float] = {}
+
+    def apply(name: str, reasons: Sequence[Reason]) -> None:
+        found = {one.id: (name, reason) for one, reason in zip(left, reasons, strict=True) if reason is not None}
+        dropped.update(found)
+        left[:] = [one for one in left if one.id not in found]
+
+    thresholds: Any = OmegaConf.to_container(config.filters, resolve=True)
+    enabled = {name: block.pop("enabled") for name, block in thresholds.items()}
+    for name, function in FILTERS.items():
+        if enabled.get(name, True):
+            apply(name, function(left, **thresholds.get(name, {})))
+    if enabled["self_check"]:
+        rows = [request(one.id, images[one.parent], fill(prompt, {"question": one.question or ""})) for one in left]
+        replies = stages.responses("self_check", checking, rows)
+        apply("self_check", self_check(left, {id_: reply for id_, (reply,) in replies.items()}))
+    if enabled["difficulty"]:
+        rows = [request(one.id, images[one.parent], one.question or "") for one in left]
+        for id_, said in stages.responses("difficulty", quick, rows).items():
+            shares[id_] = _vote(said, quick).share
+        apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
+    outcome = {one.id: dropped.get(one.id, (None, None)) for one in candidates}
+    return [Judged(one, outcome[one.id][0], outcome[one.id][1], shares.get(one.id)) for one in candidates]
+
+
+def main() -> None:
+    """Synthesize what the command line says."""
+    try:
+        print(synthesize(load_config(sys.argv[1:])))
+    except (SynthesisError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What a synthesis leaves behind: the questions as a data set, and what became of every candidate."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from mmupt.evaluation.response_files import write_atomically
+from mmupt.synthesis.candidates import Candidate, Judged
+from mmupt.synthesis.source_rows import Parent
+from mmupt_data.row_schema import PLACEHOLDER, Row, Synthesis, prompts_path
+from mmupt_data.writer import write_dataset
+
+
+def write_candidates(file: Path, judged: Sequence[Judged]) -> None:
+    """Write one JSON line a candidate: its fields, `dropped_by`, `reason` and `vote_share`."""
+    lines = (
+        {
+            **asdict(one.candidate),
+            "dropped_by": one.dropped_by,
+            "reason": one.reason,
+            "vote_share": one.vote_share,
+        }
+        for one in judged
+    )
+    write_atomically(file, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+
+
+def read_candidates(file: Path) -> list[Judged]:
+    """Read what `write_candidates` wrote."""
+    found = []
+    for line in file.read_text().splitlines():
+        content = json.loads(line)
+        outcome = {name: content.pop(name) for name in ("dropped_by", "reason", "vote_share")}
+        found.append(Judged(Candidate(**content), **outcome))
+    return found
+
+
+def write_questions(
+    folder: Path, name: str, parents: Sequence[Parent], judged: Sequence[Judged], model: str, round: int
+) -> Path:
+    """Write the candidates that are kept as `NAME.parquet`, which has no truth file; returns it.
+
+    Raises:
+        mmupt_data.writer.BadRowError: an image of a row cannot be used.
+    """
+    by_id = {parent.id: parent for parent in parents}
+
+    def rows() -> Iterator[Row]:
+        for one in judged:
+            if one.kept:
+                yield question_row(one, by_id[one.candidate.parent], model, round)
+
+    parameters = {
+        "synthesis": [asdict(one.candidate) | {"vote_share": one.vote_share} for one in judged if one.kept],
+        "images": [parent.image for parent in parents],
+        "model": model,
+        "round": round,
+    }
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    write_dataset(folder, {name: rows()}, {"synthesis": digest}, truth=False)
+    return prompts_path(folder, name)
+
+
+def question_row(judged: Judged, parent: Parent, model: str, round: int) -> Row:
+    """The row of a question, with the images and the origin of the row that it was made from, and no answer."""
+    candidate = judged.candidate
+    return Row(
+        id=candidate.id,
+        data_source=f"{parent.data_source}_{candidate.strategy}",
+        question=PLACEHOLDER * len(parent.images) + (candidate.question or ""),
+        images=parent.images,
+        question_type=candidate.strategy,
+        answer=None,
+        provenance=parent.provenance,
+        licence=parent.licence,
+        synthesis=Synthesis(
+            parent=parent.id,
+            strategy=candidate.strategy,
+            model=model,
+            round=round,
+            prompt_sha256=candidate.prompt_sha256,
+            vote_share=judged.vote_share,
+        ),
+    )

@@ -1,0 +1,134 @@
+"""Builds the tiny model from nothing: tokenizer, processor, random weights, warm start, and measurements.
+
+The result is a folder that loads as any Qwen2.5-VL does. It is the noisy base on which label-free GRPO is shown, not a
+good model.
+
+    python -m mmupt.tiny.build_model [--output recipes/mmupt/tiny/model]
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from mmupt.tiny import FOLDER
+from mmupt.tiny.measure import measure, report
+from mmupt.tiny.vocabulary import (
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    IMAGE_PAD,
+    TURN_END,
+    VIDEO_PAD,
+    VISION_END,
+    VISION_START,
+    build_tokenizer,
+)
+from mmupt.tiny.warm_start import Encoder, warm_start
+from mmupt.training.export import make_readable
+from mmupt_data.figure_task import SIZE, sample_figures
+
+
+def build_processor() -> Qwen2_5_VLProcessor:
+    """The real Qwen2.5-VL processor with the tiny tokenizer; a square image becomes 84 x 84 px, or 9 visual tokens."""
+    tokenizer = build_tokenizer()
+    size = {"shortest_edge": SIZE * SIZE, "longest_edge": SIZE * SIZE}
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=size),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=size),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+    """A stock Qwen2.5-VL of 1.1 million random float32 weights, with one embedding for each token of the tokenizer."""
+
+    def token(name: str) -> int:
+        return tokenizer.convert_tokens_to_ids(name)
+
+    ends = {"bos_token_id": None, "eos_token_id": token(TURN_END), "pad_token_id": token(END_OF_TEXT)}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 1024,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "tie_word_embeddings": False,
+            **ends,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 96,
+            "intermediate_size": 192,
+            "num_heads": 3,
+            "out_hidden_size": 128,
+            "fullatt_block_indexes": [0, 1],
+        },
+        tie_word_embeddings=False,
+        image_token_id=token(IMAGE_PAD),
+        video_token_id=token(VIDEO_PAD),
+        vision_start_token_id=token(VISION_START),
+        vision_end_token_id=token(VISION_END),
+        dtype="float32",
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(do_sample=True, temperature=1.0, **ends)
+    return model
+
+
+def build(
+    folder: Path, figures: int, clean_steps: int, steps: int, batch: int, learning_rate: float, seed: int
+) -> None:
+    """Build, train and save the model with its processor, and print how long that took."""
+    torch.manual_seed(seed)
+    started = time.monotonic()
+    processor = build_processor()
+    model = build_model(processor.tokenizer)
+    encoder = Encoder(processor, model)
+    warm_start(
+        model,
+        encoder,
+        sample_figures("warm_start", figures, seed),
+        clean_steps=clean_steps,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    make_readable(folder)
+    print(f"{folder}: {model.num_parameters():,} parameters, {time.monotonic() - started:.0f} s", flush=True)
+    print(report(measure(model, encoder)))
+
+
+def main() -> None:
+    """Build the tiny model and print its figures."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the model")
+    parser.add_argument("--figures", type=int, default=9000, help="different figures of the warm start")
+    parser.add_argument("--clean-steps", type=int, default=500, help="steps on what is never wrong, before the noise")
+    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps, the clean ones included")
+    parser.add_argument("--batch", type=int, default=48, help="demonstrations a step")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine schedule")
+    parser.add_argument("--seed", type=int, default=0, help="weights, figures and demonstrations")
+    arguments = vars(parser.parse_args())
+    build(arguments.pop("output"), **arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Running a recipe: checks before the start, veRL, export, report."""

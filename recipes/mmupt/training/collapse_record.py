@@ -1,0 +1,125 @@
+"""What a run leaves about its collapse, and what the alarm would say of a run with other settings.
+
+    python -m mmupt.training.collapse_record RUN_FOLDER [--z 1.5] [--patience 2] [--min-fall 0.03]
+
+reads `history.jsonl` of the run folder and prints every validation with the share of the vote since the one before, how
+far each measure lies below its best, and at which of them the alarm would have stopped the training, whether it was on
+or not. The rule itself is `verl_ext.collapse`.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.evaluation.response_files import write_atomically
+from verl_ext.collapse import Collapse, CollapseAlarm, CollapseRule, History, find_collapse, read_alarm
+from verl_ext.collapse.rule import best_of, fall_between, wobble
+from verl_ext.config_defaults import SAMPLER, uses
+from verl_ext.scores import Score
+
+STOP = "collapse.json"
+
+
+def alarm_of(config: DictConfig) -> CollapseAlarm:
+    """Return the alarm of a recipe; it is off under any replay buffer but ours, which alone reports to it."""
+    if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
+        return read_alarm(config.trainer.v1.sampler.sampler_kwargs)
+    return CollapseAlarm(Path(config.mmupt.run_folder) / "history.jsonl", Path(config.trainer.default_local_dir), None)
+
+
+def why_unwatched(config: DictConfig) -> str | None:
+    """Say why a recipe whose collapse is to stop it cannot be watched; None where it can, or where it is not to be."""
+    if config.mmupt.stop_on_collapse.enable and not uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
+        return f"only {SAMPLER[1]} (trainer.v1.sampler.custom_sampler) notices a collapse"
+    if not alarm_of(config).is_on or config.trainer.total_training_steps == 0 or config.trainer.test_freq > 0:
+        return None
+    return f"without validation (trainer.test_freq={config.trainer.test_freq}) no collapse can be noticed"
+
+
+def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
+    """Write and print how the run has collapsed, and return the step of the policy that is kept.
+
+    None where it has not collapsed (what an earlier stop has left is removed), or where none of the validated policies
+    is there any more, so that only the last one is left.
+    """
+    file, collapse = run_folder / STOP, alarm.find_collapse()
+    if collapse is None:
+        file.unlink(missing_ok=True)
+        return None
+    last, kept = max(alarm.history.shares), alarm.best_step(collapse.measure)
+    special = {None: "the last one, as no better one was saved", 0: "the model before training"}
+    policy = special.get(kept, f"that of step {kept}")
+    message = f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}."
+    content = {"message": message, "step": last, "kept_step": kept, **asdict(collapse)}
+    write_atomically(file, f"{json.dumps(content, indent=2)}\n".encode())
+    print(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.", flush=True)
+    return kept
+
+
+def read_stop(run_folder: Path) -> dict[str, Any] | None:
+    """Return what `write_stop` has written into a run folder, None where the run was not stopped."""
+    file = run_folder / STOP
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def replay(history: History, rule: CollapseRule) -> Iterator[tuple[str, Collapse | None]]:
+    """Yield for each validation what it measured, in words, and the collapse that the alarm would have found there."""
+    previous = 0
+    measures = history.measures()
+    for step in sorted(history.validations):
+        shares = {one: share for one, share in history.shares.items() if one <= step}
+        since = [share for one, share in shares.items() if one > previous or one == step]
+        parts = [f"step {step}: share {f'{fmean(since):.3f}' if since else 'none yet'}"]
+        found = None
+        for measure, validations in measures.items():
+            so_far = {one: outcomes for one, outcomes in validations.items() if one <= step}
+            parts.append(f"{measure} {_describe(so_far, step, rule)}")
+            found = found or find_collapse(shares, so_far, rule, measure)
+        yield ", ".join(parts), found
+        previous = step
+
+
+def _describe(validations: dict[int, dict[str, float]], step: int, rule: CollapseRule) -> str:
+    score = Score(tuple(validations[step].values()))
+    text = f"{100 * score.value:.1f} ± {100 * score.standard_error:.1f} %"
+    before = {one: validations[one] for one in sorted(validations)[: -rule.patience]}
+    fall = fall_between(validations, best_of(validations), step, rule, wobble(before))
+    if fall is None or fall.best_step == step:
+        return text
+    points, error = 100 * (fall.best - fall.value), 100 * fall.standard_error
+    needed = 100 * max(fall.min_fall, fall.threshold * fall.standard_error)
+    return f"{text} ({points:.1f} ± {error:.1f} points below step {fall.best_step}, more than {needed:.1f} count)"
+
+
+def main() -> None:
+    """Replay the history of the run folder on the command line, by its own rule unless told otherwise."""
+    parser = argparse.ArgumentParser(description="Show at which validation the collapse alarm stops a run.")
+    parser.add_argument("run_folder", type=Path, help="what mmupt.training.recipe_run calls mmupt.run_folder")
+    parser.add_argument("--z", type=float, help="as mmupt.stop_on_collapse.z; the run's own unless given")
+    parser.add_argument("--patience", type=int, help="as mmupt.stop_on_collapse.patience; the run's own unless given")
+    parser.add_argument("--min-fall", type=float, help="as mmupt.stop_on_collapse.min_fall; the run's own unless given")
+    arguments = parser.parse_args()
+    file = arguments.run_folder / "history.jsonl"
+    if not file.is_file():
+        parser.exit(1, f"error: {file} is missing: mmupt.training.recipe_run writes it, from the first step on\n")
+    settings = OmegaConf.load(arguments.run_folder / "config.yaml").mmupt.stop_on_collapse
+    rule = CollapseRule(
+        settings.z if arguments.z is None else arguments.z,
+        settings.patience if arguments.patience is None else arguments.patience,
+        settings.min_fall if arguments.min_fall is None else arguments.min_fall,
+    )
+    first = None
+    for line, collapse in replay(History(file), rule):
+        print(line)
+        first = first or collapse
+    print(f"The alarm stops it there: {first}" if first else "The alarm stops it nowhere.")
+
+
+if __name__ == "__main__":
+    main()

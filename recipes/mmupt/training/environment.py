@@ -1,0 +1,108 @@
+"""The environment of a run: its caches and what its loggers write lie in its folder, not in the user's home.
+
+What is downloaded from the Hugging Face hub stays where the user has it (HF_HOME). A variable that is set already keeps
+its value: XDG_CACHE_HOME or VLLM_CACHE_ROOT, for instance, make several runs share what is compiled.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmupt.hardware import joins_cluster
+from mmupt.training.preflight import can_write, hub_cache
+
+CACHE = "cache"
+# Copies of the parquet files, by the `datasets` library: as large as the data, and of no use after a training.
+COPIES = "datasets"
+
+
+def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that make libraries keep their caches in a folder, without those that are set already.
+
+    Of a cluster that is joined the caches are those of its nodes, but for the copies of the data.
+    """
+    cache = folder / CACHE
+    variables = {"HF_DATASETS_CACHE": cache / COPIES}
+    if not joins_cluster():
+        variables |= {
+            "HF_HOME": hub_cache({**environ, "HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": ""}).parent,
+            "HF_MODULES_CACHE": cache / "huggingface" / "modules",
+            # vLLM, matplotlib and torch follow it.
+            "XDG_CACHE_HOME": cache,
+            "TORCHINDUCTOR_CACHE_DIR": cache / "inductor",
+            "TRITON_HOME": cache,
+            "FLASHINFER_WORKSPACE_BASE": cache,
+            "CUDA_CACHE_PATH": cache / "nv",
+        }
+        if not can_write(Path(environ.get("HOME", "/"))):
+            variables |= {"XDG_CONFIG_HOME": cache / "config", "HF_XET_CACHE": cache / "huggingface" / "xet"}
+    return {name: str(value) for name, value in variables.items() if not environ.get(name)}
+
+
+def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that make the values of `trainer.logger` write into a folder, as `cache_variables` does.
+
+    wandb takes all starts of a run for one run, by an id that is kept in the folder.
+    """
+    variables = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "SWANLAB_LOG_DIR": str(folder / "swanlab"),
+        "TRACKIO_DIR": str(folder / "trackio"),
+        "VERL_FILE_LOGGER_ROOT": str(folder),
+    }
+    if {"wandb", "tracking"} & set([loggers] if isinstance(loggers, str) else loggers):
+        variables |= {
+            "WANDB_DIR": str(folder),
+            "WANDB_CACHE_DIR": str(folder / CACHE / "wandb"),
+            "WANDB_DATA_DIR": str(folder / CACHE / "wandb"),
+            "WANDB_RUN_ID": _run_id(folder / "wandb" / "run_id"),
+            "WANDB_RESUME": "allow",
+        }
+    return {name: value for name, value in variables.items() if not environ.get(name)}
+
+
+def _run_id(file: Path) -> str:
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(secrets.token_hex(4))
+    return file.read_text()
+
+
+def own_ray_token(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return a token for the Ray that is started, where Ray could not leave one in `~/.ray`; it asks for one."""
+    file = Path(environ.get("HOME", "/"), ".ray", "auth_token")
+    named = any(environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if named or joins_cluster() or file.is_file() or can_write(file.parent):
+        return {}
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def visible_gpu_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes veRL's workers start where Slurm has named the GPUs of a job in several variables.
+
+    Unless its gres.conf says which GPUs a node has, Slurm sets ROCR_VISIBLE_DEVICES, which is for AMD, beside
+    CUDA_VISIBLE_DEVICES, and veRL refuses both (verl/single_controller/base/worker.py). NVIDIA's driver and the CPU
+    read only the latter, so the former becomes empty.
+    """
+    import torch
+
+    both = environ.get("ROCR_VISIBLE_DEVICES") and environ.get("CUDA_VISIBLE_DEVICES")
+    return {"ROCR_VISIBLE_DEVICES": ""} if both and torch.version.hip is None else {}
+
+
+def use_folder(folder: Path) -> None:
+    """Set the caches of this process and its children to a folder, before vLLM, Ray or matplotlib are imported."""
+    os.environ.update(cache_variables(folder, os.environ))
+    os.environ.update(own_ray_token(os.environ))
+
+
+def remove_copies(folder: Path, rows: Path) -> None:
+    """Remove the copies of the data that a training has left in its folder: those of `datasets`, and its `rows`.
+
+    `rows` is `data.cache_dir`, which stays where it lies elsewhere.
+    """
+    shutil.rmtree(folder / CACHE / COPIES, ignore_errors=True)
+    if folder in rows.parents:
+        shutil.rmtree(rows, ignore_errors=True)

@@ -1,0 +1,250 @@
+"""An estimate of the memory that a recipe takes on each GPU, from its config and the shape of its model.
+
+    python -m mmupt.training.memory_estimate                                            # the lines of the README's
+    table python -m mmupt.training.memory_estimate mmupt_mathvista hardware=gpu_4x80gb        # one recipe, part by part
+
+Arithmetic that no run has confirmed; the launcher prints it and starts all the same. It counts what veRL's FSDP2 engine
+(verl/workers/engine/fsdp/transformer_impl.py) and its workers (verl/workers/engine_workers.py) keep:
+
+  weights, gradients  in fsdp_config.model_dtype, which is fp32 unless set, shared among all ranks
+  moments             AdamW's two, in the dtype of the weights
+  gathered            what FSDP2 has whole at a time in the compute dtype: the embeddings and two layers
+  activations         one micro-batch of ppo_max_token_len_per_gpu tokens, all of them visual for the vision tower: the
+                      input of every layer (gradient checkpointing) and the largest of the logits, one layer of the
+                      language model and one of the vision tower
+  reference           its engine offloads always, weights waiting in main memory; none with LoRA, where it is the actor
+                      without adapters
+  vLLM                gpu_memory_utilization of the GPU while it generates, nothing while it sleeps
+  images              in main memory, one per prompt as large as data.max_pixels or data.max_prompt_length allow, as
+                      bytes (verl_ext/rollout/pixel_codes.py): once per prompt for the engines while they generate, once
+                      in the transfer queue, and once in every rank that trains on a response to the prompt, which also
+                      has the pixel values of one micro-batch in fp32, of each response and put together
+                      (benchmarks/paper_step.py measures these)
+
+param_offload and optimizer_offload free the GPU between updates, never during one; offload_policy during one, too.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.compose import RecipeError, load_recipe
+from mmupt.training.model_shapes import Shape, shape_of
+
+GIB = 2**30
+BYTES = {"fp32": 4, "float32": 4, "float": 4}
+BYTES |= dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "auto"), 2)
+
+# Of the logits of a micro-batch: as computed, over the temperature, log-softmax or its gradient, gradient of the first.
+LOGITS_COPIES = 4
+# Kept of a layer for its backward pass, a token: so many vectors of its hidden and of its intermediate size.
+HIDDEN_VECTORS, INTERMEDIATE_VECTORS = 10, 4
+# An image counts as so many equal frames in pixel values.
+FRAMES = 2
+# An assumption: CUDA contexts of trainer and vLLM, NCCL, CUDA graphs, fragmentation. GiB.
+OTHER = 4.0
+
+# What the README shows.
+LINES = (
+    ("mmupt_mathvista", "gpu_8x80gb"),
+    ("mmupt_mathvista", "gpu_4x80gb"),
+    ("mmupt_mathvista", "gpu_nodes_8x80gb"),
+    ("mmupt_mathvista", "gpu_1x80gb"),
+    ("mmupt_mathvista_3b", "gpu_1x80gb"),
+    ("mmupt_mathvista_3b", "gpu_1x24gb"),
+    ("mmupt_smoke", "gpu_1x80gb"),
+)
+
+ADVICE = {
+    "generation": "lower actor_rollout_ref.rollout.gpu_memory_utilization, or set "
+    "actor_rollout_ref.actor.fsdp_config.param_offload=True and .optimizer_offload=True",
+    "weight transfer": "raise actor_rollout_ref.rollout.tensor_model_parallel_size, or set "
+    "actor_rollout_ref.actor.fsdp_config.optimizer_offload=True",
+    "update": "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu (a prompt with its response must fit), use more "
+    "GPUs or a smaller model, set actor_rollout_ref.actor.fsdp_config.offload_policy=True (slow), or train adapters as "
+    "hardware=gpu_1x24gb does",
+    "optimizer step": "use more GPUs or a smaller model, set actor_rollout_ref.actor.fsdp_config.offload_policy=True "
+    "(slow), or train adapters as hardware=gpu_1x24gb does",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """GiB of one GPU, for every phase of a step by part; and of a machine's main memory by part."""
+
+    phases: dict[str, dict[str, float]]
+    main_memory: dict[str, float]
+
+    def peak(self) -> tuple[str, float]:
+        """The phase that takes most, and what it takes."""
+        return max(((phase, sum(parts.values())) for phase, parts in self.phases.items()), key=lambda item: item[1])
+
+
+def estimate(config: DictConfig, shape: Shape) -> Estimate:
+    """Estimate the memory of a composed recipe whose `mmupt.gpu_memory_gib` is set."""
+    actor, model, rollout = (config.actor_rollout_ref[name] for name in ("actor", "model", "rollout"))
+    fsdp = actor.fsdp_config
+    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    shards = ranks if fsdp.fsdp_size < 0 else min(fsdp.fsdp_size, ranks)
+    size = BYTES[fsdp.model_dtype or "fp32"]
+    rank = OmegaConf.select(config, "actor_rollout_ref.model.lora.rank", default=0) or model.lora_rank
+    adapters = shape.adapters(rank)
+    trained = adapters if rank else shape.total
+
+    weights = (shape.total + adapters) * size / shards / GIB
+    gradients = trained * size / shards / GIB
+    moments = 2 * gradients
+    waits = {
+        "weights": fsdp.param_offload or fsdp.offload_policy,
+        "moments": fsdp.optimizer_offload or fsdp.offload_policy,
+    }
+    resident = {
+        "weights": 0.0 if waits["weights"] else weights,
+        "moments": 0.0 if waits["moments"] else moments,
+    }
+    training = {"weights": weights, "gradients": gradients, "moments": moments} if not fsdp.offload_policy else {}
+
+    share = rollout.gpu_memory_utilization * config.mmupt.gpu_memory_gib
+    sleeps = rollout.enable_sleep_mode and rollout.free_cache_engine
+    awake = {} if sleeps else {"vLLM": share}
+    served = shape.total * BYTES[rollout.dtype] / rollout.tensor_model_parallel_size / GIB
+    transfer = {
+        "vLLM's weights": served,
+        # Adapters are collected on the GPU; other weights go there one by one.
+        "weights": weights if rank and not fsdp.offload_policy else resident["weights"],
+        "moments": resident["moments"],
+        "bucket": rollout.checkpoint_engine.update_weights_bucket_megabytes / 1024,
+    }
+    micro_batch = {"gathered": gathered(config, shape), "activations": activations(config, shape)}
+    # AdamW takes the tensors of FSDP2 one by one, with two temporaries; the largest is the embedding table.
+    table = 0 if rank else shape.vocabulary * shape.hidden
+    step = {"temporaries": 2 * table * size / shards / GIB} if training else {}
+    phases = {
+        "generation": {"vLLM": share, **resident},
+        "weight transfer": transfer,
+        "update": {**awake, **training, **micro_batch},
+        "optimizer step": {**awake, **training, **step},
+    }
+
+    main = sum((waits["weights"] * weights, waits["moments"] * moments, fsdp.offload_policy * gradients))
+    if rank:
+        # vLLM's own weights wait there while it sleeps; without adapters they are thrown away.
+        main += served
+    elif actor.use_kl_loss or config.algorithm.use_kl_in_reward:
+        reference = config.actor_rollout_ref.ref.fsdp_config.model_dtype
+        main += shape.total * BYTES[reference or "bf16"] / shards / GIB
+    main_memory = {"model": main * config.trainer.n_gpus_per_node, **images(config, shape)}
+    return Estimate({phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main_memory)
+
+
+def images(config: DictConfig, shape: Shape) -> dict[str, float]:
+    """GiB of the images of a step on one machine, by where they are.
+
+    Responses go to ranks by their length, so that those of one prompt are taken to be scattered at random.
+    """
+    trainer, prompts = config.trainer, config.data.train_batch_size
+    ranks = trainer.n_gpus_per_node * trainer.nnodes
+    # A visual token is `merge` patches, and a patch has `patch` pixel values, `FRAMES` for each byte of the image.
+    patches = shape.merge * config.data.max_prompt_length
+    if config.data.max_pixels is not None:
+        patches = min(patches, 3 * config.data.max_pixels * FRAMES // shape.patch)
+    image = patches * shape.patch / FRAMES / GIB
+    prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
+    # Asynchronous trainers have further batches in flight.
+    batches = 1 + trainer.v1[trainer.v1.trainer_mode].get("num_warmup_batches", 0)
+    micro_batch = 2 * shape.merge * tokens_of_micro_batch(config) * shape.patch * BYTES["fp32"] / GIB
+    return {
+        "images for the engines": batches * prompts * image / trainer.nnodes,
+        "image features in the queue": batches * prompts * image / trainer.nnodes,
+        "image features in the ranks": (prompts_per_rank * image + micro_batch) * trainer.n_gpus_per_node,
+    }
+
+
+def tokens_of_micro_batch(config: DictConfig) -> int:
+    """The most tokens of a micro-batch of an update."""
+    actor = config.actor_rollout_ref.actor
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    return actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else actor.ppo_micro_batch_size_per_gpu * longest
+
+
+def gathered(config: DictConfig, shape: Shape) -> float:
+    """GiB of the weights that FSDP2 has whole at a time."""
+    size = BYTES[config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype]
+    return (shape.embeddings + 2 * max(shape.layer, shape.vision_layer)) * size / GIB
+
+
+def activations(config: DictConfig, shape: Shape) -> float:
+    """GiB of the activations of one micro-batch, the logits among them, at their most."""
+    actor = config.actor_rollout_ref.actor
+    size = BYTES[actor.fsdp_config.mixed_precision.param_dtype]
+    tokens = tokens_of_micro_batch(config)
+    patches = shape.merge * tokens
+    logits = LOGITS_COPIES * tokens * shape.vocabulary
+    text = tokens * _vectors(shape.hidden, shape.intermediate)
+    vision = patches * _vectors(shape.vision_hidden, shape.vision_intermediate)
+    if config.actor_rollout_ref.model.enable_gradient_checkpointing:
+        kept = shape.layers * tokens * shape.hidden + shape.vision_layers * patches * shape.vision_hidden
+        return (kept + max(logits, text, vision)) * size / GIB
+    return (shape.layers * text + shape.vision_layers * vision + logits) * size / GIB
+
+
+def _vectors(hidden: int, intermediate: int) -> int:
+    return HIDDEN_VECTORS * hidden + INTERMEDIATE_VECTORS * intermediate
+
+
+def report(config: DictConfig) -> str:
+    """Return the estimate of a composed recipe as text, with a warning where a phase takes more than a GPU has."""
+    model, available = config.actor_rollout_ref.model.path, config.mmupt.gpu_memory_gib
+    shape = shape_of(model)
+    if shape is None:
+        return (
+            f"No estimate of GPU memory: the shape of {model} is not known; recipes/mmupt/training/model_shapes.py has "
+            "those that are."
+        )
+    if available is None:
+        return "No estimate of GPU memory: set mmupt.gpu_memory_gib."
+    result = estimate(config, shape)
+    lines = [
+        f"Estimate of GPU memory, GiB of {available} each; not measured. {model}: {shape.total / 1e9:.2f}e9 parameters"
+    ]
+    for phase, parts in result.phases.items():
+        listed = ", ".join(f"{name} {gib:.1f}" for name, gib in parts.items() if gib >= 0.05)
+        lines.append(f"  {phase:15} {sum(parts.values()):6.1f} = {listed}")
+    main = result.main_memory
+    listed = ", ".join(f"{name} {gib:.0f}" for name, gib in main.items())
+    lines.append(f"  main memory of each machine, beside what else runs there: {sum(main.values()):.0f} = {listed}")
+    for phase, parts in result.phases.items():
+        if sum(parts.values()) > available:
+            lines.append(f"WARNING: {phase} may run out of GPU memory: {ADVICE[phase]}.")
+    return "\n".join(lines)
+
+
+def table() -> str:
+    """Return the rows of `LINES` as a table in Markdown."""
+    rows = ["| recipe | hardware | GPU, GiB | estimate, GiB | in | main memory, GiB |", "|---|---|---|---|---|---|"]
+    for recipe, hardware in LINES:
+        config, _ = load_recipe(recipe, [f"hardware={hardware}"])
+        shape = shape_of(config.actor_rollout_ref.model.path)
+        assert shape is not None
+        result = estimate(config, shape)
+        phase, gib = result.peak()
+        available = config.mmupt.gpu_memory_gib
+        fits = "" if gib <= available else ": does not fit"
+        rows.append(
+            f"| `{recipe}` | `{hardware}` | {available} | {gib:.0f}{fits} | {phase} | "
+            f"{sum(result.main_memory.values()):.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Print the estimate of the recipe and overrides of the command line, or the table."""
+    try:
+        print(report(load_recipe(sys.argv[1], sys.argv[2:])[0]) if sys.argv[1:] else table())
+    except RecipeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,397 @@
+"""What would end a run after minutes or hours, found in its first seconds: problems of settings, files and machine.
+
+Every function yields one sentence per problem, with the key and the fix, so that the launcher reports all of them at
+once. Nothing is imported here that takes long, and nothing is written.
+"""
+
+import glob
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.hardware import joins_cluster, ray_folder
+from verl_ext.datasets.ground_truth import file_list
+from verl_ext.datasets.mixture import mixture
+from verl_ext.import_check import problems_of_code
+
+# Bytes of the path of a Unix socket: sun_path has 108, one of them ends it.
+SOCKET_PATH = 107
+# What Ray appends to its folder, and vLLM to the temporary folder (vllm/utils/network_utils.py, get_open_zmq_ipc_path).
+RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+VLLM_SOCKET = "/00000000-0000-0000-0000-000000000000"
+
+
+class Logger(NamedTuple):
+    """A value of `trainer.logger`: the module that veRL imports for it, and what tells that it can log in.
+
+    variables: environment variables, any of which is a login; none where no login is needed. offline: values of the
+    variable of this name with which none is needed. files: where a login is kept. fix: how to log in, or do without.
+    """
+
+    module: str | None = None
+    variables: tuple[str, ...] = ()
+    offline: tuple[str, tuple[str, ...]] = ("", ())
+    files: tuple[str, ...] = ()
+    fix: str = ""
+
+
+# Those of veRL's `Tracking.supported_backend` (verl/utils/tracking.py), and its older name for wandb.
+LOGGERS = {
+    "console": Logger(),
+    "file": Logger(),
+    "tensorboard": Logger("tensorboard"),
+    "wandb": Logger(
+        "wandb",
+        ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"),
+        ("WANDB_MODE", ("offline", "dryrun", "disabled")),
+        ("$NETRC", "~/.netrc", "~/_netrc"),
+        "run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline",
+    ),
+    "mlflow": Logger("mlflow"),
+    "swanlab": Logger(
+        "swanlab",
+        ("SWANLAB_API_KEY",),
+        ("SWANLAB_MODE", ("local", "offline", "disabled")),
+        ("$SWANLAB_SAVE_DIR/.netrc", "~/.swanlab/.netrc"),
+        "run `swanlab login`, set SWANLAB_API_KEY, or set SWANLAB_MODE=local",
+    ),
+    "vemlp_wandb": Logger(
+        "volcengine_ml_platform",
+        ("VOLC_ACCESS_KEY_ID",),
+        fix="set VOLC_ACCESS_KEY_ID, VOLC_SECRET_ACCESS_KEY and MLP_TRACKING_REGION",
+    ),
+    "clearml": Logger(
+        "clearml",
+        ("CLEARML_API_ACCESS_KEY",),
+        ("CLEARML_OFFLINE_MODE", ("1", "true")),
+        ("$CLEARML_CONFIG_FILE", "~/clearml.conf"),
+        "run `clearml-init`, set CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, or set CLEARML_OFFLINE_MODE=1",
+    ),
+    "trackio": Logger("trackio"),
+    "rl_insight": Logger("rl_insight"),
+}
+LOGGERS["tracking"] = LOGGERS["wandb"]
+
+# Keys of other files and folders.
+PATHS = (
+    "actor_rollout_ref.model.lora_adapter_path",
+    "actor_rollout_ref.rollout.multi_turn.function_tool_path",
+    "actor_rollout_ref.rollout.multi_turn.tool_config_path",
+    "data.function_tool_path",
+    "data.tool_config_path",
+    "trainer.resume_from_path",
+)
+
+# Of a model folder: what there must be one of, and how messages call it.
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+WEIGHTS = ("*.safetensors", "*.bin")
+# The first line of what git leaves in place of a large file that was not fetched.
+LFS_POINTER = b"version https://git-lfs"
+
+
+def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with a recipe whatever its data are."""
+    yield from _problems_of_batches(config)
+    yield from _problems_of_evaluation(config)
+    yield from problems_of_loggers(config.trainer.logger, environ)
+    yield from problems_of_code(config)
+    yield from _problems_of_paths(config)
+    yield from problems_of_sockets(environ)
+    yield from _problems_of_folder(Path(config.mmupt.run_folder))
+
+
+def problems_of_files(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield which files of a recipe are missing, once its data are made, and what keeps its model from being loaded."""
+    for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
+        for file in file_list(OmegaConf.select(config, key)):
+            if not Path(file).is_file():
+                yield (
+                    f"{key}: {file} is missing; make it by `make data`, put it there in the schema of "
+                    "data/mmupt_data/row_schema.py, or run RECIPE=mmupt_tiny, which makes its own data"
+                )
+    model = config.actor_rollout_ref.model
+    has_template = model.custom_chat_template is not None
+    yield from problems_of_model(str(model.path), "actor_rollout_ref.model.path", environ, has_template=has_template)
+
+
+def problems_of_asking(model: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what keeps vLLM from serving a model on this machine; `model` is the key."""
+    yield from problems_of_model(model, "model", environ)
+    yield from problems_of_sockets(environ)
+
+
+def is_trained_by_steps(config: DictConfig) -> bool:
+    """Whether veRL's trainer takes training steps: neither validation alone, nor no step, nor another method."""
+    trainer = config.trainer
+    return config.mmupt.baseline.method is None and not trainer.val_only and trainer.total_training_steps != 0
+
+
+def _problems_of_batches(config: DictConfig) -> Iterator[str]:
+    data, trainer = config.data, config.trainer
+    if trainer.val_only and not trainer.val_before_train:
+        yield "trainer.val_only=True validates before training and ends: set trainer.val_before_train=True, too"
+    if trainer.val_only and (method := config.mmupt.baseline.method) is not None:
+        yield f"trainer.val_only=True does not go with mmupt.baseline.method={method}, which has no validation"
+    if data.val_batch_size is not None and data.val_batch_size < 0:
+        yield f"data.val_batch_size={data.val_batch_size}: set it to null, which takes all validation rows at once"
+    if not is_trained_by_steps(config):
+        return
+    batch, mini_batch = data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if batch < 1 or mini_batch < 1:
+        yield "data.train_batch_size and actor_rollout_ref.actor.ppo_mini_batch_size must be at least 1"
+        return
+    if mini_batch > batch:
+        yield (
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch} is more than the {batch} prompts of a step: "
+            f"lower it, or raise data.train_batch_size"
+        )
+    if batch % (fetched := _prompts_per_fetch(config)):
+        yield (
+            f"data.gen_batch_size={fetched} does not divide data.train_batch_size={batch}, and a step takes whole "
+            "fetches: set it to null"
+        )
+    if trainer.total_epochs < 1:
+        yield f"trainer.total_epochs={trainer.total_epochs} trains nothing: raise it"
+    if trainer.total_training_steps is not None and trainer.total_training_steps < 0:
+        yield f"trainer.total_training_steps={trainer.total_training_steps}: give a number of steps, or null"
+
+
+def _prompts_per_fetch(config: DictConfig) -> int:
+    """How many rows veRL's data loader hands out at a time (trainer_base.py, _init_dataloader)."""
+    if config.algorithm.filter_groups.enable or config.trainer.v1.sampler.sync_refill_failed_groups:
+        return 1
+    return int(config.data.gen_batch_size or config.data.train_batch_size)
+
+
+def _problems_of_evaluation(config: DictConfig) -> Iterator[str]:
+    if config.mmupt.evaluation_files is not None and config.mmupt.evaluation_samples < 1:
+        yield f"mmupt.evaluation_samples={config.mmupt.evaluation_samples} asks for nothing: set it to 1 or more"
+
+
+def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield what the number of rows forbids.
+
+    `dropped` has the rows of each training file that are left out, counted from 0. Files that cannot be read or have no
+    rows are for `mmupt.training.row_checks`, which names them.
+    """
+    if sum(_row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
+        yield "mmupt.evaluation_files: a single question has no standard error: give two or more"
+    if not is_trained_by_steps(config) or _row_counts(file_list(config.data.train_files)) is None:
+        return
+    try:
+        rows = training_rows(config, dropped)
+    except ValueError as error:
+        yield f"data.generated_share={config.data.generated_share}: {error}"
+        return
+    trainer, batch = config.trainer, config.data.train_batch_size
+    left_out = sum(map(len, dropped.values()))
+    counted = f"the {rows} rows of data.train_files that are used" + (f" ({left_out} are left out)" if left_out else "")
+    for key, size in (("data.train_batch_size", batch), ("data.gen_batch_size", _prompts_per_fetch(config))):
+        if size > rows:
+            yield f"{key}={size} is more than {counted}: lower it, or add rows"
+            return
+    steps_per_epoch = rows // batch
+    possible = steps_per_epoch * trainer.total_epochs
+    if (steps := trainer.total_training_steps) is not None and steps > possible:
+        yield (
+            f"trainer.total_training_steps={steps} is never reached: trainer.total_epochs={trainer.total_epochs} over "
+            f"{counted} end after {possible} steps of {batch} prompts; set trainer.total_epochs="
+            f"{-(-steps // steps_per_epoch)}, or trainer.total_training_steps=null"
+        )
+
+
+def _row_counts(files: Sequence[str]) -> list[int] | None:
+    """How many rows each file has; None where one cannot be read or is empty."""
+    try:
+        counts = [pq.read_metadata(file).num_rows for file in files]
+    except pa.ArrowException:
+        return None
+    return counts if all(counts) else None
+
+
+def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> int:
+    """How many rows an epoch has, as `verl_ext.datasets.unlabelled_dataset` makes it from the training files.
+
+    Rows that veRL itself drops under `data.filter_overlong_prompts` are counted.
+
+    Raises:
+        ValueError: `data.generated_share` asks for rows of a kind that there are none of.
+    """
+    data, offset = config.data, 0
+    left_out: set[int] = set()
+    files = file_list(data.train_files)
+    for file in files:
+        left_out |= {offset + row for row in dropped.get(file, ())}
+        offset += pq.read_metadata(file).num_rows
+    kept = [row for row in range(offset) if row not in left_out]
+    if 0 < data.train_max_samples < len(kept):
+        # As `verl_ext.datasets.prompt_dataset`, which leaves the dropped rows out first.
+        draw = np.random.default_rng(data.seed)
+        size = data.train_max_samples
+        chosen = draw.choice(len(kept), size, replace=False).tolist() if data.shuffle else range(size)
+        kept = [kept[row] for row in chosen]
+    if data.generated_share is None:
+        return len(kept)
+    generated = [flag for file in files for flag in _is_generated(file)]
+    return len(mixture([generated[row] for row in kept], data.generated_share, data.seed))
+
+
+def _is_generated(file: str) -> list[bool]:
+    with pq.ParquetFile(file) as opened:
+        if "synthesis" not in opened.schema_arrow.names:
+            return [False] * opened.metadata.num_rows
+        return list(opened.read(columns=["synthesis"])["synthesis"].is_valid().to_pylist())
+
+
+def problems_of_loggers(loggers: str | Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield which values of `trainer.logger` veRL would refuse, or could not log in to, once everything is loaded."""
+    for name in [loggers] if isinstance(loggers, str) else loggers or ():
+        logger = LOGGERS.get(name)
+        if logger is None:
+            yield f"trainer.logger: {name!r} is none of {', '.join(LOGGERS)}"
+        elif logger.module is not None and importlib.util.find_spec(logger.module) is None:
+            yield (
+                f"trainer.logger: {name} needs the package {logger.module}, which is not installed: install it, or set "
+                "trainer.logger=[console,tensorboard]"
+            )
+        elif logger.variables and not _can_log_in(logger, environ):
+            yield f"trainer.logger: {name} has no login: {logger.fix}"
+
+
+def _can_log_in(logger: Logger, environ: Mapping[str, str]) -> bool:
+    variable, values = logger.offline
+    if environ.get(variable, "").lower() in values or any(environ.get(name) for name in logger.variables):
+        return True
+    return any(_expanded(file, environ).is_file() for file in logger.files if _is_set(file, environ))
+
+
+def _is_set(file: str, environ: Mapping[str, str]) -> bool:
+    return not file.startswith("$") or bool(environ.get(file[1:].partition("/")[0]))
+
+
+def _expanded(file: str, environ: Mapping[str, str]) -> Path:
+    if file.startswith("$"):
+        variable, _, rest = file[1:].partition("/")
+        return Path(environ[variable], rest)
+    return Path(file.replace("~", environ.get("HOME", "~"), 1))
+
+
+def _problems_of_paths(config: DictConfig) -> Iterator[str]:
+    for key in PATHS:
+        if (path := OmegaConf.select(config, key)) is not None and not Path(path).expanduser().exists():
+            yield f"{key}={path}: there is no such file"
+
+
+def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_template: bool = False) -> Iterator[str]:
+    """Yield what keeps a model from being loaded and asked.
+
+    Args:
+        model: a folder in the format of Hugging Face, or a name on the hub.
+        key: what names it in the configuration.
+        environ: tells where the hub's cache is, and whether the hub may be asked.
+        has_template: whether a chat template is given elsewhere.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")) or model.count("/") != 1:
+            yield f"{key}={model}: there is no such folder, and a name on the hub is OWNER/NAME"
+        else:
+            yield from _problems_of_hub_name(model, key, environ)
+        return
+    if problem := _problem_of_pattern(folder):
+        yield f"{key}={model}: {problem}"
+    if not (folder / "config.json").is_file():
+        yield f"{key}: {folder} is no model folder: it has no config.json"
+        return
+    for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES), ("weights", WEIGHTS)):
+        if not any(any(folder.glob(name)) for name in names):
+            yield f"{key}: {folder} has no {kind} ({' or '.join(names)}): copy it from the model it was made from"
+    if not (has_template or _has_template(folder)):
+        yield (
+            f"{key}: {folder} has no chat template: copy chat_template.jinja from the model it was made from, or set "
+            "actor_rollout_ref.model.custom_chat_template"
+        )
+    for file in sorted(one for name in WEIGHTS for one in folder.glob(name)):
+        with file.open("rb") as opened:
+            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                yield f"{key}: {file} is a pointer of Git LFS, not the weights: run `git lfs pull` in {folder}"
+                return
+
+
+def _has_template(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    configs = [folder / name for name in ("tokenizer_config.json", "processor_config.json")]
+    return any(file.is_file() and json.loads(file.read_bytes()).get("chat_template") for file in configs)
+
+
+def _problems_of_hub_name(model: str, key: str, environ: Mapping[str, str]) -> Iterator[str]:
+    cache = hub_cache(environ)
+    if any((cache / f"models--{model.replace('/', '--')}" / "snapshots").glob("*/config.json")):
+        return
+    if environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        yield (
+            f"{key}={model} is not in {cache}, and HF_HUB_OFFLINE forbids to download it: give a folder, download it "
+            "first (`hf download`), or set ray_kwargs.ray_init.runtime_env.env_vars.HF_HUB_OFFLINE=0"
+        )
+    elif not can_write(cache):
+        yield f"{key}={model} cannot be downloaded into {cache}: set HF_HOME to a folder that you can write"
+
+
+def hub_cache(environ: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps what it downloads."""
+    home = environ.get("HF_HOME") or os.path.join(
+        environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "~"), ".cache"), "huggingface"
+    )
+    return Path(environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub"))
+
+
+def problems_of_sockets(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what keeps Ray, vLLM and veRL from making their sockets on this machine."""
+    vllm = Path(environ.get("VLLM_RPC_BASE_PATH") or tempfile.gettempdir())
+    places = [(vllm, VLLM_SOCKET, "TMPDIR or VLLM_RPC_BASE_PATH")]
+    if not joins_cluster():
+        places.insert(0, (ray_folder(), RAY_SOCKET, "TMPDIR or RAY_TMPDIR"))
+    for folder, socket, variables in places:
+        if (surplus := len(os.fsencode(f"{folder}{socket}")) - SOCKET_PATH) > 0:
+            yield (
+                f"{folder} is {surplus} bytes too long for the sockets in it: set {variables} to a shorter folder, "
+                "such as /tmp"
+            )
+        elif not can_write(folder):
+            yield f"{folder} cannot be written: set {variables} to a folder that can"
+    # Its name is fixed there (vllm_rollout.py, zmq_handle).
+    if not can_write(Path("/tmp")):
+        yield "/tmp cannot be written, and veRL sends weights to vLLM through a socket in it: make it writable"
+
+
+def _problems_of_folder(folder: Path) -> Iterator[str]:
+    if not can_write(folder):
+        yield f"mmupt.run_folder={folder} cannot be written: name another folder"
+    if problem := _problem_of_pattern(folder):
+        yield f"mmupt.run_folder={folder}: {problem}, and the trained model lies in it"
+
+
+def _problem_of_pattern(folder: Path) -> str | None:
+    # vllm/model_executor/model_loader/default_loader.py, _prepare_weights.
+    if glob.escape(str(folder)) == str(folder):
+        return None
+    return "vLLM takes the path of a model for a pattern: name a folder without [, * and ?"
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, or where there is none yet, the folder itself."""
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

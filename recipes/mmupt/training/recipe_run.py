@@ -1,0 +1,355 @@
+"""Train a recipe: compose and check it, make its data, run veRL's trainer, export the policy, report.
+
+    python -m mmupt.training.recipe_run mmupt_tiny trainer.total_training_steps=3
+
+Everything lands in `mmupt.run_folder`. The same command after an interruption continues where it stopped: training from
+its last checkpoint, and every later stage that has not left its result behind. A run that was stopped because it had
+collapsed goes on to export, evaluation and report at once. The training itself is `verl.trainer.main_ppo.run_ppo`, as
+is, or what `mmupt.baselines.stage_runner` does where `mmupt.baseline.method` is set.
+"""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.baselines.stage_runner import has_begun, run_baseline
+from mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
+from mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
+from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
+from mmupt.training.environment import (
+    cache_variables,
+    logger_variables,
+    own_ray_token,
+    remove_copies,
+    visible_gpu_variables,
+)
+from mmupt.training.export import merge
+from mmupt.training.memory_estimate import report
+from mmupt.training.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
+from mmupt.training.resume_rules import why_another_run
+from mmupt.training.row_checks import check_leakage, check_rows, dropped_rows
+from mmupt.training.run_cost import hours_of
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.training.run_report import write_report
+from mmupt_data.catalog import data_set
+from mmupt_data.prepare import FOLDER
+from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
+from verl_ext.checkpoints.best import kept_checkpoint
+from verl_ext.collapse import StoppedOnCollapse
+from verl_ext.datasets.ground_truth import file_list
+from verl_ext.datasets.pixel_limits import pixel_limits
+from verl_ext.process_memory import collect_garbage_rarely
+from verl_ext.rewards.reward_settings import read_settings
+
+# transfer_queue/interface.py
+QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
+
+
+def main() -> None:
+    """Run the recipe and the overrides of the command line."""
+    parser = argparse.ArgumentParser(description="Train a recipe.")
+    parser.add_argument("recipe", nargs="?", default="mmupt_tiny", help="a name that --list shows")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value")
+    parser.add_argument("--list", action="store_true", help="list the recipes")
+    arguments = parser.parse_args()
+    collect_garbage_rarely()
+    if arguments.list:
+        known = recipes()
+        for name, summary in known.items():
+            print(f"{name:{max(map(len, known))}}  {summary}")
+        return
+    try:
+        run(arguments.recipe, arguments.overrides)
+    except (RecipeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run(recipe: str, overrides: list[str]) -> None:
+    """Run all stages of a recipe.
+
+    RecipeError for what can be known to fail before anything starts; BlockingIOError where the folder has a live run.
+    """
+    config = prepare(recipe, overrides)
+    run_folder = Path(config.mmupt.run_folder)
+    log = run_folder / "logs" / "train.log"
+    with sole_run(run_folder, log), _log_to(log):
+        _check_continued(config, run_folder / "config.yaml")
+        OmegaConf.save(config, run_folder / "config.yaml")
+        check_rows(config)
+        refuse(problems_of_rows(config, dropped_rows(config)))
+        check_leakage(config)
+        method = config.mmupt.baseline.method
+        if method is None and config.trainer.device == "cuda":
+            print(report(config), flush=True)
+        if config.trainer.val_only:
+            repair_tracker(Path(config.trainer.default_local_dir))
+            train(config)
+            print(f"The validation is in {config.trainer.validation_data_dir}; nothing was trained (trainer.val_only)")
+            return
+        with hours_of(config):
+            model = export(config, train_until_done(config)) if method is None else run_baseline(config)
+        if config.mmupt.evaluation_files is not None:
+            evaluate(config, config.actor_rollout_ref.model.path, "before")
+            evaluate(config, model, "after", config.mmupt.evaluation_forbidden_openings)
+            print(write_report(run_folder, config.mmupt.report_note))
+            print(f"The report is in {run_folder / 'report.md'}")
+        print(f"The policy is in {model}")
+
+
+def prepare(recipe: str, overrides: list[str]) -> DictConfig:
+    """Compose a recipe for this machine, make its data set if it can, and check that nothing is missing."""
+    config, choices, problems = compose_recipe(recipe, overrides)
+    gpus = count_gpus()
+    if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
+        config, choices, problems = compose_recipe(recipe, [*overrides, "hardware=gpu_1x80gb"])
+    config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
+    OmegaConf.update(config, "ray_kwargs.ray_init.address", ray_address(), force_add=True)
+    if joins_cluster():
+        # Of a Ray that is started here; a cluster that runs has its own.
+        config.ray_kwargs.ray_init.num_cpus = config.ray_kwargs.ray_init.num_gpus = None
+    folder = Path(config.mmupt.run_folder)
+    own = {"TENSORBOARD_DIR": str(folder / "tensorboard"), RUN_FOLDER_VARIABLE: str(folder)}
+    given = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
+    _set_variables(config, own | cache_variables(folder, given) | visible_gpu_variables(given))
+    os.environ.update(own_ray_token(os.environ))
+    refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
+    _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
+    _use_available_attention(config)
+    for name in config.mmupt.datasets:
+        try:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        except (ValueError, OSError) as error:
+            raise RecipeError(f"mmupt.datasets: {error}") from error
+    refuse(problems_of_files(config, os.environ))
+    # Before the rows are looked through, which may take minutes; what that drops is counted afterwards.
+    refuse(problems_of_rows(config, {}))
+    return config
+
+
+def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
+    """Set environment variables for all processes of the run, this one included."""
+    block = config.ray_kwargs.ray_init.runtime_env.env_vars
+    for name, value in variables.items():
+        OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
+    block.update({name: str(value) for name, value in block.items()})
+    os.environ.update(block)
+
+
+def train_until_done(config: DictConfig) -> int | None:
+    """Train what is left to train; return the step of the policy to export, None for that of the last checkpoint.
+
+    It is another than the last where the run has collapsed: `collapse.json` in its folder then says how.
+    """
+    checkpoints = Path(config.trainer.default_local_dir)
+    if reason := why_unwatched(config):
+        print(f"mmupt.stop_on_collapse: {reason}", flush=True)
+    total = total_steps(config)
+    step = repair_tracker(checkpoints)
+    prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
+    if alarm_of(config).find_collapse() is None and step < (sys.maxsize if total is None else total):
+        try:
+            train(config)
+        except StoppedOnCollapse:
+            # The alarm has left behind all that is to be known.
+            print("training was stopped", flush=True)
+    return write_stop(alarm_of(config), Path(config.mmupt.run_folder))
+
+
+def total_steps(config: DictConfig) -> int | None:
+    """Return how many steps a run takes; None where veRL itself drops rows, which nobody can count beforehand."""
+    steps = config.trainer.total_training_steps
+    if steps is None and not config.data.filter_overlong_prompts:
+        rows = training_rows(config, dropped_rows(config))
+        return int(rows // config.data.train_batch_size * config.trainer.total_epochs)
+    return None if steps is None else int(steps)
+
+
+def train(config: DictConfig) -> None:
+    """Run veRL's own validation of the config and its trainer, in this process and the Ray cluster that it starts."""
+    import ray
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    from verl_ext.checkpoints.reshard import reshard
+
+    auto_set_device(config)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    checkpoints = Path(config.trainer.default_local_dir)
+    if step := last_whole_step(checkpoints):
+        reshard(checkpoint_of(checkpoints, step) / "actor", config.trainer.nnodes * config.trainer.n_gpus_per_node)
+    if joins_cluster():
+        wait_for_free_cluster()
+    try:
+        run_ppo(config, task_runner_class=TaskRunnerV1)
+    finally:
+        ray.shutdown()
+        remove_copies(Path(config.mmupt.run_folder), Path(config.data.cache_dir))
+
+
+def wait_for_free_cluster(seconds: float = 60.0) -> None:
+    """Wait until no other run trains on the Ray cluster that is joined; RecipeError when one does for `seconds`.
+
+    TransferQueue has one controller per cluster, under a fixed name: two runs would take their samples from each other.
+    That of a run that has just ended is gone within a few seconds, or once Ray has noticed that its machine is.
+    """
+    import ray
+
+    ray.init(address=ray_address(), log_to_driver=False)
+    deadline = time.monotonic() + seconds
+    try:
+        while QUEUE_CONTROLLER in ray.util.list_named_actors(all_namespaces=True):
+            if time.monotonic() > deadline:
+                raise RecipeError(
+                    f"another run trains on the Ray cluster at {ray_address()}: wait until it has ended, or start "
+                    "another cluster for this one"
+                )
+            time.sleep(1)
+    finally:
+        ray.shutdown()
+
+
+def export(config: DictConfig, step: int | None = None) -> Path:
+    """Merge the checkpoint of a step, the last one unless given, into a Hugging Face folder by veRL's own merger.
+
+    The folder is `<run_folder>/model`. Where nothing was to be trained, and for step 0, it is the model that the recipe
+    starts from instead.
+    """
+    if config.trainer.total_training_steps == 0 or step == 0:
+        return Path(config.actor_rollout_ref.model.path)
+    checkpoints = Path(config.trainer.default_local_dir)
+    kept = None if step is None else kept_checkpoint(checkpoints, step)
+    step = last_whole_step(checkpoints) if step is None else step
+    checkpoint = kept or checkpoint_of(checkpoints, step)
+    return merge(checkpoint / "actor", Path(config.mmupt.run_folder) / "model", str(step))
+
+
+def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_openings: Sequence[str] | None = None) -> None:
+    """Answer `mmupt.evaluation_files` as training samples, and greedily, into `<run_folder>/evaluation/NAME.jsonl`.
+
+    In a process of its own, as vLLM keeps its memory for as long as a process lives.
+    """
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    limits = pixel_limits(data, training=False)
+    answers = read_settings(config.reward.reward_kwargs)
+    settings = {
+        "model": str(model),
+        "files": {name: file_list(config.mmupt.evaluation_files)},
+        "output": str(Path(config.mmupt.run_folder) / "evaluation"),
+        # The report scores, both evaluations together.
+        "score": False,
+        # Of another policy, once training goes on.
+        "replace": True,
+        "greedy": True,
+        "samples": config.mmupt.evaluation_samples,
+        "temperature": rollout.temperature,
+        "top_p": rollout.top_p,
+        "max_tokens": data.max_response_length,
+        "max_model_len": rollout.max_model_len,
+        "prompt": "own",
+        "system_prompt": None,
+        "instruction": data.instruction,
+        "extraction": answers.extraction,
+        "min_pixels": limits.get("min_pixels"),
+        "max_pixels": limits.get("max_pixels"),
+        "forbidden_openings": list(forbidden_openings or ()),
+        "dtype": rollout.dtype,
+        "device": config.trainer.device,
+    }
+    overrides = [as_override(key, value) for key, value in settings.items()]
+    subprocess.run([sys.executable, "-m", "mmupt.evaluation.evaluate", *overrides], check=True)
+
+
+def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> Iterator[str]:
+    training, generating = config.trainer.n_gpus_per_node, rollout_gpus(config)
+    if config.trainer.device == "cuda" and gpus < training + generating and not joins_cluster():
+        parts = f" ({training} to train, {generating} to generate)" if generating else ""
+        keys = "trainer.n_gpus_per_node" + (" and actor_rollout_ref.rollout.n_gpus_per_node" if generating else "")
+        yield (
+            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {training + generating} "
+            f"GPUs a machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or run "
+            "RECIPE=mmupt_tiny, which needs no GPU"
+        )
+    ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
+    for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):
+        if OmegaConf.select(config, key) * n % ranks:
+            yield (
+                f"{key} * rollout.n = {OmegaConf.select(config, key) * n} responses cannot be shared evenly among "
+                f"{ranks} GPUs: change it or trainer.n_gpus_per_node"
+            )
+    if config.trainer.save_freq < 1:
+        yield "trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint"
+    if config.trainer.max_actor_ckpt_to_keep == 1:
+        yield "trainer.max_actor_ckpt_to_keep must be at least 2: with 1, veRL removes it before the next one is whole"
+    if config.actor_rollout_ref.actor.checkpoint.async_save:
+        yield "set actor_rollout_ref.actor.checkpoint.async_save=False: a run resumes from whole checkpoints"
+
+
+def _use_available_attention(config: DictConfig) -> None:
+    attention = config.actor_rollout_ref.model.override_config.attn_implementation
+    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        print("flash-attn is not installed: using sdpa attention, without packing; FLASH_ATTN=build make setup adds it")
+        use_sdpa(config)
+
+
+def use_sdpa(config: DictConfig) -> None:
+    """Change a recipe for flash-attn into one that does without, in place."""
+    config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
+    config.actor_rollout_ref.model.use_remove_padding = False
+    # Micro-batches are padded to their longest sequence then, so that few tokens may become many.
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
+
+
+def _check_continued(config: DictConfig, saved: Path) -> None:
+    """Refuse to continue a run with settings that would make it another one."""
+    if not saved.is_file():
+        return
+    before = OmegaConf.load(saved)
+    assert isinstance(before, DictConfig)
+    folders = {Path(one.trainer.default_local_dir) for one in (before, config)}
+    if not (any(map(last_whole_step, folders)) or has_begun(saved.parent)):
+        return
+    if reason := why_another_run(before, config):
+        raise RecipeError(
+            f"{saved.parent} holds a run with other settings:{reason}; for a run of its own, give mmupt.run_folder=..."
+        )
+
+
+@contextmanager
+def _log_to(file: Path) -> Iterator[None]:
+    """Copy all that this process and its children print into `file` as well."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
+    # -i: it must outlive Ctrl-C, after which there is still something to print.
+    with subprocess.Popen(["tee", "-i", "-a", file], stdin=subprocess.PIPE) as tee:
+        assert tee.stdin is not None
+        for descriptor in (1, 2):
+            os.dup2(tee.stdin.fileno(), descriptor)
+        tee.stdin.close()
+        try:
+            yield
+        except RecipeError:
+            raise
+        except BaseException:
+            # Into the log, too; who started the run sees the last line once more.
+            traceback.print_exc()
+            raise
+        finally:
+            sys.stdout.flush()
+            for descriptor, original in zip((1, 2), saved, strict=True):
+                os.dup2(original, descriptor)
+
+
+if __name__ == "__main__":
+    main()

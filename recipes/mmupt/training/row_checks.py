@@ -1,0 +1,276 @@
+"""The rows of a recipe's files, looked through before anything expensive starts.
+
+What a data set made by `data/` was checked for when it was written is not looked for again; files from elsewhere are
+checked in full. The length of a prompt depends on the recipe and is computed here, from the sizes of images and without
+scaling one.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from mmupt.compose import RecipeError
+from mmupt.evaluation.messages import prompt_tokens
+from mmupt_data.leakage import check_overlap
+from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
+from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
+from mmupt_data.writer import is_unchanged, read_manifest
+from verl_ext.control_text import control_texts, control_tokens
+from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, file_list
+from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
+from verl_ext.datasets.pixel_limits import accepted_size, pixel_limits
+from verl_ext.images import stored_size
+
+COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used: its place in its file, counted from 0, its id and what is wrong with it.
+
+    `files` are its image files in the folder that the file was made of, if it was.
+    """
+
+    row: int
+    id: str
+    problems: tuple[Problem, ...]
+    files: tuple[str, ...] = ()
+
+
+def check_rows(config: DictConfig) -> None:
+    """Look through all files of a recipe, and do about bad training rows what `data.bad_rows` says.
+
+    Rows that are evaluated on are never left out: those that the model cannot be asked count as wrong, in validation
+    and in evaluation files alike. `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the
+    training rows that are dropped and the validation rows that count as wrong; both are summed up on the console.
+
+    Raises:
+        RecipeError: a file cannot be read, or lacks its prompts or the truth that is needed; a training file carries a
+            truth without `data.supervised`; two rows of one side share an id; no row of a file can be used; a row is
+            bad under `stop`; or a row that is evaluated on cannot be read.
+    """
+    dropped: dict[str, list[BadRow]] = {}
+    wrong: dict[str, list[BadRow]] = {}
+    for training, key in ((True, "train_files"), (False, "val_files")):
+        files = file_list(config.data[key])
+        for file in files:
+            _check_file(file, unlabelled=training and not config.data.supervised)
+        _check_ids(files)
+        lengths = None if config.data.filter_overlong_prompts else PromptLengths(config, training)
+        for file in files:
+            bad = _look(file, lengths, training)
+            if len(bad) == len(read_ids(file)):
+                raise RecipeError(f"data.{key}: {file}: no row can be used; the first: {_describe(bad[0])}")
+            if bad:
+                (dropped if training else wrong)[file] = bad
+            if lengths and lengths.escaped:
+                count, first = len(lengths.escaped), lengths.escaped[0]
+                print(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
+                lengths.escaped.clear()
+    for file in file_list(config.mmupt.evaluation_files):
+        _check_file(file, unlabelled=False)
+        if bad := _look(file, lengths=None, training=False):
+            wrong.setdefault(file, bad)
+    report(dropped, "are left out", config.data.bad_rows)
+    report(wrong, "cannot be asked and count as wrong", config.data.bad_rows)
+    dropped |= {file: bad for file, bad in wrong.items() if file in file_list(config.data.val_files)}
+    listing = Path(config.data.dropped_rows)
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text(json.dumps({file: [asdict(one) for one in bad] for file, bad in dropped.items()}, indent=1))
+
+
+def dropped_rows(config: DictConfig) -> dict[str, list[int]]:
+    """Return the rows of each training file that `check_rows` has dropped, counted from 0."""
+    listing = json.loads(Path(config.data.dropped_rows).read_text())
+    return {file: [bad["row"] for bad in listing.get(file, [])] for file in file_list(config.data.train_files)}
+
+
+def check_leakage(config: DictConfig) -> None:
+    """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
+
+    RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first of them and where all are shown.
+    """
+    settings = config.mmupt.leakage
+    if settings.allowed_pairs is None:
+        return
+    evaluated = dict.fromkeys([*file_list(config.data.val_files), *file_list(config.mmupt.evaluation_files)])
+    train, held_out = ([Path(file) for file in files] for files in (file_list(config.data.train_files), evaluated))
+    folder = Path(config.mmupt.run_folder) / "leakage"
+    try:
+        check_overlap(train, held_out, settings.images, settings.allowed_pairs, folder)
+    except ValueError as error:
+        raise RecipeError(
+            f"{error}. Train on other rows, or accept it: mmupt.leakage.allowed_pairs=N (null: do not look)"
+        ) from error
+
+
+def report(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
+    """Print of how many rows of each file what is the outcome, with the first of each kind of problem.
+
+    RecipeError under the policy `stop`.
+    """
+    for file, bad in found.items():
+        kinds = {problem.kind for one in bad for problem in one.problems}
+        firsts = [next(one for one in bad if kind in {p.kind for p in one.problems}) for kind in sorted(kinds)]
+        examples = "; ".join(dict.fromkeys(map(_describe, firsts)))
+        if policy == "stop":
+            raise RecipeError(
+                f"{file}: {len(bad)} rows cannot be used: {examples}. Mend them, or accept that they {outcome}: "
+                "data.bad_rows=drop"
+            )
+        print(f"{file}: {len(bad)} rows {outcome}: {examples}")
+
+
+def _describe(bad: BadRow) -> str:
+    return f"{place(bad.row, bad.id, bad.files)}: " + ", ".join(f"{one.kind} ({one.detail})" for one in bad.problems)
+
+
+def _check_file(file: str, unlabelled: bool) -> None:
+    try:
+        require_prompt(file)
+        if unlabelled:
+            check_unlabelled(file)
+        else:
+            check_truth(file)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _check_ids(files: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for file in files:
+        for row, id in enumerate(read_ids(file)):
+            place = f"{file}, row {row}"
+            if (other := first.setdefault(id, place)) != place:
+                raise RecipeError(f"{place}: the id {id!r} is that of {other}, too; ids must be unique")
+
+
+def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
+    try:
+        found = bad_rows(file, lengths, training)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    if unread := [bad for bad in found if not training and any(problem.kind == "row" for problem in bad.problems)]:
+        raise RecipeError(
+            f"{file}: {len(unread)} rows cannot be read, and an evaluation leaves none out; the first: "
+            f"{_describe(unread[0])}"
+        )
+    return found
+
+
+def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
+    """Every row of a file that cannot be used, in their order.
+
+    Args:
+        file: a parquet file, whoever wrote it; a prompt may have several messages.
+        lengths: what computes the lengths of prompts; None to leave that to veRL.
+        training: whether the rows are trained on. Otherwise only those are bad that the model cannot be asked.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = Path(file)
+    manifest = read_manifest(path.parent)
+    # Other versions were checked by other rules.
+    checked = manifest is not None and manifest.get("schema") == SCHEMA_VERSION and is_unchanged(path, manifest)
+    # Of a checked file that is evaluated on, rows with problems were kept.
+    kept = {
+        row["id"]: [Problem(**problem) for problem in row["problems"]]
+        for row in ((manifest or {}).get("kept", []) if checked else [])
+    }
+    found = []
+    duplicates = Duplicates()
+    # Of rows that were checked when they were written, only the header of an image is read.
+    look = _no_problems if checked else _problems
+    start = 0
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        rows = read_rows(file, COLUMNS)
+        while batch := list(islice(rows, ROWS_PER_BATCH)):
+            for index, (row, problems) in enumerate(zip(batch, threads.map(look, batch), strict=True), start):
+                if isinstance(row, MalformedRow):
+                    found.append(BadRow(index, row.id, (Problem("row", row.problem),)))
+                    continue
+                problems = [*problems, *kept.get(row["id"], ())]
+                if training:
+                    problems = [problem for problem in problems if problem.kind not in HARMLESS]
+                    if not problems and row["question_type"] == NO_QUESTION:
+                        problems.append(Problem("no question", "the image is for synthesis"))
+                    if not (problems or checked):
+                        problems += duplicates.check(_as_row(row))
+                else:
+                    problems = [problem for problem in problems if problem.kind in UNANSWERABLE]
+                if lengths is not None and not problems:
+                    problems += lengths.check(row)
+                if problems:
+                    files = (row["provenance"] or {}).get("files") or ()
+                    found.append(BadRow(index, row["id"], tuple(problems), tuple(files)))
+            start += len(batch)
+    return found
+
+
+def _no_problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
+    return []
+
+
+def _problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
+    return [] if isinstance(row, MalformedRow) else problems_of(_as_row(row))
+
+
+def _as_row(row: Mapping[str, Any]) -> Row:
+    choices = None if row["choices"] is None else tuple(row["choices"])
+    question = "\n".join(message["content"] for message in row["prompt"])
+    images = tuple(image["bytes"] for image in row["images"])
+    return Row(row["id"], "", question, images, row["question_type"], None, choices)
+
+
+class PromptLengths:
+    """Computes the tokens of prompts as veRL's dataset and Qwen-VL's processor would make them.
+
+    RecipeError for a model with another kind of image processor, whose tokens nobody here can count.
+    """
+
+    def __init__(self, config: DictConfig, training: bool) -> None:
+        # Seconds of imports, which a recipe that is refused before need not wait for.
+        from transformers import AutoProcessor
+
+        # Of the rows that were checked, those with control text, and what it is.
+        self.escaped: list[str] = []
+        self._training = training
+        self._limit = config.data.max_prompt_length
+        self._instruction = config.data.instruction
+        self._limits = pixel_limits(config.data, training)
+        model = config.actor_rollout_ref.model
+        self._processor = AutoProcessor.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+        images: Any = getattr(self._processor, "image_processor", None)
+        if "Qwen2VLImageProcessor" not in type(images).__name__:
+            raise RecipeError(
+                f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
+                "data.filter_overlong_prompts=True, and veRL does it"
+            )
+
+    def check(self, row: dict[str, Any]) -> list[Problem]:
+        """Say whether a row's prompt is too long, with its images' part of the tokens.
+
+        In training an image that no scaling accepts without margins is a problem, too.
+        """
+        text = "\n".join(message["content"] for message in row["prompt"])
+        if found := control_texts(text, control_tokens(self._processor.tokenizer)):
+            self.escaped.append(f"id {row['id']}: {', '.join(found)}")
+        if self._training:
+            for index, image in enumerate(row["images"]):
+                size = stored_size(image["bytes"])
+                if accepted_size(*size, self._processor.image_processor, self._limits) != size:
+                    detail = f"image {index} has {size[0]} x {size[1]} px, which the model's scaling does not accept"
+                    return [Problem("extreme aspect ratio", detail)]
+        of_text, of_images = prompt_tokens(row, self._processor, self._instruction, self._limits)
+        tokens = of_text + sum(of_images)
+        if tokens <= self._limit:
+            return []
+        return [Problem("long prompt", f"{tokens} tokens, {sum(of_images)} of them images, over {self._limit}")]

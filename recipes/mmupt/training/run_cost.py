@@ -1,0 +1,83 @@
+"""What a run has cost: labels, generated tokens, and hours of its devices. Kept and read here; tables are elsewhere."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.baselines.stage_runner import read_summary, stages_folder
+from mmupt.hardware import rollout_gpus
+from mmupt.training.run_report import read_series
+from verl_ext.datasets.ground_truth import file_list
+
+# In a run folder: a line for every stage that was run, or was broken off by an error.
+HOURS = "hours.jsonl"
+LENGTH = "response_length/mean"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the policy of a run has cost; its evaluation is not part of it.
+
+    labels: true answers that training read. tokens: generated for training. hours: of `device`, a GPU or a core of the
+    CPU that was there for it, whether it was busy or not; what a kill -9 cut off is missing.
+    """
+
+    labels: int
+    tokens: int
+    hours: float
+    device: str
+
+
+def devices(config: DictConfig) -> int:
+    """How many GPUs a run has, or how many cores of the CPU."""
+    if config.trainer.device == "cpu":
+        return len(os.sched_getaffinity(0))
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node) + rollout_gpus(config)
+
+
+@contextmanager
+def hours_of(config: DictConfig) -> Iterator[None]:
+    """Add what is done here to the hours of the run."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        used = (time.monotonic() - start) * devices(config) / 3600
+        with (Path(config.mmupt.run_folder) / HOURS).open("a") as file:
+            file.write(f"{json.dumps({'device': config.trainer.device, 'hours': used})}\n")
+
+
+def read_cost(run_folder: Path) -> Cost:
+    """What a run has cost so far, by its `config.yaml`, its metrics and what `hours_of` has left."""
+    config = OmegaConf.load(run_folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    file = run_folder / HOURS
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    questions, tokens = _of_stages(run_folder) if config.mmupt.baseline.method else _of_steps(config, run_folder)
+    return Cost(
+        labels=questions if config.data.supervised else 0,
+        tokens=tokens,
+        hours=sum(line["hours"] for line in lines),
+        device={"cpu": "core", "cuda": "GPU"}[config.trainer.device],
+    )
+
+
+def _of_stages(run_folder: Path) -> tuple[int, int]:
+    summary = read_summary(stages_folder(run_folder))
+    return summary["rows"], summary["generated_tokens"]["all"]
+
+
+def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
+    """Questions that were trained on, and tokens that were generated for it."""
+    lengths = read_series(run_folder / "tensorboard").get(LENGTH, {})
+    of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
+    prompts = len(lengths) * config.data.train_batch_size
+    rows = sum(pq.read_metadata(file).num_rows for file in file_list(config.data.train_files))
+    return min(rows, prompts), round(sum(lengths.values()) * config.data.train_batch_size * of_a_prompt)

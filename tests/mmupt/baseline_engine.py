@@ -1,0 +1,64 @@
+"""A policy that answers the baselines in place of vLLM, and the rows that it is asked about. No test lives here."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+from omegaconf import DictConfig
+from stand_in_engine import StandInEngine, content
+
+from mmupt.compose import load_recipe
+from mmupt.evaluation.generation import Asked
+from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.row_schema import Row, prompts_path
+from mmupt_data.writer import write_dataset
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
+PICTURES = [encode_png(draw(figure)) for figure in sample_figures("train", 4, seed=0)]
+ROWS = [
+    Row("a", "made-up", "<image>what is the sum ?", PICTURES[:1], "kind", "2"),
+    Row("b", "made-up", "<image>and <image> ?", tuple(PICTURES[1:3]), "kind", "0.5"),
+    Row("c", "made-up", "<image>how long ?", (PICTURES[3],), "kind", "9"),
+]
+# What the policy answers to a row, in every group: a majority of 2 for a, one of 1/2 for b, a tie for c.
+ANSWERS = {"a": ["2", "2", "3", "2"], "b": ["1/2", "7", "0.5", None], "c": ["4", "4", "5", "5"]}
+
+
+def write_rows(folder: Path) -> Path:
+    """Write `ROWS` and return their file."""
+    write_dataset(folder / "data", {"train": ROWS}, {})
+    return prompts_path(folder / "data", "train")
+
+
+class Engine(StandInEngine):
+    """Answers as `ANSWERS` says, and believes in 2 and 0.5."""
+
+    def says(self, one: Asked, number: int) -> str:
+        id_ = one.row["id"]
+        if one.name == "questions":
+            return f"how many {('red', 'green', 'blue')[number]} bars are in figure {id_[0]} ?"
+        if one.name == "samples":
+            answer = ANSWERS[id_[0]][number % 4]
+            return "I give up ." if answer is None else f"so {number} \\boxed{{{answer}}}"
+        if one.name == "verdicts":
+            # Three of four times the same.
+            believes = f" is {'2' if id_[0] == 'a' else '0.5'} right" in content(one)
+            return "yes" if believes != (number == 3) else "no"
+        if one.name == "dispreferred":
+            return "a blur ." if id_ != "c" else "figure c ."
+        return f"figure {id_} ."
+
+
+@cache
+def composed(method: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Small, whatever the recipe; composing takes a second."""
+    keys = ["mmupt.baseline.rows=null", "actor_rollout_ref.rollout.n=4", "mmupt.baseline.verdict_samples=4"]
+    keys += [f"actor_rollout_ref.model.path={MODEL}", "data.instruction='think !'"]
+    return load_recipe(f"mmupt_tiny_{method}", [*keys, *overrides])[0]
+
+
+def recipe(method: str, data: Path, folder: Path, *overrides: str) -> DictConfig:
+    config = deepcopy(composed(method, overrides))
+    config.data.train_files, config.mmupt.run_folder = str(data), str(folder)
+    return config

@@ -1,0 +1,34 @@
+"""Runs a recipe of the tiny model for a few small steps, as a user would, and reads what it logged."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SMALL = (
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.rollout.n=4",
+    "trainer.total_training_steps=2",
+    "trainer.val_before_train=False",
+    "trainer.test_freq=-1",
+    "mmupt.evaluation_files=null",
+)
+
+
+def train(recipe: str, folder: Path, *overrides: str) -> Path:
+    """Train for two steps of four prompts with four responses each, unless overridden; returns the run folder."""
+    command = [sys.executable, "-m", "mmupt.training.recipe_run", recipe, f"mmupt.run_folder={folder}"]
+    subprocess.run([*command, *SMALL, *overrides], check=True, timeout=400)
+    return folder
+
+
+def scalars(run_folder: Path) -> dict[str, dict[int, float]]:
+    """The values of every metric by step, of all starts of a run, the last of each."""
+    series: dict[str, dict[int, float]] = {}
+    for file in sorted(run_folder.glob("tensorboard/**/events.out.tfevents.*")):
+        events = EventAccumulator(str(file)).Reload()
+        for name in events.Tags()["scalars"]:
+            series.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
+    return series

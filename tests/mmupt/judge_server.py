@@ -1,0 +1,124 @@
+"""A judge on loopback that says what a test has it say, and remembers what it was asked; one that is honest."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from mmupt.evaluation.judge_client import Judge
+
+MODEL = "some/judge"
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer of the server: a completion with this content, or `body` as it is."""
+
+    content: str | None = None
+    status: int = 200
+    body: bytes | None = None
+
+    def encode(self) -> bytes:
+        if self.body is not None:
+            return self.body
+        if self.status != 200:
+            return json.dumps({"error": {"message": f"scripted {self.status}"}}).encode()
+        message = {"role": "assistant", "content": self.content}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        completion = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
+        return json.dumps(completion).encode()
+
+
+# What to say to a prompt that is asked for the n-th time, counted from 0.
+Script = Callable[[str, int], Said]
+
+
+@dataclass
+class Server:
+    """Where the judge is, all prompts in the order in which they came, and the bodies of the requests."""
+
+    url: str
+    prompts: list[str] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str | None] = field(default_factory=set)
+    listed: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+
+
+@contextmanager
+def serve(script: Script) -> Iterator[Server]:
+    """Serve the model MODEL until the block ends."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.listed += 1
+            self.reply(200, json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode())
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            prompt = request["messages"][0]["content"]
+            with lock:
+                count = server.prompts.count(prompt)
+                server.prompts.append(prompt)
+                server.requests.append(request)
+                server.keys.add(self.headers["Authorization"])
+                server.at_once += 1
+                server.most_at_once = max(server.most_at_once, server.at_once)
+            said = script(prompt, count)
+            with lock:
+                server.at_once -= 1
+            self.reply(said.status, said.encode())
+
+        def reply(self, status: int, body: bytes) -> None:
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                # The client would wait for half a second and more.
+                self.send_header("retry-after-ms", "1")
+                self.end_headers()
+                self.wfile.write(body)
+            except OSError:
+                # The client would not wait.
+                pass
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(f"http://127.0.0.1:{http.server_port}/v1")
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+def judge(url: str, **changes: Any) -> Judge:
+    return replace(Judge(url, MODEL, max_retries=2, timeout=20), **changes)
+
+
+def said(prompt: str) -> str:
+    """What the last response or answer in a prompt says."""
+    return re.findall(r"<(?:response|answer)>\n(.*?)\n</(?:response|answer)>", prompt, re.DOTALL)[-1]
+
+
+def asks_agreement(prompt: str) -> bool:
+    return "<truth>" in prompt
+
+
+def honest(prompt: str, _: int = 0) -> Said:
+    """A judge that finds what follows "I say", and calls the truth what equals it."""
+    if asks_agreement(prompt):
+        truth = re.findall(r"<truth>\n(.*?)\n</truth>", prompt, re.DOTALL)[-1]
+        return Said(f"Let me see.\n{int(truth == said(prompt))}")
+    return Said(f"Answer: {said(prompt).partition('I say ')[2] or 'none'}")

@@ -1,0 +1,44 @@
+"""What answers in place of vLLM in tests of evaluation, synthesis and baselines. No test lives here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mmupt.evaluation.evaluation_settings import Settings
+from mmupt.evaluation.generation import Answered, Asked, Kept
+from mmupt.evaluation.response_files import Response
+
+
+class OutOfMemory(Exception):
+    """How a stand-in engine fails."""
+
+
+@dataclass
+class StandInEngine:
+    """Counts what it is asked, and fails after so many requests; what it says is for subclasses."""
+
+    fails_after: int = 10**9
+    asked: list[Asked] = field(default_factory=list)
+    seeds: set[int] = field(default_factory=set)
+
+    def answers(self, settings: Settings, asked: Sequence[Asked], _kept: Kept | None = None) -> Iterator[Answered]:
+        self.seeds.add(settings.seed)
+        # Finished in another order than asked.
+        for one in reversed(asked):
+            if len(self.asked) == self.fails_after:
+                raise OutOfMemory
+            self.asked.append(one)
+            texts = [self.says(one, number) for number in range(1 if one.mode == "greedy" else settings.samples)]
+            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+
+    def says(self, one: Asked, number: int) -> str:
+        """The response of that number to a row."""
+        raise NotImplementedError
+
+    def of(self, name: str) -> list[Asked]:
+        """What was asked under a name: of a benchmark, or of a stage."""
+        return [one for one in self.asked if one.name == name]
+
+
+def content(one: Asked) -> str:
+    """The text of a prompt."""
+    return str(one.row["prompt"][0]["content"])

@@ -1,0 +1,53 @@
+"""Spoilt images: strongly, of the same size, and alike for the same seed."""
+
+from io import BytesIO
+from random import Random
+
+import numpy as np
+from PIL import Image
+
+from mmupt.baselines.image_corruption import SHORTER_SIDE, corrupt, jitter_colors, lower_resolution
+from mmupt_data.figure_task import draw, encode_png, sample_figures
+
+PICTURES = [draw(figure) for figure in sample_figures("train", 12, seed=0)]
+
+
+def test_a_spoilt_image_is_another_of_the_same_size_and_a_png() -> None:
+    for number, picture in enumerate(PICTURES):
+        spoilt = Image.open(BytesIO(corrupt(encode_png(picture), f"a/{number}")))
+        assert (spoilt.format, spoilt.mode, spoilt.size) == ("PNG", "RGB", picture.size)
+        assert np.abs(np.asarray(spoilt, int) - np.asarray(picture, int)).mean() > 1
+
+
+def test_the_seed_alone_decides_how_an_image_is_spoilt() -> None:
+    image = encode_png(PICTURES[0])
+    assert corrupt(image, "a") == corrupt(image, "a")
+    assert len({corrupt(image, str(seed)) for seed in range(20)}) > 5
+
+
+def test_lower_resolution_leaves_no_more_pixels_than_it_says() -> None:
+    sharp = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 400, 3), np.uint8), "RGB")
+    low = lower_resolution(sharp)
+    again = low.resize((2 * SHORTER_SIDE, SHORTER_SIDE), Image.Resampling.BILINEAR).resize((400, 200), 2)
+    assert low.size == sharp.size
+    assert np.abs(np.asarray(again, int) - np.asarray(low, int)).mean() < 3
+    assert np.abs(np.asarray(sharp, int) - np.asarray(low, int)).mean() > 30
+
+
+def test_an_image_that_is_smaller_already_keeps_its_resolution() -> None:
+    small = Image.new("RGB", (30, 10), "red")
+    assert np.array_equal(lower_resolution(small), small)
+
+
+def test_jitter_keeps_shapes_and_changes_colours() -> None:
+    for seed in range(10):
+        red = Image.new("RGB", (4, 4), (200, 40, 40))
+        color = jitter_colors(red, Random(seed)).getpixel((0, 0))
+        assert color != (200, 40, 40)
+
+
+def test_an_image_of_another_mode_is_spoilt_too() -> None:
+    for mode in ("L", "P", "RGBA", "1"):
+        buffer = BytesIO()
+        PICTURES[0].convert(mode).save(buffer, format="PNG")
+        assert Image.open(BytesIO(corrupt(buffer.getvalue(), mode))).mode == "RGB"

@@ -1,0 +1,202 @@
+"""A run of a method: its rows, its trainers in turn, what is left of it, and what is refused before it starts."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from baseline_engine import MODEL, Engine, recipe, write_rows
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.baselines import stage_runner
+from mmupt.baselines.baseline_settings import METHODS, PROMPTS, read_baseline
+from mmupt.baselines.methods import SETS
+from mmupt.baselines.prompt_rows import draw_rows
+from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from mmupt.synthesis import synthesis_stages
+from mmupt.synthesis.prompt_templates import read_prompt
+from mmupt.tiny.demonstrations import DESCRIBE, JUDGE
+from mmupt.training import recipe_run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_rows(tmp_path)
+
+
+def test_rows_are_drawn_by_a_seed_and_none_that_is_left_out(data: Path, tmp_path: Path) -> None:
+    listing = tmp_path / "dropped.json"
+    listing.write_text(json.dumps({str(data): [{"id": "b"}]}))
+
+    def drawn(count: int | None, seed: int = 0) -> list[str]:
+        draw_rows(tmp_path / "rows.parquet", [str(data)], str(listing), count, seed)
+        return list(pq.read_table(tmp_path / "rows.parquet")["id"].to_pylist())
+
+    assert drawn(None) == ["a", "c"]
+    assert {tuple(drawn(1, seed)) for seed in range(10)} == {("a",), ("c",)}
+    assert drawn(1, 3) == drawn(1, 3)
+    with pytest.raises(ValueError, match=r"mmupt\.baseline\.rows=3: only 2 rows of .*train\.parquet can be used"):
+        drawn(3)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Stand-ins for the trainers, which leave their model and note who trained what, and for the process of stages."""
+    done: list[tuple[str, str]] = []
+
+    def trains(trainer: str, config: DictConfig, model: str, folder: Path) -> Path:
+        assert (folder / stage_runner.FILES[trainer][0]).is_file()
+        policy = folder / trainer / "model"
+        policy.mkdir(parents=True, exist_ok=True)
+        for file in MODEL.iterdir():
+            (policy / file.name).write_bytes(file.read_bytes())
+        (policy / "trained_by").write_text(trainer)
+        done.append((trainer, model))
+        return policy
+
+    def stages_in_this_process(run_folder: Path, number: int, model: str) -> None:
+        stage_runner.make_set(OmegaConf.load(run_folder / "config.yaml"), number, model)
+
+    monkeypatch.setattr(stage_runner, "train", trains)
+    monkeypatch.setattr(stage_runner, "_in_a_process_of_its_own", stages_in_this_process)
+    monkeypatch.setattr(synthesis_stages, "answers", Engine().answers)
+    return done
+
+
+def saved(config: DictConfig) -> DictConfig:
+    folder = Path(config.mmupt.run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml")
+    return config
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_by_its_trainers_in_turn_and_leaves_the_last_policy(
+    data: Path, tmp_path: Path, trained, method: str
+) -> None:
+    config = saved(recipe(method, data, tmp_path / "run"))
+    left = stage_runner.run_baseline(config)
+    assert left == tmp_path / "run" / "model" and (left / "trained_by").read_text() == METHODS[method][-1]
+    assert [trainer for trainer, _ in trained] == list(METHODS[method])
+    # Each goes on from what the one before it has left.
+    models = [str(MODEL), *(str(tmp_path / "run" / "stages" / name / "model") for name in METHODS[method])]
+    assert [model for _, model in trained] == models[:-1]
+    assert stage_runner.run_baseline(config) == left and len(trained) == len(METHODS[method])
+
+
+def test_the_second_policy_of_stic_is_asked_in_its_second_stage(data: Path, tmp_path: Path, trained) -> None:
+    stage_runner.run_baseline(saved(recipe("stic", data, tmp_path / "run")))
+    (row, *_) = pq.read_table(tmp_path / "run" / "stages" / "responses.parquet").to_pylist()
+    assert row["baseline"]["model"] == str(tmp_path / "run" / "stages" / "dpo" / "model")
+
+
+def test_a_policy_that_was_being_left_when_the_run_was_killed_is_left_again(
+    data: Path, tmp_path: Path, trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = saved(recipe("lmsi", data, tmp_path / "run"))
+
+    def killed(source: str, target: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_runner, "link_or_copy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage_runner.run_baseline(config)
+    assert not (tmp_path / "run" / "model").exists()
+    left = stage_runner.run_baseline(config)
+    assert {file.name for file in MODEL.iterdir()} < {file.name for file in left.iterdir()}
+
+
+def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(elsewhere: Path, monkeypatch) -> None:
+    def start(name: str, *overrides: str) -> None:
+        config = recipe_run.prepare(name, ["mmupt.run_folder=here", *overrides])
+        recipe_run._check_continued(config, Path(config.mmupt.run_folder) / "config.yaml")
+        saved(config)
+
+    start("mmupt_tiny_lmsi")
+    start("mmupt_tiny_lmsi", "mmupt.baseline.rows=5")
+    said = elsewhere / "here" / "stages" / "samples.partial.jsonl"
+    said.parent.mkdir()
+    said.write_text("{}\n")
+    start("mmupt_tiny_lmsi", "mmupt.baseline.rows=5", "trainer.logger=[console]")
+    for name, overrides, key in (
+        ("mmupt_tiny_lmsi", ["mmupt.baseline.rows=6"], "mmupt.baseline.rows"),
+        ("mmupt_tiny_srlm", ["mmupt.baseline.rows=5"], "mmupt.baseline.method"),
+        ("mmupt_tiny", [], "mmupt.baseline.method"),
+    ):
+        with pytest.raises(RecipeError, match=rf"(?s)holds a run with other settings:.*{key}.*mmupt\.run_folder="):
+            start(name, *overrides)
+
+
+def test_a_recipe_with_a_method_runs_it_in_place_of_grpo(elsewhere: Path, monkeypatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(
+        recipe_run, "run_baseline", lambda config: ran.append(config.mmupt.baseline.method) or Path("left")
+    )
+    monkeypatch.setattr(recipe_run, "train_until_done", lambda config: pytest.fail("GRPO"))
+    monkeypatch.setattr(recipe_run, "evaluate", lambda config, model, name, *rest: ran.append(f"{name}: {model}"))
+    monkeypatch.setattr(recipe_run, "write_report", lambda folder, note: "the report")
+    recipe_run.run("mmupt_tiny_lmsi", [])
+    assert ran == ["lmsi", "before: recipes/mmupt/tiny/model", "after: left"]
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        (
+            "mmupt_tiny",
+            "mmupt.baseline.method=mmi",
+            r"mmupt\.baseline\.method must be null or one of rejection_sft, lmsi",
+        ),
+        (
+            "mmupt_tiny",
+            "mmupt.baseline.method=rejection_sft",
+            r"data\.supervised=False does not go with .*rejection_sft",
+        ),
+        ("mmupt_tiny_supervised", "mmupt.baseline.method=lmsi", r"data\.supervised=True does not go with .*=lmsi"),
+        ("mmupt_tiny_lmsi", "data.generated_share=0.5", r"data\.generated_share is of GRPO alone"),
+        ("mmupt_tiny_lmsi", "mmupt.baseline.rows=0", r"mmupt\.baseline\.rows must be null or a whole number from 1 on"),
+        ("mmupt_tiny_srlm", "mmupt.baseline.judge_scale=stars", r"judge_scale must be one of points, yes_no"),
+        (
+            "mmupt_tiny_srlm",
+            "mmupt.baseline.prompts.judge=nowhere",
+            r"there is no prompt .*baselines/prompts/nowhere\.txt",
+        ),
+        (
+            "mmupt_tiny_srlm",
+            "mmupt.baseline.prompts.judge=describe",
+            r"prompts\.judge: .* must have \{response\} or \{answer\}",
+        ),
+        (
+            "mmupt_tiny_stic",
+            "mmupt.baseline.prompts.describe=judge",
+            r"prompts\.describe: .* may have nothing in braces",
+        ),
+        (
+            "mmupt_tiny_stic",
+            "mmupt.baseline.bad_prompt_share=2",
+            r"bad_prompt_share must be a number from 0 to 1, not 2",
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_run_is_refused_with_its_recipe(name: str, override: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=rf"recipe {name}: .*{said}"):
+        load_recipe(name, [override])
+
+
+def test_every_method_has_a_set_for_each_of_its_trainers_and_a_recipe_for_each_data_set() -> None:
+    assert {method: len(sets) for method, sets in SETS.items()} == {name: len(of) for name, of in METHODS.items()}
+    names = {f"mmupt_{data}_{method}" for data in ("tiny", "geometry3k", "geoqa", "mmr1") for method in METHODS}
+    assert names <= recipes().keys()
+    assert all(read_baseline(load_recipe(name)[0]).method == name.split("_", 2)[2] for name in sorted(names)[:5])
+
+
+def test_the_tiny_model_is_asked_in_the_words_of_its_warm_start() -> None:
+    assert read_prompt("tiny_judge", PROMPTS) == JUDGE
+    assert read_prompt("tiny_describe", PROMPTS) == DESCRIBE
+
+
+def test_every_prompt_that_is_shipped_is_used_by_a_recipe() -> None:
+    used = {"tiny_judge", "tiny_describe", "tiny_described"}
+    used |= set(OmegaConf.load(CONFIG_FOLDER / "base.yaml").mmupt.baseline.prompts.values())
+    assert {file.stem for file in PROMPTS.glob("*.txt")} == used

@@ -1,0 +1,62 @@
+"""The methods on the real stack: vLLM says what is kept, the trainers learn it, and the report compares."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from mmupt.evaluation.response_files import read_whole
+from mmupt_data.figure_task import prepare
+
+pytestmark = pytest.mark.full_stack
+
+
+def command(method: str, folder: Path, *overrides: str) -> list[str]:
+    prepare(folder / "figures", train=48, validation=3, test=6)
+    files = {
+        "data.train_files": folder / "figures" / "train.parquet",
+        "data.val_files": folder / "figures" / "validation.parquet",
+        "mmupt.evaluation_files": folder / "figures" / "test.parquet",
+        "mmupt.run_folder": folder / "run",
+    }
+    keys = ["mmupt.datasets=[]", "mmupt.baseline.rows=32", "mmupt.leakage.allowed_pairs=null"]
+    keys += ["actor_rollout_ref.actor.ppo_mini_batch_size=8", *(f"{name}={file}" for name, file in files.items())]
+    return [sys.executable, "-m", "mmupt.training.recipe_run", f"mmupt_tiny_{method}", *keys, *overrides]
+
+
+@pytest.mark.parametrize(("method", "sets"), [("genixer", ["responses"]), ("stic", ["pairs", "responses"])])
+def test_a_method_runs_to_its_report(tmp_path: Path, method: str, sets: list[str]) -> None:
+    subprocess.run(command(method, tmp_path), check=True, timeout=900)
+    run = tmp_path / "run"
+    assert (run / "model" / "config.json").is_file() and "greedy accuracy" in (run / "report.md").read_text()
+    summary = json.loads((run / "stages" / "summary.json").read_text())
+    for name in sets:
+        rows = pq.read_table(run / "stages" / f"{name}.parquet").num_rows
+        assert 0 < rows == summary["sets"][f"{name}.parquet"]
+    assert summary["rows"] == 32 and summary["generated_tokens"]["all"] > 32 * 8
+
+
+def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on(tmp_path: Path) -> None:
+    growing = tmp_path / "run" / "stages" / "samples.partial.jsonl"
+    run = subprocess.Popen(command("lmsi", tmp_path, "mmupt.evaluation_files=null"), start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (growing.is_file() and growing.read_bytes().count(b"\n") > 1) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    before = growing.read_text().splitlines()[1:-1]
+    assert before
+    subprocess.run(command("lmsi", tmp_path, "mmupt.evaluation_files=null"), check=True, timeout=900)
+    after: dict[str, list[str]] = {}
+    for one in read_whole(growing.with_name("samples.jsonl")):
+        after.setdefault(one.id, []).append(one.response)
+    assert len(after) == 32
+    for group in map(json.loads, before):
+        assert after[group[0]["id"]] == [one["response"] for one in group]
+    assert (tmp_path / "run" / "model" / "config.json").is_file()

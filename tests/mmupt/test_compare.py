@@ -1,0 +1,326 @@
+"""Two models compared: numbers by hand, what swapping and repeating does to them, and pages of untrusted text."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from mmupt.benchmarks import Question, read_questions
+from mmupt.evaluation import compare as command
+from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
+from mmupt.evaluation.comparison_report import as_content, code, render
+from mmupt.evaluation.model_comparison import RESAMPLES, ModelComparison, bootstrap, compare, sign_test
+from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.evaluation.verdicts import JudgedFile, verdicts_of
+from mmupt_data.figure_task import prepare
+from mmupt_data.row_schema import PROMPT_SCHEMA, TRUTH_SCHEMA
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>| `$\\frac{ \x1b[2J\ud800"
+
+
+def judged(right: Mapping[str, Sequence[bool]], name: str = "a", mode: str = "greedy", **parameters) -> JudgedFile:
+    """A file whose responses are right as said, to made-up questions of the figure task whose truth is 1."""
+    questions = {id_: Question(id_, "figures", f"What is {id_}?", "angle", None, "1", {}) for id_ in right}
+    responses = [
+        Response(id_, mode, sample, f"so \\boxed{{{1 if one else 2}}}")  # type: ignore[arg-type]
+        for id_, of_question in right.items()
+        for sample, one in enumerate(of_question)
+    ]
+    made_by = {"model": name, "data": {"test.parquet": "sha"}, **parameters}
+    return JudgedFile(Path(f"{name}.jsonl"), made_by, questions, verdicts_of(responses, questions), [])
+
+
+def figures(one: ModelComparison) -> dict[str, float]:
+    return {figure.name: figure.difference.value for figure in one.figures}
+
+
+def test_differences_are_those_by_hand_and_paired() -> None:
+    a = {"q1": [True], "q2": [False], "q3": [False], "q4": [False]}
+    b = {"q1": [True], "q2": [True], "q3": [True], "q4": [False]}
+    one = compare("figures", judged(a), judged(b))
+    (figure,) = one.figures
+    assert (figure.name, figure.a.value, figure.b.value, figure.difference.value) == ("own, greedy", 0.25, 0.75, 0.5)
+    # Of 0 1 1 0: standard deviation 0.577 over the root of 4.
+    assert figure.difference.standard_error == pytest.approx(0.28868, abs=1e-5)
+    # The mean of four draws of 0 or 1 is 0 once in 16, and in 2.5 % of the cases at most: 0 and 1 bound the interval.
+    assert figure.interval == (0.0, 1.0) and figure.not_better == pytest.approx(1 / 16, abs=0.01)
+    found = one.changes
+    assert (found.gained, found.lost, found.both_right, found.both_wrong) == (("q2", "q3"), (), 1, 1)
+    assert found.figure == "own, greedy" and found.p_value == 0.5
+
+
+def test_samples_have_their_figures_and_change_by_their_mean() -> None:
+    a = {"q1": [True, False], "q2": [False, False], "q3": [True, True]}
+    b = {"q1": [False, True], "q2": [True, False], "q3": [False, False]}
+    one = compare("figures", judged(a, mode="sample"), judged(b, mode="sample"))
+    # maj@2: a tie elects none.
+    expected = {"own, mean@2": -1 / 6, "own, pass@2": 0.0, "own, maj@2": -1 / 3}
+    assert figures(one) == pytest.approx(expected)
+    found = one.changes
+    assert (found.figure, found.gained, found.lost, found.equal_in_part) == ("own, mean@2", ("q2",), ("q3",), 1)
+    (example,) = found.gained_examples
+    assert not example.a.right["own"] and example.b.right["own"]
+
+
+RIGHT = st.dictionaries(
+    st.sampled_from([f"q{n}" for n in range(12)]), st.tuples(*[st.booleans()] * 6), min_size=2, max_size=12
+)
+
+
+def sides(right: Mapping[str, tuple[bool, ...]], k: int) -> tuple[JudgedFile, JudgedFile]:
+    a = judged({id_: one[:k] for id_, one in right.items()}, "a", "sample")
+    return a, judged({id_: one[3 : 3 + k] for id_, one in right.items()}, "b", "sample")
+
+
+@given(RIGHT, st.integers(1, 3))
+def test_swapping_the_models_flips_every_sign(right: dict[str, tuple[bool, ...]], k: int) -> None:
+    a, b = sides(right, k)
+    there, back = compare("figures", a, b), compare("figures", b, a)
+    for one, other in zip(there.figures, back.figures, strict=True):
+        assert one.name == other.name and (one.a, one.b) == (other.b, other.a)
+        assert one.difference.value == -other.difference.value
+        assert one.difference.standard_error == pytest.approx(other.difference.standard_error)
+        assert one.interval == pytest.approx((-other.interval[1], -other.interval[0]))
+    assert (there.changes.gained, there.changes.lost) == (back.changes.lost, back.changes.gained)
+    assert [x.question.id for x in there.changes.gained_examples] == [x.question.id for x in back.changes.lost_examples]
+    assert there.changes.p_value == back.changes.p_value
+
+
+@given(RIGHT, st.integers(1, 3))
+def test_a_model_against_itself_differs_in_nothing(right: dict[str, tuple[bool, ...]], k: int) -> None:
+    a, _ = sides(right, k)
+    one = compare("figures", a, a)
+    assert one.figures and set(figures(one).values()) == {0.0}
+    for figure in one.figures:
+        assert (figure.difference.standard_error, figure.interval, figure.not_better) == (0.0, (0.0, 0.0), 1.0)
+    assert not one.changes.gained + one.changes.lost and one.changes.p_value == 1.0 and not one.parameters
+
+
+@given(RIGHT, st.integers(1, 3), st.randoms(use_true_random=False))
+def test_the_order_of_lines_is_of_no_consequence(right: dict[str, tuple[bool, ...]], k: int, random) -> None:
+    a, b = sides(right, k)
+    expected = as_content([compare("figures", a, b)])
+    for side in (a, b):
+        random.shuffle(side.verdicts)
+    assert as_content([compare("figures", a, b)]) == expected
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
+def test_an_interval_is_within_the_differences_and_a_share_counts_what_is_not_above_zero(
+    right: list[tuple[bool, bool]],
+) -> None:
+    a, b = (judged({f"q{number}": [one[side]] for number, one in enumerate(right)}) for side in (0, 1))
+    (figure,) = compare("figures", a, b).figures
+    differences = [int(of_b) - int(of_a) for of_a, of_b in right]
+    low, high = figure.interval
+    assert min(differences) <= low <= high <= max(differences)
+    if min(differences) > 0:
+        assert figure.not_better == 0.0
+    if max(differences) <= 0:
+        assert figure.not_better == 1.0
+
+
+def test_resamples_are_shared_by_figures_and_spread_as_the_standard_error_says() -> None:
+    differences = np.random.default_rng(5).choice([-1.0, 0.0, 1.0], size=(400, 1))
+    means = bootstrap(np.hstack([differences, 2 * differences]))
+    assert means.shape == (RESAMPLES, 2) and np.allclose(means[:, 1], 2 * means[:, 0])
+    standard_error = differences.std(ddof=1) / 20
+    assert means[:, 0].std() == pytest.approx(standard_error, rel=0.03)
+    assert means[:, 0].mean() == pytest.approx(differences.mean(), abs=standard_error / 20)
+
+
+def test_resampling_in_parts_draws_what_resampling_at_once_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = np.arange(30.0).reshape(10, 3)
+    at_once = bootstrap(differences)
+    monkeypatch.setattr("mmupt.evaluation.model_comparison.DRAWN_AT_ONCE", 1_234)
+    assert np.array_equal(bootstrap(differences), at_once)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_sign_test_is_the_exact_binomial_one(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert sign_test(gained, lost) == pytest.approx(expected)
+
+
+def test_questions_of_one_model_alone_are_counted_and_named_and_in_no_figure() -> None:
+    a = judged({"q1": [True, True], "q2": [False, False], "q3": [True, True], "q4": [True]}, mode="sample")
+    b = judged({"q2": [True, True], "q3": [True, True], "q4": [True, False], "q5": [False, False]}, mode="sample")
+    one = compare("figures", a, b)
+    assert one.questions == ("q2", "q3") and figures(one)["own, mean@2"] == 0.5
+    assert (one.only_a, one.only_b, one.incomplete) == (("q1",), ("q5",), ("q4",))
+    text = render([one])
+    assert "1 that A alone answers are left out: `q1`." in text and "1 that B alone answers are left out: `q5`." in text
+
+
+def test_other_numbers_of_samples_are_not_compared_and_said() -> None:
+    a, b = judged({"q1": [True], "q2": [True]}), judged({"q1": [True], "q2": [False]})
+    more_a = judged({"q1": [True] * 2, "q2": [True] * 2}, mode="sample")
+    more_b = judged({"q1": [True] * 3, "q2": [True] * 3}, mode="sample")
+    a.verdicts.extend(more_a.verdicts)
+    b.verdicts.extend(more_b.verdicts)
+    one = compare("figures", a, b)
+    assert figures(one) == {"own, greedy": -0.5} and one.other_numbers == {"sample": (2, 3)}
+    assert "mode sample are not compared, as A has 2 a question and B 3" in render([one])
+    with pytest.raises(ValueError, match=r"a\.jsonl and b\.jsonl have no mode with as many responses"):
+        compare("figures", more_a, judged({"q1": [True] * 3, "q2": [True] * 3}, "b", "sample"))
+
+
+def test_files_that_cannot_be_compared_are_refused_by_name() -> None:
+    a = judged({"q1": [True], "q2": [True]})
+    with pytest.raises(ValueError, match=r"a\.jsonl and b\.jsonl have 1 common questions of figures"):
+        compare("figures", a, judged({"q2": [True], "q3": [True]}, "b"))
+    with pytest.raises(ValueError, match=r"a\.jsonl and b\.jsonl answer other data"):
+        compare("figures", a, judged({"q1": [True], "q2": [True]}, "b", data={"other.parquet": "another"}))
+    with pytest.raises(ValueError, match="A answers figures and B wemath: nothing in common"):
+        compare_evaluations({"figures": a}, {"wemath": a})
+    b = judged({"q1": [True], "q2": [True]}, "b", data={"test.parquet": None})
+    b.questions["q2"] = Question("q2", "figures", "What is q2?", "angle", None, "7", {})
+    with pytest.raises(ValueError, match="the truth or the options of question 'q2' differ"):
+        compare("figures", a, b)
+
+
+def test_parameters_that_differ_are_allowed_and_printed() -> None:
+    a = judged({"q1": [True], "q2": [True]}, "a", temperature=0.2, seed=1)
+    b = judged({"q1": [True], "q2": [True]}, "b", temperature=1.0, seed=1, instruction="`Think|")
+    one = compare("figures", a, b)
+    assert one.parameters == {"temperature": (0.2, 1.0), "instruction": (None, "`Think|")}
+    text = render([one])
+    assert "- `temperature`: A `0.2`, B `1.0`" in text and "- `instruction`: A `None`, B `'Think¦`" in text
+    assert "- A: `a`, responses `a.jsonl`" in text
+
+
+@given(st.text())
+def test_no_text_leaves_its_code_span_or_its_line(text: str) -> None:
+    span = code(text)
+    assert span.startswith("`") and span.endswith("`") and span.count("`") == 2
+    assert span.isprintable() and "|" not in span
+
+
+def test_we_math_scores_are_resampled_over_problems(tmp_path: Path) -> None:
+    keys = ("2steps_1", "2steps_2", "2steps_multi")
+    questions = {
+        f"{problem} {key}": Question(f"{problem} {key}", "wemath", "?", "choice", ("x", "y"), "A", metadata)
+        for problem in range(3)
+        for key in keys
+        for metadata in [{"ID": problem, "key": key, "knowledge concept": "area"}]
+    }
+    # Problem by problem CM, IG, and without its whole; A is right about nothing.
+    right = {"0": (1, 1, 1), "1": (1, 1, 0), "2": (1, 1, None)}
+
+    def side(name: str, model_is_right: bool) -> JudgedFile:
+        responses = [
+            Response(f"{problem} {key}", "greedy", 0, f"\\boxed{{{'A' if one and model_is_right else 'B'}}}")
+            for problem, of_problem in right.items()
+            for key, one in zip(keys, of_problem, strict=True)
+            if one is not None
+        ]
+        parameters = {"model": name, "data": {"we.parquet": "sha"}}
+        return JudgedFile(Path(name), parameters, questions, verdicts_of(responses, questions), [])
+
+    one = compare("wemath", side("a", False), side("b", True))
+    by_name = {figure.name: figure for figure in one.figures}
+    assert {by_name[f"official, {name} score"].unit for name in ("strict", "loose")} == {"problems"}
+    strict = by_name["official, strict score"]
+    assert (strict.a.per_question, strict.b.per_question) == ((0.0, 0.0), (1.0, 0.5))
+    assert strict.interval == (0.5, 1.0) and by_name["official, greedy"].difference.value == 7 / 8
+    assert "official, strict score, 2 problems" in render([one])
+
+
+@pytest.fixture
+def evaluations(tmp_path: Path) -> tuple[Path, Path]:
+    prepare(tmp_path / "figures", train=3, validation=3, test=60)
+    data = tmp_path / "figures" / "test.parquet"
+    for name, right in (("base", range(30)), ("trained", range(5, 50))):
+        responses = [
+            Response(id_, "greedy", 0, f"so \\boxed{{{one.truth if number in right else 999}}}", 5)
+            for number, (id_, one) in enumerate(read_questions(data).items())
+        ]
+        parameters = {"model": f"models/{name}", "data": {str(data): "sha"}}
+        write_responses(tmp_path / name / "figures.jsonl", responses, parameters)
+        (tmp_path / name / "figures.verdicts.jsonl").write_text("{}\n")
+    return tmp_path / "base", tmp_path / "trained"
+
+
+def test_the_command_writes_text_numbers_a_plot_and_a_page(
+    evaluations: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["compare", *map(str, evaluations), "--output", str(output)])
+    command.main()
+    printed = capsys.readouterr().out
+    text = (output / "compare.md").read_text()
+    assert printed.strip() in text
+    assert "By own, greedy: 20 questions gained, 5 lost, 25 both right, 10 both wrong." in text
+    assert "`models/trained`" in text and "`base/figures.jsonl`" in text.replace(f"{tmp_path}/", "")
+    (content,) = json.loads((output / "compare.json").read_text())["comparisons"]
+    assert content["figures"]["own, greedy"]["difference"]["value"] == 0.25
+    assert content["b"]["model"] == "models/trained" and len(content["changes"]["gained"]) == 20
+    assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
+    page = (output / "compare.html").read_text()
+    assert page.count('<img alt="" src="data:image/png;base64,') == 25
+    assert "models/trained" in page and "own, greedy: 5 of 5 questions" in page and "answer 999" in page
+    assert sorted(file.name for file in output.iterdir()) == [
+        f"compare.{kind}" for kind in ("html", "json", "md", "png")
+    ]
+
+
+def test_single_files_are_compared_as_their_folders_are(evaluations: tuple[Path, Path]) -> None:
+    by_folder = compare_evaluations(*map(read_evaluation, evaluations))
+    by_file = compare_evaluations(*(read_evaluation(folder / "figures.jsonl") for folder in evaluations))
+    assert as_content(by_file) == as_content(by_folder)
+
+
+def test_a_folder_that_names_no_one_file_of_a_benchmark_is_refused(
+    evaluations: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, trained = evaluations
+    for suffix in (".jsonl", ".parameters.json"):
+        (base / f"again{suffix}").write_bytes((base / "figures").with_suffix(suffix).read_bytes())
+    (tmp_path / "empty").mkdir()
+    for a, error in ((base, r"both answer figures"), (tmp_path / "empty", "has no file of responses")):
+        monkeypatch.setattr(sys, "argv", ["compare", str(a), str(trained), "--output", str(tmp_path / "out")])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        assert ended.value.code == 1 and error in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_hostile_ids_questions_and_responses_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    ids = ["../../escape", "/etc/passwd", "<b>bold</b>"]
+    text = HOSTILE.replace("\ud800", "")
+    prompts = [
+        {
+            "id": id_,
+            "data_source": "<u>$\\frac",
+            "prompt": [{"role": "user", "content": text}],
+            "images": [{"bytes": b"no image"}],
+            "question_type": "free",
+            "choices": None,
+        }
+        for id_ in ids
+    ]
+    data = tmp_path / "data" / "test.parquet"
+    data.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(prompts, schema=PROMPT_SCHEMA), data)
+    truth = [{"id": id_, "answer": "1", "metadata": None} for id_ in ids]
+    pq.write_table(pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA), data.with_suffix(".truth.parquet"))
+    for name, answer in (("a", "2"), ("b", "1")):
+        responses = [Response(id_, "greedy", 0, f"{HOSTILE} \\boxed{{{answer}}}") for id_ in ids]
+        parameters = {"model": f"{name}$\\frac<i>", "data": {str(data): "sha"}}
+        write_responses(tmp_path / name / "test.jsonl", responses, parameters)
+    write_comparison(
+        tmp_path / "out", compare_evaluations(read_evaluation(tmp_path / "a"), read_evaluation(tmp_path / "b"))
+    )
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert page.count("&lt;script&gt;alert(1)") == 3 * 3 and "an image that cannot be decoded" in page
+    for tag in ("<script", "<img src=x", "<u>", "<i>", "<b>bold"):
+        assert tag not in page
+    assert "://" not in page and len(list((tmp_path / "out").iterdir())) == 4

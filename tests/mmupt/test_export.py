@@ -1,0 +1,83 @@
+"""Whatever a model lies in becomes a folder that vLLM loads, and a checkpoint is merged once."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mmupt.training import export as module
+from mmupt.training.export import make_readable, merge, model_folder
+
+
+@pytest.fixture
+def merged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The checkpoints that were merged."""
+    found: list[str] = []
+
+    def run(command: list[str], check: bool) -> None:
+        assert check
+        found.append(command[command.index("--local_dir") + 1])
+        Path(command[command.index("--target_dir") + 1]).mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    return found
+
+
+def test_a_hub_name_and_a_model_folder_are_taken_as_they_are(tmp_path: Path, merged: list[str]) -> None:
+    (tmp_path / "config.json").touch()
+    assert model_folder("Qwen/Qwen2.5-VL-7B-Instruct", tmp_path / "out") == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert model_folder(str(tmp_path), tmp_path / "out") == str(tmp_path)
+    assert merged == []
+
+
+def test_of_a_run_folder_the_exported_policy_is_taken(tmp_path: Path, merged: list[str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    assert model_folder(str(tmp_path), tmp_path / "out") == str(tmp_path / "model")
+    assert merged == []
+
+
+@pytest.mark.parametrize("given", ["global_step_5", "global_step_5/actor"])
+def test_a_checkpoint_is_merged_into_the_output_once(tmp_path: Path, merged: list[str], given: str) -> None:
+    actor = tmp_path / "global_step_5" / "actor"
+    actor.mkdir(parents=True)
+    (actor / "fsdp_config.json").touch()
+    for _ in range(2):
+        assert model_folder(str(tmp_path / given), tmp_path / "out") == str(tmp_path / "out" / "model")
+    assert merged == [str(actor)]
+
+
+def test_a_merge_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: list[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        (tmp_path / "model").mkdir(exist_ok=True)
+        raise subprocess.CalledProcessError(1, "merger")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.subprocess, "run", fail)
+        with pytest.raises(subprocess.CalledProcessError):
+            merge(tmp_path / "actor", tmp_path / "model", "5")
+    assert merge(tmp_path / "actor", tmp_path / "model", "5") == tmp_path / "model"
+    assert merge(tmp_path / "actor", tmp_path / "model", "6") == tmp_path / "model"
+    assert len(merged) == 2
+
+
+def test_what_is_merged_can_be_read_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], check: bool) -> None:
+        # As safetensors leaves its files.
+        os.close(os.open(tmp_path / "model" / "model.safetensors", os.O_CREAT, 0o600))
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    (tmp_path / "model").mkdir()
+    before = os.umask(0o022)
+    try:
+        merge(tmp_path / "actor", tmp_path / "model", "5")
+        assert (tmp_path / "model" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+        os.umask(0o077)
+        (tmp_path / "mine").mkdir()
+        os.close(os.open(tmp_path / "mine" / "weights", os.O_CREAT, 0o600))
+        make_readable(tmp_path / "mine")
+        assert (tmp_path / "mine" / "weights").stat().st_mode & 0o777 == 0o600
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)

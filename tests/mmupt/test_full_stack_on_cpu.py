@@ -1,0 +1,125 @@
+"""The whole product once on the real stack: train, kill, resume, export, evaluate, report, on the tiny model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from full_stack import scalars
+
+from verl_ext.checkpoints import last_whole_step
+
+pytestmark = pytest.mark.full_stack
+
+OVERRIDES = (
+    "data.train_batch_size=4",
+    "data.val_max_samples=8",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.rollout.n=4",
+    "trainer.save_freq=1",
+    "trainer.test_freq=2",
+    "mmupt.evaluation_samples=2",
+    # More reward workers than one: any of them may be handed a group.
+    "reward.num_workers=2",
+)
+
+
+def train(run_folder: Path, steps: int) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "mmupt.training.recipe_run",
+        "mmupt_tiny",
+        f"mmupt.run_folder={run_folder}",
+        *OVERRIDES,
+    ]
+    # A group of its own, so that it can be killed without any of our own processes.
+    return subprocess.Popen([*command, f"trainer.total_training_steps={steps}"], start_new_session=True)
+
+
+def rows(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps whose launcher was killed once the first checkpoint was written, and started again."""
+    folder = tmp_path_factory.mktemp("run")
+    killed = train(folder, steps=3)
+    while last_whole_step(folder / "checkpoints") < 1:
+        assert killed.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.2)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert train(folder, steps=3).wait(timeout=600) == 0
+    return folder
+
+
+def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_report(run_folder: Path) -> None:
+    assert (run_folder / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "3"
+    assert "Resuming from" in (run_folder / "logs" / "train.log").read_text()
+    report = json.loads((run_folder / "report.json").read_text())
+    assert report["questions"] >= 500
+    accuracies = {"greedy accuracy", "mean@2", "maj@2", "pass@2"}
+    assert set(report["scores"]) == accuracies | {"semantic entropy", "response length"}
+    assert (run_folder / "report.png").stat().st_size > 10_000
+
+
+def test_every_step_reports_the_vote_to_tensorboard(run_folder: Path) -> None:
+    series = scalars(run_folder)
+    for name in ("share", "distinct_answers", "no_answer_rate", "tie_rate", "uninformative_rate", "failed_responses",
+                 "scoring_seconds", "pseudo_label_accuracy", "reward_accuracy"):  # fmt: skip
+        assert set(series[f"vote/{name}"]) == {1, 2, 3}, name
+    assert set(series["response_length/mean"]) == {1, 2, 3}
+    assert all(value == 0 for value in series["vote/failed_responses"].values())
+    assert {0, 2, 3} <= set(series["val-core/figures/acc/mean@1"])
+
+
+def test_rollout_and_training_see_the_same_policy(run_folder: Path) -> None:
+    assert max(scalars(run_folder)["actor/rollout_probs_diff_mean"].values()) < 1e-4
+
+
+def test_trained_rows_carried_no_truth_and_validated_rows_did(run_folder: Path) -> None:
+    trained = [row for step in (1, 2, 3) for row in rows(run_folder / "rollouts" / f"{step}.jsonl")]
+    assert len(trained) == 3 * 4 * 4
+    assert all(row["gts"] is None for row in trained)
+    validated = rows(run_folder / "validation" / "3.jsonl")
+    assert len(validated) == 8
+    assert all(row["gts"] is not None and row["acc"] == row["score"] for row in validated)
+
+
+def test_the_rewards_of_a_step_are_the_vote_of_each_group(run_folder: Path) -> None:
+    from verl_ext.answers import extract_answer
+    from verl_ext.votes import vote
+
+    for step in (1, 2, 3):
+        groups: dict[str, list[dict]] = {}
+        for row in rows(run_folder / "rollouts" / f"{step}.jsonl"):
+            groups.setdefault(row["uid"].split("_")[0], []).append(row)
+        assert len(groups) == 4
+        for group in groups.values():
+            result = vote([extract_answer(row["output"]) for row in group])
+            assert [row["score"] for row in group] == list(result.rewards)
+
+
+def test_the_exported_policy_loads_in_transformers_and_has_changed(run_folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    AutoProcessor.from_pretrained(run_folder / "model")
+    trained = AutoModelForImageTextToText.from_pretrained(run_folder / "model").state_dict()
+    base = AutoModelForImageTextToText.from_pretrained("recipes/mmupt/tiny/model").state_dict()
+    assert trained.keys() == base.keys()
+    assert any(not torch.equal(trained[name], base[name]) for name in base)
+
+
+def test_the_same_command_after_the_end_only_reports(run_folder: Path) -> None:
+    log, after = run_folder / "logs" / "train.log", run_folder / "evaluation" / "after.jsonl"
+    so_far, evaluated = len(log.read_text()), after.stat().st_mtime_ns
+    assert train(run_folder, steps=3).wait(timeout=120) == 0
+    assert "Training Progress" not in log.read_text()[so_far:] and "The report is in" in log.read_text()[so_far:]
+    assert after.stat().st_mtime_ns == evaluated

@@ -1,0 +1,322 @@
+"""The logs that lmms-eval and VLMEvalKit wrote of our rows are imported whole, and their scores held against ours.
+
+How the logs were made is in `harness_logs/README.md`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness_rows import ROWS, SPLITS, prepared
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmupt.benchmarks import Question, read_questions
+from mmupt.evaluation.harness_importers import (
+    Evidence,
+    Format,
+    QuestionIndex,
+    Unusable,
+    UnusableRow,
+    read_elsewhere,
+    read_index,
+)
+from mmupt.evaluation.response_files import Response
+from mmupt.evaluation.verdicts import verdicts_of
+
+Record = dict[str, Any]
+LOGS = Path(__file__).parent / "harness_logs"
+LMMS_EVAL = LOGS / "lmms_eval_0.7.3"
+VLMEVALKIT = LOGS / "vlmevalkit"
+# Where lmms-eval's score of a response is not ours, by task and question.
+EXPLAINED: Mapping[str, Mapping[str, str]] = {
+    "mathvista_testmini_cot": dict.fromkeys(("10", "11"), "it rounds to 1.0 digits, a float as on the hub, and fails"),
+    "mathvista_testmini_cot_reasoning": {"102": "the text of the option is not its letter"},
+    "mathvision_reason_test_reasoning": {
+        "528": "a box within the tag is not opened",
+        "31": "the text of the option is not its letter",
+        "32": "the text of the option is not its letter",
+        "33": "a degree sign is not taken off",
+        "34": "\\frac12 is not read",
+    },
+    # The judge was a stand-in that compared texts.
+    "mathverse_testmini": dict.fromkeys(("5", "7", "11", "12", "13"), "another text than the truth"),
+    "mathverse_testmini_reasoning": {
+        **dict.fromkeys(("5", "7", "11", "12"), "another text than the truth"),
+        "13": "the same text as the truth, of two letters",
+    },
+}
+# The same of VLMEvalKit, by table and index.
+VLMEVALKIT_DIFFERS: Mapping[str, Mapping[str, str]] = {
+    "MathVista_MINI": {
+        "101": "the official rule takes the nearest option",
+        "8": "int() takes no 3.0",
+        "11": "a dollar sign is not taken off",
+        "12": "a list is compared as the text None",
+    },
+    "MathVision": {"32": "the text of the option is not its letter"},
+    # The judge was a stand-in that compared texts.
+    "MathVerse_MINI": dict.fromkeys(("3", "4", "6"), "another text than the truth"),
+    "MathVerse_MINI_Text_Lite": {"1": "another text than the truth"},
+    "WeMath": {"1": "a letter in a box is not after the word Answer"},
+}
+
+
+@pytest.fixture(scope="session")
+def data_of(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        folder = tmp_path_factory.mktemp("data")
+        return {name: prepared(folder, name) for name in ROWS}
+
+
+def benchmark_of(file: Path) -> str:
+    return next(name for name in ROWS if name in file.name.lower())
+
+
+def id_of(name: str, row: Record) -> str:
+    own = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}
+    return f"{name}-{SPLITS[name]}-" + (row[own[name]] if name in own else f"{row['ID']}@{row['key']}")
+
+
+def rows_of(file: Path) -> list[Record]:
+    rows = ROWS[benchmark_of(file)]
+    of_version = re.search(r"text_lite|vision_only", file.name.lower())
+    return [row for row in rows if not of_version or row["problem_version"].lower().replace(" ", "_") == of_version[0]]
+
+
+def assert_matched(file: Path, format_: Format, data: Path) -> list[Response]:
+    """That every row whose question is in the data is matched to it, and the other rows are named."""
+    questions = read_questions(data)
+    ids = [id_of(benchmark_of(file), row) for row in rows_of(file)]
+    responses, bad = read_elsewhere(file, format_, read_index(data))
+    assert [one.id for one in responses] == [id_ for id_ in ids if id_ in questions]
+    assert [row.problem for row in bad] == ["match no question" for id_ in ids if id_ not in questions]
+    return responses
+
+
+def their_score(record: Record) -> bool:
+    score = next(
+        record[name]
+        for name in ("llm_as_judge_eval", "mathvision_standard_eval", "gpt_eval_score", "acc_score")
+        if name in record
+    )
+    if isinstance(score, dict):
+        return bool(score["true_false"]) if "true_false" in score else bool(score["scores"][0])
+    return bool(score == 1)
+
+
+@pytest.mark.parametrize("file", sorted(LMMS_EVAL.glob("samples_*.jsonl")), ids=lambda file: file.stem)
+def test_every_sample_of_lmms_eval_is_matched_and_scored_as_there_or_for_a_reason(
+    file: Path, data_of: Mapping[str, Path]
+) -> None:
+    data = data_of[benchmark_of(file)]
+    responses = assert_matched(file, "lmms-eval", data)
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    theirs = dict(zip((id_of(benchmark_of(file), row) for row in rows_of(file)), records, strict=True))
+    reasoning = "reasoning" in file.stem
+    verdicts = verdicts_of(responses, read_questions(data), "answer_tag" if reasoning else "official")
+    for verdict in verdicts:
+        record = theirs[verdict.response.id]
+        # With its reasoning, which the log has apart.
+        assert verdict.response.response == record.get("resps", record["filtered_resps"])
+        assert not reasoning or verdict.response.response.startswith("<think>")
+    differ = {
+        verdict.response.id.rpartition("-")[2]
+        for verdict in verdicts
+        if next(iter(verdict.right.values())) != their_score(theirs[verdict.response.id])
+    }
+    assert differ <= EXPLAINED.get(file.stem.removeprefix("samples_"), {}).keys()
+
+
+@pytest.mark.parametrize("file", sorted(LMMS_EVAL.glob("tiny_model_*.jsonl")), ids=lambda file: file.stem)
+def test_every_sample_of_the_tiny_model_is_matched(file: Path, data_of: Mapping[str, Path]) -> None:
+    responses = assert_matched(file, "lmms-eval", data_of[benchmark_of(file)])
+    assert any("\\boxed{" in one.response for one in responses)
+
+
+def test_a_request_that_lmms_eval_gave_up_is_no_wrong_answer(data_of: Mapping[str, Path]) -> None:
+    file = LMMS_EVAL / "failed_samples_mathvista_testmini_cot_reasoning.jsonl"
+    responses, bad = read_elsewhere(file, "lmms-eval", read_index(data_of["mathvista"]))
+    assert not responses
+    assert [(row.line, row.problem) for row in bad] == [(line, "have no response") for line in (1, 2, 3)]
+    assert bad[0].why.startswith("mathvista-testmini-102 got no response: [LMMS_EVAL_REQUEST_FAILED after 2 retries]")
+
+
+def read_changed(
+    tmp_path: Path, file: Path, data: Path, change: Mapping[str, Any], order: list[int] | None = None
+) -> tuple[list[Response], list[UnusableRow]]:
+    """Read a log without its names of images, with other keys, and with its rows numbered in another order."""
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for number, record in zip(order or range(len(records)), records, strict=True):
+        record.pop("input_media", None)
+        record.update(change, doc_id=number)
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return read_elsewhere(changed, "lmms-eval", read_index(data))
+
+
+def test_without_an_id_words_and_answer_decide_and_the_row_number_among_equals(
+    tmp_path: Path, data_of: Mapping[str, Path]
+) -> None:
+    for name, task in (("mathvista", "mathvista_testmini_cot"), ("mathverse", "mathverse_testmini")):
+        file = LMMS_EVAL / f"samples_{task}_reasoning.jsonl"
+        whole, bad = read_changed(tmp_path, file, data_of[name], {})
+        assert not bad and whole == assert_matched(file, "lmms-eval", data_of[name])
+
+
+def test_in_another_order_what_cannot_be_told_apart_is_counted(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+    file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
+    responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {}, order=list(range(10))[::-1])
+    # Of questions in the same words, those with different answers are found.
+    expected = ["101", "102", "9", "10", "11", "12", "13", "669"]
+    assert [one.id.removeprefix("mathvista-testmini-") for one in responses] == expected
+    why = (
+        "2 questions have its words and its answer, and doc_id does not count as the data does: "
+        "mathvista-testmini-7, mathvista-testmini-8"
+    )
+    assert bad == [UnusableRow(line, "match several questions", why) for line in (3, 4)]
+
+    file = LMMS_EVAL / "samples_mathverse_testmini_reasoning.jsonl"
+    responses, bad = read_changed(tmp_path, file, data_of["mathverse"], {}, order=[*range(1, 20), 0])
+    # Text Lite and Vision Intensive are the same words, and of two problems in all versions but one.
+    assert len(responses) + len(bad) == 20
+    assert {row.problem for row in bad} == {"match several questions"}
+    texts = [(question.text, question.truth) for question in read_questions(data_of["mathverse"]).values()]
+    assert len(responses) == sum(texts.count(text) == 1 for text in texts)
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_without_an_id_a_row_is_matched_rightly_or_refused_whatever_is_logged_and_in_the_data(
+    data_of: Mapping[str, Path], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(["mathvista", "mathverse"]))
+    index = read_index(data_of[name])
+    ids = list(index.questions)
+    # Some of the questions in the order of the harness, or all of them in another.
+    kept = sorted(data.draw(st.sets(st.sampled_from(range(len(ids))), min_size=1) | st.just(set(range(len(ids))))))
+    questions = {ids[row]: index.questions[ids[row]] for row in kept}
+    order = data.draw(st.permutations(kept)) if len(kept) == len(ids) else kept
+    rows = dict(zip(order, questions, strict=True))
+    file = LMMS_EVAL / f"samples_{name}_testmini{'_cot' if name == 'mathvista' else ''}_reasoning.jsonl"
+    logged = [json.loads(line) for line in file.read_text().splitlines()]
+    logged = data.draw(st.lists(st.sampled_from(logged), unique_by=lambda record: record["doc_id"]))
+    evidence = [
+        Evidence((), "doc_id", str(row), rows.get(row), one["target"], one["input"], counts_rows=True)
+        for one in logged
+        for row in [one["doc_id"]]
+    ]
+    for record, found in zip(logged, QuestionIndex(questions, rows, {}).match(evidence), strict=True):
+        if isinstance(found, str):
+            of_record = index.questions[ids[record["doc_id"]]]
+            assert (questions[found].text, questions[found].truth) == (of_record.text, of_record.truth)
+
+
+def question(text: str, truth: str, choices: tuple[str, ...] | None = None) -> Question:
+    return Question("", "wemath", text, "multi_choice", choices, truth, {})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "expected"),
+    [
+        # A question that only begins like the other, with the letter of an option.
+        ("The angle is ( ).\nA. 90; B. 45", "B", "degrees"),
+        ("The angle is a ( ).\nA. right one; B. acute one", "B", "kind"),
+        # Options as they came, which could not be told apart.
+        ("Which point?\nA. Yes, point ;O.;B. No", "A", "O"),
+        ("Which point?\nA. Yes, point ;P.;B. No", "A", "P"),
+        # Another layout, and another answer.
+        ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "B", "degrees"),
+        ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "A", None),
+    ],
+)
+def test_words_options_and_answer_tell_questions_apart(prompt: str, answer: str, expected: str | None) -> None:
+    index = QuestionIndex(
+        {
+            "degrees": question("The angle is ( ).\nChoices:\n(A) 90\n(B) 45", "B", ("90", "45")),
+            "kind": question(
+                "The angle is a ( ).\nChoices:\n(A) right one\n(B) acute one", "B", ("right one", "acute one")
+            ),
+            "O": question("Which point?\nChoices:\nA. Yes, point ;O.;B. No", "A"),
+            "P": question("Which point?\nChoices:\nA. Yes, point ;P.;B. No", "A"),
+        },
+        {},
+        {},
+    )
+    (found,) = index.match([Evidence(answer=answer, prompt=prompt)])
+    assert found == expected if expected else isinstance(found, Unusable) and found.problem == "match no question"
+
+
+def test_a_version_alone_narrows_what_words_and_answer_leave_open(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+    of_version = [row for row in ROWS["mathverse"] if row["problem_version"] == "Text Lite"]
+    rows = [
+        {"index": index, **{name: row[name] for name in ("problem_version", "question", "answer")}, "prediction": "x"}
+        for index, row in enumerate(of_version)
+    ]
+    file = tmp_path / "STANDIN_MathVerse_MINI_Text_Lite.json"
+    file.write_text(json.dumps(rows))
+    responses, bad = read_elsewhere(file, "vlmevalkit", read_index(data_of["mathverse"]))
+    # Two of the four problems are the same words and the same answer.
+    assert [one.id for one in responses] == ["mathverse-testmini-2", "mathverse-testmini-12"]
+    assert [(row.line, row.problem) for row in bad] == [(line, "match several questions") for line in (2, 4)]
+
+
+def test_an_answer_of_another_question_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+    file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
+    responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {"target": "no answer of any"})
+    assert not responses and {row.problem for row in bad} == {"match no question"}
+    assert "doc_id '0' is mathvista-testmini-101, but its answer is 'no answer of any'" in bad[0].why
+
+
+def test_questions_of_the_text_only_version_are_not_taken_for_others(
+    tmp_path: Path, data_of: Mapping[str, Path]
+) -> None:
+    file = LMMS_EVAL / "samples_mathverse_testmini_text_lite.jsonl"
+    changed = tmp_path / "samples_mathverse_testmini_text_only.jsonl"
+    changed.write_text(file.read_text().replace('"Text Lite"', '"Text_Only"'))
+    responses, bad = read_elsewhere(changed, "lmms-eval", read_index(data_of["mathverse"]))
+    assert not responses
+    assert bad[0].why == "no question has problem_index '1', problem_version 'Text_Only'"
+
+
+@pytest.mark.parametrize("file", sorted(VLMEVALKIT.glob("STANDIN_*")), ids=lambda file: file.name)
+def test_every_row_of_vlmevalkit_is_matched(file: Path, data_of: Mapping[str, Path]) -> None:
+    first = assert_matched(file, "vlmevalkit", data_of[benchmark_of(file)])[0]
+    # XlsxWriter writes a form feed as _x000C_, and _x000C_ as _x005F_x000C_.
+    if "Text_Lite" not in file.name:
+        assert first.response == "\fone\r\ntwo \x1b[1m x_x005F_ _x000C_ \\boxed{x_1}\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["MathVista_MINI", "MathVision", "MathVerse_MINI", "MathVerse_MINI_Text_Lite", "WeMath"]
+)
+def test_every_row_of_vlmevalkit_is_scored_as_there_or_for_a_reason(name: str, data_of: Mapping[str, Path]) -> None:
+    file = VLMEVALKIT / f"STANDIN_{name}.xlsx"
+    data = data_of[benchmark_of(file)]
+    responses, _ = read_elsewhere(file, "vlmevalkit", read_index(data))
+    theirs = json.loads((VLMEVALKIT / "verdicts.json").read_text())[name]
+    verdicts = verdicts_of(responses, read_questions(data), "official")
+    differ = {
+        index
+        for verdict, (index, right) in zip(verdicts, theirs.items(), strict=True)
+        if next(iter(verdict.right.values())) != right
+    }
+    assert differ == VLMEVALKIT_DIFFERS[name].keys()
+
+
+@pytest.mark.parametrize("file", sorted((VLMEVALKIT / "judged").iterdir()), ids=lambda file: file.name)
+def test_a_table_that_vlmevalkit_has_judged_is_refused(file: Path, data_of: Mapping[str, Path]) -> None:
+    responses, bad = read_elsewhere(file, "vlmevalkit", read_index(data_of[benchmark_of(file)]))
+    assert not responses and {row.problem for row in bad} == {"cannot be read"}
+    assert "import its table of predictions" in bad[0].why
+
+
+def test_reasoning_that_vlmevalkit_split_off_is_put_back(data_of: Mapping[str, Path]) -> None:
+    file = VLMEVALKIT / "STANDIN_WeMath_COT.xlsx"
+    responses, _ = read_elsewhere(file, "vlmevalkit", read_index(data_of["wemath"]))
+    assert responses[5].response == "<think>\nIt is 5 m.\n</think>\n\nD"
+    assert responses[3].response == "(A)"

@@ -1,0 +1,199 @@
+"""A judge model is asked once a prompt, again where it fails for a while, and what it said is kept."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import MODEL, Said, honest, judge, said, serve
+from omegaconf import OmegaConf
+
+from mmupt.evaluation.judge_client import Judge, JudgeError, ask, read_kept
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_request_that_fails_for_a_while_is_asked_again(tmp_path: Path, status: int) -> None:
+    with serve(lambda _, count: Said("1") if count == 2 else Said(status=status)) as server:
+        replies = ask(judge(server.url), ["a"], tmp_path / "kept.jsonl")
+    assert replies.texts == {"a": "1"} and server.prompts == ["a"] * 3
+
+
+def test_a_reply_that_does_not_come_in_time_is_asked_for_again(tmp_path: Path) -> None:
+    def slow_at_first(_: str, count: int) -> Said:
+        if count == 0:
+            time.sleep(2)
+        return Said("1")
+
+    with serve(slow_at_first) as server:
+        assert ask(judge(server.url, timeout=0.5), ["a"], tmp_path / "kept.jsonl").texts == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (Said(status=500), "InternalServerError: .*scripted 500"),
+        (Said(status=429), "RateLimitError: .*scripted 429"),
+        (Said(status=400), "BadRequestError: .*scripted 400"),
+        (Said(body=b"<html>"), "JSONDecodeError|no completion"),
+        (Said(body=b"[]"), "no completion"),
+        (Said(body=b"{}"), "no completion"),
+        (Said(body=b'{"choices": []}'), "no completion"),
+        (Said(body=b'{"choices": [{"message": {"content": [1]}}]}'), "no text"),
+        (Said(body=b'{"choices": 7}'), "no completion"),
+    ],
+)
+def test_a_request_that_fails_for_good_is_told_and_the_others_are_answered(
+    tmp_path: Path, reply: Said, why: str
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    with serve(lambda prompt, _: reply if prompt == "b" else Said("1")) as server:
+        replies = ask(judge(server.url), ["a", "b", "c"], kept)
+    assert replies.texts == {"a": "1", "c": "1"} and list(replies.failures) == ["b"]
+    assert re.search(why, replies.failures["b"]) and len(read_kept(kept)) == 2
+
+
+def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
+    def slow(_: str, count: int) -> Said:
+        time.sleep(0.05)
+        return Said("1")
+
+    with serve(slow) as server:
+        ask(judge(server.url, requests=3), map(str, range(12)), tmp_path / "kept.jsonl")
+    assert 2 <= server.most_at_once <= 3
+
+
+def test_the_key_is_that_of_the_named_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "a secret")
+    with serve(honest) as server:
+        ask(judge(server.url, key_variable="A_KEY"), ["<response>\nI say 1\n</response>"], tmp_path / "kept.jsonl")
+    assert server.keys == {"Bearer a secret"}
+    assert "secret" not in (tmp_path / "kept.jsonl").read_text()
+
+
+def test_an_endpoint_that_is_not_there_fails_at_once(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        start = time.monotonic()
+        with pytest.raises(JudgeError, match=f"no judge answers at {url} .*Connection error"):
+            ask(judge(url), ["a"], tmp_path / "kept.jsonl")
+    assert time.monotonic() - start < 5 and not (tmp_path / "kept.jsonl").exists()
+
+
+def test_a_model_that_is_not_served_fails_before_anything_is_asked(tmp_path: Path) -> None:
+    with serve(honest) as server, pytest.raises(JudgeError, match=r"/v1 does not serve other/model, but some/judge"):
+        ask(judge(server.url, model="other/model"), ["a"], tmp_path / "kept.jsonl")
+    assert server.prompts == []
+
+
+def test_other_models_prompts_and_settings_have_replies_of_their_own() -> None:
+    one = judge("http://here/v1")
+    others = [replace(one, model="other"), replace(one, max_tokens=7)]
+    assert len({one.key("a"), one.key("b"), *(other.key("a") for other in others)}) == 4
+    assert replace(one, url="http://there/v1", requests=1).key("a") == one.key("a")
+
+
+def test_after_a_kill_only_the_rest_is_asked(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    prompts = [f"<response>\nI say {number}\n</response>" for number in range(10)]
+    with serve(
+        lambda prompt, _: (time.sleep(30), Said("late"))[1] if said(prompt)[-1] > "4" else honest(prompt)
+    ) as one:
+        program = (
+            "import sys\nfrom pathlib import Path\nfrom mmupt.evaluation.judge_client import Judge, ask\n"
+            "ask(Judge(sys.argv[1], sys.argv[2]), sys.argv[4:], Path(sys.argv[3]))"
+        )
+        child = subprocess.Popen([sys.executable, "-c", program, one.url, MODEL, str(kept), *prompts], cwd=ROOT)
+        try:
+            deadline = time.monotonic() + 60
+            while len(read_kept(kept)) < 5 and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            child.kill()
+            child.wait()
+    assert len(read_kept(kept)) == 5
+    # As if the kill had cut the line that was being written.
+    kept.write_bytes(kept.read_bytes()[:-10])
+    with serve(honest) as server:
+        replies = ask(judge(server.url), prompts, kept)
+    assert len(server.prompts) == 6 and replies.failures == {}
+    assert [replies.texts[prompt] for prompt in prompts] == [f"Answer: {number}" for number in range(10)]
+    assert len(read_kept(kept)) == 10
+
+
+def test_lines_that_are_no_replies_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    good = json.dumps({"key": "k", "reply": "r"}).encode()
+    bad = [b"", b"[]", b"7", b'{"key": "a"}', b'{"key": 1, "reply": "r"}', b'{"key": "a", "reply": null}', b"\xff"]
+    kept.write_bytes(b"\n".join([*bad, b"[" * 100_000, good, good[:-3]]))
+    assert read_kept(kept) == {"k": "r"}
+
+
+def parts(*content: object) -> Said:
+    message = {"role": "assistant", "content": content, "reasoning_content": "7"}
+    return Said(body=json.dumps({"choices": [{"index": 0, "message": message}]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (parts({"type": "text", "text": "so\n"}, {"type": "text", "text": "1"}), "so\n1"),
+        (parts({"type": "reasoning", "text": "or 0"}, {"type": "output_text", "text": "1"}), "1"),
+        (parts({"type": "thinking", "thinking": [{"type": "text", "text": "0"}]}), ""),
+        (parts(), ""),
+    ],
+)
+def test_a_reply_in_parts_is_the_text_of_its_parts_without_reasoning(tmp_path: Path, reply: Said, text: str) -> None:
+    with serve(lambda *_: reply) as server:
+        assert ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").texts == {"a": text}
+
+
+@pytest.mark.parametrize("part", ["1", {"text": "1"}, {"type": "text"}, {"type": "text", "text": 1}])
+def test_parts_of_another_shape_are_no_reply(tmp_path: Path, part: object) -> None:
+    with serve(lambda *_: parts(part)) as server:
+        assert "no text" in ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").failures["a"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({}, {"temperature": 0.0, "max_tokens": 256}),
+        ({"temperature": None, "max_tokens": None, "max_completion_tokens": 900}, {"max_completion_tokens": 900}),
+        ({"temperature": 1.0, "max_tokens": None}, {"temperature": 1.0}),
+    ],
+)
+def test_what_a_request_sends_is_a_setting_and_none_is_not_sent(
+    tmp_path: Path, settings: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    with serve(lambda *_: Said("1")) as server:
+        ask(judge(server.url, **settings), ["a"], tmp_path / "kept.jsonl")
+    (request,) = server.requests
+    assert {name: request[name] for name in request.keys() - {"model", "messages"}} == sent
+
+
+def test_an_endpoint_without_a_list_of_models_can_be_asked(tmp_path: Path) -> None:
+    with serve(lambda *_: Said("1")) as server:
+        replies = ask(judge(server.url, model="another", list_models=False), ["a"], tmp_path / "kept.jsonl")
+    assert replies.texts == {"a": "1"} and server.listed == 0
+
+
+def test_the_settings_of_the_command_line_and_of_the_configuration_are_those_of_a_judge() -> None:
+    config = OmegaConf.load(ROOT / "recipes/mmupt/evaluation/config/evaluation.yaml").judge
+    known = {field.name: field.default for field in fields(Judge)}
+    assert {name: value for name, value in config.items() if name not in ("url", "model")} == {
+        name: known[name] for name in config if name not in ("url", "model")
+    }
+    told = subprocess.run(
+        [sys.executable, "-m", "mmupt.evaluation.score", "missing.jsonl", "--judge-url", "http://localhost:1/v1",
+         "--judge-model", "m", "--judge-temperature", "null", "--judge-max-tokens", "many"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert "argument --judge-max-tokens: invalid int or null value: 'many'" in told.stderr

@@ -1,0 +1,165 @@
+"""The estimate of memory counts the parameters that models have, and what the options of a recipe do to it."""
+
+from functools import cache
+from math import prod
+
+import pytest
+from omegaconf import DictConfig
+from safetensors import safe_open
+
+from mmupt.compose import load_recipe
+from mmupt.tiny import FOLDER
+from mmupt.training import memory_estimate
+from mmupt.training.memory_estimate import activations, estimate, report
+from mmupt.training.model_shapes import TEXT_7B, Shape, read_shape, shape_of
+
+
+@cache
+def compose(recipe: str, *overrides: str) -> DictConfig:
+    return load_recipe(recipe, overrides)[0]
+
+
+def known(model: str) -> Shape:
+    shape = shape_of(model)
+    assert shape is not None
+    return shape
+
+
+SEVEN = known("Qwen/Qwen2.5-VL-7B-Instruct")
+
+
+def test_the_parts_of_the_tiny_model_have_as_many_parameters_as_its_file() -> None:
+    shape = known(str(FOLDER))
+    with safe_open(FOLDER / "model.safetensors", "pt") as file:
+        sizes = {name: prod(file.get_slice(name).get_shape()) for name in file.keys()}
+    assert shape.total == sum(sizes.values())
+    assert shape.vision == sum(size for name, size in sizes.items() if "visual." in name)
+    assert shape.vision_layer == sum(size for name, size in sizes.items() if "visual.blocks.0." in name)
+    assert shape.layer == sum(size for name, size in sizes.items() if ".layers.0." in name and "visual." not in name)
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [("3B", 3_754_622_976), ("7B", 8_292_166_656), ("32B", 33_452_718_336), ("72B", 73_410_777_344)],
+)
+def test_the_table_has_as_many_parameters_as_the_published_models(size: str, parameters: int) -> None:
+    assert known(f"Qwen/Qwen2.5-VL-{size}-Instruct").total == parameters
+
+
+def test_the_older_and_the_newer_layout_of_a_config_are_the_same_shape() -> None:
+    older = {"model_type": "qwen2_5_vl", **TEXT_7B, "vision_config": {"hidden_size": 1280, "in_chans": 3}}
+    newer = {"model_type": "qwen2_5_vl", "text_config": TEXT_7B, "vision_config": {"depth": 32}}
+    assert read_shape(older) == read_shape(newer) == SEVEN
+
+
+def test_adapters_are_on_every_linear_layer_of_the_language_layers() -> None:
+    # One layer of 7B at rank 1: q and o 2 x 7,168, k and v 2 x 4,096, gate, up and down 3 x 22,528.
+    assert SEVEN.adapters(1) == 28 * (14_336 + 8_192 + 67_584)
+    assert SEVEN.adapters(32) == 32 * SEVEN.adapters(1)
+
+
+def test_every_gpu_has_its_share_of_sixteen_bytes_a_parameter() -> None:
+    update = estimate(compose("mmupt_mathvista"), SEVEN).phases["update"]
+    # 8.292e9 parameters x 4 bytes / 8 GPUs / 2^30 = 3.861 GiB.
+    assert update["weights"] == update["gradients"] == pytest.approx(3.861, abs=1e-3)
+    assert update["moments"] == pytest.approx(7.723, abs=1e-3)
+
+
+def test_activations_are_those_of_one_micro_batch() -> None:
+    # In bytes, 4,096 tokens and 16,384 patches: 28 x 4,096 x 3,584 x 2 + 32 x 16,384 x 1,280 x 2 = 2.164e9 kept, and
+    # logits of 4 x 4,096 x 152,064 x 2 = 4.983e9.
+    config = compose("mmupt_mathvista", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096")
+    assert activations(config, SEVEN) == pytest.approx((2.164 + 4.983) * 1e9 / 2**30, rel=1e-3)
+    without = compose(
+        "mmupt_mathvista",
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
+        "actor_rollout_ref.model.enable_gradient_checkpointing=False",
+    )
+    assert activations(without, SEVEN) > 5 * activations(config, SEVEN)
+
+
+def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
+    kept = estimate(compose("mmupt_mathvista"), SEVEN)
+    names = ("param_offload", "optimizer_offload")
+    overrides = [f"actor_rollout_ref.actor.fsdp_config.{name}=True" for name in names]
+    offloaded = estimate(compose("mmupt_mathvista", *overrides), SEVEN)
+    assert sum(offloaded.phases["generation"].values()) == pytest.approx(0.6 * 79 + memory_estimate.OTHER)
+    assert offloaded.phases["update"] == kept.phases["update"]
+    # The reference is there in both: 8.292e9 x 4 bytes = 30.89 GiB; weights and two moments are three times that.
+    assert kept.main_memory["model"] == pytest.approx(30.89, abs=0.01)
+    assert offloaded.main_memory["model"] == pytest.approx(4 * 30.89, abs=0.04)
+
+
+def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and_in_the_ranks() -> None:
+    # 1,204,224 px x 3 bytes = 3.61 MB per image; x 512 = 1.723 GiB.
+    one = estimate(compose("mmupt_mathvista"), SEVEN).main_memory
+    assert one["image features in the queue"] == one["images for the engines"] == pytest.approx(1.723, abs=1e-3)
+    # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts, and a micro-batch of 16,384 tokens, 65,536 patches of 1,176
+    # pixel values in fp32, twice: 0.574 GiB.
+    assert one["image features in the ranks"] == pytest.approx(8 * (0.737 * 1.723 + 0.574), abs=0.01)
+    two = estimate(compose("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
+    assert two["image features in the queue"] == pytest.approx(1.723 / 2, abs=1e-3)
+    # The batch of the step, and the one in flight.
+    ahead = estimate(compose("mmupt_mathvista", "+async=colocate"), SEVEN).main_memory
+    assert ahead["image features in the queue"] == pytest.approx(2 * 1.723, abs=2e-3)
+    short = compose("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
+    assert estimate(short, SEVEN).main_memory["image features in the queue"] == pytest.approx(1.723 * 2 / 3, abs=1e-3)
+
+
+def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None:
+    update = estimate(compose("mmupt_mathvista", "actor_rollout_ref.actor.fsdp_config.offload_policy=True"), SEVEN)
+    assert set(update.phases["update"]) == {"gathered", "activations", "other"}
+
+
+def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
+    config = compose("mmupt_mathvista_3b", "hardware=gpu_1x24gb")
+    shape = known(config.actor_rollout_ref.model.path)
+    result = estimate(config, shape)
+    assert result.phases["update"]["gradients"] == pytest.approx(shape.adapters(32) * 2 / 2**30)
+    # Frozen weights with their adapters, two moments, and the weights that vLLM puts aside, all in bf16.
+    assert result.main_memory["model"] == pytest.approx((4 * shape.total + 6 * shape.adapters(32)) / 2**30)
+
+
+def test_ranks_of_all_machines_share_the_model() -> None:
+    one, two = (
+        estimate(compose("mmupt_mathvista", f"hardware={name}"), SEVEN).phases["update"]["weights"]
+        for name in ("gpu_8x80gb", "gpu_nodes_8x80gb")
+    )
+    assert two == one / 2
+
+
+def test_a_recipe_that_fits_is_reported_without_a_warning() -> None:
+    text = report(compose("mmupt_mathvista"))
+    assert text.startswith("Estimate of GPU memory") and "not measured" in text and "WARNING" not in text
+
+
+def test_a_recipe_that_does_not_fit_is_told_what_to_change() -> None:
+    text = report(compose("mmupt_mathvista", "hardware=gpu_1x80gb"))
+    assert "WARNING: update may run out of GPU memory: lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu" in text
+    assert "WARNING: generation" not in text
+
+
+def test_what_the_advice_names_are_keys_of_a_recipe() -> None:
+    config = compose("mmupt_mathvista")
+    for advice in memory_estimate.ADVICE.values():
+        for word in advice.replace("=", " ").replace(",", " ").split():
+            if word.startswith("actor_rollout_ref."):
+                key = word.removeprefix("actor_rollout_ref.").split(".")
+                node = config.actor_rollout_ref
+                for name in key:
+                    assert name in node, word
+                    node = node[name]
+
+
+def test_an_unknown_model_or_an_unknown_gpu_has_no_estimate() -> None:
+    model = "actor_rollout_ref.model.path=somebody/some-model"
+    assert report(compose("mmupt_mathvista", model)).startswith("No estimate of GPU memory: the shape of somebody/some")
+    assert "set mmupt.gpu_memory_gib" in report(compose("mmupt_mathvista", "mmupt.gpu_memory_gib=null"))
+
+
+def test_every_line_of_the_table_but_the_warned_one_fits() -> None:
+    rows = memory_estimate.table().splitlines()[2:]
+    assert len(rows) == len(memory_estimate.LINES)
+    assert [row for row in rows if "does not fit" in row] == [
+        row for row in rows if "`mmupt_mathvista` | `gpu_1x80gb`" in row
+    ]

@@ -1,0 +1,341 @@
+"""Two keys make the vote in veRL's own example for a VLM, on the data and by the command that the example uses.
+
+The example is `examples/grpo_trainer/run_qwen2_5_vl-7b.sh` of veRL's repository over veRL's own `ppo_trainer.yaml`, its
+rows those of `examples/data_preprocess/geo3k.py`. Sizes and hardware are what the CPU needs; nothing of our base is
+composed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import verl
+from full_stack import scalars
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from verl.utils.config import validate_config
+
+from mmupt.compose import CONFIG_FOLDER, as_override
+from mmupt_data.figure_task import Split, answer, draw, encode_png, questions, sample_figures
+from verl_ext.answers import extract_answer
+from verl_ext.config_checks import check_config
+from verl_ext.config_defaults import SAMPLER_DEFAULTS, complete_config
+from verl_ext.votes import vote
+
+ROOT = Path.cwd()
+TWO_KEYS = (
+    "reward.reward_manager.name=majority_vote",
+    "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=verl_ext.rollout.agent_loop.GroupAgentLoopManager",
+)
+SAMPLER = (
+    "trainer.v1.sampler.custom_sampler.path=pkg://verl_ext.rollout.replay_buffer",
+    "trainer.v1.sampler.custom_sampler.name=VoteReplayBuffer",
+)
+# The overrides of the script, without the paths of model and data.
+EXAMPLE = (
+    "algorithm.adv_estimator=grpo",
+    "data.train_batch_size=512",
+    "data.max_prompt_length=1024",
+    "data.max_response_length=2048",
+    "data.filter_overlong_prompts=True",
+    "data.truncation=error",
+    "data.image_key=images",
+    "actor_rollout_ref.actor.optim.lr=1e-6",
+    "actor_rollout_ref.model.use_remove_padding=True",
+    "actor_rollout_ref.model.use_fused_kernels=True",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=128",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=10",
+    "actor_rollout_ref.actor.use_kl_loss=True",
+    "actor_rollout_ref.actor.kl_loss_coef=0.01",
+    "actor_rollout_ref.actor.kl_loss_type=low_var_kl",
+    "actor_rollout_ref.actor.entropy_coeff=0",
+    "actor_rollout_ref.model.enable_gradient_checkpointing=True",
+    "actor_rollout_ref.actor.fsdp_config.param_offload=False",
+    "actor_rollout_ref.actor.fsdp_config.optimizer_offload=False",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=20",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
+    "actor_rollout_ref.rollout.name=vllm",
+    # The script's disable_mm_preprocessor_cache=True by the name that it has in the installed vLLM.
+    "+actor_rollout_ref.rollout.engine_kwargs.vllm.mm_processor_cache_gb=0",
+    "actor_rollout_ref.rollout.gpu_memory_utilization=0.6",
+    "actor_rollout_ref.rollout.enable_chunked_prefill=False",
+    "actor_rollout_ref.rollout.enforce_eager=False",
+    "actor_rollout_ref.rollout.free_cache_engine=True",
+    "actor_rollout_ref.rollout.n=5",
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=20",
+    "actor_rollout_ref.ref.fsdp_config.param_offload=True",
+    "algorithm.use_kl_in_reward=False",
+    "trainer.critic_warmup=0",
+    "trainer.logger=[console,wandb]",
+    "trainer.project_name=verl_grpo_example_geo3k",
+    "trainer.experiment_name=qwen2_5_vl_7b_function_rm",
+    "trainer.n_gpus_per_node=8",
+    "trainer.nnodes=1",
+    "trainer.save_freq=20",
+    "trainer.test_freq=5",
+    "trainer.total_epochs=15",
+)
+SMALL = {
+    "data.train_batch_size": 4,
+    "data.max_prompt_length": 256,
+    "data.max_response_length": 32,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
+    "actor_rollout_ref.model.path": str(ROOT / "recipes/mmupt/tiny/model"),
+    "actor_rollout_ref.rollout.max_model_len": 512,
+    "trainer.total_training_steps": 2,
+    # A login and a GPU kernel.
+    "trainer.logger": ["console", "tensorboard"],
+    "actor_rollout_ref.model.use_fused_kernels": False,
+    "actor_rollout_ref.ref.fsdp_config.param_offload": False,
+    # What hardware/cpu.yaml takes from our base.
+    "actor_rollout_ref.actor.strategy": "fsdp2",
+    "actor_rollout_ref.actor.fsdp_config.strategy": "fsdp2",
+    "actor_rollout_ref.ref.strategy": "fsdp2",
+    "actor_rollout_ref.ref.fsdp_config.strategy": "fsdp2",
+    **{
+        f"actor_rollout_ref.{part}.fsdp_config.mixed_precision.{name}_dtype": "fp32"
+        for part in ("actor", "ref")
+        for name in ("param", "reduce", "buffer")
+    },
+    "ray_kwargs.ray_init.address": "local",
+    "ray_kwargs.ray_init.include_dashboard": False,
+}
+
+
+def forced(keys: Mapping[str, Any]) -> list[str]:
+    return [f"++{as_override(key, value)}" for key, value in keys.items()]
+
+
+def hardware() -> dict[str, Any]:
+    def leaves(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in block.items():
+            found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        return found
+
+    content = OmegaConf.to_container(OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml"))
+    assert isinstance(content, dict)
+    return leaves(content)
+
+
+def composed(*overrides: str) -> DictConfig:
+    folder = Path(verl.__file__).parent / "trainer" / "config"
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose("ppo_trainer", overrides=[*EXAMPLE, *overrides])
+
+
+def write_rows(file: Path, split: Split, count: int) -> None:
+    """Rows in the shape that veRL's script writes: no id, the ground truth in them, images as bytes and path."""
+    instruction = (
+        "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. "
+        r"The final answer MUST BE put in \boxed{}."
+    )
+    rows = []
+    for index, figure in enumerate(sample_figures(split, count, seed=0)):
+        question = questions(figure, "main")[0]
+        truth = answer(figure, question)
+        rows.append(
+            {
+                "data_source": "hiyouga/geometry3k",
+                "prompt": [{"role": "user", "content": f"<image>{question.phrasings[0]} {instruction}"}],
+                "images": [{"bytes": encode_png(draw(figure)), "path": None}],
+                "ability": "math",
+                "reward_model": {"style": "rule", "ground_truth": truth},
+                "extra_info": {"split": split, "index": index, "answer": truth, "question": question.phrasings[0]},
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def run_main_ppo(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    for name, split, count in (("train", "train", 12), ("test", "test", 6)):
+        write_rows(folder / f"{name}.parquet", split, count)
+    keys = {
+        "data.train_files": str(folder / "train.parquet"),
+        "data.val_files": str(folder / "test.parquet"),
+        "trainer.default_local_dir": str(folder / "checkpoints"),
+        "trainer.rollout_data_dir": str(folder / "rollouts"),
+        "trainer.validation_data_dir": str(folder / "validation"),
+    }
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", *EXAMPLE, *overrides]
+    command += forced(hardware() | SMALL | keys)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TENSORBOARD_DIR": str(folder / "tensorboard")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def groups_of(file: Path) -> list[list[dict[str, Any]]]:
+    groups = defaultdict(list)
+    for line in file.read_text().splitlines():
+        row = json.loads(line)
+        groups[row["uid"].split("_")[0]].append(row)
+    return list(groups.values())
+
+
+def test_two_keys_are_all_that_verls_example_needs() -> None:
+    check_config(composed(*TWO_KEYS))
+    config = composed(*TWO_KEYS, *SAMPLER)
+    check_config(config)
+    complete_config(config)
+    kwargs = OmegaConf.to_container(config.trainer.v1.sampler.sampler_kwargs, resolve=True)
+    assert isinstance(kwargs, dict) and kwargs.keys() == SAMPLER_DEFAULTS.keys()
+    assert (kwargs["n"], kwargs["train_batch_size"], kwargs["reward_manager"]) == (5, 512, "majority_vote")
+    assert kwargs["stop_on_collapse"] == {"enable": False} and kwargs["filter_groups"]["enable"] is False
+
+
+def test_a_configuration_with_another_reward_manager_is_left_alone() -> None:
+    config = composed()
+    untouched = config.copy()
+    check_config(config)
+    complete_config(config)
+    assert config == untouched
+
+
+def test_every_problem_is_in_one_message() -> None:
+    config = composed(
+        TWO_KEYS[0],
+        *SAMPLER,
+        "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent",
+        "actor_rollout_ref.rollout.n=1",
+        "+reward.reward_kwargs.vote={tye: all, tie: most, min_share: 2}",
+        "+reward.reward_kwargs.answers={extraction: box, rul: 1}",
+        "reward.reward_model.enable=True",
+        "trainer.v1.trainer_mode=separate_async",
+        "trainer.v1.separate_async.parameter_sync_step=1",
+        "algorithm.rollout_correction.rollout_is=token",
+        "actor_rollout_ref.rollout.calculate_log_probs=False",
+        "actor_rollout_ref.model.lora_rank=8",
+        "actor_rollout_ref.hybrid_engine=False",
+        "+trainer.v1.sampler.sampler_kwargs={watchdog_second: 5, stop_on_collapse: {patiense: 1}}",
+        "data.custom_cls.path=pkg://verl_ext.datasets.unlabelled_dataset",
+        "trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.MarkWhole",
+        "actor_rollout_ref.actor.checkpoint.async_save=True",
+        "reward_model.reward_manager=entropy",
+    )
+    with pytest.raises(ValueError) as refused:
+        check_config(config)
+    for part in (
+        "set reward.reward_manager.name=entropy",
+        "default_agent_loop=shared_prompt_agent exists only under",
+        "data.custom_cls.name=UnlabelledDataset",
+        "set actor_rollout_ref.rollout.calculate_log_probs=True",
+        "trainer.v1.separate_async.parameter_sync_step=4",
+        "set actor_rollout_ref.rollout.nnodes",
+        "checkpoint_engine.backend=nccl, not naive",
+        "actor_rollout_ref.model.lora.merge=True",
+        "leave it True",
+        "sampler_kwargs: there is no key 'watchdog_second'; did you mean 'watchdog_seconds'",
+        "sampler_kwargs.stop_on_collapse: there is no key 'patiense'; did you mean 'patience'",
+        "actor_rollout_ref.actor.checkpoint.async_save=False",
+        "needs whole groups",
+        "rollout.n >= 2",
+        "there is no key 'tye'; did you mean 'tie'",
+        "tie must be one of",
+        "min_share must be a number from 0 to 1",
+        "there is no key 'rul'; did you mean 'rule'",
+        "extraction must be one of",
+        "reward.reward_model.enable=False",
+    ):
+        assert part in str(refused.value), part
+
+
+def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.parquet", "train", 2)
+    keys = {
+        "data.train_files": str(tmp_path / "train.parquet"),
+        "data.val_files": str(tmp_path / "missing.parquet"),
+        "data.custom_cls.path": "pkg://verl_ext.datasets.unlabelled_dataset",
+        "data.custom_cls.name": "UnlabelledDataset",
+    }
+    config = composed(*TWO_KEYS, *forced(keys))
+    check_config(config)
+    with pytest.raises(ValueError) as refused:
+        validate_config(config, use_reference_policy=True, use_critic=False)
+    for part in ("2 settings must change", "train.parquet: a label-free", "reward_model", "missing.parquet is missing"):
+        assert part in str(refused.value), part
+
+
+def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:
+    dataset = (
+        "data.custom_cls.path=pkg://verl_ext.datasets.unlabelled_dataset",
+        "data.custom_cls.name=UnlabelledDataset",
+    )
+    known = ("+data.min_pixels=3136", "+data.instruction=Think.", "+data.filter_prompts=False")
+    check_config(composed(*TWO_KEYS, *dataset, *known))
+    with pytest.raises(ValueError, match=r"there is no key data.instuction; did you mean 'instruction'") as refused:
+        check_config(composed(*TWO_KEYS, *dataset, "+data.min_pixel=3136", "+data.instuction=Think."))
+    assert "there is no key data.min_pixel; did you mean 'min_pixels'" in str(refused.value)
+    for key in ("min_pixels", "min_pixel"):
+        with pytest.raises(
+            ValueError, match=rf"data.{key} is not .*: set data.custom_cls.* key is data.min_pixels, or"
+        ):
+            check_config(composed(*TWO_KEYS, f"+data.{key}=3136"))
+    check_config(composed(*TWO_KEYS, "+data.mine=1", "data.custom_cls.path=null"))
+    # With nothing of the plugin, or a dataset of one's own, they are not the plugin's.
+    check_config(composed("+data.min_pixels=3136"))
+    check_config(composed(*TWO_KEYS, "+data.min_pixels=3136", "data.custom_cls={path: mine.py, name: Rows}"))
+
+
+def test_a_reward_function_by_its_old_key_is_refused_as_verl_does_not_read_it() -> None:
+    old = "custom_reward_function.path=mine.py"
+    with pytest.raises(ValueError, match=r"does not read custom_reward_function.path: set reward.custom.*=mine.py"):
+        check_config(composed(*TWO_KEYS, old))
+    check_config(composed(old))
+
+
+@pytest.mark.parametrize("parts", [(), TWO_KEYS])
+def test_verls_command_line_ends_before_ray_where_its_code_does_not_exist(
+    parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "score.py").write_text("import no_such_library\ndef compute_score(**response): ...\n")
+    faulty = (
+        f"reward.custom_reward_function.path={tmp_path / 'score.py'}",
+        "trainer.checkpoint_callback_class=no_such.Callback",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agnt",
+    )
+    run = run_main_ppo(tmp_path, *parts, *faulty)
+    assert run.returncode == 1 and "ray init kwargs" not in run.stdout
+    for part in (
+        "ValueError: 3 settings must change",
+        "score.py: importing it raises ModuleNotFoundError: No module named 'no_such_library'",
+        "trainer.checkpoint_callback_class=no_such.Callback: there is no such module",
+        "=single_turn_agnt: none is registered under this name; did you mean 'single_turn_agent'?",
+    ):
+        assert part in run.stderr, part
+
+
+@pytest.mark.full_stack
+def test_verls_example_trains_on_the_vote_with_two_keys(tmp_path: Path) -> None:
+    run = run_main_ppo(tmp_path, *TWO_KEYS)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
+    for step in (1, 2):
+        groups = groups_of(tmp_path / "rollouts" / f"{step}.jsonl")
+        assert [len(group) for group in groups] == [5] * 4
+        for group in groups:
+            # The rows carry their ground truth, and the rewards are those of the vote.
+            assert all(row["gts"].isdigit() for row in group)
+            result = vote([extract_answer(row["output"]) for row in group])
+            assert [row["score"] for row in group] == list(result.rewards)
+    assert len((tmp_path / "validation" / "2.jsonl").read_text().splitlines()) == 6
+    assert "vote/share" not in scalars(tmp_path)
+
+
+@pytest.mark.full_stack
+def test_the_other_parts_work_on_plain_rows_without_a_key_of_their_own(tmp_path: Path) -> None:
+    shared = "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent"
+    callback = "trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.MarkWhole"
+    run = run_main_ppo(tmp_path, *TWO_KEYS, *SAMPLER, shared, callback)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
+    series = scalars(tmp_path)
+    assert set(series["vote/share"]) == set(series["vote/reward_accuracy"]) == {1, 2}
+    history = [json.loads(line) for line in (tmp_path / "checkpoints" / "history.jsonl").read_text().splitlines()]
+    validations = [line["right"] for line in history if "right" in line]
+    # The same six questions before and after training.
+    assert len(validations) == 2 and len(validations[0]) == 6 and validations[0].keys() == validations[1].keys()

@@ -1,0 +1,201 @@
+"""Scores beside the paper's: which figure stands where, what is averaged, and the paper's own rows."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmupt.benchmarks import BENCHMARKS, read_questions, rule_version
+from mmupt.benchmarks.paper_scores import read_paper
+from mmupt.evaluation import report_results as command
+from mmupt.evaluation.paper_results import average_of, cell_of, results_content, results_plot, results_table
+from mmupt.evaluation.report_results import read_scores
+from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.evaluation.score import score_file
+from mmupt_data.figure_task import prepare
+
+PAPER = read_paper()
+FOUR = list(PAPER.titles)
+
+
+def scores(benchmark: str, value: float, error: float = 0.01, **further: float) -> dict[str, Any]:
+    """Scores with an accuracy of all the questions that the paper asks; `further` are other figures' values."""
+    questions = PAPER.questions.get(benchmark, 8)
+    rules = BENCHMARKS[benchmark].rules if benchmark in BENCHMARKS else ()
+    rule = rules[0].name if rules else "own"
+    values = {f"{rule}, greedy": value, **further}
+    accuracy = {name: {"value": one, "standard_error": error, "questions": questions} for name, one in values.items()}
+    return {"benchmark": benchmark, "rule": rule, "versions": {rule: 2}, "accuracy": accuracy}
+
+
+def row(table: str, first: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {first} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_papers_averages_are_those_of_its_four_columns() -> None:
+    assert [PAPER.titles[name] for name in FOUR] == ["MathVision", "MathVerse", "MathVista", "We-Math"]
+    for one in PAPER.rows:
+        if one.scores:
+            assert one.average == pytest.approx(sum(one.scores) / 4, abs=0.0051)
+    assert PAPER.base.name == "Qwen2.5-VL-7B" and PAPER.headline.name == "MM-UPT (MMR1)"
+    of_each_set = [{one.method for one in PAPER.rows if one.trained_on == name} for name in ("Geometry3K", "GeoQA")]
+    assert [len({one.trained_on for one in PAPER.rows}), *map(len, of_each_set)] == [4, 9, 9]
+    assert len(PAPER.rows) == len({one.name for one in PAPER.rows}) == 28
+
+
+def test_a_mean_of_samples_stands_before_a_greedy_accuracy_and_the_leading_rule_before_the_own() -> None:
+    figures = {"own, greedy": 0.1, "own, mean@4": 0.2, "official, mean@4": 0.3, "official, pass@4": 0.4}
+    assert cell_of(scores("wemath", 0.5, **figures))[:2] == ("official, mean@4", 0.3)
+    assert cell_of(scores("wemath", 0.5, **{"own, mean@4": 0.2}))[:2] == ("official, greedy", 0.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.1)), min_size=4, max_size=4), st.permutations(FOUR))
+def test_an_average_is_within_its_columns_whatever_their_order(
+    values: list[tuple[float, float]], order: list[str]
+) -> None:
+    by_benchmark = {name: cell_of(scores(name, *one)) for name, one in zip(FOUR, values, strict=True)}
+    average = average_of({name: by_benchmark[name] for name in order})
+    assert average is not None and average == average_of(by_benchmark)
+    assert min(values)[0] - 1e-9 <= average.value <= max(values)[0] + 1e-9
+    errors = [error for _, error in values]
+    assert max(errors) / 4 - 1e-9 <= average.standard_error <= max(errors) / 2 + 1e-9
+    for name in FOUR:
+        assert average_of({other: cell for other, cell in by_benchmark.items() if other != name}) is None
+
+
+def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> None:
+    ours = {name: scores(name, value) for name, value in zip(reversed(FOUR), (0.6, 0.7, 0.4, 0.3), strict=True)}
+    table = results_table({"trained": ours})
+    assert row(table, "`trained`") == [
+        "`trained`",
+        "",
+        "30.00 ± 1.00 (official, greedy)",
+        "40.00 ± 1.00 (rule-based, greedy)",
+        "70.00 ± 1.00 (cleaned official, greedy)",
+        "60.00 ± 1.00 (official, greedy)",
+        "50.00 ± 0.50",
+    ]
+    assert row(table, "paper: Qwen2.5-VL-7B") == [
+        "paper: Qwen2.5-VL-7B",
+        "",
+        "24.87",
+        "43.83",
+        "66.30",
+        "62.87",
+        "49.47",
+    ]
+    assert "| paper: MM-UPT " in table and "arXiv 2505.22453v2" in table
+
+
+def test_what_was_not_run_stays_empty_without_an_average_and_other_sets_have_their_own_columns() -> None:
+    table = results_table({"a": {"mathvista": scores("mathvista", 0.7)}, "b": {"figures": scores("figures", 0.9)}})
+    assert row(table, "`a`")[2:] == ["", "", "70.00 ± 1.00 (cleaned official, greedy)", "", "", ""]
+    assert row(table, "`b`")[2:] == ["", "", "", "", "", "90.00 ± 1.00 (own, greedy)"]
+    assert row(table, "paper: Qwen2.5-VL-7B")[-1] == ""
+    assert table.endswith("Versions of the rules: figures own 2, mathvista cleaned official 2.")
+
+
+def test_part_of_a_benchmark_is_said_to_be_part() -> None:
+    part = scores("mathvision", 0.5)
+    part["accuracy"]["official, greedy"]["questions"] = 304
+    assert row(results_table({"a": {"mathvision": part}}), "`a`")[2] == (
+        "50.00 ± 1.00 (official, greedy, 304 of 3,040 questions)"
+    )
+
+
+def test_names_can_break_neither_table_nor_plot() -> None:
+    ours = {"a|b\n`$\\frac": {"<b>$\\frac": scores("<b>$\\frac", 0.5), "mathvista": scores("mathvista", 0.5)}}
+    table = results_table(ours)
+    assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
+    assert results_plot(ours).startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def evaluations(tmp_path: Path) -> list[Path]:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    for name, right in (("base", 3), ("trained", 6)):
+        responses = [
+            Response(id_, "sample", sample, f"so \\boxed{{{one.truth if number < right else 999}}}", 5)
+            for number, (id_, one) in enumerate(read_questions(data).items())
+            for sample in range(2)
+        ]
+        write_responses(tmp_path / name / "figures.jsonl", responses, {"model": name, "data": {str(data): "sha"}})
+    return [tmp_path / "base", tmp_path / "trained"]
+
+
+def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
+    evaluations: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["results", *map(str, evaluations), "--output", str(output)])
+    command.main()
+    table = capsys.readouterr().out.strip()
+    assert table in (output / "results.md").read_text()
+    assert row(table, "`base`")[-1] == "50.00 ± 22.36 (own, mean@2)"
+    content = json.loads((output / "results.json").read_text())
+    assert content["evaluations"]["trained"]["benchmarks"]["figures"]["value"] == 1.0
+    assert content["evaluations"]["trained"]["average"] is None
+    assert content["paper"]["rows"][1]["scores"]["wemath"] == 68.74
+    assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations: list[Path]) -> None:
+    def rule_of_base() -> str:
+        return str(read_scores(evaluations)["base"]["figures"]["rule"])
+
+    assert rule_of_base() == "own"
+    kept = evaluations[0] / "figures.scores.json"
+    # As a judge model would leave it.
+    kept.write_text(kept.read_text().replace('"own', '"judge it'))
+    assert rule_version("figures", "judge it") == rule_version("figures", "own")
+    assert rule_of_base() == "judge it"
+    os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
+    assert rule_of_base() == "own"
+
+
+def test_scores_by_another_version_of_a_rule_are_never_set_beside_those_of_this_one(evaluations: list[Path]) -> None:
+    def value_of_base() -> float:
+        return cell_of(read_scores(evaluations)["base"]["figures"]).value
+
+    file = evaluations[0] / "figures.jsonl"
+    (of_now,) = score_file(file)
+    kept = file.with_suffix(".scores.json")
+    other = {
+        **of_now,
+        "versions": {"own": 1},
+        "accuracy": {"own, mean@2": {**of_now["accuracy"]["own, mean@2"], "value": 9.0}},
+    }
+    for outdated in (other, {name: value for name, value in other.items() if name != "versions"}):
+        kept.write_text(json.dumps([outdated]))
+        assert value_of_base() == of_now["accuracy"]["own, mean@2"]["value"]
+    kept.write_text(json.dumps([{**other, "rule": "judge it", "versions": {"judge it": 1}}]))
+    with pytest.raises(ValueError, match="another version of the rule 'judge it'"):
+        read_scores(evaluations)
+
+
+def test_folders_of_one_name_are_told_apart_and_two_files_of_one_benchmark_refused(
+    evaluations: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    evaluations[1].rename(tmp_path / "other" / "base")
+    both = [evaluations[0], tmp_path / "other" / "base"]
+    assert list(read_scores(both)) == list(map(str, both))
+    for suffix in (".jsonl", ".parameters.json"):
+        (both[0] / f"again{suffix}").write_bytes((both[0] / "figures").with_suffix(suffix).read_bytes())
+    with pytest.raises(ValueError, match=r"figures\.jsonl is a second file that answers figures"):
+        read_scores(both)
+
+
+def test_the_numbers_for_programs_hold_all_that_the_table_holds() -> None:
+    ours = {name: scores(name, 0.5) for name in FOUR}
+    content = results_content({"a": ours})
+    assert content["evaluations"]["a"]["average"]["value"] == 0.5
+    assert list(content["evaluations"]["a"]["benchmarks"]) == FOUR
+    assert len(content["paper"]["rows"]) == len(PAPER.rows)

@@ -1,0 +1,362 @@
+"""What would end a run after minutes is named in its first seconds, with the key and the fix."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig
+from verl.utils.tracking import Tracking
+
+from mmupt.compose import RecipeError, load_recipe
+from mmupt.evaluation.evaluate import EvaluationError
+from mmupt.evaluation.evaluate import load_config as load_evaluation
+from mmupt.evaluation.evaluation_settings import Settings
+from mmupt.evaluation.generation import EngineError, answers
+from mmupt.training import preflight, recipe_run
+from mmupt.training.preflight import (
+    LOGGERS,
+    problems_of_loggers,
+    problems_of_model,
+    problems_of_rows,
+    problems_of_settings,
+    problems_of_sockets,
+    training_rows,
+)
+
+MODEL = Path("recipes/mmupt/tiny/model")
+NOT_OFFLINE = {"HOME": "/nowhere"}
+
+
+def recipe(*overrides: str) -> DictConfig:
+    return load_recipe("mmupt_tiny", overrides)[0]
+
+
+def rows_file(path: Path, rows: int, generated: int = 0) -> str:
+    written = [{"strategy": "direct"}] * generated + [None] * (rows - generated)
+    pq.write_table(pa.table({"id": [f"{path.stem}{n}" for n in range(rows)], "synthesis": written}), path)
+    return str(path)
+
+
+def of_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> DictConfig:
+    config = recipe("data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=4", *overrides)
+    config.data.train_files = rows_file(tmp_path / "train.parquet", rows, generated)
+    config.mmupt.evaluation_files = None
+    return config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["actor_rollout_ref.actor.ppo_mini_batch_size=64"],
+            "ppo_mini_batch_size=64 is more than the 32 prompts",
+        ),
+        (["data.gen_batch_size=5"], "data.gen_batch_size=5 does not divide data.train_batch_size=32"),
+        (["data.gen_batch_size=64"], "data.gen_batch_size=64 does not divide"),
+        (["data.val_batch_size=-1"], "data.val_batch_size=-1: set it to null"),
+        (["trainer.total_epochs=0"], "trainer.total_epochs=0 trains nothing"),
+        (["trainer.total_training_steps=-5"], "trainer.total_training_steps=-5: give a number"),
+        (["trainer.val_only=True", "trainer.val_before_train=False"], "set trainer.val_before_train=True, too"),
+        (["mmupt.evaluation_samples=0"], "mmupt.evaluation_samples=0 asks for nothing"),
+        (["trainer.logger=[wandbb]"], "trainer.logger: 'wandbb' is none of console"),
+        (["reward.custom_reward_function.path=no/reward.py"], "custom_reward_function.path=no/reward.py: there is no"),
+        (
+            ["reward.custom_reward_function.name=sore"],
+            "name=sore: .*validation.py does not define it",
+        ),
+        (
+            ["data.custom_cls.path=pkg://verl_ext.no_such"],
+            "custom_cls.path=pkg://verl_ext.no_such: there is no",
+        ),
+        (
+            ["trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.Mark"],
+            "Mark: .* does not define it",
+        ),
+        (["actor_rollout_ref.model.external_lib=no_such_lib"], "external_lib=no_such_lib: there is no such module"),
+        (["trainer.resume_from_path=/no/global_step_1"], "resume_from_path=/no/global_step_1: there is no such file"),
+    ],
+)
+def test_a_setting_that_ends_a_run_late_is_named_with_its_fix(overrides: list[str], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        assert not "\n".join(problems_of_settings(recipe(*overrides), NOT_OFFLINE))
+
+
+def test_all_problems_are_told_at_once(elsewhere: Path) -> None:
+    with pytest.raises(RecipeError, match=r"2 problems:\n  actor_rollout_ref.*=64 .*\n  trainer.logger: 'nosuch'"):
+        recipe_run.prepare("mmupt_tiny", ["actor_rollout_ref.actor.ppo_mini_batch_size=64", "trainer.logger=[nosuch]"])
+
+
+def test_what_was_mistyped_and_what_contradicts_is_told_with_it(elsewhere: Path) -> None:
+    overrides = (
+        "data.min_pixel=50176",
+        "trainer.lr=1",
+        "+data.instuction=Think.",
+        "reward.reward_manager.name=majority_votes",
+        "reward.custom_reward_function.path=no/reward.py",
+        "actor_rollout_ref.rollout.agent.agent_loop_manager_class=verl_ext.rollout.agent_loop.GroupAgentLoopManger",
+        "trainer.save_freq=0",
+        "trainer.logger=[nosuch]",
+    )
+    with pytest.raises(RecipeError) as refused:
+        recipe_run.prepare("mmupt_tiny", [*overrides])
+    for part in (
+        "9 problems:",
+        "override data.min_pixel=50176: there is no key 'data.min_pixel'; did you mean 'data.min_pixels'?",
+        "override trainer.lr=1: there is no key 'trainer.lr'",
+        "there is no key data.instuction; did you mean 'instruction'?",
+        "reward_manager.name=majority_votes: none is registered under this name; did you mean 'majority_vote'?",
+        "path=no/reward.py: there is no such file",
+        "shared_prompt_agent exists only under",
+        "agent_loop.py does not define it; did you mean 'GroupAgentLoopManager'?",
+        "trainer.save_freq must be at least 1",
+        "trainer.logger: 'nosuch'",
+    ):
+        assert part in str(refused.value), part
+
+
+def test_what_takes_no_training_step_needs_no_batch() -> None:
+    for override in ("trainer.val_only=True", "trainer.total_training_steps=0"):
+        config = recipe(override, "actor_rollout_ref.actor.ppo_mini_batch_size=64")
+        assert not list(problems_of_settings(config, NOT_OFFLINE))
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "message"),
+    [
+        (3, [], "data.train_batch_size=4 is more than the 3 rows"),
+        (40, ["data.train_max_samples=3"], "data.train_batch_size=4 is more than the 3 rows"),
+        (
+            40,
+            ["trainer.total_epochs=1"],
+            "steps=20 is never reached: .*epochs=1 over .* end after 10 .*epochs=2",
+        ),
+        (7, ["trainer.total_epochs=5"], "end after 5 steps of 4 prompts; set trainer.total_epochs=20"),
+        (40, ["data.generated_share=0.5"], "data.generated_share=0.5: 50% of the questions are to be self-generated"),
+    ],
+)
+def test_rows_that_do_not_suffice_are_counted(tmp_path: Path, rows: int, overrides: list[str], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        assert not "\n".join(problems_of_rows(of_rows(tmp_path, rows, *overrides), {}))
+
+
+def test_rows_that_are_left_out_do_not_count(tmp_path: Path) -> None:
+    config = of_rows(tmp_path, 5, "trainer.total_epochs=20")
+    assert not list(problems_of_rows(config, {}))
+    (problem,) = problems_of_rows(config, {config.data.train_files: [0, 4]})
+    assert "is more than the 3 rows of data.train_files that are used (2 are left out)" in problem
+
+
+def test_the_launcher_counts_the_rows_that_the_dataset_has(tmp_path: Path, elsewhere: Path) -> None:
+    from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
+
+    config = recipe_run.prepare("mmupt_tiny", [])
+    dropped = {config.data.train_files: [0, 5, 9]}
+    ids = pq.read_table(config.data.train_files, columns=["id"])["id"].to_pylist()
+    listing = tmp_path / "dropped.json"
+    listing.write_text(
+        json.dumps({file: [{"id": ids[row], "row": row} for row in rows] for file, rows in dropped.items()})
+    )
+    config.data.dropped_rows = str(listing)
+    for samples in (-1, 12):
+        config.data.train_max_samples = samples
+        kept = UnlabelledDataset(
+            data_files=config.data.train_files, config=config.data, tokenizer=None, processor=None, max_samples=samples
+        )
+        assert len(kept) == training_rows(config, dropped)
+
+
+def test_without_a_number_of_steps_a_run_takes_those_of_its_epochs(tmp_path: Path) -> None:
+    config = of_rows(tmp_path, 10, "trainer.total_training_steps=null", "trainer.total_epochs=3")
+    assert not list(problems_of_rows(config, {}))
+    config.data.dropped_rows = str(tmp_path / "dropped.json")
+    Path(config.data.dropped_rows).write_text(
+        json.dumps({config.data.train_files: [{"row": 1}, {"row": 2}, {"row": 3}]})
+    )
+    assert recipe_run.total_steps(config) == 3
+    config.data.filter_overlong_prompts = True
+    assert recipe_run.total_steps(config) is None
+
+
+def test_a_mixture_is_counted(tmp_path: Path) -> None:
+    assert training_rows(of_rows(tmp_path, 20, "data.generated_share=0.5", generated=4), {}) == 8
+
+
+def test_a_report_on_one_question_is_refused(tmp_path: Path) -> None:
+    config = of_rows(tmp_path, 80)
+    config.mmupt.evaluation_files = rows_file(tmp_path / "test.parquet", 1)
+    assert "a single question has no standard error" in "".join(problems_of_rows(config, {}))
+
+
+def test_files_without_rows_and_no_parquet_files_are_left_to_the_check_of_rows(tmp_path: Path) -> None:
+    config = of_rows(tmp_path, 0)
+    assert not list(problems_of_rows(config, {}))
+    Path(config.data.train_files).write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert not list(problems_of_rows(config, {}))
+
+
+def test_every_logger_of_verl_is_known() -> None:
+    assert set(LOGGERS) == {*Tracking.supported_backend, "tracking"}
+
+
+@pytest.mark.parametrize(
+    ("logger", "login"),
+    [
+        ("wandb", {"WANDB_MODE": "offline"}),
+        ("wandb", {"WANDB_API_KEY": "key"}),
+        ("tracking", {"WANDB_MODE": "disabled"}),
+        ("swanlab", {"SWANLAB_MODE": "local"}),
+        ("clearml", {"CLEARML_OFFLINE_MODE": "1"}),
+        ("vemlp_wandb", {"VOLC_ACCESS_KEY_ID": "key"}),
+    ],
+)
+def test_a_logger_needs_its_package_and_a_login(
+    logger: str, login: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = {"HOME": str(tmp_path)}
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    (problem,) = problems_of_loggers([logger, "console"], home | login)
+    assert f"trainer.logger: {logger} needs the package" in problem and "not installed" in problem
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
+    (problem,) = problems_of_loggers(logger, home)
+    assert f"trainer.logger: {logger} has no login" in problem
+    assert not list(problems_of_loggers([logger], home | login))
+
+
+def test_a_login_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
+    (tmp_path / "keys").write_text("machine api.wandb.ai login user password key")
+    assert not list(problems_of_loggers("wandb", {"HOME": "/nowhere", "NETRC": str(tmp_path / "keys")}))
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key")
+    assert not list(problems_of_loggers("wandb", {"HOME": str(tmp_path)}))
+
+
+def test_a_file_of_code_is_run_in_another_process_to_be_checked(tmp_path: Path) -> None:
+    file = tmp_path / "reward.py"
+    file.write_text("import os\nos.environ['IT_WAS_RUN'] = 'here'\ndef compute_score(**response): ...\n")
+    key = "reward.custom_reward_function"
+    assert not list(problems_of_settings(recipe(f"{key}.path={file}", f"{key}.name=compute_score"), NOT_OFFLINE))
+    assert "IT_WAS_RUN" not in os.environ
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return shutil.copytree(MODEL, tmp_path / "my model")
+
+
+def problems(model: Path | str, **environ: str) -> str:
+    return "\n".join(problems_of_model(str(model), "model", {"HOME": "/nowhere", **environ}))
+
+
+def test_a_whole_model_folder_has_no_problem(model: Path) -> None:
+    assert not problems(model)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("config.json", "is no model folder: it has no config.json"),
+        ("chat_template.jinja", "has no chat template: copy chat_template.jinja"),
+        ("processor_config.json", "has no processor"),
+        ("tokenizer.json", "has no tokenizer"),
+        ("model.safetensors", "has no weights"),
+    ],
+)
+def test_a_model_folder_without_a_part_is_refused(model: Path, file: str, message: str) -> None:
+    (model / file).unlink()
+    assert message in problems(model) and str(model) in problems(model)
+
+
+def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(model: Path) -> None:
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").unlink()
+    assert not list(problems_of_model(str(model), "model", {}, has_template=True))
+    settings: dict[str, Any] = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+    assert not problems(model)
+
+
+def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    settings = Settings.from_config(load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1)
+    with pytest.raises(EngineError, match=r"model: .*my model has no chat template"):
+        next(answers(settings, []))
+
+
+def test_a_path_that_vllm_takes_for_a_pattern_is_refused(model: Path) -> None:
+    odd = model.rename(model.with_name("my [1] model"))
+    assert "name a folder without [, * and ?" in problems(odd)
+    config = recipe("mmupt.run_folder='runs/my [1] run'")
+    assert "and the trained model lies in it" in "".join(problems_of_settings(config, NOT_OFFLINE))
+
+
+def test_weights_that_git_lfs_has_not_fetched_are_told_from_weights(model: Path) -> None:
+    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "is a pointer of Git LFS" in problems(model)
+
+
+def test_a_model_that_is_neither_a_folder_nor_on_the_hub_is_refused(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "none"), "./none", "models/qwen/none", "none"):
+        assert "there is no such folder" in problems(name)
+    assert not problems("owner/name", HOME=str(tmp_path))
+    assert "HF_HUB_OFFLINE forbids" in problems("owner/name", HF_HUB_OFFLINE="1")
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").touch()
+    assert not problems("owner/name", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "hub"))
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    folder = tmp_path / ("x" * 80)
+    folder.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    (problem,) = problems_of_sockets({})
+    assert "bytes too long for the sockets in it: set TMPDIR or RAY_TMPDIR to a shorter folder" in problem
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert not list(problems_of_sockets({}))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
+    (problem,) = problems_of_sockets({})
+    assert "bytes too long for the sockets in it: set TMPDIR or VLLM_RPC_BASE_PATH" in problem
+    assert not list(problems_of_sockets({"VLLM_RPC_BASE_PATH": "/tmp"}))
+
+
+def test_rays_longest_socket_still_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for length, fits in ((39, True), (40, False)):
+        monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'x' * (length - 5)}")
+        assert (not list(problems_of_sockets({}))) == fits
+
+
+def test_an_override_that_hydra_cannot_read_is_shown_with_its_quotes() -> None:
+    for value in (
+        "data/a=b.parquet",
+        "data/[1].parquet",
+        "it's.parquet",
+        'a"b.parquet',
+        "a,b.parquet",
+        "x (1)/é.parquet",
+    ):
+        with pytest.raises(RecipeError, match="quote the value, ") as error:
+            recipe(f"data.train_files={value}")
+        with pytest.raises(EvaluationError, match="quote the value, "):
+            load_evaluation([f"output={value}"])
+        quoted = str(error.value).partition("quote the value, ")[2].partition(", and all of it")[0]
+        assert recipe(quoted).data.train_files == value
+    assert recipe("data.train_files=my data/two words.parquet").data.train_files == "my data/two words.parquet"
+
+
+def test_a_run_folder_that_cannot_be_made_is_named() -> None:
+    config = recipe("mmupt.run_folder=README.md/run")
+    assert "mmupt.run_folder=README.md/run cannot be written" in "".join(problems_of_settings(config, NOT_OFFLINE))
+
+
+def test_settings_are_checked_before_data_are_made(elsewhere: Path) -> None:
+    with pytest.raises(RecipeError, match="nosuch"):
+        recipe_run.prepare("mmupt_tiny", ["trainer.logger=[nosuch]"])
+    assert not (elsewhere / "datasets").exists()

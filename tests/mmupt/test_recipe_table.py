@@ -1,0 +1,188 @@
+"""The comparison of recipes over seeds: its numbers by hand, and what it does with runs that are missing or fail."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from test_report import write_events
+
+from mmupt.baselines.stage_runner import stages_folder, write_summary
+from mmupt.compose import RecipeError, load_recipe
+from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
+from mmupt.reports import recipe_table
+from mmupt.reports.recipe_table import BEFORE, check, run_folder, take_answers_of_base, validation_curve, write_table
+from mmupt.training.run_cost import hours_of, read_cost
+from mmupt.training.run_report import write_report
+from mmupt_data.row_schema import Row
+from mmupt_data.writer import write_dataset
+from verl_ext.scores import Score
+from verl_ext.scores.seed_variance import mean_over_runs
+
+TRUTH = ["1", "2", "3", "4"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [Row(f"q{number}", "made-up", f"what is {number} ?", (), "a", answer) for number, answer in enumerate(TRUTH)]
+    write_dataset(tmp_path, {"test": rows}, {})
+    return tmp_path
+
+
+def finish(folder: Path, recipe: str, seed: int, right_after: int, samples: int = 2) -> None:
+    """Leave a finished run: one of four questions is answered rightly before, `right_after` of them after."""
+    target = run_folder(folder, recipe, seed)
+    for name, right in (("before", 1), ("after", right_after)):
+        texts = [f"so \\boxed{{{answer if number < right else 9}}}" for number, answer in enumerate(TRUTH)]
+        responses = [Response(f"q{number}", "greedy", 0, text, 5) for number, text in enumerate(texts)]
+        responses += [
+            Response(f"q{number}", "sample", sample, text, 5)
+            for number, text in enumerate(texts)
+            for sample in range(samples)
+        ]
+        parameters = {"data": {str(folder / "test.parquet"): "sha"}, "samples": samples, "temperature": 1.0}
+        write_responses(target / "evaluation" / f"{name}.jsonl", responses, {"model": name, **parameters})
+    write_report(target)
+    config, _ = load_recipe({"vote": "mmupt_tiny", "random": "mmupt_tiny_random"}.get(recipe, recipe), [])
+    config.data.train_files = str(folder / "test.parquet")
+    OmegaConf.save(config, target / "config.yaml")
+
+
+def row(text: str, recipe: str, table: int = 0) -> list[str]:
+    """The cells of a recipe in the first, second or third table."""
+    line = [line for line in text.splitlines() if line.startswith(f"| {recipe} ")][recipe_table]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_gains_are_averaged_over_seeds_question_by_question(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=3)
+    finish(folder, "vote", 2, right_after=4)
+    finish(folder, "random", 1, right_after=1)
+    text = write_table(folder, ["vote", "random"], [1, 2])
+    # Differences, averaged over seeds: 0, 1, 1, 1/2: mean 5/8, standard deviation 0.479, of four questions. The seeds
+    # differ by no more than their questions explain: variance of their mean 1/64, that of the interaction 1/64.
+    assert row(text, "vote")[1:4] == ["25.0 → 87.5", "+62.5 ± 23.9", "+50.0, +75.0"]
+    assert row(text, "random")[1:4] == ["25.0 → 25.0", "+0.0 ± 0.0", "+0.0"]
+    assert row(text, "vote")[4:] == ["25.0 → 87.5"] * 3 + ["0.00 → 0.00", "5.0 → 5.0"]
+    assert text in (folder / "table.md").read_text()
+    assert json.loads((folder / "table.json").read_text())["vote"]["scores"]["2"]["greedy accuracy"]["after"] == 1.0
+    assert (folder / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_recipes_are_tested_against_the_base_and_against_the_first_or_a_named_one(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=3)
+    finish(folder, "random", 1, right_after=1)
+    # Differences of four questions: 0, 1, 1, 0, with a standard error of 0.289: t is 1.73, of three degrees of freedom.
+    text = write_table(folder, ["vote", "random"], [1])
+    # By greedy accuracy, and by mean@2, as samples are what the greedy response is.
+    assert row(text, "vote", 1)[1:] == ["+50.0 ± 28.9", "0.18", "+0.0 ± 0.0", "1"] * 2
+    assert row(text, "random", 1)[1:] == ["+0.0 ± 0.0", "1", "-50.0 ± 28.9", "0.18"] * 2
+    text = write_table(folder, ["vote", "random"], [1], against="random")
+    assert row(text, "vote", 1)[3:5] == row(text, "vote", 1)[7:] == ["+50.0 ± 28.9", "0.18"]
+    # One that has not been made yet.
+    assert row(write_table(folder, ["vote"], [1], against="random"), "vote", 1)[3:5] == ["", ""]
+
+
+def test_no_difference_that_varies_has_a_p_of_zero() -> None:
+    assert recipe_table._p(mean_over_runs([Score((1.0,) * 10**5 + (0.0,))])) == "<1e-300"
+    constant = [mean_over_runs([Score((value, value))]) for value in (1.0, 0.0)]
+    assert [recipe_table._p(one) for one in constant] == ["0", "1"]
+
+
+def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_figures_beside(folder: Path) -> None:
+    for recipe in ("mmupt_tiny", "mmupt_tiny_supervised"):
+        finish(folder, recipe, 1, right_after=3)
+        target = run_folder(folder, recipe, 1)
+        write_events(target / "tensorboard", 0, {"response_length/mean": {1: 10.0, 2: 12.5}})
+        config = OmegaConf.load(target / "config.yaml")
+        config.mmupt.run_folder = str(target)
+        for _ in range(2):
+            with hours_of(config):
+                pass
+    text = write_table(folder, ["mmupt_tiny", "mmupt_tiny_supervised"], [1])
+    # 22.5 tokens in two steps of 32 prompts with 8 responses each; the file has four rows.
+    assert row(text, "mmupt_tiny", 2)[1:3] == ["0", "5,760"]
+    assert row(text, "mmupt_tiny_supervised", 2)[1:3] == ["4", "5,760"]
+    assert row(text, "mmupt_tiny", 2)[4:] == ["53.17", "51.23", "51.97"]
+    assert row(text, "mmupt_tiny_supervised", 2)[4:] == ["53.17", "53.22", "51.65"]
+    assert "Qwen2.5-VL-7B: 49.47" in text
+    cost = read_cost(run_folder(folder, "mmupt_tiny", 1))
+    assert cost.device == "core" and 0 < cost.hours < 0.1
+
+
+def test_costs_of_a_baseline_are_those_of_its_stages(folder: Path) -> None:
+    for recipe, labels in (("mmupt_tiny_lmsi", 0), ("mmupt_tiny_rejection_sft", 90)):
+        finish(folder, recipe, 1, right_after=3)
+        stages = stages_folder(run_folder(folder, recipe, 1))
+        responses = [Response("q1", "sample", sample, "so 1", 5) for sample in range(4)]
+        write_responses(stages / "samples.jsonl", responses, {})
+        write_responses(stages / "questions" / "responses" / "questions.jsonl", responses, {})
+        write_summary(stages, "responses.parquet", rows=90, written=2)
+        cost = read_cost(run_folder(folder, recipe, 1))
+        assert (cost.labels, cost.tokens) == (labels, 40)
+    text = write_table(folder, ["mmupt_tiny_lmsi"], [1])
+    assert row(text, "mmupt_tiny_lmsi", 2)[4:] == ["49.97", "49.75", "49.78"]
+
+
+def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
+    assert write_table(folder, ["vote"], [1, 2]) == ""
+    finish(folder, "vote", 2, right_after=2)
+    run_folder(folder, "vote", 1).mkdir(parents=True)
+    assert row(write_table(folder, ["vote", "random"], [1, 2]), "vote")[3] == "+25.0"
+
+
+def test_the_base_answers_once_for_all_runs_and_no_whole_answers_are_replaced(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=2)
+    made, other = (run_folder(folder, "vote", seed) / BEFORE for seed in (1, 2))
+    take_answers_of_base(folder, run_folder(folder, "vote", 2))
+    assert read_whole(other) == read_whole(made) and read_parameters(other) == read_parameters(made)
+    write_responses(other, [Response("q1", "greedy", 0, "so 1", 2)], {"model": "another"})
+    take_answers_of_base(folder, run_folder(folder, "vote", 2))
+    assert read_parameters(other) == {"model": "another"}
+    # Those of a run that was killed while it wrote them.
+    parameters_path(made).unlink()
+    take_answers_of_base(folder, run_folder(folder, "vote", 1))
+    assert read_parameters(made) == {"model": "another"}
+
+
+def test_runs_with_other_numbers_of_samples_are_not_averaged(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=2)
+    finish(folder, "vote", 2, right_after=2, samples=3)
+    with pytest.raises(ValueError, match="vote were not evaluated with the same number of samples"):
+        write_table(folder, ["vote"], [1, 2])
+
+
+def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
+    name = "val-core/figures/acc/mean@1"
+    write_events(tmp_path / "a" / "tensorboard", 0, {name: {0: 0.5, 5: 0.75, 10: 1.0}})
+    write_events(tmp_path / "b" / "tensorboard", 0, {name: {0: 0.25, 5: 0.25}, "vote/share": {1: 0.1}})
+    assert validation_curve([tmp_path / "a", tmp_path / "b"]) == {0: 0.375, 5: 0.5}
+    assert validation_curve([tmp_path / "c"]) == {}
+
+
+def test_a_recipe_that_cannot_be_compared_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(RecipeError, match="there is no recipe 'mmupt_tyni'"):
+        check(["mmupt_tiny", "mmupt_tyni"], [])
+    with pytest.raises(RecipeError, match=r"recipe mmupt_smoke .* needs mmupt\.evaluation_files"):
+        check(["mmupt_tiny", "mmupt_smoke"], [])
+
+
+def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = ["mmupt_tiny", "mmupt_tiny_random"]
+
+    def train(folder: Path, recipe: str, seed: int, overrides: list[str]) -> bool:
+        assert overrides == ["trainer.total_training_steps=3"]
+        if recipe == "mmupt_tiny" and seed == 1:
+            return False
+        finish(folder, recipe, seed, right_after=4)
+        return True
+
+    monkeypatch.setattr(recipe_table, "train", train)
+    arguments = ["--recipes", *recipes, "--seeds", "1", "2", "--folder", str(folder), "trainer.total_training_steps=3"]
+    monkeypatch.setattr(sys, "argv", ["table", *arguments])
+    with pytest.raises(SystemExit, match=r"these runs failed.*mmupt_tiny/seed_1"):
+        recipe_table.main()
+    assert row((folder / "table.md").read_text(), "mmupt_tiny_random")[3] == "+75.0, +75.0"

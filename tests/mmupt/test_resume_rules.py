@@ -1,0 +1,150 @@
+"""A run is continued with whatever changes its speed and memory, and with nothing that changes its method."""
+
+from functools import cache
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.compose import load_recipe
+from mmupt.training.memory_estimate import ADVICE
+from mmupt.training.resume_rules import CHECKPOINTS, MAY_CHANGE, METHOD, flatten, is_covered, why_another_run
+
+LISTS = {"METHOD": METHOD, "CHECKPOINTS": CHECKPOINTS, "MAY_CHANGE": MAY_CHANGE}
+
+
+@cache
+def composed(*overrides: str, recipe: str = "mmupt_mathvista") -> DictConfig:
+    """A recipe, composed once; that takes a second."""
+    return load_recipe(recipe, overrides)[0]
+
+
+def with_values(*values: str) -> DictConfig:
+    """The recipe with other values, which is composed anew for another option of its hardware only."""
+    options = [value for value in values if value.startswith("hardware=")]
+    config = OmegaConf.create(OmegaConf.to_container(composed(*options), resolve=False))
+    config.merge_with_dotlist([value for value in values if value not in options])
+    return config
+
+
+def test_every_key_is_in_exactly_one_list() -> None:
+    found = {
+        key: [name for name, patterns in LISTS.items() if is_covered(key, patterns)]
+        for recipe in ("mmupt_mathvista", "mmupt_tiny")
+        for key in flatten(OmegaConf.to_container(composed(recipe=recipe), resolve=True))
+    }
+    assert len(found) > 1000
+    wrong = {key: names for key, names in found.items() if len(names) != 1 and not key.endswith("._target_")}
+    assert not wrong, "add it to one list of recipes/mmupt/training/resume_rules.py"
+
+
+def test_a_key_whose_value_is_taken_from_another_is_in_the_list_of_that_one_or_says_no_less() -> None:
+    config = composed()
+    for key, value in flatten(OmegaConf.to_container(config, resolve=False)).items():
+        if isinstance(value, str) and value.startswith("${") and value.endswith("}") and value.count("${") == 1:
+            source = value[2:-1].removeprefix("oc.select:").split(",")[0]
+            if is_covered(key, METHOD) and not key.startswith(("critic", "reward_model", "distillation")):
+                assert not is_covered(source, MAY_CHANGE), f"{key} of the method follows {source}, which may change"
+
+
+ROLLOUT, ACTOR = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [f"{ROLLOUT}.gpu_memory_utilization=0.3"],
+        [f"{ROLLOUT}.tensor_model_parallel_size=4"],
+        [f"{ROLLOUT}.max_num_batched_tokens=4096", f"{ROLLOUT}.max_num_seqs=16"],
+        [f"{ROLLOUT}.enforce_eager=True", f"{ROLLOUT}.free_cache_engine=False", f"{ROLLOUT}.agent.num_workers=2"],
+        [f"{ROLLOUT}.log_prob_max_token_len_per_gpu=4096", "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=4096"],
+        [f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes=256"],
+        [f"{ROLLOUT}.engine_kwargs.vllm.swap_space=8"],
+        [f"{ACTOR}.ppo_max_token_len_per_gpu=4096"],
+        [f"{ACTOR}.use_dynamic_bsz=False", f"{ACTOR}.ppo_micro_batch_size_per_gpu=1"],
+        [f"{ACTOR}.fsdp_config.param_offload=True", f"{ACTOR}.fsdp_config.optimizer_offload=True"],
+        [f"{ACTOR}.fsdp_config.offload_policy=True", f"{ACTOR}.ulysses_sequence_parallel_size=2"],
+        [f"{ACTOR}.entropy_checkpointing=True", f"{ACTOR}.entropy_from_logits_with_chunking=True"],
+        ["actor_rollout_ref.model.enable_gradient_checkpointing=False"],
+        ["actor_rollout_ref.model.enable_activation_offload=True", "actor_rollout_ref.model.use_fused_kernels=True"],
+        [
+            "actor_rollout_ref.model.override_config.attn_implementation=sdpa",
+            "actor_rollout_ref.model.use_remove_padding=False",
+        ],
+        ["reward.num_workers=2", "transfer_queue.backend.SimpleStorage.num_data_storage_units=2"],
+        ["trainer.nnodes=2", "trainer.n_gpus_per_node=4", "trainer.total_training_steps=7"],
+        ["mmupt.run_folder=elsewhere"],
+        ["hardware=gpu_4x80gb"],
+        ["hardware=gpu_1x80gb"],
+        ["hardware=gpu_nodes_8x80gb"],
+    ],
+    ids=lambda overrides: overrides[0].rpartition(".")[2],
+)
+def test_what_changes_speed_and_memory_alone_may_change(overrides: list[str]) -> None:
+    assert why_another_run(composed(), with_values(*overrides)) is None
+
+
+def test_every_key_that_the_estimate_of_memory_advises_may_change() -> None:
+    config = flatten(OmegaConf.to_container(composed(), resolve=True))
+    advised = {key for text in ADVICE.values() for key in config if key in text.replace("=", " ").split()}
+    assert len(advised) >= 3
+    assert all(is_covered(key, MAY_CHANGE) for key in advised)
+
+
+@pytest.mark.parametrize(
+    ("override", "before"),
+    [
+        ("mmupt.seed=7", "1"),
+        ("data.train_batch_size=256", "512"),
+        ("data.max_pixels=500000", "1204224"),
+        ("data.max_response_length=1024", "2048"),
+        ("data.dataloader_num_workers=2", "8"),
+        ("actor_rollout_ref.model.lora_rank=32", "0"),
+        (f"{ACTOR}.optim.lr=1e-05", "1e-06"),
+        (f"{ACTOR}.kl_loss_coef=0.1", "0.01"),
+        (f"{ACTOR}.fsdp_config.model_dtype=bf16", "fp32"),
+        (f"{ACTOR}.strategy=fsdp", "fsdp2"),
+        (f"{ROLLOUT}.n=8", "10"),
+        (f"{ROLLOUT}.temperature=1.0", "0.7"),
+        ("algorithm.norm_adv_by_std_in_grpo=False", "True"),
+        ("reward.reward_manager.name=random", "majority_vote"),
+        ("reward.reward_kwargs.vote.tie=all", "none"),
+        ("reward.reward_kwargs.answers.rule=mathruler", "canonical"),
+    ],
+)
+def test_a_change_of_method_is_named_once_with_both_values_and_the_override_that_undoes_it(
+    override: str, before: str
+) -> None:
+    reason = why_another_run(composed(), with_values(override))
+    key, _, now = override.partition("=")
+    assert reason is not None
+    first, *others, last = reason.strip().splitlines()
+    assert not others and first == f"{key}: {before} there, {now} here"
+    assert last.removeprefix("To continue it, give ").replace("'", "") == f"{key}={before}"
+
+
+def test_the_hardware_that_changes_the_method_is_refused_by_what_changes_it() -> None:
+    reason = why_another_run(composed(recipe="mmupt_mathvista_3b"), composed("hardware=gpu_1x24gb"))
+    assert reason is not None
+    for key in ("actor_rollout_ref.model.lora_rank", f"{ACTOR}.optim.lr", f"{ACTOR}.fsdp_config.model_dtype"):
+        assert f"  {key}: " in reason
+    assert "gpu_memory_utilization" not in reason and "ppo_max_token_len_per_gpu" not in reason
+
+
+def test_a_key_that_no_list_has_is_taken_for_part_of_the_method() -> None:
+    added = "actor_rollout_ref.model.override_config.tie_word_embeddings=True"
+    reason = why_another_run(composed(), with_values(added))
+    assert reason is not None and "no actor_rollout_ref.model.override_config.tie_word_embeddings" in reason
+    cache_type = f"{ROLLOUT}.engine_kwargs.vllm.kv_cache_dtype=fp8"
+    assert "kv_cache_dtype: not set there, fp8 here" in str(why_another_run(composed(), with_values(cache_type)))
+
+
+def test_an_asynchronous_run_keeps_its_mode_and_its_queue_but_not_its_gpus() -> None:
+    def reason(*values: str) -> str | None:
+        now = OmegaConf.create(OmegaConf.to_container(composed("+async=separate"), resolve=False))
+        now.merge_with_dotlist(list(values))
+        return why_another_run(composed("+async=separate"), now)
+
+    assert reason(f"{ROLLOUT}.n_gpus_per_node=2", f"{ROLLOUT}.nnodes=2", "trainer.n_gpus_per_node=2") is None
+    units = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+    assert f"{units}: 8 there, 3 here" in str(reason(f"{units}=3"))
+    assert "trainer.v1.trainer_mode: sync there" in str(why_another_run(composed(), composed("+async=colocate")))

@@ -1,0 +1,166 @@
+"""Rounds are made once each, go on after a kill, are compared on the same questions, and end when they collapse."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_report import write_events
+
+from mmupt.compose import RecipeError
+from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.self_improvement import self_improve as module
+from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, render
+from mmupt.self_improvement.self_improve import self_improve
+from mmupt.training.run_lock import RUN_FOLDER_VARIABLE
+from mmupt_data.row_schema import Row
+from mmupt_data.writer import write_dataset
+from verl_ext.collapse import CollapseRule
+from verl_ext.scores import Score
+
+QUESTIONS = 40
+
+
+def scores(right: int) -> dict[str, Score]:
+    """Of forty questions, so many are right."""
+    each = Score(tuple(float(number < right) for number in range(QUESTIONS)))
+    return {"greedy accuracy": each, "pass@2": Score((1.0,) * QUESTIONS)}
+
+
+def made(number: int, before: int, right: int, shares: list[float]) -> Round:
+    of_step = dict(enumerate(shares, start=1))
+    return Round(number, scores(right), scores(before), of_step, None, None, None)
+
+
+def test_the_best_round_is_the_earliest_of_the_highest_accuracy() -> None:
+    rounds = [made(1, 10, 30, [0.5]), made(2, 30, 30, [0.5]), made(3, 30, 20, [0.5])]
+    assert best_round(rounds) == 1
+    assert best_round([made(1, 10, 10, [0.5])]) == 0
+
+
+def test_a_round_that_falls_while_the_share_rises_has_collapsed() -> None:
+    rising = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75]
+    good = made(1, 10, 36, rising)
+    assert find_collapse_of([good], CollapseRule()) is None
+    higher = [0.8, 0.82, 0.84, 0.86, 0.88, 0.9]
+    found = find_collapse_of([good, made(2, 36, 16, higher)], CollapseRule())
+    assert found is not None and found.measure == "greedy accuracy"
+    falling = [0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
+    assert find_collapse_of([good, made(2, 36, 16, falling)], CollapseRule()) is None
+    assert find_collapse_of([good, made(2, 36, 35, higher)], CollapseRule()) is None
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), st.sampled_from(["1", "2", "1/2", "0.5"])))
+def test_a_policy_agrees_with_itself(elected: dict[str, str]) -> None:
+    assert agreement(elected, elected) == (1.0 if elected else None)
+
+
+def test_agreement_is_by_what_answers_say_and_of_common_questions_alone() -> None:
+    assert agreement({"a": "1/2", "b": "3", "c": "9"}, {"a": "0.5", "b": "4", "d": "9"}) == 0.5
+
+
+def test_the_table_has_a_line_for_the_model_before_and_for_each_round() -> None:
+    written = {"kept": 30, "candidates": 40, "distinct_questions": 0.5}
+    one = Round(1, scores(30), scores(10), {1: 0.5, 2: 0.75}, 0.9, written, 0.6)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render([one]).splitlines()]
+    assert lines[2][:3] == ["before", "25.0 ± 6.9", "100.0 ± 0.0"]
+    assert lines[3] == ["1", "75.0 ± 6.9", "100.0 ± 0.0", "0.50 → 0.75", "90.0", "30 of 40", "50.0", "60.0"]
+
+
+class Phases:
+    """Stands for the phases of rounds: writes what they leave, and dies before one of them."""
+
+    def __init__(self, data: Path, right: Callable[[int], int]) -> None:
+        self.data, self.right = data, right
+        self.ran: list[str] = []
+        self.dies_before: str | None = None
+
+    def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
+        name, options = command[2].rpartition(".")[2], dict(one.split("=", 1) for one in command[3:] if "=" in one)
+        folder = Path((options.get("output") or options["mmupt.run_folder"]).strip("'"))
+        assert check and env[RUN_FOLDER_VARIABLE] == str(folder)
+        number = int(folder.parent.name.removeprefix("round_"))
+        if self.dies_before == f"{name} {number}":
+            raise subprocess.CalledProcessError(1, command)
+        policy = (options.get("model") or options["actor_rollout_ref.model.path"]).strip("'")
+        self.ran.append(f"{name} {number} from {policy}")
+        folder.mkdir(parents=True, exist_ok=True)
+        if name == "synthesize":
+            facts = {"kept": 9, "candidates": 10, "distinct_questions": 1.0}
+            (folder / "report.json").write_text(json.dumps({"strategies": {"all": facts}}))
+            return
+        (folder / "model").mkdir(exist_ok=True)
+        (folder / "model" / "config.json").touch()
+        write_events(folder / "tensorboard", 0, {"vote/share": {step: 0.4 + 0.05 * step for step in range(1, 9)}})
+        for moment, right in (("before", self.right(number - 1)), ("after", self.right(number))):
+            file = folder / "evaluation" / f"{moment}.jsonl"
+            if not file.exists():
+                texts = [f"so \\boxed{{{7 if question < right else 0}}}" for question in range(QUESTIONS)]
+                responses = [Response(f"q{question}", "greedy", 0, text, 5) for question, text in enumerate(texts)]
+                responses += [Response(f"q{q}", "sample", k, text, 5) for q, text in enumerate(texts) for k in range(2)]
+                write_responses(file, responses, {"data": {str(self.data): "sha"}, "model": moment})
+
+
+@pytest.fixture
+def phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phases:
+    rows = [Row(f"q{number}", "made-up", f"what is {number} ?", (), "a", "7") for number in range(QUESTIONS)]
+    write_dataset(tmp_path, {"test": rows}, {})
+    found = Phases(tmp_path / "test.parquet", lambda number: 10 + 10 * number)
+    monkeypatch.setattr(module.subprocess, "run", found)
+    monkeypatch.setattr(module, "data_set", lambda _: found)
+    monkeypatch.setattr(found, "prepare", lambda *_, **__: None, raising=False)
+    return found
+
+
+def test_each_round_starts_from_the_policy_of_the_round_before(phases: Phases, tmp_path: Path) -> None:
+    folder = tmp_path / "rounds"
+    self_improve("mmupt_tiny_self_improve", 2, folder, [])
+    base, first = "recipes/mmupt/tiny/model", f"{folder}/round_1/run/model"
+    assert phases.ran == [
+        f"synthesize 1 from {base}",
+        f"train 1 from {base}",
+        f"synthesize 2 from {first}",
+        f"train 2 from {first}",
+    ]
+    content = json.loads((folder / "rounds.json").read_text())
+    assert [one["scores"]["greedy accuracy"]["value"] for one in content["rounds"]] == [0.5, 0.75]
+    assert content["best_round"] == 2 and content["stopped"] is None
+    # The evaluation after a round is the one before the next.
+    before = folder / "round_2" / "run" / "evaluation" / "before.jsonl"
+    assert before.read_bytes() == (folder / "round_1" / "run" / "evaluation" / "after.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("phase", ["synthesize 1", "train 1", "synthesize 2", "train 2"])
+def test_after_a_kill_finished_rounds_are_not_made_again(phases: Phases, tmp_path: Path, phase: str) -> None:
+    phases.dies_before = phase
+    with pytest.raises(subprocess.CalledProcessError):
+        self_improve("mmupt_tiny_self_improve", 2, tmp_path / "rounds", [])
+    before, phases.dies_before = len(phases.ran), None
+    self_improve("mmupt_tiny_self_improve", 2, tmp_path / "rounds", [])
+    # A phase that was begun is called again, and goes on by itself.
+    begun = phase.startswith("train")
+    assert len(phases.ran) == 4 + begun and phases.ran[before].startswith(
+        phase.replace("train", "synthesize") if begun else phase
+    )
+
+
+def test_a_collapse_ends_the_rounds_and_the_best_is_kept(
+    phases: Phases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phases.right = lambda number: (10, 36, 8, 4)[number]
+    self_improve("mmupt_tiny_self_improve", 3, tmp_path / "rounds", [])
+    assert not any("3 from" in one for one in phases.ran)
+    content = json.loads((tmp_path / "rounds" / "rounds.json").read_text())
+    assert content["best_round"] == 1 and "greedy accuracy" in content["stopped"]
+    assert f"The best policy is in {tmp_path}/rounds/round_1/run/model" in capsys.readouterr().out
+    # Unless it is not to stop.
+    self_improve("mmupt_tiny_self_improve", 3, tmp_path / "on", ["mmupt.stop_on_collapse.enable=false"])
+    assert any("train 3 from" in one for one in phases.ran)
+
+
+def test_a_recipe_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"set mmupt\.self_improve\.images"):
+        self_improve("mmupt_tiny", 1, tmp_path, [])

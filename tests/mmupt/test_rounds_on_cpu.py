@@ -1,0 +1,62 @@
+"""`make self-improve` on the real stack: what a round leaves, where no true answer to its images exists."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from full_stack import SMALL
+from safetensors.torch import load_file
+
+from mmupt.compose import as_override
+from mmupt.self_improvement.rounds import read_round, round_folder
+from mmupt_data.figure_task import prepare as figures
+from verl_ext.datasets.ground_truth import sidecar_of
+
+pytestmark = pytest.mark.full_stack
+
+BASE = Path("recipes/mmupt/tiny/model")
+FIGURES = 16
+
+
+def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_without_answers(tmp_path: Path) -> None:
+    data, folder = tmp_path / "figures", tmp_path / "rounds"
+    figures(data, train=FIGURES, validation=8, test=16)
+    sidecar_of(data / "train.parquet").unlink()
+    overrides = {
+        "mmupt.datasets": [],
+        "mmupt.self_improve.images": str(data / "train.parquet"),
+        "mmupt.evaluation_files": str(data / "test.parquet"),
+        "mmupt.evaluation_samples": 2,
+        "data.train_files": str(data / "train.parquet"),
+        "data.val_files": str(data / "validation.parquet"),
+    }
+    command = [sys.executable, "-m", "mmupt.self_improvement.self_improve", "mmupt_tiny_self_improve", "--rounds", "1"]
+    written = [as_override(key, value) for key, value in overrides.items()]
+    subprocess.run([*command, "--folder", str(folder), *SMALL, *written], check=True, timeout=500)
+
+    (candidates, questions, run) = (
+        [json.loads(line) for line in (round_folder(folder, 1) / "synthesis" / "candidates.jsonl").open()],
+        pq.read_table(round_folder(folder, 1) / "synthesis" / "train.parquet").to_pylist(),
+        round_folder(folder, 1) / "run",
+    )
+    assert len({one["id"] for one in candidates}) == FIGURES
+    assert {one["id"] for one in questions} <= {one["id"] for one in candidates}
+    texts = {row["prompt"][0]["content"].removeprefix("<image>").strip() for row in questions}
+    for step in (1, 2):
+        lines = [json.loads(line) for line in (run / "rollouts" / f"{step}.jsonl").open()]
+        assert len(lines) == 4 * 4
+        for line in lines:
+            (asked,) = re.findall(r"user\s+(.*?)\s+assistant", line["input"])
+            assert asked in texts
+    one = read_round(folder, 1)
+    assert set(one.shares) == {1, 2} and one.pseudo_label_accuracy is None
+    assert len(one.scores["greedy accuracy"].per_question) == 16
+    assert one.synthesis is not None and one.synthesis["kept"] == len(questions)
+    policy = Path((round_folder(folder, 1) / "policy.txt").read_text())
+    before, after = (load_file(path / "model.safetensors") for path in (BASE, policy))
+    assert any(not before[name].equal(after[name]) for name in before)
+    assert json.loads((folder / "rounds.json").read_text())["stopped"] is None

@@ -1,0 +1,234 @@
+"""The report: its numbers by hand, and what it says about files that are missing."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from mmupt.evaluation.response_files import Response, read_parameters, write_responses
+from mmupt.training.run_report import PANELS, main, read_changes, read_series, write_report
+from mmupt_data.row_schema import Row, prompts_path
+from mmupt_data.writer import write_dataset
+
+TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}
+BEFORE = {  # greedy answer, then four samples
+    "q1": ["1", "1", "1", "9", "9"],
+    "q2": ["9", "2", "2", "2", None],
+    "q3": ["9", "9", "9", "3", "8"],
+    "q4": [None, "9", "8", "7", None],
+}
+AFTER = {
+    "q1": ["1", "1", "1", "1", "9"],
+    "q2": ["2", "2", "2", "2", "2"],
+    "q3": ["3", "3", "3", "9", "8"],
+    "q4": ["9", "9", "9", "7", "7"],
+}
+
+
+def responses(answers: dict[str, list[str | None]], tokens: int) -> list[Response]:
+    texts = {id_: ["no idea" if a is None else f"so \\boxed{{{a}}}" for a in row] for id_, row in answers.items()}
+    greedy = [Response(id_, "greedy", 0, row[0], tokens) for id_, row in texts.items()]
+    sampled = [
+        Response(id_, "sample", sample, text, tokens + sample)
+        for id_, row in texts.items()
+        for sample, text in enumerate(row[1:])
+    ]
+    return greedy + sampled
+
+
+def write_events(folder: Path, first_second: int, values: dict[str, dict[int, float]]) -> None:
+    writer = EventFileWriter(str(folder), filename_suffix=f".{first_second}")
+    second = first_second
+    for name, steps in values.items():
+        for step, value in steps.items():
+            second += 1
+            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+            writer.add_event(Event(wall_time=second, step=step, summary=summary))
+    writer.close()
+
+
+def write_questions(folder: Path, *rows: Row) -> Path:
+    """The four questions, those of `rows` in their place."""
+    plain = {id_: Row(id_, "made-up", f"what is {id_} ?", (), "a", answer) for id_, answer in TRUTH.items()}
+    write_dataset(folder, {"test": [*(plain | {row.id: row for row in rows}).values()]}, {"rows": repr(rows)})
+    return prompts_path(folder, "test")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    data = write_questions(tmp_path)
+    run = tmp_path / "run"
+    parameters = {"data": {str(data): "sha"}, "samples": 4, "temperature": 1.0}
+    write_responses(run / "evaluation" / "before.jsonl", responses(BEFORE, 5), {"model": "base", **parameters})
+    write_responses(run / "evaluation" / "after.jsonl", responses(AFTER, 9), {"model": "trained", **parameters})
+    return run
+
+
+def test_the_options_of_the_data_make_a_letter_and_a_text_one_answer(run_folder: Path, tmp_path: Path) -> None:
+    def lettered(answers: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
+        return {**answers, "q1": ["B" if answer == "1" else answer for answer in answers["q1"]]}
+
+    expected = read_changes(run_folder)[0]["mean@4"].after
+    row = Row("q1", "made-up", "what ?", (), "a", "1", choices=("9", "1"))
+    write_questions(tmp_path, row)
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        write_responses(file, responses(lettered(answers), 5), read_parameters(file) or {})
+    assert read_changes(run_folder)[0]["mean@4"].after == expected
+
+
+def test_a_benchmark_is_judged_by_its_own_rule_and_several_are_told_apart(run_folder: Path, tmp_path: Path) -> None:
+    # MathVista asks for the same text, so that an answer to more digits than the truth is rounded first.
+    metadata = {"answer_type": "float", "precision": 1, "metadata": {}}
+    rows = [
+        Row(id_, "mathvista", f"what is {id_} ?", (), "free_form", "1.2", metadata=metadata) for id_ in ("q1", "q2")
+    ]
+    write_questions(tmp_path, *rows)
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        rounded = {**answers, "q1": ["1.17"] * 5, "q2": ["1.12"] * 5}
+        write_responses(file, responses(rounded, 5), read_parameters(file) or {})
+    changes, _ = read_changes(run_folder)
+    assert changes["greedy accuracy, mathvista"].before.per_question == (1.0, 0.0)
+    assert changes["greedy accuracy, made-up"].after.per_question == (1.0, 0.0)
+
+
+def test_the_table_holds_the_values_computed_by_hand(run_folder: Path) -> None:
+    table = write_report(run_folder)
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:5]] for cells in (r.split("|") for r in table.split("\n"))
+    }
+    # Of four questions: standard error = standard deviation / 2.
+    assert rows["greedy accuracy, %"] == ["25.0 ± 25.0", "75.0 ± 25.0", "+50.0 ± 28.9"]  # differences 0 1 1 0
+    assert rows["mean@4, %"] == ["37.5 ± 16.1", "56.2 ± 21.3", "+18.8 ± 6.2"]  # .5 .75 .25 0 -> .75 1 .5 0
+    assert rows["maj@4, %"] == ["25.0 ± 25.0", "75.0 ± 25.0", "+50.0 ± 28.9"]  # 0 (tied) 1 0 0 -> 1 1 1 0
+    assert rows["pass@4, %"] == ["75.0 ± 25.0", "75.0 ± 25.0", "+0.0 ± 0.0"]
+    # Classes of 2 and 2, 3 and 1, 2, 1 and 1, four of 1 -> 3 and 1, all, 2, 1 and 1, 2 and 2.
+    assert rows["semantic entropy, nats"] == ["0.92 ± 0.19", "0.57 ± 0.22", "-0.35 ± 0.17"]
+    assert rows["response length, tokens"] == ["6.5 ± 0.0", "10.5 ± 0.0", "+4.0 ± 0.0"]
+
+
+def test_a_single_sample_has_no_majority_and_all_other_scores(run_folder: Path) -> None:
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        alone = {id_: group[:2] for id_, group in answers.items()}
+        write_responses(file, responses(alone, 5), {**(read_parameters(file) or {}), "samples": 1})
+    scores = json.loads((run_folder / "report.json").read_text())["scores"] if write_report(run_folder) else {}
+    assert {"greedy accuracy", "mean@1", "pass@1"} <= scores.keys() and "maj@1" not in scores
+
+
+def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
+    assert "collapse" not in write_report(run_folder)
+    (run_folder / "collapse.json").write_text(json.dumps({"message": "The run collapsed.", "step": 15}))
+    write_report(run_folder)
+    assert "\n\n**The run collapsed.**\n\n" in (run_folder / "report.md").read_text()
+    assert json.loads((run_folder / "report.json").read_text())["collapse"]["step"] == 15
+
+
+def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
+    write_events(run_folder / "tensorboard", 0, {"vote/share": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
+    table = write_report(run_folder, note="It learned no new skill.")
+    text = (run_folder / "report.md").read_text()
+    assert table in text
+    assert "It learned no new skill." in text
+    assert "(report.png)" in text
+    content = json.loads((run_folder / "report.json").read_text())
+    assert content["questions"] == 4
+    assert content["scores"]["mean@4"]["difference"]["value"] == pytest.approx(0.1875)
+    assert content["scores"]["mean@4"]["before"]["standard_error"] == pytest.approx(0.16137, abs=1e-5)
+    assert content["series"] == {"vote/share": [[1, 0.5], [2, 0.625]]}
+    assert (run_folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(file.name for file in run_folder.glob("report*")) == ["report.json", "report.md", "report.png"]
+
+
+def test_the_command_prints_the_table_and_takes_the_note_from_the_run(run_folder: Path, monkeypatch, capsys) -> None:
+    (run_folder / "config.yaml").write_text("mmupt: {report_note: The vote chose a style.}\n")
+    monkeypatch.setattr("sys.argv", ["report", str(run_folder)])
+    main()
+    assert "| greedy accuracy, %" in capsys.readouterr().out
+    assert "The vote chose a style." in (run_folder / "report.md").read_text()
+
+
+def test_of_a_step_that_a_resumed_run_repeated_the_later_value_counts(tmp_path: Path) -> None:
+    # The file of the resumed run sorts first, so that the order of names cannot be what decides.
+    write_events(tmp_path / "b", 1000, {"vote/share": {1: 0.125, 2: 0.25, 3: 0.375}})
+    write_events(tmp_path / "a", 2000, {"vote/share": {3: 0.5, 4: 0.625}})
+    assert read_series(tmp_path) == {"vote/share": {1: 0.125, 2: 0.25, 3: 0.5, 4: 0.625}}
+
+
+def test_a_long_run_keeps_all_of_its_steps(tmp_path: Path) -> None:
+    write_events(tmp_path, 0, {"response_length/mean": {step: float(step) for step in range(12_000)}})
+    assert len(read_series(tmp_path)["response_length/mean"]) == 12_000
+
+
+def test_the_panels_take_the_metrics_of_any_data_source_and_number_of_samples(tmp_path: Path) -> None:
+    names = ["val-core/figures/acc/mean@1", "val-core/org/other set/acc/mean@10", "val-core/figures/acc/maj@10/mean"]
+    write_events(tmp_path, 0, {name: {0: 0.5} for name in names})
+    assert set(read_series(tmp_path)) == set(names[:2])
+    assert [re.fullmatch(PANELS[0].metrics, name)[1] for name in names[:2]] == ["figures", "org/other set"]
+
+
+def test_a_run_without_event_files_says_that_nothing_was_recorded(run_folder: Path, monkeypatch) -> None:
+    written = []
+    original = Axes.text
+
+    def text(axes: Axes, x: float, y: float, s: str, **style: object) -> object:
+        written.append(s)
+        return original(axes, x, y, s, **style)
+
+    monkeypatch.setattr(Axes, "text", text)
+    write_report(run_folder)
+    assert written == ["not recorded"] * len(PANELS)
+    assert json.loads((run_folder / "report.json").read_text())["series"] == {}
+
+
+@pytest.mark.parametrize("name", ["before.jsonl", "after.jsonl", "before.parameters.json", "after.parameters.json"])
+def test_a_missing_evaluation_is_named_with_the_command_that_makes_it(run_folder: Path, name: str) -> None:
+    (run_folder / "evaluation" / name).unlink()
+    file = run_folder / "evaluation" / f"{name.split('.')[0]}.jsonl"
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{file} with its parameters is missing")) as error:
+        write_report(run_folder)
+    assert "python -m mmupt.evaluation.evaluate model=MODEL" in str(error.value)
+    assert not (run_folder / "report.md").exists()
+
+
+def test_a_missing_truth_is_named(run_folder: Path) -> None:
+    (run_folder.parent / "test.truth.parquet").unlink()
+    with pytest.raises(ValueError, match=r"test\.truth\.parquet: no truth for 4 of 4 rows, q1"):
+        write_report(run_folder)
+
+
+def test_a_question_that_is_not_in_the_data_is_named(run_folder: Path) -> None:
+    file = run_folder / "evaluation" / "after.jsonl"
+    write_responses(file, responses({"q9": AFTER["q1"]}, 5), read_parameters(file) or {})
+    with pytest.raises(ValueError, match=r"after\.jsonl: 1 of 1 questions are not in its data, q9"):
+        write_report(run_folder)
+
+
+def test_a_question_without_its_greedy_response_is_named(run_folder: Path) -> None:
+    file = run_folder / "evaluation" / "after.jsonl"
+    write_responses(file, responses(AFTER, 5)[1:], read_parameters(file) or {})
+    with pytest.raises(ValueError, match="question q1 has 0 greedy responses"):
+        write_report(run_folder)
+
+
+def test_files_that_were_made_differently_are_not_compared(run_folder: Path) -> None:
+    after = run_folder / "evaluation" / "after.jsonl"
+    parameters = json.loads(after.with_suffix(".parameters.json").read_text())
+    write_responses(after, responses(AFTER, 9), {**parameters, "temperature": 0.7})
+    with pytest.raises(ValueError, match="their parameters differ in temperature"):
+        write_report(run_folder)
+
+
+def test_answers_are_found_as_the_run_found_them(run_folder: Path) -> None:
+    block = "reward:\n  reward_kwargs:\n    answers:\n      extraction: answer_tag\n"
+    (run_folder / "config.yaml").write_text(block)
+    write_report(run_folder)
+    report = json.loads((run_folder / "report.json").read_text())
+    # All of them stand in boxes.
+    assert report["scores"]["pass@4"]["after"]["value"] == 0.0

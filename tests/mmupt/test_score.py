@@ -1,0 +1,203 @@
+"""A stand-in for each benchmark, in the hub's columns, goes from its source to scores of made-up responses."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
+from mmupt.evaluation.benchmark_scores import render
+from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.evaluation.score import score_file
+from mmupt_data.catalog import data_set
+from mmupt_data.figure_task import prepare
+
+Answer = Callable[[Question, int], str]
+
+
+def answered(tmp_path: Path, data: Path, answer: Answer, samples: int = 2) -> Path:
+    """A file of responses to all questions of a data file, greedy and sampled."""
+    responses = []
+    for number, question in enumerate(read_questions(data).values()):
+        text = f"so \\boxed{{{answer(question, number)}}}"
+        responses.append(Response(question.id, "greedy", 0, text, 5))
+        responses += [Response(question.id, "sample", sample, text, 5) for sample in range(samples)]
+    file = tmp_path / "responses.jsonl"
+    write_responses(file, responses, {"data": {str(data): "sha"}})
+    return file
+
+
+@pytest.fixture(
+    params=[("mathvista", "testmini"), ("mathvision", "test"), ("mathverse", "testmini"), ("wemath", "testmini")]
+)
+def benchmark(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mmupt_data"))
+    from hub_shaped import write
+
+    name, split = request.param
+    data_set(name).prepare(tmp_path / name, str(write(tmp_path / "source", name, rows=8)))
+    return name, tmp_path / name / f"{split}.parquet"
+
+
+def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], tmp_path: Path) -> None:
+    name, data = benchmark
+    (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
+    assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name
+    rules = [*(rule.name for rule in BENCHMARKS[name].rules), "own"]
+    figures = {f"{rule}, {mode}" for rule in rules for mode in ("greedy", "mean@2", "pass@2")}
+    assert set(scores["accuracy"]) == figures | {"own, maj@2"}
+    assert scores["versions"] == {rule: rule_version(name, rule) for rule in rules}
+    assert all(one == {"value": 1.0, "standard_error": 0.0, "questions": 8} for one in scores["accuracy"].values())
+    assert all(one["value"] == 1.0 for labels in scores["breakdowns"].values() for one in labels.values())
+
+
+def test_half_of_wrong_answers_show_in_the_accuracy_and_in_the_breakdowns(
+    benchmark: tuple[str, Path], tmp_path: Path
+) -> None:
+    def half(question: Question, number: int) -> str:
+        return question.truth if number < 4 else "something else entirely"
+
+    _, data = benchmark
+    (scores,) = score_file(answered(tmp_path, data, half))
+    own = scores["accuracy"]["own, greedy"]
+    assert own["value"] == 0.5 and own["standard_error"] == pytest.approx((2 / 7 / 8) ** 0.5)
+    for labels in scores["breakdowns"].values():
+        assert sum(one["questions"] for one in labels.values()) == 8
+        right = sum(one["value"] * one["questions"] for one in labels.values())
+        assert right == pytest.approx(8 * scores["accuracy"][f"{scores['rule']}, greedy"]["value"])
+
+
+def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tuple[str, Path], tmp_path: Path) -> None:
+    name, data = benchmark
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    score_file(file)
+    lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
+    assert len(lines) == 8 * 3
+    assert lines[0]["answer"] == lines[0]["truth"] and set(lines[0]["right"]) == {
+        "own",
+        *(rule.name for rule in BENCHMARKS[name].rules),
+    }
+    assert json.loads(file.with_suffix(".scores.json").read_text())[0]["benchmark"] == name
+
+
+def test_the_table_says_which_version_of_which_rule_made_which_figure() -> None:
+    score: dict[str, Any] = {"value": 0.5, "standard_error": 0.1, "questions": 25}
+    scores = {
+        "benchmark": "wemath",
+        "rule": "official",
+        "versions": {"official": 3, "own": 2},
+        "questions": 25,
+        "not_answered": 0,
+        "left_out": 0,
+        "no_answer": 0.0,
+        "accuracy": {"official, greedy": score, "own, greedy": score},
+        "further": {"strict score": 0.25},
+        "breakdowns": {"step": {"2steps_1": {"value": 0.75, "questions": 4}}},
+    }
+    table = render(scores)
+    assert (
+        "| official, greedy | 3 | 50.00 ± 10.00 | 25 |" in table and "| own, greedy | 2 | 50.00 ± 10.00 | 25 |" in table
+    )
+    assert "| official, strict score | 3 | 25.00 | |" in table and "| 2steps_1 | 75.00 | 4 |" in table
+
+
+def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
+    assert set(scores["accuracy"]) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
+    assert set(scores["breakdowns"]) == {"question_type"}
+
+
+def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    questions = read_questions(data)
+    # Of three samples of each question: three, two, one or none right; wrong ones agree.
+    texts = [
+        Response(id_, "sample", sample, f"so \\boxed{{{one.truth if sample < number else 999}}}", 1)
+        for one_number, (id_, one) in enumerate(questions.items())
+        for number in [3 - one_number if one_number < 4 else 3]
+        for sample in range(3)
+    ]
+    file = tmp_path / "responses.jsonl"
+    write_responses(file, texts, {"data": {str(data): "sha"}})
+    (scores,) = score_file(file)
+    values = {name: one["value"] for name, one in scores["accuracy"].items()}
+    assert values == {
+        "own, mean@3": pytest.approx((3 + 2 + 1 + 0 + 3 + 3) / 18),
+        "own, pass@3": pytest.approx(5 / 6),
+        "own, maj@3": pytest.approx(4 / 6),
+    }
+
+
+def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"responses\.jsonl with its parameters is missing"):
+        score_file(tmp_path / "responses.jsonl")
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    write_responses(file, [Response("other", "greedy", 0, "x", 1)], {"data": {str(data): "sha"}})
+    with pytest.raises(ValueError, match="none of its 1 lines"):
+        score_file(file)
+    data.with_suffix(".truth.parquet").unlink()
+    with pytest.raises(ValueError, match="no truth for 6 of 6 rows"):
+        score_file(file)
+
+
+def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    clean = score_file(file)
+    whole = file.read_bytes()
+    last = json.loads(whole.splitlines()[-1])
+    bad = {
+        whole.splitlines()[0][:-20]: "Invalid control character|Expecting|Unterminated",
+        json.dumps({**last, "id": "../../etc/passwd"}).encode(): "no question has the id",
+        whole.splitlines()[1]: "line 2 has sample response 0 of it already",
+        b'{"id": "\xff"}': "can't decode",
+        b"[" * 100_000: "recursion|depth|Expecting",
+        json.dumps({**last, "sample": 7, "mode": "beam"}).encode(): "mode is 'beam'",
+        json.dumps({**last, "sample": True}).encode(): "sample is True",
+        json.dumps({**last, "response": None}).encode(): "response is None",
+        b'{"id": "x"}': "no mode, response, sample",
+        json.dumps({**last, "reward": 1}).encode(): "unknown keys reward",
+        b"": "Expecting value",
+    }
+    file.write_bytes(whole + b"\n".join(bad) + b"\n")
+    capsys.readouterr()
+    assert score_file(file) == clean
+    named = capsys.readouterr().err.splitlines()
+    assert len(named) == len(bad)
+    for number, (line, why) in enumerate(zip(named, bad.values(), strict=True), start=6 * 3 + 1):
+        assert re.search(rf"line {number}, is left out: .*({why})", line), line
+
+
+@pytest.mark.parametrize(
+    "answer", ["\\frac{" * 2_000, "9^{9^{9^{9}}}", "\\boxed{" * 500, "__import__('os')", "\x00" * 99]
+)
+def test_hostile_answers_are_wrong_and_do_no_harm(tmp_path: Path, answer: str) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, number: answer if number == 0 else question.truth)
+    (scores,) = score_file(file)
+    assert scores["accuracy"]["own, greedy"]["value"] == pytest.approx(5 / 6)
+
+
+def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted(tmp_path: Path) -> None:
+    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    data = tmp_path / "figures" / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    # The second sample of the last question, and all of the first question.
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[3:-1]))
+    (scores,) = score_file(file)
+    assert (scores["questions"], scores["not_answered"], scores["left_out"]) == (6, 1, 0)
+    assert scores["accuracy"]["own, greedy"]["questions"] == 5
+    assert scores["accuracy"]["own, mean@2"]["questions"] == 4

@@ -1,0 +1,184 @@
+"""What a supervised fine-tuning refuses before veRL starts, what it asks of veRL, and from where it continues."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import verl
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from response_rows import SETTINGS, responses, write_responses
+from verl.utils.config import omega_conf_to_dataclass
+
+from mmupt.baselines import sft
+from mmupt.baselines.sft import train_sft, trainer_overrides
+from verl_ext.checkpoints import TRACKER, checkpoint_of
+
+MODEL = "recipes/mmupt/tiny/model"
+ROWS = responses(20)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_responses(tmp_path / "responses.parquet", ROWS)
+
+
+class Verl:
+    """Stands for veRL's processes: its trainer makes the steps that are left, or is killed after `until` of them."""
+
+    def __init__(self) -> None:
+        self.until: int | None = None
+        self.found: list[tuple[int, bool]] = []
+        """Of every start, the step of the checkpoint that it found and whether it continued within an epoch."""
+
+    def run(self, command: list[Any], **options: Any) -> None:
+        if "verl.model_merger" in command:
+            Path(command[command.index("--target_dir") + 1]).mkdir(exist_ok=True)
+            return
+        wanted = {key: value for key, _, value in (one.partition("=") for one in command if "=" in str(one))}
+        checkpoints = Path(wanted["trainer.default_local_dir"].strip("'"))
+        tracker = checkpoints / TRACKER
+        before = int(tracker.read_text()) if tracker.is_file() else 0
+        self.found.append((before, (checkpoint_of(checkpoints, before) / "data_0.pt").is_file()))
+        step = self.until or int(wanted["trainer.total_training_steps"])
+        checkpoint_of(checkpoints, step).mkdir(parents=True)
+        (checkpoint_of(checkpoints, step) / "data_0.pt").touch()
+        tracker.write_text(str(step))
+        if self.until:
+            checkpoint_of(checkpoints, step + 1).mkdir()
+            raise subprocess.CalledProcessError(-9, command)
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Verl:
+    stand_in = Verl()
+    monkeypatch.setattr(subprocess, "run", stand_in.run)
+    return stand_in
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"epochs": 0}, "epochs must be more than 0"),
+        ({"steps": 0}, "steps must be more than 0, or null"),
+        ({"learning_rate": -1e-6}, "learning_rate must be more than 0"),
+        ({"warmup_share": 1.0}, "warmup_share must be from 0 to less than 1"),
+        ({"device": "tpu"}, "device must be cpu or cuda"),
+        ({"batch_size": 7, "processes": 2}, "batch_size must be a multiple of processes = 2"),
+        ({"micro_batch_tokens": 95}, "micro_batch_tokens must hold a row of max_length = 96"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(SETTINGS, **changed)
+
+
+def drop_response(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "response"} for row in rows]
+
+
+def with_row(**changed: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return lambda rows: [*rows[:12], {**rows[12], **changed}, *rows[13:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (drop_response, r"responses\.parquet has no column response \(found: id, prompt, images\)"),
+        (lambda rows: rows[:7], r"responses\.parquet has 7 rows, fewer than a batch of 8: set a smaller batch_size"),
+        (with_row(response=" "), r"responses\.parquet, row 12, id figure-12: the response is empty"),
+        (with_row(response=None), "row 12, id figure-12: the response is empty"),
+        (with_row(images=[]), "row 12, id figure-12: .*1 <image> in the prompt, 0 images"),
+        (with_row(images=[{"bytes": b"no image"}]), "row 12, id figure-12: is no image that Pillow reads"),
+        (with_row(prompt=[{"role": "assistant", "content": "so"}]), "row 12, .* must end with a message of the user"),
+        (with_row(response="1 + " * 50), r"row 12, .*: \d+ tokens, 9 of them images, over max_length=96: leave"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_by_name_before_anything_starts(
+    tmp_path: Path, trainer: Verl, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], said: str
+) -> None:
+    file = write_responses(tmp_path / "responses.parquet", change(ROWS))
+    with pytest.raises(ValueError, match=said):
+        train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
+    assert trainer.found == []
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.parquet is missing"):
+        train_sft(SETTINGS, MODEL, tmp_path / "nowhere.parquet", tmp_path / "sft")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_verls_own_configuration_takes_the_settings(tmp_path: Path, file: Path, device: str) -> None:
+    settings = replace(SETTINGS, device=device, steps=5, processes=2)
+    overrides = trainer_overrides(settings, MODEL, file, tmp_path / "it's a folder", rows=20)
+    with initialize_config_dir(str(Path(verl.__file__).parent / "trainer/config"), version_base=None):
+        config = compose("sft_trainer_engine", overrides)
+    engine, optimizer = (omega_conf_to_dataclass(config[name]) for name in ("engine", "optim"))
+    assert (engine.strategy, optimizer.lr) == ("fsdp2", 3e-4)
+    # Two updates an epoch.
+    assert (config.trainer.total_epochs, config.trainer.total_training_steps) == (3, 5)
+    assert config.trainer.default_local_dir == str(tmp_path / "it's a folder" / "checkpoints")
+    assert config.model.override_config.attn_implementation in ("sdpa", "flash_attention_2")
+    on_cpu = {"param_dtype": "fp32"} if device == "cpu" else None
+    assert OmegaConf.to_container(config.engine).get("mixed_precision") == on_cpu
+
+
+def test_the_policy_is_there_only_once_it_is_whole_and_then_nothing_starts_again(
+    tmp_path: Path, file: Path, trainer: Verl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        (tmp_path / "sft" / "model.part").mkdir()
+        raise subprocess.CalledProcessError(-9, "merger")
+
+    folder = tmp_path / "sft"
+    with monkeypatch.context() as patched:
+        patched.setattr(sft, "merge", fail)
+        with pytest.raises(subprocess.CalledProcessError):
+            train_sft(SETTINGS, MODEL, file, folder)
+    assert not (folder / "model").exists()
+    for _ in range(2):
+        assert train_sft(SETTINGS, MODEL, file, folder) == folder / "model"
+        assert (folder / "model").is_dir() and not (folder / "checkpoints").exists()
+    assert len(trainer.found) == 1
+
+
+@pytest.mark.parametrize("until", [1, 2, 3])
+def test_a_killed_training_continues_from_its_last_whole_checkpoint(
+    tmp_path: Path, file: Path, trainer: Verl, until: int
+) -> None:
+    trainer.until = until
+    with pytest.raises(subprocess.CalledProcessError):
+        train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
+    trainer.until = None
+    train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
+    # Two updates an epoch: after the second, veRL's data loader would be at the end of the epoch that is over.
+    assert trainer.found == [(0, False), (until, until != 2)]
+
+
+def test_settings_may_change_until_there_is_a_checkpoint(tmp_path: Path, file: Path, trainer: Verl) -> None:
+    trainer.until = 1
+    for seed in (1, 2):
+        with pytest.raises(subprocess.CalledProcessError):
+            train_sft(replace(SETTINGS, seed=seed), MODEL, file, tmp_path / "sft")
+        shutil.rmtree(tmp_path / "sft" / "checkpoints")
+
+
+def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path, trainer: Verl) -> None:
+    folder = tmp_path / "sft"
+    trainer.until = 1
+    with pytest.raises(subprocess.CalledProcessError):
+        train_sft(SETTINGS, MODEL, file, folder)
+    with pytest.raises(ValueError, match=r"sft has a training with another learning_rate, seed: delete the folder"):
+        train_sft(replace(SETTINGS, seed=2, learning_rate=1e-4), MODEL, file, folder)
+    write_responses(file, ROWS[1:])
+    with pytest.raises(ValueError, match="another rows of the file"):
+        train_sft(SETTINGS, MODEL, file, folder)
+    write_responses(file, ROWS)
+    trainer.until = None
+    # The policy does not depend on these.
+    assert train_sft(replace(SETTINGS, micro_batch_tokens=96, save_steps=1), MODEL, file, folder).is_dir()

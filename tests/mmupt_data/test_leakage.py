@@ -1,0 +1,320 @@
+"""Tests of the leakage guard: planted copies are found, unrelated rows raise no alarm, and what was found is said."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+from benchmarks.random_groups import CHANGES, drawing, encode, long_question, photo, question, reworded
+from mmupt_data import figure_task, leakage
+from mmupt_data.leakage import check_overlap, hashes, overlaps
+from mmupt_data.row_schema import PROMPT_SCHEMA, Row
+
+SHORT = "Find x."
+LONG = "In triangle PQR the angle at P is 47.5 degrees and the side QR is 19.2 long. What is the area of the triangle?"
+CONTENT = tuple[str, Sequence[bytes]]
+
+
+def write(file: Path, rows: Sequence[CONTENT]) -> Path:
+    """A file of these questions and images, with a tag for each image, repeated and bad rows among them."""
+    made = [
+        Row(f"{file.stem}-{index}", "source", "<image>" * len(images) + text, tuple(images), "kind", None)
+        for index, (text, images) in enumerate(rows)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in made], schema=PROMPT_SCHEMA), file)
+    return file
+
+
+def found(folder: Path, train: Sequence[CONTENT], test: Sequence[CONTENT]) -> list[tuple[int, int, tuple[str, ...]]]:
+    """The overlaps of two sets as the numbers of the rows and the kinds."""
+    files = write(folder / "train" / "train.parquet", train), write(folder / "test" / "test.parquet", test)
+    return [(each.train.row, each.evaluation.row, each.kinds) for each in overlaps(files[:1], files[1:])]
+
+
+def test_all_altered_copies_are_found_and_nothing_else(tmp_path: Path) -> None:
+    images = [*map(drawing, range(12)), *map(photo, range(2))]
+    copies = [(number, alter(image)) for alter in CHANGES.values() for number, image in enumerate(images)]
+    train = [(SHORT, [encode(image)]) for image in images]
+    pairs = found(tmp_path, train, [(SHORT, [encode(copy, "BMP")]) for _, copy in copies])
+    # Photographs have no margins to trim: they stay the same image.
+    assert {kinds for _, _, kinds in pairs} == {("image near",), ("image exact",)}
+    assert {(left, right) for left, right, _ in pairs} == {(number, row) for row, (number, _) in enumerate(copies)}
+
+
+def test_the_image_that_was_cropped_may_be_the_one_that_is_trained_on(tmp_path: Path) -> None:
+    crop = CHANGES["5 % cropped, all around"](drawing(1))
+    assert found(tmp_path, [(SHORT, [encode(crop)])], [(SHORT, [encode(drawing(1))])]) == [(0, 0, ("image near",))]
+
+
+def test_a_hash_says_which_low_frequencies_are_above_their_median() -> None:
+    """By its definition: which of the 8 x 8 lowest frequencies of 32 x 32 px are above their median."""
+    thumbnail = np.asarray(photo(1).convert("L").resize((64, 64)))
+    pixels = thumbnail.reshape(32, 2, 32, 2).mean(axis=(1, 3))
+    basis = np.array([[np.cos(np.pi * k * (2 * n + 1) / 64) for n in range(32)] for k in range(8)])
+    low = basis @ pixels @ basis.T
+    bits = np.unpackbits(hashes(thumbnail[None])[0, :1].view(np.uint8)).reshape(8, 8)
+    assert np.array_equal(bits.astype(bool), low > np.median(low))
+
+
+def test_the_hash_of_a_crop_is_that_of_the_cropped_image() -> None:
+    image = photo(1).convert("L")
+    right = image.crop((0, 0, round(0.95 * image.width), image.height))
+    whole, cropped = (np.asarray(each.resize((64, 64), Image.Resampling.BOX)) for each in (image, right))
+    distances = np.bitwise_count(hashes(whole[None])[0] ^ hashes(cropped[None])[0, 0])
+    # Crops of the height vary slower than those of the width; of both, the second is of the right or bottom alone.
+    assert distances.argmin() == 1
+    assert distances.min() <= 4
+
+
+def test_bare_squares_do_not_make_grids_and_other_drawings_in_squares_copies(tmp_path: Path) -> None:
+    def framed(margin: int, *lines: tuple[float, float, float, float]) -> Image.Image:
+        image = Image.new("RGB", (300, 300), "white")
+        pen, side = ImageDraw.Draw(image), 300 - 2 * margin
+        pen.rectangle((margin, margin, 300 - margin, 300 - margin), outline="black", width=2)
+        for line in lines:
+            pen.line([margin + side * place for place in line], fill="black", width=2)
+        return image
+
+    bare = [framed(margin) for margin in (40, 100)]
+    others = [
+        framed(5, (0.5, 0, 0.5, 1), (0, 0.5, 1, 0.5)),
+        framed(9, (1 / 3, 0, 1 / 3, 1), (2 / 3, 0, 2 / 3, 1)),
+        framed(20, (0, 0, 1, 1)),
+    ]
+    train, test = ([(SHORT, [encode(image)]) for image in images] for images in (bare, others))
+    assert found(tmp_path, train, test) == []
+
+
+def test_specks_on_empty_pages_are_no_copies(tmp_path: Path) -> None:
+    def speck(x: int, y: int) -> bytes:
+        image = Image.new("RGB", (300, 200), "white")
+        ImageDraw.Draw(image).ellipse((x, y, x + 8, y + 8), fill="black")
+        return encode(image)
+
+    assert found(tmp_path, [(SHORT, [speck(20, 30)])], [(SHORT, [speck(200, 150)])]) == []
+
+
+def test_a_thousand_unrelated_pairs_of_rows_raise_no_alarm(tmp_path: Path) -> None:
+    def rows(first: int) -> list[CONTENT]:
+        seeds = range(first, first + 32)
+        return [(question(seed), [encode((photo if seed % 4 == 0 else drawing)(seed), "BMP")]) for seed in seeds]
+
+    assert found(tmp_path, rows(0), rows(1000)) == []
+
+
+def test_a_file_encoded_anew_without_loss_is_the_same_image(tmp_path: Path) -> None:
+    images = encode(drawing(1), "PNG"), encode(drawing(1), "BMP")
+    assert found(tmp_path, [(SHORT, images[:1])], [(SHORT, images[1:])]) == [(0, 0, ("image exact",))]
+
+
+def test_images_alike_but_for_one_unit_are_told_apart_by_their_pixels(tmp_path: Path) -> None:
+    for split, count in (("train", 60), ("test", 60)):
+        drawn = figure_task.sample_figures(split, count, 0)
+        write(
+            tmp_path / split / "a.parquet",
+            [(SHORT, [figure_task.encode_png(figure_task.draw(each))]) for each in drawn],
+        )
+    train, test = ([tmp_path / split / "a.parquet"] for split in ("train", "test"))
+    assert overlaps(train, test, images="exact") == []
+    assert overlaps(train, test, images="near") != []
+    assert len(overlaps(train, train, images="exact")) == 60
+
+
+def test_empty_images_are_like_no_others(tmp_path: Path) -> None:
+    white, off_white = (encode(Image.new("RGB", (90, 90), color)) for color in ("white", (254, 254, 254)))
+    assert found(tmp_path, [(SHORT, [white])], [(SHORT, [off_white])]) == []
+
+
+def test_a_long_question_is_the_same_in_another_case_spacing_and_punctuation(tmp_path: Path) -> None:
+    train = [(LONG, [encode(drawing(1))])]
+    assert found(tmp_path, train, [(reworded(LONG), [encode(photo(1))])]) == [(0, 0, ("question exact",))]
+
+
+def test_a_question_with_a_lead_in_or_another_word_is_near(tmp_path: Path) -> None:
+    one_word = LONG.replace("triangle", "figure", 1)
+    assert one_word != LONG
+    test = [("Look at the picture and think before you answer. " + LONG, []), (one_word, [])]
+    assert found(tmp_path, [(LONG, [])], test) == [(0, row, ("question near",)) for row in range(2)]
+
+
+@pytest.mark.parametrize("lead", ["", "Look at the sketch and reason about it. "])
+def test_a_question_in_signs_is_the_one_in_words(tmp_path: Path, lead: str) -> None:
+    signs = "In △PQR, ∠P = 47.5° and ⊙O has radius 19, QR ∥ ST, ST ⊥ OP; then ∠QRS is ( ) (A) 20° (B) √3/2 (C) 6π"
+    spelled = (
+        "In triangle P Q R, angle P = 47.50 degrees and circle O has radius 19, QR parallel ST, ST perpendicular OP; "
+        r"then angle QRS is () Choices: A:$20^{\circ}$ B:\frac{\sqrt{3}}{2} C:6\pi"
+    )
+    assert found(tmp_path, [(signs, [])], [(lead + spelled, [])]) == [(0, 0, ("question near",))]
+
+
+def test_a_question_with_another_number_is_another_question(tmp_path: Path) -> None:
+    text = "A ladder of 20.5 m leans on a wall and its foot is 7 m away from it. Which height does it reach?"
+    assert found(tmp_path, [(text, [])], [(text.replace("20.5", "21.5"), [])]) == []
+
+
+@pytest.mark.parametrize("text", ["Find x.", "What is the length of AB in the figure?"])
+def test_the_same_short_question_about_another_image_is_no_overlap(tmp_path: Path, text: str) -> None:
+    assert found(tmp_path, [(text, [encode(drawing(1))])], [(text, [encode(drawing(2))])]) == []
+
+
+def test_an_instruction_in_every_question_does_not_make_it_long(tmp_path: Path) -> None:
+    instruction = " Please reason step by step, and put your final answer within \\boxed{}."
+    train = [(f"Find {letter}.{instruction}", [encode(drawing(seed))]) for seed, letter in enumerate("uvwxyz")]
+    test = [(f"Find {letter}.{instruction}", [encode(photo(seed))]) for seed, letter in enumerate("uvwxyz")]
+    assert found(tmp_path, train, test) == []
+    train, test = [(LONG + instruction, []), *train], [*test, (LONG + instruction, [])]
+    assert found(tmp_path / "long", train, test) == [(0, 6, ("question exact",))]
+
+
+def test_a_question_that_is_asked_of_many_images_is_no_evidence(tmp_path: Path) -> None:
+    def rows(first: int, count: int) -> list[CONTENT]:
+        return [(LONG, [encode(drawing(seed))]) for seed in range(first, first + count)]
+
+    for many in (leakage.ASKED_AT_MOST, leakage.ASKED_AT_MOST + 1):
+        pairs = found(tmp_path / f"{many}", rows(0, many), rows(100, 1))
+        assert len(pairs) == (many if many <= leakage.ASKED_AT_MOST else 0)
+
+
+def test_rows_with_several_images_overlap_in_any_of_them(tmp_path: Path) -> None:
+    a, b, c, d = (encode(drawing(seed)) for seed in range(4))
+    smaller_b = encode(CHANGES["half size"](drawing(1)))
+    train = [(SHORT, [a, b]), (SHORT, [c, c]), (SHORT, [])]
+    test = [(SHORT, [d, smaller_b]), (SHORT, [c, a]), (SHORT, [])]
+    assert found(tmp_path, train, test) == [
+        (0, 0, ("image near",)),
+        (0, 1, ("image exact",)),
+        (1, 1, ("image exact",)),
+    ]
+
+
+def test_all_that_two_rows_share_is_one_overlap(tmp_path: Path) -> None:
+    row = (LONG, [encode(drawing(1))])
+    assert found(tmp_path, [row], [row]) == [(0, 0, ("image exact", "question exact"))]
+
+
+def mixed(seed: int) -> tuple[list[CONTENT], list[CONTENT]]:
+    """Rows of which some are planted in the other set, others have no images or several."""
+    images = [drawing(seed), photo(seed), drawing(seed + 1)]
+    alter = list(CHANGES.values())
+    train = [(question(30 + index), [encode(image)]) for index, image in enumerate(images)]
+    test = [(question(90 + index), [encode(alter[index - 4](image))]) for index, image in enumerate(images)]
+    extra = [(LONG, []), (long_question(5), []), (SHORT, [encode(photo(50)), encode(images[0])])]
+    return [*train, *extra], [*test, ("So: " + long_question(5), []), (reworded(LONG), [encode(photo(51))])]
+
+
+def test_neither_the_order_of_rows_nor_which_set_comes_first_changes_the_pairs(tmp_path: Path) -> None:
+    train, test = mixed(7)
+    pairs = set(found(tmp_path / "plain", train, test))
+    assert len(pairs) == 6
+    assert {(right, left, kinds) for left, right, kinds in found(tmp_path / "swapped", test, train)} == pairs
+    order = random.Random(0).sample(range(len(train)), len(train))
+    shuffled = found(tmp_path / "shuffled", [train[row] for row in order], test[::-1])
+    assert {(order[left], len(test) - 1 - right, kinds) for left, right, kinds in shuffled} == pairs
+
+
+def test_rows_are_named_by_their_file(tmp_path: Path) -> None:
+    image = encode(drawing(1))
+    one = write(tmp_path / "one" / "a.parquet", [("first ?", [])])
+    two = write(tmp_path / "two" / "a.parquet", [("second ?", []), (SHORT, [image])])
+    test = write(tmp_path / "test.parquet", [(SHORT, [image])])
+    (overlap,) = overlaps([one, two], [test])
+    assert (overlap.train.file, overlap.train.row, overlap.train.id) == (str(two), 1, "a-1")
+    assert (overlap.evaluation.file, overlap.evaluation.row, overlap.evaluation.id) == (str(test), 0, "test-0")
+
+
+def test_sets_that_share_a_placeholder_are_refused_instead_of_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leakage, "PAIRS_AT_MOST", 8)
+    rows = [(SHORT, [encode(drawing(1))])] * 3
+    with pytest.raises(ValueError, match=r"more than 8 pairs of rows overlap, among them row 2 of .*the same"):
+        found(tmp_path, rows, rows)
+
+
+def two_overlaps(folder: Path) -> tuple[Path, Path]:
+    hostile = "</p><script>alert(1)</script><img src=x onerror=alert(2)> " + LONG
+    rows = [(hostile, [encode(drawing(1))]), (SHORT, [encode(photo(1))]), (SHORT, [encode(photo(2))])]
+    train = write(folder / "train.parquet", rows)
+    return train, write(folder / "test <b>" / "test.parquet", rows[:2])
+
+
+def test_more_overlaps_than_are_allowed_are_refused_with_counts_rows_and_the_report(tmp_path: Path) -> None:
+    train, test = two_overlaps(tmp_path)
+    with pytest.raises(ValueError) as refusal:
+        check_overlap([train], [test], "near", 1, tmp_path / "report")
+    assert str(refusal.value) == (
+        "2 pairs of a training row and an evaluation row overlap (image exact: 2, question exact: 1), first "
+        f"0 of {train} ('train-0') and 0 of {test} ('test-0'); 1 of {train} ('train-1') and 1 of {test} ('test-1'); "
+        f"1 allowed, all in {tmp_path / 'report' / 'leakage.html'}"
+    )
+    assert len(check_overlap([train], [test], "near", 2, tmp_path / "report")) == 2
+
+
+def test_the_report_for_programs_has_every_pair(tmp_path: Path) -> None:
+    train, test = two_overlaps(tmp_path)
+    check_overlap([train], [test], "exact", 5, tmp_path)
+    report = json.loads((tmp_path / "leakage.json").read_text())
+    assert report["kinds"] == {"image exact": 2, "image near": 0, "question exact": 1, "question near": 0}
+    assert (report["pairs"], report["allowed"], report["images"]) == (2, 5, "exact")
+    assert report["overlaps"][1] == {
+        "train": {"file": str(train), "row": 1, "id": "train-1"},
+        "evaluation": {"file": str(test), "row": 1, "id": "test-1"},
+        "kinds": ["image exact"],
+    }
+
+
+def test_the_page_shows_pictures_and_runs_nothing_that_the_data_says(tmp_path: Path) -> None:
+    train, test = two_overlaps(tmp_path)
+    check_overlap([train], [test], "near", 2, tmp_path)
+    page = (tmp_path / "leakage.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script" not in page and "src=x" not in page.replace("&lt;img src=x", "") and "<b>" not in page
+    assert page.count('<img alt="" src="data:image/png;base64,') == 4
+    assert "://" not in page
+
+
+def test_the_page_shows_rows_whose_images_cannot_be_decoded(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.parquet", [(LONG, [b"no image"])]) for name in ("train", "test")]
+    (overlap,) = check_overlap(files[:1], files[1:], "near", 1, tmp_path)
+    assert overlap.kinds == ("question exact",)
+    assert (tmp_path / "leakage.html").read_text().count("an image that cannot be decoded") == 2
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("2", 0), ("1", 1)])
+def test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], allowed: str, status: int
+) -> None:
+    train, test = two_overlaps(tmp_path)
+    report = tmp_path / "report"
+    arguments = ["--train", train, "--eval", test, "--report", report, "--allowed", allowed]
+    monkeypatch.setattr(sys, "argv", ["leakage", *map(str, arguments)])
+    assert leakage.main() == status
+    assert "2 pairs" in capsys.readouterr().out
+    assert (report / "leakage.html").exists()
+
+
+def test_a_file_that_is_not_there_is_no_overlap_but_an_error(tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent.parquet")
+    command = [
+        sys.executable,
+        "-m",
+        "mmupt_data.leakage",
+        "--train",
+        absent,
+        "--eval",
+        absent,
+        "--report",
+        str(tmp_path),
+    ]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert "absent.parquet" in process.stderr

@@ -1,0 +1,52 @@
+"""The command that makes a data set ready."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import encode, picture
+from PIL import Image
+
+from mmupt_data import prepare
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmupt_data.prepare", *arguments])
+    prepare.main()
+
+
+def test_it_says_what_was_written_and_what_was_dropped_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.png").write_bytes(picture())
+    (tmp_path / "source" / "b.png").write_bytes(picture(1, size=(20, 20)))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "source" / "c.jpg").write_bytes(encode(Image.new("RGB", (64, 48)), "JPEG", exif=turned))
+    (tmp_path / "source" / "d.svg").write_text("<svg/>")
+    (tmp_path / "source" / "e.mov").write_bytes(b"moving")
+    (tmp_path / "source" / "f.mov").write_bytes(b"moving, too")
+    arguments = ("images", "--source", str(tmp_path / "source"), "--output", str(tmp_path / "made"))
+    run(monkeypatch, *arguments)
+    output = capsys.readouterr().out
+    assert f"{tmp_path / 'made'}: written" in output and "train.parquet: 2 rows, 1 dropped" in output
+    assert "1 x small image, the first: row 1, id images-train-000001, file b.png: image 0 has 20 x 20 px" in output
+    assert (
+        "1 images converted when decoded: orientation, the first: row 2, id images-train-000002, file c.jpg" in output
+    )
+    assert "left out: 1 x .svg, the first: d.svg" in output
+    assert "left out: 2 x .mov, the first: e.mov" in output
+    run(monkeypatch, *arguments)
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line_and_an_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="error: there is no data set 'nothing'"):
+        run(monkeypatch, "nothing", "--output", str(tmp_path))
+
+
+def test_the_list_names_every_data_set(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "--list")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(prepare.data_sets())

@@ -1,0 +1,275 @@
+"""Answers stay aside, bad rows are named, and what is written is whole, or not there."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Barrier
+
+import pyarrow.parquet as pq
+import pytest
+from pictures import GOOD, encode, picture
+from PIL import Image
+
+from mmupt_data.row_problems import Problem, Rejected
+from mmupt_data.row_schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row, Synthesis
+from mmupt_data.writer import (
+    BYTES_PER_GROUP,
+    CHECKED_AHEAD,
+    ROWS_PER_GROUP,
+    BadRowError,
+    is_written,
+    read_manifest,
+    summary,
+    write_dataset,
+)
+
+
+def row(id: str, answer: str = "42") -> Row:
+    return Row(id, "source", f"<image>what is {id} ?", (GOOD,), "kind", answer)
+
+
+def refuse_to_start() -> Iterator[Row]:
+    raise AssertionError("the rows were consumed")
+    yield
+
+
+def test_no_answer_reaches_the_file_that_is_trained_on(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a", answer="the-secret")]}, {})
+    table = pq.read_table(tmp_path / "train.parquet")
+    assert table.schema.names == PROMPT_SCHEMA.names
+    assert "the-secret" not in str(table.to_pylist())
+    assert table.to_pylist() == [
+        {
+            "id": "a",
+            "data_source": "source",
+            "prompt": [{"role": "user", "content": "<image>what is a ?"}],
+            "images": [{"bytes": GOOD}],
+            "question_type": "kind",
+            "choices": None,
+            "provenance": None,
+            "licence": None,
+            "synthesis": None,
+        }
+    ]
+
+
+def test_the_truth_file_maps_ids_to_answers(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a", "1"), row("b", "2")]}, {})
+    table = pq.read_table(tmp_path / "train.truth.parquet")
+    assert table.select(["id", "answer"]).to_pylist() == [{"id": "a", "answer": "1"}, {"id": "b", "answer": "2"}]
+
+
+def test_files_have_the_declared_schemas_even_without_rows(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": []}, {})
+    assert pq.read_schema(tmp_path / "train.parquet").equals(PROMPT_SCHEMA)
+    assert pq.read_schema(tmp_path / "train.truth.parquet").equals(TRUTH_SCHEMA)
+
+
+def test_rows_keep_their_order_over_several_row_groups(tmp_path: Path) -> None:
+    ids = [f"{index}" for index in range(2 * ROWS_PER_GROUP + 1)]
+    write_dataset(tmp_path, {"train": (row(id) for id in ids)}, {})
+    assert pq.read_table(tmp_path / "train.parquet")["id"].to_pylist() == ids
+    assert pq.read_table(tmp_path / "train.truth.parquet")["id"].to_pylist() == ids
+
+
+def test_a_second_write_with_the_same_parameters_does_nothing(tmp_path: Path) -> None:
+    assert write_dataset(tmp_path, {"train": [row("a")]}, {"seed": 0})
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert not write_dataset(tmp_path, {"train": refuse_to_start()}, {"seed": 0})
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_other_parameters_write_anew(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a")]}, {"seed": 0})
+    assert write_dataset(tmp_path, {"train": [row("b")]}, {"seed": 1})
+    assert pq.read_table(tmp_path / "train.parquet")["id"].to_pylist() == ["b"]
+
+
+def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a")]}, {})
+    (tmp_path / "train.truth.parquet").write_bytes(b"damaged")
+    assert write_dataset(tmp_path, {"train": [row("a")]}, {})
+    assert pq.read_table(tmp_path / "train.truth.parquet").num_rows == 1
+
+
+def test_a_missing_file_is_written_anew(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a")]}, {})
+    (tmp_path / "train.parquet").unlink()
+    assert write_dataset(tmp_path, {"train": [row("a")]}, {})
+    assert (tmp_path / "train.parquet").exists()
+
+
+def test_an_interrupted_write_leaves_the_old_files_alone(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a")]}, {"seed": 0})
+    with pytest.raises(AssertionError, match="consumed"):
+        write_dataset(tmp_path, {"train": refuse_to_start()}, {"seed": 1})
+    assert pq.read_table(tmp_path / "train.parquet")["id"].to_pylist() == ["a"]
+
+
+def test_only_the_declared_files_are_left_behind(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a")]}, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "train.truth.parquet", "manifest.json"}
+
+
+def test_an_id_that_is_given_twice_is_refused_even_in_two_splits(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the id a is given twice"):
+        write_dataset(tmp_path, {"train": [row("a")], "test": [row("a")]}, {})
+
+
+def test_a_row_whose_answer_nobody_knows_has_no_truth(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a"), replace(row("b"), answer=None)]}, {})
+    assert pq.read_table(tmp_path / "train.truth.parquet")["id"].to_pylist() == ["a"]
+
+
+def test_questions_of_a_model_are_written_with_where_they_come_from_and_without_a_truth_file(tmp_path: Path) -> None:
+    synthesis = Synthesis("parent", "direct", "some/model", 1, "abc", 0.5)
+    written = replace(row("a"), answer=None, synthesis=synthesis)
+    assert write_dataset(tmp_path, {"train": [written]}, {}, truth=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "manifest.json"}
+    assert pq.read_table(tmp_path / "train.parquet").to_pylist()[0]["synthesis"] == asdict(synthesis)
+    assert not write_dataset(tmp_path, {"train": refuse_to_start()}, {}, truth=False)
+
+
+def test_an_answer_without_a_truth_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="id a: it has an answer, and no truth file is written"):
+        write_dataset(tmp_path, {"train": [row("a")]}, {}, truth=False)
+
+
+def test_a_bad_row_ends_it_by_name_or_is_dropped_and_listed(tmp_path: Path) -> None:
+    rows = [row("a"), replace(row("b"), question="<image><image>what ?"), Rejected("c", (Problem("row", "lost"),))]
+    with pytest.raises(BadRowError, match=r"train\.parquet, row 1, id b: image tags \(2 <image> in the question"):
+        write_dataset(tmp_path, {"train": rows}, {})
+    write_dataset(tmp_path, {"train": rows}, {}, bad_rows="drop")
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert manifest["rows"] == {"train": 1}
+    assert [(one["split"], one["row"], one["id"], one["problems"][0]["kind"]) for one in manifest["dropped"]] == [
+        ("train", 1, "b", "image tags"),
+        ("train", 2, "c", "row"),
+    ]
+
+
+def test_the_first_of_two_equal_rows_is_kept(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a"), replace(row("a"), id="b")]}, {}, bad_rows="drop")
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert manifest["dropped"][0]["id"] == "b" and manifest["dropped"][0]["problems"][0]["kind"] == "duplicate"
+
+
+def test_a_split_of_bad_rows_only_is_an_error_whatever_the_policy(tmp_path: Path) -> None:
+    rows = [replace(row(id), images=(b"",)) for id in "ab"]
+    with pytest.raises(ValueError, match="no row of 2 can be used: 2 x no image"):
+        write_dataset(tmp_path, {"train": rows}, {}, bad_rows="drop")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_the_bytes_of_the_files_do_not_depend_on_the_number_of_threads(tmp_path: Path, workers: int) -> None:
+    rows = [replace(row(f"{index:03d}"), images=(picture(index),)) for index in range(60)]
+    write_dataset(tmp_path / "one", {"train": rows}, {}, workers=1)
+    write_dataset(tmp_path / "other", {"train": rows}, {}, workers=workers)
+    assert read_manifest(tmp_path / "one") == read_manifest(tmp_path / "other")
+
+
+def test_rows_are_asked_for_only_a_little_ahead_of_those_that_are_written(tmp_path: Path) -> None:
+    alive: set[int] = set()
+    most = 0
+
+    class Tracked(Row):
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    def rows() -> Iterator[Row]:
+        nonlocal most
+        for index in range(4 * ROWS_PER_GROUP):
+            one = Tracked(f"{index}", "source", f"<image>what is {index} ?", (GOOD,), "kind", "1")
+            alive.add(id(one))
+            most = max(most, len(alive))
+            yield one
+
+    write_dataset(tmp_path, {"train": rows()}, {}, workers=2)
+    assert most <= ROWS_PER_GROUP + 2 * CHECKED_AHEAD + 4
+
+
+def test_row_groups_are_small_in_bytes_too(tmp_path: Path) -> None:
+    large = [
+        replace(row(f"{index}"), images=(encode(Image.effect_noise((1500, 1500), 100), "BMP"),)) for index in range(40)
+    ]
+    write_dataset(tmp_path, {"train": large}, {})
+    metadata = pq.read_metadata(tmp_path / "train.parquet")
+    sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
+    assert len(sizes) > 1 and max(sizes) < 1.2 * BYTES_PER_GROUP
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_writing import row
+from mmupt_data.writer import write_dataset
+
+def rows():
+    for index in range(600):
+        if index == 550:
+            print("half way", flush=True)
+            time.sleep(60)
+        yield row(str(index))
+
+write_dataset(Path({folder!r}), {{"train": rows()}}, {{"seed": 1}})
+"""
+
+
+def test_a_kill_half_way_leaves_the_old_files_and_the_next_run_finishes(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"train": [row("a")]}, {"seed": 0})
+    script = HELD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "half way\n"
+        writer.kill()
+    assert pq.read_table(tmp_path / "train.parquet")["id"].to_pylist() == ["a"]
+    assert is_written(tmp_path, ["train"], {"seed": 0})
+    assert write_dataset(tmp_path, {"train": [row(str(index)) for index in range(600)]}, {"seed": 1})
+    assert pq.read_table(tmp_path / "train.parquet").num_rows == 600
+    assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "train.truth.parquet", "manifest.json"}
+
+
+def test_two_that_write_the_same_folder_take_turns(tmp_path: Path) -> None:
+    both = Barrier(2)
+
+    def write() -> bool:
+        both.wait()
+        return write_dataset(tmp_path, {"train": [row(str(index)) for index in range(50)]}, {})
+
+    with ThreadPoolExecutor(2) as threads:
+        written = [future.result() for future in [threads.submit(write), threads.submit(write)]]
+    assert sorted(written) == [False, True]
+
+
+def test_a_split_that_is_evaluated_on_keeps_every_row_and_its_problems_are_listed(tmp_path: Path) -> None:
+    rows = [row("a"), replace(row("b"), images=(b"",)), replace(row("a"), id="c"), replace(row("d"), question="what ?")]
+    for bad_rows in ("drop", "stop"):
+        folder = tmp_path / bad_rows
+        write_dataset(folder, {"test": rows}, {}, bad_rows=bad_rows, evaluation=["test"], official_rows={"test": 5})
+        assert pq.read_table(folder / "test.parquet")["id"].to_pylist() == ["a", "b", "c", "d"]
+        assert pq.read_table(folder / "test.truth.parquet").num_rows == 4
+        manifest = read_manifest(folder)
+        assert manifest is not None and manifest["dropped"] == [] and manifest["official"] == {"test": 5}
+        kinds = {one["id"]: [problem["kind"] for problem in one["problems"]] for one in manifest["kept"]}
+        assert kinds == {"b": ["no image"], "c": ["duplicate"], "d": ["image tags"]}
+
+
+def test_control_text_is_listed_and_the_row_is_kept_as_it_came(tmp_path: Path) -> None:
+    question = "<image>what does <video> mean ?"
+    write_dataset(tmp_path, {"train": [replace(row("a"), question=question)]}, {}, bad_rows="stop")
+    assert pq.read_table(tmp_path / "train.parquet")["prompt"][0][0]["content"].as_py() == question
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None and [one["problems"][0]["kind"] for one in manifest["kept"]] == ["control text"]
+
+
+def test_a_summary_brings_one_example_of_each_kind() -> None:
+    rows = [
+        {"row": 3, "id": "a", "problems": [{"kind": "duplicate", "detail": "as b"}, {"kind": "row", "detail": "lost"}]},
+        {"row": 7, "id": "c", "problems": [{"kind": "row", "detail": "other"}]},
+    ]
+    assert summary(rows) == ["2 x row, the first: row 3, id a: lost", "1 x duplicate, the first: row 3, id a: as b"]

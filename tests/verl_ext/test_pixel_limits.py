@@ -1,0 +1,46 @@
+"""What no scaling of Qwen-VL accepts gets margins, and all of the image stays in the middle of them."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from qwen_vl_utils import fetch_image
+from transformers.models.qwen2_vl import Qwen2VLImageProcessor
+
+from verl_ext.datasets.pixel_limits import accepted_size, scaled_size, with_margins
+
+PROCESSOR = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
+FEW, MANY = 28 * 28 * 30, 28 * 28 * 1280
+LIMITS = st.sampled_from([{}, {"max_pixels": FEW}, {"min_pixels": 28 * 28 * 256, "max_pixels": MANY}])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 40), LIMITS, st.booleans())
+def test_every_image_is_accepted_by_the_real_scalings(
+    long: int, short: int, limits: dict[str, int], upright: bool
+) -> None:
+    image = Image.new("RGB", (short, long) if upright else (long, short), "red")
+    shown = with_margins(image, PROCESSOR, limits)
+    read = fetch_image({"image": shown, **limits})
+    _, rows, columns = PROCESSOR(read, return_tensors="np")["image_grid_thw"][0]
+    assert scaled_size(*shown.size, PROCESSOR, limits) == (columns * 14, rows * 14)
+    # Nothing of the image is lost.
+    counts = {color: count for count, color in shown.getcolors(maxcolors=2)}
+    assert counts[255, 0, 0] == long * short
+
+
+@pytest.mark.parametrize(
+    ("size", "needs_margins"),
+    [
+        # Small images are scaled up.
+        ((187, 18), False),
+        ((1, 1), False),
+        # The first scaling accepts it, and makes of it what the second refuses.
+        ((5640, 29), True),
+        ((2000, 3), True),
+    ],
+)
+def test_only_what_is_refused_gets_margins(size: tuple[int, int], needs_margins: bool) -> None:
+    width, height = accepted_size(*size, PROCESSOR, {})
+    assert width == size[0]
+    assert size[1] < height <= 60 if needs_margins else height == size[1]

@@ -1,0 +1,55 @@
+"""What Ray has every process of a run do first."""
+
+import gc
+import subprocess
+import sys
+
+import ray
+
+from mmupt.compose import load_recipe
+
+
+def test_the_workers_of_a_cpu_run_search_for_garbage_rarely() -> None:
+    runtime_env = load_recipe("mmupt_tiny")[0].ray_kwargs.ray_init.runtime_env
+    ray.init(
+        num_cpus=1,
+        include_dashboard=False,
+        runtime_env={"worker_process_setup_hook": runtime_env.worker_process_setup_hook},
+    )
+    try:
+        assert ray.get(ray.remote(lambda: gc.get_threshold()).remote()) > gc.get_threshold()
+    finally:
+        ray.shutdown()
+
+
+def test_ray_starts_processes_as_ever_for_recipes_that_do_not_ask() -> None:
+    assert load_recipe("mmupt_smoke")[0].ray_kwargs.ray_init.runtime_env.worker_process_setup_hook is None
+
+
+def test_the_hook_imports_nothing_large_before_it_runs() -> None:
+    code = "import sys, verl_ext.process_memory; print(sorted({'torch', 'verl', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_freed_memory_between_blocks_that_stay_goes_back_to_the_system() -> None:
+    code = """
+import ctypes
+from verl_ext.process_memory import return_freed_memory
+# As a process that has had larger blocks behaves: those of half a megabyte come from its heap.
+ctypes.CDLL(None).mallopt(-3, 32 << 20)
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 >> 20
+large, small = [], []
+for _ in range(200):
+    large.append(b"1" * (1 << 19))
+    small.append(b"1" * 100_000)
+held = resident()
+large.clear()
+freed = resident()
+return_freed_memory()
+print(held - freed, freed - resident())
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    by_itself, by_the_call = map(int, output.split())
+    assert by_itself < 20 and by_the_call > 70

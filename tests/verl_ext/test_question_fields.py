@@ -1,0 +1,76 @@
+"""What rows of veRL's own format and of this project say about their question."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from verl_ext.rollout.question_fields import choices_of, ground_truth_of, question_id, question_of
+
+
+def png(color: str) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (8, 8), color).save(file, format="PNG")
+    return file.getvalue()
+
+
+def plain_row(text: str = "Find x.", color: str = "red", **changes: Any) -> dict[str, Any]:
+    """As veRL's RLHFDataset returns a row of geo3k: the image undecoded, with its bytes beside it."""
+    image = png(color)
+    parts = [
+        {"type": "image", "bytes": image, "path": None, "image": Image.open(BytesIO(image))},
+        {"type": "text", "text": text},
+    ]
+    row = {"uid": "u1", "data_source": "hiyouga/geometry3k", "raw_prompt": [{"role": "user", "content": parts}]}
+    return {**row, "extra_info": {"index": 0}, "index": 0, **changes}
+
+
+def test_an_id_is_kept_as_text() -> None:
+    assert question_id({"id": "q1"}) == "q1" and question_id({"id": 7}) == "7"
+
+
+def test_a_plain_row_has_the_same_id_whenever_it_is_asked_and_one_of_its_own() -> None:
+    rows = [
+        plain_row(),
+        plain_row("Find y."),
+        plain_row(color="blue"),
+        plain_row(data_source="other"),
+        plain_row(raw_prompt=[{"role": "user", "content": "Find x."}]),
+    ]
+    assert len({question_id(row) for row in rows}) == len(rows)
+    assert question_id(plain_row(uid="u2")) == question_id(plain_row(id=None)) == question_id(rows[0])
+
+
+@pytest.mark.parametrize("image", ["/a.png", Image.new("RGB", (2, 2))], ids=["path", "decoded"])
+def test_images_without_bytes_are_told_apart_too(image: Any) -> None:
+    def row(value: Any) -> dict[str, Any]:
+        return plain_row(raw_prompt=[{"role": "user", "content": [{"type": "image", "image": value}]}])
+
+    assert question_id(row(image)) == question_id(row(image)) != question_id(row("/b.png"))
+
+
+def test_a_row_without_messages_is_known_by_its_uid() -> None:
+    assert question_id({"uid": "u1"}) == "u1"
+
+
+@pytest.mark.parametrize(
+    ("reward_model", "truth"),
+    [
+        ({"ground_truth": "7"}, "7"),
+        ({"ground_truth": 7}, "7"),
+        ({"ground_truth": 0.5}, "0.5"),
+        ({"ground_truth": None}, None),
+        ({"ground_truth": ["7", "8"]}, None),
+        ({"style": "rule"}, None),
+        (None, None),
+    ],
+)
+def test_the_ground_truth_is_text_or_none(reward_model: Any, truth: str | None) -> None:
+    assert ground_truth_of({"reward_model": reward_model}) == truth
+
+
+def test_a_row_without_ground_truth_or_choices_still_has_a_question() -> None:
+    row = {"id": "q1", "data_source": "s"}
+    assert question_of(row)["data_source"] == "s" and question_of(row)["metadata"] is None
+    assert ground_truth_of(row) is None and choices_of(row) is None

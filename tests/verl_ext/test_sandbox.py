@@ -1,0 +1,240 @@
+"""Comparisons within limits: whatever a response does to the process that compares it, the caller goes on."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hostile
+import psutil
+import pytest
+
+from verl_ext.answers import sandbox
+from verl_ext.answers.sandbox import Isolated, warm_up
+
+SECONDS = 0.5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warm() -> None:
+    warm_up("hostile:compare")
+
+
+@pytest.fixture
+def session() -> Iterator[Isolated]:
+    with Isolated("hostile:compare", SECONDS, memory_mib=128) as session:
+        yield session
+
+
+def nursery() -> psutil.Process:
+    assert sandbox._nursery is not None
+    return psutil.Process(sandbox._nursery._process.pid)
+
+
+def ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_two_answers_are_the_same_or_not_as_the_function_says(session: Isolated) -> None:
+    assert [session("1", "1"), session("1", "2"), session("1", "1")] == [True, False, True]
+
+
+def test_answers_of_any_length_are_compared(session: Isolated) -> None:
+    assert session("½" * 1_000_000, "½" * 1_000_000) is True
+
+
+@pytest.mark.parametrize("misbehaviour", hostile.MISBEHAVIOURS)
+def test_what_misbehaves_is_undecided_in_time_and_the_next_call_is_decided(
+    session: Isolated, misbehaviour: str
+) -> None:
+    assert session("1", "1") is True
+    begin = time.monotonic()
+    assert session(misbehaviour, "") is None
+    assert time.monotonic() - begin < 4 * SECONDS
+    assert session("1", "1") is True
+
+
+def test_a_healthy_session_stays_with_its_process() -> None:
+    with Isolated("hostile:own_number", SECONDS) as session:
+        session("", 0)
+        (child,) = nursery().children()
+        assert session("", child.pid) and session("", child.pid)
+
+
+@pytest.mark.parametrize("misbehaviour", ["hang_deaf_to_the_alarm", "vanish_and_live_on"])
+def test_a_child_that_disarmed_its_alarm_is_ended_all_the_same(session: Isolated, misbehaviour: str) -> None:
+    session("1", "1")
+    (child,) = nursery().children()
+    session(misbehaviour, "")
+    assert comes_true(lambda: ended(child))
+
+
+def test_an_interrupted_call_leaves_no_verdict_to_the_next(session: Isolated, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            session("hang", "")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [session("1", "2"), session("1", "1")] == [False, True]
+
+
+def test_a_session_does_not_wait_for_another_that_hangs() -> None:
+    verdicts: list[bool | None] = []
+
+    def hang() -> None:
+        with Isolated("hostile:compare", seconds=1.5) as session:
+            verdicts.append(session("hang", ""))
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    with Isolated("hostile:compare", SECONDS) as session:
+        assert [session("1", "1") for _ in range(20)] == [True] * 20
+    assert thread.is_alive()
+    thread.join()
+    assert verdicts == [None]
+
+
+def test_threads_have_sessions_of_their_own() -> None:
+    verdicts: dict[int, list[bool | None]] = {}
+
+    def compare(number: int) -> None:
+        with Isolated("hostile:compare", seconds=5.0) as session:
+            verdicts[number] = [session(str(number), str(other)) for other in range(8)]
+
+    threads = [threading.Thread(target=compare, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verdicts == {number: [number == other for other in range(8)] for number in range(8)}
+
+
+def test_sessions_work_in_a_running_event_loop() -> None:
+    async def compare() -> list[bool | None]:
+        with Isolated("hostile:compare", SECONDS) as session:
+            return [session("1", "1"), session("hang", ""), session("1", "2")]
+
+    assert asyncio.run(compare()) == [True, None, False]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("sin(x)**2 + cos(x)**2", "1", True),
+        ("sqrt(2) / 2", "1 / sqrt(2)", True),
+        ("integrate(x * exp(x), x)", "(x - 1) * exp(x)", True),
+        ("Matrix([[1, 2], [3, 4]]).det()", "2", False),
+    ],
+)
+def test_sympy_has_all_that_it_needs(a: str, b: str, same: bool) -> None:
+    with Isolated("hostile:same_expression", seconds=20.0) as session:
+        assert session(a, b) is same
+
+
+def test_a_closed_session_leaves_no_process() -> None:
+    with Isolated("hostile:compare", SECONDS) as session:
+        session("1", "1")
+        assert nursery().children()
+    assert comes_true(lambda: not nursery().children())
+
+
+def test_a_nursery_that_was_killed_is_replaced(session: Isolated) -> None:
+    assert session("1", "1") is True
+    children = nursery().children()
+    nursery().kill()
+    assert comes_true(lambda: all(map(ended, children)))
+    assert session("1", "1") is None
+    assert session("1", "1") is True
+
+
+def test_a_nursery_that_cannot_be_started_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_nursery", None)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="/bin/false did not import sympy"):
+        Isolated("hostile:compare", SECONDS)("1", "1")
+
+
+@pytest.mark.parametrize("function", ["hostile:no_such_function", "no_such_module:compare", "hostile"])
+def test_a_function_that_cannot_be_imported_is_named(function: str, session: Isolated) -> None:
+    assert session("1", "1") is True
+    with pytest.raises(RuntimeError, match=function):
+        warm_up(function)
+    assert session("1", "1") is True, "another session has suffered"
+
+
+def test_a_forked_process_has_a_nursery_of_its_own() -> None:
+    warm_up("hostile:compare")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with Isolated("hostile:compare", SECONDS) as session:
+                os._exit(0 if sandbox._nursery is None and session("1", "1") is True else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    with Isolated("hostile:compare", SECONDS) as session:
+        assert session("1", "1") is True
+
+
+def client(code: str, folder: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder)
+
+
+def test_nothing_survives_a_client_that_is_killed(tmp_path: Path) -> None:
+    code = """
+import threading
+from verl_ext.answers.sandbox import Isolated
+for misbehaviour in ("hang", "hang_deaf_to_the_alarm"):
+    threading.Thread(target=Isolated("hostile:compare", seconds=60.0), args=(misbehaviour, "")).start()
+"""
+    with client(code, tmp_path) as process:
+        family = psutil.Process(process.pid)
+        assert comes_true(lambda: len(family.children(recursive=True)) == 3)
+        descendants = family.children(recursive=True)
+        process.kill()
+        assert comes_true(lambda: all(map(ended, descendants)))
+
+
+def test_signals_that_the_client_blocks_and_folders_that_it_works_in_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "sympy.py").write_text("raise ImportError('a stray file')")
+    code = """
+import os, signal, sys
+sys.path.remove("")
+from verl_ext.answers import isolated
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGCHLD])
+isolated.SECONDS_OF_GRACE = 60.0
+with isolated.Isolated("hostile:compare", seconds=0.3) as session:
+    verdicts, nurseries = [], set()
+    for answer in ("1", "hang", "1", "segfault", "1"):
+        verdicts.append(session(answer, "1"))
+        nurseries.add(isolated._nursery)
+os._exit(0 if verdicts == [True, None, True, None, True] and len(nurseries) == 1 else 1)
+"""
+    with client(code, tmp_path) as process:
+        assert process.wait(timeout=30) == 0

@@ -1,0 +1,346 @@
+"""Keys of answers: answers with the same key are the same answer, so that equality is an equivalence relation.
+
+A key is read off an answer by exact rules, without comparing it to another one; see docs/answers.md for what is equal
+and why. What keys cannot decide, as trigonometric identities, is left to `verl_ext.answers.equality`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Optional
+
+from verl_ext.answers.algebra import Sum, number
+from verl_ext.answers.normalize import plain
+from verl_ext.answers.notations import Notation, notation_of
+from verl_ext.answers.numeric_check import value_of
+from verl_ext.answers.phrases import DAYS, QUANTITY, SAME_WORD, unit_in_brackets, without_wording
+from verl_ext.answers.structures import Value, list_of, variables
+from verl_ext.answers.syntax import read
+from verl_ext.answers.tokens import NotMath
+
+# A longer answer is compared by its letters only.
+MAX_LENGTH = 1000
+# Answers whose keys are kept: those of a group are few, and are often those of the groups around it.
+CACHE = 4096
+# Words within words.
+MAX_WORDING = 5
+
+_INTEGER = re.compile(r"-?\d{1,15}")
+_LETTER = re.compile(
+    r"[(\[]?([A-Z])[)\].:]*|\(([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
+)
+_SMALL_LETTER = re.compile(r"\([a-e]\)")
+_LETTERS = re.compile(r"[A-Z]{2,8}")
+# One triangle, whereas a statement that two are congruent tells which corners belong together.
+_TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
+_NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
+_LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
+# Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
+_CAPITAL_WITH_TEXT = re.compile(
+    r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])[.:)])\s*((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
+    re.S,
+)
+_TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
+# A text in which another option is named: of several options none is chosen.
+_ANOTHER_LETTER = re.compile(
+    r"^(?:and|or)\b|^[(\[]?[A-H][)\]]?\s*(?:[,;]|and\b|or\b|$)|[(\[][A-H][)\]]|(?<![A-Za-z])[A-H]\s*[:)]"
+)
+_ANOTHER_LETTER_IN_ANY_CASE = re.compile(_ANOTHER_LETTER.pattern, re.IGNORECASE)
+_OR_ABOUT = re.compile(
+    r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
+)
+_SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
+_LABELLED = re.compile(
+    r"(?:the\s+)?(?!reject|discard|ignor)([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)"
+)
+_MEASURED = re.compile(rf"(?:the\s+|an?\s+)?({QUANTITY})\s+(?:of\s+)?(-?[\d\\√$][^:=]*)", re.IGNORECASE)
+_NUMBER_OF_PART = re.compile(r"(?:^|\s*[,;]?(?:\s+and)?\s*)\(([1-9a-h])\)\s*:?\s*(?=[-\d\\√$])")
+_SAME_WORDS = {
+    "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
+    "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
+    "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
+    "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
+}  # fmt: skip
+_COMMANDS = re.compile(r"\\[A-Za-z]+")
+_SOMETHING = re.compile(r"[^\W_]")
+# Statements and quadrants that are counted by Roman numerals.
+_ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
+_ROMAN_LIST = re.compile(
+    rf"(?:[Ss]tatements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)(?:\s+only)?"
+)
+_NON = re.compile(r"\bnon[- ](?=[a-z])")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
+_REMAINDER = re.compile(
+    r"(\d+),?\s*(?:with\s+)?(?:an?\s+)?(?:r|rem|remainder)\.?\s*(?:of\s+|=\s*)?(\d+)", re.IGNORECASE
+)
+_SPACE_AT_SIGN = re.compile(r"\s*([^\w\s])\s*")
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What an answer says. Keys are equal, hashed and sorted by `text`, which shows what was understood.
+
+    value: the normal form of mathematics, None for words.
+    core: the key without its details, None where it has none.
+    details: what others may leave away, by kind: the unit of a number, the half of the day of a time, the names of
+        values, the text of an option behind its letter.
+    instead: what else the answer may mean: of 4π ≈ 12.57 the decimal, of an option with its text the text.
+    """
+
+    text: str
+    value: Value | None = field(default=None, compare=False, repr=False)
+    core: Optional["Key"] = field(default=None, compare=False, repr=False)
+    details: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    instead: Optional["Key"] = field(default=None, compare=False, repr=False)
+
+    @property
+    def bare(self) -> "Key":
+        """The key without details."""
+        return self.core or self
+
+    @property
+    def is_words(self) -> bool:
+        """Whether it is text that was not understood."""
+        return self.text.startswith('"')
+
+    def agrees_with(self, other: "Key") -> bool:
+        """Whether two keys differ by nothing but details that one of them leaves away."""
+        mine = dict(self.details)
+        return self.bare == other.bare and all(mine.get(kind, detail) == detail for kind, detail in other.details)
+
+
+@lru_cache(maxsize=CACHE)
+def is_empty(answer: str) -> bool:
+    r"""Whether nothing is left of an answer without its spelling, as of `\text{}` or `?`: then it is none."""
+    if _SOMETHING.search(_COMMANDS.sub("", answer)):
+        return False
+    return not plain(answer[:MAX_LENGTH]).strip("{}() ")
+
+
+def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
+    """Return the key of an answer.
+
+    Args:
+        answer: as it was extracted.
+        choices: the texts of the options A, B, ... in their order. With them, the key of an option's letter is that of
+            its text, with or without the letter before it. Without, a letter is one only where nothing else is said.
+
+    >>> canonical("2/4") == canonical("0.5")
+    True
+    >>> canonical("B. 15 cm", choices=["12 cm", "15 cm"]).text
+    'B'
+    """
+    if len(answer) > MAX_LENGTH:
+        return Key(f'"{answer}"')
+    return _of_choice(answer, tuple(choices)) if choices else _of_answer(answer)
+
+
+@lru_cache(maxsize=CACHE)
+def _of_answer(answer: str) -> Key:
+    if _INTEGER.fullmatch(answer):
+        value = number(int(answer))
+        return Key(value.text, value)
+    return _of_text(plain(answer))
+
+
+def _of_text(text: str, depth: int = 0) -> Key:
+    if letter := _LETTER.fullmatch(text):
+        capital = _of_math((letter[1] or letter[2] or letter[3]).upper())
+        return replace(capital, instead=_of_math(letter[2])) if letter[2] else capital
+    if triangle := _TRIANGLE.fullmatch(text):
+        return _of_math("△" + "".join(sorted(triangle[1])))
+    if not text.isupper() and text.rstrip(".").lower() in DAYS:
+        return Key(f'"{_words(text.rstrip("."))}"')
+    if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
+        return several
+    if text[:1] in "(IVSsb" and (statements := _ROMAN_LIST.fullmatch(text)) is not None and len(text) > 2:
+        found = sorted(set(re.findall("[IV]+", statements[1])))
+        if len(found) > 1 or found[0] != text:
+            return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _of_text(found[0])
+    if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
+        exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
+        if sign and exact.strip():
+            return _of_approximation(exact.strip(), decimal.strip(" )"), depth)
+    if text[:1] == "(" and (numbered := _of_numbered(text)) is not None:
+        return numbered
+    if ":" in text and (labelled := _of_labelled(text)) is not None:
+        return labelled
+    if (notation := notation_of(text)) is not None:
+        return _of_notation(notation)
+    if option := _option_with_text(text):
+        letter_alone, words = _of_math(option[0]), _without_letter(option[1], _of_text(option[1], MAX_WORDING))
+        details = (("option", words.bare.text),)
+        return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
+    try:
+        return _of_math(unit_in_brackets(text) or text)
+    except NotMath:
+        if (labelled := _of_labelled(text)) is not None:
+            return labelled
+        if depth < MAX_WORDING and (part := without_wording(text)) is not None:
+            return _of_text(part.strip(), depth + 1)
+        return Key(f'"{_words(text)}"')
+
+
+def _of_letters(text: str) -> Key | None:
+    """Of capitals without spaces: a segment or triangle, which may mean several options instead.
+
+    The order of other letters has a meaning, as that of NE, BAD and GAD.
+    """
+    letters = sorted(text)
+    is_triangle = len(text) == 3 and [ord(letter) - ord(letters[0]) for letter in letters] == [0, 1, 2]
+    is_choice = letters[-1] <= "H" and len(set(text)) == len(text) and (len(text) == 2 or text == "".join(letters))
+    if not is_triangle and not is_choice:
+        return None
+    return replace(_of_math(" ".join(letters)), instead=_of_math(", ".join(letters)))
+
+
+def _option_with_text(text: str) -> tuple[str, str] | None:
+    """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for anything else."""
+    if match := _CAPITAL_WITH_TEXT.fullmatch(text):
+        letter, words = match[1] or match[2], match[3]
+    elif text[-1:] in (")", "]") and (match := _TEXT_WITH_CAPITAL.fullmatch(text)):
+        letter, words = match["letter"], match["text"]
+    else:
+        return None
+    words = words.strip()
+    return None if _ANOTHER_LETTER.search(words) else (letter, words)
+
+
+def _of_notation(notation: Notation) -> Key:
+    core = Key(notation.text)
+    details = tuple((kind, _one_spelling(detail) if kind == "unit" else detail) for kind, detail in notation.details)
+    if notation.product is not None:
+        return replace(_of_math(notation.product), instead=core)
+    shown = " ".join((notation.text, *(detail for _, detail in details)))
+    instead = None if notation.instead is None else _of_text(notation.instead, MAX_WORDING)
+    return Key(shown, None, core if details else None, details, instead)
+
+
+def _one_spelling(unit: str) -> str:
+    """The unit of a range as that of a number would be spelled."""
+    try:
+        return dict(read(f"{unit}1" if unit in "$€£¥" else f"1 {unit}").details).get("unit", unit)
+    except NotMath:
+        return unit
+
+
+def _of_labelled(text: str) -> Key | None:
+    """Of values with labels in words, or behind colons, the values and their labels."""
+    parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
+    if len(parts) < 2 or not all(parts):
+        return None
+    return _of_named_values([(part[1].strip().casefold(), part[2]) for part in parts if part])
+
+
+def _of_numbered(text: str) -> Key | None:
+    """Of the answers to the parts of a question, as (1) 5; (2) 12, the values and their numbers."""
+    _, *parts = _NUMBER_OF_PART.split(text)
+    numbers, values = parts[::2], parts[1::2]
+    if len(numbers) < 2 or not any("".join(numbers) in row for row in ("123456789", "abcdefgh")) or "" in values:
+        return None
+    return _of_named_values([(f"({number})", value) for number, value in zip(numbers, values, strict=True)])
+
+
+def _of_named_values(named: Sequence[tuple[str, str]]) -> Key | None:
+    try:
+        pairs = [(label, _of_math(value)) for label, value in named]
+    except NotMath:
+        return None
+    values = list_of(key.bare.value for _, key in pairs if key.bare.value is not None)
+    names = ", ".join(sorted(f"{label}={key.bare.text}" for label, key in pairs))
+    details = {"names": names}
+    if units := {unit for _, key in pairs if (unit := dict(key.details).get("unit"))}:
+        details["unit"] = units.pop() if len(units) == 1 else list_of(key.value for _, key in pairs if key.value).text
+    shown = ", ".join(sorted(f"{label}={key.text}" for label, key in pairs))
+    return Key(f"{{{shown}}}", None, Key(values.text, values), tuple(details.items()))
+
+
+def _of_math(text: str) -> Key:
+    reading = read(text)
+    core = None if reading.core is None else Key(reading.core.text, reading.core)
+    instead = None if reading.instead is None else Key(reading.instead.text, reading.instead)
+    return Key(reading.value.text, reading.value, core, reading.details, instead)
+
+
+def _of_approximation(exact: str, decimal: str, depth: int) -> Key:
+    """Of 4π ≈ 12.57 the exact value; of x ≈ 12.57 the only one."""
+    number = _of_text(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{_words(decimal)}"')
+    try:
+        key = _of_math(exact)
+    except NotMath:
+        return number
+    named = key.bare.value is None or variables(key.bare.value)
+    return number if named else replace(key, instead=number)
+
+
+def number_of(answer: str) -> float | None:
+    """Return the value of an answer that is a real number, without its unit; None for everything else, also in words.
+
+    >>> number_of(r"\\frac{3}{2}")
+    1.5
+    """
+    try:
+        key = _of_math(plain(answer)) if len(answer) <= MAX_LENGTH and notation_of(plain(answer)) is None else None
+    except NotMath:
+        return None
+    value = None if key is None else key.bare.value
+    return value_of(value) if isinstance(value, Sum) and not variables(value) else None
+
+
+def _words(text: str) -> str:
+    """Words are the same in capitals, with any spaces around signs, commas or hyphens, and in any spelling."""
+    if (remainder := _REMAINDER.fullmatch(text)) is not None:
+        return f"{int(remainder[1])} remainder {int(remainder[2])}"
+    words = _HYPHEN.sub(" ", _NON.sub("non", _SPACE_AT_SIGN.sub(r"\1", text.casefold()))).replace(",", " ").split()
+    return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
+
+
+@lru_cache(maxsize=CACHE)
+def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
+    text = plain(answer)
+    # GDA and GAD are options of one question, and triangles in another; (b) is the text of any of four.
+    is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text)
+    spelled = [position for position, choice in enumerate(choices) if is_spelled and plain(choice) == text]
+    options = [_without_letter(plain(choice), canonical(choice)) for choice in choices]
+    key = _of_answer(answer)
+    with_text = any(kind == "option" for kind, _ in key.details)
+    named = spelled[0] if len(spelled) == 1 else None if with_text else _option_of(key, options)
+    if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
+        named = _position(letter[1])
+    if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text) or _TEXT_WITH_CAPITAL.fullmatch(text)):
+        letter_given, words = (both["letter"], both["text"]) if "letter" in both.groupdict() else (both[1], both[2])
+        named = _position(letter_given)
+        if named < len(options) and (other := _option_of(_of_answer(words), options)) != named:
+            if _ANOTHER_LETTER_IN_ANY_CASE.search(words):
+                return key
+            if other is not None or _is_other_value(_of_answer(words), options[named]):
+                return Key(f'"{_words(text)}"')
+    return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
+
+
+def _without_letter(text: str, key: Key) -> Key:
+    """The key of the text of an option, where (b) is no letter: the second option may be the figure (d)."""
+    return key.instead if key.instead is not None and _SMALL_LETTER.fullmatch(text) else key
+
+
+def _is_other_value(text: Key, option: Key) -> bool:
+    """Whether both are mathematics, dates, times or ranges; other words are those of the letter, as models put them.
+
+    Options that are letters stand in the image, so that any text may be theirs.
+    """
+    return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
+
+
+def _position(letter: str) -> int:
+    return ord(letter.upper()) - ord("A")
+
+
+def _option_of(key: Key, options: Sequence[Key]) -> int | None:
+    """The only option with this key, or else the only one that differs by details that one of them leaves away."""
+    found = [position for position, option in enumerate(options) if option == key]
+    if not found:
+        found = [position for position, option in enumerate(options) if option.agrees_with(key)]
+    if not found and key.instead is not None:
+        return _option_of(key.instead, options)
+    return found[0] if len(found) == 1 else None

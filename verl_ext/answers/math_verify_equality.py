@@ -1,0 +1,19 @@
+"""Whether two answers are equal, by Math-Verify: it evaluates text, so that it is called in a child process only."""
+
+import logging
+
+from math_verify import parse, verify
+
+# It warns of every call without a limit of its own.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+
+def equal(a: str, b: str) -> bool:
+    """Whether `verify` of Math-Verify accepts the answer a where b is the truth."""
+    # It limits time by the alarm of its process, which `verl_ext.answers.sandbox` has set.
+    answer, truth = (parse(rf"\boxed{{{text}}}", parsing_timeout=None) for text in (a, b))
+    return bool(verify(truth, answer, timeout_seconds=None))
+
+
+# Its parser loads its grammar at first use: here, before any child is forked, instead of in each of them.
+equal(r"\frac{1}{2}", "0.5")

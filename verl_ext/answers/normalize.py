@@ -1,0 +1,269 @@
+r"""One spelling for what Unicode and LaTeX spell in many ways, before an answer is read.
+
+`plain` returns text in which LaTeX decoration is gone (`\left`, `\text{...}`, `$`, thin spaces), signs are single
+characters (`\leq` is ≤, `^\circ` is °) and digits and brackets are those of ASCII. What structure says stays: `\frac`,
+`\sqrt`, braces, powers.
+"""
+
+import re
+import unicodedata
+
+from verl_ext.answers.phrases import chinese_number
+from verl_ext.answers.units import unit_of
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+# Numbers of statements, of which several may be named.
+_CIRCLED = re.compile("[①-⑳]{2,}")
+_CIRCLED_LABEL = re.compile(r"[①-⑳](?=\s*[-\d\\√$(A-Za-z])")
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+# º and ˚ would become letters or accents.
+_BEFORE = str.maketrans({"º": "°", "˚": "°"})
+_AFTER = str.maketrans(
+    {
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "✕": "×", "·": "*", "⋅": "*",
+        "∙": "*", "•": "*", "∗": "*", "∶": ":", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "⩽": "≤",
+        "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
+        "；": ";", "¢": " cent ",
+        "π": "π", "Π": "Π", "∏": "∏", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
+        "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
+    }
+)  # fmt: skip
+_SIGNS = {
+    "leq": "≤", "le": "≤", "leqslant": "≤", "geq": "≥", "ge": "≥", "geqslant": "≥", "neq": "≠", "ne": "≠", "lt": "<",
+    "gt": ">", "approx": "≈", "approxeq": "≈", "simeq": "≈", "thickapprox": "≈", "cong": "=", "times": "×",
+    "cdot": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓",
+    "infty": "∞", "cup": "∪", "cap": "∩", "in": "∈", "emptyset": "∅", "varnothing": "∅", "degree": "°",
+    "textdegree": "°", "deg": "°", "circ": "∘", "ohm": "Ω", "ell": "l", "langle": "(", "rangle": ")", "bullet": "*",
+    "land": " and ",
+    "lor": " or ", "wedge": " and ", "vee": " or ", "because": " because ", "therefore": "",
+    "angle": "∠", "triangle": "△", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "percent": "%",
+    "prime": "'", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "ldots": "…", "dots": "…",
+    "cdots": "…", "to": "→", "rightarrow": "→", "parallel": "∥", "cdotp": "*", "perp": "⊥", "sim": "∼", "dollar": "$",
+    "pi": "π", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε", "theta": "θ",
+    "vartheta": "θ", "lambda": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ",
+    "omega": "ω", "Omega": "Ω", "Delta": "Δ", "Gamma": "Γ", "Theta": "Θ", "Phi": "Φ", "eta": "η", "xi": "ξ",
+    "zeta": "ζ", "nu": "ν", "chi": "χ", "psi": "ψ", "kappa": "κ",
+    "imath": "i", "jmath": "j",
+    "euro": "€", "pounds": "£", "yen": "¥",
+    "quad": " ", "qquad": " ", "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
+    "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
+    "middle": "", "biggl": "", "biggr": "", "Biggl": "", "Biggr": "", "mathrm": "", "text": "", "mathstrut": "",
+    "large": "", "Large": "", "LARGE": "", "huge": "", "Huge": "", "normalsize": "", "small": "", "tiny": "",
+    "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "nicefrac": r"\frac", "sfrac": r"\frac",
+    "flatfrac": r"\frac", "xfrac": r"\frac", "dbinom": r"\binom",
+    "tbinom": r"\binom", "vec": "→", "overrightarrow": "→",
+}  # fmt: skip
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|boldsymbol|bm|mbox|hbox|emph"
+    r"|operatorname|underline|boxed|fbox|cancel|bcancel|xcancel|ensuremath|displaystyle|textnormal|mathop)\*?\s*"
+    r"\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
+# What a reader does not see.
+_UNSEEN = re.compile(r"\\(?:(?:text)?color|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\])?\{[^{}]*\}")
+_INFIX = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*?)\\(over|choose)(?![A-Za-z])((?:[^{}]|\{[^{}]*\})*)\}")
+# A system of equations, one in each row.
+_CASES = re.compile(
+    r"(?:\\left\s*)?\\?\{?\s*\\begin\{(cases|aligned|align\*?|gathered)\}(.*?)\\end\{\1\}(?:\s*\\right\s*\.)?",
+    re.DOTALL,
+)
+_IS_INFIX = re.compile(r"\\(?:over|choose)(?![A-Za-z])")
+_INFIX_NAMES = {"over": "frac", "choose": "binom"}
+_SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
+# The digits that repeat stand in brackets, under a bar or under dots, or they are followed by an ellipsis.
+_BRACKETED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*)\((\d+)\)(?!\s*[\dA-Za-z(^])")
+_BARRED_DIGITS = re.compile(r"(?:\d\u0305)+")
+_DOTTED_DIGITS = re.compile(
+    r"(?<=[.\d])\\dot\s*(?:\{(\d)\}|(\d))(?:(\d*)\\dot\s*(?:\{(\d)\}|(\d)))?|(?<=[.\d])\\bar\s*\{?(\d+)\}?"
+)
+_DIGITS_AND_SO_ON = re.compile(
+    r"(?<![\d.])(\d{1,20}\.)(\d{0,8}?)(\d{1,6}?)(\3+)\s*(?:\.{2,}|…|\\(?:l|c)?dots(?![A-Za-z]))"
+)
+_MORE_OF_A_LIST = re.compile(r"(?<=,)\s*(?:\.{2,}|…)")
+# A full stop may separate thousands where there are two of them; one is a decimal point.
+_THOUSANDS_BY_STOPS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_LETTER_O_FOR_DEGREES = re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})")
+_SIMILAR = re.compile(r"\s*~\s*(?=△|\\triangle)")
+_RANGE_BY_TILDE = re.compile(r"(?<=\d)\s*(?:~|∼)\s*(?=\d)")
+# ]0, 1[ is the French way to write (0, 1).
+_OPEN_ON_THE_LEFT = re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)")
+_OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
+_DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
+_DOT_BEFORE_POWER = re.compile(r"(?<=[a-z])\.(?=\s*\^)")
+_SQUARE = re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"[qQuUвб]\.")
+# Not "$5 and $6".
+_FORMULA = re.compile(r"\$([^$]+)\$(?!\s*\d)")
+# 5C2, ^5C_2 and _5C_2.
+_CHOOSE = re.compile(
+    r"(?<![A-Za-z0-9_.{}^])(?:\{\}\s*)?[_^]?\s*\{?(?P<n>\d{1,3})\}?\s*(?P<kind>[CP])\s*_?\s*\{?(?P<k>\d{1,3})\}?(?![\w.])"
+)
+_FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
+_TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
+_OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
+_MICRO = re.compile(r"μ\s+(?=[ACFHJLNTVWgms])")
+_PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
+_PARALLEL = re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])")
+_CHINESE_AND_OR = re.compile(r"(?<=[\dA-Za-z)}°%])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])")
+# J/(mol K), written as a fraction.
+_FRACTION_OF_UNITS = re.compile(
+    r"(?<=[\d})π])\s*\\frac\s*\{([A-Za-zμΩ*^\d{}\s-]+?)\}\s*\{((?:[A-Za-zμΩ*\s]|\^\s*(?:-?\d|\{-?\d\}))+)\}"
+)
+_UNIT_WORDS = re.compile("[A-Za-zμΩ]+")
+_TIMES = ("s", "h", "hr", "min", "sec", "second", "hour", "minute")
+_DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
+_SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
+_BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
+_CIRCLE = re.compile(r"\^\s*(?:∘|\{\s*∘\s*\})|∘")
+_TEMPERATURE = re.compile(r"°\s*([CFK])(?![A-Za-z])")
+# Stands for an escaped dollar sign, where others are the bounds of a formula.
+_MONEY = "\x00"
+_DRESSING = " \t\n.,;:!?\"'`*"
+_FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
+_CHINESE_PERCENT = re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)")
+
+
+def _unwrap(text: str) -> str:
+    # From the inside out, as a wrapper holds no braces then; bounded by the depth that is read at all.
+    for _ in range(10):
+        unwrapped = _WRAPPER.sub(lambda match: f" {match[1]} ", text)
+        if unwrapped == text:
+            break
+        text = unwrapped
+    return text
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """Write digits that repeat in the one way that the tokenizer knows, under a bar."""
+    return rf"\overline{{{''.join(filter(None, match.groups()))}}}"
+
+
+def _and_so_on(match: re.Match[str]) -> str:
+    """Read 0.333... as 1/3, and 3.14159..., where nothing repeats, as the digits that are there."""
+    before, block, again = match[2], match[3], match[4]
+    seen = 1 + len(again) // len(block)
+    if len(block) * seen < 3 and before:
+        return match[1] + before + block + again
+    return rf"{match[1]}{before}\overline{{{block}}}"
+
+
+def _prefix_fractions(text: str) -> str:
+    r"""Write {a \over b} as \frac{a}{b}, and \choose as \binom."""
+    if not _INFIX.search(text):
+        text = f"{{{text}}}"
+    for _ in range(10):
+        rewritten = _INFIX.sub(lambda match: rf"\{_INFIX_NAMES[match[2]]}{{{match[1]}}}{{{match[3]}}}", text)
+        if rewritten == text:
+            break
+        text = rewritten
+    return text
+
+
+def _fraction_of_units(match: re.Match[str]) -> str:
+    r"""Write \frac{J}{mol K} as J/(mol K); what may as well be variables stays a fraction."""
+    above, below = (_UNIT_WORDS.findall(part) for part in match.groups())
+    are_units = above and below and all(unit_of(word) for word in (*above, *below))
+    surely = (below and below[0] in _TIMES) or any(len(word) > 1 for word in (*above, *below))
+    return f" {match[1]}/({match[2]})" if are_units and surely else match[0]
+
+
+def _chosen(match: re.Match[str]) -> str:
+    n, k = int(match["n"]), int(match["k"])
+    if k > n:
+        return match[0]
+    return rf"\binom{{{n}}}{{{k}}}" if match["kind"] == "C" else rf"\frac{{{n}!}}{{{n - k}!}}"
+
+
+def _without_dollars(text: str) -> str:
+    r"""Drop the signs around formulas; a sign before a number, or an escaped one, is money."""
+    return _FORMULA.sub(r" \1 ", text) if text.count("$") > 1 else text
+
+
+def plain(answer: str) -> str:
+    """Return an answer in its one spelling, trimmed; the same text again for what is plain already."""
+    text = answer if answer.isascii() else _from_unicode(answer)
+    if "~" in text and "sim" not in text:
+        text = _SIMILAR.sub("∼", text)
+    if "~" in text or "∼" in text:
+        text = _RANGE_BY_TILDE.sub(" to ", text)
+    if "(" in text and "." in text:
+        text = _BRACKETED_DIGITS.sub(lambda match: rf"{match[1]}\overline{{{match[2]}}}", text)
+    if "…" in text or ".." in text or "dots" in text:
+        text = _MORE_OF_A_LIST.sub("…", _DIGITS_AND_SO_ON.sub(_and_so_on, text))
+    text = _from_latex(text) if "\\" in text else _without_dollars(_BRACED_COMMA.sub(",", text.replace("$$", " ")))
+    if text.count(".") > 1:
+        text = _THOUSANDS_BY_STOPS.sub(lambda match: match[0].replace(".", ""), text)
+    if "^" in text or "C" in text or "P" in text:
+        text = _CHOOSE.sub(_chosen, text)
+    if "^" in text:
+        text = _DOT_BEFORE_POWER.sub("", text)
+        text = _LETTER_O_FOR_DEGREES.sub("°", _TIMES_TEN.sub("×", text))
+    if "egree" in text or _ABBREVIATED.search(text):
+        text = _SQUARE.sub(r"\1 ", _DEGREES_OF.sub(lambda match: f"°{match[1][0].upper()}", text))
+    if "Ω" in text or "μ" in text:
+        text = _MICRO.sub("μ", _OHMS.sub(r"\1", text))
+    if "'" in text:
+        text = _FEET.sub(r"\1 ft \2 in", text)
+    if "Δ" in text:
+        text = _TRIANGLE.sub("△", text)
+    if "∘" in text or "°" in text:
+        text = _TEMPERATURE.sub(r"°\1", _CIRCLE.sub("°", text))
+    if "百分之" in text:
+        text = _CHINESE_PERCENT.sub(lambda match: f"{chinese_number(match[1])}%", text)
+    if "//" in text or "||" in text:
+        text = _PARALLEL.sub("∥", text)
+    if "er cent" in text:
+        text = _PER_CENT.sub("percent", text)
+    if not text.isascii():
+        text = _CHINESE_AND_OR.sub(lambda match: " or " if match[1][0] == "或" else " and ", text)
+    if "[" in text or "]" in text:
+        text = _OPEN_ON_THE_RIGHT.sub(r"\1)", _OPEN_ON_THE_LEFT.sub(r"\1(", text))
+    return _trim(" ".join(text.split()))
+
+
+def _from_unicode(text: str) -> str:
+    text = _INVISIBLE.sub("", text).translate(_BEFORE)
+    text = _SUPERSCRIPT_RUN.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _SUBSCRIPT_RUN.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
+    text = _CIRCLED.sub(lambda match: ", ".join(match[0]), text)
+    text = _CIRCLED_LABEL.sub(lambda match: f"({unicodedata.numeric(match[0]):g}) ", text)
+    text = _VULGAR.sub(lambda match: f" {match[0]}", text)
+    text = _BARRED_DIGITS.sub(lambda match: rf"\overline{{{match[0].replace(chr(0x305), '')}}}", text)
+    return unicodedata.normalize("NFKC", text).translate(_AFTER)
+
+
+def _from_latex(text: str) -> str:
+    if "dot" in text or "bar" in text:
+        text = _DOTTED_DIGITS.sub(_repeating, text)
+    text = _SEGMENT.sub(r" \1 ", _UNSEEN.sub(" ", text))
+    if r"\begin" in text:
+        text = _CASES.sub(lambda match: match[2].replace(r"\\", ", ").replace("&", ""), text)
+    if _IS_INFIX.search(text):
+        text = _prefix_fractions(text)
+    text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
+    text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
+    text = _unwrap(_SPACES.sub(" ", text))
+    text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)
+    if r"\frac" in text:
+        text = _FRACTION_OF_UNITS.sub(_fraction_of_units, text)
+    return text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&").replace(r"\_", "_").replace(r"\|", "|")
+
+
+def _trim(text: str) -> str:
+    """Without punctuation around it; a decimal point, a prime and a factorial are none."""
+    end = text.rstrip(_DRESSING + "\\")
+    behind = text[len(end) :]
+    sign = behind[:1] if behind[:1] != "'" else behind[: len(behind) - len(behind.lstrip("'"))]
+    if (
+        (sign and set(sign) == {"'"} and end[-1:].isalnum())
+        or (sign == '"' and end[-1:].isdigit())
+        or (sign == "!" and _FACTORIAL.search(end))
+    ):
+        end += sign
+    begin = end.lstrip(" \t\n,;:!?\"'`*")
+    return begin if re.match(r"\.\d", begin) else begin.lstrip(".")

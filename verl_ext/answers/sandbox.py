@@ -1,0 +1,192 @@
+"""Comparisons of answers that may hang, eat memory, crash or run code, each within limits and away from this process.
+
+A *nursery*, one process for each that asks, imports what the comparisons need and forks a *child* for each session.
+Only the standard library is imported here; what runs on the other side is in `isolated_child`.
+"""
+
+import contextlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+SECONDS_TO_START = 60.0
+# What a call may take beyond its limit, before the child is ended from outside instead of by its own alarm.
+SECONDS_OF_GRACE = 0.02
+
+# Not `-m`, which would let packages in the working directory win over those that this process sees.
+_NURSERY = """
+import sys
+sys.path[:] = {path!r}
+from verl_ext.answers.sandbox_child import nurse
+nurse({descriptor})
+"""
+
+
+class Isolated:
+    """A session of comparisons by one function, used by one thread at a time; any number of sessions may be open.
+
+    The child is forked at the first call and serves all calls of the session; one that did not decide in time or
+    crashed is ended and replaced at the next call. Close the session, or use it as a context manager, and do not carry
+    it over a fork of the calling process.
+
+    Code that a response smuggles into its child may falsify later verdicts of the same session, and nothing else: give
+    each group of answers a session of its own.
+    """
+
+    def __init__(self, function: str, seconds: float, memory_mib: int = 512) -> None:
+        """Compare by `function`, "package.module:name" of a function of two answers that returns a bool.
+
+        Neither its module nor the function may start threads; what is slow to import belongs at the top of the module.
+        `seconds` is the wall clock limit of one call, `memory_mib` what the child may allocate beyond what it starts
+        with, in MiB.
+        """
+        self._function, self._seconds, self._memory_mib = function, seconds, memory_mib
+        self._child: _Child | None = None
+
+    def __call__(self, a: object, b: object) -> bool | None:
+        """Return what the function says of a and b; None where it raises, crashes or exceeds its limits.
+
+        Blocks for the limit at most, and for the start of a child where one is needed. Raises RuntimeError if the
+        function cannot be imported or no child can be started.
+        """
+        request = pickle.dumps((a, b))
+        child, self._child = self._child or _fork(self._function, self._seconds, self._memory_mib), None
+        verdict = b""
+        try:
+            verdict = child.ask(request, self._seconds + SECONDS_OF_GRACE)
+        finally:
+            # Whatever interrupted the call, an answer that comes late must not pass for that of the next.
+            if verdict in (b"1", b"0", b"?"):
+                self._child = child
+            else:
+                child.end()
+        return {b"1": True, b"0": False}.get(verdict)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def __enter__(self) -> "Isolated":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def warm_up(function: str) -> None:
+    """Start the nursery, if there is none, and import the function's module there, so that no call has to wait for it.
+
+    Takes about a second and never counts in the limit of a call. Raises as a call does.
+    """
+    _fork(function, seconds=1.0, memory_mib=512).end()
+
+
+class _Nursery:
+    def __init__(self) -> None:
+        # Messages keep their bounds, so that threads need no lock to send, and it ends with whichever side ends first.
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            code = _NURSERY.format(path=[os.path.abspath(entry) for entry in sys.path], descriptor=theirs.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fork(self, function: str, seconds: float, memory_mib: int) -> "_Child":
+        ours, theirs = socket.socketpair()
+        try:
+            ours.settimeout(SECONDS_TO_START)
+            with theirs:
+                request = pickle.dumps((function, seconds, memory_mib))
+                socket.send_fds(self.control, [request], [theirs.fileno()])
+            # Its number from the child, which has seen no answer yet; what went wrong from the nursery.
+            greeting = ours.recv(4096)
+            if not greeting:
+                raise ConnectionResetError("the nursery ended")
+            if not greeting.isdigit():
+                raise RuntimeError(greeting.decode(errors="replace"))
+        except BaseException:
+            ours.close()
+            raise
+        return _Child(self, ours, int(greeting))
+
+    def end(self, pid: int) -> None:
+        # Its children end with a nursery that is gone.
+        with contextlib.suppress(OSError):
+            self.control.send(pickle.dumps(pid))
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.control.close()
+
+
+@dataclass(frozen=True)
+class _Child:
+    nursery: _Nursery
+    connection: socket.socket
+    pid: int
+
+    def ask(self, request: bytes, seconds: float) -> bytes:
+        """Return the one byte of its answer, none if it gives no answer in time."""
+        deadline = time.monotonic() + seconds
+        try:
+            self.connection.settimeout(seconds)
+            self.connection.sendall(request)
+            self.connection.settimeout(max(deadline - time.monotonic(), 1e-6))
+            return self.connection.recv(1)
+        except OSError:
+            return b""
+
+    def end(self) -> None:
+        self.connection.close()
+        self.nursery.end(self.pid)
+
+
+_nursery: _Nursery | None = None
+_lock = threading.Lock()
+
+
+def _fork(function: str, seconds: float, memory_mib: int) -> _Child:
+    global _nursery
+    for _ in range(2):
+        with _lock:
+            if _nursery is None or not _nursery.alive():
+                _nursery = _Nursery()
+            nursery = _nursery
+        try:
+            return nursery.fork(function, seconds, memory_mib)
+        except TimeoutError:
+            nursery.stop()
+            break
+        except OSError:
+            nursery.stop()
+    raise RuntimeError(
+        f"no process to compare answers in: {sys.executable} did not import sympy and {function} within "
+        f"{SECONDS_TO_START:.0f} s, or was ended while it did; see its error output and the free memory"
+    )
+
+
+def _leave_the_nursery_to_the_parent() -> None:
+    global _nursery, _lock
+    if _nursery is not None:
+        _nursery.control.close()
+    _nursery, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_leave_the_nursery_to_the_parent)

@@ -1,0 +1,269 @@
+"""What the plugin demands of a configuration, checked before anything expensive starts. Imports no veRL."""
+
+import difflib
+import functools
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_ext.collapse import read_rule
+from verl_ext.config_defaults import (
+    DATA_DEFAULTS,
+    DATASET,
+    REWARD_MANAGERS,
+    SAMPLER,
+    SAMPLER_DEFAULTS,
+    SAMPLER_KEY,
+    SHARED_PROMPT_AGENT,
+    uses,
+)
+from verl_ext.datasets.ground_truth import check_unlabelled, file_list
+from verl_ext.datasets.parquet_reader import read_columns
+from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
+from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.unknown_keys import nearest, refuse_unknown_keys
+from verl_ext.votes import VotePolicy
+
+AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
+AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
+REWARD_MANAGER_KEY = "reward.reward_manager.name"
+# Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
+UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
+# Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
+DATA_KEYS_OF_THE_LAUNCHER = ("bad_rows",)
+LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
+BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
+CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.MarkWhole"
+
+
+def check_config(config: DictConfig) -> None:
+    """Refuse a configuration under which the vote, or another part of this plugin, would be wrong or unused.
+
+    Nothing is asked of a configuration that selects no part of this plugin.
+
+    Raises:
+        ValueError: names the key and the fix of every problem.
+    """
+    _refuse([*problems_of_config(config)])
+
+
+def check_before_ray(config: DictConfig) -> None:
+    """Refuse what `check_config` refuses, data files with ground truth, and code that does not exist.
+
+    The code is checked whether or not any part of this plugin is selected.
+
+    Raises:
+        ValueError: names the key and the fix of every problem.
+    """
+    files = _file_problems(config) if uses(config, "data.custom_cls", DATASET) else ()
+    _refuse([*problems_of_config(config), *files, *problems_of_code(config)])
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        listed = "".join(f"\n- {problem}" for problem in problems)
+        raise ValueError(problems[0] if len(problems) == 1 else f"{len(problems)} settings must change:{listed}")
+
+
+def problems_of_config(config: DictConfig) -> Iterator[str]:
+    """Yield the problems that `check_config` refuses."""
+    yield from _extension_problems(config)
+    yield from _data_problems(config)
+    name = OmegaConf.select(config, REWARD_MANAGER_KEY)
+    if name in REWARD_MANAGERS:
+        yield from _reward_problems(config, name)
+
+
+def _extension_problems(config: DictConfig) -> Iterator[str]:
+    """What is wrong with the parts of the plugin that work with any reward manager."""
+    legacy = OmegaConf.select(config, "reward_model.reward_manager")
+    if legacy in REWARD_MANAGERS:
+        yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
+    if is_selected(config) and (function := OmegaConf.select(config, "custom_reward_function.path")) is not None:
+        yield f"veRL does not read custom_reward_function.path: set {REWARD_FUNCTION}.path={function}"
+    agent, manager = DEFAULT_AGENT_LOOP, OmegaConf.select(config, AGENT_LOOP_KEY)
+    if OmegaConf.select(config, agent) == SHARED_PROMPT_AGENT and manager != AGENT_LOOP_MANAGER:
+        yield f"{agent}={SHARED_PROMPT_AGENT} exists only under {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}: set both"
+    for key, extension in (("data.custom_cls", DATASET), ("trainer.v1.sampler.custom_sampler", SAMPLER)):
+        if OmegaConf.select(config, f"{key}.path") == extension[0] and not uses(config, key, extension):
+            yield f"{key}.path={extension[0]} needs {key}.name={extension[1]}"
+    if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
+        yield from _sampler_problems(config)
+    asynchronous = "actor_rollout_ref.actor.checkpoint.async_save"
+    callback = OmegaConf.select(config, "trainer.checkpoint_callback_class")
+    if callback == CHECKPOINT_CALLBACK and OmegaConf.select(config, asynchronous):
+        yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
+    # A baseline of the launcher that is not GRPO trains with another loss.
+    if OmegaConf.select(config, LOSS_KEY) == "on_policy" and OmegaConf.select(config, "mmupt.baseline.method") is None:
+        yield from _on_policy_problems(config)
+
+
+def _on_policy_problems(config: DictConfig) -> Iterator[str]:
+    """Why a batch may be trained on by another policy than it begins with, or old log-probabilities are computed."""
+    otherwise = f"or set {LOSS_KEY}=vanilla and {BYPASS_KEY}=False"
+    batch, mode = OmegaConf.select(config, "data.train_batch_size"), OmegaConf.select(config, "trainer.v1.trainer_mode")
+    actor = config.actor_rollout_ref.actor
+    if actor.ppo_mini_batch_size < batch or actor.ppo_epochs > 1:
+        yield (
+            f"{LOSS_KEY}=on_policy is for one update per batch: set actor_rollout_ref.actor.ppo_epochs=1 and "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={batch}, {otherwise}"
+        )
+    if mode != "sync":
+        yield f"{LOSS_KEY}=on_policy is for synchronous training: set trainer.v1.trainer_mode=sync, {otherwise}"
+    if not OmegaConf.select(config, BYPASS_KEY):
+        yield f"{LOSS_KEY}=on_policy uses no old log-probabilities: set {BYPASS_KEY}=True, {otherwise}"
+    if not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
+        yield f"{BYPASS_KEY}=True needs actor_rollout_ref.rollout.calculate_log_probs=True, {otherwise}"
+
+
+def is_selected(config: DictConfig) -> bool:
+    """Whether a configuration selects any part of this plugin."""
+    return (
+        OmegaConf.select(config, REWARD_MANAGER_KEY) in REWARD_MANAGERS
+        or OmegaConf.select(config, AGENT_LOOP_KEY) == AGENT_LOOP_MANAGER
+        or uses(config, "data.custom_cls", DATASET)
+        or uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER)
+    )
+
+
+def _data_problems(config: DictConfig) -> Iterator[str]:
+    """Which keys of `data` do not exist, or are not read by the dataset that is configured."""
+    if not is_selected(config):
+        return
+    block = OmegaConf.select(config, "data") or {}
+    if uses(config, "data.custom_cls", DATASET):
+        known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *DATA_KEYS_OF_THE_LAUNCHER}
+        for key in block:
+            if key not in known:
+                yield f"there is no key data.{key}{nearest(str(key), known)}"
+    elif OmegaConf.select(config, "data.custom_cls.path") is None:
+        path, name = DATASET
+        # A reward manager asks for `supervised`, whatever the dataset.
+        own = DATA_DEFAULTS.keys() - _data_keys_of_verl() - {"supervised"}
+        for key in block.keys() - _data_keys_of_verl():
+            if block[key] is not None and (meant := difflib.get_close_matches(str(key), own, n=1, cutoff=0.8)):
+                yield (
+                    f"data.{key} is not read by veRL's dataset: set data.custom_cls.path={path} and "
+                    f"data.custom_cls.name={name}, whose key is data.{meant[0]}, or remove it"
+                )
+
+
+@functools.cache
+def _data_keys_of_verl() -> frozenset[str]:
+    package = find_spec("verl")
+    (folder,) = (package and package.submodule_search_locations) or (None,)
+    if folder is None:
+        raise ModuleNotFoundError("veRL is not installed: run `make setup`")
+    listed = OmegaConf.load(Path(folder, "trainer", "config", "data", "legacy_data.yaml"))
+    return frozenset((*map(str, listed), *UNLISTED_DATA_KEYS))
+
+
+def _file_problems(config: DictConfig) -> Iterator[str]:
+    """What is wrong with the files that the dataset of this plugin reads, by their columns alone."""
+    files = dict.fromkeys(file_list(config.data.val_files), read_columns)
+    check = read_columns if OmegaConf.select(config, "data.supervised") else check_unlabelled
+    for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
+        try:
+            problem_of(file)
+        except (ValueError, OSError) as error:
+            yield str(error)
+
+
+def _sampler_problems(config: DictConfig) -> Iterator[str]:
+    given = OmegaConf.select(config, SAMPLER_KEY) or {}
+    try:
+        refuse_unknown_keys(given, SAMPLER_DEFAULTS)
+    except ValueError as error:
+        yield f"{SAMPLER_KEY}: {error}"
+    if stop_on_collapse := OmegaConf.select(config, f"{SAMPLER_KEY}.stop_on_collapse"):
+        try:
+            read_rule(stop_on_collapse)
+        except ValueError as error:
+            # Recipes declare it there.
+            block = "mmupt" if OmegaConf.select(config, "mmupt.stop_on_collapse") is not None else SAMPLER_KEY
+            yield f"{block}.{error}"
+
+
+def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
+    """What is wrong with the reward manager of this name and what it needs."""
+    if (supervised := bool(OmegaConf.select(config, "data.supervised"))) != (name == "ground_truth"):
+        yield (
+            f"data.supervised={supervised} does not go with {REWARD_MANAGER_KEY}={name}: only ground_truth reads the "
+            "ground truth of training rows, and needs it"
+        )
+    if OmegaConf.select(config, AGENT_LOOP_KEY) != AGENT_LOOP_MANAGER:
+        yield f"{REWARD_MANAGER_KEY}={name} needs whole groups: set {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
+    if not OmegaConf.select(config, "trainer.use_v1"):
+        yield f"{REWARD_MANAGER_KEY}={name} needs veRL's v1 trainer: set trainer.use_v1=True"
+    n = OmegaConf.select(config, "actor_rollout_ref.rollout.n") or 1
+    if n < 2:
+        yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
+    try:
+        policy = read_settings(OmegaConf.select(config, "reward.reward_kwargs")).policy
+    except ValueError as error:
+        yield str(error)
+    else:
+        yield from _policy_problems(policy, n) if n >= 2 else ()
+    if name == "entropy" and not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
+        yield (
+            f"{REWARD_MANAGER_KEY}=entropy needs the log-probabilities of tokens: set "
+            "actor_rollout_ref.rollout.calculate_log_probs=True"
+        )
+    filters = OmegaConf.select(config, "algorithm.filter_groups")
+    # All else that a response is scored with is the same in its whole group, so that no group would ever be kept.
+    if filters and filters.enable and filters.metric != "reward":
+        yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
+    yield from _mode_problems(config)
+    if OmegaConf.select(config, "reward.reward_model.enable"):
+        yield f"{name} uses no reward model: set reward.reward_model.enable=False"
+
+
+def _mode_problems(config: DictConfig) -> Iterator[str]:
+    """What veRL's asynchronous trainers would refuse late, or do wrong without saying so."""
+
+    def select(key: str) -> Any:
+        return OmegaConf.select(config, key)
+
+    corrections = ("rollout_is", "rollout_rs", "bypass_mode")
+    corrects = any(select(f"algorithm.rollout_correction.{name}") for name in corrections)
+    if corrects and not select("actor_rollout_ref.rollout.calculate_log_probs"):
+        yield (
+            "algorithm.rollout_correction needs the log-probabilities of the policies that sampled: set "
+            "actor_rollout_ref.rollout.calculate_log_probs=True"
+        )
+    if select("trainer.v1.trainer_mode") != "separate_async":
+        return
+    updates, batch = select("trainer.v1.separate_async.parameter_sync_step"), select("data.train_batch_size")
+    mini_batch = select("actor_rollout_ref.actor.ppo_mini_batch_size")
+    if batch != updates * mini_batch:
+        yield (
+            f"separate_async makes parameter_sync_step={updates} updates of ppo_mini_batch_size={mini_batch} prompts "
+            f"per step, not of data.train_batch_size={batch}: set trainer.v1.separate_async.parameter_sync_step="
+            f"{max(1, batch // mini_batch)}"
+        )
+    if not select("actor_rollout_ref.rollout.nnodes"):
+        yield "separate_async needs GPUs that generate: set actor_rollout_ref.rollout.nnodes"
+    key = "actor_rollout_ref.rollout.checkpoint_engine.backend"
+    if (backend := select(key)) == "naive":
+        yield f"separate_async sends weights to other GPUs: set {key}=nccl, not naive"
+    elif select("trainer.device") == "cpu" and backend != "gloo":
+        yield f"{key}={backend} needs GPUs: on the CPU, use +async=separate_cpu"
+    model = "actor_rollout_ref.model"
+    if (select(f"{model}.lora_rank") or 0) > 0 and not select(f"{model}.lora.merge"):
+        yield f"separate_async sends whole weights: set {model}.lora.merge=True"
+    if not select("actor_rollout_ref.hybrid_engine"):
+        yield "veRL 0.9.1 fails under actor_rollout_ref.hybrid_engine=False (logger.info(flush=True)): leave it True"
+
+
+def _policy_problems(policy: VotePolicy, n: int) -> Iterator[str]:
+    key = "reward.reward_kwargs.vote"
+    if policy.vote_n is not None and policy.vote_n < n:
+        yield (
+            f"{key}.vote_n={policy.vote_n} is less than the {n} responses that are trained on "
+            "(actor_rollout_ref.rollout.n): raise it, or set it to null"
+        )
+    if policy.min_votes > (voters := policy.vote_n or n):
+        yield f"{key}.min_votes={policy.min_votes} can never be reached by {voters} responses: lower it"

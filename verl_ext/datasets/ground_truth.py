@@ -1,0 +1,170 @@
+"""Truth lives apart from the data: `X.parquet` has no answers, its sidecar `X.truth.parquet` has `id` and `answer`.
+
+Read for validation and for diagnostics only. Files that are only evaluated on may have their answers themselves.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from verl_ext.datasets.parquet_reader import own_id, read_columns, read_ids, whole_rows
+from verl_ext.datasets.row_format import RowFormatError, id_text, text_or_number
+
+# Where a file that is not trained on may have its answers itself, in this order.
+OWN_COLUMNS = ("reward_model", "answer")
+# Columns by which data sets bring the truth along, in lower case with "_" for spaces and hyphens.
+TRUTH_COLUMNS = frozenset(
+    {
+        "answer",
+        "answers",
+        "correct",
+        "correct_answer",
+        "correct_choice",
+        "correct_option",
+        "final_answer",
+        "gold",
+        "gold_answer",
+        "ground_truth",
+        "groundtruth",
+        "gt",
+        "gt_answer",
+        "label",
+        "labels",
+        "rationale",
+        "reference_answer",
+        "reward_model",
+        "solution",
+        "solutions",
+        "target",
+        "truth",
+    }
+)
+
+
+def file_list(files: str | Iterable[str] | None) -> list[str]:
+    """Return what a configuration gives as one file, as several or as null, as a list."""
+    return [files] if isinstance(files, str) else list(files or [])
+
+
+def sidecar_of(data_file: str | Path) -> Path:
+    """Return the path of the truth sidecar of a data file, whether it exists or not."""
+    return Path(data_file).with_suffix(".truth.parquet")
+
+
+def has_truth(data_file: str | Path) -> bool:
+    """Whether the answers of a file are known: by its sidecar, or else by a column of the file itself."""
+    return sidecar_of(data_file).is_file() or _own_column(data_file) is not None
+
+
+def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
+    """Return the answer by row id of all `data_files`; files without a truth and rows without an answer add nothing.
+
+    A file without a sidecar may have its answers in a column `reward_model`, as veRL's own scripts write it, or
+    `answer`. Numbers are written out.
+
+    Raises:
+        ValueError: a sidecar lacks a column, an answer is neither text nor a number, or two files give one id different
+            answers.
+    """
+    truth: dict[str, str] = {}
+    for data_file in data_files:
+        for row in _truth_rows(data_file):
+            if row["answer"] is None:
+                continue
+            answer = _answer_text(row["answer"], f"{row['source']}, id {row['id']}")
+            if truth.setdefault(row["id"], answer) != answer:
+                raise ValueError(f"{row['source']} contradicts another file about the answer of row {row['id']!r}")
+    return truth
+
+
+def read_metadata(data_files: Iterable[str | Path]) -> dict[str, str]:
+    """Return the column `metadata` of the sidecars of `data_files` by row id, where it is there and not null."""
+    rows = (row for data_file in data_files for row in _truth_rows(data_file))
+    return {row["id"]: row["metadata"] for row in rows if row["metadata"] is not None}
+
+
+def check_truth(file: str | Path) -> None:
+    """Raise ValueError for a file that is evaluated on, or trained on with labels, whose answers are not all known."""
+    if not has_truth(file):
+        raise ValueError(
+            f"{file} has no truth: {sidecar_of(file)} is missing (columns id and answer), and the file has no column "
+            f"{' or '.join(OWN_COLUMNS)} in its place"
+        )
+    truth = read_truth([file])
+    ids = read_ids(file)
+    if missing := [(row, id_) for row, id_ in enumerate(ids) if id_ not in truth]:
+        source = sidecar_of(file) if sidecar_of(file).is_file() else file
+        row, id_ = missing[0]
+        raise ValueError(
+            f"{source} has no answer for {len(missing)} of the {len(ids)} rows of {file}, the first of them row {row}, "
+            f"id {id_}"
+        )
+
+
+def _truth_rows(data_file: str | Path) -> Iterator[dict[str, Any]]:
+    """The `id`, `answer` (as it is), `metadata` and `source` of the rows of a file of which something is known."""
+    sidecar = sidecar_of(data_file)
+    if sidecar.is_file():
+        yield from _sidecar_rows(sidecar, data_file)
+    elif column := _own_column(data_file):
+        for row in whole_rows(data_file, ("id", column)):
+            value = row[column]
+            answer = value.get("ground_truth") if isinstance(value, Mapping) else value
+            yield {"id": row["id"], "answer": answer, "metadata": None, "source": data_file}
+
+
+def _sidecar_rows(sidecar: Path, data_file: str | Path) -> Iterator[dict[str, Any]]:
+    columns = read_columns(sidecar, empty=True)
+    rows = pq.read_table(sidecar, columns=[name for name in ("id", "answer", "metadata") if name in columns])
+    if "answer" not in columns or not ("id" in columns or _matches_by_order(rows.num_rows, data_file)):
+        raise ValueError(f"{sidecar} must have the columns id and answer, but has {', '.join(columns)}")
+    for index, row in enumerate(rows.to_pylist()):
+        try:
+            id_ = id_text(row["id"]) if "id" in columns else own_id(data_file, index)
+        except RowFormatError as error:
+            raise ValueError(f"{sidecar}, row {index}: {error}") from None
+        yield {"id": id_, "answer": row["answer"], "metadata": row.get("metadata"), "source": sidecar}
+
+
+def _matches_by_order(rows: int, data_file: str | Path) -> bool:
+    """Whether the rows of a sidecar without ids are those of a data file, which has none either."""
+    return "id" not in read_columns(data_file) and pq.read_metadata(data_file).num_rows == rows
+
+
+def _own_column(data_file: str | Path) -> str | None:
+    # A file that is missing is not the business of diagnostics: the dataset refuses it.
+    names = read_columns(data_file) if Path(data_file).is_file() else []
+    return next((name for name in OWN_COLUMNS if name in names), None)
+
+
+def _answer_text(value: Any, place: str) -> str:
+    try:
+        return text_or_number(value, "the answer")
+    except RowFormatError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:
+    """Return the dotted names of all columns, and of fields of structs in them, that by their name hold a truth."""
+    found = []
+    for field in schema:
+        name = f"{prefix}{field.name}"
+        if field.name.lower().replace(" ", "_").replace("-", "_") in TRUTH_COLUMNS:
+            found.append(name)
+        elif pa.types.is_struct(field.type):
+            found += truth_columns(field.type, f"{name}.")
+    return found
+
+
+def check_unlabelled(file: str | Path) -> None:
+    """Raise ValueError, naming the columns, for a training file that carries a truth, and as `read_columns`."""
+    read_columns(file)
+    if found := truth_columns(pq.read_schema(file)):
+        raise ValueError(
+            f"{file}: a label-free recipe trains on no file with a truth in it ({', '.join(found)}): move it to "
+            f"{sidecar_of(file)} (columns id and answer), or drop it; a supervised recipe (data.supervised=True) reads "
+            "the sidecar"
+        )

@@ -1,0 +1,257 @@
+"""The one reader of parquet files of rows: checks, training, evaluation, synthesis and the leakage guard all use it.
+
+Whoever wrote a file, its rows come out in the form of `data/mmupt_data/row_schema.py`, see
+`verl_ext.datasets.row_format`. A few rows are in memory at a time. Imports no framework.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from verl_ext.datasets.row_format import RowFormatError, canonical_row, id_text
+
+# What may be asked for; all other columns of a file are never read.
+COLUMNS = (
+    "id",
+    "data_source",
+    "prompt",
+    "images",
+    "question_type",
+    "choices",
+    "provenance",
+    "licence",
+    "synthesis",
+    "response",
+    "extra_info",
+    "agent_name",
+)
+# Rows whose images are in memory at a time.
+ROWS_PER_BATCH = 32
+FORMAT = "docs/data.md says what a file may look like"
+LFS_POINTER = b"version https://git-lfs"
+
+# What a trainer needs of a row, and the same for all files, so that any of them can be trained on together.
+TRAINER_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("images", pa.list_(pa.struct([("bytes", pa.binary())]))),
+        ("question_type", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        # Whether a model wrote the question.
+        ("is_generated", pa.bool_()),
+        ("response", pa.string()),
+        # As JSON: its fields differ from file to file.
+        ("extra_info", pa.string()),
+        ("agent_name", pa.string()),
+    ]
+)
+
+
+class MalformedRow(ValueError):
+    """A row that cannot be read; the message names file, row, id, what was found and what is accepted."""
+
+    def __init__(self, file: str | Path, row: int, id_: str, problem: str) -> None:
+        super().__init__(f"{file}, row {row}, id {id_}: {problem}")
+        self.row, self.id, self.problem = row, id_, problem
+
+
+def file_name(file: str | Path) -> str:
+    """What a file is called in the ids of rows without one, and as the data source of rows that state none.
+
+    >>> file_name("/photos/train.parquet")
+    'photos-train'
+    """
+    absolute = Path(file).absolute()
+    return f"{absolute.parent.name}-{absolute.stem}"
+
+
+def own_id(file: str | Path, row: int) -> str:
+    """The id of a row that has none; the same wherever the folder of the file is moved."""
+    return f"{file_name(file)}-{row:06d}"
+
+
+def read_columns(file: str | Path, empty: bool = False) -> list[str]:
+    """Return the columns of a file once it is known to be one that rows can be read from; `empty` allows for none.
+
+    Raises:
+        ValueError: the file is missing or no parquet file, has no rows or two columns of one name.
+    """
+    with _open(file) as opened:
+        names = list(opened.schema_arrow.names)
+        rows = opened.metadata.num_rows
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(f"{file} has more than one column {', '.join(twice)}: leave one of each")
+    if not (rows or empty):
+        raise ValueError(f"{file} has no rows: it was written by something that failed, or filtered to nothing")
+    return names
+
+
+def require_prompt(file: str | Path) -> None:
+    """Raise ValueError, as `read_columns` does, and for a file without a column `prompt`."""
+    if "prompt" not in (names := read_columns(file)):
+        raise ValueError(
+            f"{file} has no column prompt (found: {', '.join(names)}): {FORMAT}, and "
+            "`make data DATASET=images SOURCE=...` makes one of your own images"
+        )
+
+
+def read_rows(file: str | Path, columns: Sequence[str] = COLUMNS) -> Iterator[dict[str, Any] | MalformedRow]:
+    """Yield the rows of a file in their order, or in place of a row why it cannot be read.
+
+    Args:
+        file: a parquet file.
+        columns: what is needed of a row beside its id, of COLUMNS. `prompt` must be there, all others may be null.
+
+    Raises:
+        ValueError: the file as a whole cannot be read; names it.
+    """
+    names = read_columns(file)
+    if "prompt" in columns:
+        require_prompt(file)
+    folder, name = Path(file).absolute().parent, file_name(file)
+    row = 0
+    with _open(file) as opened:
+        present = _needed(columns, opened.schema_arrow)
+        for raw in _raw_rows(opened, [column for column in names if column in present], file):
+            id_ = own_id(file, row)
+            if isinstance(raw, UnicodeDecodeError):
+                yield MalformedRow(file, row, id_, f"a text in it is no UTF-8 ({raw})")
+            else:
+                try:
+                    # First, as it names the row in whatever else is wrong.
+                    id_ = id_ if raw.get("id") is None else id_text(raw["id"])
+                    yield canonical_row(raw, columns, folder, name, id_)
+                except (RowFormatError, OSError) as error:
+                    yield MalformedRow(file, row, id_, str(error))
+            row += 1
+
+
+def whole_rows(
+    file: str | Path, columns: Sequence[str] = COLUMNS, dropped: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """The same without the rows whose ids are `dropped`, raising MalformedRow at any other that cannot be read."""
+    for row in read_rows(file, columns):
+        if isinstance(row, MalformedRow):
+            if row.id not in dropped:
+                raise row
+        elif row["id"] not in dropped:
+            yield row
+
+
+def read_ids(file: str | Path) -> list[str]:
+    """The id of every row of a file; raises ValueError as `read_rows` does."""
+    return [row.id if isinstance(row, MalformedRow) else row["id"] for row in read_rows(file, ("id",))]
+
+
+def write_trainer_rows(files: Iterable[str], target: Path, dropped: Collection[str] = ()) -> None:
+    """Write the rows of several files as one Arrow stream of TRAINER_SCHEMA, which can be mapped into memory.
+
+    Args:
+        files: parquet files.
+        target: replaced as a whole; a process that has mapped it before keeps what it has.
+        dropped: ids of rows that are left out.
+
+    Raises:
+        MalformedRow: a row that is not dropped cannot be read.
+        ValueError: as `read_rows`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    columns = [name for name in COLUMNS if name == "synthesis" or name in TRAINER_SCHEMA.names]
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, TRAINER_SCHEMA) as writer:
+            for file in files:
+                rows = map(_trainer_row, whole_rows(file, columns, dropped))
+                while batch := list(islice(rows, ROWS_PER_BATCH)):
+                    writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=TRAINER_SCHEMA))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _trainer_row(row: dict[str, Any]) -> dict[str, Any]:
+    extra = row["extra_info"]
+    extra = None if extra is None else json.dumps(extra, default=str)
+    return {**row, "is_generated": row["synthesis"] is not None, "extra_info": extra}
+
+
+def _open(file: str | Path) -> pq.ParquetFile:
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"{file} is {'a folder' if path.is_dir() else 'missing'}: a parquet file is needed")
+    try:
+        # Read through a buffer, as a row group may be larger than the memory.
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    except (pa.ArrowException, OSError) as error:
+        with path.open("rb") as opened:
+            is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
+        why = "a pointer of Git LFS, for which `git lfs pull` gets the file" if is_pointer else str(error)
+        raise ValueError(f"{file} is no parquet file: {why}") from error
+
+
+def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:
+    """The columns of a file that give these of a row."""
+    needed = {"id", *columns}
+    # A prompt of text alone needs to know how many images there are, and no question type that of options.
+    if "prompt" in columns and _may_lack_places(schema.field("prompt").type):
+        needed.add("images")
+    if "question_type" in columns:
+        needed.add("choices")
+    if "images" in needed and "images" not in schema.names:
+        needed.add("image")
+        if "image" not in schema.names:
+            # Images may be in the parts of the prompt instead.
+            needed.add("prompt")
+    return needed
+
+
+def _may_lack_places(prompt: pa.DataType) -> bool:
+    """Whether a prompt is text, or may hold images itself."""
+    if pa.types.is_list(prompt) or pa.types.is_large_list(prompt):
+        message = prompt.value_type
+        return not (
+            pa.types.is_struct(message)
+            and _is_text(message.field("content").type if "content" in message.names else message)
+        )
+    return True
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _raw_rows(
+    opened: pq.ParquetFile, columns: list[str], file: str | Path
+) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    groups = opened.metadata.num_row_groups
+    # One by one: Arrow cannot make a batch of nested columns out of several chunks.
+    batches = (batch for group in range(groups) for batch in opened.iter_batches(ROWS_PER_BATCH, [group], columns))
+    read = 0
+    try:
+        for batch in batches:
+            yield from _python_rows(batch)
+            read += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: rows from {read} on cannot be read: {error}") from error
+
+
+def _python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    try:
+        rows: list[Any] = batch.to_pylist(maps_as_pydicts="lossy")
+    except UnicodeDecodeError:
+        rows = []
+        for row in range(batch.num_rows):
+            try:
+                rows += batch.slice(row, 1).to_pylist(maps_as_pydicts="lossy")
+            except UnicodeDecodeError as error:
+                rows.append(error)
+    yield from rows

@@ -1,0 +1,79 @@
+"""Questions as the policy is asked them: what all datasets of this project that veRL trains on have in common."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from omegaconf import DictConfig
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from verl_ext.control_text import control_tokens, plain_messages
+from verl_ext.datasets.parquet_reader import write_trainer_rows
+from verl_ext.datasets.pixel_limits import with_margins
+from verl_ext.images import decode
+
+
+class AskedDataset(RLHFDataset):
+    """veRL's rows whose messages hold the images and, after the question, `data.instruction`, unless that is null.
+
+    Files are read by the project's own reader in place of veRL's, so that what the launcher has checked is what is
+    trained on. Their rows go into one Arrow file in `data.cache_dir`, from which a row is read without any other being
+    in memory. Text of a row that veRL or the tokenizer would read as control is escaped, see `verl_ext.control_text`.
+    Images are decoded by `verl_ext.images` and scaled into `limits` (`verl_ext.datasets.pixel_limits`) when the agent
+    loop or a trainer reads them.
+    """
+
+    def __init__(
+        self,
+        data_files: str | list[str],
+        config: DictConfig,
+        *,
+        limits: Mapping[str, int],
+        dropped: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        self._limits = limits
+        self._dropped = dropped
+        super().__init__(data_files=data_files, config=config, **kwargs)
+
+    def _read_files_and_tokenize(self) -> None:
+        files = [str(Path(file).absolute()) for file in self.data_files]
+        name = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+        target = Path(self.cache_dir) / f"{name}.arrow"
+        write_trainer_rows(self.data_files, target, self._dropped)
+        rows = datasets.Dataset.from_file(str(target)).with_transform(_without_json)
+        print(f"{', '.join(files)}: {len(rows)} rows, {len(self._dropped)} left out")
+        if 0 < self.max_samples < len(rows):
+            drawn = np.random.default_rng(self.seed).choice(len(rows), self.max_samples, replace=False)
+            rows = rows.select(drawn if self.shuffle else range(self.max_samples))
+        self.dataframe = self.maybe_filter_out_long_prompts(rows)
+
+    def _build_messages(self, example: dict, key: str) -> list[dict]:
+        # veRL puts the images into the messages that it is given, and these travel with the row a second time.
+        images = example[self.image_key]
+        *before, question = plain_messages(example[key], len(images), control_tokens(self.tokenizer))
+        if self.config.instruction is not None:
+            question["content"] = f"{question['content']} {self.config.instruction}"
+        # veRL opens files by itself, without orientation and with transparency over black.
+        images = [
+            {"image": with_margins(decode(image["bytes"]).image, self.processor.image_processor, self._limits)}
+            for image in images
+        ]
+        messages = super()._build_messages({**example, key: [*before, question], self.image_key: images}, key)
+        for message in messages:
+            if not isinstance(message["content"], str):
+                for part in message["content"]:
+                    if part["type"] == "image":
+                        part.update(self._limits)
+        return messages
+
+
+def _without_json(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Rows by column with `extra_info` as veRL knows it."""
+    if "extra_info" in columns:
+        columns["extra_info"] = [None if text is None else json.loads(text) for text in columns["extra_info"]]
+    return columns

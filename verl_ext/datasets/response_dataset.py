@@ -1,0 +1,81 @@
+"""The dataset of veRL's SFT trainer for questions with the response to learn, chosen by `data.custom_cls`.
+
+veRL's own would train the line break after the end of a turn, which no policy samples, and put an image wherever a
+response says `<image>`.
+"""
+
+from typing import Any
+
+import datasets
+import torch
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizer, ProcessorMixin
+from verl.models.transformers.qwen2_vl import get_rope_index
+from verl.utils.tokenizer.continuous_token import VLContinuousTokenBuilder
+
+from verl_ext.datasets.pixel_limits import pixel_limits
+from verl_ext.datasets.prompt_dataset import AskedDataset
+from verl_ext.datasets.response_tokens import turn_tokens
+
+# What the processor returns for itself, and no model takes.
+NOT_FEATURES = ("attention_mask", "mm_token_type_ids")
+
+
+class ResponseDataset(AskedDataset):
+    """Rows with the columns of `data/mmupt_data/row_schema.py` that ask, and `response`, a text.
+
+    The prompt of a row has the tokens that a rollout makes of it; the response and the end of its turn follow, and the
+    loss is on these alone. `data.seed` sets the order of rows, of which veRL's sampler would make the same every time.
+    """
+
+    def __init__(
+        self,
+        parquet_files: str | list[str],
+        tokenizer: PreTrainedTokenizer,
+        config: DictConfig,
+        processor: ProcessorMixin,
+        max_samples: int = -1,
+    ) -> None:
+        super().__init__(
+            data_files=parquet_files,
+            config=config,
+            limits=pixel_limits(config, training=True),
+            tokenizer=tokenizer,
+            processor=processor,
+            max_samples=max_samples,
+        )
+        self._builder = VLContinuousTokenBuilder(tokenizer, processor)
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
+        """Put the rows into their order; all are kept, as who starts the training has measured them."""
+        return dataframe.shuffle(seed=self.config.seed, keep_in_memory=True)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """Return a sequence as veRL's SFT trainer packs it.
+
+        `input_ids` and `loss_mask` are int64 (length,), `position_ids` int64 (4, length), and `multi_modal_inputs` are
+        the features of the images, by veRL's names, empty for text alone. The mask is 1 for the tokens that are learnt.
+
+        Raises:
+            ValueError: the sequence is longer than `data.max_length`.
+        """
+        from qwen_vl_utils import process_vision_info
+
+        row = self.dataframe[item]
+        messages = self._build_messages(row, self.prompt_key)
+        images, _ = process_vision_info(messages, image_patch_size=self.image_patch_size)
+        processed: dict[str, Any] = {}
+        prompt = self._builder.build_initial_tokens(messages, images=images, mm_inputs_out=processed)
+        response = turn_tokens(self.tokenizer, row["response"])
+        if (length := len(prompt) + len(response)) > self.config.max_length:
+            raise ValueError(f"row {row['id']!r} has {length} tokens: set data.max_length to more, or leave it out")
+        tokens = torch.tensor([*prompt, *response])
+        grid, attended = processed.get("image_grid_thw"), torch.ones_like(tokens)
+        positions = get_rope_index(self.processor, tokens, image_grid_thw=grid, attention_mask=attended)
+        return {
+            "input_ids": tokens,
+            "position_ids": torch.cat([torch.arange(length)[None], positions]),
+            "loss_mask": torch.tensor([0] * len(prompt) + [1] * len(response)),
+            # Also where it is empty: veRL's collator looks for the keys of the first row.
+            "multi_modal_inputs": {name: value for name, value in processed.items() if name not in NOT_FEATURES},
+        }

@@ -1,0 +1,261 @@
+"""Code that a configuration names: whether it exists and can be imported, found before Ray starts.
+
+veRL imports most of it in Ray workers, or only when the first response is scored. Here the files are parsed, which runs
+nothing; code from outside veRL and this plugin is then imported in a child process (`configured_code_child`), as
+importing it may do anything. Imports no veRL.
+"""
+
+import ast
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_ext.config_defaults import REWARD_MANAGERS, SHARED_PROMPT_AGENT
+from verl_ext.unknown_keys import nearest
+
+# Keys whose `path` and `name` veRL loads an object by (verl/utils/import_utils.py, load_extern_object).
+REWARD_FUNCTION = "reward.custom_reward_function"
+OBJECTS = ("data.custom_cls", REWARD_FUNCTION, "trainer.v1.sampler.custom_sampler")
+# Keys that name a class by its module (load_class_from_fqn), and one that names modules alone.
+CLASSES = ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "trainer.checkpoint_callback_class")
+MODULES = "actor_rollout_ref.model.external_lib"
+AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
+DEFAULT_AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
+REWARD_MANAGER = "reward.reward_manager"
+TRAINER_MODE = "trainer.v1.trainer_mode"
+ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
+
+# What veRL and this plugin register.
+KNOWN_REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote", *REWARD_MANAGERS)
+AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
+TRAINER_MODES = ("sync", "colocate_async", "separate_async")
+
+# Where Ray brings files or packages to its workers, this process cannot tell what they will find.
+BROUGHT_BY_RAY = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
+# Packages that are not imported to be checked: it takes long, and their own tests do.
+TRUSTED = ("verl", "verl_ext")
+IMPORT_SECONDS = 300
+
+
+class Named(NamedTuple):
+    """An object that a configuration names.
+
+    Attributes:
+        path_key: the key that says which module or file it is in.
+        path: that, as veRL's `load_module` takes it: `pkg://MODULE`, or a file.
+        name_key: the key that says which name it has there; the same where one key says both.
+        name: the name; None for a module alone.
+    """
+
+    path_key: str
+    path: str
+    name_key: str
+    name: str | None
+
+
+def problems_of_code(config: DictConfig) -> Iterator[str]:
+    """Yield what code does not exist, cannot be imported, is not registered or, for a reward function, not called."""
+    environment = OmegaConf.select(config, ENVIRONMENT) or {}
+    if any(environment.get(key) for key in BROUGHT_BY_RAY):
+        return
+    variables = {name: str(value) for name, value in (environment.get("env_vars") or {}).items()}
+    search = [*filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)), *sys.path]
+    to_import = []
+    for named in _named(config):
+        trusted = named.path.removeprefix("pkg://").replace("/", ".").split(".")[0] in TRUSTED
+        if (problem := _problem_of(named, search, parse_names=trusted)) is not None:
+            yield problem
+        elif not trusted:
+            to_import.append(named)
+    agent_loops = {*AGENT_LOOPS}
+    if file := OmegaConf.select(config, AGENT_LOOPS_FILE):
+        try:
+            loops = _agent_loops(str(file))
+        except (OSError, OmegaConfBaseException, ValueError) as error:
+            yield f"{AGENT_LOOPS_FILE}={file}: {error}"
+        else:
+            agent_loops |= {*loops}
+            for name, target in loops.items():
+                module, _, attribute = target.rpartition(".")
+                key = f"{AGENT_LOOPS_FILE}={file}: {name}._target_"
+                if problem := _problem_of(Named(key, f"pkg://{module}", key, attribute), search, parse_names=True):
+                    yield problem
+    yield from _problems_of_importing(config, to_import, agent_loops, variables, search)
+
+
+def _named(config: DictConfig) -> Iterator[Named]:
+    for key in OBJECTS:
+        # An empty path is none to veRL.
+        if path := OmegaConf.select(config, f"{key}.path"):
+            yield Named(f"{key}.path", str(path), f"{key}.name", str(OmegaConf.select(config, f"{key}.name")))
+    if OmegaConf.select(config, f"{REWARD_MANAGER}.source") == "importlib":
+        key = f"{REWARD_MANAGER}.module.path"
+        # Named beside the module, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
+        name = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
+        yield Named(key, str(OmegaConf.select(config, key)), f"{REWARD_MANAGER}.name", str(name))
+    for key in CLASSES:
+        if fully_qualified := OmegaConf.select(config, key):
+            module, _, name = str(fully_qualified).rpartition(".")
+            yield Named(key, f"pkg://{module}", key, name)
+    modules = OmegaConf.select(config, MODULES)
+    for module in filter(None, [modules] if isinstance(modules, str) else modules or ()):
+        yield Named(MODULES, f"pkg://{module}", MODULES, None)
+
+
+def _agent_loops(file: str) -> dict[str, str]:
+    """Read which class each agent loop of a file is; OSError or ValueError where there is no such file, or none."""
+    package = find_spec("verl")
+    folders = [Path(found) for found in (package and package.submodule_search_locations) or ()]
+    # Where veRL looks for it (verl/utils/import_utils.py, resolve_config_path).
+    places = [Path(file), *(folder / file for root in folders for folder in (root.parent, root))]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise FileNotFoundError("there is no such file")
+    entries: Any = OmegaConf.to_container(OmegaConf.load(found), resolve=True)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "name" in entry for entry in entries):
+        raise ValueError("it must be a list of agent loops, each with `name` and `_target_`")
+    return {entry["name"]: str(entry.get("_target_")) for entry in entries}
+
+
+def _written(named: Named, of_name: bool = False) -> str:
+    """The key of the module, or of the name in it, with its value as the configuration has it."""
+    if named.path_key != named.name_key:
+        return f"{named.name_key}={named.name}" if of_name else f"{named.path_key}={named.path}"
+    return f"{named.path_key}={'.'.join(filter(None, (named.path.removeprefix('pkg://'), named.name)))}"
+
+
+def _problem_of(named: Named, search: Sequence[str], parse_names: bool) -> str | None:
+    """Say what is wrong as far as the files alone tell; their names only if `parse_names`, as code may bind any."""
+    path, name, where = named.path, named.name, _written(named)
+    if path.startswith("pkg://"):
+        spec = _spec(path.removeprefix("pkg://").replace("/", "."), search)
+        if spec is None:
+            return f"{where}: there is no such module"
+        file = Path(spec.origin) if spec.origin else None
+    else:
+        file = Path(path.removeprefix("file://"))
+        if not file.is_file():
+            return f"{where}: there is no such file"
+    if file is None or file.suffix != ".py" or name is None:
+        return None
+    try:
+        defined = _names_in(ast.parse(file.read_bytes(), str(file)))
+    except SyntaxError as error:
+        return f"{where}: it is not Python: {error}"
+    if not parse_names or name in defined or "*" in defined:
+        return None
+    return f"{_written(named, of_name=True)}: {file} does not define it{nearest(name, defined)}"
+
+
+def _spec(module: str, search: Sequence[str]) -> ModuleSpec | None:
+    """Find a module without importing the packages that it is in."""
+    top, *rest = module.split(".")
+    try:
+        spec = PathFinder.find_spec(top, search) or find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    name = top
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec
+
+
+def _names_in(module: ast.Module) -> set[str]:
+    """What a module binds, wherever in it; `*` where it takes all of another one."""
+    names: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def _problems_of_importing(
+    config: DictConfig,
+    to_import: Sequence[Named],
+    agent_loops: Collection[str],
+    variables: dict[str, str],
+    search: Sequence[str],
+) -> Iterator[str]:
+    """Import in a child process, and look up there what is not known to be registered."""
+    manager = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
+    is_registered = OmegaConf.select(config, f"{REWARD_MANAGER}.source") in ("register", None)
+    default_agent_loop = OmegaConf.select(config, DEFAULT_AGENT_LOOP)
+    # The code that is imported may register others under any name.
+    unknown: dict[str, tuple[str, str, Collection[str]]] = {}
+    if is_registered and manager is not None and manager not in KNOWN_REWARD_MANAGERS:
+        unknown["reward_managers"] = (f"{REWARD_MANAGER}.name", manager, KNOWN_REWARD_MANAGERS)
+    if default_agent_loop is not None and default_agent_loop not in agent_loops:
+        unknown["agent_loops"] = (DEFAULT_AGENT_LOOP, default_agent_loop, agent_loops)
+    mode = OmegaConf.select(config, TRAINER_MODE)
+    if OmegaConf.select(config, "trainer.use_v1") and mode is not None and mode not in TRAINER_MODES:
+        unknown["trainer_modes"] = (TRAINER_MODE, mode, TRAINER_MODES)
+    if not (to_import or unknown):
+        return
+    arguments = [
+        *("data_source", "solution_str", "ground_truth", "extra_info"),
+        *(OmegaConf.select(config, f"{REWARD_FUNCTION}.reward_kwargs") or {}),
+    ]
+    if OmegaConf.select(config, "reward.reward_model.enable"):
+        arguments += ["reward_router_address", "reward_model_tokenizer"]
+    request = {
+        "objects": [(named.path, named.name) for named in to_import],
+        "registries": sorted(unknown),
+        # By a known manager, which calls it as veRL's do (reward_loop/reward_manager/naive.py).
+        "called": [
+            named.path_key == f"{REWARD_FUNCTION}.path" and manager in KNOWN_REWARD_MANAGERS for named in to_import
+        ],
+        "arguments": arguments,
+    }
+    answers, reason = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))
+    failure = ("path", reason)
+    for named, answer in zip(to_import, [*answers["objects"], *[failure] * len(to_import)], strict=False):
+        if answer is not None:
+            part, problem = answer
+            yield f"{_written(named, of_name=part == 'name')}: {problem}"
+            if answer is failure:
+                # Those after it have not been tried.
+                return
+    for registry, (key, name, known) in unknown.items():
+        if registry in answers and name not in answers[registry]:
+            yield f"{key}={name}: none is registered under this name{nearest(name, {*known, *answers[registry]})}"
+
+
+@functools.cache
+def _ask_child(request: str, variables: str, search: str) -> tuple[dict[str, Any], str]:
+    """Return what the child answered, and why it answered no more; once per request, as veRL validates once more."""
+    environment = {**os.environ, **json.loads(variables), "PYTHONPATH": search}
+    command = [sys.executable, "-m", "verl_ext.import_check_child"]
+    try:
+        child = subprocess.run(
+            command, input=request, env=environment, capture_output=True, text=True, timeout=IMPORT_SECONDS
+        )
+        output, errors = child.stdout, child.stderr.strip()
+        failure = f"importing it ends the process ({child.returncode}): {errors.splitlines()[-1] if errors else ''}"
+    except subprocess.TimeoutExpired as expired:
+        output = (expired.stdout or b"").decode()
+        failure = f"importing it takes more than {IMPORT_SECONDS} seconds"
+    answers: dict[str, Any] = {"objects": []}
+    for line in output.splitlines():
+        key, value = json.loads(line)
+        if key == "object":
+            answers["objects"].append(value)
+        else:
+            answers[key] = value
+    return answers, failure

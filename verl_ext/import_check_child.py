@@ -1,0 +1,93 @@
+"""The child process of `configured_code`: imports what it is asked to, and says what happened, in JSON lines."""
+
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from verl_ext.unknown_keys import nearest
+
+# Where veRL keeps what is registered under a name.
+REGISTRIES = {
+    "reward_managers": ("verl.experimental.reward_loop.reward_manager.registry", "REWARD_MANAGER"),
+    "agent_loops": ("verl.experimental.agent_loop.agent_loop", "_agent_loop_registry"),
+    "trainer_modes": ("verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY"),
+}
+# What registers veRL's own.
+REGISTERING = {
+    "reward_managers": "verl.experimental.reward_loop.reward_manager",
+    "agent_loops": "verl.experimental.agent_loop",
+    "trainer_modes": "verl.trainer.ppo.v1",
+}
+
+
+def main() -> None:
+    """Answer the request on standard input; whatever the imported code prints goes to standard error."""
+    request = json.load(sys.stdin)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    if request["registries"]:
+        # Its plugins, and the modules of VERL_USE_EXTERNAL_MODULES, may register some, too.
+        importlib.import_module("verl")
+    for (path, name), called in zip(request["objects"], request["called"], strict=True):
+        problem = _problem_of(path, name, request["arguments"] if called else None)
+        print(json.dumps(("object", problem)), file=answers)
+    for registry in request["registries"]:
+        importlib.import_module(REGISTERING[registry])
+        module, name = REGISTRIES[registry]
+        names = getattr(importlib.import_module(module), name)
+        print(json.dumps((registry, sorted(names))), file=answers)
+
+
+def _problem_of(path: str, name: str | None, arguments: list[str] | None) -> tuple[str, str] | None:
+    """Say whether it is the `path` or the `name` that is wrong, and why; None where both are right."""
+    try:
+        module = _load(path)
+    except Exception as error:
+        return "path", f"importing it raises {type(error).__name__}: {error}"
+    if name is None:
+        return None
+    try:
+        loaded = getattr(module, name)
+    except AttributeError:
+        where = getattr(module, "__file__", None) or module.__name__
+        return "name", f"{where} does not define it{nearest(name, dir(module))}"
+    problem = None if arguments is None else _problem_of_call(loaded, arguments)
+    return None if problem is None else ("name", problem)
+
+
+def _load(path: str) -> ModuleType:
+    """Import as veRL does (verl/utils/import_utils.py, load_module)."""
+    if path.startswith("pkg://"):
+        return importlib.import_module(path.removeprefix("pkg://").replace("/", "."))
+    file = Path(path.removeprefix("file://"))
+    spec = importlib.util.spec_from_file_location(f"custom_module_{abs(hash(file))}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a file of Python")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _problem_of_call(function: Any, arguments: list[str]) -> str | None:
+    if not callable(function):
+        return "it is not a function"
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # Of a function that is not written in Python nothing more is known.
+        return None
+    try:
+        signature.bind(**dict.fromkeys(arguments))
+    except TypeError as error:
+        return f"it is called as {', '.join(f'{name}=' for name in arguments)}, and {error}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

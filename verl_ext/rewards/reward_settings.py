@@ -1,0 +1,58 @@
+"""What `reward.reward_kwargs` tells the reward managers of this plugin, read and checked. Pure: imports no veRL.
+
+Two blocks, `answers` and `vote`; what is left out has the default of the field that it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_ext.answers import Comparison, Extraction
+from verl_ext.unknown_keys import read_block, refuse_unknown_keys
+from verl_ext.votes import VotePolicy
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """extraction: where a response has its answer. comparison: when answers are equal. policy: how they vote."""
+
+    extraction: Extraction = "boxed"
+    comparison: Comparison = Comparison()
+    policy: VotePolicy = VotePolicy()
+
+
+def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
+    """Read the two blocks.
+
+    Raises:
+        ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in both blocks.
+    """
+    content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
+    extraction, comparison, policy = RewardSettings.extraction, RewardSettings.comparison, RewardSettings.policy
+    problems = []
+    try:
+        refuse_unknown_keys(content, ("answers", "vote"))
+    except ValueError as error:
+        problems.append(f"reward.reward_kwargs: {error}")
+    try:
+        extraction, comparison = _read_answers(content.get("answers") or {})
+    except ValueError as error:
+        problems.append(f"reward.reward_kwargs.answers: {error}")
+    try:
+        policy = VotePolicy.from_mapping(content.get("vote") or {})
+    except ValueError as error:
+        problems.append(f"reward.reward_kwargs.vote: {error}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return RewardSettings(extraction, comparison, policy)
+
+
+def _read_answers(block: Mapping[str, Any]) -> tuple[Extraction, Comparison]:
+    def make(extraction: Extraction = RewardSettings.extraction, **limits: Any) -> tuple[Extraction, Comparison]:
+        if extraction not in get_args(Extraction):
+            raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, not {extraction!r}")
+        return extraction, Comparison(**limits)
+
+    return read_block(block, ["extraction", *(field.name for field in fields(Comparison))], make)
