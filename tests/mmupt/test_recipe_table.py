@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from test_report import write_events
+from test_run_report import write_events
 
 from mmupt.baselines.stage_runner import stages_folder, write_summary
 from mmupt.compose import RecipeError, load_recipe

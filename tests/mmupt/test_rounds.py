@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import write_events
+from test_run_report import write_events
 
 from mmupt.compose import RecipeError
 from mmupt.evaluation.response_files import Response, write_responses
