@@ -207,7 +207,7 @@ HELD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_writing import row
+from test_writer import row
 from mmupt_data.writer import write_dataset
 
 def rows():
