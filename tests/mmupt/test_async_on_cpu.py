@@ -25,7 +25,6 @@ pytestmark = pytest.mark.full_stack
 N = 4
 OVERRIDES = (
     "data.train_batch_size=8",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     f"actor_rollout_ref.rollout.n={N}",
     # A batch of long responses at a time: when the groups of a step are complete, the next ones have just begun.
     "actor_rollout_ref.rollout.ignore_eos=True",
@@ -41,16 +40,24 @@ OVERRIDES = (
     "mmupt.stop_on_collapse.z=0",
     "mmupt.stop_on_collapse.patience=1",
 )
+OPTIONS = {
+    "colocate": ("actor_rollout_ref.actor.ppo_mini_batch_size=8",),
+    # Two updates per step, as recipes for GPUs have several.
+    "separate_cpu": (
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "trainer.v1.separate_async.parameter_sync_step=2",
+    ),
+}
 STEPS = {1, 2, 3}
 
 
 def start(option: str, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", f"+async={option}"]
+    command = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", f"+async={option}", *OPTIONS[option]]
     # A group of its own, so that it can be killed without any of our own processes.
     return subprocess.Popen([*command, f"mmupt.run_folder={folder}", *OVERRIDES], start_new_session=True)
 
 
-@pytest.fixture(scope="module", params=["colocate", "separate_cpu"])
+@pytest.fixture(scope="module", params=OPTIONS)
 def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed after its first checkpoint and started again, with a past in which all was right."""
     folder = tmp_path_factory.mktemp(request.param)

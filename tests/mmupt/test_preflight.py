@@ -68,7 +68,7 @@ def of_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> D
         (["reward.custom_reward_function.path=no/reward.py"], "custom_reward_function.path=no/reward.py: there is no"),
         (
             ["reward.custom_reward_function.name=sore"],
-            "name=sore: .*validation.py does not define it",
+            "name=sore: .*validation_reward.py does not define it",
         ),
         (
             ["data.custom_cls.path=pkg://verl_ext.no_such"],

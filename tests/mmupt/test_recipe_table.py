@@ -51,7 +51,7 @@ def finish(folder: Path, recipe: str, seed: int, right_after: int, samples: int 
 
 def row(text: str, recipe: str, table: int = 0) -> list[str]:
     """The cells of a recipe in the first, second or third table."""
-    line = [line for line in text.splitlines() if line.startswith(f"| {recipe} ")][recipe_table]
+    line = [line for line in text.splitlines() if line.startswith(f"| {recipe} ")][table]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 

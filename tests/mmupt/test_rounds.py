@@ -79,7 +79,8 @@ class Phases:
         self.dies_before: str | None = None
 
     def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
-        name, options = command[2].rpartition(".")[2], dict(one.split("=", 1) for one in command[3:] if "=" in one)
+        name = {"synthesize": "synthesize", "recipe_run": "train"}[command[2].rpartition(".")[2]]
+        options = dict(one.split("=", 1) for one in command[3:] if "=" in one)
         folder = Path((options.get("output") or options["mmupt.run_folder"]).strip("'"))
         assert check and env[RUN_FOLDER_VARIABLE] == str(folder)
         number = int(folder.parent.name.removeprefix("round_"))
