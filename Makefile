@@ -83,11 +83,11 @@ check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.pa
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
 	$(python) -m mmupt.evaluation.compare $(call path,$(A)) $(call path,$(B)) --output $(call path,$(OUT)) $(ARGS)
 
-test: setup ## Run the tests (ARGS='-m "not full_stack"' leaves out the minutes-long ones)
+test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_ext for a part)
 	$(python) -m pytest $(ARGS)
 
-test-all: setup ## Run the tests and the smallest run of every benchmark
-	$(python) -m pytest -m "not faults" $(ARGS)
+test-all: setup ## Run what `make test` leaves out: all runs of the real trainer, and every benchmark at its smallest
+	$(python) -m pytest -m "(full_stack or benchmark) and not faults" $(ARGS)
 
 test-faults: setup ## Kill and break the real trainer on purpose (an hour and a half)
 	$(python) -m pytest -m faults $(ARGS) tests/faults

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from full_stack import scalars, train
 
-pytestmark = pytest.mark.full_stack
-
+# Not marked full_stack: the one run of the real trainer in `make test`.
 OVERRIDES = (
     "reward.reward_kwargs.vote.vote_n=6",
     # Few groups of the untrained model agree so much: it is next to certain that some are replaced.

@@ -224,16 +224,16 @@ def test_signals_that_the_client_blocks_and_folders_that_it_works_in_do_not_matt
     code = """
 import os, signal, sys
 sys.path.remove("")
-from verl_ext.answers import isolated
+from verl_ext.answers import sandbox
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGCHLD])
-isolated.SECONDS_OF_GRACE = 60.0
-with isolated.Isolated("hostile:compare", seconds=0.3) as session:
+sandbox.SECONDS_OF_GRACE = 60.0
+with sandbox.Isolated("hostile:compare", seconds=0.3) as session:
     verdicts, nurseries = [], set()
     for answer in ("1", "hang", "1", "segfault", "1"):
         verdicts.append(session(answer, "1"))
-        nurseries.add(isolated._nursery)
+        nurseries.add(sandbox._nursery)
 os._exit(0 if verdicts == [True, None, True, None, True] and len(nurseries) == 1 else 1)
 """
     with client(code, tmp_path) as process:
