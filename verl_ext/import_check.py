@@ -33,12 +33,23 @@ AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
 DEFAULT_AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
 REWARD_MANAGER = "reward.reward_manager"
 TRAINER_MODE = "trainer.v1.trainer_mode"
+ADVANTAGE_ESTIMATOR = "algorithm.adv_estimator"
+POLICY_LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 
 # What veRL and this plugin register.
 KNOWN_REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote", *REWARD_MANAGERS)
 AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
 TRAINER_MODES = ("sync", "colocate_async", "separate_async")
+ADVANTAGE_ESTIMATORS = (
+    *("gae", "gdpo", "gpg", "grpo", "grpo_passk", "grpo_vectorized", "opo", "optimal_token_baseline"),
+    *("reinforce_plus_plus", "reinforce_plus_plus_baseline", "remax", "rloo", "rloo_vectorized"),
+    "tir_optimal_token_baseline",
+)
+POLICY_LOSSES = (
+    *("bypass_mode", "cispo", "clip_cov", "dppo_kl", "dppo_tv", "dro", "geo_mean", "gpg", "gspo", "kl_cov", "sapo"),
+    *("vanilla", "on_policy"),
+)
 
 # Where Ray brings files or packages to its workers, this process cannot tell what they will find.
 BROUGHT_BY_RAY = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
@@ -195,17 +206,21 @@ def _problems_of_importing(
 ) -> Iterator[str]:
     """Import in a child process, and look up there what is not known to be registered."""
     manager = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
-    is_registered = OmegaConf.select(config, f"{REWARD_MANAGER}.source") in ("register", None)
-    default_agent_loop = OmegaConf.select(config, DEFAULT_AGENT_LOOP)
+    looked_up: dict[str, tuple[str, Collection[str]]] = {
+        "agent_loops": (DEFAULT_AGENT_LOOP, agent_loops),
+        "advantage_estimators": (ADVANTAGE_ESTIMATOR, ADVANTAGE_ESTIMATORS),
+        "policy_losses": (POLICY_LOSS, POLICY_LOSSES),
+    }
+    if OmegaConf.select(config, f"{REWARD_MANAGER}.source") in ("register", None):
+        looked_up["reward_managers"] = (f"{REWARD_MANAGER}.name", KNOWN_REWARD_MANAGERS)
+    if OmegaConf.select(config, "trainer.use_v1"):
+        looked_up["trainer_modes"] = (TRAINER_MODE, TRAINER_MODES)
     # The code that is imported may register others under any name.
     unknown: dict[str, tuple[str, str, Collection[str]]] = {}
-    if is_registered and manager is not None and manager not in KNOWN_REWARD_MANAGERS:
-        unknown["reward_managers"] = (f"{REWARD_MANAGER}.name", manager, KNOWN_REWARD_MANAGERS)
-    if default_agent_loop is not None and default_agent_loop not in agent_loops:
-        unknown["agent_loops"] = (DEFAULT_AGENT_LOOP, default_agent_loop, agent_loops)
-    mode = OmegaConf.select(config, TRAINER_MODE)
-    if OmegaConf.select(config, "trainer.use_v1") and mode is not None and mode not in TRAINER_MODES:
-        unknown["trainer_modes"] = (TRAINER_MODE, mode, TRAINER_MODES)
+    for registry, (key, known) in looked_up.items():
+        name = OmegaConf.select(config, key)
+        if name is not None and name not in known:
+            unknown[registry] = (key, name, known)
     if not (to_import or unknown):
         return
     arguments = [

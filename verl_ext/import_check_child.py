@@ -17,12 +17,16 @@ REGISTRIES = {
     "reward_managers": ("verl.experimental.reward_loop.reward_manager.registry", "REWARD_MANAGER"),
     "agent_loops": ("verl.experimental.agent_loop.agent_loop", "_agent_loop_registry"),
     "trainer_modes": ("verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY"),
+    "advantage_estimators": ("verl.trainer.ppo.core_algos", "ADV_ESTIMATOR_REGISTRY"),
+    "policy_losses": ("verl.trainer.ppo.core_algos", "POLICY_LOSS_REGISTRY"),
 }
 # What registers veRL's own.
 REGISTERING = {
     "reward_managers": "verl.experimental.reward_loop.reward_manager",
     "agent_loops": "verl.experimental.agent_loop",
     "trainer_modes": "verl.trainer.ppo.v1",
+    "advantage_estimators": "verl.trainer.ppo.core_algos",
+    "policy_losses": "verl.trainer.ppo.core_algos",
 }
 
 

@@ -8,14 +8,24 @@ import verl.experimental.reward_loop.reward_manager.registry as reward_managers
 import verl.trainer.ppo.v1
 from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
+import verl_ext.on_policy_loss
 import verl_ext.rollout.shared_prompt  # noqa: F401  (registers its agent loop)
-from verl_ext.import_check import AGENT_LOOPS, KNOWN_REWARD_MANAGERS, TRAINER_MODES, problems_of_code
+from verl_ext.import_check import (
+    ADVANTAGE_ESTIMATORS,
+    AGENT_LOOPS,
+    KNOWN_REWARD_MANAGERS,
+    POLICY_LOSSES,
+    TRAINER_MODES,
+    problems_of_code,
+)
 
 REGISTERS = """\
 from verl.experimental.agent_loop.agent_loop import register as register_agent_loop
 from verl.experimental.reward_loop.reward_manager import register
+from verl.trainer.ppo.core_algos import register_adv_est, register_policy_loss
 
 @register("by_rank")
 class ByRank: pass
@@ -23,12 +33,25 @@ class ByRank: pass
 @register_agent_loop("patient_agent")
 class Patient: pass
 
+@register_adv_est("by_median")
+def advantages(): pass
+
+@register_policy_loss("clipped_twice")
+def loss(): pass
+
 def score(**response):
     return 0.0
 """
 
 
-def problems(manager: str, agent_loop: str, mode: str = "sync", **function: Any) -> str:
+def problems(
+    manager: str,
+    agent_loop: str,
+    mode: str = "sync",
+    estimator: str = "grpo",
+    loss: str = "vanilla",
+    **function: Any,
+) -> str:
     config = OmegaConf.create(
         {
             "reward": {
@@ -36,7 +59,11 @@ def problems(manager: str, agent_loop: str, mode: str = "sync", **function: Any)
                 "custom_reward_function": function or {"path": None},
             },
             "trainer": {"use_v1": True, "v1": {"trainer_mode": mode}},
-            "actor_rollout_ref": {"rollout": {"agent": {"default_agent_loop": agent_loop}}},
+            "algorithm": {"adv_estimator": estimator},
+            "actor_rollout_ref": {
+                "rollout": {"agent": {"default_agent_loop": agent_loop}},
+                "actor": {"policy_loss": {"loss_mode": loss}},
+            },
         }
     )
     return "\n".join(problems_of_code(config))
@@ -46,6 +73,8 @@ def test_the_names_that_are_known_without_importing_verl_are_the_registered_ones
     assert set(KNOWN_REWARD_MANAGERS) == set(reward_managers.REWARD_MANAGER)
     assert set(AGENT_LOOPS) == set(_agent_loop_registry)
     assert set(TRAINER_MODES) == set(TRAINER_REGISTRY)
+    assert set(ADVANTAGE_ESTIMATORS) == set(ADV_ESTIMATOR_REGISTRY)
+    assert set(POLICY_LOSSES) == set(POLICY_LOSS_REGISTRY)
     assert verl.experimental.agent_loop and verl.trainer.ppo.v1
 
 
@@ -53,8 +82,10 @@ def test_a_name_that_nothing_registers_is_refused_with_the_nearest_one(tmp_path:
     file = tmp_path / "reward.py"
     file.write_text(REGISTERS)
     own = {"path": str(file), "name": "score"}
-    assert not problems("by_rank", "patient_agent", **own)
-    found = problems("by_ranks", "patent_agent", "synch", **own)
+    assert not problems("by_rank", "patient_agent", "sync", "by_median", "clipped_twice", **own)
+    found = problems("by_ranks", "patent_agent", "synch", "grop", "clipped", **own)
+    assert "algorithm.adv_estimator=grop: none is registered under this name; did you mean 'grpo'?" in found
+    assert "policy_loss.loss_mode=clipped: none is registered under this name; did you mean 'clipped_twice'?" in found
     assert "trainer.v1.trainer_mode=synch: none is registered under this name; did you mean 'sync'?" in found
     assert "reward.reward_manager.name=by_ranks: none is registered under this name; did you mean 'by_rank'?" in found
     assert "default_agent_loop=patent_agent: none is registered" in found and "did you mean 'patient_agent'?" in found
