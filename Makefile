@@ -46,7 +46,7 @@ self-improve: setup ## Let a policy write its own questions and train on them (R
 	$(python) -m mmupt.self_improvement.self_improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
-	$(python) -m mmupt_data.prepare $(DATASET) $(if $(SOURCE),--source $(call path,$(SOURCE))) $(ARGS)
+	$(python) -m mmupt.datasets $(DATASET) $(if $(SOURCE),--source $(call path,$(SOURCE))) $(ARGS)
 
 eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
 	$(python) -m mmupt.evaluation.evaluate $(call text_override,model,$(MODEL)) 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)

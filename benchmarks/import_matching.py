@@ -18,9 +18,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from mmupt.benchmarks import Question
+from mmupt.benchmarks import Question, mathverse, mathvision, mathvista, wemath
 from mmupt.evaluation.harness_importers import Evidence, QuestionIndex
-from mmupt_data import mathverse, mathvision, mathvista, wemath
 from mmupt_data.hub import Content
 
 Row = dict[str, Any]
@@ -35,7 +34,7 @@ def mathvista_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
 
 
 def mathvision_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
-    read = next(layout.read for layout in mathvision.DATASETS[0].layouts if "decoded_image" in layout.columns)
+    read = mathvision.layout("decoded_image").read
     for line in (repositories / "MATH-V/data/test.jsonl").read_text().splitlines():
         row = {**json.loads(line), "decoded_image": IMAGE}
         yield row, read(row)

@@ -77,10 +77,9 @@ class Agreement:
 def compare_mathvision(folder: Path) -> Iterator[Agreement]:
     """The verdicts on the answers that the authors extracted, and on the responses."""
     from mmupt.benchmarks import mathvision
-    from mmupt_data import mathvision as data
 
     rows = map(json.loads, (folder / "data/test.jsonl").open())
-    questions = {row["id"]: _question("mathvision", data, {**row, "image": {"bytes": b""}}) for row in rows}
+    questions = {row["id"]: _question("mathvision", {**row, "image": {"bytes": b""}}) for row in rows}
     files = sorted(folder.glob("outputs/**/*.jsonl"))
     for file, verdicts in zip(files, _theirs("MATH-V", folder, [str(file.resolve()) for file in files]), strict=True):
         found = [Agreement("MATH-Vision", what, file.stem) for what in ("verdict, their answers", "verdict, responses")]
@@ -97,7 +96,6 @@ def compare_mathvision(folder: Path) -> Iterator[Agreement]:
 def compare_mathvista(folder: Path) -> Iterator[Agreement]:
     """What the authors' extractions are normalised to, and the verdicts on our extractions from the responses."""
     from mmupt.benchmarks import mathvista
-    from mmupt_data import mathvista as data
 
     files = sorted(folder.glob("results/*/output*.json"))
     contents = [json.loads(file.read_text()) for file in files]
@@ -108,7 +106,7 @@ def compare_mathvista(folder: Path) -> Iterator[Agreement]:
         rule = Agreement("MathVista", "normalised, their answers", name)
         found = Agreement("MathVista", "verdict, responses", name)
         for row, their in zip(of_file, normalised, strict=True):
-            asked = _question("mathvista", data, {"query": "", **row, "decoded_image": {"bytes": b""}})
+            asked = _question("mathvista", {"query": "", **row, "decoded_image": {"bytes": b""}})
             theirs, response = row["extraction"], row["response"]
             rule.add(mathvista.normalise(theirs, asked) == their, "normalised otherwise", f"{asked.id}: {theirs!r}")
             answer = mathvista.extract(response, asked)
@@ -194,11 +192,12 @@ def compare_wemath(folder: Path) -> Iterator[Agreement]:
         yield found
 
 
-def _question(benchmark: str, module: Any, row: dict[str, Any]) -> Any:
-    """A row of the authors as its module of `data/` reads it, ready to be scored."""
-    from mmupt.benchmarks import Question
+def _question(benchmark: str, row: dict[str, Any]) -> Any:
+    """A row of the authors as the benchmark reads it, ready to be scored."""
+    from mmupt.benchmarks import BENCHMARKS, Question
 
-    read = next(one.read for one in module.DATASETS[0].layouts if one.columns.keys() <= row.keys())(row)
+    layouts = BENCHMARKS[benchmark].data.layouts
+    read = next(layout.read for layout in layouts if layout.columns.keys() <= row.keys())(row)
     return Question(
         read.id,
         benchmark,

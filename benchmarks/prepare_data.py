@@ -53,7 +53,7 @@ def write_source(folder: Path, rows: int, side: int) -> None:
 
 def ours(source: Path, target: Path, workers: int) -> None:
     """By `mmupt_data.hub`."""
-    from mmupt_data.catalog import data_set
+    from mmupt.datasets import data_set
 
     data_set("mmr1").prepare(target, str(source), workers=workers)
 

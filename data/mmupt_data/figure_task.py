@@ -20,7 +20,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from mmupt_data.row_schema import Row
-from mmupt_data.writer import BadRows, write_dataset
+from mmupt_data.writer import write_dataset
 
 Kind = Literal["bars", "rectangle", "triangle"]
 Split = Literal["train", "validation", "test", "warm_start"]
@@ -253,35 +253,6 @@ def _rows(split: Split, count: int, seed: int, role: Role) -> Iterator[Row]:
             question_type=question.type,
             answer=answer(figure, question),
         )
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The questions of one role as a data set, see `mmupt_data.catalog`; it is drawn, and has no source."""
-
-    name: str
-    summary: str
-    role: Role
-
-    def prepare(
-        self,
-        folder: Path,
-        source: str | None = None,
-        revision: str | None = None,
-        bad_rows: BadRows = "stop",
-        workers: int | None = None,
-        progress: bool = False,
-    ) -> bool:
-        """Write the data set in its usual size. Raises ValueError for a source or revision: figures have none."""
-        if source or revision:
-            raise ValueError(f"{self.name} is drawn here: it has neither SOURCE nor REVISION")
-        return prepare(folder, role=self.role)
-
-
-DATASETS = (
-    Figures("figures", "the laptop task: lengths and areas of small figures, drawn here", "main"),
-    Figures("figures_unseen", "its failure case: a question about bars that the tiny model was never taught", "unseen"),
-)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from datasets import Image, List, Value
 sys.path.insert(0, str(Path(__file__).parent.parent / "mmupt_data"))
 from hub_shaped import image, write_split
 
-from mmupt_data.catalog import data_set
+from mmupt.datasets import data_set
 
 Record = dict[str, Any]
 SPLITS = {"mathvista": "testmini", "mathvision": "test", "mathverse": "testmini", "wemath": "testmini"}

@@ -397,8 +397,8 @@ def test_wemath_takes_the_letter_alone(answer: str | None, right: bool) -> None:
 def test_a_problem_of_wemath_is_of_one_kind_strictly_and_loosely(
     steps: tuple[bool, ...], whole: bool, strict: str, loose: str
 ) -> None:
-    assert wemath.kind_of(steps, whole, strict=True) == strict
-    assert wemath.kind_of(steps, whole, strict=False) == loose
+    assert wemath.mastery_of(steps, whole, strict=True) == strict
+    assert wemath.mastery_of(steps, whole, strict=False) == loose
 
 
 def problem(name: str, *right: bool) -> tuple[list[Question], dict[str, bool]]:

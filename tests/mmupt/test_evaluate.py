@@ -22,6 +22,7 @@ from transformers import AutoProcessor
 
 from mmupt.benchmarks import BENCHMARKS, Question, read_questions
 from mmupt.compose import as_override
+from mmupt.datasets import data_set
 from mmupt.evaluation import evaluate as module
 from mmupt.evaluation import generation
 from mmupt.evaluation.evaluate import EvaluationError, load_config
@@ -38,7 +39,6 @@ from mmupt.evaluation.response_files import (
 )
 from mmupt.evaluation.verdicts import verdicts_of
 from mmupt.training.run_lock import sole_run
-from mmupt_data.catalog import data_set
 from mmupt_data.figure_task import prepare as figures
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmupt.benchmarks import Question, read_questions
+from mmupt.datasets import data_set
 from mmupt.evaluation.harness_importers import Format, QuestionIndex, read_elsewhere
 from mmupt.evaluation.import_responses import import_responses, main
 from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
 from mmupt.evaluation.score import score_file
-from mmupt_data.catalog import data_set
 from mmupt_data.figure_task import prepare
 
 Record = dict[str, Any]

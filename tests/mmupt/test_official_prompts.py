@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mmupt.benchmarks import BENCHMARKS, Question, mathverse, mathvision, mathvista, read_questions, wemath
 from mmupt.benchmarks.official_prompt import with_images
+from mmupt.datasets import data_set
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score import score_file
 from mmupt.evaluation.verdicts import judge_file, verdicts_of
-from mmupt_data.catalog import data_set
 
 FIVE = ("10", "20", "30", "40", "50")
 

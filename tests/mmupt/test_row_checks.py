@@ -20,9 +20,9 @@ from verl.trainer.ppo.utils import create_rl_dataset
 from verl.utils.dataset.rl_dataset import build_multimodal_processor_inputs
 
 from mmupt.compose import RecipeError, load_recipe
+from mmupt.datasets import data_set
 from mmupt.evaluation.messages import image_tokens
 from mmupt.training.row_checks import PromptLengths, bad_rows, check_leakage, check_rows
-from mmupt_data.catalog import data_set
 from mmupt_data.figure_task import draw, encode_png, sample_figures
 from mmupt_data.row_schema import NO_QUESTION, Row
 from mmupt_data.writer import MANIFEST, sha256, write_dataset

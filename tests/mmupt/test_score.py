@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
+from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import render
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score import score_file
-from mmupt_data.catalog import data_set
 from mmupt_data.figure_task import prepare
 
 Answer = Callable[[Question, int], str]

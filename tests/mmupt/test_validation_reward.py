@@ -11,9 +11,9 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import load_recipe
+from mmupt.datasets import data_set
 from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
-from mmupt_data.catalog import data_set
 from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 from verl_ext.rewards.group_request import GroupRequest
 from verl_ext.rewards.majority_vote import MajorityVoteRewardManager

@@ -11,7 +11,7 @@ import pytest
 from pictures import BAD, encode, picture
 from PIL import Image
 
-from mmupt_data.catalog import data_set
+from mmupt.datasets import data_set
 from mmupt_data.hub import ColumnError
 from mmupt_data.writer import read_manifest
 

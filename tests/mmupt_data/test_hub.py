@@ -16,12 +16,11 @@ import pytest
 from hub_shaped import SHAPES, Record, write
 from pictures import BAD
 
-from mmupt_data import hub
-from mmupt_data.catalog import data_set, data_sets
-from mmupt_data.geoqa import DATASETS as GEOQA
+from mmupt.benchmarks.wemath import options_of
+from mmupt.datasets import data_set, data_sets
+from mmupt_data import hub_reader
 from mmupt_data.hub import ColumnError, HubDataset, SourceError, with_choices, with_placeholders
 from mmupt_data.prepare import describe
-from mmupt_data.wemath import options_of
 from mmupt_data.writer import BadRowError, read_manifest
 
 
@@ -33,7 +32,7 @@ def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(hub.HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(hub_reader.HfApi, "dataset_info", unreachable)
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
@@ -159,7 +158,7 @@ def test_the_older_form_of_geoqa_is_read_too(tmp_path: Path) -> None:
     records = [hub_shaped.geoqa_older(index) for index in range(4)]
     records[2]["solution"] = "it is 2"
     hub_shaped.write_split(tmp_path / "source", "train", records, hub_shaped.IMAGE)
-    GEOQA[0].prepare(tmp_path / "made", str(tmp_path / "source"))
+    data_set("geoqa").prepare(tmp_path / "made", str(tmp_path / "source"))
     assert list(truth_of(tmp_path / "made", "train").values()) == ["0", "1", "3"]
     manifest = read_manifest(tmp_path / "made")
     assert manifest is not None
@@ -217,7 +216,7 @@ def test_a_second_run_does_nothing_and_another_place_gives_the_same_checksums(na
 def test_a_kill_half_way_leaves_no_half_file_and_the_same_command_finishes(tmp_path: Path) -> None:
     source = write(tmp_path / "source", "geoqa", rows=3000)
     folder = tmp_path / "made"
-    command = [sys.executable, "-m", "mmupt_data.prepare", "geoqa", "--source", str(source), "--output", str(folder)]
+    command = [sys.executable, "-m", "mmupt.datasets", "geoqa", "--source", str(source), "--output", str(folder)]
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     half = folder / "train.parquet.tmp"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as writer:
@@ -287,10 +286,10 @@ def test_the_commit_of_the_hub_is_what_is_read_and_what_the_manifest_and_the_row
 
     def load(path: str, configuration: str | None, *, revision: str, split: str) -> Any:
         asked.append((path, configuration, revision, split))
-        return hub.Dataset.from_parquet(str(source / "data" / f"{split}-00000-of-00001.parquet"))
+        return hub_reader.Dataset.from_parquet(str(source / "data" / f"{split}-00000-of-00001.parquet"))
 
-    monkeypatch.setattr(hub.HfApi, "dataset_info", lambda self, path, revision: Info())
-    monkeypatch.setattr(hub, "load_dataset", load)
+    monkeypatch.setattr(hub_reader.HfApi, "dataset_info", lambda self, path, revision: Info())
+    monkeypatch.setattr(hub_reader, "load_dataset", load)
     data_set("geoqa").prepare(tmp_path / "made")
     assert asked == [("WaltonFuture/GEOQA_R1V_Train_8K", None, "c0ffee", "train")]
     manifest = read_manifest(tmp_path / "made")

@@ -7,12 +7,12 @@ import pytest
 from pictures import encode, picture
 from PIL import Image
 
-from mmupt_data import prepare
+from mmupt import datasets
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["mmupt_data.prepare", *arguments])
-    prepare.main()
+    monkeypatch.setattr(sys, "argv", ["mmupt.datasets", *arguments])
+    datasets.main()
 
 
 def test_it_says_what_was_written_and_what_was_dropped_and_why(
@@ -49,4 +49,4 @@ def test_an_error_is_one_line_and_an_exit_status(tmp_path: Path, monkeypatch: py
 def test_the_list_names_every_data_set(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "--list")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(prepare.data_sets())
+    assert [line.split()[0] for line in lines] == list(datasets.data_sets())

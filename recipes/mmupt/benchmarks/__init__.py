@@ -1,37 +1,27 @@
-"""How each benchmark is scored by its authors. One module a benchmark; `data_source` of a row says which is meant.
+"""Benchmarks: one module each, with its data, prompt, scoring rules and breakdowns.
 
-A set that is none of them is scored by the project's own comparison of answers alone.
+A new benchmark is a module here that registers it; see docs/extending.md.
 """
 
-from mmupt.benchmarks import figures, mathverse, mathvision, mathvista, wemath
-from mmupt.benchmarks.benchmark_question import (
+from mmupt.benchmarks.benchmark import (
+    BENCHMARKS,
     OWN_RULE,
     OWN_VERSION,
     Benchmark,
-    Judged,
+    JudgeSteps,
     Question,
     Rule,
     read_questions,
+    rule_version,
 )
-from mmupt.benchmarks.judge_prompts import JUDGE_VERSION, Unreadable, read_agreement, read_answer
-
-BENCHMARKS = {
-    one.name: one
-    for one in (mathvista.MATHVISTA, mathvision.MATHVISION, mathverse.MATHVERSE, wemath.WEMATH, figures.FIGURES)
-}
-
-
-def rule_version(source: str, rule: str) -> int:
-    """The version of a rule by its name; what is neither the benchmark's own nor the project's is a judge model."""
-    rules = BENCHMARKS[source].rules if source in BENCHMARKS else ()
-    return {OWN_RULE: OWN_VERSION, **{one.name: one.version for one in rules}}.get(rule, JUDGE_VERSION)
-
+from mmupt.benchmarks.judge_prompts import Unreadable, read_agreement, read_answer
 
 __all__ = [
     "BENCHMARKS",
     "OWN_RULE",
+    "OWN_VERSION",
     "Benchmark",
-    "Judged",
+    "JudgeSteps",
     "Question",
     "Rule",
     "Unreadable",

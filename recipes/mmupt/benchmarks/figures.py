@@ -1,11 +1,12 @@
 """The figure task of `mmupt_data.figure_task`: whole numbers, compared as the project compares all answers."""
 
-from mmupt.benchmarks.benchmark_question import Benchmark, Question
+from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, Question
+from mmupt_data.catalog.figures import FIGURES
 
 
-def strata(question: Question) -> dict[str, tuple[str, ...]]:
+def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
     """The kind of the figure."""
     return {"question_type": (question.question_type,)}
 
 
-FIGURES = Benchmark("figures", "test", (), strata)
+BENCHMARKS.register(Benchmark(data=FIGURES, split="test", breakdowns=breakdowns))

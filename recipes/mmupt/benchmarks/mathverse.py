@@ -1,20 +1,29 @@
-r"""MathVerse: by rule, as the official score asks a judge model twice, to extract the answer and to compare it.
+r"""MathVerse testmini: 788 problems in five versions, from everything in words to everything drawn.
 
-Options are lines "A:..." below "Choices:" or "Choice:" in the question, a few of them empty or of several lines. Some
-truths are no single letter: "(C)" says C, "False" is the option of that text, and "C\nD" asks for both letters, as the
-authors' judge accepts only a complete match. Of a free answer and its truth the label is left out (`Area $=9$`). The
-authors' prompt is the column `query_cot`, which asks for reasoning and then for the letter, or the value, at the end.
+The question is the benchmark's `question`; where everything is drawn, it is empty and `query_wo` asks for what is in
+the picture. Two versions of a problem may have the same question and image, by design. The official prompt is the
+column `query_cot`, which asks for reasoning and then for the letter, or the value, at the end.
+
+The score is by rule, as the official one asks a judge model twice, to extract the answer and to compare it. Options are
+lines "A:..." below "Choices:" or "Choice:" in the question, a few of them empty or of several lines. Some ground truths
+are no single letter: "(C)" says C, "False" is the option of that text, and "C\nD" asks for both letters, as the
+authors' judge accepts only a complete match. The label of a free answer and of its ground truth is left out
+(`Area $=9$`).
 """
 
 import re
+from collections.abc import Mapping
 from string import ascii_uppercase
+from typing import Any
 
-from mmupt.benchmarks.benchmark_question import Benchmark, Judged, Question, Rule
+from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, JudgeSteps, Question, Rule
 from mmupt.benchmarks.judge_prompts import end_of, fill
 from mmupt.benchmarks.official_prompt import with_images
 from mmupt.benchmarks.prose_answers import number_in, option_in
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes
 from verl_ext.answers import correct, extract_answer
 
+KEPT = ("problem_index", "problem_version", "metadata", "query_wo", "query_cot", "question_for_eval")
 LIST = re.compile(r"^Choices?:", re.MULTILINE)
 OPTION = re.compile(r"^\(?([A-Z])\)?[^\S\n]*[:.]", re.MULTILINE)
 LETTERS = re.compile(r"\(?([A-Z])\)?\.?")
@@ -23,6 +32,18 @@ SEVERAL = re.compile(r"\bChoose\s+(?:\d+|two|three|all)\b", re.IGNORECASE)
 SEVERAL_LETTERS = re.compile(r"(?<![A-Za-z])[A-Z](?![a-z])|(?<=[A-Z])[A-Z](?![a-z])")
 # "Area $=9 \pi$", "Area of sector = 6": a word of several letters, which is no variable.
 LABEL = re.compile(r"\s*[A-Za-z]{2,}(?:\s+[A-Za-z]+)*\s*\$?\s*=\s*([^=]+?)\$?\s*")
+
+
+def read(row: Mapping[str, Any]) -> Content:
+    """A row of `AI4Math/MathVerse`, part testmini; options are part of the question's text."""
+    return Content(
+        as_text(row["question"]).strip() or as_text(row["query_wo"]),
+        (image_bytes(row["image"]),),
+        as_text(row["answer"]),
+        id=str(row["sample_index"]),
+        question_type=as_text(row["question_type"]),
+        metadata={name: row[name] for name in KEPT},
+    )
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
@@ -103,7 +124,7 @@ def ask_agreement(answer: str, question: Question) -> str:
     return fill("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
 
 
-def strata(question: Question) -> dict[str, tuple[str, ...]]:
+def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
     """The version of the problem, and its subject and subfield."""
     metadata = question.metadata["metadata"]
     return {
@@ -112,12 +133,39 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVERSE = Benchmark(
-    "mathverse",
-    "testmini",
-    (Rule("rule-based", 4, is_correct),),
-    strata,
-    official_prompt=official_prompt,
-    extract=extract,
-    judged=Judged(plain, ask_answer, ask_agreement),
+BENCHMARKS.register(
+    Benchmark(
+        data=HubDataset(
+            name="mathverse",
+            summary="MathVerse testmini, 788 problems in five versions",
+            path="AI4Math/MathVerse",
+            splits={"testmini": HubSplit("testmini", rows=3940)},
+            layouts=(
+                Layout(
+                    {
+                        "sample_index": "anything",
+                        "problem_index": "anything",
+                        "problem_version": "text",
+                        "question": "text",
+                        "image": "image",
+                        "answer": "text",
+                        "question_type": "text",
+                        "metadata": "anything",
+                        "query_wo": "text",
+                        "query_cot": "text",
+                        "question_for_eval": "text",
+                    },
+                    read,
+                ),
+            ),
+            configuration="testmini",
+            licence=Licence("MIT", "https://github.com/ZrrSkywalker/MathVerse/blob/main/LICENSE"),
+        ),
+        split="testmini",
+        rules=(Rule("rule-based", 4, is_correct),),
+        breakdowns=breakdowns,
+        official_prompt=official_prompt,
+        extract=extract,
+        judge=JudgeSteps(plain, ask_answer, ask_agreement),
+    )
 )

@@ -1,20 +1,38 @@
-r"""MATH-Vision: the authors' rule to the letter, oddities included.
+r"""MATH-Vision: 3,040 competition questions in 16 subjects and five levels, and a testmini of 304 of them.
 
-`is_correct` follows `evaluation/evaluate.py` and `utils.py`: the answer is cleaned, and is right if it equals the
-letter or the text of the true option, or has the same number to two decimals. Cleaning deletes spaces and degree signs
-from the answer, not from the option. Where a unit or a percent sign is left there is no number, and only texts are
-compared: `21\mathrm{~cm}` is not `$21 \mathrm{~cm}$`, and `120` is not `$120^{\circ}$`. How LaTeX gets a number is in
-`latex_value`. The project's own comparison stands beside it as the lenient reading.
+Every row has one image, into which all that the question and its options call "<image1>", "<image2>" ... is merged. The
+image goes in front and the tags stay in the text, as in `geninput` of the authors' `models/Qwen-VL.py`, which also has
+the official prompt.
 
-The prompt is that of their `models/Qwen-VL.py`; no judge is asked.
+`is_correct` follows the authors' `evaluation/evaluate.py` and `utils.py` to the letter, oddities included: the answer
+is cleaned, and is right if it equals the letter or the text of the true option, or has the same number to two decimals.
+Cleaning deletes spaces and degree signs from the answer, not from the option. Where a unit or a percent sign is left
+there is no number, and only texts are compared: `21\mathrm{~cm}` is not `$21 \mathrm{~cm}$`, and `120` is not
+`$120^{\circ}$`. `latex_value` gets a number from LaTeX. The project's own comparison is the lenient reading beside it.
+The authors ask no judge.
 """
 
 import re
+from collections.abc import Mapping
 from string import ascii_uppercase
+from typing import Any
 
-from mmupt.benchmarks.benchmark_question import Benchmark, Question, Rule
+from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, Question, Rule
 from mmupt.benchmarks.latex_value import latex_value
-from mmupt.benchmarks.official_prompt import asked, listed, with_images
+from mmupt.benchmarks.official_prompt import bare_question, with_images
+from mmupt_data.hub import (
+    Content,
+    Holds,
+    HubDataset,
+    HubSplit,
+    Layout,
+    Licence,
+    as_text,
+    image_bytes,
+    listed_choices,
+    with_choices,
+)
+from mmupt_data.row_schema import PLACEHOLDER
 
 BRACKETS = {"(": ")", "[": "]"}
 PROMPT = (
@@ -35,6 +53,33 @@ REPLACED = (
     (r"\\", "\\"), ("tfrac", "frac"), ("dfrac", "frac"), (r"\$", ""), ("$", ""), (r"\%", ""), ("{.", "{0."),
 )  # fmt: skip
 FRACTION = re.compile(r"(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)")
+
+
+def layout(image: str) -> Layout:
+    """The form whose merged image is in this column."""
+
+    def read(row: Mapping[str, Any]) -> Content:
+        choices = tuple(map(as_text, row["options"])) or None if row["options"] else None
+        return Content(
+            PLACEHOLDER + with_choices(as_text(row["question"]), choices),
+            (image_bytes(row[image]),),
+            as_text(row["answer"]),
+            id=as_text(row["id"]),
+            question_type="multi_choice" if choices else "free_form",
+            choices=choices,
+            metadata={name: row[name] for name in ("level", "subject")},
+        )
+
+    columns: dict[str, Holds] = {
+        "id": "text",
+        "question": "text",
+        "options": "list",
+        "answer": "text",
+        "level": "anything",
+        "subject": "text",
+        image: "image",
+    }
+    return Layout(columns, read)
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
@@ -71,8 +116,9 @@ def elements(text: str) -> str:
 
 def official_prompt(question: Question) -> str:
     """What to do, the question and its options with their tags, which are drawn into the image in front."""
-    options = "" if question.choices in (None, DRAWN) else "".join(f"{option}\n" for option in listed(question))
-    return with_images(f"{PROMPT}{asked(question)}\n{options}", question)
+    choices = () if question.choices == DRAWN else question.choices or ()
+    options = "".join(f"{option}\n" for option in listed_choices(choices))
+    return with_images(f"{PROMPT}{bare_question(question)}\n{options}", question)
 
 
 def extract(response: str, question: Question) -> str | None:
@@ -147,16 +193,25 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def strata(question: Question) -> dict[str, tuple[str, ...]]:
+def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
     """Level and subject."""
     return {"level": (str(question.metadata["level"]),), "subject": (question.metadata["subject"],)}
 
 
-MATHVISION = Benchmark(
-    "mathvision",
-    "test",
-    (Rule("official", 2, is_correct),),
-    strata,
-    official_prompt=official_prompt,
-    extract=extract,
+BENCHMARKS.register(
+    Benchmark(
+        data=HubDataset(
+            name="mathvision",
+            summary="MATH-Vision, 3,040 questions of competitions, and its testmini of 304",
+            path="MathLLMs/MathVision",
+            splits={"test": HubSplit("test", rows=3040), "testmini": HubSplit("testmini", rows=304)},
+            layouts=(layout("decoded_image"), layout("image")),
+            licence=Licence("MIT", "https://github.com/mathllm/MATH-V/blob/main/LICENSE"),
+        ),
+        split="test",
+        rules=(Rule("official", 2, is_correct),),
+        breakdowns=breakdowns,
+        official_prompt=official_prompt,
+        extract=extract,
+    )
 )

@@ -1,20 +1,26 @@
-r"""MathVista: an answer is brought into the form of the truth, and must then be the same text.
+r"""MathVista testmini: 1,000 questions from 31 data sets, with options or a free answer.
 
-`is_correct` is the rule of the authors' `evaluation/calculate_score.py`. They let a model extract the answer before,
-which also cleans it, so that by the rule alone `D.`, `5^\circ` and `x = 5` are wrong. `is_correct_cleaned` takes such
-dress off first; the rule on the bare extraction stands beside it. Their prompt is the column `query`: a hint about the
-form of the answer, the question, the options.
+The question is the benchmark's own without its hint about the form of the answer. The official prompt is the column
+`query`: hint, question and options.
+
+`is_correct` is the rule of the authors' `evaluation/calculate_score.py`: an answer is brought into the form of the
+ground truth, and must then be the same text. The authors let a model extract the answer first, which also cleans it, so
+that by the rule alone `D.`, `5^\circ` and `x = 5` are wrong. `is_correct_cleaned` cleans the answer by rule; the rule
+on the bare extraction is reported beside it.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
 from string import ascii_uppercase
+from typing import Any
 
-from mmupt.benchmarks.benchmark_question import Benchmark, Judged, Question, Rule
+from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, JudgeSteps, Question, Rule
 from mmupt.benchmarks.judge_prompts import end_of, fill
-from mmupt.benchmarks.official_prompt import asked, with_images
+from mmupt.benchmarks.official_prompt import bare_question, with_images
 from mmupt.benchmarks.prose_answers import number_in, option_in, refusal_in
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes, with_choices
 from verl_ext.answers import extract_answer, number_of
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")
@@ -27,6 +33,20 @@ DRESSED_LETTER = re.compile(
 )
 SIGNS = re.compile(r"\^?\s*\{?\s*\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]")
 FIELDS = ("language", "source", "category", "task", "context", "grade")
+
+
+def read(row: Mapping[str, Any]) -> Content:
+    """A row of `AI4Math/MathVista`; the answer to a question with options is the text of one."""
+    choices = tuple(map(as_text, row["choices"])) if row["choices"] else None
+    return Content(
+        with_choices(as_text(row["question"]), choices),
+        (image_bytes(row["decoded_image"]),),
+        as_text(row["answer"]),
+        id=as_text(row["pid"]),
+        question_type=as_text(row["question_type"]),
+        choices=choices,
+        metadata={name: row[name] for name in ("query", "unit", "precision", "answer_type", "metadata")},
+    )
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
@@ -158,11 +178,11 @@ def extract(response: str, question: Question) -> str | None:
     if answer := plain(response, question):
         return answer
     if question.choices:
-        return option_in(response, question.choices, asked(question)) or refusal_in(response)
+        return option_in(response, question.choices, bare_question(question)) or refusal_in(response)
     if question.metadata.get("answer_type") == "list":
         lists = LIST.findall(response)
         return lists[-1] if lists else None
-    return number_in(response, asked(question))
+    return number_in(response, bare_question(question))
 
 
 def ask_answer(response: str, question: Question) -> str:
@@ -170,7 +190,7 @@ def ask_answer(response: str, question: Question) -> str:
     return fill("mathvista_answer", question=str(question.metadata["query"]), response=end_of(response))
 
 
-def strata(question: Question) -> dict[str, tuple[str, ...]]:
+def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
     """The breakdowns of the benchmark's leaderboard."""
     metadata = question.metadata["metadata"]
     return {
@@ -181,12 +201,40 @@ def strata(question: Question) -> dict[str, tuple[str, ...]]:
     }
 
 
-MATHVISTA = Benchmark(
-    "mathvista",
-    "testmini",
-    (Rule("cleaned official", 4, is_correct_cleaned), Rule("official", 4, is_correct)),
-    strata,
-    official_prompt=official_prompt,
-    extract=extract,
-    judged=Judged(plain, ask_answer),
+BENCHMARKS.register(
+    Benchmark(
+        data=HubDataset(
+            name="mathvista",
+            summary="MathVista testmini, 1,000 questions",
+            path="AI4Math/MathVista",
+            splits={"testmini": HubSplit("testmini", rows=1000)},
+            layouts=(
+                Layout(
+                    {
+                        "pid": "text",
+                        "question": "text",
+                        "decoded_image": "image",
+                        "choices": "list",
+                        "unit": "anything",
+                        "precision": "anything",
+                        "answer": "text",
+                        "question_type": "text",
+                        "answer_type": "text",
+                        "metadata": "anything",
+                        "query": "text",
+                    },
+                    read,
+                ),
+            ),
+            licence=Licence(
+                "CC BY-SA 4.0, a test set that may not be trained on", "https://github.com/lupantech/MathVista#-license"
+            ),
+        ),
+        split="testmini",
+        rules=(Rule("cleaned official", 4, is_correct_cleaned), Rule("official", 4, is_correct)),
+        breakdowns=breakdowns,
+        official_prompt=official_prompt,
+        extract=extract,
+        judge=JudgeSteps(plain, ask_answer),
+    )
 )

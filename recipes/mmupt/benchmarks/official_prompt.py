@@ -3,11 +3,9 @@
 Which benchmark asks what, and whose source says so, is in its own module.
 """
 
-from string import ascii_uppercase
-
-from mmupt.benchmarks.benchmark_question import Question
-
-PLACEHOLDER = "<image>"
+from mmupt.benchmarks.benchmark import Question
+from mmupt_data.hub import with_choices
+from mmupt_data.row_schema import PLACEHOLDER
 
 
 def with_images(text: str, question: Question) -> str:
@@ -23,12 +21,6 @@ def with_images(text: str, question: Question) -> str:
     return text if found else PLACEHOLDER * count + text
 
 
-def asked(question: Question) -> str:
+def bare_question(question: Question) -> str:
     """The question in the benchmark's own words: without placeholders, and without the options that follow it."""
-    options = "\n".join(listed(question))
-    return question.text.replace(PLACEHOLDER, "").removesuffix(f"\nChoices:\n{options}")
-
-
-def listed(question: Question) -> list[str]:
-    """The options as "(A) text", which is how MathVista, MATH-Vision and this project list them."""
-    return [f"({letter}) {choice}" for letter, choice in zip(ascii_uppercase, question.choices or (), strict=False)]
+    return question.text.replace(PLACEHOLDER, "").removesuffix(with_choices("", question.choices))

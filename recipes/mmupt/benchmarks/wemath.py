@@ -1,21 +1,30 @@
-"""We-Math: letters, and four kinds of problems by which of their steps are right.
+"""We-Math testmini: 1,740 questions with options, which are 525 problems together with their two or three steps.
 
-By whether the sub-steps of a problem are right and whether the whole of it is, in the authors' words: insufficient
-knowledge (IK), inadequate generalisation (IG), complete mastery (CM) and rote memorisation (RM). `extract` is that of
-their `evaluation/four_dimensional_metrics.py`, whose letter is the only answer that counts there. Their repository has
-no prompt: the one here is what other evaluations say is theirs (docs/evaluation.md).
+`ID` names a problem, and `key` a step of it or the whole. By whether the sub-steps of a problem are right and whether
+the whole is, a problem is one of four kinds, in the authors' words: insufficient knowledge (IK), inadequate
+generalisation (IG), complete mastery (CM) and rote memorisation (RM).
+
+`extract` follows the authors' `evaluation/four_dimensional_metrics.py`, in which the letter is the only answer that
+counts. Their repository has no prompt: the one here is what other evaluations say is theirs (docs/evaluation.md).
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from string import ascii_uppercase
+from typing import Any, Literal
 
-from mmupt.benchmarks.benchmark_question import Benchmark, Question, Rule
-from mmupt.benchmarks.official_prompt import asked, with_images
+from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, Question, Rule
+from mmupt.benchmarks.official_prompt import bare_question, with_images
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes, with_choices
 from verl_ext.answers import extract_answer
 
-Kind = Literal["IK", "IG", "CM", "RM"]
+# "A. 12 cm;B. 5 cm": an option begins where a letter and a point follow a semicolon and text follows them; in "point
+# ;O.;B. Yes" the first is the name of a point.
+OPTION = re.compile(r"(?:^|;)\s*([A-Z])\s*[.．]\s*(?=[^;\s])")  # noqa: RUF001
+# "A. 45° B. 60° ;C. 120°": where the semicolon is missing.
+SPACED_OPTION = re.compile(r"(?:^|;|\s)\s*([A-Z])\s*[.．]\s*(?=[^;\s])")  # noqa: RUF001
+Mastery = Literal["IK", "IG", "CM", "RM"]
 WHOLE = "multi"
 LETTERS = "ABCDEFGH"
 # "B", "(B)", "B. 5 cm" and \\text{B}.
@@ -29,13 +38,38 @@ Regarding the format, please answer following the template below, and be sure to
 <Thought process>: <<your thought process>> <Answer>: <<your option>>"""
 
 
+def options_of(option: str) -> tuple[str, ...] | None:
+    """The texts of the options "A. ...;B. ...", in their order; None where it is not sure where one begins."""
+    for pattern in (OPTION, SPACED_OPTION):
+        _, *parts = pattern.split(option.strip())
+        letters, texts = parts[::2], parts[1::2]
+        if len(letters) > 1 and letters == list(ascii_uppercase[: len(letters)]):
+            return tuple(one.strip().rstrip(";").strip() for one in texts)
+    return None
+
+
+def read(row: Mapping[str, Any]) -> Content:
+    """A row of `We-Math/We-Math`; the answer is a letter. Options that cannot be told apart stay as they came."""
+    question, option = as_text(row["question"]), as_text(row["option"])
+    choices = options_of(option)
+    return Content(
+        with_choices(question, choices) if choices else f"{question}\nChoices:\n{option}",
+        (image_bytes(row["image_path"]),),
+        as_text(row["answer"]),
+        id=f"{row['ID']}@{row['key']}",
+        question_type="multi_choice",
+        choices=choices,
+        metadata={name: row[name] for name in ("ID", "key", "question number", "knowledge concept", "option")},
+    )
+
+
 def is_correct(answer: str | None, question: Question) -> bool:
     """Whether the answer is the right letter, or begins with it; the text of the option is not what is asked for."""
     found = None if answer is None else LETTER.match(answer)
     return found is not None and found[1] == question.truth.strip().upper()
 
 
-def kind_of(steps: Iterable[bool], whole: bool, strict: bool) -> Kind:
+def mastery_of(steps: Iterable[bool], whole: bool, strict: bool) -> Mastery:
     """The kind of a problem; loosely, some right steps are enough for complete mastery."""
     steps = list(steps)
     if not whole:
@@ -55,7 +89,7 @@ def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[
     problems: dict[str, dict[str, bool]] = defaultdict(dict)
     for question in questions:
         problems[str(question.metadata["ID"])][str(question.metadata["key"])] = verdicts[question.id]
-    kinds: dict[str, list[Kind]] = {"strict": [], "loose": []}
+    kinds: dict[str, list[Mastery]] = {"strict": [], "loose": []}
     accuracy: dict[str, list[bool]] = {"S1": [], "S2": [], "S3": []}
     for problem, verdict in problems.items():
         # "2steps_1", "2steps_2", "2steps_multi"
@@ -69,7 +103,7 @@ def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[
         accuracy["S1"] += steps
         accuracy[f"S{count}"].append(whole)
         for name, of_kind in kinds.items():
-            of_kind.append(kind_of(steps, whole, strict=name == "strict"))
+            of_kind.append(mastery_of(steps, whole, strict=name == "strict"))
     if not kinds["strict"]:
         return {}
     found = {name: sum(right) / len(right) for name, right in accuracy.items() if right}
@@ -103,7 +137,7 @@ def official_prompt(question: Question) -> str:
     """The template of the authors with the question and its options, "A. ...;B. ..." as in their file."""
     options = str(question.metadata["option"])
     # In one pass, as a question may have braces.
-    texts = {"{question}": asked(question).removesuffix(f"\nChoices:\n{options}"), "{options}": options}
+    texts = {"{question}": bare_question(question).removesuffix(f"\nChoices:\n{options}"), "{options}": options}
     return with_images(re.sub(r"\{question\}|\{options\}", lambda name: texts[name[0]], PROMPT), question)
 
 
@@ -115,18 +149,41 @@ def extract(response: str, question: Question) -> str | None:
     return text[0] if text and text[0] in LETTERS else None
 
 
-def strata(question: Question) -> dict[str, tuple[str, ...]]:
+def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
     """The step of the problem and its knowledge concept."""
     return {"step": (question.metadata["key"],), "knowledge concept": (str(question.metadata["knowledge concept"]),)}
 
 
-WEMATH = Benchmark(
-    "wemath",
-    "testmini",
-    (Rule("official", 1, is_correct),),
-    strata,
-    scores,
-    official_prompt,
-    extract,
-    problem_scores=problem_scores,
+BENCHMARKS.register(
+    Benchmark(
+        data=HubDataset(
+            name="wemath",
+            summary="We-Math testmini, 1,740 questions: 525 problems and their steps",
+            path="We-Math/We-Math",
+            splits={"testmini": HubSplit("testmini", rows=1740)},
+            layouts=(
+                Layout(
+                    {
+                        "ID": "anything",
+                        "key": "text",
+                        "question number": "anything",
+                        "knowledge concept": "anything",
+                        "question": "text",
+                        "option": "text",
+                        "answer": "text",
+                        "image_path": "image",
+                    },
+                    read,
+                ),
+            ),
+            licence=Licence("CC BY-NC 4.0", "https://github.com/We-Math/We-Math#-license"),
+        ),
+        split="testmini",
+        rules=(Rule("official", 1, is_correct),),
+        breakdowns=breakdowns,
+        scores=scores,
+        official_prompt=official_prompt,
+        extract=extract,
+        problem_scores=problem_scores,
+    )
 )

@@ -60,7 +60,7 @@ def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, 
         found["tokens"] = as_json(Score(tuple(fmean(count or 0 for count in group) for group in counts)))
     if benchmark := BENCHMARKS.get(source):
         right = dict(zip(groups, right_by(groups, found["rule"]), strict=True))
-        found["breakdowns"] = _breakdowns(right, asked, benchmark.strata)
+        found["breakdowns"] = _breakdowns(right, asked, benchmark.breakdowns)
         if benchmark.scores:
             answered_questions = [asked[id_] for id_ in groups]
             of_each_sample = [
@@ -118,11 +118,11 @@ def _answers(groups: Groups) -> list[list[str | None]]:
 def _breakdowns(
     right: Mapping[str, Sequence[bool]],
     questions: Mapping[str, Question],
-    strata: Callable[[Question], Mapping[str, tuple[str, ...]]],
+    breakdowns_of: Callable[[Question], Mapping[str, tuple[str, ...]]],
 ) -> dict[str, dict[str, dict[str, float]]]:
     by_label: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for id_, of_question in right.items():
-        for name, labels in strata(questions[id_]).items():
+        for name, labels in breakdowns_of(questions[id_]).items():
             for label in labels:
                 by_label[name][label].append(fmean(of_question))
     return {

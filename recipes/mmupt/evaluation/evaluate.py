@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
+from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import render
 from mmupt.evaluation.evaluation_settings import Settings
 from mmupt.evaluation.generation import Asked, EngineError, answers, not_asked
@@ -34,7 +35,6 @@ from mmupt.hardware import engine_keys
 from mmupt.training.environment import use_folder
 from mmupt.training.export import model_folder
 from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
-from mmupt_data.catalog import data_set
 from mmupt_data.prepare import FOLDER
 from mmupt_data.writer import read_manifest
 from verl_ext.datasets.ground_truth import check_truth, file_list

@@ -1,11 +1,11 @@
-"""Verdicts by a judge model, beside those by rule: the steps of a benchmark's `Judged`, one after another."""
+"""Verdicts by a judge model, beside those by rule: the steps of a benchmark's `JudgeSteps`, one after another."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mmupt.benchmarks import BENCHMARKS, Judged, Question, Unreadable, read_agreement, read_answer
+from mmupt.benchmarks import BENCHMARKS, JudgeSteps, Question, Unreadable, read_agreement, read_answer
 from mmupt.evaluation.judge_client import Judge, Replies, ask
 from mmupt.evaluation.verdicts import Reading, Verdict
 
@@ -35,11 +35,11 @@ def judge_verdicts(
     Raises:
         JudgeError: the judge cannot be asked at all.
     """
-    steps: dict[int, Judged] = {}
+    steps: dict[int, JudgeSteps] = {}
     for index, verdict in enumerate(verdicts):
         benchmark = BENCHMARKS.get(questions[verdict.response.id].data_source)
-        if benchmark and benchmark.judged:
-            steps[index] = benchmark.judged
+        if benchmark and benchmark.judge:
+            steps[index] = benchmark.judge
 
     def texts(index: int) -> tuple[str, Question]:
         response = verdicts[index].response

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mmupt.benchmarks.benchmark_question import as_question
+from mmupt.benchmarks.benchmark import as_question
 from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
 from verl_ext.rewards.reward_settings import read_settings

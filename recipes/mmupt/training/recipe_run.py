@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import has_begun, run_baseline
 from mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
+from mmupt.datasets import data_set
 from mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
 from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
 from mmupt.training.environment import (
@@ -40,7 +41,6 @@ from mmupt.training.row_checks import check_leakage, check_rows, dropped_rows
 from mmupt.training.run_cost import hours_of
 from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from mmupt.training.run_report import write_report
-from mmupt_data.catalog import data_set
 from mmupt_data.prepare import FOLDER
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint

@@ -21,7 +21,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from mmupt_data.hub import ColumnError, RowError, text, with_choices, with_placeholders
+from mmupt_data.catalog import DATA_SETS
+from mmupt_data.hub import ColumnError, RowError, as_text, with_choices, with_placeholders
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import NO_QUESTION, Provenance, Row
 from mmupt_data.writer import BadRows, sha256, write_dataset
@@ -36,8 +37,8 @@ COLUMNS = ("answer", "choices", "id", "question", "question_type")
 
 
 @dataclass(frozen=True)
-class OwnImages:
-    """Images of one's own as a data set, see `mmupt_data.catalog`; its one split is `train`."""
+class CustomImages:
+    """Images of one's own as a data set, see `mmupt_data.catalog.DataSet`; its one split is `train`."""
 
     name: str
     summary: str
@@ -243,8 +244,8 @@ def _row(
     counted_id = f"{name}-train-{index:06d}"
     try:
         encoded = images(row)
-        choices = tuple(map(text, row["choices"])) if row.get("choices") else None
-        question = text(row["question"]) if row.get("question") else None
+        choices = tuple(map(as_text, row["choices"])) if row.get("choices") else None
+        question = as_text(row["question"]) if row.get("question") else None
         answer, question_type, given_id = (
             None if row.get(column) is None else text_or_number(row[column], column)
             for column in ("answer", "question_type", "id")
@@ -265,4 +266,6 @@ def _row(
     )
 
 
-DATASETS = (OwnImages("images", "a folder or parquet file of your own images, with or without questions: SOURCE=..."),)
+DATA_SETS.register(
+    CustomImages("images", "a folder or parquet file of your own images, with or without questions: SOURCE=...")
+)

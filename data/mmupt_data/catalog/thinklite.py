@@ -3,20 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt_data.hub import Content, HubDataset, Layout, Split, images_bytes, text, with_choices
+from mmupt_data.catalog import DATA_SETS
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, as_text, images_bytes, with_choices
 
 
 def _layout(answer: str, images: str, choices: bool) -> Layout:
     def read(row: Mapping[str, Any]) -> Content:
-        options = tuple(map(text, row["choices"])) if choices and row["choices"] else None
-        question = text(row["problem"])
+        options = tuple(map(as_text, row["choices"])) if choices and row["choices"] else None
+        question = as_text(row["problem"])
         # Some questions spell out their options themselves.
         if options and not all(option in question for option in options):
             question = with_choices(question, options)
         return Content(
             question,
             images_bytes(row[images]),
-            text(row[answer]),
+            as_text(row[answer]),
             question_type="multi_choice" if options else "free_form",
             choices=options,
         )
@@ -26,12 +27,12 @@ def _layout(answer: str, images: str, choices: bool) -> Layout:
     )
 
 
-DATASETS = (
+DATA_SETS.register(
     HubDataset(
         name="thinklite",
         summary="ThinkLite-VL-hard-11k, 11k questions that the base model mostly fails at",
         path="russwang/ThinkLite-VL-hard-11k",
-        splits={"train": Split("train", training=True)},
+        splits={"train": HubSplit("train", training=True)},
         # The image is an encoded file as bare bytes. Names of columns differ between the copies that people use.
         layouts=tuple(
             _layout(answer, images, choices)
@@ -39,5 +40,5 @@ DATASETS = (
             for answer in ("ground_truth", "answer", "ground truth")
             for images in ("image", "images")
         ),
-    ),
+    )
 )

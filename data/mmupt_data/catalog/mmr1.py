@@ -3,14 +3,15 @@
 No recipe uses its `validation` split, so that a copy without it will do.
 """
 
-from mmupt_data.hub import PROBLEMS, HubDataset, Split
+from mmupt_data.catalog import DATA_SETS
+from mmupt_data.hub import PROBLEMS, HubDataset, HubSplit
 
-DATASETS = (
+DATA_SETS.register(
     HubDataset(
         name="mmr1",
         summary="MMR1-Math-RL-Data-v0, 6k questions about figures of all kinds",
         path="MMR1/MMR1-Math-RL-Data-v0",
-        splits={"train": Split("train", training=True), "validation": Split("validation", optional=True)},
+        splits={"train": HubSplit("train", training=True), "validation": HubSplit("validation", optional=True)},
         layouts=(PROBLEMS,),
-    ),
+    )
 )

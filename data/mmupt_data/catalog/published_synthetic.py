@@ -1,0 +1,34 @@
+"""The six sets of questions that the paper's authors let Qwen2.5-VL-7B write and published.
+
+Two strategies for each of three training sets: `in_context`, a new question from an image and its question, and
+`direct`, from the image alone. Their answers are no truth, so that they stay out of the truth files.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmupt_data.catalog import DATA_SETS
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, as_text, images_bytes
+
+ORIGINS = {"geometry3k": "geometry3k", "geoqa": "GeoQA-8K", "mmr1": "MMR1"}
+STRATEGIES = {"in_context": "in-context", "direct": "direct"}
+
+
+def _layout(column: str) -> Layout:
+    def read(row: Mapping[str, Any]) -> Content:
+        return Content(as_text(row["problem"]), images_bytes(row[column]), answer=None)
+
+    return Layout({column: "images", "problem": "text"}, read)
+
+
+for _origin, _published in ORIGINS.items():
+    for _strategy, _hyphenated in STRATEGIES.items():
+        DATA_SETS.register(
+            HubDataset(
+                name=f"{_origin}_{_strategy}",
+                summary=f"questions written by Qwen2.5-VL-7B about the images of {_published}, strategy {_strategy}",
+                path=f"WaltonFuture/{_published}-{_hyphenated}-synthesizing",
+                splits={"train": HubSplit("train", training=True)},
+                layouts=(_layout("images"), _layout("image")),
+            )
+        )

@@ -1,0 +1,105 @@
+"""Registries find their entries by themselves, here and in the packages of others."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mmupt.benchmarks import BENCHMARKS
+from mmupt.datasets import data_set, data_sets
+from mmupt_data.catalog import DATA_SETS
+from verl_ext.registry import GROUP, VARIABLE, PluginError, Registry, load_plugins
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path, whose modules are forgotten afterwards."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = set(sys.modules)
+    load_plugins.cache_clear()
+    yield tmp_path
+    load_plugins.cache_clear()
+    for name in sys.modules.keys() - known:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+def colors_in(folder: Path, **modules: str) -> "Registry[object]":
+    """The registry of a package with these modules, which reach it as `paints.COLORS`."""
+    package = folder / "paints"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        'from verl_ext.registry import Registry\nCOLORS = Registry("color", "paints")\n'
+    )
+    for name, text in modules.items():
+        (package / f"{name}.py").write_text(text)
+    from paints import COLORS  # type: ignore[import-not-found]
+
+    assert isinstance(COLORS, Registry)
+    return COLORS
+
+
+RED = 'from paints import COLORS\n@COLORS.register\ndef red():\n    return "ff0000"\n'
+
+
+def test_a_module_of_the_package_registers_its_entries_when_the_registry_is_read(folder: Path) -> None:
+    colors = colors_in(folder, red=RED, no_color="x = 1\n")
+    assert "paints.red" not in sys.modules
+    assert list(colors) == ["red"] and colors.named("red")() == "ff0000"  # type: ignore[operator]
+
+
+def test_an_entry_goes_by_its_name_or_by_that_of_the_function() -> None:
+    colors: Registry[object] = Registry("color", "email.mime")
+    blue = SimpleNamespace(name="blue")
+    assert colors.register(blue) is blue and colors["blue"] is blue
+    assert colors.register(blue) is blue, "the same one twice is no conflict"
+    with pytest.raises(ValueError, match="there are two of the name 'blue': choose another name for the second color"):
+        colors.register(SimpleNamespace(name="blue"))
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(folder: Path) -> None:
+    with pytest.raises(ValueError, match="there is no color 'blue'; known: red"):
+        colors_in(folder, red=RED).named("blue")
+
+
+def test_a_module_of_others_is_named_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colors = colors_in(folder)
+    (folder / "my_colors.py").write_text(RED)
+    monkeypatch.setenv(VARIABLE, " my_colors, ")
+    assert list(colors) == ["red"]
+
+
+def test_a_module_of_others_is_named_by_an_entry_point(folder: Path) -> None:
+    colors = colors_in(folder)
+    (folder / "my_colors.py").write_text(RED)
+    installed = folder / "my_colors-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my_colors\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(f"[{GROUP}]\nmine = my_colors\n")
+    assert [one.value for one in entry_points(group=GROUP)] == ["my_colors"]
+    assert list(colors) == ["red"]
+
+
+def test_a_plugin_that_cannot_be_imported_is_named_every_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colors = colors_in(folder, red=RED)
+    monkeypatch.setenv(VARIABLE, "no_such_module")
+    for _ in range(2):
+        with pytest.raises(PluginError, match=f"variable {VARIABLE} names no_such_module, which cannot be imported"):
+            list(colors)
+
+
+def test_data_sets_and_benchmarks_are_listed_together_by_one_name_each() -> None:
+    assert set(data_sets()) == set(DATA_SETS) | set(BENCHMARKS)
+    assert {"geometry3k", "images", "figures", "mathvista"} <= set(data_sets())
+    assert all(benchmark.data is data_set(name) for name, benchmark in BENCHMARKS.items())
+
+
+def test_scoring_loads_neither_the_datasets_library_nor_a_framework() -> None:
+    heavy = {"datasets", "torch", "verl", "ray", "vllm"}
+    code = f"import sys, mmupt.datasets as d; d.data_sets(); print(*{heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""

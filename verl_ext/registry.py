@@ -1,0 +1,111 @@
+"""Registries: everything of one kind by its name, from this repository and from the packages of others.
+
+A registry finds the modules of one package of this repository by itself, so that one file there is all that an addition
+takes. Modules elsewhere are named in one of two ways, as veRL does it for its own plugins:
+
+- an installed package has an entry point in the group `mmupt.plugins`, whose value is the module;
+- the environment variable MMUPT_PLUGINS has the names of modules, separated by commas.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from threading import RLock
+from typing import Any, Generic, TypeVar, cast
+
+GROUP = "mmupt.plugins"
+VARIABLE = "MMUPT_PLUGINS"
+
+Entry = TypeVar("Entry")
+Added = TypeVar("Added")
+
+
+class PluginError(ValueError):
+    """A module that is named as a plugin cannot be imported; the message says who names it."""
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """The entries of one kind by name. They are imported when the registry is first read.
+
+    Args:
+        noun: what an entry is called in error messages.
+        package: each of its modules is imported; those that have an entry register it.
+    """
+
+    def __init__(self, noun: str, package: str) -> None:
+        self._noun, self._package = noun, package
+        self._entries: dict[str, Entry] = {}
+        self._loaded = False
+        self._lock = RLock()
+
+    def register(self, entry: Added) -> Added:
+        """Add an entry under its `name`, or a function under its own, and return it: usable as a decorator.
+
+        Raises:
+            ValueError: another entry has the name.
+        """
+        name = _name_of(entry)
+        known: Any = self._entries.setdefault(name, cast("Any", entry))
+        if known is not entry:
+            raise ValueError(f"there are two of the name {name!r}: choose another name for the second {self._noun}")
+        return entry
+
+    def named(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises:
+            ValueError: there is none; the message lists the names that are known.
+        """
+        if name not in self:
+            raise ValueError(f"there is no {self._noun} {name!r}; known: {', '.join(self)}")
+        return self[name]
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, Entry]:
+        # The thread that loads may read what is there so far; others wait for it.
+        with self._lock:
+            if not self._loaded:
+                self._loaded = True
+                try:
+                    for module in iter_modules(import_module(self._package).__path__, f"{self._package}."):
+                        import_module(module.name)
+                    load_plugins()
+                except BaseException:
+                    self._loaded = False
+                    raise
+        return self._entries
+
+
+@cache
+def load_plugins() -> None:
+    """Import the modules of others that are named in the environment or by an installed package.
+
+    Raises:
+        PluginError: one of them cannot be imported.
+    """
+    names = {name.strip(): f"the variable {VARIABLE}" for name in os.environ.get(VARIABLE, "").split(",")}
+    names |= {
+        entry_point.module: f"the package {entry_point.dist.name if entry_point.dist else '?'}"
+        for entry_point in entry_points(group=GROUP)
+    }
+    for name, source in names.items():
+        if name:
+            try:
+                import_module(name)
+            except Exception as error:
+                raise PluginError(f"{source} names {name}, which cannot be imported: {error!r}") from error
+
+
+def _name_of(entry: Any) -> str:
+    return str(entry.name if hasattr(entry, "name") else entry.__name__)
