@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmupt.training.run_lock import processes_of
+from mmupt.runtime.run_lock import processes_of
 
 SECONDS = 300
 

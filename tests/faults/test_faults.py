@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, SHARED_MEMORY, processes_of
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, SHARED_MEMORY, processes_of
 from verl_ext.checkpoints import TRACKER, last_whole_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]

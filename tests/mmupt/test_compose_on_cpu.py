@@ -23,8 +23,8 @@ from mmupt import compose
 from mmupt.baselines.baseline_settings import METHODS
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from mmupt.runtime.preflight import problems_of_settings
 from mmupt.training import recipe_run
-from mmupt.training.preflight import problems_of_settings
 from mmupt.training.recipe_run import _problems_of_hardware
 from mmupt.training.resume_rules import flatten
 from mmupt.training.run_cost import devices

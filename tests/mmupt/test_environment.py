@@ -9,15 +9,15 @@ from omegaconf import OmegaConf
 
 from mmupt import hardware
 from mmupt.compose import RecipeError
-from mmupt.training import recipe_run
-from mmupt.training.environment import (
+from mmupt.runtime.environment import (
     cache_variables,
     logger_variables,
     own_ray_token,
     remove_copies,
     visible_gpu_variables,
 )
-from mmupt.training.preflight import hub_cache
+from mmupt.runtime.preflight import hub_cache
+from mmupt.training import recipe_run
 
 
 @pytest.fixture

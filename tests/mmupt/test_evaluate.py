@@ -38,7 +38,7 @@ from mmupt.evaluation.response_files import (
     write_responses,
 )
 from mmupt.evaluation.verdicts import verdicts_of
-from mmupt.training.run_lock import sole_run
+from mmupt.runtime.run_lock import sole_run
 from mmupt_data.figure_task import prepare as figures
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset

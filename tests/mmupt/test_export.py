@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmupt.training import export as module
-from mmupt.training.export import make_readable, merge, model_folder
+from mmupt.runtime import export as module
+from mmupt.runtime.export import make_readable, merge, model_folder
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from mmupt.evaluation.evaluate import EvaluationError
 from mmupt.evaluation.evaluate import load_config as load_evaluation
 from mmupt.evaluation.evaluation_settings import Settings
 from mmupt.evaluation.generation import EngineError, answers
-from mmupt.training import preflight, recipe_run
-from mmupt.training.preflight import (
+from mmupt.runtime import preflight
+from mmupt.runtime.preflight import (
     LOGGERS,
     problems_of_loggers,
     problems_of_model,
@@ -28,6 +28,7 @@ from mmupt.training.preflight import (
     problems_of_sockets,
     training_rows,
 )
+from mmupt.training import recipe_run
 
 MODEL = Path("recipes/mmupt/tiny/model")
 NOT_OFFLINE = {"HOME": "/nowhere"}

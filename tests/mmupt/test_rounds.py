@@ -12,10 +12,10 @@ from test_run_report import write_events
 
 from mmupt.compose import RecipeError
 from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
 from mmupt.self_improvement import self_improve as module
 from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, render
 from mmupt.self_improvement.self_improve import self_improve
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 from verl_ext.collapse import CollapseRule

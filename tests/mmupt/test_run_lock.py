@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mmupt.training import run_lock
-from mmupt.training.run_lock import LOCK, RUN_FOLDER_VARIABLE, processes_of, sole_run
+from mmupt.runtime import run_lock
+from mmupt.runtime.run_lock import LOCK, RUN_FOLDER_VARIABLE, processes_of, sole_run
 
 
 def sleeper(run_folder: Path) -> subprocess.Popen[bytes]:
@@ -32,7 +32,7 @@ def dead_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_second_run_of_a_folder_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, mmupt.training.run_lock as l\n"
+        "import sys, pathlib, mmupt.runtime.run_lock as l\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "with l.sole_run(folder, folder / 'log'): pass"
     )

@@ -25,9 +25,9 @@ from verl.utils import hf_processor
 
 from mmupt.baselines.sft import train_sft
 from mmupt.evaluation.response_files import read_whole
+from mmupt.runtime.run_lock import processes_of
 from mmupt.tiny import FOLDER
 from mmupt.tiny.demonstrations import GLANCE
-from mmupt.training.run_lock import processes_of
 from verl_ext.checkpoints import TRACKER
 
 pytestmark = pytest.mark.full_stack

@@ -21,6 +21,7 @@ from watched import watch_truth
 from mmupt.evaluation import generation
 from mmupt.evaluation.evaluation_settings import Settings
 from mmupt.evaluation.generation import Answered, Asked
+from mmupt.runtime.run_lock import sole_run
 from mmupt.synthesis import synthesis_stages
 from mmupt.synthesis import synthesize as module
 from mmupt.synthesis.prompt_templates import FOLDER, PromptError, fill, read_prompt
@@ -30,7 +31,6 @@ from mmupt.synthesis.synthesize import SynthesisError, load_config
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
 from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT
-from mmupt.training.run_lock import sole_run
 from mmupt_data.figure_task import draw, encode_png, sample_figures
 from mmupt_data.figure_task import prepare as figures
 from mmupt_data.row_schema import NO_QUESTION, PROMPT_SCHEMA, Provenance, Row, prompts_path

@@ -21,7 +21,7 @@ from trl import DPOConfig, DPOTrainer
 
 from mmupt.baselines.dpo import CHECKPOINTS, PARAMETERS, DpoSettings
 from mmupt.baselines.preference_pairs import COLUMNS, PairCollator
-from mmupt.training.export import make_readable
+from mmupt.runtime.export import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
 
 # Processes that decode and scale images while a GPU computes; on the CPU they would compete with the model.

@@ -22,8 +22,8 @@ from mmupt.baselines.sft_responses import check_responses
 from mmupt.compose import as_override
 from mmupt.evaluation.generation import CPU
 from mmupt.evaluation.response_files import write_atomically
-from mmupt.training.export import merge
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.runtime.export import merge
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from verl_ext.checkpoints import TRACKER, checkpoint_of
 
 # What another call must be the same in, once there is something to continue.

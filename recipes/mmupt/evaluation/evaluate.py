@@ -32,9 +32,9 @@ from mmupt.evaluation.response_files import Mode, read_responses
 from mmupt.evaluation.resumable_file import OtherParametersError, PartialFile
 from mmupt.evaluation.score import score_file
 from mmupt.hardware import engine_keys
-from mmupt.training.environment import use_folder
-from mmupt.training.export import model_folder
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.runtime.environment import use_folder
+from mmupt.runtime.export import model_folder
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from mmupt_data.prepare import FOLDER
 from mmupt_data.writer import read_manifest
 from verl_ext.datasets.ground_truth import check_truth, file_list

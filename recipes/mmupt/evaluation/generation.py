@@ -18,7 +18,7 @@ from mmupt.evaluation.evaluation_settings import Settings
 from mmupt.evaluation.messages import engine_prompt
 from mmupt.evaluation.response_files import Mode, Response
 from mmupt.hardware import ray_address
-from mmupt.training.preflight import problems_of_asking
+from mmupt.runtime.preflight import problems_of_asking
 from verl_ext.images import ImageError
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.datasets import data_set
 from mmupt.evaluation.response_files import parameters_path, write_atomically
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, sole_run
 from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, end_processes, sole_run
 from mmupt_data.prepare import FOLDER
 from verl_ext.collapse import Collapse, read_rule
 from verl_ext.datasets.ground_truth import file_list

@@ -21,6 +21,9 @@ from mmupt.evaluation.evaluation_settings import Settings
 from mmupt.evaluation.generation import EngineError
 from mmupt.evaluation.resumable_file import OtherParametersError
 from mmupt.hardware import engine_keys
+from mmupt.runtime.environment import use_folder
+from mmupt.runtime.export import model_folder
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from mmupt.synthesis.candidate_page import write_sheet
 from mmupt.synthesis.candidates import Candidate, Judged
 from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
@@ -31,9 +34,6 @@ from mmupt.synthesis.strategies import STRATEGIES
 from mmupt.synthesis.synthesis_report import write_report
 from mmupt.synthesis.synthesis_stages import Stages, request
 from mmupt.synthesis.synthesized_dataset import write_candidates, write_questions
-from mmupt.training.environment import use_folder
-from mmupt.training.export import model_folder
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from verl_ext.answers import Extraction, extract_answer
 from verl_ext.datasets.ground_truth import file_list
 from verl_ext.votes import Vote, vote

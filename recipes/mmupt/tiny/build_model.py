@@ -21,6 +21,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from mmupt.runtime.export import make_readable
 from mmupt.tiny import FOLDER
 from mmupt.tiny.measure import measure, report
 from mmupt.tiny.vocabulary import (
@@ -34,7 +35,6 @@ from mmupt.tiny.vocabulary import (
     build_tokenizer,
 )
 from mmupt.tiny.warm_start import Encoder, warm_start
-from mmupt.training.export import make_readable
 from mmupt_data.figure_task import SIZE, sample_figures
 
 

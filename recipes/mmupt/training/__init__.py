@@ -1,1 +1,1 @@
-"""Running a recipe: checks before the start, veRL, export, report."""
+"""Running a recipe: row checks, veRL, report."""

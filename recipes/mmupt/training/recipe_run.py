@@ -25,21 +25,21 @@ from mmupt.baselines.stage_runner import has_begun, run_baseline
 from mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
 from mmupt.datasets import data_set
 from mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
-from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
-from mmupt.training.environment import (
+from mmupt.runtime.environment import (
     cache_variables,
     logger_variables,
     own_ray_token,
     remove_copies,
     visible_gpu_variables,
 )
-from mmupt.training.export import merge
+from mmupt.runtime.export import merge
+from mmupt.runtime.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
 from mmupt.training.memory_estimate import report
-from mmupt.training.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
 from mmupt.training.resume_rules import why_another_run
 from mmupt.training.row_checks import check_leakage, check_rows, dropped_rows
 from mmupt.training.run_cost import hours_of
-from mmupt.training.run_lock import RUN_FOLDER_VARIABLE, sole_run
 from mmupt.training.run_report import write_report
 from mmupt_data.prepare import FOLDER
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmupt.hardware import joins_cluster
-from mmupt.training.preflight import can_write, hub_cache
+from mmupt.runtime.preflight import can_write, hub_cache
 
 CACHE = "cache"
 # Copies of the parquet files, by the `datasets` library: as large as the data, and of no use after a training.

@@ -1,0 +1,65 @@
+"""The import contracts of pyproject.toml, and that each fails when it is broken."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
+
+
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(str((folder / package).parent) for package in PACKAGES.values())
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command; lint_imports_command()",
+            "--no-cache",
+        ],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The Python files of the three packages and the contracts."""
+    for package in PACKAGES.values():
+        for file in (ROOT / package).rglob("*.py"):
+            target = tmp_path / file.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_imports_keep_the_contracts() -> None:
+    result = _lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("verl_ext/votes/majority.py", "import mmupt.hardware"),
+        ("verl_ext/images.py", "from mmupt_data import row_schema"),
+        ("data/mmupt_data/hub.py", "from mmupt.evaluation import response_files"),
+        ("verl_ext/votes/majority.py", "import torch"),
+        ("recipes/mmupt/benchmarks/wemath.py", "from mmupt.evaluation import generation"),  # it imports Ray and vLLM
+        ("data/mmupt_data/row_schema.py", "from mmupt_data import hub"),  # which imports row_schema
+    ],
+)
+def test_a_forbidden_import_breaks_a_contract(copy: Path, file: str, line: str) -> None:
+    with (copy / file).open("a") as opened:
+        opened.write(f"\n{line}\n")
+    result = _lint_imports(copy)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 broken" in result.stdout or "2 broken" in result.stdout
