@@ -58,6 +58,7 @@ from benchmarks.step_cost import PLAIN
 from mmupt.compose import as_override
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
+from verl_ext.metric_names import RESPONSE_LENGTH, SCORING_SECONDS
 
 RESPONSES = 10
 SIDE = 1024
@@ -276,10 +277,10 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
     }
     for one in processes.values():
         one["CPU ms per response"] = round(1000 * one["CPU s"] / responses, 2)
-    vote = metrics.get("vote/scoring_seconds")
+    vote = metrics.get(SCORING_SECONDS)
     return {
         "responses": responses,
-        "response tokens": metrics.get("response_length/mean"),
+        "response tokens": metrics.get(RESPONSE_LENGTH),
         "correlation of engine and actor": metrics.get("training/rollout_actor_probs_pearson_corr"),
         "seconds": {phase: metrics[f"timing_s/{phase}"] for phase in PHASES if f"timing_s/{phase}" in metrics},
         "vote s": vote,

@@ -35,8 +35,8 @@ from verl.workers.rollout.replica import TokenOutput
 from benchmarks.stand_ins import model_for_large_images
 from mmupt.compose import load_recipe
 from verl_ext.images import decode
-from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+from verl_ext.rollout.reward_manager import GroupRewardManager
 from verl_ext.rollout.shared_prompt import SentImages
 
 RESPONSE_TOKENS = 256
@@ -100,7 +100,7 @@ class Measured:
         config = configure(model, self.agent_loop, n)
         tokenizer = AutoTokenizer.from_pretrained(model)
         manager = (
-            MajorityVoteRewardManager(config, tokenizer, None)
+            GroupRewardManager(config, tokenizer, None)
             if ours
             else NaiveRewardManager(config, tokenizer, lambda **_: 0.0)
         )

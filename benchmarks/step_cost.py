@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 from mmupt.baselines.dpo import TRL_FOLDER
 from verl_ext.answers import extract_answer
+from verl_ext.metric_names import RESPONSE_LENGTH
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("trainer.val_before_train=False", "trainer.test_freq=-1", "mmupt.evaluation_files=null")
@@ -98,7 +99,7 @@ def run_verl(folder: Path, steps: int, overrides: Sequence[str]) -> Run:
     return Run(
         ends[0] - seconds[0].value - start,
         [end - begin for begin, end in pairwise(ends)],
-        [event.value for event in events.Scalars("response_length/mean")][1:],
+        [event.value for event in events.Scalars(RESPONSE_LENGTH)][1:],
         peak,
     )
 

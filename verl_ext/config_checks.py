@@ -13,7 +13,6 @@ from verl_ext.collapse import read_rule
 from verl_ext.config_defaults import (
     DATA_DEFAULTS,
     DATASET,
-    REWARD_MANAGERS,
     SAMPLER,
     SAMPLER_DEFAULTS,
     SAMPLER_KEY,
@@ -23,6 +22,7 @@ from verl_ext.config_defaults import (
 from verl_ext.datasets.ground_truth import check_unlabelled, file_list
 from verl_ext.datasets.parquet_reader import read_columns
 from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
+from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.unknown_keys import nearest, refuse_unknown_keys
 from verl_ext.votes import VotePolicy
@@ -73,14 +73,14 @@ def problems_of_config(config: DictConfig) -> Iterator[str]:
     yield from _extension_problems(config)
     yield from _data_problems(config)
     name = OmegaConf.select(config, REWARD_MANAGER_KEY)
-    if name in REWARD_MANAGERS:
+    if name in REWARDS:
         yield from _reward_problems(config, name)
 
 
 def _extension_problems(config: DictConfig) -> Iterator[str]:
     """What is wrong with the parts of the plugin that work with any reward manager."""
     legacy = OmegaConf.select(config, "reward_model.reward_manager")
-    if legacy in REWARD_MANAGERS:
+    if legacy in REWARDS:
         yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
     if is_selected(config) and (function := OmegaConf.select(config, "custom_reward_function.path")) is not None:
         yield f"veRL does not read custom_reward_function.path: set {REWARD_FUNCTION}.path={function}"
@@ -122,7 +122,7 @@ def _on_policy_problems(config: DictConfig) -> Iterator[str]:
 def is_selected(config: DictConfig) -> bool:
     """Whether a configuration selects any part of this plugin."""
     return (
-        OmegaConf.select(config, REWARD_MANAGER_KEY) in REWARD_MANAGERS
+        OmegaConf.select(config, REWARD_MANAGER_KEY) in REWARDS
         or OmegaConf.select(config, AGENT_LOOP_KEY) == AGENT_LOOP_MANAGER
         or uses(config, "data.custom_cls", DATASET)
         or uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER)
@@ -189,10 +189,11 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     """What is wrong with the reward manager of this name and what it needs."""
-    if (supervised := bool(OmegaConf.select(config, "data.supervised"))) != (name == "ground_truth"):
+    reward = REWARDS[name]
+    if (supervised := bool(OmegaConf.select(config, "data.supervised"))) != reward.needs_ground_truth:
         yield (
-            f"data.supervised={supervised} does not go with {REWARD_MANAGER_KEY}={name}: only ground_truth reads the "
-            "ground truth of training rows, and needs it"
+            f"data.supervised={supervised} does not go with {REWARD_MANAGER_KEY}={name}, which needs "
+            f"data.supervised={reward.needs_ground_truth}"
         )
     if OmegaConf.select(config, AGENT_LOOP_KEY) != AGENT_LOOP_MANAGER:
         yield f"{REWARD_MANAGER_KEY}={name} needs whole groups: set {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
@@ -207,9 +208,9 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
         yield str(error)
     else:
         yield from _policy_problems(policy, n) if n >= 2 else ()
-    if name == "entropy" and not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
+    if reward.needs_log_probs and not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
         yield (
-            f"{REWARD_MANAGER_KEY}=entropy needs the log-probabilities of tokens: set "
+            f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set "
             "actor_rollout_ref.rollout.calculate_log_probs=True"
         )
     filters = OmegaConf.select(config, "algorithm.filter_groups")

@@ -11,8 +11,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 SAMPLER = ("pkg://verl_ext.rollout.replay_buffer", "VoteReplayBuffer")
 DATASET = ("pkg://verl_ext.datasets.unlabelled_dataset", "UnlabelledDataset")
-# Names that the plugin registers with veRL.
-REWARD_MANAGERS = ("majority_vote", "ground_truth", "random", "entropy")
 SHARED_PROMPT_AGENT = "shared_prompt_agent"
 
 SAMPLER_KEY = "trainer.v1.sampler.sampler_kwargs"

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from verl_ext.config_defaults import REWARD_MANAGERS, SHARED_PROMPT_AGENT
+from verl_ext.config_defaults import SHARED_PROMPT_AGENT
+from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.unknown_keys import nearest
 
 # Keys whose `path` and `name` veRL loads an object by (verl/utils/import_utils.py, load_extern_object).
@@ -38,7 +39,7 @@ POLICY_LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 
 # What veRL and this plugin register.
-KNOWN_REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote", *REWARD_MANAGERS)
+KNOWN_REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote", *REWARDS)
 AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
 TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 ADVANTAGE_ESTIMATORS = (

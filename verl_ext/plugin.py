@@ -16,12 +16,7 @@ from verl_ext.patches import PATCHES, Patch
 
 # What is registered with veRL, and the module of veRL whose import triggers it.
 REGISTRATIONS = {
-    "reward manager majority_vote": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rewards.majority_vote"),
-    "its controls ground_truth and random": (
-        "verl.experimental.reward_loop.reward_manager",
-        "verl_ext.rewards.controls",
-    ),
-    "reward manager entropy": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rewards.entropy"),
+    "rewards of verl_ext.rewards": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rollout.reward_manager"),
     "policy loss on_policy": ("verl.trainer.ppo.core_algos", "verl_ext.on_policy_loss"),
     "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
 }

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from verl.experimental.agent_loop import AgentLoopOutput
 
 from verl_ext.rewards.group_request import GroupRequest, ResponseScore
-from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
+from verl_ext.rollout.reward_manager import GroupRewardManager
 from verl_ext.rollout.shared_prompt import SharedPromptAgentLoop, current_prompt
 
 
-class RaisingReward(MajorityVoteRewardManager):
+class RaisingReward(GroupRewardManager):
     """Raises for every group; validation works."""
 
     async def run_single(self, data: GroupRequest) -> list[ResponseScore]:
@@ -19,7 +19,7 @@ class RaisingReward(MajorityVoteRewardManager):
         raise ZeroDivisionError("this reward always raises")
 
 
-class HangingReward(MajorityVoteRewardManager):
+class HangingReward(GroupRewardManager):
     """Never returns for a group; validation works."""
 
     async def run_single(self, data: GroupRequest) -> list[ResponseScore]:

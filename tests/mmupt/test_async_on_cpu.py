@@ -108,9 +108,9 @@ def test_every_step_trains_on_whole_groups_and_their_vote(
             result = vote([extract_answer(row["output"]) for row in group])
             assert [row["score"] for row in group] == list(result.rewards)
             assert set(result.rewards) == {0.0, 1.0}
-    for name in ("share", "uninformative_rate", "policies", "pseudo_label_accuracy", "reward_accuracy"):
+    for name in ("majority_ratio", "zero_advantage_rate", "policy_versions", "label_accuracy", "reward_accuracy"):
         assert set(series[f"vote/{name}"]) == STEPS, name
-    assert set(series["vote/uninformative_rate"].values()) == {0.0}
+    assert set(series["vote/zero_advantage_rate"].values()) == {0.0}
 
 
 def test_responses_of_the_last_policy_are_trained_on_and_corrected(
@@ -122,7 +122,7 @@ def test_responses_of_the_last_policy_are_trained_on_and_corrected(
     if not is_separate(run_folder):
         # Some responses begin under one policy and end under the next.
         assert max(series["training/off_policy/trajectory_spans/max"].values()) == 2
-        assert max(series["vote/policies"].values()) > 1
+        assert max(series["vote/policy_versions"].values()) > 1
     assert max(series["rollout_corr/rollout_is_max"].values()) > 1.001
     assert all(0.9 < mean < 1.1 for mean in series["rollout_corr/rollout_is_mean"].values())
     # A replica that a weight transfer had left out would answer with weights drawn by chance.

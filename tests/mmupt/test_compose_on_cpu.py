@@ -31,7 +31,7 @@ from mmupt.training.run_cost import devices
 from mmupt_data.figure_task import prepare
 from verl_ext.answers import Comparison
 from verl_ext.collapse import CollapseRule
-from verl_ext.config_defaults import REWARD_MANAGERS
+from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 from verl_ext.votes import VotePolicy
 
@@ -64,7 +64,7 @@ def test_a_shipped_recipe_composes_and_passes_verls_validation(recipe: str, tmp_
     validate(config, tmp_path)
     rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
     assert rollout.agent.agent_loop_manager_class == "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
-    assert config.reward.reward_manager.name in REWARD_MANAGERS
+    assert config.reward.reward_manager.name in REWARDS
     assert need_reference_policy(config) and not need_critic(config)
     assert config.trainer.experiment_name == recipe
     assert not list(problems_of_settings(config, {}))

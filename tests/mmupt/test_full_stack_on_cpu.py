@@ -71,8 +71,8 @@ def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_repo
 
 def test_every_step_reports_the_vote_to_tensorboard(run_folder: Path) -> None:
     series = scalars(run_folder)
-    for name in ("share", "distinct_answers", "no_answer_rate", "tie_rate", "uninformative_rate", "failed_responses",
-                 "scoring_seconds", "pseudo_label_accuracy", "reward_accuracy"):  # fmt: skip
+    for name in ("majority_ratio", "distinct_answers", "no_answer_rate", "tie_rate", "zero_advantage_rate",
+                 "failed_responses", "scoring_seconds", "label_accuracy", "reward_accuracy"):  # fmt: skip
         assert set(series[f"vote/{name}"]) == {1, 2, 3}, name
     assert set(series["response_length/mean"]) == {1, 2, 3}
     assert all(value == 0 for value in series["vote/failed_responses"].values())

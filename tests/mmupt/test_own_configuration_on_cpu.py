@@ -324,7 +324,7 @@ def test_verls_example_trains_on_the_vote_with_two_keys(tmp_path: Path) -> None:
             result = vote([extract_answer(row["output"]) for row in group])
             assert [row["score"] for row in group] == list(result.rewards)
     assert len((tmp_path / "validation" / "2.jsonl").read_text().splitlines()) == 6
-    assert "vote/share" not in scalars(tmp_path)
+    assert "vote/majority_ratio" not in scalars(tmp_path)
 
 
 @pytest.mark.full_stack
@@ -334,7 +334,7 @@ def test_the_other_parts_work_on_plain_rows_without_a_key_of_their_own(tmp_path:
     run = run_main_ppo(tmp_path, *TWO_KEYS, *SAMPLER, shared, callback)
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
     series = scalars(tmp_path)
-    assert set(series["vote/share"]) == set(series["vote/reward_accuracy"]) == {1, 2}
+    assert set(series["vote/majority_ratio"]) == set(series["vote/reward_accuracy"]) == {1, 2}
     history = [json.loads(line) for line in (tmp_path / "checkpoints" / "history.jsonl").read_text().splitlines()]
     validations = [line["right"] for line in history if "right" in line]
     # The same six questions before and after training.

@@ -156,7 +156,7 @@ def test_runs_with_other_numbers_of_samples_are_not_averaged(folder: Path) -> No
 def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
     name = "val-core/figures/acc/mean@1"
     write_events(tmp_path / "a" / "tensorboard", 0, {name: {0: 0.5, 5: 0.75, 10: 1.0}})
-    write_events(tmp_path / "b" / "tensorboard", 0, {name: {0: 0.25, 5: 0.25}, "vote/share": {1: 0.1}})
+    write_events(tmp_path / "b" / "tensorboard", 0, {name: {0: 0.25, 5: 0.25}, "vote/majority_ratio": {1: 0.1}})
     assert validation_curve([tmp_path / "a", tmp_path / "b"]) == {0: 0.375, 5: 0.5}
     assert validation_curve([tmp_path / "c"]) == {}
 

@@ -95,7 +95,9 @@ class Phases:
             return
         (folder / "model").mkdir(exist_ok=True)
         (folder / "model" / "config.json").touch()
-        write_events(folder / "tensorboard", 0, {"vote/share": {step: 0.4 + 0.05 * step for step in range(1, 9)}})
+        write_events(
+            folder / "tensorboard", 0, {"vote/majority_ratio": {step: 0.4 + 0.05 * step for step in range(1, 9)}}
+        )
         for moment, right in (("before", self.right(number - 1)), ("after", self.right(number))):
             file = folder / "evaluation" / f"{moment}.jsonl"
             if not file.exists():

@@ -131,7 +131,7 @@ def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
 
 
 def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
-    write_events(run_folder / "tensorboard", 0, {"vote/share": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
+    write_events(run_folder / "tensorboard", 0, {"vote/majority_ratio": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
     table = write_report(run_folder, note="It learned no new skill.")
     text = (run_folder / "report.md").read_text()
     assert table in text
@@ -141,7 +141,7 @@ def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
     assert content["questions"] == 4
     assert content["scores"]["mean@4"]["difference"]["value"] == pytest.approx(0.1875)
     assert content["scores"]["mean@4"]["before"]["standard_error"] == pytest.approx(0.16137, abs=1e-5)
-    assert content["series"] == {"vote/share": [[1, 0.5], [2, 0.625]]}
+    assert content["series"] == {"vote/majority_ratio": [[1, 0.5], [2, 0.625]]}
     assert (run_folder / "report.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(file.name for file in run_folder.glob("report*")) == ["report.json", "report.md", "report.png"]
 
@@ -156,9 +156,9 @@ def test_the_command_prints_the_table_and_takes_the_note_from_the_run(run_folder
 
 def test_of_a_step_that_a_resumed_run_repeated_the_later_value_counts(tmp_path: Path) -> None:
     # The file of the resumed run sorts first, so that the order of names cannot be what decides.
-    write_events(tmp_path / "b", 1000, {"vote/share": {1: 0.125, 2: 0.25, 3: 0.375}})
-    write_events(tmp_path / "a", 2000, {"vote/share": {3: 0.5, 4: 0.625}})
-    assert read_series(tmp_path) == {"vote/share": {1: 0.125, 2: 0.25, 3: 0.5, 4: 0.625}}
+    write_events(tmp_path / "b", 1000, {"vote/majority_ratio": {1: 0.125, 2: 0.25, 3: 0.375}})
+    write_events(tmp_path / "a", 2000, {"vote/majority_ratio": {3: 0.5, 4: 0.625}})
+    assert read_series(tmp_path) == {"vote/majority_ratio": {1: 0.125, 2: 0.25, 3: 0.5, 4: 0.625}}
 
 
 def test_a_long_run_keeps_all_of_its_steps(tmp_path: Path) -> None:

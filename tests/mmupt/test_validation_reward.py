@@ -16,8 +16,8 @@ from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
 from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 from verl_ext.rewards.group_request import GroupRequest
-from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.question_fields import question_of
+from verl_ext.rollout.reward_manager import GroupRewardManager
 
 # One that is right, and the same in other words, which only some of the rules take.
 WORDINGS = ("{}", " {} ", "({})", "{}.0", "{} cm", "0.5{}", "A", "(b)", "nearest", "")
@@ -53,7 +53,7 @@ def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, m
     for row in (rows[index] for index in range(len(rows))):
         for wording in WORDINGS:
             text = f"so \\boxed{{{wording.format(questions[row['id']].truth)}}}"
-            manager = MajorityVoteRewardManager(config, Words(text), get_custom_reward_fn(config))
+            manager = GroupRewardManager(config, Words(text), get_custom_reward_fn(config))
             request = GroupRequest([[0]], True, row["reward_model"]["ground_truth"], row["choices"], question_of(row))
             (score,) = asyncio.run(manager.run_single(request))
             (verdict,) = verdicts_of([Response(row["id"], "greedy", 0, text)], questions)
@@ -64,7 +64,7 @@ def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, m
 
 def test_without_a_reward_function_the_projects_comparison_is_the_rule() -> None:
     config, _ = load_recipe("mmupt_tiny", ["reward.custom_reward_function.path=null"])
-    manager = MajorityVoteRewardManager(config, Words("so \\boxed{1/2}"), compute_score=None)
+    manager = GroupRewardManager(config, Words("so \\boxed{1/2}"), compute_score=None)
     question = {"id": "q", "data_source": "mathvista", "question_type": "free_form", "metadata": None}
     (score,) = asyncio.run(manager.run_single(GroupRequest([[0]], True, "0.5", None, question)))
     assert score.reward == 1.0
@@ -76,6 +76,6 @@ def test_what_trains_asks_no_reward_function() -> None:
     def fail(**_: Any) -> float:
         raise AssertionError("asked")
 
-    manager = MajorityVoteRewardManager(config, Words("so \\boxed{1}"), fail)
+    manager = GroupRewardManager(config, Words("so \\boxed{1}"), fail)
     assert [one.reward for one in asyncio.run(manager.run_single(GroupRequest([[0], [1]], False)))] == [1.0, 1.0]
     assert OmegaConf.select(config, "reward.custom_reward_function.path")

@@ -37,7 +37,7 @@ def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(
             groups[row["uid"].split("_")[0]].append(row["score"])
         assert [len(rewards) for rewards in groups.values()] == [4] * 4
         assert all(set(rewards) == {0.0, 1.0} for rewards in groups.values())
-    assert series["vote/uninformative_rate"] == {1: 0.0, 2: 0.0}
+    assert series["vote/zero_advantage_rate"] == {1: 0.0, 2: 0.0}
 
 
 def test_groups_that_teach_nothing_were_replaced(series: dict[str, dict[int, float]]) -> None:
@@ -48,5 +48,7 @@ def test_all_that_vote_are_counted(series: dict[str, dict[int, float]]) -> None:
     assert series["vote/failed_responses"] == {1: 0.0, 2: 0.0}
     for step in (1, 2):
         # A mean over four groups of six voters.
-        assert series["vote/share"][step] * 4 * 6 == pytest.approx(round(series["vote/share"][step] * 4 * 6), abs=1e-4)
-        assert series["vote/share"][step] > 0.66
+        assert series["vote/majority_ratio"][step] * 4 * 6 == pytest.approx(
+            round(series["vote/majority_ratio"][step] * 4 * 6), abs=1e-4
+        )
+        assert series["vote/majority_ratio"][step] > 0.66

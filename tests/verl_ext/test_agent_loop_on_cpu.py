@@ -4,6 +4,7 @@ veRL's own `_run_prompt` runs as is; the model and the transfer queue are replac
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
 from verl_ext.rollout import queue_rows
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
+from verl_ext.votes import vote
+from verl_ext.votes.vote_record import VoteRecord
 
 
 class RewardWorker:
@@ -45,15 +48,10 @@ class Rollout:
         self.may_finish: dict[str, asyncio.Event] = {}
         self.reward_workers = [RewardWorker() for _ in range(reward_workers)]
         self.worker = object.__new__(GroupAgentLoopWorker)
-        self.worker.config = OmegaConf.create(
-            {
-                "actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}},
-                "reward": {"reward_kwargs": {"vote": {"vote_n": vote_n}}},
-            }
-        )
+        self.worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}}})
         self.worker.reward_loop_worker_handles = self.reward_workers
-        self.worker._scores_groups, self.worker._needs_log_probs, self.worker._diagnoses = True, False, False
-        self.worker._groups, self.worker._rows = {}, {}
+        self.worker._scores_groups, self.worker._needs_log_probs, self.worker._measures_accuracy = True, False, False
+        self.worker._groups, self.worker._rows, self.worker._vote_n = {}, {}, vote_n
         self.worker.processor, self.worker.distillation_enabled = None, False
         self.puts: list[list[str]] = []
 
@@ -112,7 +110,7 @@ def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypat
         rollout = Rollout(monkeypatch, n=4)
         rollout.finish("a")
         await rollout.prompt("a")
-        assert rollout.requests == [GroupRequest([[0], [1], [2], [3]], validate=False, truth=None)]
+        assert rollout.requests == [GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None)]
         assert rollout.status == {"a": "finished"}
         assert {output.reward_score for output in rollout.outputs.values()} == {4.0}
         assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"size": 4}
@@ -144,7 +142,13 @@ def test_rows_with_other_fields_are_put_by_themselves(monkeypatch: pytest.Monkey
     monkeypatch.setattr(queue_rows.tq, "async_kv_batch_put", put_batch)
     some, other = {"responses": torch.zeros(2)}, {"responses": torch.zeros(3), "rollout_log_probs": torch.zeros(3)}
     asyncio.run(
-        queue_rows.put([queue_rows.Row("a", some, {}), queue_rows.Row("b", other, {}), queue_rows.Row("c", some, {})])
+        queue_rows.put(
+            [
+                queue_rows.QueueRow("a", some, {}),
+                queue_rows.QueueRow("b", other, {}),
+                queue_rows.QueueRow("c", some, {}),
+            ]
+        )
     )
     assert calls == [(["a", "c"], {"responses"}), (["b"], {"responses", "rollout_log_probs"})]
 
@@ -172,7 +176,7 @@ def test_the_truth_of_a_training_row_is_sent_under_supervision_only(monkeypatch:
             rollout.worker.config.data = {"supervised": supervised}
             await rollout.prompt("a")
             (request,) = rollout.requests
-            assert request == GroupRequest([[0], [1]], validate=False, truth=truth)
+            assert request == GroupRequest([[0], [1]], validate=False, ground_truth=truth)
             for worker in rollout.reward_workers:
                 worker.requests.clear()
 
@@ -180,27 +184,30 @@ def test_the_truth_of_a_training_row_is_sent_under_supervision_only(monkeypatch:
 
 
 def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    vote = {"pseudo_label": "4", "choices": ["4", "5"], "vote_share": 0.5}
+    record = VoteRecord(vote(["4", "4", "5", "6"]), 0.5)
+    completed = replace(record, label_correct=False, reward_accuracy=0.25)
     sent: list[Any] = []
 
     async def compute(request: Any) -> Any:
         sent.append(request)
-        if isinstance(request, DiagnosisRequest):
-            return Diagnosis(pseudo_label_right=False, reward_accuracy=0.25)
-        return [ResponseScore(float(number < 2), {"answer": f"{number}", **vote}) for number in range(4)]
+        if isinstance(request, AccuracyRequest):
+            return completed
+        info = record.to_extra_info()
+        return [ResponseScore(float(number < 2), {"answer": f"{number}", **info}) for number in range(4)]
 
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=3, vote_n=4, reward_workers=1)
-        rollout.worker._diagnoses = True
+        rollout.worker._measures_accuracy = True
         rollout.reward_workers[0].remote = compute
         rollout.finish("a")
-        await rollout.prompt("a")
-        group, diagnosis = sent
-        assert group == GroupRequest([[0], [1], [2], [3]], validate=False, truth=None) and "7" not in repr(group)
-        assert diagnosis == DiagnosisRequest("row a", "7", ["0", "1", "2"], [1.0, 1.0, 0.0], "4", ["4", "5"])
+        await rollout.prompt("a", choices=["4", "5"])
+        group, accuracy = sent
+        asked = GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None, choices=["4", "5"])
+        assert group == asked and "7" not in repr(group)
+        answers, rewards = ["0", "1", "2"], [1.0, 1.0, 0.0]
+        assert accuracy == AccuracyRequest("row a", "7", answers, rewards, ["4", "5"], record)
         assert [rollout.outputs["a", session].reward_score for session in range(3)] == [1.0, 1.0, 0.0]
-        added = {"pseudo_label_right": False, "reward_accuracy": 0.25}
-        assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"answer": "2", **vote, **added}
+        assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"answer": "2", **completed.to_extra_info()}
 
     asyncio.run(body())
 
@@ -294,7 +301,7 @@ def test_rows_without_a_reward_model_are_trained_and_validated_on(monkeypatch: p
         await rollout.prompt("a", reward_model=None)
         await rollout.prompt("v", validate=True, reward_model=None)
         assert rollout.status == {"a": "finished", "v": "finished"}
-        assert len(rollout.requests) == 3 and all(request.truth is None for request in rollout.requests)
+        assert len(rollout.requests) == 3 and all(request.ground_truth is None for request in rollout.requests)
 
     asyncio.run(body())
 
@@ -315,7 +322,7 @@ def test_validation_sends_each_response_alone_with_its_truth_and_verls_flag(monk
         rollout.finish("v")
         await rollout.prompt("v", validate=True)
         assert sorted(request.response_ids for request in rollout.requests) == [[[0]], [[1]]]
-        assert all(request.validate and request.truth == "7" for request in rollout.requests)
+        assert all(request.validate and request.ground_truth == "7" for request in rollout.requests)
 
     asyncio.run(body())
 

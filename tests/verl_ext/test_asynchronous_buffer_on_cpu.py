@@ -16,6 +16,8 @@ from mmupt.compose import load_recipe
 from verl_ext.collapse import History
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer
+from verl_ext.votes import vote
+from verl_ext.votes.vote_record import VoteRecord
 
 N = 3
 
@@ -35,8 +37,7 @@ class Queue:
             self.tags[partition_id].pop(key, None)
 
     def kv_batch_get(self, keys: list[str], partition_id: str, select_fields: list[str]) -> dict[str, list[Any]]:
-        info = {"pseudo_label": "7", "vote_share": 0.5, "vote_tied": False, "vote_distinct": 2, "vote_no_answer": 0}
-        info |= {"vote_undecided": 0, "voters": N, "vote_seconds": 0.1}
+        info = VoteRecord(vote(["7", "3"]), 0.1).to_extra_info()
         fields = {
             "rm_scores": [torch.tensor([0.0, self.rewards[key]]) for key in keys],
             "extra_fields": [{"reward_extra_info": info} for _ in keys],
@@ -114,7 +115,7 @@ def test_a_stale_group_goes_as_a_whole_and_another_takes_its_place(queue: Queue,
     batch, metrics = buffer(tmp_path, refill, max_off_policy_strategy="drop").sample(3, "train", 2)
     assert set(uids(batch.keys)) == {"fresh", "other"}
     assert metrics["training/off_policy/evicted_samples"] == 1
-    assert metrics["vote/policies"] == 1.5 and metrics["vote/share"] == 0.5
+    assert metrics["vote/policy_versions"] == 1.5 and metrics["vote/majority_ratio"] == 0.5
 
 
 def test_by_default_training_waits_for_the_oldest_groups_instead(
@@ -142,7 +143,7 @@ def test_failed_and_uninformative_groups_are_replaced(queue: Queue, tmp_path: Pa
     assert set(uids(batch.keys)) == {"good", "other0", "other1"}
     assert metrics["training/rollout_failure/evicted_samples"] == 1
     assert metrics["training/filter_groups/evicted_samples"] == 1
-    assert metrics["vote/uninformative_rate"] == 0
+    assert metrics["vote/zero_advantage_rate"] == 0
 
 
 @pytest.mark.parametrize("mode", ["sync", "colocate_async"])
@@ -171,7 +172,7 @@ def test_the_share_of_a_step_is_the_mean_over_its_updates(queue: Queue, tmp_path
     votes._scored_groups = lambda batch: []  # type: ignore[method-assign]
     replaced = replay_buffer.vote_metrics
     try:
-        replay_buffer.vote_metrics = lambda groups, expected: {"vote/share": next(shares)}
+        replay_buffer.vote_metrics = lambda groups, expected: {"vote/majority_ratio": next(shares)}
         for uid in ("d", "e"):
             queue.add(uid, 3, 1.0, 0.0, 0.0)
             votes.sample(3, "train", 1)

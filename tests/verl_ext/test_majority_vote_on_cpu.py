@@ -1,6 +1,7 @@
 """The reward manager in veRL's registry: it votes in training, grades in validation, and refuses everything else."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
 from verl_ext.config_checks import AGENT_LOOP_MANAGER, check_config
-from verl_ext.rewards.controls import GroundTruthRewardManager, RandomRewardManager
-from verl_ext.rewards.entropy import EntropyRewardManager
-from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
-from verl_ext.rewards.group_reward_manager import GroupRewardManager, grade_against_truth
-from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
+from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward import REWARDS, GroupReward, register_reward
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
+from verl_ext.rewards.scoring import grade_response
+from verl_ext.rollout.reward_manager import GroupRewardManager
+from verl_ext.votes import vote
+from verl_ext.votes.vote_record import VoteRecord
 
 
 class Words:
@@ -55,54 +57,69 @@ def config(**changes: Any) -> DictConfig:
 
 
 def run(request: Any, *texts: str, **changes: Any) -> list[ResponseScore]:
-    manager = MajorityVoteRewardManager(config(**changes), Words(*texts), compute_score=None)
+    manager = GroupRewardManager(config(**changes), Words(*texts), compute_score=None)
     return asyncio.run(manager.run_single(request))
 
 
-def beside(name: str, manager: type[GroupRewardManager], *texts: str) -> GroupRewardManager:
-    settings = config(reward__reward_manager__name=name, data__supervised=name == "ground_truth")
-    return manager(settings, Words(*texts), compute_score=None)
+def graded(response: str, ground_truth: str | None) -> ResponseScore:
+    return grade_response(response, GroupRequest([[0]], True, ground_truth), RewardSettings())
 
 
-@pytest.mark.parametrize(
-    ("name", "manager"),
-    [
-        ("majority_vote", MajorityVoteRewardManager),
-        ("ground_truth", GroundTruthRewardManager),
-        ("random", RandomRewardManager),
-        ("entropy", EntropyRewardManager),
-    ],
-)
-def test_verl_finds_the_managers_under_their_names_once_the_plugin_is_loaded(
-    name: str, manager: type[GroupRewardManager]
-) -> None:
-    assert get_reward_manager_cls(name) is manager
+def votes(scores: list[ResponseScore]) -> list[VoteRecord | None]:
+    return [VoteRecord.from_extra_info(score.extra_info) for score in scores]
+
+
+def pseudo_labels(scores: list[ResponseScore]) -> set[str | None]:
+    return {record.vote.winner for record in votes(scores) if record is not None}
+
+
+def manager_of(name: str, *texts: str) -> GroupRewardManager:
+    settings = config(reward__reward_manager__name=name, data__supervised=REWARDS[name].needs_ground_truth)
+    return GroupRewardManager(settings, Words(*texts), compute_score=None)
+
+
+@pytest.mark.parametrize("name", ["majority_vote", "ground_truth", "random", "entropy"])
+def test_verl_finds_every_reward_under_its_name_once_the_plugin_is_loaded(name: str) -> None:
+    assert name in REWARDS and get_reward_manager_cls(name) is GroupRewardManager
+
+
+def test_a_name_is_registered_once() -> None:
+    with pytest.raises(ValueError, match=r"'majority_vote' is already registered by .*MajorityVoteReward"):
+
+        @register_reward("majority_vote")
+        class Other(GroupReward): ...
+
+
+def test_a_record_of_a_vote_comes_back_as_it_was_sent() -> None:
+    record = VoteRecord(vote(["4", "4", None]), 0.5, label_correct=True)
+    assert VoteRecord.from_extra_info({"answer": "4", **record.to_extra_info()}) == record
+    assert VoteRecord.from_extra_info({"acc": 1.0}) is None
 
 
 def test_under_supervision_right_answers_are_rewarded_even_where_the_majority_disagrees() -> None:
-    manager = beside("ground_truth", GroundTruthRewardManager, r"\boxed{4}", r"\boxed{5}", "none")
-    request = GroupRequest([[0], [0], [1], [2]], validate=False, truth="5")
+    manager = manager_of("ground_truth", r"\boxed{4}", r"\boxed{5}", "none")
+    request = GroupRequest([[0], [0], [1], [2]], validate=False, ground_truth="5")
     scores = asyncio.run(manager.run_single(request))
     assert [score.reward for score in scores] == [0.0, 0.0, 1.0, 0.0]
-    assert {score.extra_info["pseudo_label"] for score in scores} == {"4"}
+    assert pseudo_labels(scores) == {"4"}
 
 
 def test_random_rewards_are_drawn_one_by_one_and_validation_is_graded_all_the_same() -> None:
-    manager = beside("random", RandomRewardManager, r"\boxed{4}")
+    manager = manager_of("random", r"\boxed{4}")
     rewards = [score.reward for score in asyncio.run(manager.run_single(GroupRequest([[0]] * 400, validate=False)))]
     assert set(rewards) == {0.0, 1.0} and 100 < sum(rewards) < 300
-    (score,) = asyncio.run(manager.run_single(GroupRequest([[0]], validate=True, truth="4")))
+    (score,) = asyncio.run(manager.run_single(GroupRequest([[0]], validate=True, ground_truth="4")))
     assert score.reward == 1.0
 
 
 def test_the_mean_log_probability_of_its_tokens_is_the_reward_of_a_response_under_entropy() -> None:
-    manager = beside("entropy", EntropyRewardManager, r"\boxed{4}", "none")
+    manager = manager_of("entropy", r"\boxed{4}", "none")
     request = GroupRequest([[0], [0, 1], [1]], validate=False, log_probs=[[-1.0], [-0.5, -1.5], [-0.25]])
     scores = asyncio.run(manager.run_single(request))
     assert [score.reward for score in scores] == [-1.0, -1.0, -0.25]
     # The answers vote all the same, for the metrics.
-    assert {score.extra_info["pseudo_label"] for score in scores} == {"4"}
-    assert {score.extra_info["voters"] for score in scores} == {3}
+    assert pseudo_labels(scores) == {"4"}
+    assert [len(record.vote.rewards) for record in votes(scores) if record] == [3] * 3
 
 
 def test_the_policy_of_the_configuration_rewards() -> None:
@@ -117,7 +134,7 @@ def test_the_policy_of_the_configuration_rewards() -> None:
 
 @pytest.mark.parametrize("validate", [False, True])
 def test_answers_are_found_where_the_configuration_says_in_training_and_in_validation(validate: bool) -> None:
-    request = GroupRequest([[0], [0], [1]], validate=validate, truth="4")
+    request = GroupRequest([[0], [0], [1]], validate=validate, ground_truth="4")
     answers = {"extraction": "answer_tag"}
     scores = run(request, "<answer>4</answer>", r"\boxed{5}", reward__reward_kwargs__answers=answers)
     assert [score.reward for score in scores] == [1.0, 1.0, 0.0]
@@ -128,8 +145,8 @@ def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
     scores = run(GroupRequest([[0], [1, 0], [2], [3]], validate=False), r"\boxed{4}", "so ", r"\boxed{5}", "none")
     assert [score.reward for score in scores] == [1.0, 1.0, 0.0, 0.0]
     assert [score.extra_info["answer"] for score in scores] == ["4", "4", "5", None]
-    assert {score.extra_info["pseudo_label"] for score in scores} == {"4"}
-    assert {score.extra_info["vote_share"] for score in scores} == {0.5}
+    assert pseudo_labels(scores) == {"4"}
+    assert {record.vote.share for record in votes(scores) if record} == {0.5}
 
 
 @given(
@@ -138,7 +155,7 @@ def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
 )
 def test_training_rewards_are_the_same_with_any_truth_or_none(responses: list[str], truth: str | None) -> None:
     token_ids = [[number] for number in range(len(responses))]
-    with_truth = run(GroupRequest(token_ids, validate=False, truth=truth), *responses)
+    with_truth = run(GroupRequest(token_ids, validate=False, ground_truth=truth), *responses)
     without = run(GroupRequest(token_ids, validate=False), *responses)
     assert [score.reward for score in with_truth] == [score.reward for score in without]
     assert all("acc" not in score.extra_info for score in with_truth)
@@ -150,26 +167,27 @@ def test_every_response_of_a_mode_carries_the_same_keys_and_never_one_called_rew
         frozenset(score.extra_info)
         for score in run(GroupRequest([[number] for number in range(len(responses))], validate=False), *responses)
     }
-    validated = {frozenset(grade_against_truth(response, "1", RewardSettings()).extra_info) for response in responses}
+    validated = {frozenset(graded(response, "1").extra_info) for response in responses}
     assert len(trained) == len(validated) == 1
     assert "reward" not in frozenset.union(*trained, *validated)
 
 
 def test_validation_is_graded_against_the_truth_even_where_the_majority_disagrees() -> None:
-    (score,) = run(GroupRequest([[0]], validate=True, truth="5"), r"\boxed{5}")
+    (score,) = run(GroupRequest([[0]], validate=True, ground_truth="5"), r"\boxed{5}")
     assert score.reward == score.extra_info["acc"] == 1.0
-    scores = run(GroupRequest([[0], [0], [1]], validate=True, truth="5"), r"\boxed{4}", r"\boxed{5}")
+    scores = run(GroupRequest([[0], [0], [1]], validate=True, ground_truth="5"), r"\boxed{4}", r"\boxed{5}")
     assert [score.reward for score in scores] == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(("response", "truth"), [("no box", None), (r"\boxed{None}", None), ("None", "None")])
 def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: str, truth: str | None) -> None:
-    assert grade_against_truth(response, truth, RewardSettings()).reward == 0.0
+    assert graded(response, truth).reward == 0.0
 
 
-def test_a_reward_worker_diagnoses_a_group_whose_rewards_are_final() -> None:
-    request = DiagnosisRequest("q", "5", ["4", "5"], [1.0, 0.0], "4", None)
-    assert run(request) == Diagnosis(pseudo_label_right=False, reward_accuracy=0.0)
+def test_a_reward_worker_measures_the_accuracy_of_a_group_whose_rewards_are_final() -> None:
+    record = VoteRecord(vote(["4", "4", "5"]), 0.25)
+    request = AccuracyRequest("q", "5", ["4", "5"], [1.0, 0.0], None, record)
+    assert run(request) == replace(record, label_correct=False, reward_accuracy=0.0)
 
 
 def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() -> None:
@@ -207,7 +225,7 @@ def test_a_configuration_under_which_no_group_would_vote_is_refused_at_start(
     change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        MajorityVoteRewardManager(config(**change), Words(), compute_score=None)
+        GroupRewardManager(config(**change), Words(), compute_score=None)
 
 
 @pytest.mark.parametrize("reward_kwargs", [None, {}, {"vote": None, "answers": None}])

@@ -15,8 +15,8 @@ from verl.workers.rollout.replica import TokenOutput
 from mmupt.compose import load_recipe
 from mmupt_data.figure_task import prepare
 from verl_ext.datasets.ground_truth import sidecar_of
-from verl_ext.rewards.majority_vote import MajorityVoteRewardManager
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
+from verl_ext.rollout.reward_manager import GroupRewardManager
 
 
 class Server:
@@ -36,7 +36,7 @@ class Server:
 class RewardWorker:
     """The real reward manager, without Ray around it."""
 
-    def __init__(self, manager: MajorityVoteRewardManager) -> None:
+    def __init__(self, manager: GroupRewardManager) -> None:
         self.compute_score, self.manager = self, manager
 
     async def remote(self, request: Any) -> Any:
@@ -60,7 +60,7 @@ def rewards(
     async def put_batch(keys: list[str], fields: TensorDict, **_: Any) -> None:
         assert [reward_model["ground_truth"] for reward_model in fields["reward_model"]] == [None] * len(keys)
         if diagnoses is not None:
-            diagnoses.update(extra["reward_extra_info"]["pseudo_label_right"] for extra in fields["extra_fields"])
+            diagnoses.update(extra["reward_extra_info"]["vote"]["label_correct"] for extra in fields["extra_fields"])
         for id_, scores in zip(fields["id"], fields["rm_scores"].unbind(), strict=True):
             given.setdefault(id_, []).append(float(scores.sum()))
 
@@ -71,7 +71,7 @@ def rewards(
     async def body() -> None:
         worker = GroupAgentLoopWorker(config, None, None, [])
         worker.llm_client = Server(worker.tokenizer)
-        manager = MajorityVoteRewardManager(config, worker.tokenizer, compute_score=None)
+        manager = GroupRewardManager(config, worker.tokenizer, compute_score=None)
         worker.reward_loop_worker_handles = [RewardWorker(manager)]
         dataset = create_rl_dataset(config.data.train_files, config.data, worker.tokenizer, worker.processor)
         for number in range(len(dataset)):

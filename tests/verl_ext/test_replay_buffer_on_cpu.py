@@ -1,5 +1,6 @@
 """The replay buffer adds the vote's metrics to the step and leaves sampling to veRL."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from verl_ext.collapse import History, StoppedOnCollapse
 from verl_ext.config_defaults import SAMPLER_DEFAULTS
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer
+from verl_ext.votes import VotePolicy, vote
+from verl_ext.votes.vote_record import VoteRecord
 
 
 def settings(*overrides: str) -> DictConfig:
@@ -94,14 +97,15 @@ def test_defaults_of_the_sampler_and_of_the_recipes_are_the_same() -> None:
     assert declared.keys() <= SAMPLER_DEFAULTS.keys()
 
 
-@pytest.mark.parametrize("diagnosed", [True, False])
+@pytest.mark.parametrize("measured", [True, False])
 def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the_ground_truth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diagnosed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
 ) -> None:
-    diagnoses = {
-        "u1": {"pseudo_label_right": True, "reward_accuracy": 1.0},
-        "u2": {"pseudo_label_right": False, "reward_accuracy": 0.0},
+    accuracies = {
+        "u1": {"label_correct": True, "reward_accuracy": 1.0},
+        "u2": {"label_correct": False, "reward_accuracy": 0.0},
     }
+    result = replace(vote(["7", "7", "3", None], VotePolicy(count_no_answer=False)), undecided=1)
     answers = {"u1": ["7", "7", "3"], "u2": ["4", "4"]}
     rewards = {"u1": [1.0, 1.0, 0.0], "u2": [1.0, 1.0]}
     keys = [f"{uid}_{session}_0" for uid, group in answers.items() for session in range(len(group))]
@@ -110,19 +114,7 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
         assert select_fields == ["rm_scores", "extra_fields"]
         rows = [(key.split("_")[0], int(key.split("_")[1])) for key in keys]
         infos = {
-            uid: {
-                **(diagnoses[uid] if diagnosed else {}),
-                "choices": None,
-                "pseudo_label": group[0],
-                "vote_share": 2 / 3,
-                "vote_tied": False,
-                "vote_distinct": 2,
-                "vote_no_answer": 1,
-                "vote_undecided": 1,
-                "voters": 4,
-                "vote_seconds": 0.5,
-            }
-            for uid, group in answers.items()
+            uid: VoteRecord(result, 0.5, **(accuracies[uid] if measured else {})).to_extra_info() for uid in answers
         }
         return {
             "rm_scores": [torch.tensor([0.0, rewards[uid][session]]) for uid, session in rows],
@@ -145,9 +137,9 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     assert metrics["vote/failed_responses"] == 2 * 5 - 2 * 4
     assert metrics["vote/undecided_pairs"] == 2
     assert metrics["vote/no_answer_rate"] == 0.25
-    assert metrics.get("vote/pseudo_label_accuracy") == (0.5 if diagnosed else None)
-    assert metrics.get("vote/reward_accuracy") == (pytest.approx(3 / 5) if diagnosed else None)
-    assert metrics["vote/uninformative_rate"] == 0.5
+    assert metrics.get("vote/label_accuracy") == (0.5 if measured else None)
+    assert metrics.get("vote/reward_accuracy") == (pytest.approx(3 / 5) if measured else None)
+    assert metrics["vote/zero_advantage_rate"] == 0.5
     assert metrics["vote/scoring_seconds"] == 1.0
     assert History(tmp_path / "history.jsonl").shares == {1: pytest.approx(2 / 3)}
 

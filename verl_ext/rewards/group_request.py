@@ -1,61 +1,56 @@
-"""What the rollout sends to a reward manager that scores groups, and what it gets back. Pure data."""
+"""The messages between the rollout and the reward workers. Pure data."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from verl_ext.votes.vote_record import VoteRecord
+
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """The surviving responses of one prompt.
+    """Asks for the scores of the surviving responses of one prompt.
 
-    `response_ids` holds one list of token ids a response, end-of-sequence token included where it was sampled.
-    `validate` is veRL's own flag; `truth` is set for validation and under `data.supervised` only, None where it is not
-    known. `choices` holds the options of the question, None where it has none. `question` holds, in validation, the
-    columns of the row as `data/mmupt_data/row_schema.py` documents them, with `metadata` from its sidecar. `log_probs`
-    holds, for managers that need them, one list a response: log p of every token that the policy sampled, under the
-    distribution that it was sampled from.
+    Attributes:
+        response_ids: token ids per response, including the end-of-sequence token where it was sampled.
+        validate: veRL's flag for validation.
+        ground_truth: the correct answer; set in validation and under `data.supervised` only.
+        choices: options of a multiple-choice question, otherwise None.
+        question: in validation, the columns of the row as `data/mmupt_data/row_schema.py` documents them, and
+            `metadata` from its sidecar.
+        log_probs: for rewards that need them, log p per sampled token and response.
     """
 
     response_ids: list[list[int]]
     validate: bool
-    truth: str | None = None
+    ground_truth: str | None = None
     choices: list[str] | None = None
     question: dict[str, Any] | None = None
     log_probs: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
-class DiagnosisRequest:
-    """A group whose rewards are final, to be held against its ground truth.
+class AccuracyRequest:
+    """Asks how accurate the pseudo-label and the final rewards of a group are; answered by its completed record.
 
-    `id` is that of its row, `own_truth` the ground truth that the row itself holds, None for that of its file.
-    `answers` and `rewards` hold one element per response that is trained on; `pseudo_label` is what the vote elected,
-    if anything, and `choices` holds the options of the question, None where it has none.
+    Attributes:
+        id: id of the row.
+        own_ground_truth: ground truth of the row itself, used where the sidecar of its file has none.
+        answers, rewards: one element per response that is trained on.
+        choices: options of a multiple-choice question, otherwise None.
+        record: the vote of the group.
     """
 
     id: str
-    own_truth: str | None
+    own_ground_truth: str | None
     answers: list[str | None]
     rewards: list[float]
-    pseudo_label: str | None
     choices: list[str] | None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """How right a group is, all None where its ground truth is not known.
-
-    `pseudo_label_right` is None also where the vote elected nothing. `reward_accuracy` is one minus the mean distance
-    of a reward from 1 for a right and 0 for a wrong answer.
-    """
-
-    pseudo_label_right: bool | None
-    reward_accuracy: float | None
+    record: VoteRecord
 
 
 @dataclass(frozen=True)
 class ResponseScore:
-    """The reward of one response and its `reward_extra_info`, a dict of the same keys for every response of a mode."""
+    """The reward of a response and its `reward_extra_info`, which has the same keys for every response of a mode."""
 
     reward: float
     extra_info: dict[str, Any]

@@ -9,7 +9,6 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -25,11 +24,12 @@ from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.config_defaults import SAMPLER, SHARED_PROMPT_AGENT, uses
-from verl_ext.rewards.group_request import Diagnosis, DiagnosisRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.group_collector import Group
 from verl_ext.rollout.question_fields import choices_of, ground_truth_of, question_id, question_of
-from verl_ext.rollout.queue_rows import Row, make_row, put
+from verl_ext.rollout.queue_rows import QueueRow, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import (
     OneReplicaClient,
@@ -39,6 +39,7 @@ from verl_ext.rollout.shared_prompt import (
     copied,
     current_prompt,
 )
+from verl_ext.votes.vote_record import VoteRecord
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
@@ -57,13 +58,14 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        manager = resolve_reward_manager_cls(self.config)
-        self._scores_groups = getattr(manager, "scores_groups", False)
-        self._needs_log_probs = getattr(manager, "needs_log_probs", False)
-        # Only VoteReplayBuffer makes metrics of it.
-        self._diagnoses = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
+        self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
+        reward = REWARDS.get(self.config.reward.reward_manager.name)
+        self._needs_log_probs = reward is not None and reward.needs_log_probs
+        self._vote_n = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).policy.vote_n
+        # Only VoteReplayBuffer logs it.
+        self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
         self._groups: dict[str, Group[AgentLoopOutput, tuple[ResponseScore, bool]]] = {}
-        self._rows: dict[str, Group[Row, None]] = {}
+        self._rows: dict[str, Group[QueueRow, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         # Plain rows of veRL have none, and all that hears of a question later knows it by its id.
@@ -86,8 +88,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         uid = prompt["uid"]
         if not trajectory["validate"]:
             trained = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
-            policy = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).policy
-            sessions = max(trained, policy.vote_n or trained)
+            sessions = max(trained, self._vote_n or trained)
             # The number of sessions that veRL is about to start for this prompt.
             prompt = {**prompt, "__rollout_n__": sessions}
             self._groups[uid] = Group(sessions, lambda outputs: self._score_group(prompt, outputs, trained))
@@ -192,7 +193,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             request = GroupRequest(
                 [output.response_ids],
                 validate=True,
-                truth=ground_truth_of(kwargs),
+                ground_truth=ground_truth_of(kwargs),
                 choices=choices_of(kwargs),
                 question=question_of(kwargs),
             )
@@ -211,38 +212,36 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
         All vote; which of them are trained on is of no consequence, as sessions differ in nothing but chance.
         """
-        truth = ground_truth_of(prompt) if OmegaConf.select(self.config, "data.supervised") else None
-        log_probs = [sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None
+        is_supervised = OmegaConf.select(self.config, "data.supervised")
         request = GroupRequest(
             [output.response_ids for output in outputs],
             validate=False,
-            truth=truth,
+            ground_truth=ground_truth_of(prompt) if is_supervised else None,
             choices=choices_of(prompt),
-            log_probs=log_probs,
+            log_probs=[sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None,
         )
         scores = await self._send(prompt["uid"], request)
-        if self._diagnoses:
-            scores = await self._with_diagnosis(prompt, scores, trained)
+        if self._measures_accuracy:
+            scores = await self._with_accuracy(prompt, scores, trained)
         return [(score, number < trained) for number, score in enumerate(scores)]
 
-    async def _with_diagnosis(self, prompt: dict, scores: list[ResponseScore], trained: int) -> list[ResponseScore]:
-        """Add how right the group is, which changes no reward: they have all been made."""
-        shared = scores[0].extra_info
-        if "pseudo_label" not in shared:
-            # Of another reward manager for groups.
+    async def _with_accuracy(self, prompt: dict, scores: list[ResponseScore], trained: int) -> list[ResponseScore]:
+        """Add the accuracy of the group, which changes no reward: all of them are final."""
+        if (record := VoteRecord.from_extra_info(scores[0].extra_info)) is None:
+            # From another reward manager for groups.
             return scores
-        request = DiagnosisRequest(
+        request = AccuracyRequest(
             prompt["id"],
             ground_truth_of(prompt),
             answers=[score.extra_info["answer"] for score in scores[:trained]],
             rewards=[score.reward for score in scores[:trained]],
-            pseudo_label=shared["pseudo_label"],
-            choices=shared["choices"],
+            choices=choices_of(prompt),
+            record=record,
         )
-        diagnosis: Diagnosis = await self._send(prompt["uid"], request)
-        return [ResponseScore(score.reward, {**score.extra_info, **asdict(diagnosis)}) for score in scores]
+        completed: VoteRecord = await self._send(prompt["uid"], request)
+        return [ResponseScore(score.reward, {**score.extra_info, **completed.to_extra_info()}) for score in scores]
 
-    async def _send(self, uid: str, request: GroupRequest | DiagnosisRequest) -> Any:
+    async def _send(self, uid: str, request: GroupRequest | AccuracyRequest) -> Any:
         number = random.randrange(len(self.reward_loop_worker_handles))
         validate = isinstance(request, GroupRequest) and request.validate
         await self._tag(uid, validate, phase=f"reward worker {number}")

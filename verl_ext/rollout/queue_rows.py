@@ -15,7 +15,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 
 @dataclass(frozen=True)
-class Row:
+class QueueRow:
     """One response as the transfer queue takes it; `tag` is what the replay buffer sees of it."""
 
     key: str
@@ -27,7 +27,7 @@ def make_row(
     output: AgentLoopOutput,
     kwargs: dict[str, Any],
     complete: Callable[[torch.Tensor], tuple[torch.Tensor, Any]],
-) -> Row:
+) -> QueueRow:
     """Make the row that veRL's worker makes of the only output of a session.
 
     Args:
@@ -51,12 +51,12 @@ def make_row(
         "min_global_steps": fields["extra_fields"].get("min_global_steps"),
         "max_global_steps": fields["extra_fields"].get("max_global_steps"),
     }
-    return Row(f"{kwargs['uid']}_{kwargs['session_id']}_0", fields, tag)
+    return QueueRow(f"{kwargs['uid']}_{kwargs['session_id']}_0", fields, tag)
 
 
-async def put(rows: list[Row]) -> list[None]:
+async def put(rows: list[QueueRow]) -> list[None]:
     """Put rows into the training partition, with one call for all that have the same fields."""
-    alike: dict[frozenset[str], list[Row]] = {}
+    alike: dict[frozenset[str], list[QueueRow]] = {}
     for row in rows:
         # A response without log-probabilities has no field for them.
         alike.setdefault(frozenset(row.fields), []).append(row)

@@ -13,11 +13,13 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from verl_ext import metric_names
 from verl_ext.collapse import read_alarm
 from verl_ext.config_defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.watchdog import Watchdog
-from verl_ext.votes.vote_metrics import ScoredGroup, vote_metrics
+from verl_ext.votes.vote_metrics import TrainedGroup, vote_metrics
+from verl_ext.votes.vote_record import VoteRecord
 
 
 def _values(data: Any, field: str) -> list[Any]:
@@ -34,8 +36,8 @@ def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
     return list(final), data
 
 
-def _policies(batch: KVBatchMeta) -> dict[str, int]:
-    """How many versions of the policy each group was sampled from, by the uid of its prompt."""
+def _policy_versions(batch: KVBatchMeta) -> dict[str, int]:
+    """The number of policy versions that sampled each group, by the uid of its prompt."""
     versions: dict[str, list[int]] = defaultdict(list)
     for key, tag in zip(batch.keys, batch.tags, strict=True):
         # Other rollout engines than vLLM may not say which version they had.
@@ -61,6 +63,22 @@ def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
             if "acc" in info:
                 outcomes[str(question)].append(float(info["acc"]))
     return outcomes
+
+
+def _trained_groups(batch: KVBatchMeta) -> list[TrainedGroup]:
+    """The groups of a training batch; none where another reward manager scored it."""
+    sessions, data = _final_outputs(batch, "rm_scores", "extra_fields")
+    policy_versions = _policy_versions(batch)
+    records: dict[str, VoteRecord] = {}
+    rewards: dict[str, list[float]] = defaultdict(list)
+    for session, info, scores in zip(sessions, _reward_infos(data), data["rm_scores"], strict=True):
+        uid = session.rsplit("_", 1)[0]
+        rewards[uid].append(float(scores.sum()))
+        if uid not in records:
+            if (record := VoteRecord.from_extra_info(info)) is None:
+                return []
+            records[uid] = record
+    return [TrainedGroup(record, rewards[uid], policy_versions.get(uid, 1)) for uid, record in records.items()]
 
 
 def _pending_prompts() -> str:
@@ -94,7 +112,7 @@ class VoteReplayBuffer(ReplayBuffer):
 
     `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.config_defaults.SAMPLER_DEFAULTS`, which are filled
     in before veRL's trainer starts. How right pseudo-labels and rewards are comes with the responses, see
-    `verl_ext.rewards.diagnosis`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of
+    `verl_ext.rewards.accuracy`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of
     beginning another training step.
 
     Raises:
@@ -152,11 +170,11 @@ class VoteReplayBuffer(ReplayBuffer):
         self._watchdog.progress()
         if partition_id == "train":
             expected = batch_size * self._voters
-            metrics = metrics | vote_metrics(self._scored_groups(batch), expected)
+            metrics = metrics | vote_metrics(_trained_groups(batch), expected)
             if global_steps != self._step:
                 self._step, self._shares = global_steps, []
-            if "vote/share" in metrics:
-                self._shares.append(metrics["vote/share"])
+            if metric_names.MAJORITY_RATIO in metrics:
+                self._shares.append(metrics[metric_names.MAJORITY_RATIO])
                 self._alarm.trained(global_steps, fmean(self._shares))
         else:
             self._alarm.validated(global_steps, _outcomes(batch))
@@ -186,34 +204,6 @@ class VoteReplayBuffer(ReplayBuffer):
             self._settled = settled
             self._watchdog.progress()
         return super()._wait_for_next_poll(partition_id, last_debug_time)
-
-    def _scored_groups(self, batch: KVBatchMeta) -> list[ScoredGroup]:
-        sessions, data = _final_outputs(batch, "rm_scores", "extra_fields")
-        infos = _reward_infos(data)
-        if not all("pseudo_label" in info for info in infos):
-            return []
-        rewards = [float(scores.sum()) for scores in data["rm_scores"]]
-        policies = _policies(batch)
-        groups = defaultdict(list)
-        for position, session in enumerate(sessions):
-            groups[session.rsplit("_", 1)[0]].append(position)
-        return [
-            ScoredGroup(
-                rewards=[rewards[position] for position in positions],
-                share=info["vote_share"],
-                tied=info["vote_tied"],
-                distinct=info["vote_distinct"],
-                no_answer=info["vote_no_answer"],
-                voters=info["voters"],
-                undecided=info["vote_undecided"],
-                seconds=info["vote_seconds"],
-                pseudo_label_right=info.get("pseudo_label_right"),
-                reward_accuracy=info.get("reward_accuracy"),
-                policies=policies.get(uid, 1),
-            )
-            for uid, positions in groups.items()
-            for info in [infos[positions[0]]]
-        ]
 
 
 class VoteReplayBufferAsync(VoteReplayBuffer, ReplayBufferAsync):

@@ -1,77 +1,60 @@
-"""What the votes of one step say about the run. Pure: from scored groups to a flat dict of floats."""
+"""Metrics of a step, from the votes of its groups. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+
+from verl_ext import metric_names as names
+from verl_ext.votes.vote_record import VoteRecord
 
 
 @dataclass(frozen=True)
-class ScoredGroup:
-    """One prompt after the vote of its surviving responses, and those of them that are trained on.
+class TrainedGroup:
+    """A prompt of a training step.
 
-    rewards: one per response that is trained on. share, tied, distinct, no_answer, undecided: of the vote, see `Vote`.
-    voters: responses that voted. seconds: time that scoring took. policies: versions of the policy that the group was
-    sampled from, from the first to the last. pseudo_label_right, reward_accuracy: see `Diagnosis`; None where the
-    ground truth is not known.
+    Attributes:
+        record: the vote of all its surviving responses.
+        rewards: one per response that is trained on.
+        policy_versions: number of policy versions that sampled the group, from the first to the last.
     """
 
+    record: VoteRecord
     rewards: Sequence[float]
-    share: float
-    tied: bool
-    distinct: int
-    no_answer: int
-    voters: int
-    undecided: int
-    seconds: float
-    pseudo_label_right: bool | None = None
-    reward_accuracy: float | None = None
-    policies: int = 1
+    policy_versions: int = 1
 
 
-def vote_metrics(groups: Sequence[ScoredGroup], expected_responses: int) -> dict[str, float]:
-    """Average the votes of one step.
+def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dict[str, float]:
+    """Return the metrics of a step by their names, which docs/vote.md explains.
 
     Args:
-        groups: the groups with at least one surviving response.
-        expected_responses: voters of a prompt times the number of prompts of the step, failed groups included.
-
-    Returns, all under "vote/":
-        share: mean share of the majority; distinct_answers: mean number of different answers in a group;
-        no_answer_rate: responses without an answer, of all that survived; tie_rate: groups whose vote was tied;
-        uninformative_rate: groups in which all rewards are equal, so that they teach nothing;
-        all_equal_rate and all_none_rate: groups in which everybody gave the same answer, or nobody gave any;
-        too_few_answers_rate: groups with fewer than two answers; failed_responses: their number;
-        undecided_pairs: pairs of answers not compared in time; scoring_seconds: both summed over the groups;
-        policies: mean number of versions of the policy that a group was sampled from, 1 in synchronous training.
-        Where the ground truth of some group is known: pseudo_label_accuracy, the share of right pseudo-labels among
-        groups that elected one, and, unless rewards are of another range than 0 to 1, reward_accuracy: one minus the
-        mean distance of a reward from the one that the ground truth would have given.
+        groups: groups with at least one surviving response.
+        expected_responses: voters per prompt times prompts per step, including failed groups.
     """
-    voters = sum(group.voters for group in groups)
-    metrics = {"vote/failed_responses": float(expected_responses - voters)}
+    votes = [group.record.vote for group in groups]
+    voters = sum(len(vote.rewards) for vote in votes)
+    metrics = {names.FAILED_RESPONSES: float(expected_responses - voters)}
     if not groups:
         return metrics
-
-    def rate(flags: Sequence[bool]) -> float:
-        return sum(flags) / len(flags)
-
     metrics |= {
-        "vote/share": sum(group.share for group in groups) / len(groups),
-        "vote/distinct_answers": sum(group.distinct for group in groups) / len(groups),
-        "vote/no_answer_rate": sum(group.no_answer for group in groups) / voters,
-        "vote/tie_rate": rate([group.tied for group in groups]),
-        "vote/uninformative_rate": rate([len(set(group.rewards)) == 1 for group in groups]),
-        "vote/all_equal_rate": rate([group.distinct == 1 and not group.no_answer for group in groups]),
-        "vote/all_none_rate": rate([group.no_answer == group.voters for group in groups]),
-        "vote/too_few_answers_rate": rate([group.voters - group.no_answer < 2 for group in groups]),
-        "vote/undecided_pairs": float(sum(group.undecided for group in groups)),
-        "vote/scoring_seconds": sum(group.seconds for group in groups),
-        "vote/policies": sum(group.policies for group in groups) / len(groups),
+        names.MAJORITY_RATIO: fmean(vote.share for vote in votes),
+        names.DISTINCT_ANSWERS: fmean(vote.distinct for vote in votes),
+        names.NO_ANSWER_RATE: sum(vote.no_answer for vote in votes) / voters,
+        names.TIE_RATE: fmean(vote.tied for vote in votes),
+        names.ZERO_ADVANTAGE_RATE: fmean(len(set(group.rewards)) == 1 for group in groups),
+        names.ALL_EQUAL_RATE: fmean(vote.distinct == 1 and not vote.no_answer for vote in votes),
+        names.ALL_NONE_RATE: fmean(vote.distinct == 0 for vote in votes),
+        names.TOO_FEW_ANSWERS_RATE: fmean(len(vote.rewards) - vote.no_answer < 2 for vote in votes),
+        names.UNDECIDED_PAIRS: float(sum(vote.undecided for vote in votes)),
+        names.SCORING_SECONDS: sum(group.record.seconds for group in groups),
+        names.POLICY_VERSIONS: fmean(group.policy_versions for group in groups),
     }
-    elected = [group.pseudo_label_right for group in groups if group.pseudo_label_right is not None]
-    if elected:
-        metrics["vote/pseudo_label_accuracy"] = rate(elected)
-    known = [group for group in groups if group.reward_accuracy is not None]
-    if known and all(0 <= reward <= 1 for group in known for reward in group.rewards):
-        right = sum(group.reward_accuracy * len(group.rewards) for group in known if group.reward_accuracy is not None)
-        metrics["vote/reward_accuracy"] = right / sum(len(group.rewards) for group in known)
+    labels = [group.record.label_correct for group in groups if group.record.label_correct is not None]
+    if labels:
+        metrics[names.LABEL_ACCURACY] = fmean(labels)
+    known = [(group.record.reward_accuracy, group.rewards) for group in groups]
+    accuracies = [(accuracy, rewards) for accuracy, rewards in known if accuracy is not None]
+    # A reward of another range, such as a log-probability, has no accuracy.
+    if accuracies and all(0 <= reward <= 1 for _, rewards in accuracies for reward in rewards):
+        right = sum(accuracy * len(rewards) for accuracy, rewards in accuracies)
+        metrics[names.REWARD_ACCURACY] = right / sum(len(rewards) for _, rewards in accuracies)
     return metrics

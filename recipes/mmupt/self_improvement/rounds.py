@@ -18,8 +18,8 @@ from verl_ext.collapse import Collapse, CollapseRule, find_collapse
 from verl_ext.scores import Score
 from verl_ext.votes import vote
 
-SHARE = "vote/share"
-PSEUDO_LABELS = "vote/pseudo_label_accuracy"
+SHARE = "vote/majority_ratio"
+PSEUDO_LABELS = "vote/label_accuracy"
 
 
 @dataclass(frozen=True)

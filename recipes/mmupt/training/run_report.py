@@ -72,8 +72,14 @@ PANELS = (
         r"validation questions (\1)",
         GREEDY,
     ),
-    Panel("Vote share of the majority answer", r"vote/share", "share of the responses, %", True, "training questions"),
-    Panel("Pseudo-label accuracy", r"vote/pseudo_label_accuracy", "accuracy, %", True, "training questions"),
+    Panel(
+        "Vote share of the majority answer",
+        r"vote/majority_ratio",
+        "share of the responses, %",
+        True,
+        "training questions",
+    ),
+    Panel("Pseudo-label accuracy", r"vote/label_accuracy", "accuracy, %", True, "training questions"),
     Panel("Response length", r"response_length/mean", "tokens", False, "training questions", LENGTH),
 )
 # Between the evaluations before and after training.

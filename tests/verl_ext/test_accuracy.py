@@ -1,0 +1,61 @@
+"""Reward workers compare the pseudo-label and the final rewards of a group with its ground truth."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from verl_ext.answers import Comparison
+from verl_ext.datasets.ground_truth import sidecar_of
+from verl_ext.rewards import accuracy
+from verl_ext.rewards.accuracy import AccuracyMeter
+from verl_ext.rewards.group_request import AccuracyRequest
+from verl_ext.votes import vote
+from verl_ext.votes.vote_record import VoteRecord
+
+RECORD = VoteRecord(vote(["7", "7.0", "3", None]), 0.5)
+TIED = VoteRecord(vote(["7", "7.0", "3", "3"]), 0.5)
+
+
+def request(id_: str = "q1", own: str | None = None, record: VoteRecord = RECORD) -> AccuracyRequest:
+    return AccuracyRequest(id_, own, ["7", "7.0", "3", None], [1.0, 1.0, 0.0, 0.0], None, record)
+
+
+def measured(label_correct: bool | None, reward_accuracy: float, record: VoteRecord = RECORD) -> VoteRecord:
+    return replace(record, label_correct=label_correct, reward_accuracy=reward_accuracy)
+
+
+@pytest.fixture
+def meter(tmp_path: Path) -> AccuracyMeter:
+    train = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"id": ["q1", "q2"], "answer": ["7", "3"]}), sidecar_of(train))
+    return AccuracyMeter([train], Comparison())
+
+
+def test_the_ground_truth_of_a_row_is_that_of_its_sidecar_or_else_its_own(meter: AccuracyMeter) -> None:
+    assert meter.measure(request("q1")) == measured(True, 1.0)
+    # Both rewarded answers are wrong, and the correct one is not rewarded.
+    assert meter.measure(request("q2", own="7")) == measured(False, 0.25)
+    assert meter.measure(request("plain", own="7")) == measured(True, 1.0)
+    assert meter.measure(request("plain")) == RECORD
+
+
+def test_a_group_that_elected_nothing_still_has_rewards_that_are_right_or_wrong(meter: AccuracyMeter) -> None:
+    assert meter.measure(request(record=TIED)) == measured(None, 1.0, TIED)
+
+
+def test_every_different_answer_is_compared_once(meter: AccuracyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str | None] = []
+    monkeypatch.setattr(accuracy, "correct", lambda answer, *rest: compared.append(answer) or False)
+    answers: list[str | None] = ["7", "7", "3", None, None]
+    meter.measure(AccuracyRequest("q1", None, answers, [0.0] * 5, None, RECORD))
+    assert sorted(compared, key=str) == ["3", "7", None]
+
+
+def test_a_sidecar_that_cannot_be_read_ends_the_start_of_a_reward_worker(tmp_path: Path) -> None:
+    train = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"id": ["q1", "q1"], "answer": ["7", "3"]}), sidecar_of(train))
+    with pytest.raises(ValueError, match="contradicts"):
+        AccuracyMeter([train], Comparison())

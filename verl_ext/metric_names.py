@@ -1,0 +1,23 @@
+"""The names of the metrics that this project logs or reads, as the loggers show them. Pure.
+
+Where TTRL (`ttrl_utils.py`) has a name for a quantity, it is used here.
+"""
+
+MAJORITY_RATIO = "vote/majority_ratio"
+LABEL_ACCURACY = "vote/label_accuracy"
+REWARD_ACCURACY = "vote/reward_accuracy"
+ZERO_ADVANTAGE_RATE = "vote/zero_advantage_rate"
+DISTINCT_ANSWERS = "vote/distinct_answers"
+NO_ANSWER_RATE = "vote/no_answer_rate"
+TIE_RATE = "vote/tie_rate"
+ALL_EQUAL_RATE = "vote/all_equal_rate"
+ALL_NONE_RATE = "vote/all_none_rate"
+TOO_FEW_ANSWERS_RATE = "vote/too_few_answers_rate"
+FAILED_RESPONSES = "vote/failed_responses"
+UNDECIDED_PAIRS = "vote/undecided_pairs"
+SCORING_SECONDS = "vote/scoring_seconds"
+POLICY_VERSIONS = "vote/policy_versions"
+
+# veRL's own.
+RESPONSE_LENGTH = "response_length/mean"
+VALIDATION_PREFIX = "val-core/"

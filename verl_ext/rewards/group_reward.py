@@ -1,0 +1,90 @@
+"""The base class of every reward, and the registry that `reward.reward_manager.name` is looked up in. Pure."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from verl_ext.rewards.reward_settings import RewardSettings
+from verl_ext.votes import Vote
+
+
+@dataclass(frozen=True)
+class VotedGroup:
+    """The responses to one prompt after their vote; every sequence has one element per response.
+
+    Attributes:
+        responses: decoded texts.
+        answers: extracted answers, None for a response without one.
+        vote: the outcome of the vote, with the pseudo-label and the classes of equal answers.
+        choices: options of a multiple-choice question, otherwise None.
+        log_probs: log-probabilities of the sampled tokens, None unless the reward sets `needs_log_probs`.
+        ground_truth: the correct answer, None unless the reward sets `needs_ground_truth`.
+    """
+
+    responses: Sequence[str]
+    answers: Sequence[str | None]
+    vote: Vote
+    choices: list[str] | None = None
+    log_probs: Sequence[Sequence[float]] | None = None
+    ground_truth: str | None = None
+
+
+class GroupReward(ABC):
+    """Base class of a reward that sees all responses to a prompt at once.
+
+    To add a reward, save a subclass with one method as a file in `verl_ext/rewards`, and select it by
+    `reward.reward_manager.name`. The vote takes place under every reward, so its metrics are always logged.
+
+    Attributes:
+        needs_log_probs: whether `VotedGroup.log_probs` must be set.
+        needs_ground_truth: whether `VotedGroup.ground_truth` must be set; it requires `data.supervised=True`.
+        is_control: whether the reward is a control experiment, which the collapse alarm never stops.
+
+    Args:
+        settings: the blocks `answers` and `vote` of `reward.reward_kwargs`.
+
+    Example:
+        >>> @register_reward("brief_majority")
+        ... class BriefMajorityReward(GroupReward):
+        ...     '''The majority reward, for responses of at most 40 characters.'''
+        ...
+        ...     def rewards(self, group: VotedGroup) -> list[float]:
+        ...         pairs = zip(group.vote.rewards, group.responses)
+        ...         return [reward if len(response) <= 40 else 0.0 for reward, response in pairs]
+        >>> from verl_ext.votes import vote
+        >>> responses, answers = ["4", "So it is 4", "4" * 80, "5"], ["4", "4", "4", "5"]
+        >>> BriefMajorityReward(RewardSettings()).rewards(VotedGroup(responses, answers, vote(answers)))
+        [1.0, 1.0, 0.0, 0.0]
+    """
+
+    needs_log_probs: ClassVar[bool] = False
+    needs_ground_truth: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
+
+    def __init__(self, settings: RewardSettings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def rewards(self, group: VotedGroup) -> Sequence[float]:
+        """Return one reward per response."""
+
+
+REWARDS: dict[str, type[GroupReward]] = {}
+
+Reward = TypeVar("Reward", bound=type[GroupReward])
+
+
+def register_reward(name: str) -> Callable[[Reward], Reward]:
+    """Register a `GroupReward` under the name that `reward.reward_manager.name` selects.
+
+    Raises:
+        ValueError: another class has this name.
+    """
+
+    def register(reward: Reward) -> Reward:
+        if (other := REWARDS.setdefault(name, reward)).__qualname__ != reward.__qualname__:
+            raise ValueError(f"the reward {name!r} is already registered by {other.__module__}.{other.__qualname__}")
+        return reward
+
+    return register

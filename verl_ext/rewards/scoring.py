@@ -1,0 +1,46 @@
+"""Scores the responses of a reward request: groups vote and are rewarded, validation responses are graded. Pure."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from verl_ext.answers import correct, extract_answer
+from verl_ext.rewards.group_request import GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward import GroupReward, VotedGroup
+from verl_ext.rewards.reward_settings import RewardSettings
+from verl_ext.votes import vote
+from verl_ext.votes.vote_record import VoteRecord
+
+# Called as veRL calls a reward function: data_source, solution_str, ground_truth and extra_info by name.
+ValidationScore = Callable[..., float]
+
+
+def score_group(responses: Sequence[str], request: GroupRequest, reward: GroupReward) -> list[ResponseScore]:
+    """Let the decoded responses of a group vote and reward them.
+
+    `extra_info` of each response holds its `answer` (None without one) and the `VoteRecord` of the group.
+    """
+    start = time.perf_counter()
+    settings = reward.settings
+    answers = [extract_answer(response, settings.extraction) for response in responses]
+    result = vote(answers, settings.policy, settings.comparison, request.choices, responses)
+    group = VotedGroup(responses, answers, result, request.choices, request.log_probs, request.ground_truth)
+    rewards = reward.rewards(group)
+    record = VoteRecord(result, time.perf_counter() - start).to_extra_info()
+    return [ResponseScore(value, {"answer": answer, **record}) for answer, value in zip(answers, rewards, strict=True)]
+
+
+def grade_response(
+    response: str, request: GroupRequest, settings: RewardSettings, score: ValidationScore | None = None
+) -> ResponseScore:
+    """Grade a validation response: 1 if its answer equals the ground truth, 0 otherwise and where either is missing.
+
+    A custom `score` grades it instead, given the response, its ground truth and its question. `extra_info` holds `acc`,
+    which is the reward, `answered`, and `answer`, "" for none because veRL's statistics expect columns of one type.
+    """
+    answer = extract_answer(response, settings.extraction)
+    if score is None or (question := request.question) is None:
+        acc = float(correct(answer, request.ground_truth, settings.comparison, request.choices))
+    else:
+        source, ground_truth = question["data_source"], request.ground_truth
+        acc = float(score(data_source=source, solution_str=response, ground_truth=ground_truth, extra_info=question))
+    return ResponseScore(acc, {"acc": acc, "answered": float(answer is not None), "answer": answer or ""})

@@ -1,0 +1,68 @@
+"""The reward manager that veRL's reward workers run: it scores whole groups in training, responses in validation.
+
+Which reward a group gets is `reward.reward_manager.name`, one of `verl_ext.rewards`.
+"""
+
+import asyncio
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+from verl.experimental.reward_loop.reward_manager.registry import register
+
+from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, REWARD_MANAGER_KEY, check_config
+from verl_ext.config_defaults import SAMPLER_KEY
+from verl_ext.datasets.ground_truth import file_list
+from verl_ext.rewards.accuracy import AccuracyMeter
+from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward import REWARDS
+from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.rewards.scoring import grade_response, score_group
+from verl_ext.votes.vote_record import VoteRecord
+
+
+class GroupRewardManager(RewardManagerBase):
+    """Answers the requests of `verl_ext.rollout.agent_loop` without a reward model.
+
+    `reward.custom_reward_function` grades validation responses only.
+    """
+
+    # Tells the agent loop that this manager takes whole groups.
+    scores_groups = True
+
+    def __init__(self, config: DictConfig, tokenizer: Any, compute_score: Any, **unused: Any) -> None:
+        check_config(config)
+        super().__init__(config, tokenizer, compute_score)
+        settings = read_settings(OmegaConf.select(config, "reward.reward_kwargs"))
+        self._reward = REWARDS[OmegaConf.select(config, REWARD_MANAGER_KEY)](settings)
+        train_files = file_list(OmegaConf.select(config, f"{SAMPLER_KEY}.train_files"))
+        self._accuracy = AccuracyMeter(train_files, settings.comparison)
+        # Otherwise veRL passes its own function, which does not know the data sets of this project.
+        is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
+        self._validation_score = compute_score if is_custom else None
+
+    async def run_single(self, data: GroupRequest | AccuracyRequest) -> list[ResponseScore] | VoteRecord:
+        """Answer a request in a thread, so that slow comparisons do not block other requests.
+
+        Raises:
+            TypeError: for veRL's batches of single responses, which carry no group.
+        """
+        if isinstance(data, AccuracyRequest):
+            return await asyncio.to_thread(self._accuracy.measure, data)
+        if not isinstance(data, GroupRequest):
+            raise TypeError(
+                f"{type(self).__name__} scores groups, but received a {type(data).__name__} of single responses: set "
+                f"{AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
+            )
+        return await asyncio.to_thread(self._score, data)
+
+    def _score(self, request: GroupRequest) -> list[ResponseScore]:
+        responses = self.tokenizer.batch_decode(request.response_ids, skip_special_tokens=True)
+        if not request.validate:
+            return score_group(responses, request, self._reward)
+        settings = self._reward.settings
+        return [grade_response(response, request, settings, self._validation_score) for response in responses]
+
+
+for _name in REWARDS:
+    register(_name)(GroupRewardManager)

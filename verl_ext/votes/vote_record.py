@@ -1,0 +1,39 @@
+"""The record of a group's vote, from the reward worker through the transfer queue to the metrics of the step. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from verl_ext.votes.majority import Vote
+
+# The key of the record in a response's `reward_extra_info`.
+KEY = "vote"
+
+
+@dataclass(frozen=True)
+class VoteRecord:
+    """The vote of one prompt's responses and how accurate its outcome is.
+
+    Attributes:
+        vote: its outcome.
+        seconds: time to extract, compare and reward.
+        label_correct: whether the pseudo-label equals the ground truth; None without either.
+        reward_accuracy: 1 minus the mean distance of the rewards from 1 for a correct answer and 0 for a wrong one;
+            None without a ground truth.
+    """
+
+    vote: Vote
+    seconds: float
+    label_correct: bool | None = None
+    reward_accuracy: float | None = None
+
+    def to_extra_info(self) -> dict[str, Any]:
+        """Return the record as an entry of `reward_extra_info`, made of plain values."""
+        return {KEY: asdict(self)}
+
+    @classmethod
+    def from_extra_info(cls, info: Mapping[str, Any]) -> "VoteRecord | None":
+        """Read the record back; None for a response that another reward manager scored."""
+        if KEY not in info:
+            return None
+        return cls(**{**info[KEY], "vote": Vote(**info[KEY]["vote"])})
