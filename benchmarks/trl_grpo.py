@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe, key=value")
     arguments = parser.parse_args()
     recipe, _ = load_recipe("mmupt_tiny", arguments.overrides)
-    figure_task.prepare(Path("datasets/figures"))
+    figure_task.write_figures(Path("datasets/figures"))
 
     def majority_vote(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
         answers = [extract_answer(message["content"]) for (message,) in completions]

@@ -20,7 +20,7 @@ from mmupt.compose import as_override, load_recipe
 from mmupt.reports.recipe_table import take_answers_of_base
 from mmupt.reports.rendering import aligned
 from mmupt.training.run_report import GREEDY, read_changes
-from verl_ext.datasets.ground_truth import file_list
+from verl_ext.files import file_list
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4)
 PASSES = 3

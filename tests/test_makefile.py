@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from mmupt.evaluation.evaluate import load_config as evaluation
-from mmupt.synthesis.synthesize import load_config as synthesis
+from mmupt.evaluation.evaluate import load_evaluation_config as evaluation
+from mmupt.synthesis.synthesize import load_synthesis_config as synthesis
 
 ODD = 'my folder/it\'s "x" [1] a=b'
 

@@ -19,8 +19,9 @@ from verl_ext.config_defaults import (
     SHARED_PROMPT_AGENT,
     uses,
 )
-from verl_ext.datasets.ground_truth import check_unlabelled, file_list
+from verl_ext.datasets.ground_truth import check_unlabelled
 from verl_ext.datasets.parquet_reader import read_columns
+from verl_ext.files import file_list
 from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings

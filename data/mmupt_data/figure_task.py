@@ -221,7 +221,7 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def prepare(
+def write_figures(
     folder: Path, train: int = 1536, validation: int = 256, test: int = 512, seed: int = 0, role: Role = "main"
 ) -> bool:
     """Write the data set of the questions of one role; see `mmupt_data.row_schema` for files and result.
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--role", choices=("main", "second", "unseen"), default="main", help="which question is asked")
     arguments = vars(parser.parse_args())
     folder = arguments.pop("output")
-    print(f"{folder}: {'written' if prepare(folder, **arguments) else 'up to date'}")
+    print(f"{folder}: {'written' if write_figures(folder, **arguments) else 'up to date'}")
 
 
 if __name__ == "__main__":

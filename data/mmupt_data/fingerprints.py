@@ -1,22 +1,16 @@
-"""What a row is known by: its images by their pixels and by how they look, its question by its words.
+"""Fingerprints of rows: of each image its pixels and its appearance, of each question its text.
 
 A parquet file of `mmupt_data.row_schema` is read once, in small batches, and what was found is kept beside it as
 `NAME.fingerprints.parquet`. Which rows overlap, and what follows from it, is in `mmupt_data.leakage`.
 """
 
-# Mathematical signs look like letters, and are meant.
-# ruff: noqa: RUF001
-
 import contextlib
 import hashlib
 import json
 import os
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH, MalformedRow, read_rows
+from mmupt_data.row_schema import user_text
+from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_rows
+from verl_ext.files import replacing
 from verl_ext.images import ImageError, decode
 
 # Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
@@ -40,8 +36,6 @@ INK = 48
 INK_SIZE = 1024
 # Specks of fewer pixels than this in length are no drawing: all dots are alike.
 SPECK = 24
-# Two words of a question more or less in a row say little, four differ by every typing mistake.
-WORDS_PER_SHINGLE = 3
 
 COLUMNS = ("id", "prompt", "images")
 SCHEMA = pa.schema(
@@ -62,52 +56,6 @@ SCHEMA = pa.schema(
         ),
     ]
 )
-
-_TAG = re.compile(r"<image\s*\d*>", re.IGNORECASE)
-_HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
-# LaTeX commands; numbers; two Chinese characters, which are about a word; Greek letters; words; any other sign.
-_WORD = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[一-鿿]{1,2}|[α-ω]|[^\W\d_一-鿿α-ω]+|[^\w\s]")
-# `\frac{1}{2}` is 1/2. The parts hold braces of their own one level deep.
-_FRACTION = re.compile(r"\\[dt]?frac\s*" + 2 * r"\{((?:[^{}]|\{[^{}]*\})*)\}\s*")
-# LaTeX commands that only change how something looks; `\n` is a line break that was escaped twice.
-_FORMATTING = re.compile(
-    r"\\(?:math(?:rm|it|bf|cal|bb|sf)|text(?:bf|it|rm|style)?|mbox|rm|bf|boldsymbol|operatorname|displaystyle|"
-    r"(?:over|under)line|bar|hat|vec|overrightarrow|left|right|bigg?|q?quad|limits|prime|n)(?![a-z])"
-)
-# The words around a relation, which its sign does without: "AB is parallel to CD" is `AB ∥ CD`.
-_RELATION = re.compile(r"\b(?:is |are )?(perpendicular|parallel|congruent|similar|equal)(?: to)?\b")
-# Replaced before Unicode is normalized, which makes letters of some: degree signs, and two strokes for parallel lines.
-_UNNORMALIZED = re.compile(r"[º˚]"), re.compile(r"\|\||//|‖")
-# Signs, LaTeX commands and abbreviations that other editions of a question write as this word. Any other command and
-# any Greek letter becomes its name. Delta is a triangle: `ΔABC` is common, and case does not count.
-_SPELLINGS = {
-    "angle": r"∠ ∡ \measuredangle",
-    "triangle": r"△ ▵ δ \delta \vartriangle \bigtriangleup",
-    "right": "rt",
-    "circle": r"⊙ ○ ◯ \odot \bigodot \bigcirc",
-    "perpendicular": r"⊥ ⟂ \perp \bot",
-    "parallel": "∥",
-    "parallelogram": "▱",
-    "congruent": r"≅ ≌ \cong",
-    "similar": r"∽ ∼ \sim \backsim",
-    "arc": r"⌒ ⁀ \overarc \widehat \frown",
-    "degrees": r"° \circ degree deg",
-    "sqrt": "√",
-    "=": "equal equals",
-    "*": r"× · ⋅ ∙ \times \cdot \ast",
-    "/": r"÷ ∕ ⁄ \div",
-    "-": "\N{MINUS SIGN}",
-    "<=": r"≤ ≦ ⩽ \le \leq \leqslant",
-    ">=": r"≥ ≧ ⩾ \ge \geq \geqslant",
-    "!=": r"≠ \ne \neq",
-    "rightarrow": r"→ \to",
-    "infty": "∞",
-}
-_SPELLED = {spelling: word for word, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-# Punctuation that says something; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
-_MEANINGFUL = frozenset("-/%*")
-# Layout that Unicode does not count as punctuation: formulas in LaTeX stand between dollars.
-_LAYOUT = frozenset("$~")
 
 
 @dataclass(frozen=True)
@@ -204,59 +152,6 @@ def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
     return first, last
 
 
-def words(question: str) -> tuple[str, ...]:
-    r"""The words, numbers and mathematical signs of a question, whatever its case, spacing and punctuation.
-
-    Signs and their LaTeX commands are words, as editions of one question differ in them.
-
-    >>> words("<image>Find  X: (A) 2.50 cm (B) -3°")
-    ('find', 'x', 'a', '2.5', 'cm', 'b', '-', '3', 'degrees')
-    >>> words(r"In $\triangle A B C$, $\angle A=\frac{\pi}{3}$") == words("In △ABC, ∠A = π/3")
-    True
-    """
-    text = _TAG.sub(" ", question)
-    for pattern, sign in zip(_UNNORMALIZED, "°∥", strict=True):
-        text = pattern.sub(sign, text)
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    while text != (text := _FRACTION.sub(r" \1/\2 ", text)):
-        pass
-    text = _FORMATTING.sub(" ", _HYPHEN.sub(" ", text)).replace("rttriangle", "rt triangle")
-    found: list[str] = []
-    joins = False
-    for token in _WORD.findall(_RELATION.sub(r" \1 ", text)):
-        letter = len(token) == 1 and "a" <= token <= "z"
-        # The points of `A B C` are those of `ABC`.
-        if letter and joins:
-            found[-1] += token
-        elif word := _word(token):
-            found.append(word)
-        joins = letter
-    return tuple(found)
-
-
-def _word(token: str) -> str:
-    """What a token counts as; nothing where it is layout."""
-    if token in _SPELLED:
-        return _SPELLED[token]
-    if token[0].isdigit():
-        return token.rstrip("0").rstrip(".") if "." in token else token
-    if token[0] == "\\" and len(token) > 1:
-        return token[1:]
-    if "α" <= token[0] <= "ω":
-        return unicodedata.name(token).split()[-1].lower()
-    category = unicodedata.category(token[0])
-    # Punctuation, marks (accents, the circle of a keycap), format characters and freestanding accents such as `^`.
-    layout = category[0] in "PMC" or category == "Sk" or token in _LAYOUT
-    return "" if layout and token not in _MEANINGFUL else token
-
-
-def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
-    """All runs of three words."""
-    return frozenset(
-        tuple(words[start : start + WORDS_PER_SHINGLE]) for start in range(len(words) - WORDS_PER_SHINGLE + 1)
-    )
-
-
 def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
     """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
 
@@ -284,11 +179,6 @@ def cache_path(file: Path) -> Path:
     return file.with_suffix(".fingerprints.parquet")
 
 
-def question_of(prompt: Sequence[dict[str, Any]]) -> str:
-    """What the user says in the messages of a prompt."""
-    return "\n".join(message["content"] for message in prompt if message["role"] == "user")
-
-
 def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
     row = 0
 
@@ -307,8 +197,7 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        remaining = (_compared(row) for row in read_rows(file, COLUMNS))
-        while rows := list(islice(remaining, ROWS_PER_BATCH)):
+        for rows in in_batches(_compared(row) for row in read_rows(file, COLUMNS)):
             images = [
                 (row + index, each["id"], image["bytes"])
                 for index, each in enumerate(rows)
@@ -318,7 +207,7 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
             found = [
                 {
                     "id": each["id"],
-                    "question": question_of(each["prompt"]),
+                    "question": user_text(each["prompt"]),
                     "images": [one for _ in each["images"] or () if (one := next(looked)) is not None],
                 }
                 for each in rows
@@ -344,12 +233,8 @@ def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:
 
 
 def _write_cache(cache: Path, table: pa.Table) -> None:
-    temporary = cache.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with replacing(cache, concurrent=True) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, cache)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _from_table(file: Path, table: pa.Table) -> Fingerprints:

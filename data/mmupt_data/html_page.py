@@ -7,9 +7,9 @@ on a page is for its own module to say.
 import base64
 import html
 import io
-import os
 from pathlib import Path
 
+from verl_ext.files import write_atomically
 from verl_ext.images import ImageError, decode
 
 # Longest side of a picture, px.
@@ -35,7 +35,7 @@ p {{ white-space: pre-wrap; overflow-wrap: anywhere }}
 
 def write_page(path: Path, title: str, body: str) -> None:
     """Write a page: `title` is any text, `body` is HTML, of which each section has two columns."""
-    write_text(path, PAGE.format(title=html.escape(title), body=body))
+    write_atomically(path, PAGE.format(title=html.escape(title), body=body))
 
 
 def shown(text: str) -> str:
@@ -57,10 +57,3 @@ def picture(encoded: bytes) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that its name never shows a part of it; signs that UTF-8 has no form for become "?"."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(temporary, path)

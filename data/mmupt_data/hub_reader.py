@@ -21,7 +21,8 @@ from huggingface_hub import HfApi
 from mmupt_data.hub import ColumnError, Holds, HubDataset, Layout, RowError, SourceError, with_placeholders
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import Provenance, Row
-from mmupt_data.writer import BadRows, is_written, read_manifest, sha256, write_dataset
+from mmupt_data.writer import BadRows, is_written, read_manifest, write_dataset
+from verl_ext.files import sha256
 from verl_ext.locks import exclusive_lock
 
 # Raised whenever what is made of the same source changes here, so that files written before are written anew.

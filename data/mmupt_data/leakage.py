@@ -20,8 +20,9 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints, shingles, words
+from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints
 from mmupt_data.leakage_report import Kind, Overlap, Place, summary, write_report
+from mmupt_data.question_words import shingles, words
 
 Images = Literal["near", "exact"]
 Words = tuple[str, ...]

@@ -5,16 +5,17 @@ What overlaps is found in `mmupt_data.leakage`; how a page shows rows that nobod
 """
 
 import html
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mmupt_data.fingerprints import COLUMNS, question_of
-from mmupt_data.html_page import picture, shown, write_page, write_text
+from mmupt_data.fingerprints import COLUMNS
+from mmupt_data.html_page import picture, shown, write_page
+from mmupt_data.row_schema import user_text
 from verl_ext.datasets.parquet_reader import MalformedRow, read_rows
+from verl_ext.files import write_json
 
 Kind = Literal["image exact", "image near", "question exact", "question near"]
 
@@ -78,7 +79,7 @@ def write_report(
         "kinds": {kind: counts[kind] for kind in get_args(Kind)},
         "overlaps": list(map(asdict, overlaps)),
     }
-    write_text(folder / "leakage.json", json.dumps(facts, indent=1) + "\n")
+    write_json(folder / "leakage.json", facts)
     first = overlaps[:PAIRS_SHOWN]
     rows = _rows(place for overlap in first for place in (overlap.train, overlap.evaluation))
     body = BODY.format(
@@ -102,9 +103,7 @@ def _section(overlap: Overlap, rows: dict[Place, dict[str, Any]]) -> str:
 def _cell(place: Place, rows: dict[Place, dict[str, Any]]) -> str:
     row = rows[place]
     pictures = "".join(picture(image["bytes"]) for image in row["images"] or ())
-    return (
-        f"<div>{pictures}<p>{shown(question_of(row['prompt']))}</p><small>row {html.escape(str(place))}</small></div>"
-    )
+    return f"<div>{pictures}<p>{shown(user_text(row['prompt']))}</p><small>row {html.escape(str(place))}</small></div>"
 
 
 def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:

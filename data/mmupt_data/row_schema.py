@@ -144,11 +144,16 @@ class Row:
         return {"id": self.id, "answer": self.answer, "metadata": metadata}
 
 
+def user_text(prompt: Sequence[Mapping[str, str]]) -> str:
+    """The text of all user messages of a prompt, image placeholders included."""
+    return "\n".join(message["content"] for message in prompt if message["role"] == "user")
+
+
+def question_text(prompt: Sequence[Mapping[str, str]]) -> str:
+    """The question of a prompt: the text of its user messages without image placeholders."""
+    return user_text(prompt).replace(PLACEHOLDER, " ").strip()
+
+
 def prompts_path(folder: Path, split: str) -> Path:
     """Where the questions of a split lie."""
     return folder / f"{split}.parquet"
-
-
-def truth_path(folder: Path, split: str) -> Path:
-    """Where the true answers of a split lie."""
-    return folder / f"{split}.truth.parquet"

@@ -16,31 +16,28 @@
     sha256       of every file
 """
 
-import hashlib
 import json
 import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from mmupt_data.parquet_writer import row_writer
 from mmupt_data.row_problems import HARMLESS, Duplicates, Problem, Rejected, files_of, inspect, place
-from mmupt_data.row_schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path, truth_path
+from mmupt_data.row_schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path
+from verl_ext.datasets.ground_truth import sidecar_of
+from verl_ext.files import replacing, sha256, write_json
 from verl_ext.images import Change
 from verl_ext.locks import exclusive_lock
 
 BadRows = Literal["drop", "stop"]
 MANIFEST = "manifest.json"
-# Limits of a row group, which is in memory as a whole; fixed, so that the same rows make the same bytes.
-ROWS_PER_GROUP = 256
-BYTES_PER_GROUP = 32 << 20
 # Rows that are checked ahead of the one that is written, a thread.
 CHECKED_AHEAD = 8
 
@@ -91,18 +88,18 @@ def write_dataset(
     with exclusive_lock(folder, wait=True):
         if is_written(folder, splits, parameters, truth):
             return False
-        report = _Report(bad_rows, truth)
+        report = _Report(bad_rows)
         rows = {}
         workers = workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as threads:
+        # All files take their names together, at the end. A kill in between leaves whole files whose sums do not match.
+        with ExitStack() as files, ThreadPoolExecutor(workers) as threads:
             for split, given in splits.items():
                 total = len(given) if isinstance(given, Sized) else None
                 bar = tqdm(total=total, desc=split, unit=" rows", disable=not progress)
                 checked = _checked(given, threads, CHECKED_AHEAD * workers)
-                rows[split] = _write_split(folder, split, checked, report, split in evaluation, bar)
-        # From here to the manifest nothing fails; a kill in between leaves whole files, whose sums do not match.
-        for path in _paths(folder, splits, truth):
-            os.replace(_temporary(path), path)
+                prompts = files.enter_context(replacing(prompts_path(folder, split)))
+                truths = files.enter_context(replacing(sidecar_of(prompts_path(folder, split)))) if truth else None
+                rows[split] = _write_split(split, prompts, truths, checked, report, split in evaluation, bar)
         manifest = {
             "schema": SCHEMA_VERSION,
             "parameters": parameters,
@@ -115,9 +112,7 @@ def write_dataset(
             "changed": report.changed,
             "sha256": {path.name: sha256(path) for path in _paths(folder, splits, truth)},
         }
-        temporary = _temporary(folder / MANIFEST)
-        temporary.write_text(json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=True) + "\n")
-        os.replace(temporary, folder / MANIFEST)
+        write_json(folder / MANIFEST, manifest, sort_keys=True)
     return True
 
 
@@ -144,22 +139,9 @@ def is_unchanged(file: Path, manifest: Mapping[str, Any]) -> bool:
     return file.is_file() and manifest["sha256"].get(file.name) == sha256(file)
 
 
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _paths(folder: Path, splits: Iterable[str], truth: bool) -> list[Path]:
-    of_split = (prompts_path, truth_path) if truth else (prompts_path,)
-    return [path(folder, split) for split in splits for path in of_split]
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")
+    prompts = [prompts_path(folder, split) for split in splits]
+    return [path for file in prompts for path in ((file, sidecar_of(file)) if truth else (file,))]
 
 
 @dataclass
@@ -167,7 +149,6 @@ class _Report:
     """The policy for all splits, and what is to be said about their rows."""
 
     bad_rows: BadRows
-    truth: bool
     seen: set[str] = field(default_factory=set)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     kept: list[dict[str, Any]] = field(default_factory=list)
@@ -176,43 +157,32 @@ class _Report:
 
 
 def _write_split(
-    folder: Path,
     split: str,
+    prompts: Path,
+    truths: Path | None,
     checked: Iterable[tuple[Row | Rejected, tuple[list[Problem], Counter[Change]]]],
     report: _Report,
     evaluation: bool,
     bar: tqdm,
 ) -> int:
-    truth = report.truth
+    """Write the rows of a split that are kept to these files, and return their number."""
     changed = report.changed.setdefault(split, {})
-    prompts, truths = prompts_path(folder, split), truth_path(folder, split)
+    file = prompts.with_suffix("")
     duplicates = Duplicates()
-    written = read = size = 0
-    group: list[Row] = []
+    written = read = 0
     with (
         bar,
-        pq.ParquetWriter(_temporary(prompts), PROMPT_SCHEMA) as prompt_writer,
-        pq.ParquetWriter(_temporary(truths), TRUTH_SCHEMA) if truth else nullcontext() as truth_writer,
+        row_writer(prompts, PROMPT_SCHEMA) as append_prompt,
+        row_writer(truths, TRUTH_SCHEMA) if truths else nullcontext() as append_truth,
     ):
-
-        def flush() -> None:
-            prompt_writer.write_table(
-                pa.Table.from_pylist([row.without_answer() for row in group], schema=PROMPT_SCHEMA)
-            )
-            if truth_writer:
-                truth_writer.write_table(
-                    pa.Table.from_pylist([row.truth() for row in group if row.answer is not None], schema=TRUTH_SCHEMA)
-                )
-            group.clear()
-
         for read, (row, (problems, changes)) in enumerate(checked, start=1):
             bar.update()
             where = place(read - 1, row.id, files_of(row))
             if row.id in report.seen:
-                raise ValueError(f"{prompts}, {where}: the id {row.id} is given twice")
+                raise ValueError(f"{file}, {where}: the id {row.id} is given twice")
             report.seen.add(row.id)
-            if not truth and isinstance(row, Row) and row.answer is not None:
-                raise ValueError(f"{prompts}, {where}: it has an answer, and no truth file is written")
+            if truths is None and isinstance(row, Row) and row.answer is not None:
+                raise ValueError(f"{file}, {where}: it has an answer, and no truth file is written")
             if isinstance(row, Row) and (evaluation or not problems):
                 problems = [*problems, *duplicates.check(row)]
             found = {
@@ -226,7 +196,7 @@ def _write_split(
             if is_bad or isinstance(row, Rejected):
                 if report.bad_rows == "stop" or evaluation:
                     raise BadRowError(
-                        f"{prompts}, {where}: "
+                        f"{file}, {where}: "
                         + "; ".join(f"{problem.kind} ({problem.detail})" for problem in problems)
                         + (". An evaluation leaves no row out: mend it in the source" if evaluation else "")
                     )
@@ -237,17 +207,13 @@ def _write_split(
             for change, images in changes.items():
                 changed.setdefault(change, {"images": 0, "first": where})["images"] += images
             report.licences[row.licence or ""] += 1
-            group.append(row)
-            size += sum(map(len, row.images))
+            append_prompt(row.without_answer())
+            if append_truth and row.answer is not None:
+                append_truth(row.truth())
             written += 1
-            if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
-                flush()
-                size = 0
-        if group:
-            flush()
     if read and not written:
         reasons = "; ".join(summary([row for row in report.dropped if row["split"] == split]))
-        raise ValueError(f"{prompts}: no row of {read} can be used: {reasons}")
+        raise ValueError(f"{file}: no row of {read} can be used: {reasons}")
     return written
 
 

@@ -5,8 +5,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from mmupt.compose import CONFIG_FOLDER
+
+# What computing on the CPU takes: environment variables, engine and optimizer arguments.
+CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
 # Ray's own name for a cluster that is started by whoever asks for it.
 OWN_CLUSTER = "local"
 
@@ -65,3 +69,9 @@ def _gpus_of_cluster(gpus: int) -> int:
         return int(ray.cluster_resources().get("GPU", 0))
     finally:
         ray.shutdown()
+
+
+def use_cpu_variables() -> None:
+    """Set the environment variables of vLLM on the CPU, except those already set; call before importing vLLM."""
+    for name, value in CPU.ray_kwargs.ray_init.runtime_env.env_vars.items():
+        os.environ.setdefault(name, str(value))

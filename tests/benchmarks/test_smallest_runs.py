@@ -12,8 +12,8 @@ from benchmarks import self_generated, tuning
 from mmupt.compose import load_recipe
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.self_improvement.rounds import round_folder
-from mmupt.synthesis.candidates import Candidate, Judged
-from mmupt.synthesis.synthesize import load_config as synthesis
+from mmupt.synthesis.candidates import Candidate, JudgedCandidate
+from mmupt.synthesis.synthesize import load_synthesis_config as synthesis
 from mmupt.synthesis.synthesized_dataset import write_candidates
 from mmupt.training.run_report import write_report
 from mmupt_data import figure_task
@@ -122,7 +122,7 @@ class Launchers:
     """Stand for the processes of training and self-improvement: compose as they do, and write what they leave."""
 
     def __init__(self, folder: Path) -> None:
-        figure_task.prepare(folder, train=4, validation=4, test=4)
+        figure_task.write_figures(folder, train=4, validation=4, test=4)
         self.folder, self.test = folder, prompts_path(folder, "test")
         self.started: list[str] = []
 
@@ -159,7 +159,7 @@ class Launchers:
         id_, figure = next(iter(known.items()))
         questions = (figure_task.questions(figure)[0].phrasings[0], "why ?")
         candidates = [
-            Judged(Candidate(f"{id_}-{text}", id_, "direct", "i", None, "s", text, text)) for text in questions
+            JudgedCandidate(Candidate(f"{id_}-{text}", id_, "direct", "i", None, "s", text, text)) for text in questions
         ]
         for number in range(1, rounds + 1):
             one = round_folder(folder, number)

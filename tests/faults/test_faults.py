@@ -294,7 +294,7 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     for name, model in (("before", "recipes/mmupt/tiny/model"), ("after", str(run.folder / "model"))):
         run.start(*overrides)
         run.wait_for(name, lambda model=model: f"{model}: ready after" in run.new_log())
-        assert run.named(f"files={{{name}:")
+        assert run.named("mmupt.training.policy_evaluation")
         run.kill(LAUNCHER)
         assert not (evaluation / f"{name}.jsonl").exists()
 

@@ -12,7 +12,7 @@ from launched import Launched, lines_of
 from mmupt.baselines.stage_runner import stages_folder
 from mmupt.compose import as_override
 from mmupt.evaluation.response_files import read_whole
-from mmupt_data.figure_task import prepare as figures
+from mmupt_data.figure_task import write_figures as figures
 from verl_ext.checkpoints import MARKER, TRACKER
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]

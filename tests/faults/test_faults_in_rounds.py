@@ -11,7 +11,7 @@ from launched import Launched, lines_of
 
 from mmupt.compose import as_override
 from mmupt.self_improvement.rounds import read_round, round_folder
-from mmupt_data.figure_task import prepare as figures
+from mmupt_data.figure_task import write_figures as figures
 from verl_ext.checkpoints import last_whole_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]

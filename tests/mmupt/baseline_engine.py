@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from stand_in_engine import StandInEngine, content
 
 from mmupt.compose import load_recipe
-from mmupt.evaluation.generation import Asked
+from mmupt.evaluation.generation import QuestionRequest
 from mmupt_data.figure_task import draw, encode_png, sample_figures
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
@@ -34,7 +34,7 @@ def write_rows(folder: Path) -> Path:
 class Engine(StandInEngine):
     """Answers as `ANSWERS` says, and believes in 2 and 0.5."""
 
-    def says(self, one: Asked, number: int) -> str:
+    def says(self, one: QuestionRequest, number: int) -> str:
         id_ = one.row["id"]
         if one.name == "questions":
             return f"how many {('red', 'green', 'blue')[number]} bars are in figure {id_[0]} ?"

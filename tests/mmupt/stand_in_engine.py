@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mmupt.evaluation.evaluation_settings import Settings
-from mmupt.evaluation.generation import Answered, Asked, Kept
+from mmupt.evaluation.generation import QuestionRequest, QuestionResponses, ReusableEngine
+from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.response_files import Response
 
 
@@ -17,10 +17,12 @@ class StandInEngine:
     """Counts what it is asked, and fails after so many requests; what it says is for subclasses."""
 
     fails_after: int = 10**9
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[QuestionRequest] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
 
-    def answers(self, settings: Settings, asked: Sequence[Asked], _kept: Kept | None = None) -> Iterator[Answered]:
+    def answers(
+        self, settings: GenerationSettings, asked: Sequence[QuestionRequest], _kept: ReusableEngine | None = None
+    ) -> Iterator[QuestionResponses]:
         self.seeds.add(settings.seed)
         # Finished in another order than asked.
         for one in reversed(asked):
@@ -28,17 +30,19 @@ class StandInEngine:
                 raise OutOfMemory
             self.asked.append(one)
             texts = [self.says(one, number) for number in range(1 if one.mode == "greedy" else settings.samples)]
-            yield Answered(one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts)))
+            yield QuestionResponses(
+                one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts))
+            )
 
-    def says(self, one: Asked, number: int) -> str:
+    def says(self, one: QuestionRequest, number: int) -> str:
         """The response of that number to a row."""
         raise NotImplementedError
 
-    def of(self, name: str) -> list[Asked]:
+    def of(self, name: str) -> list[QuestionRequest]:
         """What was asked under a name: of a benchmark, or of a stage."""
         return [one for one in self.asked if one.name == name]
 
 
-def content(one: Asked) -> str:
+def content(one: QuestionRequest) -> str:
     """The text of a prompt."""
     return str(one.row["prompt"][0]["content"])

@@ -61,7 +61,7 @@ def start(option: str, folder: Path) -> subprocess.Popen[bytes]:
 def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed after its first checkpoint and started again, with a past in which all was right."""
     folder = tmp_path_factory.mktemp(request.param)
-    figure_task.prepare(Path("datasets/figures"))
+    figure_task.write_figures(Path("datasets/figures"))
     questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
     past = [{"step": -3, "right": {question: [1.0] for question in questions}}]
     past += [{"step": step, "share": 0.01} for step in (-2, -1, 0)]

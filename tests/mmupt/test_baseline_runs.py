@@ -13,7 +13,7 @@ from mmupt.baselines.baseline_settings import METHODS, PROMPTS, read_baseline
 from mmupt.baselines.methods import SETS
 from mmupt.baselines.prompt_rows import draw_rows
 from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
-from mmupt.synthesis import synthesis_stages
+from mmupt.evaluation import response_cache
 from mmupt.synthesis.prompt_templates import read_prompt
 from mmupt.tiny.demonstrations import DESCRIBE, JUDGE
 from mmupt.training import recipe_run
@@ -57,9 +57,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     def stages_in_this_process(run_folder: Path, number: int, model: str) -> None:
         stage_runner.make_set(OmegaConf.load(run_folder / "config.yaml"), number, model)
 
-    monkeypatch.setattr(stage_runner, "train", trains)
-    monkeypatch.setattr(stage_runner, "_in_a_process_of_its_own", stages_in_this_process)
-    monkeypatch.setattr(synthesis_stages, "answers", Engine().answers)
+    monkeypatch.setattr(stage_runner, "train_policy", trains)
+    monkeypatch.setattr(stage_runner, "_make_set_in_process", stages_in_this_process)
+    monkeypatch.setattr(response_cache, "answer_questions", Engine().answers)
     return done
 
 
@@ -109,7 +109,7 @@ def test_a_policy_that_was_being_left_when_the_run_was_killed_is_left_again(
 
 def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(elsewhere: Path, monkeypatch) -> None:
     def start(name: str, *overrides: str) -> None:
-        config = recipe_run.prepare(name, ["mmupt.run_folder=here", *overrides])
+        config = recipe_run.prepare_run(name, ["mmupt.run_folder=here", *overrides])
         recipe_run._check_continued(config, Path(config.mmupt.run_folder) / "config.yaml")
         saved(config)
 
@@ -134,7 +134,7 @@ def test_a_recipe_with_a_method_runs_it_in_place_of_grpo(elsewhere: Path, monkey
         recipe_run, "run_baseline", lambda config: ran.append(config.mmupt.baseline.method) or Path("left")
     )
     monkeypatch.setattr(recipe_run, "train_until_done", lambda config: pytest.fail("GRPO"))
-    monkeypatch.setattr(recipe_run, "evaluate", lambda config, model, name, *rest: ran.append(f"{name}: {model}"))
+    monkeypatch.setattr(recipe_run, "evaluate_policy", lambda _, model, name: ran.append(f"{name}: {model}"))
     monkeypatch.setattr(recipe_run, "write_report", lambda folder, note: "the report")
     recipe_run.run("mmupt_tiny_lmsi", [])
     assert ran == ["lmsi", "before: recipes/mmupt/tiny/model", "after: left"]

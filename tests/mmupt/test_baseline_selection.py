@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmupt.baselines.selection import (
-    Kept,
     Sample,
+    SelectedResponse,
     agreeing,
     believed,
     best_and_worst,
@@ -25,7 +25,7 @@ def group(*answers: str | None) -> list[Sample]:
     return [Sample(number, f"response {number}", answer) for number, answer in enumerate(answers)]
 
 
-def numbers(kept: Sequence[Kept]) -> list[int]:
+def numbers(kept: Sequence[SelectedResponse]) -> list[int]:
     return [one.sample.number for one in kept]
 
 

@@ -18,9 +18,9 @@ from mmupt.baselines import stage_runner
 from mmupt.baselines.baseline_settings import METHODS
 from mmupt.baselines.training_sets import PAIRS, RESPONSES
 from mmupt.compose import RecipeError
-from mmupt.evaluation.generation import Asked
+from mmupt.evaluation import response_cache
+from mmupt.evaluation.generation import QuestionRequest
 from mmupt.evaluation.response_files import read_whole
-from mmupt.synthesis import synthesis_stages
 from mmupt.tiny.demonstrations import DESCRIBE
 from verl_ext.datasets.ground_truth import read_truth, sidecar_of
 
@@ -45,7 +45,7 @@ def make(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         seed: int = 1,
     ) -> tuple[list[dict[str, Any]], Engine]:
         engine = engine or Engine()
-        monkeypatch.setattr(synthesis_stages, "answers", engine.answers)
+        monkeypatch.setattr(response_cache, "answer_questions", engine.answers)
         config = recipe(method, data, tmp_path / folder, *overrides)
         config.mmupt.seed = seed
         file = stage_runner.make_set(config, number, str(MODEL))
@@ -121,7 +121,7 @@ def test_srlm_prefers_what_it_judges_best_to_what_it_judges_worst(make, tmp_path
 
 def test_srlm_judges_whole_responses_by_points(make, tmp_path: Path) -> None:
     class Judge(Engine):
-        def says(self, one: Asked, number: int) -> str:
+        def says(self, one: QuestionRequest, number: int) -> str:
             if one.name != "verdicts":
                 return super().says(one, number)
             return f"Score: {one.row['id'].rpartition('-')[2]}"
@@ -149,12 +149,12 @@ def test_genixer_trains_on_its_own_questions_with_answers_that_it_believes(make,
     # The questions that are there play no part.
     assert not any("what is the sum" in content(one) for one in engine.asked)
     assert make("genixer", "mmupt.baseline.min_yes=0.75", folder="sure", engine=Sure())[0]
-    with pytest.raises(RecipeError, match=r"responses\.parquet: nothing is kept of 3 rows"):
+    with pytest.raises(RecipeError, match=r"responses\.parquet: none of 3 rows is kept"):
         make("genixer", "mmupt.baseline.min_yes=0.75", folder="unsure")
 
 
 class Sure(Engine):
-    def says(self, one: Asked, number: int) -> str:
+    def says(self, one: QuestionRequest, number: int) -> str:
         return super().says(one, 0 if one.name == "verdicts" else number)
 
 

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmupt.evaluation.response_files import read_whole
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 
 pytestmark = pytest.mark.full_stack
 
 
 def command(method: str, folder: Path, *overrides: str) -> list[str]:
-    prepare(folder / "figures", train=48, validation=3, test=6)
+    write_figures(folder / "figures", train=48, validation=3, test=6)
     files = {
         "data.train_files": folder / "figures" / "train.parquet",
         "data.val_files": folder / "figures" / "validation.parquet",

@@ -48,7 +48,7 @@ class FakeTrainer:
 def trainer(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTrainer:
     """A trainer that is quick, in a working folder to itself."""
     fake = FakeTrainer()
-    monkeypatch.setattr(recipe_run, "train", fake)
+    monkeypatch.setattr(recipe_run, "run_trainer", fake)
     monkeypatch.setattr(recipe_run, "merge", lambda checkpoint, target, mark: Path(f"{checkpoint} as {mark}"))
     return fake
 
@@ -64,7 +64,7 @@ def test_a_run_with_verls_own_replay_buffer_trains_without_an_alarm(elsewhere: P
 
 def start(*overrides: str, recipe: str = "mmupt_tiny") -> tuple[DictConfig, str]:
     """The stages of the launcher from training to export; returns which policy it exports."""
-    config = recipe_run.prepare(recipe, ["mmupt.run_folder=run", "mmupt.stop_on_collapse.patience=2", *overrides])
+    config = recipe_run.prepare_run(recipe, ["mmupt.run_folder=run", "mmupt.stop_on_collapse.patience=2", *overrides])
     model = recipe_run.export(config, recipe_run.train_until_done(config))
     return config, str(model.relative_to(config.trainer.default_local_dir)) if " as " in str(model) else str(model)
 
@@ -127,7 +127,7 @@ def test_a_crash_of_the_trainer_is_no_collapse(trainer: FakeTrainer, monkeypatch
     def crash(config: DictConfig) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(recipe_run, "train", crash)
+    monkeypatch.setattr(recipe_run, "run_trainer", crash)
     with pytest.raises(RuntimeError, match="out of memory"):
         start()
 
@@ -166,7 +166,7 @@ def test_a_replay_shows_every_validation_and_where_the_alarm_would_have_stopped(
 @pytest.mark.full_stack
 def test_the_real_trainer_is_stopped_and_the_policy_that_was_kept_is_exported(tmp_path: Path) -> None:
     # A past in which all was right, so that the first validation is a fall.
-    figure_task.prepare(Path("datasets/figures"))
+    figure_task.write_figures(Path("datasets/figures"))
     questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
     entries = [{"step": -3, "right": {question: [1.0] for question in questions}}]
     entries += [{"step": step, "share": 0.01} for step in (-2, -1, 0)]

@@ -20,7 +20,7 @@ from mmupt.evaluation.comparison_report import as_content, code, render
 from mmupt.evaluation.model_comparison import RESAMPLES, ModelComparison, bootstrap, compare, sign_test
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.verdicts import JudgedFile, verdicts_of
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 from mmupt_data.row_schema import PROMPT_SCHEMA, TRUTH_SCHEMA
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>| `$\\frac{ \x1b[2J\ud800"
@@ -236,7 +236,7 @@ def test_we_math_scores_are_resampled_over_problems(tmp_path: Path) -> None:
 
 @pytest.fixture
 def evaluations(tmp_path: Path) -> tuple[Path, Path]:
-    prepare(tmp_path / "figures", train=3, validation=3, test=60)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=60)
     data = tmp_path / "figures" / "test.parquet"
     for name, right in (("base", range(30)), ("trained", range(5, 50))):
         responses = [

@@ -28,7 +28,7 @@ from mmupt.training import recipe_run
 from mmupt.training.recipe_run import _problems_of_hardware
 from mmupt.training.resume_rules import flatten
 from mmupt.training.run_cost import devices
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 from verl_ext.answers import Comparison
 from verl_ext.collapse import CollapseRule
 from verl_ext.rewards.group_reward import REWARDS
@@ -274,7 +274,7 @@ def test_the_kl_term_of_a_token_is_at_most_ten(headline: DictConfig) -> None:
 
 
 def test_a_prompt_is_the_question_a_space_and_the_instruction_with_no_system_message(tmp_path: Path) -> None:
-    prepare(tmp_path, train=1, validation=1, test=1)
+    write_figures(tmp_path, train=1, validation=1, test=1)
     overrides = [
         f"data.{kind}_files={tmp_path}/{name}.parquet" for kind, name in (("train", "train"), ("val", "validation"))
     ]
@@ -381,7 +381,7 @@ def test_what_an_asynchronous_trainer_would_refuse_late_is_refused_at_once(overr
 
 def test_what_joins_a_cluster_leaves_cpus_and_gpus_to_it(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def asked_for() -> list[int | None]:
-        ray_init = recipe_run.prepare("mmupt_tiny", []).ray_kwargs.ray_init
+        ray_init = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init
         return [ray_init.num_cpus, ray_init.num_gpus]
 
     assert asked_for() == [16, 16]

@@ -36,7 +36,7 @@ def test_a_run_joins_a_cluster_only_where_ray_address_names_one(
     if given is not None:
         os.environ["RAY_ADDRESS"] = given
     assert (hardware.ray_address(), hardware.joins_cluster()) == (address, joins)
-    ray_init = recipe_run.prepare("mmupt_tiny", []).ray_kwargs.ray_init
+    ray_init = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init
     assert ray_init.address == address
     assert ray_init.num_cpus == (None if joins else 16)
 
@@ -89,7 +89,7 @@ def test_the_secret_of_ray_is_in_no_file_of_the_run(elsewhere: Path) -> None:
     os.environ["HOME"] = str(elsewhere / "home")
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
         os.environ.pop(name, None)
-    config = recipe_run.prepare("mmupt_tiny", [])
+    config = recipe_run.prepare_run("mmupt_tiny", [])
     assert os.environ["RAY_AUTH_TOKEN"] not in OmegaConf.to_yaml(config)
 
 
@@ -117,7 +117,7 @@ def test_copies_of_the_data_are_removed_after_a_training(tmp_path: Path, no_clus
 def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
     for name in ("RAY_ADDRESS", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
         os.environ.pop(name, None)
-    variables = recipe_run.prepare("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
+    variables = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
     for name in ("HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
         assert Path(variables[name]).is_relative_to(elsewhere / "runs" / "mmupt_tiny")
         assert os.environ[name] == variables[name]
@@ -125,7 +125,7 @@ def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
 
 def test_workers_start_in_a_slurm_job_that_names_its_gpus_twice(elsewhere: Path) -> None:
     os.environ |= {"CUDA_VISIBLE_DEVICES": "0,1", "ROCR_VISIBLE_DEVICES": "0,1", "RAY_ADDRESS": "head:6379"}
-    variables = recipe_run.prepare("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
+    variables = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
     # Empty, veRL's workers take it as not set.
     assert variables["ROCR_VISIBLE_DEVICES"] == "" and "CUDA_VISIBLE_DEVICES" not in variables
 

@@ -24,10 +24,10 @@ from mmupt.benchmarks import BENCHMARKS, Question, read_questions
 from mmupt.compose import as_override
 from mmupt.datasets import data_set
 from mmupt.evaluation import evaluate as module
-from mmupt.evaluation import generation
-from mmupt.evaluation.evaluate import EvaluationError, load_config
-from mmupt.evaluation.evaluation_settings import Settings
-from mmupt.evaluation.generation import Asked
+from mmupt.evaluation import generation, response_cache
+from mmupt.evaluation.evaluate import EvaluationError, load_evaluation_config
+from mmupt.evaluation.generation import QuestionRequest
+from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.messages import chat, engine_prompt
 from mmupt.evaluation.response_files import (
     Mode,
@@ -38,8 +38,8 @@ from mmupt.evaluation.response_files import (
     write_responses,
 )
 from mmupt.evaluation.verdicts import verdicts_of
-from mmupt.runtime.run_lock import sole_run
-from mmupt_data.figure_task import prepare as figures
+from mmupt.runtime.run_lock import exclusive_run
+from mmupt_data.figure_task import write_figures as figures
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 
@@ -159,15 +159,15 @@ def test_an_interrupted_write_leaves_no_file_that_counts_as_whole(tmp_path: Path
 class Engine(StandInEngine):
     """Names the question, and how it was asked."""
 
-    def says(self, one: Asked, number: int) -> str:
+    def says(self, one: QuestionRequest, number: int) -> str:
         return f"{one.row['id']} {one.mode} {number}"
 
 
 def run(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, fails_after: int = 10**9) -> Engine:
     engine = Engine(fails_after)
-    monkeypatch.setattr(module, "answers", engine.answers)
+    monkeypatch.setattr(response_cache, "answer_questions", engine.answers)
     fixed = [f"model={MODEL}", f"files={{test:{data}}}", f"output={output}", "score=false", "preset=tiny", "samples=2"]
-    module.evaluate(load_config([*fixed, *overrides]))
+    module.evaluate(load_evaluation_config([*fixed, *overrides]))
     return engine
 
 
@@ -267,7 +267,7 @@ def test_a_limit_asks_the_first_questions_alone(data: Path, tmp_path: Path, monk
 
 def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, tmp_path: Path, monkeypatch) -> None:
     output = tmp_path / "out"
-    with sole_run(output, output / "x"), pytest.raises(BlockingIOError, match="in use by the run of process"):
+    with exclusive_run(output, output / "x"), pytest.raises(BlockingIOError, match="in use by the run of process"):
         run(data, output, monkeypatch)
 
 
@@ -295,7 +295,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_starts(
     if overrides and not overrides[0].startswith(("benchmarks", "files")):
         fixed.append(f"files={{test:{data}}}")
     with pytest.raises(EvaluationError, match=said):
-        module.evaluate(load_config([*fixed, *overrides]))
+        module.evaluate(load_evaluation_config([*fixed, *overrides]))
 
 
 def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, monkeypatch) -> None:
@@ -323,7 +323,9 @@ def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, mo
 def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:
     data.with_suffix(".truth.parquet").unlink()
     with pytest.raises(EvaluationError, match=r"test\.parquet has no truth: .*test\.truth\.parquet .*score=false"):
-        module.evaluate(load_config([f"model={MODEL}", f"files={{test:{data}}}", f"output={tmp_path / 'out'}"]))
+        module.evaluate(
+            load_evaluation_config([f"model={MODEL}", f"files={{test:{data}}}", f"output={tmp_path / 'out'}"])
+        )
 
 
 def test_somebody_elses_file_is_answered_and_a_row_that_cannot_be_read_is_named_before(
@@ -343,15 +345,15 @@ def test_somebody_elses_file_is_answered_and_a_row_that_cannot_be_read_is_named_
 
 
 def test_the_papers_settings_are_the_default() -> None:
-    config = load_config(["model=m"])
+    config = load_evaluation_config(["model=m"])
     assert (config.temperature, config.max_tokens, config.samples, config.greedy) == (0.2, 16384, 1, False)
     assert (config.min_pixels, config.max_pixels, config.system_prompt) == (
         50176,
         1003520,
         "You are a helpful assistant.",
     )
-    assert load_config(["model=m", "preset=greedy"]).greedy
-    assert load_config(["model=m", "preset=official"]).prompt == "official"
+    assert load_evaluation_config(["model=m", "preset=greedy"]).greedy
+    assert load_evaluation_config(["model=m", "preset=official"]).prompt == "official"
 
 
 @settings(max_examples=20)
@@ -359,7 +361,7 @@ def test_the_papers_settings_are_the_default() -> None:
 @example("\\")
 @example("it's \\boxed{}\\'")
 def test_a_launcher_can_hand_any_text_on(text: str) -> None:
-    config = load_config([as_override("model", text), as_override("forbidden_openings", [text, "b"])])
+    config = load_evaluation_config([as_override("model", text), as_override("forbidden_openings", [text, "b"])])
     assert config.model == text and list(config.forbidden_openings) == [text, "b"]
 
 
@@ -373,11 +375,11 @@ def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.
     monkeypatch.setattr(generation, "engine_prompt", lambda *_: {})
 
     def seed(device: str, id_: str, mode: Mode, seed: int = 0) -> int | None:
-        config = load_config(["model=m", f"seed={seed}"])
+        config = load_evaluation_config(["model=m", f"seed={seed}"])
         replica = generation.Replica.__new__(generation.Replica)
-        settings = Settings.from_config(config, model="m", device=device, dtype="float32", replicas=1)
+        settings = GenerationSettings.from_config(config, model="m", device=device, dtype="float32", replicas=1)
         replica._processor = None
-        return replica._group(settings, Asked("test", mode, {"id": id_})).sampling.seed
+        return replica._group(settings, QuestionRequest("test", mode, {"id": id_})).sampling.seed
 
     assert seed("cpu", "a", "sample") is None and seed("cuda", "a", "greedy") is None
     assert seed("cuda", "a", "sample") == seed("cuda", "a", "sample") is not None
@@ -476,19 +478,19 @@ def test_a_benchmark_that_lacks_questions_is_not_scored_unless_told(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "FOLDER", tmp_path)
-    monkeypatch.setattr(module, "data_set", lambda _: SimpleNamespace(prepare=lambda *_, **__: False))
+    monkeypatch.setattr(module, "data_set", lambda _: SimpleNamespace(write_figures=lambda *_, **__: False))
     write_dataset(tmp_path / "wemath", {"testmini": ROWS}, {}, evaluation=["testmini"], official_rows={"testmini": 5})
     engine = Engine()
-    monkeypatch.setattr(module, "answers", engine.answers)
+    monkeypatch.setattr(response_cache, "answer_questions", engine.answers)
     settings = [f"model={MODEL}", "benchmarks=[wemath]", f"output={tmp_path / 'out'}", "preset=tiny", "samples=0"]
     if not overrides:
         with pytest.raises(
             EvaluationError, match=r"wemath: .*testmini\.parquet has 3 of 5 questions.*allow_partial=true"
         ):
-            module.evaluate(load_config(settings))
+            module.evaluate(load_evaluation_config(settings))
         assert engine.asked == []
         return
-    module.evaluate(load_config([*settings, *overrides]))
+    module.evaluate(load_evaluation_config([*settings, *overrides]))
     asked = "2 of 5 questions answered and scored (limit=2)" if "limit" in overrides[0] else "3 of 5 questions"
     assert f"wemath: {asked}" in capsys.readouterr().out
 

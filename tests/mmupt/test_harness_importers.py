@@ -19,7 +19,7 @@ from mmupt.evaluation.harness_importers import Format, QuestionIndex, read_elsew
 from mmupt.evaluation.import_responses import import_responses, main
 from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
 from mmupt.evaluation.score import score_file
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 
 Record = dict[str, Any]
 StandIn = Callable[..., Path]
@@ -49,7 +49,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def figures(tmp_path: Path) -> Path:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     return tmp_path / "figures" / "test.parquet"
 
 

@@ -17,7 +17,7 @@ from mmupt.evaluation.paper_results import average_of, cell_of, results_content,
 from mmupt.evaluation.report_results import read_scores
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score import score_file
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 
 PAPER = read_paper()
 FOUR = list(PAPER.titles)
@@ -118,7 +118,7 @@ def test_names_can_break_neither_table_nor_plot() -> None:
 
 @pytest.fixture
 def evaluations(tmp_path: Path) -> list[Path]:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     for name, right in (("base", 3), ("trained", 6)):
         responses = [

@@ -15,9 +15,9 @@ from verl.utils.tracking import Tracking
 
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.evaluate import EvaluationError
-from mmupt.evaluation.evaluate import load_config as load_evaluation
-from mmupt.evaluation.evaluation_settings import Settings
-from mmupt.evaluation.generation import EngineError, answers
+from mmupt.evaluation.evaluate import load_evaluation_config as load_evaluation
+from mmupt.evaluation.generation import EngineError, answer_questions
+from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.runtime import preflight
 from mmupt.runtime.preflight import (
     LOGGERS,
@@ -90,7 +90,9 @@ def test_a_setting_that_ends_a_run_late_is_named_with_its_fix(overrides: list[st
 
 def test_all_problems_are_told_at_once(elsewhere: Path) -> None:
     with pytest.raises(RecipeError, match=r"2 problems:\n  actor_rollout_ref.*=64 .*\n  trainer.logger: 'nosuch'"):
-        recipe_run.prepare("mmupt_tiny", ["actor_rollout_ref.actor.ppo_mini_batch_size=64", "trainer.logger=[nosuch]"])
+        recipe_run.prepare_run(
+            "mmupt_tiny", ["actor_rollout_ref.actor.ppo_mini_batch_size=64", "trainer.logger=[nosuch]"]
+        )
 
 
 def test_what_was_mistyped_and_what_contradicts_is_told_with_it(elsewhere: Path) -> None:
@@ -105,7 +107,7 @@ def test_what_was_mistyped_and_what_contradicts_is_told_with_it(elsewhere: Path)
         "trainer.logger=[nosuch]",
     )
     with pytest.raises(RecipeError) as refused:
-        recipe_run.prepare("mmupt_tiny", [*overrides])
+        recipe_run.prepare_run("mmupt_tiny", [*overrides])
     for part in (
         "9 problems:",
         "override data.min_pixel=50176: there is no key 'data.min_pixel'; did you mean 'data.min_pixels'?",
@@ -156,7 +158,7 @@ def test_rows_that_are_left_out_do_not_count(tmp_path: Path) -> None:
 def test_the_launcher_counts_the_rows_that_the_dataset_has(tmp_path: Path, elsewhere: Path) -> None:
     from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 
-    config = recipe_run.prepare("mmupt_tiny", [])
+    config = recipe_run.prepare_run("mmupt_tiny", [])
     dropped = {config.data.train_files: [0, 5, 9]}
     ids = pq.read_table(config.data.train_files, columns=["id"])["id"].to_pylist()
     listing = tmp_path / "dropped.json"
@@ -284,9 +286,11 @@ def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(mod
 
 def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: Path) -> None:
     (model / "chat_template.jinja").unlink()
-    settings = Settings.from_config(load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1)
+    settings = GenerationSettings.from_config(
+        load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1
+    )
     with pytest.raises(EngineError, match=r"model: .*my model has no chat template"):
-        next(answers(settings, []))
+        next(answer_questions(settings, []))
 
 
 def test_a_path_that_vllm_takes_for_a_pattern_is_refused(model: Path) -> None:
@@ -359,5 +363,5 @@ def test_a_run_folder_that_cannot_be_made_is_named() -> None:
 
 def test_settings_are_checked_before_data_are_made(elsewhere: Path) -> None:
     with pytest.raises(RecipeError, match="nosuch"):
-        recipe_run.prepare("mmupt_tiny", ["trainer.logger=[nosuch]"])
+        recipe_run.prepare_run("mmupt_tiny", ["trainer.logger=[nosuch]"])
     assert not (elsewhere / "datasets").exists()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from mmupt.compose import as_override
 from mmupt.self_improvement.rounds import read_round, round_folder
-from mmupt_data.figure_task import prepare as figures
+from mmupt_data.figure_task import write_figures as figures
 from verl_ext.datasets.ground_truth import sidecar_of
 
 pytestmark = pytest.mark.full_stack

@@ -25,8 +25,9 @@ from mmupt.evaluation.messages import image_tokens
 from mmupt.training.row_checks import PromptLengths, bad_rows, check_leakage, check_rows
 from mmupt_data.figure_task import draw, encode_png, sample_figures
 from mmupt_data.row_schema import NO_QUESTION, Row
-from mmupt_data.writer import MANIFEST, sha256, write_dataset
+from mmupt_data.writer import MANIFEST, write_dataset
 from verl_ext.datasets.unlabelled_dataset import NOT_ASKED
+from verl_ext.files import sha256
 
 FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
 OTHER = encode_png(draw(sample_figures("test", 1, 0)[0]))

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mmupt.runtime import run_lock
-from mmupt.runtime.run_lock import LOCK, RUN_FOLDER_VARIABLE, processes_of, sole_run
+from mmupt.runtime.run_lock import LOCK, RUN_FOLDER_VARIABLE, exclusive_run, processes_of
 
 
 def sleeper(run_folder: Path) -> subprocess.Popen[bytes]:
@@ -34,9 +34,9 @@ def test_a_second_run_of_a_folder_is_refused_while_the_first_lives(tmp_path: Pat
     code = (
         "import sys, pathlib, mmupt.runtime.run_lock as l\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "with l.sole_run(folder, folder / 'log'): pass"
+        "with l.exclusive_run(folder, folder / 'log'): pass"
     )
-    with sole_run(tmp_path, tmp_path / "log"):
+    with exclusive_run(tmp_path, tmp_path / "log"):
         second = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
         assert f"{tmp_path} is in use by the run of process {os.getpid()}" in second.stderr
     assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == 0
@@ -45,7 +45,7 @@ def test_a_second_run_of_a_folder_is_refused_while_the_first_lives(tmp_path: Pat
 def test_processes_of_a_dead_run_are_ended_and_those_of_other_runs_are_not(dead_run: Path) -> None:
     survivor, neighbour = sleeper(dead_run), sleeper(dead_run.parent / "other")
     try:
-        with sole_run(dead_run, dead_run / "log"):
+        with exclusive_run(dead_run, dead_run / "log"):
             assert not psutil.pid_exists(survivor.pid)
             assert neighbour.poll() is None
             assert [process.pid for process in processes_of(dead_run.parent / "other")] == [neighbour.pid]
@@ -58,7 +58,7 @@ def test_the_ray_session_of_a_dead_run_is_removed_and_no_other(dead_run: Path) -
     sessions = [dead_run.parent / "ray" / f"session_2026-01-01_{suffix}" for suffix in (f"1_{pid}", f"1_{pid}1", "1_1")]
     for session in sessions:
         (session / "logs").mkdir(parents=True)
-    with sole_run(dead_run, dead_run / "log"):
+    with exclusive_run(dead_run, dead_run / "log"):
         assert [session.exists() for session in sessions] == [False, True, True]
 
 
@@ -84,7 +84,7 @@ def test_only_shared_memory_of_the_dead_run_that_nobody_maps_is_removed(
         (memory / name).touch()
         os.utime(memory / name, (now - age, now - age))
     monkeypatch.setattr(run_lock, "_mapped", lambda: {memory / "psm_mapped"})
-    with sole_run(dead_run, log):
+    with exclusive_run(dead_run, log):
         assert sorted(file.name for file in memory.iterdir()) == ["other", "psm_after", "psm_before", "psm_mapped"]
 
 
@@ -99,7 +99,7 @@ def test_a_mapped_segment_is_seen_as_mapped() -> None:
 
 
 def test_a_run_that_ends_by_itself_leaves_nothing_to_end(tmp_path: Path) -> None:
-    with sole_run(tmp_path, tmp_path / "log"):
+    with exclusive_run(tmp_path, tmp_path / "log"):
         assert (tmp_path / LOCK).read_text() == str(os.getpid())
     assert (tmp_path / LOCK).read_text() == ""
     assert psutil.pid_exists(os.getpid())

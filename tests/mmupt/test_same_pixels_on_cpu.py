@@ -20,7 +20,7 @@ from transformers import AutoProcessor
 from mmupt.baselines.image_corruption import corrupt
 from mmupt.baselines.preference_pairs import PairCollator
 from mmupt.evaluation.messages import engine_prompt, rendered
-from mmupt.synthesis.synthesis_stages import request
+from mmupt.evaluation.response_cache import prompt_row
 from mmupt_data.fingerprints import image_fingerprint
 from mmupt_data.html_page import picture as shown_on_a_page
 from mmupt_data.row_problems import problems_of
@@ -150,7 +150,7 @@ def test_all_show_the_model_what_a_person_sees(kind: str, tmp_path: Path) -> Non
         assert images[0].tobytes() == expected.tobytes(), file
 
     # An evaluation, and a question of the synthesis.
-    for asked in (stored, request("c", [encoded], "Write a question.")):
+    for asked in (stored, prompt_row("c", [encoded], "Write a question.")):
         (image,) = engine_prompt(asked, processor())["multi_modal_data"]["image"]
         assert image.tobytes() == expected.tobytes()
     (image,) = rendered(stored, processor())[1] or ()

@@ -13,7 +13,7 @@ from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import render
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score import score_file
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 
 Answer = Callable[[Question, int], str]
 
@@ -106,7 +106,7 @@ def test_the_table_says_which_version_of_which_rule_made_which_figure() -> None:
 
 
 def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
     assert set(scores["accuracy"]) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
@@ -114,7 +114,7 @@ def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None
 
 
 def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path) -> None:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     questions = read_questions(data)
     # Of three samples of each question: three, two, one or none right; wrong ones agree.
@@ -138,7 +138,7 @@ def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path
 def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"responses\.jsonl with its parameters is missing"):
         score_file(tmp_path / "responses.jsonl")
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, _: question.truth)
     write_responses(file, [Response("other", "greedy", 0, "x", 1)], {"data": {str(data): "sha"}})
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
 def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, _: question.truth)
     clean = score_file(file)
@@ -184,7 +184,7 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
     "answer", ["\\frac{" * 2_000, "9^{9^{9^{9}}}", "\\boxed{" * 500, "__import__('os')", "\x00" * 99]
 )
 def test_hostile_answers_are_wrong_and_do_no_harm(tmp_path: Path, answer: str) -> None:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, number: answer if number == 0 else question.truth)
     (scores,) = score_file(file)
@@ -192,7 +192,7 @@ def test_hostile_answers_are_wrong_and_do_no_harm(tmp_path: Path, answer: str) -
 
 
 def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted(tmp_path: Path) -> None:
-    prepare(tmp_path / "figures", train=3, validation=3, test=6)
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, _: question.truth)
     # The second sample of the last question, and all of the first question.

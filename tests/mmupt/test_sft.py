@@ -131,8 +131,8 @@ def test_verls_own_configuration_takes_the_settings(tmp_path: Path, file: Path, 
 def test_the_policy_is_there_only_once_it_is_whole_and_then_nothing_starts_again(
     tmp_path: Path, file: Path, trainer: Verl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
-        (tmp_path / "sft" / "model.part").mkdir()
+    def fail(checkpoint: Path, target: Path, mark: str) -> None:
+        target.mkdir()
         raise subprocess.CalledProcessError(-9, "merger")
 
     folder = tmp_path / "sft"
@@ -173,10 +173,12 @@ def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path,
     trainer.until = 1
     with pytest.raises(subprocess.CalledProcessError):
         train_sft(SETTINGS, MODEL, file, folder)
-    with pytest.raises(ValueError, match=r"sft has a training with another learning_rate, seed: delete the folder"):
+    with pytest.raises(
+        ValueError, match=r"sft has a training with other settings \(learning_rate, seed\): delete the folder"
+    ):
         train_sft(replace(SETTINGS, seed=2, learning_rate=1e-4), MODEL, file, folder)
     write_responses(file, ROWS[1:])
-    with pytest.raises(ValueError, match="another rows of the file"):
+    with pytest.raises(ValueError, match=r"other settings \(rows\)"):
         train_sft(SETTINGS, MODEL, file, folder)
     write_responses(file, ROWS)
     trainer.until = None

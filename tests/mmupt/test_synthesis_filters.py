@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmupt.synthesis.candidates import Candidate, Judged
+from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, difficulty, names, self_check, similarity
 from mmupt.synthesis.question_parsing import LONGEST_RESPONSE, question_in
 from mmupt.synthesis.synthesis_report import distinct, facts_of, render
@@ -233,9 +233,9 @@ def test_a_question_stays_where_its_vote_share_is_in_the_band() -> None:
 
 def test_the_report_counts_what_each_filter_dropped_by_strategy() -> None:
     judged = [
-        Judged(candidate("what is it ?"), vote_share=0.5),
-        Judged(candidate("what is it ?"), vote_share=1.0),
-        Judged(candidate(None), "unparsable", "no question in the response"),
+        JudgedCandidate(candidate("what is it ?"), vote_share=0.5),
+        JudgedCandidate(candidate("what is it ?"), vote_share=1.0),
+        JudgedCandidate(candidate(None), "unparsable", "no question in the response"),
     ]
     facts = facts_of(judged, names())
     everything = facts["strategies"]["all"]

@@ -15,7 +15,7 @@ from verl_ext.checkpoints import mark_whole
 
 
 def test_the_tiny_recipe_prepares_its_data_and_its_environment(elsewhere: Path) -> None:
-    config = recipe_run.prepare("mmupt_tiny", [])
+    config = recipe_run.prepare_run("mmupt_tiny", [])
     assert Path(config.data.train_files).is_file() and Path(config.mmupt.evaluation_files).is_file()
     assert config.mmupt.run_folder == str(elsewhere / "runs" / "mmupt_tiny")
     assert os.environ["VERL_PLATFORM"] == "cpu"
@@ -23,7 +23,7 @@ def test_the_tiny_recipe_prepares_its_data_and_its_environment(elsewhere: Path) 
 
 
 def test_everything_a_run_makes_lies_in_its_folder(elsewhere: Path) -> None:
-    config = recipe_run.prepare("mmupt_tiny", ["mmupt.run_folder=here"])
+    config = recipe_run.prepare_run("mmupt_tiny", ["mmupt.run_folder=here"])
     folders = (config.trainer.default_local_dir, config.trainer.rollout_data_dir, config.trainer.validation_data_dir)
     assert all(Path(folder).is_relative_to(elsewhere / "here") for folder in folders)
 
@@ -31,19 +31,19 @@ def test_everything_a_run_makes_lies_in_its_folder(elsewhere: Path) -> None:
 def test_a_recipe_without_its_gpus_says_so_and_names_one_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 0)
     with pytest.raises(RecipeError, match=r"hardware=gpu_8x80gb\) needs 8 GPUs .* none answered.*RECIPE=mmupt_tiny"):
-        recipe_run.prepare("mmupt_mathvista", [])
+        recipe_run.prepare_run("mmupt_mathvista", [])
 
 
 def test_the_tiny_recipe_uses_a_gpu_where_there_is_one(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 1)
-    assert recipe_run.prepare("mmupt_tiny", []).trainer.device == "cuda"
-    assert recipe_run.prepare("mmupt_tiny", ["hardware=cpu"]).trainer.device == "cpu"
+    assert recipe_run.prepare_run("mmupt_tiny", []).trainer.device == "cuda"
+    assert recipe_run.prepare_run("mmupt_tiny", ["hardware=cpu"]).trainer.device == "cpu"
 
 
 def test_a_recipe_whose_data_nothing_makes_names_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 8)
     with pytest.raises(RecipeError, match=r"data\.train_files: datasets/mmr1/train\.parquet is missing"):
-        recipe_run.prepare("mmupt_mathvista", ["mmupt.datasets=[]"])
+        recipe_run.prepare_run("mmupt_mathvista", ["mmupt.datasets=[]"])
 
 
 def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
@@ -60,7 +60,7 @@ def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
 def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
     (elsewhere / "empty").mkdir()
     with pytest.raises(RecipeError, match=r"model\.path: empty is no model folder"):
-        recipe_run.prepare("mmupt_tiny", ["actor_rollout_ref.model.path=empty"])
+        recipe_run.prepare_run("mmupt_tiny", ["actor_rollout_ref.model.path=empty"])
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_settings_that_would_fail_hours_later_are_refused_at_once(
     elsewhere: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(RecipeError, match=message):
-        recipe_run.prepare("mmupt_tiny", overrides)
+        recipe_run.prepare_run("mmupt_tiny", overrides)
 
 
 def test_environment_variables_may_be_given_as_numbers(elsewhere: Path) -> None:
     variable = "ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE"
-    config = recipe_run.prepare("mmupt_tiny", [f"{variable}=2"])
+    config = recipe_run.prepare_run("mmupt_tiny", [f"{variable}=2"])
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE == "2" == os.environ[variable[-22:]]
 
 
 def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> None:
     def start(*overrides: str) -> None:
-        config = recipe_run.prepare("mmupt_tiny", list(overrides))
+        config = recipe_run.prepare_run("mmupt_tiny", list(overrides))
         saved = Path(config.mmupt.run_folder) / "config.yaml"
         recipe_run._check_continued(config, saved)
         saved.parent.mkdir(parents=True, exist_ok=True)
@@ -143,19 +143,19 @@ def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> Non
 
 
 def test_a_run_is_not_begun_anew_in_its_folder_by_a_new_place_for_checkpoints(elsewhere: Path) -> None:
-    config = recipe_run.prepare("mmupt_tiny", [])
+    config = recipe_run.prepare_run("mmupt_tiny", [])
     folder = Path(config.mmupt.run_folder)
     checkpoint = folder / "checkpoints" / "global_step_1"
     (checkpoint / "actor").mkdir(parents=True)
     mark_whole(checkpoint)
     recipe_run.OmegaConf.save(config, folder / "config.yaml")
-    moved = recipe_run.prepare("mmupt_tiny", ["trainer.default_local_dir=other"])
+    moved = recipe_run.prepare_run("mmupt_tiny", ["trainer.default_local_dir=other"])
     with pytest.raises(RecipeError, match=r"trainer\.default_local_dir: .*/checkpoints there, other here"):
         recipe_run._check_continued(moved, folder / "config.yaml")
 
 
 def test_a_recipe_that_trains_nothing_ends_with_the_model_that_it_starts_from(elsewhere: Path) -> None:
-    config = recipe_run.prepare("mmupt_tiny_careful", [])
+    config = recipe_run.prepare_run("mmupt_tiny_careful", [])
     assert recipe_run.export(config) == Path(config.actor_rollout_ref.model.path)
 
 

@@ -23,11 +23,11 @@ from mmupt_data.figure_task import (
     Figure,
     answer,
     draw,
-    prepare,
     questions,
     recognise,
     sample_figures,
     split_of,
+    write_figures,
 )
 
 BARS = Figure("bars", (2, 4, 7), ("red", "blue", "red"), (0, 0))
@@ -171,7 +171,7 @@ def test_asking_for_more_figures_than_there_are_is_refused() -> None:
 
 
 def test_the_written_truth_is_that_of_the_written_picture(tmp_path: Path) -> None:
-    prepare(tmp_path, train=6, validation=3, test=9)
+    write_figures(tmp_path, train=6, validation=3, test=9)
     figures = sample_figures("test", 9, 0)
     rows = pq.read_table(tmp_path / "test.parquet").to_pylist()
     truths = pq.read_table(tmp_path / "test.truth.parquet").to_pylist()
@@ -184,7 +184,7 @@ def test_the_written_truth_is_that_of_the_written_picture(tmp_path: Path) -> Non
 
 
 def test_no_picture_is_in_two_splits(tmp_path: Path) -> None:
-    prepare(tmp_path, train=60, validation=30, test=30)
+    write_figures(tmp_path, train=60, validation=30, test=30)
     pictures = [
         row["images"][0]["bytes"]
         for split in ("train", "validation", "test")
@@ -194,12 +194,12 @@ def test_no_picture_is_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_preparing_twice_writes_once(tmp_path: Path) -> None:
-    assert prepare(tmp_path, train=3, validation=3, test=3)
-    assert not prepare(tmp_path, train=3, validation=3, test=3)
-    assert prepare(tmp_path, train=3, validation=3, test=3, seed=1)
+    assert write_figures(tmp_path, train=3, validation=3, test=3)
+    assert not write_figures(tmp_path, train=3, validation=3, test=3)
+    assert write_figures(tmp_path, train=3, validation=3, test=3, seed=1)
 
 
 def test_the_unseen_question_is_asked_of_bars_only(tmp_path: Path) -> None:
-    prepare(tmp_path, train=4, validation=2, test=2, role="unseen")
+    write_figures(tmp_path, train=4, validation=2, test=2, role="unseen")
     rows = pq.read_table(tmp_path / "train.parquet").to_pylist()
     assert [row["prompt"][0]["content"] for row in rows] == ["<image>how many red ?"] * 4

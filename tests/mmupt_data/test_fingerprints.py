@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmarks.random_groups import drawing, encode, photo, reworded
 from mmupt_data import fingerprints
-from mmupt_data.fingerprints import INK, VIEWS, cache_path, image_fingerprint, read_fingerprints, shingles, words
+from mmupt_data.fingerprints import INK, VIEWS, cache_path, image_fingerprint, read_fingerprints
+from mmupt_data.question_words import shingles, words
 from mmupt_data.row_schema import PROMPT_SCHEMA, Row
 
 

@@ -13,12 +13,11 @@ import pytest
 from pictures import GOOD, encode, picture
 from PIL import Image
 
+from mmupt_data.parquet_writer import BYTES_PER_GROUP, ROWS_PER_GROUP
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row, Synthesis
 from mmupt_data.writer import (
-    BYTES_PER_GROUP,
     CHECKED_AHEAD,
-    ROWS_PER_GROUP,
     BadRowError,
     is_written,
     read_manifest,

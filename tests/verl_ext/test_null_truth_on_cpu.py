@@ -13,7 +13,7 @@ from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
 from mmupt.compose import load_recipe
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 from verl_ext.datasets.ground_truth import sidecar_of
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
 from verl_ext.rollout.reward_manager import GroupRewardManager
@@ -86,7 +86,7 @@ def rewards(
 def test_rewards_are_the_same_with_the_truth_right_permuted_and_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(tmp_path, train=6, validation=3, test=3)
+    write_figures(tmp_path, train=6, validation=3, test=3)
     train = tmp_path / "train.parquet"
     truth = pq.read_table(sidecar_of(train)).to_pydict()
     known: set[bool | None] = set()

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoProcessor
 from verl.trainer.ppo.utils import create_rl_dataset
 
-from mmupt_data.figure_task import prepare
+from mmupt_data.figure_task import write_figures
 from verl_ext.datasets.ground_truth import read_truth, sidecar_of, truth_columns
 from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 
@@ -20,7 +20,7 @@ MODEL = Path("recipes/mmupt/tiny/model")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    prepare(tmp_path / "figures", train=6, validation=6, test=3)
+    write_figures(tmp_path / "figures", train=6, validation=6, test=3)
     return tmp_path / "figures"
 
 

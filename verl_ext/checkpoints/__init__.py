@@ -9,6 +9,8 @@ import re
 import shutil
 from pathlib import Path
 
+from verl_ext.files import write_atomically
+
 TRACKER = "latest_checkpointed_iteration.txt"
 MARKER = "whole"
 
@@ -72,9 +74,7 @@ def repair_tracker(folder: Path) -> int:
     if step == 0:
         tracker.unlink(missing_ok=True)
     elif tracked != str(step):
-        temporary = tracker.with_suffix(".tmp")
-        temporary.write_text(str(step))
-        os.replace(temporary, tracker)
+        write_atomically(tracker, str(step))
     if tracked != (str(step) if step else ""):
         print(f"{tracker} named {tracked or 'no step'!r}, which is no whole checkpoint: resuming from step {step}")
     return step

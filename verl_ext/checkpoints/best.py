@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from verl_ext.checkpoints import MARKER, checkpoint_of
+from verl_ext.files import replacing
 
 FOLDER = "best"
 # What only a run that goes on needs.
@@ -32,10 +33,8 @@ def keep(checkpoints: Path, steps: Collection[int]) -> None:
     for step in steps:
         target, source = checkpoint_of(folder, step), kept_checkpoint(checkpoints, step)
         if source is not None and source != target:
-            temporary = folder / "incomplete"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(source, temporary, copy_function=link_or_copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
-            os.replace(temporary, target)
+            with replacing(target) as temporary:
+                shutil.copytree(source, temporary, copy_function=link_or_copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
     wanted = {checkpoint_of(folder, step) for step in steps}
     for other in set(folder.glob("*")) - wanted:
         shutil.rmtree(other)

@@ -17,6 +17,8 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
+from verl_ext.files import write_json
+
 # Written by veRL beside the shards; the shards of the number of ranks that it names are the checkpoint.
 SETTINGS = "fsdp_config.json"
 
@@ -52,9 +54,7 @@ def reshard(actor: Path, ranks: int) -> None:
         if (extra := _shard(actor, "extra_state", before, rank % before)).is_file():
             shutil.copyfile(extra, _shard(actor, "extra_state", ranks, rank))
     os.sync()
-    temporary = actor / f"{SETTINGS}.tmp"
-    temporary.write_text(json.dumps({**settings, "world_size": ranks}, indent=4))
-    os.replace(temporary, actor / SETTINGS)
+    write_json(actor / SETTINGS, {**settings, "world_size": ranks})
     for file in actor.glob(f"*_world_size_{before}_rank_*.pt"):
         file.unlink()
     print(f"{actor}: resharded from {before} to {ranks} ranks")

@@ -5,11 +5,12 @@ batch of one, `{"step": 10, "right": {"q1": [1.0, 0.0]}}`: how right each respon
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from verl_ext.files import json_line, write_json_lines
 
 # How right each response to a question was, from 0 to 1, by the id of the question.
 Outcomes = dict[str, list[float]]
@@ -34,10 +35,7 @@ class History:
         self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
         entries: list[dict[str, Any]] = [{"step": one, "share": share} for one, share in self.shares.items()]
         entries += [{"step": one, "right": outcomes} for one, outcomes in self.validations.items()]
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".tmp")
-        temporary.write_text("".join(map(_line, entries)))
-        os.replace(temporary, self.file)
+        write_json_lines(self.file, entries)
 
     def add_share(self, step: int, share: float) -> None:
         """Add the share of the vote in a training step."""
@@ -65,14 +63,10 @@ class History:
     def _append(self, entry: dict[str, Any]) -> None:
         self._take(entry)
         with self.file.open("a") as file:
-            file.write(_line(entry))
+            file.write(json_line(entry))
 
     def _take(self, entry: Mapping[str, Any]) -> None:
         if "share" in entry:
             self.shares[entry["step"]] = entry["share"]
         else:
             self.validations.setdefault(entry["step"], {}).update(entry["right"])
-
-
-def _line(entry: Mapping[str, Any]) -> str:
-    return f"{json.dumps(entry)}\n"

@@ -44,11 +44,6 @@ TRUTH_COLUMNS = frozenset(
 )
 
 
-def file_list(files: str | Iterable[str] | None) -> list[str]:
-    """Return what a configuration gives as one file, as several or as null, as a list."""
-    return [files] if isinstance(files, str) else list(files or [])
-
-
 def sidecar_of(data_file: str | Path) -> Path:
     """Return the path of the truth sidecar of a data file, whether it exists or not."""
     return Path(data_file).with_suffix(".truth.parquet")

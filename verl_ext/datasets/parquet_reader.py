@@ -5,17 +5,19 @@ Whoever wrote a file, its rows come out in the form of `data/mmupt_data/row_sche
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verl_ext.datasets.row_format import RowFormatError, canonical_row, id_text
+from verl_ext.files import replacing
+
+Item = TypeVar("Item")
 
 # What may be asked for; all other columns of a file are never read.
 COLUMNS = (
@@ -152,6 +154,13 @@ def read_ids(file: str | Path) -> list[str]:
     return [row.id if isinstance(row, MalformedRow) else row["id"] for row in read_rows(file, ("id",))]
 
 
+def in_batches(rows: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items of an iterable in lists of ROWS_PER_BATCH, the last of which may be shorter."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, ROWS_PER_BATCH)):
+        yield batch
+
+
 def write_trainer_rows(files: Iterable[str], target: Path, dropped: Collection[str] = ()) -> None:
     """Write the rows of several files as one Arrow stream of TRAINER_SCHEMA, which can be mapped into memory.
 
@@ -164,18 +173,16 @@ def write_trainer_rows(files: Iterable[str], target: Path, dropped: Collection[s
         MalformedRow: a row that is not dropped cannot be read.
         ValueError: as `read_rows`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     columns = [name for name in COLUMNS if name == "synthesis" or name in TRAINER_SCHEMA.names]
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, TRAINER_SCHEMA) as writer:
-            for file in files:
-                rows = map(_trainer_row, whole_rows(file, columns, dropped))
-                while batch := list(islice(rows, ROWS_PER_BATCH)):
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=TRAINER_SCHEMA))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(target, concurrent=True) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_stream(sink, TRAINER_SCHEMA) as writer,
+    ):
+        for file in files:
+            rows = map(_trainer_row, whole_rows(file, columns, dropped))
+            for batch in in_batches(rows):
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=TRAINER_SCHEMA))
 
 
 def _trainer_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl_ext.control_text import control_tokens, plain_messages
 from verl_ext.datasets.parquet_reader import write_trainer_rows
 from verl_ext.datasets.pixel_limits import with_margins
+from verl_ext.datasets.row_format import with_instruction
 from verl_ext.images import decode
 
 
@@ -56,8 +57,7 @@ class AskedDataset(RLHFDataset):
         # veRL puts the images into the messages that it is given, and these travel with the row a second time.
         images = example[self.image_key]
         *before, question = plain_messages(example[key], len(images), control_tokens(self.tokenizer))
-        if self.config.instruction is not None:
-            question["content"] = f"{question['content']} {self.config.instruction}"
+        question["content"] = with_instruction(question["content"], self.config.instruction)
         # veRL opens files by itself, without orientation and with transparency over black.
         images = [
             {"image": with_margins(decode(image["bytes"]).image, self.processor.image_processor, self._limits)}

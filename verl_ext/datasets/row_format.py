@@ -47,6 +47,11 @@ class RowFormatError(ValueError):
     """A value of a row has no shape that is accepted; the message says what was found and what is accepted."""
 
 
+def with_instruction(question: str, instruction: str | None) -> str:
+    """The text of a question as a model sees it: the instruction, if there is one, follows after a space."""
+    return question if instruction is None else f"{question} {instruction}"
+
+
 def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, name: str, id_: str) -> dict[str, Any]:
     """Return the id and the `columns` of a row in the form of `data/mmupt_data/row_schema.py`.
 

@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 
 from verl_ext.config_defaults import DATA_DEFAULTS, fill
 from verl_ext.datasets.dropped_rows import dropped_ids
-from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, file_list, read_metadata, read_truth
+from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, read_metadata, read_truth
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import AskedDataset
+from verl_ext.files import file_list
 
 # Of no use to a trainer, and would travel with each response of a row.
 LEFT_BEHIND = ("is_generated", "response")

@@ -12,7 +12,7 @@ from verl.experimental.reward_loop.reward_manager.registry import register
 
 from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, REWARD_MANAGER_KEY, check_config
 from verl_ext.config_defaults import SAMPLER_KEY
-from verl_ext.datasets.ground_truth import file_list
+from verl_ext.files import file_list
 from verl_ext.rewards.accuracy import AccuracyMeter
 from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS

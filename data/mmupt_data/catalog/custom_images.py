@@ -25,9 +25,10 @@ from mmupt_data.catalog import DATA_SETS
 from mmupt_data.hub import ColumnError, RowError, as_text, with_choices, with_placeholders
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import NO_QUESTION, Provenance, Row
-from mmupt_data.writer import BadRows, sha256, write_dataset
+from mmupt_data.writer import BadRows, write_dataset
 from verl_ext.datasets.parquet_reader import MalformedRow, own_id, read_columns, read_rows
 from verl_ext.datasets.row_format import RowFormatError, text_or_number
+from verl_ext.files import sha256
 from verl_ext.images import suffixes
 
 # Raised whenever what is made of the same source changes here.

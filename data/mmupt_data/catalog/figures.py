@@ -28,7 +28,7 @@ class FigureDataset:
         """Write the data set in its usual size. Raises ValueError for a source or revision: figures have none."""
         if source or revision:
             raise ValueError(f"{self.name} is drawn here: it has neither SOURCE nor REVISION")
-        return figure_task.prepare(folder, role=self.role)
+        return figure_task.write_figures(folder, role=self.role)
 
 
 FIGURES = DATA_SETS.register(

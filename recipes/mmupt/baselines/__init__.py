@@ -1,5 +1,5 @@
-"""The methods that MM-UPT is compared with in its paper, as far as they are no GRPO: what is trained on, and by what.
+"""Non-GRPO baselines of the MM-UPT paper: how their training sets are built and trained on.
 
-`run` goes through the stages of a method, `methods` has these, `selection` the rules by which they keep and drop.
+`stage_runner` runs the stages of a method, `methods` defines them, `selection` decides which responses they keep.
 docs/papers.md says whose method each is, and where ours departs from it.
 """

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.synthesis.prompt_templates import places, read_prompt
+from mmupt.synthesis.prompt_templates import placeholders, read_prompt
 
 PROMPTS = Path(__file__).parent / "prompts"
 # The one method that reads the truth of training rows, and needs it.
@@ -75,7 +75,7 @@ class BaselineSettings:
             self._check(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         for name, text in self.prompts.items():
             allowed, needed = _PROMPTS[self.method][name]
-            found = places(text)
+            found = placeholders(text)
             if not found <= set(allowed) or (needed and found.isdisjoint(needed)):
                 raise ValueError(
                     f"mmupt.baseline.prompts.{name}: {text[:60]!r} ... may have "

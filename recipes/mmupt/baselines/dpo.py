@@ -1,11 +1,9 @@
 """Direct preference optimization (DPO, Rafailov et al. 2023, arXiv 2305.18290) of a model on a file of pairs.
 
-Here are the settings, the checks and the call that can be repeated; the training itself, on TRL, is in `dpo_process`,
-and what a file of pairs is in `pairs`.
+Settings, checks and a call that can be repeated. The training itself, by TRL, is in `dpo_process`; the format of a file
+of pairs is in `preference_pairs`.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,20 +11,17 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 from packaging.version import Version
 
 from mmupt.baselines.preference_pairs import check_pairs
+from mmupt.baselines.training_folder import CHECKPOINTS, POLICY, check_settings, record_training
 from verl_ext.checkpoints import MARKER
 
-# The oldest whose DPOTrainer is known to train a vision-language model with transformers 5.9.
+# The oldest version whose DPOTrainer is known to train a vision-language model with transformers 5.9.
 OLDEST_TRL = "1.16.0"
-# TRL lies apart from the other packages, see requirements-baselines.in.
+# TRL is installed apart from the other packages, see requirements-baselines.in.
 TRL_FOLDER = Path(sys.prefix) / "baselines"
-# What the process reads, and what another call must be the same in.
-PARAMETERS = "parameters.json"
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -35,16 +30,16 @@ class DpoSettings:
 
     Args:
         epochs: passes over the pairs.
-        batch_size: pairs of a step, over all processes.
-        micro_batch_size: pairs that a process has in memory at a time.
-        beta: how much it costs to move away from the model that training starts from, the reference.
-        learning_rate: of the first step; it falls to 0 in a straight line.
+        batch_size: pairs per step, over all processes.
+        micro_batch_size: pairs per process and forward pass.
+        beta: strength of the KL penalty towards the reference, the model that training starts from.
+        learning_rate: of the first step; decays linearly to 0.
         max_length: tokens of a prompt, its images and a response; a longer pair is refused.
-        min_pixels, max_pixels: into which images are scaled, as the responses were asked for; None for nothing.
+        min_pixels, max_pixels: limits that images are scaled into, as for the responses; None for no limit.
         save_steps: steps between checkpoints.
         seed: of the order of pairs.
         device: cpu or cuda.
-        processes: one a GPU, which share the model among them; on the CPU there is one.
+        processes: one per GPU, among which the model is sharded; one on the CPU.
     """
 
     epochs: int
@@ -62,11 +57,7 @@ class DpoSettings:
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "micro_batch_size", "beta", "learning_rate", "max_length", "save_steps")
-        for name in (*positive, "processes"):
-            if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"{name} must be more than 0, not {value}")
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"device must be cpu or cuda, not {self.device!r}")
+        check_settings(self, (*positive, "processes"))
         if self.device == "cpu" and self.processes > 1:
             raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: more share the model among GPUs")
         if self.batch_size % (at_a_time := self.micro_batch_size * self.processes):
@@ -76,25 +67,26 @@ class DpoSettings:
 
     @property
     def accumulated(self) -> int:
-        """Micro-batches that a process takes for one step."""
+        """Micro-batches per process and step."""
         return self.batch_size // (self.micro_batch_size * self.processes)
 
 
 def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Path:
     """Train a model on the pairs of `file` and return the Hugging Face folder of the policy, `folder / "model"`.
 
-    `model` is a folder or hub name; the policy has its weights' names and types and its processor. `folder` also gets
-    `steps.jsonl`, what was measured in each step. The same call, after an interruption, continues from the last whole
-    checkpoint and trains as if nothing had happened; once the policy is there, it returns at once.
+    `model` is a folder or hub name; the policy keeps its weight names, dtypes and processor. `folder` also gets
+    `steps.jsonl`, the metrics of each step. After an interruption the same call resumes from the last complete
+    checkpoint; once the policy exists, it returns at once.
 
     Raises:
-        ValueError: TRL is missing or too old, a row of `file` cannot be used (see `check_pairs`), or `folder` has
-            another training.
-        subprocess.CalledProcessError: the training failed; it has said why.
+        ValueError: TRL is missing or too old, a row of `file` cannot be used (see `check_pairs`), or `folder` has a
+            training of something else.
+        subprocess.CalledProcessError: the training failed; its output says why.
     """
     _check_trl()
-    policy, checkpoints = folder / "model", folder / CHECKPOINTS
-    _check_parameters(settings, model, file, folder / PARAMETERS)
+    policy, checkpoints = folder / POLICY, folder / CHECKPOINTS
+    has_begun = policy.is_dir() or any(checkpoints.glob(f"*/{MARKER}"))
+    record_training(folder, asdict(settings), model, file, has_begun)
     if not policy.is_dir():
         check_pairs(file, alike=settings.processes > 1)
         for checkpoint in checkpoints.glob("checkpoint-*"):
@@ -105,17 +97,17 @@ def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Pa
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(TRL_FOLDER), os.environ.get("PYTHONPATH")])),
-            # TRL would tell its authors of every training.
+            # TRL would report every training to its authors.
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         subprocess.run([sys.executable, "-m", *module, str(folder)], check=True, env=environment)
-    # They are several times the size of the policy, and nothing continues from them any more.
+    # Several times the size of the policy, and no longer needed.
     shutil.rmtree(checkpoints, ignore_errors=True)
     return policy
 
 
 def trl_version() -> str | None:
-    """The version of TRL that the process will import; None for none."""
+    """The version of TRL that the training process will import; None without one."""
     found = distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])
     return next((one.version for one in found), None)
 
@@ -126,22 +118,4 @@ def _check_trl() -> None:
         raise ValueError(
             f"DPO needs TRL {OLDEST_TRL} or newer, {found or 'none'} is installed: run `make setup` with Python 3.11 "
             f"or 3.12, or `pip install --no-deps --target {TRL_FOLDER} -r requirements-baselines.txt`"
-        )
-
-
-def _check_parameters(settings: DpoSettings, model: str, file: Path, written: Path) -> None:
-    parameters: dict[str, Any] = {
-        "settings": asdict(settings),
-        "model": model,
-        "file": str(file),
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-    }
-    if not written.is_file():
-        written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps(parameters, indent=1))
-    elif (found := json.loads(written.read_text())) != parameters:
-        both = [{**one, **one["settings"]} for one in (found, parameters)]
-        other = [name for name in both[1] if both[0].get(name) != both[1][name] and name != "settings"]
-        raise ValueError(
-            f"{written.parent} has a training with another {', '.join(other)}: delete the folder, or name another"
         )

@@ -1,13 +1,12 @@
-"""The process that trains by DPO, or one of several of them: TRL's `DPOTrainer` on the pairs of `train_dpo`.
+"""A training process of `train_dpo`: TRL's `DPOTrainer` on a file of pairs.
 
     python -m mmupt.baselines.dpo_process FOLDER
 
-What is trained is in `FOLDER/parameters.json`, which `mmupt.baselines.dpo` writes.
+Reads what to train from `FOLDER/parameters.json`, which `mmupt.baselines.training_folder` writes.
 """
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,20 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig, DPOTrainer
 
-from mmupt.baselines.dpo import CHECKPOINTS, PARAMETERS, DpoSettings
-from mmupt.baselines.preference_pairs import COLUMNS, PairCollator
+from mmupt.baselines.dpo import DpoSettings
+from mmupt.baselines.preference_pairs import PairCollator
+from mmupt.baselines.training_folder import CHECKPOINTS, PARAMETERS, POLICY
+from mmupt.baselines.training_sets import PAIRS, training_columns
 from mmupt.runtime.export import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
+from verl_ext.files import replacing, write_json_lines
 
-# Processes that decode and scale images while a GPU computes; on the CPU they would compete with the model.
-LOADERS_A_GPU = 4
+# Processes per GPU that decode and scale images; on the CPU they would compete with the model.
+LOADERS_PER_GPU = 4
 
 
-class Trainer(DPOTrainer):
-    """TRL's trainer, put right in two places.
+class VisionDpoTrainer(DPOTrainer):
+    """TRL's trainer with two corrections.
 
     A model sharded among processes: accelerate 1.15.0 makes the head a unit of FSDP2 of its own
     (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of the head without calling the head (`add_fused_lm_head`),
@@ -60,8 +62,8 @@ class Trainer(DPOTrainer):
             self.model.load_state_dict(saved.state_dict())
 
 
-class MarkWhole(TrainerCallback):
-    """Marks a checkpoint once every process has written its part."""
+class MarkCompleteCheckpoint(TrainerCallback):
+    """Marks a checkpoint as complete once every process has written its part."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """As transformers documents it."""
@@ -70,8 +72,8 @@ class MarkWhole(TrainerCallback):
             mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def arguments(settings: DpoSettings, folder: Path) -> DPOConfig:
-    """The settings as TRL takes them; all else is as TRL has it."""
+def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
+    """The settings in TRL's terms; everything else keeps TRL's defaults."""
     on_gpu = settings.device == "cuda"
     sharded = settings.processes > 1
     return DPOConfig(
@@ -81,7 +83,7 @@ def arguments(settings: DpoSettings, folder: Path) -> DPOConfig:
         gradient_accumulation_steps=settings.accumulated,
         beta=settings.beta,
         learning_rate=settings.learning_rate,
-        # Too long ones are refused below, and none is cut off.
+        # Pairs that are too long are refused below; none is truncated.
         max_length=None,
         seed=settings.seed,
         use_cpu=not on_gpu,
@@ -91,39 +93,40 @@ def arguments(settings: DpoSettings, folder: Path) -> DPOConfig:
         fsdp_config={"version": 2} if sharded else None,
         # The optimizer's own; the computation is in bf16 where that is set.
         model_init_kwargs={"dtype": "float32", "device_map": None},
-        dataloader_num_workers=LOADERS_A_GPU if on_gpu else 0,
-        # The collator needs them all.
+        dataloader_num_workers=LOADERS_PER_GPU if on_gpu else 0,
+        # The collator needs all columns.
         remove_unused_columns=False,
         logging_steps=1,
         save_steps=settings.save_steps,
-        # The last whole one stays while the next is written.
+        # Keeps the last complete one while the next is written.
         save_total_limit=2,
         disable_tqdm=True,
         report_to="none",
     )
 
 
-def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
-    """Train from the last whole checkpoint, or from the beginning, and write the policy.
+def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
+    """Train from the last complete checkpoint, or from the start, and write the policy.
 
-    ValueError for a pair that is too long, with its id.
+    Raises:
+        ValueError: a pair is too long; names its id.
     """
     processor = AutoProcessor.from_pretrained(model)
     collator = PairCollator(processor, settings.min_pixels, settings.max_pixels)
-    pairs = Dataset(pq.read_table(file, columns=list(COLUMNS)))
+    pairs = Dataset(pq.read_table(file, columns=training_columns(PAIRS)))
     for row in pairs:
         if (length := collator.length(row)) > settings.max_length:
             raise ValueError(
                 f"{file}, id {row['id']}: {length} tokens with its longer response, over max_length="
                 f"{settings.max_length}: leave it out, or allow more"
             )
-    trainer = Trainer(
+    trainer = VisionDpoTrainer(
         model=model,
-        args=arguments(settings, folder),
+        args=trl_config(settings, folder),
         data_collator=collator,
         train_dataset=pairs,
         processing_class=processor,
-        callbacks=[MarkWhole()],
+        callbacks=[MarkCompleteCheckpoint()],
     )
     whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
     trainer.train(resume_from_checkpoint=str(whole[max(whole)]) if whole else None)
@@ -131,32 +134,30 @@ def train(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
     if trainer.is_world_process_zero():
         steps = [entry for entry in trainer.state.log_history if "loss" in entry]
         for step in steps:
-            # TRL counts from the last interruption on.
+            # TRL counts them from the last interruption only.
             del step["num_tokens"]
-        (folder / "steps.jsonl").write_text("".join(f"{json.dumps(step)}\n" for step in steps))
-        write_policy(weights, model, folder / "model")
+        write_json_lines(folder / "steps.jsonl", steps)
+        write_policy(weights, model, folder / POLICY)
 
 
 def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
-    """Write a policy that differs from a model by these weights alone; `folder` is there only once it is whole."""
+    """Write a model with these weights; `folder` appears only once it is complete."""
     policy = AutoModelForImageTextToText.from_pretrained(model, dtype="auto")
     policy.load_state_dict(weights)
-    growing = folder.with_suffix(".part")
-    shutil.rmtree(growing, ignore_errors=True)
-    policy.save_pretrained(growing)
-    AutoProcessor.from_pretrained(model).save_pretrained(growing)
-    make_readable(growing)
-    os.sync()
-    growing.rename(folder)
+    with replacing(folder) as growing:
+        policy.save_pretrained(growing)
+        AutoProcessor.from_pretrained(model).save_pretrained(growing)
+        make_readable(growing)
+        os.sync()
 
 
 def main() -> None:
-    """Train what the folder of the command line says."""
-    # One for each checkpoint would hide the steps.
+    """Train in the folder of the command line."""
+    # A progress bar per checkpoint would hide the steps.
     disable_progress_bar()
     folder = Path(sys.argv[1])
     written = json.loads((folder / PARAMETERS).read_text())
-    train(DpoSettings(**written["settings"]), written["model"], Path(written["file"]), folder)
+    train_on_pairs(DpoSettings(**written["settings"]), written["model"], Path(written["file"]), folder)
 
 
 if __name__ == "__main__":

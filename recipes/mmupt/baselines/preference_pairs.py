@@ -1,16 +1,11 @@
-"""Pairs of a preferred and a dispreferred response: what is wrong with a file of them, and what a model is fed of it.
+"""Preference pairs for DPO: checks a file of them and collates batches; its columns are in `training_sets`."""
 
-A file has the columns `id`, `prompt` and `images` of `mmupt_data.row_schema`, and `chosen` and `rejected`, both str.
-How pairs are chosen, and what is learnt from them, is not here.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from mmupt.baselines.prompt_rows import placeholder_problem
+from mmupt.baselines.training_sets import PAIRS, read_set
 from mmupt.evaluation.messages import prompt_tokens, rendered
 from mmupt_data.row_problems import image_problems
 from verl_ext.datasets.response_tokens import turn_tokens
@@ -18,23 +13,19 @@ from verl_ext.datasets.response_tokens import turn_tokens
 if TYPE_CHECKING:
     from torch import Tensor
 
-COLUMNS = ("id", "prompt", "images", "chosen", "rejected")
-# Rows whose images are in memory at a time.
-ROWS_AT_ONCE = 64
-
 
 def check_pairs(file: Path, alike: bool) -> None:
-    """Look through a file before anything expensive starts.
+    """Check every row before anything expensive starts.
 
-    `alike`: whether the rows must all have images, or all have none.
+    Args:
+        file: a training set of pairs.
+        alike: require that either all rows have images or none has.
 
     Raises:
-        ValueError: a column is missing, there is no row, or a row cannot be used; with the file, the row and its id.
+        ValueError: a column is missing, there is no row, or a row cannot be used; names file, row and id.
     """
-    if missing := [name for name in COLUMNS if name not in (names := pq.read_schema(file).names)]:
-        raise ValueError(f"{file} has no column {', '.join(missing)} (found: {', '.join(names)}): see {__name__}")
     first = None
-    for number, row in enumerate(_rows(file)):
+    for number, row in enumerate(read_set(file, PAIRS)):
         first = first or row
         if problem := _problem(row):
             raise ValueError(f"{file}, row {number}, id {row['id']}: {problem}")
@@ -45,12 +36,6 @@ def check_pairs(file: Path, alike: bool) -> None:
             )
     if first is None:
         raise ValueError(f"{file} has no pairs: loosen the rule that chooses them, or give it more responses")
-
-
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(ROWS_AT_ONCE, columns=list(COLUMNS)):
-            yield from batch.to_pylist()
 
 
 def _problem(row: Mapping[str, Any]) -> str | None:
@@ -67,15 +52,14 @@ def _problem(row: Mapping[str, Any]) -> str | None:
 
 
 class PairCollator:
-    """Makes the tensors of a batch of rows; a `data_collator` of TRL's `DPOTrainer`.
+    """Makes the tensors of a batch of pairs; a `data_collator` of TRL's `DPOTrainer`.
 
-    A prompt is what the rollout makes of the row, see `mmupt.evaluation.messages`. What is learnt are the tokens
-    of the responses and of the end of their turn. A response is text and nothing else: where it spells a special token,
-    as that of an image, it is letters.
+    Prompts are those of the rollout, see `mmupt.evaluation.messages`. The loss covers the tokens of the responses and
+    their end-of-turn token. A special token that is spelled out in a response is tokenized as text.
 
     Args:
-        processor: of Qwen2-VL and its successors.
-        min_pixels, max_pixels: as the responses were asked for; None for nothing.
+        processor: of Qwen2-VL or a successor.
+        min_pixels, max_pixels: the limits under which the responses were generated; None for none.
     """
 
     def __init__(self, processor: Any, min_pixels: int | None, max_pixels: int | None) -> None:
@@ -85,12 +69,12 @@ class PairCollator:
         }
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> "dict[str, Tensor]":
-        """The tensors of `n` rows, padded to the longest of their `2 * n` sequences, the chosen ones first.
+        """The tensors of `n` pairs, padded to the longest of their `2 * n` sequences, chosen ones first.
 
         Returns:
             input_ids, attention_mask, completion_mask, mm_token_type_ids: int64 (2 * n, length).
-            pixel_values, image_grid_thw: of all images of all sequences, as the processor makes them; absent where no
-                row has images.
+            pixel_values, image_grid_thw: of the images of all sequences, as the processor makes them; absent without
+                images.
         """
         import torch
         from torch.nn.utils.rnn import pad_sequence
@@ -101,25 +85,30 @@ class PairCollator:
         }
         for name in ("chosen", "rejected"):
             for row, prompt in zip(rows, prompts, strict=True):
-                asked, said = prompt["input_ids"][0], torch.tensor(turn_tokens(self._processor.tokenizer, row[name]))
-                sequences["input_ids"].append(torch.cat([asked, said]))
-                sequences["completion_mask"].append(torch.cat([torch.zeros_like(asked), torch.ones_like(said)]))
+                prompt_ids, response_ids = (
+                    prompt["input_ids"][0],
+                    torch.tensor(turn_tokens(self._processor.tokenizer, row[name])),
+                )
+                sequences["input_ids"].append(torch.cat([prompt_ids, response_ids]))
+                sequences["completion_mask"].append(
+                    torch.cat([torch.zeros_like(prompt_ids), torch.ones_like(response_ids)])
+                )
                 kinds = prompt["mm_token_type_ids"][0]
-                sequences["mm_token_type_ids"].append(torch.cat([kinds, kinds.new_zeros(len(said))]))
+                sequences["mm_token_type_ids"].append(torch.cat([kinds, kinds.new_zeros(len(response_ids))]))
         sequences["attention_mask"] = [torch.ones_like(ids) for ids in sequences["input_ids"]]
-        # Padding is on the right, and masked: which token it is made of is of no consequence.
+        # Padding is on the right and masked, so that its token id does not matter.
         batch = {name: pad_sequence(tensors, batch_first=True) for name, tensors in sequences.items()}
         for name in ("pixel_values", "image_grid_thw"):
-            if of_images := [prompt[name] for prompt in prompts if name in prompt]:
-                batch[name] = torch.cat(of_images * 2)
+            if tensors := [prompt[name] for prompt in prompts if name in prompt]:
+                batch[name] = torch.cat(tensors * 2)
         return batch
 
     def length(self, row: Mapping[str, Any]) -> int:
-        """Tokens of the longer one of a row's two sequences; no image is scaled for it."""
-        of_text, of_images = prompt_tokens(dict(row), self._processor, None, self._limits)
+        """Tokens of the longer sequence of a pair; no image is decoded for it."""
+        text_tokens, image_tokens = prompt_tokens(dict(row), self._processor, None, self._limits)
         return (
-            of_text
-            + sum(of_images)
+            text_tokens
+            + sum(image_tokens)
             + max(len(turn_tokens(self._processor.tokenizer, row[name])) for name in ("chosen", "rejected"))
         )
 

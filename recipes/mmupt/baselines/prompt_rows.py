@@ -1,37 +1,33 @@
-"""The training rows that a method uses: which of a recipe's files, and what is asked about each. Never their truth."""
+"""The training rows that a method uses, and the prompt of each. Never their ground truth."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from mmupt_data.fingerprints import question_of
-from mmupt_data.row_schema import PLACEHOLDER, PROMPT_SCHEMA
+from mmupt_data.parquet_writer import write_rows
+from mmupt_data.row_schema import PLACEHOLDER, PROMPT_SCHEMA, question_text, user_text
 from verl_ext.datasets.dropped_rows import dropped_ids
-from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH, read_ids, whole_rows
+from verl_ext.datasets.parquet_reader import read_ids, whole_rows
+from verl_ext.datasets.row_format import with_instruction
 
 COLUMNS = ("id", "prompt", "images", "choices")
 
 
 def placeholder_problem(row: Mapping[str, Any]) -> str | None:
-    """Say by how many a row has more or fewer `<image>` in its prompt than images; None where they are as many."""
+    """How the number of `<image>` in a row's prompt differs from that of its images; None if it does not."""
     images = len(row["images"] or [])
     placeholders = sum(message["content"].count(PLACEHOLDER) for message in row["prompt"])
     return None if placeholders == images else f"{placeholders} {PLACEHOLDER} in the prompt, {images} images"
 
 
 @dataclass(frozen=True)
-class AskedRow:
-    """A row as a policy is asked it.
+class PromptRow:
+    """A row with its prompt.
 
-    prompt: its messages, with the instruction of the recipe after the question. question: what the user says in them,
-    without instruction and places of images. images: encoded files. choices: the options, if it has some.
+    prompt: messages with the instruction of the recipe after the question. question: the text of the user messages
+    without instruction and image placeholders. images: encoded files. choices: the options, if any.
     """
 
     id: str
@@ -42,18 +38,18 @@ class AskedRow:
 
     @property
     def text(self) -> str:
-        """All that the user says, the instruction included, without places of images."""
-        return question_of(self.prompt).replace(PLACEHOLDER, "")
+        """The text of the user messages, instruction included, without image placeholders."""
+        return user_text(self.prompt).replace(PLACEHOLDER, "")
 
 
 def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: int | None, seed: int) -> None:
-    """Write the rows of a recipe's files that are used into one file, in their order, in place of any that is there.
+    """Draw the training rows of a method from a recipe's files, and write them in their order, replacing the file.
 
     Args:
         target: the file, in the format of `mmupt_data.row_schema`.
         files: parquet files in that format.
-        listing: of the rows that the recipe leaves out, see `verl_ext.datasets.dropped_rows`.
-        count: how many rows are drawn of the others; None for all.
+        listing: file with the rows that the recipe drops, see `verl_ext.datasets.dropped_rows`.
+        count: rows to draw from the others; None for all.
         seed: of the draw.
 
     Raises:
@@ -65,29 +61,22 @@ def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: in
     if count is not None and count > len(usable):
         raise ValueError(f"mmupt.baseline.rows={count}: only {len(usable)} rows of {', '.join(files)} can be used")
     taken = set(usable if count is None else Random(f"baseline/{seed}").sample(usable, count))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp")
-    with pq.ParquetWriter(temporary, PROMPT_SCHEMA) as writer:
-        for file in files:
-            found = (row for row in whole_rows(file, PROMPT_SCHEMA.names, dropped) if row["id"] in taken)
-            while rows := list(islice(found, ROWS_PER_BATCH)):
-                writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT_SCHEMA))
-    os.replace(temporary, target)
+    rows = (row for file in files for row in whole_rows(file, PROMPT_SCHEMA.names, dropped) if row["id"] in taken)
+    write_rows(target, PROMPT_SCHEMA, rows)
 
 
-def read_rows(file: Path, instruction: str | None) -> list[AskedRow]:
-    """The rows of a file in the format of `mmupt_data.row_schema`; `instruction` follows each question after a
-    space."""
-    return [_asked(row, instruction) for row in whole_rows(file, COLUMNS)]
+def read_prompt_rows(file: Path, instruction: str | None) -> list[PromptRow]:
+    """The rows of a file in the format of `mmupt_data.row_schema`, with the instruction after each question."""
+    return [_prompt_row(row, instruction) for row in whole_rows(file, COLUMNS)]
 
 
-def _asked(row: dict[str, Any], instruction: str | None) -> AskedRow:
+def _prompt_row(row: dict[str, Any], instruction: str | None) -> PromptRow:
     *before, last = row["prompt"]
-    asked = last if instruction is None else {**last, "content": f"{last['content']} {instruction}"}
-    return AskedRow(
+    question = {**last, "content": with_instruction(last["content"], instruction)}
+    return PromptRow(
         id=row["id"],
-        prompt=[*before, asked],
-        question=question_of(row["prompt"]).replace(PLACEHOLDER, " ").strip(),
+        prompt=[*before, question],
+        question=question_text(row["prompt"]),
         images=tuple(image["bytes"] for image in row["images"] or ()),
         choices=tuple(row["choices"]) if row["choices"] else None,
     )

@@ -1,20 +1,19 @@
-"""The sets of a method, those that it trains on above all: their columns, and how they are written.
+"""Training sets of the methods: their columns, and how they are written and read.
 
-`responses.parquet` is what supervised fine-tuning gets, `pairs.parquet` what DPO gets; all that was said in a stage has
-the columns of the former, so that it can be trained on as well. Columns:
+`responses.parquet` is for supervised fine-tuning, `pairs.parquet` for DPO. The responses of every stage are kept in the
+format of the former. Columns:
     id          str, unique: the row and the number of the (chosen) response
-    prompt      list of messages {"role", "content"} with one "<image>" for each image, as in `mmupt_data.row_schema`;
-    it is all
-                that the model is asked, the instruction of the recipe included: trainers add nothing to it
+    prompt      list of messages {"role", "content"} with one "<image>" per image, as in `mmupt_data.row_schema`; the
+                instruction of the recipe is included, trainers add nothing
     images      list of {"bytes"}, each an encoded image file
-    response    str; of pairs instead `chosen` and `rejected`
+    response    str; in pairs `chosen` and `rejected` instead
     baseline    {"method", "stage", "model", "sample", "prompt_sha256", "score"}: the method, the stage whose file has
-                the (chosen) response, the model that said it, the number of the response among those to its prompt,
-                the SHA-256 of the text that it was asked with, and what the method thinks of it (null: nothing)
+                the (chosen) response, the model that generated it, its number among the responses to its prompt, the
+                SHA-256 of the text of the prompt it was generated from, and its score by the method (null: none)
 """
 
-import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# A row group is in memory as a whole.
-ROWS_PER_GROUP = 256
-# Responses to one prompt repeat its images: as long as those of a row group fit in here, each is stored once.
+from mmupt_data.parquet_writer import write_rows
+from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH
+
+# Responses to one prompt repeat its images: each is stored once as long as those of a row group fit in here.
 DICTIONARY_BYTES = 1 << 28
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -69,8 +69,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A row: a prompt with its images, the texts by their columns, and where they come from."""
+class TrainingExample:
+    """A row: a prompt with its images, the texts by column, and their origin."""
 
     id: str
     prompt: list[dict[str, str]]
@@ -84,24 +84,31 @@ class Example:
         return {"id": self.id, "prompt": self.prompt, "images": images, **self.texts, "baseline": asdict(self.origin)}
 
 
-def write_set(path: Path, schema: pa.Schema, examples: Iterable[Example]) -> int:
-    """Write a set in place of any that is there, so that its name never shows a part of it; return its rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    written = 0
-    group: list[dict[str, Any]] = []
-    with pq.ParquetWriter(temporary, schema, dictionary_pagesize_limit=DICTIONARY_BYTES) as writer:
+def write_set(path: Path, schema: pa.Schema, examples: Iterable[TrainingExample]) -> int:
+    """Write a training set, replacing the file as a whole, and return the number of its rows."""
+    rows = (example.as_row() for example in examples)
+    # Images are stored once per row group, however often they repeat: only the number of rows bounds a group.
+    return write_rows(path, schema, rows, max_bytes=sys.maxsize, dictionary_pagesize_limit=DICTIONARY_BYTES)
 
-        def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
-            group.clear()
 
-        for example in examples:
-            group.append(example.as_row())
-            written += 1
-            if len(group) == ROWS_PER_GROUP:
-                flush()
-        if group:
-            flush()
-    os.replace(temporary, path)
-    return written
+def read_set(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    """The rows of a training set with the columns of a schema but `baseline`, a few in memory at a time.
+
+    Raises:
+        ValueError: a column is missing; names the file.
+    """
+    columns = training_columns(schema)
+    if missing := [name for name in columns if name not in (names := pq.read_schema(path).names)]:
+        raise ValueError(f"{path} has no column {', '.join(missing)} (found: {', '.join(names)}): see {__name__}")
+    return _rows(path, columns)
+
+
+def training_columns(schema: pa.Schema) -> list[str]:
+    """The columns that a trainer reads."""
+    return [name for name in schema.names if name != "baseline"]
+
+
+def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as opened:
+        for batch in opened.iter_batches(ROWS_PER_BATCH, columns=columns):
+            yield from batch.to_pylist()

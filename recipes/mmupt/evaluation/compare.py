@@ -8,17 +8,17 @@ lost, into the output folder.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmupt.evaluation.comparison_report import as_content, page, plot, render
 from mmupt.evaluation.model_comparison import ModelComparison, compare
-from mmupt.evaluation.response_files import response_files, write_atomically
+from mmupt.evaluation.response_files import response_files
 from mmupt.evaluation.verdicts import JudgedFile, judge_file
-from mmupt_data.html_page import write_page, write_text
+from mmupt_data.html_page import write_page
 from verl_ext.datasets.parquet_reader import whole_rows
+from verl_ext.files import write_atomically, write_json
 
 
 def read_evaluation(path: Path) -> dict[str, JudgedFile]:
@@ -61,8 +61,8 @@ def write_comparison(folder: Path, comparisons: Sequence[ModelComparison]) -> st
     images = {one.benchmark: _images(one) for one in comparisons}
     write_atomically(folder / "compare.png", plot(comparisons))
     write_page(folder / "compare.html", "What two models answer differently", page(comparisons, images))
-    write_text(folder / "compare.json", f"{json.dumps(as_content(comparisons), indent=2)}\n")
-    write_text(folder / "compare.md", f"{text}\n![Differences with their intervals](compare.png)\n")
+    write_json(folder / "compare.json", as_content(comparisons))
+    write_atomically(folder / "compare.md", f"{text}\n![Differences with their intervals](compare.png)\n")
     return text
 
 

@@ -9,7 +9,6 @@ that have no responses yet. Prompts are what veRL makes of the same rows, so tha
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,29 +16,29 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import render
-from mmupt.evaluation.evaluation_settings import Settings
-from mmupt.evaluation.generation import Asked, EngineError, answers, not_asked
+from mmupt.evaluation.generation import EngineError
+from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.judge_client import Judge, JudgeError
 from mmupt.evaluation.paper_results import PAPER
 from mmupt.evaluation.report_results import read_scores, write_results
-from mmupt.evaluation.response_files import Mode, read_responses
-from mmupt.evaluation.resumable_file import OtherParametersError, PartialFile
+from mmupt.evaluation.response_cache import answer_missing
+from mmupt.evaluation.response_files import read_responses
+from mmupt.evaluation.resumable_file import OtherParametersError, ResumableFile
 from mmupt.evaluation.score import score_file
 from mmupt.hardware import engine_keys
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder
-from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from mmupt_data.prepare import FOLDER
 from mmupt_data.writer import read_manifest
-from verl_ext.datasets.ground_truth import check_truth, file_list
+from verl_ext.datasets.ground_truth import check_truth
 from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
-from verl_ext.images import ImageError, decode
+from verl_ext.files import file_list
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
 # Of many questions that could not be asked, so many are named.
@@ -67,7 +66,7 @@ class QuestionSet:
         return sum(pq.read_metadata(file).num_rows for file in self.files)
 
 
-def load_config(overrides: Sequence[str]) -> DictConfig:
+def load_evaluation_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration; EvaluationError for a key that it does not have, and for whatever Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "evaluation", overrides, EvaluationError)
 
@@ -118,7 +117,7 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
     return found
 
 
-def read_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
+def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
     """The rows of a set, asked in the words of this project ("own") or of the benchmark's authors ("official").
 
     Raises:
@@ -183,7 +182,7 @@ def evaluate(config: DictConfig) -> None:
     output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
-    with sole_run(output, output / "config.yaml"):
+    with exclusive_run(output, output / "config.yaml"):
         sets = question_sets(config, output)
         settings = _settings(config, model_folder(model, output))
         OmegaConf.save(config, output / "config.yaml")
@@ -203,14 +202,16 @@ def evaluate(config: DictConfig) -> None:
             raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
 
 
-def _settings(config: DictConfig, model: str) -> Settings:
+def _settings(config: DictConfig, model: str) -> GenerationSettings:
     try:
-        return Settings.from_config(config, model=model, **engine_keys(config))
+        return GenerationSettings.from_config(config, model=model, **engine_keys(config))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
 
 
-def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False) -> None:
+def generate(
+    settings: GenerationSettings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False
+) -> None:
     """Answer every question of the sets that has no responses yet, greedily and by sampling as set.
 
     A question with an image that cannot be decoded is not asked; its empty responses say why.
@@ -218,52 +219,22 @@ def generate(settings: Settings, sets: Sequence[QuestionSet], limit: int | None 
     Raises:
         EvaluationError: responses are there that were made with other settings, and `replace` is not set.
     """
-    partial: dict[str, PartialFile] = {}
+    files: dict[str, ResumableFile] = {}
     for one in sets:
         try:
-            partial[one.name] = PartialFile(one.output, settings.parameters(one.files, limit), replace)
+            files[one.name] = ResumableFile(one.output, settings.parameters(one.files, limit), replace)
         except OtherParametersError as error:
             raise EvaluationError(str(error)) from error
-    rows = {one.name: read_rows(one, settings.prompt, limit) for one in sets if not partial[one.name].whole}
-    modes: list[Mode] = ["greedy"] if settings.greedy else []
-    modes += ["sample"] if settings.samples else []
-    asked = [Asked(name, mode, row) for name, of_set in rows.items() for mode in modes for row in of_set]
-    missing = [one for one in asked if not partial[one.name].has(one.row["id"], one.mode)]
-    failing = _images_that_fail(missing)
-    for question in missing:
-        if why := failing.get((question.name, question.row["id"])):
-            partial[question.name].append(not_asked(question, settings, why).responses)
-    if missing := [question for question in missing if (question.name, question.row["id"]) not in failing]:
-        with tqdm(total=len(asked), initial=len(asked) - len(missing), unit="question", smoothing=0.05) as bar:
-            for answered in answers(settings, missing):
-                partial[answered.name].append(answered.responses)
-                bar.update()
-    for name, of_set in rows.items():
-        partial[name].finish({row["id"]: number for number, row in enumerate(of_set)})
+    rows = {one.name: read_question_rows(one, settings.prompt, limit) for one in sets if not files[one.name].whole}
+    answer_missing(settings, files, rows)
     for one in sets:
         print(f"{one.output}: {'done' if one.name in rows else 'up to date'}", flush=True)
-
-
-def _images_that_fail(asked: Sequence[Asked]) -> dict[tuple[str, str], str]:
-    """Why an image of a question cannot be decoded, by set and id; those that can be are left out."""
-    rows = {(one.name, one.row["id"]): one.row for one in asked}
-
-    def why(row: Mapping[str, Any]) -> str | None:
-        for index, image in enumerate(row["images"] or []):
-            try:
-                decode(image["bytes"] or b"")
-            except ImageError as error:
-                return f"image {index} {error}"
-        return None
-
-    with ThreadPoolExecutor() as threads:
-        return {key: reason for key, reason in zip(rows, threads.map(why, rows.values()), strict=True) if reason}
 
 
 def main() -> None:
     """Evaluate what the command line says."""
     try:
-        evaluate(load_config(sys.argv[1:]))
+        evaluate(load_evaluation_config(sys.argv[1:]))
     except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
 

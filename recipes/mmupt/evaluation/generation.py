@@ -11,27 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
-from mmupt.compose import CONFIG_FOLDER
-from mmupt.evaluation.evaluation_settings import Settings
+from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.messages import engine_prompt
 from mmupt.evaluation.response_files import Mode, Response
-from mmupt.hardware import ray_address
+from mmupt.hardware import CPU, ray_address, use_cpu_variables
 from mmupt.runtime.preflight import problems_of_asking
 from verl_ext.images import ImageError
 
 if TYPE_CHECKING:
     from vllm import SamplingParams, TokensPrompt
 
-# The environment and the engine arguments for vLLM on CPU are declared with the recipes' hardware.
-CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
 # Prompts that an engine has at a time: a megapixel image with its patches takes 30 MB.
 PROMPTS_AT_ONCE = 256
-# Settings that an engine is started with; the others are those of a request.
-OF_ENGINE = ("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine")
+# GenerationSettings that an engine is started with; the others are those of a request.
+ENGINE_SETTINGS = ("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine")
 # Prompts that are decoded and processed between two steps of an engine, which waits for them.
-PROMPTS_A_STEP = 16
+PROMPTS_PER_STEP = 16
 
 
 class EngineError(ValueError):
@@ -39,7 +34,7 @@ class EngineError(ValueError):
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionRequest:
     """A question to be answered in one mode, for the file of responses of this name."""
 
     name: str
@@ -48,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class QuestionResponses:
     """All responses of one mode to one question."""
 
     name: str
@@ -59,14 +54,14 @@ class Refused(ValueError):
     """A question that the model cannot be asked; the message says why."""
 
 
-def not_asked(asked: Asked, settings: Settings, why: str) -> Answered:
+def empty_responses(asked: QuestionRequest, settings: GenerationSettings, why: str) -> QuestionResponses:
     """The empty responses to a question that the model cannot be asked."""
     count = 1 if asked.mode == "greedy" else settings.samples
     responses = (Response(asked.row["id"], asked.mode, index, "", 0, why) for index in range(count))
-    return Answered(asked.name, tuple(responses))
+    return QuestionResponses(asked.name, tuple(responses))
 
 
-def asked_only(answered: Answered) -> Answered:
+def require_responses(answered: QuestionResponses) -> QuestionResponses:
     """The same, where a question that cannot be asked is an error: Refused names it."""
     for one in answered.responses:
         if one.not_asked is not None:
@@ -78,8 +73,8 @@ def asked_only(answered: Answered) -> Answered:
 class _Group:
     """Responses in the making, token by token; `opening` until their first tokens are drawn by themselves."""
 
-    asked: Asked
-    settings: Settings
+    asked: QuestionRequest
+    settings: GenerationSettings
     prompt: "TokensPrompt"
     sampling: "SamplingParams"
     opening: bool
@@ -93,10 +88,10 @@ class Replica:
     `images` is the largest number of them in a question.
     """
 
-    def __init__(self, settings: Settings, images: int) -> None:
+    def __init__(self, settings: GenerationSettings, images: int) -> None:
         start = time.perf_counter()
         if settings.device == "cpu":
-            use_cpu()
+            use_cpu_variables()
         from transformers import AutoProcessor
         from vllm import LLM
 
@@ -115,12 +110,12 @@ class Replica:
         )
         print(f"{settings.model}: ready after {time.perf_counter() - start:.0f} s", flush=True)
 
-    def serves(self, settings: Settings, images: int) -> bool:
+    def serves(self, settings: GenerationSettings, images: int) -> bool:
         """Whether an engine that is started for these would be the same."""
-        same = all(getattr(settings, name) == getattr(self._settings, name) for name in OF_ENGINE)
+        same = all(getattr(settings, name) == getattr(self._settings, name) for name in ENGINE_SETTINGS)
         return same and images <= self._images
 
-    def answers(self, settings: Settings, asked: Iterator[Asked]) -> Iterator[Answered]:
+    def answers(self, settings: GenerationSettings, asked: Iterator[QuestionRequest]) -> Iterator[QuestionResponses]:
         """Answer questions, each yielded once finished; new ones are taken as others are.
 
         `settings` are any that the replica serves. A question that the engine refuses, as one that is too long, and one
@@ -130,7 +125,7 @@ class Replica:
         open_requests: dict[str, tuple[_Group, int | None]] = {}
         exhausted = False
         while open_requests or not exhausted:
-            for _ in range(PROMPTS_A_STEP):
+            for _ in range(PROMPTS_PER_STEP):
                 if exhausted or len(open_requests) >= PROMPTS_AT_ONCE:
                     break
                 question = next(asked, None)
@@ -142,7 +137,7 @@ class Replica:
                     sampling = self._first_token(group) if group.opening else group.sampling
                     request = self._add(group, group.prompt, sampling)
                 except Refused as refused:
-                    yield not_asked(question, settings, str(refused))
+                    yield empty_responses(question, settings, str(refused))
                 else:
                     open_requests[request] = group, None
             if not open_requests:
@@ -164,7 +159,7 @@ class Replica:
                 if not group.missing:
                     yield self._answered(group)
 
-    def _group(self, settings: Settings, asked: Asked) -> _Group:
+    def _group(self, settings: GenerationSettings, asked: QuestionRequest) -> _Group:
         from vllm import SamplingParams
 
         # Apart for each question, so that responses depend neither on their order nor on what was there before. Not on
@@ -218,23 +213,23 @@ class Replica:
         # vLLM's own name of the request has a random ending, which its outputs lack (v1/engine/input_processor.py).
         return request.rpartition("-")[0]
 
-    def _answered(self, group: _Group) -> Answered:
+    def _answered(self, group: _Group) -> QuestionResponses:
         id_, mode = group.asked.row["id"], group.asked.mode
         decode = self._processor.tokenizer.decode
         responses = (
             Response(id_, mode, index, decode(tokens, skip_special_tokens=True), len(tokens))
             for index, tokens in sorted(group.tokens.items())
         )
-        return Answered(group.asked.name, tuple(responses))
+        return QuestionResponses(group.asked.name, tuple(responses))
 
 
-class Kept:
+class ReusableEngine:
     """The replica of this process, kept from one call of `answers` to the next where it serves both."""
 
     def __init__(self) -> None:
         self._replica: Replica | None = None
 
-    def replica(self, settings: Settings, images: int) -> Replica:
+    def replica(self, settings: GenerationSettings, images: int) -> Replica:
         """The one that is there, or else a new one in its place."""
         if self._replica is None or not self._replica.serves(settings, images):
             self._replica = None
@@ -244,7 +239,9 @@ class Kept:
         return self._replica
 
 
-def answers(settings: Settings, asked: Sequence[Asked], kept: Kept | None = None) -> Iterator[Answered]:
+def answer_questions(
+    settings: GenerationSettings, asked: Sequence[QuestionRequest], engine: ReusableEngine | None = None
+) -> Iterator[QuestionResponses]:
     """Answer questions with as many replicas as set; with one, in this process and without Ray.
 
     A single replica lives as long as `kept`.
@@ -256,7 +253,7 @@ def answers(settings: Settings, asked: Sequence[Asked], kept: Kept | None = None
         raise EngineError("; ".join(problems))
     images = max((len(one.row["images"] or []) for one in asked), default=0)
     if settings.replicas == 1:
-        yield from (kept or Kept()).replica(settings, images).answers(settings, iter(asked))
+        yield from (engine or ReusableEngine()).replica(settings, images).answers(settings, iter(asked))
         return
     import ray
     from ray.util.queue import Queue
@@ -284,15 +281,15 @@ def answers(settings: Settings, asked: Sequence[Asked], kept: Kept | None = None
 class _RayReplica:
     """A `Replica` that takes its questions from a queue until that is empty."""
 
-    def __init__(self, settings: Settings, images: int, waiting: Any) -> None:
+    def __init__(self, settings: GenerationSettings, images: int, waiting: Any) -> None:
         self._settings, self._waiting = settings, waiting
         self._replica = Replica(settings, images)
 
-    def answers(self) -> Iterator[Answered]:
+    def answers(self) -> Iterator[QuestionResponses]:
         """As `Replica.answers`."""
         yield from self._replica.answers(self._settings, self._taken())
 
-    def _taken(self) -> Iterator[Asked]:
+    def _taken(self) -> Iterator[QuestionRequest]:
         from ray.util.queue import Empty
 
         while True:
@@ -300,9 +297,3 @@ class _RayReplica:
                 yield self._waiting.get_nowait()
             except Empty:
                 return
-
-
-def use_cpu() -> None:
-    """Set the environment of vLLM on CPU where it is not set; before vLLM is imported."""
-    for name, value in CPU.ray_kwargs.ray_init.runtime_env.env_vars.items():
-        os.environ.setdefault(name, str(value))

@@ -10,7 +10,6 @@ is written, unless `--skip-bad-rows` leaves them out. Scores in the file are not
 """
 
 import argparse
-import hashlib
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import get_args
 from mmupt.evaluation.harness_importers import Format, read_elsewhere, read_index
 from mmupt.evaluation.response_files import parameters_path, write_responses
 from mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction
+from verl_ext.files import sha256
 
 # How many rows that cannot be used are named.
 SHOWN = 100
@@ -71,21 +71,17 @@ def import_responses(
         )
     parameters = {
         "model": model,
-        "data": {str(data): _sha256(data)},
+        "data": {str(data): sha256(data)},
         "imported_from": {
             "file": str(file),
             "format": format_,
-            "sha256": _sha256(file),
+            "sha256": sha256(file),
             "skipped_rows": dict(Counter(row.problem for row in bad_rows)),
         },
         "extraction": extraction,
     }
     write_responses(output, responses, parameters)
     return len(responses)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verl_ext.files import json_line
+
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
@@ -125,7 +127,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
                     except (OpenAIError, ValueError) as error:
                         failures[prompt] = f"{type(error).__name__}: {error}"[:300]
                     else:
-                        file.write(f"{json.dumps({'key': judge.key(prompt), 'reply': texts[prompt]})}\n")
+                        file.write(json_line({"key": judge.key(prompt), "reply": texts[prompt]}))
                         file.flush()
                     bar.update()
 

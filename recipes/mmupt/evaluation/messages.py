@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from verl_ext.control_text import IMAGE, control_tokens, plain_messages
 from verl_ext.datasets.pixel_limits import accepted_size, scaled_size, with_margins
+from verl_ext.datasets.row_format import with_instruction
 from verl_ext.images import decode, stored_size
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def _messages(
 ) -> list[dict[str, Any]]:
     images = row["images"] or []
     *before, question = plain_messages(row["prompt"], len(images), control_tokens(processor.tokenizer))
-    if instruction is not None:
-        question = {**question, "content": f"{question['content']} {instruction}"}
+    question = {**question, "content": with_instruction(question["content"], instruction)}
     if system_prompt is not None:
         before = [{"role": "system", "content": system_prompt}, *before]
     if not images:

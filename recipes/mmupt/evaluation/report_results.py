@@ -16,9 +16,9 @@ from typing import Any
 
 from mmupt.benchmarks import rule_version
 from mmupt.evaluation.paper_results import Evaluations, results_content, results_plot, results_table
-from mmupt.evaluation.response_files import parameters_path, response_files, write_atomically
+from mmupt.evaluation.response_files import parameters_path, response_files
 from mmupt.evaluation.score import score_file
-from mmupt_data.html_page import write_text
+from verl_ext.files import write_atomically, write_json
 
 
 def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -71,8 +71,10 @@ def write_results(output: Path, evaluations: Evaluations) -> str:
     output.mkdir(parents=True, exist_ok=True)
     table = results_table(evaluations)
     write_atomically(output / "results.png", results_plot(evaluations))
-    write_text(output / "results.json", f"{json.dumps(results_content(evaluations), indent=2)}\n")
-    write_text(output / "results.md", f"# Beside the paper\n\n{table}\n\n![Scores beside the paper's](results.png)\n")
+    write_json(output / "results.json", results_content(evaluations))
+    write_atomically(
+        output / "results.md", f"# Beside the paper\n\n{table}\n\n![Scores beside the paper's](results.png)\n"
+    )
     return table
 
 

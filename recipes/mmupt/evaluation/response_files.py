@@ -5,11 +5,12 @@ grows response by response until then is in `mmupt.evaluation.resumable_file`.
 """
 
 import json
-import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
+
+from verl_ext.files import write_atomically, write_json, write_json_lines
 
 Mode = Literal["greedy", "sample"]
 
@@ -91,23 +92,16 @@ def response_files(path: Path) -> list[Path]:
 
 def write_responses(path: Path, responses: Iterable[Response], parameters: Mapping[str, Any]) -> None:
     """Write a file of responses and its parameters, which JSON must be able to hold, in place of any that are there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     parameters_path(path).unlink(missing_ok=True)
-    write_atomically(path, "".join(map(as_line, responses)).encode())
-    write_atomically(parameters_path(path), f"{json.dumps(parameters, indent=2)}\n".encode())
+    write_json_lines(path, map(as_object, responses))
+    write_json(parameters_path(path), parameters)
 
 
 def copy_responses(source: Path, target: Path) -> None:
     """Copy a whole file of responses and its parameters, in place of any that are there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     parameters_path(target).unlink(missing_ok=True)
     for one, other in ((source, target), (parameters_path(source), parameters_path(target))):
         write_atomically(other, one.read_bytes())
-
-
-def as_line(response: Response) -> str:
-    """The line of a response, with its end."""
-    return f"{json.dumps(as_object(response))}\n"
 
 
 def as_object(response: Response) -> dict[str, Any]:
@@ -151,10 +145,3 @@ def read_whole(path: Path) -> list[Response]:
     if bad:
         raise ValueError(f"{path}, line {bad[0].line}, is no response of mmupt.evaluation.evaluate: {bad[0].why}")
     return responses
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name never shows a part of it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -9,14 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmupt.evaluation.response_files import (
-    Mode,
-    Response,
-    as_object,
-    read_parameters,
-    write_atomically,
-    write_responses,
-)
+from mmupt.evaluation.response_files import Mode, Response, as_object, read_parameters, write_responses
+from verl_ext.files import json_line, write_json_lines
 
 
 class OtherParametersError(ValueError):
@@ -30,7 +24,7 @@ class OtherParametersError(ValueError):
         self.path, self.names = path, names
 
 
-class PartialFile:
+class ResumableFile:
     """The responses to one set of questions, finished or not.
 
     Args:
@@ -58,7 +52,7 @@ class PartialFile:
             # A line that was cut is cut off, so that the next one does not continue it.
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = [self._parameters, *([as_object(one) for one in group] for group in self._groups.values())]
-            write_atomically(self._growing, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
+            write_json_lines(self._growing, kept)
 
     def has(self, id: str, mode: Mode) -> bool:
         """Whether the responses of this mode to a question are there."""
@@ -67,7 +61,7 @@ class PartialFile:
     def append(self, group: Sequence[Response]) -> None:
         """Add all responses of one mode to one question; they are on file when this returns."""
         with self._growing.open("a") as file:
-            file.write(f"{json.dumps([as_object(one) for one in group])}\n")
+            file.write(json_line([as_object(one) for one in group]))
         self._add(group)
 
     def finish(self, order: Mapping[str, int]) -> None:

@@ -14,7 +14,6 @@ for twice.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
@@ -26,8 +25,8 @@ from typing import Any, TypeVar
 from mmupt.evaluation.benchmark_scores import render, scores_by_benchmark
 from mmupt.evaluation.judge_client import Judge, JudgeError
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts, kept_path
-from mmupt.evaluation.response_files import write_atomically
 from mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction, judge_file, write_verdicts
+from verl_ext.files import write_json
 
 Number = TypeVar("Number", int, float)
 
@@ -61,7 +60,7 @@ def score_file(file: Path, extraction: AnyExtraction | None = None, judge: Judge
     if judge:
         found = [{**one, "not_judged": failures[one["benchmark"]]} for one in found]
     write_verdicts(file.with_suffix(".verdicts.jsonl"), verdicts, judged.questions)
-    write_atomically(file.with_suffix(".scores.json"), f"{json.dumps(found, indent=2)}\n".encode())
+    write_json(file.with_suffix(".scores.json"), found)
     return found
 
 

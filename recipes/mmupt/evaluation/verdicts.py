@@ -1,6 +1,5 @@
 """What is right about responses: every one judged by all rules of its benchmark. Generates nothing."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -8,15 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, read_questions
-from mmupt.evaluation.response_files import (
-    BadLine,
-    Response,
-    as_object,
-    read_parameters,
-    read_responses,
-    write_atomically,
-)
+from mmupt.evaluation.response_files import BadLine, Response, as_object, read_parameters, read_responses
 from verl_ext.answers import Comparison, Extraction, correct, extract_answer
+from verl_ext.files import write_json_lines
 
 # Besides those of `verl_ext.answers`, "official": where a response to the benchmark's own prompt answers.
 AnyExtraction = Extraction | Literal["official"]
@@ -148,4 +141,4 @@ def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[s
         }
         for verdict in verdicts
     )
-    write_atomically(path, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+    write_json_lines(path, lines)

@@ -11,7 +11,6 @@ named at the end, and the others go on.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,11 @@ from omegaconf import OmegaConf
 
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import RecipeError, as_override, load_recipe
-from mmupt.evaluation.response_files import copy_responses, read_parameters, write_atomically
+from mmupt.evaluation.response_files import copy_responses, read_parameters
 from mmupt.reports.rendering import TEXT_COLOR, aligned, as_png, tidy
 from mmupt.training.run_cost import Cost, read_cost
 from mmupt.training.run_report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
+from verl_ext.files import write_atomically, write_json
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import Estimate, difference_between_runs, mean_over_runs
 
@@ -263,7 +263,7 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], agai
         "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
     ]
     write_atomically(folder / "table.png", plot(results, curves))
-    write_atomically(folder / "table.md", ("\n\n".join(text) + "\n").encode())
+    write_atomically(folder / "table.md", "\n\n".join(text) + "\n")
     content = {
         recipe: {
             "method": methods[recipe],
@@ -278,7 +278,7 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], agai
         }
         for recipe, runs in results.items()
     }
-    write_atomically(folder / "table.json", f"{json.dumps(content, indent=2)}\n".encode())
+    write_json(folder / "table.json", content)
     return table
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmupt.hardware import joins_cluster
 from mmupt.runtime.preflight import can_write, hub_cache
+from verl_ext.files import write_atomically
 
 CACHE = "cache"
 # Copies of the parquet files, by the `datasets` library: as large as the data, and of no use after a training.
@@ -65,8 +66,7 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
 
 def _run_id(file: Path) -> str:
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(secrets.token_hex(4))
+        write_atomically(file, secrets.token_hex(4))
     return file.read_text()
 
 

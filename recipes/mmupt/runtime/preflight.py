@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.hardware import joins_cluster, ray_folder
-from verl_ext.datasets.ground_truth import file_list
 from verl_ext.datasets.mixture import mixture
+from verl_ext.files import file_list
 from verl_ext.import_check import problems_of_code
 
 # Bytes of the path of a Unix socket: sun_path has 108, one of them ends it.

@@ -27,7 +27,7 @@ SECONDS_AFTER_LOG = 5.0
 
 
 @contextmanager
-def sole_run(run_folder: Path, log: Path) -> Iterator[None]:
+def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
     """Hold the lock of a run folder, after ending what a dead run of the same folder has left.
 
     `log` is the file that a run keeps writing to. Raises BlockingIOError, with the process id, when a run is alive.

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmupt.evaluation.response_files import read_whole, write_atomically
+from mmupt.evaluation.response_files import read_whole
 from mmupt.reports.rendering import TEXT_COLOR, aligned, as_png, tidy
 from mmupt.training.run_report import GREEDY, read_changes, read_series
 from verl_ext.answers import equivalent, extract_answer
 from verl_ext.collapse import Collapse, CollapseRule, find_collapse
+from verl_ext.files import write_atomically, write_json
 from verl_ext.scores import Score
 from verl_ext.votes import vote
 
@@ -213,7 +214,7 @@ def write_rounds(folder: Path, rounds: Sequence[Round], stopped: Collapse | None
         ],
     }
     write_atomically(folder / "rounds.png", plot(rounds))
-    write_atomically(folder / "rounds.json", f"{json.dumps(content, indent=2)}\n".encode())
+    write_json(folder / "rounds.json", content)
     picture = "![Accuracies over rounds, vote share over steps](rounds.png)"
-    write_atomically(folder / "rounds.md", f"# {folder.resolve().name}\n\n{text}\n\n{picture}\n".encode())
+    write_atomically(folder / "rounds.md", f"# {folder.resolve().name}\n\n{text}\n\n{picture}\n")
     return text

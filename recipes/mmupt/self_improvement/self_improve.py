@@ -21,12 +21,12 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.datasets import data_set
-from mmupt.evaluation.response_files import parameters_path, write_atomically
-from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, sole_run
+from mmupt.evaluation.response_files import parameters_path
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive_run
 from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
 from mmupt_data.prepare import FOLDER
 from verl_ext.collapse import Collapse, read_rule
-from verl_ext.datasets.ground_truth import file_list
+from verl_ext.files import file_list, write_atomically
 
 # Written once a round is finished; it holds where its policy lies.
 POLICY = "policy.txt"
@@ -43,7 +43,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
     config, _ = load_recipe(recipe, overrides)
     _check(config, recipe)
     folder = folder.absolute()
-    with sole_run(folder, folder / "rounds.json"):
+    with exclusive_run(folder, folder / "rounds.json"):
         for number in range(1, rounds + 1):
             for phase in ("synthesis", "run"):
                 # The lock is ours: what still runs there was left by a launcher that was killed.
@@ -89,7 +89,7 @@ def make_round(
     _run("mmupt.training.recipe_run", [recipe, *trained], run)
     # A run that collapsed at once leaves the policy that it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
-    write_atomically(marker, left.encode())
+    write_atomically(marker, left)
     return left
 
 

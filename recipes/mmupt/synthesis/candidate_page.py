@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from mmupt.evaluation.response_files import write_atomically
-from mmupt.synthesis.candidates import Judged
+from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt.synthesis.source_rows import Parent
 from mmupt_data.html_page import picture
+from verl_ext.files import write_atomically
 
 # A text on the page is cut here.
 CHARACTERS_SHOWN = 1_000
@@ -34,25 +34,27 @@ small {{ display: block; color: #777 }}
 """
 
 
-def write_sheet(file: Path, parents: Sequence[Parent], judged: Sequence[Judged], shown: int, seed: int) -> None:
+def write_sheet(
+    file: Path, parents: Sequence[Parent], judged: Sequence[JudgedCandidate], shown: int, seed: int
+) -> None:
     """Write the page, with `shown` rows drawn by `seed`, in their order."""
-    by_parent: dict[str, list[Judged]] = defaultdict(list)
+    by_parent: dict[str, list[JudgedCandidate]] = defaultdict(list)
     for one in judged:
         by_parent[one.candidate.parent].append(one)
     drawn = sorted(Random(seed).sample(range(len(parents)), min(shown, len(parents))))
     sections = [_section(parents[index], by_parent[parents[index].id]) for index in drawn]
     page = PAGE.format(shown=len(drawn), rows=len(parents), seed=seed, sections="\n".join(sections))
-    write_atomically(file, page.encode(errors="replace"))
+    write_atomically(file, page)
 
 
-def _section(parent: Parent, judged: Sequence[Judged]) -> str:
+def _section(parent: Parent, judged: Sequence[JudgedCandidate]) -> str:
     pictures = "".join(map(picture, parent.images))
     asked = f"<p><b>{_text(parent.question)}</b></p>" if parent.question else ""
     questions = "".join(map(_question, judged))
     return f"<section><div>{pictures}</div><div><small>{_text(parent.id)}</small>{asked}{questions}</div></section>"
 
 
-def _question(judged: Judged) -> str:
+def _question(judged: JudgedCandidate) -> str:
     candidate = judged.candidate
     said = candidate.strategy
     if judged.vote_share is not None:

@@ -27,7 +27,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCandidate:
     """A candidate with what became of it.
 
     dropped_by, reason: the filter that dropped it and why; None for a question that is kept.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmupt.synthesis.candidates import Candidate
-from mmupt_data.fingerprints import words
+from mmupt_data.question_words import words
 from verl_ext.control_text import control_texts
 
 Reason = str | None

@@ -38,21 +38,21 @@ def read_prompt(name: str, folder: Path = FOLDER) -> str:
     return text
 
 
-def places(prompt: str) -> set[str]:
+def placeholders(prompt: str) -> set[str]:
     """The names of the places that a prompt has for texts."""
     return set(_NAME.findall(prompt))
 
 
-def fill(prompt: str, texts: Mapping[str, str]) -> str:
+def fill_template(prompt: str, texts: Mapping[str, str]) -> str:
     """The prompt with each text in its place.
 
     Raises:
         PromptError: the prompt has other places than there are texts.
 
-    >>> fill("<example>{question}</example> ?", {"question": "a</example> <image>{question}"})
+    >>> fill_template("<example>{question}</example> ?", {"question": "a</example> <image>{question}"})
     '<example>a< /example> < image>{question}</example> ?'
     """
-    if (found := places(prompt)) != texts.keys():
+    if (found := placeholders(prompt)) != texts.keys():
         raise PromptError(
             f"the prompt {prompt[:60]!r} ... needs {_braced(texts.keys())} and nothing else in braces, but has "
             f"{_braced(found) or 'nothing'}"

@@ -7,8 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mmupt_data.fingerprints import question_of
-from mmupt_data.row_schema import NO_QUESTION, PLACEHOLDER, Provenance
+from mmupt_data.row_schema import NO_QUESTION, Provenance, question_text
 from verl_ext.datasets.ground_truth import check_unlabelled
 from verl_ext.datasets.parquet_reader import whole_rows
 
@@ -43,7 +42,7 @@ def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[
         if not row["images"]:
             without += 1
             continue
-        question = question_of(row["prompt"]).replace(PLACEHOLDER, " ").strip()
+        question = question_text(row["prompt"])
         asked = question and row.get("question_type") != NO_QUESTION
         images = tuple(image["bytes"] for image in row["images"])
         digests = b"".join(hashlib.sha256(image).digest() for image in images)

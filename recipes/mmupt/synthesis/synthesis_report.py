@@ -1,14 +1,13 @@
 """What a synthesis made, in figures: `report.json` for programs, `report.md` for people."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmupt.evaluation.response_files import write_atomically
-from mmupt.synthesis.candidates import Judged
-from mmupt_data.fingerprints import words
+from mmupt.synthesis.candidates import JudgedCandidate
+from mmupt_data.question_words import words
+from verl_ext.files import write_atomically, write_json
 
 # Of vote shares, from 0 to 1.
 BINS = 10
@@ -16,7 +15,9 @@ LONGEST_NGRAM = 3
 BAR_WIDTH = 40
 
 
-def write_report(folder: Path, judged: Sequence[Judged], filters: Sequence[str], rows: int, without_images: int) -> str:
+def write_report(
+    folder: Path, judged: Sequence[JudgedCandidate], filters: Sequence[str], rows: int, without_images: int
+) -> str:
     """Write both files and return the text.
 
     Args:
@@ -27,12 +28,12 @@ def write_report(folder: Path, judged: Sequence[Judged], filters: Sequence[str],
     """
     facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged, filters)}
     text = render(facts)
-    write_atomically(folder / "report.json", f"{json.dumps(facts, indent=2)}\n".encode())
-    write_atomically(folder / "report.md", f"{text}\n".encode())
+    write_json(folder / "report.json", facts)
+    write_atomically(folder / "report.md", f"{text}\n")
     return text
 
 
-def facts_of(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]:
+def facts_of(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[str, Any]:
     """The figures, for all candidates and for those of each strategy, which JSON can hold.
 
     `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
@@ -46,7 +47,7 @@ def facts_of(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]
     return {"strategies": {name: _facts(group, filters) for name, group in groups.items()}}
 
 
-def _facts(judged: Sequence[Judged], filters: Sequence[str]) -> dict[str, Any]:
+def _facts(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[str, Any]:
     kept = [words(one.candidate.question or "") for one in judged if one.kept]
     shares = [one.vote_share for one in judged if one.vote_share is not None]
     dropped = Counter(one.dropped_by for one in judged)

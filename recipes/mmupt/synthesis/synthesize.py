@@ -17,25 +17,25 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import compose_entry
-from mmupt.evaluation.evaluation_settings import Settings
 from mmupt.evaluation.generation import EngineError
+from mmupt.evaluation.generation_settings import GenerationSettings
+from mmupt.evaluation.response_cache import ResponseCache, prompt_row
 from mmupt.evaluation.resumable_file import OtherParametersError
 from mmupt.hardware import engine_keys
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder
-from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from mmupt.synthesis.candidate_page import write_sheet
-from mmupt.synthesis.candidates import Candidate, Judged
+from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
-from mmupt.synthesis.prompt_templates import PromptError, fill, read_prompt
+from mmupt.synthesis.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.synthesis.question_parsing import question_in
 from mmupt.synthesis.source_rows import Parent, read_parents
 from mmupt.synthesis.strategies import STRATEGIES
 from mmupt.synthesis.synthesis_report import write_report
-from mmupt.synthesis.synthesis_stages import Stages, request
 from mmupt.synthesis.synthesized_dataset import write_candidates, write_questions
 from verl_ext.answers import Extraction, extract_answer
-from verl_ext.datasets.ground_truth import file_list
+from verl_ext.files import file_list
 from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
@@ -45,7 +45,7 @@ class SynthesisError(Exception):
     """What cannot be synthesized; the message names key or file, and the fix."""
 
 
-def load_config(overrides: Sequence[str]) -> DictConfig:
+def load_synthesis_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration; SynthesisError for a key that it does not have, and for whatever Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "synthesis", overrides, SynthesisError)
 
@@ -65,7 +65,7 @@ def synthesize(config: DictConfig) -> Path:
     output = Path(config.output or f"runs/synthesis/{Path(str(config.model).rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
-    with sole_run(output, output / "config.yaml"):
+    with exclusive_run(output, output / "config.yaml"):
         try:
             prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
@@ -73,11 +73,11 @@ def synthesize(config: DictConfig) -> Path:
         except ValueError as error:
             raise SynthesisError(str(error)) from error
         OmegaConf.save(config, output / "config.yaml")
-        stages = Stages(output / "responses", files, config.limit, config.replace)
+        cache = ResponseCache(output / "responses", files, config.limit, config.replace)
         try:
-            voted = voted_answers(stages, quick, parents) if config.show_voted_answer else {}
-            candidates = ask(config, stages, asking, prompts, parents, voted)
-            judged = judge(config, stages, (checking, quick), prompts["self_check"], parents, candidates)
+            voted = voted_answers(cache, quick, parents) if config.show_voted_answer else {}
+            candidates = ask(config, cache, asking, prompts, parents, voted)
+            judged = filter_candidates(config, cache, (checking, quick), prompts["self_check"], parents, candidates)
         except (EngineError, OtherParametersError, PromptError) as error:
             raise SynthesisError(str(error)) from error
         write_candidates(output / "candidates.jsonl", judged)
@@ -92,7 +92,7 @@ def synthesize(config: DictConfig) -> Path:
         return write_questions(output, str(config.name), parents, judged, str(config.model), config.round)
 
 
-def _settings(config: DictConfig, model: str) -> tuple[Settings, Settings, Settings]:
+def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, GenerationSettings, GenerationSettings]:
     """How the model asks, answers quickly, and judges its questions."""
     names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine")
     content: Any = OmegaConf.to_container(config, resolve=True)
@@ -106,31 +106,31 @@ def _settings(config: DictConfig, model: str) -> tuple[Settings, Settings, Setti
     if config.respond.extraction not in get_args(Extraction):
         raise ValueError(f"respond.extraction must be one of {', '.join(get_args(Extraction))}")
     return (
-        Settings(**common, **plain, **content["ask"]),
-        Settings(**common, **content["respond"]),
-        Settings(**{**common, **plain, **greedy, "max_tokens": config.filters.self_check.max_tokens}),
+        GenerationSettings(**common, **plain, **content["ask"]),
+        GenerationSettings(**common, **content["respond"]),
+        GenerationSettings(**{**common, **plain, **greedy, "max_tokens": config.filters.self_check.max_tokens}),
     )
 
 
-def voted_answers(stages: Stages, quick: Settings, parents: Sequence[Parent]) -> dict[str, str]:
+def voted_answers(cache: ResponseCache, quick: GenerationSettings, parents: Sequence[Parent]) -> dict[str, str]:
     """What most of the model's own responses answer to the questions that are there, by row; without those tied."""
     asked = {parent.id: parent for parent in parents if parent.question}
-    rows = [request(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
+    rows = [prompt_row(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
     votes = {
-        id_: _vote(said, quick, asked[id_].choices) for id_, said in stages.responses("parents", quick, rows).items()
+        id_: _vote(said, quick, asked[id_].choices) for id_, said in cache.responses("parents", quick, rows).items()
     }
     return {id_: of_row.winner for id_, of_row in votes.items() if of_row.winner is not None}
 
 
-def _vote(responses: Sequence[str], quick: Settings, choices: Sequence[str] | None = None) -> Vote:
+def _vote(responses: Sequence[str], quick: GenerationSettings, choices: Sequence[str] | None = None) -> Vote:
     extraction: Any = quick.extraction
     return vote([extract_answer(response, extraction) for response in responses], choices=choices)
 
 
 def ask(
     config: DictConfig,
-    stages: Stages,
-    asking: Settings,
+    cache: ResponseCache,
+    asking: GenerationSettings,
     prompts: Mapping[str, str],
     parents: Sequence[Parent],
     voted: Mapping[str, str],
@@ -140,10 +140,10 @@ def ask(
     for strategy in config.strategies:
         for parent in parents:
             if (asked_with := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
-                text = fill(prompts[asked_with.prompt], asked_with.texts)
+                text = fill_template(prompts[asked_with.prompt], asked_with.texts)
                 asked[f"{parent.id}-{strategy}-r{config.round}"] = parent, strategy, text
-    rows = [request(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
-    said = stages.responses("questions", asking, rows)
+    rows = [prompt_row(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
+    said = cache.responses("questions", asking, rows)
     return [
         Candidate(
             id=f"{id_}-{number}",
@@ -160,14 +160,14 @@ def ask(
     ]
 
 
-def judge(
+def filter_candidates(
     config: DictConfig,
-    stages: Stages,
-    settings: tuple[Settings, Settings],
+    cache: ResponseCache,
+    settings: tuple[GenerationSettings, GenerationSettings],
     prompt: str,
     parents: Sequence[Parent],
     candidates: Sequence[Candidate],
-) -> list[Judged]:
+) -> list[JudgedCandidate]:
     """Apply the filters that are enabled, those that ask the model last; all candidates, in their order."""
     images = {parent.id: parent.images for parent in parents}
     checking, quick = settings
@@ -186,22 +186,25 @@ def judge(
         if enabled.get(name, True):
             apply(name, function(left, **thresholds.get(name, {})))
     if enabled["self_check"]:
-        rows = [request(one.id, images[one.parent], fill(prompt, {"question": one.question or ""})) for one in left]
-        replies = stages.responses("self_check", checking, rows)
+        rows = [
+            prompt_row(one.id, images[one.parent], fill_template(prompt, {"question": one.question or ""}))
+            for one in left
+        ]
+        replies = cache.responses("self_check", checking, rows)
         apply("self_check", self_check(left, {id_: reply for id_, (reply,) in replies.items()}))
     if enabled["difficulty"]:
-        rows = [request(one.id, images[one.parent], one.question or "") for one in left]
-        for id_, said in stages.responses("difficulty", quick, rows).items():
+        rows = [prompt_row(one.id, images[one.parent], one.question or "") for one in left]
+        for id_, said in cache.responses("difficulty", quick, rows).items():
             shares[id_] = _vote(said, quick).share
         apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
     outcome = {one.id: dropped.get(one.id, (None, None)) for one in candidates}
-    return [Judged(one, outcome[one.id][0], outcome[one.id][1], shares.get(one.id)) for one in candidates]
+    return [JudgedCandidate(one, outcome[one.id][0], outcome[one.id][1], shares.get(one.id)) for one in candidates]
 
 
 def main() -> None:
     """Synthesize what the command line says."""
     try:
-        print(synthesize(load_config(sys.argv[1:])))
+        print(synthesize(load_synthesis_config(sys.argv[1:])))
     except (SynthesisError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmupt.evaluation.response_files import write_atomically
-from mmupt.synthesis.candidates import Candidate, Judged
+from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.source_rows import Parent
 from mmupt_data.row_schema import PLACEHOLDER, Row, Synthesis, prompts_path
 from mmupt_data.writer import write_dataset
+from verl_ext.files import write_json_lines
 
 
-def write_candidates(file: Path, judged: Sequence[Judged]) -> None:
+def write_candidates(file: Path, judged: Sequence[JudgedCandidate]) -> None:
     """Write one JSON line a candidate: its fields, `dropped_by`, `reason` and `vote_share`."""
     lines = (
         {
@@ -24,21 +24,21 @@ def write_candidates(file: Path, judged: Sequence[Judged]) -> None:
         }
         for one in judged
     )
-    write_atomically(file, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+    write_json_lines(file, lines)
 
 
-def read_candidates(file: Path) -> list[Judged]:
+def read_candidates(file: Path) -> list[JudgedCandidate]:
     """Read what `write_candidates` wrote."""
     found = []
     for line in file.read_text().splitlines():
         content = json.loads(line)
         outcome = {name: content.pop(name) for name in ("dropped_by", "reason", "vote_share")}
-        found.append(Judged(Candidate(**content), **outcome))
+        found.append(JudgedCandidate(Candidate(**content), **outcome))
     return found
 
 
 def write_questions(
-    folder: Path, name: str, parents: Sequence[Parent], judged: Sequence[Judged], model: str, round: int
+    folder: Path, name: str, parents: Sequence[Parent], judged: Sequence[JudgedCandidate], model: str, round: int
 ) -> Path:
     """Write the candidates that are kept as `NAME.parquet`, which has no truth file; returns it.
 
@@ -63,7 +63,7 @@ def write_questions(
     return prompts_path(folder, name)
 
 
-def question_row(judged: Judged, parent: Parent, model: str, round: int) -> Row:
+def question_row(judged: JudgedCandidate, parent: Parent, model: str, round: int) -> Row:
     """The row of a question, with the images and the origin of the row that it was made from, and no answer."""
     candidate = judged.candidate
     return Row(

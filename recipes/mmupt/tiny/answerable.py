@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from mmupt.synthesis.candidates import Judged
+from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt_data.figure_task import SPLIT_SHARES, Figure, Split, draw, encode_png, recognise, sample_figures
 
@@ -31,7 +31,7 @@ def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
         raise ValueError(f"{file} has other figures than those of split {split} and seed {seed}") from None
 
 
-def count_answerable(judged: Iterable[Judged], figures: Mapping[str, Figure]) -> dict[str, tuple[int, int]]:
+def count_answerable(judged: Iterable[JudgedCandidate], figures: Mapping[str, Figure]) -> dict[str, tuple[int, int]]:
     """By what became of them, "kept" or the name of the filter, how many are answerable and how many there are."""
     total: Counter[str] = Counter()
     answerable: Counter[str] = Counter()
@@ -42,7 +42,7 @@ def count_answerable(judged: Iterable[Judged], figures: Mapping[str, Figure]) ->
     return {outcome: (answerable[outcome], count) for outcome, count in total.items()}
 
 
-def render(judged: Sequence[Judged], figures: Mapping[str, Figure]) -> str:
+def render(judged: Sequence[JudgedCandidate], figures: Mapping[str, Figure]) -> str:
     """A line for each strategy and outcome."""
     lines = []
     for strategy in dict.fromkeys(one.candidate.strategy for one in judged):

@@ -17,10 +17,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.evaluation.response_files import write_atomically
 from verl_ext.collapse import Collapse, CollapseAlarm, CollapseRule, History, find_collapse, read_alarm
 from verl_ext.collapse.rule import best_of, fall_between, wobble
 from verl_ext.config_defaults import SAMPLER, uses
+from verl_ext.files import write_json
 from verl_ext.scores import Score
 
 STOP = "collapse.json"
@@ -57,7 +57,7 @@ def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
     policy = special.get(kept, f"that of step {kept}")
     message = f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}."
     content = {"message": message, "step": last, "kept_step": kept, **asdict(collapse)}
-    write_atomically(file, f"{json.dumps(content, indent=2)}\n".encode())
+    write_json(file, content)
     print(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.", flush=True)
     return kept
 

@@ -15,14 +15,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import has_begun, run_baseline
-from mmupt.compose import RecipeError, as_override, compose_recipe, recipes, refuse
+from mmupt.compose import RecipeError, compose_recipe, recipes, refuse
 from mmupt.datasets import data_set
 from mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
 from mmupt.runtime.environment import (
@@ -34,9 +34,10 @@ from mmupt.runtime.environment import (
 )
 from mmupt.runtime.export import merge
 from mmupt.runtime.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
-from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, sole_run
+from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
 from mmupt.training.memory_estimate import report
+from mmupt.training.policy_evaluation import AFTER, BEFORE, evaluate_policy
 from mmupt.training.resume_rules import why_another_run
 from mmupt.training.row_checks import check_leakage, check_rows, dropped_rows
 from mmupt.training.run_cost import hours_of
@@ -45,10 +46,7 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint
 from verl_ext.collapse import StoppedOnCollapse
-from verl_ext.datasets.ground_truth import file_list
-from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.process_memory import collect_garbage_rarely
-from verl_ext.rewards.reward_settings import read_settings
 
 # transfer_queue/interface.py
 QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
@@ -78,10 +76,10 @@ def run(recipe: str, overrides: list[str]) -> None:
 
     RecipeError for what can be known to fail before anything starts; BlockingIOError where the folder has a live run.
     """
-    config = prepare(recipe, overrides)
+    config = prepare_run(recipe, overrides)
     run_folder = Path(config.mmupt.run_folder)
     log = run_folder / "logs" / "train.log"
-    with sole_run(run_folder, log), _log_to(log):
+    with exclusive_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
         check_rows(config)
@@ -92,20 +90,20 @@ def run(recipe: str, overrides: list[str]) -> None:
             print(report(config), flush=True)
         if config.trainer.val_only:
             repair_tracker(Path(config.trainer.default_local_dir))
-            train(config)
+            run_trainer(config)
             print(f"The validation is in {config.trainer.validation_data_dir}; nothing was trained (trainer.val_only)")
             return
         with hours_of(config):
             model = export(config, train_until_done(config)) if method is None else run_baseline(config)
         if config.mmupt.evaluation_files is not None:
-            evaluate(config, config.actor_rollout_ref.model.path, "before")
-            evaluate(config, model, "after", config.mmupt.evaluation_forbidden_openings)
+            evaluate_policy(config, config.actor_rollout_ref.model.path, BEFORE)
+            evaluate_policy(config, model, AFTER)
             print(write_report(run_folder, config.mmupt.report_note))
             print(f"The report is in {run_folder / 'report.md'}")
         print(f"The policy is in {model}")
 
 
-def prepare(recipe: str, overrides: list[str]) -> DictConfig:
+def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     """Compose a recipe for this machine, make its data set if it can, and check that nothing is missing."""
     config, choices, problems = compose_recipe(recipe, overrides)
     gpus = count_gpus()
@@ -157,7 +155,7 @@ def train_until_done(config: DictConfig) -> int | None:
     prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
     if alarm_of(config).find_collapse() is None and step < (sys.maxsize if total is None else total):
         try:
-            train(config)
+            run_trainer(config)
         except StoppedOnCollapse:
             # The alarm has left behind all that is to be known.
             print("training was stopped", flush=True)
@@ -173,7 +171,7 @@ def total_steps(config: DictConfig) -> int | None:
     return None if steps is None else int(steps)
 
 
-def train(config: DictConfig) -> None:
+def run_trainer(config: DictConfig) -> None:
     """Run veRL's own validation of the config and its trainer, in this process and the Ray cluster that it starts."""
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
@@ -232,42 +230,6 @@ def export(config: DictConfig, step: int | None = None) -> Path:
     step = last_whole_step(checkpoints) if step is None else step
     checkpoint = kept or checkpoint_of(checkpoints, step)
     return merge(checkpoint / "actor", Path(config.mmupt.run_folder) / "model", str(step))
-
-
-def evaluate(config: DictConfig, model: str | Path, name: str, forbidden_openings: Sequence[str] | None = None) -> None:
-    """Answer `mmupt.evaluation_files` as training samples, and greedily, into `<run_folder>/evaluation/NAME.jsonl`.
-
-    In a process of its own, as vLLM keeps its memory for as long as a process lives.
-    """
-    rollout, data = config.actor_rollout_ref.rollout, config.data
-    limits = pixel_limits(data, training=False)
-    answers = read_settings(config.reward.reward_kwargs)
-    settings = {
-        "model": str(model),
-        "files": {name: file_list(config.mmupt.evaluation_files)},
-        "output": str(Path(config.mmupt.run_folder) / "evaluation"),
-        # The report scores, both evaluations together.
-        "score": False,
-        # Of another policy, once training goes on.
-        "replace": True,
-        "greedy": True,
-        "samples": config.mmupt.evaluation_samples,
-        "temperature": rollout.temperature,
-        "top_p": rollout.top_p,
-        "max_tokens": data.max_response_length,
-        "max_model_len": rollout.max_model_len,
-        "prompt": "own",
-        "system_prompt": None,
-        "instruction": data.instruction,
-        "extraction": answers.extraction,
-        "min_pixels": limits.get("min_pixels"),
-        "max_pixels": limits.get("max_pixels"),
-        "forbidden_openings": list(forbidden_openings or ()),
-        "dtype": rollout.dtype,
-        "device": config.trainer.device,
-    }
-    overrides = [as_override(key, value) for key, value in settings.items()]
-    subprocess.run([sys.executable, "-m", "mmupt.evaluation.evaluate", *overrides], check=True)
 
 
 def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> Iterator[str]:

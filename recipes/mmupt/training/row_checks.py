@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem,
 from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
 from mmupt_data.writer import is_unchanged, read_manifest
 from verl_ext.control_text import control_texts, control_tokens
-from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, file_list
-from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH, MalformedRow, read_ids, read_rows, require_prompt
+from verl_ext.datasets.ground_truth import check_truth, check_unlabelled
+from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_ids, read_rows, require_prompt
 from verl_ext.datasets.pixel_limits import accepted_size, pixel_limits
+from verl_ext.files import file_list, write_json
 from verl_ext.images import stored_size
 
 COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
@@ -81,9 +81,8 @@ def check_rows(config: DictConfig) -> None:
     report(dropped, "are left out", config.data.bad_rows)
     report(wrong, "cannot be asked and count as wrong", config.data.bad_rows)
     dropped |= {file: bad for file, bad in wrong.items() if file in file_list(config.data.val_files)}
-    listing = Path(config.data.dropped_rows)
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text(json.dumps({file: [asdict(one) for one in bad] for file, bad in dropped.items()}, indent=1))
+    listing = {file: [asdict(one) for one in bad] for file, bad in dropped.items()}
+    write_json(Path(config.data.dropped_rows), listing)
 
 
 def dropped_rows(config: DictConfig) -> dict[str, list[int]]:
@@ -191,8 +190,7 @@ def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list
     look = _no_problems if checked else _problems
     start = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        rows = read_rows(file, COLUMNS)
-        while batch := list(islice(rows, ROWS_PER_BATCH)):
+        for batch in in_batches(read_rows(file, COLUMNS)):
             for index, (row, problems) in enumerate(zip(batch, threads.map(look, batch), strict=True), start):
                 if isinstance(row, MalformedRow):
                     found.append(BadRow(index, row.id, (Problem("row", row.problem),)))

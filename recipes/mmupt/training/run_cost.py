@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmupt.baselines.stage_runner import read_summary, stages_folder
 from mmupt.hardware import rollout_gpus
 from mmupt.training.run_report import read_series
-from verl_ext.datasets.ground_truth import file_list
+from verl_ext.files import file_list, json_line
 
 # In a run folder: a line for every stage that was run, or was broken off by an error.
 HOURS = "hours.jsonl"
@@ -51,7 +51,7 @@ def hours_of(config: DictConfig) -> Iterator[None]:
     finally:
         used = (time.monotonic() - start) * devices(config) / 3600
         with (Path(config.mmupt.run_folder) / HOURS).open("a") as file:
-            file.write(f"{json.dumps({'device': config.trainer.device, 'hours': used})}\n")
+            file.write(json_line({"device": config.trainer.device, "hours": used}))
 
 
 def read_cost(run_folder: Path) -> Cost:

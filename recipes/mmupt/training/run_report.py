@@ -10,7 +10,6 @@ Nothing is generated or trained here.
 """
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from mmupt.benchmarks import Question
-from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_atomically
+from mmupt.evaluation.response_files import Response, read_parameters, read_whole
 from mmupt.evaluation.verdicts import Verdict, questions_of, verdicts_of
 from mmupt.reports.rendering import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, TEXT_COLOR, aligned, as_png, tidy
 from mmupt.training.collapse_record import read_stop
+from verl_ext.files import write_atomically, write_json
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
@@ -126,7 +126,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "![Accuracy, vote share, pseudo-label accuracy and response length over the steps of the run](report.png)",
     ]
     write_atomically(run_folder / "report.png", plot(series, changes))
-    write_atomically(run_folder / "report.md", ("\n\n".join(text) + "\n").encode())
+    write_atomically(run_folder / "report.md", "\n\n".join(text) + "\n")
     content = {
         "questions": changes[GREEDY].before.questions,
         "samples": parameters["samples"],
@@ -135,7 +135,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "collapse": stop,
         "series": {name: sorted(steps.items()) for name, steps in series.items()},
     }
-    write_atomically(run_folder / "report.json", f"{json.dumps(content, indent=2)}\n".encode())
+    write_json(run_folder / "report.json", content)
     return table
 
 

@@ -1,6 +1,5 @@
-"""How a model answers: what `config/evaluation.yaml` documents, field by field, as Python has it."""
+"""How a model generates responses; `config/evaluation.yaml` documents every field."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,12 +7,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-# Settings on which the responses do not depend, but for the last digits.
-WITHOUT_CONSEQUENCE = {"replicas", "tensor_parallel_size", "engine"}
+from mmupt.evaluation.response_files import Mode
+from mmupt.hardware import engine_keys
+from verl_ext.datasets.pixel_limits import pixel_limits
+from verl_ext.files import sha256
+from verl_ext.rewards.reward_settings import read_settings
+
+# GenerationSettings on which the responses do not depend, but for the last digits.
+IGNORED_FOR_RESUME = {"replicas", "tensor_parallel_size", "engine"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class GenerationSettings:
     """See `config/evaluation.yaml` and its presets."""
 
     model: str
@@ -47,11 +52,49 @@ class Settings:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
 
     @classmethod
-    def from_config(cls, config: DictConfig, **resolved: Any) -> "Settings":
+    def from_config(cls, config: DictConfig, **resolved: Any) -> "GenerationSettings":
         """Read the keys of these names; `resolved` replaces what the configuration leaves to the machine."""
         content: Any = OmegaConf.to_container(config, resolve=True)
         named = {**{one.name: content[one.name] for one in fields(cls)}, **resolved}
         return cls(**{**named, "forbidden_openings": tuple(named["forbidden_openings"])})
+
+    @classmethod
+    def from_recipe(cls, config: DictConfig, model: str, *, training: bool, **changes: Any) -> "GenerationSettings":
+        """The sampling temperature, lengths, pixel limits and hardware of a recipe.
+
+        Args:
+            config: of the recipe.
+            model: Hugging Face folder or hub name.
+            training: take the pixel limits of training rows, not those of validation.
+            changes: the other fields: `greedy`, `samples`, `instruction` and `seed` at least.
+        """
+        rollout, data = config.actor_rollout_ref.rollout, config.data
+        limits = pixel_limits(data, training=training)
+        hardware = {
+            "device": config.trainer.device,
+            "dtype": rollout.dtype,
+            "replicas": None,
+            "tensor_parallel_size": 1,
+        }
+        return cls(
+            model=model,
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            max_tokens=data.max_response_length,
+            max_model_len=rollout.max_model_len,
+            prompt="own",
+            system_prompt=None,
+            extraction=read_settings(config.reward.reward_kwargs).extraction,
+            min_pixels=limits.get("min_pixels"),
+            max_pixels=limits.get("max_pixels"),
+            **engine_keys(OmegaConf.create(hardware)),
+            **changes,
+        )
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The decodings of each question."""
+        return (*(("greedy",) if self.greedy else ()), *(("sample",) if self.samples else ()))
 
     def parameters(self, data: Sequence[Path], limit: int | None = None) -> dict[str, Any]:
         """What determines the responses to the questions of these files, with a fingerprint of every file.
@@ -64,7 +107,7 @@ class Settings:
             for file in sorted(Path(self.model).glob("*"))
             if file.is_file()
         }
-        of_data = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in data}
-        found = {name: value for name, value in asdict(self).items() if name not in WITHOUT_CONSEQUENCE}
+        of_data = {str(file): sha256(file) for file in data}
+        found = {name: value for name, value in asdict(self).items() if name not in IGNORED_FOR_RESUME}
         found["forbidden_openings"] = list(self.forbidden_openings)
         return {**found, "weights": weights, "data": of_data, "limit": limit}

@@ -1,0 +1,131 @@
+"""vLLM client with a resumable response cache: responses are kept on file, and only those missing are generated."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mmupt.evaluation.generation import (
+    QuestionRequest,
+    ReusableEngine,
+    answer_questions,
+    empty_responses,
+    require_responses,
+)
+from mmupt.evaluation.generation_settings import GenerationSettings
+from mmupt.evaluation.response_files import read_whole
+from mmupt.evaluation.resumable_file import ResumableFile
+from mmupt_data.row_schema import PLACEHOLDER
+from verl_ext.images import ImageError, decode
+
+# The rows of each file of responses, by the name of the file.
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def prompt_row(id: str, images: Sequence[bytes], text: str) -> dict[str, Any]:
+    """A row whose prompt is all images, then a text without image placeholders."""
+    content = PLACEHOLDER * len(images) + text
+    return {"id": id, "prompt": [{"role": "user", "content": content}], "images": [{"bytes": one} for one in images]}
+
+
+def answer_missing(
+    settings: GenerationSettings,
+    files: Mapping[str, ResumableFile],
+    rows: Rows,
+    engine: ReusableEngine | None = None,
+    refuse: bool = False,
+) -> None:
+    """Generate the responses that are missing from files of responses, and finish the files.
+
+    Args:
+        settings: of the generation.
+        files: by name; those that are complete are left alone.
+        rows: of every incomplete file, in the order in which it lists them.
+        engine: reused from one call to the next.
+        refuse: raise Refused for a row that the model cannot be asked; otherwise its responses are empty and say why.
+    """
+    rows = {name: of_file for name, of_file in rows.items() if not files[name].whole}
+    requests = [
+        QuestionRequest(name, mode, row)
+        for name, of_file in rows.items()
+        for mode in settings.modes
+        for row in of_file
+        if not files[name].has(row["id"], mode)
+    ]
+    total = sum(map(len, rows.values())) * len(settings.modes)
+    failing = {} if refuse else _undecodable(requests)
+    for request in requests:
+        if why := failing.get((request.name, request.row["id"])):
+            files[request.name].append(empty_responses(request, settings, why).responses)
+    if requests := [request for request in requests if (request.name, request.row["id"]) not in failing]:
+        bar = tqdm(total=total, initial=total - len(requests), desc=", ".join(rows), unit="request", smoothing=0.05)
+        with bar:
+            for answered in answer_questions(settings, requests, engine):
+                files[answered.name].append((require_responses(answered) if refuse else answered).responses)
+                bar.update()
+    for name, of_file in rows.items():
+        files[name].finish({row["id"]: number for number, row in enumerate(of_file)})
+
+
+def _undecodable(requests: Sequence[QuestionRequest]) -> dict[tuple[str, str], str]:
+    """Why an image of a row cannot be decoded, by file and row; rows without such an image are left out."""
+    rows = {(one.name, one.row["id"]): one.row for one in requests}
+
+    def reason(row: Mapping[str, Any]) -> str | None:
+        for index, image in enumerate(row["images"] or []):
+            try:
+                decode(image["bytes"] or b"")
+            except ImageError as error:
+                return f"image {index} {error}"
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        return {key: why for key, why in zip(rows, threads.map(reason, rows.values()), strict=True) if why}
+
+
+@dataclass(frozen=True)
+class ResponseCache:
+    """A folder that keeps all responses of a pipeline of several stages, such as a synthesis or a baseline.
+
+    data, limit: the files that the prompts are made from, and how many of their rows are used; responses depend on
+    both, see `GenerationSettings.parameters`. replace: generate responses made with other settings again instead of
+    refusing them. engine: started once for all stages that can share it.
+    """
+
+    folder: Path
+    data: Sequence[Path]
+    limit: int | None
+    replace: bool
+    engine: ReusableEngine = field(default_factory=ReusableEngine)
+
+    def responses(
+        self, stage: str, settings: GenerationSettings, rows: Sequence[Mapping[str, Any]]
+    ) -> dict[str, list[str]]:
+        """The responses to each row by its id, in the order of the samples; kept in `STAGE.jsonl`.
+
+        Args:
+            stage: names the file.
+            settings: greedy or sampling, not both.
+            rows: with unique ids.
+
+        Raises:
+            OtherParametersError: the file has responses made with other settings, and `replace` is not set.
+            Refused: a row cannot be asked; names it.
+        """
+        file = self.folder / f"{stage}.jsonl"
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(json.dumps([row["id"], row["prompt"]]).encode())
+        parameters = {**settings.parameters(self.data, self.limit), "asked": digest.hexdigest()}
+        kept = ResumableFile(file, parameters, self.replace)
+        answer_missing(settings, {stage: kept}, {stage: rows}, self.engine, refuse=True)
+        found: dict[str, list[str]] = defaultdict(list)
+        for response in read_whole(file):
+            found[response.id].append(response.response)
+        return dict(found)

@@ -1,0 +1,74 @@
+"""Evaluates the policy of a run on `mmupt.evaluation_files`, before and after training.
+
+    python -m mmupt.training.policy_evaluation RUN_FOLDER NAME MODEL
+
+generates the responses that are missing from `RUN_FOLDER/evaluation/NAME.jsonl`. The report scores them.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.compose import RecipeError
+from mmupt.evaluation.evaluate import EvaluationError, QuestionSet, generate
+from mmupt.evaluation.generation import EngineError
+from mmupt.evaluation.generation_settings import GenerationSettings
+from mmupt.runtime.run_lock import exclusive_run
+from verl_ext.files import file_list
+
+BEFORE, AFTER = "before", "after"
+
+
+def evaluate_policy(config: DictConfig, model: str | Path, name: str) -> None:
+    """Generate the missing responses of a model in a separate process: vLLM keeps its memory while a process lives.
+
+    Args:
+        config: of the run, which its folder has as `config.yaml`.
+        model: Hugging Face folder or hub name.
+        name: BEFORE or AFTER.
+
+    Raises:
+        RecipeError: the evaluation failed; its output says why.
+    """
+    command = [sys.executable, "-m", __name__, str(config.mmupt.run_folder), name, str(model)]
+    try:
+        subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as error:
+        raise RecipeError(f"the evaluation {name} training ended with status {error.returncode}") from error
+
+
+def evaluation_settings(config: DictConfig, name: str, model: str) -> GenerationSettings:
+    """The sampling of the training rollouts, and greedy responses; pixel limits are those of validation."""
+    return GenerationSettings.from_recipe(
+        config,
+        model,
+        training=False,
+        greedy=True,
+        samples=config.mmupt.evaluation_samples,
+        instruction=config.data.instruction,
+        # The same draws whatever the seed of the training.
+        seed=0,
+        forbidden_openings=tuple(config.mmupt.evaluation_forbidden_openings or ()) if name == AFTER else (),
+    )
+
+
+def main() -> None:
+    """Evaluate the model of the command line."""
+    run_folder, name, model = sys.argv[1:]
+    config: Any = OmegaConf.load(Path(run_folder) / "config.yaml")
+    output = Path(run_folder) / "evaluation"
+    files = tuple(map(Path, file_list(config.mmupt.evaluation_files)))
+    questions = QuestionSet(name, files, output / f"{name}.jsonl")
+    try:
+        with exclusive_run(output, questions.output.with_suffix(".partial.jsonl")):
+            # Responses of another policy are made again: training may have continued since.
+            generate(evaluation_settings(config, name, model), [questions], replace=True)
+    except (EvaluationError, EngineError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
