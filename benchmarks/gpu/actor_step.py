@@ -41,8 +41,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from mmupt.compose import load_recipe
+from mmupt.models.qwen2_5_vl import TEXT_3B, TEXT_7B, VISION
 from mmupt.tiny import FOLDER
-from mmupt.training.model_shapes import TEXT_3B, TEXT_7B, VISION
 from mmupt.training.recipe_run import count_gpus, use_sdpa
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 from safetensors import safe_open
 
 from mmupt.compose import load_recipe
+from mmupt.models import ModelShape, shape_of
+from mmupt.models.qwen2_5_vl import TEXT_7B, read_shape
 from mmupt.tiny import FOLDER
 from mmupt.training import memory_estimate
 from mmupt.training.memory_estimate import activations, estimate, report
-from mmupt.training.model_shapes import TEXT_7B, Shape, read_shape, shape_of
 
 
 @cache
@@ -19,7 +20,7 @@ def compose(recipe: str, *overrides: str) -> DictConfig:
     return load_recipe(recipe, overrides)[0]
 
 
-def known(model: str) -> Shape:
+def known(model: str) -> ModelShape:
     shape = shape_of(model)
     assert shape is not None
     return shape

@@ -25,7 +25,7 @@ from mmupt.runtime.run_lock import exclusive_run
 from mmupt.synthesis import synthesize as module
 from mmupt.synthesis.prompt_templates import FOLDER, PromptError, fill_template, read_prompt
 from mmupt.synthesis.source_rows import read_parents
-from mmupt.synthesis.strategies import STRATEGIES, Asking, strategy
+from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 from mmupt.synthesis.synthesize import SynthesisError, load_synthesis_config
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
@@ -274,16 +274,35 @@ def test_the_models_own_answer_is_shown_where_its_responses_elect_one(data: Path
     assert asked["a-direct-r0"] == f"<image>{ASK}"
 
 
-def test_a_strategy_is_registered_by_its_name(data: Path, tmp_path: Path, monkeypatch) -> None:
-    # So that it is gone after the test.
-    monkeypatch.setitem(STRATEGIES, "about_colours", None)
+def test_a_strategy_may_have_a_prompt_of_the_configuration_or_bring_its_own(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that they are gone after the test.
+    monkeypatch.setattr(STRATEGIES, "_entries", {**STRATEGIES})
 
-    @strategy
-    def about_colours(parent: Any, voted: str | None) -> Asking:
-        return Asking("direct", {})
+    @STRATEGIES.register
+    def about_colours(parent: Any, voted: str | None) -> StrategyPrompt:
+        return StrategyPrompt("direct", template="never read")
 
-    run(data, tmp_path / "out", monkeypatch, "strategies=[about_colours]")
-    assert {row["synthesis"]["strategy"] for row in rows_of(tmp_path / "out")} == {"about_colours"}
+    @STRATEGIES.register
+    def about_sides(parent: Any, voted: str | None) -> StrategyPrompt:
+        return StrategyPrompt("sides", {"number": "3"}, "ask about {number} sides")
+
+    engine = run(data, tmp_path / "out", monkeypatch, "strategies=[about_colours,about_sides]")
+    assert {row["synthesis"]["strategy"] for row in rows_of(tmp_path / "out")} == {"about_colours", "about_sides"}
+    asked = {one.row["id"]: content(one) for one in engine.asked if one.name == "questions"}
+    assert asked["a-about_colours-r0"] == f"<image>{ASK}" and asked["a-about_sides-r0"] == "<image>ask about 3 sides"
+
+
+def test_a_strategy_without_a_prompt_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(STRATEGIES, "_entries", {**STRATEGIES})
+
+    @STRATEGIES.register
+    def about_nothing(parent: Any, voted: str | None) -> StrategyPrompt:
+        return StrategyPrompt("nothing")
+
+    with pytest.raises(SynthesisError, match=r"prompts\.nothing is missing: set it to a \.txt file"):
+        run(data, tmp_path / "out", monkeypatch, "strategies=[about_nothing]")
 
 
 def test_a_prompt_of_ones_own_is_used(data: Path, tmp_path: Path, monkeypatch) -> None:

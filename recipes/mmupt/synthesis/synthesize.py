@@ -31,7 +31,7 @@ from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_che
 from mmupt.synthesis.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.synthesis.question_parsing import question_in
 from mmupt.synthesis.source_rows import Parent, read_parents
-from mmupt.synthesis.strategies import STRATEGIES
+from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 from mmupt.synthesis.synthesis_report import write_report
 from mmupt.synthesis.synthesized_dataset import write_candidates, write_questions
 from verl_ext.answers import Extraction, extract_answer
@@ -139,8 +139,8 @@ def ask(
     asked: dict[str, tuple[Parent, str, str]] = {}
     for strategy in config.strategies:
         for parent in parents:
-            if (asked_with := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
-                text = fill_template(prompts[asked_with.prompt], asked_with.texts)
+            if (wanted := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
+                text = fill_template(_template(wanted, prompts), wanted.texts)
                 asked[f"{parent.id}-{strategy}-r{config.round}"] = parent, strategy, text
     rows = [prompt_row(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
     said = cache.responses("questions", asking, rows)
@@ -158,6 +158,13 @@ def ask(
         for id_, (parent, strategy, text) in asked.items()
         for number, response in enumerate(said[id_])
     ]
+
+
+def _template(wanted: StrategyPrompt, prompts: Mapping[str, str]) -> str:
+    template = prompts.get(wanted.prompt, wanted.template)
+    if template is None:
+        raise PromptError(f"prompts.{wanted.prompt} is missing: set it to a .txt file, or give the strategy a template")
+    return template
 
 
 def filter_candidates(

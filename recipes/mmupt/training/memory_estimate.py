@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import RecipeError, load_recipe
-from mmupt.training.model_shapes import Shape, shape_of
+from mmupt.models import ModelShape, shape_of
 
 GIB = 2**30
 BYTES = {"fp32": 4, "float32": 4, "float": 4}
@@ -81,7 +81,7 @@ class Estimate:
         return max(((phase, sum(parts.values())) for phase, parts in self.phases.items()), key=lambda item: item[1])
 
 
-def estimate(config: DictConfig, shape: Shape) -> Estimate:
+def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     """Estimate the memory of a composed recipe whose `mmupt.gpu_memory_gib` is set."""
     actor, model, rollout = (config.actor_rollout_ref[name] for name in ("actor", "model", "rollout"))
     fsdp = actor.fsdp_config
@@ -138,7 +138,7 @@ def estimate(config: DictConfig, shape: Shape) -> Estimate:
     return Estimate({phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main_memory)
 
 
-def images(config: DictConfig, shape: Shape) -> dict[str, float]:
+def images(config: DictConfig, shape: ModelShape) -> dict[str, float]:
     """GiB of the images of a step on one machine, by where they are.
 
     Responses go to ranks by their length, so that those of one prompt are taken to be scattered at random.
@@ -168,13 +168,13 @@ def tokens_of_micro_batch(config: DictConfig) -> int:
     return actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else actor.ppo_micro_batch_size_per_gpu * longest
 
 
-def gathered(config: DictConfig, shape: Shape) -> float:
+def gathered(config: DictConfig, shape: ModelShape) -> float:
     """GiB of the weights that FSDP2 has whole at a time."""
     size = BYTES[config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype]
     return (shape.embeddings + 2 * max(shape.layer, shape.vision_layer)) * size / GIB
 
 
-def activations(config: DictConfig, shape: Shape) -> float:
+def activations(config: DictConfig, shape: ModelShape) -> float:
     """GiB of the activations of one micro-batch, the logits among them, at their most."""
     actor = config.actor_rollout_ref.actor
     size = BYTES[actor.fsdp_config.mixed_precision.param_dtype]
@@ -198,10 +198,7 @@ def report(config: DictConfig) -> str:
     model, available = config.actor_rollout_ref.model.path, config.mmupt.gpu_memory_gib
     shape = shape_of(model)
     if shape is None:
-        return (
-            f"No estimate of GPU memory: the shape of {model} is not known; recipes/mmupt/training/model_shapes.py has "
-            "those that are."
-        )
+        return f"No estimate of GPU memory: the shape of {model} is not known; recipes/mmupt/models has those that are."
     if available is None:
         return "No estimate of GPU memory: set mmupt.gpu_memory_gib."
     result = estimate(config, shape)

@@ -1,0 +1,92 @@
+"""Qwen2.5-VL. The tables hold what config.json has at Qwen/Qwen2.5-VL-*-Instruct on Hugging Face."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmupt.models import MODEL_FAMILIES, ModelFamily, ModelShape
+
+# The vision tower; the two large models have another intermediate_size.
+VISION = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+    "window_size": 112,
+    "in_channels": 3,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+TEXT_3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+TEXT_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+TEXT_32B = {
+    "hidden_size": 5120,
+    "intermediate_size": 27648,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+TEXT_72B = {
+    "hidden_size": 8192,
+    "intermediate_size": 29568,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+_LARGE_VISION = {"intermediate_size": 3456}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen2.5-VL-3B-Instruct": TEXT_3B,
+    "Qwen/Qwen2.5-VL-7B-Instruct": TEXT_7B,
+    "Qwen/Qwen2.5-VL-32B-Instruct": TEXT_32B | {"vision_config": _LARGE_VISION},
+    "Qwen/Qwen2.5-VL-72B-Instruct": TEXT_72B | {"vision_config": _LARGE_VISION},
+    # Trained from the 7B model, and of its shape.
+    "FanqingM/MM-Eureka-Qwen-7B": TEXT_7B,
+    "russwang/ThinkLite-VL-7B": TEXT_7B,
+    "WaltonFuture/Qwen2.5-VL-7B-MM-UPT-MMR1": TEXT_7B,
+}
+
+
+def read_shape(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a config.json of Qwen2.5-VL describes, of older layout or newer.
+
+    Older files have the language model's sizes at the top and leave out of the vision tower what is as in `VISION`.
+    """
+    text = {**config, **config.get("text_config", {})}
+    vision = {**VISION, **config.get("vision_config", {})}
+    return ModelShape(
+        hidden=text["hidden_size"],
+        intermediate=text["intermediate_size"],
+        layers=text["num_hidden_layers"],
+        key_value=text["hidden_size"] * text["num_key_value_heads"] // text["num_attention_heads"],
+        vocabulary=text["vocab_size"],
+        tied=text.get("tie_word_embeddings", False),
+        vision_hidden=vision["hidden_size"],
+        vision_intermediate=vision["intermediate_size"],
+        vision_layers=vision["depth"],
+        patch=vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2,
+        merge=vision["spatial_merge_size"] ** 2,
+    )
+
+
+MODEL_FAMILIES.register(ModelFamily("qwen2_5_vl", read_shape, CONFIGS))
