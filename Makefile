@@ -21,6 +21,7 @@ OUT ?= runs/compare
 DATA ?= datasets/figures/train.parquet
 ARGS ?=
 python := .venv/bin/python
+mmupt = $(python) -m mmupt
 
 # A Hydra override of a text, quoted for the shell.
 quote := '
@@ -40,22 +41,22 @@ setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12
 	@scripts/setup.sh
 
 train: setup ## Train a recipe (RECIPE=mmupt_tiny, ARGS="key=value ..." overrides its configuration)
-	$(python) -m mmupt.training.recipe_run $(RECIPE) $(ARGS)
+	$(mmupt) train $(RECIPE) $(ARGS)
 
 self-improve: setup ## Let a policy write its own questions and train on them (RECIPE=mmupt_tiny_self_improve ROUNDS=3)
-	$(python) -m mmupt.self_improvement.self_improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
+	$(mmupt) self-improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
 
 data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
-	$(python) -m mmupt.datasets $(DATASET) $(if $(SOURCE),--source $(call path,$(SOURCE))) $(ARGS)
+	$(mmupt) data $(DATASET) $(if $(SOURCE),--source $(call path,$(SOURCE))) $(ARGS)
 
 eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
-	$(python) -m mmupt.evaluation.evaluate $(call text_override,model,$(MODEL)) 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
+	$(mmupt) eval $(call text_override,model,$(MODEL)) 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
 
 score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
-	$(python) -m mmupt.evaluation.score $(RESPONSES) $(ARGS)
+	$(mmupt) score $(RESPONSES) $(ARGS)
 
 synthesize: setup ## Let a model write questions about images and filter them (MODEL=folder-or-hub-name DATA=file.parquet)
-	$(python) -m mmupt.synthesis.synthesize $(call text_override,model,$(MODEL)) $(call text_override,data,$(DATA)) $(preset) $(ARGS)
+	$(mmupt) synthesize $(call text_override,model,$(MODEL)) $(call text_override,data,$(DATA)) $(preset) $(ARGS)
 
 comma := ,
 empty :=
@@ -68,20 +69,20 @@ table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
 seeds = $(if $(word 2,$(SEEDS)),$(SEEDS),$(shell seq $(SEEDS)))
 
 table: setup ## Train several recipes and compare them (RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS=3 TABLE=runs/table)
-	$(python) -m mmupt.reports.recipe_table --recipes $(RECIPES) --seeds $(seeds) --folder $(call path,$(TABLE)) $(table_model) \
+	$(mmupt) table --recipes $(RECIPES) --seeds $(seeds) --folder $(call path,$(TABLE)) $(table_model) \
 		$(table_train) $(table_eval) $(ARGS)
 
 recipes: setup ## List the recipes
-	@$(python) -m mmupt.training.recipe_run --list
+	@$(mmupt) recipes
 
 tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
-	$(python) -m mmupt.tiny.build_model $(ARGS)
+	$(mmupt) tiny-model build $(ARGS)
 
 check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
-	$(python) -m mmupt_data.leakage --train $(TRAIN) --eval $(EVAL) --report $(call path,$(REPORT)) $(ARGS)
+	$(mmupt) check-leakage --train $(TRAIN) --eval $(EVAL) --report $(call path,$(REPORT)) $(ARGS)
 
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
-	$(python) -m mmupt.evaluation.compare $(call path,$(A)) $(call path,$(B)) --output $(call path,$(OUT)) $(ARGS)
+	$(mmupt) compare $(call path,$(A)) $(call path,$(B)) --output $(call path,$(OUT)) $(ARGS)
 
 test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_ext for a part)
 	$(python) -m pytest $(ARGS)

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/paper_step.py [--prompts 64 512] [--workers 1 8] [--plain 16] \
         [--replicas 32] [--ranks 2]
 
-The run is `python -m mmupt.training.recipe_run` with the batch, limits and update of `base.yaml`: its rows, agent loop
+The run is `mmupt train` with the batch, limits and update of `base.yaml`: its rows, agent loop
 workers, load balancer, reward workers, transfer queue, replay buffer, trainer, actor and reference ranks, checkpoint.
 Stand-ins (`benchmarks/stand_ins.py`) are vLLM, which answers with made-up responses, and the forward pass of the ranks,
 which read all that it would take and return made-up log-probabilities. Each size is a run of its own, of two steps; the
@@ -237,7 +237,7 @@ def run(size: Size) -> dict[str, Any]:
             SECONDS_PER_TOKEN: str(size.seconds_per_token),
         }
         command = subprocess.Popen(
-            [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", *overrides_of(size, folder, rows, model)],
+            [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", *overrides_of(size, folder, rows, model)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -6,7 +6,7 @@ Makes up a benchmark in the form of MathVista testmini (1,000 questions: options
 responses to each, greedy and sampled, of about 1,500 characters with the answer in a box at the end; one in twenty has
 no answer, one in five is LaTeX. Every repeat is three fresh processes, one after the other:
 
-    command  `python -m mmupt.evaluation.score FILE`, as a user runs it: start, imports, reading, scoring, writing
+    command  `mmupt score FILE`, as a user runs it: start, imports, reading, scoring, writing
     scoring  `score_file` alone in it, after the imports
     peer     mathruler's `grade_answer` of `extract_boxed_content`, response by response, after the imports, from a list
              in memory: it knows no options, writes nothing, and has one verdict where `score_file` has two and a vote
@@ -145,7 +145,7 @@ def run(what: str, file: Path) -> float:
     """Seconds of one of the three in a process of its own."""
     if what == "command":
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "mmupt.evaluation.score", str(file)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "mmupt", "score", str(file)], check=True, capture_output=True)
         return time.perf_counter() - start
     command = [sys.executable, __file__, "--alone", what, str(file)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -32,9 +32,9 @@ from mmupt_data.prepare import FOLDER
 RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3
 
 
-def run(module: str, arguments: Sequence[str], overrides: Sequence[str]) -> None:
-    """Run, or continue, one of the launchers; its own messages say what went wrong."""
-    subprocess.run([sys.executable, "-m", f"mmupt.{module}", *arguments, *overrides], check=True)
+def run(command: str, arguments: Sequence[str], overrides: Sequence[str]) -> None:
+    """Run, or continue, a command of `mmupt`; its own messages say what went wrong."""
+    subprocess.run([sys.executable, "-m", "mmupt", command, *arguments, *overrides], check=True)
 
 
 def make(folder: Path, seed: int, overrides: Sequence[str]) -> None:
@@ -47,10 +47,10 @@ def make(folder: Path, seed: int, overrides: Sequence[str]) -> None:
     asked = as_override("mmupt.self_improve.synthesis", [*settings.synthesis, f"limit={ROUNDS * images}"])
     rounds, one_round, original = (folder / name / f"seed_{seed}" for name in ("rounds", "one_round", "original"))
     take_answers_of_base(folder, round_folder(rounds, 1) / "run")
-    run("self_improve", [RECIPE, "--rounds", str(ROUNDS), "--folder", str(rounds)], common)
+    run("self-improve", [RECIPE, "--rounds", str(ROUNDS), "--folder", str(rounds)], common)
     for other in (round_folder(one_round, 1) / "run", original):
         take_answers_of_base(folder, other)
-    run("self_improve", [RECIPE, "--rounds", "1", "--folder", str(one_round)], [*long, asked])
+    run("self-improve", [RECIPE, "--rounds", "1", "--folder", str(one_round)], [*long, asked])
     run("train", [ORIGINAL, f"mmupt.run_folder={original}"], long)
 
 

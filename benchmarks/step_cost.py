@@ -86,7 +86,7 @@ def run_verl(folder: Path, steps: int, overrides: Sequence[str]) -> Run:
     """Run the tiny recipe with overrides and read its times from the event file."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    command: list[str | Path] = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", *COMMON, *overrides]
+    command: list[str | Path] = [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", *COMMON, *overrides]
     start = time.time()
     peak = measure_memory(
         [*command, f"mmupt.run_folder={folder}", f"trainer.total_training_steps={steps}"],

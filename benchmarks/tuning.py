@@ -56,7 +56,7 @@ def train(folder: Path, recipe: str, name: str, overrides: Sequence[str]) -> Non
         "mmupt.run_folder": str(target),
         "mmupt.evaluation_files": file_list(config.data.val_files),
     }
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", recipe, *overrides]
+    command = [sys.executable, "-m", "mmupt", "train", recipe, *overrides]
     subprocess.run([*command, *(as_override(key, value) for key, value in keys.items())], check=True)
 
 

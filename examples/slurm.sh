@@ -63,7 +63,7 @@ until [[ $(alive || echo 0) == "${#nodes[@]}" ]]; do
 done
 
 status=0
-.venv/bin/python -m mmupt.training.recipe_run "$recipe" hardware=gpu_nodes_8x80gb trainer.nnodes="${#nodes[@]}" \
+.venv/bin/mmupt train "$recipe" hardware=gpu_nodes_8x80gb trainer.nnodes="${#nodes[@]}" \
     trainer.n_gpus_per_node="$gpus" "$@" || status=$?
 
 # Slurm queues a job again whose node does not answer for SlurmdTimeout, five minutes; Ray notices within two. Three

@@ -27,16 +27,16 @@ def arguments(tmp_path: Path):
 
 
 def test_a_model_may_have_any_path(arguments) -> None:
-    module, *overrides = arguments("eval", f"MODEL={ODD}")[1:]
-    assert module == "mmupt.evaluation.evaluate" and evaluation(overrides).model == ODD
-    assert evaluation(arguments("eval")[2:]).model == "recipes/mmupt/tiny/model"
+    words = arguments("eval", f"MODEL={ODD}")
+    assert words[:3] == ["-m", "mmupt", "eval"] and evaluation(words[3:]).model == ODD
+    assert evaluation(arguments("eval")[3:]).model == "recipes/mmupt/tiny/model"
 
 
 def test_so_may_data_and_folders(arguments) -> None:
-    config = synthesis(arguments("synthesize", f"MODEL={ODD}", f"DATA={ODD}.parquet")[2:])
+    config = synthesis(arguments("synthesize", f"MODEL={ODD}", f"DATA={ODD}.parquet")[3:])
     assert OmegaConf.to_container(config)["data"] == f"{ODD}.parquet"
     assert arguments("data", "DATASET=images", "SOURCE=my photos")[-1] == "my photos"
-    assert arguments("compare", "A=a b", "B=b c", "OUT=c d")[2:] == ["a b", "b c", "--output", "c d"]
+    assert arguments("compare", "A=a b", "B=b c", "OUT=c d")[3:] == ["a b", "b c", "--output", "c d"]
     assert "my table" in arguments("table", "TABLE=my table")
 
 

@@ -270,13 +270,14 @@ def test_every_target_has_a_help_text(clone: Clone) -> None:
 
 
 def test_arguments_reach_the_recipe_as_written(clone: Clone) -> None:
-    script = clone.root / "recipes/mmupt/training/recipe_run.py"
+    script = clone.root / "recipes/mmupt/__main__.py"
     script.parent.mkdir(parents=True)
     script.write_text("import sys; print(*sys.argv[1:], sep='\\n')")
     arguments = "trainer.logger=[console,tensorboard] data.n=3 'mmupt.note=\"two words, (one) {bracket}\"'"
     variables = {"DEVICE": "cpu", "PYTHONPATH": str(clone.root / "recipes")}
     result = clone.run("make", "-s", "train", "RECIPE=other", f"ARGS={arguments}", **variables)
-    assert result.stdout.splitlines()[-4:] == [
+    assert result.stdout.splitlines()[-5:] == [
+        "train",
         "other",
         "trainer.logger=[console,tensorboard]",
         "data.n=3",

@@ -11,14 +11,9 @@ STAND_INS = {
     "bin/scontrol": 'if [ "$1" = show ]; then printf "node1\\nnode2\\n"; else echo "$@" >>scontrol.log; fi',
     "bin/srun": 'case "$*" in *hostname*) echo "fe80::1 10.0.0.1 10.0.0.2" ;; esac',
     ".venv/bin/ray": "echo token",
-    # With -c it is asked for the nodes that are alive: two, and after the training NODES_LEFT.
-    ".venv/bin/python": """
-        if [ "$1" = -c ]; then
-            if [ -e arguments ]; then echo "$NODES_LEFT"; else echo 2; fi
-        else
-            printf '%s\\n' "$@" >arguments
-            exit "$STATUS"
-        fi""",
+    # It is asked for the nodes that are alive: two, and after the training NODES_LEFT.
+    ".venv/bin/python": 'if [ -e arguments ]; then echo "$NODES_LEFT"; else echo 2; fi',
+    ".venv/bin/mmupt": """printf '%s\\n' "$@" >arguments; exit "$STATUS\"""",
 }
 
 
@@ -45,8 +40,7 @@ def submit(folder: Path, *arguments: str, status: int = 0, nodes_left: int = 2, 
 def test_the_recipe_gets_what_the_job_has_and_every_argument_as_it_was_given(tmp_path: Path) -> None:
     assert submit(tmp_path, "hardware=cpu", "mmupt.report_note='two words'") == 0
     assert (tmp_path / "arguments").read_text().splitlines() == [
-        "-m",
-        "mmupt.training.recipe_run",
+        "train",
         "mmupt_mathvista",
         "hardware=gpu_nodes_8x80gb",
         "trainer.nnodes=2",

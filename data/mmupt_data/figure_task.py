@@ -5,10 +5,9 @@ Each kind has a main question (the task that is trained and evaluated) and a sec
 the same figure exists; bars also have a question that the tiny model is never shown, kept for the failure case. How the
 tiny model words a response is not here.
 
-    python -m mmupt_data.figure_task --output DIR --train 1536 --validation 256 --test 512 --seed 0
+    mmupt data figures
 """
 
-import argparse
 import hashlib
 import io
 from collections.abc import Callable, Iterator
@@ -253,21 +252,3 @@ def _rows(split: Split, count: int, seed: int, role: Role) -> Iterator[Row]:
             question_type=question.type,
             answer=answer(figure, question),
         )
-
-
-def main() -> None:
-    """Write the data set that the command line asks for, in any size."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the parquet files")
-    parser.add_argument("--train", type=int, default=1536, help="figures in the training split")
-    parser.add_argument("--validation", type=int, default=256, help="figures in the validation split")
-    parser.add_argument("--test", type=int, default=512, help="figures in the test split")
-    parser.add_argument("--seed", type=int, default=0, help="which figures of each split are taken")
-    parser.add_argument("--role", choices=("main", "second", "unseen"), default="main", help="which question is asked")
-    arguments = vars(parser.parse_args())
-    folder = arguments.pop("output")
-    print(f"{folder}: {'written' if write_figures(folder, **arguments) else 'up to date'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,13 +3,11 @@
 `overlaps` compares files and `check_overlap` refuses; `mmupt_data.leakage_report` says it to people. What an image and
 a question are known by is in `mmupt_data.fingerprints`; docs/leakage.md has what was measured of the constants here.
 
-    python -m mmupt_data.leakage --train FILE... --eval FILE... --report FOLDER
+    mmupt check-leakage --train FILE... --eval FILE... --report FOLDER
 """
 
-import argparse
 import itertools
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -383,27 +381,3 @@ def _numbers_fit(one: Words, other: Words) -> bool:
     """Whether all numbers of one are in the other: with other numbers a question is another one."""
     first, second = (Counter(word for word in question if word[0].isdigit()) for question in (one, other))
     return first <= second or second <= first
-
-
-def main() -> int:
-    """Compare training files with evaluation files; 0 where no more overlaps than are allowed, else 1."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files that are trained on")
-    parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files that are evaluated on")
-    parser.add_argument("--report", type=Path, required=True, help="folder for leakage.html and leakage.json")
-    parser.add_argument("--images", choices=get_args(Images), default="near", help="exact: no altered copies")
-    parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap")
-    arguments = parser.parse_args()
-    try:
-        found = overlaps(arguments.train, arguments.eval, arguments.images)
-        report = write_report(
-            arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, found
-        )
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
-    return int(len(found) > arguments.allowed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -127,10 +127,10 @@ class Launchers:
         self.started: list[str] = []
 
     def __call__(self, command: list[str], check: bool) -> None:
-        assert command[:2] == [sys.executable, "-m"] and check
-        module, recipe, *arguments = command[2:]
-        self.started.append(module)
-        if module == "mmupt.training.recipe_run":
+        assert command[:3] == [sys.executable, "-m", "mmupt"] and check
+        name, recipe, *arguments = command[3:]
+        self.started.append(name)
+        if name == "train":
             self.train(recipe, arguments)
         else:
             options = {name: value for name, value in zip(arguments[:4:2], arguments[1:4:2], strict=True)}
@@ -198,10 +198,6 @@ def test_self_generated_questions_are_compared_with_original_ones(
     monkeypatch.setattr(sys, "argv", ["self_generated.py", "--seeds", "1", "--folder", str(tmp_path / "compared")])
     self_generated.main()
     text = capsys.readouterr().out
-    assert launchers.started == [
-        "mmupt.self_improvement.self_improve",
-        "mmupt.self_improvement.self_improve",
-        "mmupt.training.recipe_run",
-    ]
+    assert launchers.started == ["self-improve", "self-improve", "train"]
     assert "after round 3" in text and "one round - original, greedy accuracy: +0.0 ± 0.0 points" in text
     assert text.count("50.0 % of 2 questions can be answered") == 4

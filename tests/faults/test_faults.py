@@ -66,7 +66,7 @@ class Run:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *overrides: str) -> None:
-        command = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", f"mmupt.run_folder={self.folder}"]
+        command = [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", f"mmupt.run_folder={self.folder}"]
         self.log_before = len(self.log())
         for file in ("hold", "held"):
             (self.folder / file).unlink(missing_ok=True)

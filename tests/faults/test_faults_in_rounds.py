@@ -41,7 +41,8 @@ class Rounds(Launched):
         command = [
             sys.executable,
             "-m",
-            "mmupt.self_improvement.self_improve",
+            "mmupt",
+            "self-improve",
             "mmupt_tiny_self_improve",
             "--rounds",
             "2",

@@ -19,7 +19,7 @@ SMALL = (
 
 def train(recipe: str, folder: Path, *overrides: str) -> Path:
     """Train for two steps of four prompts with four responses each, unless overridden; returns the run folder."""
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", recipe, f"mmupt.run_folder={folder}"]
+    command = [sys.executable, "-m", "mmupt", "train", recipe, f"mmupt.run_folder={folder}"]
     subprocess.run([*command, *SMALL, *overrides], check=True, timeout=400)
     return folder
 

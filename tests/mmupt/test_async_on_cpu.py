@@ -52,7 +52,7 @@ STEPS = {1, 2, 3}
 
 
 def start(option: str, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", "mmupt_tiny", f"+async={option}", *OPTIONS[option]]
+    command = [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", f"+async={option}", *OPTIONS[option]]
     # A group of its own, so that it can be killed without any of our own processes.
     return subprocess.Popen([*command, f"mmupt.run_folder={folder}", *OVERRIDES], start_new_session=True)
 

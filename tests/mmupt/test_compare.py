@@ -1,7 +1,6 @@
 """Two models compared: numbers by hand, what swapping and repeating does to them, and pages of untrusted text."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from mmupt.benchmarks import Question, read_questions
-from mmupt.evaluation import compare as command
+from mmupt.cli import main
 from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
 from mmupt.evaluation.comparison_report import as_content, code, render
 from mmupt.evaluation.model_comparison import RESAMPLES, ModelComparison, bootstrap, compare, sign_test
@@ -250,11 +249,10 @@ def evaluations(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_command_writes_text_numbers_a_plot_and_a_page(
-    evaluations: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["compare", *map(str, evaluations), "--output", str(output)])
-    command.main()
+    assert main(["compare", *map(str, evaluations), "--output", str(output)]) == 0
     printed = capsys.readouterr().out
     text = (output / "compare.md").read_text()
     assert printed.strip() in text
@@ -279,16 +277,15 @@ def test_single_files_are_compared_as_their_folders_are(evaluations: tuple[Path,
 
 
 def test_a_folder_that_names_no_one_file_of_a_benchmark_is_refused(
-    evaluations: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base, trained = evaluations
     for suffix in (".jsonl", ".parameters.json"):
         (base / f"again{suffix}").write_bytes((base / "figures").with_suffix(suffix).read_bytes())
     (tmp_path / "empty").mkdir()
     for a, error in ((base, r"both answer figures"), (tmp_path / "empty", "has no file of responses")):
-        monkeypatch.setattr(sys, "argv", ["compare", str(a), str(trained), "--output", str(tmp_path / "out")])
         with pytest.raises(SystemExit) as ended:
-            command.main()
+            main(["compare", str(a), str(trained), "--output", str(tmp_path / "out")])
         assert ended.value.code == 1 and error in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -387,7 +387,7 @@ def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.
 
 
 def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "mmupt.evaluation.evaluate", f"model={MODEL}", "preset=tiny", *overrides]
+    return [sys.executable, "-m", "mmupt", "eval", f"model={MODEL}", "preset=tiny", *overrides]
 
 
 @pytest.mark.full_stack

@@ -32,7 +32,8 @@ def train(run_folder: Path, steps: int) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "mmupt.training.recipe_run",
+        "mmupt",
+        "train",
         "mmupt_tiny",
         f"mmupt.run_folder={run_folder}",
         *OVERRIDES,

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmupt.benchmarks import Question, read_questions
+from mmupt.cli import main
 from mmupt.datasets import data_set
 from mmupt.evaluation.harness_importers import Format, QuestionIndex, read_elsewhere
-from mmupt.evaluation.import_responses import import_responses, main
+from mmupt.evaluation.import_responses import import_responses
 from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
 from mmupt.evaluation.score import score_file
 from mmupt_data.figure_task import write_figures
@@ -427,20 +428,18 @@ def test_a_table_that_cannot_be_read_is_refused(
 
 
 def test_an_output_is_replaced_only_when_asked_to(
-    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     id_ = next(iter(read_questions(figures)))
     file, output = write_lines(tmp_path / "file.jsonl", [{"id": id_, "response": "new"}]), tmp_path / "out.jsonl"
     write_responses(output, [Response(id_, "greedy", 0, "old")], {"data": {}})
-    command = ["x", str(file), "--format", "jsonl", "--data", str(figures), "--output", str(output)]
-    monkeypatch.setattr("sys.argv", command)
+    command = ["import-responses", str(file), "--format", "jsonl", "--data", str(figures), "--output", str(output)]
     with pytest.raises(SystemExit) as stopped:
-        main()
+        main(command)
     assert stopped.value.code == 1
     assert capsys.readouterr().err == f"error: {output} is there already: name another --output, or --replace it\n"
     assert read_whole(output)[0].response == "old"
-    monkeypatch.setattr("sys.argv", [*command, "--replace"])
-    main()
+    assert main([*command, "--replace"]) == 0
     assert capsys.readouterr().out == f"{output}: 1 responses\n"
     assert read_whole(output)[0].response == "new"
 

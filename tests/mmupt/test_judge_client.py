@@ -192,7 +192,7 @@ def test_the_settings_of_the_command_line_and_of_the_configuration_are_those_of_
         name: known[name] for name in config if name not in ("url", "model")
     }
     told = subprocess.run(
-        [sys.executable, "-m", "mmupt.evaluation.score", "missing.jsonl", "--judge-url", "http://localhost:1/v1",
+        [sys.executable, "-m", "mmupt", "score", "missing.jsonl", "--judge-url", "http://localhost:1/v1",
          "--judge-model", "m", "--judge-temperature", "null", "--judge-max-tokens", "many"],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip

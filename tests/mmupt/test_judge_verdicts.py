@@ -17,6 +17,7 @@ from judge_server import MODEL, Said, asks_agreement, honest, judge, said, serve
 from omegaconf import OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, Question, Unreadable, judge_prompts, read_agreement, read_answer
+from mmupt.cli import main
 from mmupt.compose import CONFIG_FOLDER
 from mmupt.evaluation.benchmark_scores import render, scores_by_benchmark
 from mmupt.evaluation.judge_client import Judge, read_kept
@@ -282,13 +283,10 @@ def test_of_many_responses_that_could_not_be_judged_the_first_are_named() -> Non
     ],
 )
 def test_arguments_that_make_no_judge_are_refused(
-    arguments: list[str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mmupt.evaluation.score import main
-
-    monkeypatch.setattr(sys, "argv", ["score", "responses.jsonl", *arguments])
     with pytest.raises(SystemExit):
-        main()
+        main(["score", "responses.jsonl", *arguments])
     assert why in capsys.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmupt.benchmarks import BENCHMARKS, read_questions, rule_version
 from mmupt.benchmarks.paper_scores import read_paper
-from mmupt.evaluation import report_results as command
+from mmupt.cli import main
 from mmupt.evaluation.paper_results import average_of, cell_of, results_content, results_plot, results_table
 from mmupt.evaluation.report_results import read_scores
 from mmupt.evaluation.response_files import Response, write_responses
@@ -131,11 +130,10 @@ def evaluations(tmp_path: Path) -> list[Path]:
 
 
 def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
-    evaluations: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    evaluations: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["results", *map(str, evaluations), "--output", str(output)])
-    command.main()
+    assert main(["report", "--paper", *map(str, evaluations), "--output", str(output)]) == 0
     table = capsys.readouterr().out.strip()
     assert table in (output / "results.md").read_text()
     assert row(table, "`base`")[-1] == "50.00 ± 22.36 (own, mean@2)"

@@ -52,7 +52,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [
         sys.executable,
         "-m",
-        "mmupt.training.recipe_run",
+        "mmupt",
+        "train",
         "mmupt_tiny",
         f"mmupt.run_folder={folder}",
         *OVERRIDES,

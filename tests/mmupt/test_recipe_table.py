@@ -1,7 +1,6 @@
 """The comparison of recipes over seeds: its numbers by hand, and what it does with runs that are missing or fail."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from omegaconf import OmegaConf
 from test_run_report import write_events
 
 from mmupt.baselines.stage_runner import stages_folder, write_summary
+from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.reports import recipe_table
@@ -182,7 +182,6 @@ def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
 
     monkeypatch.setattr(recipe_table, "train", train)
     arguments = ["--recipes", *recipes, "--seeds", "1", "2", "--folder", str(folder), "trainer.total_training_steps=3"]
-    monkeypatch.setattr(sys, "argv", ["table", *arguments])
     with pytest.raises(SystemExit, match=r"these runs failed.*mmupt_tiny/seed_1"):
-        recipe_table.main()
+        main(["table", *arguments])
     assert row((folder / "table.md").read_text(), "mmupt_tiny_random")[3] == "+75.0, +75.0"

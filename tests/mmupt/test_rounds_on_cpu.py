@@ -34,7 +34,7 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
         "data.train_files": str(data / "train.parquet"),
         "data.val_files": str(data / "validation.parquet"),
     }
-    command = [sys.executable, "-m", "mmupt.self_improvement.self_improve", "mmupt_tiny_self_improve", "--rounds", "1"]
+    command = [sys.executable, "-m", "mmupt", "self-improve", "mmupt_tiny_self_improve", "--rounds", "1"]
     written = [as_override(key, value) for key, value in overrides.items()]
     subprocess.run([*command, "--folder", str(folder), *SMALL, *written], check=True, timeout=500)
 

@@ -10,8 +10,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from mmupt.cli import main
 from mmupt.evaluation.response_files import Response, read_parameters, write_responses
-from mmupt.training.run_report import PANELS, main, read_changes, read_series, write_report
+from mmupt.training.run_report import PANELS, read_changes, read_series, write_report
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 
@@ -146,10 +147,9 @@ def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
     assert sorted(file.name for file in run_folder.glob("report*")) == ["report.json", "report.md", "report.png"]
 
 
-def test_the_command_prints_the_table_and_takes_the_note_from_the_run(run_folder: Path, monkeypatch, capsys) -> None:
+def test_the_command_prints_the_table_and_takes_the_note_from_the_run(run_folder: Path, capsys) -> None:
     (run_folder / "config.yaml").write_text("mmupt: {report_note: The vote chose a style.}\n")
-    monkeypatch.setattr("sys.argv", ["report", str(run_folder)])
-    main()
+    assert main(["report", str(run_folder)]) == 0
     assert "| greedy accuracy, %" in capsys.readouterr().out
     assert "The vote chose a style." in (run_folder / "report.md").read_text()
 
@@ -193,7 +193,7 @@ def test_a_missing_evaluation_is_named_with_the_command_that_makes_it(run_folder
     file = run_folder / "evaluation" / f"{name.split('.')[0]}.jsonl"
     with pytest.raises(FileNotFoundError, match=re.escape(f"{file} with its parameters is missing")) as error:
         write_report(run_folder)
-    assert "python -m mmupt.evaluation.evaluate model=MODEL" in str(error.value)
+    assert "`mmupt eval model=MODEL" in str(error.value)
     assert not (run_folder / "report.md").exists()
 
 

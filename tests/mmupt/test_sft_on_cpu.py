@@ -113,7 +113,7 @@ def test_vllm_answers_with_the_policy_as_it_was_taught(policy: Path, file: Path,
         f"model={policy}", f"files={{asked:{file}}}", f"output={tmp_path}", "preset=tiny", "samples=0", "score=False",
         "device=cpu",
     ]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "mmupt.evaluation.evaluate", *settings], check=True, timeout=400)
+    subprocess.run([sys.executable, "-m", "mmupt", "eval", *settings], check=True, timeout=400)
     answers = read_whole(tmp_path / "asked.jsonl")
     assert len(answers) == ROWS
     # The model of before glances at most figures.

@@ -425,7 +425,7 @@ def test_the_tiny_model_writes_questions_about_figures_on_a_cpu(tmp_path: Path) 
     data, output = tmp_path / "figures" / "train.parquet", tmp_path / "out"
     sidecar_of(data).unlink()
     keys = ["preset=tiny", "ask.samples=2", f"data={data}", f"output={output}", f"model={MODEL}"]
-    subprocess.run([sys.executable, "-m", "mmupt.synthesis.synthesize", *keys], cwd=ROOT, check=True, timeout=600)
+    subprocess.run([sys.executable, "-m", "mmupt", "synthesize", *keys], cwd=ROOT, check=True, timeout=600)
     rows, judged = rows_of(output), read_candidates(output / "candidates.jsonl")
     assert len(judged) == 2 * 2 * 24 and len(rows) == sum(one.kept for one in judged)
     assert {row["synthesis"]["strategy"] for row in rows} == {"in_context", "direct"}

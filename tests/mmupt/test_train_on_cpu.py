@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from mmupt import hardware
-from mmupt.compose import RecipeError, load_recipe
+from mmupt.cli import main
+from mmupt.compose import RecipeError, load_recipe, recipes
 from mmupt.training import recipe_run
 from verl_ext.checkpoints import mark_whole
 
@@ -71,17 +72,16 @@ def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
     ],
 )
 def test_errors_of_the_command_line_are_one_line_without_a_traceback(arguments: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", *arguments]
+    command = [sys.executable, "-m", "mmupt", "train", *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith(message)
 
 
-def test_list_shows_every_recipe_with_one_line() -> None:
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", "--list"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(recipe_run.recipes())
+def test_the_list_shows_every_recipe_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(recipes())
 
 
 def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

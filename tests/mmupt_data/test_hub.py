@@ -216,7 +216,7 @@ def test_a_second_run_does_nothing_and_another_place_gives_the_same_checksums(na
 def test_a_kill_half_way_leaves_no_half_file_and_the_same_command_finishes(tmp_path: Path) -> None:
     source = write(tmp_path / "source", "geoqa", rows=3000)
     folder = tmp_path / "made"
-    command = [sys.executable, "-m", "mmupt.datasets", "geoqa", "--source", str(source), "--output", str(folder)]
+    command = [sys.executable, "-m", "mmupt", "data", "geoqa", "--source", str(source), "--output", str(folder)]
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     half = folder / "train.parquet.tmp"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as writer:

@@ -2,8 +2,6 @@
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from benchmarks.random_groups import CHANGES, drawing, encode, long_question, photo, question, reworded
+from mmupt.cli import main
 from mmupt_data import figure_task, leakage
 from mmupt_data.leakage import check_overlap, hashes, overlaps
 from mmupt_data.row_schema import PROMPT_SCHEMA, Row
@@ -291,30 +290,21 @@ def test_the_page_shows_rows_whose_images_cannot_be_decoded(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("allowed", "status"), [("2", 0), ("1", 1)])
 def test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], allowed: str, status: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], allowed: str, status: int
 ) -> None:
     train, test = two_overlaps(tmp_path)
     report = tmp_path / "report"
     arguments = ["--train", train, "--eval", test, "--report", report, "--allowed", allowed]
-    monkeypatch.setattr(sys, "argv", ["leakage", *map(str, arguments)])
-    assert leakage.main() == status
+    assert main(["check-leakage", *map(str, arguments)]) == status
     assert "2 pairs" in capsys.readouterr().out
     assert (report / "leakage.html").exists()
 
 
-def test_a_file_that_is_not_there_is_no_overlap_but_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_no_overlap_but_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     absent = str(tmp_path / "absent.parquet")
-    command = [
-        sys.executable,
-        "-m",
-        "mmupt_data.leakage",
-        "--train",
-        absent,
-        "--eval",
-        absent,
-        "--report",
-        str(tmp_path),
-    ]
-    process = subprocess.run(command, capture_output=True, text=True)
-    assert process.returncode == 2
-    assert "absent.parquet" in process.stderr
+    with pytest.raises(SystemExit) as ended:
+        main(["check-leakage", "--train", absent, "--eval", absent, "--report", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "absent.parquet" in capsys.readouterr().err

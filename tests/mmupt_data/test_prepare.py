@@ -1,22 +1,17 @@
-"""The command that makes a data set ready."""
+"""The command that prepares a data set."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from pictures import encode, picture
 from PIL import Image
 
-from mmupt import datasets
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["mmupt.datasets", *arguments])
-    datasets.main()
+from mmupt.cli import main
+from mmupt.datasets import data_sets
 
 
 def test_it_says_what_was_written_and_what_was_dropped_and_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.png").write_bytes(picture())
@@ -28,7 +23,7 @@ def test_it_says_what_was_written_and_what_was_dropped_and_why(
     (tmp_path / "source" / "e.mov").write_bytes(b"moving")
     (tmp_path / "source" / "f.mov").write_bytes(b"moving, too")
     arguments = ("images", "--source", str(tmp_path / "source"), "--output", str(tmp_path / "made"))
-    run(monkeypatch, *arguments)
+    main(["data", *arguments])
     output = capsys.readouterr().out
     assert f"{tmp_path / 'made'}: written" in output and "train.parquet: 2 rows, 1 dropped" in output
     assert "1 x small image, the first: row 1, id images-train-000001, file b.png: image 0 has 20 x 20 px" in output
@@ -37,16 +32,16 @@ def test_it_says_what_was_written_and_what_was_dropped_and_why(
     )
     assert "left out: 1 x .svg, the first: d.svg" in output
     assert "left out: 2 x .mov, the first: e.mov" in output
-    run(monkeypatch, *arguments)
+    main(["data", *arguments])
     assert "up to date" in capsys.readouterr().out
 
 
-def test_an_error_is_one_line_and_an_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_one_line_and_an_exit_status(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="error: there is no data set 'nothing'"):
-        run(monkeypatch, "nothing", "--output", str(tmp_path))
+        main(["data", "nothing", "--output", str(tmp_path)])
 
 
-def test_the_list_names_every_data_set(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run(monkeypatch, "--list")
+def test_the_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["data", "--list"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(datasets.data_sets())
+    assert [line.split()[0] for line in lines] == list(data_sets())

@@ -1,6 +1,6 @@
 """Runs a method in a run folder: builds each of its training sets from the policy's responses, and trains on it.
 
-`mmupt.training.recipe_run` does so if `mmupt.baseline.method` is set. The folder `stages` of the run has:
+`mmupt train` does so if `mmupt.baseline.method` is set. The folder `stages` of the run has:
     rows.parquet           the training rows that the method uses
     STAGE.jsonl            the responses of a stage, in the format of an evaluation's responses
     STAGE.parquet          the same with their prompts, in the format of a training set, once the stage is complete

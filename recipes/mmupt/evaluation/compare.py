@@ -1,13 +1,11 @@
 """Compare two models on the same questions, from their responses alone. Generates nothing.
 
-    python -m mmupt.evaluation.compare runs/eval/base runs/eval/trained --output runs/compare
+    mmupt compare runs/eval/base runs/eval/trained --output runs/compare
 
-A and B are folders of evaluations, or single files of responses; every benchmark that both have is compared. Writes
-`compare.md` (printed, too), `compare.json`, `compare.png` and `compare.html`, a page of questions that were gained and
-lost, into the output folder.
+Two evaluations are compared on every benchmark that both have. A comparison is written as `compare.md`, `compare.json`,
+`compare.png` and `compare.html`, a page of the questions gained and lost.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,21 +72,3 @@ def _images(one: ModelComparison) -> dict[str, list[bytes]]:
         for row in whole_rows(file, ("id", "images"))
         if row["id"] in ids
     }
-
-
-def main() -> None:
-    """Compare the two evaluations of the command line."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("a", type=Path, help="folder of an evaluation, or a file of responses")
-    parser.add_argument("b", type=Path, help="what it is compared with; differences are B - A")
-    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder for the comparison")
-    arguments = parser.parse_args()
-    try:
-        comparisons = compare_evaluations(read_evaluation(arguments.a), read_evaluation(arguments.b))
-    except (FileNotFoundError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-    print(write_comparison(arguments.output, comparisons))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
 """Let a model answer benchmarks, and score it.
 
-    python -m mmupt.evaluation.evaluate model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
+    mmupt eval model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
 
 Every key is documented in `evaluation/config/evaluation.yaml`. The same command after a kill goes on with the questions
 that have no responses yet. Prompts are what veRL makes of the same rows, so that evaluation and training ask alike.
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,9 +20,8 @@ from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import render
-from mmupt.evaluation.generation import EngineError
 from mmupt.evaluation.generation_settings import GenerationSettings
-from mmupt.evaluation.judge_client import Judge, JudgeError
+from mmupt.evaluation.judge_client import Judge
 from mmupt.evaluation.paper_results import PAPER
 from mmupt.evaluation.report_results import read_scores, write_results
 from mmupt.evaluation.response_cache import answer_missing
@@ -229,15 +227,3 @@ def generate(
     answer_missing(settings, files, rows)
     for one in sets:
         print(f"{one.output}: {'done' if one.name in rows else 'up to date'}", flush=True)
-
-
-def main() -> None:
-    """Evaluate what the command line says."""
-    try:
-        evaluate(load_evaluation_config(sys.argv[1:]))
-    except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

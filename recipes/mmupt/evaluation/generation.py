@@ -1,6 +1,6 @@
 """A model answers questions by vLLM: with one engine in this process, or with one in each of several Ray actors.
 
-Which questions, and what becomes of the responses, is the business of `mmupt.evaluation.evaluate`.
+Which questions, and what becomes of the responses, is decided in `mmupt.evaluation.evaluate`.
 """
 
 import gc

@@ -1,23 +1,21 @@
 """Bring responses that another program generated into a file of responses, to be scored by the same rules.
 
-    python -m mmupt.evaluation.import_responses FILE --format vlmevalkit \
+    mmupt import-responses FILE --format vlmevalkit \
         --data datasets/mathvista/testmini.parquet --output runs/eval/NAME/mathvista.jsonl
-    python -m mmupt.evaluation.score runs/eval/NAME/mathvista.jsonl
+    mmupt score runs/eval/NAME/mathvista.jsonl
 
 Formats: `jsonl` (docs/evaluation.md), `lmms-eval` (its log of samples) and `vlmevalkit` (its table of predictions).
 Every row has to be a response to one question, once: otherwise the rows that are not are named and counted, and nothing
 is written, unless `--skip-bad-rows` leaves them out. Scores in the file are not read.
 """
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 from mmupt.evaluation.harness_importers import Format, read_elsewhere, read_index
 from mmupt.evaluation.response_files import parameters_path, write_responses
-from mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction
+from mmupt.evaluation.verdicts import AnyExtraction
 from verl_ext.files import sha256
 
 # How many rows that cannot be used are named.
@@ -82,39 +80,3 @@ def import_responses(
     }
     write_responses(output, responses, parameters)
     return len(responses)
-
-
-def main() -> None:
-    """Import the file of the command line."""
-    parser = argparse.ArgumentParser(description="Bring responses made elsewhere into a file of responses.")
-    parser.add_argument("file", type=Path, help="what the other program wrote")
-    parser.add_argument("--format", choices=get_args(Format), required=True, help="which program, or jsonl")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="parquet file of data/mmupt_data/row_schema.py with the questions"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
-    parser.add_argument("--model", help="what made the responses, to be written down")
-    parser.add_argument(
-        "--extraction", choices=EXTRACTIONS, default="boxed", help="where answers stand; default: %(default)s"
-    )
-    parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
-    parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows, instead of none")
-    arguments = parser.parse_args()
-    try:
-        count = import_responses(
-            arguments.file,
-            arguments.format,
-            arguments.data,
-            arguments.output,
-            arguments.model,
-            arguments.extraction,
-            arguments.replace,
-            arguments.skip_bad_rows,
-        )
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-    print(f"{arguments.output}: {count} responses")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
 """Set the scores of evaluations beside the paper's results. Generates nothing.
 
-    python -m mmupt.evaluation.report_results runs/eval/A runs/eval/B --output runs/eval
+    mmupt report --paper runs/eval/A runs/eval/B --output runs/eval
 
 Scores beside the responses in these folders, a judge model's among them, are taken as they are unless the responses are
-newer or a rule has another version by now; the others are made, as by `mmupt.evaluation.score`. Writes `results.md`
+newer or a rule has another version by now; the others are made, as by `mmupt score`. Writes `results.md`
 (printed, too), `results.json` and `results.png` into the output folder.
 """
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,7 +51,7 @@ def _scores_of_file(file: Path) -> list[dict[str, Any]]:
             return scores
         if judges := [rule for rule in outdated if rule.startswith("judge ")]:
             raise ValueError(
-                f"{found} has scores by another version of the rule {judges[0]!r}: run mmupt.evaluation.score {file} "
+                f"{found} has scores by another version of the rule {judges[0]!r}: run `mmupt score {file}` "
                 "with the judge again, which is asked only what it was not asked yet"
             )
     return score_file(file)
@@ -76,19 +75,3 @@ def write_results(output: Path, evaluations: Evaluations) -> str:
         output / "results.md", f"# Beside the paper\n\n{table}\n\n![Scores beside the paper's](results.png)\n"
     )
     return table
-
-
-def main() -> None:
-    """Set the evaluations of the command line beside the paper's results."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of responses by mmupt.evaluation.evaluate")
-    parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="folder for the results")
-    arguments = parser.parse_args()
-    try:
-        print(write_results(arguments.output, read_scores(arguments.folders)))
-    except (FileNotFoundError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -99,8 +99,8 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None) -> JudgedFil
     parameters = read_parameters(file)
     if parameters is None:
         raise FileNotFoundError(
-            f"{file} with its parameters is missing: mmupt.evaluation.evaluate makes both, and for responses made "
-            "elsewhere mmupt.evaluation.import_responses"
+            f"{file} with its parameters is missing: `mmupt eval` makes both, and `mmupt import-responses` does for "
+            "responses that another program generated"
         )
     questions = questions_of(parameters)
     responses, bad_lines = read_responses(file, questions)

@@ -1,16 +1,14 @@
 """Several recipes with several seeds, trained one after another and compared in one table and plot.
 
-    python -m mmupt.reports.recipe_table --recipes mmupt_tiny mmupt_tiny_random --seeds 1 2 3 \
-        --folder DIR [key=value ...]
+    mmupt table --recipes mmupt_tiny mmupt_tiny_random --seeds 1 2 3 --folder DIR [key=value ...]
 
-Every run is `mmupt.training.recipe_run` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
+Every run is `mmupt train` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
 command after an interruption continues; overrides hold for all of them. The base answers the evaluation once for all
 runs that evaluate it alike. After each run `table.md`, `table.json` and `table.png` are written anew there: scores,
 gains with their paired tests, and what each recipe has cost, with the paper's figures beside it. A run that fails is
 named at the end, and the others go on.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -59,7 +57,7 @@ def train(folder: Path, recipe: str, seed: int, overrides: Sequence[str]) -> boo
     """Train one run, or continue it, or find it finished; return whether it succeeded."""
     target = run_folder(folder, recipe, seed)
     take_answers_of_base(folder, target)
-    command = [sys.executable, "-m", "mmupt.training.recipe_run", recipe, *overrides]
+    command = [sys.executable, "-m", "mmupt", "train", recipe, *overrides]
     own = [f"mmupt.seed={seed}", as_override("mmupt.run_folder", str(target))]
     return subprocess.run([*command, *own]).returncode == 0
 
@@ -280,29 +278,3 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], agai
     }
     write_json(folder / "table.json", content)
     return table
-
-
-def main() -> None:
-    """Train what is missing and write the table of the command line."""
-    parser = argparse.ArgumentParser(description="Train several recipes with several seeds and compare them.")
-    parser.add_argument("--recipes", nargs="+", required=True, help="names that `make recipes` shows")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of every recipe")
-    parser.add_argument("--folder", type=Path, default=Path("runs/table"), help="for the runs and the table")
-    parser.add_argument("--against", help="the recipe that all are tested against; default: the first one")
-    arguments, overrides = parser.parse_known_args()
-    try:
-        check(arguments.recipes, overrides)
-    except RecipeError as error:
-        sys.exit(f"error: {error}")
-    failed = []
-    for seed in arguments.seeds:
-        for recipe in arguments.recipes:
-            if not train(arguments.folder, recipe, seed, overrides):
-                failed.append(str(run_folder(arguments.folder, recipe, seed)))
-            print(write_table(arguments.folder, arguments.recipes, arguments.seeds, arguments.against), flush=True)
-    if failed:
-        sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,14 @@
 """Rounds of self-improvement: the policy writes questions about images, trains on them by the vote, and so on.
 
-    python -m mmupt.self_improvement.self_improve mmupt_tiny_self_improve --rounds 3 [key=value ...]
+    mmupt self-improve mmupt_tiny_self_improve --rounds 3 [key=value ...]
 
-Each round is `mmupt.synthesis.synthesize` with the policy of the round before, and then `mmupt.training.recipe_run` on
-what was written, whose evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a
+Each round is `mmupt synthesize` with the policy of the round before, and then `mmupt train` on what was written, whose
+evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a
 recipe says about which images, and how. The same command after a kill goes on in the middle of whichever phase it was.
 When the vote share rises while held-out accuracy or pass@k falls beyond noise, no further round is made, and the best
 one is kept; see `mmupt.stop_on_collapse`.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -73,7 +72,7 @@ def make_round(
     written = [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
     written += [as_override("output", str(target / "synthesis"))]
     written += [f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
-    _run("mmupt.synthesis.synthesize", written, target / "synthesis")
+    _run("synthesize", written, target / "synthesis")
     files = [str(target / "synthesis" / "train.parquet")]
     if config.data.generated_share is not None:
         files += file_list(config.data.train_files)
@@ -86,17 +85,17 @@ def make_round(
         as_override("actor_rollout_ref.model.path", policy),
         as_override("mmupt.run_folder", str(run)),
     ]
-    _run("mmupt.training.recipe_run", [recipe, *trained], run)
+    _run("train", [recipe, *trained], run)
     # A run that collapsed at once leaves the policy that it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
     write_atomically(marker, left)
     return left
 
 
-def _run(module: str, arguments: Sequence[str], folder: Path) -> None:
+def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
     # By this variable the next start finds what a killed one has left running.
     environment = {**os.environ, RUN_FOLDER_VARIABLE: str(folder)}
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
+    subprocess.run([sys.executable, "-m", "mmupt", command, *arguments], check=True, env=environment)
 
 
 def _take_evaluation(previous: Path, evaluation: Path) -> None:
@@ -123,23 +122,3 @@ def _check(config: DictConfig, recipe: str) -> None:
         raise RecipeError(f"recipe {recipe} has no images to write questions about: set mmupt.self_improve.images")
     if config.mmupt.evaluation_files is None:
         raise RecipeError(f"recipe {recipe} cannot compare its rounds: it needs mmupt.evaluation_files")
-
-
-def main() -> None:
-    """Make the rounds of the command line."""
-    parser = argparse.ArgumentParser(description="Let a policy write its own questions and improve on them.")
-    parser.add_argument("recipe", help="a name that `make recipes` shows")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds in all")
-    parser.add_argument("--folder", type=Path, help="for all rounds; default: runs/RECIPE")
-    arguments, overrides = parser.parse_known_args()
-    folder = arguments.folder or Path("runs") / arguments.recipe
-    try:
-        self_improve(arguments.recipe, arguments.rounds, folder, overrides)
-    except (RecipeError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"error: {error.cmd[2]} failed with status {error.returncode}; see above")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Let a model write questions about images, and keep those that are worth training on.
 
-    python -m mmupt.synthesis.synthesize model=Qwen/Qwen2.5-VL-7B-Instruct data=datasets/mmr1/train.parquet
+    mmupt synthesize model=Qwen/Qwen2.5-VL-7B-Instruct data=datasets/mmr1/train.parquet
 
 Every key is documented in `synthesis/config/`, every filter in docs/synthesis.md. The output folder gets the questions
 (`train.parquet`, without any answer), `candidates.jsonl` with what became of every response, a report, and a page of
@@ -9,7 +9,6 @@ images with their questions. The same command after a kill asks the model for wh
 
 import hashlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -206,15 +205,3 @@ def filter_candidates(
         apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
     outcome = {one.id: dropped.get(one.id, (None, None)) for one in candidates}
     return [JudgedCandidate(one, outcome[one.id][0], outcome[one.id][1], shares.get(one.id)) for one in candidates]
-
-
-def main() -> None:
-    """Synthesize what the command line says."""
-    try:
-        print(synthesize(load_synthesis_config(sys.argv[1:])))
-    except (SynthesisError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,10 +2,9 @@
 
 For figures in documents alone. No training and no filter may know it.
 
-    python -m mmupt.tiny.answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
+    mmupt tiny-model answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mmupt.synthesis.candidates import JudgedCandidate
-from mmupt.synthesis.synthesized_dataset import read_candidates
-from mmupt_data.figure_task import SPLIT_SHARES, Figure, Split, draw, encode_png, recognise, sample_figures
+from mmupt_data.figure_task import Figure, Split, draw, encode_png, recognise, sample_figures
 
 
 def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
@@ -51,19 +49,3 @@ def render(judged: Sequence[JudgedCandidate], figures: Mapping[str, Figure]) -> 
         for outcome, (part, whole) in {"all": total, **counts}.items():
             lines.append(f"{strategy}, {outcome}: {part} of {whole} can be answered ({100 * part / whole:.1f} %)")
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Count those of a synthesis about figures."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("candidates", type=Path, help="candidates.jsonl of mmupt.synthesis.synthesize")
-    parser.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
-    parser.add_argument("--split", choices=SPLIT_SHARES, default="train", help="the split of these figures")
-    parser.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with")
-    arguments = parser.parse_args()
-    figures = figures_of(arguments.data, arguments.split, arguments.seed)
-    print(render(read_candidates(arguments.candidates), figures))
-
-
-if __name__ == "__main__":
-    main()

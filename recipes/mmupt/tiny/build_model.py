@@ -3,10 +3,9 @@
 The result is a folder that loads as any Qwen2.5-VL does. It is the noisy base on which label-free GRPO is shown, not a
 good model.
 
-    python -m mmupt.tiny.build_model [--output recipes/mmupt/tiny/model]
+    mmupt tiny-model build [--output recipes/mmupt/tiny/model]
 """
 
-import argparse
 import time
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from transformers import (
 )
 
 from mmupt.runtime.export import make_readable
-from mmupt.tiny import FOLDER
 from mmupt.tiny.measure import measure, report
 from mmupt.tiny.vocabulary import (
     CHAT_TEMPLATE,
@@ -114,21 +112,3 @@ def build(
     make_readable(folder)
     print(f"{folder}: {model.num_parameters():,} parameters, {time.monotonic() - started:.0f} s", flush=True)
     print(report(measure(model, encoder)))
-
-
-def main() -> None:
-    """Build the tiny model and print its figures."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the model")
-    parser.add_argument("--figures", type=int, default=9000, help="different figures of the warm start")
-    parser.add_argument("--clean-steps", type=int, default=500, help="steps on what is never wrong, before the noise")
-    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps, the clean ones included")
-    parser.add_argument("--batch", type=int, default=48, help="demonstrations a step")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine schedule")
-    parser.add_argument("--seed", type=int, default=0, help="weights, figures and demonstrations")
-    arguments = vars(parser.parse_args())
-    build(arguments.pop("output"), **arguments)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,10 +2,9 @@
 
 Answers here are read and compared in the simplest way that suits integers; the project's grading is elsewhere.
 
-    python -m mmupt.tiny.measure [MODEL]
+    mmupt tiny-model measure [MODEL]
 """
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,6 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.cache_utils import DynamicCache
 
-from mmupt.tiny import FOLDER
 from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe
 from mmupt.tiny.warm_start import Encoder, render
 from mmupt_data.figure_task import Figure, Role, answer, questions, recognise, sample_figures
@@ -173,6 +171,12 @@ def measure_skills(
     }
 
 
+def load(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Encoder]:
+    """Load a tiny model and its encoder from a folder."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
+    return model, Encoder(Qwen2_5_VLProcessor.from_pretrained(folder), model)
+
+
 def measure(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, *, count: int = 999, samples: int = 16, seed: int = 0
 ) -> dict[str, dict[str, float]]:
@@ -198,16 +202,3 @@ def report(metrics: dict[str, dict[str, float]]) -> str:
 def _percent(values: Iterable[float]) -> float:
     values = list(values)
     return 100 * sum(values) / len(values) if values else float("nan")
-
-
-def main() -> None:
-    """Print the figures of a tiny model."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("model", type=Path, nargs="?", default=FOLDER, help="folder of the model")
-    folder = parser.parse_args().model
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
-    print(report(measure(model, Encoder(Qwen2_5_VLProcessor.from_pretrained(folder), model))))
-
-
-if __name__ == "__main__":
-    main()

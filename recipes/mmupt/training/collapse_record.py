@@ -1,13 +1,12 @@
 """What a run leaves about its collapse, and what the alarm would say of a run with other settings.
 
-    python -m mmupt.training.collapse_record RUN_FOLDER [--z 1.5] [--patience 2] [--min-fall 0.03]
+    mmupt collapse RUN_FOLDER [--z 1.5] [--patience 2] [--min-fall 0.03]
 
 reads `history.jsonl` of the run folder and prints every validation with the share of the vote since the one before, how
 far each measure lies below its best, and at which of them the alarm would have stopped the training, whether it was on
 or not. The rule itself is `verl_ext.collapse`.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from verl_ext.collapse import Collapse, CollapseAlarm, CollapseRule, History, find_collapse, read_alarm
 from verl_ext.collapse.rule import best_of, fall_between, wobble
@@ -95,31 +94,3 @@ def _describe(validations: dict[int, dict[str, float]], step: int, rule: Collaps
     points, error = 100 * (fall.best - fall.value), 100 * fall.standard_error
     needed = 100 * max(fall.min_fall, fall.threshold * fall.standard_error)
     return f"{text} ({points:.1f} ± {error:.1f} points below step {fall.best_step}, more than {needed:.1f} count)"
-
-
-def main() -> None:
-    """Replay the history of the run folder on the command line, by its own rule unless told otherwise."""
-    parser = argparse.ArgumentParser(description="Show at which validation the collapse alarm stops a run.")
-    parser.add_argument("run_folder", type=Path, help="what mmupt.training.recipe_run calls mmupt.run_folder")
-    parser.add_argument("--z", type=float, help="as mmupt.stop_on_collapse.z; the run's own unless given")
-    parser.add_argument("--patience", type=int, help="as mmupt.stop_on_collapse.patience; the run's own unless given")
-    parser.add_argument("--min-fall", type=float, help="as mmupt.stop_on_collapse.min_fall; the run's own unless given")
-    arguments = parser.parse_args()
-    file = arguments.run_folder / "history.jsonl"
-    if not file.is_file():
-        parser.exit(1, f"error: {file} is missing: mmupt.training.recipe_run writes it, from the first step on\n")
-    settings = OmegaConf.load(arguments.run_folder / "config.yaml").mmupt.stop_on_collapse
-    rule = CollapseRule(
-        settings.z if arguments.z is None else arguments.z,
-        settings.patience if arguments.patience is None else arguments.patience,
-        settings.min_fall if arguments.min_fall is None else arguments.min_fall,
-    )
-    first = None
-    for line, collapse in replay(History(file), rule):
-        print(line)
-        first = first or collapse
-    print(f"The alarm stops it there: {first}" if first else "The alarm stops it nowhere.")
-
-
-if __name__ == "__main__":
-    main()

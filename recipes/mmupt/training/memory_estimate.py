@@ -1,7 +1,7 @@
 """An estimate of the memory that a recipe takes on each GPU, from its config and the shape of its model.
 
-    python -m mmupt.training.memory_estimate                                            # the lines of the README's
-    table python -m mmupt.training.memory_estimate mmupt_mathvista hardware=gpu_4x80gb        # one recipe, part by part
+    mmupt memory                                        # the table of the README
+    mmupt memory mmupt_mathvista hardware=gpu_4x80gb    # one recipe, part by part
 
 Arithmetic that no run has confirmed; the launcher prints it and starts all the same. It counts what veRL's FSDP2 engine
 (verl/workers/engine/fsdp/transformer_impl.py) and its workers (verl/workers/engine_workers.py) keep:
@@ -24,12 +24,11 @@ Arithmetic that no run has confirmed; the launcher prints it and starts all the 
 param_offload and optimizer_offload free the GPU between updates, never during one; offload_policy during one, too.
 """
 
-import sys
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.compose import RecipeError, load_recipe
+from mmupt.compose import load_recipe
 from mmupt.models import ModelShape, shape_of
 
 GIB = 2**30
@@ -233,15 +232,3 @@ def table() -> str:
             f"{sum(result.main_memory.values()):.0f} |"
         )
     return "\n".join(rows)
-
-
-def main() -> None:
-    """Print the estimate of the recipe and overrides of the command line, or the table."""
-    try:
-        print(report(load_recipe(sys.argv[1], sys.argv[2:])[0]) if sys.argv[1:] else table())
-    except RecipeError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

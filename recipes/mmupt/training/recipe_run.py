@@ -1,6 +1,6 @@
 """Train a recipe: compose and check it, make its data, run veRL's trainer, export the policy, report.
 
-    python -m mmupt.training.recipe_run mmupt_tiny trainer.total_training_steps=3
+    mmupt train mmupt_tiny trainer.total_training_steps=3
 
 Everything lands in `mmupt.run_folder`. The same command after an interruption continues where it stopped: training from
 its last checkpoint, and every later stage that has not left its result behind. A run that was stopped because it had
@@ -8,7 +8,6 @@ collapsed goes on to export, evaluation and report at once. The training itself 
 is, or what `mmupt.baselines.stage_runner` does where `mmupt.baseline.method` is set.
 """
 
-import argparse
 import importlib.util
 import os
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import has_begun, run_baseline
-from mmupt.compose import RecipeError, compose_recipe, recipes, refuse
+from mmupt.compose import RecipeError, compose_recipe, refuse
 from mmupt.datasets import data_set
 from mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
 from mmupt.runtime.environment import (
@@ -46,29 +45,9 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint
 from verl_ext.collapse import StoppedOnCollapse
-from verl_ext.process_memory import collect_garbage_rarely
 
 # transfer_queue/interface.py
 QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
-
-
-def main() -> None:
-    """Run the recipe and the overrides of the command line."""
-    parser = argparse.ArgumentParser(description="Train a recipe.")
-    parser.add_argument("recipe", nargs="?", default="mmupt_tiny", help="a name that --list shows")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value")
-    parser.add_argument("--list", action="store_true", help="list the recipes")
-    arguments = parser.parse_args()
-    collect_garbage_rarely()
-    if arguments.list:
-        known = recipes()
-        for name, summary in known.items():
-            print(f"{name:{max(map(len, known))}}  {summary}")
-        return
-    try:
-        run(arguments.recipe, arguments.overrides)
-    except (RecipeError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
 
 
 def run(recipe: str, overrides: list[str]) -> None:
@@ -311,7 +290,3 @@ def _log_to(file: Path) -> Iterator[None]:
             sys.stdout.flush()
             for descriptor, original in zip((1, 2), saved, strict=True):
                 os.dup2(original, descriptor)
-
-
-if __name__ == "__main__":
-    main()

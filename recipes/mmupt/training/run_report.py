@@ -1,15 +1,14 @@
 """What a run did to its policy: scores before and after training on the same questions, and curves over its steps.
 
-    python -m mmupt.training.run_report RUN_FOLDER
+    mmupt report RUN_FOLDER
 
-Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt.evaluation.evaluate`), the
+Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt eval`), the
 truth beside the data that they answer, the event files under `tensorboard`, `collapse.json` where the run was stopped,
 and in `config.yaml` how the run found and compared answers. Each response is judged by the rule of its benchmark, as in
 the validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png` there.
 Nothing is generated or trained here.
 """
 
-import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -289,7 +288,7 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
         parameters = read_parameters(file)
         if parameters is None:
             raise FileNotFoundError(
-                f"{file} with its parameters is missing: make it by `python -m mmupt.evaluation.evaluate model=MODEL "
+                f"{file} with its parameters is missing: make it by `mmupt eval model=MODEL "
                 f"files={{{file.stem}:DATA}} output={file.parent}`, MODEL being the policy {file.stem} training"
             )
         found[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
@@ -305,20 +304,3 @@ def _read_settings(config: Path) -> RewardSettings:
 def _as_json(change: Change) -> dict[str, dict[str, float]]:
     scores = {"before": change.before, "after": change.after, "difference": change.difference}
     return {name: {"value": s.value, "standard_error": s.standard_error} for name, s in scores.items()}
-
-
-def main() -> None:
-    """Write and print the report of the run folder on the command line, with the note of the run's own config."""
-    parser = argparse.ArgumentParser(description="Write and print the report of a run.")
-    parser.add_argument("run_folder", type=Path, help="what mmupt.training.recipe_run calls mmupt.run_folder")
-    run_folder = parser.parse_args().run_folder
-    config = run_folder / "config.yaml"
-    note = OmegaConf.select(OmegaConf.load(config), "mmupt.report_note") if config.is_file() else None
-    try:
-        print(write_report(run_folder, note))
-    except (FileNotFoundError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

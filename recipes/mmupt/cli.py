@@ -1,0 +1,79 @@
+"""The command `mmupt`: finds the subcommand of a command line and runs it.
+
+Subcommands live in `mmupt.commands`, one module each, and are imported only when they are asked for, so that the list
+of commands appears at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from verl_ext import __version__
+from verl_ext.unknown_keys import nearest
+
+# Every subcommand with its line in `mmupt --help`; the module has the same name with underscores.
+COMMANDS = {
+    "train": "train a recipe, or continue it",
+    "recipes": "list the recipes",
+    "data": "prepare a data set, or list them",
+    "check-leakage": "find training rows that an evaluation contains",
+    "eval": "generate a model's responses to benchmarks and score them",
+    "score": "score saved responses again",
+    "import-responses": "import responses that another program generated",
+    "compare": "compare two models on the same questions",
+    "report": "rewrite the report of a run, or compare evaluations with the paper",
+    "table": "train several recipes with several seeds and compare them",
+    "synthesize": "let a model write questions about images",
+    "self-improve": "train in rounds on questions that the model writes itself",
+    "collapse": "replay the collapse alarm on a finished run",
+    "memory": "estimate the GPU memory that a recipe needs",
+    "tiny-model": "build or measure the tiny model of the CPU recipes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (default: that of the process) and return its exit status.
+
+    Raises:
+        SystemExit: for `--help` and whatever ends a command early, with its message.
+    """
+    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"verl-mmupt {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"error: mmupt has no command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
+        print(f"commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module = import_module(f"mmupt.commands.{name.replace('-', '_')}")
+    description, _, examples = (module.__doc__ or "").strip().partition("\n\n    ")
+    parser = argparse.ArgumentParser(
+        prog=f"mmupt {name}",
+        description=description,
+        epilog=f"examples:\n    {examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return module.run(parser, words) or 0
+
+
+def overview() -> str:
+    """Return the help of `mmupt` itself: its commands, one per line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"    {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mmupt COMMAND ...",
+            "",
+            "MM-UPT for veRL: label-free GRPO by majority vote on vision-language models.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`mmupt COMMAND --help` explains a command by examples. Start with:",
+            "    mmupt train mmupt_tiny",
+        ]
+    )

@@ -1,0 +1,34 @@
+"""Find training rows that an evaluation contains, too: the same image or question, or an altered copy of it.
+
+Writes leakage.html and leakage.json. Exits with 1 when more pairs of rows overlap than are allowed.
+
+    mmupt check-leakage --train datasets/mmr1/train.parquet --eval datasets/mathvista/testmini.parquet
+    mmupt check-leakage --train my/train.parquet --eval my/a.parquet my/b.parquet --images exact
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from mmupt_data.leakage import Images, overlaps
+from mmupt_data.leakage_report import summary, write_report
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
+    """Compare the files of the command line; returns 0 when no more pairs overlap than are allowed, else 1."""
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files that are trained on")
+    parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files that are evaluated on")
+    parser.add_argument("--report", type=Path, default=Path("runs/leakage"), help="output folder (%(default)s)")
+    parser.add_argument("--images", choices=get_args(Images), default="near", help="exact: no altered copies")
+    parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap (%(default)s)")
+    arguments = parser.parse_args(words)
+    try:
+        found = overlaps(arguments.train, arguments.eval, arguments.images)
+        report = write_report(
+            arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, found
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
+    return int(len(found) > arguments.allowed)

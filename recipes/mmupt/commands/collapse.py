@@ -1,0 +1,39 @@
+"""Replay the collapse alarm on a finished run: at which validation does it stop, with these settings?
+
+Prints every validation of the run with the majority ratio since the one before, how far each measure is below its best,
+and where the alarm stops the run, whether it was on or not. Unset options are those of the run.
+
+    mmupt collapse runs/mmupt_tiny --z 1.5 --patience 1
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from mmupt.training.collapse_record import replay
+from verl_ext.collapse import CollapseRule, History
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Replay the history of the run of the command line."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
+    parser.add_argument("--z", type=float, help="as mmupt.stop_on_collapse.z")
+    parser.add_argument("--patience", type=int, help="as mmupt.stop_on_collapse.patience")
+    parser.add_argument("--min-fall", type=float, help="as mmupt.stop_on_collapse.min_fall")
+    arguments = parser.parse_args(words)
+    file = arguments.run / "history.jsonl"
+    if not file.is_file():
+        parser.exit(1, f"error: {file} is missing: `mmupt train` writes it from the first step on\n")
+    settings = OmegaConf.load(arguments.run / "config.yaml").mmupt.stop_on_collapse
+    rule = CollapseRule(
+        settings.z if arguments.z is None else arguments.z,
+        settings.patience if arguments.patience is None else arguments.patience,
+        settings.min_fall if arguments.min_fall is None else arguments.min_fall,
+    )
+    first = None
+    for line, collapse in replay(History(file), rule):
+        print(line)
+        first = first or collapse
+    print(f"The alarm stops the run here: {first}" if first else "The alarm does not stop the run.")

@@ -1,0 +1,26 @@
+"""Compare two models on the same questions, from their responses alone. Generates nothing.
+
+A and B are folders of evaluations, or single files of responses; every benchmark that both have is compared. Writes
+compare.md (printed, too), compare.json, compare.png and compare.html, a page of the questions gained and lost.
+
+    mmupt compare runs/eval/base runs/eval/trained --output runs/compare
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Compare the two evaluations of the command line."""
+    parser.add_argument("a", type=Path, metavar="A", help="folder of an evaluation, or a file of responses")
+    parser.add_argument("b", type=Path, metavar="B", help="what it is compared with; differences are B - A")
+    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="output folder (%(default)s)")
+    arguments = parser.parse_args(words)
+    try:
+        comparisons = compare_evaluations(read_evaluation(arguments.a), read_evaluation(arguments.b))
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(write_comparison(arguments.output, comparisons))

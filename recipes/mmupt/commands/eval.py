@@ -1,0 +1,28 @@
+"""Generate a model's responses to benchmarks, and score them.
+
+MODEL is a hub name, a folder, or the folder of a run. Every key is documented in mmupt/evaluation/config/. After an
+interruption, the same command asks only what has no response yet.
+
+    mmupt eval model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
+    mmupt eval model=runs/mmupt_mathvista "files={mine:my/test.parquet}"
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Evaluate the model of the command line."""
+    parser.add_argument(
+        "overrides", nargs="+", metavar="key=value", help="settings of the evaluation, `model` at least"
+    )
+    overrides = parser.parse_args(words).overrides
+    from mmupt.evaluation.evaluate import EvaluationError, evaluate, load_evaluation_config
+    from mmupt.evaluation.generation import EngineError
+    from mmupt.evaluation.judge_client import JudgeError
+
+    try:
+        evaluate(load_evaluation_config(overrides))
+    except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,48 @@
+"""Import responses that another program generated, to score them by the same rules.
+
+Formats: jsonl (docs/evaluation.md), lmms-eval (its log of samples) and vlmevalkit (its table of predictions). Every
+row must be a response to one question, once; otherwise the bad rows are named and nothing is written, unless
+--skip-bad-rows is given. Scores in the file are ignored.
+
+    mmupt import-responses outputs/NAME/NAME_MathVista_MINI.tsv --format vlmevalkit \\
+        --data datasets/mathvista/testmini.parquet --output runs/eval/NAME/mathvista.jsonl
+    mmupt score runs/eval/NAME/mathvista.jsonl
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from mmupt.evaluation.harness_importers import Format
+from mmupt.evaluation.import_responses import import_responses
+from mmupt.evaluation.verdicts import EXTRACTIONS
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Import the file of the command line."""
+    parser.add_argument("file", type=Path, help="what the other program wrote")
+    parser.add_argument("--format", choices=get_args(Format), required=True, help="which program, or jsonl")
+    parser.add_argument("--data", type=Path, required=True, help="parquet file with the questions, see `mmupt data`")
+    parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
+    parser.add_argument("--model", help="name of the model, for the record")
+    parser.add_argument(
+        "--extraction", choices=EXTRACTIONS, default="boxed", help="where the answer is in a response (%(default)s)"
+    )
+    parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows instead of none")
+    arguments = parser.parse_args(words)
+    try:
+        count = import_responses(
+            arguments.file,
+            arguments.format,
+            arguments.data,
+            arguments.output,
+            arguments.model,
+            arguments.extraction,
+            arguments.replace,
+            arguments.skip_bad_rows,
+        )
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(f"{arguments.output}: {count} responses")

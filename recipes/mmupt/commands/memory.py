@@ -1,0 +1,25 @@
+"""Estimate the GPU memory that a recipe needs, part by part; without a recipe, print the table of the README.
+
+An estimate from the config and the shape of the model, not a measurement.
+
+    mmupt memory mmupt_mathvista hardware=gpu_4x80gb
+    mmupt memory
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Print the estimate of the command line."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name that `mmupt recipes` lists")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    arguments = parser.parse_intermixed_args(words)
+    from mmupt.compose import RecipeError, load_recipe
+    from mmupt.training.memory_estimate import report, table
+
+    try:
+        print(report(load_recipe(arguments.recipe, arguments.overrides)[0]) if arguments.recipe else table())
+    except RecipeError as error:
+        sys.exit(f"error: {error}")

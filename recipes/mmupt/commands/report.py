@@ -1,0 +1,41 @@
+"""Rewrite the report of a run, or compare evaluations with the paper. Nothing is trained or generated.
+
+A run: scores before and after training on the same questions, and curves over its steps, as report.md (printed, too),
+report.json and report.png in the folder of the run.
+
+--paper: the scores of evaluations beside those of the paper, as results.md (printed, too), results.json and
+results.png. Scores that are missing or outdated are made as by `mmupt score`.
+
+    mmupt report runs/mmupt_tiny
+    mmupt report --paper runs/eval/Qwen2.5-VL-7B-Instruct runs/eval/mmupt_mathvista --output runs/eval
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from mmupt.evaluation.report_results import read_scores, write_results
+from mmupt.training.run_report import write_report
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Write and print the report of the command line."""
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
+    parser.add_argument("--paper", type=Path, nargs="+", metavar="EVALUATION", help="folders of `mmupt eval`")
+    parser.add_argument("--output", type=Path, default=Path("runs/eval"), help="with --paper: folder (%(default)s)")
+    arguments = parser.parse_args(words)
+    if (arguments.run is None) == (arguments.paper is None):
+        parser.error("name either a run or, after --paper, evaluations")
+    try:
+        if arguments.paper:
+            print(write_results(arguments.output, read_scores(arguments.paper)))
+        else:
+            print(write_report(arguments.run, _note(arguments.run / "config.yaml")))
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def _note(config: Path) -> str | None:
+    return OmegaConf.select(OmegaConf.load(config), "mmupt.report_note") if config.is_file() else None

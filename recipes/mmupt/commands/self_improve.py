@@ -1,0 +1,32 @@
+"""Train in rounds: in each, the model of the round before writes questions about images and trains on them by the vote.
+
+`mmupt.self_improve` in a recipe says which images, and how. When the vote share rises while held-out scores fall beyond
+noise, no further round is made, and the best model is kept. After an interruption, the same command continues.
+
+    mmupt self-improve mmupt_tiny_self_improve --rounds 3
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmupt.compose import RecipeError
+from mmupt.self_improvement.self_improve import self_improve
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Make the rounds of the command line."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mmupt recipes` lists")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in total (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="of all rounds (default: runs/RECIPE)")
+    arguments = parser.parse_intermixed_args(words)
+    folder = arguments.folder or Path("runs") / arguments.recipe
+    try:
+        self_improve(arguments.recipe, arguments.rounds, folder, arguments.overrides)
+    except (RecipeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: {' '.join(error.cmd[2:4])} failed with status {error.returncode}; see above")

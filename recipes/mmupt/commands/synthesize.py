@@ -1,0 +1,25 @@
+"""Let a model write questions about images, and keep those that are worth training on.
+
+Every key is documented in mmupt/synthesis/config/, every filter in docs/synthesis.md. Writes the questions, without any
+answer, to train.parquet in the output folder, with a report and a page of images and their questions. After an
+interruption, the same command asks the model only what is missing.
+
+    mmupt synthesize model=Qwen/Qwen2.5-VL-7B-Instruct data=datasets/mmr1/train.parquet
+    mmupt synthesize model=runs/mmupt_mathvista data=my/images.parquet output=runs/questions limit=100
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Synthesize the questions of the command line."""
+    parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings, `model` and `data` at least")
+    overrides = parser.parse_args(words).overrides
+    from mmupt.synthesis.synthesize import SynthesisError, load_synthesis_config, synthesize
+
+    try:
+        print(synthesize(load_synthesis_config(overrides)))
+    except (SynthesisError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")

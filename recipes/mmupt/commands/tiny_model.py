@@ -1,0 +1,62 @@
+"""Build the tiny model that the CPU recipes start from, or measure it.
+
+build       train it from random weights, and measure it
+measure     print its accuracy on held-out figures, and how it does at its other skills
+answerable  count which of the questions that it wrote can be answered, which only the figures' generator knows
+
+    mmupt tiny-model build
+    mmupt tiny-model measure runs/mmupt_tiny/model
+    mmupt tiny-model answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmupt.tiny import FOLDER
+from mmupt_data.figure_task import SPLIT_SHARES, Split
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Do the action of the command line."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="build, measure or answerable")
+    build = actions.add_parser("build", description="Build the tiny model and print its measurements.")
+    build.add_argument("--output", type=Path, default=FOLDER, help="folder of the model (%(default)s)")
+    build.add_argument("--figures", type=int, default=9000, help="distinct figures of the warm start (%(default)s)")
+    build.add_argument("--clean-steps", type=int, default=500, help="steps without wrong answers first (%(default)s)")
+    build.add_argument("--steps", type=int, default=1500, help="optimizer steps in total (%(default)s)")
+    build.add_argument("--batch", type=int, default=48, help="demonstrations per step (%(default)s)")
+    build.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine schedule (%(default)s)")
+    build.add_argument("--seed", type=int, default=0, help="of weights, figures and demonstrations (%(default)s)")
+    measure = actions.add_parser("measure", description="Measure a tiny model on held-out figures.")
+    measure.add_argument("model", type=Path, nargs="?", default=FOLDER, help="folder of the model (%(default)s)")
+    answerable = actions.add_parser("answerable", description="Count the written questions that can be answered.")
+    answerable.add_argument("candidates", type=Path, help="candidates.jsonl of `mmupt synthesize`")
+    answerable.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
+    answerable.add_argument(
+        "--split", choices=SPLIT_SHARES, default="train", help="split of these figures (%(default)s)"
+    )
+    answerable.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with (%(default)s)")
+    arguments = vars(parser.parse_args(words))
+    functions: dict[str, Callable[..., None]] = {"build": _build, "measure": _measure, "answerable": _answerable}
+    functions[arguments.pop("action")](**arguments)
+
+
+def _build(output: Path, **settings: Any) -> None:
+    from mmupt.tiny.build_model import build
+
+    build(output, **settings)
+
+
+def _measure(model: Path) -> None:
+    from mmupt.tiny.measure import load, measure, report
+
+    print(report(measure(*load(model))))
+
+
+def _answerable(candidates: Path, data: Path, split: Split, seed: int) -> None:
+    from mmupt.synthesis.synthesized_dataset import read_candidates
+    from mmupt.tiny.answerable import figures_of, render
+
+    print(render(read_candidates(candidates), figures_of(data, split, seed)))

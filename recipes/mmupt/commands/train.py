@@ -1,0 +1,31 @@
+"""Train a recipe: check it, prepare its data, train, export the model, evaluate it and write a report.
+
+Everything is written to `mmupt.run_folder`, by default runs/RECIPE. After an interruption, the same command continues
+from the last checkpoint.
+
+    mmupt train mmupt_tiny
+    mmupt train mmupt_mathvista hardware=gpu_4x80gb mmupt.run_folder=runs/four_gpus
+    mmupt train mmupt_tiny trainer.total_training_steps=3 trainer.logger=[console]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from verl_ext.process_memory import collect_garbage_rarely
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Train the recipe of the command line."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mmupt recipes` lists")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    arguments = parser.parse_intermixed_args(words)
+    # Before the imports: they create most of the objects.
+    collect_garbage_rarely()
+    from mmupt.compose import RecipeError
+    from mmupt.training import recipe_run
+
+    try:
+        recipe_run.run(arguments.recipe, arguments.overrides)
+    except (RecipeError, BlockingIOError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,94 @@
+"""The command `mmupt`: its help, its errors, and that nothing large is imported before a command runs."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+from mmupt import commands
+from mmupt.cli import COMMANDS, main
+
+HEAVY = {"datasets", "ray", "tensordict", "torch", "transformers", "verl", "vllm"}
+
+
+def help_of(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_the_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    assert shown == [*COMMANDS, "mmupt"]
+
+
+def test_every_module_of_commands_is_a_command() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    assert modules == {name.replace("-", "_") for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_an_example_and_a_line_for_every_option(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_of(name, capsys=capsys)
+    usage, _, rest = text.partition("\n\n")
+    assert usage.startswith(f"usage: mmupt {name}")
+    assert f"examples:\n    mmupt {name}" in rest
+    options, _, _ = rest.partition("options:\n")[2].partition("\n\n")
+    # argparse puts the help of an option on its line, or on the next one; without help, nothing follows.
+    lines = options.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("  -"):
+            assert "  " in line.strip() or following.startswith("      "), f"{name} does not explain {line.strip()}"
+
+
+def test_an_unknown_command_is_answered_by_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: mmupt has no command 'trian'; did you mean 'train'?\n") and "tiny-model" in said
+
+
+def test_help_imports_nothing_large() -> None:
+    script = f"""
+import json, sys
+from mmupt.cli import COMMANDS, main
+found = {{}}
+for words in ["--help"], *([name, "--help"] for name in COMMANDS):
+    try:
+        main(words)
+    except SystemExit:
+        pass
+    found[words[0]] = sorted({HEAVY!r} & sys.modules.keys())
+print(json.dumps(found), file=sys.stderr)
+"""
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stderr
+    found = json.loads(said.splitlines()[-1])
+    assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+def test_overrides_may_stand_before_and_after_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmupt.commands import self_improve
+
+    calls = []
+    monkeypatch.setattr(self_improve, "self_improve", lambda *arguments: calls.append(arguments))
+    assert main(["self-improve", "mmupt_tiny_self_improve", "a=1", "--rounds", "2", "+b=[c,d]"]) == 0
+    ((recipe, rounds, folder, overrides),) = calls
+    assert (recipe, rounds, str(folder), overrides) == (
+        "mmupt_tiny_self_improve",
+        2,
+        "runs/mmupt_tiny_self_improve",
+        ["a=1", "+b=[c,d]"],
+    )
+
+
+@pytest.mark.parametrize("words", [["report"], ["report", "run", "--paper", "evaluation"]])
+def test_a_report_is_of_a_run_or_beside_the_paper(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "name either a run or, after --paper, evaluations" in capsys.readouterr().err
