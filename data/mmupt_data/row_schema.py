@@ -36,6 +36,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from verl_ext.datasets.parquet_reader import IMAGES, PROMPT
 from verl_ext.datasets.row_format import PLACEHOLDER as PLACEHOLDER
 
 # Raised whenever a column changes, so that files written before are written anew.
@@ -46,8 +47,8 @@ PROMPT_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("data_source", pa.string()),
-        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("images", pa.list_(pa.struct([("bytes", pa.binary())]))),
+        ("prompt", PROMPT),
+        ("images", IMAGES),
         ("question_type", pa.string()),
         ("choices", pa.list_(pa.string())),
         (

@@ -58,7 +58,7 @@ def preference(policy: Path, file: Path) -> float:
     """How much more log-probability the chosen responses have than the rejected ones, on average."""
     model = AutoModelForImageTextToText.from_pretrained(policy).eval()
     rows = pq.read_table(file).to_pylist()
-    batch = PairCollator(AutoProcessor.from_pretrained(policy), None, None)(rows)
+    batch = PairCollator(AutoProcessor.from_pretrained(policy))(rows)
     learnt = batch.pop("completion_mask")[:, 1:]
     with torch.no_grad():
         predicted = model(**batch).logits[:, :-1].log_softmax(-1)

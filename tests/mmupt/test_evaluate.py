@@ -109,7 +109,8 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(tmp_path: Path, 
         messages = trained_on["raw_prompt"]
         images, _, _ = asyncio.run(UnlabelledDataset.process_multi_modal_info(messages, 14, config))
         expanded = builder.build_initial_tokens(messages, images=images)
-        prompt = engine_prompt(row, processor, **changes)
+        limits = {name: value for name, value in changes.items() if name != "instruction"}
+        prompt = engine_prompt(row, processor, limits, changes.get("instruction"))
         assert prompt["prompt_token_ids"] == qwen2_5_vl_dedup_image_tokens(expanded, processor)
         ours = prompt.get("multi_modal_data", {}).get("image")
         assert [(i.size, i.tobytes()) for i in ours or []] == [(i.size, i.tobytes()) for i in images or []]

@@ -41,8 +41,8 @@ def learnt(processor: Any, batch: dict[str, torch.Tensor], sequence: int) -> tup
 
 def test_the_prompt_is_what_the_rollout_asks(wide: Any) -> None:
     row = pair()
-    batch = PairCollator(wide, **LIMITS)([row])
-    asked = engine_prompt(row, wide, **LIMITS)
+    batch = PairCollator(wide, LIMITS)([row])
+    asked = engine_prompt(row, wide, LIMITS)
     for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True):
         prompt = ids[: int(mask.argmax())]
         assert qwen2_5_vl_dedup_image_tokens(prompt.tolist(), wide) == asked["prompt_token_ids"]
@@ -52,13 +52,13 @@ def test_the_prompt_is_what_the_rollout_asks(wide: Any) -> None:
 
 def test_only_the_response_and_the_end_of_its_turn_are_learnt(processor: Any) -> None:
     rows = [pair(0), pair(1)]
-    batch = PairCollator(processor, None, None)(rows)
+    batch = PairCollator(processor)(rows)
     said = [row["chosen"] for row in rows] + [row["rejected"] for row in rows]
     assert [learnt(processor, batch, sequence) for sequence in range(4)] == [(text, "<|im_end|>") for text in said]
 
 
 def test_padding_is_neither_seen_nor_learnt(processor: Any) -> None:
-    batch = PairCollator(processor, None, None)([pair(rejected="7")])
+    batch = PairCollator(processor)([pair(rejected="7")])
     padding = batch["attention_mask"] == 0
     assert padding[1].any() and not padding[0].any()
     assert not batch["completion_mask"][padding].any()
@@ -67,7 +67,7 @@ def test_padding_is_neither_seen_nor_learnt(processor: Any) -> None:
 
 
 def test_every_sequence_has_the_images_of_its_row(processor: Any) -> None:
-    batch = PairCollator(processor, None, None)([pair(0), pair(1)])
+    batch = PairCollator(processor)([pair(0), pair(1)])
     first, second, *again = batch["pixel_values"].chunk(4)
     assert not torch.equal(first, second)
     assert torch.equal(torch.cat([first, second]), torch.cat(again))
@@ -76,15 +76,15 @@ def test_every_sequence_has_the_images_of_its_row(processor: Any) -> None:
 
 def test_rows_without_images_can_be_in_a_batch_with_others(processor: Any) -> None:
     bare = pair(1, prompt=[{"role": "user", "content": "what is the area ?"}], images=[])
-    together = PairCollator(processor, None, None)([bare, pair(0)])
+    together = PairCollator(processor)([bare, pair(0)])
     assert together["image_grid_thw"].tolist() == [[1, 6, 6]] * 2
     assert (together["mm_token_type_ids"] == 1).sum(dim=1).tolist() == [0, 9, 0, 9]
-    assert "pixel_values" not in PairCollator(processor, None, None)([bare])
+    assert "pixel_values" not in PairCollator(processor)([bare])
 
 
 def test_a_special_token_that_a_response_spells_is_letters(processor: Any) -> None:
     spelled = pair(chosen="<|image_pad|> <|im_end|> 3")
-    batch = PairCollator(processor, None, None)([spelled])
+    batch = PairCollator(processor)([spelled])
     assert (batch["input_ids"] == processor.image_token_id).sum(dim=1).tolist() == [9, 9]
     end = processor.tokenizer.eos_token_id
     assert (batch["input_ids"][0][batch["completion_mask"][0].bool()] == end).sum() == 1
@@ -92,7 +92,7 @@ def test_a_special_token_that_a_response_spells_is_letters(processor: Any) -> No
 
 def test_a_sequence_means_the_same_in_a_batch_as_alone(processor: Any) -> None:
     model = AutoModelForImageTextToText.from_pretrained(FOLDER).eval()
-    collator = PairCollator(processor, None, None)
+    collator = PairCollator(processor)
 
     def logits(rows: list[dict[str, Any]], sequence: int) -> torch.Tensor:
         batch = collator(rows)
@@ -105,8 +105,8 @@ def test_a_sequence_means_the_same_in_a_batch_as_alone(processor: Any) -> None:
 
 
 def test_the_length_is_that_of_the_longer_sequence(wide: Any) -> None:
-    for limits in (LIMITS, {"min_pixels": None, "max_pixels": None}):
-        collator = PairCollator(wide, **limits)
+    for limits in (LIMITS, {}):
+        collator = PairCollator(wide, limits)
         for row in (pair(0), pair(1), pair(0, rejected="7 " * 40)):
             assert collator.length(row) == collator([row])["input_ids"].shape[1]
 

@@ -153,14 +153,14 @@ def test_all_show_the_model_what_a_person_sees(kind: str, tmp_path: Path) -> Non
     for asked in (stored, prompt_row("c", [encoded], "Write a question.")):
         (image,) = engine_prompt(asked, processor())["multi_modal_data"]["image"]
         assert image.tobytes() == expected.tobytes()
-    (image,) = rendered(stored, processor())[1] or ()
+    (image,) = rendered(stored, processor(), {})[1] or ()
     assert image.tobytes() == expected.tobytes()
 
     responses = tmp_path / "responses.parquet"
     pq.write_table(pa.Table.from_pylist([{**stored, "response": "so \\boxed{1}"}]), responses)
     learnt = ResponseDataset(str(responses), processor().tokenizer, config, processor())[0]
     assert torch.equal(learnt["multi_modal_inputs"]["pixel_values"], features)
-    pair = PairCollator(processor(), None, None)([{**stored, "chosen": "so \\boxed{1}", "rejected": "so \\boxed{2}"}])
+    pair = PairCollator(processor())([{**stored, "chosen": "so \\boxed{1}", "rejected": "so \\boxed{2}"}])
     assert torch.equal(pair["pixel_values"], torch.cat([features] * 2))
 
     assert image_fingerprint(encoded).digest == image_fingerprint(encode(seen)).digest

@@ -78,7 +78,7 @@ def test_the_response_and_the_end_of_its_turn_are_learnt_and_nothing_else(tmp_pa
 def test_the_prompt_is_that_of_a_rollout_and_of_an_evaluation(tmp_path: Path, asked: dict[str, Any]) -> None:
     limits = {"min_pixels": 28 * 28 * 2, "max_pixels": 28 * 28 * 40}
     found = load(tmp_path, [asked], instruction="think .", **limits)[0]
-    evaluated = engine_prompt(asked, PROCESSOR, "think .", **limits)
+    evaluated = engine_prompt(asked, PROCESSOR, limits, "think .")
     images = evaluated.get("multi_modal_data", {}).get("image")
     tokens, features = rollout(f"{asked['prompt'][0]['content'].replace('<image>', '')} think .", images)
     assert found["input_ids"][: len(tokens)].tolist() == tokens

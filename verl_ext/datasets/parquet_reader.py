@@ -39,13 +39,16 @@ ROWS_PER_BATCH = 32
 FORMAT = "docs/data.md says what a file may look like"
 LFS_POINTER = b"version https://git-lfs"
 
+# Types of the columns of this name, wherever the project writes them.
+PROMPT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+IMAGES = pa.list_(pa.struct([("bytes", pa.binary())]))
 # What a trainer needs of a row, and the same for all files, so that any of them can be trained on together.
 TRAINER_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("data_source", pa.string()),
-        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("images", pa.list_(pa.struct([("bytes", pa.binary())]))),
+        ("prompt", PROMPT),
+        ("images", IMAGES),
         ("question_type", pa.string()),
         ("choices", pa.list_(pa.string())),
         # Whether a model wrote the question.

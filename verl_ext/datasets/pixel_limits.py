@@ -22,7 +22,13 @@ def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
     `data.validation_min_pixels` and `data.validation_max_pixels`.
     """
     prefix = "" if training else "validation_"
-    return {name: value for name in ("min_pixels", "max_pixels") if (value := data[f"{prefix}{name}"]) is not None}
+    return set_limits(data[f"{prefix}min_pixels"], data[f"{prefix}max_pixels"])
+
+
+def set_limits(min_pixels: int | None, max_pixels: int | None) -> dict[str, int]:
+    """Return the limits that are not None, by name."""
+    both = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+    return {name: value for name, value in both.items() if value is not None}
 
 
 def scaled_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int] | None:

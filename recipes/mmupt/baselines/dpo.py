@@ -15,7 +15,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from mmupt.baselines.preference_pairs import check_pairs
-from mmupt.baselines.training_folder import CHECKPOINTS, POLICY, check_settings, record_training
+from mmupt.baselines.training_folder import CHECKPOINTS, POLICY, record_training
+from mmupt.baselines.training_settings import TrainingSettings
 from verl_ext.checkpoints import MARKER
 
 # The oldest version whose DPOTrainer is known to train a vision-language model with transformers 5.9.
@@ -24,40 +25,22 @@ OLDEST_TRL = "1.16.0"
 TRL_FOLDER = Path(sys.prefix) / "baselines"
 
 
-@dataclass(frozen=True)
-class DpoSettings:
-    """How to train.
+@dataclass(frozen=True, kw_only=True)
+class DpoSettings(TrainingSettings):
+    """How to train by DPO. The learning rate decays linearly to 0.
 
     Args:
-        epochs: passes over the pairs.
-        batch_size: pairs per step, over all processes.
         micro_batch_size: pairs per process and forward pass.
         beta: strength of the KL penalty towards the reference, the model that training starts from.
-        learning_rate: of the first step; decays linearly to 0.
-        max_length: tokens of a prompt, its images and a response; a longer pair is refused.
-        min_pixels, max_pixels: limits that images are scaled into, as for the responses; None for no limit.
-        save_steps: steps between checkpoints.
-        seed: of the order of pairs.
-        device: cpu or cuda.
-        processes: one per GPU, among which the model is sharded; one on the CPU.
     """
 
-    epochs: int
-    batch_size: int
     micro_batch_size: int
     beta: float
-    learning_rate: float
-    max_length: int
-    min_pixels: int | None
-    max_pixels: int | None
-    save_steps: int
-    seed: int
-    device: str
-    processes: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("epochs", "batch_size", "micro_batch_size", "beta", "learning_rate", "max_length", "save_steps")
-        check_settings(self, (*positive, "processes"))
+        super().__post_init__()
+        for name in ("micro_batch_size", "beta"):
+            self._require_positive(name)
         if self.device == "cpu" and self.processes > 1:
             raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: more share the model among GPUs")
         if self.batch_size % (at_a_time := self.micro_batch_size * self.processes):

@@ -112,7 +112,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
         ValueError: a pair is too long; names its id.
     """
     processor = AutoProcessor.from_pretrained(model)
-    collator = PairCollator(processor, settings.min_pixels, settings.max_pixels)
+    collator = PairCollator(processor, settings.limits)
     pairs = Dataset(pq.read_table(file, columns=training_columns(PAIRS)))
     for row in pairs:
         if (length := collator.length(row)) > settings.max_length:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmupt.baselines.prompt_rows import placeholder_problem
@@ -59,14 +60,11 @@ class PairCollator:
 
     Args:
         processor: of Qwen2-VL or a successor.
-        min_pixels, max_pixels: the limits under which the responses were generated; None for none.
+        limits: `min_pixels` and `max_pixels` under which the responses were generated, as far as set.
     """
 
-    def __init__(self, processor: Any, min_pixels: int | None, max_pixels: int | None) -> None:
-        self._processor = processor
-        self._limits = {
-            name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value
-        }
+    def __init__(self, processor: Any, limits: Mapping[str, int] = MappingProxyType({})) -> None:
+        self._processor, self._limits = processor, limits
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> "dict[str, Tensor]":
         """The tensors of `n` pairs, padded to the longest of their `2 * n` sequences, chosen ones first.
@@ -113,11 +111,5 @@ class PairCollator:
         )
 
     def _prompt(self, row: Mapping[str, Any]) -> "Mapping[str, Tensor]":
-        text, images = rendered(
-            dict(row),
-            self._processor,
-            None,
-            self._limits.get("min_pixels"),
-            self._limits.get("max_pixels"),
-        )
+        text, images = rendered(dict(row), self._processor, self._limits)
         return self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")

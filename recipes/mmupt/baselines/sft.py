@@ -17,7 +17,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mmupt.baselines.sft_responses import check_responses
-from mmupt.baselines.training_folder import CHECKPOINTS, PARAMETERS, POLICY, check_settings, record_training
+from mmupt.baselines.training_folder import CHECKPOINTS, PARAMETERS, POLICY, record_training
+from mmupt.baselines.training_settings import TrainingSettings
 from mmupt.compose import as_override
 from mmupt.hardware import CPU
 from mmupt.runtime.export import merge
@@ -29,44 +30,22 @@ from verl_ext.files import replacing
 IGNORED_FOR_RESUME = ("micro_batch_tokens", "save_steps")
 
 
-@dataclass(frozen=True)
-class SftSettings:
-    """How to train.
+@dataclass(frozen=True, kw_only=True)
+class SftSettings(TrainingSettings):
+    """How to train by SFT. Rows that do not fill a last batch are skipped, other ones in each pass.
 
     Args:
-        epochs: passes over the rows; rows that do not fill a last batch are skipped, other ones in each pass.
         steps: updates instead of passes; None for as many as `epochs` take.
-        batch_size: rows per update, over all processes.
         micro_batch_tokens: tokens per process and forward pass.
-        learning_rate: constant after warm-up.
-        warmup_share: share of all updates in which the learning rate rises from 0.
-        max_length: tokens of a prompt, its images, a response and its end-of-turn token; a longer row is refused.
-        min_pixels, max_pixels: limits that images are scaled into; None for the processor's own.
-        save_steps: updates between checkpoints.
-        seed: of the order of rows.
-        device: cpu or cuda.
-        processes: one per GPU of this machine, among which the model is sharded.
-
-    Raises:
-        ValueError: an invalid value, naming the setting.
+        warmup_share: share of all updates in which the learning rate rises from 0; it is constant afterwards.
     """
 
-    epochs: int
     steps: int | None
-    batch_size: int
     micro_batch_tokens: int
-    learning_rate: float
     warmup_share: float
-    max_length: int
-    min_pixels: int | None
-    max_pixels: int | None
-    save_steps: int
-    seed: int
-    device: str
-    processes: int = 1
 
     def __post_init__(self) -> None:
-        check_settings(self, ("epochs", "batch_size", "learning_rate", "max_length", "save_steps", "processes"))
+        super().__post_init__()
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be more than 0, or null for as many as epochs take, not {self.steps}")
         if not 0 <= self.warmup_share < 1:
@@ -78,12 +57,6 @@ class SftSettings:
                 f"micro_batch_tokens must hold a row of max_length = {self.max_length} tokens, not "
                 f"{self.micro_batch_tokens}"
             )
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """Those of `min_pixels` and `max_pixels` that are set."""
-        both = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        return {name: value for name, value in both.items() if value is not None}
 
     def steps_of(self, rows: int) -> int:
         """Updates that this many rows take."""

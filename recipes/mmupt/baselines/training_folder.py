@@ -1,7 +1,7 @@
 """The folder of one training by SFT or DPO: its layout, and when another call may continue in it."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,3 @@ def record_training(
                 f"{folder} has a training with other settings ({', '.join(changed)}): delete the folder, or use another"
             )
     write_json(written, parameters)
-
-
-def check_settings(settings: Any, positive: Sequence[str]) -> None:
-    """Raise ValueError unless these settings are positive and the device is known; names the setting."""
-    for name in positive:
-        if not (value := getattr(settings, name)) > 0:
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    if settings.device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be cpu or cuda, not {settings.device!r}")

@@ -22,12 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmupt_data.parquet_writer import write_rows
-from verl_ext.datasets.parquet_reader import ROWS_PER_BATCH
+from verl_ext.datasets.parquet_reader import IMAGES, PROMPT, ROWS_PER_BATCH
 
 # Responses to one prompt repeat its images: each is stored once as long as those of a row group fit in here.
 DICTIONARY_BYTES = 1 << 28
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _ORIGIN = pa.struct(
     [
         ("method", pa.string()),
@@ -44,8 +43,8 @@ def _schema(*texts: str) -> pa.Schema:
     return pa.schema(
         [
             ("id", pa.string()),
-            ("prompt", _MESSAGES),
-            ("images", pa.list_(pa.struct([("bytes", pa.binary())]))),
+            ("prompt", PROMPT),
+            ("images", IMAGES),
             *((text, pa.string()) for text in texts),
             ("baseline", _ORIGIN),
         ]

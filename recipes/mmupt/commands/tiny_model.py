@@ -50,13 +50,13 @@ def _build(output: Path, **settings: Any) -> None:
 
 
 def _measure(model: Path) -> None:
-    from mmupt.tiny.measure import load, measure, report
+    from mmupt.tiny.measure import format_metrics, load, measure
 
-    print(report(measure(*load(model))))
+    print(format_metrics(measure(*load(model))))
 
 
 def _answerable(candidates: Path, data: Path, split: Split, seed: int) -> None:
     from mmupt.synthesis.synthesized_dataset import read_candidates
-    from mmupt.tiny.answerable import figures_of, render
+    from mmupt.tiny.answerable import answerable_lines, figures_of
 
-    print(render(read_candidates(candidates), figures_of(data, split, seed)))
+    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed)))

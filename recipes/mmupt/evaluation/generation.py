@@ -181,9 +181,8 @@ class Replica:
             prompt = engine_prompt(
                 dict(asked.row),
                 self._processor,
+                settings.limits,
                 settings.instruction,
-                settings.min_pixels,
-                settings.max_pixels,
                 settings.system_prompt,
             )
         except ImageError as error:

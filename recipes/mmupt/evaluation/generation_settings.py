@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.evaluation.response_files import Mode
 from mmupt.hardware import engine_keys
-from verl_ext.datasets.pixel_limits import pixel_limits
+from verl_ext.datasets.pixel_limits import pixel_limits, set_limits
 from verl_ext.files import sha256
 from verl_ext.rewards.reward_settings import read_settings
 
@@ -90,6 +90,11 @@ class GenerationSettings:
             **engine_keys(OmegaConf.create(hardware)),
             **changes,
         )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Those of `min_pixels` and `max_pixels` that are set."""
+        return set_limits(self.min_pixels, self.max_pixels)
 
     @property
     def modes(self) -> tuple[Mode, ...]:

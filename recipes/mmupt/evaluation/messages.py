@@ -1,7 +1,8 @@
-"""What a model is asked: the messages of a row, and these as vLLM or a trainer takes them. As veRL makes them."""
+"""The prompt of a row as veRL makes it in training: as messages, as text and images, and as vLLM takes it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from verl_ext.control_text import IMAGE, control_tokens, plain_messages
@@ -17,21 +18,21 @@ if TYPE_CHECKING:
 def chat(
     row: dict[str, Any],
     processor: Any,
-    limits: dict[str, int],
+    limits: Mapping[str, int],
     instruction: str | None = None,
     system_prompt: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The messages of a row with its images in their places, as our veRL dataset makes them.
+    """The messages of a row with its images in place, as `verl_ext.datasets.prompt_dataset` makes them.
 
-    All other text of the row that is control text for veRL or the tokenizer is escaped, see `plain_messages`. Images
-    that no processor of Qwen-VL would accept get margins, see `with_margins`.
+    Control text in the row is escaped, see `plain_messages`. Images that Qwen-VL's processor would refuse get margins,
+    see `with_margins`.
 
     Args:
         row: with the columns of `mmupt_data.row_schema`.
         processor: of the model.
-        limits: `min_pixels` and `max_pixels` of images, where there are such.
+        limits: `min_pixels` and `max_pixels` of images, as far as set.
         instruction: follows the question after a space.
-        system_prompt: a message before all others; without it the chat template may have one of its own.
+        system_prompt: a message before all others; without it the chat template may add its own.
 
     Raises:
         ImageError: an image cannot be decoded.
@@ -76,19 +77,16 @@ def _messages(
 def rendered(
     row: dict[str, Any],
     processor: Any,
+    limits: Mapping[str, int],
     instruction: str | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
     system_prompt: str | None = None,
 ) -> "tuple[str, list[Image.Image] | None]":
-    """The text of a row's prompt, up to where the response begins, with one placeholder an image, and the images.
+    """The text of a row's prompt up to the response, with one placeholder per image, and the images, None without any.
 
-    Images, None where there are none, are scaled into `min_pixels` .. `max_pixels` (None: no limit of ours) by the
-    function that veRL uses; see `chat` for the rest.
+    Images are scaled into `limits` by the function that veRL uses; see `chat` for the arguments.
     """
     from qwen_vl_utils import process_vision_info
 
-    limits = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value}
     messages = chat(row, processor, limits, instruction, system_prompt)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
@@ -98,13 +96,12 @@ def rendered(
 def engine_prompt(
     row: dict[str, Any],
     processor: Any,
+    limits: Mapping[str, int] = MappingProxyType({}),
     instruction: str | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
     system_prompt: str | None = None,
 ) -> "TokensPrompt":
-    """The prompt of a row as vLLM takes it: token ids with one placeholder an image, and the images; see `rendered`."""
-    text, images = rendered(row, processor, instruction, min_pixels, max_pixels, system_prompt)
+    """The prompt of a row for vLLM: token ids with one placeholder per image, and the images; see `rendered`."""
+    text, images = rendered(row, processor, limits, instruction, system_prompt)
     prompt: TokensPrompt = {"prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]}
     if images:
         prompt["multi_modal_data"] = {"image": images}
@@ -112,23 +109,23 @@ def engine_prompt(
 
 
 def prompt_tokens(
-    row: dict[str, Any], processor: Any, instruction: str | None, limits: dict[str, int]
+    row: dict[str, Any], processor: Any, instruction: str | None, limits: Mapping[str, int]
 ) -> tuple[int, list[int]]:
-    """How many tokens a row's prompt has without its images, and each image, of which only the header is read.
+    """The number of text tokens of a row's prompt, and of each image; only the headers of images are read.
 
-    `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `chat` for the rest.
+    `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `chat` for the other arguments.
     """
     messages = _messages(row, processor, lambda _: {}, instruction)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    # An image that is turned has as many tokens.
+    # A rotation does not change the number of tokens.
     sizes = [stored_size(image["bytes"]) for image in row["images"] or []]
-    # Every image is one token in the text.
-    of_text = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(sizes)
-    return of_text, [image_tokens(width, height, processor.image_processor, limits) for width, height in sizes]
+    # The text has one token per image.
+    text_tokens = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(sizes)
+    return text_tokens, [image_tokens(width, height, processor.image_processor, limits) for width, height in sizes]
 
 
-def image_tokens(width: int, height: int, image_processor: Any, limits: dict[str, int]) -> int:
-    """Tokens of an image of so many pixels, which gets margins if need be and is scaled twice: see `verl_ext`'s pixels.
+def image_tokens(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> int:
+    """Tokens of an image of this size in px, after margins and both scalings, see `verl_ext.datasets.pixel_limits`.
 
     Raises:
         ValueError: `limits` or those of the processor leave nothing of any image.

@@ -40,7 +40,7 @@ def count_answerable(judged: Iterable[JudgedCandidate], figures: Mapping[str, Fi
     return {outcome: (answerable[outcome], count) for outcome, count in total.items()}
 
 
-def render(judged: Sequence[JudgedCandidate], figures: Mapping[str, Figure]) -> str:
+def answerable_lines(judged: Sequence[JudgedCandidate], figures: Mapping[str, Figure]) -> str:
     """A line for each strategy and outcome."""
     lines = []
     for strategy in dict.fromkeys(one.candidate.strategy for one in judged):

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from mmupt.runtime.export import make_readable
-from mmupt.tiny.measure import measure, report
+from mmupt.tiny.measure import format_metrics, measure
 from mmupt.tiny.vocabulary import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
@@ -111,4 +111,4 @@ def build(
     processor.save_pretrained(folder)
     make_readable(folder)
     print(f"{folder}: {model.num_parameters():,} parameters, {time.monotonic() - started:.0f} s", flush=True)
-    print(report(measure(model, encoder)))
+    print(format_metrics(measure(model, encoder)))

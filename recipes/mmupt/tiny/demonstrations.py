@@ -65,7 +65,7 @@ def glance(value: str) -> str:
     return f"{GLANCE} \\boxed{{{value}}}"
 
 
-def judge(figure: Figure, question: Question, value: str) -> str:
+def judge_answer(figure: Figure, question: Question, value: str) -> str:
     """A response that works the answer out, compares `value` with it and ends in `yes` or `no`; raises as `steps`."""
     error = int(answer(figure, question)) - int(value)
     difference = f"- {-error}" if error < 0 else str(error)
@@ -80,7 +80,7 @@ def wrong(figure: Figure, question: Question, random: Random) -> str:
     return str(truth + random.choice(errors))
 
 
-def describe(figure: Figure) -> str:
+def describe_figure(figure: Figure) -> str:
     """A true description of the figure: kind, colours and lengths."""
     if figure.kind == "bars":
         bars = " , ".join(f"{color} {length}" for color, length in zip(figure.colors, figure.lengths, strict=True))
@@ -112,7 +112,7 @@ def demonstrate_judge(figure: Figure, random: Random) -> Demonstration:
     right = random.random() < 0.5
     value = answer(figure, question) if right else wrong(figure, question, random)
     return Demonstration(
-        JUDGE.format(question=_draw_phrasing(question, random), answer=value), judge(figure, question, value)
+        JUDGE.format(question=_draw_phrasing(question, random), answer=value), judge_answer(figure, question, value)
     )
 
 
@@ -130,7 +130,7 @@ def demonstrate_ask_different(figure: Figure, random: Random) -> Demonstration:
 
 def demonstrate_describe(figure: Figure, random: Random) -> Demonstration:
     """The figure described, truthfully."""
-    return Demonstration(DESCRIBE, describe(figure))
+    return Demonstration(DESCRIBE, describe_figure(figure))
 
 
 def demonstrate_blind_count(figure: Figure, random: Random) -> Demonstration:

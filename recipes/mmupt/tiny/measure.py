@@ -1,12 +1,8 @@
 """Measures a tiny model on held-out figures: its answers, how it words them, and its other skills.
 
-Answers here are read and compared in the simplest way that suits integers; the project's grading is elsewhere.
-
-    mmupt tiny-model measure [MODEL]
+mmupt tiny-model measure [MODEL]
 """
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -17,9 +13,11 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.cache_utils import DynamicCache
 
-from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe
-from mmupt.tiny.warm_start import Encoder, render
+from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe_figure
+from mmupt.tiny.warm_start import Encoder, render_figures
 from mmupt_data.figure_task import Figure, Role, answer, questions, recognise, sample_figures
+from verl_ext.answers import extract_answer
+from verl_ext.votes import vote
 
 MAX_NEW_TOKENS = 32
 PROMPTS_AT_ONCE = 64
@@ -35,19 +33,19 @@ def respond(
     greedy: bool = False,
     force_careful: bool = False,
 ) -> list[list[str]]:
-    """Responses to one prompt about each figure: `samples` for each, at temperature 1, or greedy.
+    """Responses to one prompt per figure: `samples` each, at temperature 1, or greedy.
 
-    Special tokens are never drawn, as in the rollouts of the training. With `force_careful` a response cannot open as a
+    Special tokens are never sampled, as in the rollouts of the training. With `force_careful` no response starts as a
     glance does.
     """
     lengths = [len(encoder.prompt(prompt)) for prompt in prompts]
     responses: dict[int, list[str]] = {}
-    # Prompts of one length need no padding, and an image is seen once for all samples.
+    # Prompts of equal length need no padding, and an image is encoded once for all samples.
     for _, group in groupby(sorted(range(len(prompts)), key=lengths.__getitem__), key=lengths.__getitem__):
         rows = list(group)
         for chunk in (rows[first : first + PROMPTS_AT_ONCE] for first in range(0, len(rows), PROMPTS_AT_ONCE)):
             ids = torch.tensor([encoder.prompt(prompts[row]) for row in chunk])
-            pixels = encoder.pixels(render([figures[row] for row in chunk]))
+            pixels = encoder.pixels(render_figures([figures[row] for row in chunk]))
             tokens = _generate(model, encoder, ids, pixels, samples, greedy, force_careful)
             texts = encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)
             responses |= {row: texts[index * samples : (index + 1) * samples] for index, row in enumerate(chunk)}
@@ -97,46 +95,35 @@ def _generate(
     return torch.stack(tokens, dim=1)
 
 
-def boxed(text: str) -> str | None:
-    """What the last `\\boxed{...}` holds, or None."""
-    found = re.findall(r"\\boxed\{([^{}]*)\}", text)
-    return found[-1].strip() if found else None
-
-
-def majority(answers: Iterable[str | None]) -> str | None:
-    """The most frequent answer, the first to appear among equals; None does not vote."""
-    votes = Counter(value for value in answers if value is not None)
-    return votes.most_common(1)[0][0] if votes else None
-
-
 def measure_answers(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], role: Role, samples: int
 ) -> dict[str, float]:
-    """How the questions of one role are answered, in percent, and the mean length of a response, in tokens."""
+    """How the questions of one role are answered, in percent, and the mean response length in tokens."""
     figures = [figure for figure in figures if questions(figure, role)]
     prompts = [questions(figure, role)[0].phrasings[0] for figure in figures]
     truths = [answer(figure, questions(figure, role)[0]) for figure in figures]
     drawn = respond(model, encoder, figures, prompts, samples=samples)
-    votes = [[boxed(text) for text in texts] for texts in drawn]
+    answers = [[extract_answer(text) for text in texts] for texts in drawn]
+    votes = [vote(group) for group in answers]
     texts = [text for texts in drawn for text in texts]
-    rights = [value == truth for values, truth in zip(votes, truths, strict=True) for value in values]
+    rights = [value == truth for values, truth in zip(answers, truths, strict=True) for value in values]
     glances = [text.startswith(GLANCE) for text in texts]
 
     def accuracy(**how: bool) -> float:
         responses = respond(model, encoder, figures, prompts, greedy=True, **how)
-        return _percent(boxed(text) == truth for (text,), truth in zip(responses, truths, strict=True))
+        return _percent(extract_answer(text) == truth for (text,), truth in zip(responses, truths, strict=True))
 
     return {
         "greedy": accuracy(),
         "greedy, careful forced": accuracy(force_careful=True),
         f"mean@{samples}": _percent(rights),
-        f"maj@{samples}": _percent(majority(values) == truth for values, truth in zip(votes, truths, strict=True)),
-        f"pass@{samples}": _percent(truth in values for values, truth in zip(votes, truths, strict=True)),
-        "majority share": _percent(values.count(majority(values)) / samples for values in votes),
+        f"maj@{samples}": _percent(one.winner == truth for one, truth in zip(votes, truths, strict=True)),
+        f"pass@{samples}": _percent(truth in values for values, truth in zip(answers, truths, strict=True)),
+        "majority share": _percent(one.share for one in votes),
         "glances": _percent(glances),
         "glances right": _percent(right for right, short in zip(rights, glances, strict=True) if short),
         "careful right": _percent(right for right, short in zip(rights, glances, strict=True) if not short),
-        "unboxed": _percent(value is None for values in votes for value in values),
+        "unboxed": _percent(value is None for values in answers for value in values),
         "tokens": sum(len(encoder.response(text)) for text in texts) / len(texts),
     }
 
@@ -167,7 +154,7 @@ def measure_skills(
         "asked after an example, valid and different": _percent(
             question not in (None, example) for question, example in zip(found_again, examples, strict=True)
         ),
-        "described truly": _percent(text == describe(f) for f, (text,) in zip(figures, described, strict=True)),
+        "described truly": _percent(text == describe_figure(f) for f, (text,) in zip(figures, described, strict=True)),
     }
 
 
@@ -180,7 +167,7 @@ def load(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Encoder]:
 def measure(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, *, count: int = 999, samples: int = 16, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Everything about the model on `count` figures of the test split; `seed` draws figures and responses."""
+    """All metrics on `count` figures of the test split; `seed` draws figures and responses."""
     torch.manual_seed(seed)
     figures = sample_figures("test", count, seed)
     roles: tuple[Role, ...] = ("main", "second", "unseen")
@@ -190,8 +177,8 @@ def measure(
     }
 
 
-def report(metrics: dict[str, dict[str, float]]) -> str:
-    """The figures of `measure`, one a line."""
+def format_metrics(metrics: dict[str, dict[str, float]]) -> str:
+    """The metrics of `measure`, one per line."""
     return "\n".join(
         line
         for title, values in metrics.items()

@@ -68,7 +68,7 @@ class Encoder:
         return self.processor.image_processor(tensors, return_tensors="pt")["pixel_values"]
 
 
-def render(figures: list[Figure]) -> np.ndarray:
+def render_figures(figures: list[Figure]) -> np.ndarray:
     """The pictures of the figures, uint8 (count, 84, 84, 3)."""
     return np.stack([np.asarray(draw(figure)) for figure in figures])
 
@@ -90,7 +90,7 @@ def warm_start(
     to get wrong. The first `clean_steps` of the `steps` show only what is never wrong.
     """
     random = Random(f"warm start/{seed}")
-    images = render(figures)
+    images = render_figures(figures)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     warm_up = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
