@@ -8,11 +8,13 @@ at DEBUG level only, so `activate` logs such a failure itself; the reward manage
 
 import importlib
 import logging
+from functools import partial
+from types import ModuleType
 
 import wrapt
 
 from verl_ext.cpu.platform import register_cpu_platform
-from verl_ext.patches import PATCHES, Patch
+from verl_ext.patches import PATCHES
 
 # What is registered with veRL, and the module of veRL whose import triggers it.
 REGISTRATIONS = {
@@ -22,12 +24,8 @@ REGISTRATIONS = {
 }
 
 
-def _register_on_import(trigger: str, module: str) -> None:
-    wrapt.register_post_import_hook(lambda _: importlib.import_module(module), trigger)
-
-
-def _apply_on_import(patch: Patch) -> None:
-    wrapt.register_post_import_hook(patch.apply, patch.module)
+def _import(module: str, trigger: ModuleType) -> None:
+    importlib.import_module(module)
 
 
 def activate() -> None:
@@ -37,9 +35,9 @@ def activate() -> None:
     try:
         register_cpu_platform()
         for patch in PATCHES:
-            _apply_on_import(patch)
+            wrapt.register_post_import_hook(patch.apply, patch.module)
         for trigger, module in REGISTRATIONS.values():
-            _register_on_import(trigger, module)
+            wrapt.register_post_import_hook(partial(_import, module), trigger)
     except Exception:
         logger.exception("verl_ext is NOT active")
         raise

@@ -13,7 +13,7 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
 from verl_ext.config_checks import AGENT_LOOP_MANAGER, check_config
 from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
-from verl_ext.rewards.group_reward import REWARDS, GroupReward, register_reward
+from verl_ext.rewards.group_reward import REWARDS, GroupReward
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 from verl_ext.rewards.scoring import grade_response
 from verl_ext.rollout.reward_manager import GroupRewardManager
@@ -84,10 +84,11 @@ def test_verl_finds_every_reward_under_its_name_once_the_plugin_is_loaded(name: 
 
 
 def test_a_name_is_registered_once() -> None:
-    with pytest.raises(ValueError, match=r"'majority_vote' is already registered by .*MajorityVoteReward"):
+    with pytest.raises(ValueError, match=r"two of the name 'majority_vote': .* the second reward"):
 
-        @register_reward("majority_vote")
-        class Other(GroupReward): ...
+        @REWARDS.register
+        class Other(GroupReward):
+            name = "majority_vote"
 
 
 def test_a_record_of_a_vote_comes_back_as_it_was_sent() -> None:

@@ -227,13 +227,14 @@ def test_vllm_looks_at_a_model_class_in_its_own_process() -> None:
 def test_two_runs_with_clusters_of_their_own_have_different_sockets_for_weights() -> None:
     code = (
         "import os, ray; from types import SimpleNamespace as Module;"
-        "from verl_ext.patches import socket_of_the_cluster;"
+        "from verl_ext.patches import PATCHES;"
+        "sender, server = (patch for patch in PATCHES if patch.name == 'socket_of_the_cluster');"
         "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False);"
         "job = ray.get_runtime_context().get_job_id();"
         "Sender = type('Sender', (), {'__init__': lambda self: setattr(self, 'zmq_handle', f'ipc:///tmp/zmq-{job}-0')});"
         "Server = type('Server', (), {'__init__': lambda self: os.environ.update(VERL_RAY_JOB_ID=job)});"
-        "socket_of_the_cluster.apply(Module(ServerAdapter=Sender));"
-        "socket_of_the_cluster.apply(Module(vLLMHttpServer=Server));"
+        "sender.apply(Module(ServerAdapter=Sender));"
+        "server.apply(Module(vLLMHttpServer=Server));"
         "Server(); print(Sender().zmq_handle, f'ipc:///tmp/zmq-{os.environ[\"VERL_RAY_JOB_ID\"]}-0', job)"
     )
     runs = [

@@ -4,14 +4,21 @@ Ray's resource is still called "GPU", as veRL's placement groups hard-wire that 
 `num_gpus` as tokens for ranks and rollout replicas (see recipes/mmupt/config/hardware/cpu.yaml).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
 import torch
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """What a call for a GPU does on the CPU."""
+
+
+def _zero(*args: Any, **kwargs: Any) -> int:
+    return 0
 
 
 class _CpuDeviceModule(ModuleType):
@@ -26,18 +33,8 @@ class _CpuDeviceModule(ModuleType):
     def get_device_name(self, device: Any = None) -> str:
         return "CPU"
 
-    def memory_allocated(self, device: Any = None) -> int:
-        return 0
-
-    memory_reserved = max_memory_allocated = max_memory_reserved = memory_allocated
-
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
         return 0, 0
-
-    def empty_cache(self) -> None:
-        return None
-
-    ipc_collect = reset_peak_memory_stats = empty_cache
 
     def get_rng_state(self, device: Any = None) -> torch.Tensor:
         return torch.get_rng_state()
@@ -45,10 +42,9 @@ class _CpuDeviceModule(ModuleType):
     def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
         torch.set_rng_state(state)
 
-    def manual_seed(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    manual_seed_all = manual_seed
+    memory_allocated = memory_reserved = max_memory_allocated = max_memory_reserved = staticmethod(_zero)
+    empty_cache = ipc_collect = reset_peak_memory_stats = staticmethod(_nothing)
+    manual_seed = manual_seed_all = staticmethod(torch.manual_seed)
 
 
 _DEVICE_MODULE = _CpuDeviceModule("verl_ext.cpu.device")
@@ -60,6 +56,10 @@ class CpuPlatform(PlatformBase):
     device_name = "cpu"
     vendor_name = "cpu"
     device_module = _DEVICE_MODULE
+
+    set_device = synchronize = set_allocator_settings = empty_cache = staticmethod(_nothing)
+    profiler_start = profiler_stop = cudart = staticmethod(_nothing)
+    manual_seed = manual_seed_all = staticmethod(torch.manual_seed)
 
     def is_available(self) -> bool:
         return True
@@ -75,24 +75,6 @@ class CpuPlatform(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        return None
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        return None
-
-    def manual_seed(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    def set_allocator_settings(self, settings: str) -> None:
-        return None
-
-    def empty_cache(self) -> None:
-        return None
-
     def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
         return None, None
 
@@ -102,15 +84,8 @@ class CpuPlatform(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CUDA_VISIBLE_DEVICES"
 
-    @contextmanager
-    def nvtx_range(self, msg: str) -> Iterator[None]:
-        yield
-
-    def profiler_start(self) -> None:
-        return None
-
-    def profiler_stop(self) -> None:
-        return None
+    def nvtx_range(self, msg: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def ray_resource_name(self) -> str:
         return "GPU"
@@ -121,9 +96,6 @@ class CpuPlatform(PlatformBase):
     def is_ipc_supported(self) -> bool:
         # Weights then go to the rollout engine through shared memory.
         return False
-
-    def cudart(self) -> None:
-        return None
 
 
 def register_cpu_platform() -> None:

@@ -1,14 +1,17 @@
-"""The places where veRL itself is changed, one small patch a file, each pinned to the version that it was written for.
+"""The functions of veRL and vLLM that this project changes: one patch per file, for one version.
 
-`PATCHES` lists those for veRL; `vllm_cpu_*` patch vLLM and are loaded by vLLM's own plugin group instead.
-`docs/upgrading.md` says for each one why it exists, which test covers it and when it can go.
+A file says which function it changes, why, and until when. `PATCHES` lists the patches for veRL and the library that it
+calls; `vllm_cpu_*` patch vLLM and are loaded by vLLM's own plugin group. docs/upgrading.md names the test of each.
 """
 
+import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import ModuleType
+from typing import Any
 
 VERL = "0.9.1"
 VLLM = "0.24.0"
@@ -24,32 +27,64 @@ def require_version(distribution: str, expected: str, patch: str) -> None:
         )
 
 
+def runs_on_vllm_cpu(patch: str) -> bool:
+    """Whether vLLM runs on the CPU; RuntimeError if it does, but not in the version that `patch` was written for."""
+    from vllm.platforms import current_platform
+
+    if is_cpu := current_platform.is_cpu():
+        require_version("vllm-cpu", VLLM, patch)
+    return bool(is_cpu)
+
+
 @dataclass(frozen=True)
 class Patch:
-    """A change to one module of veRL, or of a library that it calls, made right after that module is imported."""
+    """A replacement for one function, made right after its module is imported.
 
-    # Also the name of the file in this folder that holds it.
+    Attributes:
+        name: the file in this folder whose function `patched` is called in its place, with the original as the first
+            argument. The file is imported as late as that, so it may import veRL and torch.
+        module: the module that is changed.
+        function: the function, or CLASS.METHOD, in that module.
+    """
+
     name: str
-    # The module that is changed.
     module: str
+    function: str
 
     def apply(self, module: ModuleType) -> None:
         """Apply the patch to the imported `module`; RuntimeError when veRL is not the pinned version."""
         require_version("verl", VERL, self.name)
-        change: Callable[[ModuleType], None] = importlib.import_module(f"verl_ext.patches.{self.name}").apply
-        change(module)
+        patched = importlib.import_module(f"{__name__}.{self.name}").patched
+        *owners, name = self.function.split(".")
+        owner: Any = functools.reduce(getattr, owners, module)
+        setattr(owner, name, _replacement(getattr(owner, name), patched))
 
+
+def _replacement(original: Callable[..., Any], patched: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a plain function with the original's name, by which Ray finds the methods of an actor in its process."""
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await patched(original, *args, **kwargs)
+
+        return call
+    return functools.wraps(original)(lambda *args, **kwargs: patched(original, *args, **kwargs))
+
+
+_ROLLOUT = "verl.workers.rollout.vllm_rollout"
 
 PATCHES = (
-    Patch("validate_config", "verl.utils.config"),
-    Patch("features_go_with_rows", "transfer_queue"),
-    Patch("cpu_process_group", "verl.utils.distributed"),
-    Patch("cpu_saved_model", "verl.utils.fsdp_utils"),
-    Patch("images_once", "verl.models.transformers.qwen2_vl"),
-    Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl"),
-    Patch("equal_length_position_ids", "verl.utils.tensordict_utils"),
-    Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_rollout"),
-    Patch("socket_of_the_cluster", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
-    Patch("workers_read_tensors", "verl.utils.transferqueue_utils"),
-    Patch("server_follows_engine", "verl.workers.rollout.vllm_rollout.vllm_async_server"),
+    Patch("validate_config", "verl.utils.config", "validate_config"),
+    Patch("features_go_with_rows", "transfer_queue", "kv_clear"),
+    Patch("cpu_process_group", "verl.utils.distributed", "initialize_global_process_group_ray"),
+    Patch("cpu_sft_process_group", "verl.utils.distributed", "initialize_global_process_group"),
+    Patch("cpu_saved_model", "verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu"),
+    Patch("images_once", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
+    Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
+    Patch("equal_length_position_ids", "verl.utils.tensordict_utils", "maybe_fix_3d_position_ids"),
+    Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_rollout", "ServerAdapter.__init__"),
+    Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.__init__"),
+    Patch("server_follows_engine", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.run_server"),
+    Patch("workers_read_tensors", "verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta"),
 )

@@ -1,15 +1,14 @@
-"""Patch `verl.utils.tensordict_utils.maybe_fix_3d_position_ids`: sequences of one length keep their position ids.
+"""Patch `verl.utils.tensordict_utils.maybe_fix_3d_position_ids`: sequences of equal length keep their position ids.
 
-Position ids of a vision-language model are [4, length] a sequence, batched as a nested tensor whose ragged dimension is
-the last. Where all lengths of a batch are equal, torch cannot tell which dimension is ragged, takes the first, and veRL
-then relabels the tensor without rebuilding it. Any device. Can go when veRL names the ragged dimension as it nests.
+Position ids of a vision-language model are (4, length) per sequence, batched as a nested tensor whose ragged dimension
+is the last. Where all lengths of a batch are equal, torch cannot tell which dimension is ragged and takes the first;
+veRL then relabels it without rebuilding it. Any device. Remove when veRL names the ragged dimension as it nests.
 """
 
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import wrapt
 
 
 def _is_ragged_over_rows(position_ids: torch.Tensor) -> bool:
@@ -19,21 +18,16 @@ def _is_ragged_over_rows(position_ids: torch.Tensor) -> bool:
     return int(position_ids.offsets()[-1]) == position_ids.values().shape[0] and bool((rows == rows[0]).all())
 
 
-def apply(module: ModuleType) -> None:
-    """Wrap `maybe_fix_3d_position_ids` of `module` (`verl.utils.tensordict_utils`)."""
-
-    def fix(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> None:
-        (data,) = args
-        position_ids = data["position_ids"] if "position_ids" in data.keys() else None
-        if position_ids is None or not _is_ragged_over_rows(position_ids):
-            wrapped(data)
-            return
-        sequences = position_ids.values().split(int(position_ids.offsets()[1]))
-        length = sequences[0].shape[1]
-        data["position_ids"] = torch.nested.nested_tensor_from_jagged(
-            torch.cat(sequences, dim=1),
-            offsets=torch.arange(0, length * len(sequences) + 1, length, device=position_ids.device),
-            jagged_dim=2,
-        )
-
-    wrapt.wrap_function_wrapper(module, "maybe_fix_3d_position_ids", fix)
+def patched(original: Callable[..., None], data: Any) -> None:
+    """Rebuild the position ids of a batch that is ragged over the wrong dimension."""
+    position_ids = data["position_ids"] if "position_ids" in data.keys() else None
+    if position_ids is None or not _is_ragged_over_rows(position_ids):
+        original(data)
+        return
+    sequences = position_ids.values().split(int(position_ids.offsets()[1]))
+    length = sequences[0].shape[1]
+    data["position_ids"] = torch.nested.nested_tensor_from_jagged(
+        torch.cat(sequences, dim=1),
+        offsets=torch.arange(0, length * len(sequences) + 1, length, device=position_ids.device),
+        jagged_dim=2,
+    )

@@ -1,24 +1,33 @@
 """Patch `verl.models.transformers.qwen2_vl._get_input_embeds`: the vision tower sees each image of a micro-batch once.
 
-The responses to a prompt have its images in common, and veRL gives the tower the images of every response, in each pass
-and in the update. Its output for one image does not depend on the others, so that equal images get one output, and the
-gradients of all of them meet there. Can go when veRL shares images within a micro-batch.
+The responses to a prompt share its images, and veRL gives the tower the images of every response, in each pass and in
+the update. Its output for one image does not depend on the others, so equal images get one output, in which all their
+gradients meet. Remove when veRL shares images within a micro-batch.
 """
 
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import wrapt
+from verl.models.transformers.qwen2_vl import unpack_visual_output
 
 
-class _EachImageOnce:
+class _Model:
+    """Stands for the model inside `_get_input_embeds`."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.visual = _DistinctImages(model.visual)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+class _DistinctImages:
     """Stands for a vision tower; returns its plain tensor of features, (visual tokens, hidden size)."""
 
-    def __init__(self, tower: Any, unpack: Any) -> None:
+    def __init__(self, tower: Any) -> None:
         self._tower = tower
-        self._unpack = unpack
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tower, name)
@@ -26,46 +35,31 @@ class _EachImageOnce:
     def __call__(self, pixel_values: Any, grid_thw: Any) -> Any:
         sizes = grid_thw.prod(-1).tolist()
         images = pixel_values.split(sizes)
-        equals = _first_equals(images, grid_thw.tolist())
-        kept = sorted(set(equals))
-        if len(kept) == len(images):
+        firsts = _first_equals(images, grid_thw.tolist())
+        distinct = sorted(set(firsts))
+        if len(distinct) == len(images):
             return self._tower(pixel_values, grid_thw=grid_thw)
-        features, _ = self._unpack(self._tower(torch.cat([images[one] for one in kept]), grid_thw=grid_thw[kept]))
-        of_kept = features.split([sizes[one] // self._tower.spatial_merge_size**2 for one in kept])
-        place = {one: number for number, one in enumerate(kept)}
-        return torch.cat([of_kept[place[one]] for one in equals])
+        output = self._tower(torch.cat([images[index] for index in distinct]), grid_thw=grid_thw[distinct])
+        features, _ = unpack_visual_output(output)
+        merged = self._tower.spatial_merge_size**2
+        by_image = dict(zip(distinct, features.split([sizes[index] // merged for index in distinct]), strict=True))
+        return torch.cat([by_image[first] for first in firsts])
 
 
 def _first_equals(images: Sequence[Any], grids: Sequence[Sequence[int]]) -> list[int]:
-    """For each image, the index of the first one that equals it, in grid and pixels."""
+    """For each image, the index of the first one that equals it in grid and pixels."""
     sums = torch.stack([image.sum() for image in images]).tolist()
-    firsts: dict[tuple[Any, ...], list[int]] = {}
-    found = []
+    candidates: dict[tuple[Any, ...], list[int]] = {}
+    firsts = []
     for index, (image, grid, total) in enumerate(zip(images, grids, sums, strict=True)):
-        candidates = firsts.setdefault((*grid, total), [])
-        first = next((one for one in candidates if torch.equal(images[one], image)), index)
+        alike = candidates.setdefault((*grid, total), [])
+        first = next((other for other in alike if torch.equal(images[other], image)), index)
         if first == index:
-            candidates.append(index)
-        found.append(first)
-    return found
+            alike.append(index)
+        firsts.append(first)
+    return firsts
 
 
-class _Model:
-    """Stands for the model inside `_get_input_embeds`."""
-
-    def __init__(self, model: Any, unpack: Any) -> None:
-        self._model = model
-        self.visual = _EachImageOnce(model.visual, unpack)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
-def apply(module: ModuleType) -> None:
-    """Wrap `_get_input_embeds` of `module` (`verl.models.transformers.qwen2_vl`)."""
-
-    def get_input_embeds(wrapped: Any, instance: Any, args: tuple, kwargs: dict) -> Any:
-        model, *rest = args
-        return wrapped(_Model(model, module.unpack_visual_output), *rest, **kwargs)
-
-    wrapt.wrap_function_wrapper(module, "_get_input_embeds", get_input_embeds)
+def patched(original: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Embed with a tower that sees distinct images."""
+    return original(_Model(model), *args, **kwargs)

@@ -1,20 +1,16 @@
-"""Patch `_run_in_subprocess` of `vllm.model_executor.models.registry`: on CPU, vLLM inspects models in its own process.
+"""Patch `vllm.model_executor.models.registry._run_in_subprocess`: on the CPU, vLLM inspects models in its own process.
 
-To learn what a model can do, vLLM imports it in a process of its own, so that the first does not initialise CUDA; that
+To learn what a model can do, vLLM imports it in another process, so that the first does not initialize CUDA; that
 process imports torch and vLLM again, 8 s of CPU at each start with an empty cache. There is no CUDA on a CPU. Loaded by
-vLLM's own plugin group `vllm.general_plugins`. Can go when vLLM does so on its own.
+vLLM's own plugin group `vllm.general_plugins`. Remove when vLLM does so by itself.
 """
 
-from verl_ext.patches import VLLM, require_version
+from verl_ext.patches import runs_on_vllm_cpu
 
 
 def register() -> None:
     """Change the function where vLLM runs on the CPU; RuntimeError when vLLM is not the pinned version."""
-    from vllm.platforms import current_platform
+    if runs_on_vllm_cpu("vllm_cpu_inspection"):
+        from vllm.model_executor.models import registry
 
-    if not current_platform.is_cpu():
-        return
-    require_version("vllm-cpu", VLLM, "vllm_cpu_inspection")
-    from vllm.model_executor.models import registry
-
-    registry._run_in_subprocess = lambda look: look()
+        registry._run_in_subprocess = lambda inspect: inspect()

@@ -4,13 +4,14 @@ import random
 from collections.abc import Sequence
 
 from verl_ext.answers import correct
-from verl_ext.rewards.group_reward import GroupReward, VotedGroup, register_reward
+from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 
 
-@register_reward("ground_truth")
+@REWARDS.register
 class GroundTruthReward(GroupReward):
     """Supervised GRPO (DeepSeekMath, arXiv 2402.03300)."""
 
+    name = "ground_truth"
     needs_ground_truth = True
     is_control = True
 
@@ -20,10 +21,11 @@ class GroundTruthReward(GroupReward):
         return [float(correct(answer, group.ground_truth, comparison, group.choices)) for answer in group.answers]
 
 
-@register_reward("random")
+@REWARDS.register
 class RandomReward(GroupReward):
     """Rewards without information (Spurious Rewards, arXiv 2506.10947): what training changes by itself."""
 
+    name = "random"
     is_control = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:

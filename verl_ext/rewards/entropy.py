@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from verl_ext.rewards.group_reward import GroupReward, VotedGroup, register_reward
+from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 
 
-@register_reward("entropy")
+@REWARDS.register
 class EntropyReward(GroupReward):
     """Minus an estimate of the policy's entropy: (1 / T) * sum of log p over the T sampled tokens.
 
@@ -15,6 +15,7 @@ class EntropyReward(GroupReward):
     noisier than the sum over the vocabulary. Temperature and top_p are applied to p.
     """
 
+    name = "entropy"
     needs_log_probs = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:

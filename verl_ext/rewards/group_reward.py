@@ -1,10 +1,11 @@
 """The base class of every reward, and the registry that `reward.reward_manager.name` is looked up in. Pure."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
+from verl_ext.registry import Registry
 from verl_ext.rewards.reward_settings import RewardSettings
 from verl_ext.votes import Vote
 
@@ -33,10 +34,12 @@ class VotedGroup:
 class GroupReward(ABC):
     """Base class of a reward that sees all responses to a prompt at once.
 
-    To add a reward, save a subclass with one method as a file in `verl_ext/rewards`, and select it by
-    `reward.reward_manager.name`. The vote takes place under every reward, so its metrics are always logged.
+    To add a reward, save a subclass with one method as a file in `verl_ext/rewards`, or as a plugin, see
+    `verl_ext.registry`, and select it by `reward.reward_manager.name`. The vote takes place under every reward, so its
+    metrics are always logged.
 
     Attributes:
+        name: what recipes call it.
         needs_log_probs: whether `VotedGroup.log_probs` must be set.
         needs_ground_truth: whether `VotedGroup.ground_truth` must be set; it requires `data.supervised=True`.
         is_control: whether the reward is a control experiment, which the collapse alarm never stops.
@@ -45,9 +48,11 @@ class GroupReward(ABC):
         settings: the blocks `answers` and `vote` of `reward.reward_kwargs`.
 
     Example:
-        >>> @register_reward("brief_majority")
+        >>> @REWARDS.register
         ... class BriefMajorityReward(GroupReward):
         ...     '''The majority reward, for responses of at most 40 characters.'''
+        ...
+        ...     name = "brief_majority"
         ...
         ...     def rewards(self, group: VotedGroup) -> list[float]:
         ...         pairs = zip(group.vote.rewards, group.responses)
@@ -58,6 +63,7 @@ class GroupReward(ABC):
         [1.0, 1.0, 0.0, 0.0]
     """
 
+    name: ClassVar[str]
     needs_log_probs: ClassVar[bool] = False
     needs_ground_truth: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
@@ -70,21 +76,4 @@ class GroupReward(ABC):
         """Return one reward per response."""
 
 
-REWARDS: dict[str, type[GroupReward]] = {}
-
-Reward = TypeVar("Reward", bound=type[GroupReward])
-
-
-def register_reward(name: str) -> Callable[[Reward], Reward]:
-    """Register a `GroupReward` under the name that `reward.reward_manager.name` selects.
-
-    Raises:
-        ValueError: another class has this name.
-    """
-
-    def register(reward: Reward) -> Reward:
-        if (other := REWARDS.setdefault(name, reward)).__qualname__ != reward.__qualname__:
-            raise ValueError(f"the reward {name!r} is already registered by {other.__module__}.{other.__qualname__}")
-        return reward
-
-    return register
+REWARDS: Registry[type[GroupReward]] = Registry("reward", "verl_ext.rewards")

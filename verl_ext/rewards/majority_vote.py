@@ -5,12 +5,14 @@ Papers: MM-UPT, arXiv 2505.22453, section 3, for hard rewards; EMPO, arXiv 2504.
 
 from collections.abc import Sequence
 
-from verl_ext.rewards.group_reward import GroupReward, VotedGroup, register_reward
+from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 
 
-@register_reward("majority_vote")
+@REWARDS.register
 class MajorityVoteReward(GroupReward):
     """The method of the paper. It never sees a ground truth."""
+
+    name = "majority_vote"
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
         """With y the pseudo-label and n_a of n responses answering a: 1 if a = y, else 0; soft rules give n_a / n."""

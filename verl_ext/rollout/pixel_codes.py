@@ -115,12 +115,3 @@ def names_of(features: Mapping[str, torch.Tensor]) -> set[str]:
     """The names that `expand` returns."""
     names = set(features)
     return names - {CODES, PALETTE, FRAMES} | {PIXELS} if CODES in names else names
-
-
-def _values(codes: torch.Tensor, palette: torch.Tensor, frames: int) -> torch.Tensor:
-    patches, channels, pixels = codes.shape
-    values = np.empty((patches, channels, frames, pixels), dtype=np.float32)
-    for channel in range(channels):
-        # numpy looks up by bytes; torch would make 64-bit indices of them first.
-        values[:, channel] = palette[channel].numpy()[codes[:, channel].numpy()][:, None]
-    return torch.from_numpy(values).view(patches, -1)

@@ -1,0 +1,18 @@
+"""Patch `verl.utils.distributed.initialize_global_process_group`: veRL's SFT trainer gets a process group on the CPU.
+
+It asks for the backend that `cpu_process_group` describes, without a parameter for another one. Remove together.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from verl.utils import distributed
+
+
+def patched(original: Callable[..., tuple[int, ...]], *args: Any, **kwargs: Any) -> tuple[int, ...]:
+    """Initialize as the GRPO workers do on the CPU; return local rank, rank and world size."""
+    if distributed.get_device_name() != "cpu":
+        return original(*args, **kwargs)
+    distributed.initialize_global_process_group_ray(*args, **kwargs)
+    return tuple(int(os.environ[name]) for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
