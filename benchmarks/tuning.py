@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.baselines.baseline_settings import METHODS
+from mmupt.baseline_settings import METHODS
 from mmupt.compose import as_override, load_recipe
 from mmupt.reports.recipe_table import take_answers_of_base
 from mmupt.reports.rendering import aligned

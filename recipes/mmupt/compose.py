@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.baselines.baseline_settings import read_baseline
+from mmupt.baseline_settings import read_baseline
 from verl_ext.config_checks import problems_of_config
 from verl_ext.config_defaults import complete_config
 from verl_ext.unknown_keys import nearest

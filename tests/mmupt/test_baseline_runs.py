@@ -8,13 +8,13 @@ import pytest
 from baseline_engine import MODEL, Engine, recipe, write_rows
 from omegaconf import DictConfig, OmegaConf
 
+from mmupt.baseline_settings import METHODS, PROMPTS, read_baseline
 from mmupt.baselines import stage_runner
-from mmupt.baselines.baseline_settings import METHODS, PROMPTS, read_baseline
 from mmupt.baselines.methods import SETS
 from mmupt.baselines.prompt_rows import draw_rows
 from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from mmupt.evaluation import response_cache
-from mmupt.synthesis.prompt_templates import read_prompt
+from mmupt.prompt_templates import read_prompt
 from mmupt.tiny.demonstrations import DESCRIBE, JUDGE
 from mmupt.training import recipe_run
 

@@ -14,8 +14,8 @@ from PIL import Image
 from stand_in_engine import OutOfMemory, content
 from watched import watch_truth
 
+from mmupt.baseline_settings import METHODS
 from mmupt.baselines import stage_runner
-from mmupt.baselines.baseline_settings import METHODS
 from mmupt.baselines.training_sets import PAIRS, RESPONSES
 from mmupt.compose import RecipeError
 from mmupt.evaluation import response_cache

@@ -20,7 +20,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from benchmarks.tuning import LEARNING_RATES
 from mmupt import compose
-from mmupt.baselines.baseline_settings import METHODS
+from mmupt.baseline_settings import METHODS
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from mmupt.runtime.preflight import problems_of_settings

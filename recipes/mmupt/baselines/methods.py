@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from mmupt.baselines.baseline_settings import LABELLED, BaselineSettings
+from mmupt.baseline_settings import LABELLED, BaselineSettings
 from mmupt.baselines.image_corruption import corrupt
 from mmupt.baselines.policy_client import Policy
 from mmupt.baselines.prompt_rows import PromptRow, read_prompt_rows
@@ -28,7 +28,7 @@ from mmupt.baselines.selection import (
 )
 from mmupt.baselines.training_sets import Origin, TrainingExample
 from mmupt.evaluation.response_cache import prompt_row
-from mmupt.synthesis.prompt_templates import fill_template, placeholders
+from mmupt.prompt_templates import fill_template, placeholders
 from mmupt.synthesis.synthesize import load_synthesis_config, synthesize
 from verl_ext.datasets.ground_truth import read_truth
 from verl_ext.datasets.row_format import with_instruction

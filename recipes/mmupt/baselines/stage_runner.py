@@ -20,7 +20,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.baselines.baseline_settings import METHODS, Trainer, read_baseline
+from mmupt.baseline_settings import METHODS, Trainer, read_baseline
 from mmupt.baselines.methods import SETS, StageContext
 from mmupt.baselines.policy_client import Policy, rollout_settings
 from mmupt.baselines.prompt_rows import draw_rows, read_prompt_rows
@@ -29,7 +29,7 @@ from mmupt.compose import RecipeError
 from mmupt.evaluation.response_cache import ResponseCache
 from mmupt.evaluation.response_files import read_whole
 from mmupt.evaluation.resumable_file import OtherParametersError
-from mmupt.synthesis.prompt_templates import PromptError
+from mmupt.prompt_templates import PromptError
 from mmupt.synthesis.synthesize import SynthesisError
 from verl_ext.checkpoints.best import link_or_copy
 from verl_ext.datasets.pixel_limits import pixel_limits

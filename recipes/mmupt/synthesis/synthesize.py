@@ -21,13 +21,13 @@ from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.response_cache import ResponseCache, prompt_row
 from mmupt.evaluation.resumable_file import OtherParametersError
 from mmupt.hardware import engine_keys
+from mmupt.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from mmupt.synthesis.candidate_page import write_sheet
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
-from mmupt.synthesis.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.synthesis.question_parsing import question_in
 from mmupt.synthesis.source_rows import Parent, read_parents
 from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
@@ -38,6 +38,7 @@ from verl_ext.files import file_list
 from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
+PROMPTS = Path(__file__).parent / "prompts"
 
 
 class SynthesisError(Exception):
@@ -66,7 +67,7 @@ def synthesize(config: DictConfig) -> Path:
     use_folder(output)
     with exclusive_run(output, output / "config.yaml"):
         try:
-            prompts = {name: read_prompt(prompt) for name, prompt in config.prompts.items()}
+            prompts = {name: read_prompt(prompt, PROMPTS) for name, prompt in config.prompts.items()}
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
             parents, without_images = read_parents(files, config.limit)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The texts that a model is asked with: files of `prompts/`, or of one's own, with `{name}` where a text goes.
+"""Prompts of synthesis and of the baselines: text files with `{name}` where a text goes.
 
 What goes into them was written by others and is untrusted: it can neither close a tag of the prompt nor bring along an
 image or a token of the chat template.
@@ -11,7 +11,6 @@ from pathlib import Path
 from mmupt_data.row_schema import PLACEHOLDER
 from verl_ext.control_text import escaped
 
-FOLDER = Path(__file__).parent / "prompts"
 _NAME = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"<(?=/?[a-z_]+>)", re.IGNORECASE)
 
@@ -20,7 +19,7 @@ class PromptError(ValueError):
     """A prompt cannot be used; the message names the file and the fix."""
 
 
-def read_prompt(name: str, folder: Path = FOLDER) -> str:
+def read_prompt(name: str, folder: Path) -> str:
     """The prompt of that name in `folder`, or the one in a file, whose name ends in `.txt`.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.synthesis.prompt_templates import placeholders, read_prompt
+from mmupt.prompt_templates import placeholders, read_prompt
 
-PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = Path(__file__).parent / "baselines" / "prompts"
 # The one method that reads the truth of training rows, and needs it.
 LABELLED = "rejection_sft"
 
