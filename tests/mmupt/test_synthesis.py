@@ -411,7 +411,7 @@ def test_a_second_synthesis_into_the_same_folder_waits_for_nobody(data: Path, tm
 
 
 def test_every_key_has_a_comment_above_it() -> None:
-    for file in (module.CONFIG_FOLDER / "synthesis.yaml", module.CONFIG_PROMPTS / "preset" / "paper.yaml"):
+    for file in (module.CONFIG_FOLDER / "synthesis.yaml", module.CONFIG_FOLDER / "preset" / "paper.yaml"):
         lines = file.read_text().splitlines()
         for above, line in pairwise(lines):
             if re.match(r"\s*\w+:", line) and not line.startswith("defaults"):
