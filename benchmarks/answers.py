@@ -7,9 +7,9 @@ Each of the files holds pairs of your own, one a line with the keys a, b, equal 
 Prints Markdown: how often each rule says of a pair what a careful grader says (`tests/verl_ext/hand_checked`), by kind
 of answer; what the extraction of answers gets right; and what each rule says of the pairs on which graders differ.
 Verdicts on `pairs.jsonl` are those on two answers alone (`equivalent`), all others those of a vote, a group of the two
-answers, except where the table says otherwise. Limits are generous, as
-this is about verdicts, not time; a pair without one after all, which a vote takes for different, is neither right nor
-wrong here. A minute and a half.
+answers, except where the table says otherwise. The graders of others have 5 s per pair, as this is about verdicts, not
+time. A pair that they still do not decide, which a vote takes for different, is neither right nor wrong here. A minute
+and a half.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from verl_ext.answers import AnswerRule, Comparison, classify, correct, equivalent, extract_answer, prepare
+from verl_ext.answers import AnswerRule, Comparison, classify, correct, equivalent, extract_answer, foreign_rules
 
 FOLDER = Path(__file__).parent.parent / "tests" / "verl_ext" / "hand_checked"
 RULES: Sequence[AnswerRule] = get_args(AnswerRule)
-GENEROUS: Mapping[AnswerRule, Comparison] = {rule: Comparison(rule, 5.0, 5.0) for rule in RULES}
+SECONDS = 5.0
 OUTCOMES = ("right", "false equality", "false difference", "undecided")
 
 Row = Mapping[str, Any]
@@ -35,16 +35,18 @@ def rows_of(path: Path, limit: int | None) -> list[Row]:
 
 
 def same(rule: AnswerRule, row: Row) -> bool | None:
-    """Whether the two answers are one class in a vote; None where that is not decided."""
-    classes = classify([row["a"], row["b"]], GENEROUS[rule], row.get("choices"))
-    return None if classes.undecided else len(classes.members) == 1
+    """Whether the two answers are one class in a vote; None if that is not decided."""
+    if rule == "canonical":
+        return len(classify([row["a"], row["b"]], choices=row.get("choices")).members) == 1
+    with foreign_rules.ForeignComparison(rule) as compare:
+        return compare(*sorted((row["a"].strip(), row["b"].strip())))
 
 
-def outcome(rule: AnswerRule, row: Row, *, alone: bool) -> str:
+def outcome_of(rule: AnswerRule, row: Row, *, alone: bool) -> str:
     """Hold a verdict, of a vote or on the two answers alone, against the careful grader's."""
     verdict = same(rule, row)
     if alone and verdict and rule == "canonical":
-        verdict = equivalent(row["a"], row["b"], GENEROUS[rule], row.get("choices"))
+        verdict = equivalent(row["a"], row["b"], choices=row.get("choices"))
     if verdict is None:
         return "undecided"
     if verdict == row["equal"]:
@@ -68,10 +70,10 @@ def code(text: str) -> str:
 def compare_pairs(path: Path, limit: int | None, *, alone: bool) -> None:
     """Print the verdicts on all pairs of a file, then by kind, then our misses."""
     pairs = rows_of(path, limit)
-    outcomes = {rule: [outcome(rule, row, alone=alone) for row in pairs] for rule in RULES}
+    outcomes = {rule: [outcome_of(rule, row, alone=alone) for row in pairs] for rule in RULES}
     print(f"## {path.name}: {len(pairs)} pairs of answers\n")
     totals = {rule: Counter(found) for rule, found in outcomes.items()}
-    print_table(["rule", *OUTCOMES], ([rule, *(totals[rule][one] for one in OUTCOMES)] for rule in RULES))
+    print_table(["rule", *OUTCOMES], ([rule, *(totals[rule][outcome] for outcome in OUTCOMES)] for rule in RULES))
 
     print("By kind: right of all; where not all are, false equalities, false differences, undecided\n")
     by_kind: dict[str, dict[AnswerRule, Counter[str]]] = {}
@@ -122,14 +124,14 @@ def show_contested(limit: int | None) -> None:
         "= equal, ≠ different, ? undecided. `alone`: the two answers with nothing else known (`equivalent`); `vote`: a "
         "group of these two, where a bare number joins one with the group's only unit; `truth`: b is the truth.\n"
     )
-    signs = {True: "=", False: "≠", None: "?"}
+    symbols = {True: "=", False: "≠", None: "?"}
     header = ["a", "b", "canonical: alone", *(f"{rule}: {use}" for rule in RULES for use in ("vote", "truth"))]
     table = []
     for row in rows_of(FOLDER / "contested.jsonl", limit):
         verdicts: list[bool | None] = [equivalent(row["a"], row["b"], choices=row["choices"])]
         for rule in RULES:
-            verdicts += [same(rule, row), correct(row["a"], row["b"], GENEROUS[rule], row["choices"])]
-        table.append([code(row["a"]), code(row["b"]), *(signs[verdict] for verdict in verdicts)])
+            verdicts += [same(rule, row), correct(row["a"], row["b"], Comparison(rule), row["choices"])]
+        table.append([code(row["a"]), code(row["b"]), *(symbols[verdict] for verdict in verdicts)])
     print_table(header, table)
 
 
@@ -140,8 +142,7 @@ def main() -> None:
     parser.add_argument("pairs", nargs="*", type=Path, help="more pairs, JSON lines with a, b, equal and category")
     arguments = parser.parse_args()
     limit = arguments.limit
-    for comparison in GENEROUS.values():
-        prepare(comparison)
+    foreign_rules.SECONDS_PER_PAIR = foreign_rules.SECONDS_PER_GROUP = SECONDS
     compare_pairs(FOLDER / "pairs.jsonl", limit, alone=True)
     for path in (FOLDER / "everyday.jsonl", *arguments.pairs):
         compare_pairs(path, limit, alone=False)

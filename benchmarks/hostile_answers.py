@@ -5,12 +5,11 @@ r"""Hostile answers: none may raise, hang or hold up a vote.
 Draws answers that models write by accident or on purpose (random LaTeX, nested or repeated to 100,000 characters, any
 Unicode with surrogates and NULs, damaged hand-checked answers, what other graders hang on) and times three calls for
 each: `canonical`, with nothing cached; `equivalent`, against a damaged copy of itself, the next answer or, for every
-hundredth, an expression that sympy ponders over; and `extract_answer`, with boxes around it. Then it votes in groups
-in which half of the 16 answers are poison, by each rule.
+hundredth, an expression of the same values; and `extract_answer`, with boxes around it. Then it votes, by each rule, in
+groups of 16 in which half of the answers are poison.
 
-A call to a child process may take 0.25 s, another 0.05 s is allowed for all around it. As a busy machine stops a
-process for longer than that, calls above it are reported with the CPU time of this process, too, without that of the
-child. An exception ends the run and names the answer. Ten minutes.
+Calls of more than 0.3 s are reported, with their CPU time, as a busy machine may suspend a process for that long. An
+exception ends the run and names the answer. Five minutes.
 """
 
 import argparse
@@ -23,10 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from verl_ext.answers import AnswerRule, Comparison, canonical, classify, equivalent, extract_answer, prepare
+from verl_ext.answers import AnswerRule, Comparison, canonical, classify, equivalent, extract_answer
 
 HAND_CHECKED = Path(__file__).parent.parent / "tests" / "verl_ext" / "hand_checked"
-LIMIT = Comparison().seconds_per_pair + 0.05
+LIMIT = 0.3
 
 _split = str.split
 
@@ -90,8 +89,8 @@ TEMPLATES = _split(r"""#+# #-# (#)(#) #\cdot# \frac{#}{#} (#)/(#) (#)^{#} \sqrt{
 (#,#) [#,#) \{#,#\} #=# #\leq# #,# #\pm# (#)! \binom{#}{#} #\cup# #\text{cm}
 #% #^\circ f(#)=# \lfloor#\rfloor #:#""")
 
-# Pairs of expressions whose equality sympy needs long for, or does not see; half of a group each.
-SLOW = [
+# Pairs of expressions that are equal, or nearly so, and that only their values can tell apart; half of a group each.
+NUMERIC = [
     (r"(\sin x+\cos x)^{{{0}}}", r"(1+\sin 2x)^{{{1}}}"),
     (r"(x+{0})^{{5000}}", r"(x^2+{1}x+{2})^{{2500}}"),
     (r"({0}00000)!", r"{0}00000\cdot({0}00000-1)!"),
@@ -100,9 +99,9 @@ SLOW = [
 ]  # fmt: skip
 
 
-def slow_pair(rng: random.Random) -> tuple[str, str]:
-    """Two expressions that only the child process can compare, and hardly."""
-    a, b = rng.choice(SLOW)
+def numeric_pair(rng: random.Random) -> tuple[str, str]:
+    """Two expressions that are compared at all points, or at many."""
+    a, b = rng.choice(NUMERIC)
     n = rng.randint(5, 30)
     numbers = (2 * n, n, n * n)
     return a.format(*numbers), b.format(*numbers)
@@ -174,7 +173,7 @@ def timed(function: Callable[..., object], *arguments: str) -> Call:
     try:
         function(*arguments)
     except Exception as error:
-        raise RuntimeError(f"{function.__name__}{tuple(ascii(one)[:300] for one in arguments)}") from error
+        raise RuntimeError(f"{function.__name__}{tuple(ascii(argument)[:300] for argument in arguments)}") from error
     return Call(time.perf_counter() - wall, time.process_time() - cpu, arguments)
 
 
@@ -192,14 +191,14 @@ def report(name: str, calls: list[Call]) -> None:
         flush=True,
     )
     for call in sorted(over, reverse=True)[:5]:
-        print(f"  {call.wall:.3f} s, of CPU {call.cpu:.3f} s: {[ascii(one)[:120] for one in call.arguments]}")
+        print(f"  {call.wall:.3f} s, of CPU {call.cpu:.3f} s: {[ascii(argument)[:120] for argument in call.arguments]}")
 
 
 def opponents(answers: list[str], rng: random.Random) -> Iterator[tuple[str, str]]:
     """Pairs to compare, many of them nearly equal."""
     for position, answer in enumerate(answers):
         if position % 100 == 99:
-            yield slow_pair(rng)
+            yield numeric_pair(rng)
         else:
             yield answer, rng.choice([damaged(answer, rng), answers[position - 1]])
 
@@ -207,7 +206,7 @@ def opponents(answers: list[str], rng: random.Random) -> Iterator[tuple[str, str
 def poisoned_groups(rng: random.Random) -> Iterator[list[str]]:
     """Groups of 16, half of them what some rule hangs on."""
     killers = ["9**9**9**9", "99999999!", "(x+1)**5000", "x/3", "2^{10^{10}}", "8**8**8**8", "88888888!", "(x+2)**5000"]
-    for poison in (killers, rng.sample(KILLERS, 8), [answer for _ in range(4) for answer in slow_pair(rng)]):
+    for poison in (killers, rng.sample(KILLERS, 8), [answer for _ in range(4) for answer in numeric_pair(rng)]):
         group = [*poison, "12", "12 cm", "12.0", r"\frac{24}{2}", "13", "13", "-1", "B"]
         rng.shuffle(group)
         yield group
@@ -219,8 +218,6 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    for rule in get_args(AnswerRule):
-        prepare(Comparison(rule))
     rng = random.Random(arguments.seed)
     answers = hostile_answers(arguments.answers, arguments.seed)
     print(
@@ -236,13 +233,13 @@ def main() -> None:
     report(
         "extract_answer", [timed(extract_answer, rf"so \boxed{{{answer}}} or \boxed {{{answer}") for answer in answers]
     )
-    print("\n| group, half poison | rule | wall s | classes | undecided pairs |\n|---|---|---|---|---|")
+    print("\n| group, half poison | rule | wall s | classes |\n|---|---|---|---|")
     for number, group in enumerate(poisoned_groups(rng)):
         for rule in get_args(AnswerRule):
             start = time.perf_counter()
             classes = classify(group, Comparison(rule))
             seconds = time.perf_counter() - start
-            print(f"| {number} | {rule} | {seconds:.2f} | {len(classes.members)} | {classes.undecided} |", flush=True)
+            print(f"| {number} | {rule} | {seconds:.2f} | {len(classes.members)} |", flush=True)
 
 
 if __name__ == "__main__":

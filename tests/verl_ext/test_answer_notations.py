@@ -9,9 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from verl_ext.answers import Comparison, canonical, classify, correct
+from verl_ext.answers import canonical, classify, correct
 
-PATIENT = Comparison(seconds_per_pair=10, seconds_per_group=60)
 EVERYDAY = Path(__file__).parent / "hand_checked" / "everyday.jsonl"
 UNITS = ["cm", "m", "cm^2", "kg", "km/h", "°", "%", "mN", "N m", "kΩ", "Ω", "hours", "apples", "m/s^2", "mA", "A"]
 ORDINALS = [
@@ -23,9 +22,9 @@ ORDINALS = [
 
 def same(a: str, b: str) -> bool:
     """Whether two answers are one in a vote; a ground truth is compared in the same way, on either side."""
-    together = len(classify([a, b], PATIENT).members) == 1
-    assert len(classify([b, a], PATIENT).members) == 2 - together
-    assert correct(a, b, PATIENT) == correct(b, a, PATIENT) == together
+    together = len(classify([a, b]).members) == 1
+    assert len(classify([b, a]).members) == 2 - together
+    assert correct(a, b) == correct(b, a) == together
     return together
 
 
@@ -180,7 +179,7 @@ def test_a_letter_with_another_value_than_that_of_its_option_is_no_option(words:
     for letter in "ABCDE":
         for answer in (f"({letter}) {words}", f"{letter}. {words}"):
             right = (letter, words) == ("E", "9:30 PM")
-            assert correct(answer, letter, PATIENT, options) == right, answer
+            assert correct(answer, letter, choices=options) == right, answer
 
 
 @given(st.sampled_from([unit for unit in UNITS if " " not in unit]), _small, _small)

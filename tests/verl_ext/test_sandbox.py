@@ -14,8 +14,8 @@ import hostile
 import psutil
 import pytest
 
-from verl_ext.answers import sandbox
-from verl_ext.answers.sandbox import Isolated, warm_up
+from verl_ext.answers.foreign_rules import sandbox
+from verl_ext.answers.foreign_rules.sandbox import Sandbox, warm_up
 
 SECONDS = 0.5
 
@@ -26,14 +26,14 @@ def warm() -> None:
 
 
 @pytest.fixture
-def session() -> Iterator[Isolated]:
-    with Isolated("hostile:compare", SECONDS, memory_mib=128) as session:
+def session() -> Iterator[Sandbox]:
+    with Sandbox("hostile:compare", SECONDS, memory_mib=128) as session:
         yield session
 
 
-def nursery() -> psutil.Process:
-    assert sandbox._nursery is not None
-    return psutil.Process(sandbox._nursery._process.pid)
+def fork_server() -> psutil.Process:
+    assert sandbox._fork_server is not None
+    return psutil.Process(sandbox._fork_server._process.pid)
 
 
 def ended(process: psutil.Process) -> bool:
@@ -50,18 +50,16 @@ def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return condition()
 
 
-def test_two_answers_are_the_same_or_not_as_the_function_says(session: Isolated) -> None:
+def test_two_answers_are_the_same_or_not_as_the_function_says(session: Sandbox) -> None:
     assert [session("1", "1"), session("1", "2"), session("1", "1")] == [True, False, True]
 
 
-def test_answers_of_any_length_are_compared(session: Isolated) -> None:
+def test_answers_of_any_length_are_compared(session: Sandbox) -> None:
     assert session("½" * 1_000_000, "½" * 1_000_000) is True
 
 
 @pytest.mark.parametrize("misbehaviour", hostile.MISBEHAVIOURS)
-def test_what_misbehaves_is_undecided_in_time_and_the_next_call_is_decided(
-    session: Isolated, misbehaviour: str
-) -> None:
+def test_what_misbehaves_is_undecided_in_time_and_the_next_call_is_decided(session: Sandbox, misbehaviour: str) -> None:
     assert session("1", "1") is True
     begin = time.monotonic()
     assert session(misbehaviour, "") is None
@@ -70,21 +68,21 @@ def test_what_misbehaves_is_undecided_in_time_and_the_next_call_is_decided(
 
 
 def test_a_healthy_session_stays_with_its_process() -> None:
-    with Isolated("hostile:own_number", SECONDS) as session:
+    with Sandbox("hostile:own_number", SECONDS) as session:
         session("", 0)
-        (child,) = nursery().children()
+        (child,) = fork_server().children()
         assert session("", child.pid) and session("", child.pid)
 
 
 @pytest.mark.parametrize("misbehaviour", ["hang_deaf_to_the_alarm", "vanish_and_live_on"])
-def test_a_child_that_disarmed_its_alarm_is_ended_all_the_same(session: Isolated, misbehaviour: str) -> None:
+def test_a_child_that_disarmed_its_alarm_is_ended_all_the_same(session: Sandbox, misbehaviour: str) -> None:
     session("1", "1")
-    (child,) = nursery().children()
+    (child,) = fork_server().children()
     session(misbehaviour, "")
     assert comes_true(lambda: ended(child))
 
 
-def test_an_interrupted_call_leaves_no_verdict_to_the_next(session: Isolated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_call_leaves_no_verdict_to_the_next(session: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(BaseException):
         pass
 
@@ -105,12 +103,12 @@ def test_a_session_does_not_wait_for_another_that_hangs() -> None:
     verdicts: list[bool | None] = []
 
     def hang() -> None:
-        with Isolated("hostile:compare", seconds=1.5) as session:
+        with Sandbox("hostile:compare", seconds=1.5) as session:
             verdicts.append(session("hang", ""))
 
     thread = threading.Thread(target=hang)
     thread.start()
-    with Isolated("hostile:compare", SECONDS) as session:
+    with Sandbox("hostile:compare", SECONDS) as session:
         assert [session("1", "1") for _ in range(20)] == [True] * 20
     assert thread.is_alive()
     thread.join()
@@ -121,7 +119,7 @@ def test_threads_have_sessions_of_their_own() -> None:
     verdicts: dict[int, list[bool | None]] = {}
 
     def compare(number: int) -> None:
-        with Isolated("hostile:compare", seconds=5.0) as session:
+        with Sandbox("hostile:compare", seconds=5.0) as session:
             verdicts[number] = [session(str(number), str(other)) for other in range(8)]
 
     threads = [threading.Thread(target=compare, args=(number,)) for number in range(8)]
@@ -134,7 +132,7 @@ def test_threads_have_sessions_of_their_own() -> None:
 
 def test_sessions_work_in_a_running_event_loop() -> None:
     async def compare() -> list[bool | None]:
-        with Isolated("hostile:compare", SECONDS) as session:
+        with Sandbox("hostile:compare", SECONDS) as session:
             return [session("1", "1"), session("hang", ""), session("1", "2")]
 
     assert asyncio.run(compare()) == [True, None, False]
@@ -150,52 +148,52 @@ def test_sessions_work_in_a_running_event_loop() -> None:
     ],
 )
 def test_sympy_has_all_that_it_needs(a: str, b: str, same: bool) -> None:
-    with Isolated("hostile:same_expression", seconds=20.0) as session:
+    with Sandbox("hostile:same_expression", seconds=20.0) as session:
         assert session(a, b) is same
 
 
 def test_a_closed_session_leaves_no_process() -> None:
-    with Isolated("hostile:compare", SECONDS) as session:
+    with Sandbox("hostile:compare", SECONDS) as session:
         session("1", "1")
-        assert nursery().children()
-    assert comes_true(lambda: not nursery().children())
+        assert fork_server().children()
+    assert comes_true(lambda: not fork_server().children())
 
 
-def test_a_nursery_that_was_killed_is_replaced(session: Isolated) -> None:
+def test_a_fork_server_that_was_killed_is_replaced(session: Sandbox) -> None:
     assert session("1", "1") is True
-    children = nursery().children()
-    nursery().kill()
+    children = fork_server().children()
+    fork_server().kill()
     assert comes_true(lambda: all(map(ended, children)))
     assert session("1", "1") is None
     assert session("1", "1") is True
 
 
-def test_a_nursery_that_cannot_be_started_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "_nursery", None)
+def test_a_fork_server_that_cannot_be_started_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_fork_server", None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="/bin/false did not import sympy"):
-        Isolated("hostile:compare", SECONDS)("1", "1")
+    with pytest.raises(RuntimeError, match="/bin/false did not import hostile:compare"):
+        Sandbox("hostile:compare", SECONDS)("1", "1")
 
 
 @pytest.mark.parametrize("function", ["hostile:no_such_function", "no_such_module:compare", "hostile"])
-def test_a_function_that_cannot_be_imported_is_named(function: str, session: Isolated) -> None:
+def test_a_function_that_cannot_be_imported_is_named(function: str, session: Sandbox) -> None:
     assert session("1", "1") is True
     with pytest.raises(RuntimeError, match=function):
         warm_up(function)
     assert session("1", "1") is True, "another session has suffered"
 
 
-def test_a_forked_process_has_a_nursery_of_its_own() -> None:
+def test_a_forked_process_has_a_fork_server_of_its_own() -> None:
     warm_up("hostile:compare")
     pid = os.fork()
     if pid == 0:
         try:
-            with Isolated("hostile:compare", SECONDS) as session:
-                os._exit(0 if sandbox._nursery is None and session("1", "1") is True else 1)
+            with Sandbox("hostile:compare", SECONDS) as session:
+                os._exit(0 if sandbox._fork_server is None and session("1", "1") is True else 1)
         finally:
             os._exit(2)
     assert os.waitpid(pid, 0)[1] == 0
-    with Isolated("hostile:compare", SECONDS) as session:
+    with Sandbox("hostile:compare", SECONDS) as session:
         assert session("1", "1") is True
 
 
@@ -207,9 +205,9 @@ def client(code: str, folder: Path) -> "subprocess.Popen[bytes]":
 def test_nothing_survives_a_client_that_is_killed(tmp_path: Path) -> None:
     code = """
 import threading
-from verl_ext.answers.sandbox import Isolated
+from verl_ext.answers.foreign_rules.sandbox import Sandbox
 for misbehaviour in ("hang", "hang_deaf_to_the_alarm"):
-    threading.Thread(target=Isolated("hostile:compare", seconds=60.0), args=(misbehaviour, "")).start()
+    threading.Thread(target=Sandbox("hostile:compare", seconds=60.0), args=(misbehaviour, "")).start()
 """
     with client(code, tmp_path) as process:
         family = psutil.Process(process.pid)
@@ -224,17 +222,17 @@ def test_signals_that_the_client_blocks_and_folders_that_it_works_in_do_not_matt
     code = """
 import os, signal, sys
 sys.path.remove("")
-from verl_ext.answers import sandbox
+from verl_ext.answers.foreign_rules import sandbox
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGCHLD])
 sandbox.SECONDS_OF_GRACE = 60.0
-with sandbox.Isolated("hostile:compare", seconds=0.3) as session:
-    verdicts, nurseries = [], set()
+with sandbox.Sandbox("hostile:compare", seconds=0.3) as session:
+    verdicts, fork_servers = [], set()
     for answer in ("1", "hang", "1", "segfault", "1"):
         verdicts.append(session(answer, "1"))
-        nurseries.add(sandbox._nursery)
-os._exit(0 if verdicts == [True, None, True, None, True] and len(nurseries) == 1 else 1)
+        fork_servers.add(sandbox._fork_server)
+os._exit(0 if verdicts == [True, None, True, None, True] and len(fork_servers) == 1 else 1)
 """
     with client(code, tmp_path) as process:
         assert process.wait(timeout=30) == 0

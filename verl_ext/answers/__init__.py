@@ -5,7 +5,7 @@ with answers and what is rewarded is the business of `verl_ext.votes`; how right
 """
 
 from verl_ext.answers.answer_keys import Key, canonical, number_of
-from verl_ext.answers.equality import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent, prepare
+from verl_ext.answers.equality import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent
 from verl_ext.answers.extraction import Extraction, extract_answer
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "equivalent",
     "extract_answer",
     "number_of",
-    "prepare",
 ]

@@ -3,7 +3,7 @@
 An expression is a sum of terms, a term a rational coefficient times powers of atoms with rational exponents. Atoms are
 numbers that are kept under a root, names (variables, constants, units), calls of functions, sums under a power and
 symbolic powers. Fractions, surds, multiples of pi and polynomials are equal exactly where their normal forms are; what
-else may be equal, as trigonometric identities, is decided elsewhere (`verl_ext.answers.sympy_equality`).
+else may be equal, such as trigonometric identities, is decided numerically (`verl_ext.answers.numeric_equality`).
 
 Whatever the input, work is bounded: by a budget for each expression, and by the size of its numbers and powers.
 """
@@ -109,8 +109,8 @@ class Sum:
         return all(atom.kind == "number" or atom.text == "π" for atom in self.atoms)
 
     @cached_property
-    def is_settled(self) -> bool:
-        """Whether the normal form says all: two settled expressions are equal only where their texts are."""
+    def is_canonical(self) -> bool:
+        """Whether the normal form decides equality: two canonical expressions are equal only if their texts are."""
         return all(
             (atom.kind == "name" and exponent.denominator == 1) or (_is_prime(atom) and 0 < exponent < 1)
             for monomial, _ in self.terms
@@ -420,6 +420,11 @@ class Algebra:
             return number(value.numerator // value.denominator)
         if function == "ceil" and value is not None:
             return number(-(-value.numerator // value.denominator))
+        exact = [item for item in values if item is not None]
+        if function in ("max", "min") and len(exact) == len(values):
+            return number(max(exact) if function == "max" else min(exact))
+        if function in ("gcd", "lcm") and len(exact) == len(values) and all(item.denominator == 1 for item in exact):
+            return number((gcd if function == "gcd" else lcm)(*(item.numerator for item in exact)))
         if function == "factorial" and value is not None:
             if value < 0 or value.denominator != 1:
                 raise Undefined

@@ -1,7 +1,7 @@
 """Keys of answers: answers with the same key are the same answer, so that equality is an equivalence relation.
 
 A key is read off an answer by exact rules, without comparing it to another one; see docs/answers.md for what is equal
-and why. What keys cannot decide, as trigonometric identities, is left to `verl_ext.answers.equality`.
+and why. What keys cannot decide, such as trigonometric identities, is left to `verl_ext.answers.numeric_equality`.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Optional
 from verl_ext.answers.algebra import Sum, number
 from verl_ext.answers.normalize import plain
 from verl_ext.answers.notations import Notation, notation_of
-from verl_ext.answers.numeric_check import value_of
+from verl_ext.answers.numeric_equality import real_value
 from verl_ext.answers.phrases import DAYS, QUANTITY, SAME_WORD, unit_in_brackets, without_wording
 from verl_ext.answers.structures import Value, list_of, variables
 from verl_ext.answers.syntax import read
@@ -285,7 +285,7 @@ def number_of(answer: str) -> float | None:
     except NotMath:
         return None
     value = None if key is None else key.bare.value
-    return value_of(value) if isinstance(value, Sum) and not variables(value) else None
+    return real_value(value) if isinstance(value, Sum) and not variables(value) else None
 
 
 def _words(text: str) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from verl_ext.answers.answer_keys import Key
+from verl_ext.answers.components import connected_components
 
 
 def join(keys: Collection[Key]) -> list[list[Key]]:
@@ -40,17 +41,9 @@ def _follow(classes: list[list[Key]]) -> list[list[Key]]:
         ]
         if len(targets) == 1:
             meant_by[targets[0]].append(position)
-    component = {position: [position] for position in range(len(classes))}
-    for target, sources in meant_by.items():
-        if len(sources) == 1:
-            merged = component[target] + component[sources[0]]
-            if component[target] is not component[sources[0]]:
-                component.update(dict.fromkeys(merged, merged))
-    return [
-        sorted(key for position in joined for key in classes[position])
-        for first, joined in component.items()
-        if first == min(joined)
-    ]
+    sources = {target: found for target, found in meant_by.items() if len(found) == 1}
+    joined = connected_components(range(len(classes)), lambda a, b: sources.get(a) == [b] or sources.get(b) == [a])
+    return [sorted(key for position in positions for key in classes[position]) for positions in joined]
 
 
 def _meant_instead(members: list[Key]) -> set[Key]:

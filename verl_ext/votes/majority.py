@@ -23,7 +23,6 @@ class Vote:
     classes: the responses that gave the same answer, the largest class first, classes of one size in the order of keys.
     tied: whether several classes are the largest.
     no_answer: number of responses without an answer.
-    undecided: number of pairs of answers that were not compared in time, and therefore count as different.
     """
 
     winner: str | None
@@ -32,7 +31,6 @@ class Vote:
     classes: tuple[tuple[int, ...], ...]
     tied: bool
     no_answer: int
-    undecided: int
 
     @property
     def distinct(self) -> int:
@@ -94,7 +92,6 @@ def vote(
         classes=classes.members,
         tied=len(largest) > 1,
         no_answer=len(answers) - answered,
-        undecided=classes.undecided,
     )
 
 

@@ -9,8 +9,8 @@ logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
 def equal(a: str, b: str) -> bool:
-    """Whether `verify` of Math-Verify accepts the answer a where b is the truth."""
-    # It limits time by the alarm of its process, which `verl_ext.answers.sandbox` has set.
+    """Whether `verify` of Math-Verify accepts the answer a where b is the ground truth."""
+    # Its own time limits would reset the alarm that ends the sandboxed process.
     answer, truth = (parse(rf"\boxed{{{text}}}", parsing_timeout=None) for text in (a, b))
     return bool(verify(truth, answer, timeout_seconds=None))
 

@@ -1,7 +1,7 @@
-"""The other side of `isolated`: the nursery, and the children that it forks to compare answers.
+"""The other side of `sandbox`: the fork server, and the children that it forks to compare answers.
 
-What a response says may run as code in a child. The child therefore has nothing open but its own connection, sends
-nothing but single bytes, and is ended by the kernel's alarm, or by the nursery where that was disarmed.
+Text of a response may run as code in a child. A child therefore has nothing open but its own connection, sends nothing
+but single bytes, and is killed by the kernel's alarm, or by the fork server if that was disarmed.
 """
 
 import contextlib
@@ -16,17 +16,15 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import sympy  # noqa: F401  (half a second, spent before any child is forked)
-
 Function = Callable[[Any, Any], bool]
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
-def nurse(descriptor: int) -> None:
+def serve_forks(descriptor: int) -> None:
     """Fork and end children as the control socket with this descriptor says, until its other side is closed."""
-    # What the client ignores or blocks is inherited. An interrupt from the keyboard is for the client to act on.
+    # Ignored and blocked signals are inherited. A keyboard interrupt is for the client to handle.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -65,24 +63,24 @@ def nurse(descriptor: int) -> None:
 def _load(name: str) -> Function:
     module, _, function = name.partition(":")
     loaded = getattr(importlib.import_module(module), function)
-    # No collection in a child touches, and so copies, what it shares with the nursery.
+    # Garbage collection in a child would otherwise touch, and so copy, the memory that it shares with the fork server.
     gc.freeze()
     return loaded
 
 
 def _end(pid: int) -> None:
-    # Only the nursery reaps its children, so that this number is still theirs.
+    # Only the fork server reaps its children, so that this pid is still theirs.
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
 
 def _serve(connection: socket.socket, function: Function, seconds: float, memory_mib: int) -> None:
-    nursery = os.getppid()
+    fork_server = os.getppid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _restrict(memory_mib)
     connection.send(str(os.getpid()).encode())
     requests = connection.makefile("rb")
-    while os.getppid() == nursery:
+    while os.getppid() == fork_server:
         try:
             a, b = pickle.load(requests)
         except EOFError:

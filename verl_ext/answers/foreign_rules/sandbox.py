@@ -1,7 +1,7 @@
-"""Comparisons of answers that may hang, eat memory, crash or run code, each within limits and away from this process.
+"""Comparisons that may hang, exhaust memory, crash or run code: each within limits, in another process.
 
-A *nursery*, one process for each that asks, imports what the comparisons need and forks a *child* for each session.
-Only the standard library is imported here; what runs on the other side is in `isolated_child`.
+A *fork server*, one process per client process, imports what the comparisons need and forks a *child* per session. Only
+the standard library is imported here; what runs on the other side is in `sandbox_child`.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ SECONDS_TO_START = 60.0
 SECONDS_OF_GRACE = 0.02
 
 # Not `-m`, which would let packages in the working directory win over those that this process sees.
-_NURSERY = """
+_FORK_SERVER_CODE = """
 import sys
 sys.path[:] = {path!r}
-from verl_ext.answers.sandbox_child import nurse
-nurse({descriptor})
+from verl_ext.answers.foreign_rules.sandbox_child import serve_forks
+serve_forks({descriptor})
 """
 
 
-class Isolated:
+class Sandbox:
     """A session of comparisons by one function, used by one thread at a time; any number of sessions may be open.
 
     The child is forked at the first call and serves all calls of the session; one that did not decide in time or
@@ -74,7 +74,7 @@ class Isolated:
             self._child.end()
             self._child = None
 
-    def __enter__(self) -> "Isolated":
+    def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(
@@ -84,19 +84,20 @@ class Isolated:
 
 
 def warm_up(function: str) -> None:
-    """Start the nursery, if there is none, and import the function's module there, so that no call has to wait for it.
+    """Start the fork server, if there is none, and import the function's module there, so that no call waits for it.
 
-    Takes about a second and never counts in the limit of a call. Raises as a call does.
+    Takes about a second, which never counts towards the limit of a call. Raises what a call raises.
     """
     _fork(function, seconds=1.0, memory_mib=512).end()
 
 
-class _Nursery:
+class _ForkServer:
     def __init__(self) -> None:
-        # Messages keep their bounds, so that threads need no lock to send, and it ends with whichever side ends first.
+        # Packets keep their boundaries, so that threads need no lock to send. Either side ends when the other one does.
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            code = _NURSERY.format(path=[os.path.abspath(entry) for entry in sys.path], descriptor=theirs.fileno())
+            path = [os.path.abspath(entry) for entry in sys.path]
+            code = _FORK_SERVER_CODE.format(path=path, descriptor=theirs.fileno())
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
@@ -114,10 +115,10 @@ class _Nursery:
             with theirs:
                 request = pickle.dumps((function, seconds, memory_mib))
                 socket.send_fds(self.control, [request], [theirs.fileno()])
-            # Its number from the child, which has seen no answer yet; what went wrong from the nursery.
+            # The pid from the child, which has seen no answer yet, or an error from the fork server.
             greeting = ours.recv(4096)
             if not greeting:
-                raise ConnectionResetError("the nursery ended")
+                raise ConnectionResetError("the fork server ended")
             if not greeting.isdigit():
                 raise RuntimeError(greeting.decode(errors="replace"))
         except BaseException:
@@ -126,7 +127,7 @@ class _Nursery:
         return _Child(self, ours, int(greeting))
 
     def end(self, pid: int) -> None:
-        # Its children end with a nursery that is gone.
+        # If the fork server is gone, so are its children.
         with contextlib.suppress(OSError):
             self.control.send(pickle.dumps(pid))
 
@@ -138,7 +139,7 @@ class _Nursery:
 
 @dataclass(frozen=True)
 class _Child:
-    nursery: _Nursery
+    fork_server: _ForkServer
     connection: socket.socket
     pid: int
 
@@ -155,38 +156,38 @@ class _Child:
 
     def end(self) -> None:
         self.connection.close()
-        self.nursery.end(self.pid)
+        self.fork_server.end(self.pid)
 
 
-_nursery: _Nursery | None = None
+_fork_server: _ForkServer | None = None
 _lock = threading.Lock()
 
 
 def _fork(function: str, seconds: float, memory_mib: int) -> _Child:
-    global _nursery
+    global _fork_server
     for _ in range(2):
         with _lock:
-            if _nursery is None or not _nursery.alive():
-                _nursery = _Nursery()
-            nursery = _nursery
+            if _fork_server is None or not _fork_server.alive():
+                _fork_server = _ForkServer()
+            fork_server = _fork_server
         try:
-            return nursery.fork(function, seconds, memory_mib)
+            return fork_server.fork(function, seconds, memory_mib)
         except TimeoutError:
-            nursery.stop()
+            fork_server.stop()
             break
         except OSError:
-            nursery.stop()
+            fork_server.stop()
     raise RuntimeError(
-        f"no process to compare answers in: {sys.executable} did not import sympy and {function} within "
+        f"no process to compare answers in: {sys.executable} did not import {function} within "
         f"{SECONDS_TO_START:.0f} s, or was ended while it did; see its error output and the free memory"
     )
 
 
-def _leave_the_nursery_to_the_parent() -> None:
-    global _nursery, _lock
-    if _nursery is not None:
-        _nursery.control.close()
-    _nursery, _lock = None, threading.Lock()
+def _forget_the_parents_fork_server() -> None:
+    global _fork_server, _lock
+    if _fork_server is not None:
+        _fork_server.control.close()
+    _fork_server, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_leave_the_nursery_to_the_parent)
+os.register_at_fork(after_in_child=_forget_the_parents_fork_server)

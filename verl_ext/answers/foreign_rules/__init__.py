@@ -1,0 +1,91 @@
+"""Equality by the graders of others: mathruler, the grader of the paper's code, and Math-Verify.
+
+Both evaluate the text of an answer in Python and may hang. Each comparison therefore runs in a child process, within
+limits on time and memory (`sandbox`), which nothing else in this project uses. A pair that is not decided within the
+limits counts as different, with a warning in the log.
+"""
+
+import importlib.util
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Literal
+
+from verl_ext.answers.components import connected_components
+from verl_ext.answers.foreign_rules.sandbox import Sandbox, warm_up
+
+ForeignRule = Literal["mathruler", "math_verify"]
+
+# Wall clock limits, in seconds.
+SECONDS_PER_PAIR = 0.25
+SECONDS_PER_GROUP = 0.75
+
+# What is called in the child process.
+_FUNCTIONS: Mapping[ForeignRule, str] = {
+    "mathruler": "mathruler.grader:grade_answer",
+    "math_verify": "verl_ext.answers.foreign_rules.math_verify_rule:equal",
+}
+_logger = logging.getLogger(__name__)
+
+
+def require_package(rule: ForeignRule) -> None:
+    """Raise ValueError, with the command that installs it, if the package of a rule is missing."""
+    if importlib.util.find_spec(rule) is None:
+        package = "'verl-mmupt[math_verify]'" if rule == "math_verify" else "mathruler"
+        raise ValueError(f"rule={rule!r} needs a package that is not installed: pip install {package}")
+
+
+def prepare(rule: ForeignRule) -> None:
+    """Start the process that compares now, which takes a second, instead of at the first comparison."""
+    warm_up(_FUNCTIONS[rule])
+
+
+class ForeignComparison:
+    """Compares the answers of one group, in one child process. A context manager."""
+
+    def __init__(self, rule: ForeignRule) -> None:
+        self._sandbox = Sandbox(_FUNCTIONS[rule], SECONDS_PER_PAIR)
+        self._seconds_left = SECONDS_PER_GROUP
+        self._undecided = 0
+        self._rule = rule
+
+    def __call__(self, answer: str, truth: str) -> bool | None:
+        """Return whether the grader accepts an answer where another one is the truth, None if it does not decide."""
+        if answer == truth:
+            return True
+        equal = None
+        if self._seconds_left > 0:
+            start = time.monotonic()
+            equal = self._sandbox(answer, truth)
+            self._seconds_left -= time.monotonic() - start
+        self._undecided += equal is None
+        return equal
+
+    def __enter__(self) -> "ForeignComparison":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._sandbox.close()
+        if self._undecided:
+            _logger.warning(
+                "%s did not decide %d pairs of answers, which count as different (limits: %g s a pair, %g s a group)",
+                self._rule, self._undecided, SECONDS_PER_PAIR, SECONDS_PER_GROUP,
+            )  # fmt: skip
+
+
+def foreign_equal(rule: ForeignRule, answer: str, truth: str) -> bool:
+    """Return whether the grader accepts an answer where another one is the truth."""
+    with ForeignComparison(rule) as compare:
+        return bool(compare(answer, truth))
+
+
+def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]]:
+    """Return the connected components of different answers under the grader's equality, sorted.
+
+    The graders are not symmetric: of two answers the later one in alphabetical order is taken for the truth.
+    """
+    with ForeignComparison(rule) as compare:
+        return connected_components(sorted(answers), lambda answer, truth: bool(compare(answer, truth)))

@@ -1,0 +1,287 @@
+"""Numeric equality test: two values are equal if they agree at fixed points to 400 bits, about 120 digits.
+
+It decides what normal forms leave open, such as trigonometric identities. This is no proof, but expressions that agree
+to that many digits without being equal contain numbers about as long, and numbers of more than `MAX_DIGITS` digits are
+not compared here. Equality is an equivalence relation by construction, as it is that of the rounded values. Work is
+bounded by the length of the values.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from mpmath import MPContext
+from mpmath.libmp import mpf_pos
+
+from verl_ext.answers.algebra import Atom, Monomial, Rational, Sum
+from verl_ext.answers.structures import Value, variables
+
+# A value with a longer normal form, a longer number in it or more factorials, which are slow, equals only itself.
+MAX_LENGTH = 500
+MAX_DIGITS = 40
+MAX_FACTORIALS = 4
+_LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS + 1}}}")
+_FACTORIAL = re.compile(r"factorial\(|binomial\(")
+
+# Bits that values are computed with, and that are compared.
+PRECISION = 1024
+COMPARED_BITS = 400
+# What is smaller than 2^-NOISE_BITS of what it was computed from is a rounding error.
+NOISE_BITS = 450
+# A term that is smaller than 2^-VISIBLE_BITS of another one would not be seen in the sum, nor an argument beyond
+# 2^±ARGUMENT_BITS in the value of every function.
+VISIBLE_BITS = 256
+ARGUMENT_BITS = 64
+
+
+class Point(NamedTuple):
+    """What names stand for: real numbers of magnitude `scale` to twice `scale`, negative where `mask` meets the name.
+
+    The mask is applied to the sum of the characters of a name.
+    """
+
+    scale: Fraction
+    mask: int
+
+
+_ALL_POSITIVE, _ALL_NEGATIVE = 0, -1
+# Large and small numbers tell |x - 5| from 5 - x.
+POINTS = tuple(
+    Point(Fraction(scale), mask) for scale in ("1", "1e9", "1e-6") for mask in (_ALL_POSITIVE, _ALL_NEGATIVE)
+)
+# Any two letters have different signs at one of these, which tells |xy| from xy.
+SIGN_POINTS = tuple(Point(Fraction(1), 1 << bit) for bit in range(6))
+# A prime above 2^32, so that no polynomial has a value halfway between two roundings.
+_PRIME = 4_294_967_311
+
+# A context of its own, as the precision of mpmath's global one belongs to everybody. None of the functions below sets
+# it temporarily, so that threads can share it.
+_mp = MPContext()
+_mp.prec = PRECISION
+_Number = Any  # a real or complex number of `_mp`
+
+_CONSTANTS: Mapping[str, _Number] = {"π": +_mp.pi, "e": +_mp.e, "i": _mp.mpc(0, 1)}
+
+
+class _NoValueError(ArithmeticError):
+    """The value does not exist, is not known or is not precise enough."""
+
+
+def equality_classes(values: Sequence[Value | None]) -> list[list[int]]:
+    """Return the classes of equal values, as positions. The values are distinct; None equals nothing.
+
+    Values whose normal forms decide equality stay apart, whatever their numbers are.
+    """
+    is_open = [value is not None and not _is_canonical(value) for value in values]
+    if not any(is_open):
+        return [[position] for position in range(len(values))]
+    compared = [position for position, value in enumerate(values) if value is not None and _is_small(value.text)]
+    names = set().union(*(variables(values[position]) for position in compared))
+    classes = [[position] for position in range(len(values)) if position not in compared] + [compared]
+    for point in POINTS[:1] if not names else POINTS if len(names) == 1 else POINTS + SIGN_POINTS:
+        classes = [part for members in classes for part in _split(members, values, is_open, point)]
+    return classes
+
+
+def _split(
+    members: list[int], values: Sequence[Value | None], is_open: Sequence[bool], point: Point
+) -> list[list[int]]:
+    if len(members) == 1 or not any(is_open[position] for position in members):
+        return [[position] for position in members]
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for position in members:
+        value = values[position]
+        assert value is not None
+        seen = _rounded_value(value, point)
+        # Values that exist at no point of moderate size cannot be told apart, so that they are no class.
+        alike[("no value", position) if seen is None and point.scale == 1 else seen].append(position)
+    return list(alike.values())
+
+
+def real_value(expression: Sum) -> float | None:
+    """The value of an expression without variables, None where that is no finite real number."""
+    try:
+        value = expression.rational
+        value = _evaluate(expression, POINTS[0]) if value is None else value
+        number = math.nan if isinstance(value, _mp.mpc) else float(value)
+    except (ArithmeticError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_small(text: str) -> bool:
+    is_short = len(text) <= MAX_LENGTH and not _LONG_NUMBER.search(text)
+    return is_short and len(_FACTORIAL.findall(text)) <= MAX_FACTORIALS
+
+
+def _is_canonical(value: Value) -> bool:
+    return value.is_canonical if isinstance(value, Sum) else all(map(_is_canonical, value.parts))
+
+
+def _rounded_value(value: Value, point: Point) -> Hashable | None:
+    """What is compared of a value at a point, None where it has no value there."""
+    try:
+        return _rounded_parts(value, point)
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _rounded_parts(value: Value, point: Point) -> Hashable:
+    if isinstance(value, Sum):
+        return _rounded(_evaluate(value, point))
+    if value.kind.startswith("relation") and len(value.parts) == 1 and isinstance(value.parts[0], Sum):
+        # Multiples of an equation are equal, and positive multiples of an inequality.
+        difference = value.parts[0]
+        unit = _evaluate(difference, POINTS[0])
+        return value.kind, _rounded(_evaluate(difference, point) / (unit if value.kind[-1] in "=≠" else abs(unit)))
+    parts = [_rounded_parts(part, point) for part in value.parts]
+    return value.kind, tuple(parts) if value.is_ordered else frozenset(Counter(parts).items())
+
+
+def _rounded(value: _Number) -> Hashable:
+    _magnitude(value)
+    return tuple(mpf_pos(part, COMPARED_BITS, "n") for part in (value.real._mpf_, value.imag._mpf_))
+
+
+def _magnitude(value: _Number) -> float:
+    """The binary exponent of a number, -inf for zero; raises for infinity and for what is no number."""
+    exponents = []
+    for _, mantissa, exponent, bits in (value._mpf_,) if isinstance(value, _mp.mpf) else value._mpc_:
+        if not mantissa and exponent:
+            raise _NoValueError("not finite")
+        exponents.append(exponent + bits if mantissa else -math.inf)
+    return max(exponents)
+
+
+def _without_noise(value: _Number) -> _Number:
+    """Drop a real or imaginary part that is a rounding error: its sign would choose the side of a branch cut."""
+    if isinstance(value, _mp.mpf):
+        return value
+    real, imaginary = _magnitude(value.real), _magnitude(value.imag)
+    if imaginary <= real - NOISE_BITS:
+        return value.real
+    return _mp.mpc(0, value.imag) if real < imaginary - NOISE_BITS else value
+
+
+def _evaluate(expression: Sum, point: Point) -> _Number:
+    terms = [_number(coefficient) * _product(monomial, point) for monomial, coefficient in expression.terms]
+    total = sum(terms, start=_mp.zero)
+    magnitudes = [magnitude for term in terms if (magnitude := _magnitude(term)) > -math.inf]
+    if len(magnitudes) > 1:
+        if point.scale == 1 and min(magnitudes) < max(magnitudes) - VISIBLE_BITS:
+            raise _NoValueError("a term that is lost in the sum")
+        if _magnitude(total) < max(magnitudes) - NOISE_BITS:
+            return _mp.zero
+    return _without_noise(total)
+
+
+def _number(value: Rational) -> _Number:
+    whole = _mp.mpf(value.numerator)
+    return whole if value.denominator == 1 else whole / value.denominator
+
+
+def _product(monomial: Monomial, point: Point) -> _Number:
+    product = _mp.one
+    for atom, exponent in monomial:
+        product *= _power(_atom(atom, point), exponent)
+    return _without_noise(product)
+
+
+def _power(base: _Number, exponent: Rational) -> _Number:
+    if exponent == 1:
+        return base
+    bounded = _bounded(_number(exponent))
+    if exponent.denominator == 1:
+        return base ** int(exponent)
+    if exponent.denominator % 2 and isinstance(base, _mp.mpf) and base < 0:
+        # Real, as in `Algebra.power`.
+        return (-1) ** exponent.numerator * (-base) ** bounded
+    return base**bounded
+
+
+def _bounded(argument: _Number) -> _Number:
+    magnitude = _magnitude(argument)
+    if magnitude > ARGUMENT_BITS or -math.inf < magnitude < -ARGUMENT_BITS:
+        raise _NoValueError("an argument that is too large or too small")
+    return argument
+
+
+def _atom(atom: Atom, point: Point) -> _Number:
+    if atom.kind == "number":
+        (base,) = atom.parts
+        return _mp.mpf(base)
+    if atom.kind == "name":
+        return _CONSTANTS.get(atom.text) or _name(atom.text, point)
+    if atom.kind == "power":
+        inner, monomial = atom.parts
+        assert isinstance(inner, Atom) and not isinstance(monomial, Atom | Sum | int)
+        return _without_noise(_atom(inner, point) ** _bounded(_product(monomial, point)))
+    arguments = [_evaluate(part, point) for part in atom.parts if isinstance(part, Sum)]
+    if atom.kind == "sum":
+        return arguments[0]
+    function = _FUNCTIONS.get(atom.text.partition("(")[0])
+    if function is None:
+        raise _NoValueError(f"no such function: {atom.text}")
+    return _without_noise(function(*map(_bounded, arguments)))
+
+
+def _name(text: str, point: Point) -> _Number:
+    sign = -1 if sum(map(ord, text)) & point.mask else 1
+    # The same in every process.
+    return _number(sign * point.scale * (1 + Fraction(crc32(text.encode()), _PRIME)))
+
+
+def _or_zero(function: Callable[[_Number], _Number]) -> Callable[[_Number], _Number]:
+    """A function with exact zeros, as the sine of π."""
+
+    def exact(argument: _Number) -> _Number:
+        value = function(argument)
+        return _mp.zero if _magnitude(value) < -NOISE_BITS else value
+
+    return exact
+
+
+def _real(value: _Number) -> _Number:
+    if isinstance(value, _mp.mpc):
+        raise _NoValueError("a complex number has no order")
+    return value
+
+
+def _floor(value: _Number) -> _Number:
+    nearest = _mp.nint(_real(value))
+    return nearest if _magnitude(value - nearest) < -NOISE_BITS else _mp.floor(value)
+
+
+def _logarithm(value: _Number) -> _Number:
+    if not value:
+        raise _NoValueError("the logarithm of zero")
+    return _mp.ln(value)
+
+
+_sin, _cos = _or_zero(_mp.sin), _or_zero(_mp.cos)
+# There is no tanh: it is 1 to more digits than are compared where its argument is still small.
+_FUNCTIONS: Mapping[str, Callable[..., _Number]] = {
+    "sin": _sin,
+    "cos": _cos,
+    "tan": lambda x: _sin(x) / _cos(x),
+    "cot": lambda x: _cos(x) / _sin(x),
+    "sec": lambda x: 1 / _cos(x),
+    "csc": lambda x: 1 / _sin(x),
+    "asin": _or_zero(_mp.asin),
+    "acos": _or_zero(_mp.acos),
+    "atan": _or_zero(_mp.atan),
+    "sinh": _or_zero(_mp.sinh),
+    "cosh": _or_zero(_mp.cosh),
+    "ln": _or_zero(_logarithm),
+    "abs": abs,
+    "floor": _floor,
+    "ceil": lambda x: -_floor(-x),
+    "max": lambda *values: max(map(_real, values)),
+    "min": lambda *values: min(map(_real, values)),
+    "factorial": _mp.factorial,
+    "binomial": lambda n, k: _mp.factorial(n) / (_mp.factorial(k) * _mp.factorial(n - k)),
+}
