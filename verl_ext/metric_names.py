@@ -14,7 +14,6 @@ ALL_EQUAL_RATE = "vote/all_equal_rate"
 ALL_NONE_RATE = "vote/all_none_rate"
 TOO_FEW_ANSWERS_RATE = "vote/too_few_answers_rate"
 FAILED_RESPONSES = "vote/failed_responses"
-UNDECIDED_PAIRS = "vote/undecided_pairs"
 SCORING_SECONDS = "vote/scoring_seconds"
 POLICY_VERSIONS = "vote/policy_versions"
 

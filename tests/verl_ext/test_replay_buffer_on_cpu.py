@@ -1,6 +1,5 @@
 """The replay buffer adds the vote's metrics to the step and leaves sampling to veRL."""
 
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +104,7 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
         "u1": {"label_correct": True, "reward_accuracy": 1.0},
         "u2": {"label_correct": False, "reward_accuracy": 0.0},
     }
-    result = replace(vote(["7", "7", "3", None], VotePolicy(count_no_answer=False)), undecided=1)
+    result = vote(["7", "7", "3", None], VotePolicy(count_no_answer=False))
     answers = {"u1": ["7", "7", "3"], "u2": ["4", "4"]}
     rewards = {"u1": [1.0, 1.0, 0.0], "u2": [1.0, 1.0]}
     keys = [f"{uid}_{session}_0" for uid, group in answers.items() for session in range(len(group))]
@@ -135,7 +134,6 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     sampled, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
     assert sampled is batch and metrics["training/x"] == 1
     assert metrics["vote/failed_responses"] == 2 * 5 - 2 * 4
-    assert metrics["vote/undecided_pairs"] == 2
     assert metrics["vote/no_answer_rate"] == 0.25
     assert metrics.get("vote/label_accuracy") == (0.5 if measured else None)
     assert metrics.get("vote/reward_accuracy") == (pytest.approx(3 / 5) if measured else None)

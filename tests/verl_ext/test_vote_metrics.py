@@ -1,7 +1,5 @@
 """The metrics of a step say what its votes were."""
 
-from dataclasses import replace
-
 import pytest
 
 from verl_ext.answers import Comparison
@@ -18,10 +16,9 @@ def group(
     truth: str | None = None,
     trained: int | None = None,
     rewards: list[float] | None = None,
-    undecided: int = 0,
 ) -> TrainedGroup:
     """A group under the default vote, of which the first `trained` responses are trained on."""
-    result = replace(vote(answers), undecided=undecided)
+    result = vote(answers)
     rewards = list(rewards or result.rewards[:trained])
     request = AccuracyRequest("q", truth, list(answers[:trained]), rewards, None, VoteRecord(result, seconds))
     return TrainedGroup(AccuracyMeter([], Comparison()).measure(request), rewards)
@@ -79,11 +76,6 @@ def test_all_that_voted_are_counted_where_fewer_are_trained_on() -> None:
     assert metrics["vote/reward_accuracy"] == 1
     # The trained ones were rewarded alike.
     assert vote_metrics([group(["7", "7", "3"], trained=2)], 3)["vote/zero_advantage_rate"] == 1
-
-
-def test_pairs_that_were_not_compared_in_time_are_summed() -> None:
-    groups = [group(["1", "1"], undecided=2), group(["1", "2"], undecided=3)]
-    assert vote_metrics(groups, 4)["vote/undecided_pairs"] == 5
 
 
 def test_a_soft_reward_is_as_accurate_as_it_is_near_to_that_of_the_truth() -> None:

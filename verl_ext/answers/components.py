@@ -1,6 +1,7 @@
 """Connected components of a relation that is not transitive by itself."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TypeVar
 
 Item = TypeVar("Item", int, str)
@@ -13,8 +14,9 @@ def connected_components(items: Iterable[Item], linked: Callable[[Item, Item], b
     """
     components: list[list[Item]] = []
     for item in items:
-        joined, apart = [], []
-        for component in components:
-            (joined if any(linked(member, item) for member in component) else apart).append(component)
-        components = [*apart, [*(member for component in joined for member in component), item]]
+        joined: list[list[Item]] = [
+            component for component in components if any(linked(member, item) for member in component)
+        ]
+        components = [component for component in components if component not in joined]
+        components.append([*chain.from_iterable(joined), item])
     return sorted(map(sorted, components))

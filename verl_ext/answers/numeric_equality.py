@@ -79,24 +79,20 @@ def equality_classes(values: Sequence[Value | None]) -> list[list[int]]:
     is_open = [value is not None and not _is_canonical(value) for value in values]
     if not any(is_open):
         return [[position] for position in range(len(values))]
-    compared = [position for position, value in enumerate(values) if value is not None and _is_small(value.text)]
-    names = set().union(*(variables(values[position]) for position in compared))
-    classes = [[position] for position in range(len(values)) if position not in compared] + [compared]
+    compared = {position: value for position, value in enumerate(values) if value is not None and _is_small(value.text)}
+    names = set().union(*map(variables, compared.values()))
+    classes = [[position] for position in range(len(values)) if position not in compared] + [[*compared]]
     for point in POINTS[:1] if not names else POINTS if len(names) == 1 else POINTS + SIGN_POINTS:
-        classes = [part for members in classes for part in _split(members, values, is_open, point)]
+        classes = [part for members in classes for part in _split(members, compared, is_open, point)]
     return classes
 
 
-def _split(
-    members: list[int], values: Sequence[Value | None], is_open: Sequence[bool], point: Point
-) -> list[list[int]]:
+def _split(members: list[int], values: Mapping[int, Value], is_open: Sequence[bool], point: Point) -> list[list[int]]:
     if len(members) == 1 or not any(is_open[position] for position in members):
         return [[position] for position in members]
     alike: dict[Hashable, list[int]] = defaultdict(list)
     for position in members:
-        value = values[position]
-        assert value is not None
-        seen = _rounded_value(value, point)
+        seen = _rounded_value(values[position], point)
         # Values that exist at no point of moderate size cannot be told apart, so that they are no class.
         alike[("no value", position) if seen is None and point.scale == 1 else seen].append(position)
     return list(alike.values())

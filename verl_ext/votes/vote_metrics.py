@@ -44,7 +44,6 @@ def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dic
         names.ALL_EQUAL_RATE: fmean(vote.distinct == 1 and not vote.no_answer for vote in votes),
         names.ALL_NONE_RATE: fmean(vote.distinct == 0 for vote in votes),
         names.TOO_FEW_ANSWERS_RATE: fmean(len(vote.rewards) - vote.no_answer < 2 for vote in votes),
-        names.UNDECIDED_PAIRS: float(sum(vote.undecided for vote in votes)),
         names.SCORING_SECONDS: sum(group.record.seconds for group in groups),
         names.POLICY_VERSIONS: fmean(group.policy_versions for group in groups),
     }
