@@ -1,22 +1,16 @@
 """Connected components of a relation that is not transitive by itself."""
 
-from collections.abc import Callable, Iterable
-from itertools import chain
-from typing import TypeVar
-
-Item = TypeVar("Item", int, str)
+from collections.abc import Callable
 
 
-def connected_components(items: Iterable[Item], linked: Callable[[Item, Item], bool]) -> list[list[Item]]:
-    """Return the components of different items, sorted.
+def connected_components(count: int, linked: Callable[[int, int], bool]) -> list[list[int]]:
+    """Return the components of the numbers below `count`, sorted.
 
-    `linked` is called with the earlier item first, and only until the later one has joined a component.
+    `linked` is called with the smaller number first, and only until the larger one has joined a component.
     """
-    components: list[list[Item]] = []
-    for item in items:
-        joined: list[list[Item]] = [
-            component for component in components if any(linked(member, item) for member in component)
-        ]
+    components: list[list[int]] = []
+    for item in range(count):
+        joined = [component for component in components if any(linked(member, item) for member in component)]
         components = [component for component in components if component not in joined]
-        components.append([*chain.from_iterable(joined), item])
+        components.append([*(member for component in joined for member in component), item])
     return sorted(map(sorted, components))

@@ -42,7 +42,7 @@ def _follow(classes: list[list[Key]]) -> list[list[Key]]:
         if len(targets) == 1:
             meant_by[targets[0]].append(position)
     sources = {target: found for target, found in meant_by.items() if len(found) == 1}
-    joined = connected_components(range(len(classes)), lambda a, b: sources.get(a) == [b] or sources.get(b) == [a])
+    joined = connected_components(len(classes), lambda a, b: sources.get(a) == [b] or sources.get(b) == [a])
     return [sorted(key for position in positions for key in classes[position]) for positions in joined]
 
 

@@ -87,5 +87,7 @@ def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]
 
     The graders are not symmetric: of two answers the later one in alphabetical order is taken for the truth.
     """
+    texts = sorted(answers)
     with ForeignComparison(rule) as compare:
-        return connected_components(sorted(answers), lambda answer, truth: bool(compare(answer, truth)))
+        components = connected_components(len(texts), lambda a, b: bool(compare(texts[a], texts[b])))
+    return [[texts[position] for position in component] for component in components]
