@@ -47,10 +47,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         Raises:
             ValueError: another entry has the name.
         """
-        name = _name_of(entry)
-        known: Any = self._entries.setdefault(name, cast("Any", entry))
-        if known is not entry:
-            raise ValueError(f"there are two of the name {name!r}: choose another name for the second {self._noun}")
+        name = str(entry.name if hasattr(entry, "name") else entry.__name__)  # type: ignore[attr-defined]
+        other: Any = self._entries.setdefault(name, cast("Any", entry))
+        if other is not entry:
+            raise ValueError(f"the {self._noun} {name!r} is already registered by {_described(other)}")
         return entry
 
     def named(self, name: str) -> Entry:
@@ -107,5 +107,5 @@ def load_plugins() -> None:
                 raise PluginError(f"{source} names {name}, which cannot be imported: {error!r}") from error
 
 
-def _name_of(entry: Any) -> str:
-    return str(entry.name if hasattr(entry, "name") else entry.__name__)
+def _described(entry: Any) -> str:
+    return f"{entry.__module__}.{entry.__qualname__}" if hasattr(entry, "__qualname__") else repr(entry)

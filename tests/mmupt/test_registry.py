@@ -57,7 +57,7 @@ def test_an_entry_goes_by_its_name_or_by_that_of_the_function() -> None:
     blue = SimpleNamespace(name="blue")
     assert colors.register(blue) is blue and colors["blue"] is blue
     assert colors.register(blue) is blue, "the same one twice is no conflict"
-    with pytest.raises(ValueError, match="there are two of the name 'blue': choose another name for the second color"):
+    with pytest.raises(ValueError, match="the color 'blue' is already registered by namespace"):
         colors.register(SimpleNamespace(name="blue"))
 
 

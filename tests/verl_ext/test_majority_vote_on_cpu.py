@@ -84,7 +84,7 @@ def test_verl_finds_every_reward_under_its_name_once_the_plugin_is_loaded(name: 
 
 
 def test_a_name_is_registered_once() -> None:
-    with pytest.raises(ValueError, match=r"two of the name 'majority_vote': .* the second reward"):
+    with pytest.raises(ValueError, match=r"reward 'majority_vote' is already registered by .*MajorityVoteReward"):
 
         @REWARDS.register
         class Other(GroupReward):
