@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.baseline_settings import METHODS
+from mmupt.baseline_settings import BASELINES
 from mmupt.compose import as_override, load_recipe
 from mmupt.reports.recipe_table import take_answers_of_base
 from mmupt.reports.rendering import aligned
@@ -36,7 +36,9 @@ def trials(recipe: str) -> dict[str, list[str]]:
 
     def trial(rate: float, passes: int) -> list[str]:
         keys = {"learning_rate": f"{rate:g}", "epochs": str(passes)}
-        return [f"mmupt.baseline.{trainer}.{key}={keys[key]}" for trainer in METHODS[method] for key in keys]
+        return [
+            f"mmupt.baseline.{trainer}.{key}={keys[key]}" for trainer, _ in BASELINES[method].stages for key in keys
+        ]
 
     middle = LEARNING_RATES[len(LEARNING_RATES) // 2]
     found = {f"lr_{rate:g}": trial(rate, 1) for rate in LEARNING_RATES}

@@ -1,53 +1,59 @@
-"""The block `mmupt.baseline` of a recipe, read and checked. Starts nothing and imports no veRL.
+"""What a baseline that is not GRPO declares, and the block `mmupt.baseline` of a recipe, read and checked.
 
-`config/base.yaml` documents every key; docs/papers.md says whose method each is.
+Starts nothing and imports no veRL. `config/base.yaml` documents every key; docs/papers.md says whose method each is.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.prompt_templates import placeholders, read_prompt
+from verl_ext.registry import Registry
 
 PROMPTS = Path(__file__).parent / "baselines" / "prompts"
-# The one method that reads the truth of training rows, and needs it.
-LABELLED = "rejection_sft"
-
-Trainer = Literal["sft", "dpo"]
+TrainerName = Literal["sft", "dpo"]
 Scale = Literal["points", "yes_no"]
 
-# What each method trains with, in this order; for each there is a set of its own.
-METHODS: dict[str, tuple[Trainer, ...]] = {
-    LABELLED: ("sft",),
-    "lmsi": ("sft",),
-    "srlm": ("dpo",),
-    "genixer": ("sft",),
-    "stic": ("dpo", "sft"),
-}
+
+class BaselineStage(NamedTuple):
+    """A training set, and the trainer that continues from the policy of the stage before: `sft` or `dpo`."""
+
+    trainer: TrainerName
+    # From a `mmupt.baselines.stage_context.StageContext` to `TrainingExample`s.
+    examples: Callable[[Any], Iterator[Any]]
 
 
-class Places(NamedTuple):
-    """The places that a prompt may have, and those of which it must have one at least, where there are any."""
+class Placeholders(NamedTuple):
+    """The placeholders that a prompt may have, and those of which it must have at least one, if there are any."""
 
     allowed: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
 
 
-_ABOUT_A_RESPONSE = Places(("question", "response", "answer"), ("response", "answer"))
-# The prompts of each method that has any.
-_PROMPTS: dict[str, dict[str, Places]] = {
-    "srlm": {"judge": _ABOUT_A_RESPONSE},
-    "genixer": {"self_check": _ABOUT_A_RESPONSE},
-    "stic": {
-        "describe_well": Places(),
-        "describe": Places(),
-        "describe_badly": Places(),
-        "described": Places(("description", "question"), ("description",)),
-    },
-}
+# Of a prompt about one response.
+ABOUT_A_RESPONSE = Placeholders(("question", "response", "answer"), ("response", "answer"))
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method that trains on examples made from the policy's responses.
+
+    name: `mmupt.baseline.method` selects it.
+    stages: in the order in which they are trained.
+    prompts: the keys of `mmupt.baseline.prompts` that it uses.
+    supervised: whether it reads the ground truth of training rows; then `data.supervised` must be set.
+    """
+
+    name: str
+    stages: tuple[BaselineStage, ...]
+    prompts: Mapping[str, Placeholders] = field(default_factory=dict)
+    supervised: bool = False
+
+
+BASELINES: Registry[Baseline] = Registry("baseline", "mmupt.baselines.methods")
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class BaselineSettings:
         for name in ("min_yes", "bad_prompt_share"):
             self._check(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         for name, text in self.prompts.items():
-            allowed, needed = _PROMPTS[self.method][name]
+            allowed, needed = BASELINES[self.method].prompts[name]
             found = placeholders(text)
             if not found <= set(allowed) or (needed and found.isdisjoint(needed)):
                 raise ValueError(
@@ -99,19 +105,23 @@ def read_baseline(config: DictConfig) -> BaselineSettings | None:
     method = content["method"]
     if method is None:
         return None
-    if method not in METHODS:
-        raise ValueError(f"mmupt.baseline.method must be null or one of {', '.join(METHODS)}, not {method!r}")
-    if config.data.supervised != (method == LABELLED):
+    if method not in BASELINES:
+        raise ValueError(f"mmupt.baseline.method must be null or one of {', '.join(BASELINES)}, not {method!r}")
+    baseline = BASELINES[method]
+    if config.data.supervised != baseline.supervised:
         raise ValueError(
-            f"data.supervised={config.data.supervised} does not go with mmupt.baseline.method={method}: only "
-            f"{LABELLED} reads the truth of training rows, and needs it"
+            f"data.supervised={config.data.supervised} does not go with mmupt.baseline.method={method}: set "
+            f"data.supervised={baseline.supervised}, as the method "
+            f"{'needs' if baseline.supervised else 'never reads'} the ground truth of training rows"
         )
     if config.data.generated_share is not None:
         raise ValueError("data.generated_share is of GRPO alone: with mmupt.baseline.method set it must be null")
+    if missing := baseline.prompts.keys() - content["prompts"].keys():
+        raise ValueError(f"mmupt.baseline.prompts.{min(missing)} is missing: method={method} needs it")
     return BaselineSettings(
         method=method,
         rows=content["rows"],
-        prompts={name: read_prompt(content["prompts"][name], PROMPTS) for name in _PROMPTS.get(method, ())},
+        prompts={name: read_prompt(content["prompts"][name], PROMPTS) for name in baseline.prompts},
         verdict_samples=content["verdict_samples"],
         judge_scale=content["judge_scale"],
         min_yes=content["min_yes"],

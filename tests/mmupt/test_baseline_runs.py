@@ -8,9 +8,8 @@ import pytest
 from baseline_engine import MODEL, Engine, recipe, write_rows
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.baseline_settings import METHODS, PROMPTS, read_baseline
+from mmupt.baseline_settings import BASELINES, PROMPTS, read_baseline
 from mmupt.baselines import stage_runner
-from mmupt.baselines.methods import SETS
 from mmupt.baselines.prompt_rows import draw_rows
 from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from mmupt.evaluation import response_cache
@@ -70,18 +69,20 @@ def saved(config: DictConfig) -> DictConfig:
     return config
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BASELINES)
 def test_a_method_trains_by_its_trainers_in_turn_and_leaves_the_last_policy(
     data: Path, tmp_path: Path, trained, method: str
 ) -> None:
     config = saved(recipe(method, data, tmp_path / "run"))
     left = stage_runner.run_baseline(config)
-    assert left == tmp_path / "run" / "model" and (left / "trained_by").read_text() == METHODS[method][-1]
-    assert [trainer for trainer, _ in trained] == list(METHODS[method])
+    assert (
+        left == tmp_path / "run" / "model" and (left / "trained_by").read_text() == BASELINES[method].stages[-1].trainer
+    )
+    assert [trainer for trainer, _ in trained] == [stage.trainer for stage in BASELINES[method].stages]
     # Each goes on from what the one before it has left.
-    models = [str(MODEL), *(str(tmp_path / "run" / "stages" / name / "model") for name in METHODS[method])]
+    models = [str(MODEL), *(str(tmp_path / "run" / "stages" / name / "model") for name, _ in BASELINES[method].stages)]
     assert [model for _, model in trained] == models[:-1]
-    assert stage_runner.run_baseline(config) == left and len(trained) == len(METHODS[method])
+    assert stage_runner.run_baseline(config) == left and len(trained) == len(BASELINES[method].stages)
 
 
 def test_the_second_policy_of_stic_is_asked_in_its_second_stage(data: Path, tmp_path: Path, trained) -> None:
@@ -146,7 +147,7 @@ def test_a_recipe_with_a_method_runs_it_in_place_of_grpo(elsewhere: Path, monkey
         (
             "mmupt_tiny",
             "mmupt.baseline.method=mmi",
-            r"mmupt\.baseline\.method must be null or one of rejection_sft, lmsi",
+            r"mmupt\.baseline\.method must be null or one of genixer, lmsi",
         ),
         (
             "mmupt_tiny",
@@ -184,9 +185,8 @@ def test_a_method_that_cannot_be_run_is_refused_with_its_recipe(name: str, overr
         load_recipe(name, [override])
 
 
-def test_every_method_has_a_set_for_each_of_its_trainers_and_a_recipe_for_each_data_set() -> None:
-    assert {method: len(sets) for method, sets in SETS.items()} == {name: len(of) for name, of in METHODS.items()}
-    names = {f"mmupt_{data}_{method}" for data in ("tiny", "geometry3k", "geoqa", "mmr1") for method in METHODS}
+def test_every_method_has_a_recipe_for_each_data_set() -> None:
+    names = {f"mmupt_{data}_{method}" for data in ("tiny", "geometry3k", "geoqa", "mmr1") for method in BASELINES}
     assert names <= recipes().keys()
     assert all(read_baseline(load_recipe(name)[0]).method == name.split("_", 2)[2] for name in sorted(names)[:5])
 

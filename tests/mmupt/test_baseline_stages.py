@@ -14,7 +14,7 @@ from PIL import Image
 from stand_in_engine import OutOfMemory, content
 from watched import watch_truth
 
-from mmupt.baseline_settings import METHODS
+from mmupt.baseline_settings import BASELINES
 from mmupt.baselines import stage_runner
 from mmupt.baselines.training_sets import PAIRS, RESPONSES
 from mmupt.compose import RecipeError
@@ -24,7 +24,7 @@ from mmupt.evaluation.response_files import read_whole
 from mmupt.tiny.demonstrations import DESCRIBE
 from verl_ext.datasets.ground_truth import read_truth, sidecar_of
 
-LABEL_FREE = [method for method in METHODS if method != "rejection_sft"]
+LABEL_FREE = [method for method in BASELINES if method != "rejection_sft"]
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: text for name, text in made.items() if not name.endswith((".parameters.json", ".tmp"))}
 
 
-SETS_OF_ALL = [(method, number) for method in METHODS for number in range(len(METHODS[method]))]
+SETS_OF_ALL = [(method, number) for method in BASELINES for number in range(len(BASELINES[method].stages))]
 
 
 @pytest.mark.parametrize(("method", "number"), SETS_OF_ALL)

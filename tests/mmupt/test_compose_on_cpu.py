@@ -20,7 +20,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from benchmarks.tuning import LEARNING_RATES
 from mmupt import compose
-from mmupt.baseline_settings import METHODS
+from mmupt.baseline_settings import BASELINES
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
 from mmupt.runtime.preflight import problems_of_settings
@@ -324,7 +324,7 @@ def test_the_methods_that_recipes_stand_for_are_those_of_the_paper() -> None:
 def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
     own = {"mmupt_smoke", *(name for name in recipes() if name.startswith("mmupt_tiny"))}
     synthetic = {name for name in recipes() if name.endswith(("_in_context", "_direct", "_all_questions"))}
-    baselines = {name for name in recipes() if name.endswith(tuple(METHODS))}
+    baselines = {name for name in recipes() if name.endswith(tuple(BASELINES))}
     unlabelled = set(recipes()) - own - synthetic - baselines - set(SUPERVISED)
     assert {f"{name}_supervised" for name in unlabelled} == set(SUPERVISED) - own
 
@@ -412,9 +412,9 @@ def test_the_recipe_to_copy_composes_once_copied(new_recipe: Path, tmp_path: Pat
     validate(config, tmp_path)
 
 
-@pytest.mark.parametrize("recipe", sorted(name for name in recipes() if name.endswith(tuple(METHODS))))
+@pytest.mark.parametrize("recipe", sorted(name for name in recipes() if name.endswith(tuple(BASELINES))))
 def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compared_with(recipe: str) -> None:
-    method = next(method for method in METHODS if recipe.endswith(method))
+    method = next(method for method in BASELINES if recipe.endswith(method))
     baseline, grpo = (shipped(name) for name in (recipe, recipe.removesuffix(f"_{method}")))
     assert baseline.mmupt.baseline.method == method
     for key in ("actor_rollout_ref.model", "data.train_files", "mmupt.evaluation_files"):
@@ -426,7 +426,7 @@ def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compa
     # Those of the tiny model have what was best of the rates that all were tried with.
     tiny = recipe.startswith("mmupt_tiny")
     rates = LEARNING_RATES if tiny else (grpo.actor_rollout_ref.actor.optim.lr,)
-    assert {baseline.mmupt.baseline[trainer].learning_rate for trainer in METHODS[method]} <= set(rates)
+    assert {baseline.mmupt.baseline[trainer].learning_rate for trainer, _ in BASELINES[method].stages} <= set(rates)
 
 
 def _changed(one: DictConfig, other: DictConfig, part: str) -> set[str]:

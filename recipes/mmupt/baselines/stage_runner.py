@@ -20,10 +20,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.baseline_settings import METHODS, Trainer, read_baseline
-from mmupt.baselines.methods import SETS, StageContext
+from mmupt.baseline_settings import BASELINES, TrainerName, read_baseline
 from mmupt.baselines.policy_client import Policy, rollout_settings
 from mmupt.baselines.prompt_rows import draw_rows, read_prompt_rows
+from mmupt.baselines.stage_context import StageContext
 from mmupt.baselines.training_sets import PAIRS, RESPONSES, write_set
 from mmupt.compose import RecipeError
 from mmupt.evaluation.response_cache import ResponseCache
@@ -61,9 +61,9 @@ def run_baseline(config: DictConfig) -> Path:
     if target.is_dir():
         return target
     policy = str(config.actor_rollout_ref.model.path)
-    for number, trainer in enumerate(METHODS[config.mmupt.baseline.method]):
+    for number, stage in enumerate(BASELINES[config.mmupt.baseline.method].stages):
         _make_set_in_process(run_folder, number, policy)
-        policy = str(train_policy(trainer, config, policy, stages_folder(run_folder)))
+        policy = str(train_policy(stage.trainer, config, policy, stages_folder(run_folder)))
     return _export(Path(policy), target)
 
 
@@ -81,7 +81,8 @@ def make_set(config: DictConfig, number: int, model: str) -> Path:
     folder = stages_folder(Path(config.mmupt.run_folder))
     settings = read_baseline(config)
     assert settings is not None
-    name, schema = FILES[METHODS[settings.method][number]]
+    stage = BASELINES[settings.method].stages[number]
+    name, schema = FILES[stage.trainer]
     files = file_list(config.data.train_files)
     rows = folder / "rows.parquet"
     try:
@@ -99,7 +100,7 @@ def make_set(config: DictConfig, number: int, model: str) -> Path:
             instruction=config.data.instruction,
             seed=config.mmupt.seed,
         )
-        written = write_set(folder / name, schema, SETS[settings.method][number](context))
+        written = write_set(folder / name, schema, stage.examples(context))
     except OtherParametersError as error:
         raise RecipeError(
             f"{error.path} was made with other settings ({', '.join(error.names)}): set another "
@@ -138,7 +139,7 @@ def write_summary(folder: Path, name: str, rows: int, written: int) -> None:
     write_json(folder / SUMMARY, summary)
 
 
-def train_policy(trainer: Trainer, config: DictConfig, model: str, folder: Path) -> Path:
+def train_policy(trainer: TrainerName, config: DictConfig, model: str, folder: Path) -> Path:
     """Train a model on the set of a trainer, or resume that, and return the folder of the policy.
 
     Raises:
