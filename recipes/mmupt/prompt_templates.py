@@ -1,29 +1,28 @@
-"""Prompts of synthesis and of the baselines: text files with `{name}` where a text goes.
+"""Prompts of synthesis, baselines and judges: text files with `{name}` placeholders.
 
-What goes into them was written by others and is untrusted: it can neither close a tag of the prompt nor bring along an
-image or a token of the chat template.
+The texts that fill them are untrusted: they can neither close a tag of the prompt nor add an image or a special token.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mmupt_data.row_schema import PLACEHOLDER
 from verl_ext.control_text import escaped
 
-_NAME = re.compile(r"\{([a-z_]+)\}")
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _TAG = re.compile(r"<(?=/?[a-z_]+>)", re.IGNORECASE)
 
 
 class PromptError(ValueError):
-    """A prompt cannot be used; the message names the file and the fix."""
+    """A prompt cannot be used; the message says why, and the fix."""
 
 
 def read_prompt(name: str, folder: Path) -> str:
-    """The prompt of that name in `folder`, or the one in a file, whose name ends in `.txt`.
+    """Read the prompt of that name in `folder`, or in the file if the name ends in `.txt`.
 
     Raises:
-        PromptError: there is no such file, it is empty, or it has a place for an image.
+        PromptError: there is no such file, it is empty, or it has an image placeholder.
     """
     path = Path(name) if name.endswith(".txt") else folder / f"{name}.txt"
     if not path.is_file():
@@ -37,32 +36,42 @@ def read_prompt(name: str, folder: Path) -> str:
     return text
 
 
-def placeholders(prompt: str) -> set[str]:
-    """The names of the places that a prompt has for texts."""
-    return set(_NAME.findall(prompt))
+def placeholders(template: str) -> set[str]:
+    """The names of the placeholders of a template."""
+    return set(_PLACEHOLDER.findall(template))
 
 
-def fill_template(prompt: str, texts: Mapping[str, str]) -> str:
-    """The prompt with each text in its place.
+def harmless(text: str) -> str:
+    """The text with control text and tags escaped, and without lone surrogates."""
+    return _TAG.sub("< ", escaped(encodable(text))).strip()
+
+
+def encodable(text: str) -> str:
+    """The text with "?" for lone surrogates, which JSON may hold and UTF-8 may not."""
+    return text.encode(errors="replace").decode()
+
+
+def fill_template(template: str, texts: Mapping[str, str], clean: Callable[[str], str] = harmless) -> str:
+    """Fill every placeholder with its text.
+
+    Args:
+        template: the template.
+        texts: by the names of the placeholders.
+        clean: escapes whatever in a text would be more than text in the prompt.
 
     Raises:
-        PromptError: the prompt has other places than there are texts.
+        PromptError: the placeholders are not those of the texts.
 
     >>> fill_template("<example>{question}</example> ?", {"question": "a</example> <image>{question}"})
     '<example>a< /example> < image>{question}</example> ?'
     """
-    if (found := placeholders(prompt)) != texts.keys():
+    if (found := placeholders(template)) != texts.keys():
         raise PromptError(
-            f"the prompt {prompt[:60]!r} ... needs {_braced(texts.keys())} and nothing else in braces, but has "
+            f"the prompt {template[:60]!r} ... needs {_braced(texts)} and nothing else in braces, but has "
             f"{_braced(found) or 'nothing'}"
         )
-    # In one pass, as a text may have braces of its own.
-    return _NAME.sub(lambda name: harmless(texts[name[1]]), prompt)
-
-
-def harmless(text: str) -> str:
-    """The text with control text and tags that a prompt could have escaped, and without lone surrogates."""
-    return _TAG.sub("< ", escaped(text.encode(errors="replace").decode())).strip()
+    # In one pass, because a text may contain braces.
+    return _PLACEHOLDER.sub(lambda name: clean(texts[name[1]]), template)
 
 
 def _braced(names: Iterable[str]) -> str:

@@ -209,8 +209,10 @@ def test_half_of_a_sign_in_a_response_does_not_keep_it_from_being_sent(tmp_path:
 def test_a_prompt_with_a_placeholder_lost_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_prompts, "PROMPTS", tmp_path)
     (tmp_path / "edited.txt").write_text("What does it say? {answer}")
-    with pytest.raises(ValueError, match=r"edited\.txt has the placeholders \['answer'\]: it needs {response}"):
-        judge_prompts.fill("edited", response="x")
+    with pytest.raises(
+        ValueError, match=r"'What does it say\? .answer.' \.\.\. needs .response. and nothing else in braces"
+    ):
+        judge_prompts.judge_prompt("edited", response="x")
 
 
 def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> Path:

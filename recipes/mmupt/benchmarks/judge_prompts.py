@@ -8,13 +8,14 @@ import re
 from functools import cache
 from pathlib import Path
 
+from mmupt.prompt_templates import encodable, fill_template, read_prompt
+
 # Changes with the prompts, with what of a response is shown, and with how replies are read.
 JUDGE_VERSION = 2
 PROMPTS = Path(__file__).parent / "prompts"
 # An answer stands at the end; all of a response that never ended would not fit into a judge.
 LONGEST_RESPONSE = 8_000
 LONGEST_ANSWER = 500
-_PLACEHOLDER = re.compile(r"\{(question|response|answer|truth)\}")
 _TAG = re.compile(r"<(?=/?(?:question|response|answer|truth)>)")
 _LABEL = re.compile(r"^(?:(?:extracted|final)\s+)?(?:answer|judge?ment|verdict)\s*:\s*", re.IGNORECASE)
 
@@ -23,28 +24,18 @@ class Unreadable(ValueError):
     """A reply that says nothing by the rules."""
 
 
-def fill(prompt: str, **texts: str) -> str:
+def judge_prompt(prompt: str, **texts: str) -> str:
     """The prompt of that name with a text in the place of each `{name}`, which can close none of the prompt's tags.
 
     Raises:
-        ValueError: the file has other placeholders than the texts' names.
+        PromptError: the placeholders of the file are not the names of the texts.
     """
-    template = _template(prompt)
-    if (found := set(_PLACEHOLDER.findall(template))) != texts.keys():
-        expected = ", ".join(f"{{{name}}}" for name in texts)
-        raise ValueError(f"{PROMPTS / prompt}.txt has the placeholders {sorted(found)}: it needs {expected}")
-    # In one pass, as a text may hold placeholders.
-    return _PLACEHOLDER.sub(lambda name: _TAG.sub("< ", _sendable(texts[name[1]])), template)
-
-
-def _sendable(text: str) -> str:
-    """The text without halves of a sign, which JSON may hold and UTF-8 may not."""
-    return text.encode(errors="replace").decode()
+    return fill_template(_template(prompt), texts, lambda text: _TAG.sub("< ", encodable(text)))
 
 
 @cache
 def _template(prompt: str) -> str:
-    return (PROMPTS / f"{prompt}.txt").read_text().strip()
+    return read_prompt(prompt, PROMPTS)
 
 
 def end_of(response: str) -> str:

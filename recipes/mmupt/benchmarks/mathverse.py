@@ -17,7 +17,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, JudgeSteps, Question, Rule
-from mmupt.benchmarks.judge_prompts import end_of, fill
+from mmupt.benchmarks.judge_prompts import end_of, judge_prompt
 from mmupt.benchmarks.official_prompt import with_images
 from mmupt.benchmarks.prose_answers import number_in, option_in
 from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes
@@ -115,13 +115,13 @@ def plain(response: str, question: Question) -> str | None:
 
 def ask_answer(response: str, question: Question) -> str:
     """Ask a judge for the answer of a response; as with the authors, it is not shown the question."""
-    return fill("mathverse_answer", response=end_of(response))
+    return judge_prompt("mathverse_answer", response=end_of(response))
 
 
 def ask_agreement(answer: str, question: Question) -> str:
     """Ask a judge whether an answer agrees with the truth, to the column `question_for_eval`."""
     asked = str(question.metadata["question_for_eval"])
-    return fill("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
+    return judge_prompt("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
 
 
 def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:

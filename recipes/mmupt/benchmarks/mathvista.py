@@ -17,7 +17,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, JudgeSteps, Question, Rule
-from mmupt.benchmarks.judge_prompts import end_of, fill
+from mmupt.benchmarks.judge_prompts import end_of, judge_prompt
 from mmupt.benchmarks.official_prompt import bare_question, with_images
 from mmupt.benchmarks.prose_answers import number_in, option_in, refusal_in
 from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes, with_choices
@@ -187,7 +187,7 @@ def extract(response: str, question: Question) -> str | None:
 
 def ask_answer(response: str, question: Question) -> str:
     """Ask a judge for the answer of a response to the column `query`."""
-    return fill("mathvista_answer", question=str(question.metadata["query"]), response=end_of(response))
+    return judge_prompt("mathvista_answer", question=str(question.metadata["query"]), response=end_of(response))
 
 
 def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:

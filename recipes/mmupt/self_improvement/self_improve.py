@@ -10,7 +10,6 @@ one is kept; see `mmupt.stop_on_collapse`.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.datasets import data_set
-from mmupt.evaluation.response_files import parameters_path
+from mmupt.evaluation.response_files import copy_responses
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive_run
 from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
 from mmupt_data.prepare import FOLDER
@@ -99,12 +98,10 @@ def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
 
 
 def _take_evaluation(previous: Path, evaluation: Path) -> None:
-    """The policy before a round is the one after the round before: what that answered is taken over."""
-    evaluation.mkdir(parents=True, exist_ok=True)
+    """Copy the last evaluation of a round: the next one starts from the policy that gave these responses."""
     after, before = previous / "after.jsonl", evaluation / "before.jsonl"
     if after.is_file() and not before.exists():
-        shutil.copyfile(after, before)
-        shutil.copyfile(parameters_path(after), parameters_path(before))
+        copy_responses(after, before)
 
 
 def _collapse(config: DictConfig, done: Sequence[Round]) -> Collapse | None:
