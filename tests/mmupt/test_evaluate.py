@@ -279,7 +279,7 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
         (["benchmarks=[geoqa]"], "name a split, NAME/SPLIT"),
         ([], "nothing to answer"),
         (["files={a:missing.parquet}"], r"a: missing\.parquet is missing"),
-        (["samples=0"], "nothing is asked"),
+        (["samples=0"], "no responses are asked for"),
         (["samples=-1", "greedy=true"], "samples must be 0 or more"),
         (["prompt=polite"], "prompt must be one of own, official"),
         (["preset=official"], "test: made-up has no official prompt"),

@@ -161,7 +161,7 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
     bad = {
         whole.splitlines()[0][:-20]: "Invalid control character|Expecting|Unterminated",
         json.dumps({**last, "id": "../../etc/passwd"}).encode(): "no question has the id",
-        whole.splitlines()[1]: "line 2 has sample response 0 of it already",
+        whole.splitlines()[1]: "line 2 already has its sample response 0",
         b'{"id": "\xff"}': "can't decode",
         b"[" * 100_000: "recursion|depth|Expecting",
         json.dumps({**last, "sample": 7, "mode": "beam"}).encode(): "mode is 'beam'",

@@ -370,7 +370,7 @@ def test_the_page_shows_pictures_and_no_markup_of_others(data: Path, tmp_path: P
         (["strategies=[telepathy]"], "telepathy is none of direct, in_context"),
         (["prompts.direct=nowhere"], r"there is no prompt .*nowhere\.txt"),
         (["respond.extraction=official"], r"respond\.extraction must be one of boxed"),
-        (["ask.samples=0"], "nothing is asked"),
+        (["ask.samples=0"], "no responses are asked for"),
         (["device=tpu"], "device must be one of cpu, cuda"),
         (["filters.lenght.enabled=false"], "lenght"),
         (["preset=warm"], "preset/warm"),

@@ -39,19 +39,19 @@ from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
 from verl_ext.files import file_list
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
-# Of many questions that could not be asked, so many are named.
+# Questions that could not be asked and are named, of possibly many.
 NAMED = 10
 
 
 class EvaluationError(Exception):
-    """What cannot be evaluated; the message names key or file, and the fix."""
+    """Nothing can be evaluated; the message names key or file, and the fix."""
 
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Files whose questions are answered into `output`, which is named after the set.
+    """Files with questions, whose responses are written to `output`.
 
-    `official` is how many questions the benchmark has; None for files of one's own, of which all are meant.
+    `official` is the number of questions of the benchmark; None for the user's own files.
     """
 
     name: str
@@ -60,21 +60,21 @@ class QuestionSet:
     official: int | None = None
 
     def questions(self) -> int:
-        """How many the files have."""
+        """The number of questions in the files."""
         return sum(pq.read_metadata(file).num_rows for file in self.files)
 
 
 def load_evaluation_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose the configuration; EvaluationError for a key that it does not have, and for whatever Hydra refuses."""
+    """Compose the config; EvaluationError for an unknown key and everything else that Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "evaluation", overrides, EvaluationError)
 
 
 def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
-    """The sets that a configuration names, benchmarks first; those that are missing are made.
+    """The question sets of a config, benchmarks first; missing benchmarks are prepared.
 
     Raises:
-        EvaluationError: there is nothing to answer, a set is unknown or cannot be made, a file or truth is missing, or
-            a benchmark has not all of its questions and `allow_partial` is not set.
+        EvaluationError: there are no questions, a benchmark is unknown or cannot be prepared, a file or its ground
+            truth is missing, or a benchmark is incomplete and `allow_partial` is not set.
     """
     found = []
     for benchmark in config.benchmarks:
@@ -116,10 +116,10 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
 
 
 def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
-    """The rows of a set, asked in the words of this project ("own") or of the benchmark's authors ("official").
+    """The rows of a set with the project's prompts ("own") or those of the benchmark's authors ("official").
 
     Raises:
-        EvaluationError: a row is of no benchmark with an official prompt.
+        EvaluationError: a row belongs to no benchmark with an official prompt.
     """
     rows = list(islice((row for file in one.files for row in _rows(file)), limit))
     if prompt == "own":
@@ -141,10 +141,10 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def check_whole(one: QuestionSet, scores: Sequence[Mapping[str, Any]], limit: int | None, allowed: bool) -> None:
-    """Print how many questions of a set are answered and scored, of how many, and which of them could not be asked.
+    """Print how many questions of a set are answered and scored, and which ones could not be asked.
 
     Raises:
-        EvaluationError: fewer than asked for, unless that is `allowed`.
+        EvaluationError: some are not, unless that is `allowed`, or none could be asked.
     """
     wanted = min(one.questions(), limit or one.questions())
     scored = sum(found["questions"] - found["not_answered"] - found["left_out"] for found in scores)
@@ -166,12 +166,12 @@ def check_whole(one: QuestionSet, scores: Sequence[Mapping[str, Any]], limit: in
 
 
 def evaluate(config: DictConfig) -> None:
-    """Generate the responses that are missing, and score all.
+    """Generate the missing responses, and score all.
 
     Raises:
-        EvaluationError: what can be known to fail before anything starts; at the end, responses that are missing or not
-            judged yet.
-        BlockingIOError: another evaluation writes into the same folder.
+        EvaluationError: before anything starts, whatever is known to fail; at the end, responses that are missing or
+            not judged yet.
+        BlockingIOError: another evaluation is writing into the same folder.
     """
     model = str(config.model)
     if (config.judge.url is None) != (config.judge.model is None):
@@ -210,12 +210,12 @@ def _settings(config: DictConfig, model: str) -> GenerationSettings:
 def generate(
     settings: GenerationSettings, sets: Sequence[QuestionSet], limit: int | None = None, replace: bool = False
 ) -> None:
-    """Answer every question of the sets that has no responses yet, greedily and by sampling as set.
+    """Generate the missing responses to the questions of all sets.
 
     A question with an image that cannot be decoded is not asked; its empty responses say why.
 
     Raises:
-        EvaluationError: responses are there that were made with other settings, and `replace` is not set.
+        EvaluationError: a file has responses made with other settings, and `replace` is not set.
     """
     files: dict[str, ResumableFile] = {}
     for one in sets:

@@ -21,21 +21,21 @@ from verl_ext.images import ImageError
 if TYPE_CHECKING:
     from vllm import SamplingParams, TokensPrompt
 
-# Prompts that an engine has at a time: a megapixel image with its patches takes 30 MB.
+# Prompts per engine at a time: a megapixel image with its patches takes 30 MB.
 PROMPTS_AT_ONCE = 256
 # GenerationSettings that an engine is started with; the others are those of a request.
 ENGINE_SETTINGS = ("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine")
-# Prompts that are decoded and processed between two steps of an engine, which waits for them.
+# Prompts that are processed between two steps of an engine, which waits meanwhile.
 PROMPTS_PER_STEP = 16
 
 
 class EngineError(ValueError):
-    """A model that no engine can serve; the message names what is missing, and the fix."""
+    """No engine can serve the model; the message names what is missing, and the fix."""
 
 
 @dataclass(frozen=True)
 class QuestionRequest:
-    """A question to be answered in one mode, for the file of responses of this name."""
+    """A request for all responses of one mode to a row, for the file of responses of this name."""
 
     name: str
     mode: Mode
@@ -44,25 +44,25 @@ class QuestionRequest:
 
 @dataclass(frozen=True)
 class QuestionResponses:
-    """All responses of one mode to one question."""
+    """All responses of one mode to one row."""
 
     name: str
     responses: tuple[Response, ...]
 
 
 class Refused(ValueError):
-    """A question that the model cannot be asked; the message says why."""
+    """The model cannot be asked a question; the message says why."""
 
 
 def empty_responses(asked: QuestionRequest, settings: GenerationSettings, why: str) -> QuestionResponses:
-    """The empty responses to a question that the model cannot be asked."""
+    """Empty responses to a question that the model cannot be asked."""
     count = 1 if asked.mode == "greedy" else settings.samples
     responses = (Response(asked.row["id"], asked.mode, index, "", 0, why) for index in range(count))
     return QuestionResponses(asked.name, tuple(responses))
 
 
 def require_responses(answered: QuestionResponses) -> QuestionResponses:
-    """The same, where a question that cannot be asked is an error: Refused names it."""
+    """Return the responses; raises Refused if the question could not be asked."""
     for one in answered.responses:
         if one.not_asked is not None:
             raise Refused(f"question {one.id!r} of {answered.name}: {one.not_asked}")
@@ -71,7 +71,7 @@ def require_responses(answered: QuestionResponses) -> QuestionResponses:
 
 @dataclass
 class _Group:
-    """Responses in the making, token by token; `opening` until their first tokens are drawn by themselves."""
+    """Responses being generated; `opening` while their first tokens are sampled separately."""
 
     asked: QuestionRequest
     settings: GenerationSettings
@@ -83,10 +83,7 @@ class _Group:
 
 
 class Replica:
-    """One engine, on one GPU, on `tensor_parallel_size` of them, or on the CPU.
-
-    `images` is the largest number of them in a question.
-    """
+    """One engine, on `tensor_parallel_size` GPUs or on the CPU; `images` is the largest number of images per prompt."""
 
     def __init__(self, settings: GenerationSettings, images: int) -> None:
         start = time.perf_counter()
@@ -111,17 +108,17 @@ class Replica:
         print(f"{settings.model}: ready after {time.perf_counter() - start:.0f} s", flush=True)
 
     def serves(self, settings: GenerationSettings, images: int) -> bool:
-        """Whether an engine that is started for these would be the same."""
+        """Whether the engine can serve these settings and this number of images per prompt."""
         same = all(getattr(settings, name) == getattr(self._settings, name) for name in ENGINE_SETTINGS)
         return same and images <= self._images
 
     def answers(self, settings: GenerationSettings, asked: Iterator[QuestionRequest]) -> Iterator[QuestionResponses]:
-        """Answer questions, each yielded once finished; new ones are taken as others are.
+        """Answer questions, yielding each once it is finished and taking new ones meanwhile.
 
-        `settings` are any that the replica serves. A question that the engine refuses, as one that is too long, and one
-        with an image that cannot be decoded are yielded as not asked.
+        `settings` must be servable, see `serves`. Questions that the engine refuses, such as overlong ones, and those
+        with an image that cannot be decoded get empty responses that say why.
         """
-        # By request, with the number of the response where a request is for one alone.
+        # By request id, with the number of the response if the request is for a single one.
         open_requests: dict[str, tuple[_Group, int | None]] = {}
         exhausted = False
         while open_requests or not exhausted:
@@ -162,9 +159,9 @@ class Replica:
     def _group(self, settings: GenerationSettings, asked: QuestionRequest) -> _Group:
         from vllm import SamplingParams
 
-        # Apart for each question, so that responses depend neither on their order nor on what was there before. Not on
-        # the CPU: where a prompt is processed in parts, vLLM 0.24.0 takes a draw back (gpu_model_runner.py,
-        # _bookkeeping_sync), which a CPU's generator cannot.
+        # A seed per question, so that responses depend neither on their order nor on earlier questions. Not on the CPU:
+        # for a prompt processed in parts, vLLM 0.24.0 rewinds the generator (gpu_model_runner.py, _bookkeeping_sync),
+        # which the one of the CPU does not support.
         seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {asked.row['id']}".encode()).digest()[:4], "big")
         greedy = asked.mode == "greedy"
         sampling = SamplingParams(
@@ -173,8 +170,7 @@ class Replica:
             top_p=1.0 if greedy else settings.top_p,
             seed=None if greedy or settings.device == "cpu" else seed,
             max_tokens=settings.max_tokens,
-            # veRL decodes the tokens of a response by themselves; vLLM would in the context of the prompt, with other
-            # spaces.
+            # veRL decodes the tokens of a response alone; vLLM would decode them after the prompt, with other spaces.
             detokenize=False,
         )
         try:
@@ -190,7 +186,7 @@ class Replica:
         return _Group(asked, settings, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
 
     def _first_token(self, group: _Group) -> "SamplingParams":
-        # vLLM forbids a word everywhere in a response or nowhere: the first token is drawn by itself, then the rest.
+        # vLLM forbids a word in a whole response or not at all: the first token is sampled separately, then the rest.
         sampling = group.sampling.clone()
         sampling.min_tokens = sampling.max_tokens = 1
         sampling.bad_words = list(group.settings.forbidden_openings)
@@ -209,7 +205,7 @@ class Replica:
             (request,) = self._engine.enqueue(prompt, sampling, use_tqdm=False)
         except ValueError as error:
             raise Refused(str(error)) from error
-        # vLLM's own name of the request has a random ending, which its outputs lack (v1/engine/input_processor.py).
+        # vLLM appends a random suffix to the id of the request, which its outputs lack (v1/engine/input_processor.py).
         return request.rpartition("-")[0]
 
     def _answered(self, group: _Group) -> QuestionResponses:
@@ -223,16 +219,16 @@ class Replica:
 
 
 class ReusableEngine:
-    """The replica of this process, kept from one call of `answers` to the next where it serves both."""
+    """The replica of this process, reused by later calls of `answer_questions` as long as it can serve them."""
 
     def __init__(self) -> None:
         self._replica: Replica | None = None
 
     def replica(self, settings: GenerationSettings, images: int) -> Replica:
-        """The one that is there, or else a new one in its place."""
+        """The current replica if it can serve, else a new one."""
         if self._replica is None or not self._replica.serves(settings, images):
             self._replica = None
-            # The memory of the one before is for the next.
+            # Frees its memory for the next.
             gc.collect()
             self._replica = Replica(settings, images)
         return self._replica
@@ -241,12 +237,12 @@ class ReusableEngine:
 def answer_questions(
     settings: GenerationSettings, asked: Sequence[QuestionRequest], engine: ReusableEngine | None = None
 ) -> Iterator[QuestionResponses]:
-    """Answer questions with as many replicas as set; with one, in this process and without Ray.
+    """Answer questions with `settings.replicas` replicas: a single one in this process, several as Ray actors.
 
-    A single replica lives as long as `kept`.
+    A single replica lives as long as `engine`.
 
     Raises:
-        EngineError: the model or this machine cannot serve, as can be known before an engine starts.
+        EngineError: neither the model nor this machine can serve, as far as is known before an engine starts.
     """
     if problems := list(problems_of_asking(settings.model, os.environ)):
         raise EngineError("; ".join(problems))
@@ -260,7 +256,7 @@ def answer_questions(
     variables = dict(CPU.ray_kwargs.ray_init.runtime_env.env_vars) if settings.device == "cpu" else {}
     ray.init(address=ray_address(), include_dashboard=False, runtime_env={"env_vars": variables})
     try:
-        # Each replica takes the next question when it has room for one.
+        # Each replica takes the next question as soon as it has room.
         waiting = Queue()
         waiting.put_nowait_batch(list(asked))
         gpus = settings.tensor_parallel_size if settings.device == "cuda" else 0
@@ -278,7 +274,7 @@ def answer_questions(
 
 
 class _RayReplica:
-    """A `Replica` that takes its questions from a queue until that is empty."""
+    """A `Replica` that takes questions from a queue until it is empty."""
 
     def __init__(self, settings: GenerationSettings, images: int, waiting: Any) -> None:
         self._settings, self._waiting = settings, waiting

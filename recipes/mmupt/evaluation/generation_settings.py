@@ -44,7 +44,7 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         if not self.greedy and self.samples < 1:
-            raise ValueError("nothing is asked: set greedy=true, or samples to one at least")
+            raise ValueError("no responses are asked for: set greedy=true, or samples to at least 1")
         if self.samples < 0:
             raise ValueError(f"samples must be 0 or more, not {self.samples}")
         for name, known in (("prompt", ("own", "official")), ("device", ("cpu", "cuda"))):
@@ -53,7 +53,7 @@ class GenerationSettings:
 
     @classmethod
     def from_config(cls, config: DictConfig, **resolved: Any) -> "GenerationSettings":
-        """Read the keys of these names; `resolved` replaces what the configuration leaves to the machine."""
+        """Read the fields from a config; `resolved` replaces values that depend on the machine."""
         content: Any = OmegaConf.to_container(config, resolve=True)
         named = {**{one.name: content[one.name] for one in fields(cls)}, **resolved}
         return cls(**{**named, "forbidden_openings": tuple(named["forbidden_openings"])})
@@ -102,17 +102,17 @@ class GenerationSettings:
         return (*(("greedy",) if self.greedy else ()), *(("sample",) if self.samples else ()))
 
     def parameters(self, data: Sequence[Path], limit: int | None = None) -> dict[str, Any]:
-        """What determines the responses to the questions of these files, with a fingerprint of every file.
+        """Everything that determines the responses to the questions of these files, with a digest of every file.
 
-        `limit` is how many questions are asked, None for all.
+        `limit` is the number of questions asked, None for all.
         """
-        # Weights may be large: a file of the same name, size and time of change counts as the same.
+        # Weights are large: a file of the same name, size and modification time counts as the same.
         weights = {
             file.name: [file.stat().st_size, file.stat().st_mtime_ns]
             for file in sorted(Path(self.model).glob("*"))
             if file.is_file()
         }
-        of_data = {str(file): sha256(file) for file in data}
+        data_digests = {str(file): sha256(file) for file in data}
         found = {name: value for name, value in asdict(self).items() if name not in IGNORED_FOR_RESUME}
         found["forbidden_openings"] = list(self.forbidden_openings)
-        return {**found, "weights": weights, "data": of_data, "limit": limit}
+        return {**found, "weights": weights, "data": data_digests, "limit": limit}

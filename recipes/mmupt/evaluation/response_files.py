@@ -1,7 +1,7 @@
-"""The file of responses: one JSON line a response, and `NAME.parameters.json` beside it, which says what made them.
+"""Files of responses: one JSON line per response, and `NAME.parameters.json` with everything that determines them.
 
-A file with its parameters is whole: both appear under their names only when complete, the parameters last. How a file
-grows response by response until then is in `mmupt.evaluation.resumable_file`.
+A file with its parameters is complete: both are written atomically, the parameters last. While responses are generated
+they are in `mmupt.evaluation.resumable_file`.
 """
 
 import json
@@ -20,9 +20,9 @@ class Response:
     """One response to the question `id`.
 
     `mode` is how it was decoded; `sample` numbers the responses of one question and mode from 0. `response` is the text
-    without special tokens, `tokens` the number that were generated, the end token included; None where nobody counted.
-    `not_asked` says why the model could not be asked at all, by an image that nobody can decode: the response is empty
-    then, and wrong whatever the rule.
+    without special tokens, `tokens` the number generated, the end token included, None if not counted. `not_asked` says
+    why the model could not be asked, such as an image that cannot be decoded: the response is then empty and counts as
+    wrong under every rule.
     """
 
     id: str
@@ -34,9 +34,9 @@ class Response:
 
     @classmethod
     def from_json(cls, content: Any) -> "Response":
-        """Read one decoded JSON line; ValueError says what is wrong with it."""
+        """Read a parsed JSON line; ValueError says what is wrong with it."""
         if not isinstance(content, dict):
-            raise ValueError("no object")
+            raise ValueError("not an object")
         names = {field.name for field in fields(cls)}
         if unknown := sorted(content.keys() - names):
             raise ValueError(f"unknown keys {', '.join(unknown)}")
@@ -58,29 +58,29 @@ class Response:
 
 
 class BadLine(NamedTuple):
-    """A line of a file, counted from 1, that is left out, and why."""
+    """A line of a file, counted from 1, that was skipped, and why."""
 
     line: int
     why: str
 
 
 def parameters_path(path: Path) -> Path:
-    """Return where the parameters of a file of responses lie."""
+    """The path of the parameters of a file of responses."""
     return path.with_suffix(".parameters.json")
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
-    """Return what made a file of responses, None where there is no whole file."""
+    """The parameters of a file of responses; None without a complete file."""
     if not (path.is_file() and parameters_path(path).is_file()):
         return None
     return dict(json.loads(parameters_path(path).read_text()))
 
 
 def response_files(path: Path) -> list[Path]:
-    """The files of responses at a path: the file that it is, or the whole ones in the folder that it is.
+    """The file at a path, or the complete files of responses of a folder.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the folder has none.
     """
     if not path.is_dir():
         return [path]
@@ -91,38 +91,38 @@ def response_files(path: Path) -> list[Path]:
 
 
 def write_responses(path: Path, responses: Iterable[Response], parameters: Mapping[str, Any]) -> None:
-    """Write a file of responses and its parameters, which JSON must be able to hold, in place of any that are there."""
+    """Write a file of responses and its parameters, which must be JSON values, replacing existing ones."""
     parameters_path(path).unlink(missing_ok=True)
     write_json_lines(path, map(as_object, responses))
     write_json(parameters_path(path), parameters)
 
 
 def copy_responses(source: Path, target: Path) -> None:
-    """Copy a whole file of responses and its parameters, in place of any that are there."""
+    """Copy a complete file of responses and its parameters, replacing existing ones."""
     parameters_path(target).unlink(missing_ok=True)
-    for one, other in ((source, target), (parameters_path(source), parameters_path(target))):
-        write_atomically(other, one.read_bytes())
+    for original, copy in ((source, target), (parameters_path(source), parameters_path(target))):
+        write_atomically(copy, original.read_bytes())
 
 
 def as_object(response: Response) -> dict[str, Any]:
-    """A response as JSON holds it; `not_asked` is there only where there is a reason."""
+    """A response as a JSON object, without `not_asked` if it is None."""
     return {name: value for name, value in asdict(response).items() if name != "not_asked" or value is not None}
 
 
 def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[Response], list[BadLine]]:
-    """Read what can be read of a file of responses.
+    """Read all usable lines of a file of responses.
 
     Args:
-        path: one JSON line a response.
-        ids: those of the questions; None where they are not known.
+        path: a file with one JSON line per response.
+        ids: of the questions; None if unknown.
 
     Returns:
-        The responses, and the lines left out: those that are no response, that answer none of the questions, or that
-        are a second response of the same question, mode and sample.
+        The responses, and the lines skipped: those that are not a response, answer none of the questions, or repeat a
+        question, mode and sample.
     """
     responses, bad = [], []
     first: dict[tuple[str, Mode, int], int] = {}
-    # In bytes, as a line may be cut within a letter, and as only "\n" ends one.
+    # As bytes: a line may be cut within a character, and only "\n" ends one.
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -131,7 +131,7 @@ def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[
                     raise ValueError(f"no question has the id {response.id!r}")
                 earlier = first.setdefault((response.id, response.mode, response.sample), number)
                 if earlier != number:
-                    raise ValueError(f"line {earlier} has {response.mode} response {response.sample} of it already")
+                    raise ValueError(f"line {earlier} already has its {response.mode} response {response.sample}")
             except (ValueError, RecursionError) as error:
                 bad.append(BadLine(number, str(error)))
             else:
@@ -140,7 +140,7 @@ def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[
 
 
 def read_whole(path: Path) -> list[Response]:
-    """Read a file of responses; ValueError, by file and line, where a line cannot be used."""
+    """Read a file of responses; ValueError names file and line of the first line that cannot be used."""
     responses, bad = read_responses(path)
     if bad:
         raise ValueError(f"{path}, line {bad[0].line}, is no response of `mmupt eval`: {bad[0].why}")

@@ -1,7 +1,7 @@
-"""The file of responses while it grows: what is in it when the process is killed is there for the next one.
+"""A file of responses while it is being written: after a kill, the next process continues it.
 
-`NAME.partial.jsonl` has the parameters in its first line and then one line a question and mode with all its responses,
-in the order in which they were finished. Once whole it becomes `NAME.jsonl`.
+`NAME.partial.jsonl` has the parameters in its first line, then one line per question and mode with all its responses,
+in the order in which they were finished. Once complete it becomes `NAME.jsonl`.
 """
 
 import json
@@ -14,26 +14,26 @@ from verl_ext.files import json_line, write_json_lines
 
 
 class OtherParametersError(ValueError):
-    """Responses are there already, in `path`, that were made with other parameters; `names` has these."""
+    """The file `path` has responses made with other parameters, whose names are `names`."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(
             f"{path} has responses made with other settings ({', '.join(names)}): set output=ANOTHER_FOLDER, or "
-            "replace=true to make them anew"
+            "replace=true to generate them again"
         )
         self.path, self.names = path, names
 
 
 class ResumableFile:
-    """The responses to one set of questions, finished or not.
+    """The responses to one set of questions, complete or not.
 
     Args:
-        path: of the whole file, `NAME.jsonl`.
-        parameters: what determines the responses, as JSON holds it.
-        replace: whether responses made with other parameters are to be made anew.
+        path: of the complete file, `NAME.jsonl`.
+        parameters: everything that determines the responses, as JSON can hold it.
+        replace: discard responses made with other parameters.
 
     Raises:
-        OtherParametersError: there are such responses, and they are not to be replaced.
+        OtherParametersError: the file has responses made with other parameters, and `replace` is not set.
     """
 
     def __init__(self, path: Path, parameters: Mapping[str, Any], replace: bool = False) -> None:
@@ -49,23 +49,23 @@ class ResumableFile:
                 raise OtherParametersError(path, _different(made_with[-1], self._parameters))
             for line in lines[1:] if same else ():
                 self._add([Response.from_json(one) for one in line])
-            # A line that was cut is cut off, so that the next one does not continue it.
+            # Removes a line that was cut short, so that the next one does not continue it.
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = [self._parameters, *([as_object(one) for one in group] for group in self._groups.values())]
             write_json_lines(self._growing, kept)
 
     def has(self, id: str, mode: Mode) -> bool:
-        """Whether the responses of this mode to a question are there."""
+        """Whether the file has the responses of this mode to a question."""
         return self.whole or (id, mode) in self._groups
 
     def append(self, group: Sequence[Response]) -> None:
-        """Add all responses of one mode to one question; they are on file when this returns."""
+        """Append all responses of one mode to one question; they are on file when this returns."""
         with self._growing.open("a") as file:
             file.write(json_line([as_object(one) for one in group]))
         self._add(group)
 
     def finish(self, order: Mapping[str, int]) -> None:
-        """Make it the whole file, in the order of questions, greedy responses first."""
+        """Write the complete file, greedy responses first, each mode in the order of the questions."""
         ordered = sorted(self._groups.items(), key=lambda item: (item[0][1], order[item[0][0]]))
         write_responses(self._path, [one for _, group in ordered for one in group], self._parameters)
         self._growing.unlink()
