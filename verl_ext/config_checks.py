@@ -34,10 +34,10 @@ REWARD_MANAGER_KEY = "reward.reward_manager.name"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
 # Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
-DATA_KEYS_OF_THE_LAUNCHER = ("bad_rows",)
+LAUNCHER_DATA_KEYS = ("bad_rows",)
 LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
 BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
-CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.MarkWhole"
+CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.CheckpointMarker"
 
 
 def check_config(config: DictConfig) -> None:
@@ -136,7 +136,7 @@ def _data_problems(config: DictConfig) -> Iterator[str]:
         return
     block = OmegaConf.select(config, "data") or {}
     if uses(config, "data.custom_cls", DATASET):
-        known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *DATA_KEYS_OF_THE_LAUNCHER}
+        known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *LAUNCHER_DATA_KEYS}
         for key in block:
             if key not in known:
                 yield f"there is no key data.{key}{nearest(str(key), known)}"

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-IMAGE = "<image>"
+from verl_ext.datasets.row_format import PLACEHOLDER
+
 # What veRL splits a message at (verl/utils/dataset/rl_dataset.py, RLHFDataset._build_messages).
-MEDIA = (IMAGE, "<video>", "<audio>")
+MEDIA = (PLACEHOLDER, "<video>", "<audio>")
 # What tokenizers of chat models most often have tokens for, the Qwen-VL models among them.
 _LIKELY = r"<\|[^<>|\s]{1,40}\|>|</?(?:s|unk|pad|bos|eos|mask|think|tool_call|tool_response)>"
 
@@ -34,7 +35,7 @@ def control_texts(text: str, tokens: Iterable[str] | None = None) -> list[str]:
     `tokens` are those of `control_tokens`; None where the model is not known: what is likely to be a token counts then.
     """
     found = _pattern(None if tokens is None else tuple(tokens)).findall(text)
-    return [one for one in dict.fromkeys(found) if one != IMAGE]
+    return [one for one in dict.fromkeys(found) if one != PLACEHOLDER]
 
 
 def escaped(text: str, tokens: Iterable[str] | None = None) -> str:
@@ -60,13 +61,13 @@ def plain_messages(
     for message in messages:
         content = message["content"]
         if isinstance(content, str):
-            before, *parts = (escaped(part, tokens) for part in content.split(IMAGE))
-            places = [IMAGE] * min(left, len(parts)) + [escaped(IMAGE)] * max(0, len(parts) - left)
+            before, *parts = (escaped(part, tokens) for part in content.split(PLACEHOLDER))
+            places = [PLACEHOLDER] * min(left, len(parts)) + [escaped(PLACEHOLDER)] * max(0, len(parts) - left)
             left -= min(left, len(parts))
             content = before + "".join(place + part for place, part in zip(places, parts, strict=True))
         plain.append({**message, "content": content})
     if left and isinstance(plain[-1]["content"], str):
-        plain[-1]["content"] = IMAGE * left + plain[-1]["content"]
+        plain[-1]["content"] = PLACEHOLDER * left + plain[-1]["content"]
     return plain
 
 

@@ -53,7 +53,7 @@ POLICY_LOSSES = (
 )
 
 # Where Ray brings files or packages to its workers, this process cannot tell what they will find.
-BROUGHT_BY_RAY = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
+RUNTIME_ENV_CODE = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
 # Packages that are not imported to be checked: it takes long, and their own tests do.
 TRUSTED = ("verl", "verl_ext")
 IMPORT_SECONDS = 300
@@ -78,7 +78,7 @@ class Named(NamedTuple):
 def problems_of_code(config: DictConfig) -> Iterator[str]:
     """Yield what code does not exist, cannot be imported, is not registered or, for a reward function, not called."""
     environment = OmegaConf.select(config, ENVIRONMENT) or {}
-    if any(environment.get(key) for key in BROUGHT_BY_RAY):
+    if any(environment.get(key) for key in RUNTIME_ENV_CODE):
         return
     variables = {name: str(value) for name, value in (environment.get("env_vars") or {}).items()}
     search = [*filter(None, variables.get("PYTHONPATH", "").split(os.pathsep)), *sys.path]

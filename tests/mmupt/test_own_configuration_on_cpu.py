@@ -215,7 +215,7 @@ def test_every_problem_is_in_one_message() -> None:
         "actor_rollout_ref.hybrid_engine=False",
         "+trainer.v1.sampler.sampler_kwargs={watchdog_second: 5, stop_on_collapse: {patiense: 1}}",
         "data.custom_cls.path=pkg://verl_ext.datasets.unlabelled_dataset",
-        "trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.MarkWhole",
+        "trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.CheckpointMarker",
         "actor_rollout_ref.actor.checkpoint.async_save=True",
         "reward_model.reward_manager=entropy",
     )
@@ -330,7 +330,7 @@ def test_verls_example_trains_on_the_vote_with_two_keys(tmp_path: Path) -> None:
 @pytest.mark.full_stack
 def test_the_other_parts_work_on_plain_rows_without_a_key_of_their_own(tmp_path: Path) -> None:
     shared = "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent"
-    callback = "trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.MarkWhole"
+    callback = "trainer.checkpoint_callback_class=verl_ext.checkpoints.callback.CheckpointMarker"
     run = run_main_ppo(tmp_path, *TWO_KEYS, *SAMPLER, shared, callback)
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
     series = scalars(tmp_path)

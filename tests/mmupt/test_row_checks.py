@@ -26,7 +26,7 @@ from mmupt.training.row_checks import PromptLengths, bad_rows, check_leakage, ch
 from mmupt_data.figure_task import draw, encode_png, sample_figures
 from mmupt_data.row_schema import NO_QUESTION, Row
 from mmupt_data.writer import MANIFEST, write_dataset
-from verl_ext.datasets.unlabelled_dataset import NOT_ASKED
+from verl_ext.datasets.unlabelled_dataset import SKIPPED_PROMPT
 from verl_ext.files import sha256
 
 FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
@@ -149,7 +149,7 @@ def test_an_evaluation_leaves_no_row_out(tmp_path: Path, capsys: pytest.CaptureF
     assert set(rows) == {"h", "i", "j"}
     # Whatever the policy says, it is wrong.
     assert rows["i"]["reward_model"]["ground_truth"] is None and rows["h"]["reward_model"]["ground_truth"] == "1"
-    assert str(rows["i"]["raw_prompt"][0]["content"]).startswith(NOT_ASKED[0]["content"])
+    assert str(rows["i"]["raw_prompt"][0]["content"]).startswith(SKIPPED_PROMPT[0]["content"])
 
 
 def test_a_split_that_was_written_with_bad_rows_is_known_to_have_them(tmp_path: Path) -> None:

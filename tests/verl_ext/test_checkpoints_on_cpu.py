@@ -9,13 +9,13 @@ from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from verl_ext.checkpoints import TRACKER, checkpoint_of, last_whole_step, prune, repair_tracker, whole_steps
 from verl_ext.checkpoints.best import keep, kept_checkpoint
-from verl_ext.checkpoints.callback import MarkWhole
+from verl_ext.checkpoints.callback import CheckpointMarker
 
 
 def save(folder: Path, step: int, whole: bool = True) -> None:
     (checkpoint_of(folder, step) / "actor").mkdir(parents=True)
     if whole:
-        MarkWhole().on_save(trainer=None, global_step=step, checkpoint_dir=str(checkpoint_of(folder, step)))
+        CheckpointMarker().on_save(trainer=None, global_step=step, checkpoint_dir=str(checkpoint_of(folder, step)))
     (folder / TRACKER).write_text(str(step))
 
 
@@ -63,7 +63,7 @@ def test_a_repair_says_what_it_found_and_where_it_resumes(tmp_path: Path, capsys
 
 def test_an_asynchronous_save_is_refused_as_nobody_knows_when_it_ends(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="async_save=False"):
-        MarkWhole().on_save(trainer=None, global_step=1, checkpoint_dir=str(tmp_path), async_save=True)
+        CheckpointMarker().on_save(trainer=None, global_step=1, checkpoint_dir=str(tmp_path), async_save=True)
 
 
 def test_after_a_restart_no_more_checkpoints_are_kept_than_configured(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_after_a_restart_no_more_checkpoints_are_kept_than_configured(tmp_path: 
     for step in (5, 10, 15, 100):
         # veRL's own list of what to remove is empty after a start.
         (checkpoint_of(tmp_path, step) / "actor").mkdir(parents=True)
-        MarkWhole().on_save(trainer=trainer, global_step=step, checkpoint_dir=str(checkpoint_of(tmp_path, step)))
+        CheckpointMarker().on_save(trainer=trainer, global_step=step, checkpoint_dir=str(checkpoint_of(tmp_path, step)))
     assert whole_steps(tmp_path) == [15, 100]
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["global_step_100", "global_step_15"]
 

@@ -1,8 +1,10 @@
 """The plugin is loaded by veRL itself, lightly, says so, and fails loudly where it does not fit."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,30 @@ def test_a_patch_refuses_another_version_than_its_own(patch: Patch, monkeypatch:
 def test_a_plugin_that_does_not_fit_says_so_although_verl_hides_the_error() -> None:
     result = python("import verl_ext.patches as p; p.VERL = '0.0.0'; import verl, verl.utils.tensordict_utils")
     assert "verl_ext is NOT active" in result.stderr and "written for verl 0.0.0" in result.stderr
+
+
+UPGRADING = Path("docs/upgrading.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of docs/upgrading.md."""
+    section = UPGRADING.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+
+
+def test_the_documentation_of_the_patches_agrees_with_their_table_and_their_files() -> None:
+    documented = {row[0][1 : -len(".py`")]: set(re.findall(r"`([^`]+)`", row[1])) for row in rows("Patches")}
+    changed: dict[str, set[str]] = {}
+    for patch in PATCHES:
+        changed.setdefault(patch.name, set()).add(f"{patch.module}.{patch.function}")
+    files = {file.stem for file in Path(patches.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(documented) == files
+    assert {name: functions for name, functions in documented.items() if not name.startswith("vllm_cpu")} == changed
+    tests = {file.name for file in Path("tests").rglob("test_*.py")}
+    assert {test for row in rows("Patches") for test in re.findall(r"`(test_\w+\.py)`", row[3])} <= tests
+
+
+def test_the_files_that_use_private_names_are_there() -> None:
+    table = rows("Private or undocumented names in use")
+    used = {file for row in table for file in re.findall(r"`([\w/]+\.py)`", row[1])}
+    assert used and not [file for file in used if not (Path("verl_ext", file).is_file() or Path(file).is_file())]

@@ -1,7 +1,7 @@
 """Which checkpoints of a run are whole, and the tracker by which veRL finds the one to resume from. Imports no veRL.
 
 veRL rewrites its tracker in place, after the checkpoint: a kill at that moment leaves it empty, and a kill before it
-leaves a checkpoint with files missing. `MarkWhole` in `callback.py` therefore marks a checkpoint once it is finished.
+leaves a checkpoint with files missing. `CheckpointMarker` in `callback.py` therefore marks finished checkpoints.
 """
 
 import os

@@ -8,7 +8,7 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl_ext.checkpoints import mark_whole, prune
 
 
-class MarkWhole(CheckpointCallback):
+class CheckpointMarker(CheckpointCallback):
     """Marks a checkpoint once all its files are written, then removes those beyond `trainer.max_actor_ckpt_to_keep`.
 
     Asynchronous saves, which still write then, are refused.

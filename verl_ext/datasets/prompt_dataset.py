@@ -1,4 +1,4 @@
-"""Questions as the policy is asked them: what all datasets of this project that veRL trains on have in common."""
+"""The base of the datasets that veRL trains on: adds the instruction and the pixel limits to a row."""
 
 import hashlib
 import json
@@ -18,14 +18,13 @@ from verl_ext.datasets.row_format import with_instruction
 from verl_ext.images import decode
 
 
-class AskedDataset(RLHFDataset):
+class PromptDataset(RLHFDataset):
     """veRL's rows whose messages hold the images and, after the question, `data.instruction`, unless that is null.
 
-    Files are read by the project's own reader in place of veRL's, so that what the launcher has checked is what is
-    trained on. Their rows go into one Arrow file in `data.cache_dir`, from which a row is read without any other being
-    in memory. Text of a row that veRL or the tokenizer would read as control is escaped, see `verl_ext.control_text`.
-    Images are decoded by `verl_ext.images` and scaled into `limits` (`verl_ext.datasets.pixel_limits`) when the agent
-    loop or a trainer reads them.
+    Files are read by the project's own reader instead of veRL's, so training sees what the launcher has checked. Their
+    rows go into one Arrow file in `data.cache_dir`, from which rows are read one at a time. Text that veRL or the
+    tokenizer would read as control is escaped, see `verl_ext.control_text`. Images are decoded by `verl_ext.images`,
+    and scaled into `limits` (`verl_ext.datasets.pixel_limits`) when the agent loop or a trainer reads them.
     """
 
     def __init__(

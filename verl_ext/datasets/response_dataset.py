@@ -14,14 +14,14 @@ from verl.models.transformers.qwen2_vl import get_rope_index
 from verl.utils.tokenizer.continuous_token import VLContinuousTokenBuilder
 
 from verl_ext.datasets.pixel_limits import pixel_limits
-from verl_ext.datasets.prompt_dataset import AskedDataset
+from verl_ext.datasets.prompt_dataset import PromptDataset
 from verl_ext.datasets.response_tokens import turn_tokens
 
 # What the processor returns for itself, and no model takes.
 NOT_FEATURES = ("attention_mask", "mm_token_type_ids")
 
 
-class ResponseDataset(AskedDataset):
+class ResponseDataset(PromptDataset):
     """Rows with the columns of `data/mmupt_data/row_schema.py` that ask, and `response`, a text.
 
     The prompt of a row has the tokens that a rollout makes of it; the response and the end of its turn follow, and the

@@ -1,4 +1,4 @@
-"""veRL's dataset for rows without truth, chosen by `data.custom_cls`."""
+"""veRL's dataset for rows without ground truth, selected by `data.custom_cls`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,29 @@ from verl_ext.datasets.dropped_rows import dropped_ids
 from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, read_metadata, read_truth
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixel_limits import pixel_limits
-from verl_ext.datasets.prompt_dataset import AskedDataset
+from verl_ext.datasets.prompt_dataset import PromptDataset
 from verl_ext.files import file_list
 
-# Of no use to a trainer, and would travel with each response of a row.
-LEFT_BEHIND = ("is_generated", "response")
-# Whatever is said to it counts as wrong.
-NOT_ASKED = [{"role": "user", "content": "(a question that cannot be shown)"}]
+# No trainer needs these columns, and they would travel with each response.
+DROPPED_COLUMNS = ("is_generated", "response")
+# Every response to it counts as wrong.
+SKIPPED_PROMPT = [{"role": "user", "content": "(a question that cannot be shown)"}]
 
 
-class UnlabelledDataset(AskedDataset):
-    """Rows as `data/mmupt_data/row_schema.py` documents them, completed with the `reward_model` that veRL asks for.
+class UnlabelledDataset(PromptDataset):
+    """Rows as `data/mmupt_data/row_schema.py` documents them, with the `reward_model` that veRL requires.
 
-    Its `ground_truth` is None in training: a file named in `data.train_files` never has its truth joined, unless
-    `data.supervised` is set, for the control that trains with labels. The rows of validation files get theirs from the
-    sidecar by row id, and with it `metadata`, what scoring needs beside the answer. Raises ValueError for a training
-    file that brings truth along, unless it is supervised, for a file whose sidecar is needed and missing, and for a
-    file that is both trained and validated on.
+    In training its `ground_truth` is None, unless `data.supervised` is set for the control that trains with labels.
+    Validation rows get theirs, and the `metadata` that scoring needs, from the sidecar of their file by row id.
 
-    `data.dropped_rows` is a JSON file that maps a data file to objects with an `id`; null, or no such file, for none.
-    Training leaves out the rows that it lists. Validation loses no row: a listed row, and one that is too long, cannot
-    be asked. It has NOT_ASKED in place of its prompt and no truth, which makes every response wrong. Of training rows,
-    those whose question the model has written (column `synthesis`) make up `data.generated_share`, see `mixture`; null
-    takes all rows.
+    `data.dropped_rows` is a JSON file that maps a data file to objects with an `id`; null, or a missing file, drops
+    none. Training leaves out the rows that it lists. Validation keeps every row: one that is listed or too long gets
+    SKIPPED_PROMPT and no ground truth, so every response to it is wrong. Model-written questions (column `synthesis`)
+    make up `data.generated_share` of the training rows, see `mixture`; null takes all rows.
+
+    Raises:
+        ValueError: an unsupervised training file contains a ground truth, a sidecar that is needed is missing, or a
+            file is used for both training and validation.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
@@ -73,12 +73,12 @@ class UnlabelledDataset(AskedDataset):
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
         if example["id"] in self._not_asked:
-            example = {**example, key: NOT_ASKED, self.image_key: []}
+            example = {**example, key: SKIPPED_PROMPT, self.image_key: []}
         return super()._build_messages(example, key)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
-        row = {name: value for name, value in super().__getitem__(item).items() if name not in LEFT_BEHIND}
+        row = {name: value for name, value in super().__getitem__(item).items() if name not in DROPPED_COLUMNS}
         if row["agent_name"] is None:
             # veRL takes its default where no row has the key.
             del row["agent_name"]
