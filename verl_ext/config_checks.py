@@ -26,7 +26,7 @@ from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.unknown_keys import nearest, refuse_unknown_keys
-from verl_ext.votes import VotePolicy
+from verl_ext.votes import VoteOptions
 
 AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
@@ -204,11 +204,11 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if n < 2:
         yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
     try:
-        policy = read_settings(OmegaConf.select(config, "reward.reward_kwargs")).policy
+        options = read_settings(OmegaConf.select(config, "reward.reward_kwargs")).vote_options
     except ValueError as error:
         yield str(error)
     else:
-        yield from _policy_problems(policy, n) if n >= 2 else ()
+        yield from _vote_problems(options, n) if n >= 2 else ()
     if reward.needs_log_probs and not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
         yield (
             f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set "
@@ -260,12 +260,12 @@ def _mode_problems(config: DictConfig) -> Iterator[str]:
         yield "veRL 0.9.1 fails under actor_rollout_ref.hybrid_engine=False (logger.info(flush=True)): leave it True"
 
 
-def _policy_problems(policy: VotePolicy, n: int) -> Iterator[str]:
+def _vote_problems(options: VoteOptions, n: int) -> Iterator[str]:
     key = "reward.reward_kwargs.vote"
-    if policy.vote_n is not None and policy.vote_n < n:
+    if options.vote_n is not None and options.vote_n < n:
         yield (
-            f"{key}.vote_n={policy.vote_n} is less than the {n} responses that are trained on "
+            f"{key}.vote_n={options.vote_n} is less than the {n} responses that are trained on "
             "(actor_rollout_ref.rollout.n): raise it, or set it to null"
         )
-    if policy.min_votes > (voters := policy.vote_n or n):
-        yield f"{key}.min_votes={policy.min_votes} can never be reached by {voters} responses: lower it"
+    if options.min_votes > (voters := options.vote_n or n):
+        yield f"{key}.min_votes={options.min_votes} can never be reached by {voters} responses: lower it"

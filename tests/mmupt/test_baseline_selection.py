@@ -18,7 +18,7 @@ from mmupt.baselines.selection import (
     right,
     share_of_yes,
 )
-from verl_ext.votes import VotePolicy
+from verl_ext.votes import VoteOptions
 
 
 def group(*answers: str | None) -> list[Sample]:
@@ -50,7 +50,7 @@ def test_lmsi_keeps_every_response_that_agrees_with_the_majority() -> None:
 
 @pytest.mark.parametrize(("confidence", "kept"), [(0.5, [0, 1]), (0.51, [])])
 def test_lmsi_drops_a_majority_below_the_confidence(confidence: float, kept: list[int]) -> None:
-    assert numbers(agreeing(group("3", "3", "4", None), VotePolicy(min_share=confidence))) == kept
+    assert numbers(agreeing(group("3", "3", "4", None), VoteOptions(min_share=confidence))) == kept
 
 
 @pytest.mark.parametrize("answers", [("1", "1", "2", "2"), ("1", "2", "3"), (None, None), ("1", None), ()])
@@ -59,7 +59,7 @@ def test_lmsi_learns_nothing_from_a_tie_a_lone_answer_or_none(answers: tuple[str
 
 
 def test_lmsi_keeps_or_drops_whatever_a_soft_vote_would_reward() -> None:
-    assert numbers(agreeing(group("1", "1", "2"), VotePolicy(reward="soft"))) == [0, 1]
+    assert numbers(agreeing(group("1", "1", "2"), VoteOptions(reward="soft"))) == [0, 1]
 
 
 def test_srlm_takes_the_best_and_the_worst_response_of_its_judge() -> None:

@@ -33,7 +33,7 @@ from verl_ext.answers import Comparison
 from verl_ext.collapse import CollapseRule
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
-from verl_ext.votes import VotePolicy
+from verl_ext.votes import VoteOptions
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_vote_that_cannot_be_is_refused_with_the_recipe_before_anything_starts
 def test_the_blocks_of_the_base_hold_every_field_with_its_default() -> None:
     reward_kwargs = load_recipe("mmupt_tiny", ["mmupt.seed=0"])[0].reward.reward_kwargs
     assert read_settings(reward_kwargs) == RewardSettings()
-    assert set(reward_kwargs.vote) == {field.name for field in fields(VotePolicy)}
+    assert set(reward_kwargs.vote) == {field.name for field in fields(VoteOptions)}
     assert set(reward_kwargs.answers) == {"extraction", *(field.name for field in fields(Comparison))}
 
 

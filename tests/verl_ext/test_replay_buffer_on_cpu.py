@@ -18,7 +18,7 @@ from verl_ext.collapse import History, StoppedOnCollapse
 from verl_ext.config_defaults import SAMPLER_DEFAULTS
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer
-from verl_ext.votes import VotePolicy, vote
+from verl_ext.votes import VoteOptions, vote
 from verl_ext.votes.vote_record import VoteRecord
 
 
@@ -104,7 +104,7 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
         "u1": {"label_correct": True, "reward_accuracy": 1.0},
         "u2": {"label_correct": False, "reward_accuracy": 0.0},
     }
-    result = vote(["7", "7", "3", None], VotePolicy(count_no_answer=False))
+    result = vote(["7", "7", "3", None], VoteOptions(count_no_answer=False))
     answers = {"u1": ["7", "7", "3"], "u2": ["4", "4"]}
     rewards = {"u1": [1.0, 1.0, 0.0], "u2": [1.0, 1.0]}
     keys = [f"{uid}_{session}_0" for uid, group in answers.items() for session in range(len(group))]

@@ -19,7 +19,7 @@ def test_options_make_a_letter_and_a_text_one_answer() -> None:
     assert grade(answers, truths, choices=choices) == [[True, True, False], [True, False, True]]
     assert grade(answers, truths)[0] == [False, True, False]
     assert maj_at_k(answers, truths, choices=choices).per_question[0] == 1.0
-    with pytest.raises(ValueError, match="2 questions have 2 truths and 1 lists of options"):
+    with pytest.raises(ValueError, match="2 questions have 2 ground truths and 1 lists of options"):
         grade(answers, truths, choices=[None])
 
 
@@ -88,7 +88,7 @@ def test_an_average_of_runs_is_taken_question_by_question() -> None:
     score = average([Score((0.0, 1.0, 1.0)), Score((1.0, 1.0, 0.0))])
     assert score.per_question == (0.5, 1.0, 0.5)
     for scores in ([], [Score((0.0, 1.0)), Score((0.0, 1.0, 1.0))]):
-        with pytest.raises(ValueError, match="an average takes the same questions"):
+        with pytest.raises(ValueError, match="an average needs the same questions"):
             average(scores)
 
 
@@ -106,7 +106,7 @@ def test_questions_with_unequal_or_no_responses_are_refused(correct: list[list[b
 
 @pytest.mark.parametrize("k", [0, 3])
 def test_pass_at_k_names_a_k_that_the_responses_do_not_allow(k: int) -> None:
-    with pytest.raises(ValueError, match=f"from 1 to the number of responses a question, 2, got {k}"):
+    with pytest.raises(ValueError, match=f"from 1 to the number of responses per question, 2, got {k}"):
         pass_at_k([[True, False], [True, True]], k)
 
 
@@ -117,5 +117,5 @@ def test_maj_at_1_is_refused_because_it_elects_nobody() -> None:
 
 def test_a_missing_truth_is_refused() -> None:
     for score in (grade, maj_at_k):
-        with pytest.raises(ValueError, match="2 questions have 1 truths"):
+        with pytest.raises(ValueError, match="2 questions have 1 ground truths"):
             score([["1", "1"], ["2", "2"]], ["1"])

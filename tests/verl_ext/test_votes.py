@@ -1,4 +1,4 @@
-"""The vote: who is elected, who is rewarded, and that no order, name or silence changes it, whatever the policy."""
+"""The vote: who is elected, who is rewarded, and that no order, name or silence changes it, whatever the options."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from verl_ext.answers import extract_answer
-from verl_ext.votes import VotePolicy, vote
+from verl_ext.votes import VoteOptions, vote
 
 # Few different answers, so that majorities, ties and repetitions are common.
 answers_strategy = st.lists(st.sampled_from([None, "1", "2", "3", "10"]), max_size=12)
-policies = st.builds(
-    VotePolicy,
+vote_options = st.builds(
+    VoteOptions,
     tie=st.sampled_from(["none", "all", "seeded"]),
     min_share=st.sampled_from([0.0, 0.25, 0.4, 0.5, 1.0]),
     min_votes=st.integers(min_value=2, max_value=4),
@@ -99,104 +99,104 @@ def test_a_unanimous_group_is_rewarded_and_teaches_nothing() -> None:
     assert not result.informative
 
 
-@given(answers_strategy, policies, st.randoms(use_true_random=False))
-def test_permuting_the_responses_permutes_the_rewards_and_changes_nothing_else(answers, policy, random) -> None:
+@given(answers_strategy, vote_options, st.randoms(use_true_random=False))
+def test_permuting_the_responses_permutes_the_rewards_and_changes_nothing_else(answers, options, random) -> None:
     order = list(range(len(answers)))
     random.shuffle(order)
     texts = [f"{i} so {answer}" for i, answer in enumerate(answers)]
-    original = vote(answers, policy, responses=texts)
-    permuted = vote([answers[i] for i in order], policy, responses=[texts[i] for i in order])
+    original = vote(answers, options, responses=texts)
+    permuted = vote([answers[i] for i in order], options, responses=[texts[i] for i in order])
     assert permuted.rewards == tuple(original.rewards[i] for i in order)
     assert (permuted.winner, permuted.share, permuted.tied) == (original.winner, original.share, original.tied)
     position = {old: new for new, old in enumerate(order)}
     assert permuted.classes == tuple(tuple(sorted(position[i] for i in members)) for members in original.classes)
 
 
-@given(answers_strategy, policies, st.permutations(["1", "2", "3", "10"]))
-def test_renaming_the_answers_consistently_renames_the_winner_and_changes_no_reward(answers, policy, names) -> None:
+@given(answers_strategy, vote_options, st.permutations(["1", "2", "3", "10"]))
+def test_renaming_the_answers_consistently_renames_the_winner_and_changes_no_reward(answers, options, names) -> None:
     renamed = dict(zip(["1", "2", "3", "10"], names, strict=True))
-    original = vote(answers, policy)
-    result = vote([None if answer is None else renamed[answer] for answer in answers], policy)
+    original = vote(answers, options)
+    result = vote([None if answer is None else renamed[answer] for answer in answers], options)
     # Of tied answers, one is drawn, or named as the winner, by what they are.
-    if not original.tied or policy.tie == "none":
+    if not original.tied or options.tie == "none":
         assert result.winner == (None if original.winner is None else renamed[original.winner])
-    if not original.tied or policy.tie != "seeded":
+    if not original.tied or options.tie != "seeded":
         assert result.rewards == original.rewards
     assert sorted(result.rewards) == sorted(original.rewards)
     assert (result.share, result.tied) == (original.share, original.tied)
     assert sorted(result.classes) == sorted(original.classes)
 
 
-@given(answers_strategy, policies, st.integers(min_value=1, max_value=20))
+@given(answers_strategy, vote_options, st.integers(min_value=1, max_value=20))
 def test_responses_without_an_answer_are_never_rewarded_and_change_nothing_where_they_do_not_count(
-    answers, policy, silent
+    answers, options, silent
 ) -> None:
-    original, result = vote(answers, policy), vote([*answers, *[None] * silent], policy)
+    original, result = vote(answers, options), vote([*answers, *[None] * silent], options)
     assert result.rewards[len(answers) :] == (0.0,) * silent
     assert result.no_answer == original.no_answer + silent
-    if policy.count_no_answer:
+    if options.count_no_answer:
         assert result.share * len(result.rewards) == pytest.approx(original.share * len(answers))
         # They can make a share too small, and nothing else.
-        assert result.winner == (original.winner if result.share >= policy.min_share else None)
+        assert result.winner == (original.winner if result.share >= options.min_share else None)
     else:
         assert (result.winner, result.share) == (original.winner, original.share)
         assert result.rewards[: len(answers)] == original.rewards
 
 
-@given(answers_strategy, policies)
+@given(answers_strategy, vote_options)
 def test_a_group_twice_as_large_of_the_same_answers_is_rewarded_alike_unless_votes_were_too_few(
-    answers, policy
+    answers, options
 ) -> None:
-    original, result = vote(answers, policy), vote(answers * 2, policy)
+    original, result = vote(answers, options), vote(answers * 2, options)
     assert (result.share, result.tied, result.distinct) == (original.share, original.tied, original.distinct)
-    if original.classes and len(original.classes[0]) >= policy.min_votes:
+    if original.classes and len(original.classes[0]) >= options.min_votes:
         assert result.winner == original.winner
         assert result.rewards == original.rewards * 2
 
 
-@given(answers_strategy, policies)
-def test_rewards_lie_between_0_and_1_are_equal_within_a_class_and_0_without_an_answer(answers, policy) -> None:
-    result = vote(answers, policy)
+@given(answers_strategy, vote_options)
+def test_rewards_lie_between_0_and_1_are_equal_within_a_class_and_0_without_an_answer(answers, options) -> None:
+    result = vote(answers, options)
     assert len(result.rewards) == len(answers) and all(0 <= reward <= 1 for reward in result.rewards)
     assert all(len({result.rewards[i] for i in members}) == 1 for members in result.classes)
     assert all(result.rewards[i] == 0.0 for i, answer in enumerate(answers) if answer is None)
 
 
-@given(answers_strategy, policies)
-def test_a_group_below_a_quorum_elects_nobody_and_teaches_nothing(answers, policy) -> None:
-    result = vote(answers, policy)
+@given(answers_strategy, vote_options)
+def test_a_group_below_a_quorum_elects_nobody_and_teaches_nothing(answers, options) -> None:
+    result = vote(answers, options)
     most = max((len(members) for members in result.classes), default=0)
-    if most < policy.min_votes or result.share < policy.min_share:
+    if most < options.min_votes or result.share < options.min_share:
         assert result.winner is None and not result.informative and not any(result.rewards)
 
 
 @pytest.mark.parametrize("tie", ["none", "all", "seeded"])
 @given(answers=answers_strategy)
 def test_soft_rewards_are_the_shares_of_the_classes_whatever_the_tie_rule(tie: str, answers) -> None:
-    result = vote(answers, VotePolicy(tie=tie, reward="soft"))
+    result = vote(answers, VoteOptions(tie=tie, reward="soft"))
     if max(map(answers.count, {*answers} - {None}), default=0) >= 2:
         expected = [0.0 if answer is None else answers.count(answer) / len(answers) for answer in answers]
         assert list(result.rewards) == expected
 
 
 def test_a_tie_rewards_every_tied_class_where_all_of_them_win() -> None:
-    result = vote(TIED, VotePolicy(tie="all"))
+    result = vote(TIED, VoteOptions(tie="all"))
     assert result.rewards == (1.0, 1.0, 1.0, 1.0, 0.0)
     assert result.winner == "1" and result.tied
 
 
 def test_a_seeded_tie_rewards_one_class_and_other_seeds_or_responses_draw_the_other() -> None:
-    results = [vote(TIED, VotePolicy(tie="seeded", seed=seed)) for seed in range(20)]
+    results = [vote(TIED, VoteOptions(tie="seeded", seed=seed)) for seed in range(20)]
     assert {result.winner for result in results} == {"1", "2"}
     assert all(sum(result.rewards) == 2.0 and result.tied for result in results)
-    policy = VotePolicy(tie="seeded")
-    assert {vote(TIED, policy, responses=[f"text {i}"]).winner for i in range(20)} == {"1", "2"}
+    options = VoteOptions(tie="seeded")
+    assert {vote(TIED, options, responses=[f"text {i}"]).winner for i in range(20)} == {"1", "2"}
 
 
 def test_a_seeded_tie_is_drawn_alike_in_every_process() -> None:
     code = (
-        "from verl_ext.votes import VotePolicy, vote\n"
-        "for seed in range(20): print(vote(['1', '1', '2', '2'], VotePolicy(tie='seeded', seed=seed)).winner)"
+        "from verl_ext.votes import VoteOptions, vote\n"
+        "for seed in range(20): print(vote(['1', '1', '2', '2'], VoteOptions(tie='seeded', seed=seed)).winner)"
     )
     outputs = {
         subprocess.run(
@@ -209,23 +209,23 @@ def test_a_seeded_tie_is_drawn_alike_in_every_process() -> None:
 
 def test_a_tie_of_single_votes_elects_nobody_under_any_rule() -> None:
     for tie in ("none", "all", "seeded"):
-        assert vote(["5", "6", "7", "8"], VotePolicy(tie=tie)).rewards == (0.0,) * 4
+        assert vote(["5", "6", "7", "8"], VoteOptions(tie=tie)).rewards == (0.0,) * 4
 
 
 def test_a_majority_below_the_share_or_the_votes_asked_for_teaches_nothing() -> None:
     answers = ["1", "1", "1", "2", None]
-    assert vote(answers, VotePolicy(min_share=0.6)).winner == "1"
-    for policy in (VotePolicy(min_share=0.61), VotePolicy(min_votes=4)):
-        result = vote(answers, policy)
+    assert vote(answers, VoteOptions(min_share=0.6)).winner == "1"
+    for options in (VoteOptions(min_share=0.61), VoteOptions(min_votes=4)):
+        result = vote(answers, options)
         assert result.winner is None and result.rewards == (0.0,) * 5 and result.share == 0.6
-    assert vote(answers, VotePolicy(min_share=0.61, count_no_answer=False)).share == 0.75
+    assert vote(answers, VoteOptions(min_share=0.61, count_no_answer=False)).share == 0.75
 
 
 def test_soft_min_gives_nothing_where_the_largest_share_is_below_its_threshold() -> None:
     answers = ["1", "1", "2", "3", "4"]
-    assert vote(answers, VotePolicy(reward="soft")).rewards == (0.4, 0.4, 0.2, 0.2, 0.2)
-    assert vote(answers, VotePolicy(reward="soft_min")).rewards == (0.4, 0.4, 0.2, 0.2, 0.2)
-    result = vote(answers, VotePolicy(reward="soft_min", soft_min_share=0.5))
+    assert vote(answers, VoteOptions(reward="soft")).rewards == (0.4, 0.4, 0.2, 0.2, 0.2)
+    assert vote(answers, VoteOptions(reward="soft_min")).rewards == (0.4, 0.4, 0.2, 0.2, 0.2)
+    result = vote(answers, VoteOptions(reward="soft_min", soft_min_share=0.5))
     assert result.rewards == (0.0,) * 5
     # The pseudo-label is elected all the same.
     assert result.winner == "1"
@@ -276,15 +276,15 @@ def test_a_group_is_informative_where_some_but_not_all_are_rewarded(answers) -> 
 )
 def test_a_policy_names_the_field_and_what_it_allows(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        VotePolicy(**changes)
+        VoteOptions(**changes)
 
 
 def test_a_block_makes_a_policy_and_a_key_that_does_not_exist_is_named_with_the_nearest() -> None:
-    assert VotePolicy.from_mapping({}) == VotePolicy()
-    assert VotePolicy.from_mapping({"tie": "all", "vote_n": 8}) == VotePolicy(tie="all", vote_n=8)
-    for field in fields(VotePolicy):
+    assert VoteOptions.from_mapping({}) == VoteOptions()
+    assert VoteOptions.from_mapping({"tie": "all", "vote_n": 8}) == VoteOptions(tie="all", vote_n=8)
+    for field in fields(VoteOptions):
         with pytest.raises(ValueError, match=f"no key '{field.name}s'; did you mean '{field.name}'"):
-            VotePolicy.from_mapping({f"{field.name}s": 1})
+            VoteOptions.from_mapping({f"{field.name}s": 1})
 
 
 def test_counting_votes_needs_neither_verl_nor_ray_nor_torch() -> None:

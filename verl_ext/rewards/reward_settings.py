@@ -11,16 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.answers import Comparison, Extraction
 from verl_ext.unknown_keys import read_block, refuse_unknown_keys
-from verl_ext.votes import VotePolicy
+from verl_ext.votes import VoteOptions
 
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """extraction: where a response has its answer. comparison: when answers are equal. policy: how they vote."""
+    """extraction: where a response has its answer. comparison: when answers are equal. vote_options: how they vote."""
 
     extraction: Extraction = "boxed"
     comparison: Comparison = Comparison()
-    policy: VotePolicy = VotePolicy()
+    vote_options: VoteOptions = VoteOptions()
 
 
 def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
@@ -30,7 +30,11 @@ def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
         ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in both blocks.
     """
     content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
-    extraction, comparison, policy = RewardSettings.extraction, RewardSettings.comparison, RewardSettings.policy
+    extraction, comparison, vote_options = (
+        RewardSettings.extraction,
+        RewardSettings.comparison,
+        RewardSettings.vote_options,
+    )
     problems = []
     try:
         refuse_unknown_keys(content, ("answers", "vote"))
@@ -41,12 +45,12 @@ def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
     except ValueError as error:
         problems.append(f"reward.reward_kwargs.answers: {error}")
     try:
-        policy = VotePolicy.from_mapping(content.get("vote") or {})
+        vote_options = VoteOptions.from_mapping(content.get("vote") or {})
     except ValueError as error:
         problems.append(f"reward.reward_kwargs.vote: {error}")
     if problems:
         raise ValueError("; ".join(problems))
-    return RewardSettings(extraction, comparison, policy)
+    return RewardSettings(extraction, comparison, vote_options)
 
 
 def _read_answers(block: Mapping[str, Any]) -> tuple[Extraction, Comparison]:

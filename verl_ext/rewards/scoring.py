@@ -22,7 +22,7 @@ def score_group(responses: Sequence[str], request: GroupRequest, reward: GroupRe
     start = time.perf_counter()
     settings = reward.settings
     answers = [extract_answer(response, settings.extraction) for response in responses]
-    result = vote(answers, settings.policy, settings.comparison, request.choices, responses)
+    result = vote(answers, settings.vote_options, settings.comparison, request.choices, responses)
     group = VotedGroup(responses, answers, result, request.choices, request.log_probs, request.ground_truth)
     rewards = reward.rewards(group)
     record = VoteRecord(result, time.perf_counter() - start).to_extra_info()

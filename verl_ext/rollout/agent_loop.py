@@ -61,7 +61,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
         reward = REWARDS.get(self.config.reward.reward_manager.name)
         self._needs_log_probs = reward is not None and reward.needs_log_probs
-        self._vote_n = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).policy.vote_n
+        self._vote_n = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).vote_options.vote_n
         # Only VoteReplayBuffer logs it.
         self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
         self._groups: dict[str, Group[AgentLoopOutput, tuple[ResponseScore, bool]]] = {}

@@ -143,7 +143,7 @@ class VoteReplayBuffer(ReplayBuffer):
             **kwargs,
         )
         settings = read_settings(sampler_kwargs.get("reward_kwargs"))
-        self._voters = settings.policy.vote_n or sampler_kwargs.n
+        self._voters = settings.vote_options.vote_n or sampler_kwargs.n
         # A bound method of the trainer.
         self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
         self._watchdog = Watchdog(

@@ -1,7 +1,7 @@
-"""Scores of k responses a question: one number for each question, their mean, and how far to trust it.
+"""Scores of k responses per question: one number per question, their mean and its standard error.
 
-Questions are the sample of which every standard error speaks; their responses are averaged within them first. Greedy
-accuracy is `mean_at_k` with one response a question.
+Standard errors are over questions (clustered: responses are averaged within their question first, arXiv 2411.00640).
+Greedy accuracy is `mean_at_k` with one response per question.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from verl_ext.votes import vote
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over questions. `per_question` holds the number of each, two at least, in the order they were given in.
+    """A mean over questions. `per_question` holds one number per question, at least two, in the order of the questions.
 
-    `after - before`, of the same questions in the same order, is the score of the paired differences.
+    `after - before`, on the same questions in the same order, is the score of the paired differences.
 
     Raises:
         ValueError: fewer than two questions, or a difference of different numbers of questions.
@@ -37,7 +37,7 @@ class Score:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean: s / sqrt(questions), s the unbiased standard deviation over questions."""
+        """Standard error of the mean: s / sqrt(questions), with the unbiased standard deviation s over questions."""
         return stdev(self.per_question) / sqrt(self.questions)
 
     @property
@@ -48,25 +48,25 @@ class Score:
     def __sub__(self, other: "Score") -> "Score":
         if self.questions != other.questions:
             raise ValueError(
-                f"a paired difference takes the same questions, got {self.questions} and {other.questions}"
+                f"a paired difference needs the same questions, got {self.questions} and {other.questions}"
             )
         return Score(tuple(a - b for a, b in zip(self.per_question, other.per_question, strict=True)))
 
 
 def average(scores: Sequence[Score]) -> Score:
-    """Average the scores of several runs question by question, which must be the same in the same order.
+    """Average the scores of several runs per question; all runs need the same questions in the same order.
 
-    The standard error is still that over questions, of the average of just these runs.
+    The standard error is still over questions, with these runs held fixed.
 
     Raises:
         ValueError: no score, or different numbers of questions.
     """
     if len({score.questions for score in scores}) != 1:
-        raise ValueError(f"an average takes the same questions, got {[score.questions for score in scores]}")
+        raise ValueError(f"an average needs the same questions, got {[score.questions for score in scores]}")
     return Score(tuple(map(fmean, zip(*(score.per_question for score in scores), strict=True))))
 
 
-# The options of every question, None for one without; None altogether where no question has some.
+# The option texts of each question, None for a question without options; None if no question has any.
 Choices = Sequence[Sequence[str] | None] | None
 
 
@@ -76,13 +76,10 @@ def grade(
     comparison: Comparison = Comparison(),
     choices: Choices = None,
 ) -> list[list[bool]]:
-    """Whether each answer (question x response; None for none) equals the truth of its question.
-
-    By the comparison that training uses, if it is given that of its recipe. `choices` are the options of each question,
-    None for one that has none.
+    """Whether each answer (question x response; None for no answer) equals the ground truth of its question.
 
     Raises:
-        ValueError: not one truth, or not one entry of `choices`, a question.
+        ValueError: not one ground truth, or not one entry of `choices`, per question.
     """
     choices = _checked_choices(answers, truths, choices)
     return [
@@ -92,10 +89,10 @@ def grade(
 
 
 def mean_at_k(correct: Sequence[Sequence[bool]]) -> Score:
-    """mean@k: the share of right responses of a question. `correct` is question x response, k of them each.
+    """mean@k: the share of correct responses per question. `correct` is question x response, k per question.
 
     Raises:
-        ValueError: questions differ in their number of responses, or have none, or are fewer than two.
+        ValueError: questions differ in their number of responses, have none, or are fewer than two.
     """
     _responses_each(correct)
     return Score(tuple(fmean(question) for question in correct))
@@ -107,17 +104,17 @@ def maj_at_k(
     comparison: Comparison = Comparison(),
     choices: Choices = None,
 ) -> Score:
-    """maj@k: 1 where the k answers of a question elect the true one, else 0, also where they elect none.
+    """maj@k: 1 if the k answers to a question elect the correct one, else 0, also if they elect none.
 
-    By the vote of training with the default `VotePolicy`, whatever the policy of a recipe: a tie at the top elects
-    none. `answers` is question x response, None for a response without an answer; `choices` as for `grade`.
+    The vote is that of training with the default `VoteOptions`, whatever those of a recipe: a tie elects no answer.
+    `answers` is question x response, None for a response without an answer.
 
     Raises:
-        ValueError: k is 1, which elects nobody; as for `grade` and for `mean_at_k`.
+        ValueError: k is 1, which elects no answer; also as `grade` and `mean_at_k`.
     """
     choices = _checked_choices(answers, truths, choices)
     if _responses_each(answers) < 2:
-        raise ValueError("maj@k takes at least two responses a question, got 1")
+        raise ValueError("maj@k needs at least two responses per question, got 1")
     winners = [
         vote(group, comparison=comparison, choices=options).winner
         for group, options in zip(answers, choices, strict=True)
@@ -131,30 +128,30 @@ def maj_at_k(
 
 
 def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> Score:
-    """pass@k: the probability that k of the n responses of a question, drawn without replacement, hold a right one.
+    """pass@k: the probability that k of a question's n responses, drawn without replacement, include a correct one.
 
-    1 - C(n - c, k) / C(n, k) with c right ones of n: unbiased for the chance that k fresh responses hold a right one
-    (Chen et al. 2021, arXiv 2107.03374, section 2.1). `correct` is question x response, n of them each.
+    1 - C(n - c, k) / C(n, k) with c correct ones of n: unbiased for the chance that k new responses include a correct
+    one (Chen et al. 2021, arXiv 2107.03374, section 2.1). `correct` is question x response, n per question.
 
     Raises:
-        ValueError: k is not between 1 and n; as for `mean_at_k`.
+        ValueError: k is not between 1 and n; also as `mean_at_k`.
     """
     n = _responses_each(correct)
     if not 1 <= k <= n:
-        raise ValueError(f"pass@k takes a k from 1 to the number of responses a question, {n}, got {k}")
+        raise ValueError(f"pass@k needs a k from 1 to the number of responses per question, {n}, got {k}")
     return Score(tuple(1 - comb(n - sum(question), k) / comb(n, k) for question in correct))
 
 
 def semantic_entropy(
     answers: Sequence[Sequence[str | None]], comparison: Comparison = Comparison(), choices: Choices = None
 ) -> Score:
-    """The entropy of a question's answers over their classes of equal ones, in nats: 0 where all say the same.
+    """The entropy of a question's classes of equal answers, in nats: 0 if all answers are the same.
 
-    -sum p log p, p being the share of a class among the k responses (Farquhar et al. 2024, Nature 630, the discrete
-    form; EMPO, arXiv 2504.05812). Responses without an answer are one class. `answers` is question x response.
+    -sum p log p, where p is the share of a class among the k responses (the discrete form of Farquhar et al. 2024,
+    Nature 630; EMPO, arXiv 2504.05812). Responses without an answer are one class. `answers` is question x response.
 
     Raises:
-        ValueError: as for `mean_at_k`; not one entry of `choices` a question.
+        ValueError: as `mean_at_k`; not one entry of `choices` per question.
     """
     choices = [None] * len(answers) if choices is None else choices
     k = _responses_each(answers)
@@ -169,12 +166,14 @@ def semantic_entropy(
 def _responses_each(questions: Sequence[Sequence[Any]]) -> int:
     numbers = sorted({len(question) for question in questions})
     if len(numbers) != 1 or numbers[0] == 0:
-        raise ValueError(f"every question takes the same number of responses, at least one, got {numbers}")
+        raise ValueError(f"every question needs the same number of responses, at least one, got {numbers}")
     return numbers[0]
 
 
 def _checked_choices(answers: Sequence[Any], truths: Sequence[str], choices: Choices) -> Sequence[Sequence[str] | None]:
     choices = [None] * len(answers) if choices is None else choices
     if not len(answers) == len(truths) == len(choices):
-        raise ValueError(f"{len(answers)} questions have {len(truths)} truths and {len(choices)} lists of options")
+        raise ValueError(
+            f"{len(answers)} questions have {len(truths)} ground truths and {len(choices)} lists of options"
+        )
     return choices

@@ -1,10 +1,10 @@
-"""Means over runs with different seeds: how far to trust them when both questions and seeds are samples.
+"""Means over runs with different seeds, with standard errors that treat both questions and seeds as samples.
 
 The model has crossed random effects: the score of run r on question q is a mean, plus the effect of the run, plus that
 of the question, plus their interaction. The variance of a mean is the sum of the variance components, as in the quasi F
 ratios of Clark 1973 ("The language-as-fixed-effect fallacy", Journal of Verbal Learning and Verbal Behavior 12), with
-the degrees of freedom of Satterthwaite 1946. A standard error over questions alone takes the seeds as fixed: it says
-how well these very runs are known, not how well the recipe is.
+the degrees of freedom of Satterthwaite 1946. A standard error over questions alone holds the seeds fixed: it describes
+these runs, not the recipe.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from verl_ext.scores.at_k import Score
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs and questions, with its standard error and the degrees of freedom of that."""
+    """A mean over runs and questions, with its standard error and degrees of freedom."""
 
     value: float
     standard_error: float
@@ -27,7 +27,7 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided p-value of a t-test against 0; 0 or 1 where nothing varies."""
+        """Two-sided p-value of a t-test against 0; 0 or 1 if nothing varies."""
         if not self.standard_error:
             return 1.0 if not self.value else 0.0
         return float(2 * stats.t.sf(abs(self.value) / self.standard_error, self.degrees_of_freedom))
@@ -37,8 +37,8 @@ def mean_over_runs(runs: Sequence[Score]) -> Estimate:
     """Estimate the mean of a recipe's runs, or of their differences from one fixed model.
 
     Args:
-        runs: one score per run, of the same questions in the same order. With a single run only the questions count:
-            nothing is known about seeds then.
+        runs: one score per run, on the same questions in the same order. With a single run the standard error is over
+            questions alone.
 
     Raises:
         ValueError: no run, or runs with different numbers of questions.
@@ -46,13 +46,13 @@ def mean_over_runs(runs: Sequence[Score]) -> Estimate:
     return _estimate([runs], [1.0])
 
 
-def difference_between_runs(of: Sequence[Score], against: Sequence[Score]) -> Estimate:
-    """Estimate the mean of the runs `of` one recipe minus that of the runs of another, on the same questions.
+def difference_between_runs(runs: Sequence[Score], baseline: Sequence[Score]) -> Estimate:
+    """Estimate the mean of `runs` minus the mean of `baseline`, on the same questions.
 
     Raises:
         ValueError: as `mean_over_runs`.
     """
-    return _estimate([of, against], [1.0, -1.0])
+    return _estimate([runs, baseline], [1.0, -1.0])
 
 
 def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> Estimate:
@@ -62,14 +62,14 @@ def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> Est
     (questions,) = numbers
     matrices = [np.array([score.per_question for score in runs]) for runs in recipes]
     per_question = sum(sign * matrix.mean(axis=0) for sign, matrix in zip(signs, matrices, strict=True))
-    value, of_questions = float(np.mean(per_question)), float(np.var(per_question, ddof=1) / questions)
+    value, question_variance = float(np.mean(per_question)), float(np.var(per_question, ddof=1) / questions)
     components = [_components(matrix) for matrix in matrices if len(matrix) > 1]
-    excess = sum(of_runs - of_interaction for of_runs, of_interaction, _ in components)
+    excess = sum(run_variance - interaction_variance for run_variance, interaction_variance, _ in components)
     if excess <= 0:
         # The runs differ by no more than the noise of their questions explains.
-        return Estimate(value, sqrt(of_questions), questions - 1)
-    variance = of_questions + excess
-    terms = [(of_questions, questions - 1), *((of_runs, freedom) for of_runs, _, freedom in components)]
+        return Estimate(value, sqrt(question_variance), questions - 1)
+    variance = question_variance + excess
+    terms = [(question_variance, questions - 1), *((run_variance, freedom) for run_variance, _, freedom in components)]
     denominator = sum(term**2 / freedom for term, freedom in terms)
     return Estimate(value, sqrt(variance), variance**2 / denominator if denominator else inf)
 
@@ -79,5 +79,5 @@ def _components(matrix: np.ndarray) -> tuple[float, float, int]:
     runs, questions = matrix.shape
     by_run, by_question = matrix.mean(axis=1, keepdims=True), matrix.mean(axis=0, keepdims=True)
     residuals = matrix - by_run - by_question + matrix.mean()
-    of_interaction = float((residuals**2).sum() / ((runs - 1) * (questions - 1)) / (runs * questions))
-    return float(np.var(by_run, ddof=1) / runs), of_interaction, runs - 1
+    interaction_variance = float((residuals**2).sum() / ((runs - 1) * (questions - 1)) / (runs * questions))
+    return float(np.var(by_run, ddof=1) / runs), interaction_variance, runs - 1

@@ -1,11 +1,10 @@
-"""The majority vote of a group: the responses to one prompt elect a pseudo-label, which rewards those that gave it.
+"""The majority vote of a group: the responses to one prompt elect a pseudo-label, which rewards those that agree.
 
-Pure counting over answers, under a policy. What an answer is and when two are equal belongs to `verl_ext.answers`, who
-is in a group to the agent loop, and whether a pseudo-label is true to `verl_ext.scores`: a vote never sees a true
-answer.
+A pure function of the answers. `verl_ext.answers` extracts and compares answers, the agent loop forms the groups, and
+`verl_ext.scores` holds answers against the ground truth, which a vote never sees.
 """
 
 from verl_ext.votes.majority import Vote, vote
-from verl_ext.votes.vote_options import VotePolicy
+from verl_ext.votes.vote_options import VoteOptions
 
-__all__ = ["Vote", "VotePolicy", "vote"]
+__all__ = ["Vote", "VoteOptions", "vote"]

@@ -1,6 +1,6 @@
-"""What a vote does where the paper leaves a choice: ties, quorums and how much agreeing is worth. Pure, counts nothing.
+"""Settings of the vote that the paper leaves open: ties, quorums and the kind of reward.
 
-One block of the configuration, `reward.reward_kwargs.vote`, of the same fields; docs/vote.md has a source for each.
+The block `reward.reward_kwargs.vote` of the config has the same fields; docs/vote.md gives the source of each.
 """
 
 from collections.abc import Mapping
@@ -14,25 +14,23 @@ RewardRule = Literal["hard", "soft", "soft_min"]
 
 
 @dataclass(frozen=True)
-class VotePolicy:
-    """How the responses of a group elect a pseudo-label, and what they are rewarded with.
+class VoteOptions:
+    """How the responses of a group elect a pseudo-label, and how they are rewarded.
 
-    tie: who is elected where several classes are the largest. "none": nobody; "all": all of them; "seeded": one, drawn
-        with `seed`.
-    min_share: below this share of the largest class, 0 to 1, the group teaches nothing.
-    min_votes: with fewer responses in the largest class, two at least, the group teaches nothing: no single response
-        elects itself.
-    count_no_answer: whether responses without an answer count in every share.
-    reward: what a response is rewarded with. "hard": 1 in an elected class, else 0 (MM-UPT, arXiv 2505.22453, section
-        3); "soft": the share of its own class; "soft_min": the same, but 0 for the whole group where the largest share
-        is below `soft_min_share` (both EMPO, arXiv 2504.05812).
+    tie: which of several largest classes wins. "none": none; "all": all of them; "seeded": one, drawn with `seed`.
+    min_share: a group whose largest share is below this, 0 to 1, has zero advantage.
+    min_votes: a group whose largest class has fewer responses, at least 2, has zero advantage.
+    count_no_answer: whether responses without an answer count in the denominator of shares.
+    reward: "hard": 1 in an elected class, else 0 (MM-UPT, arXiv 2505.22453, section 3); "soft": the share of the
+        response's class; "soft_min": the same, but 0 for the whole group if its largest share is below `soft_min_share`
+        (both EMPO, arXiv 2504.05812).
     soft_min_share: see `reward`, 0 to 1.
-    vote_n: responses of a prompt that vote, of which `actor_rollout_ref.rollout.n` are trained on (TTRL, arXiv
-        2504.16084); None for these alone. Read by the rollout: a vote counts the responses that it is given.
+    vote_n: responses per prompt that vote, of which `actor_rollout_ref.rollout.n` are trained on (TTRL, arXiv
+        2504.16084); None if all that vote are trained on. The rollout reads it; a vote counts whatever it is given.
     seed: see `tie`.
 
     Raises:
-        ValueError: values that are not allowed, naming each field.
+        ValueError: invalid values, naming each field.
     """
 
     tie: TieRule = "none"
@@ -71,6 +69,6 @@ class VotePolicy:
             raise ValueError("; ".join(problems))
 
     @classmethod
-    def from_mapping(cls, block: Mapping[str, Any]) -> "VotePolicy":
-        """Make a policy from a block of the configuration; ValueError also for a key that is not a field."""
+    def from_mapping(cls, block: Mapping[str, Any]) -> "VoteOptions":
+        """Read the options from a block of the config; ValueError also for unknown keys."""
         return read_block(block, [field.name for field in fields(cls)], cls)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mmupt.synthesis.filters import verdict_in
 from verl_ext.answers import Comparison, classify, correct
-from verl_ext.votes import VotePolicy, vote
+from verl_ext.votes import VoteOptions, vote
 
 MOST_POINTS = 5.0
 _POINTS = re.compile(r"\bscore\b[\s*_]*[:=]?[\s*_]*(\d{1,3}(?:\.\d{1,3})?)(?![\d.]*\d)", re.IGNORECASE)
@@ -57,17 +57,17 @@ def right(
 
 def agreeing(
     group: Sequence[Sample],
-    policy: VotePolicy = VotePolicy(),
+    options: VoteOptions = VoteOptions(),
     comparison: Comparison = Comparison(),
     choices: Sequence[str] | None = None,
 ) -> list[SelectedResponse]:
     """LMSI (Huang et al. 2022, arXiv 2210.11610): the responses that agree with the majority, scored by its share.
 
-    Empty if the policy elects no answer: the majority is below `policy.min_share`, or, by default, tied or a single
+    Empty if no answer is elected: the majority is below `options.min_share`, or, by default, tied or a single
     vote.
     """
     ordered = _by_number(group)
-    outcome = vote([one.answer for one in ordered], replace(policy, reward="hard"), comparison, choices)
+    outcome = vote([one.answer for one in ordered], replace(options, reward="hard"), comparison, choices)
     return [
         SelectedResponse(one, outcome.share) for one, elected in zip(ordered, outcome.rewards, strict=True) if elected
     ]

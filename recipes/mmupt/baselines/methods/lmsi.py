@@ -12,7 +12,7 @@ def majority_responses(context: StageContext) -> Iterator[TrainingExample]:
     """The responses that agree with a sufficiently large majority."""
     groups = context.policy.samples("samples", context.rows)
     for row in context.rows:
-        kept = agreeing(groups[row.id], context.answers.policy, context.answers.comparison, row.choices)
+        kept = agreeing(groups[row.id], context.answers.vote_options, context.answers.comparison, row.choices)
         yield from response_examples(context, row, kept)
 
 
