@@ -275,7 +275,7 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["benchmarks=[mathvisa]"], "'mathvisa' is none of mathvista, mathvision, mathverse, wemath, figures"),
+        (["benchmarks=[mathvisa]"], "'mathvisa' is none of figures, mathverse, mathvision, mathvista, wemath"),
         (["benchmarks=[geoqa]"], "name a split, NAME/SPLIT"),
         ([], "nothing to answer"),
         (["files={a:missing.parquet}"], r"a: missing\.parquet is missing"),
@@ -315,10 +315,10 @@ def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, mo
     ]
     write_dataset(tmp_path, {"test": rows}, {})
     one = module.QuestionSet("test", (prompts_path(tmp_path, "test"),), tmp_path / "test.jsonl")
-    assert [row["prompt"][0]["content"] for row in module.read_rows(one, "official", None)] == [
+    assert [row["prompt"][0]["content"] for row in module.read_question_rows(one, "official", None)] == [
         "<image>Hint: Give a whole number.\nQuestion: how many ?"
     ] * 2
-    assert module.read_rows(one, "own", 1)[0]["prompt"][0]["content"] == "<image>how many 0 ?"
+    assert module.read_question_rows(one, "own", 1)[0]["prompt"][0]["content"] == "<image>how many 0 ?"
 
 
 def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:
@@ -479,7 +479,7 @@ def test_a_benchmark_that_lacks_questions_is_not_scored_unless_told(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "FOLDER", tmp_path)
-    monkeypatch.setattr(module, "data_set", lambda _: SimpleNamespace(write_figures=lambda *_, **__: False))
+    monkeypatch.setattr(module, "data_set", lambda _: SimpleNamespace(prepare=lambda *_, **__: False))
     write_dataset(tmp_path / "wemath", {"testmini": ROWS}, {}, evaluation=["testmini"], official_rows={"testmini": 5})
     engine = Engine()
     monkeypatch.setattr(response_cache, "answer_questions", engine.answers)

@@ -22,6 +22,7 @@ from mmupt_data import fingerprints
 from mmupt_data.fingerprints import INK, VIEWS, cache_path, image_fingerprint, read_fingerprints
 from mmupt_data.question_words import shingles, words
 from mmupt_data.row_schema import PROMPT_SCHEMA, Row
+from verl_ext.datasets import parquet_reader
 
 
 def write(folder: Path, *rows: tuple[str, list[bytes]]) -> Path:
@@ -238,7 +239,7 @@ def test_any_text_has_words_and_as_many_shingles_as_places_at_most(text: str) ->
 def test_rows_and_images_are_read_in_order_over_several_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprints, "ROWS_PER_BATCH", 2)
+    monkeypatch.setattr(parquet_reader, "ROWS_PER_BATCH", 2)
     one, other = encode(drawing(1)), encode(photo(1))
     rows = [("alone", []), ("<image>one", [one]), ("<image><image>two", [other, one])] * 3
     found = read_fingerprints(write(tmp_path, *rows))
