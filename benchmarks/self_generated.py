@@ -22,11 +22,12 @@ from pathlib import Path
 from statistics import fmean
 
 from mmupt.compose import as_override, load_recipe
+from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.reports.recipe_table import Runs, averages, render, take_answers_of_base
 from mmupt.self_improvement.rounds import round_folder
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
-from mmupt.training.run_report import GREEDY, Change, read_changes
+from mmupt.training.run_report import Change, read_changes
 from mmupt_data.prepare import FOLDER
 
 RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3
@@ -57,7 +58,7 @@ def make(folder: Path, seed: int, overrides: Sequence[str]) -> None:
 def changes_of_rounds(folder: Path) -> list[dict[str, Change]]:
     """The scores before all rounds and after each one."""
     made = len(json.loads((folder / "rounds.json").read_text())["rounds"])
-    each = [read_changes(round_folder(folder, number) / "run")[0] for number in range(1, made + 1)]
+    each = [read_changes(round_folder(folder, number) / "run") for number in range(1, made + 1)]
     return [{name: Change(each[0][name].before, one[name].after) for name in one} for one in each]
 
 
@@ -83,9 +84,9 @@ def report(folder: Path, seeds: Sequence[int]) -> str:
             for number in range(1, min(map(len, rounds.values())) + 1)
         },
         "one round": {
-            seed: read_changes(round_folder(folder / "one_round" / f"seed_{seed}", 1) / "run")[0] for seed in seeds
+            seed: read_changes(round_folder(folder / "one_round" / f"seed_{seed}", 1) / "run") for seed in seeds
         },
-        "original": {seed: read_changes(folder / "original" / f"seed_{seed}")[0] for seed in seeds},
+        "original": {seed: read_changes(folder / "original" / f"seed_{seed}") for seed in seeds},
     }
     last = list(results)[-3]
     lines = [render(results), ""]

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from mmupt.baseline_settings import BASELINES
 from mmupt.compose import as_override, load_recipe
+from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.reports.recipe_table import take_answers_of_base
-from mmupt.reports.rendering import aligned
-from mmupt.training.run_report import GREEDY, read_changes
+from mmupt.reports.tables import markdown_table
+from mmupt.training.run_report import read_changes
 from verl_ext.files import file_list
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4)
@@ -69,11 +70,11 @@ def report(folder: Path, recipes: Sequence[str]) -> str:
         scores = []
         for name in trials(recipe):
             if (folder / recipe / name / "report.json").is_file():
-                changes, _ = read_changes(folder / recipe / name)
+                changes = read_changes(folder / recipe / name)
                 scores.append((changes[GREEDY].after.value, changes["mean@8"].after.value, name))
         for greedy, mean, name in sorted(scores, key=lambda one: one[:2], reverse=True):
             rows.append((recipe, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
-    return aligned(rows)
+    return markdown_table(rows)
 
 
 def main() -> None:

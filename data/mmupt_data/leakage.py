@@ -1,9 +1,7 @@
 """Whether rows that are trained on are evaluated on, too: the same image or question, or a copy that was altered.
 
-`overlaps` compares files and `check_overlap` refuses; `mmupt_data.leakage_report` says it to people. What an image and
-a question are known by is in `mmupt_data.fingerprints`; docs/leakage.md has what was measured of the constants here.
-
-    mmupt check-leakage --train FILE... --eval FILE... --report FOLDER
+`overlaps` compares files; nothing is reported or refused here. What identifies an image and a question is in
+`mmupt_data.fingerprints`; docs/leakage.md has the measurements behind the constants.
 """
 
 import itertools
@@ -19,9 +17,9 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints
-from mmupt_data.leakage_report import Kind, Overlap, Place, summary, write_report
 from mmupt_data.question_words import shingles, words
 
+Kind = Literal["image exact", "image near", "question exact", "question near"]
 Images = Literal["near", "exact"]
 Words = tuple[str, ...]
 Shingle = tuple[str, ...]
@@ -107,6 +105,27 @@ class Asked(NamedTuple):
     rows: list[int]
 
 
+@dataclass(frozen=True, order=True)
+class Place:
+    """A row: the file as it was given, the row counted from 0, and its id."""
+
+    file: str
+    row: int
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.row} of {self.file} ({self.id!r})"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A training row, an evaluation row, and all that they share."""
+
+    train: Place
+    evaluation: Place
+    kinds: tuple[Kind, ...]
+
+
 @dataclass(frozen=True)
 class _Set:
     """All rows of several files: where each is, its words, and the rows that have each image."""
@@ -154,29 +173,6 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
         Overlap(train.places[left], evaluation.places[right], tuple(kind for kind in order if kind in found))
         for (left, right), found in sorted(kinds.items())
     ]
-
-
-def check_overlap(
-    train_files: Sequence[Path], eval_files: Sequence[Path], images: Images, allowed: int, report_folder: Path
-) -> list[Overlap]:
-    """Write the report of all overlaps, and refuse more than are allowed.
-
-    Args:
-        train_files, eval_files, images: as for `overlaps`.
-        allowed: pairs of rows that may overlap.
-        report_folder: where `leakage.html` and `leakage.json` go; created if need be.
-
-    Returns:
-        All overlaps, as `overlaps` does.
-
-    Raises:
-        ValueError: more pairs overlap than are allowed, with counts, the first pairs and the report; or as `overlaps`.
-    """
-    found = overlaps(train_files, eval_files, images)
-    report = write_report(report_folder, train_files, eval_files, images, allowed, found)
-    if len(found) > allowed:
-        raise ValueError(f"{summary(found)}; {allowed} allowed, all in {report}")
-    return found
 
 
 def _gather(files: Sequence[Path], near: bool) -> _Set:

@@ -101,7 +101,7 @@ def test_rounds_killed_in_each_phase_end_with_the_questions_and_steps_of_undistu
         assert questions == [one["id"] for one in candidates if one["dropped_by"] is None]
         one = read_round(rounds.folder, number)
         # A step that is killed between its checkpoint and its metrics leaves none of these.
-        assert set(one.shares) <= {1, 2, 3} and max(one.shares) == 3
+        assert set(one.majority_ratios) <= {1, 2, 3} and max(one.majority_ratios) == 3
         assert last_whole_step(folder / "run" / "checkpoints") == 3
         assert len(one.scores["greedy accuracy"].per_question) == 64
     assert (second / "policy.txt").read_text() == str(second / "run" / "model")

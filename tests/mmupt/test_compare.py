@@ -37,23 +37,23 @@ def judged(right: Mapping[str, Sequence[bool]], name: str = "a", mode: str = "gr
     return JudgedFile(Path(f"{name}.jsonl"), made_by, questions, verdicts_of(responses, questions), [])
 
 
-def figures(one: ModelComparison) -> dict[str, float]:
-    return {figure.name: figure.difference.value for figure in one.figures}
+def differences_by_name(one: ModelComparison) -> dict[str, float]:
+    return {paired.name: paired.difference.value for paired in one.scores}
 
 
 def test_differences_are_those_by_hand_and_paired() -> None:
     a = {"q1": [True], "q2": [False], "q3": [False], "q4": [False]}
     b = {"q1": [True], "q2": [True], "q3": [True], "q4": [False]}
     one = compare("figures", judged(a), judged(b))
-    (figure,) = one.figures
-    assert (figure.name, figure.a.value, figure.b.value, figure.difference.value) == ("own, greedy", 0.25, 0.75, 0.5)
+    (paired,) = one.scores
+    assert (paired.name, paired.a.value, paired.b.value, paired.difference.value) == ("own, greedy", 0.25, 0.75, 0.5)
     # Of 0 1 1 0: standard deviation 0.577 over the root of 4.
-    assert figure.difference.standard_error == pytest.approx(0.28868, abs=1e-5)
+    assert paired.difference.standard_error == pytest.approx(0.28868, abs=1e-5)
     # The mean of four draws of 0 or 1 is 0 once in 16, and in 2.5 % of the cases at most: 0 and 1 bound the interval.
-    assert figure.interval == (0.0, 1.0) and figure.not_better == pytest.approx(1 / 16, abs=0.01)
+    assert paired.interval == (0.0, 1.0) and paired.not_better == pytest.approx(1 / 16, abs=0.01)
     found = one.changes
     assert (found.gained, found.lost, found.both_right, found.both_wrong) == (("q2", "q3"), (), 1, 1)
-    assert found.figure == "own, greedy" and found.p_value == 0.5
+    assert found.score == "own, greedy" and found.p_value == 0.5
 
 
 def test_samples_have_their_figures_and_change_by_their_mean() -> None:
@@ -62,9 +62,9 @@ def test_samples_have_their_figures_and_change_by_their_mean() -> None:
     one = compare("figures", judged(a, mode="sample"), judged(b, mode="sample"))
     # maj@2: a tie elects none.
     expected = {"own, mean@2": -1 / 6, "own, pass@2": 0.0, "own, maj@2": -1 / 3}
-    assert figures(one) == pytest.approx(expected)
+    assert differences_by_name(one) == pytest.approx(expected)
     found = one.changes
-    assert (found.figure, found.gained, found.lost, found.equal_in_part) == ("own, mean@2", ("q2",), ("q3",), 1)
+    assert (found.score, found.gained, found.lost, found.equal_in_part) == ("own, mean@2", ("q2",), ("q3",), 1)
     (example,) = found.gained_examples
     assert not example.a.right["own"] and example.b.right["own"]
 
@@ -83,7 +83,7 @@ def sides(right: Mapping[str, tuple[bool, ...]], k: int) -> tuple[JudgedFile, Ju
 def test_swapping_the_models_flips_every_sign(right: dict[str, tuple[bool, ...]], k: int) -> None:
     a, b = sides(right, k)
     there, back = compare("figures", a, b), compare("figures", b, a)
-    for one, other in zip(there.figures, back.figures, strict=True):
+    for one, other in zip(there.scores, back.scores, strict=True):
         assert one.name == other.name and (one.a, one.b) == (other.b, other.a)
         assert one.difference.value == -other.difference.value
         assert one.difference.standard_error == pytest.approx(other.difference.standard_error)
@@ -97,9 +97,9 @@ def test_swapping_the_models_flips_every_sign(right: dict[str, tuple[bool, ...]]
 def test_a_model_against_itself_differs_in_nothing(right: dict[str, tuple[bool, ...]], k: int) -> None:
     a, _ = sides(right, k)
     one = compare("figures", a, a)
-    assert one.figures and set(figures(one).values()) == {0.0}
-    for figure in one.figures:
-        assert (figure.difference.standard_error, figure.interval, figure.not_better) == (0.0, (0.0, 0.0), 1.0)
+    assert one.scores and set(differences_by_name(one).values()) == {0.0}
+    for paired in one.scores:
+        assert (paired.difference.standard_error, paired.interval, paired.not_better) == (0.0, (0.0, 0.0), 1.0)
     assert not one.changes.gained + one.changes.lost and one.changes.p_value == 1.0 and not one.parameters
 
 
@@ -117,14 +117,14 @@ def test_an_interval_is_within_the_differences_and_a_share_counts_what_is_not_ab
     right: list[tuple[bool, bool]],
 ) -> None:
     a, b = (judged({f"q{number}": [one[side]] for number, one in enumerate(right)}) for side in (0, 1))
-    (figure,) = compare("figures", a, b).figures
+    (paired,) = compare("figures", a, b).scores
     differences = [int(of_b) - int(of_a) for of_a, of_b in right]
-    low, high = figure.interval
+    low, high = paired.interval
     assert min(differences) <= low <= high <= max(differences)
     if min(differences) > 0:
-        assert figure.not_better == 0.0
+        assert paired.not_better == 0.0
     if max(differences) <= 0:
-        assert figure.not_better == 1.0
+        assert paired.not_better == 1.0
 
 
 def test_resamples_are_shared_by_figures_and_spread_as_the_standard_error_says() -> None:
@@ -153,10 +153,10 @@ def test_questions_of_one_model_alone_are_counted_and_named_and_in_no_figure() -
     a = judged({"q1": [True, True], "q2": [False, False], "q3": [True, True], "q4": [True]}, mode="sample")
     b = judged({"q2": [True, True], "q3": [True, True], "q4": [True, False], "q5": [False, False]}, mode="sample")
     one = compare("figures", a, b)
-    assert one.questions == ("q2", "q3") and figures(one)["own, mean@2"] == 0.5
+    assert one.questions == ("q2", "q3") and differences_by_name(one)["own, mean@2"] == 0.5
     assert (one.only_a, one.only_b, one.incomplete) == (("q1",), ("q5",), ("q4",))
     text = render([one])
-    assert "1 that A alone answers are left out: `q1`." in text and "1 that B alone answers are left out: `q5`." in text
+    assert "1 that only A answers are left out: `q1`." in text and "1 that only B answers are left out: `q5`." in text
 
 
 def test_other_numbers_of_samples_are_not_compared_and_said() -> None:
@@ -166,9 +166,9 @@ def test_other_numbers_of_samples_are_not_compared_and_said() -> None:
     a.verdicts.extend(more_a.verdicts)
     b.verdicts.extend(more_b.verdicts)
     one = compare("figures", a, b)
-    assert figures(one) == {"own, greedy": -0.5} and one.other_numbers == {"sample": (2, 3)}
-    assert "mode sample are not compared, as A has 2 a question and B 3" in render([one])
-    with pytest.raises(ValueError, match=r"a\.jsonl and b\.jsonl have no mode with as many responses"):
+    assert differences_by_name(one) == {"own, greedy": -0.5} and one.other_numbers == {"sample": (2, 3)}
+    assert "mode sample are not compared, as A has 2 per question and B 3" in render([one])
+    with pytest.raises(ValueError, match=r"a\.jsonl and b\.jsonl have no mode with the same number of responses"):
         compare("figures", more_a, judged({"q1": [True] * 3, "q2": [True] * 3}, "b", "sample"))
 
 
@@ -182,7 +182,7 @@ def test_files_that_cannot_be_compared_are_refused_by_name() -> None:
         compare_evaluations({"figures": a}, {"wemath": a})
     b = judged({"q1": [True], "q2": [True]}, "b", data={"test.parquet": None})
     b.questions["q2"] = Question("q2", "figures", "What is q2?", "angle", None, "7", {})
-    with pytest.raises(ValueError, match="the truth or the options of question 'q2' differ"):
+    with pytest.raises(ValueError, match="the ground truth or the options of question 'q2' differ"):
         compare("figures", a, b)
 
 
@@ -225,7 +225,7 @@ def test_we_math_scores_are_resampled_over_problems(tmp_path: Path) -> None:
         return JudgedFile(Path(name), parameters, questions, verdicts_of(responses, questions), [])
 
     one = compare("wemath", side("a", False), side("b", True))
-    by_name = {figure.name: figure for figure in one.figures}
+    by_name = {paired.name: paired for paired in one.scores}
     assert {by_name[f"official, {name} score"].unit for name in ("strict", "loose")} == {"problems"}
     strict = by_name["official, strict score"]
     assert (strict.a.per_question, strict.b.per_question) == ((0.0, 0.0), (1.0, 0.5))
@@ -259,7 +259,7 @@ def test_the_command_writes_text_numbers_a_plot_and_a_page(
     assert "By own, greedy: 20 questions gained, 5 lost, 25 both right, 10 both wrong." in text
     assert "`models/trained`" in text and "`base/figures.jsonl`" in text.replace(f"{tmp_path}/", "")
     (content,) = json.loads((output / "compare.json").read_text())["comparisons"]
-    assert content["figures"]["own, greedy"]["difference"]["value"] == 0.25
+    assert content["scores"]["own, greedy"]["difference"]["value"] == 0.25
     assert content["b"]["model"] == "models/trained" and len(content["changes"]["gained"]) == 20
     assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
     page = (output / "compare.html").read_text()

@@ -181,7 +181,7 @@ def test_the_file_is_in_the_order_of_questions_with_greedy_responses_first(
 
 
 def test_responses_that_are_not_judged_yet_are_told_at_the_end(data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "score_file", lambda *_, judge: [{"not_judged": 2}] if judge else [])
+    monkeypatch.setattr(module, "score_file", lambda *_, judge: [SimpleNamespace(not_judged=2)] if judge else [])
     monkeypatch.setattr(module, "check_whole", lambda *_: None)
     monkeypatch.setattr(module, "render", str)
     monkeypatch.setattr(module, "read_scores", lambda _: {})
@@ -439,7 +439,7 @@ def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, mo
     for name in files:
         (scores,) = json.loads((tmp_path / "out" / f"{name}.scores.json").read_text())
         assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name
-        assert scores["accuracy"][f"{scores['rule']}, greedy"]["questions"] == 8
+        assert scores["accuracy"][scores["rule"]]["greedy"]["questions"] == 8
         assert f"## {name}" in done.stdout
     assert "paper: MM-UPT" in (tmp_path / "out" / "results.md").read_text()
 
@@ -461,7 +461,7 @@ def test_a_question_whose_image_nobody_can_decode_is_wrong_and_counted(
     ]
     assert all(one.not_asked and "image 0 cannot be decoded" in one.not_asked for one in responses)
     (scores,) = json.loads((tmp_path / "out" / "test.scores.json").read_text())
-    assert scores["not_asked"] == 1 and scores["accuracy"]["own, greedy"]["questions"] == 4
+    assert scores["not_asked"] == 1 and scores["accuracy"]["own"]["greedy"]["questions"] == 4
     output = capsys.readouterr().out
     assert "test: 4 of 4 questions answered and scored" in output
     assert "not asked, counted as wrong: lost: image 0 cannot be decoded" in output

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mmupt.benchmarks import Question, read_questions
 from mmupt.cli import main
 from mmupt.datasets import data_set
+from mmupt.evaluation.benchmark_scores import labelled
 from mmupt.evaluation.harness_importers import Format, QuestionIndex, read_elsewhere
 from mmupt.evaluation.import_responses import import_responses
 from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
@@ -144,9 +145,9 @@ def assert_all_right(file: Path, format_: Format, data: Path) -> None:
     output = file.parent / "out" / "responses.jsonl"
     assert import_responses(file, format_, data, output, replace=True) == ROWS
     (scores,) = score_file(output)
-    greedy = {name: one["value"] for name, one in scores["accuracy"].items()}
-    assert {f"{scores['rule']}, greedy", "own, greedy"} <= greedy.keys() and set(greedy.values()) == {1.0}
-    assert scores["not_answered"] == scores["left_out"] == 0
+    greedy = {name: score.value for name, score in labelled(scores.accuracy).items()}
+    assert {f"{scores.rule}, greedy", "own, greedy"} <= greedy.keys() and set(greedy.values()) == {1.0}
+    assert scores.not_answered == scores.left_out == 0
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -186,7 +187,7 @@ def test_the_parameters_say_where_an_import_comes_from(figures: Path, tmp_path: 
     assert (origin["file"], origin["format"], len(origin["sha256"])) == (str(file), "jsonl", 64)
     # Scoring extracts as the import says.
     (scores,) = score_file(output)
-    assert scores["accuracy"]["own, greedy"]["value"] == 1.0
+    assert scores.accuracy["own"]["greedy"].value == 1.0
 
 
 def test_lines_of_one_question_are_samples_in_their_order_unless_they_say_otherwise(

@@ -19,12 +19,12 @@ from omegaconf import OmegaConf
 from mmupt.benchmarks import BENCHMARKS, Question, Unreadable, judge_prompts, read_agreement, read_answer
 from mmupt.cli import main
 from mmupt.compose import CONFIG_FOLDER
-from mmupt.evaluation.benchmark_scores import render, scores_by_benchmark
+from mmupt.evaluation.benchmark_scores import labelled, render, score_verdicts
 from mmupt.evaluation.judge_client import Judge, read_kept
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score import score_file
-from mmupt.evaluation.verdicts import Verdict, verdicts_of, write_verdicts
+from mmupt.evaluation.verdicts import JudgedFile, Verdict, verdicts_of, write_verdicts
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "mmupt" / "tiny" / "model"
@@ -175,8 +175,8 @@ def test_replies_that_cannot_be_read_count_as_wrong_and_are_counted(tmp_path: Pa
         judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
     assert [one.right["judge some/judge"] for one in judgement.verdicts] == [False, False]
     assert [one.judged.readable for one in judgement.verdicts if one.judged] == [False, True]
-    (scores,) = scores_by_benchmark(judgement.verdicts, questions)
-    assert scores["judge_unreadable"] == 1 and "About 1 responses the judge said nothing readable" in render(scores)
+    (scores,) = score_verdicts(JudgedFile(Path("file"), {}, questions, judgement.verdicts, []))
+    assert scores.judge_unreadable == 1 and "The judge's replies about 1 responses cannot be read" in render(scores)
     write_verdicts(tmp_path / "verdicts.jsonl", judgement.verdicts, questions)
 
 
@@ -230,15 +230,15 @@ def test_figures_and_breakdowns_are_labelled_with_the_judge(tmp_path: Path, monk
     without = score_file(file)
     with serve(honest) as server:
         (scores,) = score_file(file, judge=judge(server.url))
-    assert scores["rule"] == "judge some/judge" and scores["not_judged"] == 0
-    assert {name: one["value"] for name, one in scores["accuracy"].items()} == {
+    assert scores.rule == "judge some/judge" and scores.not_judged == 0
+    assert {name: score.value for name, score in labelled(scores.accuracy).items()} == {
         "judge some/judge, greedy": 0.5,
         "rule-based, greedy": 0.0,
         "own, greedy": 0.0,
     }
-    assert scores["no_answer"] == 0.0 and without[0]["no_answer"] == 1.0
+    assert scores.no_answer == 0.0 and without[0].no_answer == 1.0
     assert "| problem_version | judge some/judge, % | questions |" in render(scores)
-    assert scores["breakdowns"]["problem_version"]["Text Lite"] == {"value": 0.5, "questions": 2}
+    assert scores.breakdowns["problem_version"]["Text Lite"] == {"value": 0.5, "questions": 2}
     lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
     assert [line["judged_answer"] for line in lines] == ["C", "A"]
     # Without a judge all is as before.
@@ -255,7 +255,7 @@ def test_no_figure_is_by_the_judge_until_it_has_decided_on_all(
 
     with serve(broken) as server:
         (scores,) = score_file(file, judge=judge(server.url))
-    assert scores["not_judged"] == 1 and list(scores["accuracy"]) == ["rule-based, greedy", "own, greedy"]
+    assert scores.not_judged == 1 and list(labelled(scores.accuracy)) == ["rule-based, greedy", "own, greedy"]
     told = capsys.readouterr().err
     assert "1 responses could not be judged" in told and "Run the same command again" in told
     assert re.search(r"  q1, greedy 0: InternalServerError: ", told)
@@ -264,7 +264,7 @@ def test_no_figure_is_by_the_judge_until_it_has_decided_on_all(
     with serve(honest) as server:
         (scores,) = score_file(file, judge=judge(server.url))
     # The extraction and the comparison of the one that was missing.
-    assert len(server.prompts) == 2 and scores["accuracy"]["judge some/judge, greedy"]["value"] == pytest.approx(1 / 3)
+    assert len(server.prompts) == 2 and scores.accuracy["judge some/judge"]["greedy"].value == pytest.approx(1 / 3)
 
 
 def test_of_many_responses_that_could_not_be_judged_the_first_are_named() -> None:
@@ -318,7 +318,7 @@ def test_vllm_serves_the_tiny_model_as_a_judge_on_a_cpu(tmp_path: Path, monkeypa
         finally:
             server.terminate()
             server.wait(60)
-    assert scores["not_judged"] == 0 and scores["accuracy"][f"judge {MODEL}, greedy"]["questions"] == 4
+    assert scores.not_judged == 0 and scores.accuracy[f"judge {MODEL}"]["greedy"].questions == 4
     # Every response was asked about, and what was asked once is there without the server.
     assert len(read_kept(file.with_suffix(".judge.jsonl"))) >= 4
     assert score_file(file, judge=Judge(f"http://127.0.0.1:{port}/v1", MODEL)) == [scores]

@@ -430,5 +430,5 @@ def test_a_file_asked_officially_is_scored_so_unless_told_otherwise(
     responses = [Response(id_, "greedy", 0, "<Answer>: <<B>>") for id_ in questions]
     data = {str(tmp_path / "wemath" / "testmini.parquet"): "sha"}
     write_responses(file, responses, {"data": data, "extraction": "official"})
-    assert score_file(file)[0]["accuracy"]["official, greedy"]["value"] == 1.0
+    assert score_file(file)[0].accuracy["official"]["greedy"].value == 1.0
     assert {verdict.answer for verdict in judge_file(file, "boxed").verdicts} == {None}

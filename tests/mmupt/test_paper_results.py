@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mmupt.benchmarks import BENCHMARKS, read_questions, rule_version
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.cli import main
+from mmupt.evaluation.benchmark_scores import BenchmarkScores, StoredScore
 from mmupt.evaluation.paper_results import average_of, cell_of, results_content, results_plot, results_table
 from mmupt.evaluation.report_results import read_scores
 from mmupt.evaluation.response_files import Response, write_responses
@@ -22,14 +24,18 @@ PAPER = read_paper()
 FOUR = list(PAPER.titles)
 
 
-def scores(benchmark: str, value: float, error: float = 0.01, **further: float) -> dict[str, Any]:
-    """Scores with an accuracy of all the questions that the paper asks; `further` are other figures' values."""
-    questions = PAPER.questions.get(benchmark, 8)
+def scores(
+    benchmark: str, value: float, error: float = 0.01, questions: int | None = None, **further: float
+) -> BenchmarkScores[StoredScore]:
+    """Scores with an accuracy of all the questions that the paper asks; `further` are the values of other scores."""
+    questions = questions or PAPER.questions.get(benchmark, 8)
     rules = BENCHMARKS[benchmark].rules if benchmark in BENCHMARKS else ()
-    rule = rules[0].name if rules else "own"
-    values = {f"{rule}, greedy": value, **further}
-    accuracy = {name: {"value": one, "standard_error": error, "questions": questions} for name, one in values.items()}
-    return {"benchmark": benchmark, "rule": rule, "versions": {rule: 2}, "accuracy": accuracy}
+    leading = rules[0].name if rules else "own"
+    accuracy: dict[str, dict[str, StoredScore]] = {}
+    for name, one in {f"{leading}, greedy": value, **further}.items():
+        rule, _, measure = name.rpartition(", ")
+        accuracy.setdefault(rule, {})[measure] = StoredScore(one, error, questions)
+    return BenchmarkScores(benchmark, leading, {leading: 2}, questions, 0, 0, 0, 0.0, accuracy)
 
 
 def row(table: str, first: str) -> list[str]:
@@ -71,8 +77,8 @@ def test_an_average_is_within_its_columns_whatever_their_order(
 def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> None:
     ours = {name: scores(name, value) for name, value in zip(reversed(FOUR), (0.6, 0.7, 0.4, 0.3), strict=True)}
     table = results_table({"trained": ours})
-    assert row(table, "`trained`") == [
-        "`trained`",
+    assert row(table, "trained") == [
+        "trained",
         "",
         "30.00 ± 1.00 (official, greedy)",
         "40.00 ± 1.00 (rule-based, greedy)",
@@ -94,24 +100,25 @@ def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> 
 
 def test_what_was_not_run_stays_empty_without_an_average_and_other_sets_have_their_own_columns() -> None:
     table = results_table({"a": {"mathvista": scores("mathvista", 0.7)}, "b": {"figures": scores("figures", 0.9)}})
-    assert row(table, "`a`")[2:] == ["", "", "70.00 ± 1.00 (cleaned official, greedy)", "", "", ""]
-    assert row(table, "`b`")[2:] == ["", "", "", "", "", "90.00 ± 1.00 (own, greedy)"]
+    assert row(table, "a")[2:] == ["", "", "70.00 ± 1.00 (cleaned official, greedy)", "", "", ""]
+    assert row(table, "b")[2:] == ["", "", "", "", "", "90.00 ± 1.00 (own, greedy)"]
     assert row(table, "paper: Qwen2.5-VL-7B")[-1] == ""
     assert table.endswith("Versions of the rules: figures own 2, mathvista cleaned official 2.")
 
 
 def test_part_of_a_benchmark_is_said_to_be_part() -> None:
-    part = scores("mathvision", 0.5)
-    part["accuracy"]["official, greedy"]["questions"] = 304
-    assert row(results_table({"a": {"mathvision": part}}), "`a`")[2] == (
+    part = scores("mathvision", 0.5, questions=304)
+    assert row(results_table({"a": {"mathvision": part}}), "a")[2] == (
         "50.00 ± 1.00 (official, greedy, 304 of 3,040 questions)"
     )
 
 
 def test_names_can_break_neither_table_nor_plot() -> None:
-    ours = {"a|b\n`$\\frac": {"<b>$\\frac": scores("<b>$\\frac", 0.5), "mathvista": scores("mathvista", 0.5)}}
+    ours = {"a|b\n`$\\frac\\": {"<b>$\\frac": scores("<b>$\\frac", 0.5), "mathvista": scores("mathvista", 0.5)}}
     table = results_table(ours)
-    assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
+    # A pipe ends a cell unless an odd number of backslashes precedes it.
+    cells = [re.sub(r"\\.", "", line).count("|") for line in table.splitlines() if line.startswith("|")]
+    assert set(cells) == {9}
     assert results_plot(ours).startswith(b"\x89PNG")
 
 
@@ -136,7 +143,7 @@ def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
     assert main(["report", "--paper", *map(str, evaluations), "--output", str(output)]) == 0
     table = capsys.readouterr().out.strip()
     assert table in (output / "results.md").read_text()
-    assert row(table, "`base`")[-1] == "50.00 ± 22.36 (own, mean@2)"
+    assert row(table, "base")[-1] == "50.00 ± 22.36 (own, mean@2)"
     content = json.loads((output / "results.json").read_text())
     assert content["evaluations"]["trained"]["benchmarks"]["figures"]["value"] == 1.0
     assert content["evaluations"]["trained"]["average"] is None
@@ -146,7 +153,7 @@ def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
 
 def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations: list[Path]) -> None:
     def rule_of_base() -> str:
-        return str(read_scores(evaluations)["base"]["figures"]["rule"])
+        return str(read_scores(evaluations)["base"]["figures"].rule)
 
     assert rule_of_base() == "own"
     kept = evaluations[0] / "figures.scores.json"
@@ -165,14 +172,17 @@ def test_scores_by_another_version_of_a_rule_are_never_set_beside_those_of_this_
     file = evaluations[0] / "figures.jsonl"
     (of_now,) = score_file(file)
     kept = file.with_suffix(".scores.json")
-    other = {
-        **of_now,
-        "versions": {"own": 1},
-        "accuracy": {"own, mean@2": {**of_now["accuracy"]["own, mean@2"], "value": 9.0}},
-    }
-    for outdated in (other, {name: value for name, value in other.items() if name != "versions"}):
+    mean = of_now.accuracy["own"]["mean@2"]
+    accuracy = {"own": {"mean@2": StoredScore(9.0, 0.0, mean.questions)}}
+    other = replace(of_now, versions={"own": 1}, accuracy=accuracy).to_json()
+    other_schemas = [
+        {name: value for name, value in other.items() if name != "versions"},
+        {**other, "accuracy": {"own, mean@2": {"value": 9.0, "standard_error": 0.0, "questions": 6}}},
+        {**other, "f1": 1.0},
+    ]
+    for outdated in (other, *other_schemas):
         kept.write_text(json.dumps([outdated]))
-        assert value_of_base() == of_now["accuracy"]["own, mean@2"]["value"]
+        assert value_of_base() == mean.value
     kept.write_text(json.dumps([{**other, "rule": "judge it", "versions": {"judge it": 1}}]))
     with pytest.raises(ValueError, match="another version of the rule 'judge it'"):
         read_scores(evaluations)

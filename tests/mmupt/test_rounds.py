@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run_report import write_events
 
+from mmupt.benchmarks import Question
 from mmupt.compose import RecipeError
 from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
 from mmupt.self_improvement import self_improve as module
-from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, render
+from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, read_round, render
 from mmupt.self_improvement.self_improve import self_improve
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
+from verl_ext.answers import Comparison
 from verl_ext.collapse import CollapseRule
 from verl_ext.scores import Score
 
@@ -53,13 +56,48 @@ def test_a_round_that_falls_while_the_share_rises_has_collapsed() -> None:
     assert find_collapse_of([good, made(2, 36, 35, higher)], CollapseRule()) is None
 
 
+def judged(answers: Mapping[str, Sequence[str]], comparison: Comparison = Comparison()) -> JudgedFile:
+    """An evaluation with these samples of each question."""
+    questions = {
+        id_: Question(id_, "made-up", "?", "a", ("1/2", "3") if id_ == "lettered" else None, "1", {}) for id_ in answers
+    }
+    verdicts = [
+        Verdict(Response(id_, "sample", number, answer), answer, {"own": False})
+        for id_, samples in answers.items()
+        for number, answer in enumerate(samples)
+    ]
+    return JudgedFile(Path("file"), {}, questions, verdicts, [], comparison)
+
+
 @given(st.dictionaries(st.sampled_from("abcde"), st.sampled_from(["1", "2", "1/2", "0.5"])))
 def test_a_policy_agrees_with_itself(elected: dict[str, str]) -> None:
-    assert agreement(elected, elected) == (1.0 if elected else None)
+    evaluation = judged({id_: [answer, answer] for id_, answer in elected.items()})
+    assert agreement(evaluation, evaluation) == (1.0 if elected else None)
 
 
 def test_agreement_is_by_what_answers_say_and_of_common_questions_alone() -> None:
-    assert agreement({"a": "1/2", "b": "3", "c": "9"}, {"a": "0.5", "b": "4", "d": "9"}) == 0.5
+    before = {"a": ["1/2"] * 2, "b": ["3"] * 2, "c": ["9"] * 2, "tied": ["1", "2"]}
+    after = {"a": ["0.5"] * 2, "b": ["4"] * 2, "d": ["9"] * 2, "tied": ["1", "1"]}
+    assert agreement(judged(before), judged(after)) == 0.5
+
+
+def test_agreement_compares_as_the_run_does_and_knows_the_options() -> None:
+    before, after = ({"a": [answer] * 2} for answer in ("no", "No."))
+    assert agreement(judged(before), judged(after)) == 1.0
+    mathruler = Comparison(rule="mathruler")
+    assert agreement(judged(before, mathruler), judged(after, mathruler)) == 0.0
+    assert agreement(judged({"lettered": ["A", "A"]}), judged({"lettered": ["0.5", "0.5"]})) == 1.0
+
+
+def test_rounds_read_answers_where_the_run_found_them(phases: "Phases", tmp_path: Path) -> None:
+    folder = tmp_path / "rounds"
+    self_improve("mmupt_tiny_self_improve", 1, folder, [])
+    # Ten of forty answers have changed.
+    assert read_round(folder, 1).agreement == 0.75
+    for file in (folder / "round_1" / "run" / "evaluation").glob("*.parameters.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "extraction": "answer_tag"}))
+    # All answers are in boxes: nobody elects anything.
+    assert read_round(folder, 1).agreement is None
 
 
 def test_the_table_has_a_line_for_the_model_before_and_for_each_round() -> None:
@@ -79,8 +117,8 @@ class Phases:
         self.dies_before: str | None = None
 
     def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
-        name = {"synthesize": "synthesize", "recipe_run": "train"}[command[2].rpartition(".")[2]]
-        options = dict(one.split("=", 1) for one in command[3:] if "=" in one)
+        name = command[3]
+        options = dict(one.split("=", 1) for one in command[4:] if "=" in one)
         folder = Path((options.get("output") or options["mmupt.run_folder"]).strip("'"))
         assert check and env[RUN_FOLDER_VARIABLE] == str(folder)
         number = int(folder.parent.name.removeprefix("round_"))

@@ -53,7 +53,7 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
             (asked,) = re.findall(r"user\s+(.*?)\s+assistant", line["input"])
             assert asked in texts
     one = read_round(folder, 1)
-    assert set(one.shares) == {1, 2} and one.pseudo_label_accuracy is None
+    assert set(one.majority_ratios) == {1, 2} and one.label_accuracy is None
     assert len(one.scores["greedy accuracy"].per_question) == 16
     assert one.synthesis is not None and one.synthesis["kept"] == len(questions)
     policy = Path((round_folder(folder, 1) / "policy.txt").read_text())

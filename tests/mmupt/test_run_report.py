@@ -12,7 +12,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from mmupt.cli import main
 from mmupt.evaluation.response_files import Response, read_parameters, write_responses
-from mmupt.training.run_report import PANELS, read_changes, read_series, write_report
+from mmupt.training.metric_series import VALIDATION_ACCURACY, read_series
+from mmupt.training.run_report import CURVES, read_changes, write_report
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 
@@ -74,13 +75,13 @@ def test_the_options_of_the_data_make_a_letter_and_a_text_one_answer(run_folder:
     def lettered(answers: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
         return {**answers, "q1": ["B" if answer == "1" else answer for answer in answers["q1"]]}
 
-    expected = read_changes(run_folder)[0]["mean@4"].after
+    expected = read_changes(run_folder)["mean@4"].after
     row = Row("q1", "made-up", "what ?", (), "a", "1", choices=("9", "1"))
     write_questions(tmp_path, row)
     for name, answers in (("before", BEFORE), ("after", AFTER)):
         file = run_folder / "evaluation" / f"{name}.jsonl"
         write_responses(file, responses(lettered(answers), 5), read_parameters(file) or {})
-    assert read_changes(run_folder)[0]["mean@4"].after == expected
+    assert read_changes(run_folder)["mean@4"].after == expected
 
 
 def test_a_benchmark_is_judged_by_its_own_rule_and_several_are_told_apart(run_folder: Path, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_benchmark_is_judged_by_its_own_rule_and_several_are_told_apart(run_fo
         file = run_folder / "evaluation" / f"{name}.jsonl"
         rounded = {**answers, "q1": ["1.17"] * 5, "q2": ["1.12"] * 5}
         write_responses(file, responses(rounded, 5), read_parameters(file) or {})
-    changes, _ = read_changes(run_folder)
+    changes = read_changes(run_folder)
     assert changes["greedy accuracy, mathvista"].before.per_question == (1.0, 0.0)
     assert changes["greedy accuracy, made-up"].after.per_question == (1.0, 0.0)
 
@@ -170,7 +171,7 @@ def test_the_panels_take_the_metrics_of_any_data_source_and_number_of_samples(tm
     names = ["val-core/figures/acc/mean@1", "val-core/org/other set/acc/mean@10", "val-core/figures/acc/maj@10/mean"]
     write_events(tmp_path, 0, {name: {0: 0.5} for name in names})
     assert set(read_series(tmp_path)) == set(names[:2])
-    assert [re.fullmatch(PANELS[0].metrics, name)[1] for name in names[:2]] == ["figures", "org/other set"]
+    assert [re.fullmatch(VALIDATION_ACCURACY, name)[1] for name in names[:2]] == ["figures", "org/other set"]
 
 
 def test_a_run_without_event_files_says_that_nothing_was_recorded(run_folder: Path, monkeypatch) -> None:
@@ -183,7 +184,7 @@ def test_a_run_without_event_files_says_that_nothing_was_recorded(run_folder: Pa
 
     monkeypatch.setattr(Axes, "text", text)
     write_report(run_folder)
-    assert written == ["not recorded"] * len(PANELS)
+    assert written == ["not recorded"] * len(CURVES)
     assert json.loads((run_folder / "report.json").read_text())["series"] == {}
 
 
@@ -197,16 +198,16 @@ def test_a_missing_evaluation_is_named_with_the_command_that_makes_it(run_folder
     assert not (run_folder / "report.md").exists()
 
 
-def test_a_missing_truth_is_named(run_folder: Path) -> None:
+def test_a_missing_ground_truth_is_named(run_folder: Path) -> None:
     (run_folder.parent / "test.truth.parquet").unlink()
-    with pytest.raises(ValueError, match=r"test\.truth\.parquet: no truth for 4 of 4 rows, q1"):
+    with pytest.raises(ValueError, match=r"test\.truth\.parquet: no ground truth for 4 of 4 rows, q1"):
         write_report(run_folder)
 
 
 def test_a_question_that_is_not_in_the_data_is_named(run_folder: Path) -> None:
     file = run_folder / "evaluation" / "after.jsonl"
     write_responses(file, responses({"q9": AFTER["q1"]}, 5), read_parameters(file) or {})
-    with pytest.raises(ValueError, match=r"after\.jsonl: 1 of 1 questions are not in its data, q9"):
+    with pytest.raises(ValueError, match=r"after\.jsonl, line 1, cannot be scored: no question has the id 'q9'"):
         write_report(run_folder)
 
 
@@ -225,10 +226,30 @@ def test_files_that_were_made_differently_are_not_compared(run_folder: Path) -> 
         write_report(run_folder)
 
 
+def with_settings(run_folder: Path, **settings: object) -> dict[str, float]:
+    """Scores after training, had the evaluations of the run recorded these settings for answers."""
+    for name in ("before", "after"):
+        file = run_folder / "evaluation" / f"{name}.parameters.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    return {name: change.after.value for name, change in read_changes(run_folder).items()}
+
+
 def test_answers_are_found_as_the_run_found_them(run_folder: Path) -> None:
-    block = "reward:\n  reward_kwargs:\n    answers:\n      extraction: answer_tag\n"
-    (run_folder / "config.yaml").write_text(block)
-    write_report(run_folder)
-    report = json.loads((run_folder / "report.json").read_text())
     # All of them stand in boxes.
-    assert report["scores"]["pass@4"]["after"]["value"] == 0.0
+    assert with_settings(run_folder, extraction="answer_tag")["pass@4"] == 0.0
+
+
+def test_answers_are_compared_as_the_run_compared_them(run_folder: Path, tmp_path: Path) -> None:
+    write_questions(tmp_path, Row("q1", "made-up", "what ?", (), "a", "No."))
+    for name, answers in (("before", BEFORE), ("after", AFTER)):
+        file = run_folder / "evaluation" / f"{name}.jsonl"
+        # The same answer by the canonical rule, another one by mathruler.
+        write_responses(file, responses({**answers, "q1": ["no"] * 5}, 5), read_parameters(file) or {})
+    by_own, by_other = (with_settings(run_folder, rule=rule) for rule in ("canonical", "mathruler"))
+    assert by_own["greedy accuracy"] - by_other["greedy accuracy"] == 0.25
+    assert by_own["maj@4"] - by_other["maj@4"] == 0.25
+
+
+def test_settings_for_answers_that_do_not_exist_are_named_with_their_file(run_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"before\.parameters\.json: rule='mathrulr' is none of canonical"):
+        with_settings(run_folder, rule="mathrulr")

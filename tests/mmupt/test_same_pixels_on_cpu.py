@@ -21,8 +21,8 @@ from mmupt.baselines.image_corruption import corrupt
 from mmupt.baselines.preference_pairs import PairCollator
 from mmupt.evaluation.messages import engine_prompt, rendered
 from mmupt.evaluation.response_cache import prompt_row
+from mmupt.reports.html_page import pictures as shown_on_a_page
 from mmupt_data.fingerprints import image_fingerprint
-from mmupt_data.html_page import picture as shown_on_a_page
 from mmupt_data.row_problems import problems_of
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
@@ -165,4 +165,4 @@ def test_all_show_the_model_what_a_person_sees(kind: str, tmp_path: Path) -> Non
 
     assert image_fingerprint(encoded).digest == image_fingerprint(encode(seen)).digest
     assert corrupt(encoded, "seed") == corrupt(encode(seen), "seed")
-    assert shown_on_a_page(encoded) == shown_on_a_page(encode(seen))
+    assert shown_on_a_page([encoded]) == shown_on_a_page([encode(seen)])

@@ -4,16 +4,17 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
 from mmupt.datasets import data_set
-from mmupt.evaluation.benchmark_scores import render
+from mmupt.evaluation.benchmark_scores import BenchmarkScores, StoredScore, labelled, render
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score import score_file
 from mmupt_data.figure_task import write_figures
+from mmupt_data.row_schema import Row
+from mmupt_data.writer import write_dataset
 
 Answer = Callable[[Question, int], str]
 
@@ -46,13 +47,13 @@ def benchmark(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], tmp_path: Path) -> None:
     name, data = benchmark
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
-    assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name
+    assert scores.benchmark == name and scores.rule == BENCHMARKS[name].rules[0].name
     rules = [*(rule.name for rule in BENCHMARKS[name].rules), "own"]
     figures = {f"{rule}, {mode}" for rule in rules for mode in ("greedy", "mean@2", "pass@2")}
-    assert set(scores["accuracy"]) == figures | {"own, maj@2"}
-    assert scores["versions"] == {rule: rule_version(name, rule) for rule in rules}
-    assert all(one == {"value": 1.0, "standard_error": 0.0, "questions": 8} for one in scores["accuracy"].values())
-    assert all(one["value"] == 1.0 for labels in scores["breakdowns"].values() for one in labels.values())
+    assert set(labelled(scores.accuracy)) == figures | {"own, maj@2"}
+    assert scores.versions == {rule: rule_version(name, rule) for rule in rules}
+    assert all(score.per_question == (1.0,) * 8 for score in labelled(scores.accuracy).values())
+    assert all(one["value"] == 1.0 for labels in scores.breakdowns.values() for one in labels.values())
 
 
 def test_half_of_wrong_answers_show_in_the_accuracy_and_in_the_breakdowns(
@@ -63,12 +64,12 @@ def test_half_of_wrong_answers_show_in_the_accuracy_and_in_the_breakdowns(
 
     _, data = benchmark
     (scores,) = score_file(answered(tmp_path, data, half))
-    own = scores["accuracy"]["own, greedy"]
-    assert own["value"] == 0.5 and own["standard_error"] == pytest.approx((2 / 7 / 8) ** 0.5)
-    for labels in scores["breakdowns"].values():
+    own = scores.accuracy["own"]["greedy"]
+    assert own.value == 0.5 and own.standard_error == pytest.approx((2 / 7 / 8) ** 0.5)
+    for labels in scores.breakdowns.values():
         assert sum(one["questions"] for one in labels.values()) == 8
         right = sum(one["value"] * one["questions"] for one in labels.values())
-        assert right == pytest.approx(8 * scores["accuracy"][f"{scores['rule']}, greedy"]["value"])
+        assert right == pytest.approx(8 * scores.accuracy[scores.rule]["greedy"].value)
 
 
 def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tuple[str, Path], tmp_path: Path) -> None:
@@ -85,32 +86,33 @@ def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tupl
 
 
 def test_the_table_says_which_version_of_which_rule_made_which_figure() -> None:
-    score: dict[str, Any] = {"value": 0.5, "standard_error": 0.1, "questions": 25}
-    scores = {
-        "benchmark": "wemath",
-        "rule": "official",
-        "versions": {"official": 3, "own": 2},
-        "questions": 25,
-        "not_answered": 0,
-        "left_out": 0,
-        "no_answer": 0.0,
-        "accuracy": {"official, greedy": score, "own, greedy": score},
-        "further": {"strict score": 0.25},
-        "breakdowns": {"step": {"2steps_1": {"value": 0.75, "questions": 4}}},
-    }
-    table = render(scores)
-    assert (
-        "| official, greedy | 3 | 50.00 ± 10.00 | 25 |" in table and "| own, greedy | 2 | 50.00 ± 10.00 | 25 |" in table
+    score = StoredScore(0.5, 0.1, 25)
+    scores = BenchmarkScores(
+        benchmark="wemath",
+        rule="official",
+        versions={"official": 3, "own": 2},
+        questions=25,
+        not_answered=0,
+        left_out=0,
+        not_asked=0,
+        no_answer=0.0,
+        accuracy={"official": {"greedy": score}, "own": {"greedy": score}},
+        further={"strict score": 0.25},
+        breakdowns={"step": {"2steps_1": {"value": 0.75, "questions": 4}, "a|b": {"value": 0.5, "questions": 2}}},
     )
-    assert "| official, strict score | 3 | 25.00 | |" in table and "| 2steps_1 | 75.00 | 4 |" in table
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in render(scores).splitlines()]
+    assert ["official, greedy", "3", "50.00 ± 10.00", "25"] in rows
+    assert ["own, greedy", "2", "50.00 ± 10.00", "25"] in rows
+    assert ["official, strict score", "3", "25.00", ""] in rows
+    assert ["2steps_1", "75.00", "4"] in rows and ["a\\|b", "50.00", "2"] in rows
 
 
 def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
     write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
-    assert set(scores["accuracy"]) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
-    assert set(scores["breakdowns"]) == {"question_type"}
+    assert set(labelled(scores.accuracy)) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
+    assert set(scores.breakdowns) == {"question_type"}
 
 
 def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path
     file = tmp_path / "responses.jsonl"
     write_responses(file, texts, {"data": {str(data): "sha"}})
     (scores,) = score_file(file)
-    values = {name: one["value"] for name, one in scores["accuracy"].items()}
+    values = {name: score.value for name, score in labelled(scores.accuracy).items()}
     assert values == {
         "own, mean@3": pytest.approx((3 + 2 + 1 + 0 + 3 + 3) / 18),
         "own, pass@3": pytest.approx(5 / 6),
@@ -145,7 +147,7 @@ def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of its 1 lines"):
         score_file(file)
     data.with_suffix(".truth.parquet").unlink()
-    with pytest.raises(ValueError, match="truth for 6 of 6 rows"):
+    with pytest.raises(ValueError, match="no ground truth for 6 of 6 rows"):
         score_file(file)
 
 
@@ -188,7 +190,7 @@ def test_hostile_answers_are_wrong_and_do_no_harm(tmp_path: Path, answer: str) -
     data = tmp_path / "figures" / "test.parquet"
     file = answered(tmp_path, data, lambda question, number: answer if number == 0 else question.truth)
     (scores,) = score_file(file)
-    assert scores["accuracy"]["own, greedy"]["value"] == pytest.approx(5 / 6)
+    assert scores.accuracy["own"]["greedy"].value == pytest.approx(5 / 6)
 
 
 def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -198,6 +200,46 @@ def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted
     # The second sample of the last question, and all of the first question.
     file.write_text("".join(file.read_text().splitlines(keepends=True)[3:-1]))
     (scores,) = score_file(file)
-    assert (scores["questions"], scores["not_answered"], scores["left_out"]) == (6, 1, 0)
-    assert scores["accuracy"]["own, greedy"]["questions"] == 5
-    assert scores["accuracy"]["own, mean@2"]["questions"] == 4
+    assert (scores.questions, scores.not_answered, scores.left_out) == (6, 1, 0)
+    assert scores.accuracy["own"]["greedy"].questions == 5
+    assert scores.accuracy["own"]["mean@2"].questions == 4
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Path:
+    """Samples whose answers are in tags: three of "no", which mathruler takes for another answer than "No."."""
+    questions = [Row(f"q{number}", "made-up", f"Is {number} odd?", (), "a", "No.") for number in range(2)]
+    write_dataset(tmp_path, {"test": questions}, {})
+    responses = [
+        Response(question.id, "sample", sample, f"<answer>{'no' if sample else 'No.'}</answer>", 5)
+        for question in questions
+        for sample in range(4)
+    ]
+    file = tmp_path / "responses.jsonl"
+    parameters = {"data": {str(tmp_path / "test.parquet"): "sha"}, "extraction": "answer_tag"}
+    write_responses(file, responses, {**parameters, "rule": "mathruler"})
+    return file
+
+
+def test_answers_are_found_and_compared_as_the_file_records(tagged: Path) -> None:
+    (scores,) = score_file(tagged)
+    assert scores.no_answer == 0.0 and scores.versions == {"mathruler": rule_version("made-up", "own")}
+    found = {name: score.value for name, score in labelled(scores.accuracy).items()}
+    # Three of four samples elect an answer that this rule calls wrong.
+    assert found == {"mathruler, mean@4": 0.25, "mathruler, pass@4": 1.0, "mathruler, maj@4": 0.0}
+    assert scores.semantic_entropy is not None and scores.semantic_entropy.value == pytest.approx(0.5623, abs=1e-4)
+
+
+def test_settings_that_are_given_take_the_place_of_the_recorded_ones(tagged: Path) -> None:
+    (scores,) = score_file(tagged, rule="canonical")
+    assert {name: score.value for name, score in labelled(scores.accuracy).items()} == dict.fromkeys(
+        ("own, mean@4", "own, pass@4", "own, maj@4"), 1.0
+    )
+    (scores,) = score_file(tagged, "boxed")
+    assert scores.no_answer == 1.0
+
+
+def test_saved_scores_read_back_as_they_were_but_for_single_questions(tagged: Path) -> None:
+    (scores,) = score_file(tagged)
+    (saved,) = map(BenchmarkScores.from_json, json.loads(tagged.with_suffix(".scores.json").read_text()))
+    assert saved.to_json() == scores.to_json() and set(labelled(saved.accuracy)) == set(labelled(scores.accuracy))

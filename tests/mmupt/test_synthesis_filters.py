@@ -244,7 +244,8 @@ def test_the_report_counts_what_each_filter_dropped_by_strategy() -> None:
     assert list(everything["dropped"]) == list(names()) and sum(everything["dropped"].values()) == 1
     assert everything["vote_shares"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 1] and everything["mean_vote_share"] == 0.75
     text = render({"rows": 3, "rows_without_images": 0, **facts})
-    assert "| dropped by unparsable | 1 | 1 |" in text and "| kept | 2 (66.7 %) | 2 (66.7 %) |" in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["dropped by unparsable", "1", "1"] in rows and ["kept", "2 (66.7 %)", "2 (66.7 %)"] in rows
     nothing = facts_of([], names())
     assert "0 kept" in render({"rows": 0, "rows_without_images": 0, **nothing})
 

@@ -18,7 +18,7 @@ from verl_ext.scores.at_k import Score
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SeedEstimate:
     """A mean over runs and questions, with its standard error and degrees of freedom."""
 
     value: float
@@ -33,7 +33,7 @@ class Estimate:
         return float(2 * stats.t.sf(abs(self.value) / self.standard_error, self.degrees_of_freedom))
 
 
-def mean_over_runs(runs: Sequence[Score]) -> Estimate:
+def mean_over_runs(runs: Sequence[Score]) -> SeedEstimate:
     """Estimate the mean of a recipe's runs, or of their differences from one fixed model.
 
     Args:
@@ -46,7 +46,7 @@ def mean_over_runs(runs: Sequence[Score]) -> Estimate:
     return _estimate([runs], [1.0])
 
 
-def difference_between_runs(runs: Sequence[Score], baseline: Sequence[Score]) -> Estimate:
+def difference_between_runs(runs: Sequence[Score], baseline: Sequence[Score]) -> SeedEstimate:
     """Estimate the mean of `runs` minus the mean of `baseline`, on the same questions.
 
     Raises:
@@ -55,7 +55,7 @@ def difference_between_runs(runs: Sequence[Score], baseline: Sequence[Score]) ->
     return _estimate([runs, baseline], [1.0, -1.0])
 
 
-def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> Estimate:
+def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> SeedEstimate:
     numbers = {score.questions for runs in recipes for score in runs}
     if len(numbers) != 1 or not all(recipes):
         raise ValueError(f"runs are compared on the same questions, got runs with {sorted(numbers)} questions")
@@ -67,11 +67,11 @@ def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> Est
     excess = sum(run_variance - interaction_variance for run_variance, interaction_variance, _ in components)
     if excess <= 0:
         # The runs differ by no more than the noise of their questions explains.
-        return Estimate(value, sqrt(question_variance), questions - 1)
+        return SeedEstimate(value, sqrt(question_variance), questions - 1)
     variance = question_variance + excess
     terms = [(question_variance, questions - 1), *((run_variance, freedom) for run_variance, _, freedom in components)]
     denominator = sum(term**2 / freedom for term, freedom in terms)
-    return Estimate(value, sqrt(variance), variance**2 / denominator if denominator else inf)
+    return SeedEstimate(value, sqrt(variance), variance**2 / denominator if denominator else inf)
 
 
 def _components(matrix: np.ndarray) -> tuple[float, float, int]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from mmupt.reports.leakage_report import summary, write_report
 from mmupt_data.leakage import Images, overlaps
-from mmupt_data.leakage_report import summary, write_report
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:

@@ -9,8 +9,11 @@ compare.md (printed, too), compare.json, compare.png and compare.html, a page of
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
+from mmupt.evaluation.verdicts import EXTRACTIONS
+from verl_ext.answers import AnswerRule
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -18,9 +21,17 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("a", type=Path, metavar="A", help="folder of an evaluation, or a file of responses")
     parser.add_argument("b", type=Path, metavar="B", help="what it is compared with; differences are B - A")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="output folder (%(default)s)")
+    parser.add_argument(
+        "--extraction", choices=EXTRACTIONS, help="where the answer is in a response; default: as the prompt asked"
+    )
+    parser.add_argument(
+        "--rule", choices=get_args(AnswerRule), help="which rule compares answers; default: as recorded, or canonical"
+    )
     arguments = parser.parse_args(words)
+    settings = arguments.extraction, arguments.rule
     try:
-        comparisons = compare_evaluations(read_evaluation(arguments.a), read_evaluation(arguments.b))
+        a, b = (read_evaluation(path, *settings) for path in (arguments.a, arguments.b))
+        comparisons = compare_evaluations(a, b)
     except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
     print(write_comparison(arguments.output, comparisons))

@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from mmupt.evaluation.benchmark_scores import render
 from mmupt.evaluation.judge_client import Judge, JudgeError
 from mmupt.evaluation.score import score_file
 from mmupt.evaluation.verdicts import EXTRACTIONS
+from verl_ext.answers import AnswerRule
 
 Number = TypeVar("Number", int, float)
 
@@ -46,15 +47,18 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--judge-without-model-list", action="store_true", help="ask an endpoint that has no list of models"
     )
+    parser.add_argument(
+        "--rule", choices=get_args(AnswerRule), help="which rule compares answers; default: as recorded, or canonical"
+    )
     arguments = parser.parse_args(words)
     judge = _judge(parser, arguments)
     not_judged = 0
     for file in arguments.files:
         try:
-            scores = score_file(file, arguments.extraction, judge)
+            scores = score_file(file, arguments.extraction, judge, arguments.rule)
         except (FileNotFoundError, ValueError, JudgeError) as error:
             parser.exit(1, f"error: {error}\n")
-        not_judged += sum(one.get("not_judged", 0) for one in scores)
+        not_judged += sum(one.not_judged or 0 for one in scores)
         print(f"# {file}\n")
         print("\n\n".join(map(render, scores)) + "\n")
     if not_judged:

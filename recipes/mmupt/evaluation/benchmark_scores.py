@@ -1,77 +1,171 @@
-"""From verdicts to the figures of one benchmark, and these as Markdown. Every figure names the rule that made it."""
+"""The results schema: what the verdicts on the responses to one benchmark add up to. Every score names its rule.
+
+`score_verdicts` is the one place where verdicts become scores. The JSON form of `BenchmarkScores` is in
+`NAME.scores.json`; what it looks like to people is `render`.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from statistics import fmean
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, rule_version
+from mmupt.benchmarks import BENCHMARKS, Question, rule_version
 from mmupt.evaluation.response_files import Mode
-from mmupt.evaluation.verdicts import Verdict
+from mmupt.evaluation.verdicts import JudgedFile, Verdict, comparison_rule
+from mmupt.reports.tables import escaped, markdown_table, plus_minus
+from verl_ext.answers import Comparison
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
-# The verdicts on each question, as many for each, in the order of samples.
+# Names of `BenchmarkScores.headline`, beside mean@k, maj@k and pass@k.
+GREEDY, ENTROPY, LENGTH = "greedy accuracy", "semantic entropy", "response length"
+# The verdicts on each question by its id, the same number for each, in the order of samples.
 Groups = Mapping[str, Sequence[Verdict]]
 
 
-def scores_by_benchmark(verdicts: Iterable[Verdict], questions: Mapping[str, Question]) -> list[dict[str, Any]]:
-    """The `scores_of` every benchmark that was answered, in the order of its first question."""
-    by_source: dict[str, list[Verdict]] = {question.data_source: [] for question in questions.values()}
-    for verdict in verdicts:
-        by_source[questions[verdict.response.id].data_source].append(verdict)
-    return [scores_of(source, of_source, questions) for source, of_source in by_source.items() if of_source]
+class StoredScore(NamedTuple):
+    """A `Score` as its JSON form has it, without the value of each question."""
+
+    value: float
+    standard_error: float
+    questions: int
 
 
-def scores_of(source: str, verdicts: Sequence[Verdict], questions: Mapping[str, Question]) -> dict[str, Any]:
-    """The scores of the responses to one benchmark, which JSON can hold.
+AnyScore = TypeVar("AnyScore", bound=Score | StoredScore, covariant=True)
 
-    `versions` has the version of each rule. `accuracy` maps a rule and a score ("official, greedy", "own, maj@4") to
-    {"value", "standard_error", "questions"}.
-    The rest is by the `rule` that leads, of greedy responses if there are some, else averaged over samples:
-    `breakdowns` has the accuracy by label for each breakdown of the benchmark's authors, `further` what only this
-    benchmark has. `semantic_entropy` (nats) and `tokens` are averages; `no_answer` is the share of responses without
-    an answer, `not_answered` the number of questions without a response, `left_out` those with fewer than others,
-    `not_asked` those that the model could not be asked, which count as wrong. A
-    rule that did not decide on every response, as a judge model may not have, is left out; `judge_unreadable` is the
-    number of responses about which the judge said nothing readable.
+
+@dataclass(frozen=True)
+class BenchmarkScores(Generic[AnyScore]):
+    """Scores of the responses to one benchmark; of `Score` when just made, of `StoredScore` when read from JSON.
+
+    rule: the leading one, by which breakdowns and `further` scores are made, of greedy responses where there are any,
+        else averaged over samples.
+    versions: of each rule.
+    questions: number of questions; not_answered: of those without a response; left_out: of those with fewer responses
+        than others, which are in no score; not_asked: of those the model could not be asked, which count as wrong.
+    no_answer: share of responses without an answer.
+    accuracy: by rule, then by measure: greedy, mean@k, pass@k, and for the comparison of answers maj@k. A rule that did
+        not decide on every response, as a judge model may not have, is left out.
+    tokens: mean number per response by mode; a mode is missing where nobody counted.
+    semantic_entropy: of the samples, in nats; None for fewer than two per question.
+    breakdowns: by the names that the benchmark's authors give them, then by label: "value" and "questions".
+    further: what only this benchmark has, by name.
+    judge_unreadable: responses about which a judge model said nothing readable; None without a judge.
+    not_judged: responses about which a request to the judge model failed; None without a judge.
     """
-    asked = {id_: question for id_, question in questions.items() if question.data_source == source}
-    greedy, sampled = (groups_of(verdicts, mode, asked) for mode in ("greedy", "sample"))
+
+    benchmark: str
+    rule: str
+    versions: Mapping[str, int]
+    questions: int
+    not_answered: int
+    left_out: int
+    not_asked: int
+    no_answer: float
+    accuracy: Mapping[str, Mapping[str, AnyScore]]
+    tokens: Mapping[Mode, AnyScore] = field(default_factory=dict)
+    semantic_entropy: AnyScore | None = None
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    further: Mapping[str, float] = field(default_factory=dict)
+    judge_unreadable: int | None = None
+    not_judged: int | None = None
+
+    def headline(self) -> dict[str, AnyScore]:
+        """The scores of a report by name: accuracies by the leading rule, maj@k, and how long and alike samples are."""
+        measures = {name: score for of_rule in self.accuracy.values() for name, score in of_rule.items()}
+        measures |= self.accuracy[self.rule]
+        found = {GREEDY: measures["greedy"]} if "greedy" in measures else {}
+        for prefix in ("mean@", "maj@", "pass@"):
+            found |= {name: score for name, score in measures.items() if name.startswith(prefix)}
+        if self.semantic_entropy is not None:
+            found[ENTROPY] = self.semantic_entropy
+        if "sample" in self.tokens:
+            found[LENGTH] = self.tokens["sample"]
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON can hold; None is left out."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: _plain(value) for name, value in values.items() if value is not None}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "BenchmarkScores[StoredScore]":
+        """Read what `to_json` gives; TypeError or KeyError for another schema."""
+        stored: dict[str, Any] = {
+            "accuracy": {
+                rule: {measure: StoredScore(**score) for measure, score in of_rule.items()}
+                for rule, of_rule in content["accuracy"].items()
+            },
+            "tokens": {mode: StoredScore(**score) for mode, score in content["tokens"].items()},
+        }
+        if "semantic_entropy" in content:
+            stored["semantic_entropy"] = StoredScore(**content["semantic_entropy"])
+        return BenchmarkScores(**{**content, **stored})
+
+
+def score_verdicts(judged: JudgedFile, verdicts: Sequence[Verdict] | None = None) -> list[BenchmarkScores[Score]]:
+    """The scores of every benchmark that a file answers, in the order of its first question.
+
+    `verdicts` take the place of the file's own, as those of a judge model do.
+    """
+    by_source: dict[str, list[Verdict]] = {question.data_source: [] for question in judged.questions.values()}
+    for verdict in judged.verdicts if verdicts is None else verdicts:
+        by_source[judged.questions[verdict.response.id].data_source].append(verdict)
+    return [
+        _scores_of(source, of_source, judged.questions, judged.comparison)
+        for source, of_source in by_source.items()
+        if of_source
+    ]
+
+
+def _scores_of(
+    source: str, verdicts: Sequence[Verdict], all_questions: Mapping[str, Question], comparison: Comparison
+) -> BenchmarkScores[Score]:
+    questions = {id_: question for id_, question in sorted(all_questions.items()) if question.data_source == source}
+    greedy, sampled = (groups_of(verdicts, mode, questions) for mode in ("greedy", "sample"))
     rules = [rule for rule in verdicts[0].right if all(rule in verdict.right for verdict in verdicts)]
-    found: dict[str, Any] = {"benchmark": source, "rule": rules[0]}
-    found["versions"] = {rule: rule_version(source, rule) for rule in rules}
     answered = {verdict.response.id for verdict in verdicts}
-    found["questions"] = len(asked)
-    found["not_answered"] = len(asked.keys() - answered)
-    found["left_out"] = len(answered - (greedy.keys() | sampled.keys()))
-    found["not_asked"] = len({one.response.id for one in verdicts if one.response.not_asked is not None})
-    found["no_answer"] = fmean(verdict.answer is None for verdict in verdicts)
     readings = [verdict.judged for verdict in verdicts if verdict.judged]
-    if len(readings) == len(verdicts):
-        found["no_answer"] = fmean(reading.answer is None for reading in readings)
-        found["judge_unreadable"] = sum(not reading.readable for reading in readings)
-    if responses_each(sampled) > 1:
-        choices = [asked[id_].choices for id_ in sampled]
-        found["semantic_entropy"] = as_json(semantic_entropy(_answers(sampled), choices=choices))
-    found["accuracy"] = {name: as_json(score) for name, score in accuracy_of(rules, greedy, sampled, asked).items()}
-    groups = greedy or sampled
-    counts = [[verdict.response.tokens for verdict in group] for group in groups.values()]
-    if all(count is not None for group in counts for count in group):
-        found["tokens"] = as_json(Score(tuple(fmean(count or 0 for count in group) for group in counts)))
+    all_judged = len(readings) == len(verdicts)
+    answers = [reading.answer for reading in readings] if all_judged else [verdict.answer for verdict in verdicts]
+    entropy = None
+    if responses_per_question(sampled) > 1:
+        choices = [questions[id_].choices for id_ in sampled]
+        entropy = semantic_entropy(_answers(sampled), comparison, choices)
+    modes: dict[Mode, dict[str, list[Verdict]]] = {"greedy": greedy, "sample": sampled}
+    lengths = {mode: _mean_tokens(groups) for mode, groups in modes.items() if groups}
+    breakdowns: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
+    further: dict[str, float] = {}
     if benchmark := BENCHMARKS.get(source):
-        right = dict(zip(groups, right_by(groups, found["rule"]), strict=True))
-        found["breakdowns"] = _breakdowns(right, asked, benchmark.breakdowns)
+        groups = greedy or sampled
+        right = dict(zip(groups, right_by(groups, rules[0]), strict=True))
+        breakdowns = _breakdowns(right, questions, benchmark.breakdowns)
         if benchmark.scores:
-            answered_questions = [asked[id_] for id_ in groups]
-            of_each_sample = [
-                benchmark.scores({id_: of_question[sample] for id_, of_question in right.items()}, answered_questions)
-                for sample in range(len(next(iter(right.values()))))
+            answered_questions = [questions[id_] for id_ in groups]
+            per_sample = [
+                benchmark.scores(dict(zip(groups, of_sample, strict=True)), answered_questions)
+                for of_sample in zip(*right.values(), strict=True)
             ]
-            found["further"] = {name: fmean(one[name] for one in of_each_sample) for name in of_each_sample[0]}
-    return found
+            further = {name: fmean(scores[name] for scores in per_sample) for name in per_sample[0]}
+    return BenchmarkScores(
+        benchmark=source,
+        rule=rules[0],
+        versions={rule: rule_version(source, rule) for rule in rules},
+        questions=len(questions),
+        not_answered=len(questions.keys() - answered),
+        left_out=len(answered - (greedy.keys() | sampled.keys())),
+        not_asked=len({verdict.response.id for verdict in verdicts if verdict.response.not_asked is not None}),
+        no_answer=fmean(answer is None for answer in answers),
+        accuracy=accuracy_of(rules, greedy, sampled, questions, comparison),
+        tokens={mode: score for mode, score in lengths.items() if score is not None},
+        semantic_entropy=entropy,
+        breakdowns=breakdowns,
+        further=further,
+        judge_unreadable=sum(not reading.readable for reading in readings) if all_judged else None,
+    )
 
 
-def groups_of(verdicts: Iterable[Verdict], mode: Mode, asked: Iterable[str]) -> dict[str, list[Verdict]]:
+def groups_of(verdicts: Iterable[Verdict], mode: Mode, ids: Iterable[str]) -> dict[str, list[Verdict]]:
     """The verdicts of one mode by question, as many for each as most have; questions with fewer are left out."""
     by_question: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.response.sample):
@@ -79,29 +173,39 @@ def groups_of(verdicts: Iterable[Verdict], mode: Mode, asked: Iterable[str]) -> 
             by_question[verdict.response.id].append(verdict)
     sizes = Counter(map(len, by_question.values()))
     k = max(sizes, key=lambda size: (sizes[size], size), default=0)
-    return {id_: by_question[id_][:k] for id_ in asked if len(by_question.get(id_, ())) >= max(k, 1)}
+    return {id_: by_question[id_][:k] for id_ in ids if len(by_question.get(id_, ())) >= max(k, 1)}
 
 
 def accuracy_of(
-    rules: Iterable[str], greedy: Groups, sampled: Groups, questions: Mapping[str, Question]
-) -> dict[str, Score]:
-    """By rule and figure ("official, greedy", "own, maj@4") the score over the questions of the groups, in order."""
-    accuracy: dict[str, Score] = {}
-    k = responses_each(sampled)
-    for rule in rules:
+    rules: Iterable[str],
+    greedy: Groups,
+    sampled: Groups,
+    questions: Mapping[str, Question],
+    comparison: Comparison = Comparison(),
+) -> dict[str, dict[str, Score]]:
+    """By rule and measure ("official", "mean@4") the score over the questions of the groups, in their order."""
+    accuracy: dict[str, dict[str, Score]] = {rule: {} for rule in rules}
+    k = responses_per_question(sampled)
+    for rule, measures in accuracy.items():
         if greedy:
-            accuracy[f"{rule}, greedy"] = mean_at_k(right_by(greedy, rule))
+            measures["greedy"] = mean_at_k(right_by(greedy, rule))
         if sampled:
-            accuracy[f"{rule}, mean@{k}"] = mean_at_k(right_by(sampled, rule))
-            accuracy[f"{rule}, pass@{k}"] = pass_at_k(right_by(sampled, rule), k)
-    if k > 1:
+            measures[f"mean@{k}"] = mean_at_k(right_by(sampled, rule))
+            measures[f"pass@{k}"] = pass_at_k(right_by(sampled, rule), k)
+    own = comparison_rule(comparison)
+    if k > 1 and own in accuracy:
         truths, choices = zip(*((questions[id_].truth, questions[id_].choices) for id_ in sampled), strict=True)
-        # By the project's comparison alone, as a vote has to say which answers are the same.
-        accuracy[f"{OWN_RULE}, maj@{k}"] = maj_at_k(_answers(sampled), truths, choices=choices)
+        # By the comparison of answers alone, as a vote has to say which answers are the same.
+        accuracy[own][f"maj@{k}"] = maj_at_k(_answers(sampled), truths, comparison, choices)
     return accuracy
 
 
-def responses_each(groups: Groups) -> int:
+def labelled(accuracy: Mapping[str, Mapping[str, AnyScore]]) -> dict[str, AnyScore]:
+    """Scores by rule and measure in one mapping, as reports name them: "official, mean@4"."""
+    return {f"{rule}, {measure}": score for rule, by_rule in accuracy.items() for measure, score in by_rule.items()}
+
+
+def responses_per_question(groups: Groups) -> int:
     """How many responses each of the groups has; 0 where there is no group."""
     return len(next(iter(groups.values()), ()))
 
@@ -113,6 +217,13 @@ def right_by(groups: Groups, rule: str) -> list[list[bool]]:
 
 def _answers(groups: Groups) -> list[list[str | None]]:
     return [[verdict.answer for verdict in group] for group in groups.values()]
+
+
+def _mean_tokens(groups: Groups) -> Score | None:
+    counts = [[verdict.response.tokens for verdict in group] for group in groups.values()]
+    if any(count is None for group in counts for count in group):
+        return None
+    return Score(tuple(fmean(count or 0 for count in group) for group in counts))
 
 
 def _breakdowns(
@@ -131,39 +242,45 @@ def _breakdowns(
     }
 
 
-def as_json(score: Score) -> dict[str, float]:
-    """A score as JSON holds it."""
+def score_json(score: Score | StoredScore) -> dict[str, float]:
+    """The JSON form of a score."""
     return {"value": score.value, "standard_error": score.standard_error, "questions": score.questions}
 
 
-def render(scores: Mapping[str, Any]) -> str:
+def _plain(value: Any) -> Any:
+    if isinstance(value, Score | StoredScore):
+        return score_json(value)
+    return {name: _plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
+
+
+def render(scores: BenchmarkScores[Any]) -> str:
     """The scores of one benchmark as Markdown."""
-    lines = [f"## {scores['benchmark']}", "", "| rule, responses | version | accuracy, % | questions |"]
-    lines.append("|---|---|---|---|")
-    for name, one in scores["accuracy"].items():
-        version = scores["versions"][name.rpartition(", ")[0]]
-        accuracy = f"{100 * one['value']:.2f} ± {100 * one['standard_error']:.2f}"
-        lines.append(f"| {name} | {version} | {accuracy} | {one['questions']} |")
-    for name, value in scores.get("further", {}).items():
-        version = scores["versions"][scores["rule"]]
-        lines.append(f"| {scores['rule']}, {name} | {version} | {100 * value:.2f} | |")
-    notes = [f"{100 * scores['no_answer']:.1f} % of the responses have no answer."]
-    for name, unit in (("tokens", "tokens a response"), ("semantic_entropy", "nats of semantic entropy")):
-        if one := scores.get(name):
-            notes.append(f"{one['value']:.3g} ± {one['standard_error']:.2g} {unit}.")
-    if unreadable := scores.get("judge_unreadable"):
+    rows = [("rule, responses", "version", "accuracy, %", "questions")]
+    for rule, measures in scores.accuracy.items():
+        for measure, score in measures.items():
+            rows.append((f"{rule}, {measure}", str(scores.versions[rule]), plus_minus(score), str(score.questions)))
+    for name, value in scores.further.items():
+        rows.append((f"{scores.rule}, {name}", str(scores.versions[scores.rule]), f"{100 * value:.2f}", ""))
+    notes = [f"{100 * scores.no_answer:.1f} % of the responses have no answer."]
+    for mode in ("greedy", "sample"):
+        if tokens := scores.tokens.get(mode):
+            notes.append(f"{tokens.value:.3g} ± {tokens.standard_error:.2g} tokens per response ({mode}).")
+    if entropy := scores.semantic_entropy:
+        notes.append(f"{entropy.value:.3g} ± {entropy.standard_error:.2g} nats of semantic entropy.")
+    if scores.judge_unreadable:
         notes.append(
-            f"About {unreadable} responses the judge said nothing readable: they have no answer, or are wrong."
+            f"The judge's replies about {scores.judge_unreadable} responses cannot be read: they have no answer, or "
+            "are wrong."
         )
-    if not_asked := scores.get("not_asked"):
-        notes.append(f"{not_asked} questions could not be asked and count as wrong.")
-    if scores["not_answered"] or scores["left_out"]:
+    if scores.not_asked:
+        notes.append(f"{scores.not_asked} questions could not be asked and count as wrong.")
+    if scores.not_answered or scores.left_out:
         notes.append(
-            f"Of {scores['questions']} questions {scores['not_answered']} have no response, and {scores['left_out']} "
-            "have fewer than the others: they are in no figure."
+            f"Of {scores.questions} questions, {scores.not_answered} have no response and {scores.left_out} have fewer "
+            "than the others: they are in no score."
         )
-    lines += ["", " ".join(notes)]
-    for name, labels in scores.get("breakdowns", {}).items():
-        lines += ["", f"| {name} | {scores['rule']}, % | questions |", "|---|---|---|"]
-        lines += [f"| {label} | {100 * one['value']:.2f} | {one['questions']} |" for label, one in labels.items()]
-    return "\n".join(lines)
+    parts = [f"## {escaped(scores.benchmark)}", markdown_table(rows), " ".join(notes)]
+    for name, labels in scores.breakdowns.items():
+        of_labels = [(label, f"{100 * one['value']:.2f}", str(one["questions"])) for label, one in labels.items()]
+        parts.append(markdown_table([(name, f"{scores.rule}, %", "questions"), *of_labels]))
+    return "\n\n".join(parts)

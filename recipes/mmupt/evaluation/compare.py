@@ -13,22 +13,27 @@ from pathlib import Path
 from mmupt.evaluation.comparison_report import as_content, page, plot, render
 from mmupt.evaluation.model_comparison import ModelComparison, compare
 from mmupt.evaluation.response_files import response_files
-from mmupt.evaluation.verdicts import JudgedFile, judge_file
-from mmupt_data.html_page import write_page
+from mmupt.evaluation.verdicts import AnyExtraction, JudgedFile, judge_file
+from mmupt.reports.html_page import write_page
+from verl_ext.answers import AnswerRule
 from verl_ext.datasets.parquet_reader import whole_rows
 from verl_ext.files import write_atomically, write_json
 
 
-def read_evaluation(path: Path) -> dict[str, JudgedFile]:
+def read_evaluation(
+    path: Path, extraction: AnyExtraction | None = None, rule: AnswerRule | None = None
+) -> dict[str, JudgedFile]:
     """Judge the files of responses at a path, by benchmark; names bad lines on stderr.
+
+    `extraction` and `rule` take the place of what the files record, see `judge_file`.
 
     Raises:
         FileNotFoundError: there is none, or a file or its parameters are missing.
-        ValueError: two files answer the same benchmark, or a question has no truth.
+        ValueError: two files answer the same benchmark, or a question has no ground truth.
     """
     found: dict[str, JudgedFile] = {}
     for file in response_files(path):
-        judged = judge_file(file)
+        judged = judge_file(file, extraction, rule)
         for line, why in judged.bad_lines:
             print(f"{file}, line {line}, is left out: {why}", file=sys.stderr)
         for benchmark in sorted({judged.questions[verdict.response.id].data_source for verdict in judged.verdicts}):
@@ -58,7 +63,7 @@ def write_comparison(folder: Path, comparisons: Sequence[ModelComparison]) -> st
     text = render(comparisons)
     images = {one.benchmark: _images(one) for one in comparisons}
     write_atomically(folder / "compare.png", plot(comparisons))
-    write_page(folder / "compare.html", "What two models answer differently", page(comparisons, images))
+    write_page(folder / "compare.html", "What two models answer differently", *page(comparisons, images))
     write_json(folder / "compare.json", as_content(comparisons))
     write_atomically(folder / "compare.md", f"{text}\n![Differences with their intervals](compare.png)\n")
     return text

@@ -7,7 +7,7 @@ that have no responses yet. Prompts are what veRL makes of the same rows, so tha
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
 from mmupt.datasets import data_set
-from mmupt.evaluation.benchmark_scores import render
+from mmupt.evaluation.benchmark_scores import BenchmarkScores, render
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.judge_client import Judge
 from mmupt.evaluation.paper_results import PAPER
@@ -140,14 +140,14 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         raise EvaluationError(str(error)) from error
 
 
-def check_whole(one: QuestionSet, scores: Sequence[Mapping[str, Any]], limit: int | None, allowed: bool) -> None:
+def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit: int | None, allowed: bool) -> None:
     """Print how many questions of a set are answered and scored, and which ones could not be asked.
 
     Raises:
         EvaluationError: some are not, unless that is `allowed`, or none could be asked.
     """
     wanted = min(one.questions(), limit or one.questions())
-    scored = sum(found["questions"] - found["not_answered"] - found["left_out"] for found in scores)
+    scored = sum(found.questions - found.not_answered - found.left_out for found in scores)
     of = max(one.official or 0, one.questions())
     print(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
     refused = {r.id: r.not_asked for r in read_responses(one.output)[0] if r.not_asked is not None}
@@ -189,7 +189,7 @@ def evaluate(config: DictConfig) -> None:
         not_judged = 0
         for one in sets:
             scores = score_file(one.output, judge=judge)
-            not_judged += sum(of_benchmark.get("not_judged", 0) for of_benchmark in scores)
+            not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
             check_whole(one, scores, config.limit, config.allow_partial)
             print(f"# {one.output}\n")
             print("\n\n".join(map(render, scores)) + "\n")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.evaluation.response_files import Mode
 from mmupt.hardware import engine_keys
+from verl_ext.answers import AnswerRule, Comparison
 from verl_ext.datasets.pixel_limits import pixel_limits, set_limits
 from verl_ext.files import sha256
 from verl_ext.rewards.reward_settings import read_settings
@@ -38,6 +39,7 @@ class GenerationSettings:
     seed: int
     device: str
     forbidden_openings: tuple[str, ...] = ()
+    rule: AnswerRule = "canonical"
     replicas: int = 1
     tensor_parallel_size: int = 1
     engine: dict[str, Any] | None = None
@@ -50,6 +52,8 @@ class GenerationSettings:
         for name, known in (("prompt", ("own", "official")), ("device", ("cpu", "cuda"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        # Refuses a rule that does not exist or whose package is missing before anything is generated.
+        Comparison(self.rule)
 
     @classmethod
     def from_config(cls, config: DictConfig, **resolved: Any) -> "GenerationSettings":
@@ -69,6 +73,7 @@ class GenerationSettings:
             changes: the other fields: `greedy`, `samples`, `instruction` and `seed` at least.
         """
         rollout, data = config.actor_rollout_ref.rollout, config.data
+        answers = read_settings(config.reward.reward_kwargs)
         limits = pixel_limits(data, training=training)
         hardware = {
             "device": config.trainer.device,
@@ -84,7 +89,8 @@ class GenerationSettings:
             max_model_len=rollout.max_model_len,
             prompt="own",
             system_prompt=None,
-            extraction=read_settings(config.reward.reward_kwargs).extraction,
+            extraction=answers.extraction,
+            rule=answers.comparison.rule,
             min_pixels=limits.get("min_pixels"),
             max_pixels=limits.get("max_pixels"),
             **engine_keys(OmegaConf.create(hardware)),

@@ -10,7 +10,7 @@ from mmupt.evaluation.judge_client import Judge, Replies, ask
 from mmupt.evaluation.verdicts import Reading, Verdict
 
 Read = TypeVar("Read")
-# Of many responses that could not be judged, the message names so many.
+# Responses that could not be judged and that the message names.
 NAMED = 20
 
 
@@ -23,7 +23,7 @@ class Judgement:
 
 
 def kept_path(file: Path) -> Path:
-    """Return where the judge's replies about a file of responses lie."""
+    """The path of the judge's replies about a file of responses."""
     return file.with_suffix(".judge.jsonl")
 
 
@@ -99,14 +99,14 @@ def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
 
 
 def describe(failures: Sequence[tuple[Verdict, str]]) -> str:
-    """What to tell of responses that could not be judged; of many, the first are named."""
+    """The message about responses that could not be judged; of many, the first are named."""
     named = [f"  {one.response.id}, {one.response.mode} {one.response.sample}: {why}" for one, why in failures[:NAMED]]
     if len(failures) > NAMED:
         named.append(f"  and {len(failures) - NAMED} more")
     return "\n".join(
         [
-            f"{len(failures)} responses could not be judged, so that no figure is made by the judge. Run the same "
-            "command again: it asks for these alone.",
+            f"{len(failures)} responses could not be judged, so that no score is by the judge. Run the same command "
+            "again: it asks for these alone.",
             *named,
         ]
     )

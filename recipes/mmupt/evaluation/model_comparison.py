@@ -1,6 +1,6 @@
-"""Two models, A and B, on the same questions of a benchmark: differences, how far to trust them, who gained and lost.
+"""Two models, A and B, on the same questions of a benchmark: differences, their uncertainty, what was gained and lost.
 
-All of it is paired: a difference is taken question by question. How a comparison reads is in
+All of it is paired: a difference is taken question by question. How a comparison is shown is in
 `mmupt.evaluation.comparison_report`.
 """
 
@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from mmupt.benchmarks import BENCHMARKS, Question
-from mmupt.evaluation.benchmark_scores import accuracy_of, groups_of, responses_each, right_by
+from mmupt.evaluation.benchmark_scores import accuracy_of, groups_of, labelled, responses_per_question, right_by
 from mmupt.evaluation.response_files import Mode
 from mmupt.evaluation.verdicts import JudgedFile, Verdict
+from verl_ext.answers import Comparison
 from verl_ext.scores import Score
 
 # What a sample is made of: We-Math's strict and loose scores are means over problems, of several questions each.
@@ -26,18 +27,18 @@ Pair = tuple[dict[str, list[Verdict]], dict[str, list[Verdict]]]
 RESAMPLES = 10_000
 SEED = 0
 LEVEL = 0.95
-# Numbers that are drawn at a time; 4 million take 32 MB.
+# Random numbers drawn at a time; 4 million take 32 MB.
 DRAWN_AT_ONCE = 4_000_000
-# Sums of thirds that are 0 on paper may not be 0 here; the least true difference is 1 / (k questions).
+# Sums of thirds that are exactly 0 may differ from 0 in floating point; the least true difference is 1 / (k questions).
 ROUNDING = 1e-9
 EXAMPLES = 20
-# A model may differ in these, as that is what is compared; the data have a check of their own.
+# What is compared differs in these; the data are checked separately.
 NOT_COMPARED = frozenset({"model", "weights", "data"})
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of both models over the same units.
+class PairedScore:
+    """One score of both models over the same units.
 
     `interval` holds the difference B - A in LEVEL of the resamples; `not_better` is the share of those without a gain.
     """
@@ -55,8 +56,8 @@ class Figure:
         return self.b - self.a
 
 
-class Example(NamedTuple):
-    """A question that changed: a response of each model, wrong of the one and right of the other where there are."""
+class ChangedQuestion(NamedTuple):
+    """A question that changed, with a verdict on a response of each model: one wrong, one right if there are."""
 
     question: Question
     a: Verdict
@@ -65,20 +66,20 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """The questions by how often each model is right about them, `figure` says by which rule and in which responses.
+    """The questions by how often each model is right about them; `score` names the rule and the responses.
 
     `gained` and `lost` are ids of those where B is right more and less often than A, with up to EXAMPLES of each; the
     others are counted: right or wrong in all responses of both, or equally often in part.
     """
 
-    figure: str
+    score: str
     gained: tuple[str, ...]
     lost: tuple[str, ...]
     both_right: int
     both_wrong: int
     equal_in_part: int
-    gained_examples: tuple[Example, ...]
-    lost_examples: tuple[Example, ...]
+    gained_examples: tuple[ChangedQuestion, ...]
+    lost_examples: tuple[ChangedQuestion, ...]
 
     @property
     def p_value(self) -> float:
@@ -90,9 +91,9 @@ class Changes:
 class ModelComparison:
     """What two files of responses say about one benchmark.
 
-    `questions` are the ids of those that are compared; `only_a` and `only_b` those that one model alone answered,
-    `incomplete` those with fewer responses than others. `other_numbers` are the responses a question of A and of B by
-    mode, where these differ so that nothing is said of them; `parameters` those in which the files differ.
+    `questions` are the ids of those that are compared; `only_a` and `only_b` those that only one model answered,
+    `incomplete` those with fewer responses than others. `other_numbers` are the responses per question of A and of B by
+    mode, where they differ, so that the mode is not compared; `parameters` are those in which the files differ.
     """
 
     benchmark: str
@@ -104,7 +105,7 @@ class ModelComparison:
     incomplete: tuple[str, ...]
     other_numbers: dict[Mode, tuple[int, int]]
     parameters: dict[str, tuple[Any, Any]]
-    figures: tuple[Figure, ...]
+    scores: tuple[PairedScore, ...]
     changes: Changes
 
 
@@ -112,7 +113,8 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
     """Compare two judged files on the questions of a benchmark that both answer, whatever the order of their lines.
 
     Raises:
-        ValueError: the files answer other data, fewer than two common questions, or no mode alike.
+        ValueError: the files answer other data, fewer than two common questions, or no mode with the same number of
+            responses; or no rule judged both.
     """
     _check_data(a, b)
     verdicts = [
@@ -127,14 +129,16 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
     for id_ in common:
         of_a, of_b = a.questions[id_], b.questions[id_]
         if (of_a.truth, of_a.choices) != (of_b.truth, of_b.choices):
-            raise ValueError(f"{names}: the truth or the options of question {id_!r} differ between their data")
+            raise ValueError(f"{names}: the ground truth or the options of question {id_!r} differ between their data")
     pairs: dict[Mode, Pair] = {
         mode: (groups_of(verdicts[0], mode, common), groups_of(verdicts[1], mode, common)) for mode in get_args(Mode)
     }
-    numbers = {mode: (responses_each(of_a), responses_each(of_b)) for mode, (of_a, of_b) in pairs.items()}
+    numbers = {
+        mode: (responses_per_question(of_a), responses_per_question(of_b)) for mode, (of_a, of_b) in pairs.items()
+    }
     alike = [mode for mode, (of_a, of_b) in numbers.items() if of_a == of_b > 0]
     if not alike:
-        raise ValueError(f"{names} have no mode with as many responses a question in both: {numbers}")
+        raise ValueError(f"{names} have no mode with the same number of responses per question: {numbers}")
     ids = [id_ for id_ in common if all(id_ in groups for mode in alike for groups in pairs[mode])]
     if len(ids) < 2:
         raise ValueError(
@@ -142,6 +146,11 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
         )
     groups_a, groups_b = ({mode: {id_: pairs[mode][side][id_] for id_ in ids} for mode in alike} for side in (0, 1))
     rules = [rule for rule in verdicts[0][0].right if rule in verdicts[1][0].right]
+    if not rules:
+        raise ValueError(
+            f"{names} compare answers by {a.comparison.rule} and by {b.comparison.rule}, so that no rule judges both: "
+            "name one for both by --rule"
+        )
     return ModelComparison(
         benchmark,
         a,
@@ -152,7 +161,7 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
         tuple(id_ for id_ in common if id_ not in set(ids)),
         {mode: both for mode, both in numbers.items() if mode not in alike and any(both)},
         _differing(a.parameters, b.parameters),
-        _figures(benchmark, rules, groups_a, groups_b, a.questions),
+        _paired_scores(benchmark, rules, groups_a, groups_b, a.questions, a.comparison),
         changes(rules[0], alike[0], groups_a[alike[0]], groups_b[alike[0]], a.questions),
     )
 
@@ -164,20 +173,21 @@ def changes(
     b: Mapping[str, Sequence[Verdict]],
     questions: Mapping[str, Question],
 ) -> Changes:
-    """Who gained and who lost: `a` and `b` have the same questions in the same order, as many responses to each."""
+    """What was gained and lost: `a` and `b` have the same questions in the same order, as many responses to each."""
     right_a, right_b = (dict(zip(a, map(fmean, right_by(groups, rule)), strict=True)) for groups in (a, b))
     gained = tuple(id_ for id_ in a if right_b[id_] > right_a[id_])
     lost = tuple(id_ for id_ in a if right_b[id_] < right_a[id_])
     unchanged = [right_a[id_] for id_ in a if right_a[id_] == right_b[id_]]
 
-    def examples(ids: Sequence[str], b_is_right: bool) -> tuple[Example, ...]:
-        # Drawn by a generator of their own each, so that they are the same when A and B change places.
+    def examples(ids: Sequence[str], b_is_right: bool) -> tuple[ChangedQuestion, ...]:
+        # Each list has its own generator, so that swapping A and B draws the same questions.
         drawn = sorted(random.Random(SEED).sample(ids, min(EXAMPLES, len(ids))))
         return tuple(
-            Example(questions[id_], _one(a[id_], rule, not b_is_right), _one(b[id_], rule, b_is_right)) for id_ in drawn
+            ChangedQuestion(questions[id_], _first(a[id_], rule, not b_is_right), _first(b[id_], rule, b_is_right))
+            for id_ in drawn
         )
 
-    k = responses_each(a)
+    k = responses_per_question(a)
     return Changes(
         f"{rule}, greedy" if mode == "greedy" else f"{rule}, mean@{k}",
         gained,
@@ -191,10 +201,9 @@ def changes(
 
 
 def bootstrap(differences: np.ndarray) -> np.ndarray:
-    """The mean differences of figures in RESAMPLES samples of their units, drawn with replacement, the same for all.
+    """The mean differences of scores in RESAMPLES samples of their units, drawn with replacement, the same for all.
 
-    `differences`, (units, figures), is one for each; returns (RESAMPLES, figures). The numbers drawn depend on the
-    number of units alone.
+    `differences` is (units, scores); returns (RESAMPLES, scores). What is drawn depends on the number of units alone.
     """
     units = len(differences)
     generator = np.random.default_rng(SEED)
@@ -209,19 +218,23 @@ def bootstrap(differences: np.ndarray) -> np.ndarray:
 
 
 def sign_test(gained: int, lost: int) -> float:
-    """The exact two-sided p-value of so many gains and losses if both are as likely."""
+    """The exact two-sided p-value of these gains and losses if both are equally likely."""
     changed, fewer = gained + lost, min(gained, lost)
     return min(1.0, 2 * sum(comb(changed, count) for count in range(fewer + 1)) / 2**changed)
 
 
-def _figures(
+def _paired_scores(
     benchmark: str,
     rules: Sequence[str],
     a: Mapping[Mode, dict[str, list[Verdict]]],
     b: Mapping[Mode, dict[str, list[Verdict]]],
     questions: Mapping[str, Question],
-) -> tuple[Figure, ...]:
-    by_question = [accuracy_of(rules, side.get("greedy", {}), side.get("sample", {}), questions) for side in (a, b)]
+    comparison: Comparison,
+) -> tuple[PairedScore, ...]:
+    by_question = [
+        labelled(accuracy_of(rules, side.get("greedy", {}), side.get("sample", {}), questions, comparison))
+        for side in (a, b)
+    ]
     by_problem = [_problem_scores(benchmark, rules[0], next(iter(side.values())), questions) for side in (a, b)]
     return (*_paired("questions", *by_question), *_paired("problems", *by_problem))
 
@@ -242,7 +255,7 @@ def _problem_scores(
     }
 
 
-def _paired(unit: Unit, a: Mapping[str, Score], b: Mapping[str, Score]) -> list[Figure]:
+def _paired(unit: Unit, a: Mapping[str, Score], b: Mapping[str, Score]) -> list[PairedScore]:
     names = [name for name in a if name in b]
     if not names:
         return []
@@ -250,12 +263,12 @@ def _paired(unit: Unit, a: Mapping[str, Score], b: Mapping[str, Score]) -> list[
     lows, highs = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0).tolist()
     not_better = (means <= ROUNDING).mean(axis=0).tolist()
     return [
-        Figure(name, unit, a[name], b[name], (low, high), share)
+        PairedScore(name, unit, a[name], b[name], (low, high), share)
         for name, low, high, share in zip(names, lows, highs, not_better, strict=True)
     ]
 
 
-def _one(verdicts: Sequence[Verdict], rule: str, right: bool) -> Verdict:
+def _first(verdicts: Sequence[Verdict], rule: str, right: bool) -> Verdict:
     return next((verdict for verdict in verdicts if verdict.right[rule] == right), verdicts[0])
 
 
@@ -264,7 +277,7 @@ def _check_data(a: JudgedFile, b: JudgedFile) -> None:
     of_a, of_b = ({print_ for print_ in dict(side.parameters["data"]).values() if print_} for side in (a, b))
     if of_a and of_b and not (of_a <= of_b or of_b <= of_a):
         raise ValueError(
-            f"{a.file} and {b.file} answer other data, as the fingerprints in their parameters say "
+            f"{a.file} and {b.file} answer other data by the fingerprints in their parameters "
             f"({', '.join(a.parameters['data'])} against {', '.join(b.parameters['data'])}): answer the same files"
         )
 

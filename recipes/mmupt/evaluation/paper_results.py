@@ -1,6 +1,6 @@
 """Scores of evaluations beside the paper's, as a table, as JSON and as a plot.
 
-An evaluation is a mapping from a benchmark to what `mmupt.evaluation.benchmark_scores.scores_of` says of it.
+An evaluation is its `BenchmarkScores` by benchmark.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,19 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from mmupt.benchmarks.paper_scores import read_paper
-from mmupt.evaluation.comparison_report import code
-from mmupt.reports.rendering import AFTER_COLOR, LINE_COLORS, TEXT_COLOR, aligned, as_png, tidy
+from mmupt.evaluation.benchmark_scores import BenchmarkScores
+from mmupt.reports.plots import AFTER_COLOR, LINE_COLORS, Panel, Points, draw
+from mmupt.reports.tables import escaped, markdown_table, plus_minus
 
-Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Evaluations = Mapping[str, Mapping[str, BenchmarkScores[Any]]]
 
 PAPER = read_paper()
 COLORS = (AFTER_COLOR, *LINE_COLORS)
 NOTE = (
-    f"Accuracy in %. The paper's rows are those of {PAPER.source}; it states no errors, and of some rows the average "
-    "alone is at hand. Of our rows ± is one standard error over questions, and the average is that of the four "
-    "benchmarks, left empty where one was not run. The paper samples at temperature 0.2, up to 16,384 tokens; "
-    "a MathVerse score by rule is none by its judge model."
+    f"Accuracy in %. The paper's rows are those of {PAPER.source}; it states no errors, and for some rows it gives the "
+    "average alone. In our rows ± is one standard error over questions, and the average is that of the four "
+    "benchmarks, left empty where one was not run. The paper samples at temperature 0.2, up to 16,384 tokens, and "
+    "scores MathVerse by a judge model, not by rule."
 )
 
 
@@ -36,16 +37,16 @@ class Cell(NamedTuple):
     version: int | None = None
 
 
-def cell_of(scores: Mapping[str, Any]) -> Cell:
-    """What stands for a benchmark: mean@k by the rule that leads, as the paper samples, or else greedy accuracy.
+def cell_of(scores: BenchmarkScores[Any]) -> Cell:
+    """What stands for a benchmark: mean@k by the leading rule, as the paper samples, or else greedy accuracy.
 
-    Of We-Math that is the plain accuracy over all rows, as the paper's column.
+    For We-Math that is the plain accuracy over all rows, as in the paper's column.
     """
-    rule, accuracy = scores["rule"], scores["accuracy"]
-    sampled = [name for name in accuracy if name.startswith(f"{rule}, mean@")]
-    name = sampled[0] if sampled else f"{rule}, greedy"
-    one = accuracy[name]
-    return Cell(name, one["value"], one["standard_error"], one["questions"], scores["versions"][rule])
+    measures = scores.accuracy[scores.rule]
+    measure = next((name for name in measures if name.startswith("mean@")), "greedy")
+    score = measures[measure]
+    name, version = f"{scores.rule}, {measure}", scores.versions[scores.rule]
+    return Cell(name, score.value, score.standard_error, score.questions, version)
 
 
 def average_of(cells: Mapping[str, Cell]) -> Cell | None:
@@ -55,9 +56,9 @@ def average_of(cells: Mapping[str, Cell]) -> Cell | None:
         return None
     return Cell(
         "average of the four",
-        sum(one.value for one in four) / len(four),
-        sqrt(sum(one.standard_error**2 for one in four)) / len(four),
-        sum(one.questions for one in four),
+        sum(cell.value for cell in four) / len(four),
+        sqrt(sum(cell.standard_error**2 for cell in four)) / len(four),
+        sum(cell.questions for cell in four),
     )
 
 
@@ -65,32 +66,22 @@ def results_table(evaluations: Evaluations) -> str:
     """The evaluations above the paper's rows as Markdown, the paper's four benchmarks first, then any others."""
     cells = _cells(evaluations)
     others = _others(cells)
-    rows: list[tuple[str, ...]] = [
-        ("", "trained on", *PAPER.titles.values(), "average", *(code(benchmark) for benchmark in others))
-    ]
-    for name, of_evaluation in cells.items():
-        average = average_of(of_evaluation)
-        rows.append(
-            (
-                code(name),
-                "",
-                *(_cell(of_evaluation.get(benchmark), benchmark) for benchmark in PAPER.titles),
-                f"{100 * average.value:.2f} ± {100 * average.standard_error:.2f}" if average else "",
-                *(_cell(of_evaluation.get(benchmark), benchmark) for benchmark in others),
-            )
-        )
+    rows: list[Sequence[str]] = [("", "trained on", *PAPER.titles.values(), "average", *others)]
+    for name, by_benchmark in cells.items():
+        average = average_of(by_benchmark)
+        ours = [_cell(by_benchmark.get(benchmark), benchmark) for benchmark in (*PAPER.titles, *others)]
+        ours.insert(len(PAPER.titles), plus_minus(average) if average else "")
+        rows.append((name, "", *ours))
     for row in PAPER.rows:
         scores = [f"{score:.2f}" for score in row.scores] if row.scores else [""] * len(PAPER.titles)
         empty = [""] * len(others)
         rows.append((f"paper: {row.method}", row.trained_on, *scores, f"{row.average:.2f}", *empty))
-    versions = sorted(
-        {
-            f"{code(benchmark)[1:-1]} {code(cell.figure.rpartition(', ')[0])[1:-1]} {cell.version}"
-            for of_evaluation in cells.values()
-            for benchmark, cell in of_evaluation.items()
-        }
-    )
-    return f"{aligned(rows)}\n\n{NOTE} Versions of the rules: {', '.join(versions)}."
+    versions = {
+        escaped(f"{benchmark} {cell.figure.rpartition(', ')[0]} {cell.version}")
+        for by_benchmark in cells.values()
+        for benchmark, cell in by_benchmark.items()
+    }
+    return f"{markdown_table(rows)}\n\n{NOTE} Versions of the rules: {', '.join(sorted(versions))}."
 
 
 def results_content(evaluations: Evaluations) -> dict[str, Any]:
@@ -116,48 +107,46 @@ def results_content(evaluations: Evaluations) -> dict[str, Any]:
 
 def results_plot(evaluations: Evaluations) -> bytes:
     """Draw the evaluations with their standard errors beside the paper's untrained model and its MM-UPT as a PNG."""
-    from matplotlib.figure import Figure
-
     cells = _cells(evaluations)
     others = _others(cells)
-    # The average has a place of its own behind the four.
+    # The average has its own place behind the four.
     places = {name: place for place, name in enumerate((*PAPER.titles, "average", *others))}
-    figure = Figure(figsize=(3 + 1.3 * len(places), 4.8), dpi=160, layout="constrained")
-    axes = figure.subplots()
-    for row, marker in ((PAPER.base, "o"), (PAPER.headline, "s")):
-        assert row.scores is not None
-        axes.plot(
+    points = [
+        Points(
             range(len(row.scores) + 1),
             [*row.scores, row.average],
-            color=TEXT_COLOR,
+            f"paper: {row.name}",
             marker=marker,
-            markersize=7,
-            markerfacecolor="white",
-            linestyle="none",
-            label=f"paper: {row.name}",
+            size=7,
+            hollow=True,
         )
+        for row, marker in ((PAPER.base, "o"), (PAPER.headline, "s"))
+        if row.scores
+    ]
     # Side by side to the right of the paper's markers.
     width = min(0.15, 0.6 / max(len(cells), 1))
-    for number, (name, of_evaluation) in enumerate(cells.items()):
-        average = average_of(of_evaluation)
-        drawn = {**of_evaluation, **({"average": average} if average else {})}
-        axes.errorbar(
-            [places[benchmark] + 0.15 + width * number for benchmark in drawn],
-            [100 * one.value for one in drawn.values()],
-            yerr=[100 * one.standard_error for one in drawn.values()],
-            color=COLORS[number % len(COLORS)],
-            marker="D",
-            markersize=6,
-            capsize=4,
-            linestyle="none",
-            label=name.replace("$", r"\$"),
+    for number, (name, by_benchmark) in enumerate(cells.items()):
+        average = average_of(by_benchmark)
+        drawn = {**by_benchmark, **({"average": average} if average else {})}
+        points.append(
+            Points(
+                [places[benchmark] + 0.15 + width * number for benchmark in drawn],
+                [100 * cell.value for cell in drawn.values()],
+                name,
+                color=COLORS[number % len(COLORS)],
+                marker="D",
+                size=6,
+                y_errors=[100 * cell.standard_error for cell in drawn.values()],
+            )
         )
-    axes.set_xticks(list(places.values()), [*PAPER.titles.values(), "average", *others], parse_math=False)
-    axes.set_xlim(-0.4, len(places) - 0.1)
-    axes.set_ylabel("accuracy, %", color=TEXT_COLOR)
-    axes.set_title("Beside the paper", loc="left", fontsize=11, fontweight="bold", color=TEXT_COLOR)
-    tidy(axes)
-    return as_png(figure)
+    panel = Panel(
+        "Beside the paper",
+        points,
+        y_label="accuracy, %",
+        x_names=[*PAPER.titles.values(), "average", *others],
+        x_limits=(-0.4, len(places) - 0.1),
+    )
+    return draw([panel], columns=1, size=(3 + 1.3 * len(places), 4.8))
 
 
 def _cells(evaluations: Evaluations) -> dict[str, dict[str, Cell]]:
@@ -168,12 +157,12 @@ def _cells(evaluations: Evaluations) -> dict[str, dict[str, Cell]]:
 
 
 def _others(cells: Mapping[str, Mapping[str, Cell]]) -> Sequence[str]:
-    return sorted({benchmark for of_evaluation in cells.values() for benchmark in of_evaluation} - PAPER.titles.keys())
+    return sorted({benchmark for by_benchmark in cells.values() for benchmark in by_benchmark} - PAPER.titles.keys())
 
 
 def _cell(cell: Cell | None, benchmark: str) -> str:
     if cell is None:
         return ""
-    asked = PAPER.questions.get(benchmark, cell.questions)
-    part = "" if cell.questions == asked else f", {cell.questions:,} of {asked:,} questions"
-    return f"{100 * cell.value:.2f} ± {100 * cell.standard_error:.2f} ({code(cell.figure)[1:-1]}{part})"
+    wanted = PAPER.questions.get(benchmark, cell.questions)
+    part = "" if cell.questions == wanted else f", {cell.questions:,} of {wanted:,} questions"
+    return f"{plus_minus(cell)} ({cell.figure}{part})"

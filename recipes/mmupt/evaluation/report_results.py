@@ -1,26 +1,27 @@
-"""Set the scores of evaluations beside the paper's results. Generates nothing.
+"""Put the scores of evaluations beside the paper's results. Generates nothing.
 
     mmupt report --paper runs/eval/A runs/eval/B --output runs/eval
 
-Scores beside the responses in these folders, a judge model's among them, are taken as they are unless the responses are
-newer or a rule has another version by now; the others are made, as by `mmupt score`. Writes `results.md`
-(printed, too), `results.json` and `results.png` into the output folder.
+Scores that are saved beside the responses, a judge model's among them, are used unless the responses are newer or the
+schema or a rule has changed; otherwise the responses are scored again, as by `mmupt score`. Writes
+`results.md` (printed, too), `results.json` and `results.png` into the output folder.
 """
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmupt.benchmarks import rule_version
+from mmupt.evaluation.benchmark_scores import BenchmarkScores
 from mmupt.evaluation.paper_results import Evaluations, results_content, results_plot, results_table
 from mmupt.evaluation.response_files import parameters_path, response_files
 from mmupt.evaluation.score import score_file
 from verl_ext.files import write_atomically, write_json
 
 
-def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, Any]]]:
+def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, BenchmarkScores[Any]]]:
     """The scores of the evaluations in these folders: by their names, or by their paths where names are the same.
 
     Raises:
@@ -28,28 +29,29 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, Any]]]
         ValueError: two files of a folder answer the same benchmark, or as `score_file`.
     """
     names = Counter(folder.resolve().name for folder in folders)
-    evaluations: dict[str, dict[str, dict[str, Any]]] = {}
+    evaluations: dict[str, dict[str, BenchmarkScores[Any]]] = {}
     for folder in folders:
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, BenchmarkScores[Any]] = {}
         for file in response_files(folder):
             for scores in _scores_of_file(file):
-                if scores["benchmark"] in found:
-                    raise ValueError(f"{folder}: {file.name} is a second file that answers {scores['benchmark']}")
-                found[scores["benchmark"]] = scores
+                if scores.benchmark in found:
+                    raise ValueError(f"{folder}: {file.name} is a second file that answers {scores.benchmark}")
+                found[scores.benchmark] = scores
         name = folder.resolve().name
         evaluations[name if names[name] == 1 else str(folder)] = found
     return evaluations
 
 
-def _scores_of_file(file: Path) -> list[dict[str, Any]]:
+def _scores_of_file(file: Path) -> list[BenchmarkScores[Any]]:
     found = file.with_suffix(".scores.json")
     made_of = [path for path in (file, parameters_path(file)) if path.is_file()]
     if found.is_file() and found.stat().st_mtime >= max(path.stat().st_mtime for path in made_of):
-        scores = list(json.loads(found.read_text()))
-        outdated = [one["rule"] for one in scores if not _is_current(one)]
-        if not outdated:
-            return scores
-        if judges := [rule for rule in outdated if rule.startswith("judge ")]:
+        content = json.loads(found.read_text())
+        scores = [_current(one) for one in content]
+        if None not in scores:
+            return [one for one in scores if one]
+        rules = [one["rule"] for one, current in zip(content, scores, strict=True) if current is None]
+        if judges := [rule for rule in rules if rule.startswith("judge ")]:
             raise ValueError(
                 f"{found} has scores by another version of the rule {judges[0]!r}: run `mmupt score {file}` "
                 "with the judge again, which is asked only what it was not asked yet"
@@ -57,12 +59,14 @@ def _scores_of_file(file: Path) -> list[dict[str, Any]]:
     return score_file(file)
 
 
-def _is_current(scores: Mapping[str, Any]) -> bool:
-    """Whether scores were made by the rules as they are now."""
-    versions = scores.get("versions", {})
-    return scores["rule"] in versions and all(
-        version == rule_version(scores["benchmark"], rule) for rule, version in versions.items()
-    )
+def _current(content: Any) -> BenchmarkScores[Any] | None:
+    """Saved scores of one benchmark; None where the schema or the version of a rule differs."""
+    try:
+        scores = BenchmarkScores.from_json(content)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    versions = {rule: rule_version(scores.benchmark, rule) for rule in scores.versions}
+    return scores if scores.versions == versions and scores.rule in versions else None
 
 
 def write_results(output: Path, evaluations: Evaluations) -> str:

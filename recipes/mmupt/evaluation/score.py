@@ -1,46 +1,51 @@
-"""Score responses that lie there: by the benchmark's own rule, and beside it by the project's. Generates nothing.
+"""Score saved responses by the benchmark's own rules and by the project's comparison of answers. Generates nothing.
 
     mmupt score runs/eval/Qwen2.5-VL-7B-Instruct/mathvista.jsonl [...]
 
-For each file and benchmark in it a table goes to the console and into `NAME.scores.json` beside the file: greedy
-accuracy, mean@k, pass@k and maj@k, each labelled with the rule that made it, the breakdowns of the benchmark's authors,
-and We-Math's further scores. One JSON line for each response, with what was extracted, the truth and all verdicts, goes
-into `NAME.verdicts.jsonl`. Lines that cannot be used are named, and the others scored.
+The scores of each benchmark in a file are printed as a table and written to `NAME.scores.json` beside it: greedy
+accuracy, mean@k, pass@k and maj@k, each with the rule that made it, the breakdowns of the benchmark's authors, and
+We-Math's further scores. `NAME.verdicts.jsonl` gets one line per response, with the extracted answer, the ground truth
+and all verdicts. Lines that cannot be used are named, and the others scored.
 
     mmupt score FILE --judge-url http://localhost:8000/v1 --judge-model NAME
 
-asks a judge model where the benchmark's authors do; its replies are kept in `NAME.judge.jsonl`, so that none is asked
-for twice.
+asks a judge model where the benchmark's authors do; its replies are kept in `NAME.judge.jsonl`, so that each is
+requested once.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from mmupt.evaluation.benchmark_scores import scores_by_benchmark
+from mmupt.evaluation.benchmark_scores import BenchmarkScores, score_verdicts
 from mmupt.evaluation.judge_client import Judge
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts, kept_path
 from mmupt.evaluation.verdicts import AnyExtraction, judge_file, write_verdicts
+from verl_ext.answers import AnswerRule
 from verl_ext.files import write_json
+from verl_ext.scores import Score
 
-Number = TypeVar("Number", int, float)
 
-
-def score_file(file: Path, extraction: AnyExtraction | None = None, judge: Judge | None = None) -> list[dict[str, Any]]:
+def score_file(
+    file: Path,
+    extraction: AnyExtraction | None = None,
+    judge: Judge | None = None,
+    rule: AnswerRule | None = None,
+) -> list[BenchmarkScores[Score]]:
     """Score one file of responses and write what the module says beside it; name the bad lines on stderr.
 
+    `extraction` and `rule` take the place of what the file records, see `judge_file`.
+
     Returns:
-        The `scores_of` each benchmark; with a judge, `not_judged` is the number of its responses about which a request
-        failed, and where there is any, no figure is by the judge.
+        The scores of each benchmark. Where a request to the judge failed, none of them is by the judge.
 
     Raises:
         JudgeError: the judge cannot be asked at all.
         FileNotFoundError: the file or its parameters are missing.
-        ValueError: a question without a truth or without the extraction, or no line that can be used.
+        ValueError: no line that can be used, or as `judge_file`.
     """
-    judged = judge_file(file, extraction)
+    judged = judge_file(file, extraction, rule)
     for line, why in judged.bad_lines:
         print(f"{file}, line {line}, is left out: {why}", file=sys.stderr)
     if not judged.verdicts:
@@ -53,19 +58,9 @@ def score_file(file: Path, extraction: AnyExtraction | None = None, judge: Judge
         failures.update(judged.questions[one.response.id].data_source for one, _ in judgement.failures)
         if judgement.failures:
             print(f"{file}: {describe(judgement.failures)}", file=sys.stderr)
-    found = scores_by_benchmark(verdicts, judged.questions)
+    found = score_verdicts(judged, verdicts)
     if judge:
-        found = [{**one, "not_judged": failures[one["benchmark"]]} for one in found]
+        found = [replace(scores, not_judged=failures[scores.benchmark]) for scores in found]
     write_verdicts(file.with_suffix(".verdicts.jsonl"), verdicts, judged.questions)
-    write_json(file.with_suffix(".scores.json"), found)
+    write_json(file.with_suffix(".scores.json"), [scores.to_json() for scores in found])
     return found
-
-
-def _or_null(kind: type[Number]) -> Callable[[str], Number | None]:
-    """Read a number, or None from "null"."""
-
-    def number(text: str) -> Number | None:
-        return None if text == "null" else kind(text)
-
-    number.__name__ = f"{kind.__name__} or null"
-    return number

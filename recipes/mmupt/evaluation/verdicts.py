@@ -1,4 +1,7 @@
-"""What is right about responses: every one judged by all rules of its benchmark. Generates nothing."""
+"""Which responses are right: each judged by all rules of its benchmark. Generates nothing.
+
+`judge_file` is how every score, comparison and report reads a file of responses.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,8 +10,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from mmupt.benchmarks import BENCHMARKS, OWN_RULE, Question, read_questions
-from mmupt.evaluation.response_files import BadLine, Response, as_object, read_parameters, read_responses
-from verl_ext.answers import Comparison, Extraction, correct, extract_answer
+from mmupt.evaluation.response_files import (
+    BadLine,
+    Response,
+    as_object,
+    parameters_path,
+    read_parameters,
+    read_responses,
+)
+from verl_ext.answers import AnswerRule, Comparison, Extraction, correct, extract_answer
 from verl_ext.files import write_json_lines
 
 # Besides those of `verl_ext.answers`, "official": where a response to the benchmark's own prompt answers.
@@ -24,9 +34,9 @@ class Reading(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of one response: its extracted answer, and by rule whether that is right, the leading rule first.
+    """The verdict on one response: its extracted answer, and by rule whether that is right, the leading rule first.
 
-    `judged` is what a judge model says, whose verdict leads then; None where none was asked.
+    `judged` is what a judge model found, whose verdict then leads; None where none was asked.
     """
 
     response: Response
@@ -37,13 +47,17 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class JudgedFile:
-    """A file of responses with the questions that it answers by id, a verdict a response, and the lines left out."""
+    """A file of responses: the questions that it answers by id, one verdict per response, and the lines left out.
+
+    `comparison` is how the project's own rule compared answers, and how votes are to compare them.
+    """
 
     file: Path
     parameters: dict[str, Any]
     questions: dict[str, Question]
     verdicts: list[Verdict]
     bad_lines: list[BadLine]
+    comparison: Comparison = Comparison()
 
 
 def verdicts_of(
@@ -52,7 +66,7 @@ def verdicts_of(
     extraction: AnyExtraction = "boxed",
     comparison: Comparison = Comparison(),
 ) -> list[Verdict]:
-    """Judge responses to these questions: by the rule of their benchmark, and by the project's own comparison.
+    """Judge responses to these questions by the rules of their benchmark and by the project's comparison of answers.
 
     A question that could not be asked is wrong by every rule.
 
@@ -68,9 +82,14 @@ def verdicts_of(
         benchmark = BENCHMARKS.get(question.data_source)
         for rule in benchmark.rules if benchmark else ():
             right[rule.name] = asked and rule.is_correct(answer, question)
-        right[OWN_RULE] = asked and correct(answer, question.truth, comparison, question.choices)
+        right[comparison_rule(comparison)] = asked and correct(answer, question.truth, comparison, question.choices)
         verdicts.append(Verdict(response, answer, right))
     return verdicts
+
+
+def comparison_rule(comparison: Comparison) -> str:
+    """The name of the rule that compares answers in this way: the project's own, or the library that decides."""
+    return OWN_RULE if comparison.rule == "canonical" else comparison.rule
 
 
 def answer_of(response: str, question: Question, extraction: AnyExtraction) -> str | None:
@@ -89,12 +108,18 @@ def answer_of(response: str, question: Question, extraction: AnyExtraction) -> s
     return benchmark.extract(response, question)
 
 
-def judge_file(file: Path, extraction: AnyExtraction | None = None) -> JudgedFile:
-    """Judge one file of responses; without an `extraction` answers stand where its parameters say, or in a box.
+def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: AnswerRule | None = None) -> JudgedFile:
+    """Judge one file of responses with the settings for answers that its parameters record.
+
+    Args:
+        file: with its parameters beside it.
+        extraction: where a response has its answer, in place of the recorded one; "boxed" where neither is given.
+        rule: which rule compares answers, in place of the recorded one; "canonical" where neither is given.
 
     Raises:
         FileNotFoundError: the file or its parameters are missing.
-        ValueError: a question without a truth, or one whose benchmark has no official extraction.
+        ValueError: a question without ground truth, one whose benchmark has no official extraction, or a recorded rule
+            that does not exist.
     """
     parameters = read_parameters(file)
     if parameters is None:
@@ -102,17 +127,21 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None) -> JudgedFil
             f"{file} with its parameters is missing: `mmupt eval` makes both, and `mmupt import-responses` does for "
             "responses that another program generated"
         )
+    try:
+        comparison = Comparison(rule or parameters.get("rule", "canonical"))
+    except ValueError as error:
+        raise ValueError(f"{parameters_path(file)}: {error}") from error
     questions = questions_of(parameters)
     responses, bad_lines = read_responses(file, questions)
-    extraction = extraction or parameters.get("extraction", "boxed")
-    return JudgedFile(file, parameters, questions, verdicts_of(responses, questions, extraction), bad_lines)
+    verdicts = verdicts_of(responses, questions, extraction or parameters.get("extraction", "boxed"), comparison)
+    return JudgedFile(file, parameters, questions, verdicts, bad_lines, comparison)
 
 
 def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
     """The questions that a file of responses with these parameters was to answer, by id, in their order.
 
     Raises:
-        ValueError: a question without a truth.
+        ValueError: a question without ground truth.
     """
     questions: dict[str, Question] = {}
     for data in parameters["data"]:
@@ -121,7 +150,7 @@ def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
 
 
 def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[str, Question]) -> None:
-    """Write one JSON line a response: its fields, what was extracted, the truth, and the verdict by each rule.
+    """Write one JSON line per response: its fields, the extracted answer, the ground truth, the verdict of each rule.
 
     Where a judge model decided, `judged_answer` is what it found, and `judge_readable` whether all its replies could be
     read.

@@ -1,1 +1,1 @@
-"""Tables and plots shared by every report."""
+"""How results are shown, whatever they are about: Markdown tables, plots and HTML pages."""

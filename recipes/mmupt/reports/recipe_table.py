@@ -9,6 +9,7 @@ gains with their paired tests, and what each recipe has cost, with the paper's f
 named at the end, and the others go on.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,15 +21,17 @@ from omegaconf import OmegaConf
 
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import RecipeError, as_override, load_recipe
+from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.evaluation.response_files import copy_responses, read_parameters
-from mmupt.reports.rendering import TEXT_COLOR, aligned, as_png, tidy
+from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
+from mmupt.reports.tables import markdown_table, plus_minus
+from mmupt.training.metric_series import VALIDATION_ACCURACY, read_series
 from mmupt.training.run_cost import Cost, read_cost
-from mmupt.training.run_report import GREEDY, SHARE, UNITS, Change, Unit, read_changes, read_series
+from mmupt.training.run_report import PERCENTAGE, UNITS, Change, Unit, read_changes
 from verl_ext.files import write_atomically, write_json
 from verl_ext.scores import Score, average
-from verl_ext.scores.seed_variance import Estimate, difference_between_runs, mean_over_runs
+from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
 
-VALIDATION = "val-core/"
 # In the folder of a run.
 BEFORE = Path("evaluation", "before.jsonl")
 
@@ -85,29 +88,29 @@ def averages(runs: Runs) -> dict[str, Change]:
 
 
 def render(results: Mapping[str, Runs]) -> str:
-    """The comparison as a Markdown table: one row a recipe, averaged over its seeds."""
+    """The comparison as a Markdown table: one row per recipe, averaged over its seeds."""
     mean = {recipe: averages(runs) for recipe, runs in results.items()}
     others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
-    columns = [f"{name}, {UNITS.get(name, SHARE).name}" for name in others]
+    columns = [f"{name}, {UNITS.get(name, PERCENTAGE).name}" for name in others]
     rows = [("recipe", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
     for recipe, runs in results.items():
-        of_each = ", ".join(f"{100 * changes[GREEDY].difference.value:+.1f}" for changes in runs.values())
+        per_seed = ", ".join(f"{100 * changes[GREEDY].difference.value:+.1f}" for changes in runs.values())
         rows.append(
             (
                 recipe,
-                _before_and_after(mean[recipe][GREEDY], SHARE),
-                _points(gain(runs, GREEDY)),
-                of_each,
+                _before_and_after(mean[recipe][GREEDY], PERCENTAGE),
+                plus_minus(gain(runs, GREEDY), 1, signed=True),
+                per_seed,
                 *(
-                    _before_and_after(mean[recipe][name], UNITS.get(name, SHARE)) if name in mean[recipe] else ""
+                    _before_and_after(mean[recipe][name], UNITS.get(name, PERCENTAGE)) if name in mean[recipe] else ""
                     for name in others
                 ),
             )
         )
-    return aligned(rows)
+    return markdown_table(rows)
 
 
-def gain(runs: Runs, name: str) -> Estimate:
+def gain(runs: Runs, name: str) -> SeedEstimate:
     """The gain of a recipe over the base, which is one model whatever the seeds."""
     return mean_over_runs([changes[name].difference for changes in runs.values()])
 
@@ -130,27 +133,23 @@ def render_tests(results: Mapping[str, Runs], against: str) -> str:
             found = [gain(runs, name)] if name in measured[recipe] else []
             if found and recipe == against:
                 # A recipe does not differ from itself, whatever its seeds do.
-                found.append(Estimate(0.0, 0.0, 1))
+                found.append(SeedEstimate(0.0, 0.0, 1))
             elif found and name in measured.get(against, {}):
                 found.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
-            of_measure = [cell for one in found for cell in (_points(one), _p(one))]
+            of_measure = [cell for one in found for cell in (plus_minus(one, 1, signed=True), _p(one))]
             cells += of_measure + [""] * (2 * len(others) - len(of_measure))
         rows.append((recipe, *cells))
-    return aligned(rows)
+    return markdown_table(rows)
 
 
 def _after(runs: Runs, name: str) -> list[Score]:
     return [changes[name].after for changes in runs.values()]
 
 
-def _p(difference: Estimate) -> str:
+def _p(difference: SeedEstimate) -> str:
     value = difference.p_value
-    # Smaller than any number that there is, unless nothing varies.
+    # An underflow, unless nothing varies.
     return "<1e-300" if not value and difference.standard_error else f"{value:.2g}"
-
-
-def _points(difference: Estimate) -> str:
-    return f"{100 * difference.value:+.1f} ± {100 * difference.standard_error:.1f}"
 
 
 def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str | None]) -> str:
@@ -171,7 +170,7 @@ def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str 
             )
         )
     base = paper.base
-    return f"{aligned(rows)}\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})."
+    return f"{markdown_table(rows)}\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})."
 
 
 def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
@@ -180,39 +179,30 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     Args:
         curves: recipe -> step -> accuracy, averaged over seeds; none for what was not trained.
     """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(11, 1.6 + 0.45 * max(len(results), 5)), dpi=160, layout="constrained")
-    gains, accuracies = figure.subplots(1, 2)
-    colors = colormaps["tab10" if len(results) <= 10 else "tab20"]
-    for row, (recipe, runs) in enumerate(results.items()):
-        color = colors(row % colors.N)
-        of_each = [100 * changes[GREEDY].difference.value for changes in runs.values()]
+    gains, accuracies = [], []
+    for row, (color, (recipe, runs)) in enumerate(zip(palette(len(results)), results.items(), strict=True)):
+        per_seed = [100 * changes[GREEDY].difference.value for changes in runs.values()]
         mean = gain(runs, GREEDY)
-        gains.scatter(of_each, [row] * len(of_each), color=color, s=22, alpha=0.6)
-        gains.errorbar(100 * mean.value, row, xerr=100 * mean.standard_error, color=color, marker="D", capsize=4)
-        if steps := sorted(curves.get(recipe, {}).items()):
-            accuracies.plot(
-                [step for step, _ in steps], [100 * value for _, value in steps], color=color, marker="o", label=recipe
-            )
-    gains.axvline(0, color=TEXT_COLOR, linewidth=0.8)
-    gains.set_yticks(range(len(results)), results)
-    gains.invert_yaxis()
-    gains.set_title("Gain in greedy accuracy on test questions, points", loc="left", fontsize=11)
-    accuracies.set_title("Accuracy on validation questions over steps, %", loc="left", fontsize=11)
-    accuracies.set_ylim(0, 105)
-    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
-    tidy(gains)
-    tidy(accuracies)
-    return as_png(figure)
+        gains.append(Points(per_seed, [row] * len(per_seed), color=color))
+        error = [100 * mean.standard_error]
+        gains.append(Points([100 * mean.value], [row], color=color, marker="D", size=6, x_errors=error))
+        if steps := dict(sorted(curves.get(recipe, {}).items())):
+            values = [100 * value for value in steps.values()]
+            accuracies.append(Points(list(steps), values, recipe, color=color, joined=True))
+    return draw(
+        [
+            Panel("Gain in greedy accuracy on test questions, points", gains, y_names=list(results), zero_line=True),
+            Panel("Validation accuracy over steps, %", accuracies, y_limits=PERCENT, whole_x=True),
+        ],
+        columns=2,
+        size=(11, 1.6 + 0.45 * max(len(results), 5)),
+    )
 
 
 def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
     """Return the validation accuracy, averaged over runs and data sources, of the steps that all of them have."""
     series = [read_series(folder / "tensorboard") for folder in folders]
-    lines = [steps for one in series for name, steps in one.items() if name.startswith(VALIDATION)]
+    lines = [steps for one in series for name, steps in one.items() if re.fullmatch(VALIDATION_ACCURACY, name)]
     common = set.intersection(*(set(steps) for steps in lines)) if lines else set()
     return {step: fmean(steps[step] for steps in lines) for step in sorted(common)}
 
@@ -238,7 +228,7 @@ def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], agai
             target = run_folder(folder, recipe, seed)
             # What a run leaves last.
             if (target / "report.json").is_file():
-                runs[seed] = read_changes(target)[0]
+                runs[seed] = read_changes(target)
         if len({tuple(changes) for changes in runs.values()}) > 1:
             raise ValueError(f"the runs in {folder / recipe} were not evaluated with the same number of samples")
         if runs:

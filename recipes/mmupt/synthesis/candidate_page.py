@@ -1,69 +1,44 @@
-"""One HTML page to look at: images with the questions that a model wrote about them, kept and dropped.
+"""One HTML page to look at: images with the questions that a model wrote about them, kept and dropped."""
 
-Questions are written by a model, and images come from anywhere: all text is escaped, and pictures are encoded anew.
-"""
-
-import html
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from mmupt.reports.html_page import paragraph, pictures, section, shown, write_page
 from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt.synthesis.source_rows import Parent
-from mmupt_data.html_page import picture
-from verl_ext.files import write_atomically
-
-# A text on the page is cut here.
-CHARACTERS_SHOWN = 1_000
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Questions that a model wrote</title>
-<style>
-body {{ font: 15px/1.4 sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em }}
-section {{ border-top: 1px solid #ccc; padding: 1em 0; display: grid; grid-template-columns: 280px 1fr; gap: 1em }}
-img {{ max-width: 100%; border: 1px solid #ddd }}
-p {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 .6em }}
-.dropped {{ color: #777 }}
-small {{ display: block; color: #777 }}
-</style>
-<h1>Questions that a model wrote</h1>
-<p>{shown} of {rows} rows, drawn with seed {seed}. Grey: dropped, with the reason.</p>
-{sections}
-</html>
-"""
 
 
-def write_sheet(
-    file: Path, parents: Sequence[Parent], judged: Sequence[JudgedCandidate], shown: int, seed: int
+def write_candidate_page(
+    file: Path, parents: Sequence[Parent], candidates: Sequence[JudgedCandidate], rows: int, seed: int
 ) -> None:
-    """Write the page, with `shown` rows drawn by `seed`, in their order."""
+    """Write the page, with so many `rows` drawn by `seed`, in their order."""
     by_parent: dict[str, list[JudgedCandidate]] = defaultdict(list)
-    for one in judged:
-        by_parent[one.candidate.parent].append(one)
-    drawn = sorted(Random(seed).sample(range(len(parents)), min(shown, len(parents))))
-    sections = [_section(parents[index], by_parent[parents[index].id]) for index in drawn]
-    page = PAGE.format(shown=len(drawn), rows=len(parents), seed=seed, sections="\n".join(sections))
-    write_atomically(file, page)
+    for filtered in candidates:
+        by_parent[filtered.candidate.parent].append(filtered)
+    drawn = sorted(Random(seed).sample(range(len(parents)), min(rows, len(parents))))
+    write_page(
+        file,
+        "Questions that a model wrote",
+        paragraph(f"{len(drawn)} of {len(parents)} rows, drawn with seed {seed}. Grey: dropped, with the reason."),
+        *(_section(parents[index], by_parent[parents[index].id]) for index in drawn),
+    )
 
 
-def _section(parent: Parent, judged: Sequence[JudgedCandidate]) -> str:
-    pictures = "".join(map(picture, parent.images))
-    asked = f"<p><b>{_text(parent.question)}</b></p>" if parent.question else ""
-    questions = "".join(map(_question, judged))
-    return f"<section><div>{pictures}</div><div><small>{_text(parent.id)}</small>{asked}{questions}</div></section>"
+def _section(parent: Parent, candidates: Sequence[JudgedCandidate]) -> str:
+    question = f"<b>{paragraph(parent.question)}</b>" if parent.question else ""
+    return section(
+        pictures(parent.images), f"<small>{shown(parent.id)}</small>{question}{''.join(map(_candidate, candidates))}"
+    )
 
 
-def _question(judged: JudgedCandidate) -> str:
-    candidate = judged.candidate
-    said = candidate.strategy
-    if judged.vote_share is not None:
-        said += f", vote share {judged.vote_share:.2f}"
-    if judged.dropped_by is not None:
-        said += f", {judged.dropped_by}: {judged.reason}"
-    kind = "kept" if judged.kept else "dropped"
-    return f'<p class="{kind}">{_text(candidate.question or candidate.response)}<small>{_text(said)}</small></p>'
-
-
-def _text(text: str) -> str:
-    return html.escape(text[:CHARACTERS_SHOWN])
+def _candidate(filtered: JudgedCandidate) -> str:
+    candidate = filtered.candidate
+    notes = candidate.strategy
+    if filtered.vote_share is not None:
+        notes += f", vote share {filtered.vote_share:.2f}"
+    if not filtered.kept:
+        notes += f", {filtered.dropped_by}: {filtered.reason}"
+    kind = "kept" if filtered.kept else "dropped"
+    return f"{paragraph(candidate.question or candidate.response, kind)}<small>{shown(notes)}</small>"

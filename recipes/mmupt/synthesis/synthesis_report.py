@@ -1,10 +1,11 @@
-"""What a synthesis made, in figures: `report.json` for programs, `report.md` for people."""
+"""What a synthesis made, in numbers: `report.json` for programs, `report.md` for people."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmupt.reports.tables import markdown_table
 from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt_data.question_words import words
 from verl_ext.files import write_atomically, write_json
@@ -34,12 +35,12 @@ def write_report(
 
 
 def facts_of(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[str, Any]:
-    """The figures, for all candidates and for those of each strategy, which JSON can hold.
+    """The numbers for all candidates and for those of each strategy, as JSON holds them.
 
     `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
     the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`; and of the kept
-    questions `distinct`, by n from 1 to 3 the share of different ones among all runs of n words, and
-    `distinct_questions`, the share of different texts. Null where there is nothing to average.
+    questions `distinct`, by n from 1 to 3 the share of different n-grams of words, and `distinct_questions`, the share
+    of different texts. Null where there is nothing to average.
     """
     order = list(dict.fromkeys(one.candidate.strategy for one in judged))
     groups = {"all": list(judged)}
@@ -64,43 +65,47 @@ def _facts(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[st
 
 
 def distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:
-    """The share of different runs of n words among all of them (Li et al. 2016, arXiv 1510.03055); None without any.
+    """The share of different n-grams among all of them (Li et al. 2016, arXiv 1510.03055); None without any.
 
     >>> distinct([["a", "b"], ["a", "b"]], 2)
     0.5
     """
-    runs = [tuple(text[start : start + n]) for text in texts for start in range(len(text) - n + 1)]
-    return len(set(runs)) / len(runs) if runs else None
+    ngrams = [tuple(text[start : start + n]) for text in texts for start in range(len(text) - n + 1)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else None
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """The numbers as Markdown."""
     strategies: dict[str, dict[str, Any]] = facts["strategies"]
     everything = strategies["all"]
     lines = [
+        ("responses", *(str(one["candidates"]) for one in strategies.values())),
+        *(
+            (f"dropped by {name}", *(str(one["dropped"][name]) for one in strategies.values()))
+            for name in everything["dropped"]
+        ),
+        ("kept", *(_of(one["kept"], one["candidates"]) for one in strategies.values())),
+        ("mean vote share", *(_number(one["mean_vote_share"]) for one in strategies.values())),
+        *(
+            (f"distinct-{n} of the kept", *(_number(one["distinct"][str(n)]) for one in strategies.values()))
+            for n in range(1, LONGEST_NGRAM + 1)
+        ),
+        ("different texts of the kept", *(_number(one["distinct_questions"]) for one in strategies.values())),
+    ]
+    parts = [
         "# Questions that a model wrote",
-        "",
         f"{everything['candidates']} responses about {facts['rows']} rows with images, {everything['kept']} kept; "
         f"{facts['rows_without_images']} rows have no image.",
-        "",
-        f"| | {' | '.join(strategies)} |",
-        f"|---|{'---|' * len(strategies)}",
+        markdown_table([("", *strategies), *lines]),
     ]
-    table = [("responses", [str(one["candidates"]) for one in strategies.values()])]
-    for name in everything["dropped"]:
-        table.append((f"dropped by {name}", [str(one["dropped"][name]) for one in strategies.values()]))
-    table.append(("kept", [_of(one["kept"], one["candidates"]) for one in strategies.values()]))
-    table.append(("mean vote share", [_number(one["mean_vote_share"]) for one in strategies.values()]))
-    for n in range(1, LONGEST_NGRAM + 1):
-        table.append((f"distinct-{n} of the kept", [_number(one["distinct"][str(n)]) for one in strategies.values()]))
-    table.append(("different texts of the kept", [_number(one["distinct_questions"]) for one in strategies.values()]))
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in table]
     if total := sum(everything["vote_shares"]):
-        lines += ["", f"Vote shares of the {total} questions for which they were measured:", ""]
+        parts.append(f"Vote shares of the {total} questions for which they were measured:")
+        bars = []
         for index, count in enumerate(everything["vote_shares"]):
             bar = "#" * round(BAR_WIDTH * count / max(everything["vote_shares"]))
-            lines.append(f"    {index / BINS:.1f} to {(index + 1) / BINS:.1f}  {count:6d}  {bar}".rstrip())
-    return "\n".join(lines)
+            bars.append(f"    {index / BINS:.1f} to {(index + 1) / BINS:.1f}  {count:6d}  {bar}".rstrip())
+        parts.append("\n".join(bars))
+    return "\n\n".join(parts)
 
 
 def _of(part: int, whole: int) -> str:

@@ -25,7 +25,7 @@ from mmupt.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
-from mmupt.synthesis.candidate_page import write_sheet
+from mmupt.synthesis.candidate_page import write_candidate_page
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
 from mmupt.synthesis.question_parsing import question_in
@@ -85,7 +85,7 @@ def synthesize(config: DictConfig) -> Path:
         report = write_report(
             output, judged, [name for name in names() if name not in off], len(parents), without_images
         )
-        write_sheet(output / "sheet.html", parents, judged, config.shown, config.seed)
+        write_candidate_page(output / "sheet.html", parents, judged, config.shown, config.seed)
         print(report, flush=True)
         if not any(one.kept for one in judged):
             raise SynthesisError(f"{output}: no question of {len(judged)} is left; report.md says what dropped them")

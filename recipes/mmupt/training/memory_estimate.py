@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import load_recipe
 from mmupt.models import ModelShape, shape_of
+from mmupt.reports.tables import markdown_table
 
 GIB = 2**30
 BYTES = {"fp32": 4, "float32": 4, "float": 4}
@@ -218,7 +219,7 @@ def report(config: DictConfig) -> str:
 
 def table() -> str:
     """Return the rows of `LINES` as a table in Markdown."""
-    rows = ["| recipe | hardware | GPU, GiB | estimate, GiB | in | main memory, GiB |", "|---|---|---|---|---|---|"]
+    rows: list[tuple[str, ...]] = [("recipe", "hardware", "GPU, GiB", "estimate, GiB", "in", "main memory, GiB")]
     for recipe, hardware in LINES:
         config, _ = load_recipe(recipe, [f"hardware={hardware}"])
         shape = shape_of(config.actor_rollout_ref.model.path)
@@ -227,8 +228,6 @@ def table() -> str:
         phase, gib = result.peak()
         available = config.mmupt.gpu_memory_gib
         fits = "" if gib <= available else ": does not fit"
-        rows.append(
-            f"| `{recipe}` | `{hardware}` | {available} | {gib:.0f}{fits} | {phase} | "
-            f"{sum(result.main_memory.values()):.0f} |"
-        )
-    return "\n".join(rows)
+        main_memory = f"{sum(result.main_memory.values()):.0f}"
+        rows.append((recipe, hardware, str(available), f"{gib:.0f}{fits}", phase, main_memory))
+    return markdown_table(rows)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError
 from mmupt.evaluation.messages import prompt_tokens
-from mmupt_data.leakage import check_overlap
+from mmupt.reports.leakage_report import check_overlap
 from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
 from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
 from mmupt_data.writer import is_unchanged, read_manifest

@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import read_summary, stages_folder
 from mmupt.hardware import rollout_gpus
-from mmupt.training.run_report import read_series
+from mmupt.training.metric_series import read_series
 from verl_ext.files import file_list, json_line
+from verl_ext.metric_names import RESPONSE_LENGTH
 
 # In a run folder: a line for every stage that was run, or was broken off by an error.
 HOURS = "hours.jsonl"
-LENGTH = "response_length/mean"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _of_stages(run_folder: Path) -> tuple[int, int]:
 
 def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
     """Questions that were trained on, and tokens that were generated for it."""
-    lengths = read_series(run_folder / "tensorboard").get(LENGTH, {})
+    lengths = read_series(run_folder / "tensorboard").get(RESPONSE_LENGTH, {})
     of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
     prompts = len(lengths) * config.data.train_batch_size
     rows = sum(pq.read_metadata(file).num_rows for file in file_list(config.data.train_files))

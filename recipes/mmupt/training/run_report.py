@@ -3,33 +3,30 @@
     mmupt report RUN_FOLDER
 
 Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt eval`), the
-truth beside the data that they answer, the event files under `tensorboard`, `collapse.json` where the run was stopped,
-and in `config.yaml` how the run found and compared answers. Each response is judged by the rule of its benchmark, as in
-the validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png` there.
-Nothing is generated or trained here.
+ground truth beside the data that they answer, the event files under `tensorboard`, and `collapse.json` where the run
+was stopped. Each response is judged by the rule of its benchmark with the run's settings for answers, as in the
+validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png`
+there. Nothing is generated or trained here.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from omegaconf import OmegaConf
-
-from mmupt.benchmarks import Question
-from mmupt.evaluation.response_files import Response, read_parameters, read_whole
-from mmupt.evaluation.verdicts import Verdict, questions_of, verdicts_of
-from mmupt.reports.rendering import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, TEXT_COLOR, aligned, as_png, tidy
+from mmupt.evaluation.benchmark_scores import ENTROPY, GREEDY, LENGTH, score_json, score_verdicts
+from mmupt.evaluation.response_files import Mode, read_parameters
+from mmupt.evaluation.verdicts import JudgedFile, judge_file
+from mmupt.reports.plots import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, PERCENT, Panel, Points, draw
+from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.collapse_record import read_stop
+from mmupt.training.metric_series import VALIDATION_ACCURACY, Series, read_series
 from verl_ext.files import write_atomically, write_json
-from verl_ext.rewards.reward_settings import RewardSettings, read_settings
-from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
-
-GREEDY = "greedy accuracy"
-ENTROPY = "semantic entropy"
-LENGTH = "response length"
+from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH
+from verl_ext.scores import Score
 
 
 class Unit(NamedTuple):
@@ -40,15 +37,12 @@ class Unit(NamedTuple):
     decimals: int
 
 
-SHARE = Unit("%", 100, 1)
-# Of those scores that are no shares of 1.
+PERCENTAGE = Unit("%", 100, 1)
+# Of the scores that are not shares of 1.
 UNITS = {ENTROPY: Unit("nats", 1, 2), LENGTH: Unit("tokens", 1, 1)}
 
-# A metric by its name over the steps of a run: step -> value.
-Series = dict[str, dict[int, float]]
 
-
-class Panel(NamedTuple):
+class Curves(NamedTuple):
     r"""One panel of the plot: the metrics whose whole name matches `metrics`, and the score that is marked beside them.
 
     `percent` is whether the values are shares of 1. `line` labels a line; `\1` in it is the first group of the match.
@@ -62,24 +56,18 @@ class Panel(NamedTuple):
     score: str | None = None
 
 
-PANELS = (
-    Panel(
+CURVES = (
+    Curves(
         "Accuracy on held-out questions",
-        r"val-core/(.+)/acc/mean@\d+",
+        VALIDATION_ACCURACY,
         "accuracy, %",
         True,
         r"validation questions (\1)",
         GREEDY,
     ),
-    Panel(
-        "Vote share of the majority answer",
-        r"vote/majority_ratio",
-        "share of the responses, %",
-        True,
-        "training questions",
-    ),
-    Panel("Pseudo-label accuracy", r"vote/label_accuracy", "accuracy, %", True, "training questions"),
-    Panel("Response length", r"response_length/mean", "tokens", False, "training questions", LENGTH),
+    Curves("Majority ratio", MAJORITY_RATIO, "share of responses, %", True, "training questions"),
+    Curves("Label accuracy", LABEL_ACCURACY, "accuracy, %", True, "training questions"),
+    Curves("Response length", RESPONSE_LENGTH, "tokens", False, "training questions", LENGTH),
 )
 # Between the evaluations before and after training.
 MAY_DIFFER = {"model", "weights", "forbidden_openings"}
@@ -103,13 +91,15 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
 
     Args:
         run_folder: as the module describes; event files may be missing, which the plot then says.
-        note: what the figures show and what they do not, printed below the table.
+        note: what the scores show and what they do not, printed below the table.
 
     Raises:
         FileNotFoundError: a file of responses is missing; the message says what makes it.
-        ValueError: the two files do not answer the same questions in the same way, or a question has no truth.
+        ValueError: the two files do not answer the same questions in the same way, a line or response is missing or
+            cannot be used, or a question has no ground truth.
     """
-    changes, parameters = read_changes(run_folder)
+    before, after = judge_evaluations(run_folder)
+    changes, parameters = changes_between(before, after), before.parameters
     series = read_series(run_folder / "tensorboard")
     table = render_table(changes)
     stop = read_stop(run_folder)
@@ -122,7 +112,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         table,
         *([f"**{stop['message']}**"] if stop else []),
         *([note] if note else []),
-        "![Accuracy, vote share, pseudo-label accuracy and response length over the steps of the run](report.png)",
+        "![Accuracy, majority ratio, label accuracy and response length over the steps of the run](report.png)",
     ]
     write_atomically(run_folder / "report.png", plot(series, changes))
     write_atomically(run_folder / "report.md", "\n\n".join(text) + "\n")
@@ -138,151 +128,119 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     return table
 
 
-def read_changes(run_folder: Path) -> tuple[dict[str, Change], dict[str, Any]]:
-    """Return the scores of a run before and after training by name, and how both evaluations were made.
-
-    Raises what `write_report` does.
-    """
-    before_file, after_file = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
-    parameters = _common_parameters(before_file, after_file)
-    questions = questions_of(parameters)
-    settings = _read_settings(run_folder / "config.yaml")
-    before, after = (score(read_whole(file), questions, file, settings) for file in (before_file, after_file))
-    return {name: Change(before[name], after[name]) for name in before}, parameters
+def read_changes(run_folder: Path) -> dict[str, Change]:
+    """The scores of a run before and after training by name; raises what `write_report` does."""
+    return changes_between(*judge_evaluations(run_folder))
 
 
-def score(
-    responses: Sequence[Response], questions: Mapping[str, Question], file: Path, settings: RewardSettings
-) -> dict[str, Score]:
-    """Score the responses of one file, questions in the order of their ids, each by the rule of its benchmark.
+def judge_evaluations(run_folder: Path) -> tuple[JudgedFile, JudgedFile]:
+    """Judge the evaluations of a run before and after training; raises what `write_report` does."""
+    before, after = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
+    _check_parameters(before, after)
+    return judge_file(before), judge_file(after)
 
-    Accuracies, how much the samples agree, and their length; where there are several benchmarks, the greedy accuracy of
-    each of them, too.
+
+def changes_between(before: JudgedFile, after: JudgedFile) -> dict[str, Change]:
+    """The scores of two evaluations by name; ValueError for an evaluation that is not whole."""
+    scores_before, scores_after = overall_scores(before), overall_scores(after)
+    return {name: Change(scores_before[name], scores_after[name]) for name in scores_before}
+
+
+def overall_scores(judged: JudgedFile) -> dict[str, Score]:
+    """Scores over all questions of an evaluation, each question by the leading rule of its benchmark.
+
+    With several benchmarks, the greedy accuracy of each follows.
 
     Raises:
-        ValueError: a question without exactly one greedy response, or a response to none of the questions.
+        ValueError: a line that cannot be used, or a question without exactly one greedy response or with another number
+            of samples than the others.
     """
-    ids = sorted({response.id for response in responses})
-    if unknown := [id_ for id_ in ids if id_ not in questions]:
-        raise ValueError(f"{file}: {len(unknown)} of {len(ids)} questions are not in its data, {unknown[0]} among them")
-    greedy: dict[str, list[Verdict]] = {id_: [] for id_ in ids}
-    sampled: dict[str, list[Verdict]] = {id_: [] for id_ in ids}
-    for verdict in verdicts_of(responses, questions, settings.extraction, settings.comparison):
-        (greedy if verdict.response.mode == "greedy" else sampled)[verdict.response.id].append(verdict)
-    if unclear := [id_ for id_ in ids if len(greedy[id_]) != 1]:
-        raise ValueError(f"{file}: question {unclear[0]} has {len(greedy[unclear[0]])} greedy responses instead of one")
-    asked = [questions[id_] for id_ in ids]
-    truths, options = [one.truth for one in asked], [one.choices for one in asked]
-    answers = [[verdict.answer for verdict in sampled[id_]] for id_ in ids]
-    right = _right(sampled, ids)
-    k = len(answers[0])
-    scores = {
-        GREEDY: mean_at_k(_right(greedy, ids)),
-        f"mean@{k}": mean_at_k(right),
-        # One response elects nobody.
-        **({f"maj@{k}": maj_at_k(answers, truths, settings.comparison, options)} if k > 1 else {}),
-        f"pass@{k}": pass_at_k(right, k),
-        ENTROPY: semantic_entropy(answers, settings.comparison, options),
-        LENGTH: Score(tuple(fmean(verdict.response.tokens or 0 for verdict in sampled[id_]) for id_ in ids)),
+    _check_whole(judged)
+    benchmarks = score_verdicts(judged)
+    by_name: dict[str, list[Score]] = defaultdict(list)
+    for scores in benchmarks:
+        for name, score in scores.headline().items():
+            by_name[name].append(score)
+    # Questions are ordered by benchmark, then by id, whatever the order of the responses.
+    overall = {
+        name: Score(tuple(chain.from_iterable(score.per_question for score in each))) for name, each in by_name.items()
     }
-    sources = sorted({one.data_source for one in asked})
-    for source in sources if len(sources) > 1 else ():
-        of_source = [id_ for id_ in ids if questions[id_].data_source == source]
-        scores[f"{GREEDY}, {source}"] = mean_at_k(_right(greedy, of_source))
-    return scores
+    if len(benchmarks) > 1:
+        overall |= {f"{GREEDY}, {scores.benchmark}": scores.headline()[GREEDY] for scores in benchmarks}
+    return overall
 
 
-def _right(verdicts: Mapping[str, Sequence[Verdict]], ids: Sequence[str]) -> list[list[bool]]:
-    """Question x response, by the rule that leads."""
-    return [[next(iter(verdict.right.values())) for verdict in verdicts[id_]] for id_ in ids]
-
-
-def read_series(folder: Path) -> Series:
-    """Read the metrics of all panels from the event files under a folder; none where there are no files.
-
-    A run that was resumed has several files and may have repeated steps: what was written last counts.
-    """
-    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
-
-    events: dict[str, list[Any]] = {}
-    for file in folder.rglob("events.out.tfevents.*"):
-        # Without a size guidance of 0 it keeps a random sample of the steps.
-        accumulator = EventAccumulator(str(file), size_guidance={SCALARS: 0}, purge_orphaned_data=False).Reload()
-        for name in accumulator.Tags()[SCALARS]:
-            if any(re.fullmatch(panel.metrics, name) for panel in PANELS):
-                events.setdefault(name, []).extend(accumulator.Scalars(name))
-    return {
-        name: {event.step: event.value for event in sorted(scalars, key=lambda event: event.wall_time)}
-        for name, scalars in sorted(events.items())
-    }
+def _check_whole(judged: JudgedFile) -> None:
+    if judged.bad_lines:
+        line, why = judged.bad_lines[0]
+        raise ValueError(f"{judged.file}, line {line}, cannot be scored: {why}")
+    numbers = Counter((verdict.response.id, verdict.response.mode) for verdict in judged.verdicts)
+    samples = max((count for (_, mode), count in numbers.items() if mode == "sample"), default=0)
+    wanted_numbers: dict[Mode, int] = {"greedy": 1, "sample": samples}
+    for id_ in dict.fromkeys(verdict.response.id for verdict in judged.verdicts):
+        for mode, wanted in wanted_numbers.items():
+            if numbers[id_, mode] != wanted:
+                raise ValueError(
+                    f"{judged.file}: question {id_} has {numbers[id_, mode]} {mode} responses instead of {wanted}"
+                )
 
 
 def render_table(changes: Mapping[str, Change]) -> str:
     """The scores as a Markdown table."""
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
     for name, change in changes.items():
-        unit, factor, decimals = UNITS.get(name, SHARE)
-        cells = (
-            f"{factor * value.value:{sign}.{decimals}f} ± {factor * value.standard_error:.{decimals}f}"
-            for value, sign in ((change.before, ""), (change.after, ""), (change.difference, "+"))
-        )
-        rows.append((f"{name}, {unit}", *cells))
-    return aligned(rows)
+        unit, factor, decimals = UNITS.get(name, PERCENTAGE)
+        before, after = (plus_minus(score, decimals, factor) for score in (change.before, change.after))
+        rows.append((f"{name}, {unit}", before, after, plus_minus(change.difference, decimals, factor, signed=True)))
+    return markdown_table(rows)
 
 
 def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
-    """Draw the panels as a PNG; the scores before and after training stand at the first and the last step."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
+    """Draw the curves as a PNG; the scores before and after training are marked at the first and the last step."""
     last_step = max((step for steps in series.values() for step in steps), default=1)
-    figure = Figure(figsize=(9, 5.8), dpi=160, layout="constrained")
-    for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
-        factor = 100 if panel.percent else 1
-        axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", color=TEXT_COLOR)
-        axes.set_xlabel("step", color=TEXT_COLOR)
-        axes.set_ylabel(panel.y_label, color=TEXT_COLOR)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        lines = [(match, series[name]) for name in series if (match := re.fullmatch(panel.metrics, name))]
-        for (match, steps), color in zip(lines, LINE_COLORS, strict=False):
-            ordered = sorted(steps.items())
-            axes.plot(
-                [step for step, _ in ordered],
-                [factor * value for _, value in ordered],
+    panels = [
+        Panel(
+            curves.title,
+            [*_lines(curves, series), *_marks(curves, changes, last_step)],
+            x_label="step",
+            y_label=curves.y_label,
+            x_limits=(-0.04 * last_step, 1.04 * last_step),
+            y_limits=PERCENT if curves.percent else (0, None),
+            whole_x=True,
+            empty="" if any(re.fullmatch(curves.metrics, name) for name in series) else "not recorded",
+        )
+        for curves in CURVES
+    ]
+    return draw(panels, columns=2, size=(9, 5.8))
+
+
+def _lines(curves: Curves, series: Series) -> Iterator[Points]:
+    matches = [match for name in series if (match := re.fullmatch(curves.metrics, name))]
+    for match, color in zip(matches, LINE_COLORS, strict=False):
+        steps = dict(sorted(series[match.string].items()))
+        values = [(100 if curves.percent else 1) * value for value in steps.values()]
+        yield Points(list(steps), values, match.expand(curves.line), color=color, joined=True)
+
+
+def _marks(curves: Curves, changes: Mapping[str, Change], last_step: int) -> Iterator[Points]:
+    if change := changes.get(curves.score or ""):
+        factor = 100 if curves.percent else 1
+        for moment, score, step, color in (
+            ("before", change.before, 0, BEFORE_COLOR),
+            ("after", change.after, last_step, AFTER_COLOR),
+        ):
+            yield Points(
+                [step],
+                [factor * score.value],
+                f"test questions, {moment} training",
                 color=color,
-                marker="o",
-                markersize=3.5,
-                linewidth=1.8,
-                label=match.expand(panel.line),
+                marker="D",
+                size=7,
+                y_errors=[factor * score.standard_error],
             )
-        if not lines:
-            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=BEFORE_COLOR)
-        if panel.score:
-            change = changes[panel.score]
-            for moment, value, step, color in (
-                ("before", change.before, 0, BEFORE_COLOR),
-                ("after", change.after, last_step, AFTER_COLOR),
-            ):
-                axes.errorbar(
-                    step,
-                    factor * value.value,
-                    yerr=factor * value.standard_error,
-                    color=color,
-                    marker="D",
-                    markersize=7,
-                    capsize=4,
-                    linestyle="none",
-                    label=f"test questions, {moment} training",
-                    zorder=3,
-                )
-        tidy(axes)
-        axes.set_xlim(-0.04 * last_step, 1.04 * last_step)
-        # Some room above, so that a marker at 100 % is whole.
-        axes.set_ylim(0, 105 if panel.percent else None)
-    return as_png(figure)
 
 
-def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
+def _check_parameters(before: Path, after: Path) -> None:
     found = {}
     for file in (before, after):
         parameters = read_parameters(file)
@@ -294,13 +252,8 @@ def _common_parameters(before: Path, after: Path) -> dict[str, Any]:
         found[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
     if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
         raise ValueError(f"{before} and {after} were not made alike: their parameters differ in {', '.join(differing)}")
-    return found[before]
-
-
-def _read_settings(config: Path) -> RewardSettings:
-    return read_settings(OmegaConf.select(OmegaConf.load(config), "reward.reward_kwargs") if config.is_file() else None)
 
 
 def _as_json(change: Change) -> dict[str, dict[str, float]]:
     scores = {"before": change.before, "after": change.after, "difference": change.difference}
-    return {name: {"value": s.value, "standard_error": s.standard_error} for name, s in scores.items()}
+    return {name: score_json(score) for name, score in scores.items()}

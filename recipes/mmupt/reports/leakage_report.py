@@ -1,0 +1,117 @@
+"""The leakage guard: overlaps of training and evaluation rows are reported, and too many of them refused.
+
+    mmupt check-leakage --train FILE... --eval FILE... --report FOLDER
+
+What overlaps is found in `mmupt_data.leakage`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from mmupt.reports.html_page import paragraph, pictures, section, shown, write_page
+from mmupt_data.fingerprints import COLUMNS
+from mmupt_data.leakage import Images, Kind, Overlap, Place, overlaps
+from mmupt_data.row_schema import user_text
+from verl_ext.datasets.parquet_reader import MalformedRow, read_rows
+from verl_ext.files import write_json
+
+# Pairs that a page shows with pictures, and that a sentence names; leakage.json has all of them.
+PAIRS_SHOWN = 100
+PAIRS_NAMED = 3
+
+
+def check_overlap(
+    train_files: Sequence[Path], eval_files: Sequence[Path], images: Images, allowed: int, report_folder: Path
+) -> list[Overlap]:
+    """Write the report of all overlaps, and refuse more than are allowed.
+
+    Args:
+        train_files, eval_files, images: as for `mmupt_data.leakage.overlaps`.
+        allowed: pairs of rows that may overlap.
+        report_folder: gets `leakage.html` and `leakage.json`; created if missing.
+
+    Returns:
+        All overlaps.
+
+    Raises:
+        ValueError: more pairs overlap than are allowed, with counts, the first pairs and the report; or as `overlaps`.
+    """
+    found = overlaps(train_files, eval_files, images)
+    report = write_report(report_folder, train_files, eval_files, images, allowed, found)
+    if len(found) > allowed:
+        raise ValueError(f"{summary(found)}; {allowed} allowed, all in {report}")
+    return found
+
+
+def summary(overlaps: Sequence[Overlap]) -> str:
+    """How many pairs overlap and in what, and the first of them, in a sentence."""
+    counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
+    text = f"{len(overlaps):,} pairs of a training row and an evaluation row overlap"
+    if overlaps:
+        text += f" ({', '.join(f'{kind}: {counts[kind]:,}' for kind in get_args(Kind) if counts[kind])}), first "
+        text += "; ".join(f"{each.train} and {each.evaluation}" for each in overlaps[:PAIRS_NAMED])
+    return text
+
+
+def write_report(
+    folder: Path,
+    train_files: Sequence[Path],
+    eval_files: Sequence[Path],
+    images: Images,
+    allowed: int,
+    overlaps: Sequence[Overlap],
+) -> Path:
+    """Write `leakage.json`, all pairs, and `leakage.html`, the first PAIRS_SHOWN side by side; returns the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
+    facts = {
+        "train": list(map(str, train_files)),
+        "evaluation": list(map(str, eval_files)),
+        "images": images,
+        "allowed": allowed,
+        "pairs": len(overlaps),
+        "kinds": {kind: counts[kind] for kind in get_args(Kind)},
+        "overlaps": list(map(asdict, overlaps)),
+    }
+    write_json(folder / "leakage.json", facts)
+    first = overlaps[:PAIRS_SHOWN]
+    rows = _rows(place for overlap in first for place in (overlap.train, overlap.evaluation))
+    compared = {"near": "by how they look", "exact": "by their pixels"}[images]
+    write_page(
+        folder / "leakage.html",
+        "Overlaps of training and evaluation",
+        paragraph(summary(overlaps)),
+        paragraph(
+            f"Left: training. Right: evaluation. Images are compared {compared}; {allowed} pairs are allowed. The "
+            f"first {len(first):,} of {len(overlaps):,} pairs; all are in leakage.json."
+        ),
+        *(
+            section(
+                _cell(overlap.train, rows),
+                _cell(overlap.evaluation, rows),
+                header=paragraph(", ".join(overlap.kinds)),
+            )
+            for overlap in first
+        ),
+    )
+    return folder / "leakage.html"
+
+
+def _cell(place: Place, rows: Mapping[Place, Mapping[str, Any]]) -> str:
+    row = rows[place]
+    images = pictures(image["bytes"] for image in row["images"] or ())
+    return f"{images}{paragraph(user_text(row['prompt']))}<small>row {shown(str(place))}</small>"
+
+
+def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
+    """The rows at these places."""
+    wanted = {(place.file, place.row): place for place in places}
+    found = {}
+    for file in dict.fromkeys(file for file, _ in wanted):
+        for index, row in enumerate(read_rows(file, COLUMNS)):
+            if (file, index) in wanted and not isinstance(row, MalformedRow):
+                found[wanted[file, index]] = row
+    return found

@@ -1,0 +1,34 @@
+"""Metrics of a run over its steps, from the event files of TensorBoard."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH, VALIDATION_PREFIX
+
+# Of any data source, which is group 1, and number of samples.
+VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"
+_READ = re.compile("|".join((VALIDATION_ACCURACY, *map(re.escape, (MAJORITY_RATIO, LABEL_ACCURACY, RESPONSE_LENGTH)))))
+
+# A metric by its name: step -> value.
+Series = dict[str, dict[int, float]]
+
+
+def read_series(folder: Path) -> Series:
+    """Read the metrics that reports show from the event files under a folder; none where there are no files.
+
+    A run that was resumed has several files and may have repeated steps: the value written last counts.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    events: dict[str, list[Any]] = {}
+    for file in folder.rglob("events.out.tfevents.*"):
+        # With any other size guidance it keeps a random sample of the steps.
+        accumulator = EventAccumulator(str(file), size_guidance={SCALARS: 0}, purge_orphaned_data=False).Reload()
+        for name in accumulator.Tags()[SCALARS]:
+            if _READ.fullmatch(name):
+                events.setdefault(name, []).extend(accumulator.Scalars(name))
+    return {
+        name: {event.step: event.value for event in sorted(scalars, key=lambda event: event.wall_time)}
+        for name, scalars in sorted(events.items())
+    }

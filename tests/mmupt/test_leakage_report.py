@@ -1,0 +1,99 @@
+"""The leakage guard: what overlaps is counted, shown on a page and refused beyond what is allowed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.random_groups import drawing, encode, photo
+from mmupt.cli import main
+from mmupt.reports.leakage_report import check_overlap
+from mmupt_data.row_schema import PROMPT_SCHEMA, Row
+
+SHORT = "Find x."
+LONG = "In triangle PQR the angle at P is 47.5 degrees and the side QR is 19.2 long. What is the area of the triangle?"
+
+
+def write(file: Path, rows: Sequence[tuple[str, Sequence[bytes]]]) -> Path:
+    """A file of these questions and images, with a tag for each image."""
+    made = [
+        Row(f"{file.stem}-{index}", "source", "<image>" * len(images) + text, tuple(images), "kind", None)
+        for index, (text, images) in enumerate(rows)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in made], schema=PROMPT_SCHEMA), file)
+    return file
+
+
+def two_overlaps(folder: Path) -> tuple[Path, Path]:
+    hostile = "</p><script>alert(1)</script><img src=x onerror=alert(2)> " + LONG
+    rows = [(hostile, [encode(drawing(1))]), (SHORT, [encode(photo(1))]), (SHORT, [encode(photo(2))])]
+    train = write(folder / "train.parquet", rows)
+    return train, write(folder / "test <b>" / "test.parquet", rows[:2])
+
+
+def test_more_overlaps_than_are_allowed_are_refused_with_counts_rows_and_the_report(tmp_path: Path) -> None:
+    train, test = two_overlaps(tmp_path)
+    with pytest.raises(ValueError) as refusal:
+        check_overlap([train], [test], "near", 1, tmp_path / "report")
+    assert str(refusal.value) == (
+        "2 pairs of a training row and an evaluation row overlap (image exact: 2, question exact: 1), first "
+        f"0 of {train} ('train-0') and 0 of {test} ('test-0'); 1 of {train} ('train-1') and 1 of {test} ('test-1'); "
+        f"1 allowed, all in {tmp_path / 'report' / 'leakage.html'}"
+    )
+    assert len(check_overlap([train], [test], "near", 2, tmp_path / "report")) == 2
+
+
+def test_the_report_for_programs_has_every_pair(tmp_path: Path) -> None:
+    train, test = two_overlaps(tmp_path)
+    check_overlap([train], [test], "exact", 5, tmp_path)
+    report = json.loads((tmp_path / "leakage.json").read_text())
+    assert report["kinds"] == {"image exact": 2, "image near": 0, "question exact": 1, "question near": 0}
+    assert (report["pairs"], report["allowed"], report["images"]) == (2, 5, "exact")
+    assert report["overlaps"][1] == {
+        "train": {"file": str(train), "row": 1, "id": "train-1"},
+        "evaluation": {"file": str(test), "row": 1, "id": "test-1"},
+        "kinds": ["image exact"],
+    }
+
+
+def test_the_page_shows_pictures_and_runs_nothing_that_the_data_says(tmp_path: Path) -> None:
+    train, test = two_overlaps(tmp_path)
+    check_overlap([train], [test], "near", 2, tmp_path)
+    page = (tmp_path / "leakage.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script" not in page and "src=x" not in page.replace("&lt;img src=x", "") and "<b>" not in page
+    assert page.count('<img alt="" src="data:image/png;base64,') == 4
+    assert "://" not in page
+
+
+def test_the_page_shows_rows_whose_images_cannot_be_decoded(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.parquet", [(LONG, [b"no image"])]) for name in ("train", "test")]
+    (overlap,) = check_overlap(files[:1], files[1:], "near", 1, tmp_path)
+    assert overlap.kinds == ("question exact",)
+    assert (tmp_path / "leakage.html").read_text().count("an image that cannot be decoded") == 2
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("2", 0), ("1", 1)])
+def test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], allowed: str, status: int
+) -> None:
+    train, test = two_overlaps(tmp_path)
+    report = tmp_path / "report"
+    arguments = ["--train", train, "--eval", test, "--report", report, "--allowed", allowed]
+    assert main(["check-leakage", *map(str, arguments)]) == status
+    assert "2 pairs" in capsys.readouterr().out
+    assert (report / "leakage.html").exists()
+
+
+def test_a_file_that_is_not_there_is_no_overlap_but_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "absent.parquet")
+    with pytest.raises(SystemExit) as ended:
+        main(["check-leakage", "--train", absent, "--eval", absent, "--report", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "absent.parquet" in capsys.readouterr().err
