@@ -38,8 +38,8 @@ ADVANTAGE_ESTIMATOR = "algorithm.adv_estimator"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 
-# What veRL and this plugin register.
-KNOWN_REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote", *REWARDS)
+# What veRL registers, and, but for the rewards, this plugin.
+REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote")
 AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
 TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 ADVANTAGE_ESTIMATORS = (
@@ -207,13 +207,14 @@ def _problems_of_importing(
 ) -> Iterator[str]:
     """Import in a child process, and look up there what is not known to be registered."""
     manager = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
+    managers = (*REWARD_MANAGERS, *REWARDS)
     looked_up: dict[str, tuple[str, Collection[str]]] = {
         "agent_loops": (DEFAULT_AGENT_LOOP, agent_loops),
         "advantage_estimators": (ADVANTAGE_ESTIMATOR, ADVANTAGE_ESTIMATORS),
         "policy_losses": (POLICY_LOSS, POLICY_LOSSES),
     }
     if OmegaConf.select(config, f"{REWARD_MANAGER}.source") in ("register", None):
-        looked_up["reward_managers"] = (f"{REWARD_MANAGER}.name", KNOWN_REWARD_MANAGERS)
+        looked_up["reward_managers"] = (f"{REWARD_MANAGER}.name", managers)
     if OmegaConf.select(config, "trainer.use_v1"):
         looked_up["trainer_modes"] = (TRAINER_MODE, TRAINER_MODES)
     # The code that is imported may register others under any name.
@@ -234,9 +235,7 @@ def _problems_of_importing(
         "objects": [(named.path, named.name) for named in to_import],
         "registries": sorted(unknown),
         # By a known manager, which calls it as veRL's do (reward_loop/reward_manager/naive.py).
-        "called": [
-            named.path_key == f"{REWARD_FUNCTION}.path" and manager in KNOWN_REWARD_MANAGERS for named in to_import
-        ],
+        "called": [named.path_key == f"{REWARD_FUNCTION}.path" and manager in managers for named in to_import],
         "arguments": arguments,
     }
     answers, reason = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))

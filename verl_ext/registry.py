@@ -30,6 +30,8 @@ class PluginError(ValueError):
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """The entries of one kind by name. They are imported when the registry is first read.
 
+    Read a registry in functions only: while a module is imported, plugins that need this module cannot be.
+
     Args:
         noun: what an entry is called in error messages.
         package: each of its modules is imported; those that have an entry register it.

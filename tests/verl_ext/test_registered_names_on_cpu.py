@@ -16,11 +16,12 @@ import verl_ext.rollout.shared_prompt  # noqa: F401  (registers its agent loop)
 from verl_ext.import_check import (
     ADVANTAGE_ESTIMATORS,
     AGENT_LOOPS,
-    KNOWN_REWARD_MANAGERS,
     POLICY_LOSSES,
+    REWARD_MANAGERS,
     TRAINER_MODES,
     problems_of_code,
 )
+from verl_ext.rewards.group_reward import REWARDS
 
 REGISTERS = """\
 from verl.experimental.agent_loop.agent_loop import register as register_agent_loop
@@ -70,7 +71,7 @@ def problems(
 
 
 def test_the_names_that_are_known_without_importing_verl_are_the_registered_ones() -> None:
-    assert set(KNOWN_REWARD_MANAGERS) == set(reward_managers.REWARD_MANAGER)
+    assert {*REWARD_MANAGERS, *REWARDS} == set(reward_managers.REWARD_MANAGER)
     assert set(AGENT_LOOPS) == set(_agent_loop_registry)
     assert set(TRAINER_MODES) == set(TRAINER_REGISTRY)
     assert set(ADVANTAGE_ESTIMATORS) == set(ADV_ESTIMATOR_REGISTRY)
