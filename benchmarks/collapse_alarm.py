@@ -4,7 +4,7 @@
 
 A run has one validation after every tenth training step: 9 of 2,740 questions, the size of `mmupt_mathvista`. Each
 question is answered right with its own probability, drawn once (Beta(2, 1), a mean of 2/3), and sampled anew in every
-validation. The share of the vote rises all along, so that only the rule about falls decides. `SCENARIOS` says how far
+validation. The majority ratio rises throughout, so that only the rule about falls decides. `SCENARIOS` says how far
 the accuracy of the policy lies from its start at each validation; the wobble of the policy comes on top, a normal
 deviate per validation. The rule is asked after every validation, as in training. Seeds are fixed.
 """

@@ -43,7 +43,7 @@ def test_a_fall_under_a_rising_share_is_a_collapse_and_says_its_numbers() -> Non
     assert str(collapse).startswith(
         "pass@4 on 100 validation questions fell from 80.0 % at step 5 to 40.0 % at step 20"
     )
-    assert str(collapse).endswith("the share of the vote rose from 0.57 to 0.79")
+    assert str(collapse).endswith("the majority ratio rose from 0.57 to 0.79")
 
 
 @pytest.mark.parametrize("share", [FLAT, FALLING, {}], ids=["flat", "falling", "unknown"])

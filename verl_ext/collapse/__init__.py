@@ -1,6 +1,6 @@
-"""Notices that a run collapses: it agrees with itself ever more while it answers held-out questions worse.
+"""Detects a collapse: the policy agrees with itself more and more while it answers held-out questions worse.
 
-The rule, what it is told, and what follows from it. Imports no veRL.
+`rule.py` decides, `history.py` stores the data it decides on, and `alarm.py` acts. Imports no veRL.
 """
 
 from verl_ext.collapse.alarm import CollapseAlarm, StoppedOnCollapse, read_alarm, read_rule

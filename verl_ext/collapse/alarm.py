@@ -1,7 +1,6 @@
-"""The alarm inside a run: it hears of every vote and validation, keeps the best policies, and stops the training.
+"""The collapse alarm of a run: records every vote and validation, keeps the best policies, and stops training.
 
-What is judged is in `rule.py`. The launcher asks the same alarm, by the file of its history, whether a run has been
-stopped.
+The decision is made in `rule.py`. The launcher reads the same history file to find out whether the alarm stopped a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +18,16 @@ from verl_ext.unknown_keys import read_block
 
 
 class StoppedOnCollapse(RuntimeError):
-    """Training was stopped; the message is the collapse in words."""
+    """Training was stopped; the message describes the collapse."""
 
 
 class CollapseAlarm:
-    """Told by the replay buffer of all that is sampled, in the order of training; remembers it in a file.
+    """Receives every batch from the replay buffer, in the order of training, and records it in a file.
 
     Args:
-        history: the file.
-        checkpoints: veRL's folder of checkpoints.
-        rule: when a run has collapsed; None where it is never to be stopped, so that it is only recorded.
+        history: file of the record.
+        checkpoints: veRL's checkpoint folder.
+        rule: when a run has collapsed; None to record only and never stop.
     """
 
     def __init__(self, history: Path, checkpoints: Path, rule: CollapseRule | None) -> None:
@@ -36,7 +35,7 @@ class CollapseAlarm:
         self._checkpoints = checkpoints
         self._rule = rule
         self._continued = False
-        # No step, not even that of no validation.
+        # Equal to no step, and not None, which stands for no validation.
         self._checked: int | None = -1
 
     @property
@@ -45,7 +44,7 @@ class CollapseAlarm:
         return self._rule is not None
 
     def before_training(self, step: int) -> None:
-        """Keep the best policies so far and judge the latest validation, before a training step.
+        """Keep the best policies so far and apply the rule to the latest validation, before a training step.
 
         Raises:
             StoppedOnCollapse: the run has collapsed.
@@ -60,18 +59,18 @@ class CollapseAlarm:
             raise StoppedOnCollapse(str(collapse))
 
     def trained(self, step: int, share: float | None) -> None:
-        """Remember the share of the vote in a training step, if there was any."""
+        """Record the majority ratio of a training step, if there was a vote."""
         if share is not None:
             self.history.add_share(step, share)
 
     def validated(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
-        """Remember how right the responses to each question were in a batch of the validation after a step."""
+        """Record the outcomes per question of a validation batch after a step."""
         self._continue_from(step)
         if outcomes:
             self.history.add_validation(step, outcomes)
 
     def find_collapse(self) -> Collapse | None:
-        """Return how the run has collapsed; None if it has not, or is not to be stopped."""
+        """Return the collapse of the run; None if there is none, or if the alarm is off."""
         if self._rule is None:
             return None
         for measure, validations in self.history.measures().items():
@@ -80,7 +79,7 @@ class CollapseAlarm:
         return None
 
     def best_step(self, measure: str) -> int | None:
-        """Return the step of the best policy by a measure among those that are still there; 0 is the model before."""
+        """Return the step of the best policy that still exists, by a measure; 0 is the model before training."""
         return self._best_steps().get(measure)
 
     def _best_steps(self) -> dict[str, int]:
@@ -95,7 +94,7 @@ class CollapseAlarm:
 
 
 def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
-    """Read the fields of `CollapseRule` and `enable`; None where it is not enabled. What is left out has its default.
+    """Read `enable` and the fields of `CollapseRule`, with defaults for missing ones; None if it is not enabled.
 
     Raises:
         ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.

@@ -1,7 +1,7 @@
-"""What the rule is told, kept in a file so that a run that was killed goes on with it. Judges nothing.
+"""The data for the collapse rule, stored in a file so that a resumed run continues it.
 
-`history.jsonl` has one line for each training step, `{"step": 12, "share": 0.61}`, and one for each validation, or each
-batch of one, `{"step": 10, "right": {"q1": [1.0, 0.0]}}`: how right each response to a question was, by its id.
+`history.jsonl` has one line per training step, `{"step": 12, "share": 0.61}` with the majority ratio, and one per
+validation batch, `{"step": 10, "right": {"q1": [1.0, 0.0]}}` with the score of each response by question id.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 from verl_ext.files import json_line, write_json_lines
 
-# How right each response to a question was, from 0 to 1, by the id of the question.
+# The score of each response, from 0 to 1, by question id.
 Outcomes = dict[str, list[float]]
 
 
 class History:
-    """The shares of the vote by training step, and the outcomes of validations by the step of their policy."""
+    """Majority ratios by training step, and validation outcomes by the step of their policy."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -25,12 +25,12 @@ class History:
         self.validations: dict[int, Outcomes] = {}
         lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
         for line in lines:
-            # A kill may have cut the last one short.
+            # A kill may have truncated the last line.
             if line.endswith("\n"):
                 self._take(json.loads(line))
 
     def continue_from(self, step: int) -> None:
-        """Forget what belongs to later policies than that of a step, from which the run goes on."""
+        """Discard the entries after a step, from which the run resumes."""
         self.shares = {one: share for one, share in self.shares.items() if one <= step}
         self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
         entries: list[dict[str, Any]] = [{"step": one, "share": share} for one, share in self.shares.items()]
@@ -38,17 +38,17 @@ class History:
         write_json_lines(self.file, entries)
 
     def add_share(self, step: int, share: float) -> None:
-        """Add the share of the vote in a training step."""
+        """Add the majority ratio of a training step."""
         self._append({"step": step, "share": share})
 
     def add_validation(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
-        """Add a batch of the validation after a step; what was known of its questions at that step is replaced."""
+        """Add a validation batch after a step; it replaces earlier outcomes of its questions at that step."""
         self._append({"step": step, "right": {question: list(right) for question, right in outcomes.items()}})
 
     def measures(self) -> dict[str, dict[int, dict[str, float]]]:
-        """Return by the name of each measure the value of every question in every validation.
+        """Return, by measure, the value of every question in every validation.
 
-        `accuracy` is the mean over the k responses to a question; where k > 1 there is `pass@k`, the best of them, too.
+        `accuracy` is the mean over the k responses to a question. If k > 1, there is also `pass@k`, the best of them.
         """
         k = max((len(right) for one in self.validations.values() for right in one.values()), default=0)
         kinds = {"accuracy": fmean} | ({f"pass@{k}": max} if k > 1 else {})

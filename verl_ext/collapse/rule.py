@@ -1,4 +1,4 @@
-"""When a run has collapsed: the share of the vote has risen while held-out questions are answered worse than before.
+"""When a run has collapsed: the majority ratio has risen while held-out questions are answered worse than before.
 
 Pure functions over plain numbers. `alarm.py` collects the numbers and acts on the result.
 """
@@ -11,12 +11,12 @@ from statistics import fmean
 
 from verl_ext.scores import Score
 
-# A share that cannot rise much further counts as rising for as long as it does not fall.
+# A majority ratio this high cannot rise much further and counts as rising unless it falls.
 SATURATED = 0.9
-# Differences of means that rounding alone can make.
+# Largest difference of means due to rounding alone.
 ROUNDING = 1e-9
 
-# How right each question is answered, from 0 to 1, by the id of the question.
+# The score of each question, from 0 to 1, by question id.
 Validation = Mapping[str, float]
 
 
@@ -48,11 +48,11 @@ class CollapseRule:
 
 @dataclass(frozen=True)
 class Fall:
-    """How far a validation lies below the best one before it, over the same questions.
+    """How far a validation is below the best earlier one, over the same questions.
 
     step, best_step: of both. value, best: their means over these questions. questions: their number. standard_error: of
     the paired difference, from the spread over questions and the wobble between validations. threshold: the number of
-    standard errors by which `value` must lie below `best` to count. min_fall: the smallest difference that counts.
+    standard errors by which `value` must be below `best` to count. min_fall: the smallest difference that counts.
     """
 
     step: int
@@ -72,9 +72,9 @@ class Fall:
 
 @dataclass(frozen=True)
 class Collapse:
-    """A run that has collapsed: `measure` fell as `fall` says, its share went from `share_before` to `share`.
+    """A collapse: `measure` fell as `fall` describes, and the majority ratio went from `share_before` to `share`.
 
-    The shares are means over the earlier and the later half of the steps between the two validations of the fall.
+    The ratios are means over the earlier and the later half of the steps between the two validations of the fall.
     """
 
     measure: str
@@ -88,7 +88,7 @@ class Collapse:
         return (
             f"{self.measure} on {fall.questions} validation questions fell from {100 * fall.best:.1f} % at step "
             f"{fall.best_step} to {100 * fall.value:.1f} % at step {fall.step}, by more than {fall.threshold:.1f} "
-            f"standard errors of {100 * fall.standard_error:.1f} points, while the share of the vote {change} from "
+            f"standard errors of {100 * fall.standard_error:.1f} points, while the majority ratio {change} from "
             f"{self.share_before:.2f} to {self.share:.2f}"
         )
 
@@ -101,13 +101,13 @@ def find_collapse(
 ) -> Collapse | None:
     """Return how a run has collapsed at its latest validation, None if it has not.
 
-    A run has collapsed if each of the last `patience` validations lies below the best one before them, by `min_fall` at
-    least and beyond noise, and the share of the vote has risen since that one, or is near 1 and has not fallen.
+    A run has collapsed if each of the last `patience` validations is below the best earlier one, by at least
+    `min_fall` and beyond noise, and the majority ratio has risen since that one, or is near 1 and has not fallen.
 
     Args:
-        shares: training step -> share of the vote in it.
+        shares: training step -> its majority ratio.
         validations: step -> validation of the policy after it.
-        rule: see there.
+        rule: the thresholds.
         measure: what `validations` measure, for the message.
     """
     steps = sorted(validations)
@@ -115,7 +115,7 @@ def find_collapse(
     if not before:
         return None
     best_step = best_of({step: validations[step] for step in before})
-    # Without wobble first, which is cheap and decides nearly always.
+    # First without wobble, which is cheap and nearly always decides.
     for variance in (lambda: 0.0, lambda: wobble({step: validations[step] for step in before})):
         falls = list(_falls(validations, best_step, last, rule, variance()))
         if len(falls) < rule.patience:

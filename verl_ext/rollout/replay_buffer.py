@@ -153,7 +153,7 @@ class VoteReplayBuffer(ReplayBuffer):
         self._settled: tuple[int, ...] = ()
         # Failed groups since the last one that finished.
         self._failed = 0
-        # The training step that was sampled last, and the share of the vote in each of its updates.
+        # The training step that was sampled last, and the majority ratio of each of its updates.
         self._step, self._shares = 0, list[float]()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:

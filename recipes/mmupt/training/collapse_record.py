@@ -2,7 +2,7 @@
 
     mmupt collapse RUN_FOLDER [--z 1.5] [--patience 2] [--min-fall 0.03]
 
-reads `history.jsonl` of the run folder and prints every validation with the share of the vote since the one before, how
+reads `history.jsonl` of the run folder and prints every validation with the majority ratio since the one before, how
 far each measure lies below its best, and at which of them the alarm would have stopped the training, whether it was on
 or not. The rule itself is `verl_ext.collapse`.
 """
