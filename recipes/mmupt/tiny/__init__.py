@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL of about a million parameters, built from nothing, on which the whole method runs on a laptop."""
+"""A Qwen2.5-VL with about a million parameters, built from scratch, on which the whole method runs on a laptop."""
 
 from pathlib import Path
 

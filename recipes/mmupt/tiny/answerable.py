@@ -1,6 +1,6 @@
-"""How many of the questions that the tiny model wrote can be answered: known, as every figure can be drawn again.
+"""Counts the answerable questions among those the tiny model wrote, which is possible because figures can be redrawn.
 
-For figures in documents alone. No training and no filter may know it.
+For figures in the docs only: neither training nor filters may use it.
 
     mmupt tiny-model answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
 """

@@ -1,7 +1,7 @@
-"""Builds the tiny model from nothing: tokenizer, processor, random weights, warm start, and measurements.
+"""Builds the tiny model from scratch: tokenizer, processor, random weights, warm start and measurements.
 
-The result is a folder that loads as any Qwen2.5-VL does. It is the noisy base on which label-free GRPO is shown, not a
-good model.
+The result is a folder that loads like any Qwen2.5-VL. It is a noisy base to demonstrate label-free GRPO on, not a good
+model.
 
     mmupt tiny-model build [--output recipes/mmupt/tiny/model]
 """

@@ -1,4 +1,4 @@
-"""Measures a tiny model on held-out figures: its answers, how it words them, and its other skills.
+"""Measures a tiny model on held-out figures: its answers, their style, and its other skills.
 
 mmupt tiny-model measure [MODEL]
 """

@@ -1,7 +1,6 @@
 """The tiny model's words and their tokenizer, with Qwen's special tokens and chat template.
 
-One word is one token, and so is every number from 0 to 99 and `\boxed{`. Which sentences are made of these words is
-decided elsewhere.
+Every word is one token, and so are the numbers from 0 to 99 and `\boxed{`. `demonstrations.py` makes sentences of them.
 """
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
