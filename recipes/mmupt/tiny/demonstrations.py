@@ -1,7 +1,7 @@
 """Demonstrations for the warm start of the tiny model: prompts and responses about figures, for each of its skills.
 
-The base is noisy on purpose: a vote can help a policy only if it has two styles of answering, one of which is right more
-often. Most answers are therefore demonstrated as a glance, which is wrong more often than right; the rest work the
+The base is noisy on purpose: a vote can help a policy only if it has two styles of answering, one of which is right
+more often. Most answers are therefore demonstrated as a glance, which is wrong more often than right; the rest work the
 answer out and are right.
 """
 

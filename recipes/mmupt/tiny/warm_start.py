@@ -1,7 +1,7 @@
 """The warm start of the tiny model: supervised fine-tuning on demonstrations, in plain PyTorch on one CPU core.
 
-It also has the layout of an exchange, (figure, prompt) -> tensors, which the measurements share. `demonstrations.py` has
-the demonstrations.
+It also has the layout of an exchange, (figure, prompt) -> tensors, which the measurements share. `demonstrations.py`
+has the demonstrations.
 """
 
 import math
