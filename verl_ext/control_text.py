@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from verl_ext.datasets.row_format import PLACEHOLDER
-
+# Where a message has an image, as veRL writes it.
+PLACEHOLDER = "<image>"
 # What veRL splits a message at (verl/utils/dataset/rl_dataset.py, RLHFDataset._build_messages).
 MEDIA = (PLACEHOLDER, "<video>", "<audio>")
 # What tokenizers of chat models most often have tokens for, the Qwen-VL models among them.

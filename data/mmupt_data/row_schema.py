@@ -36,8 +36,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from verl_ext.control_text import PLACEHOLDER as PLACEHOLDER
 from verl_ext.datasets.parquet_reader import IMAGES, PROMPT
-from verl_ext.datasets.row_format import PLACEHOLDER as PLACEHOLDER
 
 # Raised whenever a column changes, so that files written before are written anew.
 SCHEMA_VERSION = 4

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-PLACEHOLDER = "<image>"
+from verl_ext.control_text import PLACEHOLDER
+
 ROLES = ("system", "user", "assistant", "tool")
 # Under these names an image is a struct: the first that is not null is taken.
 IMAGE_KEYS = ("bytes", "path", "image", "image_url", "url")

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from verl_ext.control_text import control_tokens, plain_messages
+from verl_ext.control_text import PLACEHOLDER, control_tokens, plain_messages
 from verl_ext.datasets.pixel_limits import accepted_size, scaled_size, with_margins
-from verl_ext.datasets.row_format import PLACEHOLDER, with_instruction
+from verl_ext.datasets.row_format import with_instruction
 from verl_ext.images import decode, stored_size
 
 if TYPE_CHECKING:
