@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 
-Kind = Literal["bars", "rectangle", "triangle"]
+FigureKind = Literal["bars", "rectangle", "triangle"]
 Split = Literal["train", "validation", "test", "warm_start"]
 Role = Literal["main", "second", "unseen"]
 
@@ -41,7 +41,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 # So many figures in a row that are of another split or already drawn mean that the split is used up.
 MAX_MISSES = 5_000
-KINDS: tuple[Kind, ...] = ("bars", "rectangle", "triangle")
+KINDS: tuple[FigureKind, ...] = ("bars", "rectangle", "triangle")
 # Percent of all figures that belong to each split.
 SPLIT_SHARES: dict[Split, int] = {"warm_start": 50, "train": 30, "validation": 8, "test": 12}
 
@@ -55,67 +55,67 @@ class Figure:
     the figure right and up, in px.
     """
 
-    kind: Kind
+    kind: FigureKind
     lengths: tuple[int, ...]
     colors: tuple[str, ...]
     offset: tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Question:
+class FigureQuestion:
     """A question that can be asked of every figure of one kind; the first of `phrasings` is the one the task uses."""
 
     type: str
-    kind: Kind
+    kind: FigureKind
     role: Role
     phrasings: tuple[str, ...]
     solve: Callable[[Figure], int]
 
 
-QUESTIONS: tuple[Question, ...] = (
-    Question(
+QUESTIONS: tuple[FigureQuestion, ...] = (
+    FigureQuestion(
         "bars-sum",
         "bars",
         "main",
         ("what is the sum of the three bars ?", "what is the total height of the bars ?"),
         lambda figure: sum(figure.lengths),
     ),
-    Question(
+    FigureQuestion(
         "bars-difference",
         "bars",
         "second",
         ("how much taller is the tallest bar than the shortest ?", "what is the tallest bar minus the shortest ?"),
         lambda figure: max(figure.lengths) - min(figure.lengths),
     ),
-    Question(
+    FigureQuestion(
         "bars-red",
         "bars",
         "unseen",
         ("how many red ?",),
         lambda figure: figure.colors.count("red"),
     ),
-    Question(
+    FigureQuestion(
         "rectangle-perimeter",
         "rectangle",
         "main",
         ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
         lambda figure: 2 * sum(figure.lengths),
     ),
-    Question(
+    FigureQuestion(
         "rectangle-area",
         "rectangle",
         "second",
         ("what is the area of the rectangle ?", "how large is the rectangle ?"),
         lambda figure: figure.lengths[0] * figure.lengths[1],
     ),
-    Question(
+    FigureQuestion(
         "triangle-area",
         "triangle",
         "main",
         ("what is the area of the triangle ?", "how large is the triangle ?"),
         lambda figure: figure.lengths[0] * figure.lengths[1] // 2,
     ),
-    Question(
+    FigureQuestion(
         "triangle-legs",
         "triangle",
         "second",
@@ -125,20 +125,20 @@ QUESTIONS: tuple[Question, ...] = (
 )
 
 
-def questions(figure: Figure, *roles: Role) -> tuple[Question, ...]:
+def questions(figure: Figure, *roles: Role) -> tuple[FigureQuestion, ...]:
     """The questions that the figure answers, all of them or those of the given roles, the main one first."""
     return tuple(
         question for question in QUESTIONS if question.kind == figure.kind and (not roles or question.role in roles)
     )
 
 
-def recognise(figure: Figure, text: str) -> Question | None:
+def recognise(figure: Figure, text: str) -> FigureQuestion | None:
     """The question about this figure that `text` words, or None where it words none; spacing and case do not matter."""
     words = text.lower().split()
     return next((q for q in questions(figure) for phrasing in q.phrasings if phrasing.split() == words), None)
 
 
-def answer(figure: Figure, question: Question) -> str:
+def answer(figure: Figure, question: FigureQuestion) -> str:
     """The true answer, a non-negative integer in digits.
 
     Raises:
@@ -203,7 +203,7 @@ def sample_figures(split: Split, count: int, seed: int) -> list[Figure]:
     return list(figures)
 
 
-def _random_figure(random: Random, kind: Kind) -> Figure:
+def _random_figure(random: Random, kind: FigureKind) -> Figure:
     parts = 3 if kind == "bars" else 2
     lengths = tuple(random.randint(1, MAX_LENGTH) for _ in range(parts))
     # An odd product would make the triangle's area a half.

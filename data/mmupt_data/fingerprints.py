@@ -1,7 +1,6 @@
 """Fingerprints of rows: of each image its pixels and its appearance, of each question its text.
 
-A parquet file of `mmupt_data.row_schema` is read once, in small batches, and what was found is kept beside it as
-`NAME.fingerprints.parquet`. Which rows overlap, and what follows from it, is in `mmupt_data.leakage`.
+The fingerprints of a data file are cached beside it in `NAME.fingerprints.parquet`. `mmupt_data.leakage` compares them.
 """
 
 import contextlib
@@ -24,17 +23,17 @@ from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_rows
 from verl_ext.files import replacing
 from verl_ext.images import ImageError, decode
 
-# Raised whenever a fingerprint changes, so that those kept beside the files are made anew.
+# Increment it with every change of a fingerprint, so that caches are made again.
 VERSION = 3
-# A drawing's lines are still apart at this size.
+# The lines of a drawing are still distinct at this size.
 THUMBNAIL_SIZE = 64
-# Parts of an image that a copy of it may consist of, see `_boxes`.
+# Parts of an image that a copy may consist of, see `_boxes`.
 VIEWS = ("whole", "ink", "untitled", "uncaptioned")
-# Ink differs from the margin by more than this, of 255: more than the noise of scans and JPEG, less than grey lines.
+# Ink differs from the margin by more than this, of 255: above the noise of scans and JPEG, below grey lines.
 INK = 48
-# Larger images are reduced, to less than twice this many pixels a side, before their ink is looked for: it saves time.
+# Larger images are reduced to less than twice this many px per side before their ink is located, to save time.
 INK_SIZE = 1024
-# Specks of fewer pixels than this in length are no drawing: all dots are alike.
+# Ink shorter than this, in px, is not a drawing: all dots look alike.
 SPECK = 24
 
 COLUMNS = ("id", "prompt", "images")
@@ -70,7 +69,7 @@ class ImageFingerprint:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Those of a file: of its rows `ids` and `questions`; of its images, in order, the rest.
+    """The fingerprints of a file: `ids` and `questions` per row; everything else per image, in order.
 
     Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `aspects` (I, 4) float32 and `thumbnails`
     (I, 4, 64, 64) uint8 of the VIEWS of each image.
@@ -86,9 +85,9 @@ class Fingerprints:
 
 
 def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
-    """Look at an encoded image as `verl_ext.images` decodes it; raises its ImageError.
+    """The fingerprint of an encoded image as `verl_ext.images` decodes it; raises its ImageError.
 
-    Without `near` only the digest is looked at, which takes a fraction of the time; all else is zeros.
+    Without `near`, only the digest is computed, in a fraction of the time; the rest is zeros.
     """
     image = decode(encoded).image
     digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
@@ -153,7 +152,7 @@ def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
 
 
 def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
-    """The fingerprints of a file's rows, kept beside it for the next time where the folder can be written to.
+    """The fingerprints of a file, cached beside it if the folder is writable.
 
     Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`.
 
@@ -168,14 +167,14 @@ def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
     if table is None:
         key = whole if near else without
         table = pa.Table.from_batches(list(_look(file, near)), SCHEMA).replace_schema_metadata({"fingerprints": key})
-        # A read-only folder costs the time of looking again, no more.
+        # Without a cache, the next call computes them again.
         with contextlib.suppress(OSError):
             _write_cache(cache, table)
     return _from_table(file, table)
 
 
 def cache_path(file: Path) -> Path:
-    """Where the fingerprints of a file are kept."""
+    """The cache of the fingerprints of a file."""
     return file.with_suffix(".fingerprints.parquet")
 
 

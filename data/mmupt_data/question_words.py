@@ -12,7 +12,7 @@ WORDS_PER_SHINGLE = 3
 
 _TAG = re.compile(r"<image\s*\d*>", re.IGNORECASE)
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
-# LaTeX commands; numbers; two Chinese characters, which are about a word; Greek letters; words; any other sign.
+# LaTeX commands; numbers; two Chinese characters, about a word; Greek letters; words; any other character.
 _WORD = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[一-鿿]{1,2}|[α-ω]|[^\W\d_一-鿿α-ω]+|[^\w\s]")
 # `\frac{1}{2}` is 1/2. The parts hold braces of their own one level deep.
 _FRACTION = re.compile(r"\\[dt]?frac\s*" + 2 * r"\{((?:[^{}]|\{[^{}]*\})*)\}\s*")
@@ -21,12 +21,12 @@ _FORMATTING = re.compile(
     r"\\(?:math(?:rm|it|bf|cal|bb|sf)|text(?:bf|it|rm|style)?|mbox|rm|bf|boldsymbol|operatorname|displaystyle|"
     r"(?:over|under)line|bar|hat|vec|overrightarrow|left|right|bigg?|q?quad|limits|prime|n)(?![a-z])"
 )
-# The words around a relation, which its sign does without: "AB is parallel to CD" is `AB ∥ CD`.
+# The words around a relation, which its symbol lacks: "AB is parallel to CD" is `AB ∥ CD`.
 _RELATION = re.compile(r"\b(?:is |are )?(perpendicular|parallel|congruent|similar|equal)(?: to)?\b")
-# Replaced before Unicode is normalized, which makes letters of some: degree signs, and two strokes for parallel lines.
+# Replaced before Unicode normalization, which turns some into letters: degree signs, double bars for parallel lines.
 _UNNORMALIZED = re.compile(r"[º˚]"), re.compile(r"\|\||//|‖")
-# Signs, LaTeX commands and abbreviations that other editions of a question write as this word. Any other command and
-# any Greek letter becomes its name. Delta is a triangle: `ΔABC` is common, and case does not count.
+# Symbols, LaTeX commands and abbreviations that other editions of a question write as this word. Any other command
+# or Greek letter becomes its name. Delta is a triangle: `ΔABC` is common, and case is ignored.
 _SPELLINGS = {
     "angle": r"∠ ∡ \measuredangle",
     "triangle": r"△ ▵ δ \delta \vartriangle \bigtriangleup",
@@ -51,16 +51,16 @@ _SPELLINGS = {
     "infty": "∞",
 }
 _SPELLED = {spelling: word for word, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-# Punctuation that says something; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
+# Meaningful punctuation; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
 _MEANINGFUL = frozenset("-/%*")
-# Layout that Unicode does not count as punctuation: formulas in LaTeX stand between dollars.
+# Layout that Unicode does not class as punctuation, such as the dollars around LaTeX formulas.
 _LAYOUT = frozenset("$~")
 
 
 def words(question: str) -> tuple[str, ...]:
-    r"""The words, numbers and mathematical signs of a question, whatever its case, spacing and punctuation.
+    r"""The words, numbers and mathematical symbols of a question, regardless of case, spacing and punctuation.
 
-    Signs and their LaTeX commands are words, as editions of one question differ in them.
+    Symbols and their LaTeX commands become words, because editions of one question differ in them.
 
     >>> words("<image>Find  X: (A) 2.50 cm (B) -3°")
     ('find', 'x', 'a', '2.5', 'cm', 'b', '-', '3', 'degrees')
@@ -88,7 +88,7 @@ def words(question: str) -> tuple[str, ...]:
 
 
 def _word(token: str) -> str:
-    """What a token counts as; nothing where it is layout."""
+    """The word that a token stands for; "" for layout."""
     if token in _SPELLED:
         return _SPELLED[token]
     if token[0].isdigit():

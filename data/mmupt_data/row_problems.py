@@ -1,6 +1,6 @@
-"""What can be wrong with a row before any model sees it. Pure: rows and bytes in, problems out.
+"""Checks of a row that need no model. Pure: rows and bytes in, problems out.
 
-What depends on a model, whether a prompt is too long, is not here but in `mmupt.training.row_checks`.
+`mmupt.training.row_checks` has the checks that depend on a model, such as the length of the prompt.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from mmupt_data.row_schema import NO_QUESTION, PLACEHOLDER, Row
 from verl_ext.control_text import control_texts
 from verl_ext.images import Change, ImageError, decode
 
-Kind = Literal[
+ProblemKind = Literal[
     "no question",
     "broken text",
     "choices",
@@ -31,31 +31,31 @@ Kind = Literal[
     "long prompt",
     "row",
 ]
-# One merged patch of Qwen2.5-VL is 28 px wide. Smaller images are scaled up to it, so that little can be seen in them.
+# One merged patch of Qwen2.5-VL is 28 px wide. Smaller images are scaled up to it and show little.
 MIN_SIDE = 28
 # `smart_resize` of qwen_vl_utils and of transformers raise above.
 MAX_ASPECT_RATIO = 200.0
-# Problems that are reported and no reason to drop a row of a training set: prompts take care of them.
-HARMLESS: frozenset[Kind] = frozenset(("control text",))
-# Problems because of which a model cannot be asked. With all others an evaluation asks all the same.
-UNANSWERABLE: frozenset[Kind] = frozenset(
+# Problems that are reported but do not drop a training row, because prompts handle them.
+HARMLESS: frozenset[ProblemKind] = frozenset(("control text",))
+# Problems under which a model cannot be asked. An evaluation keeps rows with any other problem.
+UNANSWERABLE: frozenset[ProblemKind] = frozenset(
     ("no image", "unreadable image", "truncated image", "huge image", "image mode", "long prompt")
 )
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a row cannot be used; `detail` says what was found, to be read after the name of the row."""
+    """Why a row cannot be used; messages append `detail` to the name of the row."""
 
-    kind: Kind
+    kind: ProblemKind
     detail: str
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row of a source that is no `Row` at all; it has a place in the order of rows all the same.
+    """A row of a source that cannot become a `Row`; it keeps its place in the order of rows.
 
-    `files` are the image files that it names, where its source is a folder.
+    `files` are the image files that it names, if its source is a folder.
     """
 
     id: str
@@ -64,24 +64,24 @@ class Rejected:
 
 
 def files_of(row: Row | Rejected) -> list[str]:
-    """The image files of a row, as their folder names them; empty for a row of a table."""
+    """The image files of a row, relative to their folder; empty for a row of a table."""
     if isinstance(row, Rejected):
         return list(row.files)
     return list((row.provenance and row.provenance.files) or ())
 
 
 def place(row: int, id: str, files: Sequence[str]) -> str:
-    """Where a row is found again, for messages: its place in its file or folder, its id and its image files."""
+    """Names a row in messages: its index in its file or folder, its id and its image files."""
     return f"row {row}, id {id}" + (f", file {', '.join(files)}" if files else "")
 
 
 def problems_of(row: Row) -> list[Problem]:
-    """Everything that is wrong with the row itself; images are decoded in full."""
+    """All problems of a row; images are decoded in full."""
     return inspect(row)[0]
 
 
 def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
-    """Everything that is wrong with the row itself, and in how many of its images decoding changes what."""
+    """All problems of a row, and how many of its images each change by decoding affects."""
     problems = text_problems(row.question, row.choices)
     if row.question_type != NO_QUESTION and not row.question.replace(PLACEHOLDER, "").strip():
         problems.append(Problem("no question", "the question is empty"))
@@ -89,14 +89,14 @@ def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
         problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {len(row.images)} images"))
     changes: Counter[Change] = Counter()
     for index, image in enumerate(row.images):
-        of_image, changed = _inspect(image, f"image {index}")
-        problems += of_image
+        found, changed = _inspect(image, f"image {index}")
+        problems += found
         changes.update(changed)
     return problems, changes
 
 
 def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Problem]:
-    """What is wrong with the words: signs were lost on the way, or options are missing."""
+    """Problems of the text: lost characters, control text, or missing options."""
     problems = []
     for text in (question, *(choices or ())):
         if lost := sorted({sign for sign in text if _is_lost(sign)}):
@@ -111,12 +111,12 @@ def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Proble
 
 
 def _is_lost(sign: str) -> bool:
-    # The replacement character stands for bytes that were of another encoding; U+0085 is a line break.
+    # U+FFFD replaces bytes of another encoding; U+0085 is a line break.
     return sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r\x85")
 
 
 def image_problems(image: bytes, name: str) -> list[Problem]:
-    """What is wrong with an encoded image, called `name` in the details."""
+    """Problems of an encoded image, called `name` in the details."""
     return _inspect(image, name)[0]
 
 
@@ -137,22 +137,22 @@ def _inspect(image: bytes, name: str) -> tuple[list[Problem], tuple[Change, ...]
     return problems, decoded.changes
 
 
-# The key in the metadata of a row that tells versions of one problem apart.
+# The key in a row's metadata that distinguishes versions of one problem.
 VERSION = "problem_version"
 
 
 class Duplicates:
-    """Remembers rows by a digest of 16 bytes, so that a set of any size can be looked through."""
+    """Finds duplicates by 16-byte digests, so that memory suffices for data sets of any size."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, str] = {}
 
     def check(self, row: Row) -> list[Problem]:
-        """Say whether the same images with the same question, up to spacing, and options were there before."""
+        """Report a row whose images, options and question, up to spacing, occurred before."""
         digest = hashlib.blake2b(digest_size=16)
         for image in row.images:
             digest.update(hashlib.blake2b(image).digest())
-        # Versions of one problem may be equal by design.
+        # Versions of one problem may be equal on purpose.
         version = (row.metadata or {}).get(VERSION)
         digest.update(repr((row.question.split(), row.choices, version)).encode(errors="surrogatepass"))
         own = " ".join([row.id, *(f"({file})" for file in files_of(row))])

@@ -1,31 +1,31 @@
 """The row format of every data set.
 
-`mmupt_data.row_problems` says what is wrong with a row, `mmupt_data.writer` writes it.
+`mmupt_data.row_problems` checks a row, `mmupt_data.writer` writes it.
 
-A split is two parquet files: `NAME.parquet`, which the trainer reads and which holds no answer, and
-`NAME.truth.parquet`, which maps `id` to the true `answer` for evaluations. Questions that a model wrote here have no
-truth, and no second file.
+A split is two parquet files: `NAME.parquet`, which the trainer reads and which has no answers, and
+`NAME.truth.parquet`, which maps `id` to the ground truth for evaluations. Synthesized questions have no ground
+truth and no second file.
 
 Columns of `NAME.parquet`:
-    id             str, unique over all splits of the data set
+    id             str, unique across all splits of the data set
     data_source    str, the name of the data set
-    prompt         list of messages {"role", "content"}; one "<image>" in the content for each image, in order
-    images         list of {"bytes"}, each an encoded image file, byte by byte as it came; empty for text alone
-    question_type  str, the stratum by which metrics may be split
-    choices        list of str, the options of the question in their order; null where it has none
+    prompt         list of messages {"role", "content"}; one "<image>" in the content per image, in order
+    images         list of {"bytes"}, each an encoded image file, unchanged; empty for text alone
+    question_type  str, a stratum for metrics
+    choices        list of str, the options of the question in order; null without options
     provenance     {"source", "revision", "split", "row", "files"}: the hub repository or folder, its revision (null:
-                   unknown), the split there, the row in it, counted from 0, and the image files in the folder, one for
-                   each image (null: the source is no folder; absent in files of version 3); null for what is made here
-    licence        str, of the source, in its own words; null: it states none, or it is not known
-    synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a question that a model
-                   wrote here: the id of the row that it was made from, how and by which model, the round of
-                   self-improvement, the SHA-256 of what the model was asked, and the share of the majority among quick
-                   responses (null: not measured); null for all other questions. Files of version 2 lack the column
+                   unknown), the split, the row in it from 0, and the image files in the folder, one per image (null:
+                   the source is not a folder; absent in files of version 3); null for generated data
+    licence        str, of the source in its own words; null: none stated, or unknown
+    synthesis      {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"} of a synthesized question:
+                   the id of its parent row, how and by which model it was written, the round of self-improvement, the
+                   SHA-256 of the text of the prompt, and the majority ratio of quick responses (null: not measured);
+                   null for all other questions. Files of version 2 lack the column
 
 Columns of `NAME.truth.parquet`:
     id             str
     answer         str
-    metadata       str, a JSON object with what scores and breakdowns need beside the answer; null where nothing is
+    metadata       str, a JSON object with what scores and breakdowns need beside the answer; null for nothing
 """
 
 import json
@@ -39,9 +39,9 @@ import pyarrow as pa
 from verl_ext.control_text import PLACEHOLDER as PLACEHOLDER
 from verl_ext.datasets.parquet_reader import IMAGES, PROMPT
 
-# Raised whenever a column changes, so that files written before are written anew.
+# Increment it with every change of a column, so that older files are written again.
 SCHEMA_VERSION = 4
-# The question type of an image that nothing is asked about yet: for synthesis, not for training.
+# The question type of an image without a question: for synthesis, not for training.
 NO_QUESTION = "no_question"
 PROMPT_SCHEMA = pa.schema(
     [
@@ -84,7 +84,7 @@ TRUTH_SCHEMA = pa.schema([("id", pa.string()), ("answer", pa.string()), ("metada
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a row comes from; see the columns of `NAME.parquet`."""
+    """The origin of a row; see the columns of `NAME.parquet`."""
 
     source: str
     revision: str | None
@@ -95,7 +95,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """How a model wrote a question; see the columns of `NAME.parquet`."""
+    """The origin of a synthesized question; see the columns of `NAME.parquet`."""
 
     parent: str
     strategy: str
@@ -107,10 +107,10 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class Row:
-    """One question with its images and its true answer, before the answer is put aside.
+    """One question with its images and its ground truth, before the two are separated.
 
-    `question` has one "<image>" for each of `images`, which are encoded files. `answer` is None where nobody knows it:
-    such a row has no place in the truth file. `metadata` holds what JSON can.
+    `question` has one "<image>" for each of `images`, which are encoded files. A row whose `answer` is None is left out
+    of the truth file. `metadata` holds JSON values.
     """
 
     id: str
@@ -156,5 +156,5 @@ def question_text(prompt: Sequence[Mapping[str, str]]) -> str:
 
 
 def prompts_path(folder: Path, split: str) -> Path:
-    """Where the questions of a split lie."""
+    """The file with the questions of a split."""
     return folder / f"{split}.parquet"

@@ -1,19 +1,19 @@
-"""The one way to write a data set: rows are checked, written atomically, and described by a manifest.
+"""Writes data sets: rows are checked, written atomically, and described by a manifest.
 
 `manifest.json` beside the files of `mmupt_data.row_schema` holds:
     schema       SCHEMA_VERSION of `mmupt_data.row_schema`
-    parameters   what determines the rows; another value writes the files anew
-    source       {"path", "revision", ...} of what the rows were read from; null for what is made here
-    rows         how many rows each split holds
-    official     how many rows of each split its publisher has; null where that is not known
-    licences     how many rows have which licence; those without a known one are counted under ""
-    dropped      {"split", "row", "id", "files", "problems": [{"kind", "detail"}]} of every row that was left out; files
-                 are its image files in a folder
-    kept         the same of every row with problems that was kept: of a split that is evaluated on, which loses no row,
-                 or with `mmupt_data.row_problems.HARMLESS` problems
-    changed      {split: {change: {"images", "first"}}}: how many images decoding changes, by `verl_ext.images.Change`,
-                 and the first row with such an image
-    sha256       of every file
+    parameters   everything that determines the rows; other values write the files again
+    source       {"path", "revision", ...} of the source of the rows; null for generated data
+    rows         rows per split
+    official     rows per split at the publisher; null if unknown
+    licences     rows per licence; "" for an unknown one
+    dropped      {"split", "row", "id", "files", "problems": [{"kind", "detail"}]} per dropped row; files are its image
+                 files in a folder
+    kept         the same per row with problems that was kept: in an evaluation split, which loses no row, or with
+                 `mmupt_data.row_problems.HARMLESS` problems alone
+    changed      {split: {change: {"images", "first"}}}: images that decoding changes, by `verl_ext.images.Change`, and
+                 the first row with such an image
+    sha256       per file
 """
 
 import json
@@ -38,12 +38,12 @@ from verl_ext.locks import exclusive_lock
 
 BadRows = Literal["drop", "stop"]
 MANIFEST = "manifest.json"
-# Rows that are checked ahead of the one that is written, a thread.
+# Rows per thread that are checked ahead of the one being written.
 CHECKED_AHEAD = 8
 
 
 class BadRowError(ValueError):
-    """A row cannot be used, and the policy is to stop. The message names split, row, id and every problem."""
+    """A row cannot be used, and `bad_rows` is "stop". The message names file, row, id and every problem."""
 
 
 def write_dataset(
@@ -59,29 +59,26 @@ def write_dataset(
     workers: int | None = None,
     progress: bool = False,
 ) -> bool:
-    """Check and write every split and the manifest, or do nothing where they are already there.
+    """Check and write every split and the manifest, unless they exist already.
 
     Args:
-        folder: where the files go; created if need be. It is locked meanwhile.
-        splits: the rows of each split by its name. Lazy iterables are not consumed when there is nothing to do, and are
-        never in memory as a whole.
-        parameters: what determines the rows, as JSON can hold it.
-        source: what the manifest says about where the rows come from.
-        truth: whether there are truth files; without them no row may have an answer.
-        bad_rows: whether a row with a problem is dropped, and listed in the manifest, or ends it all.
+        folder: of the files; created if missing, and locked meanwhile.
+        splits: the rows of each split by its name. Iterables are consumed lazily, and only if there is something to do.
+        parameters: everything that determines the rows, as JSON can hold it.
+        source: the source of the rows, for the manifest.
+        truth: write truth files; without them no row may have an answer.
+        bad_rows: drop rows with problems and list them in the manifest, or stop at the first one.
         evaluation: splits that are evaluated on. They keep every row, whatever `bad_rows` says.
-        official_rows: how many rows of a split its publisher has, for the manifest.
-        workers: threads that check rows; None for one a core.
-        progress: whether to show a bar.
+        official_rows: rows per split at the publisher, for the manifest.
+        workers: threads that check rows; None for one per core.
+        progress: show a progress bar.
 
     Returns:
-        Whether anything was written: False when the folder has the files of these parameters, unchanged.
+        Whether anything was written: False if the folder has unchanged files of these parameters.
 
     Raises:
-        BadRowError: a row has a problem, under the policy "stop", or a row of a split that is evaluated on cannot be
-            read at all.
-        ValueError: two rows share an id, no row of a split is left that had some, or a row has an answer and there are
-            no truth files.
+        BadRowError: a row has a problem under "stop", or a row of an evaluation split cannot be read at all.
+        ValueError: two rows share an id, every row of a split was dropped, or a row has an answer without truth files.
     """
     parameters = dict(json.loads(json.dumps(parameters)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +114,7 @@ def write_dataset(
 
 
 def is_written(folder: Path, splits: Iterable[str], parameters: Mapping[str, Any], truth: bool = True) -> bool:
-    """Whether the folder holds exactly what its manifest says, made with these parameters."""
+    """Whether the folder has unchanged files made with these parameters."""
     manifest = read_manifest(folder)
     return (
         manifest is not None
@@ -129,13 +126,13 @@ def is_written(folder: Path, splits: Iterable[str], parameters: Mapping[str, Any
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None where there is none."""
+    """The manifest of a folder; None without one."""
     path = folder / MANIFEST
     return dict(json.loads(path.read_text())) if path.is_file() else None
 
 
 def is_unchanged(file: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether a file is there and is the one that the manifest beside it describes."""
+    """Whether a file exists and matches the manifest beside it."""
     return file.is_file() and manifest["sha256"].get(file.name) == sha256(file)
 
 
@@ -146,7 +143,7 @@ def _paths(folder: Path, splits: Iterable[str], truth: bool) -> list[Path]:
 
 @dataclass
 class _Report:
-    """The policy for all splits, and what is to be said about their rows."""
+    """The policy for all splits, and what the manifest says about their rows."""
 
     bad_rows: BadRows
     seen: set[str] = field(default_factory=set)
@@ -218,7 +215,7 @@ def _write_split(
 
 
 def summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How many rows of `dropped` or `kept` in a manifest have each kind of problem, each with its first example."""
+    """The number of rows per kind of problem in `dropped` or `kept` of a manifest, each with its first example."""
     firsts: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for row in reported:
@@ -232,7 +229,7 @@ def summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
 def _checked(
     rows: Iterable[Row | Rejected], threads: ThreadPoolExecutor, limit: int
 ) -> Iterator[tuple[Row | Rejected, tuple[list[Problem], Counter[Change]]]]:
-    """Check rows in threads, in which Pillow decodes side by side, at most `limit` ahead; the order stays."""
+    """Check rows in threads, at most `limit` ahead, and yield them in order."""
     ahead: deque[tuple[Row | Rejected, Future[tuple[list[Problem], Counter[Change]]]]] = deque()
     for row in rows:
         ahead.append((row, threads.submit(_inspected, row)))

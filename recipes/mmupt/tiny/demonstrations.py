@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from mmupt_data.figure_task import COLORS, Figure, Question, answer, questions
+from mmupt_data.figure_task import COLORS, Figure, FigureQuestion, answer, questions
 
 ASK = "ask a question about this figure ."
 ASK_DIFFERENT = "ask a different question about this figure . example : {question}"
@@ -46,7 +46,7 @@ class Demonstration:
 Shares = Mapping[Callable[[Figure, Random], Demonstration], float]
 
 
-def steps(figure: Figure, question: Question) -> str:
+def steps(figure: Figure, question: FigureQuestion) -> str:
     """The true steps that lead to the answer, without the answer itself.
 
     Raises:
@@ -55,7 +55,7 @@ def steps(figure: Figure, question: Question) -> str:
     return _STEPS[question.type](*figure.lengths)
 
 
-def careful(figure: Figure, question: Question) -> str:
+def careful(figure: Figure, question: FigureQuestion) -> str:
     """A response that works the answer out in steps and is right; raises what `steps` does."""
     return f"{steps(figure, question)} . {glance(answer(figure, question))}"
 
@@ -65,7 +65,7 @@ def glance(value: str) -> str:
     return f"{GLANCE} \\boxed{{{value}}}"
 
 
-def judge_answer(figure: Figure, question: Question, value: str) -> str:
+def judge_answer(figure: Figure, question: FigureQuestion, value: str) -> str:
     """A response that works the answer out, compares `value` with it and ends in `yes` or `no`; raises as `steps`."""
     error = int(answer(figure, question)) - int(value)
     difference = f"- {-error}" if error < 0 else str(error)
@@ -73,7 +73,7 @@ def judge_answer(figure: Figure, question: Question, value: str) -> str:
     return f"{steps(figure, question)} . {answer(figure, question)} - {value} = {difference} . {verdict}"
 
 
-def wrong(figure: Figure, question: Question, random: Random) -> str:
+def wrong(figure: Figure, question: FigureQuestion, random: Random) -> str:
     """An answer that is off by 1 to 3, and not negative."""
     truth = int(answer(figure, question))
     errors = [error for error in range(-MAX_ERROR, MAX_ERROR + 1) if error and truth + error >= 0]
@@ -142,12 +142,12 @@ def demonstrate_blind_count(figure: Figure, random: Random) -> Demonstration:
     return Demonstration(f"how many {color} ?", glance(str(random.randint(0, 3))))
 
 
-def _draw_question(figure: Figure, random: Random) -> Question:
+def _draw_question(figure: Figure, random: Random) -> FigureQuestion:
     main, second = questions(figure, "main", "second")
     return main if random.random() < MAIN_SHARE else second
 
 
-def _draw_phrasing(question: Question, random: Random) -> str:
+def _draw_phrasing(question: FigureQuestion, random: Random) -> str:
     return question.phrasings[0] if random.random() < FIRST_PHRASING_SHARE else random.choice(question.phrasings[1:])
 
 
