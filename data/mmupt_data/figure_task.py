@@ -19,7 +19,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from mmupt_data.row_schema import Row
-from mmupt_data.writer import write_dataset
+from mmupt_data.writer import BadRows, write_dataset
 
 FigureKind = Literal["bars", "rectangle", "triangle"]
 Split = Literal["train", "validation", "test", "warm_start"]
@@ -252,3 +252,26 @@ def _rows(split: Split, count: int, seed: int, role: Role) -> Iterator[Row]:
             question_type=question.type,
             answer=answer(figure, question),
         )
+
+
+@dataclass(frozen=True)
+class FigureDataset:
+    """The questions of one role as a data set, see `mmupt_data.catalog.DataSet`; it is drawn, and has no source."""
+
+    name: str
+    summary: str
+    role: Role
+
+    def prepare(
+        self,
+        folder: Path,
+        source: str | None = None,
+        revision: str | None = None,
+        bad_rows: BadRows = "stop",
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> bool:
+        """Write the data set in its usual size. Raises ValueError for a source or revision: figures have none."""
+        if source or revision:
+            raise ValueError(f"{self.name} is drawn here: it has neither SOURCE nor REVISION")
+        return write_figures(folder, role=self.role)

@@ -19,7 +19,7 @@ import numpy as np
 from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints
 from mmupt_data.question_words import shingles, words
 
-Kind = Literal["image exact", "image near", "question exact", "question near"]
+MatchKind = Literal["image exact", "image near", "question exact", "question near"]
 Images = Literal["near", "exact"]
 Words = tuple[str, ...]
 Shingle = tuple[str, ...]
@@ -54,7 +54,7 @@ PAIRS_AT_MOST = 1_000_000
 BLOCK = 16
 
 
-class Rule(NamedTuple):
+class MatchRule(NamedTuple):
     """When one image looks like a copy of another.
 
     A crop of a view of the one is compared with a view of the other. `crops`: how many of the 16 crops of the one are
@@ -72,11 +72,11 @@ class Rule(NamedTuple):
 # 5 % cropped at both sides of one axis change the aspect ratio by 1.11, the rest is for the rounding of small copies.
 # The ink of unrelated drawings is more alike than their pages are: bare squares and grids, told apart by margins alone.
 RULES = (
-    Rule("whole", "whole", len(SIDES) ** 2, 1.17, 0.85),
-    Rule("ink", "ink", len(SIDES) ** 2, 1.17, 0.9),
-    Rule("whole", "ink", 1, 1.1, 0.9),
-    Rule("ink", "untitled", 1, 1.1, 0.9),
-    Rule("ink", "uncaptioned", 1, 1.1, 0.9),
+    MatchRule("whole", "whole", len(SIDES) ** 2, 1.17, 0.85),
+    MatchRule("ink", "ink", len(SIDES) ** 2, 1.17, 0.9),
+    MatchRule("whole", "ink", 1, 1.1, 0.9),
+    MatchRule("ink", "untitled", 1, 1.1, 0.9),
+    MatchRule("ink", "uncaptioned", 1, 1.1, 0.9),
 )
 
 
@@ -123,7 +123,7 @@ class Overlap:
 
     train: Place
     evaluation: Place
-    kinds: tuple[Kind, ...]
+    kinds: tuple[MatchKind, ...]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
         ValueError: a file lacks a column, or there are more than PAIRS_AT_MOST pairs.
     """
     train, evaluation = (_gather(files, near=images == "near") for files in (train_files, eval_files))
-    kinds: dict[tuple[int, int], set[Kind]] = defaultdict(set)
+    kinds: dict[tuple[int, int], set[MatchKind]] = defaultdict(set)
     for kind, left, right in itertools.chain(
         _same_images(train, evaluation, images),
         _same_questions(train, evaluation),
@@ -168,7 +168,7 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
                     "the sets are the same, share a placeholder, or have images that differ by little, for which there "
                     'is images="exact"'
                 )
-    order: tuple[Kind, ...] = get_args(Kind)
+    order: tuple[MatchKind, ...] = get_args(MatchKind)
     return [
         Overlap(train.places[left], evaluation.places[right], tuple(kind for kind in order if kind in found))
         for (left, right), found in sorted(kinds.items())
@@ -205,7 +205,7 @@ def _digests_of_rows(found: Fingerprints) -> list[frozenset[bytes]]:
     return list(map(frozenset, digests))
 
 
-def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tuple[Kind, list[int], list[int]]]:
+def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tuple[MatchKind, list[int], list[int]]]:
     for digest in train.rows_of.keys() & evaluation.rows_of.keys():
         yield "image exact", train.rows_of[digest], evaluation.rows_of[digest]
     if images == "near":
@@ -240,7 +240,7 @@ def look(pictures: Pictures, view: str) -> Look:
     )
 
 
-def copies(whole: Look, others: Look, rule: Rule) -> Iterator[tuple[int, int]]:
+def copies(whole: Look, others: Look, rule: MatchRule) -> Iterator[tuple[int, int]]:
     """Pairs of which the second looks like the first or a crop of it."""
 
     def compare(start: int) -> list[tuple[int, int]]:
@@ -329,7 +329,7 @@ def _normalized(pixels: np.ndarray) -> np.ndarray:
     return pixels / np.maximum(length, np.sqrt(pixels.shape[-1]))
 
 
-def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[Kind, list[int], list[int]]]:
+def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[MatchKind, list[int], list[int]]]:
     """Pairs of questions that are evidence, with the rows that ask them."""
     left, right = (_distinctive(rows, (train, evaluation), BOILERPLATE_SHARE) for rows in (train, evaluation))
     for question in left.keys() & right.keys():

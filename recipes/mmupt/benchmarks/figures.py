@@ -1,7 +1,7 @@
-"""The figure task of `mmupt_data.figure_task`: whole numbers, compared as the project compares all answers."""
+"""The laptop task of `mmupt_data.figure_task`: whole numbers, compared as the project compares all answers."""
 
 from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, Question
-from mmupt_data.catalog.figures import FIGURES
+from mmupt_data.figure_task import FigureDataset
 
 
 def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
@@ -9,4 +9,10 @@ def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
     return {"question_type": (question.question_type,)}
 
 
-BENCHMARKS.register(Benchmark(data=FIGURES, split="test", breakdowns=breakdowns))
+BENCHMARKS.register(
+    Benchmark(
+        data=FigureDataset("figures", "the laptop task: lengths and areas of small figures, drawn here", "main"),
+        split="test",
+        breakdowns=breakdowns,
+    )
+)

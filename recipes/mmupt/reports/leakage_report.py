@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from mmupt.reports.html_page import paragraph, pictures, section, shown, write_page
 from mmupt_data.fingerprints import COLUMNS
-from mmupt_data.leakage import Images, Kind, Overlap, Place, overlaps
+from mmupt_data.leakage import Images, MatchKind, Overlap, Place, overlaps
 from mmupt_data.row_schema import user_text
 from verl_ext.datasets.parquet_reader import MalformedRow, read_rows
 from verl_ext.files import write_json
@@ -51,7 +51,7 @@ def summary(overlaps: Sequence[Overlap]) -> str:
     counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
     text = f"{len(overlaps):,} pairs of a training row and an evaluation row overlap"
     if overlaps:
-        text += f" ({', '.join(f'{kind}: {counts[kind]:,}' for kind in get_args(Kind) if counts[kind])}), first "
+        text += f" ({', '.join(f'{kind}: {counts[kind]:,}' for kind in get_args(MatchKind) if counts[kind])}), first "
         text += "; ".join(f"{each.train} and {each.evaluation}" for each in overlaps[:PAIRS_NAMED])
     return text
 
@@ -73,7 +73,7 @@ def write_report(
         "images": images,
         "allowed": allowed,
         "pairs": len(overlaps),
-        "kinds": {kind: counts[kind] for kind in get_args(Kind)},
+        "kinds": {kind: counts[kind] for kind in get_args(MatchKind)},
         "overlaps": list(map(asdict, overlaps)),
     }
     write_json(folder / "leakage.json", facts)
