@@ -13,7 +13,7 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True)
-class Question:
+class SpelledQuestion:
     """Its answers, the true one first, each by its spellings, the most frequent first; the texts of its options."""
 
     answers: list[list[str]]
@@ -21,7 +21,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Group:
+class AnswerGroup:
     """Answers to one question, None for those without a box; of each the number of the answer, 0 for the true one."""
 
     answers: list[str | None]
@@ -48,11 +48,11 @@ class Kind:
     b: tuple[int, int]
     spell: Callable[[int, int], list[str]]
 
-    def draw(self, rng: random.Random) -> Question:
+    def draw(self, rng: random.Random) -> SpelledQuestion:
         """Return a question, different answers by different a."""
         a, b = rng.randint(*self.a), rng.randint(*self.b)
         wrong = dict.fromkeys((a + 1, 2 * a, a + 10, 3 * a + 2, a + 5))
-        return Question([self.spell(value, b) for value in (a, *wrong)])
+        return SpelledQuestion([self.spell(value, b) for value in (a, *wrong)])
 
 
 KINDS = {
@@ -174,7 +174,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def draw_choice(rng: random.Random) -> Question:
+def draw_choice(rng: random.Random) -> SpelledQuestion:
     """Four options, lengths, surds or words; answered by the letter, the text or both."""
     n, step = rng.randint(2, 90), rng.randint(1, 9)
     shapes = ["circle", "square", "triangle", "hexagon", "rhombus", "kite", "trapezoid"]
@@ -190,18 +190,18 @@ def draw_choice(rng: random.Random) -> Question:
         for letter, text in zip("ABCD", choices, strict=True)
     ]
     rng.shuffle(answers)
-    return Question(answers, tuple(choices))
+    return SpelledQuestion(answers, tuple(choices))
 
 
-def draw_word(rng: random.Random) -> Question:
+def draw_word(rng: random.Random) -> SpelledQuestion:
     """Yes or no, or a day of the week."""
     days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
     answers = rng.choice([rng.sample(["Yes", "No"], 2), rng.sample(days, 5)])
-    return Question([[word, rf"\text{{{word}}}", word.lower(), f"{word}."] for word in answers])
+    return SpelledQuestion([[word, rf"\text{{{word}}}", word.lower(), f"{word}."] for word in answers])
 
 
 # Choices and plain numbers, lengths and angles are most of the paper's data.
-DRAWS: Sequence[Callable[[random.Random], Question]] = [
+DRAWS: Sequence[Callable[[random.Random], SpelledQuestion]] = [
     *(kind.draw for kind in KINDS.values()),
     *(KINDS[name].draw for name in ("integer", "integer", "decimal", "degrees", "degrees", "length", "length", "area")),
     *[draw_choice] * 8,
@@ -214,13 +214,13 @@ def skewed(rng: random.Random, number: int, spread: float) -> int:
     return rng.choices(range(number), [spread**position for position in range(number)])[0]
 
 
-def draw_groups(prompts: int, responses: int, seed: int) -> list[Group]:
+def draw_groups(prompts: int, responses: int, seed: int) -> list[AnswerGroup]:
     """Draw groups of answers, each to a question of its own."""
     rng = random.Random(seed)
     return [draw_group(rng.choice(DRAWS)(rng), responses, rng) for _ in range(prompts)]
 
 
-def draw_group(question: Question, responses: int, rng: random.Random) -> Group:
+def draw_group(question: SpelledQuestion, responses: int, rng: random.Random) -> AnswerGroup:
     """Draw the answers to one question."""
     probability, spread = rng.uniform(0.2, 0.9), rng.uniform(0.1, 0.6)
 
@@ -235,4 +235,4 @@ def draw_group(question: Question, responses: int, rng: random.Random) -> Group:
         label = 0 if right else 1 + skewed(rng, len(question.answers) - 1, 0.6)
         labels.append(label)
         answers.append(question.answers[label][skewed(rng, len(question.answers[label]), spread)])
-    return Group(answers, labels, question.choices)
+    return AnswerGroup(answers, labels, question.choices)

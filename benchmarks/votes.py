@@ -24,7 +24,7 @@ from math_verify import parse, verify
 from mathruler.grader import grade_answer
 
 import verl_ext.answers.foreign_rules.math_verify_rule  # noqa: F401  (loads its grammar, silences its warnings)
-from benchmarks.vote_groups import Group, draw_groups
+from benchmarks.vote_groups import AnswerGroup, draw_groups
 from verl_ext.answers import classify
 
 REPEATS = 5
@@ -38,12 +38,12 @@ Classes = Sequence[Sequence[int]]
 # Ways to find the equal answers of a group
 
 
-def ours(group: Group) -> Classes:
+def ours(group: AnswerGroup) -> Classes:
     """The classes of `classify`."""
     return classify(group.answers, choices=group.choices).members
 
 
-def by_string(group: Group) -> Classes:
+def by_string(group: AnswerGroup) -> Classes:
     """As TTRL and the paper's code count."""
     members = defaultdict(list)
     for position, answer in enumerate(group.answers):
@@ -65,19 +65,19 @@ def greedily(answers: Sequence[str | None], same: Callable[[int, int], bool]) ->
     return clusters
 
 
-def by_mathruler(group: Group) -> Classes:
+def by_mathruler(group: AnswerGroup) -> Classes:
     """Greedy clusters by the grader of the paper's code."""
     answers = group.answers
     return greedily(answers, lambda a, b: grade_answer(answers[a], answers[b]))
 
 
-def by_math_verify(group: Group) -> Classes:
+def by_math_verify(group: AnswerGroup) -> Classes:
     """Greedy clusters by Math-Verify."""
     parsed = [answer and parse(rf"\boxed{{{answer}}}", parsing_timeout=None) for answer in group.answers]
     return greedily(group.answers, lambda a, b: verify(parsed[b], parsed[a], timeout_seconds=None))
 
 
-def by_construction(group: Group) -> Classes:
+def by_construction(group: AnswerGroup) -> Classes:
     """What an omniscient grader finds."""
     members = defaultdict(list)
     for position, label in enumerate(group.labels):
@@ -89,7 +89,7 @@ def by_construction(group: Group) -> Classes:
 # Cost
 
 
-def timed(task: tuple[Callable[[Group], Classes], list[Group]]) -> tuple[float, list[Classes]]:
+def timed(task: tuple[Callable[[AnswerGroup], Classes], list[AnswerGroup]]) -> tuple[float, list[Classes]]:
     """Return the CPU seconds for some groups, and their classes; runs in a process of its own."""
     find, groups = task
     # Garbage collection looks at what is made from here on, not at all that this script has imported and drawn.
@@ -100,7 +100,9 @@ def timed(task: tuple[Callable[[Group], Classes], list[Group]]) -> tuple[float, 
     return time.process_time() - start, classes
 
 
-def measure(find: Callable[[Group], Classes], groups: list[Group], repeats: int = 1) -> tuple[float, list[Classes]]:
+def measure(
+    find: Callable[[AnswerGroup], Classes], groups: list[AnswerGroup], repeats: int = 1
+) -> tuple[float, list[Classes]]:
     """Return the median of the CPU seconds of several measurements, and the classes of the last."""
     seconds: list[float] = []
     classes: list[Classes] = []
@@ -114,7 +116,7 @@ def measure(find: Callable[[Group], Classes], groups: list[Group], repeats: int 
 # Whom the groups elect
 
 
-def elected(group: Group, classes: Classes) -> tuple[int | None, Sequence[int]]:
+def elected(group: AnswerGroup, classes: Classes) -> tuple[int | None, Sequence[int]]:
     """The answer that most of the largest class gave, and that class; a tie or a lone answer elects nobody."""
     ranked = sorted(classes, key=len, reverse=True)
     if sum(map(len, ranked)) < 2 or (len(ranked) > 1 and len(ranked[0]) == len(ranked[1])):
@@ -123,7 +125,7 @@ def elected(group: Group, classes: Classes) -> tuple[int | None, Sequence[int]]:
     return max(labels, key=labels.count), ranked[0]
 
 
-def outcomes(groups: Sequence[Group], found: Sequence[Classes]) -> list[object]:
+def outcomes(groups: Sequence[AnswerGroup], found: Sequence[Classes]) -> list[object]:
     """How many groups elect the truth, another answer, nobody; how many responses are rewarded as the truth would."""
     votes = [elected(group, classes) for group, classes in zip(groups, found, strict=True)]
     winners = [label for label, _ in votes]
@@ -141,7 +143,7 @@ def outcomes(groups: Sequence[Group], found: Sequence[Classes]) -> list[object]:
     return [right, len(winners) - right - nobody, nobody, mixed, f"{rewarded / responses:.1%}"]
 
 
-def differences(groups: Sequence[Group], first: Sequence[Classes], second: Sequence[Classes]) -> list[object]:
+def differences(groups: Sequence[AnswerGroup], first: Sequence[Classes], second: Sequence[Classes]) -> list[object]:
     """In how many groups two ways elect differently, and in how many of these each of them elects the truth."""
     pairs = [
         (elected(group, by_first)[0], elected(group, by_second)[0])
@@ -168,7 +170,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     print(flush=True)
 
 
-def describe(groups: Sequence[Group]) -> None:
+def describe(groups: Sequence[AnswerGroup]) -> None:
     """Print how much the answers repeat."""
     given = [answer for group in groups for answer in group.answers if answer is not None]
     in_group = statistics.mean(len(set(group.answers) - {None}) for group in groups)
@@ -178,7 +180,7 @@ def describe(groups: Sequence[Group]) -> None:
     )
 
 
-def compare(groups: list[Group]) -> None:
+def compare(groups: list[AnswerGroup]) -> None:
     """Print costs, then elections."""
     few = groups[:MATH_VERIFY_GROUPS]
     print("## Cost\n")

@@ -148,9 +148,9 @@ def test_an_empty_answer_is_no_answer(empty: str) -> None:
     assert classify([empty, empty, "1"]).members == ((2,),)
 
 
-def test_any_number_of_signs_in_a_row_can_be_compared() -> None:
-    for sign in "!-+'√|^({%":
-        assert not equivalent(f"2{sign * 300}x{sign * 300}", f"{sign * 300}x")
+def test_any_number_of_symbols_in_a_row_can_be_compared() -> None:
+    for symbol in "!-+'√|^({%":
+        assert not equivalent(f"2{symbol * 300}x{symbol * 300}", f"{symbol * 300}x")
 
 
 def test_what_grows_with_every_nesting_is_soon_compared_as_text() -> None:

@@ -4,14 +4,14 @@ from random import Random
 
 from benchmarks.hostile_answers import damaged, hostile_answers
 from verl_ext.answers import canonical, classify, equivalent, extract_answer
-from verl_ext.answers.answer_keys import _of_answer, is_empty
+from verl_ext.answers.answer_keys import _answer_key, is_empty
 
 ANSWERS = hostile_answers(2_000, seed=1)
 
 
 def test_hostile_answers_have_keys_which_are_the_same_when_read_again() -> None:
     keys = [canonical(answer) for answer in ANSWERS]
-    _of_answer.cache_clear()
+    _answer_key.cache_clear()
     assert [canonical(answer) for answer in ANSWERS] == keys
 
 

@@ -1,7 +1,7 @@
-r"""Answers: what a response answers, and when two answers are the same.
+r"""Answers: extraction from responses, and equality.
 
-A response is the text that the policy wrote; its answer is what stands in its last `\boxed{...}`, or None. Who votes
-with answers and what is rewarded is the business of `verl_ext.votes`; how right answers are, of `verl_ext.scores`.
+The answer of a response is the content of its last `\boxed{...}`, or None. `verl_ext.votes` counts and rewards answers,
+and `verl_ext.scores` measures their accuracy.
 """
 
 from verl_ext.answers.answer_keys import Key, canonical, number_of

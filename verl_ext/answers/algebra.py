@@ -1,11 +1,11 @@
-"""Exact arithmetic on expressions, in a normal form: equal normal forms have equal texts.
+"""Exact arithmetic on expressions in normal form: two normal forms are equal if their texts are.
 
-An expression is a sum of terms, a term a rational coefficient times powers of atoms with rational exponents. Atoms are
-numbers that are kept under a root, names (variables, constants, units), calls of functions, sums under a power and
-symbolic powers. Fractions, surds, multiples of pi and polynomials are equal exactly where their normal forms are; what
-else may be equal, such as trigonometric identities, is decided numerically (`verl_ext.answers.numeric_equality`).
+An expression is a sum of terms. A term is a rational coefficient times powers of atoms with rational exponents. Atoms
+are numbers under a root, names (variables, constants, units), function calls, sums under a power, and symbolic powers.
+For fractions, surds, multiples of pi and polynomials, equality of normal forms decides. Whether other expressions are
+equal, such as trigonometric identities, is decided numerically (`verl_ext.answers.numeric_equality`).
 
-Whatever the input, work is bounded: by a budget for each expression, and by the size of its numbers and powers.
+Work is bounded for every input, by a budget per expression and by limits on the size of numbers and powers.
 """
 
 from collections.abc import Iterable
@@ -15,39 +15,39 @@ from functools import cached_property, lru_cache
 from math import comb, factorial, gcd, isqrt, lcm
 from typing import Literal, NamedTuple, Union
 
-# Above these a power stays a power, a factorial a factorial.
+# Larger powers and factorials are not evaluated.
 MAX_BITS = 4096
 MAX_EXPANDED_EXPONENT = 12
 MAX_FACTORIAL = 100
 MAX_BINOMIAL = 200
 # Numbers under a root are searched for prime factors up to here.
 MAX_PRIME = 1000
-# Products of two terms that one expression may take.
+# Multiplications of two terms per expression.
 BUDGET = 1000
 
-# Whole numbers are ints, which are much faster; only a quotient of two of them has to be written as a Fraction.
+# Integers are ints, which are much faster than Fractions.
 Rational = Union[int, Fraction]  # noqa: UP007
 
 IMAGINARY = "i"
-# A logarithm whose base is not given is this constant times the natural one.
+# A logarithm without a base is the natural logarithm times this constant.
 LOG_SCALE = "1/ln(base)"
-# Positive constants: a root of a product with them is the product of roots.
+# Positive constants: the root of a product with one of them is the product of the roots.
 POSITIVE_NAMES = ("π", "e")
 
 
 class TooLarge(ValueError):
-    """An expression that would take more work than its budget."""
+    """The budget of an expression is used up."""
 
 
 class Undefined(ValueError):
-    """An expression without a value, as a division by zero."""
+    """The expression has no value, for example because of a division by zero."""
 
 
 class Atom(NamedTuple):
-    """What is raised to powers in a term. `text` tells all atoms apart; `parts` are by kind:
+    """A base in a term. Atoms are equal if their `text` is. `parts` depend on the kind:
 
-    number: the int; name: nothing; call: the arguments, `Sum`s; sum: the one `Sum`; power: base, an Atom, and the
-    monomial of the exponent, whose coefficient is the exponent of the atom.
+    number: the int. name: empty. call: the arguments, each a `Sum`. sum: one `Sum`. power: the base, an Atom, and the
+    monomial of the exponent, whose coefficient is the exponent of this atom in the term.
     """
 
     text: str
@@ -72,7 +72,7 @@ class Sum:
 
     @cached_property
     def text(self) -> str:
-        """The normal form, readable; equal where and only where expressions are the same sum."""
+        """The normal form as readable text, which is equal exactly if the sums are."""
         if not self.terms:
             return "0"
         parts = []
@@ -91,7 +91,7 @@ class Sum:
 
     @property
     def rational(self) -> Rational | None:
-        """The value, where it is a rational number."""
+        """The value if it is a rational number, else None."""
         if not self.terms:
             return 0
         if len(self.terms) == 1 and not self.terms[0][0]:
@@ -100,12 +100,12 @@ class Sum:
 
     @property
     def atoms(self) -> frozenset[Atom]:
-        """The atoms of all terms, not those within them."""
+        """The atoms of all terms, without those nested in other atoms."""
         return frozenset(atom for monomial, _ in self.terms for atom, _ in monomial)
 
     @property
     def is_number(self) -> bool:
-        """Whether it is made of numbers and π alone."""
+        """Whether it consists of numbers and π only."""
         return all(atom.kind == "number" or atom.text == "π" for atom in self.atoms)
 
     @cached_property
@@ -145,9 +145,9 @@ def _bits(value: Rational) -> int:
 
 @lru_cache(maxsize=4096)
 def prime_factors(value: int) -> tuple[tuple[int, int], ...]:
-    """(prime, exponent) pairs of a positive integer; what has no prime up to `MAX_PRIME` counts as one prime.
+    """(prime, exponent) pairs of a positive integer. A cofactor without primes up to `MAX_PRIME` counts as a prime.
 
-    It is split as far as it is a square, so that the root of a large square is found.
+    If the cofactor is a square, its root is taken first, so that square roots of large squares are found.
     """
     factors = []
     for prime in _PRIMES:
@@ -169,13 +169,13 @@ _PRIMES = [n for n in range(2, MAX_PRIME) if all(n % d for d in range(2, isqrt(n
 
 
 def _content(expression: Sum) -> Fraction:
-    """The positive number by which all coefficients become coprime integers when divided."""
+    """The positive number that, divided out, leaves coprime integer coefficients."""
     coefficients = [coefficient for _, coefficient in expression.terms]
     return Fraction(gcd(*(c.numerator for c in coefficients)), lcm(*(c.denominator for c in coefficients)))
 
 
 class Algebra:
-    """The operations, within the budget of one expression: TooLarge beyond it, Undefined where there is no value."""
+    """Operations within the budget of one expression; TooLarge beyond it, Undefined if there is no value."""
 
     def __init__(self) -> None:
         self._budget = BUDGET
@@ -236,7 +236,7 @@ class Algebra:
         return self._normal_term(exponents, coefficient)
 
     def _normal_term(self, exponents: dict[Atom, Rational], coefficient: Rational) -> tuple[Monomial, Rational]:
-        """Numbers to exponents between 0 and 1 and powers of i to i, as far as their size allows."""
+        """Reduce exponents of numbers to between 0 and 1 and powers of i to i, if their size allows."""
         monomial = []
         for atom, exponent in exponents.items():
             if atom.kind == "number" and (exponent >= 1 or exponent < 0):
@@ -254,7 +254,7 @@ class Algebra:
         return tuple(sorted(monomial)), coefficient
 
     def power(self, base: Sum, exponent: Sum) -> Sum:
-        """base ^ exponent. Roots of negative numbers are real where their order is odd."""
+        """base ^ exponent. Roots of odd order of negative numbers are real."""
         value = exponent.rational
         if value is not None:
             return self._rational_power(base, value)
@@ -289,7 +289,7 @@ class Algebra:
         return self._power_of_sum(base, exponent)
 
     def _rationalised(self, base: Sum) -> Sum | None:
-        """1 / (a + b) as (a - b) / (a^2 - b^2), for two numbers of which the squares are rational."""
+        """1 / (a + b) as (a - b) / (a^2 - b^2), for two numbers with rational squares."""
         if len(base.terms) != 2 or any(atom.kind != "number" for atom in base.atoms):
             return None
         (first, a), (second, b) = base.terms
@@ -298,7 +298,7 @@ class Algebra:
         return self.multiply(conjugate, number(Fraction(1, norm))) if norm else None
 
     def _power_of_sum(self, base: Sum, exponent: Rational) -> Sum:
-        """Of a sum that stays one: its content to the power, times an atom."""
+        """Power of a sum that is not expanded: its content to the power, times an atom."""
         content = _content(base)
         common = self._common_factor(base) if exponent.denominator == 1 else {}
         if exponent.denominator == 1 and base.terms[0][1] < 0:
@@ -405,7 +405,7 @@ class Algebra:
         return Sum((self._normal_term(powers, 1),))
 
     def call(self, function: str, *arguments: Sum) -> Sum:
-        """A function of expressions, evaluated where its value is a rational number or a logarithm of primes."""
+        """A function call, evaluated if its value is a rational number or a sum of logarithms of primes."""
         values = [argument.rational for argument in arguments]
         value = values[0]
         if function == "ln" and value is not None:
@@ -451,7 +451,7 @@ class Algebra:
         return self._collect(terms)
 
     def substitute(self, expression: Sum, atom: Atom, value: Sum) -> Sum:
-        """Put a value in the place of an atom of the terms."""
+        """Replace an atom of the terms by a value."""
         if atom not in expression.atoms:
             return expression
         result = Sum(())
@@ -464,10 +464,7 @@ class Algebra:
         return result
 
     def primitive(self, expression: Sum, *, signed: bool) -> Sum:
-        """Scale an expression so that its coefficients are coprime integers, the first one positive if `signed`.
-
-        `signed` expressions may be multiplied by any number, others by positive ones only.
-        """
+        """Scale an expression to coprime integer coefficients; with `signed`, also to a positive first coefficient."""
         if not expression.terms:
             return expression
         content = _content(expression)

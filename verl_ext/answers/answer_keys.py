@@ -1,7 +1,7 @@
-"""Keys of answers: answers with the same key are the same answer, so that equality is an equivalence relation.
+"""Keys of answers. Answers with the same key are equal, so that equality is an equivalence relation.
 
-A key is read off an answer by exact rules, without comparing it to another one; see docs/answers.md for what is equal
-and why. What keys cannot decide, such as trigonometric identities, is left to `verl_ext.answers.numeric_equality`.
+A key is computed from one answer by exact rules, without comparing it to others. docs/answers.md lists what is
+equal and why. `verl_ext.answers.numeric_equality` decides what keys leave open, such as trigonometric identities.
 """
 
 import re
@@ -11,19 +11,19 @@ from functools import lru_cache
 from typing import Optional
 
 from verl_ext.answers.algebra import Sum, number
-from verl_ext.answers.normalize import plain
+from verl_ext.answers.normalize import normalize
 from verl_ext.answers.notations import Notation, notation_of
 from verl_ext.answers.numeric_equality import real_value
 from verl_ext.answers.phrases import DAYS, QUANTITY, SAME_WORD, unit_in_brackets, without_wording
 from verl_ext.answers.structures import Value, list_of, variables
-from verl_ext.answers.syntax import read
+from verl_ext.answers.syntax import parse
 from verl_ext.answers.tokens import NotMath
 
-# A longer answer is compared by its letters only.
+# Longer answers are compared as text.
 MAX_LENGTH = 1000
-# Answers whose keys are kept: those of a group are few, and are often those of the groups around it.
+# Number of cached keys. The answers of a group repeat, and often recur in neighboring groups.
 CACHE = 4096
-# Words within words.
+# Nesting of phrases around an answer.
 MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
@@ -74,18 +74,18 @@ _HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
 _REMAINDER = re.compile(
     r"(\d+),?\s*(?:with\s+)?(?:an?\s+)?(?:r|rem|remainder)\.?\s*(?:of\s+|=\s*)?(\d+)", re.IGNORECASE
 )
-_SPACE_AT_SIGN = re.compile(r"\s*([^\w\s])\s*")
+_SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """What an answer says. Keys are equal, hashed and sorted by `text`, which shows what was understood.
+    """The content of an answer. Keys are compared, hashed and sorted by `text`, which shows how the answer was read.
 
-    value: the normal form of mathematics, None for words.
-    core: the key without its details, None where it has none.
-    details: what others may leave away, by kind: the unit of a number, the half of the day of a time, the names of
-        values, the text of an option behind its letter.
-    instead: what else the answer may mean: of 4π ≈ 12.57 the decimal, of an option with its text the text.
+    value: the normal form of a mathematical answer, None for words.
+    core: the key without its details, None if it has none.
+    details: what other answers may leave out, by kind: the unit of a number, a.m. or p.m., the names of values, the
+        text of an option after its letter.
+    instead: another possible reading: the decimal of 4π ≈ 12.57, the text of an option with its letter.
     """
 
     text: str
@@ -101,21 +101,21 @@ class Key:
 
     @property
     def is_words(self) -> bool:
-        """Whether it is text that was not understood."""
+        """Whether the answer was not parsed and is compared as text."""
         return self.text.startswith('"')
 
     def agrees_with(self, other: "Key") -> bool:
-        """Whether two keys differ by nothing but details that one of them leaves away."""
+        """Whether two keys differ only in details that one of them leaves out."""
         mine = dict(self.details)
         return self.bare == other.bare and all(mine.get(kind, detail) == detail for kind, detail in other.details)
 
 
 @lru_cache(maxsize=CACHE)
 def is_empty(answer: str) -> bool:
-    r"""Whether nothing is left of an answer without its spelling, as of `\text{}` or `?`: then it is none."""
+    r"""Whether an answer has no content, such as `\text{}` or `?`. It then counts as no answer."""
     if _SOMETHING.search(_COMMANDS.sub("", answer)):
         return False
-    return not plain(answer[:MAX_LENGTH]).strip("{}() ")
+    return not normalize(answer[:MAX_LENGTH]).strip("{}() ")
 
 
 def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
@@ -123,8 +123,8 @@ def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
 
     Args:
         answer: as it was extracted.
-        choices: the texts of the options A, B, ... in their order. With them, the key of an option's letter is that of
-            its text, with or without the letter before it. Without, a letter is one only where nothing else is said.
+        choices: the texts of the options A, B, ... in order. An option's letter, its text and both together then have
+            the same key. Without choices, an answer is an option only if it is a single letter.
 
     >>> canonical("2/4") == canonical("0.5")
     True
@@ -133,56 +133,56 @@ def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
     """
     if len(answer) > MAX_LENGTH:
         return Key(f'"{answer}"')
-    return _of_choice(answer, tuple(choices)) if choices else _of_answer(answer)
+    return _choice_key(answer, tuple(choices)) if choices else _answer_key(answer)
 
 
 @lru_cache(maxsize=CACHE)
-def _of_answer(answer: str) -> Key:
+def _answer_key(answer: str) -> Key:
     if _INTEGER.fullmatch(answer):
         value = number(int(answer))
         return Key(value.text, value)
-    return _of_text(plain(answer))
+    return _text_key(normalize(answer))
 
 
-def _of_text(text: str, depth: int = 0) -> Key:
+def _text_key(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
-        capital = _of_math((letter[1] or letter[2] or letter[3]).upper())
-        return replace(capital, instead=_of_math(letter[2])) if letter[2] else capital
+        capital = _math_key((letter[1] or letter[2] or letter[3]).upper())
+        return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
     if triangle := _TRIANGLE.fullmatch(text):
-        return _of_math("△" + "".join(sorted(triangle[1])))
+        return _math_key("△" + "".join(sorted(triangle[1])))
     if not text.isupper() and text.rstrip(".").lower() in DAYS:
         return Key(f'"{_words(text.rstrip("."))}"')
-    if _LETTERS.fullmatch(text) and (several := _of_letters(text)) is not None:
+    if _LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:
         return several
     if text[:1] in "(IVSsb" and (statements := _ROMAN_LIST.fullmatch(text)) is not None and len(text) > 2:
         found = sorted(set(re.findall("[IV]+", statements[1])))
         if len(found) > 1 or found[0] != text:
-            return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _of_text(found[0])
+            return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _text_key(found[0])
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         if sign and exact.strip():
-            return _of_approximation(exact.strip(), decimal.strip(" )"), depth)
-    if text[:1] == "(" and (numbered := _of_numbered(text)) is not None:
+            return _approximation_key(exact.strip(), decimal.strip(" )"), depth)
+    if text[:1] == "(" and (numbered := _numbered_key(text)) is not None:
         return numbered
-    if ":" in text and (labelled := _of_labelled(text)) is not None:
+    if ":" in text and (labelled := _labelled_key(text)) is not None:
         return labelled
     if (notation := notation_of(text)) is not None:
-        return _of_notation(notation)
+        return _notation_key(notation)
     if option := _option_with_text(text):
-        letter_alone, words = _of_math(option[0]), _without_letter(option[1], _of_text(option[1], MAX_WORDING))
+        letter_alone, words = _math_key(option[0]), _without_letter(option[1], _text_key(option[1], MAX_WORDING))
         details = (("option", words.bare.text),)
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
-        return _of_math(unit_in_brackets(text) or text)
+        return _math_key(unit_in_brackets(text) or text)
     except NotMath:
-        if (labelled := _of_labelled(text)) is not None:
+        if (labelled := _labelled_key(text)) is not None:
             return labelled
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
-            return _of_text(part.strip(), depth + 1)
+            return _text_key(part.strip(), depth + 1)
         return Key(f'"{_words(text)}"')
 
 
-def _of_letters(text: str) -> Key | None:
+def _letters_key(text: str) -> Key | None:
     """Of capitals without spaces: a segment or triangle, which may mean several options instead.
 
     The order of other letters has a meaning, as that of NE, BAD and GAD.
@@ -192,7 +192,7 @@ def _of_letters(text: str) -> Key | None:
     is_choice = letters[-1] <= "H" and len(set(text)) == len(text) and (len(text) == 2 or text == "".join(letters))
     if not is_triangle and not is_choice:
         return None
-    return replace(_of_math(" ".join(letters)), instead=_of_math(", ".join(letters)))
+    return replace(_math_key(" ".join(letters)), instead=_math_key(", ".join(letters)))
 
 
 def _option_with_text(text: str) -> tuple[str, str] | None:
@@ -207,44 +207,44 @@ def _option_with_text(text: str) -> tuple[str, str] | None:
     return None if _ANOTHER_LETTER.search(words) else (letter, words)
 
 
-def _of_notation(notation: Notation) -> Key:
+def _notation_key(notation: Notation) -> Key:
     core = Key(notation.text)
     details = tuple((kind, _one_spelling(detail) if kind == "unit" else detail) for kind, detail in notation.details)
     if notation.product is not None:
-        return replace(_of_math(notation.product), instead=core)
+        return replace(_math_key(notation.product), instead=core)
     shown = " ".join((notation.text, *(detail for _, detail in details)))
-    instead = None if notation.instead is None else _of_text(notation.instead, MAX_WORDING)
+    instead = None if notation.instead is None else _text_key(notation.instead, MAX_WORDING)
     return Key(shown, None, core if details else None, details, instead)
 
 
 def _one_spelling(unit: str) -> str:
-    """The unit of a range as that of a number would be spelled."""
+    """The unit of a range in the spelling of units of numbers."""
     try:
-        return dict(read(f"{unit}1" if unit in "$€£¥" else f"1 {unit}").details).get("unit", unit)
+        return dict(parse(f"{unit}1" if unit in "$€£¥" else f"1 {unit}").details).get("unit", unit)
     except NotMath:
         return unit
 
 
-def _of_labelled(text: str) -> Key | None:
+def _labelled_key(text: str) -> Key | None:
     """Of values with labels in words, or behind colons, the values and their labels."""
     parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
     if len(parts) < 2 or not all(parts):
         return None
-    return _of_named_values([(part[1].strip().casefold(), part[2]) for part in parts if part])
+    return _named_values_key([(part[1].strip().casefold(), part[2]) for part in parts if part])
 
 
-def _of_numbered(text: str) -> Key | None:
+def _numbered_key(text: str) -> Key | None:
     """Of the answers to the parts of a question, as (1) 5; (2) 12, the values and their numbers."""
     _, *parts = _NUMBER_OF_PART.split(text)
     numbers, values = parts[::2], parts[1::2]
     if len(numbers) < 2 or not any("".join(numbers) in row for row in ("123456789", "abcdefgh")) or "" in values:
         return None
-    return _of_named_values([(f"({number})", value) for number, value in zip(numbers, values, strict=True)])
+    return _named_values_key([(f"({number})", value) for number, value in zip(numbers, values, strict=True)])
 
 
-def _of_named_values(named: Sequence[tuple[str, str]]) -> Key | None:
+def _named_values_key(named: Sequence[tuple[str, str]]) -> Key | None:
     try:
-        pairs = [(label, _of_math(value)) for label, value in named]
+        pairs = [(label, _math_key(value)) for label, value in named]
     except NotMath:
         return None
     values = list_of(key.bare.value for _, key in pairs if key.bare.value is not None)
@@ -256,18 +256,18 @@ def _of_named_values(named: Sequence[tuple[str, str]]) -> Key | None:
     return Key(f"{{{shown}}}", None, Key(values.text, values), tuple(details.items()))
 
 
-def _of_math(text: str) -> Key:
-    reading = read(text)
+def _math_key(text: str) -> Key:
+    reading = parse(text)
     core = None if reading.core is None else Key(reading.core.text, reading.core)
     instead = None if reading.instead is None else Key(reading.instead.text, reading.instead)
     return Key(reading.value.text, reading.value, core, reading.details, instead)
 
 
-def _of_approximation(exact: str, decimal: str, depth: int) -> Key:
+def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
     """Of 4π ≈ 12.57 the exact value; of x ≈ 12.57 the only one."""
-    number = _of_text(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{_words(decimal)}"')
+    number = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{_words(decimal)}"')
     try:
-        key = _of_math(exact)
+        key = _math_key(exact)
     except NotMath:
         return number
     named = key.bare.value is None or variables(key.bare.value)
@@ -281,7 +281,11 @@ def number_of(answer: str) -> float | None:
     1.5
     """
     try:
-        key = _of_math(plain(answer)) if len(answer) <= MAX_LENGTH and notation_of(plain(answer)) is None else None
+        key = (
+            _math_key(normalize(answer))
+            if len(answer) <= MAX_LENGTH and notation_of(normalize(answer)) is None
+            else None
+        )
     except NotMath:
         return None
     value = None if key is None else key.bare.value
@@ -289,34 +293,36 @@ def number_of(answer: str) -> float | None:
 
 
 def _words(text: str) -> str:
-    """Words are the same in capitals, with any spaces around signs, commas or hyphens, and in any spelling."""
+    """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
     if (remainder := _REMAINDER.fullmatch(text)) is not None:
         return f"{int(remainder[1])} remainder {int(remainder[2])}"
-    words = _HYPHEN.sub(" ", _NON.sub("non", _SPACE_AT_SIGN.sub(r"\1", text.casefold()))).replace(",", " ").split()
+    words = (
+        _HYPHEN.sub(" ", _NON.sub("non", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))).replace(",", " ").split()
+    )
     return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
 
 
 @lru_cache(maxsize=CACHE)
-def _of_choice(answer: str, choices: tuple[str, ...]) -> Key:
-    text = plain(answer)
+def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
+    text = normalize(answer)
     # GDA and GAD are options of one question, and triangles in another; (b) is the text of any of four.
     is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text)
-    spelled = [position for position, choice in enumerate(choices) if is_spelled and plain(choice) == text]
-    options = [_without_letter(plain(choice), canonical(choice)) for choice in choices]
-    key = _of_answer(answer)
+    spelled = [position for position, choice in enumerate(choices) if is_spelled and normalize(choice) == text]
+    options = [_without_letter(normalize(choice), canonical(choice)) for choice in choices]
+    key = _answer_key(answer)
     with_text = any(kind == "option" for kind, _ in key.details)
-    named = spelled[0] if len(spelled) == 1 else None if with_text else _option_of(key, options)
+    named = spelled[0] if len(spelled) == 1 else None if with_text else _option_position(key, options)
     if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
-        named = _position(letter[1])
+        named = _letter_position(letter[1])
     if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text) or _TEXT_WITH_CAPITAL.fullmatch(text)):
         letter_given, words = (both["letter"], both["text"]) if "letter" in both.groupdict() else (both[1], both[2])
-        named = _position(letter_given)
-        if named < len(options) and (other := _option_of(_of_answer(words), options)) != named:
+        named = _letter_position(letter_given)
+        if named < len(options) and (other := _option_position(_answer_key(words), options)) != named:
             if _ANOTHER_LETTER_IN_ANY_CASE.search(words):
                 return key
-            if other is not None or _is_other_value(_of_answer(words), options[named]):
+            if other is not None or _is_other_value(_answer_key(words), options[named]):
                 return Key(f'"{_words(text)}"')
-    return _of_answer(answer if named is None or named >= len(options) else chr(ord("A") + named))
+    return _answer_key(answer if named is None or named >= len(options) else chr(ord("A") + named))
 
 
 def _without_letter(text: str, key: Key) -> Key:
@@ -332,15 +338,15 @@ def _is_other_value(text: Key, option: Key) -> bool:
     return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
 
 
-def _position(letter: str) -> int:
+def _letter_position(letter: str) -> int:
     return ord(letter.upper()) - ord("A")
 
 
-def _option_of(key: Key, options: Sequence[Key]) -> int | None:
-    """The only option with this key, or else the only one that differs by details that one of them leaves away."""
+def _option_position(key: Key, options: Sequence[Key]) -> int | None:
+    """The position of the only option with this key, or of the only one that agrees with it up to details."""
     found = [position for position, option in enumerate(options) if option == key]
     if not found:
         found = [position for position, option in enumerate(options) if option.agrees_with(key)]
     if not found and key.instead is not None:
-        return _option_of(key.instead, options)
+        return _option_position(key.instead, options)
     return found[0] if len(found) == 1 else None

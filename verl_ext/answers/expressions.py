@@ -1,6 +1,6 @@
-"""Reads expressions: a recursive-descent parser from tokens to normal forms, for plain text and LaTeX.
+"""Recursive-descent parser of expressions, from tokens of plain text or LaTeX to normal forms.
 
-What stands in brackets may be more than an expression; it is read by the subclass in `verl_ext.answers.syntax`.
+Brackets may hold more than an expression; the subclass in `verl_ext.answers.syntax` parses their content.
 """
 
 import math
@@ -36,7 +36,7 @@ _CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元"}
 
 
 class ExpressionParser:
-    """One reading of the tokens; `sign` is what a ± stands for in it."""
+    """Parses the tokens once, with `sign`, 1 or -1, for ±."""
 
     def __init__(self, tokens: list[Token], sign: int) -> None:
         self._tokens = list(tokens)
@@ -61,7 +61,7 @@ class ExpressionParser:
         return token
 
     def _takes(self, *texts: str) -> bool:
-        if self._next.text in texts and self._next.kind in ("sign", "command", "and", "power"):
+        if self._next.text in texts and self._next.kind in ("symbol", "command", "and", "power"):
             self._go_to(self._position + 1)
             return True
         return False
@@ -71,7 +71,7 @@ class ExpressionParser:
 
     @abstractmethod
     def _items(self) -> list[Value]:
-        """What stands between brackets, by commas."""
+        """The items between brackets, separated by commas."""
 
     # Expressions
 
@@ -82,16 +82,16 @@ class ExpressionParser:
 
     def _expression(self) -> Value:
         first = self._signed_term()
-        if self._next.kind != "sign" or self._next.text not in "+-±∓":
+        if self._next.kind != "symbol" or self._next.text not in "+-±∓":
             return first
         summands = [self._sum_of(first)]
-        while self._next.kind == "sign" and self._next.text in ("+", "-", "±", "∓"):
+        while self._next.kind == "symbol" and self._next.text in ("+", "-", "±", "∓"):
             summands.append(self._sum_of(self._signed_term()))
         return self.algebra.add(*summands)
 
     def _signed_term(self) -> Value:
         sign = 1
-        while self._next.kind == "sign" and self._next.text in ("+", "-", "±", "∓"):
+        while self._next.kind == "symbol" and self._next.text in ("+", "-", "±", "∓"):
             sign *= self._sign_of(self._take().text)
         value = self._term()
         return value if sign == 1 else self._product(number(-1), value)
@@ -176,7 +176,7 @@ class ExpressionParser:
         return f'"{" ".join(words).removesuffix("s")}"'
 
     def _factor(self, *, signed: bool = False) -> Value:
-        if signed and self._next.kind == "sign" and self._next.text in ("+", "-"):
+        if signed and self._next.kind == "symbol" and self._next.text in ("+", "-"):
             sign = self._sign_of(self._take().text)
             return self.algebra.multiply(number(sign), self._sum_of(self._factor(signed=True)))
         if self._next.kind == "unit":
@@ -196,14 +196,14 @@ class ExpressionParser:
     def _exponent(self) -> Sum:
         self._enter()
         sign = 1
-        while self._next.kind == "sign" and self._next.text in ("+", "-"):
+        while self._next.kind == "symbol" and self._next.text in ("+", "-"):
             sign *= self._sign_of(self._take().text)
         exponent = self._raised(self._primary())
         self._depth -= 1
         return exponent if sign == 1 else self.algebra.multiply(number(sign), exponent)
 
     def _postfix(self, value: Value) -> Value:
-        while self._next.kind == "sign" and self._next.text in ("!", "%", "‰", "'"):
+        while self._next.kind == "symbol" and self._next.text in ("!", "%", "‰", "'"):
             sign = self._take().text
             if sign == "!":
                 # One around the other, however many.
@@ -262,7 +262,7 @@ class ExpressionParser:
             return self._root()
         if token.text == "∅":
             return set_of(())
-        if token.kind == "sign" and token.text in _CURRENCIES and self._next.kind == "number":
+        if token.kind == "symbol" and token.text in _CURRENCIES and self._next.kind == "number":
             self.units.add(_CURRENCIES[token.text])
             return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
         if token.kind == "command":
@@ -309,7 +309,7 @@ class ExpressionParser:
             self._take()
             items = self._items()
             if len(items) > 1 and self._takes(")"):
-                point = collection("brackets ()", "(", map(value_of, items), ")", ordered=True)
+                point = collection("brackets ()", "(", map(assigned_value, items), ")", ordered=True)
                 return Form(f"{function}={point.text}", "assignment", (name(function), point))
             self._go_to(position)
         return None
@@ -376,7 +376,7 @@ class ExpressionParser:
             self._go_to(self._position - 1)
             self._fail()
         if opening == r"\{" or (opening == "{" and len(items) > 1):
-            return set_of(map(value_of, items))
+            return set_of(map(assigned_value, items))
         if len(items) == 1 and opening + closing in ("()", "[]", "{}"):
             return items[0]
         if len(items) == 1:
@@ -384,7 +384,7 @@ class ExpressionParser:
         if opening + closing == "()" and [item.text for item in items] == ["-∞", "∞"]:
             # As blackboard letters are plain ones here.
             return name("R")
-        return collection(f"brackets {opening}{closing}", opening, map(value_of, items), closing, ordered=True)
+        return collection(f"brackets {opening}{closing}", opening, map(assigned_value, items), closing, ordered=True)
 
     def _function(self, function: str) -> Sum:
         exponent, base = None, None
@@ -428,7 +428,7 @@ class ExpressionParser:
     def _bare_argument(self) -> Sum:
         """What follows a function without brackets, up to the next sign or function."""
         sign = 1
-        while self._next.kind == "sign" and self._next.text in ("+", "-"):
+        while self._next.kind == "symbol" and self._next.text in ("+", "-"):
             sign *= self._sign_of(self._take().text)
         argument = self._sum_of(self._factor())
         while (self._starts_factor() and self._next.kind != "function" and self._next.text != "(") or (
@@ -472,7 +472,7 @@ def _is_natural(value: Sum) -> bool:
     return rational is not None and rational.denominator == 1 and rational >= 0
 
 
-def value_of(item: Value) -> Value:
+def assigned_value(item: Value) -> Value:
     """An item without the name that a value was given."""
     return item.parts[1] if isinstance(item, Form) and item.kind == "assignment" else item
 

@@ -1,4 +1,4 @@
-r"""What a response answers: the text of its last answer, by one of the field's three conventions."""
+r"""Extraction of the last answer of a response, by one of three common conventions."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ _UNBRACED_BOX = (
 _ANY_BOX = re.compile(r"\\(?:boxed|fbox)")
 # An escaped brace is a token of its own, so that it neither opens nor closes anything.
 _BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
-# Boxes of more characters hold something: only a few are looked at for each of many nested ones.
+# Longer boxes are never empty, which bounds the work on many nested ones.
 _LONG = 200
 # Between two boxes that are one answer: x = 1 or x = 2.
 _CONNECTIVE = re.compile(
@@ -31,10 +31,9 @@ Extraction = Literal["boxed", "answer_tag", "answer_is"]
 
 
 def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
-    """Yield where each box that is not in another one stands, and its content, as far as it is not empty."""
-    opened: list[
-        tuple[int, int] | None
-    ] = []  # each brace still open: begin of a box and its content, None for a plain one
+    """Yield the slices of each outermost box that is not empty, and of its content."""
+    # Per open brace: where its box and the content of that begin, None for a brace without a box.
+    opened: list[tuple[int, int] | None] = []
     found: list[tuple[slice, slice]] = []
     # Braces that open before the first box close after what is looked for.
     first = _ANY_BOX.search(response)
@@ -55,7 +54,7 @@ def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
 
 
 def _last_box(response: str) -> str | None:
-    """The content of the last box that holds something, with those before it that are joined to it by "or" or "and"."""
+    """The content of the last box that is not empty, with the boxes that "or" or "and" joins to it."""
     answers: list[str] = []
     separators: list[str] = []
     end = 0

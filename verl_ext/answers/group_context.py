@@ -1,10 +1,9 @@
-"""What the answers of one group tell about each other: which details may be left away, and what else one may mean.
+"""Equality within a group: details that some of its answers leave out, and second readings.
 
-An answer is told apart by its core, a number without its unit for one, and by details. Where all answers of a group
-with one core that show a detail show the same one, those that leave it away mean it. What this makes equal is an
-equivalence relation: an answer belongs to its core and completed details, which the set of the answers of the group
-determines, in no order. Classes of that are joined further along `Key.instead`, where this is unambiguous; connected
-components are classes, too.
+An answer has a core, such as a number without its unit, and details. If all answers of a group with one core that give
+a detail give the same one, the answers that leave it out mean it, too. Equality of cores and completed details is an
+equivalence relation that depends on the set of answers alone. Classes are then joined along `Key.instead` if that is
+unambiguous; connected components are classes again.
 """
 
 from collections import defaultdict
@@ -30,7 +29,7 @@ def join(keys: Collection[Key]) -> list[list[Key]]:
 
 
 def _follow(classes: list[list[Key]]) -> list[list[Key]]:
-    """Join a class to the only other one that its answers may mean instead, if no third class means that, too."""
+    """Join a class to the only class that its answers may mean instead, unless a third class may mean it, too."""
     meant_by: dict[int, list[int]] = defaultdict(list)
     for position, members in enumerate(classes):
         instead = _meant_instead(members)
@@ -47,7 +46,7 @@ def _follow(classes: list[list[Key]]) -> list[list[Key]]:
 
 
 def _meant_instead(members: list[Key]) -> set[Key]:
-    """What a class means otherwise: the text of its option, or the decimal where nobody gave the exact value alone."""
+    """The second readings of a class: texts of its option, or the decimal if no answer gives the exact value alone."""
     options = {key.instead for key in members if key.instead and key.details and key.details[0][0] == "option"}
     if options:
         return options

@@ -1,8 +1,7 @@
-r"""One spelling for what Unicode and LaTeX spell in many ways, before an answer is read.
+r"""Normalization of Unicode and LaTeX spellings, before an answer is parsed.
 
-`plain` returns text in which LaTeX decoration is gone (`\left`, `\text{...}`, `$`, thin spaces), signs are single
-characters (`\leq` is ≤, `^\circ` is °) and digits and brackets are those of ASCII. What structure says stays: `\frac`,
-`\sqrt`, braces, powers.
+`normalize` drops LaTeX decoration (`\left`, `\text{...}`, `$`, thin spaces), writes symbols as single characters
+(`\leq` as ≤, `^\circ` as °) and digits and brackets in ASCII. It keeps structure: `\frac`, `\sqrt`, braces, powers.
 """
 
 import re
@@ -32,7 +31,7 @@ _AFTER = str.maketrans(
         "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
     }
 )  # fmt: skip
-_SIGNS = {
+_SYMBOLS = {
     "leq": "≤", "le": "≤", "leqslant": "≤", "geq": "≥", "ge": "≥", "geqslant": "≥", "neq": "≠", "ne": "≠", "lt": "<",
     "gt": ">", "approx": "≈", "approxeq": "≈", "simeq": "≈", "thickapprox": "≈", "cong": "=", "times": "×",
     "cdot": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓",
@@ -180,12 +179,12 @@ def _chosen(match: re.Match[str]) -> str:
 
 
 def _without_dollars(text: str) -> str:
-    r"""Drop the signs around formulas; a sign before a number, or an escaped one, is money."""
+    r"""Drop dollar signs around formulas. Before a number, or escaped, they are money."""
     return _FORMULA.sub(r" \1 ", text) if text.count("$") > 1 else text
 
 
-def plain(answer: str) -> str:
-    """Return an answer in its one spelling, trimmed; the same text again for what is plain already."""
+def normalize(answer: str) -> str:
+    """Return an answer in normalized spelling, trimmed. Idempotent on what is normalized already."""
     text = answer if answer.isascii() else _from_unicode(answer)
     if "~" in text and "sim" not in text:
         text = _SIMILAR.sub("∼", text)
@@ -248,14 +247,14 @@ def _from_latex(text: str) -> str:
     text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
     text = _unwrap(_SPACES.sub(" ", text))
-    text = _COMMAND.sub(lambda match: f"{_SIGNS[match[1]]} " if match[1] in _SIGNS else match[0], text)
+    text = _COMMAND.sub(lambda match: f"{_SYMBOLS[match[1]]} " if match[1] in _SYMBOLS else match[0], text)
     if r"\frac" in text:
         text = _FRACTION_OF_UNITS.sub(_fraction_of_units, text)
     return text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\&", "&").replace(r"\_", "_").replace(r"\|", "|")
 
 
 def _trim(text: str) -> str:
-    """Without punctuation around it; a decimal point, a prime and a factorial are none."""
+    """Strip punctuation, but not decimal points, primes and factorials."""
     end = text.rstrip(_DRESSING + "\\")
     behind = text[len(end) :]
     sign = behind[:1] if behind[:1] != "'" else behind[: len(behind) - len(behind.lstrip("'"))]

@@ -1,7 +1,7 @@
-"""Ranges, scores, dates, clock times and dimensions: numbers with signs between them that are no arithmetic.
+"""Ranges, scores, dates, clock times and dimensions, which look like arithmetic but are not.
 
-`notation_of` recognizes them in text in its one spelling, before it is read as mathematics: 2010-2015 is no difference,
-1/2/2020 no quotient and 9:05 not the ratio 9:5.
+`notation_of` recognizes them in normalized text before it is parsed as mathematics: 2010-2015 is no difference,
+1/2/2020 no quotient, and 9:05 not the ratio 9:5.
 """
 
 import re
@@ -57,15 +57,15 @@ _BY = re.compile(r"×|\bby\b|[xX](?=[\d ])")
 _OUT_OF = re.compile(r"(\d{1,9})\s+(?:out\s+of|in)\s+(\d{1,9})", re.IGNORECASE)
 
 
-# One of these is in each of them, behind a digit or in front of one.
-_SIGNS = re.compile(r"\d.*[-:/.×年月点时A-Za-z]|[A-Za-z].*\d", re.DOTALL)
+# Every notation contains one of these, after or before a digit.
+_HINTS = re.compile(r"\d.*[-:/.×年月点时A-Za-z]|[A-Za-z].*\d", re.DOTALL)
 
 
 class Notation(NamedTuple):
-    """What such an answer says: `text`, and what may be left away, by kind.
+    """The content of such an answer: `text`, and details that other answers may leave out, by kind.
 
-    instead: what else it may mean, in case nobody else writes it in this way: 3 to 4 may be 3:4.
-    product: of 6 times 8 the arithmetic that it is first of all; what it may mean instead is `text`.
+    instead: another possible reading: 3 to 4 may be 3:4.
+    product: for 6 times 8 the arithmetic, which is the first reading; `text` is then the second.
     """
 
     text: str
@@ -77,7 +77,7 @@ class Notation(NamedTuple):
 def notation_of(text: str) -> Notation | None:
     """Recognize one of the notations; None for everything else."""
     # What is left of LaTeX is mathematics.
-    if "\\" in text or not (_SIGNS.search(text) or " past " in text or " to " in text):
+    if "\\" in text or not (_HINTS.search(text) or " past " in text or " to " in text):
         return None
     return _clock(text) or _date(text) or _range(text) or _dimensions(text) or _share(text)
 
@@ -106,7 +106,7 @@ def _range(text: str) -> Notation | None:
 
 
 def _is_unit(text: str) -> bool:
-    """Whether it is nothing, a known unit or a word, and not a variable or two."""
+    """Whether it is empty, a known unit or a word, and not one or two variables."""
     head = re.match(r"[A-Za-zμΩ]*", text)
     assert head
     return not head[0] or len(head[0]) > 3 or unit_of(head[0]) is not None

@@ -1,8 +1,7 @@
-r"""Words around an answer that say nothing more: "The area is 24", "approximately 2.5 cm", "No, because 3+4=7".
+r"""Phrases around an answer that do not change it: "The area is 24", "approximately 2.5 cm", "No, because 3+4=7".
 
-Each rule takes text in its one spelling and returns a part of it that says the same, or None where it does not apply.
-A part is taken only where what is left away cannot turn the answer into another one: "A is greater" and "B is greater"
-keep their subjects.
+Each rule takes normalized text and returns the part that means the same, or None if it does not apply. A rule applies
+only if the words that it drops cannot make a difference: "A is greater" and "B is greater" keep their subjects.
 """
 
 import re
@@ -119,7 +118,7 @@ _NAMED_OBJECT = re.compile(
     r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
     re.IGNORECASE,
 )
-# What phrases mean, in signs.
+# The meaning of phrases, in symbols.
 _PHRASES = {
     re.compile(
         r"(?:[a-z]\s+(?:is|can be)\s+)?(?:the\s+set\s+of\s+)?(?:all|any|every)\s+(?:the\s+)?reals?(?:\s+numbers?)?"
@@ -337,7 +336,7 @@ _RULES: Sequence[Callable[[str], str | None]] = (
 
 
 def without_wording(text: str) -> str | None:
-    """Return the part of a text that says the same, None where there is none."""
+    """Return the part of a text that means the same, None if no rule applies."""
     for rule in _RULES:
         part = rule(text)
         if part is not None and part != text:

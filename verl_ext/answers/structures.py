@@ -1,4 +1,4 @@
-"""What answers say beyond one expression: brackets, sets, relations, ratios, unions, matrices."""
+"""Structures of expressions: brackets, sets, relations, ratios, unions, matrices."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, Union
@@ -9,9 +9,9 @@ CONSTANTS = frozenset({*POSITIVE_NAMES, IMAGINARY, LOG_SCALE, "∞"})
 
 
 class Form(NamedTuple):
-    """What is not one expression: brackets around several, a set, a relation, a ratio, a union, a matrix.
+    """A structure of expressions: brackets around several, a set, a relation, a ratio, a union, a matrix.
 
-    `text` tells all forms apart; the order of `parts` is that of the text, sorted where order has no meaning.
+    Forms are equal if their `text` is. `parts` are in the order of the text, sorted if order has no meaning.
     """
 
     text: str

@@ -1,8 +1,8 @@
-r"""Reads answers as mathematics: an expression, several of them in brackets or with commas, relations, matrices.
+r"""Parser of mathematical answers: expressions, lists and brackets of them, relations, matrices.
 
-`read` takes text in its one spelling (`verl_ext.answers.normalize`) and returns what it says in normal form. It
-evaluates nothing but exact arithmetic, and refuses what it does not know, what is nested too deeply and what is too
-large (`NotMath`): such an answer is compared as text.
+`parse` takes normalized text (`verl_ext.answers.normalize`) and returns normal forms. It evaluates exact arithmetic
+only and raises `NotMath` for what it does not know, what is nested too deeply and what is too large. Such answers are
+compared as text.
 """
 
 import re
@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
-from verl_ext.answers.expressions import ExpressionParser, value_of
+from verl_ext.answers.expressions import ExpressionParser, assigned_value
 from verl_ext.answers.structures import (
     Form,
     Value,
@@ -40,13 +40,15 @@ _DEFINED = re.compile(r"(?![xy]$)(?:[A-Za-zα-ωΩ](?:_\w+)?|[A-Za-z]\([a-z]\))"
 _LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=(.+)", re.DOTALL)
 
 
-class Reading(NamedTuple):
-    """What an answer says.
+class ParsedAnswer(NamedTuple):
+    """The parsed content of an answer.
 
-    core is set where `value` holds more than values need: a unit, the names of several values, or a sum or product of
-    names that a value is given to. It is the value without that, and `details` tells what was left away, by kind.
-    instead: what else it may mean: the point (x, y) where x and y were given values, the right side of a formula for a
-        quantity, as in S = ah or f(x) = x + 1, the components of a vector 3i - 4j.
+    value: all of it.
+    core: the value without its details, None if it has none.
+    details: by kind, what other answers may leave out: a unit, the names of several values, or the sum or product of
+        names that has the value.
+    instead: another possible reading: the point (x, y) if x and y are given, the right side of a formula for a
+        quantity, such as S = ah or f(x) = x + 1, or the components of a vector 3i - 4j.
     """
 
     value: Value
@@ -72,14 +74,14 @@ class _Parser(ExpressionParser):
         if self._next.kind != "end":
             self._fail()
         if len(items) == 1:
-            value = value_of(items[0])
+            value = assigned_value(items[0])
             return value, self.named[0][1] if self.named and is_relation(value) else value
         if not self._has_or and all(is_relation(item) for item in items):
             self.named = []
             relations = all_of(items)
             return relations, relations
         labels = [item.parts[0].text for item in items if isinstance(item, Form) and item.kind == "assignment"]
-        values = [part for item in map(value_of, items) for part in parts_of(item, "set")]
+        values = [part for item in map(assigned_value, items) for part in parts_of(item, "set")]
         if len(labels) == len(items) and _are_of_one_name(labels):
             self._has_or |= len(set(labels)) == 1
         elif len(labels) == len(items):
@@ -103,7 +105,7 @@ class _Parser(ExpressionParser):
 
     def _relation(self) -> Value:
         sides, relations = [self._ratio()], []
-        while self._next.kind == "sign" and self._next.text in _RELATIONS:
+        while self._next.kind == "symbol" and self._next.text in _RELATIONS:
             relations.append(_RELATIONS[self._take().text])
             sides.append(self._ratio())
         if not relations:
@@ -248,22 +250,22 @@ def _are_of_one_name(labels: list[str]) -> bool:
     )
 
 
-def _matrix(text: str) -> Reading | None:
+def _matrix(text: str) -> ParsedAnswer | None:
     """A matrix, a number times a matrix, or one that is transposed; a vector may mean the point (1, 2) instead."""
     match = _MATRIX.fullmatch(text)
     if match is None:
         return None
-    rows = [[read(cell.strip()).value for cell in row.split("&")] for row in match["rows"].split(r"\\") if row.strip()]
+    rows = [[parse(cell.strip()).value for cell in row.split("&")] for row in match["rows"].split(r"\\") if row.strip()]
     if not rows or len({len(row) for row in rows}) > 1:
         raise NotMath("rows of different lengths")
     if match["kind"] == "vmatrix" or match["bracket"] == "|" or match["det"]:
         if match["transposed"] or not all(isinstance(cell, Sum) for row in rows for cell in row):
             raise NotMath("a determinant of what are no expressions")
         determinant = _determinant([[cell for cell in row if isinstance(cell, Sum)] for row in rows])
-        scalar = read(match["scalar"] or "1").value
-        return Reading(_scaled(scalar, determinant))
+        scalar = parse(match["scalar"] or "1").value
+        return ParsedAnswer(_scaled(scalar, determinant))
     if match["scalar"]:
-        scalar = read("-1" if match["scalar"] == "-" else match["scalar"]).value
+        scalar = parse("-1" if match["scalar"] == "-" else match["scalar"]).value
         rows = [[_scaled(scalar, cell) for cell in row] for row in rows]
     if match["transposed"]:
         rows = [list(column) for column in zip(*rows, strict=True)]
@@ -272,7 +274,7 @@ def _matrix(text: str) -> Reading | None:
     )
     cells = [cell for row in rows for cell in row]
     is_vector = len(cells) > 1 and len(rows) in (1, len(cells))
-    return Reading(matrix, instead=collection("brackets ()", "(", cells, ")", ordered=True) if is_vector else None)
+    return ParsedAnswer(matrix, instead=collection("brackets ()", "(", cells, ")", ordered=True) if is_vector else None)
 
 
 def _determinant(rows: Sequence[Sequence[Sum]]) -> Sum:
@@ -295,19 +297,19 @@ def _scaled(scalar: Value, cell: Value) -> Value:
     return Algebra().multiply(scalar, cell)
 
 
-def read(text: str) -> Reading:
-    """Read text in its one spelling; NotMath where it is none.
+def parse(text: str) -> ParsedAnswer:
+    """Parse normalized text; raises NotMath if it is not mathematics.
 
     A relation that names a constant is that constant (x = 5 is 5), values joined by commas, "and" or "or" and those of
     a ± are the list of them.
     """
     try:
-        return _read(text)
+        return _parse(text)
     except (TooLarge, Undefined, RecursionError, OverflowError) as error:
         raise NotMath(type(error).__name__) from error
 
 
-def _read(text: str) -> Reading:
+def _parse(text: str) -> ParsedAnswer:
     if r"\begin" in text and (matrix := _matrix(text)) is not None:
         return matrix
     tokens = tokenize(text)
@@ -320,7 +322,7 @@ def _read(text: str) -> Reading:
         labelled = _LABEL_IN_WORDS.fullmatch(text)
         if labelled is None:
             raise
-        reading = _read(labelled[1].strip())
+        reading = _parse(labelled[1].strip())
         if reading.core is None and variables(reading.value):
             raise
         return reading
@@ -333,12 +335,12 @@ def _read(text: str) -> Reading:
         if unit:
             details["unit"] = unit
     if not details:
-        return Reading(value, instead=parser.formula if is_relation(value) else _components(value))
+        return ParsedAnswer(value, instead=parser.formula if is_relation(value) else _components(value))
     point = None
     if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):
         values = (given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
         point = collection("brackets ()", "(", values, ")", ordered=True)
-    return Reading(value, core, tuple(sorted(details.items())), point)
+    return ParsedAnswer(value, core, tuple(sorted(details.items())), point)
 
 
 def _components(value: Value) -> Form | None:
@@ -375,7 +377,7 @@ def _refuse_ranges(tokens: list[Token]) -> None:
         depth += (token.text in CLOSING) - (token.text in (")", "]", "}", r"\}"))
         if depth == 0 and (token.text in (",", ";") or token.kind in ("and", "end")):
             part = [other for other in tokens[start:position] if other.kind != "unit"]
-            if [other.kind for other in part] == ["number", "sign", "number"] and part[1].text == "-":
+            if [other.kind for other in part] == ["number", "symbol", "number"] and part[1].text == "-":
                 raise NotMath("a range")
             start = position + 1
 

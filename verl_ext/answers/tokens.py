@@ -1,4 +1,4 @@
-"""The tokens of an answer: numbers, names, functions, units, words and signs, from text in its one spelling."""
+"""Tokenizer of normalized answers: numbers, names, functions, units, words and symbols."""
 
 import re
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
 
 
 class NotMath(ValueError):
-    """Text that is not read as mathematics."""
+    """The text is not mathematics."""
 
 
 class Token(NamedTuple):
-    kind: str  # number, name, function, command, unit, power, word, sub, and, sign, end
+    kind: str  # number, name, function, command, unit, power, word, sub, and, symbol, end
     text: str
     spaced: bool  # whether white space stands before it
 
@@ -40,7 +40,7 @@ _TOKEN = re.compile(
     |(?P<chinese>[\u4e00-\u9fff]+)
     |(?P<sub>_\s*(?:\{[^{}]*\}|[A-Za-z0-9]))
     |(?P<degrees>°[CFK]?)
-    |(?P<sign><=|>=|!=|==|:=|\*\*|.)""".replace("OTHER", _OTHER).replace("IN_ORDER", IN_ORDER),
+    |(?P<symbol><=|>=|!=|==|:=|\*\*|.)""".replace("OTHER", _OTHER).replace("IN_ORDER", IN_ORDER),
     re.VERBOSE | re.DOTALL,
 )
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3})")
@@ -96,14 +96,14 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterat
         yield Token("power", lower, spaced)
     elif lower in QUOTIENTS or (follows_number and run in PRODUCTS):
         first, second = QUOTIENTS.get(lower) or PRODUCTS[run]
-        sign = "/" if lower in QUOTIENTS else "*"
-        yield from (Token("unit", first, spaced), Token("sign", sign, False), Token("unit", second, False))
+        operator = "/" if lower in QUOTIENTS else "*"
+        yield from (Token("unit", first, spaced), Token("symbol", operator, False), Token("unit", second, False))
     elif len(run) > 1 and follows_number and (unit := unit_of(run)):
         yield Token("unit", unit, spaced)
     elif follows_number and lower in NUMBER_WORDS:
-        yield from (Token("sign", "*", spaced), Token("number", NUMBER_WORDS[lower], spaced))
+        yield from (Token("symbol", "*", spaced), Token("number", NUMBER_WORDS[lower], spaced))
     elif follows_number and lower in FRACTION_WORDS:
-        yield from (Token("sign", "/", spaced), Token("number", str(FRACTION_WORDS[lower]), spaced))
+        yield from (Token("symbol", "/", spaced), Token("number", str(FRACTION_WORDS[lower]), spaced))
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
     elif (
@@ -131,7 +131,7 @@ def _chinese(run: str, spaced: bool) -> Iterator[Token]:
         return
     for part in parts:
         if part in _CHINESE_POWERS_OF_TEN:
-            yield from (Token("sign", "*", False), Token("number", _CHINESE_POWERS_OF_TEN[part], False))
+            yield from (Token("symbol", "*", False), Token("number", _CHINESE_POWERS_OF_TEN[part], False))
         elif part == "每":
             yield Token("power", "per", spaced)
         elif part in POWERS:
@@ -185,7 +185,7 @@ def tokenize(text: str) -> list[Token]:
         last = tokens[-1] if tokens else Token("end", "", False)
         if kind == "number" and last.kind == "unit" and not spaced and found in ("2", "3"):
             # cm2
-            tokens.extend((Token("sign", "^", False), Token("number", found, False)))
+            tokens.extend((Token("symbol", "^", False), Token("number", found, False)))
         elif kind == "ordinal":
             tokens.extend((Token("number", found[:-2], spaced), Token("unit", ORDINAL, False)))
         elif kind in ("number", "repeating"):
@@ -213,7 +213,7 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token("unit", found, spaced))
         elif kind == "command" and found[1:] in FUNCTIONS:
             tokens.append(Token("function", FUNCTIONS[found[1:]], spaced))
-        elif kind == "sign" and (found.isalpha() or found == "∞"):
+        elif kind == "symbol" and (found.isalpha() or found == "∞"):
             tokens.append(Token("name", found, spaced))
         else:
             tokens.append(Token(kind, found, spaced))

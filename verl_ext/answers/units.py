@@ -1,4 +1,4 @@
-"""Units as they are written: every spelling of a unit has one symbol, and no unit is converted into another."""
+"""Spellings of units. Every spelling maps to one symbol, and no unit is converted into another."""
 
 from collections.abc import Mapping
 
