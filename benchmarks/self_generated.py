@@ -23,10 +23,10 @@ from statistics import fmean
 
 from mmupt.compose import as_override, load_recipe
 from mmupt.evaluation.benchmark_scores import GREEDY
-from mmupt.reports.recipe_table import Runs, averages, render, take_answers_of_base
 from mmupt.self_improvement.rounds import round_folder
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
+from mmupt.training.recipe_table import Runs, averages, render, take_answers_of_base
 from mmupt.training.run_report import Change, read_changes
 from mmupt_data.prepare import FOLDER
 

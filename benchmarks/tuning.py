@@ -18,8 +18,8 @@ from pathlib import Path
 from mmupt.baseline_settings import BASELINES
 from mmupt.compose import as_override, load_recipe
 from mmupt.evaluation.benchmark_scores import GREEDY
-from mmupt.reports.recipe_table import take_answers_of_base
 from mmupt.reports.tables import markdown_table
+from mmupt.training.recipe_table import take_answers_of_base
 from mmupt.training.run_report import read_changes
 from verl_ext.files import file_list
 

@@ -71,17 +71,17 @@ def draw() -> str:
             for imported in graph.find_modules_directly_imported_by(module)
         )
     ]
+    ids = {room: room.replace(".", "_") for room in names}
     lines = ["```mermaid", "flowchart TB"]
     for package in PACKAGES:
         inside = [room for room in names if room.split(".")[0] == package]
-        lines += [
-            f"  subgraph {package}_package [{package}]",
-            *(f"    {room}[{room.split('.')[-1]}]" for room in inside),
-            "  end",
-        ]
+        lines.append(f"  subgraph {package}_package [{package}]")
+        lines += [f"    {ids[room]}[{room.split('.')[-1]}]" for room in inside]
+        lines.append("  end")
     edges = without_shortcuts(imports_between(graph, names))
-    lines += [f"  {room} --> {to}" for room in names for to in sorted(edges[room])]
-    lines += [f"  class {','.join(heavy)} heavy", "  classDef heavy fill:#f6d5a7,stroke:#b36b00,color:#000", "```"]
+    lines += [f"  {ids[room]} --> {ids[to]}" for room in names for to in sorted(edges[room])]
+    lines.append(f"  class {','.join(ids[room] for room in heavy)} heavy")
+    lines += ["  classDef heavy fill:#f6d5a7,stroke:#b36b00,color:#000", "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,10 +1,12 @@
-"""The import contracts of pyproject.toml, and that each fails when it is broken."""
+"""The import contracts of pyproject.toml, that each fails when it is broken, and the picture of the rooms."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,3 +65,23 @@ def test_a_forbidden_import_breaks_a_contract(copy: Path, file: str, line: str) 
     result = _lint_imports(copy)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "1 broken" in result.stdout or "2 broken" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def drawing() -> ModuleType:
+    """scripts/draw_architecture.py as a module."""
+    spec = importlib.util.spec_from_file_location("draw_architecture", ROOT / "scripts" / "draw_architecture.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_the_picture_that_the_script_draws(drawing: ModuleType) -> None:
+    page = drawing.PAGE.read_text()
+    assert drawing.drawn(page) == page, "run scripts/draw_architecture.py"
+
+
+def test_arrows_that_follow_from_others_are_omitted(drawing: ModuleType) -> None:
+    edges = {"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}
+    assert drawing.without_shortcuts(edges) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}

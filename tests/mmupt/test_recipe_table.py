@@ -11,8 +11,8 @@ from mmupt.baselines.stage_runner import stages_folder, write_summary
 from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
-from mmupt.reports import recipe_table
-from mmupt.reports.recipe_table import BEFORE, check, run_folder, take_answers_of_base, validation_curve, write_table
+from mmupt.training import recipe_table
+from mmupt.training.recipe_table import BEFORE, check, run_folder, take_answers_of_base, validation_curve, write_table
 from mmupt.training.run_cost import hours_of, read_cost
 from mmupt.training.run_report import write_report
 from mmupt_data.row_schema import Row

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmupt.compose import RecipeError
-from mmupt.reports import recipe_table
+from mmupt.training import recipe_table
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -1,0 +1,126 @@
+"""What the pages and comments name exists: links and their headings, files, modules, make targets."""
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mmupt.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
+# Without those of veRL, which has examples/, too.
+FILE = re.compile(
+    r"(?<![\w/.-])(?!examples/(?:grpo_trainer|data_preprocess)/)"
+    r"(?:verl_ext|recipes|data/mmupt_data|docs|tests|benchmarks|scripts|examples)/[\w./-]*\.[a-z]+\b"
+)
+MODULE = re.compile(r"(?:`|python -m )((?:verl_ext|mmupt|mmupt_data)(?:\.\w+)+)")
+CODE = re.compile(r"^```.*?^```|^    .*?$", re.MULTILINE | re.DOTALL)
+PYTHON_FILE = re.compile(r"`([a-zA-Z][\w/-]*\.py)`")
+# Files of veRL and of the authors' repositories, which the pages name beside ours.
+FOREIGN = {
+    "build_query.py",
+    "dataset/image_mcq.py",
+    "evaluation/build_query.py",
+    "evaluation/extract_answer.py",
+    "evaluation/four_dimensional_metrics.py",
+    "extract_answer.py",
+    "models/Qwen-VL.py",
+    "models/transformers/qwen2_vl.py",
+    "stic/generate_pref.py",
+    "ttrl_utils.py",
+    "utils.py",
+    "verl/utils/transferqueue_utils.py",
+}
+LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
+
+
+def _tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.split("\n") if name and (ROOT / name).is_file()]
+
+
+PAGES = [page for page in _tracked("*.md") if page.name != "CHANGELOG.md"]
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@cache
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _exists(module: str) -> bool:
+    """Whether a dotted name is a module of ours, or a name that one defines."""
+    package, *names = module.split(".")
+    path = ROOT / SOURCES[package]
+    for number, name in enumerate(names):
+        if (path / name).is_dir():
+            path /= name
+            continue
+        file = path / f"{name}.py"
+        if file.is_file():
+            rest = names[number + 1 :]
+        else:
+            file, rest = path / "__init__.py", names[number:]
+        return not rest or re.search(rf"\b{rest[0]}\b", file.read_text()) is not None
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(CODE.sub("", page.read_text())):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{_name(page)} links to {link}"
+        assert not anchor or anchor in _anchors(target), f"{_name(page)} links to {link}: no such heading"
+
+
+@pytest.mark.parametrize("pattern", ["*.md", "*.yaml", "*.py", "Makefile", "*.toml", "*.sh"])
+def test_named_files_exist(pattern: str) -> None:
+    missing = [
+        f"{_name(source)}: {file}"
+        for source in _tracked(pattern)
+        if source.name != "CHANGELOG.md"
+        for file in FILE.findall(source.read_text())
+        if not (ROOT / file).exists()
+    ]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_python_files_named_by_the_end_of_their_path_exist(page: Path) -> None:
+    ours = [f"/{_name(file)}" for file in _tracked("*.py")]
+    for file in set(PYTHON_FILE.findall(page.read_text())) - FOREIGN:
+        assert any(path.endswith(f"/{file}") for path in ours), f"{_name(page)} names {file}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_named_modules_exist(page: Path) -> None:
+    # Config keys begin with mmupt., too.
+    keys = set(re.findall(r"^  (\w+):", (ROOT / "recipes/mmupt/config/base.yaml").read_text(), re.MULTILINE))
+    for module in MODULE.findall(page.read_text()):
+        package, name = module.split(".")[:2]
+        if package != "mmupt" or name not in keys:
+            assert _exists(module), f"{_name(page)} names {module}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|    )make ([a-z-]+)", page.read_text()))
+    assert named <= targets, f"{_name(page)} names {named - targets}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_subcommands_exist(page: Path) -> None:
+    named = set(re.findall(r"(?:`|bin/|    )mmupt ([a-z-]+)", page.read_text()))
+    assert named <= COMMANDS.keys(), f"{_name(page)} names {named - COMMANDS.keys()}"
