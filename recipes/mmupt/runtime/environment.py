@@ -1,7 +1,7 @@
-"""The environment of a run: its caches and what its loggers write lie in its folder, not in the user's home.
+"""The environment of a run: caches and logger output go into its folder, not into the user's home.
 
-What is downloaded from the Hugging Face hub stays where the user has it (HF_HOME). A variable that is set already keeps
-its value: XDG_CACHE_HOME or VLLM_CACHE_ROOT, for instance, make several runs share what is compiled.
+Downloads from the Hugging Face hub stay in the user's cache (HF_HOME). Variables that are already set keep their
+values: XDG_CACHE_HOME or VLLM_CACHE_ROOT, for example, let several runs share compiled code.
 """
 
 import os
@@ -15,14 +15,14 @@ from mmupt.runtime.preflight import can_write, hub_cache
 from verl_ext.files import write_atomically
 
 CACHE = "cache"
-# Copies of the parquet files, by the `datasets` library: as large as the data, and of no use after a training.
+# Copies of the parquet files by the `datasets` library: as large as the data, and useless after a training.
 COPIES = "datasets"
 
 
 def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that make libraries keep their caches in a folder, without those that are set already.
+    """The variables that make libraries cache in a folder, without those already set.
 
-    Of a cluster that is joined the caches are those of its nodes, but for the copies of the data.
+    On a joined cluster the nodes keep their own caches, except for copies of the data.
     """
     cache = folder / CACHE
     variables = {"HF_DATASETS_CACHE": cache / COPIES}
@@ -30,7 +30,7 @@ def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
         variables |= {
             "HF_HOME": hub_cache({**environ, "HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": ""}).parent,
             "HF_MODULES_CACHE": cache / "huggingface" / "modules",
-            # vLLM, matplotlib and torch follow it.
+            # Respected by vLLM, matplotlib and torch.
             "XDG_CACHE_HOME": cache,
             "TORCHINDUCTOR_CACHE_DIR": cache / "inductor",
             "TRITON_HOME": cache,
@@ -43,9 +43,9 @@ def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that make the values of `trainer.logger` write into a folder, as `cache_variables` does.
+    """The variables that make the loggers of `trainer.logger` write into a folder, without those already set.
 
-    wandb takes all starts of a run for one run, by an id that is kept in the folder.
+    An id kept in the folder makes wandb treat all starts of a run as one run.
     """
     variables = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
@@ -71,7 +71,7 @@ def _run_id(file: Path) -> str:
 
 
 def own_ray_token(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return a token for the Ray that is started, where Ray could not leave one in `~/.ray`; it asks for one."""
+    """A token for a Ray cluster started here, if Ray cannot write the one it needs to `~/.ray`."""
     file = Path(environ.get("HOME", "/"), ".ray", "auth_token")
     named = any(environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if named or joins_cluster() or file.is_file() or can_write(file.parent):
@@ -80,7 +80,7 @@ def own_ray_token(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def visible_gpu_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what makes veRL's workers start where Slurm has named the GPUs of a job in several variables.
+    """The variable that lets veRL's workers start if Slurm names the GPUs of a job in several variables.
 
     Unless its gres.conf says which GPUs a node has, Slurm sets ROCR_VISIBLE_DEVICES, which is for AMD, beside
     CUDA_VISIBLE_DEVICES, and veRL refuses both (verl/single_controller/base/worker.py). NVIDIA's driver and the CPU
@@ -93,15 +93,15 @@ def visible_gpu_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def use_folder(folder: Path) -> None:
-    """Set the caches of this process and its children to a folder, before vLLM, Ray or matplotlib are imported."""
+    """Make this process and its children cache in a folder; call before importing vLLM, Ray or matplotlib."""
     os.environ.update(cache_variables(folder, os.environ))
     os.environ.update(own_ray_token(os.environ))
 
 
 def remove_copies(folder: Path, rows: Path) -> None:
-    """Remove the copies of the data that a training has left in its folder: those of `datasets`, and its `rows`.
+    """Remove the copies of the data that a training left in its folder: those of `datasets`, and `rows`.
 
-    `rows` is `data.cache_dir`, which stays where it lies elsewhere.
+    `rows` is `data.cache_dir`; it is kept if it is outside the folder.
     """
     shutil.rmtree(folder / CACHE / COPIES, ignore_errors=True)
     if folder in rows.parents:

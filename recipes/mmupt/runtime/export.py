@@ -1,4 +1,4 @@
-"""From a checkpoint of veRL to a folder in the format of Hugging Face, by veRL's own merger."""
+"""Exports a veRL checkpoint to Hugging Face format, by veRL's model merger."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def merge(checkpoint: Path, target: Path, mark: str) -> Path:
-    """Merge the actor of a checkpoint into `target`, unless it is there, and return that; `mark` names the checkpoint.
+    """Merge the actor of a checkpoint into `target`, unless done before, and return it; `mark` names the checkpoint.
 
     Raises:
         subprocess.CalledProcessError: the merger failed.
@@ -25,9 +25,9 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
 
 
 def make_readable(folder: Path) -> None:
-    """Give all files in a folder the permissions that the umask leaves to new ones.
+    """Give all files in a folder the default permissions of the umask.
 
-    safetensors writes weights into temporary files first, which nobody but their owner may read, and renames those.
+    safetensors renames temporary files, which only their owner may read.
     """
     os.umask(umask := os.umask(0))
     for file in folder.rglob("*"):
@@ -36,7 +36,7 @@ def make_readable(folder: Path) -> None:
 
 
 def _merge_adapter(model: Path, adapter: Path) -> None:
-    """Add a LoRA adapter to the weights of the model in `model`: veRL's merger writes them side by side."""
+    """Merge a LoRA adapter into the weights of `model`: veRL's merger writes them side by side."""
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
@@ -45,10 +45,10 @@ def _merge_adapter(model: Path, adapter: Path) -> None:
 
 
 def model_folder(model: str, output: Path) -> str:
-    """Return what vLLM can load: the folder or hub name itself, or what a checkpoint of veRL is merged into.
+    """The folder or hub name from which vLLM can load a model.
 
-    `model` may be a folder in the format of Hugging Face, a run folder whose policy is exported, a `global_step_N`
-    folder or its `actor` folder, which are merged into `output / "model"`.
+    `model` may be a hub name, a Hugging Face folder, a run folder with an exported policy, or a `global_step_N` folder
+    or its `actor` folder, which are merged into `output / "model"`.
     """
     folder = Path(model)
     if (folder / "model" / "config.json").is_file():

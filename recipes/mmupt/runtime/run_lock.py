@@ -1,8 +1,8 @@
-"""One run a folder: a lock while it lives, and an end to whatever a killed run of the same folder has left behind.
+"""A lock per run folder, which also cleans up after a killed run of the same folder.
 
 Processes are recognised by the environment variable `MMUPT_RUN_FOLDER`, which all processes of a run inherit; Ray
-sessions by the process id of the launcher, which is part of their name; segments of shared memory by having been made
-by this user during the dead run and being mapped by no process of this machine or container any more.
+sessions by the process id of the launcher in their name; shared memory segments by having been created by this user
+during the dead run and no longer being mapped by any process of this machine or container.
 """
 
 import os
@@ -20,21 +20,26 @@ from verl_ext.locks import exclusive_lock
 RUN_FOLDER_VARIABLE = "MMUPT_RUN_FOLDER"
 LOCK = "lock"
 SHARED_MEMORY = Path("/dev/shm")
-# As Python names segments, and veRL's weight transfer.
+# Names of segments by Python, and by veRL's weight transfer.
 SEGMENTS = ("psm_*", "verl_weights_*")
-# A dead run's last sign of life is its log; whatever it made, it made at most so many seconds later.
+# The log is the last sign of life of a dead run; it created nothing later than this many seconds after it.
 SECONDS_AFTER_LOG = 5.0
 
 
 @contextmanager
 def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, after ending what a dead run of the same folder has left.
+    """Hold the lock of a run folder, after cleaning up what a dead run of the same folder left behind.
 
-    `log` is the file that a run keeps writing to. Raises BlockingIOError, with the process id, when a run is alive.
+    Args:
+        run_folder: created if missing.
+        log: the file that a run keeps writing to.
+
+    Raises:
+        BlockingIOError: a run of the folder is alive; names its process id.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     lock = run_folder / LOCK
-    # Not touched: its time is that of the run that has last held it.
+    # Not touched: its modification time is that of the run that last held it.
     lock.open("a").close()
     launcher = lock.read_text()
     with ExitStack() as held:
@@ -52,7 +57,7 @@ def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
 
 
 def processes_of(run_folder: Path) -> list[psutil.Process]:
-    """Return the processes of the run of a folder, without the calling one."""
+    """The processes of the run of a folder, without the calling one."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -62,7 +67,7 @@ def processes_of(run_folder: Path) -> list[psutil.Process]:
 
 
 def end_processes(run_folder: Path) -> None:
-    """End the processes of a dead run of a folder, and say so; only who holds its lock knows that it is dead."""
+    """Kill the processes of a dead run of a folder, and print so; call it while holding the lock of the folder."""
     survivors = processes_of(run_folder)
     for process in survivors:
         with suppress(psutil.NoSuchProcess):
@@ -73,7 +78,7 @@ def end_processes(run_folder: Path) -> None:
 
 def _remove_ray_sessions(launcher: str) -> None:
     if psutil.pid_exists(int(launcher)):
-        # The number has been given to another process, whose session it may be.
+        # Another process got this id: the session may be its own.
         return
     for session in ray_folder().glob(f"session_*_{launcher}"):
         print(f"removing {session}, left by a dead run")

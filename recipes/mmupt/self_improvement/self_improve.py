@@ -26,17 +26,17 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.collapse import Collapse, read_rule
 from verl_ext.files import file_list, write_atomically
 
-# Written once a round is finished; it holds where its policy lies.
+# Written when a round is finished: the path of its policy.
 POLICY = "policy.txt"
 
 
 def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str]) -> None:
-    """Make the rounds that are missing.
+    """Run the rounds that are missing.
 
     Raises:
-        RecipeError: what can be known to fail before anything starts.
-        BlockingIOError: another one works in the same folder.
-        subprocess.CalledProcessError: a phase failed; what it said is on the console.
+        RecipeError: whatever is known to fail before anything starts.
+        BlockingIOError: another process works in the same folder.
+        subprocess.CalledProcessError: a phase failed; its output says why.
     """
     config, _ = load_recipe(recipe, overrides)
     _check(config, recipe)
@@ -44,7 +44,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
     with exclusive_run(folder, folder / "rounds.json"):
         for number in range(1, rounds + 1):
             for phase in ("synthesis", "run"):
-                # The lock is ours: what still runs there was left by a launcher that was killed.
+                # We hold the lock: whatever still runs there was left by a killed launcher.
                 end_processes(round_folder(folder, number) / phase)
         for name in config.mmupt.datasets:
             data_set(name).prepare(FOLDER / name, progress=True)
@@ -62,7 +62,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
 def make_round(
     config: DictConfig, recipe: str, number: int, folder: Path, policy: str, overrides: Sequence[str]
 ) -> str:
-    """Make what is missing of one round, which starts from `policy`; return where the policy lies that it leaves."""
+    """Run what is missing of one round, which starts from `policy`; return the path of its policy."""
     target = round_folder(folder, number)
     marker = target / POLICY
     if marker.is_file():
@@ -85,14 +85,14 @@ def make_round(
         as_override("mmupt.run_folder", str(run)),
     ]
     _run("train", [recipe, *trained], run)
-    # A run that collapsed at once leaves the policy that it started from.
+    # A run that collapsed immediately leaves the policy it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
     write_atomically(marker, left)
     return left
 
 
 def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
-    # By this variable the next start finds what a killed one has left running.
+    # Lets the next start find the processes that a killed one left running.
     environment = {**os.environ, RUN_FOLDER_VARIABLE: str(folder)}
     subprocess.run([sys.executable, "-m", "mmupt", command, *arguments], check=True, env=environment)
 

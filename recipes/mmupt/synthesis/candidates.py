@@ -1,19 +1,19 @@
-"""A question that a model wrote, before and after it is judged."""
+"""A question that a model wrote, before and after filtering."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a model wrote when it was asked for a question.
+    """A response of a model that was asked to write a question.
 
     id: `<parent>-<strategy>-r<round>-<n>`, n counting the responses to one request from 0.
-    parent, strategy: the id of the row that it was made from, and how.
-    image: tells the images of the row apart from those of others.
-    parent_question: what is asked about them already; None for nothing.
-    prompt_sha256: of the text that the model was asked with.
+    parent, strategy: the id of its row, and how it was asked for.
+    image: identifies the images of the row.
+    parent_question: the question of the row; None without one.
+    prompt_sha256: of the text of the prompt.
     response: the whole response.
-    question: what was found in it; None for nothing.
+    question: the one found in it; None without one.
     """
 
     id: str
@@ -28,10 +28,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class JudgedCandidate:
-    """A candidate with what became of it.
+    """A candidate with the outcome of filtering.
 
-    dropped_by, reason: the filter that dropped it and why; None for a question that is kept.
-    vote_share: share of the majority among quick responses; None where it was not measured.
+    dropped_by, reason: the filter that dropped it and why; None for a kept question.
+    vote_share: majority ratio of quick responses; None if not measured.
     """
 
     candidate: Candidate

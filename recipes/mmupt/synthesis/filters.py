@@ -1,7 +1,7 @@
-"""Which questions are kept: one pure function for each filter, cheap ones first, each seeing what others have left.
+"""Filters of synthesized questions: one pure function each, cheap ones first, applied to what earlier ones kept.
 
-A filter gives for every candidate the reason to drop it, or None. Those here look at texts alone; the two that look at
-what the model says about a question are given its replies. Where the replies come from is not here.
+A filter returns for every candidate the reason to drop it, or None. Most look at texts alone; `self_check` and
+`difficulty` are given the replies of the model.
 """
 
 import re
@@ -17,7 +17,7 @@ from verl_ext.control_text import control_texts
 Reason = str | None
 Filter = Callable[..., list[Reason]]
 
-# Of texts, by name, in the order in which they are applied.
+# Filters of texts by name, in the order in which they are applied.
 FILTERS: dict[str, Filter] = {}
 
 # fmt: off
@@ -48,13 +48,13 @@ _ARTICLES = frozenset(("a", "an", "the"))
 
 
 def of_texts(function: Filter) -> Filter:
-    """Register a filter that looks at all candidates together, under the name of its function."""
+    """Register a filter of all candidates together, under the name of its function."""
     FILTERS[function.__name__] = function
     return function
 
 
 def of_text(function: Callable[..., Reason]) -> Callable[..., Reason]:
-    """Register a filter that looks at one candidate at a time, under the name of its function."""
+    """Register a filter of one candidate at a time, under the name of its function."""
 
     def of_all(candidates: Sequence[Candidate], **thresholds: Any) -> list[Reason]:
         return [function(candidate, **thresholds) for candidate in candidates]
@@ -71,14 +71,14 @@ def unparsable(candidate: Candidate) -> Reason:
 
 @of_text
 def control_text(candidate: Candidate) -> Reason:
-    """Questions with text that a trainer or a tokenizer reads as control: <video>, <|im_end|>."""
+    """Questions with control text of a trainer or tokenizer: <video>, <|im_end|>."""
     found = control_texts(candidate.question or "")
     return f"it has {', '.join(map(repr, found))}" if found else None
 
 
 @of_text
 def not_a_question(candidate: Candidate) -> Reason:
-    """Texts without a question mark in which no sentence begins as a task does: "Find x."."""
+    """Texts without a question mark in which no sentence begins with an imperative: "Find x."."""
     text = candidate.question or ""
     if "?" in text or "？" in text:
         return None
@@ -88,7 +88,7 @@ def not_a_question(candidate: Candidate) -> Reason:
 
 @of_text
 def length(candidate: Candidate, min_words: int, max_words: int, max_characters: int) -> Reason:
-    """Questions that are too short to ask anything, or too long."""
+    """Questions that are too short or too long."""
     text = candidate.question or ""
     count = len(text.split())
     if not min_words <= count <= max_words:
@@ -108,7 +108,7 @@ def language(candidate: Candidate, script: str, max_other_share: float) -> Reaso
 
 @of_text
 def tells_its_answer(candidate: Candidate) -> Reason:
-    """Questions that hold a box, speak of their answer, or give a number for just that which they ask for."""
+    """Questions that contain a box, mention their answer, or state a number for the very quantity they ask for."""
     text = candidate.question or ""
     if told := _TELLS.search(text):
         return f"it has {told[0].strip()!r}"
@@ -122,7 +122,7 @@ def tells_its_answer(candidate: Candidate) -> Reason:
 
 @of_text
 def copy_of_parent(candidate: Candidate, ngram: int, min_similarity: float) -> Reason:
-    """Questions that are asked about the image already."""
+    """Questions similar to the one of their row."""
     if candidate.parent_question is None:
         return None
     found = similarity(candidate.question or "", candidate.parent_question, ngram)
@@ -131,7 +131,7 @@ def copy_of_parent(candidate: Candidate, ngram: int, min_similarity: float) -> R
 
 @of_texts
 def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: float) -> list[Reason]:
-    """Questions that are like one before them about the same image; the first one stays."""
+    """Questions similar to an earlier one about the same image; the first is kept."""
     kept: dict[str, list[Candidate]] = defaultdict(list)
     reasons: list[Reason] = []
     for candidate in candidates:
@@ -147,12 +147,12 @@ def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: f
 
 
 def names() -> tuple[str, ...]:
-    """All filters in the order in which they are applied: those that cost the model's time come last."""
+    """All filters in the order in which they are applied: those that need the model come last."""
     return (*FILTERS, self_check.__name__, difficulty.__name__)
 
 
 def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> list[Reason]:
-    """Questions of which the model does not say that the image is enough to answer them.
+    """Questions that the model does not affirm to be answerable from the image.
 
     `replies` has one for the id of each candidate; its last line begins or ends with yes or no.
     """
@@ -162,9 +162,9 @@ def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> l
 
 
 def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low: float, high: float) -> list[Reason]:
-    """Questions on which too few of the model's quick responses agree, or too many, to learn from a vote.
+    """Questions on which too few or too many of the model's quick responses agree to learn from a vote.
 
-    `shares` has the vote share for the id of each candidate; from `low` to `high` it is kept.
+    `shares` has the majority ratio by id of the candidate; it is kept from `low` to `high`.
     """
     return [
         None if low <= shares[one.id] <= high else f"vote share {shares[one.id]:.2f}, {_side(shares[one.id], low)}"
@@ -173,16 +173,16 @@ def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low
 
 
 def verdict_in(reply: str) -> str | None:
-    """The yes or no with which the last line of a reply begins or ends; None where it has neither, or both."""
+    """The yes or no that the last line of a reply begins or ends with; None for neither or both."""
     said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
     verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
     return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def similarity(a: str, b: str, ngram: int) -> float:
-    """How much two texts share: the Jaccard index of their runs of `ngram` words, 1.0 for the same words.
+    """The Jaccard index of the runs of `ngram` words of two texts, 1.0 for the same words.
 
-    Case, spacing and punctuation do not count. A text of fewer words is a single run.
+    Case, spacing and punctuation are ignored. A shorter text is a single run.
 
     >>> similarity("What is the area of ABC?", "what is  the area of abc", 3)
     1.0

@@ -1,4 +1,4 @@
-"""From a response to the one question in it. Whatever a model writes is read here, in a few passes over the text."""
+"""Finds the question in a response. Handles arbitrary model output in a few passes over the text."""
 
 import re
 import unicodedata
@@ -6,9 +6,9 @@ import unicodedata
 from mmupt_data.row_problems import HARMLESS, text_problems
 from mmupt_data.row_schema import PLACEHOLDER
 
-# Nothing that is asked about one image is as long; a response that never ended is.
+# Longer than any question about one image; a response that never ended may be longer.
 LONGEST_RESPONSE = 8_000
-# Labels and quotes around each other; who writes more of them is not asking anything.
+# Nested labels and quotes; deeper nesting is no question.
 DEEPEST = 12
 
 _THOUGHT_END = "</think>"
@@ -22,15 +22,15 @@ _ANSWER_LABEL = re.compile(
     r"^[ \t>#*_]{0,8}(?:answer|solution|explanation|reasoning|rationale|a)[ \t]{0,2}[*_]{0,3}[ \t]{0,2}[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
-# Letters would take options for items.
+# No letters, which would match options.
 _ITEM = re.compile(r"^[ \t]{0,8}(?:\d{1,3}[.)]|[-*•])[ \t]{1,4}(?=\S)", re.MULTILINE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "`": "`", "**": "**", "__": "__", "*": "*"}
 
 
 def question_in(response: str) -> str | None:
-    """The last question that a response holds, without labels, fences, quotes and whatever answer follows; or None.
+    """The last question of a response, without labels, fences, quotes and any answer that follows; None without one.
 
-    None, too, for a text with characters that no question has: control characters, and those lost on the way.
+    Also None for a text with control characters or lost characters.
 
     >>> question_in("Sure! Here it is:\\n**Question:** \\"How long is AB?\\"\\nAnswer: 5")
     'How long is AB?'
@@ -41,7 +41,7 @@ def question_in(response: str) -> str | None:
     if any(problem.kind not in HARMLESS for problem in text_problems(text, None)):
         return None
     text = unicodedata.normalize("NFC", text)
-    # A quoted label is bare only once the quotes are gone.
+    # Repeated, because labels and quotes may be nested.
     for _ in range(DEEPEST):
         text, before = _stripped(text), text
         if text == before:
@@ -56,7 +56,7 @@ def _stripped(text: str) -> str:
     if label:
         text = text[label.end() :]
     if answer := _ANSWER_LABEL.search(text):
-        # What comes before an answer is its question, unless nothing does.
+        # The question is what precedes an answer, unless nothing does.
         text = text[: answer.start()].strip() or text[answer.end() :]
     text = "\n".join(line for line in (" ".join(line.split()) for line in text.split("\n")) if line)
     first, newline, rest = text.partition("\n")

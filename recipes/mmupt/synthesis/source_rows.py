@@ -1,4 +1,4 @@
-"""The rows that questions are made from: their images, and the questions asked about them. Never their answers."""
+"""The rows that questions are written about: their images and questions, never their ground truth."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ COLUMNS = ("id", "data_source", "prompt", "images", "question_type", "choices", 
 
 @dataclass(frozen=True)
 class Parent:
-    """A row with images. `question` is None where nothing is asked about them; `image` tells them apart from others."""
+    """A row with images; `question` is None without one, `image` identifies the images."""
 
     id: str
     data_source: str
@@ -29,10 +29,10 @@ class Parent:
 
 
 def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[Parent], int]:
-    """The rows of these files that have images, the first `limit` of all rows, and how many have none.
+    """Those of the first `limit` rows of these files that have images, and the number of those without.
 
     Raises:
-        ValueError: a file or a row cannot be read, a column by its name holds a truth, or two rows share an id.
+        ValueError: a file or row cannot be read, a column name suggests a ground truth, or two rows share an id.
     """
     parents: dict[str, Parent] = {}
     without = 0
@@ -43,13 +43,13 @@ def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[
             without += 1
             continue
         question = question_text(row["prompt"])
-        asked = question and row.get("question_type") != NO_QUESTION
+        has_question = question and row.get("question_type") != NO_QUESTION
         images = tuple(image["bytes"] for image in row["images"])
         digests = b"".join(hashlib.sha256(image).digest() for image in images)
         parents[row["id"]] = Parent(
             id=row["id"],
             data_source=row["data_source"],
-            question=question if asked else None,
+            question=question if has_question else None,
             images=images,
             image=hashlib.sha256(digests).hexdigest(),
             choices=tuple(row["choices"]) if row.get("choices") else None,

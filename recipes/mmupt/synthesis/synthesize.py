@@ -42,20 +42,20 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 
 class SynthesisError(Exception):
-    """What cannot be synthesized; the message names key or file, and the fix."""
+    """Nothing can be synthesized; the message names key or file, and the fix."""
 
 
 def load_synthesis_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose the configuration; SynthesisError for a key that it does not have, and for whatever Hydra refuses."""
+    """Compose the config; SynthesisError for an unknown key and everything else that Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "synthesis", overrides, SynthesisError)
 
 
 def synthesize(config: DictConfig) -> Path:
-    """Make the questions and all else in the output folder, from what is there already; returns the file of questions.
+    """Write the questions and reports into the output folder, reusing responses on file; returns the file of questions.
 
     Raises:
-        SynthesisError: what can be known to fail before anything starts, or no question is left.
-        BlockingIOError: another synthesis writes into the same folder.
+        SynthesisError: before anything starts, whatever is known to fail; at the end, no question is left.
+        BlockingIOError: another synthesis is writing into the same folder.
     """
     files = [Path(file) for file in file_list(config.data)]
     if missing := [str(file) for file in files if not file.is_file()]:
@@ -93,11 +93,11 @@ def synthesize(config: DictConfig) -> Path:
 
 
 def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, GenerationSettings, GenerationSettings]:
-    """How the model asks, answers quickly, and judges its questions."""
+    """The settings for writing questions, for quick responses, and for the self-check."""
     names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine")
     content: Any = OmegaConf.to_container(config, resolve=True)
     common = {name: content[name] for name in names}
-    # On the CPU, where requests have no seeds of their own, the ids cannot make another round draw otherwise.
+    # Per round: on the CPU requests have no seeds of their own, so that ids alone would not vary the draws.
     digest = hashlib.sha256(f"{config.seed} {config.round}".encode()).digest()
     common |= {"seed": int.from_bytes(digest[:4], "big")}
     common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
@@ -113,7 +113,7 @@ def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, Gener
 
 
 def voted_answers(cache: ResponseCache, quick: GenerationSettings, parents: Sequence[Parent]) -> dict[str, str]:
-    """What most of the model's own responses answer to the questions that are there, by row; without those tied."""
+    """The majority answer of the model's responses to the existing questions, by row, without ties."""
     asked = {parent.id: parent for parent in parents if parent.question}
     rows = [prompt_row(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
     votes = {
@@ -135,7 +135,7 @@ def ask(
     parents: Sequence[Parent],
     voted: Mapping[str, str],
 ) -> list[Candidate]:
-    """Ask for questions about every row with every strategy that can; candidates are in the order of strategies."""
+    """Ask for questions about every row by every applicable strategy; candidates are in the order of strategies."""
     asked: dict[str, tuple[Parent, str, str]] = {}
     for strategy in config.strategies:
         for parent in parents:
@@ -175,7 +175,7 @@ def filter_candidates(
     parents: Sequence[Parent],
     candidates: Sequence[Candidate],
 ) -> list[JudgedCandidate]:
-    """Apply the filters that are enabled, those that ask the model last; all candidates, in their order."""
+    """Apply the enabled filters, those that need the model last; returns all candidates in order."""
     images = {parent.id: parent.images for parent in parents}
     checking, quick = settings
     left = list(candidates)

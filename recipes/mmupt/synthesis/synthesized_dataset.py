@@ -14,7 +14,7 @@ from verl_ext.files import write_json_lines
 
 
 def write_candidates(file: Path, judged: Sequence[JudgedCandidate]) -> None:
-    """Write one JSON line a candidate: its fields, `dropped_by`, `reason` and `vote_share`."""
+    """Write one JSON line per candidate: its fields, `dropped_by`, `reason` and `vote_share`."""
     lines = (
         {
             **asdict(one.candidate),
@@ -40,7 +40,7 @@ def read_candidates(file: Path) -> list[JudgedCandidate]:
 def write_questions(
     folder: Path, name: str, parents: Sequence[Parent], judged: Sequence[JudgedCandidate], model: str, round: int
 ) -> Path:
-    """Write the candidates that are kept as `NAME.parquet`, which has no truth file; returns it.
+    """Write the kept candidates to `NAME.parquet`, without truth file, and return it.
 
     Raises:
         mmupt_data.writer.BadRowError: an image of a row cannot be used.
@@ -64,7 +64,7 @@ def write_questions(
 
 
 def question_row(judged: JudgedCandidate, parent: Parent, model: str, round: int) -> Row:
-    """The row of a question, with the images and the origin of the row that it was made from, and no answer."""
+    """The row of a synthesized question: images and origin are those of its parent; it has no answer."""
     candidate = judged.candidate
     return Row(
         id=candidate.id,

@@ -53,7 +53,9 @@ QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_qu
 def run(recipe: str, overrides: list[str]) -> None:
     """Run all stages of a recipe.
 
-    RecipeError for what can be known to fail before anything starts; BlockingIOError where the folder has a live run.
+    Raises:
+        RecipeError: whatever is known to fail before anything starts.
+        BlockingIOError: the folder has a live run.
     """
     config = prepare_run(recipe, overrides)
     run_folder = Path(config.mmupt.run_folder)
@@ -83,7 +85,7 @@ def run(recipe: str, overrides: list[str]) -> None:
 
 
 def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
-    """Compose a recipe for this machine, make its data set if it can, and check that nothing is missing."""
+    """Compose a recipe for this machine, prepare its data sets, and check that nothing is missing."""
     config, choices, problems = compose_recipe(recipe, overrides)
     gpus = count_gpus()
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
@@ -91,7 +93,7 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
     OmegaConf.update(config, "ray_kwargs.ray_init.address", ray_address(), force_add=True)
     if joins_cluster():
-        # Of a Ray that is started here; a cluster that runs has its own.
+        # These size a Ray cluster started here; a joined one has its own.
         config.ray_kwargs.ray_init.num_cpus = config.ray_kwargs.ray_init.num_gpus = None
     folder = Path(config.mmupt.run_folder)
     own = {"TENSORBOARD_DIR": str(folder / "tensorboard"), RUN_FOLDER_VARIABLE: str(folder)}
@@ -107,13 +109,13 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
         except (ValueError, OSError) as error:
             raise RecipeError(f"mmupt.datasets: {error}") from error
     refuse(problems_of_files(config, os.environ))
-    # Before the rows are looked through, which may take minutes; what that drops is counted afterwards.
+    # Before the rows are checked, which may take minutes; rows that this drops are counted afterwards.
     refuse(problems_of_rows(config, {}))
     return config
 
 
 def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
-    """Set environment variables for all processes of the run, this one included."""
+    """Set environment variables for all processes of the run, including this one."""
     block = config.ray_kwargs.ray_init.runtime_env.env_vars
     for name, value in variables.items():
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
@@ -122,9 +124,9 @@ def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
 
 
 def train_until_done(config: DictConfig) -> int | None:
-    """Train what is left to train; return the step of the policy to export, None for that of the last checkpoint.
+    """Finish the training; return the step of the policy to export, None for the last checkpoint.
 
-    It is another than the last where the run has collapsed: `collapse.json` in its folder then says how.
+    The step differs from the last if the run collapsed: `collapse.json` in its folder then says how.
     """
     checkpoints = Path(config.trainer.default_local_dir)
     if reason := why_unwatched(config):
@@ -136,13 +138,13 @@ def train_until_done(config: DictConfig) -> int | None:
         try:
             run_trainer(config)
         except StoppedOnCollapse:
-            # The alarm has left behind all that is to be known.
+            # The alarm has recorded everything.
             print("training was stopped", flush=True)
     return write_stop(alarm_of(config), Path(config.mmupt.run_folder))
 
 
 def total_steps(config: DictConfig) -> int | None:
-    """Return how many steps a run takes; None where veRL itself drops rows, which nobody can count beforehand."""
+    """The number of steps of a run; None if veRL itself drops rows, which cannot be counted beforehand."""
     steps = config.trainer.total_training_steps
     if steps is None and not config.data.filter_overlong_prompts:
         rows = training_rows(config, dropped_rows(config))
@@ -151,7 +153,7 @@ def total_steps(config: DictConfig) -> int | None:
 
 
 def run_trainer(config: DictConfig) -> None:
-    """Run veRL's own validation of the config and its trainer, in this process and the Ray cluster that it starts."""
+    """Run veRL's config validation and trainer, in this process and the Ray cluster that it starts."""
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -175,10 +177,10 @@ def run_trainer(config: DictConfig) -> None:
 
 
 def wait_for_free_cluster(seconds: float = 60.0) -> None:
-    """Wait until no other run trains on the Ray cluster that is joined; RecipeError when one does for `seconds`.
+    """Wait until no other run trains on the joined Ray cluster; RecipeError if one still does after `seconds`.
 
-    TransferQueue has one controller per cluster, under a fixed name: two runs would take their samples from each other.
-    That of a run that has just ended is gone within a few seconds, or once Ray has noticed that its machine is.
+    TransferQueue has one controller per cluster, under a fixed name: two runs would take each other's samples. The
+    controller of a finished run disappears within seconds, or once Ray notices that its machine is gone.
     """
     import ray
 
@@ -199,8 +201,7 @@ def wait_for_free_cluster(seconds: float = 60.0) -> None:
 def export(config: DictConfig, step: int | None = None) -> Path:
     """Merge the checkpoint of a step, the last one unless given, into a Hugging Face folder by veRL's own merger.
 
-    The folder is `<run_folder>/model`. Where nothing was to be trained, and for step 0, it is the model that the recipe
-    starts from instead.
+    Returns `<run_folder>/model`, or the model that the recipe starts from for step 0 and for a run without training.
     """
     if config.trainer.total_training_steps == 0 or step == 0:
         return Path(config.actor_rollout_ref.model.path)
@@ -244,16 +245,16 @@ def _use_available_attention(config: DictConfig) -> None:
 
 
 def use_sdpa(config: DictConfig) -> None:
-    """Change a recipe for flash-attn into one that does without, in place."""
+    """Change a recipe for flash-attn into one without it, in place."""
     config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
     config.actor_rollout_ref.model.use_remove_padding = False
-    # Micro-batches are padded to their longest sequence then, so that few tokens may become many.
+    # Without packing, micro-batches are padded to their longest sequence: a few tokens may become many.
     longest = config.data.max_prompt_length + config.data.max_response_length
     config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
 
 
 def _check_continued(config: DictConfig, saved: Path) -> None:
-    """Refuse to continue a run with settings that would make it another one."""
+    """Refuse to continue a run under settings that would make it a different one."""
     if not saved.is_file():
         return
     before = OmegaConf.load(saved)
@@ -269,10 +270,10 @@ def _check_continued(config: DictConfig, saved: Path) -> None:
 
 @contextmanager
 def _log_to(file: Path) -> Iterator[None]:
-    """Copy all that this process and its children print into `file` as well."""
+    """Also copy the output of this process and its children into `file`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    # -i: it must outlive Ctrl-C, after which there is still something to print.
+    # -i: it must survive Ctrl-C, after which output still follows.
     with subprocess.Popen(["tee", "-i", "-a", file], stdin=subprocess.PIPE) as tee:
         assert tee.stdin is not None
         for descriptor in (1, 2):
@@ -283,7 +284,7 @@ def _log_to(file: Path) -> Iterator[None]:
         except RecipeError:
             raise
         except BaseException:
-            # Into the log, too; who started the run sees the last line once more.
+            # Into the log as well; the console shows the last line twice.
             traceback.print_exc()
             raise
         finally:
