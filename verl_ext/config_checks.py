@@ -1,11 +1,10 @@
-"""What the plugin demands of a configuration, checked before anything expensive starts. Imports no veRL."""
+"""Checks of a config before anything expensive starts. Imports no veRL."""
 
 import difflib
 import functools
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,6 +27,8 @@ from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.unknown_keys import nearest, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
 
+select = OmegaConf.select
+
 AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 REWARD_MANAGER_KEY = "reward.reward_manager.name"
@@ -41,9 +42,9 @@ CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.CheckpointMarker"
 
 
 def check_config(config: DictConfig) -> None:
-    """Refuse a configuration under which the vote, or another part of this plugin, would be wrong or unused.
+    """Refuse a config under which the vote, or another part of this plugin, would be wrong or unused.
 
-    Nothing is asked of a configuration that selects no part of this plugin.
+    A config that selects no part of this plugin passes.
 
     Raises:
         ValueError: names the key and the fix of every problem.
@@ -73,39 +74,39 @@ def problems_of_config(config: DictConfig) -> Iterator[str]:
     """Yield the problems that `check_config` refuses."""
     yield from _extension_problems(config)
     yield from _data_problems(config)
-    name = OmegaConf.select(config, REWARD_MANAGER_KEY)
+    name = select(config, REWARD_MANAGER_KEY)
     if name in REWARDS:
         yield from _reward_problems(config, name)
 
 
 def _extension_problems(config: DictConfig) -> Iterator[str]:
-    """What is wrong with the parts of the plugin that work with any reward manager."""
-    legacy = OmegaConf.select(config, "reward_model.reward_manager")
+    """Problems of the parts of the plugin that work with any reward manager."""
+    legacy = select(config, "reward_model.reward_manager")
     if legacy in REWARDS:
         yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
-    if is_selected(config) and (function := OmegaConf.select(config, "custom_reward_function.path")) is not None:
+    if is_selected(config) and (function := select(config, "custom_reward_function.path")) is not None:
         yield f"veRL does not read custom_reward_function.path: set {REWARD_FUNCTION}.path={function}"
-    agent, manager = DEFAULT_AGENT_LOOP, OmegaConf.select(config, AGENT_LOOP_KEY)
-    if OmegaConf.select(config, agent) == SHARED_PROMPT_AGENT and manager != AGENT_LOOP_MANAGER:
+    agent, manager = DEFAULT_AGENT_LOOP, select(config, AGENT_LOOP_KEY)
+    if select(config, agent) == SHARED_PROMPT_AGENT and manager != AGENT_LOOP_MANAGER:
         yield f"{agent}={SHARED_PROMPT_AGENT} exists only under {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}: set both"
     for key, extension in (("data.custom_cls", DATASET), ("trainer.v1.sampler.custom_sampler", SAMPLER)):
-        if OmegaConf.select(config, f"{key}.path") == extension[0] and not uses(config, key, extension):
+        if select(config, f"{key}.path") == extension[0] and not uses(config, key, extension):
             yield f"{key}.path={extension[0]} needs {key}.name={extension[1]}"
     if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         yield from _sampler_problems(config)
     asynchronous = "actor_rollout_ref.actor.checkpoint.async_save"
-    callback = OmegaConf.select(config, "trainer.checkpoint_callback_class")
-    if callback == CHECKPOINT_CALLBACK and OmegaConf.select(config, asynchronous):
+    callback = select(config, "trainer.checkpoint_callback_class")
+    if callback == CHECKPOINT_CALLBACK and select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
     # A baseline of the launcher that is not GRPO trains with another loss.
-    if OmegaConf.select(config, LOSS_KEY) == "on_policy" and OmegaConf.select(config, "mmupt.baseline.method") is None:
+    if select(config, LOSS_KEY) == "on_policy" and select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)
 
 
 def _on_policy_problems(config: DictConfig) -> Iterator[str]:
-    """Why a batch may be trained on by another policy than it begins with, or old log-probabilities are computed."""
+    """Reasons why the policy may change within a batch, or why veRL would compute old log-probabilities."""
     otherwise = f"or set {LOSS_KEY}=vanilla and {BYPASS_KEY}=False"
-    batch, mode = OmegaConf.select(config, "data.train_batch_size"), OmegaConf.select(config, "trainer.v1.trainer_mode")
+    batch, mode = select(config, "data.train_batch_size"), select(config, "trainer.v1.trainer_mode")
     actor = config.actor_rollout_ref.actor
     if actor.ppo_mini_batch_size < batch or actor.ppo_epochs > 1:
         yield (
@@ -114,33 +115,33 @@ def _on_policy_problems(config: DictConfig) -> Iterator[str]:
         )
     if mode != "sync":
         yield f"{LOSS_KEY}=on_policy is for synchronous training: set trainer.v1.trainer_mode=sync, {otherwise}"
-    if not OmegaConf.select(config, BYPASS_KEY):
+    if not select(config, BYPASS_KEY):
         yield f"{LOSS_KEY}=on_policy uses no old log-probabilities: set {BYPASS_KEY}=True, {otherwise}"
-    if not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
+    if not select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
         yield f"{BYPASS_KEY}=True needs actor_rollout_ref.rollout.calculate_log_probs=True, {otherwise}"
 
 
 def is_selected(config: DictConfig) -> bool:
-    """Whether a configuration selects any part of this plugin."""
+    """Whether a config selects any part of this plugin."""
     return (
-        OmegaConf.select(config, REWARD_MANAGER_KEY) in REWARDS
-        or OmegaConf.select(config, AGENT_LOOP_KEY) == AGENT_LOOP_MANAGER
+        select(config, REWARD_MANAGER_KEY) in REWARDS
+        or select(config, AGENT_LOOP_KEY) == AGENT_LOOP_MANAGER
         or uses(config, "data.custom_cls", DATASET)
         or uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER)
     )
 
 
 def _data_problems(config: DictConfig) -> Iterator[str]:
-    """Which keys of `data` do not exist, or are not read by the dataset that is configured."""
+    """Keys of `data` that do not exist, or that the configured dataset does not read."""
     if not is_selected(config):
         return
-    block = OmegaConf.select(config, "data") or {}
+    block = select(config, "data") or {}
     if uses(config, "data.custom_cls", DATASET):
         known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *LAUNCHER_DATA_KEYS}
         for key in block:
             if key not in known:
                 yield f"there is no key data.{key}{nearest(str(key), known)}"
-    elif OmegaConf.select(config, "data.custom_cls.path") is None:
+    elif select(config, "data.custom_cls.path") is None:
         path, name = DATASET
         # A reward manager asks for `supervised`, whatever the dataset.
         own = DATA_DEFAULTS.keys() - _data_keys_of_verl() - {"supervised"}
@@ -163,9 +164,9 @@ def _data_keys_of_verl() -> frozenset[str]:
 
 
 def _file_problems(config: DictConfig) -> Iterator[str]:
-    """What is wrong with the files that the dataset of this plugin reads, by their columns alone."""
+    """Problems of the files that the dataset of this plugin reads, by their columns alone."""
     files = dict.fromkeys(file_list(config.data.val_files), read_columns)
-    check = read_columns if OmegaConf.select(config, "data.supervised") else check_unlabelled
+    check = read_columns if select(config, "data.supervised") else check_unlabelled
     for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
         try:
             problem_of(file)
@@ -174,89 +175,84 @@ def _file_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:
-    given = OmegaConf.select(config, SAMPLER_KEY) or {}
+    given = select(config, SAMPLER_KEY) or {}
     try:
         refuse_unknown_keys(given, SAMPLER_DEFAULTS)
     except ValueError as error:
         yield f"{SAMPLER_KEY}: {error}"
-    if stop_on_collapse := OmegaConf.select(config, f"{SAMPLER_KEY}.stop_on_collapse"):
+    if stop_on_collapse := select(config, f"{SAMPLER_KEY}.stop_on_collapse"):
         try:
             read_rule(stop_on_collapse)
         except ValueError as error:
             # Recipes declare it there.
-            block = "mmupt" if OmegaConf.select(config, "mmupt.stop_on_collapse") is not None else SAMPLER_KEY
+            block = "mmupt" if select(config, "mmupt.stop_on_collapse") is not None else SAMPLER_KEY
             yield f"{block}.{error}"
 
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
-    """What is wrong with the reward manager of this name and what it needs."""
+    """Problems of the reward of this name and of what it needs."""
     reward = REWARDS[name]
-    if (supervised := bool(OmegaConf.select(config, "data.supervised"))) != reward.needs_ground_truth:
+    if (supervised := bool(select(config, "data.supervised"))) != reward.needs_ground_truth:
         yield (
             f"data.supervised={supervised} does not go with {REWARD_MANAGER_KEY}={name}, which needs "
             f"data.supervised={reward.needs_ground_truth}"
         )
-    if OmegaConf.select(config, AGENT_LOOP_KEY) != AGENT_LOOP_MANAGER:
+    if select(config, AGENT_LOOP_KEY) != AGENT_LOOP_MANAGER:
         yield f"{REWARD_MANAGER_KEY}={name} needs whole groups: set {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
-    if not OmegaConf.select(config, "trainer.use_v1"):
+    if not select(config, "trainer.use_v1"):
         yield f"{REWARD_MANAGER_KEY}={name} needs veRL's v1 trainer: set trainer.use_v1=True"
-    n = OmegaConf.select(config, "actor_rollout_ref.rollout.n") or 1
+    n = select(config, "actor_rollout_ref.rollout.n") or 1
     if n < 2:
         yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
     try:
-        options = read_settings(OmegaConf.select(config, "reward.reward_kwargs")).vote_options
+        options = read_settings(select(config, "reward.reward_kwargs")).vote_options
     except ValueError as error:
         yield str(error)
     else:
         yield from _vote_problems(options, n) if n >= 2 else ()
-    if reward.needs_log_probs and not OmegaConf.select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
-        yield (
-            f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set "
-            "actor_rollout_ref.rollout.calculate_log_probs=True"
-        )
-    filters = OmegaConf.select(config, "algorithm.filter_groups")
+    if reward.needs_log_probs and not select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
+        needed = "actor_rollout_ref.rollout.calculate_log_probs=True"
+        yield f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set {needed}"
+    filters = select(config, "algorithm.filter_groups")
     # All else that a response is scored with is the same in its whole group, so that no group would ever be kept.
     if filters and filters.enable and filters.metric != "reward":
         yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
     yield from _mode_problems(config)
-    if OmegaConf.select(config, "reward.reward_model.enable"):
+    if select(config, "reward.reward_model.enable"):
         yield f"{name} uses no reward model: set reward.reward_model.enable=False"
 
 
 def _mode_problems(config: DictConfig) -> Iterator[str]:
-    """What veRL's asynchronous trainers would refuse late, or do wrong without saying so."""
-
-    def select(key: str) -> Any:
-        return OmegaConf.select(config, key)
-
+    """Settings that veRL's asynchronous trainers refuse late, or get wrong silently."""
+    log_probs = "actor_rollout_ref.rollout.calculate_log_probs"
     corrections = ("rollout_is", "rollout_rs", "bypass_mode")
-    corrects = any(select(f"algorithm.rollout_correction.{name}") for name in corrections)
-    if corrects and not select("actor_rollout_ref.rollout.calculate_log_probs"):
-        yield (
-            "algorithm.rollout_correction needs the log-probabilities of the policies that sampled: set "
-            "actor_rollout_ref.rollout.calculate_log_probs=True"
-        )
-    if select("trainer.v1.trainer_mode") != "separate_async":
+    corrects = any(select(config, f"algorithm.rollout_correction.{name}") for name in corrections)
+    if corrects and not select(config, log_probs):
+        yield f"algorithm.rollout_correction needs the log-probabilities of sampled tokens: set {log_probs}=True"
+    if select(config, "trainer.v1.trainer_mode") != "separate_async":
         return
-    updates, batch = select("trainer.v1.separate_async.parameter_sync_step"), select("data.train_batch_size")
-    mini_batch = select("actor_rollout_ref.actor.ppo_mini_batch_size")
+    updates, batch = (
+        select(config, "trainer.v1.separate_async.parameter_sync_step"),
+        select(config, "data.train_batch_size"),
+    )
+    mini_batch = select(config, "actor_rollout_ref.actor.ppo_mini_batch_size")
     if batch != updates * mini_batch:
         yield (
             f"separate_async makes parameter_sync_step={updates} updates of ppo_mini_batch_size={mini_batch} prompts "
             f"per step, not of data.train_batch_size={batch}: set trainer.v1.separate_async.parameter_sync_step="
             f"{max(1, batch // mini_batch)}"
         )
-    if not select("actor_rollout_ref.rollout.nnodes"):
+    if not select(config, "actor_rollout_ref.rollout.nnodes"):
         yield "separate_async needs GPUs that generate: set actor_rollout_ref.rollout.nnodes"
     key = "actor_rollout_ref.rollout.checkpoint_engine.backend"
-    if (backend := select(key)) == "naive":
+    if (backend := select(config, key)) == "naive":
         yield f"separate_async sends weights to other GPUs: set {key}=nccl, not naive"
-    elif select("trainer.device") == "cpu" and backend != "gloo":
+    elif select(config, "trainer.device") == "cpu" and backend != "gloo":
         yield f"{key}={backend} needs GPUs: on the CPU, use +async=separate_cpu"
     model = "actor_rollout_ref.model"
-    if (select(f"{model}.lora_rank") or 0) > 0 and not select(f"{model}.lora.merge"):
+    if (select(config, f"{model}.lora_rank") or 0) > 0 and not select(config, f"{model}.lora.merge"):
         yield f"separate_async sends whole weights: set {model}.lora.merge=True"
-    if not select("actor_rollout_ref.hybrid_engine"):
+    if not select(config, "actor_rollout_ref.hybrid_engine"):
         yield "veRL 0.9.1 fails under actor_rollout_ref.hybrid_engine=False (logger.info(flush=True)): leave it True"
 
 

@@ -1,7 +1,7 @@
-"""Code that a configuration names: whether it exists and can be imported, found before Ray starts.
+"""Checks before Ray starts that the code which a config names exists and can be imported.
 
 veRL imports most of it in Ray workers, or only when the first response is scored. Here the files are parsed, which runs
-nothing; code from outside veRL and this plugin is then imported in a child process (`configured_code_child`), as
+nothing. Code from outside veRL and this plugin is then imported in a child process (`import_check_child`), because
 importing it may do anything. Imports no veRL.
 """
 
@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_ext.config_defaults import SHARED_PROMPT_AGENT
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.unknown_keys import nearest
+
+select = OmegaConf.select
 
 # Keys whose `path` and `name` veRL loads an object by (verl/utils/import_utils.py, load_extern_object).
 REWARD_FUNCTION = "reward.custom_reward_function"
@@ -52,21 +54,21 @@ POLICY_LOSSES = (
     *("vanilla", "on_policy"),
 )
 
-# Where Ray brings files or packages to its workers, this process cannot tell what they will find.
+# If Ray brings files or packages to its workers, this process cannot know what they will find.
 RUNTIME_ENV_CODE = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
-# Packages that are not imported to be checked: it takes long, and their own tests do.
+# Packages that are parsed only: importing them takes long, and their own tests do.
 TRUSTED = ("verl", "verl_ext")
 IMPORT_SECONDS = 300
 
 
 class Named(NamedTuple):
-    """An object that a configuration names.
+    """An object that a config names.
 
     Attributes:
-        path_key: the key that says which module or file it is in.
-        path: that, as veRL's `load_module` takes it: `pkg://MODULE`, or a file.
-        name_key: the key that says which name it has there; the same where one key says both.
-        name: the name; None for a module alone.
+        path_key: the key of its module or file.
+        path: the module or file as veRL's `load_module` takes it: `pkg://MODULE`, or a path.
+        name_key: the key of its name in there; equal to `path_key` if one key holds both.
+        name: its name; None for a module alone.
     """
 
     path_key: str
@@ -76,8 +78,8 @@ class Named(NamedTuple):
 
 
 def problems_of_code(config: DictConfig) -> Iterator[str]:
-    """Yield what code does not exist, cannot be imported, is not registered or, for a reward function, not called."""
-    environment = OmegaConf.select(config, ENVIRONMENT) or {}
+    """Yield the code that does not exist, cannot be imported or called, or is not registered."""
+    environment = select(config, ENVIRONMENT) or {}
     if any(environment.get(key) for key in RUNTIME_ENV_CODE):
         return
     variables = {name: str(value) for name, value in (environment.get("env_vars") or {}).items()}
@@ -90,7 +92,7 @@ def problems_of_code(config: DictConfig) -> Iterator[str]:
         elif not trusted:
             to_import.append(named)
     agent_loops = {*AGENT_LOOPS}
-    if file := OmegaConf.select(config, AGENT_LOOPS_FILE):
+    if file := select(config, AGENT_LOOPS_FILE):
         try:
             loops = _agent_loops(str(file))
         except (OSError, OmegaConfBaseException, ValueError) as error:
@@ -108,18 +110,18 @@ def problems_of_code(config: DictConfig) -> Iterator[str]:
 def _named(config: DictConfig) -> Iterator[Named]:
     for key in OBJECTS:
         # An empty path is none to veRL.
-        if path := OmegaConf.select(config, f"{key}.path"):
-            yield Named(f"{key}.path", str(path), f"{key}.name", str(OmegaConf.select(config, f"{key}.name")))
-    if OmegaConf.select(config, f"{REWARD_MANAGER}.source") == "importlib":
+        if path := select(config, f"{key}.path"):
+            yield Named(f"{key}.path", str(path), f"{key}.name", str(select(config, f"{key}.name")))
+    if select(config, f"{REWARD_MANAGER}.source") == "importlib":
         key = f"{REWARD_MANAGER}.module.path"
         # Named beside the module, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
-        name = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
-        yield Named(key, str(OmegaConf.select(config, key)), f"{REWARD_MANAGER}.name", str(name))
+        name = select(config, f"{REWARD_MANAGER}.name")
+        yield Named(key, str(select(config, key)), f"{REWARD_MANAGER}.name", str(name))
     for key in CLASSES:
-        if fully_qualified := OmegaConf.select(config, key):
+        if fully_qualified := select(config, key):
             module, _, name = str(fully_qualified).rpartition(".")
             yield Named(key, f"pkg://{module}", key, name)
-    modules = OmegaConf.select(config, MODULES)
+    modules = select(config, MODULES)
     for module in filter(None, [modules] if isinstance(modules, str) else modules or ()):
         yield Named(MODULES, f"pkg://{module}", MODULES, None)
 
@@ -140,14 +142,14 @@ def _agent_loops(file: str) -> dict[str, str]:
 
 
 def _written(named: Named, of_name: bool = False) -> str:
-    """The key of the module, or of the name in it, with its value as the configuration has it."""
+    """KEY=VALUE of the module, or of the name in it, as the config has it."""
     if named.path_key != named.name_key:
         return f"{named.name_key}={named.name}" if of_name else f"{named.path_key}={named.path}"
     return f"{named.path_key}={'.'.join(filter(None, (named.path.removeprefix('pkg://'), named.name)))}"
 
 
 def _problem_of(named: Named, search: Sequence[str], parse_names: bool) -> str | None:
-    """Say what is wrong as far as the files alone tell; their names only if `parse_names`, as code may bind any."""
+    """The problem that the files alone show, if any; names only if `parse_names`, because code may bind any name."""
     path, name, where = named.path, named.name, _written(named)
     if path.startswith("pkg://"):
         spec = _spec(path.removeprefix("pkg://").replace("/", "."), search)
@@ -186,7 +188,7 @@ def _spec(module: str, search: Sequence[str]) -> ModuleSpec | None:
 
 
 def _names_in(module: ast.Module) -> set[str]:
-    """What a module binds, wherever in it; `*` where it takes all of another one."""
+    """The names that a module binds anywhere; `*` if it imports all names of another module."""
     names: set[str] = set()
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -205,56 +207,55 @@ def _problems_of_importing(
     variables: dict[str, str],
     search: Sequence[str],
 ) -> Iterator[str]:
-    """Import in a child process, and look up there what is not known to be registered."""
-    manager = OmegaConf.select(config, f"{REWARD_MANAGER}.name")
+    """Import in a child process, and look up there the names that are not known to be registered."""
+    manager = select(config, f"{REWARD_MANAGER}.name")
     managers = (*REWARD_MANAGERS, *REWARDS)
     looked_up: dict[str, tuple[str, Collection[str]]] = {
         "agent_loops": (DEFAULT_AGENT_LOOP, agent_loops),
         "advantage_estimators": (ADVANTAGE_ESTIMATOR, ADVANTAGE_ESTIMATORS),
         "policy_losses": (POLICY_LOSS, POLICY_LOSSES),
     }
-    if OmegaConf.select(config, f"{REWARD_MANAGER}.source") in ("register", None):
+    if select(config, f"{REWARD_MANAGER}.source") in ("register", None):
         looked_up["reward_managers"] = (f"{REWARD_MANAGER}.name", managers)
-    if OmegaConf.select(config, "trainer.use_v1"):
+    if select(config, "trainer.use_v1"):
         looked_up["trainer_modes"] = (TRAINER_MODE, TRAINER_MODES)
     # The code that is imported may register others under any name.
-    unknown: dict[str, tuple[str, str, Collection[str]]] = {}
-    for registry, (key, known) in looked_up.items():
-        name = OmegaConf.select(config, key)
-        if name is not None and name not in known:
-            unknown[registry] = (key, name, known)
+    unknown = {
+        registry: (key, name, known)
+        for registry, (key, known) in looked_up.items()
+        if (name := select(config, key)) is not None and name not in known
+    }
     if not (to_import or unknown):
         return
     arguments = [
         *("data_source", "solution_str", "ground_truth", "extra_info"),
-        *(OmegaConf.select(config, f"{REWARD_FUNCTION}.reward_kwargs") or {}),
+        *(select(config, f"{REWARD_FUNCTION}.reward_kwargs") or {}),
     ]
-    if OmegaConf.select(config, "reward.reward_model.enable"):
+    if select(config, "reward.reward_model.enable"):
         arguments += ["reward_router_address", "reward_model_tokenizer"]
     request = {
         "objects": [(named.path, named.name) for named in to_import],
-        "registries": sorted(unknown),
-        # By a known manager, which calls it as veRL's do (reward_loop/reward_manager/naive.py).
+        "registries": list(unknown),
+        # Known managers call it as veRL's do (reward_loop/reward_manager/naive.py).
         "called": [named.path_key == f"{REWARD_FUNCTION}.path" and manager in managers for named in to_import],
         "arguments": arguments,
     }
-    answers, reason = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))
-    failure = ("path", reason)
-    for named, answer in zip(to_import, [*answers["objects"], *[failure] * len(to_import)], strict=False):
+    answers, failure = _ask_child(json.dumps(request), json.dumps(variables), os.pathsep.join(search))
+    for named, answer in zip(to_import, answers, strict=False):
         if answer is not None:
             part, problem = answer
             yield f"{_written(named, of_name=part == 'name')}: {problem}"
-            if answer is failure:
-                # Those after it have not been tried.
-                return
-    for registry, (key, name, known) in unknown.items():
-        if registry in answers and name not in answers[registry]:
-            yield f"{key}={name}: none is registered under this name{nearest(name, {*known, *answers[registry]})}"
+    if len(answers) < len(to_import):
+        # Those after it have not been tried.
+        yield f"{_written(to_import[len(answers)])}: {failure}"
+    for (key, name, known), names in zip(unknown.values(), answers[len(to_import) :], strict=False):
+        if name not in names:
+            yield f"{key}={name}: none is registered under this name{nearest(name, {*known, *names})}"
 
 
 @functools.cache
-def _ask_child(request: str, variables: str, search: str) -> tuple[dict[str, Any], str]:
-    """Return what the child answered, and why it answered no more; once per request, as veRL validates once more."""
+def _ask_child(request: str, variables: str, search: str) -> tuple[list[Any], str]:
+    """Return the child's answers and why it stopped answering; cached, because veRL validates a config twice."""
     environment = {**os.environ, **json.loads(variables), "PYTHONPATH": search}
     command = [sys.executable, "-m", "verl_ext.import_check_child"]
     try:
@@ -266,11 +267,4 @@ def _ask_child(request: str, variables: str, search: str) -> tuple[dict[str, Any
     except subprocess.TimeoutExpired as expired:
         output = (expired.stdout or b"").decode()
         failure = f"importing it takes more than {IMPORT_SECONDS} seconds"
-    answers: dict[str, Any] = {"objects": []}
-    for line in output.splitlines():
-        key, value = json.loads(line)
-        if key == "object":
-            answers["objects"].append(value)
-        else:
-            answers[key] = value
-    return answers, failure
+    return [json.loads(line) for line in output.splitlines()], failure

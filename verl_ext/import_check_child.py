@@ -1,4 +1,4 @@
-"""The child process of `configured_code`: imports what it is asked to, and says what happened, in JSON lines."""
+"""The child process of `import_check`: imports what it is asked to and reports the outcome in JSON lines."""
 
 import importlib
 import importlib.util
@@ -12,7 +12,7 @@ from typing import Any
 
 from verl_ext.unknown_keys import nearest
 
-# Where veRL keeps what is registered under a name.
+# Where veRL registers objects by name; importing the packages around these modules registers its own.
 REGISTRIES = {
     "reward_managers": ("verl.experimental.reward_loop.reward_manager.registry", "REWARD_MANAGER"),
     "agent_loops": ("verl.experimental.agent_loop.agent_loop", "_agent_loop_registry"),
@@ -20,36 +20,27 @@ REGISTRIES = {
     "advantage_estimators": ("verl.trainer.ppo.core_algos", "ADV_ESTIMATOR_REGISTRY"),
     "policy_losses": ("verl.trainer.ppo.core_algos", "POLICY_LOSS_REGISTRY"),
 }
-# What registers veRL's own.
-REGISTERING = {
-    "reward_managers": "verl.experimental.reward_loop.reward_manager",
-    "agent_loops": "verl.experimental.agent_loop",
-    "trainer_modes": "verl.trainer.ppo.v1",
-    "advantage_estimators": "verl.trainer.ppo.core_algos",
-    "policy_losses": "verl.trainer.ppo.core_algos",
-}
 
 
 def main() -> None:
-    """Answer the request on standard input; whatever the imported code prints goes to standard error."""
+    """Answer the request on standard input, one line per object and registry; the imported code prints to stderr."""
     request = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     if request["registries"]:
-        # Its plugins, and the modules of VERL_USE_EXTERNAL_MODULES, may register some, too.
+        # Its plugins and the modules of VERL_USE_EXTERNAL_MODULES may register some too.
         importlib.import_module("verl")
     for (path, name), called in zip(request["objects"], request["called"], strict=True):
         problem = _problem_of(path, name, request["arguments"] if called else None)
-        print(json.dumps(("object", problem)), file=answers)
+        print(json.dumps(problem), file=answers)
     for registry in request["registries"]:
-        importlib.import_module(REGISTERING[registry])
         module, name = REGISTRIES[registry]
         names = getattr(importlib.import_module(module), name)
-        print(json.dumps((registry, sorted(names))), file=answers)
+        print(json.dumps(sorted(names)), file=answers)
 
 
 def _problem_of(path: str, name: str | None, arguments: list[str] | None) -> tuple[str, str] | None:
-    """Say whether it is the `path` or the `name` that is wrong, and why; None where both are right."""
+    """Whether the `path` or the `name` is wrong, and why; None if both are right."""
     try:
         module = _load(path)
     except Exception as error:
@@ -84,7 +75,7 @@ def _problem_of_call(function: Any, arguments: list[str]) -> str | None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # Of a function that is not written in Python nothing more is known.
+        # Nothing more is known of a function that is not written in Python.
         return None
     try:
         signature.bind(**dict.fromkeys(arguments))

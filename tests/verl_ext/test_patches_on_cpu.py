@@ -95,11 +95,9 @@ def embeddings_and_gradients(
     hook = model.visual.register_forward_pre_hook(count, with_kwargs=True)
     input_ids = torch.full((len(images), 6), model.config.image_token_id)
     input_ids[:, 4:] = 10
-    features = {
-        "pixel_values": torch.cat([pixels[one] for one in images]),
-        "image_grid_thw": torch.stack([grids[one] for one in images]),
-    }
-    embeddings, _ = embed(model, input_ids, **features)
+    values, grid = torch.cat([pixels[one] for one in images]), torch.stack([grids[one] for one in images])
+    # By position, as veRL calls it.
+    embeddings, _ = embed(model, input_ids, None, values, None, grid, None)
     (embeddings * torch.randn(embeddings.shape, generator=generator)).sum().backward()
     hook.remove()
     gradients = torch.cat([parameter.grad.flatten() for parameter in model.visual.parameters()])

@@ -9,28 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import wrapt
 from verl.models.transformers.qwen2_vl import unpack_visual_output
 
 
-class _Model:
+class _Model(wrapt.ObjectProxy):
     """Stands for the model inside `_get_input_embeds`."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.visual = _DistinctImages(model.visual)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    @property
+    def visual(self) -> Any:
+        return _DistinctImages(self.__wrapped__.visual)
 
 
-class _DistinctImages:
+class _DistinctImages(wrapt.ObjectProxy):
     """Stands for a vision tower; returns its plain tensor of features, (visual tokens, hidden size)."""
-
-    def __init__(self, tower: Any) -> None:
-        self._tower = tower
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tower, name)
 
     def __call__(self, pixel_values: Any, grid_thw: Any) -> Any:
         sizes = grid_thw.prod(-1).tolist()
@@ -38,10 +30,10 @@ class _DistinctImages:
         firsts = _first_equals(images, grid_thw.tolist())
         distinct = sorted(set(firsts))
         if len(distinct) == len(images):
-            return self._tower(pixel_values, grid_thw=grid_thw)
-        output = self._tower(torch.cat([images[index] for index in distinct]), grid_thw=grid_thw[distinct])
+            return self.__wrapped__(pixel_values, grid_thw=grid_thw)
+        output = self.__wrapped__(torch.cat([images[index] for index in distinct]), grid_thw=grid_thw[distinct])
         features, _ = unpack_visual_output(output)
-        merged = self._tower.spatial_merge_size**2
+        merged = self.__wrapped__.spatial_merge_size**2
         by_image = dict(zip(distinct, features.split([sizes[index] // merged for index in distinct]), strict=True))
         return torch.cat([by_image[first] for first in firsts])
 

@@ -8,20 +8,15 @@ so this happens on any device. Remove when veRL unpacks the output there as it d
 from collections.abc import Callable
 from typing import Any
 
+import wrapt
 from verl.models.transformers.qwen2_vl import unpack_visual_output
 
 
-class _UnpackedVision:
+class _UnpackedVision(wrapt.ObjectProxy):
     """Stands for the model inside `_get_input_embeds`; its vision tower returns the plain tensor of features."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
     def visual(self, pixel_values: Any, grid_thw: Any) -> Any:
-        features, _ = unpack_visual_output(self._model.visual(pixel_values, grid_thw=grid_thw))
+        features, _ = unpack_visual_output(self.__wrapped__.visual(pixel_values, grid_thw=grid_thw))
         return features
 
 
@@ -32,10 +27,10 @@ def patched(
     attention_mask: Any = None,
     pixel_values: Any = None,
     pixel_values_videos: Any = None,
-    *args: Any,
-    **kwargs: Any,
+    *grids: Any,
+    **named_grids: Any,
 ) -> Any:
     """Unpack the output of the vision tower where there are neither images nor videos."""
     if pixel_values is None and pixel_values_videos is None:
         model = _UnpackedVision(model)
-    return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *args, **kwargs)
+    return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids, **named_grids)

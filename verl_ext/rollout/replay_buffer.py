@@ -23,13 +23,13 @@ from verl_ext.votes.vote_record import VoteRecord
 
 
 def _values(data: Any, field: str) -> list[Any]:
-    """The values of a field that holds no tensors; none where the rows do not have it."""
-    # Depending on how the column was stored its elements come wrapped or plain.
+    """The values of a non-tensor field; empty if the rows do not have it."""
+    # Depending on how the column was stored, its elements are wrapped or plain.
     return [getattr(value, "data", value) for value in data[field]] if field in data.keys() else []
 
 
 def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
-    """The sessions of a batch and these fields of the last output of each; all its outputs carry the same score."""
+    """The sessions of a batch and these fields of each one's last output; all its outputs carry the same score."""
     ordered = sorted(batch.keys, key=lambda key: int(key.rsplit("_", 1)[1]))
     final = {key.rsplit("_", 1)[0]: key for key in ordered}
     data = tq.kv_batch_get(keys=list(final.values()), partition_id=batch.partition_id, select_fields=list(fields))
@@ -40,7 +40,7 @@ def _policy_versions(batch: KVBatchMeta) -> dict[str, int]:
     """The number of policy versions that sampled each group, by the uid of its prompt."""
     versions: dict[str, list[int]] = defaultdict(list)
     for key, tag in zip(batch.keys, batch.tags, strict=True):
-        # Other rollout engines than vLLM may not say which version they had.
+        # Other rollout engines than vLLM may not report their version.
         known = (tag.get("min_global_steps"), tag.get("max_global_steps"))
         versions[key.split("_")[0]] += [version for version in known if version is not None]
     return {uid: max(steps) - min(steps) + 1 for uid, steps in versions.items() if steps}
@@ -51,10 +51,9 @@ def _reward_infos(data: Any) -> list[dict[str, Any]]:
 
 
 def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
-    """How right each response of a validation batch is, by question.
+    """The accuracy of each response of a validation batch, by question.
 
-    Nothing where another reward manager scored it without `acc`, or where another agent loop manager left rows
-    without an id.
+    Empty if another reward manager scored it without `acc`, or another agent loop manager left rows without an id.
     """
     outcomes: dict[str, list[float]] = defaultdict(list)
     if batch.keys:
@@ -82,7 +81,7 @@ def _trained_groups(batch: KVBatchMeta) -> list[TrainedGroup]:
 
 
 def _pending_prompts() -> str:
-    """Say how many prompts wait for what, with the ids of some; the agent loop worker keeps the tags up to date."""
+    """What prompts wait for, with counts and some ids, from the tags that the agent loop worker keeps up to date."""
     waiting: dict[str, list[str]] = defaultdict(list)
     for tags in (tq.kv_list() or {}).values():
         for tag in tags.values():
@@ -101,7 +100,7 @@ QUEUE_NAMESPACE = "transfer_queue"
 
 
 def _actors_of_the_run() -> set[str]:
-    """Names of the actors that are alive, without those of other runs in the same Ray cluster."""
+    """Names of the live actors of this run, without those of other runs in the same Ray cluster."""
     namespaces = (ray.get_runtime_context().namespace, QUEUE_NAMESPACE)
     actors = ray.util.list_named_actors(all_namespaces=True)
     return {actor["name"] for actor in actors if actor["namespace"] in namespaces}
@@ -111,9 +110,9 @@ class VoteReplayBuffer(ReplayBuffer):
     """veRL's replay buffer of the trainer mode, reporting `vote/*`; sampling itself is veRL's.
 
     `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.config_defaults.SAMPLER_DEFAULTS`, which are filled
-    in before veRL's trainer starts. How right pseudo-labels and rewards are comes with the responses, see
-    `verl_ext.rewards.accuracy`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of
-    beginning another training step.
+    in before veRL's trainer starts. The accuracy of pseudo-labels and rewards comes with the responses, see
+    `verl_ext.rewards.accuracy`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of starting
+    another training step.
 
     Raises:
         ValueError: keys that are missing.
@@ -157,7 +156,7 @@ class VoteReplayBuffer(ReplayBuffer):
         self._step, self._shares = 0, list[float]()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
-        """As in veRL; the metrics of a training batch gain those of `vote_metrics`.
+        """Sample as veRL does, and add the metrics of the votes to those of a training batch.
 
         `separate_async` samples `parameter_sync_step` times per step, whose shares of the vote are averaged.
         """
@@ -187,7 +186,7 @@ class VoteReplayBuffer(ReplayBuffer):
     def _evict_terminal_groups(
         self, global_steps: int, partition_id: str, eviction_reasons: tuple[set[str], set[str], set[str], Any]
     ) -> tuple[set[str], int, int, dict]:
-        # veRL replaces failed groups without an end, so that a run in which all fail would go on for ever.
+        # veRL replaces failed groups endlessly, so a run in which all groups fail would never end.
         _, _, failed, _ = eviction_reasons
         self._failed = 0 if self.finished_keys[partition_id] else self._failed + len(failed)
         if self._failed > self.train_batch_size:
@@ -207,12 +206,12 @@ class VoteReplayBuffer(ReplayBuffer):
 
 
 class VoteReplayBufferAsync(VoteReplayBuffer, ReplayBufferAsync):
-    """The same over veRL's `ReplayBufferAsync`; made by `VoteReplayBuffer` for any other trainer mode than sync."""
+    """The same for veRL's `ReplayBufferAsync`; `VoteReplayBuffer` makes one for each trainer mode other than sync."""
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
-        """As in `VoteReplayBuffer`; before its first training sample it removes rows that were trained on already.
+        """Sample as `VoteReplayBuffer` does; first remove rows that a run before a restart has trained on.
 
-        veRL saves the queue before it removes the rows of the step, so a run that continues would hold them for ever.
+        veRL saves the queue before it removes the rows of the step, so a resumed run would hold them forever.
         """
         if partition_id == "train" and self._step == 0:
             self._sync_metadata_from_transfer_queue()

@@ -1,10 +1,10 @@
-"""Ends a run that cannot go on, with the reason, instead of letting it wait for ever.
+"""Ends a run that cannot continue, with the reason, instead of letting it wait forever.
 
-veRL waits without a limit: for groups whose reward never returns, for a weight transfer whose receiver has failed, for
-an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run has
-died, and when nothing has finished for too long: neither a group of responses nor a phase of a step. It then logs what
-was pending and where the trainer stands, and ends the trainer's process, with which the run ends. An exception would
-not do: a thread that waits inside Ray does not see it.
+veRL waits without a limit for groups whose reward never returns, for a weight transfer whose receiver has failed, and
+for an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run
+has died, and when neither a group of responses nor a phase of a step has finished for too long. It then logs what was
+pending and where the trainer stands, and ends the trainer's process, which ends the run. An exception would not reach a
+thread that waits inside Ray.
 """
 
 import logging
@@ -38,12 +38,11 @@ class Watchdog(threading.Thread):
 
     Args:
         function: name of the function of the main thread outside which nothing is watched.
-        patience: seconds after which the run is ended if `progress` has not been called and what `finished` returns has
-            not changed.
-        list_actors: returns the names of the actors that are alive now. One that has been seen and is gone has died.
-        describe: returns what is pending at the moment.
-        finished: returns which phases have finished so far, as any value that compares.
-        end: is told the reason when the run cannot go on.
+        patience: seconds without a call of `progress` or a change of `finished` after which the run ends.
+        list_actors: returns the names of the actors that are alive. An actor that was there and is gone has died.
+        describe: returns what is pending.
+        finished: returns the phases that have finished so far, as any comparable value.
+        end: called with the reason when the run cannot continue.
     """
 
     def __init__(
@@ -67,12 +66,12 @@ class Watchdog(threading.Thread):
         self._end = end
 
     def progress(self) -> None:
-        """Say that something has finished."""
+        """Report that something has finished."""
         self._last_progress = time.monotonic()
 
     def run(self) -> None:
-        """Check until the function has returned, or until it had to be ended."""
-        # What went before, as the start of all workers, is not counted.
+        """Check until the function returns or the run is ended."""
+        # The time before, such as the start of all workers, does not count.
         self.progress()
         while stack := self._watched_stack():
             if reason := self._find_reason():
@@ -81,7 +80,7 @@ class Watchdog(threading.Thread):
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
     def _watched_stack(self) -> traceback.StackSummary | None:
-        """The calls of the main thread, None where the watched function is not among them."""
+        """The call stack of the main thread, None unless the watched function is in it."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         stack = traceback.extract_stack(frame)
         return stack if any(call.name == self._function for call in stack) else None
@@ -90,7 +89,7 @@ class Watchdog(threading.Thread):
         try:
             alive = set(self._list_actors())
         except Exception:
-            # Whoever lists them may be short of breath for a moment; what lasts shows as a lack of progress.
+            # Ray may be temporarily unresponsive; a lasting failure shows as a lack of progress.
             logger.exception("watchdog: the actors could not be listed")
             alive = self._actors
         died = self._actors - alive
@@ -107,7 +106,7 @@ class Watchdog(threading.Thread):
 
     def _pending(self) -> str:
         description: list[str] = []
-        # In a thread of its own, as whoever would tell may be the one that hangs.
+        # In its own thread, because the call may hang for the same reason as the run.
         asking = threading.Thread(target=lambda: description.append(self._describe()), daemon=True)
         asking.start()
         asking.join(SECONDS_TO_DESCRIBE)

@@ -1,6 +1,7 @@
 """veRL's validation scores as the evaluation does: a reward function for `reward.custom_reward_function`."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 from mmupt.benchmarks.benchmark import as_question
 from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
-from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 
 
 def score(
@@ -33,7 +34,12 @@ def score(
     if ground_truth is None:
         return 0.0
     question = as_question(extra_info, ground_truth, extra_info["metadata"])
-    settings = read_settings(OmegaConf.create({"answers": dict(answers)}))
+    settings = _settings(tuple(answers.items()))
     response = Response(question.id, "greedy", 0, solution_str)
     (verdict,) = verdicts_of([response], {question.id: question}, settings.extraction, settings.comparison)
     return float(next(iter(verdict.right.values())))
+
+
+@cache
+def _settings(answers: tuple[tuple[str, Any], ...]) -> RewardSettings:
+    return read_settings(OmegaConf.create({"answers": dict(answers)}))
