@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face hub: how one is declared. No data set is named here, and `mmupt_data.hub_reader` reads.
+"""Declares data sets of the Hugging Face hub; `mmupt_data.hub_reader` reads them.
 
-A data set's columns are written down as `Layout`s, one for each form in which it is published. The one whose columns
-are all there is taken; where none is, the error names what was expected and what was found.
+A data set has a `Layout` for each form in which it is published. The first one whose columns all exist is used; if
+there is none, the error names the expected columns and those that were found.
 """
 
 import re
@@ -20,7 +20,7 @@ NUMBERED_PLACEHOLDER = re.compile(r"<image ?(\d+)>")
 
 
 class ColumnError(ValueError):
-    """The columns of a source are not those of any layout; the message has what was expected and what was found."""
+    """The columns of a source match no layout; the message names the expected ones and those that were found."""
 
 
 class RowError(ValueError):
@@ -28,7 +28,7 @@ class RowError(ValueError):
 
 
 class SourceError(ValueError):
-    """A source cannot be loaded, or lacks a split; the message says what was expected, what was found and the fix."""
+    """A source cannot be loaded or lacks a split; the message says what was expected, what was found, and the fix."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Licence:
 class HubSplit:
     """A split of a data set.
 
-    `name` is the source's. Of a `training` split bad rows may be dropped; every other one is evaluated on and keeps all
-    of its rows. `rows` is how many the publisher's has, so that a partial copy is noticed; None where nobody here knows
-    it. An `optional` split is left out where a source lacks it.
+    name: of the split in the source.
+    training: bad rows of training splits may be dropped; all other splits are for evaluation and keep every row.
+    rows: how many the publisher has, so that a partial copy is noticed; None if unknown.
+    optional: whether a source may lack it.
     """
 
     name: str
@@ -58,8 +59,8 @@ class HubSplit:
 class Content:
     """What a layout finds in a row of a source: the fields of `mmupt_data.row_schema.Row` that a source knows.
 
-    `question` may hold placeholders or none, see `with_placeholders`. `id` is None where the source has no column for
-    it: rows are counted then.
+    `question` may have image placeholders, see `with_placeholders`. `id` is None if the source has no column for it;
+    then rows are numbered.
     """
 
     question: str
@@ -75,8 +76,8 @@ class Content:
 class Layout:
     """One form in which a data set is published.
 
-    `columns` says what each needed column holds; an image is encoded, `images` are one or several. `read` makes the
-    content of a row, whose images are bytes; RowError where it cannot.
+    columns: the needed columns by name, and what each holds: an encoded "image", "images" (one or several), ...
+    read: returns the content of a row, whose images are bytes; raises RowError for a row that it cannot read.
     """
 
     columns: Mapping[str, Holds]
@@ -87,9 +88,13 @@ class Layout:
 class HubDataset:
     """A data set of the hub.
 
-    `name` is that of its folder and the `data_source` of its rows; `path` the hub repository; `splits` are those of the
-    source by our names; `configuration` the hub's name for a part of the repository. `licence` is None where no page
-    that states one is known.
+    name: of its folder, and the `data_source` of its rows.
+    summary: one line for the list of data sets.
+    path: the repository on the hub.
+    splits: by the names that they have here.
+    layouts: the forms in which it is published.
+    configuration: the hub's name for a part of the repository.
+    licence: None if no page is known that states one.
     """
 
     name: str
@@ -124,7 +129,7 @@ class HubDataset:
             FileNotFoundError: a local source is not there.
             ConnectionError: the hub cannot be reached; the message names what to do without it.
         """
-        # Imported here: the datasets library takes seconds to load, and who only scores answers does not need it.
+        # Imported lazily: the datasets library takes seconds to load, and scoring does not need it.
         from mmupt_data.hub_reader import prepare
 
         return prepare(self, folder, source, revision, bad_rows, workers, progress)

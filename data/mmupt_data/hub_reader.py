@@ -1,6 +1,6 @@
-"""Reads data sets of the Hugging Face hub from the hub or from a local copy, and has them written.
+"""Reads data sets of the Hugging Face hub, from the hub or from a local copy, and writes them.
 
-Rows pass one by one, so that a set of any size takes little memory.
+Rows are streamed, so a data set of any size takes little memory.
 """
 
 import glob
@@ -25,12 +25,12 @@ from mmupt_data.writer import BadRows, is_written, read_manifest, write_dataset
 from verl_ext.files import sha256
 from verl_ext.locks import exclusive_lock
 
-# Raised whenever what is made of the same source changes here, so that files written before are written anew.
+# Raise it when the same source gives other files, so that existing files are written again.
 VERSION = 2
-# Rows that are read at a time.
+# Rows per read.
 BATCH = 16
 LISTS = (List, LargeList)
-# What a file holds that Git LFS has not fetched.
+# The start of a file that Git LFS has not fetched.
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -99,13 +99,13 @@ def _rows_of(dataset: HubDataset, path: str, revision: str | None) -> dict[str, 
 
 
 class HubRows:
-    """The rows of one split of a source, read from the disk while they are asked for."""
+    """The rows of one split of a source, read from disk as they are iterated over."""
 
     def __init__(self, dataset: HubDataset, path: str, revision: str | None, split: str) -> None:
         self._set, self._path, self._revision, self._split = dataset, path, revision, split
         loaded = _load(dataset, path, revision, split)
         self._layout = _layout_of(dataset, f"{path}, split {split}", loaded.features)
-        # As Arrow has them: images stay encoded.
+        # In Arrow format, images stay encoded.
         self._rows = loaded.select_columns(list(self._layout.columns)).with_format("arrow")
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ def resolve_revision(name: str, path: str, revision: str | None) -> str:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of every file of a source, by its name: an edit need not change a size."""
+    """The SHA-256 of every file of a source by name, since an edit may keep the size."""
     if path.is_file():
         return {path.name: sha256(path)}
     return {name: sha256(path / name) for name in _names(path)}
@@ -165,7 +165,7 @@ def _names(folder: Path) -> list[str]:
 
 @contextmanager
 def _copies_in(folder: Path) -> Iterator[None]:
-    """Have the datasets library keep its copies of a source in a folder that is removed at the end.
+    """Let the datasets library copy a source into a folder that is removed at the end.
 
     They are as large as the source, and would stay in ~/.cache. HF_DATASETS_CACHE names another place, where they stay.
     What is downloaded is kept elsewhere (HF_HUB_CACHE).
@@ -185,13 +185,13 @@ def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> D
     local = Path(path).expanduser()
     try:
         if local.exists() and (files := _files_of_split(dataset, local, split)):
-            # Names of files are patterns there.
+            # The library reads file names as patterns.
             named = {split: [glob.escape(str(file)) for file in files]}
             return load_dataset("parquet", data_files=named, split=split)
         configuration = dataset.configuration
         if local.is_dir():
             path, revision = str(local), None
-            # A folder of bare files has no named parts.
+            # A folder of bare files has no configurations.
             if configuration not in get_dataset_config_names(path):
                 configuration = None
         return load_dataset(path, configuration, revision=revision, split=split)

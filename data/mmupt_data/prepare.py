@@ -1,17 +1,17 @@
-"""The folder of prepared data sets, and what the manifest of one says."""
+"""The folder of prepared data sets, and a description of one from its manifest."""
 
 import re
 from pathlib import Path
 
 from mmupt_data.writer import MANIFEST, read_manifest, summary
 
-# Where data sets lie: each in a folder of its name.
+# Each data set is prepared into a folder of its name here.
 FOLDER = Path("datasets")
 NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 
 
 def describe(folder: Path) -> str:
-    """What a folder's manifest says: rows of each split, what was dropped, has problems or is converted, licences."""
+    """Describe a prepared data set: rows per split, dropped rows, problems, converted images, licences."""
     manifest = read_manifest(folder)
     assert manifest is not None
     lines = []

@@ -1,4 +1,4 @@
-"""Images of one's own, with or without questions: a folder, or a parquet file.
+"""Your own images, with or without questions: a folder or a parquet file.
 
 A folder is searched for image files of every kind that `verl_ext.images` decodes, in the order of their paths; what
 else it holds is counted in the manifest. Links to files are followed, links to folders are not. A `metadata.jsonl` in
@@ -31,7 +31,7 @@ from verl_ext.datasets.row_format import RowFormatError, text_or_number
 from verl_ext.files import sha256
 from verl_ext.images import suffixes
 
-# Raised whenever what is made of the same source changes here.
+# Raise it when the same source gives other files.
 VERSION = 2
 METADATA = "metadata.jsonl"
 COLUMNS = ("answer", "choices", "id", "question", "question_type")
@@ -39,7 +39,7 @@ COLUMNS = ("answer", "choices", "id", "question", "question_type")
 
 @dataclass(frozen=True)
 class CustomImages:
-    """Images of one's own as a data set, see `mmupt_data.catalog.DataSet`; its one split is `train`."""
+    """Your own images as a data set, see `mmupt_data.catalog.DataSet`. Its only split is `train`."""
 
     name: str
     summary: str

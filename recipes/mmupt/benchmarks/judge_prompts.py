@@ -1,4 +1,4 @@
-"""What a judge model is asked about a response, and how its replies are read. Nothing here talks to a model.
+"""Prompts for a judge model, and how its replies are parsed. Nothing here talks to a model.
 
 The prompts are the files of `prompts/`, worded for this project: they are not the authors'. A reply is untrusted text
 and is read by strict rules.
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mmupt.prompt_templates import encodable, fill_template, read_prompt
 
-# Changes with the prompts, with what of a response is shown, and with how replies are read.
+# Raise it when the prompts, the part of a response that is shown, or the parsing of replies changes.
 JUDGE_VERSION = 2
 PROMPTS = Path(__file__).parent / "prompts"
-# An answer stands at the end; all of a response that never ended would not fit into a judge.
+# Characters. The answer is at the end, and a response that never ended would not fit into the judge's context.
 LONGEST_RESPONSE = 8_000
 LONGEST_ANSWER = 500
 _TAG = re.compile(r"<(?=/?(?:question|response|answer|truth)>)")
@@ -21,11 +21,11 @@ _LABEL = re.compile(r"^(?:(?:extracted|final)\s+)?(?:answer|judge?ment|verdict)\
 
 
 class Unreadable(ValueError):
-    """A reply that says nothing by the rules."""
+    """A reply that cannot be parsed."""
 
 
 def judge_prompt(prompt: str, **texts: str) -> str:
-    """The prompt of that name with a text in the place of each `{name}`, which can close none of the prompt's tags.
+    """Fill a text into each `{name}` of the prompt of that name. A text cannot close any of the prompt's tags.
 
     Raises:
         PromptError: the placeholders of the file are not the names of the texts.
@@ -39,12 +39,12 @@ def _template(prompt: str) -> str:
 
 
 def end_of(response: str) -> str:
-    """As much of the end of a response as a judge is shown."""
+    """The end of a response, as much as the judge is shown."""
     return response[-LONGEST_RESPONSE:]
 
 
 def read_answer(reply: str) -> str | None:
-    """The answer in the last line of a reply, None where it says that there is none.
+    """The answer in the last line of a reply, None if it says that there is none.
 
     Raises:
         Unreadable: an empty reply, or a last line too long for an answer.

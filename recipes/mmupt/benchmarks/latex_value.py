@@ -78,7 +78,7 @@ _TOKEN = re.compile(rf"[ \t\r\n]*(?:{_NUMBER}|(?P<literal>{'|'.join(map(re.escap
 
 
 class _NoValueError(ValueError):
-    """The authors' code raises, so that the text has no number."""
+    """The authors' code raises, so the text has no value."""
 
 
 def latex_value(text: str) -> Number | None:
@@ -103,7 +103,7 @@ def latex_value(text: str) -> Number | None:
 
 
 class _Reader:
-    """Reads one text from left to right, token by token: what follows the expression is never looked at."""
+    """Parses a text from left to right, token by token, and ignores what follows the expression."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -332,7 +332,7 @@ def _choose(n: Number, k: Number) -> Number:
 
 
 def _exponential(exponent: Number) -> Number:
-    # Exactly e has a name that Python does not know.
+    # sympy prints e itself as E, a name that Python does not know.
     if exponent == 1:
         raise _NoValueError
     return 1 if exponent == 0 else math.exp(exponent)

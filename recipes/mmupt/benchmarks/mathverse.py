@@ -30,12 +30,12 @@ LETTERS = re.compile(r"\(?([A-Z])\)?\.?")
 SEVERAL = re.compile(r"\bChoose\s+(?:\d+|two|three|all)\b", re.IGNORECASE)
 # "A, C", "A and C", "AC"
 SEVERAL_LETTERS = re.compile(r"(?<![A-Za-z])[A-Z](?![a-z])|(?<=[A-Z])[A-Z](?![a-z])")
-# "Area $=9 \pi$", "Area of sector = 6": a word of several letters, which is no variable.
+# "Area $=9 \pi$", "Area of sector = 6": a word of several letters is a label, a single letter is a variable.
 LABEL = re.compile(r"\s*[A-Za-z]{2,}(?:\s+[A-Za-z]+)*\s*\$?\s*=\s*([^=]+?)\$?\s*")
 
 
 def read(row: Mapping[str, Any]) -> Content:
-    """A row of `AI4Math/MathVerse`, part testmini; options are part of the question's text."""
+    """A row of the configuration testmini of `AI4Math/MathVerse`; the question's text includes the options."""
     return Content(
         as_text(row["question"]).strip() or as_text(row["query_wo"]),
         (image_bytes(row["image"]),),
@@ -47,7 +47,7 @@ def read(row: Mapping[str, Any]) -> Content:
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the answer says what the truth does: the same letters, or the same by the project's comparison."""
+    """Whether the answer has the same letters as the ground truth, or equals it by the project's comparison."""
     if answer is None:
         return False
     if question.question_type != "multi-choice":
@@ -60,7 +60,7 @@ def is_correct(answer: str | None, question: Question) -> bool:
 
 
 def letter_of(truth: str, choices: list[str] | None) -> str:
-    """A line of a truth as a letter, where it is one or the text of an option; otherwise as it is."""
+    """A line of the ground truth as a letter if it is one or the text of an option; otherwise unchanged."""
     truth = truth.strip()
     if letter := LETTERS.fullmatch(truth):
         return letter[1]
@@ -68,13 +68,13 @@ def letter_of(truth: str, choices: list[str] | None) -> str:
 
 
 def unlabelled(text: str) -> str:
-    """A value without the word that it is said to be."""
+    """A value without its label."""
     label = LABEL.fullmatch(text)
     return label[1] if label else text
 
 
 def options(question: Question) -> list[str] | None:
-    """The texts of the options A, B, ... in the question; None where there are none, or not in order."""
+    """The texts of the options A, B, ... in the question; None if there are none or they are not in order."""
     if question.question_type != "multi-choice":
         return None
     for text in (question.text, str(question.metadata.get("question_for_eval", ""))):
@@ -89,14 +89,14 @@ def options(question: Question) -> list[str] | None:
 
 
 def official_prompt(question: Question) -> str:
-    """The column `query_cot`, the image in front."""
+    """The column `query_cot`, after the image."""
     return with_images(str(question.metadata["query_cot"]), question)
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The box; else the option, or what follows "the answer is", or the number that a response says in prose.
+    """The box; otherwise the option, what follows "the answer is", or the number that a response states in prose.
 
-    From the box on these are rules of this project, in place of the authors' judge.
+    Everything but the box is found by rules of this project, in place of the authors' judge.
     """
     if boxed := extract_answer(response):
         return boxed
@@ -109,17 +109,17 @@ def extract(response: str, question: Question) -> str | None:
 
 
 def plain(response: str, question: Question) -> str | None:
-    """None: the authors ask their judge about every response."""
+    """Always None: the authors ask their judge about every response."""
     return None
 
 
 def ask_answer(response: str, question: Question) -> str:
-    """Ask a judge for the answer of a response; as with the authors, it is not shown the question."""
+    """The prompt that asks a judge for the answer of a response. Like the authors', it does not show the question."""
     return judge_prompt("mathverse_answer", response=end_of(response))
 
 
 def ask_agreement(answer: str, question: Question) -> str:
-    """Ask a judge whether an answer agrees with the truth, to the column `question_for_eval`."""
+    """The prompt that asks a judge whether an answer to `question_for_eval` agrees with the ground truth."""
     asked = str(question.metadata["question_for_eval"])
     return judge_prompt("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
 

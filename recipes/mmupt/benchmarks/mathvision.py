@@ -39,13 +39,13 @@ PROMPT = (
     'Please solve the problem step by step and put your answer in one "\\boxed{}". If it is a multiple choice '
     'question, only one letter is allowed in the "\\boxed{}".\n'
 )
-# Options that only name what is drawn are not listed.
+# Options that only name parts of the drawing are not listed.
 DRAWN = ("A", "B", "C", "D", "E")
 # " B." or " (B)." at the end; "B", "(B)" or "(B) B" as the first line.
 LETTER = re.compile(r"(?: (?:([A-E])|\(([A-E])\))\.)\Z|\A(?:([A-E])|\(([A-E])\)(?: \4)?)\n")
 BOX = "oxed{"
 STATEMENTS = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
-# Replaced one after another, in lower case: first around the number, then in it.
+# Replaced in this order, in lower case.
 REPLACED = (
     (" ", ""), (r"\,", ""), ("∞", r"\infty"), (r"+\infty", r"\infty"), (r"\\", "\\"), ("\n", ""), (r"\text", ""),
     (r"\mbox", ""), ("bmatrix", "pmatrix"), (r"\left", ""), (r"\right", ""), (r"^{\circ}", ""), (r"^\circ", ""),
@@ -56,7 +56,7 @@ FRACTION = re.compile(r"(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)")
 
 
 def layout(image: str) -> Layout:
-    """The form whose merged image is in this column."""
+    """The layout whose merged image is in this column."""
 
     def read(row: Mapping[str, Any]) -> Content:
         choices = tuple(map(as_text, row["options"])) or None if row["options"] else None
@@ -83,7 +83,7 @@ def layout(image: str) -> Layout:
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the cleaned answer equals the truth, or the text of the option whose letter the truth is."""
+    """Whether the cleaned answer equals the ground truth or the text of the option that it names."""
     if answer is None:
         return False
     answer = cleaned(answer)
@@ -92,7 +92,7 @@ def is_correct(answer: str | None, question: Question) -> bool:
 
 
 def equal(truth: str, answer: str) -> bool:
-    """Whether two texts are the same in lower case, the same tuple or list, or the same number to two decimals."""
+    """Whether two texts are equal in lower case, as tuples or lists, or as numbers to two decimals."""
     truth, answer = truth.lower(), answer.lower()
     if not truth.replace(" ", "") or not answer.replace(" ", ""):
         return False
@@ -106,7 +106,7 @@ def equal(truth: str, answer: str) -> bool:
 
 
 def elements(text: str) -> str:
-    """A tuple or list with the values of its elements; any other text, or one with an element without, as it is."""
+    """A tuple or list with the values of its elements; unchanged if it is neither, or if an element has no value."""
     parts = text[1:-1].split(",")
     if BRACKETS.get(text[0]) != text[-1] or len(parts) < 2:
         return text
@@ -115,14 +115,14 @@ def elements(text: str) -> str:
 
 
 def official_prompt(question: Question) -> str:
-    """What to do, the question and its options with their tags, which are drawn into the image in front."""
+    """The instruction, the question and its options, after the image. Tags stay, as they are drawn into the image."""
     choices = () if question.choices == DRAWN else question.choices or ()
     options = "".join(f"{option}\n" for option in listed_choices(choices))
     return with_images(f"{PROMPT}{bare_question(question)}\n{options}", question)
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The last box; else a letter or number at the end, what follows "the answer is", or all of the response.
+    """The last box; otherwise a letter or number at the end, what follows "the answer is", or the whole response.
 
     `is_correct` cleans it, so it is returned as it was written.
     """
@@ -164,13 +164,13 @@ def cleaned(answer: str) -> str:
 
 
 def _boxed(text: str) -> str:
-    """What is between the first box and the last brace, or all of a text without both."""
+    """The text between the first box and the last brace, or the whole text if either is missing."""
     begin, end = text.find(BOX) + len(BOX), text.rfind("}")
     return text[begin:end] if BOX in text and end >= begin else text
 
 
 def _with_braces(text: str, command: str, arguments: int) -> str:
-    """A text in which the characters after a command are its arguments: the first one or two have braces."""
+    """The text with braces around the one or two arguments of each such command."""
     first, *others = text.split(command)
     found = first
     for other in others:

@@ -25,7 +25,7 @@ from verl_ext.answers import extract_answer, number_of
 
 LETTER = re.compile(r"\(([a-zA-Z])\)")
 LIST = re.compile(r"\[[^\[\]]*\]")
-# Of a whole answer: \text{...}, \boxed{...} and \( ... \).
+# Wrappers of a whole answer: \text{...}, \boxed{...} and \( ... \).
 WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}|\\[(\[](.*)\\[)\]]", re.DOTALL)
 # "D", "(d)", "D.", "D) 5", "D: tokyo", "Option D"
 DRESSED_LETTER = re.compile(
@@ -50,19 +50,19 @@ def read(row: Mapping[str, Any]) -> Content:
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the normalised answer equals the truth, letter by letter."""
+    """Whether the normalised answer equals the ground truth exactly."""
     return normalise(answer, question) == question.truth
 
 
 def is_correct_cleaned(answer: str | None, question: Question) -> bool:
-    """The same after the answer was cleaned, which the authors leave to the model that extracts it."""
+    """`is_correct` on the cleaned answer. The authors leave the cleaning to the model that extracts the answer."""
     return is_correct(None if answer is None else cleaned(answer, question), question)
 
 
 def cleaned(answer: str, question: Question) -> str:
-    r"""An answer without its dress: `\text{D}` and `D. tokyo` are D, `x = 5`, `5^\circ` and `5\text{ cm}` are 5.
+    r"""Strip wrappers and units: `\text{D}` and `D. tokyo` become D, `x = 5`, `5^\circ` and `5\text{ cm}` become 5.
 
-    An option's own text stays as it is, and so does whatever holds more than a letter, a number or a list.
+    The text of an option is kept, and so is anything that is more than a letter, a number or a list.
     """
     if question.choices and answer.strip() in question.choices:
         return answer.strip()
@@ -83,7 +83,7 @@ def cleaned(answer: str, question: Question) -> str:
 
 
 def _is_balanced(text: str) -> bool:
-    """Whether no brace closes one from outside the text."""
+    """Whether no closing brace lacks its opening one."""
     depths = accumulate({"{": 1, "}": -1}.get(sign, 0) for sign in text)
     return min(depths, default=0) >= 0
 
@@ -97,10 +97,10 @@ def _is_float(text: str) -> bool:
 
 
 def normalise(answer: str | None, question: Question) -> str | None:
-    """The answer in the form of the truth, None where it has none.
+    """The answer in the form of the ground truth, None if it has no such form.
 
-    With options, "(b)" and "B" are the option of that letter, and anything else, no answer too, is the option with the
-    nearest text, the first of several. Numbers are rounded to the question's precision.
+    With options, "(b)" and "B" stand for the option of that letter. Anything else, a missing answer included, becomes
+    the option with the nearest text, the first of several. Numbers are rounded to the question's precision.
     """
     if question.question_type == "multi_choice":
         assert question.choices is not None
@@ -124,12 +124,12 @@ def normalise(answer: str | None, question: Question) -> str | None:
 
 @lru_cache(maxsize=4096)
 def nearest(text: str, choices: tuple[str, ...]) -> str:
-    """The option with the least Levenshtein distance, the first of several."""
+    """The option at the smallest Levenshtein distance, the first of several."""
     return min(choices, key=lambda choice: levenshtein(text, choice))
 
 
 def levenshtein(one: str, other: str) -> int:
-    """The least number of characters to insert, delete or replace that makes one text of the other.
+    """The number of characters to insert, delete or replace to turn one text into the other.
 
     A column of the table of distances is two integers, whose bits say where it grows and falls (Hyyrö 2003).
     """
@@ -150,12 +150,12 @@ def levenshtein(one: str, other: str) -> int:
 
 
 def official_prompt(question: Question) -> str:
-    """The column `query`, the image in front."""
+    """The column `query`, after the image."""
     return with_images(str(question.metadata["query"]), question)
 
 
 def plain(response: str, question: Question) -> str | None:
-    """The answer of a response that needs no judge: it is in a box, or the response is nothing but it."""
+    """The answer of a response that needs no judge: a box, or a response that is the answer alone."""
     text = response.strip()
     if (boxed := extract_answer(response)) or not text:
         return boxed
@@ -169,11 +169,10 @@ def plain(response: str, question: Question) -> str | None:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The plain answer; else the option, list or number that a response says in prose, or its refusal.
+    """The plain answer; otherwise the option, list or number that a response states in prose, or its refusal.
 
-    The authors' rule takes the option nearest to any text, so that the words of a refusal count, too.
-
-    From the plain answer on these are rules of this project, in place of the authors' judge.
+    Everything but the plain answer is found by rules of this project, in place of the authors' judge. The words of a
+    refusal count too, because the authors' rule takes the option nearest to any text.
     """
     if answer := plain(response, question):
         return answer

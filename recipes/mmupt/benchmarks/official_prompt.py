@@ -1,6 +1,6 @@
-"""What the official prompts of several benchmarks share: their images, the question and its options.
+"""Parts of the official prompts of several benchmarks: image placeholders and the bare question.
 
-Which benchmark asks what, and whose source says so, is in its own module.
+The module of each benchmark has its prompt and names the source.
 """
 
 from mmupt.benchmarks.benchmark import Question
@@ -9,10 +9,10 @@ from mmupt_data.row_schema import PLACEHOLDER
 
 
 def with_images(text: str, question: Question) -> str:
-    """An official text with the placeholders of the question, in front where it has none.
+    """An official text with the image placeholders of the question, in front if it has none.
 
     Raises:
-        ValueError: the text has some, but not as many as the question.
+        ValueError: the text has placeholders, but not as many as the question.
     """
     count = question.text.count(PLACEHOLDER)
     found = text.count(PLACEHOLDER)
@@ -22,5 +22,5 @@ def with_images(text: str, question: Question) -> str:
 
 
 def bare_question(question: Question) -> str:
-    """The question in the benchmark's own words: without placeholders, and without the options that follow it."""
+    """The question in the benchmark's own words, without image placeholders and the options after it."""
     return question.text.replace(PLACEHOLDER, "").removesuffix(with_choices("", question.choices))

@@ -1,4 +1,4 @@
-"""The paper's results, which are in `paper.yaml` beside this."""
+"""Reads the paper's results from `paper.yaml`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ FILE = Path(__file__).with_name("paper.yaml")
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper in percent: `scores` in the order of `Paper.titles`, None where they are not at hand."""
+    """A row of the paper in percent: `scores` in the order of `Paper.titles`, None if unknown."""
 
     method: str
     trained_on: str
@@ -37,7 +37,7 @@ class Paper:
 
     @property
     def base(self) -> PaperRow:
-        """The model that all others are trained from."""
+        """The model that all others start from."""
         return self.rows[0]
 
     @property

@@ -12,22 +12,22 @@ from string import ascii_uppercase
 
 from mmupt.benchmarks.judge_prompts import end_of
 
-# As many statements are looked at, the last ones, and as many characters after each.
+# How many statements are read, from the last one, and how many characters after each.
 STATEMENTS = 10
 STATED = 500
-# A sentence answers a question if this share of its words are the question's.
+# A sentence is about the question if this fraction of its words is in the question.
 ECHO = 0.6
-# As many characters of the end are searched for what stands at the end.
+# Characters at the end that are searched for a final answer.
 END = 60
-# A response of as many sentences works something out, if it does not begin with a refusal.
+# A response of this many sentences is a derivation, unless it starts with a refusal.
 WORKED_OUT = 4
-# A sentence compares what a question compares if it has this share of the question's words.
+# A sentence compares what the question compares if it has this fraction of the question's words.
 ALIKE = 0.7
 
 _PLAIN_SIGNS = str.maketrans("\uff08\uff09\uff1a\uff0c\uff0e\u2212", "():,.-")
 _NEXT_EXAMPLE = re.compile(r"\n\s*(?:Hint\s*:.*|(?:Question|Image|Example)\s*:)")
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|[。\uff01\uff1f\n]+")
-# Patterns of words are for text in lower case: to ignore case is slow.
+# Word patterns expect lower case: ignoring case is slow.
 _CONCLUSION = re.compile(
     r"\b(?:therefore|thus|hence|so|consequently|in conclusion|in summary|final|finally|overall)\b|因此|所以|[故∴]"
 )
@@ -36,9 +36,9 @@ _STATES = (
     r"(?:\s*:|\s+(?:is|would\s+be|should\s+be|must\s+be|will\s+be)\b\s*:?)|(?:答案|选项|选择)(?:应?[是为]|:)+|选项?"
 )
 _STATEMENT = re.compile(rf"\b(?:answer|option|choice){_STATES}|\b(?:select|choose|pick)\b(?=\s+[\"'“(]*[a-z]\b)")
-# Options are no numbers: "the options are: 0-10 %".
+# A list of options is not an answer: "the options are: 0-10 %".
 _STATED_NUMBER = re.compile(rf"\banswer{_STATES}|\bfinal\s+value\s+is\b")
-# One of these is in every statement: it is much faster to look for than a pattern.
+# Every statement contains one of these; a substring is much faster to find than a pattern.
 _STATING = ("answer", "option", "choice", "final", "select", "choose", "pick", "答", "选")
 _STATED = re.compile(rf"(?:{_STATEMENT.pattern})\s*\S")
 _STATED_LETTER = re.compile(
@@ -54,11 +54,11 @@ _LAST_LETTER = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)?[\s.*$)\]。]{0,9}\Z")
 _LAST_LINE = re.compile(r"\n[\s*(\[$]{0,9}([A-Z])[\s.*$)\]。]{0,9}\Z")
 _LAST_LINE_NUMBER = re.compile(r"\n[\s*$]{0,9}(-?\d[\d,]{0,15}(?:\.\d+)?)[\s.*$]{0,9}\Z")
 _LIST_MARKER = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
-# "sin(A)" is no option.
+# "sin(A)" is not an option.
 _BRACKETED = re.compile(r"(?<!\w)\(([A-Z])\)", re.ASCII)
 _YES_OR_NO = re.compile(r"\W{0,9}(yes|no)\b")
 _NOT = re.compile(r"\b(?:not?|false|incorrect|untrue)\b|n't\b")
-# What a response lacks where it gives no answer.
+# What a response without an answer says is missing.
 _LACKED = r"(?:\w+\s+){0,2}(?:information|context|data|details?|images?|figures?|diagrams?|access|abilit\w+)"
 _OPEN = re.compile(
     r"cannot|can't|can not|unable|impossible|insufficient|unclear|incomplete|n't\s+provide|"
@@ -79,7 +79,7 @@ _REQUEST = re.compile(r"please|(?:can|could)\s+you\b")
 _NO_SOLUTION = re.compile(r"solution|cannot be (?:determined|provided)")
 _CANNOT_BE = re.compile(r"(?:cannot|can't|can not)\s+be\s+(determined|answered)")
 _IF = re.compile(r"\b(?:if|otherwise)\b")
-# "If caterpillars decrease, plants increase" says something of plants alone.
+# "If caterpillars decrease, plants increase" makes a statement about plants only.
 _CONDITION = re.compile(r"^\s*(?:if|when)\b[^,]*,")
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])(?<!I)(?<!A)|\(A\)")
 _ROOT = re.compile(r"√\{(\w+)\}")
@@ -103,9 +103,9 @@ _NUMBER_WORDS = dict(
         strict=True,
     )
 )  # fmt: skip
-# "1:2" and "13 to 20" say no number.
+# "1:2" and "13 to 20" are not numbers.
 _SEVERAL = re.compile(r"\d(?:\s?:\s?|\s(?:to|-|\u2013)\s|[-\u2013])-?\d+(?:\.\d+)?", re.ASCII)
-# "1,000" is one number; a full stop that ends a sentence is no part of one.
+# "1,000" is one number; the full stop at the end of a sentence is not part of it.
 _NUMBER = re.compile(
     rf"(?<![\w.,])-?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?!\d)|(?<![\w.])-?\.\d+|\b(?:{'|'.join(_NUMBER_WORDS)})\b",
     re.ASCII,
@@ -226,12 +226,12 @@ def number_in(response: str, question: str = "") -> str | None:
     """
     text = _last_words(response)
     if _IN_DOLLARS in question:
-        # What text recognition makes of a dollar sign.
+        # Text recognition reads a dollar sign as this.
         text = re.sub(r"\bS(?=\d)", "$", text)
     text = text.lower()
     known = _numbers(question)
     for segment in _statements(text, text, _STATED_NUMBER):
-        # What begins on a line of its own may say the question again before it answers.
+        # Text on a new line may repeat the question before it answers.
         if number := _number_of(next(_sentences(segment), ""), known, after_verb=False, new=segment.startswith("\n")):
             return number
     if found := _LAST_LINE_NUMBER.search(text[-END:]):
@@ -248,7 +248,7 @@ def number_in(response: str, question: str = "") -> str | None:
             return number
     if _OPEN.search(text):
         return None
-    # What is worked out line by line ends with its result, a sentence or two begin with it.
+    # A derivation over several lines ends with its result; one or two sentences start with it.
     worked_out = text.count("\n") > 2
     for sentence in reversed(sentences) if worked_out else sentences:
         if number := _number_of(sentence, known, new=True):

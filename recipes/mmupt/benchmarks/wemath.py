@@ -19,10 +19,10 @@ from mmupt.benchmarks.official_prompt import bare_question, with_images
 from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes, with_choices
 from verl_ext.answers import extract_answer
 
-# "A. 12 cm;B. 5 cm": an option begins where a letter and a point follow a semicolon and text follows them; in "point
-# ;O.;B. Yes" the first is the name of a point.
+# "A. 12 cm;B. 5 cm": an option starts with a letter and a full stop after a semicolon, followed by text. In
+# "point ;O.;B. Yes", O is the name of a point.
 OPTION = re.compile(r"(?:^|;)\s*([A-Z])\s*[.．]\s*(?=[^;\s])")  # noqa: RUF001
-# "A. 45° B. 60° ;C. 120°": where the semicolon is missing.
+# "A. 45° B. 60° ;C. 120°": without a semicolon.
 SPACED_OPTION = re.compile(r"(?:^|;|\s)\s*([A-Z])\s*[.．]\s*(?=[^;\s])")  # noqa: RUF001
 Mastery = Literal["IK", "IG", "CM", "RM"]
 WHOLE = "multi"
@@ -39,7 +39,7 @@ Regarding the format, please answer following the template below, and be sure to
 
 
 def options_of(option: str) -> tuple[str, ...] | None:
-    """The texts of the options "A. ...;B. ...", in their order; None where it is not sure where one begins."""
+    """The texts of the options "A. ...;B. ...", in order; None if it is unclear where one starts."""
     for pattern in (OPTION, SPACED_OPTION):
         _, *parts = pattern.split(option.strip())
         letters, texts = parts[::2], parts[1::2]
@@ -49,7 +49,7 @@ def options_of(option: str) -> tuple[str, ...] | None:
 
 
 def read(row: Mapping[str, Any]) -> Content:
-    """A row of `We-Math/We-Math`; the answer is a letter. Options that cannot be told apart stay as they came."""
+    """A row of `We-Math/We-Math`; the answer is a letter. Options that cannot be split stay unchanged."""
     question, option = as_text(row["question"]), as_text(row["option"])
     choices = options_of(option)
     return Content(
@@ -64,13 +64,13 @@ def read(row: Mapping[str, Any]) -> Content:
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the answer is the right letter, or begins with it; the text of the option is not what is asked for."""
+    """Whether the answer is the right letter or starts with it; the text of an option does not count."""
     found = None if answer is None else LETTER.match(answer)
     return found is not None and found[1] == question.truth.strip().upper()
 
 
 def mastery_of(steps: Iterable[bool], whole: bool, strict: bool) -> Mastery:
-    """The kind of a problem; loosely, some right steps are enough for complete mastery."""
+    """The kind of a problem. Unless `strict`, one right step is enough for complete mastery."""
     steps = list(steps)
     if not whole:
         return "IG" if all(steps) else "IK"
@@ -134,7 +134,7 @@ def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) 
 
 
 def official_prompt(question: Question) -> str:
-    """The template of the authors with the question and its options, "A. ...;B. ..." as in their file."""
+    """The authors' template with the question and its options, "A. ...;B. ..." as in their file."""
     options = str(question.metadata["option"])
     # In one pass, as a question may have braces.
     texts = {"{question}": bare_question(question).removesuffix(f"\nChoices:\n{options}"), "{options}": options}
@@ -142,7 +142,7 @@ def official_prompt(question: Question) -> str:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The box; else the letter that follows the last "Answer", or opens a response without that word."""
+    """The box; otherwise the letter after the last "Answer", or at the start of a response without that word."""
     if boxed := extract_answer(response):
         return boxed
     text = re.sub("[<>:.]", "", response.split("Answer")[-1]).strip()

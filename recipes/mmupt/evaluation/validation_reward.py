@@ -19,7 +19,7 @@ def score(
     extra_info: Mapping[str, Any],
     answers: Mapping[str, Any],
 ) -> float:
-    """1 where a response is right by the leading rule of its benchmark, else 0.
+    """1 if a response is right by the first rule of its benchmark, otherwise 0.
 
     A question that the model could not be asked has no truth here (`verl_ext.datasets.unlabelled_dataset`), and is
     wrong.
