@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from mmupt.benchmarks import Question, read_questions
 from mmupt.cli import main
 from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
-from mmupt.evaluation.comparison_report import as_content, code, render
+from mmupt.evaluation.comparison_report import as_content, render
 from mmupt.evaluation.model_comparison import RESAMPLES, ModelComparison, bootstrap, compare, sign_test
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.verdicts import JudgedFile, verdicts_of
@@ -194,13 +194,6 @@ def test_parameters_that_differ_are_allowed_and_printed() -> None:
     text = render([one])
     assert "- `temperature`: A `0.2`, B `1.0`" in text and "- `instruction`: A `None`, B `'Think¦`" in text
     assert "- A: `a`, responses `a.jsonl`" in text
-
-
-@given(st.text())
-def test_no_text_leaves_its_code_span_or_its_line(text: str) -> None:
-    span = code(text)
-    assert span.startswith("`") and span.endswith("`") and span.count("`") == 2
-    assert span.isprintable() and "|" not in span
 
 
 def test_we_math_scores_are_resampled_over_problems(tmp_path: Path) -> None:

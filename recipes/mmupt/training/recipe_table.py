@@ -27,7 +27,7 @@ from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
 from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.metric_series import VALIDATION_ACCURACY, read_series
 from mmupt.training.run_cost import Cost, read_cost
-from mmupt.training.run_report import PERCENTAGE, UNITS, Change, Unit, read_changes
+from mmupt.training.run_report import PERCENTAGE, UNITS, Change, ScoreUnit, read_changes
 from verl_ext.files import write_atomically, write_json
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
@@ -115,7 +115,7 @@ def gain(runs: Runs, name: str) -> SeedEstimate:
     return mean_over_runs([changes[name].difference for changes in runs.values()])
 
 
-def _before_and_after(change: Change, unit: Unit) -> str:
+def _before_and_after(change: Change, unit: ScoreUnit) -> str:
     before, after = (f"{unit.factor * one.value:.{unit.decimals}f}" for one in (change.before, change.after))
     return f"{before} → {after}"
 

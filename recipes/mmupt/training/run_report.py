@@ -29,7 +29,7 @@ from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGT
 from verl_ext.scores import Score
 
 
-class Unit(NamedTuple):
+class ScoreUnit(NamedTuple):
     """How a score is printed: times `factor`, with so many decimals."""
 
     name: str
@@ -37,9 +37,9 @@ class Unit(NamedTuple):
     decimals: int
 
 
-PERCENTAGE = Unit("%", 100, 1)
+PERCENTAGE = ScoreUnit("%", 100, 1)
 # Of the scores that are not shares of 1.
-UNITS = {ENTROPY: Unit("nats", 1, 2), LENGTH: Unit("tokens", 1, 1)}
+UNITS = {ENTROPY: ScoreUnit("nats", 1, 2), LENGTH: ScoreUnit("tokens", 1, 1)}
 
 
 class Curves(NamedTuple):
