@@ -1,11 +1,11 @@
-"""The same trials of learning rates for every recipe that `make table` compares, judged on validation questions.
+"""The same trials of learning rates for every method that `make table` compares, judged on validation questions.
 
-    .venv/bin/python benchmarks/tuning.py --recipes mmupt_tiny mmupt_tiny_lmsi
+    .venv/bin/python benchmarks/tuning.py --methods mmupt lmsi
 
-Trains every recipe once with each learning rate, and what makes one pass over a set (docs/papers.md) once more, with
-the rate in the middle and several passes. The seed is none of the table's, and no test question is read: a policy is
-evaluated on the validation questions of its recipe. The same command after an interruption continues. Prints greedy
-accuracy and mean@8 of all trials of each recipe, the one with the best greedy accuracy first; of equal ones, that with
+Trains mmupt_tiny by every method once with each learning rate, and what makes one pass over a set (docs/papers.md) once
+more, with the rate in the middle and several passes. The seed is none of the table's, and no test question is read: a
+policy is evaluated on the validation questions. The same command after an interruption continues. Prints greedy
+accuracy and mean@8 of all trials of each method, the one with the best greedy accuracy first; of equal ones, that with
 the better mean@8.
 """
 
@@ -23,16 +23,15 @@ from mmupt.training.recipe_table import take_answers_of_base
 from mmupt.training.run_report import read_changes
 from verl_ext.files import file_list
 
+RECIPE = "mmupt_tiny"
 LEARNING_RATES = (3e-5, 1e-4, 3e-4)
 PASSES = 3
 SEED = 0
 
 
-def trials(recipe: str) -> dict[str, list[str]]:
-    """The overrides of each trial of a recipe, by the name of its folder; what is varied is set in all of them."""
-    config, _ = load_recipe(recipe, [])
-    method = config.mmupt.baseline.method
-    if method is None:
+def trials(method: str) -> dict[str, list[str]]:
+    """The overrides of each trial of a method, by the name of its folder; what is varied is set in all of them."""
+    if method not in BASELINES:
         return {f"lr_{rate:g}": [f"actor_rollout_ref.actor.optim.lr={rate:g}"] for rate in LEARNING_RATES}
 
     def trial(rate: float, passes: int) -> list[str]:
@@ -46,47 +45,47 @@ def trials(recipe: str) -> dict[str, list[str]]:
     return found | {f"lr_{middle:g}_passes_{PASSES}": trial(middle, PASSES)}
 
 
-def train(folder: Path, recipe: str, name: str, overrides: Sequence[str]) -> None:
+def train(folder: Path, method: str, name: str, overrides: Sequence[str]) -> None:
     """Make a trial, or continue it, or find it finished; its own messages say what went wrong."""
-    target = folder / recipe / name
+    target = folder / method / name
     # What a run leaves last.
     if (target / "report.json").is_file():
         return
-    config, _ = load_recipe(recipe, [])
+    config, _ = load_recipe(RECIPE, [f"method={method}"])
     take_answers_of_base(folder, target)
     keys = {
         "mmupt.seed": SEED,
         "mmupt.run_folder": str(target),
         "mmupt.evaluation_files": file_list(config.data.val_files),
     }
-    command = [sys.executable, "-m", "mmupt", "train", recipe, *overrides]
+    command = [sys.executable, "-m", "mmupt", "train", RECIPE, f"method={method}", *overrides]
     subprocess.run([*command, *(as_override(key, value) for key, value in keys.items())], check=True)
 
 
-def report(folder: Path, recipes: Sequence[str]) -> str:
+def report(folder: Path, methods: Sequence[str]) -> str:
     """A row for each trial that has been evaluated."""
-    rows: list[tuple[str, ...]] = [("recipe", "trial", f"{GREEDY}, %", "mean@8, %")]
-    for recipe in recipes:
+    rows: list[tuple[str, ...]] = [("method", "trial", f"{GREEDY}, %", "mean@8, %")]
+    for method in methods:
         scores = []
-        for name in trials(recipe):
-            if (folder / recipe / name / "report.json").is_file():
-                changes = read_changes(folder / recipe / name)
+        for name in trials(method):
+            if (folder / method / name / "report.json").is_file():
+                changes = read_changes(folder / method / name)
                 scores.append((changes[GREEDY].after.value, changes["mean@8"].after.value, name))
         for greedy, mean, name in sorted(scores, key=lambda one: one[:2], reverse=True):
-            rows.append((recipe, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
+            rows.append((method, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
     return markdown_table(rows)
 
 
 def main() -> None:
     """Make what is missing of the trials and print all after each recipe."""
-    parser = argparse.ArgumentParser(description="Try the same learning rates with several recipes.")
-    parser.add_argument("--recipes", nargs="+", required=True)
+    parser = argparse.ArgumentParser(description="Try the same learning rates with several methods.")
+    parser.add_argument("--methods", nargs="+", required=True)
     parser.add_argument("--folder", type=Path, default=Path("runs/tuning"))
     arguments = parser.parse_args()
-    for recipe in arguments.recipes:
-        for name, overrides in trials(recipe).items():
-            train(arguments.folder, recipe, name, overrides)
-        print(report(arguments.folder, arguments.recipes), flush=True)
+    for method in arguments.methods:
+        for name, overrides in trials(method).items():
+            train(arguments.folder, method, name, overrides)
+        print(report(arguments.folder, arguments.methods), flush=True)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_an_installation_has_our_three_packages_and_the_command_alone(installed:
         ("mmupt recipes", "mmupt_tiny"),
         ("mmupt data --list", "geometry3k"),
         ("mmupt train mmupt_tiny trainer.lr=1", "there is no key 'trainer.lr'"),
-        ("python -m mmupt memory mmupt_mathvista_3b", "Estimate of GPU memory"),
+        ("python -m mmupt memory mmupt_mathvista model=qwen2_5_vl_3b", "Estimate of GPU memory"),
         ("mmupt score --help", "--judge-url"),
         ("python -m mmupt eval model=nothing files={a:missing.parquet}", "missing.parquet is missing"),
         ("python -m mmupt synthesize model=nothing data=missing.parquet", "missing.parquet is missing"),

@@ -1,6 +1,6 @@
 """What a baseline that is not GRPO declares, and the block `mmupt.baseline` of a recipe, read and checked.
 
-Starts nothing and imports no veRL. `config/base.yaml` documents every key; docs/papers.md says whose method each is.
+Starts nothing and imports no veRL. `config/baseline.yaml` documents every key; docs/papers.md cites each method.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +58,7 @@ BASELINES: Registry[Baseline] = Registry("baseline", "mmupt.baselines.methods")
 
 @dataclass(frozen=True)
 class BaselineSettings:
-    """See `mmupt.baseline` in `config/base.yaml`. `prompts` has the texts of those that the method uses, by name.
+    """See `mmupt.baseline` in `config/baseline.yaml`. `prompts` has the texts of those that the method uses, by name.
 
     Raises:
         ValueError: a value that is not allowed, naming the key.
@@ -107,6 +107,8 @@ def read_baseline(config: DictConfig) -> BaselineSettings | None:
         return None
     if method not in BASELINES:
         raise ValueError(f"mmupt.baseline.method must be null or one of {', '.join(BASELINES)}, not {method!r}")
+    if "rows" not in content:
+        raise ValueError(f"mmupt.baseline.method={method} lacks its other keys: choose method={method} instead")
     baseline = BASELINES[method]
     if config.data.supervised != baseline.supervised:
         raise ValueError(

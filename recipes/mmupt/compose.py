@@ -1,11 +1,12 @@
-"""Recipes as files: finding, composing and checking them. Starts nothing and imports no veRL.
+"""Find, compose and check recipes. Starts nothing and imports no veRL.
 
-A recipe is a YAML file in `config/`. It is composed by Hydra over `base.yaml` and veRL's own `ppo_trainer`.
+A recipe is a YAML file in `config/`, which Hydra composes over `base.yaml` and veRL's `ppo_trainer`. It chooses an
+option of each group, a file `config/GROUP/OPTION.yaml`; the override `GROUP=OPTION` chooses another one.
 """
 
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,26 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baseline_settings import read_baseline
+from mmupt.datasets import data_sets
+from mmupt_data.prepare import FOLDER
 from verl_ext.config_checks import problems_of_config
 from verl_ext.config_defaults import complete_config
+from verl_ext.files import file_list
 from verl_ext.unknown_keys import nearest
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
+
+# What recipes start from, rather than recipes.
+FOUNDATIONS = ("base", "baseline")
+
+# Every group, in the order in which they are listed.
+GROUPS = ("method", "dataset", "model", "hardware", "async")
+
+# The groups that say what a run is: another option of them gives it another name and folder.
+NAMING_GROUPS = ("method", "dataset", "model")
+
+# What a recipe may say differently from its method, since it changes no result.
+DESCRIPTIVE_KEYS = ("mmupt.paper_method", "mmupt.report_note")
 
 # Below these keys everything is allowed: they are passed on to others, who know their names.
 OPEN_KEYS = (
@@ -40,13 +56,36 @@ class RecipeError(Exception):
 
 
 def recipes() -> dict[str, str]:
-    """Return every recipe with the first line of its header comment, in the order of names."""
-    files = sorted(file for file in CONFIG_FOLDER.glob("*.yaml") if file.stem != "base")
-    return {file.stem: file.read_text().splitlines()[0].lstrip("# ") for file in files}
+    """Return every recipe with the first line of its header, sorted by name."""
+    return {name: summary for name, summary in _summaries(CONFIG_FOLDER).items() if name not in FOUNDATIONS}
+
+
+def options(group: str) -> dict[str, str]:
+    """Return every option of a config group with the first line of its header, sorted by name."""
+    return _summaries(CONFIG_FOLDER / group)
+
+
+def _summaries(folder: Path) -> dict[str, str]:
+    found = {}
+    for file in sorted(folder.glob("*.yaml")):
+        lines = file.read_text().splitlines()
+        found[file.stem] = next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")
+    return found
+
+
+def listing() -> str:
+    """Return all recipes and the options of all groups, one line each."""
+    known, groups = recipes(), {group: options(group) for group in GROUPS}
+    width = max(len(name) for names in (known, *groups.values()) for name in names)
+    lines = [f"{name:{width}}  {summary}" for name, summary in known.items()]
+    for group, summaries in groups.items():
+        plus = "+" if group == "async" else ""
+        lines += ["", f"{plus}{group}=", *(f"{name:{width}}  {summary}" for name, summary in summaries.items())]
+    return "\n".join(lines)
 
 
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Compose a recipe with Hydra overrides and return its config and the chosen options of its config groups.
+    """Compose a recipe with Hydra overrides and return its config and the chosen option of every config group.
 
     Raises RecipeError for an unknown recipe, for whatever Hydra refuses, and with all problems of `compose_recipe`.
     """
@@ -58,31 +97,50 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
 def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str], list[str]]:
     """Compose a recipe as `load_recipe` does, and return what is wrong with it as well.
 
-    Problems are keys, in the recipe's files or the overrides, that neither veRL nor `base.yaml` knows, and settings
-    under which the vote, or another method, would be wrong. An override of an unknown key is left out of the config.
+    Problems are keys, in the recipe's files or the overrides, that neither veRL nor this project knows, settings under
+    which the vote, or another method, would be wrong, and settings of the recipe that undo an option of the command
+    line. An override of an unknown key is left out of the config.
 
     Raises:
-        RecipeError: there is no such recipe, or Hydra refuses it.
+        RecipeError: there is no such recipe or option, or Hydra refuses it.
     """
     known_recipes = recipes()
     if recipe not in known_recipes:
         raise RecipeError(f"there is no recipe {recipe!r}; known recipes: {', '.join(known_recipes)}")
+    parsed = _parsed(overrides, RecipeError)
+    own = _own_choices(recipe)
+    given = _given_choices(recipe, own, parsed)
     known_keys = _known_keys(CONFIG_FOLDER)
     problems = [
-        f"{file}: {problem}"
+        f"{file.relative_to(CONFIG_FOLDER)}: {problem}"
         for file in _files_of(recipe)
         for key in _keys_of_file(file)
         if (problem := _problem_of_key(key, known_keys)) is not None
     ]
-    kept = []
-    for override in _parsed(overrides, RecipeError):
-        key = override.key_or_group
-        is_new = override.is_add() or override.is_force_add()
-        if is_new or (CONFIG_FOLDER / key).is_dir() or (problem := _problem_of_key(key, known_keys)) is None:
-            kept.append(str(override.input_line))
+    kept, of_baseline = [], []
+    for override in parsed:
+        key, line = override.key_or_group, str(override.input_line)
+        if override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir():
+            kept.append(line)
+        elif (problem := _problem_of_key(key, known_keys)) is not None:
+            problems.append(f"override {line}: {problem}")
+        elif key.startswith("mmupt.baseline.") and not override.is_delete():
+            # GRPO has no such block: forced here, so that it is refused below with the fix.
+            kept.append(f"++{line}")
+            of_baseline.append(line)
         else:
-            problems.append(f"override {override.input_line}: {problem}")
+            kept.append(line)
     config, choices = _compose(recipe, kept)
+    changed = [choices[group] for group in NAMING_GROUPS if group in given and given[group] != own.get(group)]
+    config.mmupt.name = "-".join([recipe, *changed])
+    if config.mmupt.datasets is None:
+        config.mmupt.datasets = _data_sets_named(config)
+    if config.mmupt.baseline.method is None:
+        problems += [
+            f"override {line}: method={choices.get('method')} is GRPO, which has no such key: choose a baseline"
+            for line in of_baseline
+        ]
+    problems += _undone(config, given, {override.key_or_group for override in parsed})
     # Before the defaults, so that the message speaks of what was written.
     problems += problems_of_config(config)
     complete_config(config)
@@ -91,6 +149,77 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     except ValueError as error:
         problems.append(str(error))
     return config, choices, problems
+
+
+def _own_choices(recipe: str) -> dict[str, str]:
+    """The option of each config group that the recipe itself, or one that it builds on, chooses."""
+    file = CONFIG_FOLDER / f"{recipe}.yaml"
+    choices = {group: option for parent in _parents(file) for group, option in _own_choices(parent).items()}
+    for entry in _defaults_of(file):
+        if isinstance(entry, dict):
+            # "model", "override model" or "/model".
+            choices |= {key.split()[-1].lstrip("/"): option for key, option in entry.items()}
+    _check_options(f"recipe {recipe}: ", choices)
+    return choices
+
+
+def _given_choices(recipe: str, own: Mapping[str, str], overrides: Iterable[Override]) -> dict[str, str]:
+    """The option of each config group that the overrides choose."""
+    given = {}
+    for override in overrides:
+        group = override.key_or_group
+        if group in GROUPS and not override.is_delete():
+            given[group] = str(override.value())
+            if group not in own and not (override.is_add() or override.is_force_add()):
+                raise RecipeError(f"recipe {recipe} chooses no {group} by itself: give +{override.input_line}")
+    _check_options("", given)
+    return given
+
+
+def _check_options(prefix: str, choices: Mapping[str, str]) -> None:
+    for group in GROUPS:
+        if group in choices and choices[group] not in (known := options(group)):
+            raise RecipeError(
+                f"{prefix}there is no {group} {choices[group]!r}{nearest(choices[group], known)} "
+                f"Known: {', '.join(known)}"
+            )
+
+
+def _data_sets_named(config: DictConfig) -> list[str]:
+    """The data sets of this project among the files that a config trains on, validates on and evaluates on."""
+    files = [config.data.train_files, config.data.val_files, config.mmupt.evaluation_files]
+    parents = [Path(file).parent for listed in files for file in file_list(listed)]
+    names = dict.fromkeys(folder.name for folder in parents if folder.parent == FOLDER)
+    return [name for name in names if name in data_sets()] if names else []
+
+
+def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) -> Iterator[str]:
+    """Settings of the options that the command line chooses which the recipe has replaced by its own."""
+    for group in NAMING_GROUPS:
+        if group not in given:
+            continue
+        option = OmegaConf.load(CONFIG_FOLDER / group / f"{given[group]}.yaml")
+        assert isinstance(option, DictConfig)
+        for key in _keys(option):
+            if key.split(".")[0] == "defaults" or key in DESCRIPTIVE_KEYS:
+                continue
+            parts = key.split(".")
+            if overridden & {".".join(parts[:end]) for end in range(1, len(parts) + 1)}:
+                continue
+            wanted, found = (_written(node, parts) for node in (option, config))
+            if not isinstance(wanted, dict) and wanted != found:
+                yield (
+                    f"{group}={given[group]} sets {key} to {wanted}, and the recipe itself to {found}: give {key}=... "
+                    "for the one that you mean"
+                )
+
+
+def _written(node: Any, parts: Sequence[str]) -> Any:
+    """The value of a key as it is written, interpolations included."""
+    content = OmegaConf.to_container(node, resolve=False)
+    for part in parts:
+        content = content[part] if isinstance(content, dict) else None
+    return content
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -150,8 +279,8 @@ def _quoted(value: Any) -> str:
 
 @cache
 def _known_keys(folder: Path) -> frozenset[str]:
-    """The keys of the base, once for each `folder` that CONFIG_FOLDER is; composing takes a second."""
-    return frozenset(_keys(_compose("base", [])[0]))
+    """The keys of base and baseline, once for each `folder` that CONFIG_FOLDER is; composing takes a second."""
+    return frozenset((*_keys(_compose("base", [])[0]), *_keys_of_file(folder / "baseline.yaml")))
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
@@ -175,11 +304,25 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str,
 
 def _files_of(recipe: str) -> list[Path]:
     """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
-    options = sorted(CONFIG_FOLDER.glob("*/*.yaml"))
     file = CONFIG_FOLDER / f"{recipe}.yaml"
-    defaults = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
-    parents = [name for name in defaults if isinstance(name, str) and (CONFIG_FOLDER / f"{name}.yaml").is_file()]
-    return [file, *(parent for name in parents if name != "base" for parent in _files_of(name)), *options]
+    parents = [
+        name for name in _defaults_of(file) if isinstance(name, str) and (CONFIG_FOLDER / f"{name}.yaml").is_file()
+    ]
+    ancestors = [ancestor for name in parents if name not in FOUNDATIONS for ancestor in _files_of(name)]
+    return list(dict.fromkeys((file, *ancestors, *sorted(CONFIG_FOLDER.glob("*/**/*.yaml")))))
+
+
+def _parents(file: Path) -> list[str]:
+    """The recipes on which the recipe in a file builds."""
+    names = [entry for entry in _defaults_of(file) if isinstance(entry, str) and entry not in FOUNDATIONS]
+    return [name for name in names if (CONFIG_FOLDER / f"{name}.yaml").is_file()]
+
+
+def _defaults_of(file: Path) -> list[Any]:
+    """The defaults list of a file: names, and dicts of a group with its option."""
+    listed = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
+    # Not resolved: ${method} in such a list is Hydra's.
+    return list(OmegaConf.to_container(listed, resolve=False)) if OmegaConf.is_config(listed) else []
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -195,7 +338,7 @@ def _keys_of_file(file: Path) -> Iterator[str]:
     content = OmegaConf.load(file)
     if not isinstance(content, DictConfig):
         raise RecipeError(f"{file} holds no keys")
-    return (key for key in _keys(content) if key != "defaults")
+    return (key for key in _keys(content) if key.split(".")[0] != "defaults")
 
 
 def _problem_of_key(key: str, known: frozenset[str]) -> str | None:

@@ -181,12 +181,12 @@ def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launchers:
 def test_learning_rates_are_tried_and_the_trials_shown(
     launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--recipes", "mmupt_tiny", "mmupt_tiny_stic", "--folder", str(tmp_path / "tuning")]
+    arguments = ["--methods", "mmupt", "stic", "--folder", str(tmp_path / "tuning")]
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["tuning.py", *arguments])
         tuning.main()
         rows = capsys.readouterr().out.splitlines()[-7:]
-        assert [row.split("|")[1].strip() for row in rows] == ["mmupt_tiny"] * 3 + ["mmupt_tiny_stic"] * 4
+        assert [row.split("|")[1].strip() for row in rows] == ["mmupt"] * 3 + ["stic"] * 4
         assert all(row.count("100.0") == 2 for row in rows)
     # The second time all of them are there.
     assert len(launchers.started) == 3 + 4

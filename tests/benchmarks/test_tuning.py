@@ -1,4 +1,4 @@
-"""Trials of all recipes vary the same settings, whatever a recipe has in them."""
+"""Trials of all methods vary the same settings, whatever a method has in them."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -7,33 +7,33 @@ from benchmarks import tuning
 from mmupt.compose import load_recipe
 
 
-def of_trial(recipe: str, name: str, key: str) -> float:
-    config, _ = load_recipe(recipe, tuning.trials(recipe)[name])
+def of_trial(method: str, name: str, key: str) -> float:
+    config, _ = load_recipe("mmupt_tiny", [f"method={method}", *tuning.trials(method)[name]])
     return float(OmegaConf.select(config, key))
 
 
 @pytest.mark.parametrize(
-    ("recipe", "key"),
+    ("method", "key"),
     [
-        ("mmupt_tiny", "actor_rollout_ref.actor.optim.lr"),
+        ("mmupt", "actor_rollout_ref.actor.optim.lr"),
         # Each has a rate of its own.
-        ("mmupt_tiny_lmsi", "mmupt.baseline.sft.learning_rate"),
-        ("mmupt_tiny_stic", "mmupt.baseline.dpo.learning_rate"),
-        ("mmupt_tiny_stic", "mmupt.baseline.sft.learning_rate"),
+        ("lmsi", "mmupt.baseline.sft.learning_rate"),
+        ("stic", "mmupt.baseline.dpo.learning_rate"),
+        ("stic", "mmupt.baseline.sft.learning_rate"),
     ],
 )
-def test_every_rate_is_tried_whatever_the_recipe_has(recipe: str, key: str) -> None:
-    rates = {name: of_trial(recipe, name, key) for name in ("lr_3e-05", "lr_0.0001", "lr_0.0003")}
+def test_every_rate_is_tried_whatever_the_method_has(method: str, key: str) -> None:
+    rates = {name: of_trial(method, name, key) for name in ("lr_3e-05", "lr_0.0001", "lr_0.0003")}
     assert list(rates.values()) == list(tuning.LEARNING_RATES)
 
 
-def test_a_method_is_tried_with_one_pass_and_with_several_whatever_the_recipe_has() -> None:
-    recipe, key = "mmupt_tiny_rejection_sft", "mmupt.baseline.sft.epochs"
-    assert OmegaConf.select(load_recipe(recipe, [])[0], key) == 3
-    passes = {name: of_trial(recipe, name, key) for name in tuning.trials(recipe)}
+def test_a_method_is_tried_with_one_pass_and_with_several_whatever_the_method_has() -> None:
+    method, key = "rejection_sft", "mmupt.baseline.sft.epochs"
+    assert OmegaConf.select(load_recipe("mmupt_tiny", [f"method={method}"])[0], key) == 3
+    passes = {name: of_trial(method, name, key) for name in tuning.trials(method)}
     assert passes == {"lr_3e-05": 1, "lr_0.0001": 1, "lr_0.0003": 1, "lr_0.0001_passes_3": 3}
-    assert of_trial(recipe, "lr_0.0001_passes_3", "mmupt.baseline.sft.learning_rate") == 1e-4
+    assert of_trial(method, "lr_0.0001_passes_3", "mmupt.baseline.sft.learning_rate") == 1e-4
 
 
 def test_grpo_has_no_passes_to_try() -> None:
-    assert set(tuning.trials("mmupt_tiny_soft")) == {"lr_3e-05", "lr_0.0001", "lr_0.0003"}
+    assert set(tuning.trials("soft")) == {"lr_3e-05", "lr_0.0001", "lr_0.0003"}

@@ -50,7 +50,7 @@ def launched(method: str, folder: Path) -> Launched:
             )
         },
     }
-    command = [sys.executable, "-m", "mmupt", "train", f"mmupt_tiny_{method}"]
+    command = [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", f"method={method}"]
     keys = [as_override(key, value) for key, value in overrides.items()]
     return Launched([*command, *keys], folder / "launched.log", [run])
 

@@ -55,7 +55,7 @@ def composed(method: str, overrides: tuple[str, ...]) -> DictConfig:
     """Small, whatever the recipe; composing takes a second."""
     keys = ["mmupt.baseline.rows=null", "actor_rollout_ref.rollout.n=4", "mmupt.baseline.verdict_samples=4"]
     keys += [f"actor_rollout_ref.model.path={MODEL}", "data.instruction='think !'"]
-    return load_recipe(f"mmupt_tiny_{method}", [*keys, *overrides])[0]
+    return load_recipe("mmupt_tiny", [f"method={method}", *keys, *overrides])[0]
 
 
 def recipe(method: str, data: Path, folder: Path, *overrides: str) -> DictConfig:

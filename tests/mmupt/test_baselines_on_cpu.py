@@ -27,7 +27,7 @@ def command(method: str, folder: Path, *overrides: str) -> list[str]:
     }
     keys = ["mmupt.datasets=[]", "mmupt.baseline.rows=32", "mmupt.leakage.allowed_pairs=null"]
     keys += ["actor_rollout_ref.actor.ppo_mini_batch_size=8", *(f"{name}={file}" for name, file in files.items())]
-    return [sys.executable, "-m", "mmupt", "train", f"mmupt_tiny_{method}", *keys, *overrides]
+    return [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", f"method={method}", *keys, *overrides]
 
 
 @pytest.mark.parametrize(("method", "sets"), [("genixer", ["responses"]), ("stic", ["pairs", "responses"])])

@@ -62,9 +62,11 @@ def test_a_run_with_verls_own_replay_buffer_trains_without_an_alarm(elsewhere: P
     assert collapse_record.why_unwatched(config) is None
 
 
-def start(*overrides: str, recipe: str = "mmupt_tiny") -> tuple[DictConfig, str]:
+def start(*overrides: str) -> tuple[DictConfig, str]:
     """The stages of the launcher from training to export; returns which policy it exports."""
-    config = recipe_run.prepare_run(recipe, ["mmupt.run_folder=run", "mmupt.stop_on_collapse.patience=2", *overrides])
+    config = recipe_run.prepare_run(
+        "mmupt_tiny", ["mmupt.run_folder=run", "mmupt.stop_on_collapse.patience=2", *overrides]
+    )
     model = recipe_run.export(config, recipe_run.train_until_done(config))
     return config, str(model.relative_to(config.trainer.default_local_dir)) if " as " in str(model) else str(model)
 
@@ -105,8 +107,8 @@ def test_a_collapse_that_the_last_validation_shows_is_one_too(trainer: FakeTrain
 
 
 def test_controls_are_trained_to_the_end(trainer: FakeTrainer) -> None:
-    assert start(recipe="mmupt_tiny_random")[1] == "global_step_20/actor as 20"
-    assert start("mmupt.run_folder=other", recipe="mmupt_tiny_supervised")[1] == "global_step_20/actor as 20"
+    assert start("method=random")[1] == "global_step_20/actor as 20"
+    assert start("method=supervised", "mmupt.run_folder=other")[1] == "global_step_20/actor as 20"
 
 
 def test_where_no_step_was_better_than_the_start_the_model_before_training_is_left(
@@ -144,7 +146,7 @@ def test_a_run_without_validation_is_told_that_nothing_can_be_noticed(
     trainer: FakeTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start("trainer.test_freq=-1", "mmupt.stop_on_collapse.enable=false")
-    start("trainer.test_freq=-1", recipe="mmupt_tiny_careful")
+    start("method=careful", "trainer.test_freq=-1")
     assert "no collapse can be noticed" not in capsys.readouterr().out
     start("trainer.test_freq=-1", "mmupt.run_folder=other")
     assert capsys.readouterr().out.count("(trainer.test_freq=-1) no collapse can be noticed") == 1

@@ -1,4 +1,4 @@
-"""Every shipped recipe composes and passes veRL's own validation; a key that does not exist is named with its file."""
+"""Every shipped recipe and option composes and passes veRL's own validation; an unknown key is named with its file."""
 
 import shutil
 from copy import deepcopy
@@ -22,7 +22,7 @@ from benchmarks.tuning import LEARNING_RATES
 from mmupt import compose
 from mmupt.baseline_settings import BASELINES
 from mmupt.benchmarks.paper_scores import read_paper
-from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, recipes
+from mmupt.compose import CONFIG_FOLDER, GROUPS, NAMING_GROUPS, RecipeError, load_recipe, options, recipes
 from mmupt.runtime.preflight import problems_of_settings
 from mmupt.training import recipe_run
 from mmupt.training.recipe_run import _problems_of_hardware
@@ -44,9 +44,9 @@ def new_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @cache
-def shipped(recipe: str) -> DictConfig:
-    """A recipe as it is, for tests that only read it: composing takes a second."""
-    return load_recipe(recipe)[0]
+def shipped(recipe: str, *overrides: str) -> DictConfig:
+    """A recipe for tests that only read it: composing takes a second."""
+    return load_recipe(recipe, overrides)[0]
 
 
 def validate(config: DictConfig, folder: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_shipped_recipe_composes_and_passes_verls_validation(recipe: str, tmp_
     assert rollout.agent.agent_loop_manager_class == "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
     assert config.reward.reward_manager.name in REWARDS
     assert need_reference_policy(config) and not need_critic(config)
-    assert config.trainer.experiment_name == recipe
+    assert config.trainer.experiment_name == recipe and config.mmupt.run_folder == f"runs/{recipe}"
     assert not list(problems_of_settings(config, {}))
 
 
@@ -78,8 +78,83 @@ def test_a_shipped_recipe_opens_with_what_it_is_and_how_to_launch_it(recipe: str
     assert recipes()[recipe] in header
 
 
+CHOICES = [("mmupt_geometry3k", group, option) for group in NAMING_GROUPS for option in options(group)]
+CHOICES += [("mmupt_tiny", "method", method) for method in options("method")]
+
+
+@pytest.mark.parametrize(("recipe", "group", "option"), CHOICES)
+def test_an_option_composes_and_passes_verls_validation_in_a_folder_of_its_own(
+    recipe: str, group: str, option: str, tmp_path: Path
+) -> None:
+    config = shipped(recipe, f"{group}={option}")
+    validate(config, tmp_path)
+    assert not list(problems_of_settings(config, {}))
+    is_own = option in ("mmupt", "geometry3k", "qwen2_5_vl_7b")
+    assert config.mmupt.run_folder == f"runs/{recipe if is_own else f'{recipe}-{option}'}"
+
+
+def test_every_recipe_and_option_says_what_it_is_in_one_line() -> None:
+    lines = compose.listing().splitlines()
+    for names in (recipes(), *map(options, GROUPS)):
+        for name, summary in names.items():
+            assert summary and any(line.split()[:1] == [name] and line.endswith(f"  {summary}") for line in lines)
+    assert len(recipes()) <= 20 and max(map(len, lines)) <= 140
+
+
+def test_a_run_is_named_after_its_recipe_and_the_options_that_are_not_the_recipes_own() -> None:
+    choices = ["hardware=gpu_1x80gb", "model=qwen2_5_vl_3b", "method=lmsi", "dataset=geometry3k"]
+    assert shipped("mmupt_geometry3k", *choices).trainer.experiment_name == "mmupt_geometry3k-lmsi-qwen2_5_vl_3b"
+    assert shipped("mmupt_tiny_unlearned", "dataset=figures").mmupt.name == "mmupt_tiny_unlearned-figures"
+    assert shipped("mmupt_tiny_unlearned", "dataset=figures_unseen").mmupt.name == "mmupt_tiny_unlearned"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method=lsmi", "there is no method 'lsmi'; did you mean 'lmsi'? Known: all_questions, careful, direct"),
+        ("dataset=mmr2", "there is no dataset 'mmr2'; did you mean 'mmr1'? Known: figures, figures_unseen, geometry3k"),
+        (
+            "model=qwen",
+            "there is no model 'qwen'; .* Known: mm_eureka, qwen2_5_vl_3b, qwen2_5_vl_7b, thinklite_vl",
+        ),
+        ("hardware=gpu", "there is no hardware 'gpu'; .* Known: cpu, gpu_1x24gb"),
+        ("+async=colocated", "there is no async 'colocated'; did you mean 'colocate'? Known: colocate"),
+        ("async=colocate", r"chooses no async by itself: give \+async=colocate"),
+    ],
+)
+def test_an_unknown_option_lists_the_known_ones(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message.replace("?", r"\?")):
+        load_recipe("mmupt_tiny", [override])
+
+
+def test_an_unknown_option_in_a_recipe_is_named_with_the_recipe(new_recipe: Path) -> None:
+    new_recipe.write_text("# Mine.\ndefaults:\n  - mmupt_tiny\n  - override method: lsmi\n  - _self_\n")
+    with pytest.raises(RecipeError, match=r"recipe mine: there is no method 'lsmi'"):
+        load_recipe("mine")
+
+
+def test_an_option_that_the_recipe_would_undo_is_refused_unless_the_command_line_decides(new_recipe: Path) -> None:
+    new_recipe.write_text("# Mine.\ndefaults:\n  - mmupt_tiny\n  - _self_\ndata:\n  train_files: mine.parquet\n")
+    with pytest.raises(RecipeError, match=r"method=direct sets data\.train_files to .*, and the recipe itself to mine"):
+        load_recipe("mine", ["method=direct"])
+    assert load_recipe("mine", ["method=direct", "data.train_files=mine.parquet"])[0].mmupt.name == "mine-direct"
+    # What is only said about a run is the recipe's to say.
+    assert shipped("mmupt_tiny_unlearned", "method=supervised").mmupt.paper_method is None
+
+
+def test_the_data_sets_whose_files_a_recipe_names_are_those_that_are_prepared() -> None:
+    assert shipped("mmupt_mathvista").mmupt.datasets == ["mmr1", "mathvista", "wemath"]
+    assert shipped("mmupt_geometry3k", "method=all_questions").mmupt.datasets == [
+        "geometry3k",
+        "geometry3k_in_context",
+        "geometry3k_direct",
+    ]
+    assert shipped("mmupt_tiny", "mmupt.datasets=[]").mmupt.datasets == []
+    assert shipped("mmupt_smoke", "data.train_files=datasets/mine/a.parquet", "data.val_files=b").mmupt.datasets == []
+
+
 def test_every_field_of_the_base_and_of_the_hardware_options_has_a_comment_above_it() -> None:
-    for file in [CONFIG_FOLDER / "base.yaml", *CONFIG_FOLDER.glob("hardware/*.yaml")]:
+    for file in [CONFIG_FOLDER / "base.yaml", CONFIG_FOLDER / "baseline.yaml", *CONFIG_FOLDER.glob("hardware/*.yaml")]:
         fields = file.read_text().split("- _self_\n")[-1]
         lines = [line.strip() for line in fields.splitlines()]
         for above, line in pairwise(lines):
@@ -133,6 +208,11 @@ def test_a_misspelt_key_or_block_in_a_recipe_is_named_with_file_and_nearest_key(
 def test_a_recipe_over_another_recipe_is_checked_through_all_its_files(new_recipe: Path) -> None:
     new_recipe.write_text("# Mine.\ndefaults:\n  - mmupt_tiny\n  - _self_\ntrainer:\n  test_freq: 1\n")
     assert load_recipe("mine")[0].trainer.test_freq == 1
+    option = new_recipe.parent / "method" / "soft.yaml"
+    option.write_text(option.read_text().replace("reward: soft", "rewards: soft"))
+    with pytest.raises(RecipeError, match=r"method/soft\.yaml: there is no key 'reward\.reward_kwargs\.vote\.rewards'"):
+        load_recipe("mine")
+    option.write_text(option.read_text().replace("rewards: soft", "reward: soft"))
     parent = new_recipe.with_name("mmupt_tiny.yaml")
     parent.write_text(parent.read_text().replace("save_freq", "save_frequency"))
     with pytest.raises(RecipeError, match=r"mmupt_tiny\.yaml: there is no key 'trainer\.save_frequency'"):
@@ -288,19 +368,17 @@ def test_a_prompt_is_the_question_a_space_and_the_instruction_with_no_system_mes
     assert (image["min_pixels"], image["max_pixels"]) == (262_144, 1_204_224)
 
 
-SUPERVISED = sorted(name for name in recipes() if name.endswith("_supervised"))
-
-
-@pytest.mark.parametrize("recipe", SUPERVISED)
-def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> None:
+@pytest.mark.parametrize("recipe", ["mmupt_tiny", "mmupt_geometry3k"])
+def test_the_supervised_control_differs_in_labels_and_reward_alone(recipe: str) -> None:
     supervised, unlabelled = (
-        flatten(OmegaConf.to_container(shipped(name), resolve=True))
-        for name in (recipe, recipe.removesuffix("_supervised"))
+        flatten(OmegaConf.to_container(shipped(recipe, f"method={method}"), resolve=True))
+        for method in ("supervised", "mmupt")
     )
-    # What is said about the run, and where it lies, follows from its name.
+    # What is said about the run, and where it writes, follows from its name.
     said = ("mmupt.report_note", "mmupt.paper_method")
     follows = (
         "trainer.",
+        "mmupt.name",
         "mmupt.run_folder",
         *said,
         "data.cache_dir",
@@ -313,32 +391,25 @@ def test_a_supervised_recipe_differs_in_truth_and_reward_alone(recipe: str) -> N
     named = {key for key in changed if key.startswith(follows)} - reward
     assert changed - named == {"data.supervised", *reward}
     assert supervised["mmupt.paper_method"] == "GRPO with labels"
-    assert all(supervised[key] is None or recipe in supervised[key] or key in said for key in named)
+    assert all(f"{recipe}-supervised" in supervised[key] for key in named - set(said))
 
 
-def test_the_methods_that_recipes_stand_for_are_those_of_the_paper() -> None:
-    named = {shipped(name).mmupt.paper_method for name in recipes()} - {None}
-    assert {"MM-UPT", "GRPO with labels"} <= named <= {row.method for row in read_paper().rows}
-
-
-def test_every_recipe_of_the_paper_with_true_answers_has_a_supervised_one() -> None:
-    own = {"mmupt_smoke", *(name for name in recipes() if name.startswith("mmupt_tiny"))}
-    synthetic = {name for name in recipes() if name.endswith(("_in_context", "_direct", "_all_questions"))}
-    baselines = {name for name in recipes() if name.endswith(tuple(BASELINES))}
-    unlabelled = set(recipes()) - own - synthetic - baselines - set(SUPERVISED)
-    assert {f"{name}_supervised" for name in unlabelled} == set(SUPERVISED) - own
+def test_the_methods_that_the_options_stand_for_are_those_of_the_paper() -> None:
+    configs = [shipped("mmupt_geometry3k", f"method={method}") for method in options("method")]
+    named = {config.mmupt.paper_method for config in configs} - {None}
+    assert named == {row.method for row in read_paper().rows} - {read_paper().base.method}
 
 
 HARDWARE = sorted(file.stem for file in CONFIG_FOLDER.glob("hardware/*.yaml"))
 
 
 @pytest.mark.parametrize("hardware", HARDWARE)
-@pytest.mark.parametrize("recipe", ["mmupt_smoke", "mmupt_mathvista_3b_supervised"])
+@pytest.mark.parametrize("recipe", [("mmupt_smoke",), ("mmupt_mathvista", "model=qwen2_5_vl_3b", "method=supervised")])
 def test_a_hardware_option_goes_with_any_recipe(
-    recipe: str, hardware: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: tuple[str, ...], hardware: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
-    config, choices = load_recipe(recipe, [f"hardware={hardware}"])
+    config, choices = load_recipe(recipe[0], [*recipe[1:], f"hardware={hardware}"])
     assert choices["hardware"] == hardware
     validate(config, tmp_path)
     assert not list(_problems_of_hardware(config, choices, gpus=0))
@@ -406,16 +477,20 @@ def test_a_gpu_option_changes_nothing_of_the_paper_but_what_24_gb_force(hardware
     assert changed == (FORCED_BY_24_GB if hardware == "gpu_1x24gb" else set())
 
 
-def test_the_recipe_to_copy_composes_once_copied(new_recipe: Path, tmp_path: Path) -> None:
+def test_the_recipe_to_copy_composes_once_copied_with_options_of_all_groups(new_recipe: Path, tmp_path: Path) -> None:
     shutil.copy("examples/my_recipe.yaml", new_recipe)
-    config, _ = load_recipe("mine")
-    validate(config, tmp_path)
+    for chosen in ([], ["method=lmsi", "model=qwen2_5_vl_7b", "hardware=gpu_4x80gb", "+async=colocate"]):
+        config, _ = load_recipe("mine", chosen)
+        validate(config, tmp_path)
+    assert config.mmupt.run_folder == "runs/mine-lmsi-qwen2_5_vl_7b"
 
 
-@pytest.mark.parametrize("recipe", sorted(name for name in recipes() if name.endswith(tuple(BASELINES))))
-def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compared_with(recipe: str) -> None:
-    method = next(method for method in BASELINES if recipe.endswith(method))
-    baseline, grpo = (shipped(name) for name in (recipe, recipe.removesuffix(f"_{method}")))
+@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("recipe", ["mmupt_tiny", "mmupt_geometry3k"])
+def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compared_with(
+    recipe: str, method: str
+) -> None:
+    baseline, grpo = shipped(recipe, f"method={method}"), shipped(recipe)
     assert baseline.mmupt.baseline.method == method
     for key in ("actor_rollout_ref.model", "data.train_files", "mmupt.evaluation_files"):
         assert OmegaConf.select(baseline, key) == OmegaConf.select(grpo, key)
@@ -424,8 +499,7 @@ def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compa
     changed = {f"{part}.{key}" for part in ("actor", "rollout") for key in _changed(baseline, grpo, part)}
     assert changed <= {"rollout.trace", *of_n}
     # Those of the tiny model have what was best of the rates that all were tried with.
-    tiny = recipe.startswith("mmupt_tiny")
-    rates = LEARNING_RATES if tiny else (grpo.actor_rollout_ref.actor.optim.lr,)
+    rates = LEARNING_RATES if recipe == "mmupt_tiny" else (grpo.actor_rollout_ref.actor.optim.lr,)
     assert {baseline.mmupt.baseline[trainer].learning_rate for trainer, _ in BASELINES[method].stages} <= set(rates)
 
 

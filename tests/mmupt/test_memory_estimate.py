@@ -113,7 +113,7 @@ def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None
 
 
 def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
-    config = compose("mmupt_mathvista_3b", "hardware=gpu_1x24gb")
+    config = compose("mmupt_mathvista", "model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
     shape = known(config.actor_rollout_ref.model.path)
     result = estimate(config, shape)
     assert result.phases["update"]["gradients"] == pytest.approx(shape.adapters(32) * 2 / 2**30)
@@ -162,5 +162,5 @@ def test_every_line_of_the_table_but_the_warned_one_fits() -> None:
     rows = memory_estimate.table().splitlines()[2:]
     assert len(rows) == len(memory_estimate.LINES)
     assert [row for row in rows if "does not fit" in row] == [
-        row for row in rows if "`mmupt_mathvista` | `gpu_1x80gb`" in row
+        row for row in rows if "`qwen2_5_vl_7b` | `gpu_1x80gb`" in row
     ]

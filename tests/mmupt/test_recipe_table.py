@@ -12,7 +12,14 @@ from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.training import recipe_table
-from mmupt.training.recipe_table import BEFORE, check, run_folder, take_answers_of_base, validation_curve, write_table
+from mmupt.training.recipe_table import (
+    BEFORE,
+    run_folder,
+    select_runs,
+    take_answers_of_base,
+    validation_curve,
+    write_table,
+)
 from mmupt.training.run_cost import hours_of, read_cost
 from mmupt.training.run_report import write_report
 from mmupt_data.row_schema import Row
@@ -44,7 +51,8 @@ def finish(folder: Path, recipe: str, seed: int, right_after: int, samples: int 
         parameters = {"data": {str(folder / "test.parquet"): "sha"}, "samples": samples, "temperature": 1.0}
         write_responses(target / "evaluation" / f"{name}.jsonl", responses, {"model": name, **parameters})
     write_report(target)
-    config, _ = load_recipe({"vote": "mmupt_tiny", "random": "mmupt_tiny_random"}.get(recipe, recipe), [])
+    _, _, method = {"vote": "", "random": "mmupt_tiny-random"}.get(recipe, recipe).partition("-")
+    config, _ = load_recipe("mmupt_tiny", [f"method={method or 'mmupt'}"])
     config.data.train_files = str(folder / "test.parquet")
     OmegaConf.save(config, target / "config.yaml")
 
@@ -91,7 +99,7 @@ def test_no_difference_that_varies_has_a_p_of_zero() -> None:
 
 
 def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_figures_beside(folder: Path) -> None:
-    for recipe in ("mmupt_tiny", "mmupt_tiny_supervised"):
+    for recipe in ("mmupt_tiny", "mmupt_tiny-supervised"):
         finish(folder, recipe, 1, right_after=3)
         target = run_folder(folder, recipe, 1)
         write_events(target / "tensorboard", 0, {"response_length/mean": {1: 10.0, 2: 12.5}})
@@ -100,19 +108,19 @@ def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_fig
         for _ in range(2):
             with hours_of(config):
                 pass
-    text = write_table(folder, ["mmupt_tiny", "mmupt_tiny_supervised"], [1])
+    text = write_table(folder, ["mmupt_tiny", "mmupt_tiny-supervised"], [1])
     # 22.5 tokens in two steps of 32 prompts with 8 responses each; the file has four rows.
     assert row(text, "mmupt_tiny", 2)[1:3] == ["0", "5,760"]
-    assert row(text, "mmupt_tiny_supervised", 2)[1:3] == ["4", "5,760"]
+    assert row(text, "mmupt_tiny-supervised", 2)[1:3] == ["4", "5,760"]
     assert row(text, "mmupt_tiny", 2)[4:] == ["53.17", "51.23", "51.97"]
-    assert row(text, "mmupt_tiny_supervised", 2)[4:] == ["53.17", "53.22", "51.65"]
+    assert row(text, "mmupt_tiny-supervised", 2)[4:] == ["53.17", "53.22", "51.65"]
     assert "Qwen2.5-VL-7B: 49.47" in text
     cost = read_cost(run_folder(folder, "mmupt_tiny", 1))
     assert cost.device == "core" and 0 < cost.hours < 0.1
 
 
 def test_costs_of_a_baseline_are_those_of_its_stages(folder: Path) -> None:
-    for recipe, labels in (("mmupt_tiny_lmsi", 0), ("mmupt_tiny_rejection_sft", 90)):
+    for recipe, labels in (("mmupt_tiny-lmsi", 0), ("mmupt_tiny-rejection_sft", 90)):
         finish(folder, recipe, 1, right_after=3)
         stages = stages_folder(run_folder(folder, recipe, 1))
         responses = [Response("q1", "sample", sample, "so 1", 5) for sample in range(4)]
@@ -121,8 +129,8 @@ def test_costs_of_a_baseline_are_those_of_its_stages(folder: Path) -> None:
         write_summary(stages, "responses.parquet", rows=90, written=2)
         cost = read_cost(run_folder(folder, recipe, 1))
         assert (cost.labels, cost.tokens) == (labels, 40)
-    text = write_table(folder, ["mmupt_tiny_lmsi"], [1])
-    assert row(text, "mmupt_tiny_lmsi", 2)[4:] == ["49.97", "49.75", "49.78"]
+    text = write_table(folder, ["mmupt_tiny-lmsi"], [1])
+    assert row(text, "mmupt_tiny-lmsi", 2)[4:] == ["49.97", "49.75", "49.78"]
 
 
 def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
@@ -163,25 +171,39 @@ def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
 
 def test_a_recipe_that_cannot_be_compared_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(RecipeError, match="there is no recipe 'mmupt_tyni'"):
-        check(["mmupt_tiny", "mmupt_tyni"], [])
+        select_runs(["mmupt_tiny", "mmupt_tyni"])
+    with pytest.raises(RecipeError, match="there is no method 'lsmi'; did you mean 'lmsi'"):
+        select_runs(["mmupt_tiny"], ["mmupt", "lsmi"])
     with pytest.raises(RecipeError, match=r"recipe mmupt_smoke .* needs mmupt\.evaluation_files"):
-        check(["mmupt_tiny", "mmupt_smoke"], [])
+        select_runs(["mmupt_tiny", "mmupt_smoke"])
+
+
+def test_every_recipe_is_run_by_every_method_in_a_folder_of_its_own() -> None:
+    assert select_runs(["mmupt_tiny", "mmupt_tiny_lora"], ["mmupt", "random"], ["mmupt.evaluation_samples=2"]) == {
+        name: [recipe, f"method={method}", "mmupt.evaluation_samples=2"]
+        for name, recipe, method in (
+            ("mmupt_tiny", "mmupt_tiny", "mmupt"),
+            ("mmupt_tiny-random", "mmupt_tiny", "random"),
+            ("mmupt_tiny_lora", "mmupt_tiny_lora", "mmupt"),
+            ("mmupt_tiny_lora-random", "mmupt_tiny_lora", "random"),
+        )
+    }
+    assert select_runs(["mmupt_tiny"]) == {"mmupt_tiny": ["mmupt_tiny"]}
 
 
 def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipes = ["mmupt_tiny", "mmupt_tiny_random"]
-
-    def train(folder: Path, recipe: str, seed: int, overrides: list[str]) -> bool:
-        assert overrides == ["trainer.total_training_steps=3"]
-        if recipe == "mmupt_tiny" and seed == 1:
+    def train(target: Path, seed: int, recipe_and_overrides: list[str]) -> bool:
+        recipe, method, override = recipe_and_overrides
+        assert recipe == "mmupt_tiny" and override == "trainer.total_training_steps=3"
+        if method == "method=mmupt" and seed == 1:
             return False
-        finish(folder, recipe, seed, right_after=4)
+        finish(folder, target.parent.name, seed, right_after=4)
         return True
 
     monkeypatch.setattr(recipe_table, "train", train)
-    arguments = ["--recipes", *recipes, "--seeds", "1", "2", "--folder", str(folder), "trainer.total_training_steps=3"]
+    arguments = ["--methods", "mmupt", "random", "--seeds", "1", "2", "--folder", str(folder)]
     with pytest.raises(SystemExit, match=r"these runs failed.*mmupt_tiny/seed_1"):
-        main(["table", *arguments])
-    assert row((folder / "table.md").read_text(), "mmupt_tiny_random")[3] == "+75.0, +75.0"
+        main(["table", *arguments, "trainer.total_training_steps=3"])
+    assert row((folder / "table.md").read_text(), "mmupt_tiny-random")[3] == "+75.0, +75.0"

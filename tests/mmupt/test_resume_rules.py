@@ -123,7 +123,7 @@ def test_a_change_of_method_is_named_once_with_both_values_and_the_override_that
 
 
 def test_the_hardware_that_changes_the_method_is_refused_by_what_changes_it() -> None:
-    reason = why_another_run(composed(recipe="mmupt_mathvista_3b"), composed("hardware=gpu_1x24gb"))
+    reason = why_another_run(composed("model=qwen2_5_vl_3b"), composed("hardware=gpu_1x24gb"))
     assert reason is not None
     for key in ("actor_rollout_ref.model.lora_rank", f"{ACTOR}.optim.lr", f"{ACTOR}.fsdp_config.model_dtype"):
         assert f"  {key}: " in reason

@@ -10,7 +10,7 @@ import pytest
 
 from mmupt import hardware
 from mmupt.cli import main
-from mmupt.compose import RecipeError, load_recipe, recipes
+from mmupt.compose import RecipeError, load_recipe, options, recipes
 from mmupt.training import recipe_run
 from verl_ext.checkpoints import mark_whole
 
@@ -79,9 +79,12 @@ def test_errors_of_the_command_line_are_one_line_without_a_traceback(arguments: 
     assert line.startswith(message)
 
 
-def test_the_list_shows_every_recipe_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_every_recipe_and_option_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(recipes())
+    known, *groups = capsys.readouterr().out.strip().split("\n\n")
+    assert [line.split()[0] for line in known.splitlines()] == list(recipes())
+    names = {block.splitlines()[0]: [line.split()[0] for line in block.splitlines()[1:]] for block in groups}
+    assert names["method="] == list(options("method")) and "colocate" in names["+async="]
 
 
 def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +158,7 @@ def test_a_run_is_not_begun_anew_in_its_folder_by_a_new_place_for_checkpoints(el
 
 
 def test_a_recipe_that_trains_nothing_ends_with_the_model_that_it_starts_from(elsewhere: Path) -> None:
-    config = recipe_run.prepare_run("mmupt_tiny_careful", [])
+    config = recipe_run.prepare_run("mmupt_tiny", ["method=careful"])
     assert recipe_run.export(config) == Path(config.actor_rollout_ref.model.path)
 
 

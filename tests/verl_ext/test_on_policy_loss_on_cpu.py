@@ -71,5 +71,5 @@ def test_it_is_refused_where_the_policy_of_an_update_is_not_the_one_that_sampled
 
 
 def test_a_method_that_is_not_grpo_has_mini_batches_of_any_size() -> None:
-    config, _ = load_recipe("mmupt_tiny_stic", ["actor_rollout_ref.actor.ppo_mini_batch_size=8"])
+    config, _ = load_recipe("mmupt_tiny", ["method=stic", "actor_rollout_ref.actor.ppo_mini_batch_size=8"])
     assert config.actor_rollout_ref.actor.ppo_mini_batch_size == 8

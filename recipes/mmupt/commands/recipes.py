@@ -1,6 +1,7 @@
-"""List the recipes, each with the first line of its file.
+"""List the recipes and the options of every config group, each with the first line of its file.
 
-A recipe is a YAML file in mmupt/config/; its head says on what data and hardware it trains.
+A recipe is a YAML file in mmupt/config/; its head says on what data and hardware it trains. `GROUP=OPTION` replaces the
+option that a recipe chooses: `mmupt train mmupt_geometry3k method=lmsi model=qwen2_5_vl_3b`.
 
     mmupt recipes
 """
@@ -10,10 +11,8 @@ from collections.abc import Sequence
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """List the recipes."""
+    """List the recipes and options."""
     parser.parse_args(words)
-    from mmupt.compose import recipes
+    from mmupt.compose import listing
 
-    known = recipes()
-    for name, summary in known.items():
-        print(f"{name:{max(map(len, known))}}  {summary}")
+    print(listing())

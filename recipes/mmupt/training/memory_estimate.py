@@ -47,13 +47,13 @@ OTHER = 4.0
 
 # What the README shows.
 LINES = (
-    ("mmupt_mathvista", "gpu_8x80gb"),
-    ("mmupt_mathvista", "gpu_4x80gb"),
-    ("mmupt_mathvista", "gpu_nodes_8x80gb"),
-    ("mmupt_mathvista", "gpu_1x80gb"),
-    ("mmupt_mathvista_3b", "gpu_1x80gb"),
-    ("mmupt_mathvista_3b", "gpu_1x24gb"),
-    ("mmupt_smoke", "gpu_1x80gb"),
+    ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_8x80gb"),
+    ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_4x80gb"),
+    ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_nodes_8x80gb"),
+    ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_1x80gb"),
+    ("mmupt_mathvista", "qwen2_5_vl_3b", "gpu_1x80gb"),
+    ("mmupt_mathvista", "qwen2_5_vl_3b", "gpu_1x24gb"),
+    ("mmupt_smoke", "qwen2_5_vl_3b", "gpu_1x80gb"),
 )
 
 ADVICE = {
@@ -219,9 +219,10 @@ def report(config: DictConfig) -> str:
 
 def table() -> str:
     """Return the rows of `LINES` as a table in Markdown."""
-    rows: list[tuple[str, ...]] = [("recipe", "hardware", "GPU, GiB", "estimate, GiB", "in", "main memory, GiB")]
-    for recipe, hardware in LINES:
-        config, _ = load_recipe(recipe, [f"hardware={hardware}"])
+    head = ("recipe", "model", "hardware", "GPU, GiB", "estimate, GiB", "in", "main memory, GiB")
+    rows: list[tuple[str, ...]] = [head]
+    for recipe, model, hardware in LINES:
+        config, _ = load_recipe(recipe, [f"model={model}", f"hardware={hardware}"])
         shape = shape_of(config.actor_rollout_ref.model.path)
         assert shape is not None
         result = estimate(config, shape)
@@ -229,5 +230,5 @@ def table() -> str:
         available = config.mmupt.gpu_memory_gib
         fits = "" if gib <= available else ": does not fit"
         main_memory = f"{sum(result.main_memory.values()):.0f}"
-        rows.append((recipe, hardware, str(available), f"{gib:.0f}{fits}", phase, main_memory))
+        rows.append((recipe, model, hardware, str(available), f"{gib:.0f}{fits}", phase, main_memory))
     return markdown_table(rows)

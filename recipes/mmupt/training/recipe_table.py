@@ -1,12 +1,13 @@
-"""Several recipes with several seeds, trained one after another and compared in one table and plot.
+"""Train several methods or recipes with several seeds, one after another, and compare them in one table and plot.
 
-    mmupt table --recipes mmupt_tiny mmupt_tiny_random --seeds 1 2 3 --folder DIR [key=value ...]
+    mmupt table --methods mmupt random --seeds 1 2 3 --folder DIR [key=value ...]
 
-Every run is `mmupt train` in a process and a folder of its own, `DIR/RECIPE/seed_N`, so that the same
-command after an interruption continues; overrides hold for all of them. The base answers the evaluation once for all
-runs that evaluate it alike. After each run `table.md`, `table.json` and `table.png` are written anew there: scores,
-gains with their paired tests, and what each recipe has cost, with the paper's figures beside it. A run that fails is
-named at the end, and the others go on.
+Every recipe is trained by every method. Every run is `mmupt train` in its own process and folder,
+`DIR/NAME/seed_N` with the name of the run (mmupt_tiny, mmupt_tiny-random), so that the same command after an
+interruption continues; overrides hold for all of them. The base answers the evaluation once for all runs that evaluate
+it alike. After each run `table.md`, `table.json` and `table.png` are rewritten: scores, gains with their paired tests,
+and what each run has cost, with the paper's figures beside it. A run that fails is named at the end, and the others go
+on.
 """
 
 import re
@@ -39,28 +40,35 @@ BEFORE = Path("evaluation", "before.jsonl")
 Runs = dict[int, dict[str, Change]]
 
 
-def run_folder(folder: Path, recipe: str, seed: int) -> Path:
+def run_folder(folder: Path, name: str, seed: int) -> Path:
     """Return the folder of one run."""
-    return folder / recipe / f"seed_{seed}"
+    return folder / name / f"seed_{seed}"
 
 
-def check(recipes: Sequence[str], overrides: Sequence[str]) -> None:
-    """Compose every recipe before the first one is trained.
+def select_runs(
+    recipes: Sequence[str], methods: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Return what to train as the recipe and its overrides, by the name of the run: each recipe with each method.
+
+    Without methods, every recipe has its own. All of them are composed, so that none fails after hours of others.
 
     Raises:
         RecipeError: as `load_recipe`, or a recipe that is not evaluated.
     """
+    selected = {}
     for recipe in recipes:
-        config, _ = load_recipe(recipe, overrides)
-        if config.mmupt.evaluation_files is None:
-            raise RecipeError(f"recipe {recipe} has nothing to compare: it needs mmupt.evaluation_files")
+        for chosen in [[f"method={method}"] for method in methods] or [[]]:
+            config, _ = load_recipe(recipe, [*chosen, *overrides])
+            if config.mmupt.evaluation_files is None:
+                raise RecipeError(f"recipe {recipe} has nothing to compare: it needs mmupt.evaluation_files")
+            selected[str(config.mmupt.name)] = [recipe, *chosen, *overrides]
+    return selected
 
 
-def train(folder: Path, recipe: str, seed: int, overrides: Sequence[str]) -> bool:
-    """Train one run, or continue it, or find it finished; return whether it succeeded."""
-    target = run_folder(folder, recipe, seed)
-    take_answers_of_base(folder, target)
-    command = [sys.executable, "-m", "mmupt", "train", recipe, *overrides]
+def train(target: Path, seed: int, recipe_and_overrides: Sequence[str]) -> bool:
+    """Train one run in its folder, or continue it, or find it finished; return whether it succeeded."""
+    take_answers_of_base(target.parents[1], target)
+    command = [sys.executable, "-m", "mmupt", "train", *recipe_and_overrides]
     own = [f"mmupt.seed={seed}", as_override("mmupt.run_folder", str(target))]
     return subprocess.run([*command, *own]).returncode == 0
 

@@ -77,7 +77,7 @@ METHOD = (
         """bad_prompt_share dpo.batch_size dpo.beta dpo.epochs dpo.learning_rate judge_scale method min_yes prompts rows
         sft.batch_size sft.epochs sft.learning_rate sft.steps sft.warmup_share synthesis verdict_samples""",
     ),
-    *_below("mmupt", "datasets seed self_improve"),
+    *_below("mmupt", "dataset datasets seed self_improve"),
     *_below("reward", "custom_reward_function reward_kwargs reward_manager sandbox_fusion.url"),
     *_below("reward.reward_model", "enable enable_resource_pool model_path"),
     *_below(
@@ -163,7 +163,7 @@ MAY_CHANGE = (
     *_below("mmupt.baseline", "dpo.micro_batch_size dpo.save_steps sft.micro_batch_tokens sft.save_steps"),
     *_below(
         "mmupt",
-        """evaluation_files evaluation_forbidden_openings evaluation_samples gpu_memory_gib leakage paper_method
+        """evaluation_files evaluation_forbidden_openings evaluation_samples gpu_memory_gib leakage name paper_method
         report_note run_folder stop_on_collapse""",
     ),
     "ray_kwargs",
