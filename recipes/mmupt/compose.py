@@ -320,9 +320,9 @@ def _parents(file: Path) -> list[str]:
 
 def _defaults_of(file: Path) -> list[Any]:
     """The defaults list of a file: names, and dicts of a group with its option."""
-    listed = OmegaConf.select(OmegaConf.load(file), "defaults", default=[])
     # Not resolved: ${method} in such a list is Hydra's.
-    return list(OmegaConf.to_container(listed, resolve=False)) if OmegaConf.is_config(listed) else []
+    content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    return list(content.get("defaults") or []) if isinstance(content, dict) else []
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
