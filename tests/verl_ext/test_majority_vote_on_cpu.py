@@ -70,7 +70,7 @@ def votes(scores: list[ResponseScore]) -> list[VoteRecord | None]:
 
 
 def pseudo_labels(scores: list[ResponseScore]) -> set[str | None]:
-    return {record.vote.winner for record in votes(scores) if record is not None}
+    return {record.vote.pseudo_label for record in votes(scores) if record is not None}
 
 
 def manager_of(name: str, *texts: str) -> GroupRewardManager:
@@ -147,7 +147,7 @@ def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
     assert [score.reward for score in scores] == [1.0, 1.0, 0.0, 0.0]
     assert [score.extra_info["answer"] for score in scores] == ["4", "4", "5", None]
     assert pseudo_labels(scores) == {"4"}
-    assert {record.vote.share for record in votes(scores) if record} == {0.5}
+    assert {record.vote.majority_ratio for record in votes(scores) if record} == {0.5}
 
 
 @given(

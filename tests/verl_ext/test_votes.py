@@ -29,10 +29,10 @@ TIED = ["2", "1", "1", "2", "3"]
 
 def test_the_majority_answer_is_the_pseudo_label_and_rewards_those_that_gave_it() -> None:
     result = vote(["10", "7", "10", None, " 10 ", "7"])
-    assert result.winner == "10"
+    assert result.pseudo_label == "10"
     assert result.rewards == (1.0, 0.0, 1.0, 0.0, 1.0, 0.0)
     assert result.classes == ((0, 2, 4), (1, 5))
-    assert result.share == 3 / 6
+    assert result.majority_ratio == 3 / 6
     assert result.no_answer == 1
     assert result.distinct == 2
     assert result.informative
@@ -40,15 +40,15 @@ def test_the_majority_answer_is_the_pseudo_label_and_rewards_those_that_gave_it(
 
 
 def test_the_largest_class_wins_without_more_than_half_of_the_votes() -> None:
-    assert vote(["1", "1", "2", "3", "10"]).winner == "1"
+    assert vote(["1", "1", "2", "3", "10"]).pseudo_label == "1"
 
 
 def test_a_tie_at_the_top_elects_and_rewards_nobody() -> None:
     result = vote(["2", "1", "1", "2", "3"])
     assert result.tied
-    assert result.winner is None
+    assert result.pseudo_label is None
     assert result.rewards == (0.0,) * 5
-    assert result.share == 2 / 5
+    assert result.majority_ratio == 2 / 5
     assert result.classes == ((1, 2), (0, 3), (4,))
     assert not result.informative
 
@@ -56,28 +56,28 @@ def test_a_tie_at_the_top_elects_and_rewards_nobody() -> None:
 def test_a_tie_below_the_top_is_no_tie() -> None:
     result = vote(["1", "1", "2", "3"])
     assert not result.tied
-    assert result.winner == "1"
+    assert result.pseudo_label == "1"
 
 
 def test_when_all_answers_differ_the_first_response_is_not_rewarded() -> None:
     result = vote(["5", "6", "7", "8"])
-    assert result.winner is None
+    assert result.pseudo_label is None
     assert result.rewards == (0.0,) * 4
 
 
 def test_a_single_answer_does_not_elect_itself() -> None:
     for answers in (["5"], ["5", None, None, None]):
         result = vote(answers)
-        assert result.winner is None
+        assert result.pseudo_label is None
         assert result.rewards == (0.0,) * len(answers)
         assert not result.tied
-        assert result.share == 1 / len(answers)
+        assert result.majority_ratio == 1 / len(answers)
 
 
 def test_responses_without_a_box_never_vote_even_as_the_word_none() -> None:
     responses = ["I do not know", "None", "no box here", r"\boxed{5}", r"\boxed{5}"]
     result = vote([extract_answer(response) for response in responses])
-    assert result.winner == "5"
+    assert result.pseudo_label == "5"
     assert result.rewards == (0.0, 0.0, 0.0, 1.0, 1.0)
     assert result.no_answer == 3
 
@@ -85,17 +85,17 @@ def test_responses_without_a_box_never_vote_even_as_the_word_none() -> None:
 def test_a_group_without_any_answer_elects_nobody() -> None:
     for size in (0, 1, 8):
         result = vote([None] * size)
-        assert result.winner is None
+        assert result.pseudo_label is None
         assert result.rewards == (0.0,) * size
         assert result.classes == ()
-        assert result.share == 0.0
+        assert result.majority_ratio == 0.0
         assert result.no_answer == size
 
 
 def test_a_unanimous_group_is_rewarded_and_teaches_nothing() -> None:
     result = vote(["4"] * 8)
     assert result.rewards == (1.0,) * 8
-    assert result.share == 1.0
+    assert result.majority_ratio == 1.0
     assert not result.informative
 
 
@@ -107,7 +107,11 @@ def test_permuting_the_responses_permutes_the_rewards_and_changes_nothing_else(a
     original = vote(answers, options, responses=texts)
     permuted = vote([answers[i] for i in order], options, responses=[texts[i] for i in order])
     assert permuted.rewards == tuple(original.rewards[i] for i in order)
-    assert (permuted.winner, permuted.share, permuted.tied) == (original.winner, original.share, original.tied)
+    assert (permuted.pseudo_label, permuted.majority_ratio, permuted.tied) == (
+        original.pseudo_label,
+        original.majority_ratio,
+        original.tied,
+    )
     position = {old: new for new, old in enumerate(order)}
     assert permuted.classes == tuple(tuple(sorted(position[i] for i in members)) for members in original.classes)
 
@@ -119,11 +123,11 @@ def test_renaming_the_answers_consistently_renames_the_winner_and_changes_no_rew
     result = vote([None if answer is None else renamed[answer] for answer in answers], options)
     # Of tied answers, one is drawn, or named as the winner, by what they are.
     if not original.tied or options.tie == "none":
-        assert result.winner == (None if original.winner is None else renamed[original.winner])
+        assert result.pseudo_label == (None if original.pseudo_label is None else renamed[original.pseudo_label])
     if not original.tied or options.tie != "seeded":
         assert result.rewards == original.rewards
     assert sorted(result.rewards) == sorted(original.rewards)
-    assert (result.share, result.tied) == (original.share, original.tied)
+    assert (result.majority_ratio, result.tied) == (original.majority_ratio, original.tied)
     assert sorted(result.classes) == sorted(original.classes)
 
 
@@ -135,11 +139,11 @@ def test_responses_without_an_answer_are_never_rewarded_and_change_nothing_where
     assert result.rewards[len(answers) :] == (0.0,) * silent
     assert result.no_answer == original.no_answer + silent
     if options.count_no_answer:
-        assert result.share * len(result.rewards) == pytest.approx(original.share * len(answers))
+        assert result.majority_ratio * len(result.rewards) == pytest.approx(original.majority_ratio * len(answers))
         # They can make a share too small, and nothing else.
-        assert result.winner == (original.winner if result.share >= options.min_share else None)
+        assert result.pseudo_label == (original.pseudo_label if result.majority_ratio >= options.min_share else None)
     else:
-        assert (result.winner, result.share) == (original.winner, original.share)
+        assert (result.pseudo_label, result.majority_ratio) == (original.pseudo_label, original.majority_ratio)
         assert result.rewards[: len(answers)] == original.rewards
 
 
@@ -148,9 +152,13 @@ def test_a_group_twice_as_large_of_the_same_answers_is_rewarded_alike_unless_vot
     answers, options
 ) -> None:
     original, result = vote(answers, options), vote(answers * 2, options)
-    assert (result.share, result.tied, result.distinct) == (original.share, original.tied, original.distinct)
+    assert (result.majority_ratio, result.tied, result.distinct) == (
+        original.majority_ratio,
+        original.tied,
+        original.distinct,
+    )
     if original.classes and len(original.classes[0]) >= options.min_votes:
-        assert result.winner == original.winner
+        assert result.pseudo_label == original.pseudo_label
         assert result.rewards == original.rewards * 2
 
 
@@ -166,8 +174,8 @@ def test_rewards_lie_between_0_and_1_are_equal_within_a_class_and_0_without_an_a
 def test_a_group_below_a_quorum_elects_nobody_and_teaches_nothing(answers, options) -> None:
     result = vote(answers, options)
     most = max((len(members) for members in result.classes), default=0)
-    if most < options.min_votes or result.share < options.min_share:
-        assert result.winner is None and not result.informative and not any(result.rewards)
+    if most < options.min_votes or result.majority_ratio < options.min_share:
+        assert result.pseudo_label is None and not result.informative and not any(result.rewards)
 
 
 @pytest.mark.parametrize("tie", ["none", "all", "seeded"])
@@ -182,21 +190,21 @@ def test_soft_rewards_are_the_shares_of_the_classes_whatever_the_tie_rule(tie: s
 def test_a_tie_rewards_every_tied_class_where_all_of_them_win() -> None:
     result = vote(TIED, VoteOptions(tie="all"))
     assert result.rewards == (1.0, 1.0, 1.0, 1.0, 0.0)
-    assert result.winner == "1" and result.tied
+    assert result.pseudo_label == "1" and result.tied
 
 
 def test_a_seeded_tie_rewards_one_class_and_other_seeds_or_responses_draw_the_other() -> None:
     results = [vote(TIED, VoteOptions(tie="seeded", seed=seed)) for seed in range(20)]
-    assert {result.winner for result in results} == {"1", "2"}
+    assert {result.pseudo_label for result in results} == {"1", "2"}
     assert all(sum(result.rewards) == 2.0 and result.tied for result in results)
     options = VoteOptions(tie="seeded")
-    assert {vote(TIED, options, responses=[f"text {i}"]).winner for i in range(20)} == {"1", "2"}
+    assert {vote(TIED, options, responses=[f"text {i}"]).pseudo_label for i in range(20)} == {"1", "2"}
 
 
 def test_a_seeded_tie_is_drawn_alike_in_every_process() -> None:
     code = (
         "from verl_ext.votes import VoteOptions, vote\n"
-        "for seed in range(20): print(vote(['1', '1', '2', '2'], VoteOptions(tie='seeded', seed=seed)).winner)"
+        "for seed in range(20): print(vote(['1', '1', '2', '2'], VoteOptions(tie='seeded', seed=seed)).pseudo_label)"
     )
     outputs = {
         subprocess.run(
@@ -214,11 +222,11 @@ def test_a_tie_of_single_votes_elects_nobody_under_any_rule() -> None:
 
 def test_a_majority_below_the_share_or_the_votes_asked_for_teaches_nothing() -> None:
     answers = ["1", "1", "1", "2", None]
-    assert vote(answers, VoteOptions(min_share=0.6)).winner == "1"
+    assert vote(answers, VoteOptions(min_share=0.6)).pseudo_label == "1"
     for options in (VoteOptions(min_share=0.61), VoteOptions(min_votes=4)):
         result = vote(answers, options)
-        assert result.winner is None and result.rewards == (0.0,) * 5 and result.share == 0.6
-    assert vote(answers, VoteOptions(min_share=0.61, count_no_answer=False)).share == 0.75
+        assert result.pseudo_label is None and result.rewards == (0.0,) * 5 and result.majority_ratio == 0.6
+    assert vote(answers, VoteOptions(min_share=0.61, count_no_answer=False)).majority_ratio == 0.75
 
 
 def test_soft_min_gives_nothing_where_the_largest_share_is_below_its_threshold() -> None:
@@ -228,7 +236,7 @@ def test_soft_min_gives_nothing_where_the_largest_share_is_below_its_threshold()
     result = vote(answers, VoteOptions(reward="soft_min", soft_min_share=0.5))
     assert result.rewards == (0.0,) * 5
     # The pseudo-label is elected all the same.
-    assert result.winner == "1"
+    assert result.pseudo_label == "1"
 
 
 @given(answers_strategy)
@@ -236,7 +244,7 @@ def test_the_rewarded_are_exactly_those_that_gave_the_strictly_most_frequent_ans
     result = vote(answers)
     counts = {answer: answers.count(answer) for answer in answers if answer is not None}
     strict = [a for a, n in counts.items() if n >= 2 and all(n > m for b, m in counts.items() if b != a)]
-    assert result.winner == (strict[0] if strict else None)
+    assert result.pseudo_label == (strict[0] if strict else None)
     assert result.rewards == tuple(float(answer in strict) for answer in answers)
 
 

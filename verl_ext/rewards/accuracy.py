@@ -34,7 +34,7 @@ class AccuracyMeter:
         ground_truth = self._ground_truth.get(request.id, request.own_ground_truth)
         if ground_truth is None or not request.answers:
             return request.record
-        pseudo_label = request.record.vote.winner
+        pseudo_label = request.record.vote.pseudo_label
         right = {
             answer: correct(answer, ground_truth, self._comparison, request.choices)
             for answer in {*request.answers, pseudo_label}

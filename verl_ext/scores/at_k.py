@@ -116,7 +116,7 @@ def maj_at_k(
     if _responses_each(answers) < 2:
         raise ValueError("maj@k needs at least two responses per question, got 1")
     winners = [
-        vote(group, comparison=comparison, choices=options).winner
+        vote(group, comparison=comparison, choices=options).pseudo_label
         for group, options in zip(answers, choices, strict=True)
     ]
     return Score(

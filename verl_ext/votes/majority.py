@@ -16,9 +16,9 @@ from verl_ext.votes.vote_options import VoteOptions
 class Vote:
     """The outcome of one group. Responses are numbered by their position in the group.
 
-    winner: the pseudo-label, which is the representative answer of the elected class; None if the group elects none,
+    pseudo_label: the representative answer of the elected class; None if the group elects none,
         and the first in the order of `classes` if tied classes are all elected.
-    share: the majority ratio: size of the largest class over the number of responses, or over that of answers if
+    majority_ratio: size of the largest class over the number of responses, or over that of answers if
         `VoteOptions.count_no_answer` is off; 0.0 without answers.
     rewards: one per response, from 0.0 to 1.0.
     classes: positions of responses with the same answer, the largest class first, classes of one size by their keys.
@@ -26,8 +26,8 @@ class Vote:
     no_answer: number of responses without an answer.
     """
 
-    winner: str | None
-    share: float
+    pseudo_label: str | None
+    majority_ratio: float
     rewards: tuple[float, ...]
     classes: tuple[tuple[int, ...], ...]
     tied: bool
@@ -73,22 +73,22 @@ def vote(
     answered = sum(sizes)
     voters = len(answers) if options.count_no_answer else answered
     largest = [rank for rank, size in enumerate(sizes) if size == sizes[0]]
-    share = sizes[0] / voters if sizes else 0.0
+    majority_ratio = sizes[0] / voters if sizes else 0.0
     elected: list[int] = []
     class_rewards = [0.0] * len(sizes)
-    if sizes and sizes[0] >= options.min_votes and share >= options.min_share:
+    if sizes and sizes[0] >= options.min_votes and majority_ratio >= options.min_share:
         elected = _elect(largest, classes.answers, options, responses)
         if options.reward == "hard":
             class_rewards = [float(rank in elected) for rank in range(len(sizes))]
-        elif options.reward == "soft" or share >= options.soft_min_share:
+        elif options.reward == "soft" or majority_ratio >= options.soft_min_share:
             class_rewards = [size / voters for size in sizes]
     rewards = [0.0] * len(answers)
     for members, reward in zip(classes.members, class_rewards, strict=True):
         for response in members:
             rewards[response] = reward
     return Vote(
-        winner=classes.answers[elected[0]] if elected else None,
-        share=share,
+        pseudo_label=classes.answers[elected[0]] if elected else None,
+        majority_ratio=majority_ratio,
         rewards=tuple(rewards),
         classes=classes.members,
         tied=len(largest) > 1,

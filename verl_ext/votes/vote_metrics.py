@@ -36,7 +36,7 @@ def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dic
     if not groups:
         return metrics
     metrics |= {
-        names.MAJORITY_RATIO: fmean(vote.share for vote in votes),
+        names.MAJORITY_RATIO: fmean(vote.majority_ratio for vote in votes),
         names.DISTINCT_ANSWERS: fmean(vote.distinct for vote in votes),
         names.NO_ANSWER_RATE: sum(vote.no_answer for vote in votes) / voters,
         names.TIE_RATE: fmean(vote.tied for vote in votes),

@@ -69,7 +69,9 @@ def agreeing(
     ordered = _by_number(group)
     outcome = vote([one.answer for one in ordered], replace(options, reward="hard"), comparison, choices)
     return [
-        SelectedResponse(one, outcome.share) for one, elected in zip(ordered, outcome.rewards, strict=True) if elected
+        SelectedResponse(one, outcome.majority_ratio)
+        for one, elected in zip(ordered, outcome.rewards, strict=True)
+        if elected
     ]
 
 

@@ -98,7 +98,7 @@ def _winners(judged: JudgedFile) -> dict[str, str]:
         )
         for id_, group in groups_of(judged.verdicts, "sample", judged.questions).items()
     }
-    return {id_: found.winner for id_, found in votes.items() if found.winner is not None}
+    return {id_: found.pseudo_label for id_, found in votes.items() if found.pseudo_label is not None}
 
 
 def find_collapse_of(rounds: Sequence[Round], rule: CollapseRule) -> Collapse | None:

@@ -119,7 +119,7 @@ def voted_answers(cache: ResponseCache, quick: GenerationSettings, parents: Sequ
     votes = {
         id_: _vote(said, quick, asked[id_].choices) for id_, said in cache.responses("parents", quick, rows).items()
     }
-    return {id_: of_row.winner for id_, of_row in votes.items() if of_row.winner is not None}
+    return {id_: of_row.pseudo_label for id_, of_row in votes.items() if of_row.pseudo_label is not None}
 
 
 def _vote(responses: Sequence[str], quick: GenerationSettings, choices: Sequence[str] | None = None) -> Vote:
@@ -202,7 +202,7 @@ def filter_candidates(
     if enabled["difficulty"]:
         rows = [prompt_row(one.id, images[one.parent], one.question or "") for one in left]
         for id_, said in cache.responses("difficulty", quick, rows).items():
-            shares[id_] = _vote(said, quick).share
+            shares[id_] = _vote(said, quick).majority_ratio
         apply("difficulty", difficulty(left, shares, **thresholds["difficulty"]))
     outcome = {one.id: dropped.get(one.id, (None, None)) for one in candidates}
     return [JudgedCandidate(one, outcome[one.id][0], outcome[one.id][1], shares.get(one.id)) for one in candidates]
