@@ -153,7 +153,10 @@ def print_unrelated(folder: Path, count: int) -> None:
         encoded(map(relabelled, range(FIRST, FIRST + few)), "PNG"),
     )
     train, test = (
-        [figure_task.encode_png(figure_task.draw(figure)) for figure in figure_task.sample_figures(split, few, 0)]
+        [
+            figure_task.encode_png(figure_task.draw_figure(figure))
+            for figure in figure_task.sample_figures(split, few, 0)
+        ]
         for split in ("train", "test")
     )
     sets["figures of `mmupt_data.figure_task`"] = (few, train, test)

@@ -149,7 +149,7 @@ def answer(figure: Figure, question: FigureQuestion) -> str:
     return str(question.solve(figure))
 
 
-def draw(figure: Figure) -> Image.Image:
+def draw_figure(figure: Figure) -> Image.Image:
     """The picture, RGB, 84 x 84 px, on a grid whose squares are one unit wide."""
     image = Image.new("RGB", (SIZE, SIZE), "white")
     pen = ImageDraw.Draw(image)
@@ -248,7 +248,7 @@ def _rows(split: Split, count: int, seed: int, role: Role) -> Iterator[Row]:
             id=f"figures-{role}-{split}-{index:05d}",
             data_source="figures",
             question=f"<image>{question.phrasings[0]}",
-            images=(encode_png(draw(figure)),),
+            images=(encode_png(draw_figure(figure)),),
             question_type=question.type,
             answer=answer(figure, question),
         )

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from mmupt_data.writer import MANIFEST, read_manifest, summary
+from mmupt_data.writer import MANIFEST, problem_summary, read_manifest
 
 # Each data set is prepared into a folder of its name here.
 FOLDER = Path("datasets")
@@ -19,8 +19,8 @@ def describe(folder: Path) -> str:
         dropped = [row for row in manifest["dropped"] if row["split"] == split]
         kept = [row for row in manifest.get("kept", []) if row["split"] == split]
         lines.append(f"{folder / split}.parquet: {rows} rows, {len(dropped)} dropped, {len(kept)} kept with problems")
-        lines += [f"  dropped: {line}" for line in summary(dropped)]
-        lines += [f"  kept: {line}" for line in summary(kept)]
+        lines += [f"  dropped: {line}" for line in problem_summary(dropped)]
+        lines += [f"  kept: {line}" for line in problem_summary(kept)]
         for change, found in manifest["changed"][split].items():
             lines.append(f"  {found['images']} images converted when decoded: {change}, the first: {found['first']}")
         official, read = manifest.get("official", {}).get(split), rows + len(dropped)

@@ -209,12 +209,12 @@ def _write_split(
                 append_truth(row.truth())
             written += 1
     if read and not written:
-        reasons = "; ".join(summary([row for row in report.dropped if row["split"] == split]))
+        reasons = "; ".join(problem_summary([row for row in report.dropped if row["split"] == split]))
         raise ValueError(f"{file}: no row of {read} can be used: {reasons}")
     return written
 
 
-def summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
+def problem_summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
     """The number of rows per kind of problem in `dropped` or `kept` of a manifest, each with its first example."""
     firsts: dict[str, str] = {}
     counts: Counter[str] = Counter()

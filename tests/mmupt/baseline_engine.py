@@ -9,13 +9,13 @@ from stand_in_engine import StandInEngine, content
 
 from mmupt.compose import load_recipe
 from mmupt.evaluation.generation import QuestionRequest
-from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
-PICTURES = [encode_png(draw(figure)) for figure in sample_figures("train", 4, seed=0)]
+PICTURES = [encode_png(draw_figure(figure)) for figure in sample_figures("train", 4, seed=0)]
 ROWS = [
     Row("a", "made-up", "<image>what is the sum ?", PICTURES[:1], "kind", "2"),
     Row("b", "made-up", "<image>and <image> ?", tuple(PICTURES[1:3]), "kind", "0.5"),

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from mmupt.baselines.dpo import DpoSettings
 from mmupt.tiny.demonstrations import careful, glance
-from mmupt_data.figure_task import draw, encode_png, questions, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, questions, sample_figures
 
 SETTINGS = DpoSettings(
     epochs=2,
@@ -32,7 +32,7 @@ def pair(number: int = 0, **changed: Any) -> dict[str, Any]:
     row = {
         "id": f"figure-{number}",
         "prompt": [{"role": "user", "content": f"<image>{question.phrasings[0]}"}],
-        "images": [{"bytes": encode_png(draw(figure))}],
+        "images": [{"bytes": encode_png(draw_figure(figure))}],
         "chosen": careful(figure, question),
         "rejected": glance("7"),
     }

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from mmupt.baselines.sft import SftSettings
 from mmupt.tiny.demonstrations import careful
-from mmupt_data.figure_task import draw, encode_png, questions, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, questions, sample_figures
 
 SETTINGS = SftSettings(
     epochs=2,
@@ -35,7 +35,7 @@ def responses(count: int) -> list[dict[str, Any]]:
             {
                 "id": f"figure-{number}",
                 "prompt": [{"role": "user", "content": f"<image>{question.phrasings[0]}"}],
-                "images": [{"bytes": encode_png(draw(figure))}],
+                "images": [{"bytes": encode_png(draw_figure(figure))}],
                 "response": careful(figure, question),
             }
         )

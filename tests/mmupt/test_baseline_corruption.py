@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from mmupt.baselines.image_corruption import SHORTER_SIDE, corrupt, jitter_colors, lower_resolution
-from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 
-PICTURES = [draw(figure) for figure in sample_figures("train", 12, seed=0)]
+PICTURES = [draw_figure(figure) for figure in sample_figures("train", 12, seed=0)]
 
 
 def test_a_spoilt_image_is_another_of_the_same_size_and_a_png() -> None:

@@ -137,7 +137,7 @@ def test_a_recipe_with_a_method_runs_it_in_place_of_grpo(elsewhere: Path, monkey
     monkeypatch.setattr(recipe_run, "train_until_done", lambda config: pytest.fail("GRPO"))
     monkeypatch.setattr(recipe_run, "evaluate_policy", lambda _, model, name: ran.append(f"{name}: {model}"))
     monkeypatch.setattr(recipe_run, "write_report", lambda folder, note: "the report")
-    recipe_run.run("mmupt_tiny", ["method=lmsi"])
+    recipe_run.run_recipe("mmupt_tiny", ["method=lmsi"])
     assert ran == ["lmsi", "before: recipes/mmupt/tiny/model", "after: left"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from full_stack import scalars, train
 
-from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 
@@ -18,7 +18,7 @@ QUESTION = "what is the sum of the three bars ?"
 
 def rows(split: str) -> list[Row]:
     """Four rows of each kind."""
-    first, *others = [encode_png(draw(figure)) for figure in sample_figures(split, 9, 0)]  # type: ignore[arg-type]
+    first, *others = [encode_png(draw_figure(figure)) for figure in sample_figures(split, 9, 0)]  # type: ignore[arg-type]
     made = []
     for index in range(4):
         with_image = Row(f"{split}-image-{index}", "mixed", f"<image>{QUESTION}", (others[index],), "image", "9")

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import validate_config
 
 from mmupt.compose import CONFIG_FOLDER, as_override
-from mmupt_data.figure_task import Split, answer, draw, encode_png, questions, sample_figures
+from mmupt_data.figure_task import Split, answer, draw_figure, encode_png, questions, sample_figures
 from verl_ext.answers import extract_answer
 from verl_ext.config_checks import check_config
 from verl_ext.config_defaults import SAMPLER_DEFAULTS, complete_config
@@ -146,7 +146,7 @@ def write_rows(file: Path, split: Split, count: int) -> None:
             {
                 "data_source": "hiyouga/geometry3k",
                 "prompt": [{"role": "user", "content": f"<image>{question.phrasings[0]} {instruction}"}],
-                "images": [{"bytes": encode_png(draw(figure)), "path": None}],
+                "images": [{"bytes": encode_png(draw_figure(figure)), "path": None}],
                 "ability": "math",
                 "reward_model": {"style": "rule", "ground_truth": truth},
                 "extra_info": {"split": split, "index": index, "answer": truth, "question": question.phrasings[0]},

@@ -23,14 +23,14 @@ from mmupt.compose import RecipeError, load_recipe
 from mmupt.datasets import data_set
 from mmupt.evaluation.messages import image_tokens
 from mmupt.training.row_checks import PromptLengths, bad_rows, check_leakage, check_rows
-from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 from mmupt_data.row_schema import NO_QUESTION, Row
 from mmupt_data.writer import MANIFEST, write_dataset
 from verl_ext.datasets.unlabelled_dataset import SKIPPED_PROMPT
 from verl_ext.files import sha256
 
-FIGURE = encode_png(draw(sample_figures("train", 1, 0)[0]))
-OTHER = encode_png(draw(sample_figures("test", 1, 0)[0]))
+FIGURE = encode_png(draw_figure(sample_figures("train", 1, 0)[0]))
+OTHER = encode_png(draw_figure(sample_figures("test", 1, 0)[0]))
 GRAY = encode_png(Image.new("RGB", (84, 84), "gray"))
 
 
@@ -239,7 +239,7 @@ def test_computed_lengths_are_those_of_verls_dataset_and_the_processor(
     tmp_path: Path, limits: tuple[int | None, int | None], training: bool
 ) -> None:
     def scaled(width: int, height: int) -> bytes:
-        return encode_png(draw(sample_figures("train", 1, 0)[0]).resize((width, height)))
+        return encode_png(draw_figure(sample_figures("train", 1, 0)[0]).resize((width, height)))
 
     rows: list[Row] = [
         row("a"),

@@ -30,7 +30,7 @@ from mmupt.synthesis.synthesize import PROMPTS, SynthesisError, load_synthesis_c
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
 from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT
-from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 from mmupt_data.figure_task import write_figures as figures
 from mmupt_data.row_schema import NO_QUESTION, PROMPT_SCHEMA, Provenance, Row, prompts_path
 from mmupt_data.writer import write_dataset
@@ -39,7 +39,7 @@ from verl_ext.datasets.ground_truth import read_truth, sidecar_of
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
-PICTURES = [encode_png(draw(figure)) for figure in sample_figures("train", 3, seed=0)]
+PICTURES = [encode_png(draw_figure(figure)) for figure in sample_figures("train", 3, seed=0)]
 ORIGIN = Provenance("some/repository", "c0ffee", "train", 7)
 ROWS = [
     Row("a", "made-up", "<image>what is the sum ?", PICTURES[:1], "kind", "1", provenance=ORIGIN, licence="CC0"),

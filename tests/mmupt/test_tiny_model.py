@@ -32,7 +32,16 @@ from mmupt.tiny.demonstrations import (
 from mmupt.tiny.measure import respond
 from mmupt.tiny.vocabulary import TOKENS, build_tokenizer
 from mmupt.tiny.warm_start import Encoder, render_figures
-from mmupt_data.figure_task import QUESTIONS, SPLIT_SHARES, Figure, answer, draw, questions, recognise, sample_figures
+from mmupt_data.figure_task import (
+    QUESTIONS,
+    SPLIT_SHARES,
+    Figure,
+    answer,
+    draw_figure,
+    questions,
+    recognise,
+    sample_figures,
+)
 from verl_ext.answers import extract_answer
 from verl_ext.votes import vote
 
@@ -143,7 +152,7 @@ def test_an_image_is_nine_tokens_of_a_short_prompt(processor) -> None:
     text = processor.apply_chat_template(
         user(questions(figure)[0].phrasings[0]), add_generation_prompt=True, tokenize=False
     )
-    inputs = processor(text=[text], images=[draw(figure)], return_tensors="pt")
+    inputs = processor(text=[text], images=[draw_figure(figure)], return_tensors="pt")
     assert inputs["image_grid_thw"].tolist() == [[1, 6, 6]]
     assert (inputs["input_ids"] == processor.image_token_id).sum() == 9
     assert inputs["input_ids"].shape[1] <= 30
@@ -154,7 +163,7 @@ def test_an_image_is_nine_tokens_of_a_short_prompt(processor) -> None:
 def test_the_encoder_gives_the_tensors_of_the_processor_and_the_model(processor, model, figure: Figure) -> None:
     encoder = Encoder(processor, model)
     text = processor.apply_chat_template(user(ASK), add_generation_prompt=True, tokenize=False)
-    inputs = processor(text=[text], images=[draw(figure)], return_tensors="pt")
+    inputs = processor(text=[text], images=[draw_figure(figure)], return_tensors="pt")
     assert encoder.prompt(ASK) == inputs["input_ids"][0].tolist()
     assert torch.equal(encoder.pixels(render_figures([figure])), inputs["pixel_values"])
     assert torch.equal(encoder.grid(1), inputs["image_grid_thw"])
@@ -170,7 +179,7 @@ def test_greedy_responses_are_those_of_the_stock_generation(processor, model) ->
     responses = respond(model, Encoder(processor, model), sampled, prompts, greedy=True)
     for figure, prompt, (response,) in zip(sampled, prompts, responses, strict=True):
         text = processor.apply_chat_template(user(prompt), add_generation_prompt=True, tokenize=False)
-        inputs = processor(text=[text], images=[draw(figure)], return_tensors="pt")
+        inputs = processor(text=[text], images=[draw_figure(figure)], return_tensors="pt")
         generated = model.generate(**inputs, max_new_tokens=32, do_sample=False)
         assert processor.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True) == response
 

@@ -22,7 +22,7 @@ from mmupt_data.figure_task import (
     SPLIT_SHARES,
     Figure,
     answer,
-    draw,
+    draw_figure,
     questions,
     recognise,
     sample_figures,
@@ -108,7 +108,7 @@ def extent(image: Image.Image, color: tuple[int, int, int]) -> tuple[int, int]:
 @unhurried
 @given(figures)
 def test_the_whole_outline_is_inside_the_picture(figure: Figure) -> None:
-    image = draw(figure)
+    image = draw_figure(figure)
     assert image.size == (SIZE, SIZE)
     assert image.mode == "RGB"
     width, height = extent(image, (0, 0, 0))
@@ -117,7 +117,7 @@ def test_the_whole_outline_is_inside_the_picture(figure: Figure) -> None:
 
 
 def test_every_bar_has_its_color_and_its_height() -> None:
-    image = draw(Figure("bars", (2, 4, 7), ("red", "blue", "green"), (0, 0)))
+    image = draw_figure(Figure("bars", (2, 4, 7), ("red", "blue", "green"), (0, 0)))
     for color, length in {"red": 2, "blue": 4, "green": 7}.items():
         # The outline takes a pixel on each side.
         assert extent(image, COLORS[color]) == (BAR_WIDTH - 1, 10 * length - 1)
@@ -126,7 +126,7 @@ def test_every_bar_has_its_color_and_its_height() -> None:
 @unhurried
 @given(figures, figures)
 def test_different_figures_make_different_pictures(one: Figure, other: Figure) -> None:
-    assert (draw(one).tobytes() == draw(other).tobytes()) == (one == other)
+    assert (draw_figure(one).tobytes() == draw_figure(other).tobytes()) == (one == other)
 
 
 @unhurried
@@ -180,7 +180,7 @@ def test_the_written_truth_is_that_of_the_written_picture(tmp_path: Path) -> Non
         assert question is not None
         assert row["question_type"] == question.type
         assert (truth["id"], truth["answer"]) == (row["id"], answer(figure, question))
-        assert Image.open(io.BytesIO(row["images"][0]["bytes"])).tobytes() == draw(figure).tobytes()
+        assert Image.open(io.BytesIO(row["images"][0]["bytes"])).tobytes() == draw_figure(figure).tobytes()
 
 
 def test_no_picture_is_in_two_splits(tmp_path: Path) -> None:

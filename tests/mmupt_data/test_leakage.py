@@ -118,7 +118,7 @@ def test_images_alike_but_for_one_unit_are_told_apart_by_their_pixels(tmp_path: 
         drawn = figure_task.sample_figures(split, count, 0)
         write(
             tmp_path / split / "a.parquet",
-            [(SHORT, [figure_task.encode_png(figure_task.draw(each))]) for each in drawn],
+            [(SHORT, [figure_task.encode_png(figure_task.draw_figure(each))]) for each in drawn],
         )
     train, test = ([tmp_path / split / "a.parquet"] for split in ("train", "test"))
     assert overlaps(train, test, images="exact") == []

@@ -16,14 +16,7 @@ from PIL import Image
 from mmupt_data.parquet_writer import BYTES_PER_GROUP, ROWS_PER_GROUP
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row, Synthesis
-from mmupt_data.writer import (
-    CHECKED_AHEAD,
-    BadRowError,
-    is_written,
-    read_manifest,
-    summary,
-    write_dataset,
-)
+from mmupt_data.writer import CHECKED_AHEAD, BadRowError, is_written, problem_summary, read_manifest, write_dataset
 
 
 def row(id: str, answer: str = "42") -> Row:
@@ -271,4 +264,7 @@ def test_a_summary_brings_one_example_of_each_kind() -> None:
         {"row": 3, "id": "a", "problems": [{"kind": "duplicate", "detail": "as b"}, {"kind": "row", "detail": "lost"}]},
         {"row": 7, "id": "c", "problems": [{"kind": "row", "detail": "other"}]},
     ]
-    assert summary(rows) == ["2 x row, the first: row 3, id a: lost", "1 x duplicate, the first: row 3, id a: as b"]
+    assert problem_summary(rows) == [
+        "2 x row, the first: row 3, id a: lost",
+        "1 x duplicate, the first: row 3, id a: as b",
+    ]

@@ -17,7 +17,7 @@ from verl.utils.dataset.dataset_utils import SFTTensorCollator
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from mmupt.evaluation.messages import engine_prompt
-from mmupt_data.figure_task import draw, encode_png, sample_figures
+from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 from verl_ext.datasets.response_dataset import ResponseDataset
 from verl_ext.datasets.response_tokens import turn_tokens
 from verl_ext.rollout.shared_prompt import continued
@@ -26,7 +26,7 @@ MODEL = "recipes/mmupt/tiny/model"
 PROCESSOR = hf_processor(MODEL)
 TOKENIZER = PROCESSOR.tokenizer
 IMAGE = TOKENIZER.convert_tokens_to_ids("<|image_pad|>")
-FIGURES = [encode_png(draw(figure)) for figure in sample_figures("train", 3, 0)]
+FIGURES = [encode_png(draw_figure(figure)) for figure in sample_figures("train", 3, 0)]
 WIDE = encode_png(Image.new("RGB", (300, 60)))
 
 

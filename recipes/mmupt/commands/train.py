@@ -26,6 +26,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.training import recipe_run
 
     try:
-        recipe_run.run(arguments.recipe, arguments.overrides)
+        recipe_run.run_recipe(arguments.recipe, arguments.overrides)
     except (RecipeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mmupt.synthesis.candidates import JudgedCandidate
-from mmupt_data.figure_task import Figure, Split, draw, encode_png, recognise, sample_figures
+from mmupt_data.figure_task import Figure, Split, draw_figure, encode_png, recognise, sample_figures
 
 
 def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
@@ -22,7 +22,7 @@ def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
         ValueError: a row has another picture.
     """
     rows = pq.read_table(file, columns=["id", "images"]).to_pylist()
-    drawn = {encode_png(draw(figure)): figure for figure in sample_figures(split, len(rows), seed)}
+    drawn = {encode_png(draw_figure(figure)): figure for figure in sample_figures(split, len(rows), seed)}
     try:
         return {row["id"]: drawn[row["images"][0]["bytes"]] for row in rows}
     except KeyError:

@@ -16,7 +16,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from mmupt.tiny.demonstrations import CLEAN_SHARES, SHARES, demonstrate
 from mmupt.tiny.vocabulary import IMAGE_PAD, TURN_END
-from mmupt_data.figure_task import SIZE, Figure, draw
+from mmupt_data.figure_task import SIZE, Figure, draw_figure
 
 IGNORED = -100
 
@@ -70,7 +70,7 @@ class Encoder:
 
 def render_figures(figures: list[Figure]) -> np.ndarray:
     """The pictures of the figures, uint8 (count, 84, 84, 3)."""
-    return np.stack([np.asarray(draw(figure)) for figure in figures])
+    return np.stack([np.asarray(draw_figure(figure)) for figure in figures])
 
 
 def warm_start(

@@ -50,7 +50,7 @@ from verl_ext.collapse import StoppedOnCollapse
 QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
 
 
-def run(recipe: str, overrides: list[str]) -> None:
+def run_recipe(recipe: str, overrides: list[str]) -> None:
     """Run all stages of a recipe.
 
     Raises:

@@ -78,8 +78,8 @@ def check_rows(config: DictConfig) -> None:
         _check_file(file, unlabelled=False)
         if bad := _look(file, lengths=None, training=False):
             wrong.setdefault(file, bad)
-    report(dropped, "are left out", config.data.bad_rows)
-    report(wrong, "cannot be asked and count as wrong", config.data.bad_rows)
+    report_bad_rows(dropped, "are left out", config.data.bad_rows)
+    report_bad_rows(wrong, "cannot be asked and count as wrong", config.data.bad_rows)
     dropped |= {file: bad for file, bad in wrong.items() if file in file_list(config.data.val_files)}
     listing = {file: [asdict(one) for one in bad] for file, bad in dropped.items()}
     write_json(Path(config.data.dropped_rows), listing)
@@ -110,7 +110,7 @@ def check_leakage(config: DictConfig) -> None:
         ) from error
 
 
-def report(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
+def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
     """Print of how many rows of each file what is the outcome, with the first of each kind of problem.
 
     RecipeError under the policy `stop`.
