@@ -181,14 +181,15 @@ _others = st.sampled_from(
     [
         "A", "(A)", "a", "yes", "Yes.", "No", "12 cm", "12 m", "12m", "12", "50%", "1/2", "0.5", r"\frac12", r"2\sqrt3",
         r"\sqrt{12}", r"3\pi", "x+1", "1+x", "(1, 2)", "(2, 1)", r"\{1, 2\}", "1, 2", "x=5, y=3", "[0, 1)", "x < 1",
-        r"\sin 30°", r"\frac{x^2-1}{x-1}", "isosceles", "30°",
+        r"\sin 30°", r"\frac{x^2-1}{x-1}", "isosceles", "30°", r"\sin 2x", r"2\sin x\cos x", "|x|", r"\sqrt{x^2}",
+        "|xy|", "xy", r"\tan 90°", r"\{\cos 60°, x\}", r"\{x, 0.5\}", r"\sin 2x > x", r"2x < 4\sin x\cos x",
     ]
 )  # fmt: skip
 _answers = st.one_of(_numbers, _others)
 
 
 @given(_answers, _answers, _answers)
-def test_keys_are_an_equivalence_relation(a: str, b: str, c: str) -> None:
+def test_equality_is_an_equivalence_relation(a: str, b: str, c: str) -> None:
     assert equivalent(a, a)
     assert equivalent(a, b) == equivalent(b, a)
     if equivalent(a, b) and equivalent(b, c):

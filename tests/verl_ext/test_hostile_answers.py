@@ -1,6 +1,10 @@
 """Whatever an answer is, it is read, compared and extracted without an error, and twice to the same end."""
 
+import string
+import time
 from random import Random
+
+import pytest
 
 from benchmarks.hostile_answers import damaged, hostile_answers
 from verl_ext.answers import canonical, classify, equivalent, extract_answer
@@ -29,3 +33,26 @@ def test_hostile_answers_are_found_in_their_boxes_or_not_at_all() -> None:
         found = extract_answer(rf"so \boxed{{{answer}}}")
         joined = "boxed" in answer or "fbox" in answer
         assert found is None or found in answer or joined or answer.count("}") != answer.count("{")
+
+
+_LETTERS = string.ascii_letters
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        [rf"\sin({letter}/7)^{{1/3}}" for letter in _LETTERS[:10]],
+        [rf"\sin({letter}/7)^{{1/3}}" for letter in _LETTERS],
+        [rf"\arcsin({letter}+i)" for letter in _LETTERS],
+        [rf"\binom{{{letter}}}{{{letter}+x}}" for letter in _LETTERS[:4]],
+        [rf"\binom{{{letter}}}{{{letter}+x}}" for letter in _LETTERS],
+        [r"(\sin x+\cos y)^{12}"],
+    ],
+)
+def test_expressions_that_agree_at_all_points_are_compared_within_bounded_work(terms: list[str]) -> None:
+    body = "+".join(terms)
+    start = time.process_time()
+    equal = equivalent(body, rf"\frac{{{body}}}{{\sin^2 x+\cos^2 x}}")
+    assert time.process_time() - start < 5
+    # What would take longer is not compared, and different.
+    assert equal or len(canonical(body).text) > 200
