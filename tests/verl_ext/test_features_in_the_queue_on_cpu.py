@@ -14,7 +14,7 @@ import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from verl_ext.rollout.queue_rows import Row, put
+from verl_ext.rollout.queue_rows import QueueRow, put
 from verl_ext.rollout.shared_features import PARTITION, SharedFeatures, store
 
 pytestmark = pytest.mark.full_stack
@@ -64,7 +64,7 @@ def finish(uid: str, *rewards: float, status: str = "finished") -> None:
 
 def row(key: str, reward: float) -> Row:
     fields = {"rm_scores": torch.tensor([0.0, reward]), "multi_modal_inputs": SharedFeatures(key.split("_")[0])}
-    return Row(key, fields, {"status": "success"})
+    return QueueRow(key, fields, {"status": "success"})
 
 
 def buffer(refill: Callable[[int], Any] | None = None, **settings: Any) -> ReplayBuffer:
