@@ -1,10 +1,12 @@
 """Find, compose and check recipes. Starts nothing and imports no veRL.
 
 A recipe is a YAML file in `config/`, which Hydra composes over `base.yaml` and veRL's `ppo_trainer`. It chooses an
-option of each group, a file `config/GROUP/OPTION.yaml`; the override `GROUP=OPTION` chooses another one.
+option of each group, a file `config/GROUP/OPTION.yaml`; the override `GROUP=OPTION` chooses another one. A second
+folder of this form adds recipes and options to ours (`use_config_dir`).
 """
 
 import importlib.util
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -26,6 +28,9 @@ from verl_ext.files import file_list
 from verl_ext.unknown_keys import nearest
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
+
+# The second folder. An environment variable, so that the processes that a command starts compose alike.
+CONFIG_DIR_VARIABLE = "MMUPT_CONFIG_DIR"
 
 # What recipes start from, rather than recipes.
 FOUNDATIONS = ("base", "baseline")
@@ -55,19 +60,53 @@ class RecipeError(Exception):
     """A recipe or override that cannot be run; the message names file or key, and the fix."""
 
 
+def use_config_dir(folder: Path | None) -> None:
+    """Add the recipes and options of a folder to ours, in this process and those that it starts; None adds none.
+
+    Raises:
+        RecipeError: the folder does not exist, or one of its files has the name of a file of ours or of veRL's.
+    """
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise RecipeError(f"--config-dir: there is no folder {folder}")
+    for file in _config_files(folder):
+        for other in (CONFIG_FOLDER, _verl_configs()):
+            if (other / file.relative_to(folder)).is_file():
+                raise RecipeError(f"--config-dir: {file} has the name of {other / file.relative_to(folder)}: rename it")
+    os.environ[CONFIG_DIR_VARIABLE] = str(folder.resolve())
+
+
+def _config_folders() -> list[Path]:
+    own = os.environ.get(CONFIG_DIR_VARIABLE)
+    return [CONFIG_FOLDER, Path(own)] if own else [CONFIG_FOLDER]
+
+
+def _config_files(folder: Path) -> list[Path]:
+    """The recipes and options in a folder, sorted; other folders in it are ignored."""
+    return sorted([*folder.glob("*.yaml"), *(file for group in GROUPS for file in (folder / group).rglob("*.yaml"))])
+
+
+def _config_file(name: str) -> Path:
+    """The file of a recipe, or GROUP/OPTION; in our folder where there is none."""
+    files = [folder / f"{name}.yaml" for folder in _config_folders()]
+    return next((file for file in files if file.is_file()), files[0])
+
+
 def recipes() -> dict[str, str]:
     """Return every recipe with the first line of its header, sorted by name."""
-    return {name: summary for name, summary in _summaries(CONFIG_FOLDER).items() if name not in FOUNDATIONS}
+    return {name: summary for name, summary in _summaries("").items() if name not in FOUNDATIONS}
 
 
 def options(group: str) -> dict[str, str]:
     """Return every option of a config group with the first line of its header, sorted by name."""
-    return _summaries(CONFIG_FOLDER / group)
+    return _summaries(group)
 
 
-def _summaries(folder: Path) -> dict[str, str]:
+def _summaries(group: str) -> dict[str, str]:
     found = {}
-    for file in sorted(folder.glob("*.yaml")):
+    files = [file for folder in _config_folders() for file in (folder / group).glob("*.yaml")]
+    for file in sorted(files, key=lambda file: file.stem):
         lines = file.read_text().splitlines()
         found[file.stem] = next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")
     return found
@@ -112,7 +151,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     given = _given_choices(recipe, own, parsed)
     known_keys = _known_keys(CONFIG_FOLDER)
     problems = [
-        f"{file.relative_to(CONFIG_FOLDER)}: {problem}"
+        f"{_shown(file)}: {problem}"
         for file in _files_of(recipe)
         for key in _keys_of_file(file)
         if (problem := _problem_of_key(key, known_keys)) is not None
@@ -120,7 +159,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     kept, of_baseline = [], []
     for override in parsed:
         key, line = override.key_or_group, str(override.input_line)
-        if override.is_add() or override.is_force_add() or (CONFIG_FOLDER / key).is_dir():
+        if override.is_add() or override.is_force_add() or any((folder / key).is_dir() for folder in _config_folders()):
             kept.append(line)
         elif (problem := _problem_of_key(key, known_keys)) is not None:
             problems.append(f"override {line}: {problem}")
@@ -153,7 +192,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
 
 def _own_choices(recipe: str) -> dict[str, str]:
     """The option of each config group that the recipe itself, or one that it builds on, chooses."""
-    file = CONFIG_FOLDER / f"{recipe}.yaml"
+    file = _config_file(recipe)
     choices = {group: option for parent in _parents(file) for group, option in _own_choices(parent).items()}
     for entry in _defaults_of(file):
         if isinstance(entry, dict):
@@ -198,7 +237,7 @@ def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) 
     for group in NAMING_GROUPS:
         if group not in given:
             continue
-        option = OmegaConf.load(CONFIG_FOLDER / group / f"{given[group]}.yaml")
+        option = OmegaConf.load(_config_file(f"{group}/{given[group]}"))
         assert isinstance(option, DictConfig)
         for key in _keys(option):
             if key.split(".")[0] == "defaults" or key in DESCRIPTIVE_KEYS:
@@ -284,15 +323,13 @@ def _known_keys(folder: Path) -> frozenset[str]:
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    verl = importlib.util.find_spec("verl")
-    if verl is None or not verl.submodule_search_locations:
-        raise RecipeError("veRL is not installed: run `make setup`")
-    verl_configs = Path(verl.submodule_search_locations[0]) / "trainer" / "config"
+    # Hydra reads the first file from the first folder alone, and all others from any.
+    first = _config_file(name).parent
+    others = [*(folder for folder in _config_folders() if folder != first), _verl_configs()]
+    path = as_override("hydra.searchpath", [f"file://{folder}" for folder in others])
     try:
-        with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
-            config = compose(
-                name, overrides=[*overrides, f"hydra.searchpath=[file://{verl_configs}]"], return_hydra_config=True
-            )
+        with initialize_config_dir(str(first), version_base=None):
+            config = compose(name, overrides=[*overrides, path], return_hydra_config=True)
     except HydraException as error:
         raise RecipeError(f"recipe {name}: {error}") from error
     choices = {group: option for group, option in config.hydra.runtime.choices.items() if "@" not in group}
@@ -302,20 +339,31 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str,
     return config, choices
 
 
+def _verl_configs() -> Path:
+    verl = importlib.util.find_spec("verl")
+    if verl is None or not verl.submodule_search_locations:
+        raise RecipeError("veRL is not installed: run `make setup`")
+    return Path(verl.submodule_search_locations[0]) / "trainer" / "config"
+
+
+def _shown(file: Path) -> Path:
+    """A file of ours as it is named in `config/`, others with their path."""
+    return file.relative_to(CONFIG_FOLDER) if file.is_relative_to(CONFIG_FOLDER) else file
+
+
 def _files_of(recipe: str) -> list[Path]:
     """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
-    file = CONFIG_FOLDER / f"{recipe}.yaml"
-    parents = [
-        name for name in _defaults_of(file) if isinstance(name, str) and (CONFIG_FOLDER / f"{name}.yaml").is_file()
-    ]
+    file = _config_file(recipe)
+    parents = [name for name in _defaults_of(file) if isinstance(name, str) and _config_file(name).is_file()]
     ancestors = [ancestor for name in parents if name not in FOUNDATIONS for ancestor in _files_of(name)]
-    return list(dict.fromkeys((file, *ancestors, *sorted(CONFIG_FOLDER.glob("*/**/*.yaml")))))
+    files = [file for folder in _config_folders() for file in _config_files(folder) if file.parent != folder]
+    return list(dict.fromkeys((file, *ancestors, *files)))
 
 
 def _parents(file: Path) -> list[str]:
     """The recipes on which the recipe in a file builds."""
     names = [entry for entry in _defaults_of(file) if isinstance(entry, str) and entry not in FOUNDATIONS]
-    return [name for name in names if (CONFIG_FOLDER / f"{name}.yaml").is_file()]
+    return [name for name in names if _config_file(name).is_file()]
 
 
 def _defaults_of(file: Path) -> list[Any]:

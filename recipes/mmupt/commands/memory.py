@@ -10,16 +10,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmupt.commands import add_config_dir
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Print the estimate of the command line."""
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name that `mmupt recipes` lists")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
-    from mmupt.compose import RecipeError, load_recipe
+    from mmupt.compose import RecipeError, load_recipe, use_config_dir
     from mmupt.training.memory_estimate import report, table
 
     try:
+        use_config_dir(arguments.config_dir)
         print(report(load_recipe(arguments.recipe, arguments.overrides)[0]) if arguments.recipe else table())
     except RecipeError as error:
         sys.exit(f"error: {error}")

@@ -4,6 +4,7 @@
 noise, no further round is made, and the best model is kept. After an interruption, the same command continues.
 
     mmupt self-improve mmupt_tiny_self_improve --rounds 3
+    mmupt self-improve my_recipe --config-dir my_configs --rounds 2 mmupt.seed=2
 """
 
 import argparse
@@ -12,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.compose import RecipeError
+from mmupt.commands import add_config_dir
+from mmupt.compose import RecipeError, use_config_dir
 from mmupt.self_improvement.self_improve import self_improve
 
 
@@ -22,9 +24,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
     parser.add_argument("--rounds", type=int, default=3, help="rounds in total (%(default)s)")
     parser.add_argument("--folder", type=Path, help="of all rounds (default: runs/RECIPE)")
+    add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     folder = arguments.folder or Path("runs") / arguments.recipe
     try:
+        use_config_dir(arguments.config_dir)
         self_improve(arguments.recipe, arguments.rounds, folder, arguments.overrides)
     except (RecipeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")

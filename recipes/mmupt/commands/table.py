@@ -5,7 +5,7 @@ for all of them. After each run, table.md (printed, too), table.json and table.p
 named at the end. After an interruption, the same command continues.
 
     mmupt table --methods mmupt supervised lmsi --seeds 1 2 3 --folder runs/table
-    mmupt table --recipes my_recipe --methods mmupt random --seeds 1 mmupt.evaluation_files=my/test.parquet
+    mmupt table --recipes my_recipe --config-dir my_configs --methods mmupt random --seeds 1
     mmupt table --recipes mmupt_tiny mmupt_tiny_lora --seeds 1 --folder runs/short trainer.total_training_steps=5
 """
 
@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.compose import RecipeError
+from mmupt.commands import add_config_dir
+from mmupt.compose import RecipeError, use_config_dir
 from mmupt.training import recipe_table
 
 
@@ -32,9 +33,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     )
     parser.add_argument("--against", help="the row that all are tested against, as mmupt_tiny-random (the first one)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of every run")
+    add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     folder, seeds = arguments.folder, arguments.seeds
     try:
+        use_config_dir(arguments.config_dir)
         selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)
     except RecipeError as error:
         sys.exit(f"error: {error}")

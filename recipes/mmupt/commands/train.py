@@ -5,6 +5,7 @@ from the last checkpoint.
 
     mmupt train mmupt_tiny
     mmupt train mmupt_mathvista hardware=gpu_4x80gb mmupt.run_folder=runs/four_gpus
+    mmupt train my_recipe --config-dir my_configs
     mmupt train mmupt_tiny trainer.total_training_steps=3 trainer.logger=[console]
 """
 
@@ -12,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmupt.commands import add_config_dir
 from verl_ext.process_memory import collect_garbage_rarely
 
 
@@ -19,13 +21,15 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Train the recipe of the command line."""
     parser.add_argument("recipe", metavar="RECIPE", help="a name that `mmupt recipes` lists")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     # Before the imports: they create most of the objects.
     collect_garbage_rarely()
-    from mmupt.compose import RecipeError
+    from mmupt.compose import RecipeError, use_config_dir
     from mmupt.training import recipe_run
 
     try:
+        use_config_dir(arguments.config_dir)
         recipe_run.run_recipe(arguments.recipe, arguments.overrides)
     except (RecipeError, BlockingIOError) as error:
         sys.exit(f"error: {error}")

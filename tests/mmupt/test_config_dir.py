@@ -1,0 +1,85 @@
+"""`--config-dir`: recipes and options outside the checkout, of which none replaces one of ours or of veRL's."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmupt import compose
+from mmupt.cli import main
+from mmupt.compose import RecipeError, load_recipe, options, recipes, use_config_dir
+
+RECIPE = (
+    "# My own.\ndefaults:\n  - mmupt_tiny\n  - override model: mine\n  - _self_\ntrainer:\n  total_training_steps: 7\n"
+)
+MODEL = "# @package _global_\n# My model.\nactor_rollout_ref:\n  model:\n    path: my/model\n"
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set first, so that it is unset again after a test that sets it.
+    monkeypatch.setenv(compose.CONFIG_DIR_VARIABLE, "")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "my configs, 1=2"
+    (folder / "model").mkdir(parents=True)
+    (folder / "my_own.yaml").write_text(RECIPE)
+    (folder / "model" / "mine.yaml").write_text(MODEL)
+    (folder / "unrelated").mkdir()
+    (folder / "unrelated" / "list.yaml").write_text("[1, 2]")
+    return folder
+
+
+def test_recipes_and_options_of_a_folder_stand_beside_ours(folder: Path) -> None:
+    ours = recipes()
+    use_config_dir(folder)
+    assert recipes() == dict(sorted({**ours, "my_own": "My own."}.items()))
+    assert options("model")["mine"] == "My model." and "tiny" in options("model")
+    config, choices = load_recipe("my_own", ["hardware=gpu_1x80gb"])
+    assert config.actor_rollout_ref.model.path == "my/model" and config.trainer.total_training_steps == 7
+    assert (choices["model"], choices["hardware"], config.mmupt.name) == ("mine", "gpu_1x80gb", "my_own")
+    config, _ = load_recipe("mmupt_tiny", ["model=mine"])
+    assert config.actor_rollout_ref.model.path == "my/model"
+
+
+def test_the_recipe_to_copy_composes_there(folder: Path) -> None:
+    shutil.copy("examples/my_recipe.yaml", folder)
+    use_config_dir(folder)
+    config, _ = load_recipe("my_recipe")
+    assert config.data.train_files == "my/train.parquet" and config.mmupt.run_folder == "runs/my_recipe"
+
+
+@pytest.mark.parametrize("name", ["mmupt_tiny", "base", "model/tiny", "ppo_trainer"])
+def test_a_file_with_a_name_that_is_taken_is_refused(folder: Path, name: str) -> None:
+    (folder / f"{name}.yaml").write_text("# Mine.\n")
+    with pytest.raises(RecipeError, match=rf"--config-dir: .*1=2/{name}\.yaml has the name of .*{name}\.yaml: rename"):
+        use_config_dir(folder)
+
+
+def test_an_unknown_key_in_a_file_of_ones_own_is_named_with_its_path(folder: Path) -> None:
+    (folder / "my_own.yaml").write_text(RECIPE.replace("total_training_steps", "total_steps"))
+    use_config_dir(folder)
+    with pytest.raises(RecipeError, match=r"1=2/my_own\.yaml: there is no key 'trainer\.total_steps'"):
+        load_recipe("my_own")
+
+
+@pytest.mark.parametrize(
+    "words", [["recipes"], ["train", "my_own"], ["table"], ["self-improve", "my_own"], ["memory", "my_own"]]
+)
+def test_a_missing_folder_is_one_line(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(SystemExit, match=r"error: --config-dir: there is no folder .*absent"):
+        main([*words, "--config-dir", str(tmp_path / "absent")])
+
+
+def test_processes_that_a_command_starts_have_the_folder_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    arguments = ["--recipes", "my_own", "--seeds", "1", "--folder", "table", "--config-dir", folder.name]
+    # Refused by the process of the run, before anything starts; the one of the table has composed it before.
+    with pytest.raises(SystemExit, match="these runs failed"):
+        main(["table", *arguments, "actor_rollout_ref.rollout.n=2", "trainer.save_freq=0"])
+    said = capfd.readouterr().err
+    assert "trainer.save_freq must be at least 1" in said and "there is no recipe" not in said
