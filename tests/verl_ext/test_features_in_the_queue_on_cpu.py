@@ -62,7 +62,7 @@ def finish(uid: str, *rewards: float, status: str = "finished") -> None:
     asyncio.run(body())
 
 
-def row(key: str, reward: float) -> Row:
+def row(key: str, reward: float) -> QueueRow:
     fields = {"rm_scores": torch.tensor([0.0, reward]), "multi_modal_inputs": SharedFeatures(key.split("_")[0])}
     return QueueRow(key, fields, {"status": "success"})
 
