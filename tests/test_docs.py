@@ -1,6 +1,7 @@
 """What the pages and comments name exists: links and their headings, files, modules, make targets."""
 
 import re
+import shlex
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmupt.cli import COMMANDS
+from mmupt.compose import load_recipe
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
@@ -124,3 +126,19 @@ def test_make_targets_exist(page: Path) -> None:
 def test_subcommands_exist(page: Path) -> None:
     named = set(re.findall(r"(?:`|bin/|    )mmupt ([a-z-]+)", page.read_text()))
     assert named <= COMMANDS.keys(), f"{_name(page)} names {named - COMMANDS.keys()}"
+
+
+def _train_commands() -> list[tuple[str, ...]]:
+    """The recipe and the overrides of every `make train` in the pages."""
+    found = set()
+    for page in PAGES:
+        for line in re.findall(r"(?:`|^    )make train([^`\n]*)", page.read_text(), re.MULTILINE):
+            settings = dict(word.split("=", 1) for word in shlex.split(line, comments=True) if "=" in word)
+            found.add((settings.get("RECIPE", "mmupt_tiny"), *shlex.split(settings.get("ARGS", ""))))
+    return sorted(command for command in found if command[0] != "my_recipe")
+
+
+@pytest.mark.parametrize("command", _train_commands(), ids=" ".join)
+def test_train_commands_compose(command: tuple[str, ...]) -> None:
+    recipe, *overrides = command
+    load_recipe(recipe, overrides)
