@@ -12,11 +12,11 @@ Score = TypeVar("Score")
 
 
 class Group(Generic[Response, Score]):
-    """`size` sessions, each of which either submits one response or leaves.
+    """Collects one response from each of `size` sessions, unless a session leaves.
 
-    When the last session has done so, `score` is called once with the submitted responses, in the order of their
-    session ids, and every waiting `submit` returns its own element of the result. There are no timeouts: a session
-    that fails must leave, at once, and the others vote without it.
+    When the last session has settled, `score` is called once with the responses in the order of their session ids, and
+    each waiting `submit` returns its element of the result. There are no timeouts: a session that fails must leave at
+    once, and the others are scored without it.
     """
 
     def __init__(self, size: int, score: Callable[[list[Response]], Awaitable[Sequence[Score]]]) -> None:
@@ -36,7 +36,7 @@ class Group(Generic[Response, Score]):
         self._open.remove(session_id)
         self._responses[session_id] = response
         self._score_if_settled()
-        # Shielded, as one cancelled session must not cancel the score that the others wait for.
+        # Shielded, because a cancelled session must not cancel the score that the others wait for.
         scores = await asyncio.shield(self._scores)
         return scores[session_id]
 

@@ -1,4 +1,4 @@
-"""What a row says about its question: rows of this project and rows in veRL's own format alike. Pure."""
+"""Reads the question of a row in this project's format or in veRL's own. Pure."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def question_id(row: Mapping[str, Any]) -> str:
-    """Return the id of a row, the same in every epoch and validation.
+    """Return the id of a row, which is the same in every epoch and validation.
 
-    A row without an `id`, as veRL's own scripts write them, is identified by its data source, its messages and the
-    bytes of its images; one without messages by the `uid` that veRL gives a prompt.
+    A row without an `id`, as veRL's scripts write them, is identified by a hash of its data source, messages and image
+    bytes; a row without messages by the `uid` that veRL gives a prompt.
     """
     if row.get("id") is not None:
         return str(row["id"])

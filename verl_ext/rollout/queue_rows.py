@@ -1,7 +1,7 @@
-"""The rows of a group, put into the transfer queue at once instead of response by response.
+"""Puts the rows of a group into the transfer queue at once.
 
-veRL's worker puts the row of every response by itself, four messages each. The rows of a group can wait for each other,
-as nothing reads them before the group is finished. How responses are generated and scored is not known here.
+veRL's worker puts the row of each response separately, with four messages. The rows of a group can wait for each other,
+because nothing reads them before the group is finished.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ def make_row(
     kwargs: dict[str, Any],
     complete: Callable[[torch.Tensor], tuple[torch.Tensor, Any]],
 ) -> QueueRow:
-    """Make the row that veRL's worker makes of the only output of a session.
+    """Make the row that veRL's worker makes of a session with one output.
 
     Args:
-        output: what the agent loop has returned, scored.
+        output: the scored output of the agent loop.
         kwargs: the fields of the prompt, with `uid`, `session_id` and `global_steps`.
-        complete: returns, for the tokens of prompt and response, (tokens,), their position ids, (4, tokens) for M-RoPE
-            and (tokens,) otherwise, and a dict of features, or what reads like one.
+        complete: maps the tokens of prompt and response, (tokens,), to their position ids, (4, tokens) for M-RoPE and
+            (tokens,) otherwise, and to their features, a dict or a `SharedFeatures`.
     """
     fields = output.as_dict() | kwargs
     fields.pop("multi_modal_data", None)
@@ -55,10 +55,10 @@ def make_row(
 
 
 async def put(rows: list[QueueRow]) -> list[None]:
-    """Put rows into the training partition, with one call for all that have the same fields."""
+    """Put rows into the training partition, with one call per set of fields."""
     alike: dict[frozenset[str], list[QueueRow]] = {}
     for row in rows:
-        # A response without log-probabilities has no field for them.
+        # A response without log-probabilities lacks their field.
         alike.setdefault(frozenset(row.fields), []).append(row)
     for some in alike.values():
         await tq.async_kv_batch_put(

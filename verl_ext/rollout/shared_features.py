@@ -1,11 +1,10 @@
-"""The features of a prompt's images, stored once per group instead of once per response, and small.
+"""Image features, stored once per group instead of once per response, and with pixel values as bytes.
 
-Features (pixel values and their grid) are by far the largest part of a row in the transfer queue, and the same in all
-rows of a group. They are put under the uid of the prompt into a partition of their own, with pixel values as bytes
-(`pixel_codes`), and before the responses are generated, so that no agent loop worker holds them meanwhile. A row
-carries a `SharedFeatures` in their place, which veRL's engine reads like the dict that it expects. It fetches the
-features when it is first read and keeps them as small as they are stored: pixel values exist for one micro-batch at a
-time. Features are removed together with the last entry of their prompt, whoever removes that: the patch
+Features (pixel values and their grid) are by far the largest part of a row in the transfer queue, and equal in all rows
+of a group. They go into their own partition under the uid of the prompt, before the responses are generated, so no
+agent loop worker holds them meanwhile. A row carries a `SharedFeatures` instead, which veRL's engine reads like the
+dict that it expects. It fetches the features when it is first read and keeps them as bytes (`pixel_codes`): pixel
+values exist for one micro-batch at a time. Features are removed with the last entry of their prompt, because the patch
 `features_go_with_rows` calls `clear_unused`.
 """
 
@@ -25,21 +24,21 @@ class _Features(dict[str, torch.Tensor]):
     """A dict that can be referred to weakly."""
 
 
-# The features that some row of this process holds at the moment, so that the rows of a group fetch them once.
+# The features that rows of this process hold now, so that the rows of a group fetch them once.
 _held: WeakValueDictionary[str, _Features] = WeakValueDictionary()
 
 
 class SharedFeatures:
-    """A dict of features as far as veRL reads one; of itself only the uid of the prompt is sent to another process.
+    """The part of a dict of features that veRL reads; only the uid of the prompt is sent to another process.
 
     Args:
-        uid: of the prompt.
-        at_hand: features that need not be fetched.
+        uid: uid of the prompt.
+        local: features that need not be fetched.
     """
 
-    def __init__(self, uid: str, at_hand: Mapping[str, torch.Tensor] | None = None) -> None:
+    def __init__(self, uid: str, local: Mapping[str, torch.Tensor] | None = None) -> None:
         self.uid = uid
-        self._at_hand = dict(at_hand or {})
+        self._local = dict(local or {})
         self._stored: _Features | None = None
 
     def __reduce__(self) -> tuple[type["SharedFeatures"], tuple[str]]:
@@ -51,17 +50,17 @@ class SharedFeatures:
         return self._stored
 
     def __contains__(self, name: str) -> bool:
-        return name in self._at_hand or name in names_of(self._compact())
+        return name in self._local or name in names_of(self._compact())
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self._at_hand[name] if name in self._at_hand else expand(self._compact()).get(name, default)
+        return self._local[name] if name in self._local else expand(self._compact()).get(name, default)
 
     def items(self) -> ItemsView[str, torch.Tensor]:
         return expand(self._compact()).items()
 
     def pop(self, name: str, default: Any = None) -> Any:
-        """Take an entry out of those at hand; what is stored is that of all rows."""
-        return self._at_hand.pop(name, default)
+        """Remove a local entry; the stored features belong to all rows."""
+        return self._local.pop(name, default)
 
 
 def _fetch(uid: str) -> _Features:
@@ -76,11 +75,11 @@ async def store(uid: str, features: dict[str, torch.Tensor]) -> None:
 
 
 def clear_unused(removed: Iterable[str], partition_id: str) -> None:
-    """Remove the features of prompts of which a partition holds nothing any more.
+    """Remove the features of prompts without any entry left in a partition.
 
     Args:
-        removed: keys that have just been removed from the partition, `{uid}` of a prompt or `{uid}_{session}_{index}`
-            of a response.
+        removed: keys that were just removed from the partition: `{uid}` of a prompt, `{uid}_{session}_{index}` of a
+            response.
         partition_id: the partition.
     """
     if partition_id == PARTITION:

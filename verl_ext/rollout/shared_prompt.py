@@ -1,11 +1,11 @@
-"""Work on a prompt that all its sessions share: done once, by whichever session comes first.
+"""Work on a prompt that its sessions share: the first session that needs it does it once.
 
-veRL scales the images of a prompt and runs the processor anew for every response, to build the prompt and again for the
-tensors that the actor trains on, sends the images with every request, and spreads the requests of a prompt over all
-replicas, each of which processes and encodes the images again. Here all of it happens once per prompt: the requests go
-to one replica and name the images, which are in Ray's object store. All prompts of a step are in flight at the same
-time, so a worker keeps neither images nor features once they are sent. What is shared is found through a context
-variable, which every task started by the worker for this prompt inherits.
+For each response veRL scales the images and runs the processor, to build the prompt and again for the tensors that the
+actor trains on. It sends the images with each request and spreads the requests of a prompt over all replicas, each of
+which processes and encodes the images again. Here this happens once per prompt: its requests go to one replica and
+refer to the images in Ray's object store. All prompts of a step are in flight at the same time, so a worker keeps
+neither images nor features once they are sent. Sessions find the shared work through a context variable, which every
+task that the worker starts for the prompt inherits.
 """
 
 import asyncio
@@ -32,11 +32,13 @@ Result = TypeVar("Result")
 
 
 class SharedPrompt:
-    """What the sessions of one prompt have in common.
+    """The results that the sessions of one prompt share.
 
-    Once its tokens are built, `tokens` are those, and `features` what else veRL needs of it here, by veRL's names;
-    pixel values are only in the queue (`has_pixels`), and not even there unless `is_trained_on`.
-    `position_ids` are those of the tokens, (1, 4, tokens) for M-RoPE and (1, tokens) otherwise.
+    Attributes:
+        tokens: token ids of the prompt, empty until they are built.
+        features: the processor's other outputs that veRL needs here, by its names. Pixel values are in the queue only
+            (`has_pixels`), and only if the prompt `is_trained_on`.
+        position_ids: of the tokens, (1, 4, tokens) for M-RoPE and (1, tokens) otherwise.
     """
 
     def __init__(self, uid: str, is_trained_on: bool = True) -> None:
@@ -49,44 +51,44 @@ class SharedPrompt:
         self._results: dict[str, asyncio.Future[Any]] = {}
 
     async def once(self, name: str, make: Callable[[], Awaitable[Result]]) -> Result:
-        """Return the result of the first `make` called under this name; an error, too, is everybody's."""
+        """Return the result, or raise the error, of the first `make` that is called under this name."""
         if name not in self._results:
             self._results[name] = asyncio.ensure_future(make())
-        # Shielded, as one cancelled session must not take the work away from the others.
+        # Shielded, because a cancelled session must not cancel the work for the others.
         return await asyncio.shield(self._results[name])
 
     def close(self) -> None:
-        """Let go of all results when the sessions have ended; nobody may ask for one any more.
+        """Release all results when the sessions have ended.
 
-        The task that made a result keeps the context it ran in, in which this prompt is: a cycle, and images and
-        features in it would wait for Python's rare search for those.
+        The task that made a result keeps its context, which holds this prompt: a cycle, in which images and features
+        would wait for a rare run of Python's garbage collector.
         """
         self._results.clear()
 
 
 class SentImages:
-    """The images of a prompt until its tokens are built; then a reference to them, in Ray's object store."""
+    """The images of a prompt; once its tokens are built, a reference to them in Ray's object store."""
 
     def __init__(self, images: list[Image.Image]) -> None:
         self.content: list[Image.Image] | ray.ObjectRef = images
 
     def send(self) -> None:
-        """Put the images into the object store and keep the reference alone; nothing is sent where Ray does not run."""
+        """Put the images into the object store and keep only the reference; without Ray, do nothing."""
         if ray.is_initialized():
             self.content = ray.put(self.content)
 
 
 class OneReplicaClient:
-    """veRL's client to the engines, for the sessions of a prompt: one replica serves them, and sees its images once.
+    """veRL's client to the engines, with one replica per prompt, which sees the prompt's images once.
 
-    veRL's load balancer sends requests with the same id to the same replica, chosen for the first of them by its load
-    (verl/workers/rollout/router/), and gives the engine ids of its own. Ray replaces a reference among the arguments
-    of a call by what it refers to.
+    veRL's load balancer sends requests with the same id to the replica that had the lowest load at the first of them
+    (verl/workers/rollout/router/), and gives the engine other ids. Ray resolves a reference among the arguments of a
+    call.
 
     Args:
-        client: veRL's.
-        keeps_ids: whether ids go to the engine as they are (`rollout.full_determinism`), which refuses to serve the
-            same one twice; requests then keep theirs.
+        client: veRL's client.
+        keeps_ids: whether the engine sees the ids (`rollout.full_determinism`); it refuses to serve one twice, so each
+            request keeps its own.
     """
 
     def __init__(self, client: LLMServerClient, keeps_ids: bool) -> None:
@@ -102,16 +104,16 @@ class OneReplicaClient:
         )
 
 
-# Of a worker, whose images are processed; each takes some 150 MB for an image of one megapixel.
+# Prompts per worker whose images are processed at a time; a one-megapixel image takes some 150 MB.
 PROMPTS_AT_A_TIME = 2
-# See `return_freed_memory`; an image of one megapixel leaves some 40 MB behind.
+# See `return_freed_memory`; a one-megapixel image leaves some 40 MB behind.
 PROMPTS_BETWEEN_RETURNS = 8
 
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
 
 
 def copied(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages of one's own, with the same images."""
+    """A copy of messages that shares their images."""
     return [
         {
             **message,
@@ -124,7 +126,7 @@ def copied(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def remove_images(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Leave the places of the images in these messages, but not the images."""
+    """Remove the images from messages, but not their places."""
     for message in messages:
         for part in () if isinstance(message["content"], str) else message["content"]:
             if part["type"] == "image":
@@ -133,9 +135,9 @@ def remove_images(messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
-    """Extend the position ids of a prompt by `count` text tokens, which follow on its highest position.
+    """Extend the position ids of a prompt by `count` text tokens, which follow its highest position.
 
-    The first row of M-RoPE's four counts tokens, the others continue all three from their common maximum.
+    The first of M-RoPE's four rows counts tokens; the other three continue from their common maximum.
     """
     steps = torch.arange(1, count + 1)
     if position_ids.dim() == 2:
@@ -154,7 +156,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         self._processed = 0
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
-        """As in veRL; the images of the output are what a client takes for them."""
+        """Run as veRL does; the images of the output are those that the client sent."""
         messages = list(kwargs["raw_prompt"])
         await current_prompt.get().once("prepared", lambda: self._prepare(messages))
         output = await super().run(sampling_params, **kwargs)
@@ -164,8 +166,8 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         return output
 
     async def _prepare(self, messages: list[dict]) -> None:
-        """What veRL's `run` begins with, so that it finds all of it done."""
-        # Otherwise all prompts of a step would be between their processor call and their storage at the same time.
+        """Do the first part of veRL's `run`, which then finds it done."""
+        # Otherwise the pixel values of all prompts of a step would be in memory at the same time.
         async with self._places:
             media = await self.process_multi_modal_info(messages)
             self._assert_mm_supported(bool(media))
@@ -174,7 +176,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
             )
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
-        """As in veRL, once a prompt; the dict is the same object in every session, and its images are `SentImages`."""
+        """Read the media as veRL does, once per prompt; sessions share the dict, whose images are `SentImages`."""
         process = super().process_multi_modal_info
 
         async def read() -> dict[str, Any]:
@@ -191,9 +193,9 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         mm_inputs_out: dict[str, Any] | None = None,
         **media: Any,
     ) -> list[int]:
-        """As in veRL, once a prompt; every session gets a list of its own.
+        """Build the tokens as veRL does, once per prompt, and return a new list.
 
-        Stores the features, and sends the images, neither of which are kept here.
+        Also stores the features and sends the images; neither is kept here.
         """
         prompt, build = current_prompt.get(), super().ct_build_initial_tokens
 
@@ -222,7 +224,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         if self._processed % PROMPTS_BETWEEN_RETURNS == 0:
             return_freed_memory()
         features = self._with_lengths(processed)
-        # veRL leaves this one out of what the actor is given.
+        # veRL does not pass this one to the actor.
         features.pop("mm_token_type_ids", None)
         return features if self._coder is None else self._coder.compact(features)
 
