@@ -4,8 +4,8 @@
 
 Each of the files holds pairs of your own, one a line with the keys a, b, equal and category.
 
-Prints Markdown: how often each rule says of a pair what a careful grader says (`tests/verl_ext/hand_checked`), by kind
-of answer; what the extraction of answers gets right; and what each rule says of the pairs on which graders differ.
+Prints Markdown: how often the verdict of each rule is that of a careful grader (`tests/verl_ext/hand_checked`), by kind
+of answer; how often the extraction is right; and the verdicts of each rule on pairs on which graders differ.
 Verdicts on `pairs.jsonl` are those on two answers alone (`equivalent`), all others those of a vote, a group of the two
 answers, except where the table says otherwise. The graders of others have 5 s per pair, as this is about verdicts, not
 time. A pair that they still do not decide, which a vote takes for different, is neither right nor wrong here. A minute
@@ -118,7 +118,7 @@ def check_responses(limit: int | None) -> None:
 
 
 def show_contested(limit: int | None) -> None:
-    """Print what each rule says of the pairs on which good graders differ."""
+    """Print the verdicts of each rule on the pairs on which good graders differ."""
     print("## Contested pairs\n")
     print(
         "= equal, ≠ different, ? undecided. `alone`: the two answers with nothing else known (`equivalent`); `vote`: a "

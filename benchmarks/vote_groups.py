@@ -1,9 +1,9 @@
-r"""Groups of answers to made-up questions, in the spellings that models give them. `votes.py` measures on them.
+r"""Synthetic groups of answers, in the spellings that models use. `votes.py` measures on them.
 
-Each group is drawn from a question of its own, of a kind, and in spellings, as models give them to
-questions like those of MM-UPT's data. A response is right with the probability of its question, 0.2 to 0.9, has no box
-in 3 of 100, and is else one of a few wrong answers, the first of them the most frequent; so are the first spellings,
-more or less by question. Which answers are the same and which are right is known from the drawing, not from a grader.
+Each group answers a question of one kind, in spellings as models give them to questions like those of MM-UPT's data. A
+response is correct with the probability of its question, 0.2 to 0.9, has no box in 3 of 100 cases, and is otherwise one
+of a few wrong answers, of which the first is the most frequent. So are the first spellings, more or less by question.
+Which answers are equal and which are correct is known from the drawing, not from a grader.
 """
 
 import random
@@ -215,7 +215,7 @@ def skewed(rng: random.Random, number: int, spread: float) -> int:
 
 
 def draw_groups(prompts: int, responses: int, seed: int) -> list[AnswerGroup]:
-    """Draw groups of answers, each to a question of its own."""
+    """Draw groups of answers, each to a different question."""
     rng = random.Random(seed)
     return [draw_group(rng.choice(DRAWS)(rng), responses, rng) for _ in range(prompts)]
 

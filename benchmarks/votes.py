@@ -2,7 +2,7 @@ r"""Cost of finding the equal answers of a step, and whom the groups elect: our 
 
     .venv/bin/python benchmarks/votes.py [--prompts 512] [--responses 16] [--seed 0]
 
-Groups of answers are made up, each to a question of its own (`vote_groups.py`). Which answers are the same and which
+Groups of answers are synthetic, each to a different question (`vote_groups.py`). Which answers are equal and which
 are right is known from the drawing, not from a grader.
 
 Ours is `classify`. The others cluster greedily, as EMPO does: an answer is compared with the first one of each cluster,
@@ -90,7 +90,7 @@ def by_construction(group: AnswerGroup) -> Classes:
 
 
 def timed(task: tuple[Callable[[AnswerGroup], Classes], list[AnswerGroup]]) -> tuple[float, list[Classes]]:
-    """Return the CPU seconds for some groups, and their classes; runs in a process of its own."""
+    """Return the CPU seconds for some groups, and their classes; runs in a separate process."""
     find, groups = task
     # Garbage collection looks at what is made from here on, not at all that this script has imported and drawn.
     gc.freeze()
@@ -117,7 +117,7 @@ def measure(
 
 
 def elected(group: AnswerGroup, classes: Classes) -> tuple[int | None, Sequence[int]]:
-    """The answer that most of the largest class gave, and that class; a tie or a lone answer elects nobody."""
+    """The answer that most of the largest class gave, and that class; a tie or a single answer elects none."""
     ranked = sorted(classes, key=len, reverse=True)
     if sum(map(len, ranked)) < 2 or (len(ranked) > 1 and len(ranked[0]) == len(ranked[1])):
         return None, ()
@@ -126,7 +126,7 @@ def elected(group: AnswerGroup, classes: Classes) -> tuple[int | None, Sequence[
 
 
 def outcomes(groups: Sequence[AnswerGroup], found: Sequence[Classes]) -> list[object]:
-    """How many groups elect the truth, another answer, nobody; how many responses are rewarded as the truth would."""
+    """Count groups that elect the correct answer, another one or none, and the rewards that are correct."""
     votes = [elected(group, classes) for group, classes in zip(groups, found, strict=True)]
     winners = [label for label, _ in votes]
     rewarded = sum(
@@ -135,12 +135,12 @@ def outcomes(groups: Sequence[AnswerGroup], found: Sequence[Classes]) -> list[ob
         for position, label in enumerate(group.labels)
     )
     responses = sum(len(group.labels) for group in groups)
-    right, nobody = winners.count(0), winners.count(None)
+    right, none = winners.count(0), winners.count(None)
     mixed = sum(
         len({group.labels[position] for position in members}) > 1
         for group, (_, members) in zip(groups, votes, strict=True)
     )
-    return [right, len(winners) - right - nobody, nobody, mixed, f"{rewarded / responses:.1%}"]
+    return [right, len(winners) - right - none, none, mixed, f"{rewarded / responses:.1%}"]
 
 
 def differences(groups: Sequence[AnswerGroup], first: Sequence[Classes], second: Sequence[Classes]) -> list[object]:
@@ -203,7 +203,7 @@ def compare(groups: list[AnswerGroup]) -> None:
     print("## Whom the groups elect\n")
     found |= {"string": [by_string(group) for group in groups], "construction": [by_construction(g) for g in groups]}
     names = ["string", "greedy mathruler", "ours", "construction"]
-    header = ["classes by", "true", "other", "nobody", "of mixed answers", "responses rewarded as by the truth"]
+    header = ["classes by", "correct", "other", "none", "of mixed answers", "responses rewarded as by the ground truth"]
     print_table(header, [[name, *outcomes(groups, found[name])] for name in names])
     print_table(
         ["two ways", "groups where they differ", "first right", "second right", "neither"],

@@ -1,4 +1,4 @@
-"""Equality of answers: what is the same, what is not, and that it is an equivalence relation."""
+"""Equality of answers: which are equal, which are not, and that it is an equivalence relation."""
 
 import json
 import subprocess

@@ -43,7 +43,7 @@ def test_the_largest_class_wins_without_more_than_half_of_the_votes() -> None:
     assert vote(["1", "1", "2", "3", "10"]).pseudo_label == "1"
 
 
-def test_a_tie_at_the_top_elects_and_rewards_nobody() -> None:
+def test_a_tie_at_the_top_elects_and_rewards_no_answer() -> None:
     result = vote(["2", "1", "1", "2", "3"])
     assert result.tied
     assert result.pseudo_label is None
@@ -82,7 +82,7 @@ def test_responses_without_a_box_never_vote_even_as_the_word_none() -> None:
     assert result.no_answer == 3
 
 
-def test_a_group_without_any_answer_elects_nobody() -> None:
+def test_a_group_without_any_answer_elects_none() -> None:
     for size in (0, 1, 8):
         result = vote([None] * size)
         assert result.pseudo_label is None
@@ -171,7 +171,7 @@ def test_rewards_lie_between_0_and_1_are_equal_within_a_class_and_0_without_an_a
 
 
 @given(answers_strategy, vote_options)
-def test_a_group_below_a_quorum_elects_nobody_and_teaches_nothing(answers, options) -> None:
+def test_a_group_below_a_quorum_elects_no_answer_and_has_zero_advantage(answers, options) -> None:
     result = vote(answers, options)
     most = max((len(members) for members in result.classes), default=0)
     if most < options.min_votes or result.majority_ratio < options.min_share:
@@ -215,7 +215,7 @@ def test_a_seeded_tie_is_drawn_alike_in_every_process() -> None:
     assert len(outputs) == 1
 
 
-def test_a_tie_of_single_votes_elects_nobody_under_any_rule() -> None:
+def test_a_tie_of_single_votes_elects_no_answer_under_any_rule() -> None:
     for tie in ("none", "all", "seeded"):
         assert vote(["5", "6", "7", "8"], VoteOptions(tie=tie)).rewards == (0.0,) * 4
 

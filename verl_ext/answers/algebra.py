@@ -333,26 +333,26 @@ class Algebra:
                 Sum((self._normal_term(powers, sign),)), self._root(abs(Fraction(coefficient)), exponent)
             )
         positive = {a: p * exponent for a, p in monomial if a.kind == "number" or a.text in POSITIVE_NAMES}
-        other = tuple((a, p) for a, p in monomial if a not in positive)
+        remaining = tuple((a, p) for a, p in monomial if a not in positive)
         result = Sum((self._normal_term(positive, 1),))
-        if coefficient < 0 and exponent.denominator % 2 and not other:
+        if coefficient < 0 and exponent.denominator % 2 and not remaining:
             result = self.multiply(result, number((-1) ** (exponent.numerator % 2)))
             coefficient = -coefficient
-        elif coefficient < 0 and exponent.denominator == 2 and not other:
+        elif coefficient < 0 and exponent.denominator == 2 and not remaining:
             imaginary = self._normal_term({Atom(IMAGINARY, "name"): exponent.numerator}, 1)
             result = self.multiply(result, Sum((imaginary,)))
             coefficient = -coefficient
         if coefficient < 0:
-            other_sum, coefficient = Sum(((other, -1),)), -coefficient
+            remaining_sum, coefficient = Sum(((remaining, -1),)), -coefficient
         else:
-            other_sum = Sum(((other, 1),))
+            remaining_sum = Sum(((remaining, 1),))
         result = self.multiply(result, self._root(coefficient, exponent))
-        if other_sum == ONE:
+        if remaining_sum == ONE:
             return result
-        if len(other) == 1 and other[0][1] == 1 and other_sum.terms[0][1] == 1:
-            atom = other[0][0]
+        if len(remaining) == 1 and remaining[0][1] == 1 and remaining_sum.terms[0][1] == 1:
+            atom = remaining[0][0]
         else:
-            atom = self._atom(f"({other_sum.text})", "sum", (other_sum,))
+            atom = self._atom(f"({remaining_sum.text})", "sum", (remaining_sum,))
         return self.multiply(result, Sum(((((atom, exponent),), 1),)))
 
     def _checked(self, term: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:

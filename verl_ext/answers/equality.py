@@ -64,8 +64,8 @@ def classify(
     else:
         keys = {answer: Key(answer.strip()) for answer in counts}
     spellings: dict[Key, list[str]] = defaultdict(list)
-    # Answers of one key may differ in what else they say. What counts is that 5 m has a unit, where 5m may be a
-    # product, and that somebody gave 4π alone, not as 4π ≈ 12.57.
+    # Answers with one key may differ in details and second readings. One with details counts first (5 m has a unit, 5m
+    # may be a product), then one without a second reading (4π, not 4π ≈ 12.57).
     for answer, key in sorted(keys.items(), key=lambda item: (-len(item[1].details), str(item[1].instead or ""))):
         spellings[key].append(answer)
     positions: dict[str, list[int]] = defaultdict(list)
@@ -104,7 +104,7 @@ def correct(
 ) -> bool:
     """Whether an answer equals the ground truth. None is never right, and nothing is if the ground truth is unknown.
 
-    They are compared as a group of two: what one of them leaves out, such as a unit, is what the other one says.
+    They are compared as a group of two: a detail that one of them leaves out, such as a unit, is that of the other one.
     """
     if answer is None or truth is None or is_empty(answer) or is_empty(truth):
         return False

@@ -58,8 +58,8 @@ SIGN_POINTS = tuple(Point(Fraction(1), 1 << bit) for bit in range(6))
 # A prime above 2^32, so that no polynomial has a value halfway between two roundings.
 _PRIME = 4_294_967_311
 
-# A context of its own, as the precision of mpmath's global one belongs to everybody. None of the functions below sets
-# it temporarily, so that threads can share it.
+# A private context, because other code may change the precision of mpmath's global one. The functions used below never
+# change the precision, not even temporarily, so threads can share it.
 _mp = MPContext()
 _mp.prec = PRECISION
 _Number = Any  # a real or complex number of `_mp`

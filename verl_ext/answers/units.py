@@ -96,7 +96,7 @@ for _symbol, _others in _SPELLINGS.items():
             UNITS[f"{_other}s"] = _symbol
 for _prefix, _long in _PREFIXES.items():
     for _symbol, _name in _PREFIXED.items():
-        # Megaseconds and megagrams are written by nobody; MT, mT and MC are segments and products.
+        # No one writes megaseconds and megagrams; MT, mT and MC are segments and products.
         if not (_prefix in "MG" and _symbol in "sgCTALFH"):
             UNITS.setdefault(_prefix + _symbol, _prefix + _symbol)
             for _word in (_long + _name, _long + _name + ("" if _name.endswith("hertz") else "s")):

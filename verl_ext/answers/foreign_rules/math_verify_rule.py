@@ -4,7 +4,7 @@ import logging
 
 from math_verify import parse, verify
 
-# It warns of every call without a limit of its own.
+# It logs a warning at every call without its own time limit.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 

@@ -36,7 +36,7 @@ class Sandbox:
     it over a fork of the calling process.
 
     Code that a response smuggles into its child may falsify later verdicts of the same session, and nothing else: give
-    each group of answers a session of its own.
+    each group of answers its own session.
     """
 
     def __init__(self, function: str, seconds: float, memory_mib: int = 512) -> None:
@@ -50,7 +50,7 @@ class Sandbox:
         self._child: _Child | None = None
 
     def __call__(self, a: object, b: object) -> bool | None:
-        """Return what the function says of a and b; None where it raises, crashes or exceeds its limits.
+        """Return what the function says of a and b; None if it raises, crashes or exceeds its limits.
 
         Blocks for the limit at most, and for the start of a child where one is needed. Raises RuntimeError if the
         function cannot be imported or no child can be started.
