@@ -56,6 +56,7 @@ def test_the_examples_of_the_page_run_as_they_are_written(tmp_path: Path) -> Non
     ran = 0
     for _, file, text in blocks():
         if file:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(text)
     for language, file, text in blocks():
         if language == "console":
