@@ -142,6 +142,14 @@ def test_an_option_that_the_recipe_would_undo_is_refused_unless_the_command_line
     assert shipped("mmupt_tiny_unlearned", "method=supervised").mmupt.paper_method is None
 
 
+def test_a_new_baseline_is_one_new_option_that_brings_the_keys_of_all(new_recipe: Path) -> None:
+    option = "# @package _global_\ndefaults:\n  - /baseline\n  - _self_\nmmupt:\n  baseline:\n    method: lmsi\n"
+    (new_recipe.parent / "method" / "shortest.yaml").write_text(option)
+    config, _ = load_recipe("mmupt_tiny", ["method=shortest", "mmupt.baseline.rows=5"])
+    assert (config.mmupt.name, config.mmupt.baseline.method) == ("mmupt_tiny-shortest", "lmsi")
+    assert config.mmupt.baseline.rows == 5 and config.mmupt.baseline.sft.epochs == 1
+
+
 def test_the_data_sets_whose_files_a_recipe_names_are_those_that_are_prepared() -> None:
     assert shipped("mmupt_mathvista").mmupt.datasets == ["mmr1", "mathvista", "wemath"]
     assert shipped("mmupt_geometry3k", "method=all_questions").mmupt.datasets == [
