@@ -354,8 +354,7 @@ def _shown(file: Path) -> Path:
 def _files_of(recipe: str) -> list[Path]:
     """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
     file = _config_file(recipe)
-    parents = [name for name in _defaults_of(file) if isinstance(name, str) and _config_file(name).is_file()]
-    ancestors = [ancestor for name in parents if name not in FOUNDATIONS for ancestor in _files_of(name)]
+    ancestors = [ancestor for parent in _parents(file) for ancestor in _files_of(parent)]
     files = [file for folder in _config_folders() for file in _config_files(folder) if file.parent != folder]
     return list(dict.fromkeys((file, *ancestors, *files)))
 
