@@ -98,7 +98,7 @@ class Look(NamedTuple):
     thumbnails: np.ndarray
 
 
-class Asked(NamedTuple):
+class IndexedQuestion(NamedTuple):
     """What makes a question distinctive, and the rows that ask it."""
 
     shingles: frozenset[Shingle]
@@ -347,14 +347,14 @@ def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[MatchKind, 
                 yield "question near", left[other].rows, asked.rows
 
 
-def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, Asked]:
+def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, IndexedQuestion]:
     """The questions of the rows that are evidence, without the shingles that are frequent in any of the sets."""
     frequent = set().union(*(_frequent_shingles(each, share) for each in sets))
     asking: dict[Words, list[int]] = defaultdict(list)
     for row, question in enumerate(rows.words):
         asking[question].append(row)
     found = {
-        question: Asked(shingles(question) - frequent, of)
+        question: IndexedQuestion(shingles(question) - frequent, of)
         for question, of in asking.items()
         if len({rows.images[row] for row in of}) <= ASKED_AT_MOST
     }
