@@ -70,7 +70,7 @@ table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
 seeds = $(if $(word 2,$(SEEDS)),$(SEEDS),$(shell seq $(SEEDS)))
 
 table: setup ## Train several methods and compare them (METHODS="mmupt lmsi" RECIPES="a b" MODEL= TRAIN= EVAL= SEEDS=3 TABLE=runs/table)
-	$(mmupt) table --recipes $(RECIPES) $(if $(METHODS),--methods $(METHODS)) --seeds $(seeds) --folder $(call path,$(TABLE)) $(table_model) \
+	$(mmupt) table --recipes $(RECIPES) $(if $(METHODS),--methods $(METHODS) )--seeds $(seeds) --folder $(call path,$(TABLE)) $(table_model) \
 		$(table_train) $(table_eval) $(ARGS)
 
 recipes: setup ## List the recipes and the options of method=, dataset=, model=, hardware=

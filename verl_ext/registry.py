@@ -28,7 +28,7 @@ class PluginError(ValueError):
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind by name. They are imported when the registry is first read.
+    """The entries of one kind, in the order of their names. They are imported when the registry is first read.
 
     Read a registry in functions only: while a module is imported, plugins that need this module cannot be.
 
@@ -69,7 +69,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return iter(sorted(self._all()))
 
     def __len__(self) -> int:
         return len(self._all())

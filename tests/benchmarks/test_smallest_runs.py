@@ -29,13 +29,13 @@ STEPS = "import time\nfor step in range(1, 7):\n    print(f'step:{step} - ', flu
 # Arguments of the scripts that need nothing else, and what they print at their end.
 SMALLEST = {
     "answers.py": (["--limit", "2"], "## Contested pairs"),
-    "collapse.py": (["--runs", "1"], "| collapse by 10 points at once | 1 "),
+    "collapse_alarm.py": (["--runs", "1"], "| collapse by 10 points at once | 1 "),
     "hostile_answers.py": (["--answers", "100"], "| 2 | math_verify |"),
-    "leakage.py": (
+    "leakage_search.py": (
         ["--copies", "2", "--unrelated", "4", "--rows", "4"],
         "| comparison, fingerprints kept, 4 and 4 rows",
     ),
-    "leaks.py": (["--", sys.executable, "-c", STEPS], '"status": 0'),
+    "memory_leaks.py": (["--", sys.executable, "-c", STEPS], '"status": 0'),
     "peak_memory.py": ([sys.executable, "-c", "pass"], '"status": 0'),
     "process_cost.py": (["--", sys.executable, "-c", STEPS], "| **all** |"),
     "prepare_data.py": (["--rows", "4", "--side", "56"], "ratio of images a second"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import verl_ext
+from verl_ext.rewards.group_reward import REWARDS
 
 ROOT = Path(verl_ext.__file__).parent
 MODULES = [
@@ -17,7 +18,9 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_run(name: str) -> None:
+def test_the_examples_of_a_module_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What an example registers is not there for other tests.
+    monkeypatch.setattr(REWARDS, "_entries", {**REWARDS})
     result = doctest.testmod(import_module(name))
     assert result.attempted and not result.failed
 
