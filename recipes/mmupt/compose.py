@@ -28,6 +28,8 @@ from verl_ext.files import file_list
 from verl_ext.unknown_keys import nearest
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
+# How recipes name what this package holds; it is there in a checkout only.
+PACKAGE_IN_CHECKOUT = "recipes/mmupt/"
 
 # The second folder. An environment variable, so that the processes that a command starts compose alike.
 CONFIG_DIR_VARIABLE = "MMUPT_CONFIG_DIR"
@@ -172,6 +174,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     config, choices = _compose(recipe, kept)
     changed = [choices[group] for group in NAMING_GROUPS if group in given and given[group] != own.get(group)]
     config.mmupt.name = "-".join([recipe, *changed])
+    config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
     if config.mmupt.datasets is None:
         config.mmupt.datasets = _data_sets_named(config)
     if config.mmupt.baseline.method is None:
@@ -188,6 +191,13 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     except ValueError as error:
         problems.append(str(error))
     return config, choices, problems
+
+
+def _path_in_package(path: str) -> str:
+    """The path of the tiny model wherever a command runs; any other path as it is."""
+    if not str(path).startswith(PACKAGE_IN_CHECKOUT) or Path(path).exists():
+        return path
+    return str(CONFIG_FOLDER.parent / path.removeprefix(PACKAGE_IN_CHECKOUT))
 
 
 def _own_choices(recipe: str) -> dict[str, str]:

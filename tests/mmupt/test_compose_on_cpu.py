@@ -514,3 +514,12 @@ def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compa
 def _changed(one: DictConfig, other: DictConfig, part: str) -> set[str]:
     block, same = one.actor_rollout_ref[part], other.actor_rollout_ref[part]
     return {str(key) for key in block if block[key] != same.get(key)}
+
+
+def test_the_tiny_model_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_recipe("mmupt_tiny")[0].actor_rollout_ref.model.path == "recipes/mmupt/tiny/model"
+    monkeypatch.chdir(tmp_path)
+    path = Path(load_recipe("mmupt_tiny")[0].actor_rollout_ref.model.path)
+    assert path.is_absolute() and (path / "model.safetensors").is_file()
+    given = "actor_rollout_ref.model.path=recipes/mine"
+    assert load_recipe("mmupt_tiny", [given])[0].actor_rollout_ref.model.path == "recipes/mine"
