@@ -116,7 +116,7 @@ def make_up(folder: Path, questions: int, seed: int) -> Path:
 
 def score_alone(file: Path) -> float:
     """Seconds of `score_file`."""
-    from mmupt.evaluation.score import score_file
+    from mmupt.evaluation.score_files import score_file
 
     start = time.perf_counter()
     score_file(file)

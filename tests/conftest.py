@@ -6,7 +6,7 @@ from hypothesis import settings
 
 os.environ["VERL_PLATFORM"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# torch's flight recorder is one per process and not safe for the process groups of several threads, which only tests have.
+# Not safe for process groups in several threads of one process, which only tests have.
 os.environ["TORCH_FR_BUFFER_SIZE"] = "0"
 
 # How long an example takes is a matter of what else the machine does.

@@ -1,10 +1,12 @@
 """The import contracts of pyproject.toml, that each fails when it is broken, and the picture of the rooms."""
 
+import ast
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -85,3 +87,17 @@ def test_the_page_has_the_picture_that_the_script_draws(drawing: ModuleType) -> 
 def test_arrows_that_follow_from_others_are_omitted(drawing: ModuleType) -> None:
     edges = {"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}
     assert drawing.without_shortcuts(edges) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
+
+
+def test_no_two_files_and_no_two_public_classes_have_one_name() -> None:
+    sources = [file for room in ("verl_ext", "recipes", "data") for file in (ROOT / room).rglob("*.py")]
+    # A command is named after what it runs, and its file after the command.
+    files = Counter(file.name for file in sources if file.parent.name != "commands")
+    classes = Counter(
+        node.name
+        for file in sources
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in files.items() if count > 1} == {"__init__.py"}
+    assert {name for name, count in classes.items() if count > 1} == set()

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mmupt.evaluation.evaluate import load_evaluation_config as evaluation
-from mmupt.synthesis.synthesize import load_synthesis_config as synthesis
+from mmupt.synthesis.run_synthesis import load_synthesis_config as synthesis
 
 ODD = 'my folder/it\'s "x" [1] a=b'
 

@@ -13,7 +13,7 @@ from mmupt.compose import load_recipe
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.self_improvement.rounds import round_folder
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
-from mmupt.synthesis.synthesize import load_synthesis_config as synthesis
+from mmupt.synthesis.run_synthesis import load_synthesis_config as synthesis
 from mmupt.synthesis.synthesized_dataset import write_candidates
 from mmupt.training.run_report import write_report
 from mmupt_data import figure_task

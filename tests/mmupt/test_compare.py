@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from mmupt.benchmarks import Question, read_questions
 from mmupt.cli import main
-from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
+from mmupt.evaluation.compare_files import compare_evaluations, read_evaluation, write_comparison
 from mmupt.evaluation.comparison_report import as_content, render
 from mmupt.evaluation.model_comparison import RESAMPLES, ModelComparison, bootstrap, compare, sign_test
 from mmupt.evaluation.response_files import Response, write_responses

@@ -18,9 +18,9 @@ from mmupt.cli import main
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import labelled
 from mmupt.evaluation.harness_importers import Format, QuestionIndex, read_elsewhere
-from mmupt.evaluation.import_responses import import_responses
 from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.response_import import import_responses
+from mmupt.evaluation.score_files import score_file
 from mmupt_data.figure_task import write_figures
 
 Record = dict[str, Any]

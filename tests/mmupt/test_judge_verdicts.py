@@ -23,7 +23,7 @@ from mmupt.evaluation.benchmark_scores import labelled, render, score_verdicts
 from mmupt.evaluation.judge_client import Judge, read_kept
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts
 from mmupt.evaluation.response_files import Response, write_responses
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from mmupt.evaluation.verdicts import JudgedFile, Verdict, verdicts_of, write_verdicts
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from mmupt.benchmarks import BENCHMARKS, Question, mathverse, mathvision, mathvi
 from mmupt.benchmarks.official_prompt import with_images
 from mmupt.datasets import data_set
 from mmupt.evaluation.response_files import Response, write_responses
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from mmupt.evaluation.verdicts import judge_file, verdicts_of
 
 FIVE = ("10", "20", "30", "40", "50")

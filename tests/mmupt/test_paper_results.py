@@ -17,7 +17,7 @@ from mmupt.evaluation.benchmark_scores import BenchmarkScores, StoredScore
 from mmupt.evaluation.paper_results import average_of, cell_of, results_content, results_plot, results_table
 from mmupt.evaluation.report_results import read_scores
 from mmupt.evaluation.response_files import Response, write_responses
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from mmupt_data.figure_task import write_figures
 
 PAPER = read_paper()

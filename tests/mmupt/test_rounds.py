@@ -15,9 +15,9 @@ from mmupt.compose import RecipeError
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
-from mmupt.self_improvement import self_improve as module
+from mmupt.self_improvement import run_rounds as module
 from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, read_round, render
-from mmupt.self_improvement.self_improve import self_improve
+from mmupt.self_improvement.run_rounds import self_improve
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 from verl_ext.answers import Comparison

@@ -11,7 +11,7 @@ from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, StoredScore, labelled, render
 from mmupt.evaluation.response_files import Response, write_responses
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from mmupt_data.figure_task import write_figures
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset

@@ -23,10 +23,10 @@ from mmupt.evaluation.generation import QuestionRequest, QuestionResponses
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.runtime.run_lock import exclusive_run
-from mmupt.synthesis import synthesize as module
+from mmupt.synthesis import run_synthesis as module
+from mmupt.synthesis.run_synthesis import PROMPTS, SynthesisError, load_synthesis_config
 from mmupt.synthesis.source_rows import read_parents
 from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
-from mmupt.synthesis.synthesize import PROMPTS, SynthesisError, load_synthesis_config
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
 from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT

@@ -30,7 +30,7 @@ from mmupt.evaluation.response_cache import ResponseCache
 from mmupt.evaluation.response_files import read_whole
 from mmupt.evaluation.resumable_file import OtherParametersError
 from mmupt.prompt_templates import PromptError
-from mmupt.synthesis.synthesize import SynthesisError
+from mmupt.synthesis.run_synthesis import SynthesisError
 from verl_ext.checkpoints.best import link_or_copy
 from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.files import file_list, replacing, write_json

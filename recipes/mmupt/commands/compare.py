@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from mmupt.evaluation.compare import compare_evaluations, read_evaluation, write_comparison
+from mmupt.evaluation.compare_files import compare_evaluations, read_evaluation, write_comparison
 from mmupt.evaluation.verdicts import EXTRACTIONS
 from verl_ext.answers import AnswerRule
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from mmupt.evaluation.harness_importers import Format
-from mmupt.evaluation.import_responses import import_responses
+from mmupt.evaluation.response_import import import_responses
 from mmupt.evaluation.verdicts import EXTRACTIONS
 
 

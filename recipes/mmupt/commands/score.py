@@ -16,7 +16,7 @@ from typing import TypeVar, get_args
 
 from mmupt.evaluation.benchmark_scores import render
 from mmupt.evaluation.judge_client import Judge, JudgeError
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from mmupt.evaluation.verdicts import EXTRACTIONS
 from verl_ext.answers import AnswerRule
 

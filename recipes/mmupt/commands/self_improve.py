@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mmupt.commands import add_config_dir
 from mmupt.compose import RecipeError, use_config_dir
-from mmupt.self_improvement.self_improve import self_improve
+from mmupt.self_improvement.run_rounds import self_improve
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

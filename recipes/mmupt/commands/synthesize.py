@@ -17,7 +17,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Synthesize the questions of the command line."""
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings, `model` and `data` at least")
     overrides = parser.parse_args(words).overrides
-    from mmupt.synthesis.synthesize import SynthesisError, load_synthesis_config, synthesize
+    from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, synthesize
 
     try:
         print(synthesize(load_synthesis_config(overrides)))

@@ -27,7 +27,7 @@ from mmupt.evaluation.report_results import read_scores, write_results
 from mmupt.evaluation.response_cache import answer_missing
 from mmupt.evaluation.response_files import read_responses
 from mmupt.evaluation.resumable_file import OtherParametersError, ResumableFile
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from mmupt.hardware import engine_keys
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder

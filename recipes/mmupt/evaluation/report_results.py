@@ -17,7 +17,7 @@ from mmupt.benchmarks import rule_version
 from mmupt.evaluation.benchmark_scores import BenchmarkScores
 from mmupt.evaluation.paper_results import Evaluations, results_content, results_plot, results_table
 from mmupt.evaluation.response_files import parameters_path, response_files
-from mmupt.evaluation.score import score_file
+from mmupt.evaluation.score_files import score_file
 from verl_ext.files import write_atomically, write_json
 
 

@@ -1,6 +1,6 @@
 """The rounds of a self-improvement: read from their folders, compared, and shown as a table and a plot.
 
-`mmupt.self_improvement.self_improve` makes the rounds. Nothing is generated or trained here.
+`mmupt.self_improvement.run_rounds` makes the rounds. Nothing is generated or trained here.
 """
 
 import json

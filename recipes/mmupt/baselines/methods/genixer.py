@@ -8,7 +8,7 @@ from mmupt.baselines.prompt_rows import read_prompt_rows
 from mmupt.baselines.selection import believed, share_of_yes
 from mmupt.baselines.stage_context import StageContext, response_examples, verdicts
 from mmupt.baselines.training_sets import TrainingExample
-from mmupt.synthesis.synthesize import load_synthesis_config, synthesize
+from mmupt.synthesis.run_synthesis import load_synthesis_config, synthesize
 
 # Questions are written from images alone, so that copies of existing questions do not matter; a later check of the
 # answers decides whether they can be answered.
