@@ -5,6 +5,7 @@ of commands appears at once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -57,7 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=f"examples:\n    {examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return module.run(parser, words) or 0
+    try:
+        status = module.run(parser, words) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader has seen enough, as in `mmupt recipes | head`. What is left to print at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def overview() -> str:

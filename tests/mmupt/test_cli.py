@@ -54,6 +54,16 @@ def test_an_unknown_command_is_answered_by_the_nearest(capsys: pytest.CaptureFix
     assert said.startswith("error: mmupt has no command 'trian'; did you mean 'train'?\n") and "tiny-model" in said
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmupt", "recipes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
 def test_help_imports_nothing_large() -> None:
     script = f"""
 import json, sys
