@@ -19,7 +19,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from mmupt.benchmarks import Question, mathverse, mathvision, mathvista, wemath
-from mmupt.evaluation.harness_importers import Evidence, QuestionIndex
+from mmupt.evaluation.question_matching import Evidence, QuestionIndex
 from mmupt_data.hub import Content
 
 Row = dict[str, Any]

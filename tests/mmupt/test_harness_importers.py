@@ -17,7 +17,8 @@ from mmupt.benchmarks import Question, read_questions
 from mmupt.cli import main
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import labelled
-from mmupt.evaluation.harness_importers import Format, QuestionIndex, read_elsewhere
+from mmupt.evaluation.harness_importers import Format, read_harness_file
+from mmupt.evaluation.question_matching import QuestionIndex
 from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
 from mmupt.evaluation.response_import import import_responses
 from mmupt.evaluation.score_files import score_file
@@ -266,7 +267,7 @@ def test_every_line_is_a_response_or_named_and_no_response_is_there_twice(
 ) -> None:
     question = Question("", "figures", "text", "bars", None, "1", {})
     file = write_lines(tmp_path_factory.mktemp("any") / "file.jsonl", records)
-    responses, bad = read_elsewhere(file, "jsonl", QuestionIndex({"one": question, "two": question}, {}, {}))
+    responses, bad = read_harness_file(file, "jsonl", QuestionIndex({"one": question, "two": question}, {}, {}))
     lines = [row.line for row in bad]
     assert lines == sorted(set(lines)) and len(responses) + len(bad) == len(records)
     assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses)
@@ -389,7 +390,7 @@ def test_a_response_in_an_xlsx_is_read_as_it_was(tmp_path_factory: pytest.TempPa
     options = {"options": {"strings_to_formulas": False}}
     with pandas.ExcelWriter(file, engine="xlsxwriter", engine_kwargs=options) as writer:
         table.to_excel(writer, index=False)
-    responses, bad = read_elsewhere(file, "vlmevalkit", index)
+    responses, bad = read_harness_file(file, "vlmevalkit", index)
     assert not bad and [one.response for one in responses] == texts
 
 

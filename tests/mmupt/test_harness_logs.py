@@ -15,15 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmupt.benchmarks import Question, read_questions
-from mmupt.evaluation.harness_importers import (
-    Evidence,
-    Format,
-    QuestionIndex,
-    Unusable,
-    UnusableRow,
-    read_elsewhere,
-    read_index,
-)
+from mmupt.evaluation.harness_importers import Format, UnusableRow, read_harness_file
+from mmupt.evaluation.question_matching import Evidence, QuestionIndex, Unusable, read_index
 from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
 
@@ -92,7 +85,7 @@ def assert_matched(file: Path, format_: Format, data: Path) -> list[Response]:
     """That every row whose question is in the data is matched to it, and the other rows are named."""
     questions = read_questions(data)
     ids = [id_of(benchmark_of(file), row) for row in rows_of(file)]
-    responses, bad = read_elsewhere(file, format_, read_index(data))
+    responses, bad = read_harness_file(file, format_, read_index(data))
     assert [one.id for one in responses] == [id_ for id_ in ids if id_ in questions]
     assert [row.problem for row in bad] == ["match no question" for id_ in ids if id_ not in questions]
     return responses
@@ -140,7 +133,7 @@ def test_every_sample_of_the_tiny_model_is_matched(file: Path, data_of: Mapping[
 
 def test_a_request_that_lmms_eval_gave_up_is_no_wrong_answer(data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "failed_samples_mathvista_testmini_cot_reasoning.jsonl"
-    responses, bad = read_elsewhere(file, "lmms-eval", read_index(data_of["mathvista"]))
+    responses, bad = read_harness_file(file, "lmms-eval", read_index(data_of["mathvista"]))
     assert not responses
     assert [(row.line, row.problem) for row in bad] == [(line, "have no response") for line in (1, 2, 3)]
     assert bad[0].why.startswith("mathvista-testmini-102 got no response: [LMMS_EVAL_REQUEST_FAILED after 2 retries]")
@@ -156,7 +149,7 @@ def read_changed(
         record.update(change, doc_id=number)
     changed = tmp_path / "changed.jsonl"
     changed.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    return read_elsewhere(changed, "lmms-eval", read_index(data))
+    return read_harness_file(changed, "lmms-eval", read_index(data))
 
 
 def test_without_an_id_words_and_answer_decide_and_the_row_number_among_equals(
@@ -259,7 +252,7 @@ def test_a_version_alone_narrows_what_words_and_answer_leave_open(tmp_path: Path
     ]
     file = tmp_path / "STANDIN_MathVerse_MINI_Text_Lite.json"
     file.write_text(json.dumps(rows))
-    responses, bad = read_elsewhere(file, "vlmevalkit", read_index(data_of["mathverse"]))
+    responses, bad = read_harness_file(file, "vlmevalkit", read_index(data_of["mathverse"]))
     # Two of the four problems are the same words and the same answer.
     assert [one.id for one in responses] == ["mathverse-testmini-2", "mathverse-testmini-12"]
     assert [(row.line, row.problem) for row in bad] == [(line, "match several questions") for line in (2, 4)]
@@ -278,7 +271,7 @@ def test_questions_of_the_text_only_version_are_not_taken_for_others(
     file = LMMS_EVAL / "samples_mathverse_testmini_text_lite.jsonl"
     changed = tmp_path / "samples_mathverse_testmini_text_only.jsonl"
     changed.write_text(file.read_text().replace('"Text Lite"', '"Text_Only"'))
-    responses, bad = read_elsewhere(changed, "lmms-eval", read_index(data_of["mathverse"]))
+    responses, bad = read_harness_file(changed, "lmms-eval", read_index(data_of["mathverse"]))
     assert not responses
     assert bad[0].why == "no question has problem_index '1', problem_version 'Text_Only'"
 
@@ -297,7 +290,7 @@ def test_every_row_of_vlmevalkit_is_matched(file: Path, data_of: Mapping[str, Pa
 def test_every_row_of_vlmevalkit_is_scored_as_there_or_for_a_reason(name: str, data_of: Mapping[str, Path]) -> None:
     file = VLMEVALKIT / f"STANDIN_{name}.xlsx"
     data = data_of[benchmark_of(file)]
-    responses, _ = read_elsewhere(file, "vlmevalkit", read_index(data))
+    responses, _ = read_harness_file(file, "vlmevalkit", read_index(data))
     theirs = json.loads((VLMEVALKIT / "verdicts.json").read_text())[name]
     verdicts = verdicts_of(responses, read_questions(data), "official")
     differ = {
@@ -310,13 +303,13 @@ def test_every_row_of_vlmevalkit_is_scored_as_there_or_for_a_reason(name: str, d
 
 @pytest.mark.parametrize("file", sorted((VLMEVALKIT / "judged").iterdir()), ids=lambda file: file.name)
 def test_a_table_that_vlmevalkit_has_judged_is_refused(file: Path, data_of: Mapping[str, Path]) -> None:
-    responses, bad = read_elsewhere(file, "vlmevalkit", read_index(data_of[benchmark_of(file)]))
+    responses, bad = read_harness_file(file, "vlmevalkit", read_index(data_of[benchmark_of(file)]))
     assert not responses and {row.problem for row in bad} == {"cannot be read"}
     assert "import its table of predictions" in bad[0].why
 
 
 def test_reasoning_that_vlmevalkit_split_off_is_put_back(data_of: Mapping[str, Path]) -> None:
     file = VLMEVALKIT / "STANDIN_WeMath_COT.xlsx"
-    responses, _ = read_elsewhere(file, "vlmevalkit", read_index(data_of["wemath"]))
+    responses, _ = read_harness_file(file, "vlmevalkit", read_index(data_of["wemath"]))
     assert responses[5].response == "<think>\nIt is 5 m.\n</think>\n\nD"
     assert responses[3].response == "(A)"

@@ -1,4 +1,4 @@
-"""Read responses from the files of other evaluation harnesses and match them to the questions of a data file.
+"""Read responses from the files of other evaluation harnesses, for the questions of a data file.
 
 docs/evaluation.md describes the formats. The harness's own scores are never read. Every record is untrusted: an id in
 it is only looked up, and nothing in it is evaluated, unpickled or used as a path.
@@ -8,27 +8,16 @@ import csv
 import json
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mmupt.benchmarks import Question, read_questions
+from mmupt.evaluation.question_matching import Evidence, Problem, QuestionIndex, Unusable, cell_text
 from mmupt.evaluation.response_files import Response
-from verl_ext.answers import correct
-from verl_ext.datasets.parquet_reader import whole_rows
 
 Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
-Columns = tuple[str, ...]
-# The columns that identify a question in each benchmark, the most reliable first. A single column is the end of our id,
-# several are in the metadata. "question_id" is what lmms-eval calls MathVista's pid.
-ID_COLUMNS: Mapping[str, tuple[Columns, ...]] = {
-    "mathvista": (("pid",), ("question_id",)),
-    "mathvision": (("id",),),
-    "mathverse": (("problem_index", "problem_version"), ("sample_index",)),
-    "wemath": (("ID", "key"),),
-}
 # What a harness logs in place of a response that it could not get.
 NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
 # XlsxWriter, which VLMEvalKit writes with, cuts off a cell after this many characters.
@@ -38,27 +27,8 @@ CELL = 32_767
 JUDGED_COLUMNS = {"log", "log_extract", "log_score"}
 AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
 OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
-# The line between a question and its options in our data files.
-OPTIONS = "\nChoices:"
-_IMAGE_TAG = re.compile(r"<image ?\d*>")
 # MathVista and MATH-Vision name the image of a question by its id.
 _IMAGE_OF = re.compile(r"(?:.*/)?images/([^/]+)\.(?:jpg|png)")
-
-Problem = Literal[
-    "cannot be read",
-    "match no question",
-    "match several questions",
-    "have no response",
-    "repeat another row's response",
-]
-
-
-class Unusable(ValueError):
-    """A record that cannot be imported: what kind of problem it has, and what exactly was expected."""
-
-    def __init__(self, problem: Problem, why: str) -> None:
-        super().__init__(why)
-        self.problem = problem
 
 
 class UnusableRow(NamedTuple):
@@ -67,24 +37,6 @@ class UnusableRow(NamedTuple):
     line: int
     problem: Problem
     why: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a record says about the question that it answers.
-
-    `held` are the mappings in which the benchmark's own id may stand. `number` is the running number of the record,
-    called `number_name` by the harness, and `numbered` the id of the question that has it, None where none has.
-    `counts_rows` says that the harness counts the rows of the published split with it, as the data does.
-    """
-
-    held: Sequence[Mapping[Any, Any]] = ()
-    number_name: str = ""
-    number: str = ""
-    numbered: str | None = None
-    answer: str = ""
-    prompt: str = ""
-    counts_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,184 +57,7 @@ class Record:
     entries: list[Entry]
 
 
-class QuestionIndex:
-    """The questions of a data file, found by id, by row, by the benchmark's own id, or by their words and answer."""
-
-    def __init__(self, questions: Mapping[str, Question], rows: Mapping[int, str], splits: Mapping[str, str]) -> None:
-        """Index questions.
-
-        Args:
-            questions: by id.
-            rows: the id by the number of the row in its published split, from 0.
-            splits: the published split by id.
-        """
-        self.questions = questions
-        self.by_row = rows
-        own: dict[Columns, dict[Columns, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for id_, question in questions.items():
-            own_id = id_.removeprefix(f"{question.data_source}-{splits.get(id_)}-")
-            for columns in ID_COLUMNS.get(question.data_source, ()):
-                values = [own_id] if len(columns) == 1 else [question.metadata.get(column) for column in columns]
-                own[columns][tuple(map(_key, values))].append(id_)
-        self._by_own_id = own
-        parts = {id_: question.text.partition(OPTIONS) for id_, question in questions.items()}
-        self._words = {id_: words for id_, (words, _, _) in parts.items()}
-        self._options = {id_: questions[id_].choices or rest.splitlines() for id_, (_, _, rest) in parts.items()}
-        self._reduced = {
-            reduce: {id_: reduce(words) for id_, words in self._words.items()}
-            for reduce in (_without_spaces, _alphanumeric)
-        }
-
-    def by_index(self, index: str) -> str | None:
-        """The id of the question whose own id is this single value; None where there is not exactly one."""
-        for columns, ids in self._by_own_id.items():
-            if len(columns) == 1:
-                found = ids.get((_key(index),), [])
-                return found[0] if len(found) == 1 else None
-        return None
-
-    def match(self, records: Sequence[Evidence]) -> list[str | Unusable]:
-        """Find the question of each record of one file.
-
-        The benchmark's own id decides. Records without one are found by the words of the question in the prompt and by
-        the answer, and by the running number if it agrees with these for every such record of the file. Otherwise the
-        harness counts in another order than the data, and words and answer have to fit one question alone.
-        """
-        found: list[str | Unusable | None] = []
-        for record in records:
-            try:
-                found.append(self._identified(record))
-            except Unusable as problem:
-                found.append(problem)
-        fitting = {index: self._fitting(record) for index, record in enumerate(records) if found[index] is None}
-        fits = [records[index].numbered in fit for index, fit in fitting.items() if fit and records[index].numbered]
-        same_order = all(fits) and (bool(fits) or any(record.counts_rows for record in records))
-        for index, fit in fitting.items():
-            try:
-                found[index] = self._chosen(records[index], fit, same_order)
-            except Unusable as problem:
-                found[index] = problem
-        numbers: dict[str, set[str]] = defaultdict(set)
-        for index in fitting:
-            if isinstance(id_ := found[index], str):
-                numbers[id_].add(records[index].number)
-        for index in fitting:
-            if isinstance(id_ := found[index], str) and len(numbers[id_]) > 1:
-                rows = f"{records[index].number_name} {', '.join(sorted(numbers[id_]))}"
-                found[index] = Unusable(
-                    "repeat another row's response", f"{rows} all have the words and answer of {id_}"
-                )
-        return [one for one in found if one is not None]
-
-    def _identified(self, record: Evidence) -> str | None:
-        """The id of the question with the record's own id; None where the record has none, or several share it."""
-        held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
-        for columns, ids in self._by_own_id.items():
-            for one in held:
-                values = [_text(one.get(column.lower())) for column in columns]
-                if not all(values):
-                    continue
-                named = ", ".join(f"{column} {value!r:.80}" for column, value in zip(columns, values, strict=True))
-                match ids.get(tuple(map(_key, values)), []):
-                    case []:
-                        raise Unusable("match no question", f"no question has {named}")
-                    case [id_]:
-                        if self._contradicts(id_, record):
-                            raise Unusable(
-                                "match no question", f"{named} is {id_}, but {self._difference(id_, record)}"
-                            )
-                        return id_
-        return None
-
-    def _fitting(self, record: Evidence) -> list[str]:
-        """The ids of the questions with the answer, among those with the longest words that the prompt has.
-
-        Spaces and tags for images do not count; punctuation only where no question is found with it.
-        """
-        if not record.answer or not record.prompt:
-            return []
-        for reduce, words in self._reduced.items():
-            prompt = reduce(record.prompt)
-            asked_in = [id_ for id_, of_question in words.items() if of_question in prompt]
-            longest = max((len(words[id_]) for id_ in asked_in), default=0)
-            if longest:
-                break
-        fit = [id_ for id_ in asked_in if len(words[id_]) == longest and self._has_answer(id_, record.answer)]
-        fit = [id_ for id_ in fit if self._has_columns(id_, record)]
-        with_options = [id_ for id_ in fit if all(reduce(option) in prompt for option in self._options[id_])]
-        return with_options or fit
-
-    def _chosen(self, record: Evidence, fit: Sequence[str], same_order: bool) -> str:
-        number = f"{record.number_name} {record.number!r:.80}"
-        if not record.answer or not record.prompt:
-            raise Unusable(
-                "match no question", "it has no id of the benchmark, nor both a prompt and an answer to be found by"
-            )
-        if same_order and record.number:
-            if record.numbered is None:
-                raise Unusable("match no question", f"no question of the data has {number}")
-            if record.numbered not in fit:
-                why = self._difference(record.numbered, record)
-                raise Unusable("match no question", f"{number} is {record.numbered}, but {why}")
-            return record.numbered
-        if not fit:
-            why = f"no question with the answer {record.answer!r:.80} is asked in its prompt"
-            if record.numbered:
-                why += f"; {number} is {record.numbered}, but {self._difference(record.numbered, record)}"
-            raise Unusable("match no question", why)
-        if len(fit) > 1:
-            order = f", and {record.number_name} does not count as the data does" if record.number else ""
-            raise Unusable(
-                "match several questions",
-                f"{len(fit)} questions have its words and its answer{order}: {', '.join(fit[:5])}",
-            )
-        return fit[0]
-
-    def _has_answer(self, id_: str, answer: str) -> bool:
-        question = self.questions[id_]
-        same_text = "".join(answer.split()) == "".join(question.truth.split())
-        return same_text or correct(answer, question.truth, choices=question.choices)
-
-    def _has_columns(self, id_: str, record: Evidence) -> bool:
-        """Whether the question has what the record holds of id columns, such as the version without the problem."""
-        metadata = self.questions[id_].metadata
-        columns = {column for several in ID_COLUMNS.get(self.questions[id_].data_source, ()) for column in several}
-        return all(
-            _key(one[column]) == _key(metadata[column])
-            for one in record.held
-            for column in columns & metadata.keys() & one.keys()
-            if _text(one[column])
-        )
-
-    def _contradicts(self, id_: str, record: Evidence) -> bool:
-        """Whether the record has both an answer and a prompt, and neither is that of the question."""
-        if not record.answer or not record.prompt:
-            return False
-        return not self._has_answer(id_, record.answer) and _alphanumeric(self._words[id_]) not in _alphanumeric(
-            record.prompt
-        )
-
-    def _difference(self, id_: str, record: Evidence) -> str:
-        if not self._has_answer(id_, record.answer):
-            return f"its answer is {record.answer!r:.80} and that of the question {self.questions[id_].truth!r:.80}"
-        return f"it asks something else: {record.prompt!r:.200}"
-
-
-def read_index(data: Path) -> QuestionIndex:
-    """Index the questions of a data file.
-
-    Raises:
-        ValueError: a row has no ground truth.
-    """
-    rows, splits = {}, {}
-    for row in whole_rows(data, ("id", "provenance")):
-        if row["provenance"] is not None:
-            rows[row["provenance"]["row"]] = row["id"]
-            splits[row["id"]] = row["provenance"]["split"]
-    return QuestionIndex(read_questions(data), rows, splits)
-
-
-def read_elsewhere(file: Path, format_: Format, index: QuestionIndex) -> tuple[list[Response], list[UnusableRow]]:
+def read_harness_file(file: Path, format_: Format, index: QuestionIndex) -> tuple[list[Response], list[UnusableRow]]:
     """Read the responses in a file of another harness.
 
     Returns:
@@ -381,7 +156,7 @@ def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
         "doc_id",
         str(number),
         index.by_row.get(number),
-        _text(record.get("target")),
+        cell_text(record.get("target")),
         prompt if isinstance(prompt, str) else "",
         counts_rows=True,
     )
@@ -404,12 +179,12 @@ def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     prediction = record["prediction"]
     if prediction is None or isinstance(prediction, (dict, list)):
         raise Unusable("have no response", f"its prediction is {prediction!r:.80}")
-    number = _text(record.get("index"))
-    prompt = "\n".join(_text(record.get(column)) for column in ("question", *OPTION_COLUMNS)).strip()
-    evidence = Evidence([record], "index", number, index.by_index(number), _text(record.get("answer")), prompt)
+    number = cell_text(record.get("index"))
+    prompt = "\n".join(cell_text(record.get(column)) for column in ("question", *OPTION_COLUMNS)).strip()
+    evidence = Evidence([record], "index", number, index.by_index(number), cell_text(record.get("answer")), prompt)
     # An empty cell is an empty response.
-    response = prediction if isinstance(prediction, str) else _text(prediction)
-    if thinking := _text(record.get("thinking")):
+    response = prediction if isinstance(prediction, str) else cell_text(prediction)
+    if thinking := cell_text(record.get("thinking")):
         # With SPLIT_THINK both were trimmed, and the tags kept where they were no single pair.
         closed = thinking if thinking.endswith("</think>") else f"<think>\n{thinking}\n</think>"
         response = f"{closed}\n\n{response}"
@@ -514,23 +289,3 @@ def _flat(value: Any) -> Iterator[str]:
         yield value
     else:
         raise Unusable("have no response", f"a response is {value!r:.80}, no text")
-
-
-def _text(value: Any) -> str:
-    """A cell or a JSON value as text without spaces around; whole numbers without a point, nothing for nothing."""
-    if value is None or value != value:
-        return ""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
-
-
-def _key(value: Any) -> str:
-    """A value of an id column in the form that is compared: "Text_Lite", as in VLMEvalKit's names, is "Text Lite"."""
-    return _text(value).replace("_", " ").casefold()
-
-
-def _without_spaces(text: str) -> str:
-    return "".join(_IMAGE_TAG.sub("", text).lower().split())
-
-
-def _alphanumeric(text: str) -> str:
-    return "".join(filter(str.isalnum, _IMAGE_TAG.sub("", text).lower()))

@@ -13,7 +13,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mmupt.evaluation.harness_importers import Format, read_elsewhere, read_index
+from mmupt.evaluation.harness_importers import Format, read_harness_file
+from mmupt.evaluation.question_matching import read_index
 from mmupt.evaluation.response_files import parameters_path, write_responses
 from mmupt.evaluation.verdicts import AnyExtraction
 from verl_ext.files import sha256
@@ -54,7 +55,7 @@ def import_responses(
     for written in (output, parameters_path(output)):
         if written.exists() and not replace:
             raise FileExistsError(f"{written} is there already: name another --output, or --replace it")
-    responses, bad_rows = read_elsewhere(file, format_, read_index(data))
+    responses, bad_rows = read_harness_file(file, format_, read_index(data))
     for line, _, why in bad_rows[:SHOWN]:
         print(f"{file}, line {line}: {why}", file=sys.stderr)
     if len(bad_rows) > SHOWN:
