@@ -59,7 +59,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |")
-    print()
+    print(flush=True)
 
 
 def code(text: str) -> str:

@@ -24,6 +24,7 @@ from math_verify import parse, verify
 from mathruler.grader import grade_answer
 
 import verl_ext.answers.foreign_rules.math_verify_rule  # noqa: F401  (loads its grammar, silences its warnings)
+from benchmarks.answers import print_table
 from benchmarks.vote_groups import AnswerGroup, draw_groups
 from verl_ext.answers import classify
 
@@ -160,14 +161,6 @@ def differences(groups: Sequence[AnswerGroup], first: Sequence[Classes], second:
 
 
 # Report
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table in Markdown."""
-    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
-    for row in rows:
-        print(f"| {' | '.join(map(str, row))} |")
-    print(flush=True)
 
 
 def describe(groups: Sequence[AnswerGroup]) -> None:

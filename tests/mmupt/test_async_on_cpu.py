@@ -64,7 +64,7 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     figure_task.write_figures(Path("datasets/figures"))
     questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
     past = [{"step": -3, "right": {question: [1.0] for question in questions}}]
-    past += [{"step": step, "share": 0.01} for step in (-2, -1, 0)]
+    past += [{"step": step, "majority_ratio": 0.01} for step in (-2, -1, 0)]
     (folder / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in past))
     killed = start(request.param, folder)
     while last_whole_step(folder / "checkpoints") < 1:
@@ -134,4 +134,4 @@ def test_a_collapse_ends_the_run_and_its_best_policy_is_exported(run_folder: Pat
     assert (content["step"], content["kept_step"]) == (3, 3)
     assert (run_folder / "model" / "global_step.txt").read_text() == "3"
     assert not (run_folder / "checkpoints" / "best" / "global_step_3" / "transfer_queue").exists()
-    assert set(History(run_folder / "history.jsonl").shares) >= STEPS
+    assert set(History(run_folder / "history.jsonl").majority_ratios) >= STEPS

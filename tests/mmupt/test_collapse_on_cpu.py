@@ -158,10 +158,10 @@ def test_a_replay_shows_every_validation_and_where_the_alarm_would_have_stopped(
         *collapse_record.replay(History(Path("run/history.jsonl")), CollapseRule(patience=2)), strict=True
     )
     assert [one is not None for one in found] == [False, False, False, True, False]
-    assert lines[0] == "step 0: share none yet, accuracy 40.0 ± 4.9 %"
-    assert lines[1] == "step 5: share 0.390, accuracy 80.0 ± 4.0 %"
+    assert lines[0] == "step 0: majority ratio none yet, accuracy 40.0 ± 4.9 %"
+    assert lines[1] == "step 5: majority ratio 0.390, accuracy 80.0 ± 4.0 %"
     assert lines[2] == (
-        "step 10: share 0.540, accuracy 50.0 ± 5.0 % (30.0 ± 4.6 points below step 5, more than 14.0 count)"
+        "step 10: majority ratio 0.540, accuracy 50.0 ± 5.0 % (30.0 ± 4.6 points below step 5, more than 14.0 count)"
     )
 
 
@@ -171,7 +171,7 @@ def test_the_real_trainer_is_stopped_and_the_policy_that_was_kept_is_exported(tm
     figure_task.write_figures(Path("datasets/figures"))
     questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
     entries = [{"step": -3, "right": {question: [1.0] for question in questions}}]
-    entries += [{"step": step, "share": 0.01} for step in (-2, -1, 0)]
+    entries += [{"step": step, "majority_ratio": 0.01} for step in (-2, -1, 0)]
     (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     validated = ("trainer.test_freq=2", "data.val_max_samples=16", "trainer.total_training_steps=6")
     at_once = ("mmupt.stop_on_collapse.z=0", "mmupt.stop_on_collapse.patience=1")

@@ -178,7 +178,7 @@ def test_the_share_of_a_step_is_the_mean_over_its_updates(queue: Queue, tmp_path
             votes.sample(3, "train", 1)
     finally:
         replay_buffer.vote_metrics = replaced
-    assert History(tmp_path / "history.jsonl").shares == {1: 0.5, 2: 0.5, 3: 0.5}
+    assert History(tmp_path / "history.jsonl").majority_ratios == {1: 0.5, 2: 0.5, 3: 0.5}
 
 
 def test_rows_of_the_step_that_a_checkpoint_was_saved_in_are_removed(queue: Queue, tmp_path: Path) -> None:

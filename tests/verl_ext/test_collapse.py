@@ -1,4 +1,4 @@
-"""A collapse is a fall of held-out accuracy beyond noise under a rising vote share; whatever else happens is none."""
+"""A collapse is a fall of held-out accuracy beyond noise under a rising majority ratio, and nothing else is one."""
 
 import json
 import random
@@ -27,13 +27,13 @@ def validation(right: int, of: int = 100) -> dict[str, float]:
 COLLAPSING = {0: validation(50), 5: validation(80), 10: validation(79), 15: validation(60), 20: validation(40)}
 
 outcomes = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=12, max_size=12)
-shares = st.lists(st.floats(0, 1), min_size=20, max_size=20).map(lambda values: dict(enumerate(values, 1)))
+ratios = st.lists(st.floats(0, 1), min_size=20, max_size=20).map(lambda values: dict(enumerate(values, 1)))
 rules = st.builds(CollapseRule, z=st.floats(0, 3), patience=st.integers(1, 3), min_fall=st.floats(0, 0.1))
 # The cases below have few validations.
 RULE = CollapseRule(patience=2)
 
 
-def test_a_fall_under_a_rising_share_is_a_collapse_and_says_its_numbers() -> None:
+def test_a_fall_under_a_rising_majority_ratio_is_a_collapse_and_says_its_numbers() -> None:
     collapse = find_collapse(RISING, COLLAPSING, RULE, measure="pass@4")
     assert collapse is not None
     assert (collapse.fall.best_step, collapse.fall.step) == (5, 20)
@@ -46,12 +46,12 @@ def test_a_fall_under_a_rising_share_is_a_collapse_and_says_its_numbers() -> Non
     assert str(collapse).endswith("the majority ratio rose from 0.57 to 0.79")
 
 
-@pytest.mark.parametrize("share", [FLAT, FALLING, {}], ids=["flat", "falling", "unknown"])
-def test_a_fall_alone_is_no_collapse(share: dict[int, float]) -> None:
-    assert find_collapse(share, COLLAPSING, RULE) is None
+@pytest.mark.parametrize("ratios", [FLAT, FALLING, {}], ids=["flat", "falling", "unknown"])
+def test_a_fall_alone_is_no_collapse(ratios: dict[int, float]) -> None:
+    assert find_collapse(ratios, COLLAPSING, RULE) is None
 
 
-def test_a_share_that_can_hardly_rise_any_more_counts_as_rising() -> None:
+def test_a_majority_ratio_near_one_counts_as_rising() -> None:
     saturated = {step: 0.97 + 0.01 * (-1) ** step for step in range(1, 21)}
     assert find_collapse(saturated, COLLAPSING, RULE) is not None
 
@@ -63,29 +63,29 @@ def test_one_bad_validation_is_forgiven_and_the_second_running_is_not() -> None:
     assert find_collapse(RISING, COLLAPSING | {15: validation(79)}, RULE) is None
 
 
-@given(shares, outcomes, rules)
-def test_a_constant_series_is_no_collapse(share: dict[int, float], right: list[float], rule: CollapseRule) -> None:
+@given(ratios, outcomes, rules)
+def test_a_constant_series_is_no_collapse(ratios: dict[int, float], right: list[float], rule: CollapseRule) -> None:
     constant = {f"q{number}": value for number, value in enumerate(right)}
-    assert find_collapse(share, dict.fromkeys(range(0, 21, 5), constant), rule) is None
+    assert find_collapse(ratios, dict.fromkeys(range(0, 21, 5), constant), rule) is None
 
 
-@given(shares, st.lists(st.integers(0, 100), min_size=2, max_size=5).map(sorted), rules)
-def test_a_series_that_improves_is_no_collapse(share: dict[int, float], right: list[int], rule: CollapseRule) -> None:
+@given(ratios, st.lists(st.integers(0, 100), min_size=2, max_size=5).map(sorted), rules)
+def test_a_series_that_improves_is_no_collapse(ratios: dict[int, float], right: list[int], rule: CollapseRule) -> None:
     validations = {5 * number: validation(one) for number, one in enumerate(right)}
-    assert find_collapse(share, validations, rule) is None
+    assert find_collapse(ratios, validations, rule) is None
 
 
-@given(shares, st.lists(outcomes, min_size=2, max_size=5), rules, st.randoms(use_true_random=False))
+@given(ratios, st.lists(outcomes, min_size=2, max_size=5), rules, st.randoms(use_true_random=False))
 def test_the_order_of_questions_and_of_validations_does_not_matter(
-    share: dict[int, float], series: list[list[float]], rule: CollapseRule, chance: random.Random
+    ratios: dict[int, float], series: list[list[float]], rule: CollapseRule, chance: random.Random
 ) -> None:
     named = {5 * number: {f"q{one}": value for one, value in enumerate(right)} for number, right in enumerate(series)}
 
     def shuffled(validations: dict) -> dict:
         return dict(chance.sample(list(validations.items()), len(validations)))
 
-    assert find_collapse(share, named, rule) == find_collapse(
-        shuffled(share), shuffled({step: shuffled(one) for step, one in named.items()}), rule
+    assert find_collapse(ratios, named, rule) == find_collapse(
+        shuffled(ratios), shuffled({step: shuffled(one) for step, one in named.items()}), rule
     )
 
 
@@ -141,11 +141,11 @@ def test_the_wobble_is_the_variance_of_the_policy_between_validations() -> None:
 
 
 def test_a_collapse_is_no_wobble_however_fast_it_begins() -> None:
-    share = {step: min(0.98, 0.4 + 0.04 * step) for step in range(1, 41)}
+    ratios = {step: min(0.98, 0.4 + 0.04 * step) for step in range(1, 41)}
     falling = {5 * number: validation(right) for number, right in enumerate([60, 48, 35, 32, 32])}
-    assert find_collapse(share, falling) is not None
+    assert find_collapse(ratios, falling) is not None
     # It still is one when the first fall did not count yet.
-    assert find_collapse(share, {5 * number: validation(right) for number, right in enumerate([60, 56, 36, 32, 32])})
+    assert find_collapse(ratios, {5 * number: validation(right) for number, right in enumerate([60, 56, 36, 32, 32])})
 
 
 def test_a_fall_below_the_smallest_that_matters_is_none_however_sure_it_is() -> None:
@@ -154,7 +154,7 @@ def test_a_fall_below_the_smallest_that_matters_is_none_however_sure_it_is() -> 
     assert find_collapse(RISING, fallen, CollapseRule(min_fall=0.03)) is not None
 
 
-def test_a_share_rises_only_beyond_its_own_noise() -> None:
+def test_a_majority_ratio_rises_only_beyond_its_own_noise() -> None:
     chance = random.Random(0)
     noisy = [0.5 + chance.gauss(0, 0.03) for _ in range(40)]
     assert not rises(noisy, z=2)
@@ -190,31 +190,31 @@ def test_a_history_is_what_was_added_whoever_reads_it(tmp_path: Path) -> None:
     history.continue_from(0)
     history.add_validation(0, {"a": [1.0, 0.0]})
     history.add_validation(0, {"b": [0.0, 0.0]})
-    history.add_share(1, 0.5)
+    history.add_majority_ratio(1, 0.5)
     for one in (history, History(history.file)):
-        assert one.shares == {1: 0.5} and one.validations == {0: {"a": [1.0, 0.0], "b": [0.0, 0.0]}}
+        assert one.majority_ratios == {1: 0.5} and one.validations == {0: {"a": [1.0, 0.0], "b": [0.0, 0.0]}}
         assert one.measures() == {"accuracy": {0: {"a": 0.5, "b": 0.0}}, "pass@2": {0: {"a": 1.0, "b": 0.0}}}
 
 
 def test_a_line_that_a_kill_cut_short_is_as_if_it_had_never_been(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
-    history.add_share(1, 0.5)
+    history.add_majority_ratio(1, 0.5)
     with history.file.open("a") as file:
         file.write('{"step": 2, "sha')
     resumed = History(history.file)
     resumed.continue_from(1)
-    resumed.add_share(2, 0.6)
-    assert History(history.file).shares == {1: 0.5, 2: 0.6}
+    resumed.add_majority_ratio(2, 0.6)
+    assert History(history.file).majority_ratios == {1: 0.5, 2: 0.6}
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_forgets_what_came_after_it(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     for step in range(1, 6):
-        history.add_share(step, step / 10)
+        history.add_majority_ratio(step, step / 10)
         history.add_validation(step, {"a": [0.0]})
     History(history.file).continue_from(3)
     resumed = History(history.file)
-    assert set(resumed.shares) == {1, 2, 3} and set(resumed.validations) == {1, 2, 3}
+    assert set(resumed.majority_ratios) == {1, 2, 3} and set(resumed.validations) == {1, 2, 3}
     resumed.add_validation(3, {"a": [1.0]})
     assert History(history.file).validations[3] == {"a": [1.0]}
 
@@ -338,6 +338,5 @@ def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
 def test_the_history_is_plain_json_lines(tmp_path: Path) -> None:
     run(alarm_in(tmp_path), tmp_path, 1, 5)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    assert (
-        lines[0] == {"step": 1, "share": RISING[1]} and lines[-1]["step"] == 5 and lines[-1]["right"]["q000"] == [1.0]
-    )
+    assert lines[0] == {"step": 1, "majority_ratio": RISING[1]}
+    assert lines[-1]["step"] == 5 and lines[-1]["right"]["q000"] == [1.0]

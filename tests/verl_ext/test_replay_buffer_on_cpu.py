@@ -139,7 +139,7 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     assert metrics.get("vote/reward_accuracy") == (pytest.approx(3 / 5) if measured else None)
     assert metrics["vote/zero_advantage_rate"] == 0.5
     assert metrics["vote/scoring_seconds"] == 1.0
-    assert History(tmp_path / "history.jsonl").shares == {1: pytest.approx(2 / 3)}
+    assert History(tmp_path / "history.jsonl").majority_ratios == {1: pytest.approx(2 / 3)}
 
 
 def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_step(
@@ -165,7 +165,7 @@ def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_ste
     assert history.validations == {5: {"q1": [1.0, 0.0], "q2": [1.0]}}
 
     for step in range(1, 11):
-        history.add_share(step, step / 10)
+        history.add_majority_ratio(step, step / 10)
     for step, value in ((1, 1.0), (8, 0.0), (9, 0.0), (10, 0.0)):
         history.add_validation(step, {f"q{number}": [value] for number in range(9)})
     buffer = build(settings(f"mmupt.run_folder={tmp_path}"))

@@ -58,10 +58,10 @@ class CollapseAlarm:
         if collapse := self.find_collapse():
             raise StoppedOnCollapse(str(collapse))
 
-    def trained(self, step: int, share: float | None) -> None:
+    def trained(self, step: int, majority_ratio: float | None) -> None:
         """Record the majority ratio of a training step, if there was a vote."""
-        if share is not None:
-            self.history.add_share(step, share)
+        if majority_ratio is not None:
+            self.history.add_majority_ratio(step, majority_ratio)
 
     def validated(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
         """Record the outcomes per question of a validation batch after a step."""
@@ -74,7 +74,7 @@ class CollapseAlarm:
         if self._rule is None:
             return None
         for measure, validations in self.history.measures().items():
-            if collapse := find_collapse(self.history.shares, validations, self._rule, measure):
+            if collapse := find_collapse(self.history.majority_ratios, validations, self._rule, measure):
                 return collapse
         return None
 

@@ -1,6 +1,6 @@
 """The data for the collapse rule, stored in a file so that a resumed run continues it.
 
-`history.jsonl` has one line per training step, `{"step": 12, "share": 0.61}` with the majority ratio, and one per
+`history.jsonl` has one line per training step, `{"step": 12, "majority_ratio": 0.61}`, and one per
 validation batch, `{"step": 10, "right": {"q1": [1.0, 0.0]}}` with the score of each response by question id.
 """
 
@@ -21,7 +21,7 @@ class History:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.shares: dict[int, float] = {}
+        self.majority_ratios: dict[int, float] = {}
         self.validations: dict[int, Outcomes] = {}
         lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
         for line in lines:
@@ -31,15 +31,16 @@ class History:
 
     def continue_from(self, step: int) -> None:
         """Discard the entries after a step, from which the run resumes."""
-        self.shares = {one: share for one, share in self.shares.items() if one <= step}
+        self.majority_ratios = {one: ratio for one, ratio in self.majority_ratios.items() if one <= step}
         self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
-        entries: list[dict[str, Any]] = [{"step": one, "share": share} for one, share in self.shares.items()]
+        entries: list[dict[str, Any]]
+        entries = [{"step": one, "majority_ratio": ratio} for one, ratio in self.majority_ratios.items()]
         entries += [{"step": one, "right": outcomes} for one, outcomes in self.validations.items()]
         write_json_lines(self.file, entries)
 
-    def add_share(self, step: int, share: float) -> None:
+    def add_majority_ratio(self, step: int, majority_ratio: float) -> None:
         """Add the majority ratio of a training step."""
-        self._append({"step": step, "share": share})
+        self._append({"step": step, "majority_ratio": majority_ratio})
 
     def add_validation(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
         """Add a validation batch after a step; it replaces earlier outcomes of its questions at that step."""
@@ -66,7 +67,7 @@ class History:
             file.write(json_line(entry))
 
     def _take(self, entry: Mapping[str, Any]) -> None:
-        if "share" in entry:
-            self.shares[entry["step"]] = entry["share"]
+        if "majority_ratio" in entry:
+            self.majority_ratios[entry["step"]] = entry["majority_ratio"]
         else:
             self.validations.setdefault(entry["step"], {}).update(entry["right"])

@@ -72,29 +72,29 @@ class Fall:
 
 @dataclass(frozen=True)
 class Collapse:
-    """A collapse: `measure` fell as `fall` describes, and the majority ratio went from `share_before` to `share`.
+    """A collapse: `measure` fell as `fall` describes, and the majority ratio went from `ratio_before` to `ratio`.
 
     The ratios are means over the earlier and the later half of the steps between the two validations of the fall.
     """
 
     measure: str
     fall: Fall
-    share_before: float
-    share: float
+    ratio_before: float
+    ratio: float
 
     def __str__(self) -> str:
         fall = self.fall
-        change = "rose" if self.share > self.share_before + ROUNDING else "stayed"
+        change = "rose" if self.ratio > self.ratio_before + ROUNDING else "stayed"
         return (
             f"{self.measure} on {fall.questions} validation questions fell from {100 * fall.best:.1f} % at step "
             f"{fall.best_step} to {100 * fall.value:.1f} % at step {fall.step}, by more than {fall.threshold:.1f} "
             f"standard errors of {100 * fall.standard_error:.1f} points, while the majority ratio {change} from "
-            f"{self.share_before:.2f} to {self.share:.2f}"
+            f"{self.ratio_before:.2f} to {self.ratio:.2f}"
         )
 
 
 def find_collapse(
-    shares: Mapping[int, float],
+    majority_ratios: Mapping[int, float],
     validations: Mapping[int, Validation],
     rule: CollapseRule = CollapseRule(),
     measure: str = "accuracy",
@@ -105,7 +105,7 @@ def find_collapse(
     `min_fall` and beyond noise, and the majority ratio has risen since that one, or is near 1 and has not fallen.
 
     Args:
-        shares: training step -> its majority ratio.
+        majority_ratios: training step -> its majority ratio.
         validations: step -> validation of the policy after it.
         rule: the thresholds.
         measure: what `validations` measure, for the message.
@@ -120,7 +120,7 @@ def find_collapse(
         falls = list(_falls(validations, best_step, last, rule, variance()))
         if len(falls) < rule.patience:
             return None
-    between = [shares[step] for step in sorted(shares) if best_step < step <= last[-1]]
+    between = [majority_ratios[step] for step in sorted(majority_ratios) if best_step < step <= last[-1]]
     if not rises(between, rule.z):
         return None
     earlier, later = _halves(between)
@@ -202,19 +202,19 @@ def _difference(later: Validation, earlier: Validation) -> Score | None:
     return Score(tuple(later[question] - earlier[question] for question in common))
 
 
-def rises(shares: Sequence[float], z: float) -> bool:
+def rises(ratios: Sequence[float], z: float) -> bool:
     """Whether the later half of a series lies above its earlier half, or near 1 and not below it, beyond noise.
 
     The noise of a single value is taken from the changes from each to the next, which a trend hardly adds to.
     """
-    if len(shares) < 2:
+    if len(ratios) < 2:
         return False
-    earlier, later = _halves(shares)
+    earlier, later = _halves(ratios)
     change = fmean(later) - fmean(earlier)
-    noise = sqrt(fmean((after - before) ** 2 for before, after in pairwise(shares)) / 2)
+    noise = sqrt(fmean((after - before) ** 2 for before, after in pairwise(ratios)) / 2)
     margin = z * noise * sqrt(1 / len(earlier) + 1 / len(later)) + ROUNDING
     return change > margin or (fmean(later) >= SATURATED and change >= -margin)
 
 
-def _halves(shares: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
-    return shares[: len(shares) // 2], shares[len(shares) // 2 :]
+def _halves(ratios: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    return ratios[: len(ratios) // 2], ratios[len(ratios) // 2 :]

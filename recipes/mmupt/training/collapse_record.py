@@ -51,7 +51,7 @@ def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
     if collapse is None:
         file.unlink(missing_ok=True)
         return None
-    last, kept = max(alarm.history.shares), alarm.best_step(collapse.measure)
+    last, kept = max(alarm.history.majority_ratios), alarm.best_step(collapse.measure)
     special = {None: "the last one, as no better one was saved", 0: "the model before training"}
     policy = special.get(kept, f"that of step {kept}")
     message = f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}."
@@ -72,14 +72,14 @@ def replay(history: History, rule: CollapseRule) -> Iterator[tuple[str, Collapse
     previous = 0
     measures = history.measures()
     for step in sorted(history.validations):
-        shares = {one: share for one, share in history.shares.items() if one <= step}
-        since = [share for one, share in shares.items() if one > previous or one == step]
-        parts = [f"step {step}: share {f'{fmean(since):.3f}' if since else 'none yet'}"]
+        ratios = {one: ratio for one, ratio in history.majority_ratios.items() if one <= step}
+        since = [ratio for one, ratio in ratios.items() if one > previous or one == step]
+        parts = [f"step {step}: majority ratio {f'{fmean(since):.3f}' if since else 'none yet'}"]
         found = None
         for measure, validations in measures.items():
             so_far = {one: outcomes for one, outcomes in validations.items() if one <= step}
             parts.append(f"{measure} {_describe(so_far, step, rule)}")
-            found = found or find_collapse(shares, so_far, rule, measure)
+            found = found or find_collapse(ratios, so_far, rule, measure)
         yield ", ".join(parts), found
         previous = step
 
