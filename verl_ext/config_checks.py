@@ -26,6 +26,7 @@ from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.unknown_keys import nearest, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
+from verl_ext.votes.vote_files import problem_of_size
 
 select = OmegaConf.select
 
@@ -187,6 +188,9 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
             # Recipes declare it there.
             block = "mmupt" if select(config, "mmupt.stop_on_collapse") is not None else SAMPLER_KEY
             yield f"{block}.{error}"
+
+    if problem := problem_of_size(select(config, f"{SAMPLER_KEY}.votes_per_step")):
+        yield f"{'mmupt' if select(config, 'mmupt.votes_per_step') is not None else SAMPLER_KEY}.{problem}"
 
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:

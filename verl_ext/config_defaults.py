@@ -35,6 +35,10 @@ SAMPLER_DEFAULTS: Mapping[str, Any] = {
     "train_files": None,
     # Vote shares and validations.
     "history": "${trainer.default_local_dir}/history.jsonl",
+    # Folder of the votes on file.
+    "votes": "${trainer.default_local_dir}/votes",
+    # Groups per step on file; null for all, 0 for none.
+    "votes_per_step": 32,
     # veRL's checkpoints, of which the best are kept if a collapse is to stop the run.
     "checkpoints": "${trainer.default_local_dir}",
     # Whether and when a collapse stops the run; what is left out has the default of CollapseRule.

@@ -1,4 +1,4 @@
-"""On the real stack: more responses vote than are trained on, and groups that teach nothing are replaced by others."""
+"""On the real stack: extra responses vote, groups that teach nothing are replaced by others, votes go on file."""
 
 import json
 from collections import defaultdict
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from full_stack import scalars, train
+
+from verl_ext.datasets.parquet_reader import read_ids
+from verl_ext.votes.vote_files import files_of_steps, read_train_files, read_votes
 
 # Not marked full_stack: the one run of the real trainer in `make test`.
 OVERRIDES = (
@@ -42,6 +45,31 @@ def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(
 
 def test_groups_that_teach_nothing_were_replaced(series: dict[str, dict[int, float]]) -> None:
     assert sum(series["training/filter_groups/evicted_samples"].values()) > 0
+
+
+def test_every_step_leaves_its_votes_on_file(run_folder: Path, series: dict[str, dict[int, float]]) -> None:
+    from verl_ext.answers import extract_answer
+    from verl_ext.votes import VoteOptions, vote
+
+    files = files_of_steps(run_folder / "votes")
+    assert [*files] == [1, 2]
+    for step, file in files.items():
+        groups = read_votes(file)
+        assert len(groups) == 4 and all(len(group["responses"]) == 6 for group in groups)
+        for group in groups:
+            responses = group["responses"]
+            result = vote([extract_answer(one["text"]) for one in responses], VoteOptions(min_votes=4))
+            assert [one["reward"] for one in responses] == [*result.rewards]
+            assert (group["pseudo_label"], group["majority_ratio"]) == (result.pseudo_label, result.majority_ratio)
+            assert [one["trained"] for one in responses] == [True] * 4 + [False] * 2
+            assert (group["first_policy"], group["last_policy"], group["images"]) == (step - 1, step - 1, 1)
+            assert group["question"] and "<image>" not in group["question"]
+            # The task is labelled: the truth was joined after the vote.
+            assert group["label_correct"] == responses[result.classes[0][0]]["correct"]
+        right = [group["label_correct"] for group in groups]
+        assert series["vote/label_accuracy"][step] == pytest.approx(sum(right) / 4)
+    (train_file,) = read_train_files(files[1])
+    assert {group["id"] for group in read_votes(files[1])} <= {*read_ids(train_file)}
 
 
 def test_all_that_vote_are_counted(series: dict[str, dict[int, float]]) -> None:

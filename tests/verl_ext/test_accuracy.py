@@ -11,7 +11,7 @@ from verl_ext.answers import Comparison
 from verl_ext.datasets.ground_truth import sidecar_of
 from verl_ext.rewards import accuracy
 from verl_ext.rewards.accuracy import AccuracyMeter
-from verl_ext.rewards.group_request import AccuracyRequest
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy
 from verl_ext.votes import vote
 from verl_ext.votes.vote_record import VoteRecord
 
@@ -27,6 +27,10 @@ def measured(label_correct: bool | None, reward_accuracy: float, record: VoteRec
     return replace(record, label_correct=label_correct, reward_accuracy=reward_accuracy)
 
 
+def record_of(request: AccuracyRequest, meter: AccuracyMeter) -> VoteRecord:
+    return meter.measure(request).record
+
+
 @pytest.fixture
 def meter(tmp_path: Path) -> AccuracyMeter:
     train = tmp_path / "train.parquet"
@@ -35,15 +39,26 @@ def meter(tmp_path: Path) -> AccuracyMeter:
 
 
 def test_the_ground_truth_of_a_row_is_that_of_its_sidecar_or_else_its_own(meter: AccuracyMeter) -> None:
-    assert meter.measure(request("q1")) == measured(True, 1.0)
+    assert record_of(request("q1"), meter) == measured(True, 1.0)
     # Both rewarded answers are wrong, and the correct one is not rewarded.
-    assert meter.measure(request("q2", own="7")) == measured(False, 0.25)
-    assert meter.measure(request("plain", own="7")) == measured(True, 1.0)
-    assert meter.measure(request("plain")) == RECORD
+    assert record_of(request("q2", own="7"), meter) == measured(False, 0.25)
+    assert record_of(request("plain", own="7"), meter) == measured(True, 1.0)
+    assert meter.measure(request("plain")) == GroupAccuracy(RECORD)
+
+
+def test_the_ground_truth_is_told_with_whether_each_answer_equals_it(meter: AccuracyMeter) -> None:
+    accuracy = meter.measure(request("q1"))
+    assert accuracy.ground_truth == "7" and accuracy.correct == [True, True, False, False]
+
+
+def test_responses_that_only_voted_are_compared_and_have_no_reward_to_be_accurate(meter: AccuracyMeter) -> None:
+    accuracy = meter.measure(AccuracyRequest("q2", None, ["7", "7.0", "3", None], [1.0, 1.0], None, RECORD))
+    assert accuracy.correct == [False, False, True, False]
+    assert accuracy.record.reward_accuracy == 0.0
 
 
 def test_a_group_that_elected_nothing_still_has_rewards_that_are_right_or_wrong(meter: AccuracyMeter) -> None:
-    assert meter.measure(request(record=TIED)) == measured(None, 1.0, TIED)
+    assert record_of(request(record=TIED), meter) == measured(None, 1.0, TIED)
 
 
 def test_every_different_answer_is_compared_once(meter: AccuracyMeter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,12 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rollout import queue_rows
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
+from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.votes import vote
+from verl_ext.votes.vote_files import VotedQuestion
 from verl_ext.votes.vote_record import VoteRecord
 
 
@@ -52,8 +54,10 @@ class Rollout:
         self.worker.reward_loop_worker_handles = self.reward_workers
         self.worker._scores_groups, self.worker._needs_log_probs, self.worker._measures_accuracy = True, False, False
         self.worker._groups, self.worker._rows, self.worker._vote_n = {}, {}, vote_n
+        self.worker._records_votes = False
         self.worker.processor, self.worker.distillation_enabled = None, False
         self.puts: list[list[str]] = []
+        self.fields: dict[str, dict[str, Any]] = {}
 
         async def put(key: str, partition_id: str, tag: dict[str, str]) -> None:
             self.tags.setdefault(key, {}).update(tag)
@@ -77,6 +81,8 @@ class Rollout:
         async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
             assert all((scores != 0).any() for scores in fields["rm_scores"]) and partition_id == "train"
             self.puts.append(keys)
+            for number, key in enumerate(keys):
+                self.fields[key] = {name: getattr(value, "data", value) for name, value in fields[number].items()}
 
         async def store(worker: Any, output: Any, validate: bool, **kwargs: Any) -> None:
             assert output.reward_score is not None
@@ -191,7 +197,7 @@ def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(mo
     async def compute(request: Any) -> Any:
         sent.append(request)
         if isinstance(request, AccuracyRequest):
-            return completed
+            return GroupAccuracy(completed, "7", [False, False, False, False])
         info = record.to_extra_info()
         return [ResponseScore(float(number < 2), {"answer": f"{number}", **info}) for number in range(4)]
 
@@ -204,10 +210,51 @@ def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(mo
         group, accuracy = sent
         asked = GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None, choices=["4", "5"])
         assert group == asked and "7" not in repr(group)
-        answers, rewards = ["0", "1", "2"], [1.0, 1.0, 0.0]
+        answers, rewards = ["0", "1", "2", "3"], [1.0, 1.0, 0.0]
         assert accuracy == AccuracyRequest("row a", "7", answers, rewards, ["4", "5"], record)
         assert [rollout.outputs["a", session].reward_score for session in range(3)] == [1.0, 1.0, 0.0]
         assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"answer": "2", **completed.to_extra_info()}
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("failing", [set(), {0, 2}], ids=str)
+def test_the_row_of_the_first_response_holds_its_whole_group_with_the_truth_that_the_vote_never_saw(
+    monkeypatch: pytest.MonkeyPatch, failing: set[int]
+) -> None:
+    async def compute(request: Any) -> Any:
+        if isinstance(request, AccuracyRequest):
+            return GroupAccuracy(request.record, "7", [answer == "7" for answer in request.answers])
+        assert "truth" not in repr(request).replace("ground_truth=None", "")
+        answers = ["4" if response == [1] else "7" for response in request.response_ids]
+        result = vote(answers)
+        record = VoteRecord(result, 0.5).to_extra_info()
+        return [
+            ResponseScore(reward, {"answer": answer, **record}, f"It is {answer}.")
+            for answer, reward in zip(answers, result.rewards, strict=True)
+        ]
+
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=3, vote_n=4, reward_workers=1)
+        rollout.worker._measures_accuracy = rollout.worker._records_votes = True
+        rollout.reward_workers[0].remote = compute
+        rollout.failing = {("a", session) for session in failing}
+        rollout.finish("a")
+        parts = [{"type": "image"}, {"type": "text", "text": " Find x. "}, {"type": "text", "text": "Think."}]
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": parts}]
+        await rollout.prompt("a", raw_prompt=messages, choices=["4", "7"])
+        sessions = [session for session in range(4) if session not in failing]
+        first, *others = (rollout.fields[f"a_{session}_0"][VOTED_QUESTION] for session in sessions[:3])
+        assert set(others) == {""}
+        voted = VotedQuestion.from_json(first)
+        assert (voted.id, voted.question, voted.images) == ("row a", "Find x. Think.", 1)
+        assert (voted.choices, voted.ground_truth) == (["4", "7"], "7")
+        assert [one.text for one in voted.responses] == [f"It is {'4' if s == 1 else '7'}." for s in sessions]
+        assert [one.correct for one in voted.responses] == [session != 1 for session in sessions]
+        assert [one.trained for one in voted.responses] == [number < 3 for number in range(len(sessions))]
+        # Nothing that a trainer or a logger asks for has it.
+        fields = {name: value for name, value in rollout.fields[f"a_{sessions[0]}_0"].items() if name != VOTED_QUESTION}
+        assert "It is" not in repr(fields)
 
     asyncio.run(body())
 

@@ -12,7 +12,7 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
 from verl_ext.config_checks import AGENT_LOOP_MANAGER, check_config
-from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS, GroupReward
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 from verl_ext.rewards.scoring import grade_response
@@ -188,7 +188,14 @@ def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: st
 def test_a_reward_worker_measures_the_accuracy_of_a_group_whose_rewards_are_final() -> None:
     record = VoteRecord(vote(["4", "4", "5"]), 0.25)
     request = AccuracyRequest("q", "5", ["4", "5"], [1.0, 0.0], None, record)
-    assert run(request) == replace(record, label_correct=False, reward_accuracy=0.0)
+    measured = replace(record, label_correct=False, reward_accuracy=0.0)
+    assert run(request) == GroupAccuracy(measured, "5", [False, True])
+
+
+def test_responses_come_back_as_the_text_that_they_were_decoded_to_in_training_alone() -> None:
+    texts = (r"\boxed{4}", "none")
+    assert [score.text for score in run(GroupRequest([[0], [1]], validate=False), *texts)] == [*texts]
+    assert [score.text for score in run(GroupRequest([[0]], validate=True), *texts)] == [None]
 
 
 def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() -> None:

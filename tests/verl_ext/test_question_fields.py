@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from verl_ext.rollout.question_fields import choices_of, ground_truth_of, question_id, question_of
+from verl_ext.rollout.question_fields import (
+    choices_of,
+    ground_truth_of,
+    image_count,
+    question_id,
+    question_of,
+    text_of,
+)
 
 
 def png(color: str) -> bytes:
@@ -48,6 +55,17 @@ def test_images_without_bytes_are_told_apart_too(image: Any) -> None:
         return plain_row(raw_prompt=[{"role": "user", "content": [{"type": "image", "image": value}]}])
 
     assert question_id(row(image)) == question_id(row(image)) != question_id(row("/b.png"))
+
+
+def test_the_text_of_a_row_is_that_of_its_user_without_the_places_of_images() -> None:
+    row = plain_row("Find x.")
+    row["raw_prompt"] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello."},
+        *row["raw_prompt"],
+    ]
+    assert text_of(row) == "Hello.\nFind x." and image_count(row) == 1
+    assert text_of({"uid": "u1"}) == "" and image_count({"uid": "u1"}) == 0
 
 
 def test_a_row_without_messages_is_known_by_its_uid() -> None:

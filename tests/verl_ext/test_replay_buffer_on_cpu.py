@@ -19,7 +19,13 @@ from verl_ext.config_defaults import SAMPLER_DEFAULTS
 from verl_ext.rollout import replay_buffer
 from verl_ext.rollout.replay_buffer import VoteReplayBuffer
 from verl_ext.votes import VoteOptions, vote
+from verl_ext.votes.vote_files import VotedQuestion, VotedResponse, read_votes
 from verl_ext.votes.vote_record import VoteRecord
+
+VOTED = {
+    uid: VotedQuestion(f"q{uid[1]}", "Find x.", 0, None, None, [VotedResponse("7", "7", 1.0, True, None)] * 4).to_json()
+    for uid in ("u1", "u2")
+}
 
 
 def settings(*overrides: str) -> DictConfig:
@@ -93,6 +99,7 @@ def test_defaults_of_the_sampler_and_of_the_recipes_are_the_same() -> None:
     declared = OmegaConf.load(CONFIG_FOLDER / "base.yaml").trainer.v1.sampler.sampler_kwargs
     for name in ("watchdog_seconds", "poll_interval"):
         assert declared[name] == SAMPLER_DEFAULTS[name]
+    assert OmegaConf.load(CONFIG_FOLDER / "base.yaml").mmupt.votes_per_step == SAMPLER_DEFAULTS["votes_per_step"]
     assert declared.keys() <= SAMPLER_DEFAULTS.keys()
 
 
@@ -110,8 +117,10 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     keys = [f"{uid}_{session}_0" for uid, group in answers.items() for session in range(len(group))]
 
     def get(keys: list[str], partition_id: str, select_fields: list[str]) -> dict[str, list[Any]]:
-        assert select_fields == ["rm_scores", "extra_fields"]
         rows = [(key.split("_")[0], int(key.split("_")[1])) for key in keys]
+        if select_fields != ["rm_scores", "extra_fields"]:
+            assert keys == ["u1_0_0", "u2_0_0"]
+            return {"id": ["q1", "q2"]} if select_fields == ["id"] else {"voted_question": [VOTED["u1"], VOTED["u2"]]}
         infos = {
             uid: VoteRecord(result, 0.5, **(accuracies[uid] if measured else {})).to_extra_info() for uid in answers
         }
@@ -122,7 +131,8 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
             ],
         }
 
-    batch = KVBatchMeta(partition_id="train", keys=keys, tags=[{} for _ in keys])
+    policies = {"min_global_steps": 0, "max_global_steps": 1}
+    batch = KVBatchMeta(partition_id="train", keys=keys, tags=[policies for _ in keys])
     monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"training/x": 1}))
     monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
     overrides = (
@@ -140,6 +150,11 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     assert metrics["vote/zero_advantage_rate"] == 0.5
     assert metrics["vote/scoring_seconds"] == 1.0
     assert History(tmp_path / "history.jsonl").majority_ratios == {1: pytest.approx(2 / 3)}
+    buffer._votes.flush()
+    on_file = read_votes(tmp_path / "votes" / "1.parquet")
+    assert [row["id"] for row in on_file] == ["q1", "q2"] and {row["majority_ratio"] for row in on_file} == {2 / 3}
+    assert {(row["first_policy"], row["last_policy"]) for row in on_file} == {(0, 1)}
+    assert [row["label_correct"] for row in on_file] == ([True, False] if measured else [None, None])
 
 
 def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_step(

@@ -20,8 +20,8 @@ def group(
     """A group under the default vote, of which the first `trained` responses are trained on."""
     result = vote(answers)
     rewards = list(rewards or result.rewards[:trained])
-    request = AccuracyRequest("q", truth, list(answers[:trained]), rewards, None, VoteRecord(result, seconds))
-    return TrainedGroup(AccuracyMeter([], Comparison()).measure(request), rewards)
+    request = AccuracyRequest("q", truth, list(answers), rewards, None, VoteRecord(result, seconds))
+    return TrainedGroup(AccuracyMeter([], Comparison()).measure(request).record, rewards)
 
 
 AGREED = group(["7", "7", "3", None], 0.25, truth="7")

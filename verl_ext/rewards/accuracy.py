@@ -10,8 +10,7 @@ from pathlib import Path
 
 from verl_ext.answers import Comparison, correct
 from verl_ext.datasets.ground_truth import read_truth
-from verl_ext.rewards.group_request import AccuracyRequest
-from verl_ext.votes.vote_record import VoteRecord
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy
 
 
 class AccuracyMeter:
@@ -29,19 +28,21 @@ class AccuracyMeter:
         self._ground_truth = read_truth(files)
         self._comparison = comparison
 
-    def measure(self, request: AccuracyRequest) -> VoteRecord:
+    def measure(self, request: AccuracyRequest) -> GroupAccuracy:
         """Compare the pseudo-label and each distinct answer with the ground truth, if it is known."""
         ground_truth = self._ground_truth.get(request.id, request.own_ground_truth)
         if ground_truth is None or not request.answers:
-            return request.record
+            return GroupAccuracy(request.record)
         pseudo_label = request.record.vote.pseudo_label
         right = {
             answer: correct(answer, ground_truth, self._comparison, request.choices)
             for answer in {*request.answers, pseudo_label}
         }
-        errors = [abs(reward - right[answer]) for answer, reward in zip(request.answers, request.rewards, strict=True)]
-        return replace(
+        trained = zip(request.answers, request.rewards, strict=False)
+        errors = [abs(reward - right[answer]) for answer, reward in trained]
+        record = replace(
             request.record,
             label_correct=None if pseudo_label is None else right[pseudo_label],
             reward_accuracy=1 - sum(errors) / len(errors),
         )
+        return GroupAccuracy(record, ground_truth, [right[answer] for answer in request.answers])

@@ -30,12 +30,13 @@ class GroupRequest:
 
 @dataclass(frozen=True)
 class AccuracyRequest:
-    """Asks how accurate the pseudo-label and the final rewards of a group are; answered by its completed record.
+    """Asks how accurate the pseudo-label and the final rewards of a group are; answered by a `GroupAccuracy`.
 
     Attributes:
         id: id of the row.
         own_ground_truth: ground truth of the row itself, used where the sidecar of its file has none.
-        answers, rewards: one element per response that is trained on.
+        answers: one per response that voted.
+        rewards: one per response that is trained on, which are the first of them.
         choices: options of a multiple-choice question, otherwise None.
         record: the vote of the group.
     """
@@ -49,8 +50,30 @@ class AccuracyRequest:
 
 
 @dataclass(frozen=True)
+class GroupAccuracy:
+    """How accurate a group is, once its rewards are final.
+
+    Attributes:
+        record: the record of the request, completed if the ground truth is known.
+        ground_truth: the correct answer, None if unknown.
+        correct: whether each answer of the request equals it, None if it is unknown.
+    """
+
+    record: VoteRecord
+    ground_truth: str | None = None
+    correct: list[bool] | None = None
+
+
+@dataclass(frozen=True)
 class ResponseScore:
-    """The reward of a response and its `reward_extra_info`, which has the same keys for every response of a mode."""
+    """The score of a response.
+
+    Attributes:
+        reward: its reward.
+        extra_info: its `reward_extra_info`, which has the same keys for every response of a mode.
+        text: the decoded response in training, None in validation.
+    """
 
     reward: float
     extra_info: dict[str, Any]
+    text: str | None = None

@@ -26,7 +26,10 @@ def score_group(responses: Sequence[str], request: GroupRequest, reward: GroupRe
     group = VotedGroup(responses, answers, result, request.choices, request.log_probs, request.ground_truth)
     rewards = reward.rewards(group)
     record = VoteRecord(result, time.perf_counter() - start).to_extra_info()
-    return [ResponseScore(value, {"answer": answer, **record}) for answer, value in zip(answers, rewards, strict=True)]
+    return [
+        ResponseScore(value, {"answer": answer, **record}, response)
+        for response, answer, value in zip(responses, answers, rewards, strict=True)
+    ]
 
 
 def grade_response(

@@ -9,8 +9,9 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -23,13 +24,20 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
-from verl_ext.config_defaults import SAMPLER, SHARED_PROMPT_AGENT, uses
-from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.config_defaults import SAMPLER, SAMPLER_KEY, SHARED_PROMPT_AGENT, uses
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.group_collector import Group
-from verl_ext.rollout.question_fields import choices_of, ground_truth_of, question_id, question_of
-from verl_ext.rollout.queue_rows import QueueRow, make_row, put
+from verl_ext.rollout.question_fields import (
+    choices_of,
+    ground_truth_of,
+    image_count,
+    question_id,
+    question_of,
+    text_of,
+)
+from verl_ext.rollout.queue_rows import VOTED_QUESTION, QueueRow, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import (
     OneReplicaClient,
@@ -39,6 +47,7 @@ from verl_ext.rollout.shared_prompt import (
     copied,
     current_prompt,
 )
+from verl_ext.votes.vote_files import VotedQuestion, VotedResponse
 from verl_ext.votes.vote_record import VoteRecord
 
 
@@ -47,6 +56,18 @@ def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
     return [
         log_p for log_p, is_sampled in zip(output.response_logprobs, output.response_mask, strict=True) if is_sampled
     ]
+
+
+class ScoredResponse(NamedTuple):
+    """The score of a response, and whether it is trained on or validated.
+
+    `voted_question` is the `VotedQuestion` of its group as JSON, with the first response of a group that may go on
+    file; "" with all others.
+    """
+
+    score: ResponseScore
+    is_needed: bool
+    voted_question: str = ""
 
 
 # veRL's name is bound to the Ray actor; only the class beneath it can be inherited from.
@@ -64,7 +85,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._vote_n = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).vote_options.vote_n
         # Only VoteReplayBuffer logs it.
         self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
-        self._groups: dict[str, Group[AgentLoopOutput, tuple[ResponseScore, bool]]] = {}
+        per_step = OmegaConf.select(self.config, f"{SAMPLER_KEY}.votes_per_step")
+        self._records_votes = self._measures_accuracy and per_step != 0
+        self._groups: dict[str, Group[AgentLoopOutput, ScoredResponse]] = {}
         self._rows: dict[str, Group[QueueRow, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
@@ -171,8 +194,12 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
     ) -> None:
         outputs = output if isinstance(output, list) else [output]
-        if self._scores_groups and outputs and not await self._score(outputs[-1], validate, kwargs):
-            return
+        if self._scores_groups and outputs:
+            scored = await self._score(outputs[-1], validate, kwargs)
+            if not scored.is_needed:
+                return
+            if self._records_votes and not validate:
+                kwargs[VOTED_QUESTION] = scored.voted_question
         rows = self._rows.get(kwargs["uid"])
         if rows is None or isinstance(output, list) or self.distillation_enabled:
             # veRL does not score again a response that has a score.
@@ -186,8 +213,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
         await rows.submit(kwargs["session_id"], make_row(output, kwargs, complete))
 
-    async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> bool:
-        """Score a response, in training with its group; return whether it is trained on or validated."""
+    async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> ScoredResponse:
+        """Score a response, in training with its group."""
         start = time.perf_counter()
         if validate:
             request = GroupRequest(
@@ -197,17 +224,16 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 choices=choices_of(kwargs),
                 question=question_of(kwargs),
             )
-            (score,), is_needed = await self._send(kwargs["uid"], request), True
+            (score,) = await self._send(kwargs["uid"], request)
+            scored = ScoredResponse(score, is_needed=True)
         else:
-            score, is_needed = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output)
-        output.reward_score = score.reward
-        output.extra_fields["reward_extra_info"] = score.extra_info
+            scored = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output)
+        output.reward_score = scored.score.reward
+        output.extra_fields["reward_extra_info"] = scored.score.extra_info
         output.metrics.compute_score = time.perf_counter() - start
-        return is_needed
+        return scored
 
-    async def _score_group(
-        self, prompt: dict, outputs: list[AgentLoopOutput], trained: int
-    ) -> list[tuple[ResponseScore, bool]]:
+    async def _score_group(self, prompt: dict, outputs: list[AgentLoopOutput], trained: int) -> list[ScoredResponse]:
         """Score the responses of a prompt and mark the first `trained` of them, which are trained on.
 
         All of them vote. Sessions differ only by chance, so it does not matter which are trained on.
@@ -220,26 +246,35 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             choices=choices_of(prompt),
             log_probs=[sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None,
         )
-        scores = await self._send(prompt["uid"], request)
-        if self._measures_accuracy:
-            scores = await self._with_accuracy(prompt, scores, trained)
-        return [(score, number < trained) for number, score in enumerate(scores)]
+        scores: list[ResponseScore] = await self._send(prompt["uid"], request)
+        record = VoteRecord.from_extra_info(scores[0].extra_info)
+        voted_question = ""
+        # Another reward manager for groups may hold no vote.
+        if self._measures_accuracy and record is not None:
+            accuracy = await self._accuracy(prompt, scores, trained, record)
+            if self._records_votes:
+                voted_question = _voted_question(prompt, scores, trained, accuracy).to_json()
+            completed = accuracy.record.to_extra_info()
+            scores = [replace(score, extra_info={**score.extra_info, **completed}) for score in scores]
+        return [
+            ScoredResponse(score, number < trained, "" if number else voted_question)
+            for number, score in enumerate(scores)
+        ]
 
-    async def _with_accuracy(self, prompt: dict, scores: list[ResponseScore], trained: int) -> list[ResponseScore]:
-        """Add the accuracy of the group, which changes no reward: all of them are final."""
-        if (record := VoteRecord.from_extra_info(scores[0].extra_info)) is None:
-            # From another reward manager for groups.
-            return scores
+    async def _accuracy(
+        self, prompt: dict, scores: list[ResponseScore], trained: int, record: VoteRecord
+    ) -> GroupAccuracy:
+        """Ask for the accuracy of a group, which changes no reward: all of them are final."""
         request = AccuracyRequest(
             prompt["id"],
             ground_truth_of(prompt),
-            answers=[score.extra_info["answer"] for score in scores[:trained]],
+            answers=[score.extra_info["answer"] for score in scores],
             rewards=[score.reward for score in scores[:trained]],
             choices=choices_of(prompt),
             record=record,
         )
-        completed: VoteRecord = await self._send(prompt["uid"], request)
-        return [ResponseScore(score.reward, {**score.extra_info, **completed.to_extra_info()}) for score in scores]
+        accuracy: GroupAccuracy = await self._send(prompt["uid"], request)
+        return accuracy
 
     async def _send(self, uid: str, request: GroupRequest | AccuracyRequest) -> Any:
         number = random.randrange(len(self.reward_loop_worker_handles))
@@ -250,6 +285,21 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     async def _tag(self, uid: str, validate: bool, **tag: str) -> None:
         # The watchdog reports from it what a prompt waits for; tags of one key are merged.
         await tq.async_kv_put(key=uid, partition_id="val" if validate else "train", tag=tag)
+
+
+def _voted_question(prompt: dict, scores: list[ResponseScore], trained: int, accuracy: GroupAccuracy) -> VotedQuestion:
+    correct = accuracy.correct or [None] * len(scores)
+    return VotedQuestion(
+        prompt["id"],
+        text_of(prompt),
+        image_count(prompt),
+        choices_of(prompt),
+        accuracy.ground_truth,
+        [
+            VotedResponse(score.text or "", score.extra_info["answer"], score.reward, number < trained, correct[number])
+            for number, score in enumerate(scores)
+        ],
+    )
 
 
 class GroupAgentLoopManager(AgentLoopManagerTQ):

@@ -33,6 +33,23 @@ def _content(part: Mapping[str, Any]) -> bytes:
     return value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
 
 
+def text_of(row: Mapping[str, Any]) -> str:
+    """Return the text of the user messages of a row's prompt as the policy sees it, without places of images."""
+    texts = []
+    for message in row.get("raw_prompt") or ():
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if message["role"] == "user":
+            texts.append(" ".join(part["text"].strip() for part in parts if part["type"] == "text").strip())
+    return "\n".join(texts)
+
+
+def image_count(row: Mapping[str, Any]) -> int:
+    """Return the number of images in the messages of a row's prompt."""
+    contents = [message["content"] for message in row.get("raw_prompt") or ()]
+    return sum(part["type"] == "image" for content in contents if not isinstance(content, str) for part in content)
+
+
 def ground_truth_of(row: Mapping[str, Any]) -> str | None:
     """Return the ground truth of a row, None where it has none or one that is neither text nor a number."""
     truth = (row.get("reward_model") or {}).get("ground_truth")

@@ -13,6 +13,10 @@ import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+# The field with a group's `VotedQuestion` as JSON, in the row of its first response; "" in the others. Nothing that
+# trains asks for it.
+VOTED_QUESTION = "voted_question"
+
 
 @dataclass(frozen=True)
 class QueueRow:

@@ -1,10 +1,12 @@
-"""veRL's replay buffer plus vote metrics, a watchdog and the alarm of a collapse: `trainer.v1.sampler.custom_sampler`.
+"""veRL's replay buffer plus vote metrics, votes on file, a watchdog and the collapse alarm: `custom_sampler`.
 
 `sample()` is where veRL merges extra metrics into those of the step, in every logger, where it waits for rollouts, and
 the one place that sees the rows of both training and validation.
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -16,8 +18,11 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from verl_ext import metric_names
 from verl_ext.collapse import read_alarm
 from verl_ext.config_defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
+from verl_ext.files import file_list
 from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.rollout.watchdog import Watchdog
+from verl_ext.votes.vote_files import GroupOnFile, VotedQuestion, VoteFiles
 from verl_ext.votes.vote_metrics import TrainedGroup, vote_metrics
 from verl_ext.votes.vote_record import VoteRecord
 
@@ -36,14 +41,14 @@ def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
     return list(final), data
 
 
-def _policy_versions(batch: KVBatchMeta) -> dict[str, int]:
-    """The number of policy versions that sampled each group, by the uid of its prompt."""
+def _policies(batch: KVBatchMeta) -> dict[str, tuple[int, int]]:
+    """The first and the last policy that sampled each group, in training steps, by the uid of its prompt."""
     versions: dict[str, list[int]] = defaultdict(list)
     for key, tag in zip(batch.keys, batch.tags, strict=True):
         # Other rollout engines than vLLM may not report their version.
         known = (tag.get("min_global_steps"), tag.get("max_global_steps"))
         versions[key.split("_")[0]] += [version for version in known if version is not None]
-    return {uid: max(steps) - min(steps) + 1 for uid, steps in versions.items() if steps}
+    return {uid: (min(steps), max(steps)) for uid, steps in versions.items() if steps}
 
 
 def _reward_infos(data: Any) -> list[dict[str, Any]]:
@@ -64,10 +69,9 @@ def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
     return outcomes
 
 
-def _trained_groups(batch: KVBatchMeta) -> list[TrainedGroup]:
-    """The groups of a training batch; none where another reward manager scored it."""
+def _trained_groups(batch: KVBatchMeta, policies: Mapping[str, tuple[int, int]]) -> dict[str, TrainedGroup]:
+    """The groups of a training batch by the uid of their prompts; none where another reward manager scored it."""
     sessions, data = _final_outputs(batch, "rm_scores", "extra_fields")
-    policy_versions = _policy_versions(batch)
     records: dict[str, VoteRecord] = {}
     rewards: dict[str, list[float]] = defaultdict(list)
     for session, info, scores in zip(sessions, _reward_infos(data), data["rm_scores"], strict=True):
@@ -75,9 +79,37 @@ def _trained_groups(batch: KVBatchMeta) -> list[TrainedGroup]:
         rewards[uid].append(float(scores.sum()))
         if uid not in records:
             if (record := VoteRecord.from_extra_info(info)) is None:
-                return []
+                return {}
             records[uid] = record
-    return [TrainedGroup(record, rewards[uid], policy_versions.get(uid, 1)) for uid, record in records.items()]
+    spans = {uid: last - first + 1 for uid, (first, last) in policies.items()}
+    return {uid: TrainedGroup(record, rewards[uid], spans.get(uid, 1)) for uid, record in records.items()}
+
+
+def _groups_for_file(
+    batch: KVBatchMeta,
+    groups: Mapping[str, TrainedGroup],
+    policies: Mapping[str, tuple[int, int]],
+    choose: Callable[[Sequence[str]], list[int]],
+) -> list[GroupOnFile]:
+    """The groups of a training batch that go on file, chosen by the ids of their questions."""
+    # The row of the first response holds the whole group.
+    first: dict[str, str] = {}
+    for key in sorted(batch.keys, key=lambda key: [int(number) for number in key.split("_")[-2:]]):
+        first.setdefault(key.rsplit("_", 2)[0], key)
+    uids = [uid for uid in first if uid in groups]
+    if not uids:
+        return []
+    ids = tq.kv_batch_get(keys=[first[uid] for uid in uids], partition_id=batch.partition_id, select_fields=["id"])
+    chosen = [uids[position] for position in choose([str(id_) for id_ in _values(ids, "id")])]
+    data = tq.kv_batch_get(
+        keys=[first[uid] for uid in chosen], partition_id=batch.partition_id, select_fields=[VOTED_QUESTION]
+    )
+    return [
+        GroupOnFile(VotedQuestion.from_json(voted), groups[uid].record, policies.get(uid))
+        # Rows of a queue that was saved without votes on file have none.
+        for uid, voted in zip(chosen, _values(data, VOTED_QUESTION), strict=False)
+        if voted
+    ]
 
 
 def _pending_prompts() -> str:
@@ -149,6 +181,9 @@ class VoteReplayBuffer(ReplayBuffer):
             "fit", sampler_kwargs.watchdog_seconds, _actors_of_the_run, _pending_prompts, self._timed_phases
         )
         self._alarm = read_alarm(sampler_kwargs)
+        self._votes = VoteFiles(
+            Path(sampler_kwargs.votes), sampler_kwargs.votes_per_step, file_list(sampler_kwargs.train_files)
+        )
         self._settled: tuple[int, ...] = ()
         # Failed groups since the last one that finished.
         self._failed = 0
@@ -165,17 +200,24 @@ class VoteReplayBuffer(ReplayBuffer):
         self._watchdog.progress()
         if partition_id == "train":
             self._alarm.before_training(global_steps)
+            if self._step == 0:
+                self._votes.continue_from(global_steps - 1)
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         self._watchdog.progress()
         if partition_id == "train":
             expected = batch_size * self._voters
-            metrics = metrics | vote_metrics(_trained_groups(batch), expected)
+            policies = _policies(batch)
+            groups = _trained_groups(batch, policies)
+            metrics = metrics | vote_metrics([*groups.values()], expected)
+            if self._votes.per_step != 0:
+                self._votes.add(global_steps, _groups_for_file(batch, groups, policies, self._votes.chosen))
             if global_steps != self._step:
                 self._step, self._shares = global_steps, []
             if metric_names.MAJORITY_RATIO in metrics:
                 self._shares.append(metrics[metric_names.MAJORITY_RATIO])
                 self._alarm.trained(global_steps, fmean(self._shares))
         else:
+            self._votes.flush()
             self._alarm.validated(global_steps, _outcomes(batch))
         return batch, metrics
 

@@ -14,11 +14,10 @@ from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, REWARD_MA
 from verl_ext.config_defaults import SAMPLER_KEY
 from verl_ext.files import file_list
 from verl_ext.rewards.accuracy import AccuracyMeter
-from verl_ext.rewards.group_request import AccuracyRequest, GroupRequest, ResponseScore
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rewards.scoring import grade_response, score_group
-from verl_ext.votes.vote_record import VoteRecord
 
 
 class GroupRewardManager(RewardManagerBase):
@@ -41,7 +40,7 @@ class GroupRewardManager(RewardManagerBase):
         is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
         self._validation_score = compute_score if is_custom else None
 
-    async def run_single(self, data: GroupRequest | AccuracyRequest) -> list[ResponseScore] | VoteRecord:
+    async def run_single(self, data: GroupRequest | AccuracyRequest) -> list[ResponseScore] | GroupAccuracy:
         """Answer a request in a thread, so that slow comparisons do not block other requests.
 
         Raises:

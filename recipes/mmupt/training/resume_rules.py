@@ -164,7 +164,7 @@ MAY_CHANGE = (
     *_below(
         "mmupt",
         """evaluation_files evaluation_forbidden_openings evaluation_samples gpu_memory_gib leakage name paper_method
-        report_note run_folder stop_on_collapse""",
+        report_note run_folder stop_on_collapse votes_per_step""",
     ),
     "ray_kwargs",
     *_below("reward", "num_workers reward_model.n_gpus_per_node reward_model.nnodes"),
@@ -177,7 +177,9 @@ MAY_CHANGE = (
         save_freq test_freq total_epochs total_training_steps val_before_train val_only validation_data_dir""",
     ),
     "trainer.v1.separate_async.hybrid_rollout",
-    *_below("trainer.v1.sampler.sampler_kwargs", "poll_interval stop_on_collapse watchdog_seconds"),
+    *_below(
+        "trainer.v1.sampler.sampler_kwargs", "poll_interval stop_on_collapse votes votes_per_step watchdog_seconds"
+    ),
     "transfer_queue",
 )
 

@@ -1,0 +1,269 @@
+"""Votes on file: what the groups of a training step answered and elected, one parquet file per step. Pure.
+
+`votes/12.parquet` in the run folder holds groups of step 12, one row each (`SCHEMA`). The metadata of a file, JSON
+under the key `METADATA_KEY`, holds `version`, the version of the schema, and `train_files`, the files that the
+questions come from: the images of a group are those of the row with its `id`.
+
+    import pandas
+    pandas.read_parquet("runs/mmupt_tiny/votes")
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from verl_ext.files import replacing
+from verl_ext.votes.vote_record import VoteRecord
+
+# Increment it with every change of a column.
+SCHEMA_VERSION = 1
+METADATA_KEY = b"mmupt.votes"
+SCHEMA = pa.schema(
+    [
+        # Training step in which the group was trained on.
+        ("step", pa.int32()),
+        # First and last policy that sampled it: the number of steps that it had been trained for; null if unknown.
+        ("first_policy", pa.int32()),
+        ("last_policy", pa.int32()),
+        # Id of the row.
+        ("id", pa.string()),
+        # Text of the user messages as the policy saw them, without places of images.
+        ("question", pa.string()),
+        # Number of images.
+        ("images", pa.int32()),
+        # Options of a multiple-choice question, otherwise null.
+        ("choices", pa.list_(pa.string())),
+        # All responses that voted, in the order of their sessions.
+        (
+            "responses",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("text", pa.string()),
+                        # Null without one.
+                        ("answer", pa.string()),
+                        # Number of its class of equal answers, the largest being 0; null without an answer.
+                        ("class", pa.int32()),
+                        ("reward", pa.float64()),
+                        # False for one that voted only (`vote_n`).
+                        ("trained", pa.bool_()),
+                        # Whether the answer equals the ground truth, False without an answer; null if it is unknown.
+                        ("correct", pa.bool_()),
+                    ]
+                )
+            ),
+        ),
+        # Outcome of the vote, see `verl_ext.votes.majority.Vote`.
+        ("pseudo_label", pa.string()),
+        ("majority_ratio", pa.float64()),
+        ("tied", pa.bool_()),
+        ("no_answer", pa.int32()),
+        # Joined once the rewards are final; null if unknown.
+        ("ground_truth", pa.string()),
+        # Whether the pseudo-label equals the ground truth; null without either.
+        ("label_correct", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class VotedResponse:
+    """One response of a `VotedQuestion`; its fields are those of the column `responses`, without the class."""
+
+    text: str
+    answer: str | None
+    reward: float
+    trained: bool
+    correct: bool | None
+
+
+@dataclass(frozen=True)
+class VotedQuestion:
+    """A question with its responses, as the agent loop sends it to the replay buffer; see the columns of `SCHEMA`."""
+
+    id: str
+    question: str
+    images: int
+    choices: Sequence[str] | None
+    ground_truth: str | None
+    responses: Sequence[VotedResponse]
+
+    def to_json(self) -> str:
+        """Return it as JSON, which `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "VotedQuestion":
+        """Read it back."""
+        fields = json.loads(text)
+        return cls(**{**fields, "responses": [VotedResponse(**one) for one in fields["responses"]]})
+
+
+@dataclass(frozen=True)
+class GroupOnFile:
+    """A group of a training step.
+
+    Attributes:
+        voted: the question and its responses.
+        record: the vote of these responses.
+        policies: first and last policy that sampled it, in training steps; None if unknown.
+    """
+
+    voted: VotedQuestion
+    record: VoteRecord
+    policies: tuple[int, int] | None
+
+    def row(self, step: int) -> dict[str, Any]:
+        """Return its row of `SCHEMA`."""
+        vote = self.record.vote
+        class_of = {response: number for number, members in enumerate(vote.classes) for response in members}
+        first, last = self.policies or (None, None)
+        return {
+            "step": step,
+            "first_policy": first,
+            "last_policy": last,
+            **asdict(self.voted),
+            "responses": [
+                {**asdict(one), "class": class_of.get(number)} for number, one in enumerate(self.voted.responses)
+            ],
+            "pseudo_label": vote.pseudo_label,
+            "majority_ratio": vote.majority_ratio,
+            "tied": vote.tied,
+            "no_answer": vote.no_answer,
+            "label_correct": self.record.label_correct,
+        }
+
+
+class VoteFiles:
+    """Writes the votes of a run, in a thread of its own.
+
+    The file of a step is replaced as a whole, so a kill leaves no part of one, and a resumed run repeats no step.
+
+    Args:
+        folder: the folder of the files.
+        per_step: the number of groups to keep of each step, None for all, 0 for none.
+        train_files: the files that the questions come from.
+    """
+
+    def __init__(self, folder: Path, per_step: int | None, train_files: Iterable[str] = ()) -> None:
+        if problem := problem_of_size(per_step):
+            raise ValueError(problem)
+        self.per_step = per_step
+        self._folder = folder
+        self._train_files = [str(Path(file).absolute()) for file in train_files]
+        self._step = 0
+        self._groups: list[GroupOnFile] = []
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="votes")
+        self._written: Future[None] | None = None
+
+    def continue_from(self, step: int) -> None:
+        """Remove the files of later steps, which the run repeats, and what a kill has left behind."""
+        for file in self._folder.glob("*.parquet.tmp"):
+            file.unlink()
+        for later, file in files_of_steps(self._folder).items():
+            if later > step:
+                file.unlink()
+
+    def chosen(self, ids: Sequence[str]) -> list[int]:
+        """The positions of the questions of a step that are kept, from their ids.
+
+        They are those whose ids have the smallest hashes: the same questions are likely to be kept in every epoch and
+        in every run, so that their votes can be compared.
+        """
+        ordered = sorted(range(len(ids)), key=lambda position: _hash(ids[position]))
+        return sorted(ordered[: self.per_step])
+
+    def add(self, step: int, groups: Sequence[GroupOnFile]) -> None:
+        """Write groups of a step, beside those that it already has, after the previous file is written.
+
+        Raises whatever made the previous file fail, such as OSError for a full disk.
+        """
+        if step != self._step:
+            self._step, self._groups = step, []
+        together = [*self._groups, *groups]
+        self._groups = [together[position] for position in self.chosen([group.voted.id for group in together])]
+        self.flush()
+        rows = [group.row(step) for group in self._groups]
+        self._written = self._writer.submit(write_votes, self._folder / f"{step}.parquet", rows, self._train_files)
+
+    def flush(self) -> None:
+        """Wait until everything is written; raises as `add`."""
+        if self._written is not None:
+            self._written.result()
+            self._written = None
+
+
+def problem_of_size(per_step: Any) -> str | None:
+    """Why a value is no number of groups per step; None if it is one."""
+    if per_step is None or (type(per_step) is int and per_step >= 0):
+        return None
+    return f"votes_per_step must be null or a whole number from 0 on, not {per_step!r}"
+
+
+def write_votes(file: Path, rows: Sequence[Mapping[str, Any]], train_files: Sequence[str]) -> None:
+    """Write the rows of a step atomically. Lone surrogates, which UTF-8 cannot hold, become "?"."""
+    metadata = {METADATA_KEY: json.dumps({"version": SCHEMA_VERSION, "train_files": list(train_files)})}
+    table = pa.Table.from_pylist([_encodable(row) for row in rows], SCHEMA.with_metadata(metadata))
+    with replacing(file) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def files_of_steps(folder: Path) -> dict[int, Path]:
+    """The files of a folder by step, in the order of steps; empty if there is no folder."""
+    files = {int(file.stem): file for file in folder.glob("*.parquet") if file.stem.isdigit()}
+    return dict(sorted(files.items()))
+
+
+def read_votes(file: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Read the groups of a step, with all columns of `SCHEMA` or some; `responses.answer` is a part of one.
+
+    Raises:
+        ValueError: the file has another version, or is none of votes.
+    """
+    with _opened(file) as opened:
+        rows: list[dict[str, Any]] = opened.read(columns).to_pylist()
+    return rows
+
+
+def read_train_files(file: Path) -> list[Path]:
+    """The files that the questions of a step come from; raises as `read_votes`."""
+    with _opened(file) as opened:
+        return [Path(name) for name in _metadata(file, opened)["train_files"]]
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        opened = pq.ParquetFile(file)
+    except pa.ArrowException as error:
+        raise ValueError(f"{file} is no parquet file: {error}") from error
+    version = _metadata(file, opened)["version"]
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{file} has version {version} of votes on file, and this release reads {SCHEMA_VERSION}")
+    return opened
+
+
+def _metadata(file: Path, opened: pq.ParquetFile) -> dict[str, Any]:
+    content = (opened.schema_arrow.metadata or {}).get(METADATA_KEY)
+    if content is None:
+        raise ValueError(f"{file} holds no votes: its metadata has no {METADATA_KEY.decode()}")
+    metadata: dict[str, Any] = json.loads(content)
+    return metadata
+
+
+def _hash(id_: str) -> bytes:
+    return hashlib.blake2b(id_.encode(errors="surrogatepass"), digest_size=8).digest()
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {name: _encodable(one) for name, one in value.items()}
+    return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value
