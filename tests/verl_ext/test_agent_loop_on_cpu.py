@@ -230,7 +230,7 @@ def test_the_row_of_the_first_response_holds_its_whole_group_with_the_truth_that
         result = vote(answers)
         record = VoteRecord(result, 0.5).to_extra_info()
         return [
-            ResponseScore(reward, {"answer": answer, **record}, f"It is {answer}.")
+            ResponseScore(reward + 0.5, {"answer": answer, **record}, f"It is {answer}.")
             for answer, reward in zip(answers, result.rewards, strict=True)
         ]
 
@@ -251,6 +251,8 @@ def test_the_row_of_the_first_response_holds_its_whole_group_with_the_truth_that
         assert (voted.choices, voted.ground_truth) == (["4", "7"], "7")
         assert [one.text for one in voted.responses] == [f"It is {'4' if s == 1 else '7'}." for s in sessions]
         assert [one.correct for one in voted.responses] == [session != 1 for session in sessions]
+        agreed = len(sessions) > 2
+        assert [one.reward for one in voted.responses] == [1.5 if agreed and s != 1 else 0.5 for s in sessions]
         assert [one.trained for one in voted.responses] == [number < 3 for number in range(len(sessions))]
         # Nothing that a trainer or a logger asks for has it.
         fields = {name: value for name, value in rollout.fields[f"a_{sessions[0]}_0"].items() if name != VOTED_QUESTION}

@@ -41,6 +41,8 @@ class Queue:
         fields = {
             "rm_scores": [torch.tensor([0.0, self.rewards[key]]) for key in keys],
             "extra_fields": [{"reward_extra_info": info} for _ in keys],
+            "id": [f"row {key}" for key in keys],
+            "voted_question": ["" for _ in keys],
         }
         return {name: fields[name] for name in select_fields}
 

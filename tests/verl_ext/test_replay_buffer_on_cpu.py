@@ -91,7 +91,9 @@ def test_the_queues_controller_is_watched_and_no_actor_of_another_run(monkeypatc
 
 
 def test_keys_that_nothing_has_filled_in_are_named() -> None:
-    with pytest.raises(ValueError, match=r"sampler_kwargs lacks checkpoints, filter_groups, .*train_files, watchdog"):
+    with pytest.raises(
+        ValueError, match=r"sampler_kwargs lacks checkpoints, .*train_files, votes, votes_per_step, watch"
+    ):
         build(OmegaConf.create({"n": 4}))
 
 
