@@ -91,9 +91,7 @@ def test_the_queues_controller_is_watched_and_no_actor_of_another_run(monkeypatc
 
 
 def test_keys_that_nothing_has_filled_in_are_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"sampler_kwargs lacks checkpoints, .*train_files, votes, votes_per_step, watch"
-    ):
+    with pytest.raises(ValueError, match=r"lacks checkpoints, .*train_files, votes, votes_per_step, watchdog"):
         build(OmegaConf.create({"n": 4}))
 
 

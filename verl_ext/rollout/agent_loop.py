@@ -9,6 +9,7 @@ session has settled, while other groups still generate. Selected by
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -288,7 +289,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
 
 def _voted_question(prompt: dict, scores: list[ResponseScore], trained: int, accuracy: GroupAccuracy) -> VotedQuestion:
-    correct = accuracy.correct or [None] * len(scores)
+    correct: Sequence[bool | None] = accuracy.correct or [None] * len(scores)
     return VotedQuestion(
         prompt["id"],
         text_of(prompt),
