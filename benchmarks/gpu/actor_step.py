@@ -10,7 +10,7 @@ is one JSON on standard output, with a case for every shape and attention; logs 
   seconds            median over the repeats, the first of which warms up and is not counted. Weights and optimizer stay
                      on the GPU throughout: the transfers of param_offload and optimizer_offload are not in it
   tokens_per_second  tokens of prompts (visual tokens among them) and responses
-  mfu                model FLOPs (`Flops`) a second over the peak of the device (`PEAK_FLOPS`), null where it is unknown
+  mfu                model FLOPs (`model_flops.py`) a second over the peak of the device, null where it is unknown
   peak_memory_gib    most that was allocated on the GPU at a time, null on a CPU
 
 One GPU of 80 GB has no room for the 7B actor as its recipe shares it among eight: at 16 bytes a parameter (fp32 weight,
@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,8 +40,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from benchmarks.gpu.model_flops import PEAK_FLOPS, flops
+from benchmarks.gpu.random_model import model_config
 from mmupt.compose import load_recipe
-from mmupt.models.qwen2_5_vl import TEXT_3B, TEXT_7B, VISION
 from mmupt.tiny import FOLDER
 from mmupt.training.recipe_run import count_gpus, use_sdpa
 
@@ -54,23 +55,13 @@ SECONDS = 470.0
 ATTENTIONS = ("sdpa", "flash_attention_2")
 FAILURES = ("failed", "timed out")
 
-# Dense bf16 FLOP/s by the name that CUDA gives the device: NVIDIA's data sheets of the H100 and H200, SXM.
-PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}
-
-# What the config.json of both models has beside their shapes.
-TEXT = {
-    "max_position_embeddings": 128000,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-}
-
 
 @dataclass(frozen=True)
 class Shape:
     """A model, the recipe whose settings it is measured with, and the sequences that it is given."""
 
-    # None is the tiny model's.
-    text: dict[str, Any] | None
+    # Name on Hugging Face of the model that has this shape; None for the tiny model of this repository.
+    model: str | None
     recipe: str
     overrides: tuple[str, ...]
     sequences: int
@@ -83,9 +74,9 @@ class Shape:
 
 SHAPES = {
     # 1,008 visual tokens and 16 others, 1,024 in a response.
-    "3b": Shape(TEXT_3B, "mmupt_smoke", (), 16, (784, 1008), 16, 1024),
+    "3b": Shape("Qwen/Qwen2.5-VL-3B-Instruct", "mmupt_smoke", (), 16, (784, 1008), 16, 1024),
     "7b": Shape(
-        TEXT_7B,
+        "Qwen/Qwen2.5-VL-7B-Instruct",
         "mmupt_mathvista",
         (
             "hardware=gpu_1x80gb",
@@ -101,79 +92,18 @@ SHAPES = {
 }
 
 
-@dataclass(frozen=True)
-class Flops:
-    """Floating-point operations of one sequence with one image in one forward pass; a multiply-add counts as two.
-
-    Matrix products only: norms, activations, softmax and the embedding table are left out. Logits are computed for all
-    tokens, as veRL does. What gradient checkpointing computes a second time is no work of the model and not counted.
-    """
-
-    # Linear layers: 2 x tokens x weights, the language model's with lm_head and the vision tower's with its merger.
-    linear: float
-    # Attention of the language model, causal: 2 x tokens^2 x hidden a layer, which is half of the full square.
-    causal: float
-    # Attention of the vision tower: 4 x patches^2 x hidden a layer, by window where the layer has windows.
-    vision: float
-    # The part of `linear` that needs no gradient of its input, as that is the image.
-    pixels: float
-
-    @property
-    def forward(self) -> float:
-        return self.linear + self.causal + self.vision
-
-    @property
-    def update(self) -> float:
-        """Forward and backward, the latter twice the former."""
-        return 3 * self.forward - self.pixels
-
-
-def flops(config: "Qwen2_5_VLConfig", length: int, rows: int, columns: int) -> Flops:
-    """Return the FLOPs of a sequence of `length` tokens whose image has `rows` x `columns` patches."""
-    text, vision = config.text_config, config.vision_config
-    hidden, width = text.hidden_size, vision.hidden_size
-    key_value = 2 * text.num_key_value_heads * hidden // text.num_attention_heads
-    layer = hidden * (2 * hidden + key_value) + 3 * hidden * text.intermediate_size
-    language = length * (text.num_hidden_layers * layer + hidden * text.vocab_size)
-
-    patches, merge = rows * columns, vision.spatial_merge_size**2
-    pixels = patches * width * vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    blocks = patches * vision.depth * width * (4 * width + 3 * vision.intermediate_size)
-    merger = patches // merge * merge * width * (merge * width + vision.out_hidden_size)
-
-    side, full = vision.window_size // vision.patch_size, len(vision.fullatt_block_indexes)
-    pairs = full * patches**2 + (vision.depth - full) * _squares(rows, side) * _squares(columns, side)
-    return Flops(
-        linear=2 * (language + pixels + blocks + merger),
-        causal=2 * length**2 * hidden * text.num_hidden_layers,
-        vision=4 * pairs * width,
-        pixels=2 * pixels,
-    )
-
-
-def _squares(length: int, window: int) -> int:
-    """Sum of the squared sizes of the windows, the last of which may be smaller."""
-    return length // window * window**2 + (length % window) ** 2
-
-
-def model_config(shape: Shape) -> "Qwen2_5_VLConfig":
+def config_of(shape: Shape) -> "Qwen2_5_VLConfig":
     """Return the Hugging Face config of a shape."""
     from transformers import Qwen2_5_VLConfig
 
-    if shape.text is None:
-        return Qwen2_5_VLConfig.from_pretrained(FOLDER)
-    return Qwen2_5_VLConfig(
-        architectures=["Qwen2_5_VLForConditionalGeneration"],
-        text_config=TEXT | shape.text,
-        vision_config=VISION | {"out_hidden_size": shape.text["hidden_size"]},
-        tie_word_embeddings=shape.text["tie_word_embeddings"],
-    )
+    return Qwen2_5_VLConfig.from_pretrained(FOLDER) if shape.model is None else model_config(shape.model)
 
 
-def configure(shape: Shape, attention: str, model: Path) -> DictConfig:
-    """Compose the recipe of a shape for this machine, an attention and the model folder `model`."""
+def configure(shape: Shape, attention: str, model: Path, changes: Sequence[str] = ()) -> DictConfig:
+    """Compose the recipe of a shape, with further overrides, for this machine, an attention and the model folder."""
     overrides = [
         *shape.overrides,
+        *changes,
         f"actor_rollout_ref.model.path={model}",
         # Any tokenizer: veRL wants one, and nothing here uses it.
         f"actor_rollout_ref.model.tokenizer_path={FOLDER}",
@@ -240,7 +170,7 @@ class _Processor:
         self.tokenizer = self.image_processor = self
 
 
-def measure(shape: Shape, attention: str, result_file: Path) -> None:
+def measure(shape: Shape, attention: str, result_file: Path, changes: Sequence[str] = ()) -> None:
     """Measure one case in this process; after every phase, what is known so far is in `result_file`.
 
     The environment is that of `environment`; the config of the model is put beside the file.
@@ -248,10 +178,10 @@ def measure(shape: Shape, attention: str, result_file: Path) -> None:
     import torch
     from verl.utils.device import get_device_name, get_torch_device
 
-    config = configure(shape, attention, result_file.parent)
+    config = configure(shape, attention, result_file.parent, changes)
     device = get_torch_device()
     torch.manual_seed(0)
-    hf_config = model_config(shape)
+    hf_config = config_of(shape)
     hf_config.save_pretrained(result_file.parent)
     batch = make_batch(hf_config, shape)
     length = int(batch["input_ids"].offsets()[1])
@@ -261,7 +191,7 @@ def measure(shape: Shape, attention: str, result_file: Path) -> None:
     result: dict[str, Any] = {
         "device": device.get_device_name(),
         "peak_flops": peak_flops,
-        "settings": settings(shape, config),
+        "settings": settings(shape, config, changes),
         "workload": {
             "sequences": shape.sequences,
             "visual_tokens": visual,
@@ -317,17 +247,18 @@ def median_seconds(run: Callable[[], Any], synchronize: Callable[[], Any]) -> fl
     return statistics.median(seconds[1:])
 
 
-def settings(shape: Shape, config: DictConfig) -> dict[str, Any]:
+def settings(shape: Shape, config: DictConfig, changes: Sequence[str]) -> dict[str, Any]:
     """Return what of the configuration decides over speed and memory."""
     actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     return {
         "recipe": shape.recipe,
-        "overrides": shape.overrides,
+        "overrides": [*shape.overrides, *changes],
         "strategy": actor.strategy,
         "model_dtype": actor.fsdp_config.model_dtype,
         "compute_dtype": actor.fsdp_config.mixed_precision.param_dtype,
         "optimizer": actor.optim.optimizer,
         "use_remove_padding": model.use_remove_padding,
+        "use_fused_kernels": model.use_fused_kernels,
         "enable_gradient_checkpointing": model.enable_gradient_checkpointing,
         "ppo_max_token_len_per_gpu": actor.ppo_max_token_len_per_gpu,
     }
@@ -414,13 +345,14 @@ def _with(batch: "TensorDict", extra_info: dict[str, Any]) -> "TensorDict":
     return data
 
 
-def run_case(name: str, attention: str, limit: float) -> dict[str, Any]:
+def run_case(name: str, attention: str, limit: float, changes: Sequence[str]) -> dict[str, Any]:
     """Measure one case in a process of its own, which has `limit` seconds, and return its part of the JSON."""
     case: dict[str, Any] = {"shape": name, "attention": attention}
     with tempfile.TemporaryDirectory() as folder:
         result_file, log_file = Path(folder) / "result.json", Path(folder) / "log"
         command = [sys.executable, __file__, "--shapes", name, "--attentions", attention, "--result", str(result_file)]
-        variables = environment(configure(SHAPES[name], attention, Path(folder)))
+        command += ["--overrides", *changes]
+        variables = environment(configure(SHAPES[name], attention, Path(folder), changes))
         with log_file.open("w") as log:
             # The compiler of torch starts processes of its own: all are in one session, to end together.
             process = subprocess.Popen(command, stdout=log, stderr=log, env=variables, start_new_session=True)
@@ -458,10 +390,11 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["3b", "7b"])
     parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=ATTENTIONS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for all; a case gets its share of what is left")
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipes")
     parser.add_argument("--result", type=Path, help="measure the one case named in this process, into this file")
     arguments = parser.parse_args()
     if arguments.result:
-        measure(SHAPES[arguments.shapes[0]], arguments.attentions[0], arguments.result)
+        measure(SHAPES[arguments.shapes[0]], arguments.attentions[0], arguments.result, arguments.overrides)
         return
     if arguments.shapes != ["tiny"] and not count_gpus():
         parser.error("no GPU answered: --shapes tiny runs without one")
@@ -475,7 +408,8 @@ def main() -> None:
     ]
     to_run = [case for case in all_cases if case[1] not in missing]
     for position, (shape, attention) in enumerate(to_run):
-        cases.append(run_case(shape, attention, (end - time.monotonic()) / (len(to_run) - position)))
+        limit = (end - time.monotonic()) / (len(to_run) - position)
+        cases.append(run_case(shape, attention, limit, arguments.overrides))
         print(f"{shape} {attention}: {cases[-1]['status']}", file=sys.stderr)
     versions = {name: version(name) for name in ("torch", "transformers", "verl")}
     # Where it is installed, veRL computes log-probabilities with it whatever the attention is.

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.gpu import actor_step
-from benchmarks.gpu.actor_step import SHAPES, cause_of, flops, make_batch, measure, model_config
+from benchmarks.gpu.actor_step import SHAPES, cause_of, config_of, make_batch, measure
+from benchmarks.gpu.model_flops import flops
 
 TINY = SHAPES["tiny"]
 
@@ -45,7 +46,7 @@ def test_an_attention_that_is_not_installed_is_no_failure() -> None:
 @pytest.mark.parametrize("image", [(140, 196), (224, 112), (84, 84)], ids=str)
 def test_the_flops_are_those_that_torch_counts(image: tuple[int, int]) -> None:
     shape = replace(TINY, sequences=1, image=image)
-    config = model_config(shape)
+    config = config_of(shape)
     # One layer with windows, one without.
     config.vision_config.fullatt_block_indexes = [1]
     batch = make_batch(config, shape)
@@ -65,7 +66,7 @@ def test_the_flops_are_those_that_torch_counts(image: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("name", "parameters"), [("3b", 3_754_622_976), ("7b", 8_292_166_656)])
 def test_the_shapes_have_as_many_parameters_as_the_published_models(name: str, parameters: int) -> None:
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(model_config(SHAPES[name]))
+        model = AutoModelForImageTextToText.from_config(config_of(SHAPES[name]))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 

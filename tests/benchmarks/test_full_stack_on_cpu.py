@@ -1,0 +1,209 @@
+"""The first run on a GPU: every stage composes for its card, what fails is recorded, and all of it runs on a CPU."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.gpu import full_stack
+from benchmarks.gpu.full_stack import (
+    FAILURES,
+    MEGAPIXEL,
+    STAGES,
+    ActorStage,
+    CardMemory,
+    Stage,
+    Variant,
+    estimated,
+    on_cpu,
+    overrides_of,
+    run_command,
+    run_stages,
+    summary,
+    visual_tokens,
+    why_skipped,
+)
+from benchmarks.gpu.random_model import write_processor
+from mmupt.compose import load_recipe
+from mmupt.tiny import FOLDER as TINY_MODEL
+
+ROOT = Path(__file__).parents[2]
+WHOLE = {name: stage for name, stage in STAGES.items() if isinstance(stage, Stage)}
+# One without and one with each change.
+VARIANTS = (Variant(), Variant("on", 16384, "flash_attention_2"), Variant("off", 4096, "sdpa"))
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of a stage's model, without weights."""
+    made: dict[str, Path] = {}
+
+    def folder_of(stage: Stage) -> Path:
+        if stage.model is None:
+            return TINY_MODEL
+        if stage.model not in made:
+            made[stage.model] = tmp_path_factory.mktemp("model")
+            write_processor(stage.model, made[stage.model])
+        return made[stage.model]
+
+    return folder_of
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_stage_composes_for_its_card(name: str, variant: Variant, model_folder: Any, tmp_path: Path) -> None:
+    stage = WHOLE[name]
+    model = model_folder(stage)
+    config, _ = load_recipe(stage.recipe, overrides_of(stage, variant, model, tmp_path))
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert config.trainer.device == "cuda" and config.trainer.total_training_steps == stage.steps
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    assert visual_tokens(stage, model) < config.data.max_prompt_length
+    assert longest <= rollout.max_model_len
+    assert longest <= actor.ppo_max_token_len_per_gpu
+    assert longest <= rollout.log_prob_max_token_len_per_gpu
+    if variant.tokens_per_gpu:
+        assert actor.ppo_max_token_len_per_gpu == variant.tokens_per_gpu
+        assert config.actor_rollout_ref.model.override_config.attn_implementation == variant.attention
+        assert config.actor_rollout_ref.model.use_fused_kernels == (variant.fused_kernels == "on")
+    estimate = estimated(config, model)
+    assert estimate is not None and {"generation", "update", "weight transfer"} <= set(estimate)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("3b", 36**2), ("qwen3_vl_4b", 32**2)])
+def test_an_image_of_one_megapixel_has_the_tokens_of_its_family(name: str, tokens: int, model_folder: Any) -> None:
+    stage = WHOLE[name]
+    assert stage.pixels == MEGAPIXEL
+    assert visual_tokens(stage, model_folder(stage)) == tokens
+
+
+def test_phases_are_medians_of_the_later_steps_and_peaks_of_all() -> None:
+    steps = [
+        {"gen": {"seconds": seconds, "tokens_per_second": 100 / seconds}, "update_weights": _untimed(1.0)}
+        for seconds in (50.0, 4.0, 2.0)
+    ]
+    notes: list[dict[str, Any]] = [
+        {"phase": "gen", "begin": 0.0, "end": 10.0},
+        {"phase": "update_actor", "begin": 10.0, "end": 20.0},
+        {"phase": "update_actor", "rank": 0, "allocated_gib": 40.0, "reserved_gib": 44.0},
+        {"phase": "update_actor", "rank": 1, "allocated_gib": 41.5, "reserved_gib": 43.0},
+    ]
+    card = CardMemory()
+    card.samples = [(1.0, 30.0), (9.0, 35.0), (11.0, 60.0), (21.0, 70.0)]
+    estimate = {"generation": 36.0, "update": 50.0, "optimizer step": 55.0}
+    phases = summary(steps, notes, card, estimate)
+    assert phases["gen"]["seconds"] == 3.0 and phases["gen"]["tokens_per_second"] == 37.5
+    assert (phases["gen"]["card_gib"], phases["gen"]["estimate_gib"]) == (35.0, 36.0)
+    update = phases["update_actor"]
+    assert (update["card_gib"], update["allocated_gib"], update["reserved_gib"]) == (60.0, 41.5, 44.0)
+    assert update["estimate_gib"] == 55.0
+    assert phases["update_weights"]["tokens_per_second"] is phases["update_weights"]["card_gib"] is None
+
+
+def _untimed(seconds: float) -> dict[str, float | None]:
+    return {"seconds": seconds, "tokens_per_second": None}
+
+
+def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        f"open({str(child)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(60)"
+    )
+    start = time.monotonic()
+    assert run_command([sys.executable, "-c", code], tmp_path / "log", 3.0) is None
+    assert time.monotonic() - start < 30
+    assert not psutil.pid_exists(int(child.read_text()))
+
+
+def test_a_command_that_ends_by_itself_leaves_no_process(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        f"open({str(child)!r}, 'w').write(str(child.pid)); sys.exit(3)"
+    )
+    assert run_command([sys.executable, "-c", code], tmp_path / "log", None) == 3
+    assert not psutil.pid_exists(int(child.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("log", "status", "cause"),
+    [
+        ("(WorkerDict pid=1) torch.OutOfMemoryError: CUDA out of memory.\nKeyError: 'x'", "out of memory", "CUDA out"),
+        ("Traceback\nKeyError: 'x'\nerror: recipe x: there is no key 'y'", "failed", "there is no key"),
+        ("Traceback (most recent call last):\nValueError: no room\n", "failed", "ValueError: no room"),
+    ],
+)
+def test_the_cause_of_a_failure_is_in_the_result(log: str, status: str, cause: str, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_text(log)
+    outcome = full_stack._outcome(1, file, None)
+    assert outcome["status"] == status and cause in outcome["cause"]
+
+
+def test_what_no_longer_fits_the_budget_is_skipped() -> None:
+    assert why_skipped("3b", None, {"3b": 1e9}) is None
+    assert why_skipped("3b", 100.0, {}) is None
+    assert "needed 200 s" in str(why_skipped("3b", 100.0, {"3b": 200.0}))
+    assert why_skipped("3b", 10.0, {}) is not None
+
+
+def test_a_stage_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = Stage("no/such-model", "mmupt_smoke", ("hardware=cpu",), 4, 4, 112 * 112, 16, 1)
+    monkeypatch.setattr(full_stack, "_run_actor", lambda *_: {"actor_step": {"cases": []}})
+    output = tmp_path / "gpu" / "result.json"
+    run_stages({"bad": unknown, "good": ActorStage("tiny")}, [Variant()], None, output)
+    report = json.loads(output.read_text())
+    bad, good = report["stages"]
+    assert bad["status"] == "failed" and "no/such-model" in bad["cause"] and bad["needed_s"] >= 0
+    assert good["status"] == "ok"
+    run_stages({"bad": unknown, "good": ActorStage("tiny")}, [Variant()], 1.0, output)
+    assert [stage["status"] for stage in json.loads(output.read_text())["stages"]] == ["skipped", "skipped"]
+
+
+def test_a_stage_on_a_cpu_has_the_family_of_its_card() -> None:
+    for name, stage in WHOLE.items():
+        small = on_cpu(stage)
+        assert isinstance(small, Stage) and small.overrides == ("hardware=cpu",)
+        assert small.recipe == stage.recipe and (small.model is None) == (stage.model is None), name
+
+
+@pytest.mark.benchmark
+@pytest.mark.full_stack
+def test_a_stage_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    script = str(Path(full_stack.__file__))
+    command = [sys.executable, script, "--device", "cpu", "--stages", "3b", "--steps", "1", "--output", str(output)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=400, cwd=ROOT)
+    report = json.loads(output.read_text())
+    (stage,) = report["stages"]
+    assert process.returncode == 0 and stage["status"] == "ok", stage["cause"]
+    assert "| 3b " in process.stdout and stage["status"] not in FAILURES
+    phases, workload = stage["phases"], stage["workload"]
+    timed = {"gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step"}
+    assert all(phases[name]["seconds"] > 0 for name in timed)
+    assert (workload["response_tokens"], workload["visual_tokens"]) == (16, 16)
+    tokens = 4 * 4 * (workload["prompt_tokens"] + workload["response_tokens"])
+    update = phases["update_actor"]
+    assert update["tokens_per_second"] == pytest.approx(tokens / update["seconds"], rel=0.01)
+    assert 0 < stage["update"]["model_tflops_per_second"]["least"] < stage["update"]["model_tflops_per_second"]["most"]
+    assert stage["vllm_against_actor"]["rollout_actor_probs_pearson_corr"] > 0.9999
+    # A CPU has none of these.
+    assert (
+        stage["estimate_gib"]
+        is update["card_gib"]
+        is update["allocated_gib"]
+        is stage["update"]["mfu"]["least"]
+        is None
+    )
+    documented = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "gpu.md").read_text()))
+    assert not {*report, *report["machine"], *stage, *workload, *update, *stage["update"]} - documented
