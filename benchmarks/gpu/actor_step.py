@@ -380,7 +380,11 @@ def cause_of(status: int, log: str) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (": most likely out of main memory" if name == "SIGKILL" else "")
-    exceptions = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt|Exit)\b.*", log, re.MULTILINE)
+    # torch and Ray put the name of the process before what it writes, Ray in colour.
+    log = re.sub(r"\x1b\[[\d;]*m", "", log)
+    exceptions = re.findall(
+        r"^(?:\[rank\d+\]: |\(\w+ pid=\d+\) )?([\w.]*(?:Error|Exception|Interrupt|Exit)\b.*)", log, re.MULTILINE
+    )
     return exceptions[-1] if exceptions else f"exit status {status}"
 
 

@@ -27,6 +27,8 @@ TINY_TEXT = {
     "vocab_size": 512,
     "tie_word_embeddings": False,
 }
+# The published ids would be outside of a small vocabulary; those of the tokenizer are set with it.
+NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 # Tokens above which the tokenizer warns: the tiny model's limit is shorter than a prompt with a large image.
 LONGEST_TEXT = 131072
 TINY_VISION = {"depth": 2, "hidden_size": 96, "intermediate_size": 192, "num_heads": 3}
@@ -115,7 +117,7 @@ def model_config(model: str) -> Any:
     tiny = model.startswith(TINY_PREFIX)
     vision = {**family.vision, **sizes.get("vision_config", {}), **(family.tiny_vision if tiny else {})}
     flat = {key: value for key, value in sizes.items() if key not in ("text_config", "vision_config")}
-    text = {**family.text, **flat, **sizes.get("text_config", {}), **(family.tiny_text if tiny else {})}
+    text = {**NO_TOKENS, **family.text, **flat, **sizes.get("text_config", {}), **(family.tiny_text if tiny else {})}
     return AutoConfig.for_model(
         name,
         text_config=text,
@@ -156,7 +158,6 @@ def write_processor(model: str, folder: Path) -> Any:
     config = model_config(model)
     tokenizer = write_tokenizer(folder, config.text_config.vocab_size)
     FAMILIES[config.model_type].processor(tokenizer).save_pretrained(folder)
-    config.text_config.bos_token_id = None
     config.text_config.eos_token_id = tokenizer.eos_token_id
     config.text_config.pad_token_id = tokenizer.pad_token_id
     for name, token in {

@@ -100,6 +100,8 @@ def test_a_failure_is_named() -> None:
         "Traceback (most recent call last):\n  File\nnccl.NcclError: no\n\nTraceback (...)\nRuntimeError: lost\n[W] bye"
     )
     assert cause_of(1, log) == "RuntimeError: lost"
+    assert cause_of(1, "[rank0]: Traceback\n[rank0]: ValueError: no room\n") == "ValueError: no room"
+    assert cause_of(1, "\x1b[36m(WorkerDict pid=7)\x1b[0m KeyError: 'x'\n") == "KeyError: 'x'"
     assert cause_of(3, "") == "exit status 3"
     assert cause_of(-11, "") == "killed by SIGSEGV"
     assert "main memory" in cause_of(-9, "")
