@@ -35,6 +35,8 @@ AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 REWARD_MANAGER_KEY = "reward.reward_manager.name"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
+# Of every model in veRL's YAML.
+PATCH_SIZE_OF_VERL = 14
 # Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
 LAUNCHER_DATA_KEYS = ("bad_rows",)
 LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
@@ -138,6 +140,8 @@ def _data_problems(config: DictConfig) -> Iterator[str]:
         return
     block = select(config, "data") or {}
     if uses(config, "data.custom_cls", DATASET):
+        if (size := block.get("image_patch_size")) not in (None, PATCH_SIZE_OF_VERL):
+            yield f"data.image_patch_size={size} is not read, as the patch size is the processor's own: remove it"
         known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *LAUNCHER_DATA_KEYS}
         for key in block:
             if key not in known:

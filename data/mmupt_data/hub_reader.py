@@ -91,7 +91,7 @@ def _rows_of(dataset: HubDataset, path: str, revision: str | None) -> dict[str, 
     rows = {}
     for name, split in dataset.splits.items():
         try:
-            rows[name] = HubRows(dataset, path, revision, split.name)
+            rows[name] = HubRows(dataset, path, revision, split.name, name)
         except SourceError:
             if not split.optional:
                 raise
@@ -99,10 +99,10 @@ def _rows_of(dataset: HubDataset, path: str, revision: str | None) -> dict[str, 
 
 
 class HubRows:
-    """The rows of one split of a source, read from disk as they are iterated over."""
+    """The rows of one split of a source, read from disk as they are iterated over; `name` is the split's name here."""
 
-    def __init__(self, dataset: HubDataset, path: str, revision: str | None, split: str) -> None:
-        self._set, self._path, self._revision, self._split = dataset, path, revision, split
+    def __init__(self, dataset: HubDataset, path: str, revision: str | None, split: str, name: str) -> None:
+        self._set, self._path, self._revision, self._split, self._name = dataset, path, revision, split, name
         loaded = _load(dataset, path, revision, split)
         self._layout = _layout_of(dataset, f"{path}, split {split}", loaded.features)
         # In Arrow format, images stay encoded.
@@ -117,7 +117,7 @@ class HubRows:
             yield self._read(index, row)
 
     def _read(self, index: int, row: Mapping[str, Any]) -> Row | Rejected:
-        prefix = f"{self._set.name}-{self._split}"
+        prefix = f"{self._set.name}-{self._name}"
         try:
             content = self._layout.read(row)
         except RowError as error:
@@ -218,7 +218,7 @@ def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
     """
     if path.is_file():
         splits = dataset.splits.values()
-        needed = [one.name for one in splits if not one.optional]
+        needed = list(dict.fromkeys(one.name for one in splits if not one.optional))
         named = next((one.name for one in splits if _shard(one.name).fullmatch(path.name)), needed[0])
         if needed != [named]:
             raise SourceError(

@@ -1,6 +1,7 @@
 """Checks of a row that need no model. Pure: rows and bytes in, problems out.
 
-`mmupt.training.row_checks` has the checks that depend on a model, such as the length of the prompt.
+`mmupt.training.row_checks` has the checks that depend on a model: the length of the prompt, and images smaller than one
+of its visual tokens.
 """
 
 import hashlib
@@ -28,18 +29,20 @@ ProblemKind = Literal[
     "huge image",
     "image mode",
     "duplicate",
+    "no vision tower",
     "long prompt",
     "row",
 ]
-# One merged patch of Qwen2.5-VL is 28 px wide. Smaller images are scaled up to it and show little.
-MIN_SIDE = 28
 # `smart_resize` of qwen_vl_utils and of transformers raise above.
 MAX_ASPECT_RATIO = 200.0
 # Problems that are reported but do not drop a training row, because prompts handle them.
 HARMLESS: frozenset[ProblemKind] = frozenset(("control text",))
 # Problems under which a model cannot be asked. An evaluation keeps rows with any other problem.
 UNANSWERABLE: frozenset[ProblemKind] = frozenset(
-    ("no image", "unreadable image", "truncated image", "huge image", "image mode", "long prompt")
+    (
+        *("no image", "unreadable image", "truncated image", "huge image", "image mode"),
+        *("no vision tower", "long prompt"),
+    )
 )
 
 
@@ -128,12 +131,10 @@ def _inspect(image: bytes, name: str) -> tuple[list[Problem], tuple[Change, ...]
     except ImageError as error:
         return [Problem(error.kind, f"{name} {error}")], ()
     width, height = decoded.image.size
-    size = f"{name} has {width} x {height} px"
     problems = []
-    if min(width, height) < MIN_SIDE:
-        problems.append(Problem("small image", f"{size}, under {MIN_SIDE} at a side"))
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        problems.append(Problem("extreme aspect ratio", f"{size}, over {MAX_ASPECT_RATIO:.0f} to 1"))
+        detail = f"{name} has {width} x {height} px, over {MAX_ASPECT_RATIO:.0f} to 1"
+        problems.append(Problem("extreme aspect ratio", detail))
     return problems, decoded.changes
 
 

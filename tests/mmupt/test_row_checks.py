@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 from PIL import Image
 from qwen_vl_utils import fetch_image
-from transformers import AutoProcessor
-from transformers.models.qwen2_vl import Qwen2VLImageProcessor
+from transformers import AutoProcessor, Glm4vImageProcessor, Qwen2VLImageProcessor
 from verl.trainer.ppo.utils import create_rl_dataset
 from verl.utils.dataset.rl_dataset import build_multimodal_processor_inputs
 
@@ -281,12 +280,17 @@ def test_an_image_that_scaling_leaves_no_width_is_a_bad_row(tmp_path: Path) -> N
     assert kinds(file, PromptLengths(config, training=True)) == {0: "extreme aspect ratio"}
 
 
-@settings(max_examples=50)
-@given(st.integers(28, 900), st.integers(28, 900))
-def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: int) -> None:
-    limits = {"min_pixels": 20_000, "max_pixels": 60_000}
-    image = fetch_image({"image": Image.new("RGB", (width, height)), **limits})
-    processor = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 50_000})
+@settings(max_examples=60)
+@given(st.integers(28, 900), st.integers(28, 900), st.sampled_from(["Qwen2.5-VL", "Qwen3-VL", "GLM-4.1V"]))
+def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: int, family: str) -> None:
+    limits, size = {"min_pixels": 20_000, "max_pixels": 60_000}, {"shortest_edge": 56 * 56, "longest_edge": 50_000}
+    processor: Any = {
+        "Qwen2.5-VL": lambda: Qwen2VLImageProcessor(size=dict(size)),
+        "Qwen3-VL": lambda: Qwen2VLImageProcessor(size=dict(size), patch_size=16),
+        "GLM-4.1V": lambda: Glm4vImageProcessor(size=dict(size)),
+    }[family]()
+    patch = processor.patch_size
+    image = fetch_image({"image": Image.new("RGB", (width, height)), **limits}, image_patch_size=patch)
     _, rows, columns = processor(image, return_tensors="np")["image_grid_thw"][0]
     assert image_tokens(width, height, processor, limits) == rows * columns // 4
 

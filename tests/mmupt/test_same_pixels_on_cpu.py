@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from qwen_vl_utils import fetch_image
-from transformers import AutoProcessor
+from verl.utils import hf_processor
 
 from mmupt.baselines.image_corruption import corrupt
 from mmupt.baselines.preference_pairs import PairCollator
@@ -35,7 +35,7 @@ SIZE = (84, 56)
 
 @cache
 def processor() -> Any:
-    return AutoProcessor.from_pretrained(MODEL)
+    return hf_processor(MODEL)
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:

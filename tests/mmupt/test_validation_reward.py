@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from transformers import Qwen2VLImageProcessor
 from verl.trainer.ppo.reward import get_custom_reward_fn
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
@@ -22,7 +23,7 @@ from verl_ext.rollout.reward_manager import GroupRewardManager
 # One that is right, and the same in other words, which only some of the rules take.
 WORDINGS = ("{}", " {} ", "({})", "{}.0", "{} cm", "0.5{}", "A", "(b)", "nearest", "")
 
-SCALING = SimpleNamespace(patch_size=14, merge_size=2, size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
+SCALING = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
 
 
 class Words:

@@ -123,6 +123,44 @@ SHAPES: Mapping[str, tuple[Callable[[int], Record], tuple[str, ...], Mapping[str
 }
 
 
+def aime(index: int) -> Record:
+    return {
+        "id": 60 + index,
+        "problem": f"Find the remainder of {index} when it is divided by $1000$.",
+        "solution": f"It is {index}.",
+        "answer": f"{index:03d}",
+        "url": f"https://artofproblemsolving.com/wiki/{index}",
+        "year": "2024",
+    }
+
+
+def amc(index: int) -> Record:
+    return {"id": index, "problem": f"What is $m+n$ of {index}?", "answer": float(index), "url": f"https://{index}"}
+
+
+def math500(index: int) -> Record:
+    return {
+        "problem": f"Convert the point $(0,{index})$ to polar coordinates.",
+        "solution": "We have that $r = 3.$",
+        "answer": rf"\left( {index}, \frac{{\pi}}{{2}} \right)",
+        "subject": "Precalculus",
+        "level": 2,
+        "unique_id": f"test/precalculus/{index}.json",
+    }
+
+
+def ttrl(index: int) -> Record:
+    return {"prompt": f"What is {index} of {index}?", "answer": f"{index}.0", "source": "amc", "id": f"{index}"}
+
+
+# Questions without images: how a row looks on the hub, and the hub's name of the only split.
+TEXT_SHAPES: Mapping[str, tuple[Callable[[int], Record], str]] = {
+    "aime2024": (aime, "train"),
+    "amc": (amc, "train"),
+    "math500": (math500, "test"),
+}
+
+
 def as_it_is(records: list[Record]) -> None:
     """Change nothing."""
 

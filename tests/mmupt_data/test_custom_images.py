@@ -210,13 +210,13 @@ def test_a_parquet_file_that_was_edited_without_a_change_of_size_is_read_anew(tm
 def test_where_no_row_can_be_used_the_first_of_each_kind_is_named(folder: Path, tmp_path: Path) -> None:
     for name in ("a.JPG", "b.png"):
         (folder / name).write_bytes(b"this is no picture")
-    (folder / "deep" / "c.webp").write_bytes(picture(size=(20, 20)))
+    (folder / "deep" / "c.webp").write_bytes(picture(size=(20, 4020)))
     with pytest.raises(ValueError, match="no row of 3 can be used") as caught:
         made(tmp_path, folder)
     assert "2 x unreadable image, the first: row 0, id images-train-000000, file a.JPG: image 0 is no" in str(
         caught.value
     )
-    assert "1 x small image, the first: row 2, id images-train-000002, file deep/c.webp" in str(caught.value)
+    assert "1 x extreme aspect ratio, the first: row 2, id images-train-000002, file deep/c.webp" in str(caught.value)
 
 
 def test_what_decoding_changes_is_counted_by_image(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import hub_shaped
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_shaped import SHAPES, Record, write
+from hub_shaped import SHAPES, TEXT_SHAPES, Record, ttrl, write, write_split
 from pictures import BAD
 
 from mmupt.benchmarks.wemath import options_of
@@ -44,7 +44,7 @@ def truth_of(folder: Path, split: str) -> dict[str, str]:
 
 
 def test_every_data_set_of_the_hub_has_a_shape_that_is_tested() -> None:
-    assert {name for name, one in data_sets().items() if isinstance(one, HubDataset)} == set(SHAPES)
+    assert {name for name, one in data_sets().items() if isinstance(one, HubDataset)} == {*SHAPES, *TEXT_SHAPES}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -70,6 +70,28 @@ def test_good_rows_arrive_whole_in_their_order_with_their_images_byte_by_byte(na
             }
         assert len({row["id"] for row in rows}) == 6
         assert not {"answer", "solution", "ground_truth"} & set(rows[0])
+
+
+@pytest.mark.parametrize("form", ["hub", "TTRL"])
+@pytest.mark.parametrize("name", TEXT_SHAPES)
+def test_questions_without_images_are_trained_on_and_evaluated_alike(name: str, form: str, tmp_path: Path) -> None:
+    record, split = TEXT_SHAPES[name]
+    if form == "hub":
+        records = [record(index) for index in range(6)]
+        write_split(tmp_path / "source", split, records, {})
+    else:
+        records = [ttrl(index) for index in range(6)]
+        (tmp_path / "source").mkdir()
+        for file in ("train.json", "test.json"):
+            (tmp_path / "source" / file).write_text(json.dumps(records))
+    assert data_set(name).prepare(tmp_path / "made", str(tmp_path / "source"))
+    for ours in ("train", "test"):
+        rows = rows_of(tmp_path / "made" / f"{ours}.parquet")
+        questions = [one["problem" if form == "hub" else "prompt"] for one in records]
+        assert [row["prompt"] for row in rows] == [[{"role": "user", "content": question}] for question in questions]
+        assert [row["id"] for row in rows] == [f"{name}-{ours}-{index:06d}" for index in range(6)]
+        assert all(row["images"] == [] and not {"answer", "solution"} & set(row) for row in rows)
+        assert list(truth_of(tmp_path / "made", ours).values()) == [str(one["answer"]) for one in records]
 
 
 def _images(record: Record) -> list[bytes]:

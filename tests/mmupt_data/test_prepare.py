@@ -15,7 +15,7 @@ def test_it_says_what_was_written_and_what_was_dropped_and_why(
 ) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.png").write_bytes(picture())
-    (tmp_path / "source" / "b.png").write_bytes(picture(1, size=(20, 20)))
+    (tmp_path / "source" / "b.png").write_bytes(picture(1, size=(20, 4020)))
     turned = Image.Exif()
     turned[0x0112] = 6
     (tmp_path / "source" / "c.jpg").write_bytes(encode(Image.new("RGB", (64, 48)), "JPEG", exif=turned))
@@ -26,7 +26,8 @@ def test_it_says_what_was_written_and_what_was_dropped_and_why(
     main(["data", *arguments])
     output = capsys.readouterr().out
     assert f"{tmp_path / 'made'}: written" in output and "train.parquet: 2 rows, 1 dropped" in output
-    assert "1 x small image, the first: row 1, id images-train-000001, file b.png: image 0 has 20 x 20 px" in output
+    first = "row 1, id images-train-000001, file b.png: image 0 has 20 x 4020 px"
+    assert f"1 x extreme aspect ratio, the first: {first}" in output
     assert (
         "1 images converted when decoded: orientation, the first: row 2, id images-train-000002, file c.jpg" in output
     )

@@ -1,29 +1,36 @@
-"""What no scaling of Qwen-VL accepts gets margins, and all of the image stays in the middle of them."""
+"""What no scaling of a processor accepts gets margins, and all of the image stays in the middle of them."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from qwen_vl_utils import fetch_image
-from transformers.models.qwen2_vl import Qwen2VLImageProcessor
+from transformers import Glm4vImageProcessor, Qwen2VLImageProcessor
 
-from verl_ext.datasets.pixel_limits import accepted_size, scaled_size, with_margins
+from verl_ext.datasets.pixel_limits import accepted_size, token_side, visual_tokens, with_margins
 
 PROCESSOR = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
+PROCESSORS = {
+    "Qwen2.5-VL": PROCESSOR,
+    "Qwen3-VL": Qwen2VLImageProcessor(size={"shortest_edge": 64 * 64, "longest_edge": 32 * 32 * 1280}, patch_size=16),
+    "GLM-4.1V": Glm4vImageProcessor(size={"shortest_edge": 112 * 112, "longest_edge": 28 * 28 * 1280}),
+}
 FEW, MANY = 28 * 28 * 30, 28 * 28 * 1280
 LIMITS = st.sampled_from([{}, {"max_pixels": FEW}, {"min_pixels": 28 * 28 * 256, "max_pixels": MANY}])
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 3000), st.integers(1, 40), LIMITS, st.booleans())
+@given(st.integers(1, 3000), st.integers(1, 40), LIMITS, st.booleans(), st.sampled_from(sorted(PROCESSORS)))
 def test_every_image_is_accepted_by_the_real_scalings(
-    long: int, short: int, limits: dict[str, int], upright: bool
+    long: int, short: int, limits: dict[str, int], upright: bool, family: str
 ) -> None:
+    processor = PROCESSORS[family]
     image = Image.new("RGB", (short, long) if upright else (long, short), "red")
-    shown = with_margins(image, PROCESSOR, limits)
-    read = fetch_image({"image": shown, **limits})
-    _, rows, columns = PROCESSOR(read, return_tensors="np")["image_grid_thw"][0]
-    assert scaled_size(*shown.size, PROCESSOR, limits) == (columns * 14, rows * 14)
+    shown = with_margins(image, processor, limits)
+    read = fetch_image({"image": shown, **limits}, image_patch_size=processor.patch_size)
+    assert all(side % token_side(processor) == 0 for side in read.size)
+    _, rows, columns = processor(read, return_tensors="np")["image_grid_thw"][0]
+    assert visual_tokens(*shown.size, processor, limits) == rows * columns // 4
     # Nothing of the image is lost.
     counts = {color: count for count, color in shown.getcolors(maxcolors=2)}
     assert counts[255, 0, 0] == long * short

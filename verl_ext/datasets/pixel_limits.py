@@ -1,8 +1,10 @@
 """The one place where the size of images is chosen: the limits of training and evaluation, and margins.
 
-qwen_vl_utils scales an image when it is read and the processor of Qwen-VL scales it again, each by a `smart_resize` of
-its own. Both raise for a long side of over 200 times the short one, also for what the first has made of a ratio below;
-and where `max_pixels` is small, the first leaves nothing of the short side. Small images are scaled up by both.
+qwen_vl_utils scales an image when it is read and the model's processor scales it again, each by a `smart_resize` of its
+own, to multiples of the side of a visual token: `patch_size * merge_size` px of the processor, 28 for Qwen2.5-VL and
+GLM-4.1V, 32 for Qwen3-VL and Qwen3.5. Both raise for a long side of over 200 times the short one, also for what the
+first has made of a ratio below; and where `max_pixels` is small, the first leaves nothing of the short side. Small
+images are scaled up by both.
 """
 
 from collections.abc import Mapping
@@ -31,34 +33,36 @@ def set_limits(min_pixels: int | None, max_pixels: int | None) -> dict[str, int]
     return {name: value for name, value in both.items() if value is not None}
 
 
-def scaled_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int] | None:
-    """The size that an image has for the model; None where one of the two scalings refuses it.
+def token_side(image_processor: Any) -> int:
+    """The side in px of the square that a visual token shows."""
+    return int(image_processor.patch_size * image_processor.merge_size)
+
+
+def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> int | None:
+    """The tokens of an image after both scalings; None where one of the two refuses it.
 
     Args:
         width, height: px of the image.
-        image_processor: of Qwen2-VL or a successor.
+        image_processor: of Qwen2-VL, one of its successors or GLM-4V.
         limits: `min_pixels` and `max_pixels` of the first scaling, where there are such.
     """
     from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as scaled_by_processor
 
-    factor = image_processor.patch_size * image_processor.merge_size
-    smallest, largest = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
     try:
-        height, width = scaled_when_read(height, width, factor=factor, **limits)
-        height, width = scaled_by_processor(height, width, factor=factor, min_pixels=smallest, max_pixels=largest)
+        height, width = scaled_when_read(height, width, factor=token_side(image_processor), **limits)
+        patches = image_processor.get_number_of_image_patches(height, width, {})
     # The first scaling leaves nothing of a side, or one of them refuses the ratio.
     except (ValueError, ZeroDivisionError):
         return None
-    return width, height
+    return int(patches // image_processor.merge_size**2)
 
 
 def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int]:
     """The size with the narrowest margins with which both scalings accept an image; its own where they do so anyway.
 
-    Args and limits as in `scaled_size`.
+    Args and limits as in `visual_tokens`.
     """
-    while scaled_size(width, height, image_processor, limits) is None and width != height:
+    while visual_tokens(width, height, image_processor, limits) is None and width != height:
         short = min(width, height)
         short = min(max(width, height), max(short + 1, int(short * GROWTH)))
         width, height = (short, height) if width < height else (width, short)

@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.control_text import control_tokens, plain_messages
@@ -24,7 +24,8 @@ class PromptDataset(RLHFDataset):
     Files are read by the project's own reader instead of veRL's, so training sees what the launcher has checked. Their
     rows go into one Arrow file in `data.cache_dir`, from which rows are read one at a time. Text that veRL or the
     tokenizer would read as control is escaped, see `verl_ext.control_text`. Images are decoded by `verl_ext.images`,
-    and scaled into `limits` (`verl_ext.datasets.pixel_limits`) when the agent loop or a trainer reads them.
+    and scaled into `limits` (`verl_ext.datasets.pixel_limits`), by the patch size of the processor, when the agent loop
+    or a trainer reads them.
     """
 
     def __init__(
@@ -38,6 +39,10 @@ class PromptDataset(RLHFDataset):
     ) -> None:
         self._limits = limits
         self._dropped = dropped
+        # veRL's YAML has 14 for every model, which its dataset would prefer to the processor's own, as its agent loop
+        # does not: prompts would be measured and learnt with other images than those of the rollout.
+        with open_dict(config):
+            config.image_patch_size = None
         super().__init__(data_files=data_files, config=config, **kwargs)
 
     def _read_files_and_tokenize(self) -> None:
@@ -55,6 +60,8 @@ class PromptDataset(RLHFDataset):
     def _build_messages(self, example: dict, key: str) -> list[dict]:
         # veRL puts the images into the messages that it is given, and these travel with the row a second time.
         images = example[self.image_key]
+        if images and self.processor is None:
+            raise ValueError(f"row {example['id']!r} has images, which the model cannot read: leave the row out")
         *before, question = plain_messages(example[key], len(images), control_tokens(self.tokenizer))
         question["content"] = with_instruction(question["content"], self.config.instruction)
         # veRL opens files by itself, without orientation and with transparency over black.

@@ -10,8 +10,8 @@ import datasets
 import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizer, ProcessorMixin
-from verl.models.transformers.qwen2_vl import get_rope_index
-from verl.utils.tokenizer.continuous_token import VLContinuousTokenBuilder
+from verl.utils.tokenizer import get_processor_token_id
+from verl.utils.tokenizer.continuous_token import ContinuousTokenBuilder, VLContinuousTokenBuilder
 
 from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import PromptDataset
@@ -33,7 +33,7 @@ class ResponseDataset(PromptDataset):
         parquet_files: str | list[str],
         tokenizer: PreTrainedTokenizer,
         config: DictConfig,
-        processor: ProcessorMixin,
+        processor: ProcessorMixin | None,
         max_samples: int = -1,
     ) -> None:
         super().__init__(
@@ -44,7 +44,8 @@ class ResponseDataset(PromptDataset):
             processor=processor,
             max_samples=max_samples,
         )
-        self._builder = VLContinuousTokenBuilder(tokenizer, processor)
+        text_builder, builder = ContinuousTokenBuilder, VLContinuousTokenBuilder
+        self._builder = text_builder(tokenizer) if processor is None else builder(tokenizer, processor)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Put the rows into their order; all are kept, as who starts the training has measured them."""
@@ -53,8 +54,9 @@ class ResponseDataset(PromptDataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return a sequence as veRL's SFT trainer packs it.
 
-        `input_ids` and `loss_mask` are int64 (length,), `position_ids` int64 (4, length), and `multi_modal_inputs` are
-        the features of the images, by veRL's names, empty for text alone. The mask is 1 for the tokens that are learnt.
+        `input_ids` and `loss_mask` are int64 (length,), `position_ids` int64 (4, length) for M-RoPE and (length,)
+        without a processor, and `multi_modal_inputs` are the features of the images, by veRL's names, empty for text
+        alone. The mask is 1 for the tokens that are learnt.
 
         Raises:
             ValueError: the sequence is longer than `data.max_length`.
@@ -70,12 +72,23 @@ class ResponseDataset(PromptDataset):
         if (length := len(prompt) + len(response)) > self.config.max_length:
             raise ValueError(f"row {row['id']!r} has {length} tokens: set data.max_length to more, or leave it out")
         tokens = torch.tensor([*prompt, *response])
-        grid, attended = processed.get("image_grid_thw"), torch.ones_like(tokens)
-        positions = get_rope_index(self.processor, tokens, image_grid_thw=grid, attention_mask=attended)
         return {
             "input_ids": tokens,
-            "position_ids": torch.cat([torch.arange(length)[None], positions]),
+            "position_ids": self._positions(tokens, processed.get("image_grid_thw")),
             "loss_mask": torch.tensor([0] * len(prompt) + [1] * len(response)),
             # Also where it is empty: veRL's collator looks for the keys of the first row.
             "multi_modal_inputs": {name: value for name, value in processed.items() if name not in NOT_FEATURES},
         }
+
+    def _positions(self, tokens: torch.Tensor, grid: torch.Tensor | None) -> torch.Tensor:
+        """The position ids that veRL's agent loop computes, with the function of the model's own family."""
+        count = torch.arange(len(tokens))
+        if self.processor is None:
+            return count
+        ids = tokens[None]
+        # 1 for the tokens of an image.
+        kinds = (ids == get_processor_token_id(self.processor, "image")).long()
+        vision, _ = self.processor.get_rope_index(
+            input_ids=ids, mm_token_type_ids=kinds, image_grid_thw=grid, attention_mask=torch.ones_like(ids)
+        )
+        return torch.cat([count[None], vision[:, 0]])

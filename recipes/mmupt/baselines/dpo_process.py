@@ -14,14 +14,16 @@ from typing import Any
 import pyarrow.parquet as pq
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+from transformers import AutoConfig, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import DPOConfig, DPOTrainer
+from verl.utils.model import get_hf_auto_model_class
 
 from mmupt.baselines.dpo import DpoSettings
 from mmupt.baselines.preference_pairs import PairCollator
 from mmupt.baselines.training_folder import CHECKPOINTS, PARAMETERS, POLICY
 from mmupt.baselines.training_sets import PAIRS, training_columns
+from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.runtime.export import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
 from verl_ext.files import replacing, write_json_lines
@@ -58,8 +60,13 @@ class VisionDpoTrainer(DPOTrainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            saved = AutoModelForImageTextToText.from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+            saved = load_model(resume_from_checkpoint, self.model.dtype)
             self.model.load_state_dict(saved.state_dict())
+
+
+def load_model(folder: str, dtype: Any) -> Any:
+    """The model of a folder or hub name, by the class that veRL takes for it."""
+    return get_hf_auto_model_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder, dtype=dtype)
 
 
 class MarkCompleteCheckpoint(TrainerCallback):
@@ -111,7 +118,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
     Raises:
         ValueError: a pair is too long; names its id.
     """
-    processor = AutoProcessor.from_pretrained(model)
+    processor = load_processor(model)
     collator = PairCollator(processor, settings.limits)
     pairs = Dataset(pq.read_table(file, columns=training_columns(PAIRS)))
     for row in pairs:
@@ -125,7 +132,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
         args=trl_config(settings, folder),
         data_collator=collator,
         train_dataset=pairs,
-        processing_class=processor,
+        processing_class=processor.tokenizer if processor.image_processor is None else processor,
         callbacks=[MarkCompleteCheckpoint()],
     )
     whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
@@ -142,11 +149,11 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
 
 def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
     """Write a model with these weights; `folder` appears only once it is complete."""
-    policy = AutoModelForImageTextToText.from_pretrained(model, dtype="auto")
+    policy = load_model(model, "auto")
     policy.load_state_dict(weights)
     with replacing(folder) as growing:
         policy.save_pretrained(growing)
-        AutoProcessor.from_pretrained(model).save_pretrained(growing)
+        load_processor(model).save_pretrained(growing)
         make_readable(growing)
         os.sync()
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from mmupt.baselines.prompt_rows import placeholder_problem
 from mmupt.baselines.training_sets import RESPONSES, read_set
 from mmupt.evaluation.messages import prompt_tokens
+from mmupt.evaluation.prompt_processor import load_processor
 from verl_ext.datasets.response_tokens import turn_tokens
 
 
@@ -32,10 +33,7 @@ def check_responses(file: Path, model: str, limits: dict[str, int], max_length: 
             f"{file} has {rows} rows, fewer than a batch of {at_least}: set a smaller batch_size, or loosen "
             "the rule that keeps responses"
         )
-    # Imported lazily: transformers takes seconds to load.
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(model)
+    processor = load_processor(model)
     for number, row in enumerate(examples):
         if problem := _problem(row, processor, limits, max_length):
             raise ValueError(f"{file}, row {number}, id {row['id']}: {problem}")
@@ -49,6 +47,8 @@ def _problem(row: dict[str, Any], processor: Any, limits: dict[str, int], max_le
         return "the prompt must end with a message of the user, which the response answers"
     if problem := placeholder_problem(row):
         return problem
+    if row["images"] and processor.image_processor is None:
+        return "it has images, and the model reads text alone: leave the row out"
     try:
         text_tokens, image_tokens = prompt_tokens(row, processor, None, limits)
     except (ValueError, OSError) as error:

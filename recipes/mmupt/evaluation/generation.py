@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.messages import engine_prompt
+from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.evaluation.response_files import Mode, Response
 from mmupt.hardware import CPU, ray_address, use_cpu_variables
 from mmupt.runtime.preflight import problems_of_asking
@@ -89,11 +90,10 @@ class Replica:
         start = time.perf_counter()
         if settings.device == "cpu":
             use_cpu_variables()
-        from transformers import AutoProcessor
         from vllm import LLM
 
         self._settings, self._images = settings, images
-        self._processor = AutoProcessor.from_pretrained(settings.model)
+        self._processor = load_processor(settings.model)
         rollout = CPU.actor_rollout_ref.rollout
         on_cpu = {"enforce_eager": rollout.enforce_eager, **rollout.engine_kwargs.vllm}
         self._engine = LLM(
@@ -173,6 +173,8 @@ class Replica:
             # veRL decodes the tokens of a response alone; vLLM would decode them after the prompt, with other spaces.
             detokenize=False,
         )
+        if asked.row["images"] and self._processor.image_processor is None:
+            raise Refused("the question has images, and the model reads text alone")
         try:
             prompt = engine_prompt(
                 dict(asked.row),

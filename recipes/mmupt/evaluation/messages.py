@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from verl_ext.control_text import PLACEHOLDER, control_tokens, plain_messages
-from verl_ext.datasets.pixel_limits import accepted_size, scaled_size, with_margins
+from verl_ext.datasets.pixel_limits import accepted_size, visual_tokens, with_margins
 from verl_ext.datasets.row_format import with_instruction
 from verl_ext.images import decode, stored_size
 
@@ -24,7 +24,7 @@ def chat(
 ) -> list[dict[str, Any]]:
     """The messages of a row with its images in place, as `verl_ext.datasets.prompt_dataset` makes them.
 
-    Control text in the row is escaped, see `plain_messages`. Images that Qwen-VL's processor would refuse get margins,
+    Control text in the row is escaped, see `plain_messages`. Images that the processor would refuse get margins,
     see `with_margins`.
 
     Args:
@@ -89,6 +89,8 @@ def rendered(
 
     messages = chat(row, processor, limits, instruction, system_prompt)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    if not row["images"]:
+        return text, None
     images, _ = process_vision_info(messages, image_patch_size=processor.image_processor.patch_size)
     return text, images
 
@@ -130,7 +132,7 @@ def image_tokens(width: int, height: int, image_processor: Any, limits: Mapping[
     Raises:
         ValueError: `limits` or those of the processor leave nothing of any image.
     """
-    scaled = scaled_size(*accepted_size(width, height, image_processor, limits), image_processor, limits)
-    if scaled is None:
+    tokens = visual_tokens(*accepted_size(width, height, image_processor, limits), image_processor, limits)
+    if tokens is None:
         raise ValueError(f"min_pixels and max_pixels leave nothing of an image: {limits}")
-    return int(scaled[0] * scaled[1] // (image_processor.patch_size * image_processor.merge_size) ** 2)
+    return tokens

@@ -1,7 +1,7 @@
 """Model families: how many parameters the parts of a model have, from its config.json. Loads no weights, no framework.
 
 The memory estimate is all that depends on the family; training and evaluation take any vision-language model that veRL
-and vLLM support. A new family is a module here that registers it; see docs/extending.md.
+and vLLM support, and any language model. A new family is a module here that registers it; see docs/extending.md.
 """
 
 import json
@@ -14,65 +14,103 @@ from verl_ext.registry import Registry
 
 
 @dataclass(frozen=True)
-class ModelShape:
-    """Sizes of a vision-language model; the properties count parameters, as Qwen2.5-VL has them.
+class LayerShape:
+    """One layer, or the modules around the layers.
 
-    A family with other layers overrides the properties in a subclass.
+    linear: inputs and outputs of each linear layer, which are what LoRA adapts. Their biases are in `other`.
+    other: parameters of everything else: biases, norms, convolutions, experts, tables.
+    """
+
+    linear: tuple[tuple[int, int], ...]
+    other: int
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the layer."""
+        return sum(inputs * outputs for inputs, outputs in self.linear) + self.other
+
+    def adapters(self, rank: int) -> int:
+        """Parameters of LoRA on every linear layer: rank x (inputs + outputs) each."""
+        return rank * sum(inputs + outputs for inputs, outputs in self.linear)
+
+
+@dataclass(frozen=True)
+class LanguageShape:
+    """A language model.
+
+    hidden: width of the residual stream.
+    intermediate: inner width of the MLP; with experts, of those that a token is routed to together.
+    vocabulary: rows of the embedding table.
+    tied: whether the output layer is the embedding table.
+    layers: every layer, in order.
     """
 
     hidden: int
     intermediate: int
-    layers: int
-    # Of the keys, as of the values: hidden size over the query heads that share a key.
-    key_value: int
     vocabulary: int
-    # Whether the output layer is the embedding table.
     tied: bool
-    vision_hidden: int
-    vision_intermediate: int
-    vision_layers: int
-    # Numbers of a patch, and patches of a visual token.
+    layers: tuple[LayerShape, ...]
+
+    @property
+    def embeddings(self) -> int:
+        """Parameters of embedding table and output layer."""
+        return (1 if self.tied else 2) * self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of embeddings, layers and the last norm."""
+        return self.embeddings + sum(layer.parameters for layer in self.layers) + self.hidden
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """A vision tower with what maps its output to visual tokens.
+
+    hidden: width of the residual stream.
+    intermediate: inner width of the MLP.
+    layers: every layer, in order.
+    around: patch embedding, position table, norms outside the layers, and mergers.
+    patch: pixel values of a patch, of all channels and frames.
+    merge: patches of a visual token.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: tuple[LayerShape, ...]
+    around: LayerShape
     patch: int
     merge: int
 
     @property
-    def layer(self) -> int:
-        """One layer of the language model: attention with biases, MLP, two norms."""
-        attention = 2 * self.hidden**2 + self.hidden + 2 * (self.hidden + 1) * self.key_value
-        return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+    def parameters(self) -> int:
+        """Parameters of the whole tower."""
+        return self.around.parameters + sum(layer.parameters for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A model; `vision` is None for a language model without images."""
+
+    language: LanguageShape
+    vision: VisionShape | None
 
     @property
-    def embeddings(self) -> int:
-        """Embedding table and output layer."""
-        return (1 if self.tied else 2) * self.vocabulary * self.hidden
+    def parameters(self) -> int:
+        """Parameters of the whole model."""
+        return self.language.parameters + (self.vision.parameters if self.vision else 0)
 
     @property
-    def language(self) -> int:
-        """Embeddings, layers and the last norm."""
-        return self.embeddings + self.layers * self.layer + self.hidden
+    def largest_layer(self) -> int:
+        """Parameters of the largest layer."""
+        layers = (*self.language.layers, *(self.vision.layers if self.vision else ()))
+        return max(layer.parameters for layer in layers)
 
-    @property
-    def vision_layer(self) -> int:
-        """One layer of the vision tower, all of it with biases."""
-        width, inner = self.vision_hidden, self.vision_intermediate
-        return 4 * width**2 + 4 * width + 3 * width * inner + 2 * inner + width + 2 * width
-
-    @property
-    def vision(self) -> int:
-        """Patch embedding, layers and the merger into visual tokens."""
-        merged = self.merge * self.vision_hidden
-        merger = self.vision_hidden + merged**2 + merged + merged * self.hidden + self.hidden
-        return self.patch * self.vision_hidden + self.vision_layers * self.vision_layer + merger
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.vision + self.language
-
-    def adapters(self, rank: int) -> int:
-        """LoRA on every linear layer of the language model's layers: rank x (inputs + outputs) each."""
-        attention = 4 * self.hidden + 2 * (self.hidden + self.key_value)
-        return self.layers * rank * (attention + 3 * (self.hidden + self.intermediate))
+    def adapters(self, rank: int, with_vision: bool) -> int:
+        """Parameters of LoRA on every linear layer but the output layer, those of the vision tower included or not."""
+        layers = [*self.language.layers]
+        if self.vision and with_vision:
+            layers += [*self.vision.layers, self.vision.around]
+        return sum(layer.adapters(rank) for layer in layers)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, ModelFamily, ModelShape
+from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
 
 # The vision tower; the two large models have another intermediate_size.
 VISION = {
@@ -67,26 +67,48 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+def read_language(config: Mapping[str, Any]) -> LanguageShape:
+    """The language model: Qwen2.5's, with biases on queries, keys and values."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    keys = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
+    attention = ((hidden, hidden), (hidden, keys), (hidden, keys), (hidden, hidden))
+    mlp = ((hidden, inner), (hidden, inner), (inner, hidden))
+    layer = LayerShape(linear=attention + mlp, other=hidden + 2 * keys + 2 * hidden)
+    return LanguageShape(
+        hidden=hidden,
+        intermediate=inner,
+        vocabulary=config["vocab_size"],
+        tied=config.get("tie_word_embeddings", False),
+        layers=(layer,) * config["num_hidden_layers"],
+    )
+
+
+def read_vision(config: Mapping[str, Any], hidden: int) -> VisionShape:
+    """The vision tower, whose linear layers all have biases; `hidden` is the width of the language model."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    merge = config["spatial_merge_size"] ** 2
+    patch = config["in_channels"] * config["temporal_patch_size"] * config["patch_size"] ** 2
+    linear = ((width, 3 * width), (width, width), (width, inner), (width, inner), (inner, width))
+    merger = ((merge * width, merge * width), (merge * width, hidden))
+    return VisionShape(
+        hidden=width,
+        intermediate=inner,
+        layers=(LayerShape(linear, other=4 * width + 2 * inner + width + 2 * width),) * config["depth"],
+        # Patch embedding without a bias, the merger's biases and its norm.
+        around=LayerShape(merger, other=patch * width + merge * width + hidden + width),
+        patch=patch,
+        merge=merge,
+    )
+
+
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
     """The shape that a config.json of Qwen2.5-VL describes, of older layout or newer.
 
     Older files have the language model's sizes at the top and leave out of the vision tower what is as in `VISION`.
     """
-    text = {**config, **config.get("text_config", {})}
+    language = read_language({**config, **config.get("text_config", {})})
     vision = {**VISION, **config.get("vision_config", {})}
-    return ModelShape(
-        hidden=text["hidden_size"],
-        intermediate=text["intermediate_size"],
-        layers=text["num_hidden_layers"],
-        key_value=text["hidden_size"] * text["num_key_value_heads"] // text["num_attention_heads"],
-        vocabulary=text["vocab_size"],
-        tied=text.get("tie_word_embeddings", False),
-        vision_hidden=vision["hidden_size"],
-        vision_intermediate=vision["intermediate_size"],
-        vision_layers=vision["depth"],
-        patch=vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2,
-        merge=vision["spatial_merge_size"] ** 2,
-    )
+    return ModelShape(language, read_vision(vision, language.hidden))
 
 
 MODEL_FAMILIES.register(ModelFamily("qwen2_5_vl", read_shape, CONFIGS))

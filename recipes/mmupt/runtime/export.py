@@ -38,9 +38,10 @@ def make_readable(folder: Path) -> None:
 def _merge_adapter(model: Path, adapter: Path) -> None:
     """Merge a LoRA adapter into the weights of `model`: veRL's merger writes them side by side."""
     from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoConfig
+    from verl.utils.model import get_hf_auto_model_class
 
-    base = AutoModelForImageTextToText.from_pretrained(model)
+    base = get_hf_auto_model_class(AutoConfig.from_pretrained(model)).from_pretrained(model)
     PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(model)
 
 

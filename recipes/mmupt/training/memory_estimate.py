@@ -24,6 +24,7 @@ Arithmetic that no run has confirmed; the launcher prints it and starts all the 
 param_offload and optimizer_offload free the GPU between updates, never during one; offload_policy during one, too.
 """
 
+import re
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
@@ -89,10 +90,10 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     shards = ranks if fsdp.fsdp_size < 0 else min(fsdp.fsdp_size, ranks)
     size = BYTES[fsdp.model_dtype or "fp32"]
     rank = OmegaConf.select(config, "actor_rollout_ref.model.lora.rank", default=0) or model.lora_rank
-    adapters = shape.adapters(rank)
-    trained = adapters if rank else shape.total
+    adapters = shape.adapters(rank, with_vision=not excludes_vision(model.exclude_modules))
+    trained = adapters if rank else shape.parameters
 
-    weights = (shape.total + adapters) * size / shards / GIB
+    weights = (shape.parameters + adapters) * size / shards / GIB
     gradients = trained * size / shards / GIB
     moments = 2 * gradients
     waits = {
@@ -108,7 +109,7 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     share = rollout.gpu_memory_utilization * config.mmupt.gpu_memory_gib
     sleeps = rollout.enable_sleep_mode and rollout.free_cache_engine
     awake = {} if sleeps else {"vLLM": share}
-    served = shape.total * BYTES[rollout.dtype] / rollout.tensor_model_parallel_size / GIB
+    served = shape.parameters * BYTES[rollout.dtype] / rollout.tensor_model_parallel_size / GIB
     transfer = {
         "vLLM's weights": served,
         # Adapters are collected on the GPU; other weights go there one by one.
@@ -118,7 +119,7 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     }
     micro_batch = {"gathered": gathered(config, shape), "activations": activations(config, shape)}
     # AdamW takes the tensors of FSDP2 one by one, with two temporaries; the largest is the embedding table.
-    table = 0 if rank else shape.vocabulary * shape.hidden
+    table = 0 if rank else shape.language.vocabulary * shape.language.hidden
     step = {"temporaries": 2 * table * size / shards / GIB} if training else {}
     phases = {
         "generation": {"vLLM": share, **resident},
@@ -133,9 +134,14 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
         main += served
     elif actor.use_kl_loss or config.algorithm.use_kl_in_reward:
         reference = config.actor_rollout_ref.ref.fsdp_config.model_dtype
-        main += shape.total * BYTES[reference or "bf16"] / shards / GIB
+        main += shape.parameters * BYTES[reference or "bf16"] / shards / GIB
     main_memory = {"model": main * config.trainer.n_gpus_per_node, **images(config, shape)}
     return Estimate({phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main_memory)
+
+
+def excludes_vision(pattern: object) -> bool:
+    """Whether `model.exclude_modules`, a regular expression over whole names of modules, keeps LoRA off the tower."""
+    return isinstance(pattern, str) and re.fullmatch(pattern, "model.visual.blocks.0.attn.qkv") is not None
 
 
 def images(config: DictConfig, shape: ModelShape) -> dict[str, float]:
@@ -143,17 +149,20 @@ def images(config: DictConfig, shape: ModelShape) -> dict[str, float]:
 
     Responses go to ranks by their length, so that those of one prompt are taken to be scattered at random.
     """
+    vision = shape.vision
+    if vision is None:
+        return {}
     trainer, prompts = config.trainer, config.data.train_batch_size
     ranks = trainer.n_gpus_per_node * trainer.nnodes
     # A visual token is `merge` patches, and a patch has `patch` pixel values, `FRAMES` for each byte of the image.
-    patches = shape.merge * config.data.max_prompt_length
+    patches = vision.merge * config.data.max_prompt_length
     if config.data.max_pixels is not None:
-        patches = min(patches, 3 * config.data.max_pixels * FRAMES // shape.patch)
-    image = patches * shape.patch / FRAMES / GIB
+        patches = min(patches, 3 * config.data.max_pixels * FRAMES // vision.patch)
+    image = patches * vision.patch / FRAMES / GIB
     prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
     # Asynchronous trainers have further batches in flight.
     batches = 1 + trainer.v1[trainer.v1.trainer_mode].get("num_warmup_batches", 0)
-    micro_batch = 2 * shape.merge * tokens_of_micro_batch(config) * shape.patch * BYTES["fp32"] / GIB
+    micro_batch = 2 * vision.merge * tokens_of_micro_batch(config) * vision.patch * BYTES["fp32"] / GIB
     return {
         "images for the engines": batches * prompts * image / trainer.nnodes,
         "image features in the queue": batches * prompts * image / trainer.nnodes,
@@ -171,22 +180,26 @@ def tokens_of_micro_batch(config: DictConfig) -> int:
 def gathered(config: DictConfig, shape: ModelShape) -> float:
     """GiB of the weights that FSDP2 has whole at a time."""
     size = BYTES[config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype]
-    return (shape.embeddings + 2 * max(shape.layer, shape.vision_layer)) * size / GIB
+    return (shape.language.embeddings + 2 * shape.largest_layer) * size / GIB
 
 
 def activations(config: DictConfig, shape: ModelShape) -> float:
     """GiB of the activations of one micro-batch, the logits among them, at their most."""
     actor = config.actor_rollout_ref.actor
     size = BYTES[actor.fsdp_config.mixed_precision.param_dtype]
-    tokens = tokens_of_micro_batch(config)
-    patches = shape.merge * tokens
-    logits = LOGITS_COPIES * tokens * shape.vocabulary
-    text = tokens * _vectors(shape.hidden, shape.intermediate)
-    vision = patches * _vectors(shape.vision_hidden, shape.vision_intermediate)
+    tokens, language, vision = tokens_of_micro_batch(config), shape.language, shape.vision
+    logits = LOGITS_COPIES * tokens * language.vocabulary
+    text = tokens * _vectors(language.hidden, language.intermediate)
+    inputs, layers, largest = len(language.layers) * tokens * language.hidden, len(language.layers) * text, text
+    if vision is not None:
+        patches = vision.merge * tokens
+        visual = patches * _vectors(vision.hidden, vision.intermediate)
+        inputs += len(vision.layers) * patches * vision.hidden
+        layers += len(vision.layers) * visual
+        largest = max(largest, visual)
     if config.actor_rollout_ref.model.enable_gradient_checkpointing:
-        kept = shape.layers * tokens * shape.hidden + shape.vision_layers * patches * shape.vision_hidden
-        return (kept + max(logits, text, vision)) * size / GIB
-    return (shape.layers * text + shape.vision_layers * vision + logits) * size / GIB
+        return (inputs + max(logits, largest)) * size / GIB
+    return (layers + logits) * size / GIB
 
 
 def _vectors(hidden: int, intermediate: int) -> int:
@@ -202,9 +215,8 @@ def report(config: DictConfig) -> str:
     if available is None:
         return "No estimate of GPU memory: set mmupt.gpu_memory_gib."
     result = estimate(config, shape)
-    lines = [
-        f"Estimate of GPU memory, GiB of {available} each; not measured. {model}: {shape.total / 1e9:.2f}e9 parameters"
-    ]
+    size = f"{model}: {shape.parameters / 1e9:.2f}e9 parameters"
+    lines = [f"Estimate of GPU memory, GiB of {available} each; not measured. {size}"]
     for phase, parts in result.phases.items():
         listed = ", ".join(f"{name} {gib:.1f}" for name, gib in parts.items() if gib >= 0.05)
         lines.append(f"  {phase:15} {sum(parts.values()):6.1f} = {listed}")

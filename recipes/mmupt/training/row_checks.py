@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError
 from mmupt.evaluation.messages import prompt_tokens
+from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.reports.leakage_report import check_overlap
 from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
 from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
@@ -24,7 +25,7 @@ from mmupt_data.writer import is_unchanged, read_manifest
 from verl_ext.control_text import control_texts, control_tokens
 from verl_ext.datasets.ground_truth import check_truth, check_unlabelled
 from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_ids, read_rows, require_prompt
-from verl_ext.datasets.pixel_limits import accepted_size, pixel_limits
+from verl_ext.datasets.pixel_limits import accepted_size, pixel_limits, token_side
 from verl_ext.files import file_list, write_json
 from verl_ext.images import stored_size
 
@@ -228,16 +229,18 @@ def _as_row(row: Mapping[str, Any]) -> Row:
     return Row(row["id"], "", question, images, row["question_type"], None, choices)
 
 
+# Image processors of transformers whose tokens `verl_ext.datasets.pixel_limits` counts: of Qwen2-VL to Qwen3.5, and of
+# GLM-4V. Their slower variants have longer names.
+COUNTED = ("Qwen2VLImageProcessor", "Glm4vImageProcessor")
+
+
 class PromptLengths:
-    """Computes the tokens of prompts as veRL's dataset and Qwen-VL's processor would make them.
+    """Computes the tokens of prompts as veRL's dataset and the model's processor would make them.
 
     RecipeError for a model with another kind of image processor, whose tokens nobody here can count.
     """
 
     def __init__(self, config: DictConfig, training: bool) -> None:
-        # Seconds of imports, which a recipe that is refused before need not wait for.
-        from transformers import AutoProcessor
-
         # Of the rows that were checked, those with control text, and what it is.
         self.escaped: list[str] = []
         self._training = training
@@ -245,9 +248,9 @@ class PromptLengths:
         self._instruction = config.data.instruction
         self._limits = pixel_limits(config.data, training)
         model = config.actor_rollout_ref.model
-        self._processor = AutoProcessor.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
-        images: Any = getattr(self._processor, "image_processor", None)
-        if "Qwen2VLImageProcessor" not in type(images).__name__:
+        self._processor = load_processor(model.path, model.trust_remote_code)
+        images = self._processor.image_processor
+        if images is not None and not type(images).__name__.startswith(COUNTED):
             raise RecipeError(
                 f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
                 "data.filter_overlong_prompts=True, and veRL does it"
@@ -256,15 +259,23 @@ class PromptLengths:
     def check(self, row: dict[str, Any]) -> list[Problem]:
         """Say whether a row's prompt is too long, with its images' part of the tokens.
 
-        In training an image that no scaling accepts without margins is a problem, too.
+        Images are a problem of a model without a vision tower. In training, so are images that no scaling accepts
+        without margins, and those with a side shorter than that of a visual token, which would be scaled up and show
+        little.
         """
         text = "\n".join(message["content"] for message in row["prompt"])
         if found := control_texts(text, control_tokens(self._processor.tokenizer)):
             self.escaped.append(f"id {row['id']}: {', '.join(found)}")
+        images = self._processor.image_processor
+        if images is None and row["images"]:
+            return [Problem("no vision tower", f"{len(row['images'])} images, and the model reads text alone")]
         if self._training:
             for index, image in enumerate(row["images"]):
                 size = stored_size(image["bytes"])
-                if accepted_size(*size, self._processor.image_processor, self._limits) != size:
+                if min(size) < (side := token_side(images)):
+                    detail = f"image {index} has {size[0]} x {size[1]} px, under the {side} px of a visual token"
+                    return [Problem("small image", detail)]
+                if accepted_size(*size, images, self._limits) != size:
                     detail = f"image {index} has {size[0]} x {size[1]} px, which the model's scaling does not accept"
                     return [Problem("extreme aspect ratio", detail)]
         of_text, of_images = prompt_tokens(row, self._processor, self._instruction, self._limits)

@@ -1,0 +1,43 @@
+"""What TTRL trains on (arXiv 2504.16084): competition mathematics, questions of text alone.
+
+TTRL trains on the questions that it is evaluated on, without their answers: `train` and `test` are the same rows. The
+data sets come from the hub, or as TTRL publishes them, a folder with `train.json` and `test.json`:
+
+    git clone https://github.com/PRIME-RL/TTRL
+    mmupt data aime2024 --source TTRL/verl/data/AIME-TTT
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmupt_data.catalog import DATA_SETS
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, as_text
+
+
+def read_problem(row: Mapping[str, Any]) -> Content:
+    """A row as the hub has it; the answers of AMC are numbers there."""
+    return Content(as_text(row["problem"]), (), str(row["answer"]))
+
+
+def read_prompt(row: Mapping[str, Any]) -> Content:
+    """A row as TTRL has it."""
+    return Content(as_text(row["prompt"]), (), as_text(row["answer"]))
+
+
+HUB = Layout({"problem": "text", "answer": "anything"}, read_problem)
+TTRL = Layout({"prompt": "text", "answer": "text", "source": "text", "id": "text"}, read_prompt)
+
+for name, summary, path, split, rows in (
+    ("aime2024", "AIME 2024, 30 questions of text alone", "HuggingFaceH4/aime_2024", "train", 30),
+    ("amc", "AMC 12 of 2022 and 2023, 83 questions of text alone", "AI-MO/aimo-validation-amc", "train", 83),
+    ("math500", "MATH-500, 500 questions of text alone", "HuggingFaceH4/MATH-500", "test", 500),
+):
+    DATA_SETS.register(
+        HubDataset(
+            name=name,
+            summary=summary,
+            path=path,
+            splits={"train": HubSplit(split, training=True, rows=rows), "test": HubSplit(split, rows=rows)},
+            layouts=(HUB, TTRL),
+        )
+    )

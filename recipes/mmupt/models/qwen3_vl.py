@@ -1,0 +1,120 @@
+"""Qwen3-VL, dense and with experts: Qwen3 and a vision tower that also feeds the first layers (DeepStack).
+
+The tables hold what config.json has at Qwen/Qwen3-VL-*-Instruct on Hugging Face, as
+torchtitan/experiments/qwen3_vl/__init__.py of pytorch/torchtitan repeats it for 2B, 8B and 30B-A3B; 4B is the example
+of transformers/models/qwen3_vl/configuration_qwen3_vl.py, whose sizes are those of Qwen3-4B and of the tower of 2B.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
+from mmupt.models.qwen3 import TEXT_1_7B, TEXT_4B, TEXT_8B, attention, read_language
+
+# The vision tower of 8B and 30B-A3B, and the default of transformers.
+VISION = {
+    "depth": 27,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_heads": 16,
+    "in_channels": 3,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "num_position_embeddings": 2304,
+    "deepstack_visual_indexes": [8, 16, 24],
+}
+# That of 2B and 4B.
+SMALL_VISION = {
+    "depth": 24,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "deepstack_visual_indexes": [5, 11, 17],
+}
+TEXT_30B_A3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
+
+
+def whole_config(text: dict[str, Any], vision: dict[str, Any]) -> dict[str, Any]:
+    """What config.json has, from the parts that differ between sizes."""
+    return {
+        "text_config": text,
+        "tie_word_embeddings": text["tie_word_embeddings"],
+        "vision_config": {**vision, "out_hidden_size": text["hidden_size"]},
+    }
+
+
+CONFIGS = {
+    "Qwen/Qwen3-VL-2B-Instruct": whole_config(TEXT_1_7B, SMALL_VISION),
+    "Qwen/Qwen3-VL-4B-Instruct": whole_config(TEXT_4B, SMALL_VISION),
+    "Qwen/Qwen3-VL-8B-Instruct": whole_config(TEXT_8B, VISION),
+}
+CONFIGS_WITH_EXPERTS = {"Qwen/Qwen3-VL-30B-A3B-Instruct": whole_config(TEXT_30B_A3B, VISION)}
+
+
+def read_vision(config: Mapping[str, Any]) -> VisionShape:
+    """The vision tower: biases in every linear layer and LayerNorm, and one more merger for each DeepStack layer."""
+    config = {**VISION, **config}
+    width, inner, output = config["hidden_size"], config["intermediate_size"], config["out_hidden_size"]
+    merge = config["spatial_merge_size"] ** 2
+    merged, deep = merge * width, len(config["deepstack_visual_indexes"])
+    patch = config["in_channels"] * config["temporal_patch_size"] * config["patch_size"] ** 2
+    linear = ((width, 3 * width), (width, width), (width, inner), (inner, width))
+    # The last merger normalizes patches, the others what they have merged.
+    norms = 2 * width + 2 * merged * deep
+    tables = config["num_position_embeddings"] * width + (patch + 1) * width
+    return VisionShape(
+        hidden=width,
+        intermediate=inner,
+        layers=(LayerShape(linear, other=4 * width + inner + width + 4 * width),) * config["depth"],
+        around=LayerShape(
+            linear=((merged, merged), (merged, output)) * (1 + deep),
+            other=tables + norms + (1 + deep) * (merged + output),
+        ),
+        patch=patch,
+        merge=merge,
+    )
+
+
+def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
+    """Qwen3 with a router and experts in place of the MLP of every layer, none of which is a linear layer for LoRA."""
+    hidden, inner, experts = config["hidden_size"], config["moe_intermediate_size"], config["num_experts"]
+    mlp = experts * 3 * hidden * inner + experts * hidden
+    layer = LayerShape(attention(config), other=2 * config["head_dim"] + 2 * hidden + mlp)
+    return LanguageShape(
+        hidden=hidden,
+        intermediate=config["num_experts_per_tok"] * inner,
+        vocabulary=config["vocab_size"],
+        tied=config.get("tie_word_embeddings", False),
+        layers=(layer,) * config["num_hidden_layers"],
+    )
+
+
+def text_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config.json, with the key that only the whole of it has in transformers 5."""
+    return {**config["text_config"], "tie_word_embeddings": config.get("tie_word_embeddings", False)}
+
+
+def read_shape(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a config.json of a dense Qwen3-VL describes."""
+    return ModelShape(read_language(text_of(config)), read_vision(config["vision_config"]))
+
+
+def read_shape_with_experts(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a config.json of a Qwen3-VL with experts describes."""
+    return ModelShape(read_language_with_experts(text_of(config)), read_vision(config["vision_config"]))
+
+
+MODEL_FAMILIES.register(ModelFamily("qwen3_vl", read_shape, CONFIGS))
+MODEL_FAMILIES.register(ModelFamily("qwen3_vl_moe", read_shape_with_experts, CONFIGS_WITH_EXPERTS))

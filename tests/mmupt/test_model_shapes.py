@@ -1,0 +1,152 @@
+"""The shape of a model has the parameters of the architecture that transformers builds from the same config.json."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from mmupt.compose import load_recipe, options
+from mmupt.models import MODEL_FAMILIES, ModelShape, shape_of
+from mmupt.training.memory_estimate import excludes_vision
+
+PUBLISHED = [(family, name) for family in MODEL_FAMILIES.values() for name in family.configs]
+
+QWEN3_TEXT = {
+    "hidden_size": 40,
+    "intermediate_size": 56,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 72,
+}
+QWEN3_VISION = {
+    "depth": 4,
+    "hidden_size": 24,
+    "intermediate_size": 36,
+    "num_heads": 2,
+    "patch_size": 6,
+    "spatial_merge_size": 3,
+    "num_position_embeddings": 49,
+    "deepstack_visual_indexes": [1, 2],
+    "out_hidden_size": 40,
+}
+QWEN2_TEXT = {**QWEN3_TEXT, "num_attention_heads": 5, "num_key_value_heads": 1}
+SMALL: dict[str, dict[str, Any]] = {
+    "qwen2_5_vl": {
+        "text_config": QWEN2_TEXT,
+        "vision_config": {
+            "depth": 3,
+            "hidden_size": 24,
+            "intermediate_size": 36,
+            "num_heads": 2,
+            "patch_size": 6,
+            "spatial_merge_size": 3,
+            "out_hidden_size": 40,
+        },
+    },
+    "qwen3": QWEN3_TEXT,
+    "qwen3_vl": {"text_config": QWEN3_TEXT, "vision_config": QWEN3_VISION},
+    "qwen3_vl_moe": {
+        "text_config": {**QWEN3_TEXT, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 12},
+        "vision_config": QWEN3_VISION,
+    },
+    "qwen3_5": {
+        "text_config": {
+            **QWEN3_TEXT,
+            "num_hidden_layers": 6,
+            "linear_conv_kernel_dim": 3,
+            "linear_key_head_dim": 7,
+            "linear_value_head_dim": 9,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+        },
+        "vision_config": {name: size for name, size in QWEN3_VISION.items() if name != "deepstack_visual_indexes"},
+    },
+    "glm4v": {
+        "text_config": QWEN2_TEXT,
+        "vision_config": {
+            "depth": 3,
+            "hidden_size": 24,
+            "intermediate_size": 52,
+            "out_hidden_size": 40,
+            "num_heads": 2,
+            "image_size": 30,
+            "patch_size": 6,
+            "spatial_merge_size": 3,
+        },
+    },
+}
+
+
+def on_meta(model_type: str, config: Mapping[str, Any]) -> torch.nn.Module:
+    """The model of a config.json, without memory for its weights."""
+    built = AutoConfig.for_model(model_type, **json.loads(json.dumps(dict(config))))
+    auto_class = AutoModelForImageTextToText if hasattr(built, "vision_config") else AutoModelForCausalLM
+    with torch.device("meta"):
+        model: torch.nn.Module = auto_class.from_config(built)
+    return model
+
+
+def parameters(model: torch.nn.Module, part: str = "") -> int:
+    return sum(weight.numel() for name, weight in model.named_parameters() if part in name)
+
+
+def layers(model: torch.nn.Module) -> list[int]:
+    """Parameters of every layer, of the language model and of the vision tower."""
+    lists = [one for name, one in model.named_modules() if name.endswith(("layers", ".blocks"))]
+    return [parameters(layer) for one in lists for layer in one.children()]
+
+
+def assert_same(shape: ModelShape, model: torch.nn.Module) -> None:
+    assert shape.parameters == parameters(model)
+    assert (shape.vision.parameters if shape.vision else 0) == parameters(model, "visual.")
+    expected = [*shape.language.layers, *(shape.vision.layers if shape.vision else ())]
+    assert sorted(layer.parameters for layer in expected) == sorted(layers(model))
+
+
+@pytest.mark.parametrize(("family", "name"), PUBLISHED, ids=[name for _, name in PUBLISHED])
+def test_a_published_model_has_the_parameters_of_its_architecture(family: Any, name: str) -> None:
+    shape = shape_of(name)
+    assert shape is not None
+    assert_same(shape, on_meta(family.name, family.configs[name]))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("model_type", MODEL_FAMILIES)
+def test_every_size_is_read_from_config_json(model_type: str, tied: bool, tmp_path: Path) -> None:
+    config = {**SMALL[model_type], "tie_word_embeddings": tied, "model_type": model_type}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = shape_of(str(tmp_path))
+    assert shape is not None and shape.language.tied == tied
+    assert_same(shape, on_meta(model_type, {name: value for name, value in config.items() if name != "model_type"}))
+
+
+@pytest.mark.parametrize("exclude_modules", [".*visual.*", None])
+@pytest.mark.parametrize("model_type", MODEL_FAMILIES)
+def test_adapters_are_on_the_linear_layers_that_peft_finds(model_type: str, exclude_modules: str | None) -> None:
+    shape = MODEL_FAMILIES[model_type].read_shape(SMALL[model_type])
+    settings = LoraConfig(r=3, target_modules="all-linear", exclude_modules=exclude_modules, task_type="CAUSAL_LM")
+    model = get_peft_model(on_meta(model_type, SMALL[model_type]), settings)  # type: ignore[arg-type]
+    with_vision = not excludes_vision(exclude_modules)
+    assert shape.adapters(3, with_vision) == sum(one.numel() for one in model.parameters() if one.requires_grad)
+    # The tower's linear layers are counted with it and only then.
+    if shape.vision is not None:
+        assert with_vision == any(one.requires_grad for name, one in model.named_parameters() if "visual." in name)
+
+
+@pytest.mark.parametrize("option", options("model"))
+def test_the_shape_of_every_model_option_is_known(option: str) -> None:
+    config, _ = load_recipe("mmupt_geometry3k", [f"model={option}"])
+    shape = shape_of(config.actor_rollout_ref.model.path)
+    assert shape is not None
+    if shape.vision is None:
+        assert config.data.max_pixels is None
+    else:
+        # Adapters of the tower would be left out by vLLM without a word.
+        assert excludes_vision(config.actor_rollout_ref.model.exclude_modules)

@@ -1,0 +1,112 @@
+"""Language models without images: their prompts, their fine-tuning, and what becomes of rows with images."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from transformers import AutoConfig
+from verl.trainer.ppo.utils import create_rl_dataset
+from verl.utils import hf_processor
+from verl.utils.model import get_hf_auto_model_class
+from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+
+from mmupt.baselines.preference_pairs import PairCollator
+from mmupt.baselines.sft_responses import check_responses
+from mmupt.compose import RecipeError, load_recipe
+from mmupt.evaluation.messages import engine_prompt
+from mmupt.evaluation.prompt_processor import load_processor
+from mmupt.tiny.vocabulary import build_tokenizer
+from mmupt.training.row_checks import PromptLengths, check_rows
+from mmupt_data.figure_task import encode_png
+from verl_ext.datasets.response_dataset import ResponseDataset
+from verl_ext.datasets.response_tokens import turn_tokens
+
+FIGURE = encode_png(Image.new("RGB", (84, 84)))
+ASK, INSTRUCTION = "what is the sum of 2 and 4 ?", "think ."
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what Qwen3 has beside its weights, with the tiny vocabulary."""
+    folder = tmp_path_factory.mktemp("qwen3")
+    build_tokenizer().save_pretrained(folder)
+    AutoConfig.for_model("qwen3", architectures=["Qwen3ForCausalLM"]).save_pretrained(folder)
+    return folder
+
+
+def row(id: str, question: str = ASK, *images: bytes) -> dict[str, Any]:
+    prompt = [{"role": "user", "content": question}]
+    return {"id": id, "prompt": prompt, "images": [{"bytes": image} for image in images]}
+
+
+def recipe(folder: Path, model: Path, train: list[dict[str, Any]]) -> DictConfig:
+    pq.write_table(pa.Table.from_pylist(train), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist([{**row("t", "how much ?"), "answer": "6"}]), folder / "test.parquet")
+    overrides = [
+        f"data.{key}={folder / name}.parquet" for key, name in (("train_files", "train"), ("val_files", "test"))
+    ]
+    overrides += [f"mmupt.run_folder={folder / 'run'}", f"data.instruction='{INSTRUCTION}'"]
+    return load_recipe("mmupt_aime2024", [*overrides, f"actor_rollout_ref.model.path={model}"])[0]
+
+
+def tokens_of_a_rollout(model: Path) -> list[int]:
+    """What veRL's agent loop makes of a prompt."""
+    tokenizer = load_processor(str(model)).tokenizer
+    assert hf_processor(str(model)) is None
+    builder = create_continuous_token_builder(tokenizer, hf_model_type="qwen3", processor=None)
+    return builder.build_initial_tokens([{"role": "user", "content": f"{ASK} {INSTRUCTION}"}])
+
+
+def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(model: Path, tmp_path: Path) -> None:
+    expected = tokens_of_a_rollout(model)
+    processor = load_processor(str(model))
+    assert engine_prompt(row("a"), processor, {}, INSTRUCTION) == {"prompt_token_ids": expected}
+
+    config = recipe(tmp_path, model, [row("a"), row("b", "how much is it ?")])
+    check_rows(config)
+    dataset = create_rl_dataset(config.data.train_files, config.data, processor.tokenizer, None)
+    assert dataset[0]["raw_prompt"] == [{"role": "user", "content": f"{ASK} {INSTRUCTION}"}]
+
+    response = "so \\boxed{6}"
+    learnt = turn_tokens(processor.tokenizer, response)
+    pq.write_table(pa.Table.from_pylist([{**row("a"), "response": response}]), tmp_path / "responses.parquet")
+    found = ResponseDataset(str(tmp_path / "responses.parquet"), processor.tokenizer, config.data, None)[0]
+    assert found["input_ids"].tolist() == [*expected, *learnt]
+    assert torch.equal(found["position_ids"], torch.arange(len(found["input_ids"])))
+    assert found["multi_modal_inputs"] == {} and int(found["loss_mask"].sum()) == len(learnt)
+
+    asked = {**row("a", f"{ASK} {INSTRUCTION}"), "chosen": response, "rejected": "so \\boxed{7}"}
+    pair = PairCollator(processor)([asked])
+    assert pair["input_ids"][0].tolist() == [*expected, *learnt] and "pixel_values" not in pair
+    assert not pair["mm_token_type_ids"].any()
+
+
+def test_the_length_of_a_prompt_is_counted_without_an_image_processor(model: Path, tmp_path: Path) -> None:
+    config = recipe(tmp_path, model, [row("a")])
+    config.data.max_prompt_length = 1
+    (problem,) = PromptLengths(config, training=True).check(row("a"))
+    assert problem.detail == f"{len(tokens_of_a_rollout(model))} tokens, 0 of them images, over 1"
+
+
+def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictured = row("b", f"<image>{ASK}", FIGURE)
+    check_rows(recipe(tmp_path, model, [row("a"), pictured]))
+    assert "row 1, id b: no vision tower (1 images, and the model reads text alone)" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match="no row can be used; the first: .* no vision tower"):
+        check_rows(recipe(tmp_path, model, [pictured]))
+    responses = tmp_path / "responses.parquet"
+    pq.write_table(pa.Table.from_pylist([{**pictured, "response": "so \\boxed{6}"}]), responses)
+    with pytest.raises(ValueError, match=r"row 0, id b: it has images, and the model reads text alone"):
+        check_responses(responses, str(model), {}, 512, at_least=1)
+
+
+def test_the_class_of_a_model_is_that_of_its_config(model: Path) -> None:
+    # What an export with adapters and DPO load.
+    assert get_hf_auto_model_class(AutoConfig.from_pretrained(model)).__name__ == "AutoModelForCausalLM"
