@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -128,7 +130,7 @@ def test_every_size_is_read_from_config_json(model_type: str, tied: bool, tmp_pa
 
 
 @pytest.mark.parametrize("exclude_modules", [".*visual.*", None])
-@pytest.mark.parametrize("model_type", MODEL_FAMILIES)
+@pytest.mark.parametrize("model_type", [name for name in MODEL_FAMILIES if "vision_config" in SMALL[name]])
 def test_adapters_are_on_the_linear_layers_that_peft_finds(model_type: str, exclude_modules: str | None) -> None:
     shape = MODEL_FAMILIES[model_type].read_shape(SMALL[model_type])
     settings = LoraConfig(r=3, target_modules="all-linear", exclude_modules=exclude_modules, task_type="CAUSAL_LM")
@@ -136,13 +138,18 @@ def test_adapters_are_on_the_linear_layers_that_peft_finds(model_type: str, excl
     with_vision = not excludes_vision(exclude_modules)
     assert shape.adapters(3, with_vision) == sum(one.numel() for one in model.parameters() if one.requires_grad)
     # The tower's linear layers are counted with it and only then.
-    if shape.vision is not None:
-        assert with_vision == any(one.requires_grad for name, one in model.named_parameters() if "visual." in name)
+    assert with_vision == any(one.requires_grad for name, one in model.named_parameters() if "visual." in name)
+
+
+@cache
+def composed(option: str) -> DictConfig:
+    """A recipe with a model option: composing takes a second."""
+    return load_recipe("mmupt_geometry3k", [f"model={option}"])[0]
 
 
 @pytest.mark.parametrize("option", options("model"))
 def test_the_shape_of_every_model_option_is_known(option: str) -> None:
-    config, _ = load_recipe("mmupt_geometry3k", [f"model={option}"])
+    config = composed(option)
     shape = shape_of(config.actor_rollout_ref.model.path)
     assert shape is not None
     if shape.vision is None:
@@ -150,3 +157,19 @@ def test_the_shape_of_every_model_option_is_known(option: str) -> None:
     else:
         # Adapters of the tower would be left out by vLLM without a word.
         assert excludes_vision(config.actor_rollout_ref.model.exclude_modules)
+
+
+def test_the_page_of_recipes_lists_every_model_option_with_its_parameters() -> None:
+    page = (Path(__file__).parents[2] / "recipes" / "mmupt" / "README.md").read_text()
+    lines = page.partition("| option | parameters")[2].partition("\n\n")[0].splitlines()[2:]
+    listed = {}
+    for line in lines:
+        names, sizes, *_ = line.strip("|").split("|")
+        sizes_of_all = sizes.split(",") if "," in sizes else [sizes] * len(names.split(","))
+        listed |= dict(zip((name.strip(" `") for name in names.split(",")), sizes_of_all, strict=True))
+    assert listed.keys() == options("model").keys()
+    for option, size in listed.items():
+        shape = shape_of(composed(option).actor_rollout_ref.model.path)
+        assert shape is not None
+        decimals = len(size.strip().partition(".")[2])
+        assert round(shape.parameters / 1e9, decimals) == float(size), option

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from transformers import AutoConfig
 from verl.trainer.ppo.utils import create_rl_dataset
@@ -75,7 +75,17 @@ def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(model: Path, tm
     response = "so \\boxed{6}"
     learnt = turn_tokens(processor.tokenizer, response)
     pq.write_table(pa.Table.from_pylist([{**row("a"), "response": response}]), tmp_path / "responses.parquet")
-    found = ResponseDataset(str(tmp_path / "responses.parquet"), processor.tokenizer, config.data, None)[0]
+    settings = OmegaConf.create(
+        {
+            "cache_dir": str(tmp_path / "cache"),
+            "instruction": INSTRUCTION,
+            "min_pixels": None,
+            "max_pixels": None,
+            "max_length": 64,
+            "seed": 1,
+        }
+    )
+    found = ResponseDataset(str(tmp_path / "responses.parquet"), processor.tokenizer, settings, None)[0]
     assert found["input_ids"].tolist() == [*expected, *learnt]
     assert torch.equal(found["position_ids"], torch.arange(len(found["input_ids"])))
     assert found["multi_modal_inputs"] == {} and int(found["loss_mask"].sum()) == len(learnt)
@@ -99,7 +109,7 @@ def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
     pictured = row("b", f"<image>{ASK}", FIGURE)
     check_rows(recipe(tmp_path, model, [row("a"), pictured]))
     assert "row 1, id b: no vision tower (1 images, and the model reads text alone)" in capsys.readouterr().out
-    with pytest.raises(RecipeError, match="no row can be used; the first: .* no vision tower"):
+    with pytest.raises(RecipeError, match=r"no row can be used; the first: .* no vision tower"):
         check_rows(recipe(tmp_path, model, [pictured]))
     responses = tmp_path / "responses.parquet"
     pq.write_table(pa.Table.from_pylist([{**pictured, "response": "so \\boxed{6}"}]), responses)

@@ -6,7 +6,7 @@ from typing import Any
 from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
 
 # The vision tower; the two large models have another intermediate_size.
-VISION = {
+VISION: dict[str, Any] = {
     "depth": 32,
     "hidden_size": 1280,
     "intermediate_size": 3420,
@@ -54,16 +54,23 @@ TEXT_72B = {
     "vocab_size": 152064,
     "tie_word_embeddings": False,
 }
-_LARGE_VISION = {"intermediate_size": 3456}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "Qwen/Qwen2.5-VL-3B-Instruct": TEXT_3B,
-    "Qwen/Qwen2.5-VL-7B-Instruct": TEXT_7B,
-    "Qwen/Qwen2.5-VL-32B-Instruct": TEXT_32B | {"vision_config": _LARGE_VISION},
-    "Qwen/Qwen2.5-VL-72B-Instruct": TEXT_72B | {"vision_config": _LARGE_VISION},
+
+
+def whole_config(text: dict[str, Any], intermediate_size: int = VISION["intermediate_size"]) -> dict[str, Any]:
+    """What config.json has, from the parts that differ between sizes."""
+    vision = {**VISION, "intermediate_size": intermediate_size, "out_hidden_size": text["hidden_size"]}
+    return {**text, "vision_config": vision}
+
+
+CONFIGS = {
+    "Qwen/Qwen2.5-VL-3B-Instruct": whole_config(TEXT_3B),
+    "Qwen/Qwen2.5-VL-7B-Instruct": whole_config(TEXT_7B),
+    "Qwen/Qwen2.5-VL-32B-Instruct": whole_config(TEXT_32B, intermediate_size=3456),
+    "Qwen/Qwen2.5-VL-72B-Instruct": whole_config(TEXT_72B, intermediate_size=3456),
     # Trained from the 7B model, and of its shape.
-    "FanqingM/MM-Eureka-Qwen-7B": TEXT_7B,
-    "russwang/ThinkLite-VL-7B": TEXT_7B,
-    "WaltonFuture/Qwen2.5-VL-7B-MM-UPT-MMR1": TEXT_7B,
+    "FanqingM/MM-Eureka-Qwen-7B": whole_config(TEXT_7B),
+    "russwang/ThinkLite-VL-7B": whole_config(TEXT_7B),
+    "WaltonFuture/Qwen2.5-VL-7B-MM-UPT-MMR1": whole_config(TEXT_7B),
 }
 
 
