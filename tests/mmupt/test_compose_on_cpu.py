@@ -112,10 +112,13 @@ def test_a_run_is_named_after_its_recipe_and_the_options_that_are_not_the_recipe
     ("override", "message"),
     [
         ("method=lsmi", "there is no method 'lsmi'; did you mean 'lmsi'? Known: all_questions, careful, direct"),
-        ("dataset=mmr2", "there is no dataset 'mmr2'; did you mean 'mmr1'? Known: figures, figures_unseen, geometry3k"),
+        (
+            "dataset=mmr2",
+            "there is no dataset 'mmr2'; did you mean 'mmr1'? Known: aime2024, amc, figures, figures_unseen",
+        ),
         (
             "model=qwen",
-            "there is no model 'qwen'; .* Known: mm_eureka, qwen2_5_vl_3b, qwen2_5_vl_7b, thinklite_vl",
+            "there is no model 'qwen'; .* Known: glm4_1v_9b, mm_eureka, qwen2_5_vl_32b, qwen2_5_vl_3b",
         ),
         ("hardware=gpu", "there is no hardware 'gpu'; .* Known: cpu, gpu_1x24gb"),
         ("+async=colocated", "there is no async 'colocated'; did you mean 'colocate'? Known: colocate"),
@@ -303,7 +306,6 @@ PAPER = {
     "data.max_pixels": 1_204_224,
     "actor_rollout_ref.actor.freeze_vision_tower": False,
     "actor_rollout_ref.model.lora_rank": 0,
-    "actor_rollout_ref.model.exclude_modules": None,
     "actor_rollout_ref.model.enable_gradient_checkpointing": True,
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "bf16",
     "actor_rollout_ref.rollout.dtype": "bfloat16",
@@ -470,7 +472,6 @@ def test_what_joins_a_cluster_leaves_cpus_and_gpus_to_it(elsewhere: Path, monkey
 
 FORCED_BY_24_GB = {
     "actor_rollout_ref.model.lora_rank",
-    "actor_rollout_ref.model.exclude_modules",
     "actor_rollout_ref.actor.optim.lr",
 }
 
