@@ -226,8 +226,24 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if filters and filters.enable and filters.metric != "reward":
         yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
     yield from _mode_problems(config)
-    if select(config, "reward.reward_model.enable"):
-        yield f"{name} uses no reward model: set reward.reward_model.enable=False"
+    yield from _judge_problems(config, name)
+
+
+def _judge_problems(config: DictConfig, name: str) -> Iterator[str]:
+    """Problems of veRL's reward model, which is the judge of a reward that needs judgements."""
+    key = "reward.reward_model"
+    if not REWARDS[name].needs_judgements:
+        if select(config, f"{key}.enable"):
+            yield f"{name} uses no reward model: set {key}.enable=False"
+        return
+    wanted = {"enable": True, "enable_resource_pool": True}
+    if wrong := [f"{key}.{one}={value}" for one, value in wanted.items() if select(config, f"{key}.{one}") != value]:
+        yield f"{REWARD_MANAGER_KEY}={name} needs a judge with GPUs of its own: set {' '.join(wrong)}"
+    if select(config, f"{key}.model_path") is None:
+        yield f"{REWARD_MANAGER_KEY}={name} needs a judge: set {key}.model_path, as to the model of the policy"
+    # Without one, veRL takes every reward model for a classifier (RewardLoopWorker.compute_score).
+    if select(config, f"{REWARD_FUNCTION}.path") is None:
+        yield f"{REWARD_MANAGER_KEY}={name} needs a function that grades validation: set {REWARD_FUNCTION}.path"
 
 
 def _mode_problems(config: DictConfig) -> Iterator[str]:

@@ -6,6 +6,7 @@ Where TTRL (`ttrl_utils.py`) has a name for a quantity, it is used here.
 MAJORITY_RATIO = "vote/majority_ratio"
 LABEL_ACCURACY = "vote/label_accuracy"
 REWARD_ACCURACY = "vote/reward_accuracy"
+GROUND_TRUTH_RATIO = "vote/ground_truth_ratio"
 ZERO_ADVANTAGE_RATE = "vote/zero_advantage_rate"
 DISTINCT_ANSWERS = "vote/distinct_answers"
 NO_ANSWER_RATE = "vote/no_answer_rate"

@@ -30,6 +30,12 @@ def rollout_gpus(config: DictConfig) -> int:
     return int(rollout.nnodes * rollout.n_gpus_per_node) if separate else 0
 
 
+def judge_gpus(config: DictConfig) -> int:
+    """The number of GPUs of a recipe that only judge responses, as under `method=self_judge`."""
+    judge = config.reward.reward_model
+    return int(judge.nnodes * judge.n_gpus_per_node) if judge.enable and judge.enable_resource_pool else 0
+
+
 def ray_address() -> str:
     """Return the `address` of `ray.init`: that of the cluster which RAY_ADDRESS names, else `local`.
 

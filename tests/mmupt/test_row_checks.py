@@ -214,6 +214,24 @@ def test_a_recipe_that_evaluates_what_it_trains_on_is_refused_with_the_pairs_and
     check_leakage(recipe(tmp_path, f"{key}={copied}", "mmupt.leakage.allowed_pairs=null"))
 
 
+def test_test_time_training_exempts_the_files_that_are_trained_on_and_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = write_by_hand(tmp_path, "train", [row("a"), row("b", images=(OTHER,))])
+    write_by_hand(tmp_path, "test", [row("t", "<image>is that another question ?", images=(GRAY,))])
+    copied = write_by_hand(tmp_path, "copied", [row("u", "<image>how does that look ?")])
+    own = ("mmupt.leakage.images=exact", f"mmupt.evaluation_files={trained}")
+    with pytest.raises(RecipeError, match=r"mmupt\.leakage\.allowed_pairs=N"):
+        check_leakage(recipe(tmp_path, *own))
+    check_leakage(recipe(tmp_path, *own, "mmupt.test_time_training=True"))
+    assert f"Test-time training on {trained}, without labels" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match=r"mmupt\.leakage\.allowed_pairs=N"):
+        check_leakage(recipe(tmp_path, *own, "mmupt.test_time_training=True", f"data.val_files={copied}"))
+    labelled = ("data.supervised=True", "reward.reward_manager.name=ground_truth")
+    with pytest.raises(RecipeError, match=r"set data\.supervised=False"):
+        check_leakage(recipe(tmp_path, *own, *labelled, "mmupt.test_time_training=True"))
+
+
 def real_length(config: DictConfig, file: Path, index: int, training: bool) -> int:
     """The tokens that veRL's dataset and the processor make of a row."""
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)

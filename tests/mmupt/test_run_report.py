@@ -132,6 +132,14 @@ def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
     assert json.loads((run_folder / "report.json").read_text())["collapse"]["step"] == 15
 
 
+def test_a_run_that_was_trained_on_its_test_questions_says_so(run_folder: Path) -> None:
+    for trained in (False, True):
+        (run_folder / "config.yaml").write_text(f"mmupt: {{test_time_training: {trained}}}")
+        write_report(run_folder)
+        assert ("These are not scores on unseen questions" in (run_folder / "report.md").read_text()) is trained
+        assert json.loads((run_folder / "report.json").read_text())["test_time_training"] is trained
+
+
 def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
     write_events(run_folder / "tensorboard", 0, {"vote/majority_ratio": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
     table = write_report(run_folder, note="It learned no new skill.")

@@ -23,8 +23,11 @@ def request(id_: str = "q1", own: str | None = None, record: VoteRecord = RECORD
     return AccuracyRequest(id_, own, ["7", "7.0", "3", None], [1.0, 1.0, 0.0, 0.0], None, record)
 
 
-def measured(label_correct: bool | None, reward_accuracy: float, record: VoteRecord = RECORD) -> VoteRecord:
-    return replace(record, label_correct=label_correct, reward_accuracy=reward_accuracy)
+def measured(
+    label_correct: bool | None, reward_accuracy: float | None, record: VoteRecord = RECORD, right: float = 0.5
+) -> VoteRecord:
+    accuracies = {"label_correct": label_correct, "ground_truth_ratio": right, "reward_accuracy": reward_accuracy}
+    return replace(record, **accuracies)
 
 
 def record_of(request: AccuracyRequest, meter: AccuracyMeter) -> VoteRecord:
@@ -41,7 +44,7 @@ def meter(tmp_path: Path) -> AccuracyMeter:
 def test_the_ground_truth_of_a_row_is_that_of_its_sidecar_or_else_its_own(meter: AccuracyMeter) -> None:
     assert record_of(request("q1"), meter) == measured(True, 1.0)
     # Both rewarded answers are wrong, and the correct one is not rewarded.
-    assert record_of(request("q2", own="7"), meter) == measured(False, 0.25)
+    assert record_of(request("q2", own="7"), meter) == measured(False, 0.25, right=0.25)
     assert record_of(request("plain", own="7"), meter) == measured(True, 1.0)
     assert meter.measure(request("plain")) == GroupAccuracy(RECORD)
 
@@ -59,6 +62,28 @@ def test_responses_that_only_voted_are_compared_and_have_no_reward_to_be_accurat
 
 def test_a_group_that_elected_nothing_still_has_rewards_that_are_right_or_wrong(meter: AccuracyMeter) -> None:
     assert record_of(request(record=TIED), meter) == measured(None, 1.0, TIED)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "rewards", "accuracy"),
+    [
+        # Of four responses, the first two are right.
+        ((-1.0, 1.0), [1.0, 1.0, -1.0, -1.0], 1.0),
+        ((-1.0, 1.0), [1.0, 0.0, 0.0, -1.0], 0.75),
+        ((-1.0, 1.0), [0.5, 0.5, -0.5, -0.5], 0.75),
+        # Outside the bounds, or without any.
+        ((-1.0, 1.0), [1.0, 1.0, -1.5, 0.0], None),
+        ((0.0, 1.0), [1.0, 1.0, -0.5, 0.0], None),
+        (None, [1.0, 1.0, 0.0, 0.0], None),
+    ],
+)
+def test_rewards_are_scaled_by_their_bounds(
+    bounds: tuple[float, float] | None, rewards: list[float], accuracy: float | None
+) -> None:
+    answers: list[str | None] = ["7", "7.0", "3", None]
+    meter = AccuracyMeter([], Comparison(), bounds)
+    request = AccuracyRequest("q1", "7", answers, rewards, None, RECORD)
+    assert record_of(request, meter) == measured(True, accuracy)
 
 
 def test_every_different_answer_is_compared_once(meter: AccuracyMeter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: st
 def test_a_reward_worker_measures_the_accuracy_of_a_group_whose_rewards_are_final() -> None:
     record = VoteRecord(vote(["4", "4", "5"]), 0.25)
     request = AccuracyRequest("q", "5", ["4", "5"], [1.0, 0.0], None, record)
-    measured = replace(record, label_correct=False, reward_accuracy=0.0)
+    measured = replace(record, label_correct=False, ground_truth_ratio=0.5, reward_accuracy=0.0)
     assert run(request) == GroupAccuracy(measured, "5", [False, True])
 
 

@@ -6,7 +6,7 @@ and `verl_ext.scores` measures their accuracy.
 
 from verl_ext.answers.answer_keys import Key, canonical, number_of
 from verl_ext.answers.equality import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent
-from verl_ext.answers.extraction import Extraction, extract_answer
+from verl_ext.answers.extraction import Extraction, extract_answer, verdict_in
 
 __all__ = [
     "AnswerClasses",
@@ -20,4 +20,5 @@ __all__ = [
     "equivalent",
     "extract_answer",
     "number_of",
+    "verdict_in",
 ]

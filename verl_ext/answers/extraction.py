@@ -134,3 +134,10 @@ def extract_answer(response: str, extraction: Extraction = "boxed") -> str | Non
     """
     answer = _EXTRACTIONS[extraction](response)
     return None if answer is None or is_empty(answer) else answer.strip()
+
+
+def verdict_in(reply: str) -> str | None:
+    """The yes or no that the last line of a reply begins or ends with; None for neither or both."""
+    said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
+    verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
+    return verdicts.pop() if len(verdicts) == 1 else None

@@ -4,9 +4,10 @@ Computed in the reward workers once the rewards of a group are final, while othe
 votes or rewards sees the ground truth that is used here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from verl_ext.answers import Comparison, correct
 from verl_ext.datasets.ground_truth import read_truth
@@ -14,19 +15,26 @@ from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy
 
 
 class AccuracyMeter:
-    """Completes vote records with `label_correct` and `reward_accuracy`.
+    """Completes vote records with `label_correct`, `ground_truth_ratio` and `reward_accuracy`.
 
     Args:
         files: training files whose sidecars hold the ground truth by row id.
         comparison: when an answer equals the ground truth.
+        bounds: `GroupReward.bounds` of the reward, which scale its rewards to 0 for wrong and 1 for right.
 
     Raises:
         ValueError: a sidecar cannot be read, see `read_truth`.
     """
 
-    def __init__(self, files: Iterable[str | Path], comparison: Comparison) -> None:
+    def __init__(
+        self,
+        files: Iterable[str | Path],
+        comparison: Comparison,
+        bounds: tuple[float, float] | None = (0.0, 1.0),
+    ) -> None:
         self._ground_truth = read_truth(files)
         self._comparison = comparison
+        self._bounds = bounds
 
     def measure(self, request: AccuracyRequest) -> GroupAccuracy:
         """Compare the pseudo-label and each distinct answer with the ground truth, if it is known."""
@@ -38,11 +46,22 @@ class AccuracyMeter:
             answer: correct(answer, ground_truth, self._comparison, request.choices)
             for answer in {*request.answers, pseudo_label}
         }
-        trained = zip(request.answers, request.rewards, strict=False)
-        errors = [abs(reward - right[answer]) for answer, reward in trained]
+        correct_answers = [right[answer] for answer in request.answers]
         record = replace(
             request.record,
             label_correct=None if pseudo_label is None else right[pseudo_label],
-            reward_accuracy=1 - sum(errors) / len(errors),
+            ground_truth_ratio=fmean(correct_answers),
+            reward_accuracy=self._reward_accuracy(request.rewards, correct_answers),
         )
-        return GroupAccuracy(record, ground_truth, [right[answer] for answer in request.answers])
+        return GroupAccuracy(record, ground_truth, correct_answers)
+
+    def _reward_accuracy(self, rewards: Sequence[float], right: Sequence[bool]) -> float | None:
+        """1 minus the mean distance between scaled rewards and truth; None for rewards outside the bounds.
+
+        `rewards` are those of the first responses of `right`.
+        """
+        if self._bounds is None or not all(self._bounds[0] <= reward <= self._bounds[1] for reward in rewards):
+            return None
+        low, high = self._bounds
+        pairs = zip(rewards, right, strict=False)
+        return 1 - fmean(abs((reward - low) / (high - low) - is_right) for reward, is_right in pairs)

@@ -16,6 +16,7 @@ class EntropyReward(GroupReward):
     """
 
     name = "entropy"
+    bounds = None
     needs_log_probs = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:

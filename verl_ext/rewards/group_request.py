@@ -18,6 +18,7 @@ class GroupRequest:
         question: in validation, the columns of the row as `data/mmupt_data/row_schema.py` documents them, and
             `metadata` from its sidecar.
         log_probs: for rewards that need them, log p per sampled token and response.
+        prompt: for rewards that need judgements, the messages of the prompt in OpenAI's format, images as data URLs.
     """
 
     response_ids: list[list[int]]
@@ -26,6 +27,7 @@ class GroupRequest:
     choices: list[str] | None = None
     question: dict[str, Any] | None = None
     log_probs: list[list[float]] | None = None
+    prompt: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from verl_ext.registry import Registry
 from verl_ext.rewards.reward_settings import RewardSettings
 from verl_ext.votes import Vote
@@ -20,6 +23,8 @@ class VotedGroup:
         vote: the outcome of the vote, with the pseudo-label and the classes of equal answers.
         choices: options of a multiple-choice question, otherwise None.
         log_probs: log-probabilities of the sampled tokens, None unless the reward sets `needs_log_probs`.
+        embeddings: of the responses, (responses, width), None unless the reward sets `needs_embeddings`.
+        judgements: the judge's score of each response, 0 to 1, None unless the reward sets `needs_judgements`.
         ground_truth: the correct answer, None unless the reward sets `needs_ground_truth`.
     """
 
@@ -28,6 +33,8 @@ class VotedGroup:
     vote: Vote
     choices: list[str] | None = None
     log_probs: Sequence[Sequence[float]] | None = None
+    embeddings: NDArray[np.float64] | None = None
+    judgements: Sequence[float] | None = None
     ground_truth: str | None = None
 
 
@@ -40,7 +47,11 @@ class GroupReward(ABC):
 
     Attributes:
         name: what recipes call it.
+        bounds: the rewards of a certainly wrong and of a certainly right response, to which `vote/reward_accuracy`
+            scales; None for rewards without bounds, which have no accuracy.
         needs_log_probs: whether `VotedGroup.log_probs` must be set.
+        needs_embeddings: whether `VotedGroup.embeddings` must be set.
+        needs_judgements: whether `VotedGroup.judgements` must be set; it requires `reward.reward_model`, the judge.
         needs_ground_truth: whether `VotedGroup.ground_truth` must be set; it requires `data.supervised=True`.
         is_control: whether the reward is a control experiment, which the collapse alarm never stops.
 
@@ -64,7 +75,10 @@ class GroupReward(ABC):
     """
 
     name: ClassVar[str]
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
     needs_log_probs: ClassVar[bool] = False
+    needs_embeddings: ClassVar[bool] = False
+    needs_judgements: ClassVar[bool] = False
     needs_ground_truth: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
 

@@ -1,6 +1,6 @@
 """What `reward.reward_kwargs` tells the reward managers of this plugin, read and checked. Pure: imports no veRL.
 
-Two blocks, `answers` and `vote`; what is left out has the default of the field that it names.
+The blocks `answers`, `vote` and `judge`; what is left out has the default of the field that it names.
 """
 
 from collections.abc import Mapping
@@ -10,34 +10,36 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.answers import Comparison, Extraction
+from verl_ext.rewards.judgements import JudgeSettings
 from verl_ext.unknown_keys import read_block, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
 
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """extraction: where a response has its answer. comparison: when answers are equal. vote_options: how they vote."""
+    """extraction: where a response has its answer. comparison: when answers are equal. vote_options: how they vote.
+    judge: how the judge is asked, for rewards that need judgements.
+    """
 
     extraction: Extraction = "boxed"
     comparison: Comparison = Comparison()
     vote_options: VoteOptions = VoteOptions()
+    judge: JudgeSettings = JudgeSettings()
 
 
 def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
-    """Read the two blocks.
+    """Read the blocks.
 
     Raises:
-        ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in both blocks.
+        ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in all blocks.
     """
     content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
-    extraction, comparison, vote_options = (
-        RewardSettings.extraction,
-        RewardSettings.comparison,
-        RewardSettings.vote_options,
-    )
+    defaults = RewardSettings()
+    extraction, comparison = defaults.extraction, defaults.comparison
+    vote_options, judge = defaults.vote_options, defaults.judge
     problems = []
     try:
-        refuse_unknown_keys(content, ("answers", "vote"))
+        refuse_unknown_keys(content, ("answers", "vote", "judge"))
     except ValueError as error:
         problems.append(f"reward.reward_kwargs: {error}")
     try:
@@ -48,9 +50,13 @@ def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
         vote_options = VoteOptions.from_mapping(content.get("vote") or {})
     except ValueError as error:
         problems.append(f"reward.reward_kwargs.vote: {error}")
+    try:
+        judge = read_block(content.get("judge") or {}, [field.name for field in fields(JudgeSettings)], JudgeSettings)
+    except ValueError as error:
+        problems.append(f"reward.reward_kwargs.judge: {error}")
     if problems:
         raise ValueError("; ".join(problems))
-    return RewardSettings(extraction, comparison, vote_options)
+    return RewardSettings(extraction, comparison, vote_options, judge)
 
 
 def _read_answers(block: Mapping[str, Any]) -> tuple[Extraction, Comparison]:

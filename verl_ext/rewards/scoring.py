@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from verl_ext.answers import correct, extract_answer
 from verl_ext.rewards.group_request import GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import GroupReward, VotedGroup
@@ -14,16 +17,32 @@ from verl_ext.votes.vote_record import VoteRecord
 ValidationScore = Callable[..., float]
 
 
-def score_group(responses: Sequence[str], request: GroupRequest, reward: GroupReward) -> list[ResponseScore]:
+def score_group(
+    responses: Sequence[str],
+    request: GroupRequest,
+    reward: GroupReward,
+    embeddings: NDArray[np.float64] | None = None,
+    judgements: Sequence[float] | None = None,
+) -> list[ResponseScore]:
     """Let the decoded responses of a group vote and reward them.
 
-    `extra_info` of each response holds its `answer` (None without one) and the `VoteRecord` of the group.
+    `embeddings` and `judgements` are those of `VotedGroup`. `extra_info` of each response holds its `answer` (None
+    without one) and the `VoteRecord` of the group.
     """
     start = time.perf_counter()
     settings = reward.settings
     answers = [extract_answer(response, settings.extraction) for response in responses]
     result = vote(answers, settings.vote_options, settings.comparison, request.choices, responses)
-    group = VotedGroup(responses, answers, result, request.choices, request.log_probs, request.ground_truth)
+    group = VotedGroup(
+        responses,
+        answers,
+        result,
+        request.choices,
+        log_probs=request.log_probs,
+        embeddings=embeddings,
+        judgements=judgements,
+        ground_truth=request.ground_truth,
+    )
     rewards = reward.rewards(group)
     record = VoteRecord(result, time.perf_counter() - start).to_extra_info()
     return [

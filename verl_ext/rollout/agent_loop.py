@@ -7,6 +7,7 @@ session has settled, while other groups still generate. Selected by
 `actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from verl.utils.tokenizer import get_processor_token_id
 from verl_ext.config_defaults import SAMPLER, SAMPLER_KEY, SHARED_PROMPT_AGENT, uses
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
+from verl_ext.rewards.judgements import judge_prompt
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.group_collector import Group
 from verl_ext.rollout.question_fields import (
@@ -83,6 +85,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
         reward = REWARDS.get(self.config.reward.reward_manager.name)
         self._needs_log_probs = reward is not None and reward.needs_log_probs
+        self._needs_judgements = reward is not None and reward.needs_judgements
         self._vote_n = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).vote_options.vote_n
         # Only VoteReplayBuffer logs it.
         self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
@@ -115,7 +118,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             sessions = max(trained, self._vote_n or trained)
             # The number of sessions that veRL is about to start for this prompt.
             prompt = {**prompt, "__rollout_n__": sessions}
-            self._groups[uid] = Group(sessions, lambda outputs: self._score_group(prompt, outputs, trained))
+            # The images are removed from the prompt once they are sent.
+            judged = await asyncio.to_thread(judge_prompt, prompt["raw_prompt"]) if self._needs_judgements else None
+            self._groups[uid] = Group(sessions, lambda outputs: self._score_group(prompt, outputs, trained, judged))
             self._rows[uid] = Group(sessions, put)
         await self._tag(uid, trajectory["validate"], id=prompt["id"], phase="generation")
         try:
@@ -234,10 +239,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         output.metrics.compute_score = time.perf_counter() - start
         return scored
 
-    async def _score_group(self, prompt: dict, outputs: list[AgentLoopOutput], trained: int) -> list[ScoredResponse]:
+    async def _score_group(
+        self, prompt: dict, outputs: list[AgentLoopOutput], trained: int, judged: list[dict[str, Any]] | None
+    ) -> list[ScoredResponse]:
         """Score the responses of a prompt and mark the first `trained` of them, which are trained on.
 
-        All of them vote. Sessions differ only by chance, so it does not matter which are trained on.
+        All of them vote. Sessions differ only by chance, so it does not matter which are trained on. `judged` is the
+        prompt as a judge is asked about it, if the reward needs one.
         """
         is_supervised = OmegaConf.select(self.config, "data.supervised")
         request = GroupRequest(
@@ -246,6 +254,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             ground_truth=ground_truth_of(prompt) if is_supervised else None,
             choices=choices_of(prompt),
             log_probs=[sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None,
+            prompt=judged,
         )
         scores: list[ResponseScore] = await self._send(prompt["uid"], request)
         record = VoteRecord.from_extra_info(scores[0].extra_info)

@@ -10,14 +10,18 @@ from omegaconf import DictConfig, OmegaConf
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.experimental.reward_loop.reward_manager.registry import register
 
+from verl_ext.answers import extract_answer
 from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, REWARD_MANAGER_KEY, check_config
 from verl_ext.config_defaults import SAMPLER_KEY
+from verl_ext.control_text import control_tokens
 from verl_ext.files import file_list
 from verl_ext.rewards.accuracy import AccuracyMeter
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rewards.scoring import grade_response, score_group
+from verl_ext.rollout.reward_judge import RewardJudge
+from verl_ext.rollout.token_embeddings import TokenEmbeddings
 
 
 class GroupRewardManager(RewardManagerBase):
@@ -29,13 +33,30 @@ class GroupRewardManager(RewardManagerBase):
     # Tells the agent loop that this manager takes whole groups.
     scores_groups = True
 
-    def __init__(self, config: DictConfig, tokenizer: Any, compute_score: Any, **unused: Any) -> None:
+    def __init__(
+        self,
+        config: DictConfig,
+        tokenizer: Any,
+        compute_score: Any,
+        reward_router_address: str | None = None,
+        **unused: Any,
+    ) -> None:
         check_config(config)
         super().__init__(config, tokenizer, compute_score)
         settings = read_settings(OmegaConf.select(config, "reward.reward_kwargs"))
         self._reward = REWARDS[OmegaConf.select(config, REWARD_MANAGER_KEY)](settings)
         train_files = file_list(OmegaConf.select(config, f"{SAMPLER_KEY}.train_files"))
-        self._accuracy = AccuracyMeter(train_files, settings.comparison)
+        self._accuracy = AccuracyMeter(train_files, settings.comparison, self._reward.bounds)
+        self._embeddings = (
+            TokenEmbeddings(config.actor_rollout_ref.model.path) if self._reward.needs_embeddings else None
+        )
+        self._judge = (
+            RewardJudge(
+                reward_router_address, config.reward.reward_model.model_path, settings.judge, control_tokens(tokenizer)
+            )
+            if self._reward.needs_judgements and reward_router_address
+            else None
+        )
         # Otherwise veRL passes its own function, which does not know the data sets of this project.
         is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
         self._validation_score = compute_score if is_custom else None
@@ -53,12 +74,26 @@ class GroupRewardManager(RewardManagerBase):
                 f"{type(self).__name__} scores groups, but received a {type(data).__name__} of single responses: set "
                 f"{AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
             )
-        return await asyncio.to_thread(self._score, data)
+        judgements = None if data.validate else await self._judgements(data)
+        return await asyncio.to_thread(self._score, data, judgements)
 
-    def _score(self, request: GroupRequest) -> list[ResponseScore]:
-        responses = self.tokenizer.batch_decode(request.response_ids, skip_special_tokens=True)
+    async def _judgements(self, request: GroupRequest) -> list[float] | None:
+        if self._judge is None:
+            return None
+        assert request.prompt is not None
+        responses = self._decoded(request)
+        answers = [extract_answer(response, self._reward.settings.extraction) for response in responses]
+        return await self._judge.judge(request.prompt, responses, answers)
+
+    def _decoded(self, request: GroupRequest) -> list[str]:
+        responses: list[str] = self.tokenizer.batch_decode(request.response_ids, skip_special_tokens=True)
+        return responses
+
+    def _score(self, request: GroupRequest, judgements: list[float] | None) -> list[ResponseScore]:
+        responses = self._decoded(request)
         if not request.validate:
-            return score_group(responses, request, self._reward)
+            embeddings = self._embeddings.of(request.response_ids) if self._embeddings else None
+            return score_group(responses, request, self._reward, embeddings, judgements)
         settings = self._reward.settings
         return [grade_response(response, request, settings, self._validation_score) for response in responses]
 

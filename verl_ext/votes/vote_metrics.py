@@ -50,10 +50,12 @@ def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dic
     labels = [group.record.label_correct for group in groups if group.record.label_correct is not None]
     if labels:
         metrics[names.LABEL_ACCURACY] = fmean(labels)
-    known = [(group.record.reward_accuracy, group.rewards) for group in groups]
-    accuracies = [(accuracy, rewards) for accuracy, rewards in known if accuracy is not None]
-    # A reward of another range, such as a log-probability, has no accuracy.
-    if accuracies and all(0 <= reward <= 1 for _, rewards in accuracies for reward in rewards):
-        right = sum(accuracy * len(rewards) for accuracy, rewards in accuracies)
-        metrics[names.REWARD_ACCURACY] = right / sum(len(rewards) for _, rewards in accuracies)
+    shares = [group.record.ground_truth_ratio for group in groups if group.record.ground_truth_ratio is not None]
+    if shares:
+        metrics[names.GROUND_TRUTH_RATIO] = fmean(shares)
+    known = [(group.record.reward_accuracy, len(group.rewards)) for group in groups]
+    accuracies = [(accuracy, count) for accuracy, count in known if accuracy is not None]
+    if accuracies:
+        right = sum(accuracy * count for accuracy, count in accuracies)
+        metrics[names.REWARD_ACCURACY] = right / sum(count for _, count in accuracies)
     return metrics

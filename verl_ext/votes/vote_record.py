@@ -18,13 +18,15 @@ class VoteRecord:
         vote: its outcome.
         seconds: time to extract, compare and reward.
         label_correct: whether the pseudo-label equals the ground truth; None without either.
-        reward_accuracy: 1 minus the mean distance of the rewards from 1 for a correct answer and 0 for a wrong one;
-            None without a ground truth.
+        ground_truth_ratio: share of correct answers among all responses that voted; None without a ground truth.
+        reward_accuracy: 1 minus the mean distance of the rewards, scaled by `GroupReward.bounds`, from 1 for a correct
+            answer and 0 for a wrong one; None without a ground truth or bounds.
     """
 
     vote: Vote
     seconds: float
     label_correct: bool | None = None
+    ground_truth_ratio: float | None = None
     reward_accuracy: float | None = None
 
     def to_extra_info(self) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
-from mmupt.synthesis.filters import verdict_in
-from verl_ext.answers import Comparison, classify, correct
+from verl_ext.answers import Comparison, classify, correct, verdict_in
 from verl_ext.votes import VoteOptions, vote
 
 MOST_POINTS = 5.0

@@ -119,6 +119,8 @@ def problems_of_files(config: DictConfig, environ: Mapping[str, str]) -> Iterato
                     f"{key}: {file} is missing; make it by `make data`, put it there in the schema of "
                     "data/mmupt_data/row_schema.py, or run RECIPE=mmupt_tiny, which makes its own data"
                 )
+    if config.mmupt.test_time_training and not file_list(config.data.train_files):
+        yield "mmupt.test_time_training trains on the questions of mmupt.evaluation_files: set it to their files"
     model = config.actor_rollout_ref.model
     has_template = model.custom_chat_template is not None
     yield from problems_of_model(str(model.path), "actor_rollout_ref.model.path", environ, has_template=has_template)

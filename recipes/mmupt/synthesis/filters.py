@@ -12,6 +12,7 @@ from typing import Any
 
 from mmupt.synthesis.candidates import Candidate
 from mmupt_data.question_words import words
+from verl_ext.answers import verdict_in
 from verl_ext.control_text import control_texts
 
 Reason = str | None
@@ -170,13 +171,6 @@ def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low
         None if low <= shares[one.id] <= high else f"vote share {shares[one.id]:.2f}, {_side(shares[one.id], low)}"
         for one in candidates
     ]
-
-
-def verdict_in(reply: str) -> str | None:
-    """The yes or no that the last line of a reply begins or ends with; None for neither or both."""
-    said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
-    verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
-    return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def similarity(a: str, b: str, ngram: int) -> float:

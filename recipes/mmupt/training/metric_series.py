@@ -4,11 +4,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH, VALIDATION_PREFIX
+from verl_ext.metric_names import (
+    LABEL_ACCURACY,
+    MAJORITY_RATIO,
+    RESPONSE_LENGTH,
+    REWARD_ACCURACY,
+    VALIDATION_PREFIX,
+)
 
 # Of any data source, which is group 1, and number of samples.
 VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"
-_READ = re.compile("|".join((VALIDATION_ACCURACY, *map(re.escape, (MAJORITY_RATIO, LABEL_ACCURACY, RESPONSE_LENGTH)))))
+_NAMES = (MAJORITY_RATIO, LABEL_ACCURACY, REWARD_ACCURACY, RESPONSE_LENGTH)
+_READ = re.compile("|".join((VALIDATION_ACCURACY, *map(re.escape, _NAMES))))
 
 # A metric by its name: step -> value.
 Series = dict[str, dict[int, float]]

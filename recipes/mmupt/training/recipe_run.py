@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmupt.baselines.stage_runner import has_begun, run_baseline
 from mmupt.compose import RecipeError, compose_recipe, refuse
 from mmupt.datasets import data_set
-from mmupt.hardware import count_gpus, joins_cluster, ray_address, rollout_gpus
+from mmupt.hardware import count_gpus, joins_cluster, judge_gpus, ray_address, rollout_gpus
 from mmupt.runtime.environment import (
     cache_variables,
     logger_variables,
@@ -213,12 +213,15 @@ def export(config: DictConfig, step: int | None = None) -> Path:
 
 
 def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int) -> Iterator[str]:
-    training, generating = config.trainer.n_gpus_per_node, rollout_gpus(config)
-    if config.trainer.device == "cuda" and gpus < training + generating and not joins_cluster():
-        parts = f" ({training} to train, {generating} to generate)" if generating else ""
+    training, generating, judging = config.trainer.n_gpus_per_node, rollout_gpus(config), judge_gpus(config)
+    needed = training + generating + judging
+    if config.trainer.device == "cuda" and gpus < needed and not joins_cluster():
+        kinds = {"train": training, "generate": generating, "judge": judging}
+        listed = ", ".join(f"{count} to {what}" for what, count in kinds.items() if count)
+        parts = f" ({listed})" if needed > training else ""
         keys = "trainer.n_gpus_per_node" + (" and actor_rollout_ref.rollout.n_gpus_per_node" if generating else "")
         yield (
-            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {training + generating} "
+            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} "
             f"GPUs a machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or run "
             "RECIPE=mmupt_tiny, which needs no GPU"
         )

@@ -77,7 +77,7 @@ METHOD = (
         """bad_prompt_share dpo.batch_size dpo.beta dpo.epochs dpo.learning_rate judge_scale method min_yes prompts rows
         sft.batch_size sft.epochs sft.learning_rate sft.steps sft.warmup_share synthesis verdict_samples""",
     ),
-    *_below("mmupt", "dataset datasets seed self_improve"),
+    *_below("mmupt", "dataset datasets seed self_improve test_time_training"),
     *_below("reward", "custom_reward_function reward_kwargs reward_manager sandbox_fusion.url"),
     *_below("reward.reward_model", "enable enable_resource_pool model_path"),
     *_below(

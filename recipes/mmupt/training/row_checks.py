@@ -96,12 +96,21 @@ def check_leakage(config: DictConfig) -> None:
     """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
 
     RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first of them and where all are shown.
+    Files that are trained on by `mmupt.test_time_training` are exempt; RecipeError if that key goes with labels.
     """
+    if config.mmupt.test_time_training and config.data.supervised:
+        raise RecipeError("mmupt.test_time_training is training without labels: set data.supervised=False")
     settings = config.mmupt.leakage
     if settings.allowed_pairs is None:
         return
+    trained = file_list(config.data.train_files)
     evaluated = dict.fromkeys([*file_list(config.data.val_files), *file_list(config.mmupt.evaluation_files)])
-    train, held_out = ([Path(file) for file in files] for files in (file_list(config.data.train_files), evaluated))
+    if config.mmupt.test_time_training:
+        print(f"Test-time training on {', '.join(file for file in trained if file in evaluated)}, without labels")
+        evaluated = {file: None for file in evaluated if file not in trained}
+        if not evaluated:
+            return
+    train, held_out = ([Path(file) for file in files] for files in (trained, evaluated))
     folder = Path(config.mmupt.run_folder) / "leakage"
     try:
         check_overlap(train, held_out, settings.images, settings.allowed_pairs, folder)

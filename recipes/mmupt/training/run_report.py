@@ -17,6 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from omegaconf import OmegaConf
+
 from mmupt.evaluation.benchmark_scores import ENTROPY, GREEDY, LENGTH, score_json, score_verdicts
 from mmupt.evaluation.response_files import Mode, read_parameters
 from mmupt.evaluation.verdicts import JudgedFile, judge_file
@@ -69,6 +71,10 @@ CURVES = (
     Curves("Label accuracy", LABEL_ACCURACY, "accuracy, %", True, "training questions"),
     Curves("Response length", RESPONSE_LENGTH, "tokens", False, "training questions", LENGTH),
 )
+TEST_TIME_TRAINING = (
+    "**Test-time training: the policy was trained on the questions of this table, without their labels "
+    "(`mmupt.test_time_training`). These are not scores on unseen questions.**"
+)
 # Between the evaluations before and after training.
 MAY_DIFFER = {"model", "weights", "forbidden_openings"}
 
@@ -111,6 +117,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "training. ± is one standard error over questions; the difference is taken question by question.",
         table,
         *([f"**{stop['message']}**"] if stop else []),
+        *([TEST_TIME_TRAINING] if _trained_on_test_questions(run_folder) else []),
         *([note] if note else []),
         "![Accuracy, majority ratio, label accuracy and response length over the steps of the run](report.png)",
     ]
@@ -121,11 +128,17 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "samples": parameters["samples"],
         "scores": {name: _as_json(change) for name, change in changes.items()},
         "note": note,
+        "test_time_training": _trained_on_test_questions(run_folder),
         "collapse": stop,
         "series": {name: sorted(steps.items()) for name, steps in series.items()},
     }
     write_json(run_folder / "report.json", content)
     return table
+
+
+def _trained_on_test_questions(run_folder: Path) -> bool:
+    config = run_folder / "config.yaml"
+    return config.is_file() and bool(OmegaConf.select(OmegaConf.load(config), "mmupt.test_time_training"))
 
 
 def read_changes(run_folder: Path) -> dict[str, Change]:

@@ -1,0 +1,159 @@
+"""What the votes of a run did: whether elected answers settle, on right ones or wrong ones. Pure.
+
+Sources: the flip rate is that of TTRL-Guard (arXiv 2605.19444), the Model Collapse Step that of He et al. 2026
+(arXiv 2603.08660).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import NamedTuple
+
+from mmupt.reports.tables import markdown_table
+from verl_ext.answers import Comparison, equivalent
+
+# The reward accuracy below which a policy has collapsed.
+COLLAPSED_ACCURACY = 0.01
+# Bins of the majority ratio.
+BINS = 5
+
+
+@dataclass(frozen=True)
+class Election:
+    """The vote on one question in one step.
+
+    Attributes:
+        step: training step, from 1.
+        id: id of the question.
+        pseudo_label: the elected answer, None if none was.
+        majority_ratio: share of the largest class of equal answers.
+        label_correct: whether the pseudo-label is right; None without either.
+        right_share: share of right answers among all responses that voted; None without a ground truth.
+        choices: options of a multiple-choice question.
+    """
+
+    step: int
+    id: str
+    pseudo_label: str | None
+    majority_ratio: float
+    label_correct: bool | None = None
+    right_share: float | None = None
+    choices: Sequence[str] | None = None
+
+
+class Rate(NamedTuple):
+    """How many of how many."""
+
+    count: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.count / self.of:.1f} % of {self.of:,}" if self.of else "not known"
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Groups that elected an answer by a majority ratio from `low` up to `high`, and how many labels were right."""
+
+    low: float
+    high: float
+    majority_ratio: float
+    right: Rate
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the votes did.
+
+    Attributes:
+        elections: number of votes that were looked at.
+        flips: successive votes on one question, both of which elected an answer: how often the second elected another.
+        flips_from_right: the same where the first label was right.
+        flips_from_wrong: the same where the first label was wrong.
+        lost_minorities: questions that had right answers in their first vote, which did not elect one: how many have no
+            right answer in their last vote.
+        calibration: label accuracy by majority ratio; empty bins are left out.
+    """
+
+    elections: int
+    flips: Rate
+    flips_from_right: Rate
+    flips_from_wrong: Rate
+    lost_minorities: Rate
+    calibration: tuple[CalibrationBin, ...]
+
+
+def diagnose(elections: Iterable[Election], comparison: Comparison = Comparison()) -> Diagnostics:
+    """Compare the successive votes on each question, in the order of steps."""
+    ordered = sorted(elections, key=lambda election: election.step)
+    by_question: dict[str, list[Election]] = defaultdict(list)
+    for election in ordered:
+        by_question[election.id].append(election)
+    flips: dict[bool | None, list[bool]] = defaultdict(list)
+    lost: list[bool] = []
+    for votes in by_question.values():
+        for before, after in pairwise(votes):
+            if before.pseudo_label is not None and after.pseudo_label is not None:
+                same = equivalent(before.pseudo_label, after.pseudo_label, comparison, before.choices)
+                flips[before.label_correct].append(not same)
+        first, last = votes[0], votes[-1]
+        if len(votes) > 1 and first.right_share and not first.label_correct and last.right_share is not None:
+            lost.append(last.right_share == 0)
+    return Diagnostics(
+        len(ordered),
+        _rate([*flips[True], *flips[False], *flips[None]]),
+        _rate(flips[True]),
+        _rate(flips[False]),
+        _rate(lost),
+        tuple(_calibration(ordered)),
+    )
+
+
+def model_collapse_step(reward_accuracy: Mapping[int, float]) -> int | None:
+    """The first step whose reward accuracy is below 1 %; None if there is none."""
+    return min((step for step, accuracy in reward_accuracy.items() if accuracy < COLLAPSED_ACCURACY), default=None)
+
+
+def render(diagnostics: Diagnostics, reward_accuracy: Mapping[int, float]) -> str:
+    """The findings in Markdown: a table of rates, and one of label accuracy by majority ratio where it is known."""
+    step = model_collapse_step(reward_accuracy)
+    collapse = "none" if step is None else f"step {step}"
+    rows: list[tuple[str, ...]] = [
+        ("of the votes on file", ""),
+        ("flip rate: another answer elected at the next vote on the question", str(diagnostics.flips)),
+        ("the same after a right label", str(diagnostics.flips_from_right)),
+        ("the same after a wrong label", str(diagnostics.flips_from_wrong)),
+        ("right minorities of the first vote without a right answer in the last", str(diagnostics.lost_minorities)),
+        (
+            f"Model Collapse Step: first with a reward accuracy below {COLLAPSED_ACCURACY:.0%}",
+            collapse if reward_accuracy else "not known",
+        ),
+    ]
+    tables = [markdown_table(rows)]
+    if diagnostics.calibration:
+        bins = [
+            (f"{one.low:.1f} to {one.high:.1f}", f"{one.majority_ratio:.2f}", str(one.right))
+            for one in diagnostics.calibration
+        ]
+        tables.append(markdown_table([("majority ratio", "mean", "right labels"), *bins]))
+    return "\n\n".join(tables)
+
+
+def _calibration(elections: Sequence[Election]) -> Iterator[CalibrationBin]:
+    known = [one for one in elections if one.label_correct is not None]
+    for number in range(BINS):
+        # The last bin includes 1.
+        members = [one for one in known if min(int(one.majority_ratio * BINS), BINS - 1) == number]
+        if members:
+            yield CalibrationBin(
+                number / BINS,
+                (number + 1) / BINS,
+                fmean(one.majority_ratio for one in members),
+                _rate([bool(one.label_correct) for one in members]),
+            )
+
+
+def _rate(values: Sequence[bool]) -> Rate:
+    return Rate(sum(values), len(values))

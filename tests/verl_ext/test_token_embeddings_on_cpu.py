@@ -1,0 +1,38 @@
+"""Responses are embedded by the input embeddings of the model that is trained."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from verl_ext.rollout.token_embeddings import TokenEmbeddings
+
+TINY = "recipes/mmupt/tiny/model"
+TABLE = torch.arange(12.0).reshape(4, 3)
+
+
+def test_a_response_is_the_mean_of_the_embeddings_of_its_tokens() -> None:
+    weights = load_file(f"{TINY}/model.safetensors")
+    (table,) = [tensor for name, tensor in weights.items() if name.endswith("embed_tokens.weight")]
+    embeddings = TokenEmbeddings(TINY).of([[5], [7, 5, 7, 7]])
+    expected = torch.stack([table[5], table[[7, 5, 7, 7]].double().mean(0)]).double()
+    assert np.allclose(embeddings, expected.numpy())
+
+
+def test_the_table_is_found_in_a_model_of_several_files(tmp_path: Path) -> None:
+    save_file({"model.language_model.embed_tokens.weight": TABLE.bfloat16()}, tmp_path / "a.safetensors")
+    save_file({"visual.patch_embed.weight": TABLE}, tmp_path / "b.safetensors")
+    index = {"model.language_model.embed_tokens.weight": "a.safetensors", "visual.patch_embed.weight": "b.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert TokenEmbeddings(str(tmp_path)).of([[0, 2]]).tolist() == [[3.0, 4.0, 5.0]]
+
+
+def test_a_model_without_a_table_that_can_be_read_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path} has neither model\.safetensors nor"):
+        TokenEmbeddings(str(tmp_path))
+    save_file({"lm_head.weight": TABLE}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"has 0 tensors whose names end in embed_tokens\.weight"):
+        TokenEmbeddings(str(tmp_path))

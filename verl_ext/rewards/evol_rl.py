@@ -1,0 +1,90 @@
+"""The reward `evol_rl`: the majority is rewarded, and within majority and minority what is new.
+
+EVOL-RL: Zhou et al. 2025, "Evolving Language Models without Labels", arXiv 2509.15194. Formula: the authors'
+`verl/workers/reward_manager/semantic_novelty.py` (github.com/YujunZhou/EVOL-RL, 19896e0).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
+
+# Rewards of the least and the most novel response of the majority, and of all others.
+MAJORITY = (0.5, 1.0)
+MINORITY = (-1.0, -0.5)
+# Novelties that differ by less are equal: identical responses differ in their last digits.
+RESOLUTION = 1e-6
+
+
+@REWARDS.register
+class EvolRlReward(GroupReward):
+    """Majority for selection, novelty for variation.
+
+    Departs from the authors in three points:
+
+    - A response is embedded by the model that is trained, as the mean of the input embeddings of its tokens. The
+      authors ask a server of Qwen3-Embedding-4B about the text after `</think>`.
+    - The majority is that of the vote, with its tie rule and quorums. Where it elects no answer, all rewards are -1, so
+      that advantages are zero; the authors then elect the answer that came first.
+    - A response is invalid if it has no answer; the authors also call boxes without a digit invalid.
+    """
+
+    name = "evol_rl"
+    bounds = (-1.0, 1.0)
+    needs_embeddings = True
+
+    def rewards(self, group: VotedGroup) -> Sequence[float]:
+        """0.5 to 1 in the majority, -1 to -0.5 in the minority, more for a more novel response; -1 without an answer.
+
+        Novelty is 1 minus the mean of two cosine similarities, each at least 0: the mean similarity to the others of
+        the same side, and the largest similarity to any other response with an answer. It is scaled to the limits of
+        the side, from its least to its most novel response. Equals get the middle, and a side of one gets the most.
+        """
+        assert group.embeddings is not None
+        rewards = [-1.0] * len(group.answers)
+        valid = sorted(member for members in group.vote.classes for member in members)
+        majority = self._majority(group)
+        if len(valid) < 2 or not majority:
+            return rewards
+        similarity = _similarities(group.embeddings[valid])
+        sides = [
+            [place for place, member in enumerate(valid) if (member in majority) is wanted] for wanted in (True, False)
+        ]
+        for side, (low, high) in zip(sides, (MAJORITY, MINORITY), strict=True):
+            novelty = np.array([_novelty(similarity, place, side) for place in side])
+            for place, scaled in zip(side, _scaled(novelty), strict=True):
+                rewards[valid[place]] = low + (high - low) * float(scaled)
+        return rewards
+
+    @staticmethod
+    def _majority(group: VotedGroup) -> frozenset[int]:
+        """The responses that gave the pseudo-label."""
+        label = group.vote.pseudo_label
+        if label is None:
+            return frozenset()
+        return next(
+            frozenset(members) for members in group.vote.classes if label in {group.answers[m] for m in members}
+        )
+
+
+def _similarities(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine similarities of all pairs, (n, n), at least 0."""
+    norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-8)
+    similarities: NDArray[np.float64] = np.clip((embeddings / norms) @ (embeddings / norms).T, 0.0, 1.0)
+    return similarities
+
+
+def _novelty(similarity: NDArray[np.float64], place: int, side: Sequence[int]) -> float:
+    others = np.delete(similarity[place], place)
+    same_side = [similarity[place, other] for other in side if other != place]
+    return float(1 - 0.5 * np.mean(same_side if same_side else others) - 0.5 * np.max(others))
+
+
+def _scaled(novelty: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Novelties scaled to 0 for the least and 1 for the most novel."""
+    if len(novelty) == 1:
+        return np.ones(1)
+    spread = np.ptp(novelty) if len(novelty) else 0.0
+    return np.full(len(novelty), 0.5) if spread < RESOLUTION else (novelty - novelty.min()) / spread
