@@ -231,7 +231,8 @@ def _problems_of_importing(
         *("data_source", "solution_str", "ground_truth", "extra_info"),
         *(select(config, f"{REWARD_FUNCTION}.reward_kwargs") or {}),
     ]
-    if select(config, "reward.reward_model.enable"):
+    # For our rewards the reward model is a judge, of which the function that grades validation is told nothing.
+    if select(config, "reward.reward_model.enable") and manager not in REWARDS:
         arguments += ["reward_router_address", "reward_model_tokenizer"]
     request = {
         "objects": [(named.path, named.name) for named in to_import],

@@ -2,7 +2,7 @@
 
 Self-Judge: Wu et al. 2026, "When Models Judge Themselves", arXiv 2603.21289. Formula: the authors'
 `verl/workers/reward_manager/verifier.py` and `verl/utils/reward_score/major_vote_score.py`
-(github.com/OPPO-Mente-Lab/LLM-Self-Judge, 8126f58) with the values of `examples/run_qwen2_5_vl-evovlm.sh`.
+(github.com/OPPO-Mente-Lab/LLM-Self-Judge, 8126f58), with the values of their example script.
 """
 
 from collections.abc import Sequence

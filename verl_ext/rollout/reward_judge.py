@@ -45,8 +45,8 @@ class RewardJudge:
 
     async def _judge(self, prompt: Sequence[dict[str, Any]], response: str, answer: str | None) -> float:
         settings = self._settings
-        texts = [escaped(text, self._control_tokens) for text in (response, answer or "")]
-        messages: Any = judge_messages(prompt, *texts, settings.prompt or PROMPT)
+        response, answer = (escaped(text, self._control_tokens) for text in (response, answer or ""))
+        messages: Any = judge_messages(prompt, response, answer, settings.prompt or PROMPT)
         async with self._slots:
             completion = await self._client.chat.completions.create(
                 model=self._model,

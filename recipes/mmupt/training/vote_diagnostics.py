@@ -44,13 +44,13 @@ class Election:
 
 
 class Rate(NamedTuple):
-    """How many of how many."""
+    """A share: `hits` of `total`."""
 
-    count: int
-    of: int
+    hits: int
+    total: int
 
     def __str__(self) -> str:
-        return f"{100 * self.count / self.of:.1f} % of {self.of:,}" if self.of else "not known"
+        return f"{100 * self.hits / self.total:.1f} % of {self.total:,}" if self.total else "not known"
 
 
 @dataclass(frozen=True)
