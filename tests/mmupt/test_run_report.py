@@ -132,6 +132,16 @@ def test_a_run_that_was_stopped_says_so_and_why(run_folder: Path) -> None:
     assert json.loads((run_folder / "report.json").read_text())["collapse"]["step"] == 15
 
 
+def test_the_report_says_what_the_votes_did(run_folder: Path) -> None:
+    write_report(run_folder)
+    assert "## Votes" not in (run_folder / "report.md").read_text()
+    write_events(run_folder / "tensorboard", 0, {"vote/reward_accuracy": {1: 0.5, 2: 0.25, 3: 0.005}})
+    write_report(run_folder)
+    assert "| step 3" in (run_folder / "report.md").read_text().split("## Votes")[1]
+    votes = json.loads((run_folder / "report.json").read_text())["votes"]
+    assert votes["model_collapse_step"] == 3 and votes["elections"] == 0
+
+
 def test_a_run_that_was_trained_on_its_test_questions_says_so(run_folder: Path) -> None:
     for trained in (False, True):
         (run_folder / "config.yaml").write_text(f"mmupt: {{test_time_training: {trained}}}")

@@ -1,8 +1,16 @@
 """What the votes of a run did, by hand."""
 
+from pathlib import Path
+
 import pytest
 
-from mmupt.training.vote_diagnostics import Election, Rate, diagnose, model_collapse_step, render
+from mmupt.training.vote_diagnostics import Election, Rate, diagnose, model_collapse_step, read_elections, render
+from verl_ext.answers import Comparison
+from verl_ext.rewards.accuracy import AccuracyMeter
+from verl_ext.rewards.group_request import AccuracyRequest
+from verl_ext.votes import vote as hold_vote
+from verl_ext.votes.vote_files import GroupOnFile, VotedQuestion, VotedResponse, VoteFiles
+from verl_ext.votes.vote_record import VoteRecord
 
 
 def vote(
@@ -66,3 +74,25 @@ def test_what_is_not_known_is_said() -> None:
     text = render(diagnose(VOTES[-2:]), {})
     assert text.count("not known") == 4 and "100.0 % of 1" in text and "right labels" not in text
     assert "step 3" in render(diagnose(VOTES), {1: 0.5, 3: 0.0})
+
+
+def on_file(answers: list[str | None], truth: str | None) -> GroupOnFile:
+    result = hold_vote(answers)
+    request = AccuracyRequest("q", truth, answers, list(result.rewards), None, VoteRecord(result, 0.0))
+    accuracy = AccuracyMeter([], Comparison()).measure(request)
+    correct = accuracy.correct or [None] * len(answers)
+    pairs = zip(answers, correct, strict=True)
+    responses = [VotedResponse("so", answer, 0.0, True, is_correct) for answer, is_correct in pairs]
+    return GroupOnFile(VotedQuestion("q", "how many ?", 1, None, truth, responses), accuracy.record, None)
+
+
+def test_the_votes_on_file_are_read_in_the_order_of_steps(tmp_path: Path) -> None:
+    files = VoteFiles(tmp_path / "votes", None)
+    files.add(10, [on_file(["1", "2", "2", None], "1")])
+    files.add(9, [on_file(["1", "1", "2"], None)])
+    files.flush()
+    assert read_elections(tmp_path / "votes") == [
+        Election(9, "q", "1", 2 / 3, None, None, None),
+        Election(10, "q", "2", 0.5, False, 0.25, None),
+    ]
+    assert read_elections(tmp_path / "nothing") == []

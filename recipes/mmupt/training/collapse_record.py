@@ -23,6 +23,12 @@ from verl_ext.files import write_json
 from verl_ext.scores import Score
 
 STOP = "collapse.json"
+# Named where a run was stopped; docs/collapse.md says what is known of each.
+REMEDIES = (
+    "Remedies to try: fewer steps or a lower actor_rollout_ref.actor.optim.lr; a quorum, such as "
+    "reward.reward_kwargs.vote.min_share=0.5; method=scrl, which rewards clear majorities only; method=evol_rl, which "
+    "rewards responses that are unlike the others."
+)
 
 
 def alarm_of(config: DictConfig) -> CollapseAlarm:
@@ -54,7 +60,9 @@ def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
     last, kept = max(alarm.history.majority_ratios), alarm.best_step(collapse.measure)
     special = {None: "the last one, as no better one was saved", 0: "the model before training"}
     policy = special.get(kept, f"that of step {kept}")
-    message = f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}."
+    message = (
+        f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}. {REMEDIES}"
+    )
     content = {"message": message, "step": last, "kept_step": kept, **asdict(collapse)}
     write_json(file, content)
     print(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.", flush=True)

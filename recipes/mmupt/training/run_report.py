@@ -2,17 +2,17 @@
 
     mmupt report RUN_FOLDER
 
-Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt eval`), the
-ground truth beside the data that they answer, the event files under `tensorboard`, and `collapse.json` where the run
-was stopped. Each response is judged by the rule of its benchmark with the run's settings for answers, as in the
-validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png`
+Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt eval`), the ground truth
+beside the data that they answer, the event files under `tensorboard`, the votes on file under `votes`, and
+`collapse.json` where the run was stopped. Each response is judged by the rule of its benchmark with the run's settings
+for answers, as in the validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png`
 there. Nothing is generated or trained here.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +26,11 @@ from mmupt.reports.plots import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, PERCENT,
 from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.collapse_record import read_stop
 from mmupt.training.metric_series import VALIDATION_ACCURACY, Series, read_series
+from mmupt.training.vote_diagnostics import diagnose, model_collapse_step, read_elections, render
+from verl_ext.answers import Comparison
 from verl_ext.files import write_atomically, write_json
-from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH
+from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH, REWARD_ACCURACY
+from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.scores import Score
 
 
@@ -109,6 +112,9 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     series = read_series(run_folder / "tensorboard")
     table = render_table(changes)
     stop = read_stop(run_folder)
+    elections = read_elections(run_folder / "votes")
+    diagnostics = diagnose(elections, _comparison(run_folder))
+    reward_accuracy = series.get(REWARD_ACCURACY, {})
     times = "once" if parameters["samples"] == 1 else f"{parameters['samples']} times"
     text = [
         f"# {run_folder.resolve().name}",
@@ -119,6 +125,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         *([f"**{stop['message']}**"] if stop else []),
         *([TEST_TIME_TRAINING] if _trained_on_test_questions(run_folder) else []),
         *([note] if note else []),
+        *([f"## Votes\n\n{render(diagnostics, reward_accuracy)}"] if elections or reward_accuracy else []),
         "![Accuracy, majority ratio, label accuracy and response length over the steps of the run](report.png)",
     ]
     write_atomically(run_folder / "report.png", plot(series, changes))
@@ -130,6 +137,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "note": note,
         "test_time_training": _trained_on_test_questions(run_folder),
         "collapse": stop,
+        "votes": {**asdict(diagnostics), "model_collapse_step": model_collapse_step(reward_accuracy)},
         "series": {name: sorted(steps.items()) for name, steps in series.items()},
     }
     write_json(run_folder / "report.json", content)
@@ -139,6 +147,13 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
 def _trained_on_test_questions(run_folder: Path) -> bool:
     config = run_folder / "config.yaml"
     return config.is_file() and bool(OmegaConf.select(OmegaConf.load(config), "mmupt.test_time_training"))
+
+
+def _comparison(run_folder: Path) -> Comparison:
+    """How the run compared answers."""
+    config = run_folder / "config.yaml"
+    kwargs = OmegaConf.select(OmegaConf.load(config), "reward.reward_kwargs") if config.is_file() else None
+    return read_settings(kwargs).comparison
 
 
 def read_changes(run_folder: Path) -> dict[str, Change]:

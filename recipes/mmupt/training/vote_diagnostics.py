@@ -1,5 +1,7 @@
 """What the votes of a run did: whether elected answers settle, on right ones or wrong ones. Pure.
 
+Read from the votes on file (`verl_ext.votes.vote_files`), which hold the same questions in every epoch.
+
 Sources: the flip rate is that of TTRL-Guard (arXiv 2605.19444), the Model Collapse Step that of He et al. 2026
 (arXiv 2603.08660).
 """
@@ -8,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmupt.reports.tables import markdown_table
 from verl_ext.answers import Comparison, equivalent
+from verl_ext.votes.vote_files import files_of_steps, read_votes
 
 # The reward accuracy below which a policy has collapsed.
 COLLAPSED_ACCURACY = 0.01
@@ -41,6 +45,26 @@ class Election:
     label_correct: bool | None = None
     right_share: float | None = None
     choices: Sequence[str] | None = None
+
+
+def read_elections(folder: Path) -> list[Election]:
+    """The votes on file in a folder; none where there is no folder. Raises as `read_votes`."""
+    columns = ["step", "id", "choices", "responses.list.element.correct", "pseudo_label", "majority_ratio"]
+    columns += ["label_correct"]
+    return [_election(row) for file in files_of_steps(folder).values() for row in read_votes(file, columns)]
+
+
+def _election(row: Mapping[str, Any]) -> Election:
+    correct = [response["correct"] for response in row["responses"]]
+    return Election(
+        row["step"],
+        row["id"],
+        row["pseudo_label"],
+        row["majority_ratio"],
+        row["label_correct"],
+        None if None in correct or not correct else fmean(correct),
+        row["choices"],
+    )
 
 
 class Rate(NamedTuple):
