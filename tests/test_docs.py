@@ -23,11 +23,12 @@ CODE = re.compile(r"^```.*?^```|^    .*?$", re.MULTILINE | re.DOTALL)
 PYTHON_FILE = re.compile(r"`([a-zA-Z][\w/-]*\.py)`")
 # Files of veRL and of the authors' repositories, which the pages name beside ours.
 FOREIGN = {
-    "ppo/scrl_utils.py",
-    "reward_manager/semantic_novelty.py",
-    "reward_manager/verifier.py",
-    "reward_score/major_vote_score.py",
     "ttt_metrics.py",
+    "verl/trainer/ppo/scrl_utils.py",
+    "verl/utils/reward_score/major_vote_score.py",
+    "verl/workers/engine/fsdp/transformer_impl.py",
+    "verl/workers/reward_manager/semantic_novelty.py",
+    "verl/workers/reward_manager/verifier.py",
     "build_query.py",
     "dataset/image_mcq.py",
     "evaluation/build_query.py",

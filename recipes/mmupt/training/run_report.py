@@ -5,8 +5,8 @@
 Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt eval`), the ground truth
 beside the data that they answer, the event files under `tensorboard`, the votes on file under `votes`, and
 `collapse.json` where the run was stopped. Each response is judged by the rule of its benchmark with the run's settings
-for answers, as in the validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and `report.png`
-there. Nothing is generated or trained here.
+for answers, as in the validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and
+`report.png` there. Nothing is generated or trained here.
 """
 
 import re
