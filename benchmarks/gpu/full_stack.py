@@ -21,6 +21,7 @@ The exit status is 1 if a stage failed or ran out of time; out of memory is a re
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -32,6 +33,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -141,7 +143,7 @@ class ActorStage:
     shape: str
 
 
-QWEN2_5_VL_3B = "Qwen/Qwen2.5-VL-3B-Instruct"
+QWEN2_5_VL_3B, QWEN3_VL_4B = "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"
 # In the order of the first run: what tells most in the shortest time comes first.
 STAGES: dict[str, Stage | ActorStage] = {
     # Does it run at all? Training, checkpoint and export of the recipe that the CPU tests run.
@@ -162,8 +164,19 @@ STAGES: dict[str, Stage | ActorStage] = {
     ),
     "3b": Stage(QWEN2_5_VL_3B, "mmupt_smoke", (), 64, 8, MEGAPIXEL, 512, 3),
     "7b_actor": ActorStage("7b"),
+    # All in bf16: 16 bytes a parameter, as fp32 takes, leave no room on 80 GB.
+    "qwen3_vl_4b": Stage(
+        QWEN3_VL_4B,
+        "mmupt_smoke",
+        ("model=qwen3_vl_4b", "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16"),
+        64,
+        8,
+        MEGAPIXEL,
+        512,
+        3,
+    ),
 }
-TINY_SHAPES = {QWEN2_5_VL_3B: f"{TINY_PREFIX}qwen2_5_vl"}
+TINY_SHAPES = {QWEN2_5_VL_3B: f"{TINY_PREFIX}qwen2_5_vl", QWEN3_VL_4B: f"{TINY_PREFIX}qwen3_vl"}
 
 
 def on_cpu(stage: Stage | ActorStage) -> Stage | ActorStage:
@@ -225,7 +238,7 @@ def overrides_of(stage: Stage, variant: Variant, model: Path, run_folder: Path) 
         "trainer.logger": ["console", "file"],
     }
     if stage.pixels is not None:
-        longest_prompt = visual_tokens(stage, model) + TEXT_TOKENS
+        longest_prompt = image_of(stage, model)[0] + TEXT_TOKENS
         settings |= {
             "data.bad_rows": "stop",
             "data.min_pixels": stage.pixels,
@@ -239,23 +252,16 @@ def overrides_of(stage: Stage, variant: Variant, model: Path, run_folder: Path) 
     return [*stage.overrides, *changes, *variant.overrides(), *added]
 
 
-def image_size(stage: Stage, model: Path) -> tuple[int, int]:
-    """Return width and height of the images of a stage in px, as the processor scales them."""
+def image_of(stage: Stage, model: Path) -> tuple[int, int]:
+    """Return the visual tokens of an image of a stage, and its side in px as the model sees it: figures are squares."""
     from transformers import AutoProcessor
 
-    from verl_ext.datasets.pixel_limits import scaled_size, set_limits
+    from verl_ext.datasets.pixel_limits import set_limits, token_side, visual_tokens
 
-    limits = set_limits(stage.pixels, stage.pixels and 2 * stage.pixels)
-    size = scaled_size(SIZE, SIZE, AutoProcessor.from_pretrained(model).image_processor, limits)
-    assert size is not None, "a square is never refused"
-    return size
-
-
-def visual_tokens(stage: Stage, model: Path) -> int:
-    """Return the tokens that an image of a stage has."""
-    vision = json.loads((model / "config.json").read_text())["vision_config"]
-    width, height = image_size(stage, model)
-    return width * height // (vision["patch_size"] * vision["spatial_merge_size"]) ** 2
+    processor = AutoProcessor.from_pretrained(model).image_processor
+    tokens = visual_tokens(SIZE, SIZE, processor, set_limits(stage.pixels, stage.pixels and 2 * stage.pixels))
+    assert tokens is not None, "a square is never refused"
+    return tokens, math.isqrt(tokens) * token_side(processor)
 
 
 def train(recipe: str, overrides: list[str]) -> None:
@@ -365,7 +371,9 @@ def run_stage(
     try:
         run = _run_actor if isinstance(stage, ActorStage) else _run_steps
         result |= run(stage, variant, limit, models, log)
-    except (OSError, ValueError, RuntimeError) as error:
+    # Whatever it is, the next stage goes on.
+    except Exception as error:
+        traceback.print_exc()
         result |= {"status": "failed", "cause": f"{type(error).__name__}: {error}"}
     return result | {"needed_s": round(time.monotonic() - start, 1)}
 
@@ -528,14 +536,15 @@ def _rounded(value: float | None) -> float | None:
 def workload(stage: Stage, model: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a step consists of."""
     shape = shape_of(str(model))
+    tokens, side = image_of(stage, model)
     return {
         "model": stage.model or "tiny",
-        "parameters": None if shape is None else shape.total,
+        "parameters": None if shape is None else shape.parameters,
         "recipe": stage.recipe,
         "prompts": stage.prompts,
         "responses_per_prompt": stage.responses,
-        "image_px": list(image_size(stage, model)),
-        "visual_tokens": visual_tokens(stage, model),
+        "image_px": [side, side],
+        "visual_tokens": tokens,
         "prompt_tokens": metrics["prompt_length/mean"],
         "response_tokens": metrics["response_length/mean"],
     }
@@ -551,11 +560,10 @@ def update_rate(
     """
     from transformers import AutoConfig
 
-    width, height = image_size(stage, model)
     hf_config = AutoConfig.from_pretrained(model)
-    patch = hf_config.vision_config.patch_size
+    patches = image_of(stage, model)[1] // hf_config.vision_config.patch_size
     length = round(metrics["prompt_length/mean"] + metrics["response_length/mean"])
-    one = flops(hf_config, length, height // patch, width // patch)
+    one = flops(hf_config, length, patches, patches)
     cards = config.trainer.n_gpus_per_node * config.trainer.nnodes
     sequences = stage.prompts * stage.responses
     rates = {
