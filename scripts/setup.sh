@@ -3,7 +3,8 @@
 #
 #   DEVICE=cpu|cuda    the device; unset, that of the present .venv, else cuda where an NVIDIA driver answers, else cpu
 #   PYTHON=python3.12  the Python; unset, that of the present .venv, else the newest supported one on PATH
-#   FLASH_ATTN=build   compiles flash-attn on cuda (nvcc, up to an hour); unset, only a ready-made wheel is taken
+#   FLASH_ATTN=build   compiles flash-attn on cuda (nvcc, up to an hour); unset, only a ready-made wheel is taken, which
+#                      veRL has for Python 3.12 on x86-64
 #
 # With nothing to do it ends at once. The stamp is written last and removed first: a .venv without one, left behind by a
 # set-up that was cut off, is made anew.
@@ -57,6 +58,9 @@ case $(uname -s)-$(uname -m) in
     *) fail "$(uname -s) on $(uname -m) is not supported: use the Dockerfile, or Linux on x86-64 or arm64" ;;
 esac
 
+# veRL's wheels for CUDA 13.0, torch 2.11 and Python 3.12 (veRL's docs/start/install.rst); PyPI has flash-attn as source.
+wheelhouse=https://verl-project.github.io/verl-wheelhouse/simple/
+
 # Two set-ups at a time, as of `make test` beside `make train`, would install into the same .venv.
 exec 9<scripts/setup.sh
 flock 9 2>/dev/null || say "this file system has no locks: run one set-up at a time"
@@ -98,8 +102,10 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     if [ "$device" = cpu ]; then own+=(./shims/vllm); fi
     uv_install --quiet --no-build-isolation "${own[@]}" || fail "uv cannot install this repository (its message is above)"
     if [ "$device" = cuda ]; then
-        uv_install --quiet --only-binary flash-attn "$(grep -o '^flash-attn==[^ ;]*' requirements.txt)" 2>/dev/null ||
-            say "no ready-made flash-attn wheel: recipes use sdpa attention (FLASH_ATTN=build make setup compiles it)"
+        uv_install --quiet --only-binary flash-attn --index "$wheelhouse" \
+            "$(grep -o '^flash-attn==[^ ;]*' requirements.txt)" 2>/dev/null ||
+            say "no flash-attn wheel for Python $version in $wheelhouse: recipes use sdpa attention, which is slower" \
+                "(PYTHON=python3.12 make setup takes the wheel, FLASH_ATTN=build make setup compiles it)"
     fi
     echo "$stamp" >.venv/stamp
 fi

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
 # Without those of veRL, which has examples/, too.
 FILE = re.compile(
-    r"(?<![\w/.-])(?!examples/(?:grpo_trainer|data_preprocess)/)"
+    r"(?<![\w/.-])(?!examples/(?:grpo_trainer|data_preprocess|tuning)/|docs/(?:perf|advance|start)/)"
     r"(?:verl_ext|recipes|data/mmupt_data|docs|tests|benchmarks|scripts|examples)/[\w./-]*\.[a-z]+\b"
 )
 MODULE = re.compile(r"(?:`|python -m )((?:verl_ext|mmupt|mmupt_data)(?:\.\w+)+)")
@@ -35,12 +35,15 @@ FOREIGN = {
     "evaluation/extract_answer.py",
     "evaluation/four_dimensional_metrics.py",
     "extract_answer.py",
+    "lora/model_manager.py",
     "models/Qwen-VL.py",
     "models/transformers/qwen2_vl.py",
     "stic/generate_pref.py",
     "ttrl_utils.py",
     "utils.py",
+    "verl/utils/torch_functional.py",
     "verl/utils/transferqueue_utils.py",
+    "vllm/model_executor/models/qwen2_vl.py",
 }
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 

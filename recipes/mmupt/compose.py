@@ -57,6 +57,15 @@ OPEN_KEYS = (
     "ray_kwargs.ray_init.runtime_env.env_vars",
 )
 
+MAX_MODEL_LEN = "actor_rollout_ref.rollout.max_model_len"
+
+# Keys that are filled in after Hydra has composed a recipe, where nothing else gives them a value, and with what.
+FILLED_IN = {
+    "mmupt.name": "the recipe and those options of method, dataset and model that are not the recipe's own",
+    "mmupt.datasets": "the data sets of this project among the files that the recipe names",
+    MAX_MODEL_LEN: "data.max_prompt_length + data.max_response_length",
+}
+
 
 class RecipeError(Exception):
     """A recipe or override that cannot be run; the message names file or key, and the fix."""
@@ -177,6 +186,9 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
     if config.mmupt.datasets is None:
         config.mmupt.datasets = _data_sets_named(config)
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.max_model_len is None:
+        rollout.max_model_len = config.data.max_prompt_length + config.data.max_response_length
     if config.mmupt.baseline.method is None:
         problems += [
             f"override {line}: method={choices.get('method')} is GRPO, which has no such key: choose a baseline"
@@ -332,14 +344,23 @@ def _known_keys(folder: Path) -> frozenset[str]:
     return frozenset((*_keys(_compose("base", [])[0]), *_keys_of_file(folder / "baseline.yaml")))
 
 
+def search_folders(name: str) -> list[Path]:
+    """The folders in which Hydra looks for the files of a recipe: its own first, veRL's last."""
+    first = _config_file(name).parent
+    return [first, *(folder for folder in _config_folders() if folder != first), _verl_configs()]
+
+
+def search_path(folders: Iterable[Path]) -> str:
+    """The override that makes Hydra look in further folders."""
+    return as_override("hydra.searchpath", [f"file://{folder}" for folder in folders])
+
+
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     # Hydra reads the first file from the first folder alone, and all others from any.
-    first = _config_file(name).parent
-    others = [*(folder for folder in _config_folders() if folder != first), _verl_configs()]
-    path = as_override("hydra.searchpath", [f"file://{folder}" for folder in others])
+    first, *others = search_folders(name)
     try:
         with initialize_config_dir(str(first), version_base=None):
-            config = compose(name, overrides=[*overrides, path], return_hydra_config=True)
+            config = compose(name, overrides=[*overrides, search_path(others)], return_hydra_config=True)
     except HydraException as error:
         raise RecipeError(f"recipe {name}: {error}") from error
     choices = {group: option for group, option in config.hydra.runtime.choices.items() if "@" not in group}

@@ -7,6 +7,7 @@ first has made of a ratio below; and where `max_pixels` is small, the first leav
 images are scaled up by both.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from PIL import Image
 
 # By so much the short side grows until an image is accepted.
 GROWTH = 1.02
+
+# Both scalings refuse a longer side of more than so many times the shorter one.
+LARGEST_RATIO = 200
 
 
 def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
@@ -55,6 +59,19 @@ def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping
     except (ValueError, ZeroDivisionError):
         return None
     return int(patches // image_processor.merge_size**2)
+
+
+def largest_area(limits: Mapping[str, int], image_processor: Any) -> int:
+    """An upper bound of the area that `scaled_size` gives an image, in the unit of the processor's own limits.
+
+    The smallest area is exceeded where sides are rounded up to whole visual tokens. Some processors count an image once
+    per frame of a patch, so that all get room for that. `limits` must have `max_pixels`.
+    """
+    factor = image_processor.patch_size * image_processor.merge_size
+    smallest = max(limits.get("min_pixels", 0), image_processor.size["shortest_edge"])
+    both_sides = math.sqrt(smallest) * (math.sqrt(LARGEST_RATIO) + 1 / math.sqrt(LARGEST_RATIO))
+    enlarged = math.ceil(smallest + factor * both_sides + factor**2)
+    return image_processor.temporal_patch_size * max(limits["max_pixels"], enlarged)
 
 
 def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int]:

@@ -72,6 +72,7 @@ def _replacement(original: Callable[..., Any], patched: Callable[..., Any]) -> C
     return functools.wraps(original)(lambda *args, **kwargs: patched(original, *args, **kwargs))
 
 
+_ENGINE = "verl.workers.engine.fsdp.transformer_impl"
 _ROLLOUT = "verl.workers.rollout.vllm_rollout"
 
 PATCHES = (
@@ -79,6 +80,10 @@ PATCHES = (
     Patch("features_go_with_rows", "transfer_queue", "kv_clear"),
     Patch("cpu_process_group", "verl.utils.distributed", "initialize_global_process_group_ray"),
     Patch("cpu_sft_process_group", "verl.utils.distributed", "initialize_global_process_group"),
+    Patch("fused_output_layer", "verl.utils.fsdp_utils", "_select_fsdp2_wrap_targets"),
+    Patch("rotary_in_fp32", _ENGINE, "FSDPEngine._build_module"),
+    Patch("adapters_in_fp32", _ENGINE, "FSDPEngine._build_lora_module"),
+    Patch("padded_micro_batches", "verl.workers.engine.utils", "rearrange_micro_batches"),
     Patch("cpu_saved_model", "verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu"),
     Patch("images_once", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
     Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),

@@ -1,10 +1,12 @@
-"""List the recipes and the options of every config group, each with the first line of its file.
+"""List the recipes and the options of every config group; with --explain, say where the value of a key comes from.
 
 A recipe is a YAML file in mmupt/config/; its head says on what data and hardware it trains. `GROUP=OPTION` replaces the
 option that a recipe chooses: `mmupt train mmupt_geometry3k method=lmsi model=qwen2_5_vl_3b`.
 
     mmupt recipes
     mmupt recipes --config-dir my_configs
+    mmupt recipes --explain actor_rollout_ref.actor.optim.lr mmupt_mathvista hardware=gpu_1x24gb
+    mmupt recipes --explain actor_rollout_ref.rollout mmupt_smoke
 """
 
 import argparse
@@ -15,13 +17,25 @@ from mmupt.commands import add_config_dir
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """List the recipes and options."""
+    """List the recipes and options, or explain a key."""
+    parser.add_argument(
+        "--explain",
+        metavar="KEY",
+        help="the value of a key in RECIPE, every file or override that sets it, the last of which counts, and the "
+        "comment above it; for a block, of all its keys",
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="with --explain: the recipe")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="with --explain: Hydra overrides")
     add_config_dir(parser)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
+    if (arguments.explain is None) != (arguments.recipe is None):
+        parser.error("--explain KEY and RECIPE go together")
     from mmupt.compose import RecipeError, listing, use_config_dir
+    from mmupt.key_sources import explain
 
     try:
         use_config_dir(arguments.config_dir)
+        explained = arguments.explain and explain(arguments.recipe, arguments.overrides, arguments.explain)
     except RecipeError as error:
         sys.exit(f"error: {error}")
-    print(listing())
+    print(explained or listing())

@@ -73,6 +73,8 @@ class GenerationSettings:
             changes: the other fields: `greedy`, `samples`, `instruction` and `seed` at least.
         """
         rollout, data = config.actor_rollout_ref.rollout, config.data
+        # Questions of an evaluation may be longer than training prompts, for which the recipe's default has room.
+        own_length = rollout.max_model_len not in (None, data.max_prompt_length + data.max_response_length)
         answers = read_settings(config.reward.reward_kwargs)
         limits = pixel_limits(data, training=training)
         hardware = {
@@ -86,7 +88,7 @@ class GenerationSettings:
             temperature=rollout.temperature,
             top_p=rollout.top_p,
             max_tokens=data.max_response_length,
-            max_model_len=rollout.max_model_len,
+            max_model_len=rollout.max_model_len if own_length else None,
             prompt="own",
             system_prompt=None,
             extraction=answers.extraction,

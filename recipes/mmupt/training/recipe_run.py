@@ -45,6 +45,10 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint
 from verl_ext.collapse import StoppedOnCollapse
+from verl_ext.datasets.pixel_limits import largest_area, pixel_limits
+
+# The oldest NVIDIA driver for CUDA 13, which torch 2.11 is built for.
+DRIVER = 580
 
 # transfer_queue/interface.py
 QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
@@ -103,6 +107,7 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
+    limit_profiled_images(config)
     for name in config.mmupt.datasets:
         try:
             data_set(name).prepare(FOLDER / name, progress=True)
@@ -223,7 +228,7 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
         yield (
             f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} "
             f"GPUs a machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or run "
-            "RECIPE=mmupt_tiny, which needs no GPU"
+            f"RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else f'; GPUs need a driver of {DRIVER} or newer'}"
         )
     ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
     for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):
@@ -243,7 +248,7 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
 def _use_available_attention(config: DictConfig) -> None:
     attention = config.actor_rollout_ref.model.override_config.attn_implementation
     if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        print("flash-attn is not installed: using sdpa attention, without packing; FLASH_ATTN=build make setup adds it")
+        print("flash-attn is not installed: using sdpa attention, without packing; the README says how to install it")
         use_sdpa(config)
 
 
@@ -251,9 +256,30 @@ def use_sdpa(config: DictConfig) -> None:
     """Change a recipe for flash-attn into one without it, in place."""
     config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
     config.actor_rollout_ref.model.use_remove_padding = False
-    # Without packing, micro-batches are padded to their longest sequence: a few tokens may become many.
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = longest
+
+
+def limit_profiled_images(config: DictConfig) -> None:
+    """Tell vLLM the largest image of a run, for which it reserves memory: by itself it takes the largest there is.
+
+    vLLM never scales an image down for that: the size is an upper bound of what the dataset makes of one. A size that
+    the recipe gives is kept, and so is that of a processor which is smaller.
+    """
+    from transformers import AutoProcessor
+
+    data, model = config.data, config.actor_rollout_ref.model
+    arguments = config.actor_rollout_ref.rollout.engine_kwargs.vllm
+    if arguments.get("mm_processor_kwargs") is not None or None in (data.max_pixels, data.validation_max_pixels):
+        return
+    path = model.tokenizer_path or model.path
+    processor = AutoProcessor.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+    image_processor = getattr(processor, "image_processor", None)
+    if image_processor is None:
+        return
+    pixels = max(largest_area(pixel_limits(data, training), image_processor) for training in (True, False))
+    size = {name: int(image_processor.size[name]) for name in ("shortest_edge", "longest_edge")}
+    size["longest_edge"] = min(size["longest_edge"], pixels)
+    key = "actor_rollout_ref.rollout.engine_kwargs.vllm.mm_processor_kwargs"
+    OmegaConf.update(config, key, {"size": size}, force_add=True)
 
 
 def _check_continued(config: DictConfig, saved: Path) -> None:

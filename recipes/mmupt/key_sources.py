@@ -1,0 +1,160 @@
+"""Where the value of a key comes from: every place that sets it, with the comment above it.
+
+Starts nothing and imports no veRL.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.compose import FILLED_IN, FOUNDATIONS, GROUPS, RecipeError, compose_recipe, search_folders, search_path
+from verl_ext.unknown_keys import nearest
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file that Hydra composes.
+
+    kind: base, recipe, veRL or the group that the file is an option of.
+    name: the file in its config folder, without the suffix.
+    package: the key below which its content goes; empty for the top.
+    """
+
+    kind: str
+    name: str
+    package: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One place that sets a key.
+
+    kind: that of a `Layer`, `command line` or `launcher`.
+    place: the file in its config folder, or the override.
+    value: as it is written there, interpolations included.
+    comment: what is above the key, or, for the launcher, how it computes the value.
+    """
+
+    kind: str
+    place: str
+    value: str
+    comment: str
+
+
+def explain(recipe: str, overrides: Sequence[str], key: str) -> str:
+    """The composed value of a key and every place that sets it, the last of which counts; for a block, of all its keys.
+
+    Raises:
+        RecipeError: the recipe does not compose, or has no such key.
+    """
+    config, _, _ = compose_recipe(recipe, overrides)
+    parent, _, name = key.rpartition(".")
+    block = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
+    if not isinstance(block, DictConfig) or name not in block:
+        raise RecipeError(f"recipe {recipe} has no key {key!r}{nearest(key, list(_leaves(config)))}")
+    layers = config_layers(recipe, overrides)
+    keys = [key] if _is_leaf(block, name) else list(_leaves(block[name], f"{key}."))
+    return "\n\n".join(_paragraph(one, config, settings_of(one, layers, overrides)) for one in keys)
+
+
+def config_layers(recipe: str, overrides: Sequence[str]) -> list[Layer]:
+    """The files of a composed recipe in the order in which Hydra merges them, veRL's among them."""
+    first, *others = folders = search_folders(recipe)
+    with initialize_config_dir(str(first), version_base=None):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        listed = hydra.config_loader.compute_defaults_list(recipe, [*overrides, search_path(others)], RunMode.RUN)
+    layers = []
+    for default in listed.defaults:
+        name = default.config_path or ""
+        files = [folder / f"{name}.yaml" for folder in folders]
+        file = next((file for file in files if file.is_file()), None)
+        if file is not None and not name.startswith("hydra/"):
+            kind = "veRL" if file == files[-1] else _kind(name)
+            layers.append(Layer(kind, name, default.package or "", file))
+    return layers
+
+
+def _kind(name: str) -> str:
+    group = name.split("/")[0]
+    if group in FOUNDATIONS:
+        return "base"
+    return group if group in GROUPS and group != name else "recipe"
+
+
+def settings_of(key: str, layers: Sequence[Layer], overrides: Sequence[str]) -> list[Setting]:
+    """Every place that sets a key, the last of which counts."""
+    found = []
+    for layer in layers:
+        prefix = f"{layer.package}." if layer.package else ""
+        if key.startswith(prefix) and (written := _find(layer.file, key.removeprefix(prefix))) is not None:
+            found.append(Setting(layer.kind, f"{layer.name}.yaml", *written))
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        if name == key:
+            found.append(Setting("command line", override, value, ""))
+    if key in FILLED_IN and found[-1].value in ("null", "???"):
+        found.append(Setting("launcher", "", FILLED_IN[key], ""))
+    return found
+
+
+def _find(file: Path, key: str) -> tuple[str, str] | None:
+    """What a YAML file gives a key, and the comment above it; None where it does not set the key."""
+    text = file.read_text()
+    node, line = yaml.compose(text, yaml.SafeLoader), 0
+    for part in key.split("."):
+        entries = node.value if isinstance(node, yaml.MappingNode) else ()
+        found = next((entry for entry in entries if entry[0].value == part), None)
+        if found is None:
+            return None
+        line, node = found[0].start_mark.line, found[1]
+    value = " ".join(text[node.start_mark.index : node.end_mark.index].split())
+    return value or "null", _comment_above(text.splitlines(), line)
+
+
+def _comment_above(lines: Sequence[str], line: int) -> str:
+    first = line
+    while first > 0 and lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+    return " ".join(text.strip().lstrip("# ") for text in lines[first:line])
+
+
+def _is_leaf(block: DictConfig, name: Any) -> bool:
+    node = block._get_node(name)
+    return not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation() or not node
+
+
+def _leaves(block: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in block:
+        if _is_leaf(block, name):
+            yield f"{prefix}{name}"
+        else:
+            yield from _leaves(block[name], f"{prefix}{name}.")
+
+
+def _paragraph(key: str, config: DictConfig, settings: Sequence[Setting]) -> str:
+    lines = [f"{key} = {_shown(config, key)}"]
+    for setting in settings:
+        place = f"{setting.kind} ({setting.place})" if setting.place else setting.kind
+        lines.append(f"  {place}: {setting.value}" if setting.kind != "command line" else f"  {place}")
+        lines += textwrap.wrap(setting.comment, 110, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _shown(config: DictConfig, key: str) -> str:
+    parent, _, name = key.rpartition(".")
+    block = OmegaConf.select(config, parent) if parent else config
+    if OmegaConf.is_missing(block, name):
+        return "???"
+    value = block[name]
+    plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return "null" if plain is None else str(plain)

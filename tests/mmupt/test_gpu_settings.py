@@ -1,0 +1,138 @@
+"""The GPU options have the values that docs/gpu_settings.md gives with their sources, and keys can be explained."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, options
+from mmupt.key_sources import explain
+
+PAGE = Path("docs/gpu_settings.md")
+HARDWARE = ("gpu_8x80gb", "gpu_1x80gb", "gpu_1x24gb")
+GPU_OPTIONS = [name for name in options("hardware") if name != "cpu"]
+# Written without the backslashes that Markdown needs.
+ESCAPED = re.compile(r"\\(.)")
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """Key, option of hardware and value of every cell of the table."""
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.read_text().splitlines()]
+    (head,) = (row for row in rows if row[0].startswith("| key below") or row[0].startswith("key below"))
+    assert [name.strip("`") for name in head[1:4]] == list(HARDWARE)
+    settings = [row for row in rows if len(row) == 5 and row[0].lstrip("| ").startswith("`")]
+    return [
+        (row[0].strip("|` "), hardware, ESCAPED.sub(r"\1", value))
+        for row in settings
+        for hardware, value in zip(HARDWARE, row[1:4], strict=True)
+    ]
+
+
+@cache
+def composed(hardware: str) -> DictConfig:
+    model = "qwen2_5_vl_7b" if "8x" in hardware or "4x" in hardware else "qwen2_5_vl_3b"
+    return load_recipe("mmupt_mathvista", [f"hardware={hardware}", f"model={model}"])[0]
+
+
+def text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+@pytest.mark.parametrize(("key", "hardware", "value"), documented())
+def test_a_gpu_recipe_has_the_documented_value(key: str, hardware: str, value: str) -> None:
+    block, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed(hardware), f"actor_rollout_ref.{block}")
+    assert name in node and text(node[name]) == value
+
+
+def test_every_key_that_a_gpu_option_sets_is_documented_or_says_how_many_gpus_there_are() -> None:
+    keys = {key for key, _, _ in documented()}
+    for hardware in GPU_OPTIONS:
+        option = OmegaConf.load(CONFIG_FOLDER / "hardware" / f"{hardware}.yaml")
+        actor = option.get("actor_rollout_ref") or OmegaConf.create()
+        for key in leaves(actor):
+            assert key in keys, f"{hardware}: {key}"
+
+
+def leaves(node: Any, prefix: str = "") -> list[str]:
+    found = []
+    for name, child in node.items():
+        found += leaves(child, f"{prefix}{name}.") if OmegaConf.is_dict(child) else [f"{prefix}{name}"]
+    return found
+
+
+@pytest.mark.parametrize("hardware", GPU_OPTIONS)
+def test_limits_of_micro_batches_follow_verls_guide(hardware: str) -> None:
+    config = composed(hardware)
+    both = config.data.max_prompt_length + config.data.max_response_length
+    actor, rollout, ref = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "ref"))
+    assert actor.ppo_max_token_len_per_gpu >= 2 * both
+    assert rollout.log_prob_max_token_len_per_gpu >= actor.ppo_max_token_len_per_gpu
+    assert ref.log_prob_max_token_len_per_gpu == rollout.log_prob_max_token_len_per_gpu
+    assert rollout.max_model_len == both <= rollout.max_num_batched_tokens
+
+
+@pytest.mark.parametrize("hardware", GPU_OPTIONS)
+def test_the_largest_tensor_of_a_whole_model_fits_into_a_bucket(hardware: str) -> None:
+    config = composed(hardware)
+    bucket = config.actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes
+    sent = 0 if config.actor_rollout_ref.model.lora_rank else 152_064 * 3_584 * 4
+    assert bucket * 2**20 >= sent
+
+
+def test_the_length_of_a_request_follows_the_lengths_of_prompt_and_response() -> None:
+    lengths = ["data.max_prompt_length=1000", "data.max_response_length=500"]
+    assert load_recipe("mmupt_geometry3k", lengths)[0].actor_rollout_ref.rollout.max_model_len == 1500
+    own = [*lengths, "actor_rollout_ref.rollout.max_model_len=3000"]
+    assert load_recipe("mmupt_geometry3k", own)[0].actor_rollout_ref.rollout.max_model_len == 3000
+
+
+# Explanations
+
+
+def test_a_key_is_explained_by_every_place_that_sets_it_and_the_comments_there() -> None:
+    key = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
+    lines = explain("mmupt_mathvista", ["hardware=gpu_1x24gb", f"{key}=9000"], key).splitlines()
+    assert lines[0] == f"{key} = 9000"
+    places = [line.strip() for line in lines if re.match(r"  \S", line)]
+    assert places == [
+        "veRL (actor/actor.yaml): 16384",
+        "base (base.yaml): 24576",
+        "hardware (hardware/gpu_1x24gb.yaml): 8192",
+        f"command line ({key}=9000)",
+    ]
+    assert any("veRL's guide" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "key", "place"),
+    [
+        ("mmupt_thinklite", [], "mmupt.stop_on_collapse.enable", "recipe (mmupt_thinklite.yaml): False"),
+        ("mmupt_tiny_lora", [], "data.train_batch_size", "recipe (mmupt_tiny.yaml): 32"),
+        ("mmupt_smoke", [], "actor_rollout_ref.model.path", "model (model/qwen2_5_vl_3b.yaml): Qwen/Qwen2.5-VL-3B"),
+        ("mmupt_smoke", ["method=supervised"], "data.supervised", "method (method/supervised.yaml): True"),
+        ("mmupt_smoke", [], "actor_rollout_ref.actor.clip_ratio_c", "veRL (actor/actor.yaml): 3.0"),
+        ("mmupt_smoke", [], "actor_rollout_ref.rollout.max_model_len", "launcher: data.max_prompt_length + data."),
+        ("mmupt_smoke", ["method=lmsi"], "mmupt.name", "launcher: the recipe and those options of method, dataset and"),
+        ("mmupt_tiny", ["+async=colocate"], "trainer.v1.trainer_mode", "async (async/colocate.yaml): colocate_async"),
+    ],
+)
+def test_the_last_place_is_the_one_that_counts(recipe: str, overrides: list[str], key: str, place: str) -> None:
+    lines = [line for line in explain(recipe, overrides, key).splitlines() if re.match(r"  \S", line)]
+    assert lines[-1].strip().startswith(place)
+
+
+def test_a_block_is_explained_key_by_key() -> None:
+    text = explain("mmupt_smoke", [], "actor_rollout_ref.actor.fsdp_config.mixed_precision")
+    prefix = "actor_rollout_ref.actor.fsdp_config.mixed_precision"
+    assert [part.split(" = ")[0] for part in text.split("\n\n")] == [
+        f"{prefix}.{name}" for name in ("param_dtype", "reduce_dtype", "buffer_dtype")
+    ]
+
+
+def test_an_unknown_key_is_answered_by_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"has no key 'actor_rollout_ref.actor.optim.lt'; did you mean .*optim.lr'"):
+        explain("mmupt_smoke", [], "actor_rollout_ref.actor.optim.lt")

@@ -1,0 +1,105 @@
+"""With frozen weights in bf16, adapters and rotary frequencies are in fp32, and small updates change adapters."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+from transformers_classes import restore_after
+from verl.trainer.config import CheckpointConfig
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
+
+from verl_ext.cpu.engine import CpuFSDPEngineWithLMHead
+
+MODEL = Path("recipes/mmupt/tiny/model")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_group() -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(autouse=True)
+def unpatched_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    restore_after(monkeypatch, [type(AutoModelForImageTextToText.from_pretrained(MODEL))])
+
+
+def engine(model_dtype: str = "bf16") -> Any:
+    model = HFModelConfig(
+        path=str(MODEL),
+        lora_rank=4,
+        lora_alpha=2,
+        target_modules="all-linear",
+        exclude_modules=".*visual.*",
+        use_remove_padding=False,
+        override_config={"attn_implementation": "sdpa"},
+    )
+    mixed = {"param_dtype": "bf16", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    config = FSDPEngineConfig(strategy="fsdp2", model_dtype=model_dtype, mixed_precision=mixed, use_torch_compile=False)
+    built = CpuFSDPEngineWithLMHead(model, config, FSDPOptimizerConfig(lr=3e-6), CheckpointConfig())
+    built.initialize()
+    return built
+
+
+def update(built: Any) -> None:
+    tokens = torch.arange(10, 22)[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        output = built.module(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            position_ids=torch.arange(12).expand(4, 1, 12),
+            use_cache=False,
+        )
+    output.logits.float().log_softmax(-1)[..., 0].sum().backward()
+    built.optimizer_step()
+    built.optimizer_zero_grad()
+
+
+def adapters(built: Any) -> dict[str, torch.Tensor]:
+    return {
+        name: one.full_tensor().detach().clone() for name, one in built.module.named_parameters() if "lora_" in name
+    }
+
+
+def frequencies(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name.split("model.")[-1]: one for name, one in module.named_buffers() if name.endswith("inv_freq")}
+
+
+def test_every_adapter_changes_with_verls_learning_rate() -> None:
+    built = engine()
+    frozen = {one.dtype for name, one in built.module.named_parameters() if "lora_" not in name}
+    before = adapters(built)
+    assert frozen == {torch.bfloat16} and {one.dtype for one in before.values()} == {torch.float32}
+    # The first update changes B alone, which is zero: A has no gradient until then.
+    update(built)
+    update(built)
+    after = adapters(built)
+    assert all((after[name] != before[name]).float().mean() > 0.5 for name in before)
+
+
+def test_rotary_frequencies_are_those_of_the_model_in_fp32() -> None:
+    expected = frequencies(AutoModelForImageTextToText.from_pretrained(MODEL))
+    found = frequencies(engine().module)
+    assert len(found) == len(expected) > 2
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_unpatched_adapters_are_still_cast_and_most_of_a_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FSDPEngine, "_build_lora_module", FSDPEngine._build_lora_module.__wrapped__)
+    built = engine()
+    before = adapters(built)
+    update(built)
+    update(built)
+    after = adapters(built)
+    assert {one.dtype for one in after.values()} == {torch.bfloat16}
+    assert all((after[name] != before[name]).float().mean() < 0.5 for name in before if "lora_A" in name)
+
+
+def test_unpatched_rotary_frequencies_are_still_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FSDPEngine, "_build_module", FSDPEngine._build_module.__wrapped__)
+    assert {one.dtype for one in frequencies(engine().module).values()} == {torch.bfloat16}

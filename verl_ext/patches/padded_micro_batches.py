@@ -1,0 +1,68 @@
+"""Patch `verl.workers.engine.utils.rearrange_micro_batches`: without packing, a micro-batch's limit counts its padding.
+
+Without flash-attn veRL pads every sequence of a micro-batch to the longest one, but fills micro-batches by the tokens
+that the sequences have: one of 4,096 tokens with ten of 400 stays below 8,192 and becomes 45,056. Here sequences are
+put together by length, and stay below the limit with their padding. Which sequences are together changes no result.
+Remove when veRL counts padding.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils
+from verl.utils.device import get_device_name
+
+
+def patched(original: Callable[..., Any], batch: TensorDict, max_token_len: int, **options: Any) -> Any:
+    """Split a batch as the original does, but by padded size where sequences are padded.
+
+    Raises:
+        ValueError: a sequence is longer than `max_token_len`, or another rank needs more micro-batches than this one
+            has sequences.
+    """
+    is_packed = tensordict_utils.get_non_tensor_data(data=batch, key="use_remove_padding", default=True)
+    # Options of other engines and of reward models.
+    others = ("num_batches_divided_by", "min_num_micro_batch")
+    if is_packed or options.get("force_group_size", 1) > 1 or any(options.get(name) is not None for name in others):
+        return original(batch, max_token_len, **options)
+    lengths = batch["input_ids"].offsets().diff().tolist()
+    parts = partition(lengths, max_token_len, lambda count: _largest(count, options.get("dp_group")))
+    return [tensordict_utils.index_select_tensor_dict(batch, part) for part in parts], parts
+
+
+def partition(lengths: Sequence[int], limit: int, agree: Callable[[int], int] = int) -> list[list[int]]:
+    """Group sequences, by index, so that each group has at most `limit` tokens when padded to its longest sequence.
+
+    Args:
+        lengths: tokens of each sequence.
+        limit: tokens of a group, padding included.
+        agree: given the number of groups that this rank needs, returns that of all ranks, at least as large.
+    """
+    if max(lengths) > limit:
+        raise ValueError(f"a sequence of {max(lengths)} tokens is longer than a micro-batch, {limit}")
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= limit:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    count = agree(len(groups))
+    if count > len(lengths):
+        raise ValueError(f"another rank needs {count} micro-batches, and this one has {len(lengths)} sequences")
+    while len(groups) < count:
+        largest = max((group for group in groups if len(group) > 1), key=lambda group: lengths[group[0]] * len(group))
+        half = len(largest) // 2
+        groups[groups.index(largest)] = largest[:half]
+        groups.append(largest[half:])
+    return groups
+
+
+def _largest(count: int, group: Any) -> int:
+    """The largest of a number that every rank of a process group has."""
+    if group is None or not torch.distributed.is_initialized():
+        return count
+    shared = torch.tensor([count], device=get_device_name())
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX, group=group)
+    return int(shared.item())
