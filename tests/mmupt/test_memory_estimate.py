@@ -2,6 +2,7 @@
 
 from functools import cache
 from math import prod
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -12,7 +13,7 @@ from mmupt.models import ModelShape, shape_of
 from mmupt.models.qwen2_5_vl import TEXT_7B, read_shape
 from mmupt.tiny import FOLDER
 from mmupt.training import memory_estimate
-from mmupt.training.memory_estimate import activations, estimate, report
+from mmupt.training.memory_estimate import activations, estimate, forward_activations, report
 
 
 @cache
@@ -59,17 +60,56 @@ def test_every_gpu_has_its_share_of_sixteen_bytes_a_parameter() -> None:
     assert update["moments"] == pytest.approx(7.723, abs=1e-3)
 
 
+ACTOR, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.model"
+SHORT = f"{ACTOR}.ppo_max_token_len_per_gpu=4096"
+WHOLE_LOGITS = f"{MODEL}.use_fused_kernels=False"
+
+
+def in_gib(*parts: float) -> Any:
+    return pytest.approx(sum(parts) * 1e9 / 2**30, rel=1e-3)
+
+
 def test_activations_are_those_of_one_micro_batch() -> None:
-    # In bytes, 4,096 tokens and 16,384 patches: 28 x 4,096 x 3,584 x 2 + 32 x 16,384 x 1,280 x 2 = 2.164e9 kept, and
-    # logits of 4 x 4,096 x 152,064 x 2 = 4.983e9.
-    config = compose("mmupt_mathvista", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096")
-    assert activations(config, SEVEN) == pytest.approx((2.164 + 4.983) * 1e9 / 2**30, rel=1e-3)
-    without = compose(
+    # In bytes, 4,096 tokens and 16,384 patches: 28 x 4,096 x 3,584 x 2 + 32 x 16,384 x 1,280 x 2 = 2.164e9 kept. The
+    # output layer: 512 tokens x 152,064 x (5 x 4 + 2) = 1.713e9, and 2 x 152,064 x 3,584 x 2 = 2.180e9 of its gradient.
+    assert activations(compose("mmupt_mathvista", SHORT), SEVEN) == in_gib(2.164, 1.713, 2.180)
+    # Logits of 4,096 x 152,064 x 2 = 1.246e9: four of them where sequences are packed, six where they are padded.
+    assert activations(compose("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN) == in_gib(2.164, 4 * 1.246)
+    padded = compose("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
+    assert activations(padded, SEVEN) == in_gib(2.164, 6 * 1.246)
+    offloaded = compose("mmupt_mathvista", SHORT, f"{MODEL}.enable_activation_offload=True")
+    assert activations(offloaded, SEVEN) == in_gib(1.713, 2.180)
+    kept = compose("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.enable_gradient_checkpointing=False")
+    assert activations(kept, SEVEN) > 5 * activations(compose("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN)
+
+
+def test_log_probabilities_keep_one_layer_and_the_entropy() -> None:
+    tokens = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=8192"
+    # One layer of 8,192 tokens: 8,192 x (10 x 3,584 + 4 x 18,944) x 2 = 1.829e9.
+    assert forward_activations(compose("mmupt_mathvista", tokens), SEVEN) == in_gib(1.829)
+    # Logits of 8,192 tokens are 2.491e9: twice with chunked entropy, five times where sequences are padded.
+    whole = compose("mmupt_mathvista", tokens, WHOLE_LOGITS)
+    assert forward_activations(whole, SEVEN) == in_gib(2 * 2.491)
+    padded = compose("mmupt_mathvista", tokens, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
+    assert forward_activations(padded, SEVEN) == in_gib(5 * 2.491)
+
+
+def test_a_gradient_is_summed_over_ranks_in_fp32() -> None:
+    # The table of 152,064 x 3,584 in bf16 and fp32, and an eighth of it in fp32: 545e6 x (2 + 4 + 0.5) = 3.543e9.
+    assert estimate(compose("mmupt_mathvista"), SEVEN).phases["update"]["reduced"] == in_gib(3.543)
+
+
+def test_the_cache_has_room_for_requests_of_full_length_or_the_report_warns() -> None:
+    # 4,096 tokens x 2 x 28 layers x 512 x 2 bytes / 2 GPUs = 0.117e9, of 47.4 - 7.72 - 2 GiB.
+    assert "room for 344 requests of 4096 tokens, 0.11 GiB each" in report(compose("mmupt_mathvista"))
+    long = compose(
         "mmupt_mathvista",
-        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
-        "actor_rollout_ref.model.enable_gradient_checkpointing=False",
+        "model=qwen2_5_vl_3b",
+        "hardware=gpu_1x24gb",
+        "actor_rollout_ref.rollout.max_model_len=128000",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.5",
     )
-    assert activations(without, SEVEN) > 5 * activations(config, SEVEN)
+    assert "WARNING: vLLM may not start: a request of 128000 tokens takes 4.4 GiB of cache, and there" in report(long)
 
 
 def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
@@ -88,9 +128,9 @@ def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and
     # 1,204,224 px x 3 bytes = 3.61 MB per image; x 512 = 1.723 GiB.
     one = estimate(compose("mmupt_mathvista"), SEVEN).main_memory
     assert one["image features in the queue"] == one["images for the engines"] == pytest.approx(1.723, abs=1e-3)
-    # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts, and a micro-batch of 16,384 tokens, 65,536 patches of 1,176
-    # pixel values in fp32, twice: 0.574 GiB.
-    assert one["image features in the ranks"] == pytest.approx(8 * (0.737 * 1.723 + 0.574), abs=0.01)
+    # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts, and a micro-batch of 24,576 tokens, 98,304 patches of 1,176
+    # pixel values in fp32, twice: 0.861 GiB.
+    assert one["image features in the ranks"] == pytest.approx(8 * (0.737 * 1.723 + 0.861), abs=0.01)
     two = estimate(compose("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
     assert two["image features in the queue"] == pytest.approx(1.723 / 2, abs=1e-3)
     # The batch of the step, and the one in flight.
@@ -102,17 +142,17 @@ def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and
 
 def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None:
     update = estimate(compose("mmupt_mathvista", "actor_rollout_ref.actor.fsdp_config.offload_policy=True"), SEVEN)
-    assert set(update.phases["update"]) == {"gathered", "activations", "other"}
+    assert set(update.phases["update"]) == {"gathered", "reduced", "activations", "other"}
 
 
 def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
     config = compose("mmupt_mathvista", "model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
     shape = known(config.actor_rollout_ref.model.path)
     result = estimate(config, shape)
-    adapters = shape.adapters(32, with_vision=False)
-    assert result.phases["update"]["gradients"] == pytest.approx(adapters * 2 / 2**30)
-    # Frozen weights with their adapters, two moments, and the weights that vLLM puts aside, all in bf16.
-    assert result.main_memory["model"] == pytest.approx((4 * shape.parameters + 6 * adapters) / 2**30)
+    adapters = shape.adapters(64, with_vision=False)
+    assert result.phases["update"]["gradients"] == pytest.approx(adapters * 4 / 2**30)
+    # Frozen weights and those that vLLM puts aside in bf16, adapters and their two moments in fp32.
+    assert result.main_memory["model"] == pytest.approx((4 * shape.parameters + 12 * adapters) / 2**30)
 
 
 def test_adapters_of_the_vision_tower_count_unless_they_are_excluded() -> None:
@@ -121,7 +161,7 @@ def test_adapters_of_the_vision_tower_count_unless_they_are_excluded() -> None:
     with_tower = compose("mmupt_mathvista", *overrides, "actor_rollout_ref.model.exclude_modules=null")
     shape = known(without.actor_rollout_ref.model.path)
     trained = [estimate(config, shape).phases["update"]["gradients"] for config in (without, with_tower)]
-    expected = [shape.adapters(32, with_vision) * 2 / 2**30 for with_vision in (False, True)]
+    expected = [shape.adapters(64, with_vision) * 4 / 2**30 for with_vision in (False, True)]
     assert trained == pytest.approx(expected) and expected[0] < expected[1]
 
 

@@ -42,6 +42,7 @@ class LanguageShape:
     intermediate: inner width of the MLP; with experts, of those that a token is routed to together.
     vocabulary: rows of the embedding table.
     tied: whether the output layer is the embedding table.
+    cached: numbers per token that an engine keeps of a sequence: keys and values of all layers with attention.
     layers: every layer, in order.
     """
 
@@ -49,6 +50,7 @@ class LanguageShape:
     intermediate: int
     vocabulary: int
     tied: bool
+    cached: int
     layers: tuple[LayerShape, ...]
 
     @property

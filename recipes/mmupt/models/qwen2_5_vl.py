@@ -86,6 +86,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         intermediate=inner,
         vocabulary=config["vocab_size"],
         tied=config.get("tie_word_embeddings", False),
+        cached=2 * keys * config["num_hidden_layers"],
         layers=(layer,) * config["num_hidden_layers"],
     )
 

@@ -93,6 +93,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         intermediate=inner,
         vocabulary=config["vocab_size"],
         tied=config.get("tie_word_embeddings", False),
+        cached=2 * config["head_dim"] * config["num_key_value_heads"] * kinds.count("full_attention"),
         layers=tuple(delta_net if kind == "linear_attention" else attention for kind in kinds),
     )
 

@@ -97,6 +97,7 @@ def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
         intermediate=config["num_experts_per_tok"] * inner,
         vocabulary=config["vocab_size"],
         tied=config.get("tie_word_embeddings", False),
+        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
         layers=(layer,) * config["num_hidden_layers"],
     )
 

@@ -9,12 +9,20 @@ Arithmetic that no run has confirmed; the launcher prints it and starts all the 
   weights, gradients  in fsdp_config.model_dtype, which is fp32 unless set, shared among all ranks
   moments             AdamW's two, in the dtype of the weights
   gathered            what FSDP2 has whole at a time in the compute dtype: the embeddings and two layers
-  activations         one micro-batch of ppo_max_token_len_per_gpu tokens, all of them visual for the vision tower: the
-                      input of every layer (gradient checkpointing) and the largest of the logits, one layer of the
-                      language model and one of the vision tower
+  reduced             the gradient of FSDP2's largest module, whole: in the compute dtype, and in reduce_dtype while it
+                      is summed over ranks, with this rank's share of the sum (foreach_reduce in
+                      torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py)
+  activations         one micro-batch, all of its tokens visual for the vision tower. In an update, of
+                      ppo_max_token_len_per_gpu tokens: the input of every layer (gradient checkpointing) and the
+                      largest of the output layer, one layer of the language model and one of the vision tower. In a
+                      pass of log-probabilities, of log_prob_max_token_len_per_gpu tokens: the largest of the three
+  output layer        with use_fused_kernels, what 512 tokens take, and twice the gradient of its weights; without, so
+                      many copies of the logits of a micro-batch as PACKED_COPIES and PADDED_COPIES say
   reference           its engine offloads always, weights waiting in main memory; none with LoRA, where it is the actor
                       without adapters
-  vLLM                gpu_memory_utilization of the GPU while it generates, nothing while it sleeps
+  vLLM                gpu_memory_utilization of the GPU while it generates, its weights among it, nothing while it
+                      sleeps; what the weights leave is for its own activations and the cache, which must have room for
+                      one request of max_model_len tokens
   images              in main memory, one per prompt as large as data.max_pixels or data.max_prompt_length allow, as
                       bytes (verl_ext/rollout/pixel_codes.py): once per prompt for the engines while they generate, once
                       in the transfer queue, and once in every rank that trains on a response to the prompt, which also
@@ -37,14 +45,25 @@ GIB = 2**30
 BYTES = {"fp32": 4, "float32": 4, "float": 4}
 BYTES |= dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "auto"), 2)
 
-# Of the logits of a micro-batch: as computed, over the temperature, log-softmax or its gradient, gradient of the first.
-LOGITS_COPIES = 4
+# Copies of the logits of a micro-batch without fused kernels, in the compute dtype. Packed, with flash-attn:
+# as computed, over the temperature, and in an update their gradients, in log-probabilities the softmax of the entropy
+# and its product with the logits. Padded: as computed, over the temperature, put together without padding, and in an
+# update the log-softmax and two gradients, in log-probabilities the entropy's two.
+PACKED_COPIES = {"update": 4, "log-probabilities": 4}
+PADDED_COPIES = {"update": 6, "log-probabilities": 5}
+# With the entropy of 2,048 tokens at a time, which only packed sequences get.
+CHUNKED_ENTROPY_COPIES = 2
+# Tokens that fused kernels compute at a time, with so many copies of their logits in fp32 and one in the compute dtype:
+# FusedLinearForPPO in verl/utils/experimental/torch_functional.py.
+FUSED_TOKENS, FUSED_COPIES = 512, 5
 # Kept of a layer for its backward pass, a token: so many vectors of its hidden and of its intermediate size.
 HIDDEN_VECTORS, INTERMEDIATE_VECTORS = 10, 4
 # An image counts as so many equal frames in pixel values.
 FRAMES = 2
 # An assumption: CUDA contexts of trainer and vLLM, NCCL, CUDA graphs, fragmentation. GiB.
 OTHER = 4.0
+# An assumption as well: what vLLM's share holds beside weights and cache. GiB.
+VLLM_ACTIVATIONS = 2.0
 
 # What the README shows.
 LINES = (
@@ -62,6 +81,8 @@ ADVICE = {
     "actor_rollout_ref.actor.fsdp_config.param_offload=True and .optimizer_offload=True",
     "weight transfer": "raise actor_rollout_ref.rollout.tensor_model_parallel_size, or set "
     "actor_rollout_ref.actor.fsdp_config.optimizer_offload=True",
+    "log-probabilities": "lower actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu (a prompt with its response "
+    "must fit)",
     "update": "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu (a prompt with its response must fit), use more "
     "GPUs or a smaller model, set actor_rollout_ref.actor.fsdp_config.offload_policy=True (slow), or train adapters as "
     "hardware=gpu_1x24gb does",
@@ -89,12 +110,12 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
     shards = ranks if fsdp.fsdp_size < 0 else min(fsdp.fsdp_size, ranks)
     size = BYTES[fsdp.model_dtype or "fp32"]
-    rank = OmegaConf.select(config, "actor_rollout_ref.model.lora.rank", default=0) or model.lora_rank
+    rank = adapter_rank(config)
     adapters = shape.adapters(rank, with_vision=not excludes_vision(model.exclude_modules))
-    trained = adapters if rank else shape.parameters
 
-    weights = (shape.parameters + adapters) * size / shards / GIB
-    gradients = trained * size / shards / GIB
+    # Adapters are in fp32 whatever the frozen weights are (verl_ext/patches/adapters_in_fp32.py).
+    weights = (shape.parameters * size + adapters * BYTES["fp32"]) / shards / GIB
+    gradients = (adapters * BYTES["fp32"] if rank else shape.parameters * size) / shards / GIB
     moments = 2 * gradients
     waits = {
         "weights": fsdp.param_offload or fsdp.offload_policy,
@@ -117,12 +138,19 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
         "moments": resident["moments"],
         "bucket": rollout.checkpoint_engine.update_weights_bucket_megabytes / 1024,
     }
-    micro_batch = {"gathered": gathered(config, shape), "activations": activations(config, shape)}
+    whole = {"gathered": gathered(config, shape)}
+    micro_batch = {**whole, "reduced": reduced(config, shape, shards), "activations": activations(config, shape)}
     # AdamW takes the tensors of FSDP2 one by one, with two temporaries; the largest is the embedding table.
     table = 0 if rank else shape.language.vocabulary * shape.language.hidden
     step = {"temporaries": 2 * table * size / shards / GIB} if training else {}
     phases = {
-        "generation": {"vLLM": share, **resident},
+        "generation": {"vLLM's weights": served, "vLLM's cache and activations": share - served, **resident},
+        "log-probabilities": {
+            **awake,
+            **({} if fsdp.offload_policy else {"weights": weights, "moments": resident["moments"]}),
+            **whole,
+            "activations": forward_activations(config, shape),
+        },
         "weight transfer": transfer,
         "update": {**awake, **training, **micro_batch},
         "optimizer step": {**awake, **training, **step},
@@ -183,23 +211,77 @@ def gathered(config: DictConfig, shape: ModelShape) -> float:
     return (shape.language.embeddings + 2 * shape.largest_layer) * size / GIB
 
 
+def reduced(config: DictConfig, shape: ModelShape, shards: int) -> float:
+    """GiB of the gradient that FSDP2 sums over ranks at a time."""
+    model, fsdp = config.actor_rollout_ref.model, config.actor_rollout_ref.actor.fsdp_config
+    if adapter_rank(config):
+        layers = len(shape.language.layers)
+        largest = shape.adapters(adapter_rank(config), with_vision=not excludes_vision(model.exclude_modules)) // layers
+    else:
+        largest = max(shape.language.vocabulary * shape.language.hidden, shape.largest_layer)
+    precision = fsdp.mixed_precision
+    summed = BYTES[precision.reduce_dtype] * (1 + 1 / shards)
+    return largest * (BYTES[precision.param_dtype] + summed) / GIB
+
+
 def activations(config: DictConfig, shape: ModelShape) -> float:
-    """GiB of the activations of one micro-batch, the logits among them, at their most."""
-    actor = config.actor_rollout_ref.actor
-    size = BYTES[actor.fsdp_config.mixed_precision.param_dtype]
-    tokens, language, vision = tokens_of_micro_batch(config), shape.language, shape.vision
-    logits = LOGITS_COPIES * tokens * language.vocabulary
-    text = tokens * _vectors(language.hidden, language.intermediate)
-    inputs, layers, largest = len(language.layers) * tokens * language.hidden, len(language.layers) * text, text
-    if vision is not None:
-        patches = vision.merge * tokens
-        visual = patches * _vectors(vision.hidden, vision.intermediate)
-        inputs += len(vision.layers) * patches * vision.hidden
-        layers += len(vision.layers) * visual
-        largest = max(largest, visual)
+    """GiB of the activations of one micro-batch of an update, the output layer's among them, at their most."""
+    tokens = tokens_of_micro_batch(config)
+    layers = _layers(shape, tokens)
+    output = output_layer(config, shape, tokens, "update")
+    size = BYTES[config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype] / GIB
     if config.actor_rollout_ref.model.enable_gradient_checkpointing:
-        return (inputs + max(logits, largest)) * size / GIB
-    return (layers + logits) * size / GIB
+        inputs = 0.0 if config.actor_rollout_ref.model.enable_activation_offload else _inputs(shape, tokens) * size
+        return inputs + max(output, max(each for each, _ in layers) * size)
+    return sum(each * count for each, count in layers) * size + output
+
+
+def forward_activations(config: DictConfig, shape: ModelShape) -> float:
+    """GiB of the activations of one micro-batch of log-probabilities, at their most."""
+    rollout = config.actor_rollout_ref.rollout
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    tokens = rollout.log_prob_max_token_len_per_gpu
+    if not rollout.log_prob_use_dynamic_bsz:
+        tokens = rollout.log_prob_micro_batch_size_per_gpu * longest
+    size = BYTES[config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype] / GIB
+    largest = max(each for each, _ in _layers(shape, tokens))
+    return max(output_layer(config, shape, tokens, "log-probabilities"), largest * size)
+
+
+def output_layer(config: DictConfig, shape: ModelShape, tokens: int, phase: str) -> float:
+    """GiB of what the output layer takes beside its weights, in the phase `update` or `log-probabilities`."""
+    model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
+    size, vocabulary = BYTES[actor.fsdp_config.mixed_precision.param_dtype], shape.language.vocabulary
+    if model.use_fused_kernels:
+        chunk = min(tokens, FUSED_TOKENS) * vocabulary * (FUSED_COPIES * BYTES["fp32"] + size)
+        trained = phase == "update" and not adapter_rank(config)
+        return (chunk + (2 * vocabulary * shape.language.hidden * size if trained else 0)) / GIB
+    copies = (PACKED_COPIES if model.use_remove_padding else PADDED_COPIES)[phase]
+    if phase == "log-probabilities" and model.use_remove_padding and actor.entropy_from_logits_with_chunking:
+        copies = CHUNKED_ENTROPY_COPIES
+    return copies * tokens * vocabulary * size / GIB
+
+
+def adapter_rank(config: DictConfig) -> int:
+    """The rank of the adapters; 0 for none."""
+    rank = OmegaConf.select(config, "actor_rollout_ref.model.lora.rank", default=0)
+    return int(rank or config.actor_rollout_ref.model.lora_rank)
+
+
+def _layers(shape: ModelShape, tokens: int) -> list[tuple[int, int]]:
+    """How many numbers a layer keeps for its gradient, and how many such layers there are; of both models."""
+    language, vision = shape.language, shape.vision
+    found = [(tokens * _vectors(language.hidden, language.intermediate), len(language.layers))]
+    if vision is not None:
+        found.append((vision.merge * tokens * _vectors(vision.hidden, vision.intermediate), len(vision.layers)))
+    return found
+
+
+def _inputs(shape: ModelShape, tokens: int) -> int:
+    """Numbers of the inputs of all layers."""
+    language, vision = shape.language, shape.vision
+    visual = len(vision.layers) * vision.merge * tokens * vision.hidden if vision is not None else 0
+    return len(language.layers) * tokens * language.hidden + visual
 
 
 def _vectors(hidden: int, intermediate: int) -> int:
@@ -223,10 +305,27 @@ def report(config: DictConfig) -> str:
     main = result.main_memory
     listed = ", ".join(f"{name} {gib:.0f}" for name, gib in main.items())
     lines.append(f"  main memory of each machine, beside what else runs there: {sum(main.values()):.0f} = {listed}")
+    lines.append(f"  {requests(config, shape, result)}")
     for phase, parts in result.phases.items():
         if sum(parts.values()) > available:
             lines.append(f"WARNING: {phase} may run out of GPU memory: {ADVICE[phase]}.")
     return "\n".join(lines)
+
+
+def requests(config: DictConfig, shape: ModelShape, result: Estimate) -> str:
+    """Say for how many requests of full length vLLM's cache has room."""
+    rollout = config.actor_rollout_ref.rollout
+    one = (
+        rollout.max_model_len * shape.language.cached * BYTES[rollout.dtype] / rollout.tensor_model_parallel_size / GIB
+    )
+    room = result.phases["generation"]["vLLM's cache and activations"] - VLLM_ACTIVATIONS
+    if room < one:
+        return (
+            f"WARNING: vLLM may not start: a request of {rollout.max_model_len} tokens takes {one:.1f} GiB of cache, "
+            f"and there are {max(room, 0.0):.1f}: lower actor_rollout_ref.rollout.max_model_len or raise "
+            "actor_rollout_ref.rollout.gpu_memory_utilization."
+        )
+    return f"vLLM's cache has room for {int(room / one)} requests of {rollout.max_model_len} tokens, {one:.2f} GiB each"
 
 
 def table() -> str:
