@@ -136,9 +136,9 @@ def _is_leaf(block: DictConfig, name: Any) -> bool:
 def _leaves(block: DictConfig, prefix: str = "") -> Iterator[str]:
     for name in block:
         if _is_leaf(block, name):
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name!s}"
         else:
-            yield from _leaves(block[name], f"{prefix}{name}.")
+            yield from _leaves(block[name], f"{prefix}{name!s}.")
 
 
 def _paragraph(key: str, config: DictConfig, settings: Sequence[Setting]) -> str:
