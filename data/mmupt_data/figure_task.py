@@ -1,16 +1,16 @@
 """The laptop task: questions about small procedural figures whose answers are exact by construction.
 
-Three kinds of figure, 84 x 84 px: three bars, a rectangle, a right triangle, with lengths of 1 to 7 units of 10 px.
-Each kind has a main question (the task that is trained and evaluated) and a second one, so that another question about
-the same figure exists; bars also have a question that the tiny model is never shown, kept for the failure case. How the
-tiny model words a response is not here.
+`FIGURES` is the easy task: three bars, a rectangle and a right triangle, 84 x 84 px, with lengths of 1 to 7 units of
+10 px. Each kind has a main question (the task that is trained and evaluated) and a second one, so that another question
+about the same figure exists; bars also have a question that the tiny model is never shown, kept for the failure case.
+`hard_figure_task.py` has the hard task. How a tiny model words a response is not here.
 
     mmupt data figures
 """
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,18 +21,13 @@ from PIL import Image, ImageDraw
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import BadRows, write_dataset
 
-FigureKind = Literal["bars", "rectangle", "triangle"]
 Split = Literal["train", "validation", "test", "warm_start"]
 Role = Literal["main", "second", "unseen"]
 
-# Raised whenever a picture, a question or a split changes, so that files written before are written anew.
-VERSION = 2
 SIZE = 84
-UNIT = 10
-MAX_LENGTH = 7
-MAX_OFFSET = 9
-BAR_WIDTH, BAR_STEP = 16, 24
 MARGIN = 4
+# Three bars are 16 px wide and 24 px apart.
+BARS_WIDTH = 72
 # Apart in brightness as well as in hue.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (225, 60, 50),
@@ -41,18 +36,56 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 # So many figures in a row that are of another split or already drawn mean that the split is used up.
 MAX_MISSES = 5_000
-KINDS: tuple[FigureKind, ...] = ("bars", "rectangle", "triangle")
 # Percent of all figures that belong to each split.
 SPLIT_SHARES: dict[Split, int] = {"warm_start": 50, "train": 30, "validation": 8, "test": 12}
+
+
+@dataclass(frozen=True, eq=False)
+class FigureQuestion:
+    """A question that can be asked of every figure of one kind; the first of `phrasings` is the one the task uses.
+
+    `solve` maps the lengths and the colours of a figure to the answer.
+    """
+
+    type: str
+    role: Role
+    phrasings: tuple[str, ...]
+    solve: Callable[[tuple[int, ...], tuple[str, ...]], int]
+
+
+@dataclass(frozen=True, eq=False)
+class FigureKind:
+    """One kind of figure.
+
+    Attributes:
+        name: of the kind.
+        unit: px per unit of length.
+        draw_lengths: draws the lengths of a figure at random.
+        colors: number of colours of a figure.
+        shape: draws a figure, given its bottom left corner in px.
+        questions: what can be asked of each figure, the main questions first.
+    """
+
+    name: str
+    unit: int
+    draw_lengths: Callable[[Random], tuple[int, ...]]
+    colors: int
+    shape: Callable[[ImageDraw.ImageDraw, "Figure", int, int], None]
+    questions: tuple[FigureQuestion, ...]
+
+    @property
+    def max_offset(self) -> int:
+        """How far a figure can be moved right and up, in px."""
+        return self.unit - 1
 
 
 @dataclass(frozen=True)
 class Figure:
     """What is drawn: nothing else about a picture varies.
 
-    `lengths` are in units of 10 px, 1 to 7: the heights of the three bars from left to right, or the width and height
-    of a rectangle or of a right triangle (its legs). `colors` has one name for each bar, or one name. `offset` moves
-    the figure right and up, in px.
+    `lengths` are in units: the heights of the bars from left to right, or the width and height of a rectangle, of a
+    right triangle (its legs), or of a frame and then of its hole. `colors` has one name for each bar, or one name.
+    `offset` moves the figure right and up, in px.
     """
 
     kind: FigureKind
@@ -61,75 +94,143 @@ class Figure:
     offset: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class FigureQuestion:
-    """A question that can be asked of every figure of one kind; the first of `phrasings` is the one the task uses."""
+@dataclass(frozen=True, eq=False)
+class FigureTask:
+    """The kinds of figure of one data set.
 
-    type: str
-    kind: FigureKind
-    role: Role
-    phrasings: tuple[str, ...]
-    solve: Callable[[Figure], int]
+    `version` is raised whenever a picture, a question or a split changes, so that old files are written anew.
+    """
+
+    name: str
+    version: int
+    kinds: tuple[FigureKind, ...]
 
 
-QUESTIONS: tuple[FigureQuestion, ...] = (
-    FigureQuestion(
-        "bars-sum",
-        "bars",
-        "main",
-        ("what is the sum of the three bars ?", "what is the total height of the bars ?"),
-        lambda figure: sum(figure.lengths),
-    ),
-    FigureQuestion(
-        "bars-difference",
-        "bars",
-        "second",
-        ("how much taller is the tallest bar than the shortest ?", "what is the tallest bar minus the shortest ?"),
-        lambda figure: max(figure.lengths) - min(figure.lengths),
-    ),
-    FigureQuestion(
-        "bars-red",
-        "bars",
-        "unseen",
-        ("how many red ?",),
-        lambda figure: figure.colors.count("red"),
-    ),
-    FigureQuestion(
-        "rectangle-perimeter",
-        "rectangle",
-        "main",
-        ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
-        lambda figure: 2 * sum(figure.lengths),
-    ),
-    FigureQuestion(
-        "rectangle-area",
-        "rectangle",
-        "second",
-        ("what is the area of the rectangle ?", "how large is the rectangle ?"),
-        lambda figure: figure.lengths[0] * figure.lengths[1],
-    ),
-    FigureQuestion(
-        "triangle-area",
-        "triangle",
-        "main",
-        ("what is the area of the triangle ?", "how large is the triangle ?"),
-        lambda figure: figure.lengths[0] * figure.lengths[1] // 2,
-    ),
-    FigureQuestion(
-        "triangle-legs",
-        "triangle",
-        "second",
-        ("what is the sum of the two legs ?", "how long are the two legs in total ?"),
-        lambda figure: sum(figure.lengths),
+def draw_bars(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
+    """Bars side by side, each in its colour, or all in one."""
+    step = BARS_WIDTH // len(figure.lengths)
+    for index, length in enumerate(figure.lengths):
+        x = left + index * step
+        fill = COLORS[figure.colors[index % len(figure.colors)]]
+        pen.rectangle((x, bottom - length * figure.kind.unit, x + step * 2 // 3, bottom), fill=fill, outline="black")
+
+
+def draw_rectangle(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
+    """A rectangle of the first two lengths."""
+    right, top = left + figure.lengths[0] * figure.kind.unit, bottom - figure.lengths[1] * figure.kind.unit
+    corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
+    pen.polygon(corners, fill=COLORS[figure.colors[0]], outline="black")
+
+
+def draw_triangle(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
+    """A triangle with its right angle at the bottom left."""
+    right, top = left + figure.lengths[0] * figure.kind.unit, bottom - figure.lengths[1] * figure.kind.unit
+    pen.polygon([(left, bottom), (right, bottom), (left, top)], fill=COLORS[figure.colors[0]], outline="black")
+
+
+def draw_legs(random: Random, longest: int) -> tuple[int, ...]:
+    """Two lengths, of which one is even: an odd product would make the triangle's area a half."""
+    while True:
+        legs = (random.randint(1, longest), random.randint(1, longest))
+        if legs[0] * legs[1] % 2 == 0:
+            return legs
+
+
+def _lengths(count: int) -> Callable[[Random], tuple[int, ...]]:
+    return lambda random: tuple(random.randint(1, MAX_LENGTH) for _ in range(count))
+
+
+UNIT = 10
+MAX_LENGTH = 7
+
+FIGURES = FigureTask(
+    "figures",
+    version=2,
+    kinds=(
+        FigureKind(
+            "bars",
+            UNIT,
+            _lengths(3),
+            colors=3,
+            shape=draw_bars,
+            questions=(
+                FigureQuestion(
+                    "bars-sum",
+                    "main",
+                    ("what is the sum of the three bars ?", "what is the total height of the bars ?"),
+                    lambda lengths, _: sum(lengths),
+                ),
+                FigureQuestion(
+                    "bars-difference",
+                    "second",
+                    (
+                        "how much taller is the tallest bar than the shortest ?",
+                        "what is the tallest bar minus the shortest ?",
+                    ),
+                    lambda lengths, _: max(lengths) - min(lengths),
+                ),
+                FigureQuestion("bars-red", "unseen", ("how many red ?",), lambda _, colors: colors.count("red")),
+            ),
+        ),
+        FigureKind(
+            "rectangle",
+            UNIT,
+            _lengths(2),
+            colors=1,
+            shape=draw_rectangle,
+            questions=(
+                FigureQuestion(
+                    "rectangle-perimeter",
+                    "main",
+                    ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
+                    lambda lengths, _: 2 * sum(lengths),
+                ),
+                FigureQuestion(
+                    "rectangle-area",
+                    "second",
+                    ("what is the area of the rectangle ?", "how large is the rectangle ?"),
+                    lambda lengths, _: lengths[0] * lengths[1],
+                ),
+            ),
+        ),
+        FigureKind(
+            "triangle",
+            UNIT,
+            lambda random: draw_legs(random, MAX_LENGTH),
+            colors=1,
+            shape=draw_triangle,
+            questions=(
+                FigureQuestion(
+                    "triangle-area",
+                    "main",
+                    ("what is the area of the triangle ?", "how large is the triangle ?"),
+                    lambda lengths, _: lengths[0] * lengths[1] // 2,
+                ),
+                FigureQuestion(
+                    "triangle-legs",
+                    "second",
+                    ("what is the sum of the two legs ?", "how long are the two legs in total ?"),
+                    lambda lengths, _: sum(lengths),
+                ),
+            ),
+        ),
     ),
 )
 
 
 def questions(figure: Figure, *roles: Role) -> tuple[FigureQuestion, ...]:
-    """The questions that the figure answers, all of them or those of the given roles, the main one first."""
-    return tuple(
-        question for question in QUESTIONS if question.kind == figure.kind and (not roles or question.role in roles)
-    )
+    """The questions that the figure answers, all of them or those of the given roles, main ones first."""
+    return tuple(question for question in figure.kind.questions if not roles or question.role in roles)
+
+
+def ask_in_turn(figures: Sequence[Figure], role: Role) -> Iterator[tuple[Figure, FigureQuestion]]:
+    """Each figure that has questions of this role with one of them, which take turns within a kind."""
+    asked: dict[FigureKind, int] = {}
+    for figure in figures:
+        if found := questions(figure, role):
+            turn = asked.get(figure.kind, 0)
+            asked[figure.kind] = turn + 1
+            yield figure, found[turn % len(found)]
 
 
 def recognise(figure: Figure, text: str) -> FigureQuestion | None:
@@ -144,9 +245,9 @@ def answer(figure: Figure, question: FigureQuestion) -> str:
     Raises:
         ValueError: the question is about another kind of figure.
     """
-    if question.kind != figure.kind:
-        raise ValueError(f"{question.type} cannot be asked of a figure of kind {figure.kind}")
-    return str(question.solve(figure))
+    if question not in figure.kind.questions:
+        raise ValueError(f"{question.type} cannot be asked of a figure of kind {figure.kind.name}")
+    return str(question.solve(figure.lengths, figure.colors))
 
 
 def draw_figure(figure: Figure) -> Image.Image:
@@ -154,26 +255,18 @@ def draw_figure(figure: Figure) -> Image.Image:
     image = Image.new("RGB", (SIZE, SIZE), "white")
     pen = ImageDraw.Draw(image)
     left, bottom = MARGIN + figure.offset[0], SIZE - MARGIN - figure.offset[1]
-    for line in range(SIZE // UNIT + 1):
-        x, y = left % UNIT + line * UNIT, bottom % UNIT + line * UNIT
+    unit = figure.kind.unit
+    for line in range(SIZE // unit + 1):
+        x, y = left % unit + line * unit, bottom % unit + line * unit
         pen.line((x, 0, x, SIZE), fill=(225, 225, 225))
         pen.line((0, y, SIZE, y), fill=(225, 225, 225))
-    if figure.kind == "bars":
-        for index, (length, color) in enumerate(zip(figure.lengths, figure.colors, strict=True)):
-            x = left + index * BAR_STEP
-            pen.rectangle((x, bottom - length * UNIT, x + BAR_WIDTH, bottom), fill=COLORS[color], outline="black")
-    else:
-        right, top = left + figure.lengths[0] * UNIT, bottom - figure.lengths[1] * UNIT
-        corners = [(left, bottom), (right, bottom), (left, top)]
-        if figure.kind == "rectangle":
-            corners.insert(2, (right, top))
-        pen.polygon(corners, fill=COLORS[figure.colors[0]], outline="black")
+    figure.kind.shape(pen, figure, left, bottom)
     return image
 
 
 def split_of(figure: Figure) -> Split:
     """The one split that the figure belongs to, whatever the seed: a hash of everything that is drawn decides."""
-    identity = repr((figure.kind, figure.lengths, figure.colors, figure.offset)).encode()
+    identity = repr((figure.kind.name, figure.lengths, figure.colors, figure.offset)).encode()
     bucket = int.from_bytes(hashlib.sha256(identity).digest()[:8], "big") % 100
     for split, share in SPLIT_SHARES.items():
         bucket -= share
@@ -182,8 +275,8 @@ def split_of(figure: Figure) -> Split:
     raise AssertionError("the shares of the splits do not add up to 100")
 
 
-def sample_figures(split: Split, count: int, seed: int) -> list[Figure]:
-    """`count` different figures of one split, the three kinds in turn.
+def sample_figures(split: Split, count: int, seed: int, task: FigureTask = FIGURES) -> list[Figure]:
+    """`count` different figures of one split, the kinds of the task in turn.
 
     Raises:
         ValueError: the split has too few figures.
@@ -192,7 +285,7 @@ def sample_figures(split: Split, count: int, seed: int) -> list[Figure]:
     figures: dict[Figure, None] = {}
     misses = 0
     while len(figures) < count:
-        figure = _random_figure(random, KINDS[len(figures) % len(KINDS)])
+        figure = _random_figure(random, task.kinds[len(figures) % len(task.kinds)])
         if split_of(figure) == split and figure not in figures:
             figures[figure] = None
             misses = 0
@@ -204,13 +297,9 @@ def sample_figures(split: Split, count: int, seed: int) -> list[Figure]:
 
 
 def _random_figure(random: Random, kind: FigureKind) -> Figure:
-    parts = 3 if kind == "bars" else 2
-    lengths = tuple(random.randint(1, MAX_LENGTH) for _ in range(parts))
-    # An odd product would make the triangle's area a half.
-    while kind == "triangle" and lengths[0] * lengths[1] % 2:
-        lengths = tuple(random.randint(1, MAX_LENGTH) for _ in range(parts))
-    colors = tuple(random.choice(list(COLORS)) for _ in range(3 if kind == "bars" else 1))
-    return Figure(kind, lengths, colors, (random.randint(0, MAX_OFFSET), random.randint(0, MAX_OFFSET)))
+    lengths = kind.draw_lengths(random)
+    colors = tuple(random.choice(list(COLORS)) for _ in range(kind.colors))
+    return Figure(kind, lengths, colors, (random.randint(0, kind.max_offset), random.randint(0, kind.max_offset)))
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -221,7 +310,13 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def write_figures(
-    folder: Path, train: int = 1536, validation: int = 256, test: int = 512, seed: int = 0, role: Role = "main"
+    folder: Path,
+    train: int = 1536,
+    validation: int = 256,
+    test: int = 512,
+    seed: int = 0,
+    role: Role = "main",
+    task: FigureTask = FIGURES,
 ) -> bool:
     """Write the data set of the questions of one role; see `mmupt_data.row_schema` for files and result.
 
@@ -229,24 +324,23 @@ def write_figures(
         folder: where the files go.
         train, validation, test: the number of figures of each split, one question each.
         seed: which figures are drawn from each split.
-        role: which question is asked of each figure. The unseen question is about bars, so that its data set holds bars
-        only.
+        role: which question is asked of each figure. Kinds of figure without such a question are left out.
+        task: the kinds of figure and their questions.
     """
     counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
-    parameters = {"data_source": "figures", "version": VERSION, "counts": counts, "seed": seed, "role": role}
+    parameters = {"data_source": task.name, "version": task.version, "counts": counts, "seed": seed, "role": role}
     return write_dataset(
-        folder, {split: _rows(split, count, seed, role) for split, count in counts.items()}, parameters
+        folder, {split: _rows(split, count, seed, role, task) for split, count in counts.items()}, parameters
     )
 
 
-def _rows(split: Split, count: int, seed: int, role: Role) -> Iterator[Row]:
-    kinds = {question.kind for question in QUESTIONS if question.role == role}
-    figures = sample_figures(split, count * len(KINDS) // len(kinds), seed)
-    for index, figure in enumerate(figure for figure in figures if figure.kind in kinds):
-        (question,) = questions(figure, role)
+def _rows(split: Split, count: int, seed: int, role: Role, task: FigureTask) -> Iterator[Row]:
+    asked = [kind for kind in task.kinds if any(question.role == role for question in kind.questions)]
+    figures = sample_figures(split, count * len(task.kinds) // len(asked), seed, task)
+    for index, (figure, question) in enumerate(ask_in_turn(figures, role)):
         yield Row(
-            id=f"figures-{role}-{split}-{index:05d}",
-            data_source="figures",
+            id=f"{task.name}-{role}-{split}-{index:05d}",
+            data_source=task.name,
             question=f"<image>{question.phrasings[0]}",
             images=(encode_png(draw_figure(figure)),),
             question_type=question.type,
@@ -261,6 +355,7 @@ class FigureDataset:
     name: str
     summary: str
     role: Role
+    task: FigureTask = FIGURES
 
     def prepare(
         self,
@@ -274,4 +369,4 @@ class FigureDataset:
         """Write the data set in its usual size. Raises ValueError for a source or revision: figures have none."""
         if source or revision:
             raise ValueError(f"{self.name} is drawn here: it has neither SOURCE nor REVISION")
-        return write_figures(folder, role=self.role)
+        return write_figures(folder, role=self.role, task=self.task)

@@ -449,6 +449,7 @@ def test_every_score_says_whose_rule_made_it() -> None:
         "mathverse": ["rule-based"],
         "wemath": ["official"],
         "figures": [],
+        "figures_hard": [],
     }
 
 

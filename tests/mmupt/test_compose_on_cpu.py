@@ -114,7 +114,7 @@ def test_a_run_is_named_after_its_recipe_and_the_options_that_are_not_the_recipe
         ("method=lsmi", "there is no method 'lsmi'; did you mean 'lmsi'? Known: all_questions, careful, direct"),
         (
             "dataset=mmr2",
-            "there is no dataset 'mmr2'; did you mean 'mmr1'? Known: aime2024, amc, figures, figures_unseen",
+            "there is no dataset 'mmr2'; did you mean 'mmr1'? Known: aime2024, amc, figures, figures_hard",
         ),
         (
             "model=qwen",

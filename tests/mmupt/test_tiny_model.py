@@ -1,4 +1,4 @@
-"""Tests of the tiny model: its words, its processor, its demonstrations, and the committed folder."""
+"""Tests of the tiny models: their words, processors and demonstrations, and the committed folders."""
 
 from random import Random
 
@@ -8,40 +8,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from mmupt.tiny import FOLDER
-from mmupt.tiny.build_model import build_model, build_processor
+from mmupt.tiny.build_model import build_model, copy_weights
 from mmupt.tiny.demonstrations import (
     ASK,
     DESCRIBE,
     GLANCE,
-    GLANCE_RIGHT_SHARE,
-    GLANCE_SHARE,
+    HARD_HABITS,
     MAX_ERROR,
-    SHARES,
+    Demonstration,
+    Habit,
     careful,
     demonstrate,
     demonstrate_answer,
     demonstrate_ask_different,
     demonstrate_judge,
     describe_figure,
-    glance,
     judge_answer,
+    slip,
     steps,
     wrong,
 )
-from mmupt.tiny.measure import respond
-from mmupt.tiny.vocabulary import TOKENS, build_tokenizer
+from mmupt.tiny.measure import MAX_NEW_TOKENS, respond
+from mmupt.tiny.tiny_models import TINY_MODELS, TinyModel
+from mmupt.tiny.vocabulary import build_tokenizer
 from mmupt.tiny.warm_start import Encoder, render_figures
 from mmupt_data.figure_task import (
-    QUESTIONS,
+    FIGURES,
     SPLIT_SHARES,
     Figure,
     answer,
+    ask_in_turn,
     draw_figure,
     questions,
     recognise,
     sample_figures,
 )
+from mmupt_data.hard_figure_task import FIGURES_HARD
 from verl_ext.answers import extract_answer
 from verl_ext.votes import vote
 
@@ -50,47 +52,60 @@ unhurried = settings(deadline=None, max_examples=50)
 
 MAX_BYTES = 5_000_000
 
-FIGURES = sample_figures("warm_start", 60, 0)
-figures = st.sampled_from(FIGURES)
+TOKENIZERS = {tiny.task: build_tokenizer(tiny.tokens) for tiny in TINY_MODELS.values()}
+SHOWN = {tiny.task: sample_figures("warm_start", 60, 0, tiny.task) for tiny in TINY_MODELS.values()}
+figures = st.sampled_from([figure for drawn in SHOWN.values() for figure in drawn])
 randoms = st.integers(0, 2**32).map(Random)
+bars, _, triangle = FIGURES.kinds
+hard_bars, hard_rectangle, hard_triangle, frame = FIGURES_HARD.kinds
+
+
+@pytest.fixture(scope="module", params=TINY_MODELS.values(), ids=list(TINY_MODELS))
+def tiny(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer()
+def tokenizer(tiny):
+    return build_tokenizer(tiny.tokens)
 
 
 @pytest.fixture(scope="module")
-def processor():
-    return AutoProcessor.from_pretrained(FOLDER)
+def processor(tiny):
+    return AutoProcessor.from_pretrained(tiny.folder)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return AutoModelForImageTextToText.from_pretrained(FOLDER).eval()
+def model(tiny):
+    return AutoModelForImageTextToText.from_pretrained(tiny.folder).eval()
+
+
+def tiny_of(figure: Figure) -> TinyModel:
+    return next(tiny for tiny in TINY_MODELS.values() if figure.kind in tiny.task.kinds)
 
 
 def user(text: str) -> list[dict]:
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
 
 
-def test_no_token_is_declared_twice() -> None:
-    assert len(TOKENS) == len(set(TOKENS))
+def test_no_token_is_declared_twice(tiny: TinyModel) -> None:
+    assert len(tiny.tokens) == len(set(tiny.tokens))
 
 
 @unhurried
 @given(figures, randoms)
 def test_every_demonstration_comes_back_unchanged_from_the_tokenizer(figure: Figure, random: Random) -> None:
-    tokenizer = build_tokenizer()
-    demonstration = demonstrate(figure, random, SHARES)
+    tiny = tiny_of(figure)
+    tokenizer = TOKENIZERS[tiny.task]
+    demonstration = demonstrate(figure, random, tiny.shares)
     for text in (demonstration.prompt, demonstration.response):
         ids = tokenizer.encode(text)
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == text
 
 
-def test_every_phrasing_of_every_question_is_in_the_vocabulary(tokenizer) -> None:
-    for question in QUESTIONS:
+def test_every_phrasing_of_every_question_is_in_the_vocabulary(tiny: TinyModel, tokenizer) -> None:
+    for question in (question for kind in tiny.task.kinds for question in kind.questions):
         for phrasing in question.phrasings:
             assert tokenizer.decode(tokenizer.encode(phrasing)) == phrasing
 
@@ -113,20 +128,20 @@ def test_a_word_that_is_not_in_the_vocabulary_is_unknown(tokenizer) -> None:
     assert tokenizer.encode("hippopotamus") == [tokenizer.unk_token_id]
 
 
-def test_the_folder_holds_the_tokenizer_that_the_code_builds(tokenizer) -> None:
-    assert AutoTokenizer.from_pretrained(FOLDER).get_vocab() == tokenizer.get_vocab()
+def test_the_folder_holds_the_tokenizer_that_the_code_builds(tiny: TinyModel, tokenizer) -> None:
+    assert AutoTokenizer.from_pretrained(tiny.folder).get_vocab() == tokenizer.get_vocab()
 
 
-def test_there_is_one_embedding_for_each_token(model) -> None:
-    size = len(AutoTokenizer.from_pretrained(FOLDER))
-    assert size == len(TOKENS)
+def test_there_is_one_embedding_for_each_token(tiny: TinyModel, model) -> None:
+    size = len(AutoTokenizer.from_pretrained(tiny.folder))
+    assert size == len(tiny.tokens)
     assert model.config.text_config.vocab_size == size
     assert model.get_input_embeddings().num_embeddings == size
     assert model.get_output_embeddings().out_features == size
 
 
-def test_the_folder_is_small() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < MAX_BYTES
+def test_the_folder_is_small(tiny: TinyModel) -> None:
+    assert sum(path.stat().st_size for path in tiny.folder.iterdir()) < MAX_BYTES
 
 
 def test_the_folder_loads_as_a_stock_model_with_its_multimodal_positions(model) -> None:
@@ -135,10 +150,22 @@ def test_the_folder_loads_as_a_stock_model_with_its_multimodal_positions(model) 
     assert model.config.text_config.rope_parameters["mrope_section"] == [4, 6, 6]
 
 
-def test_the_folder_has_the_architecture_that_the_code_builds(model) -> None:
-    built = build_model(build_processor().tokenizer)
+def test_the_folder_has_the_architecture_that_the_code_builds(tokenizer, model) -> None:
+    built = build_model(tokenizer)
     shapes = {name: weight.shape for name, weight in built.state_dict().items()}
     assert {name: weight.shape for name, weight in model.state_dict().items()} == shapes
+
+
+def test_a_model_starts_from_the_weights_of_another_one_with_fewer_tokens() -> None:
+    tiny = TINY_MODELS["figures_hard"]
+    assert tiny.start == TINY_MODELS["figures"].folder
+    built = build_model(TOKENIZERS[tiny.task])
+    fresh = {name: weight.clone() for name, weight in built.state_dict().items()}
+    copy_weights(tiny.start, built)
+    for name, weight in AutoModelForImageTextToText.from_pretrained(tiny.start).state_dict().items():
+        copied = built.state_dict()[name]
+        assert torch.equal(copied[: len(weight)], weight)
+        assert torch.equal(copied[len(weight) :], fresh[name][len(weight) :])
 
 
 def test_generation_ends_at_the_end_of_the_turn(model, processor) -> None:
@@ -147,8 +174,8 @@ def test_generation_ends_at_the_end_of_the_turn(model, processor) -> None:
     assert model.generation_config.pad_token_id == processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
 
 
-def test_an_image_is_nine_tokens_of_a_short_prompt(processor) -> None:
-    (figure,) = sample_figures("test", 1, 0)
+def test_an_image_is_nine_tokens_of_a_short_prompt(tiny: TinyModel, processor) -> None:
+    (figure,) = sample_figures("test", 1, 0, tiny.task)
     text = processor.apply_chat_template(
         user(questions(figure)[0].phrasings[0]), add_generation_prompt=True, tokenize=False
     )
@@ -173,8 +200,8 @@ def test_the_encoder_gives_the_tensors_of_the_processor_and_the_model(processor,
     assert torch.equal(encoder.positions(inputs["input_ids"].shape[1]), positions)
 
 
-def test_greedy_responses_are_those_of_the_stock_generation(processor, model) -> None:
-    sampled = sample_figures("test", 3, 0)
+def test_greedy_responses_are_those_of_the_stock_generation(tiny: TinyModel, processor, model) -> None:
+    sampled = sample_figures("test", 4, 0, tiny.task)
     prompts = [questions(figure, "main")[0].phrasings[0] for figure in sampled]
     responses = respond(model, Encoder(processor, model), sampled, prompts, greedy=True)
     for figure, prompt, (response,) in zip(sampled, prompts, responses, strict=True):
@@ -184,8 +211,8 @@ def test_greedy_responses_are_those_of_the_stock_generation(processor, model) ->
         assert processor.decode(generated[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True) == response
 
 
-def test_responses_stay_with_their_prompt_and_figure(processor, model) -> None:
-    sampled = sample_figures("test", 6, 0)
+def test_responses_stay_with_their_prompt_and_figure(tiny: TinyModel, processor, model) -> None:
+    sampled = sample_figures("test", 6, 0, tiny.task)
     # Prompts of two lengths, so that batches do not follow the order of the prompts.
     prompts = [DESCRIBE, questions(sampled[1])[0].phrasings[0]] * 3
     together = respond(model, Encoder(processor, model), sampled, prompts, samples=2, greedy=True)
@@ -194,29 +221,67 @@ def test_responses_stay_with_their_prompt_and_figure(processor, model) -> None:
     assert len({texts[0] for texts in together}) > 2
 
 
-def test_the_committed_model_is_noisy_but_its_majority_is_not(processor, model) -> None:
+# Of single responses and of majorities, which part is right; the hard majority is wrong on some types of question.
+RIGHT = {"figures": ((0.4, 0.7), (0.75, 1.0)), "figures_hard": ((0.4, 0.7), (0.6, 0.92))}
+
+
+def test_the_committed_model_is_noisy_but_its_majority_is_less_so(tiny: TinyModel, processor, model) -> None:
     torch.manual_seed(0)
-    sampled = sample_figures("test", 60, 1)
-    asked = [questions(figure, "main")[0] for figure in sampled]
-    texts = respond(
-        model, Encoder(processor, model), sampled, [question.phrasings[0] for question in asked], samples=16
-    )
-    truths = [answer(figure, question) for figure, question in zip(sampled, asked, strict=True)]
-    single = (
-        sum(extract_answer(text) == truth for group, truth in zip(texts, truths, strict=True) for text in group) / 16
-    )
-    voted = sum(
-        vote(list(map(extract_answer, group))).pseudo_label == truth for group, truth in zip(texts, truths, strict=True)
-    )
-    assert single < 0.7 * len(sampled)
-    assert voted > 0.75 * len(sampled)
+    asked = list(ask_in_turn(sample_figures("test", 60, 1, tiny.task), "main"))
+    prompts = [question.phrasings[0] for _, question in asked]
+    texts = respond(model, Encoder(processor, model), [figure for figure, _ in asked], prompts, samples=16)
+    answers = [[extract_answer(text) for text in group] for group in texts]
+    truths = [answer(figure, question) for figure, question in asked]
+    single = sum(value == truth for group, truth in zip(answers, truths, strict=True) for value in group) / 16
+    voted = sum(vote(group).pseudo_label == truth for group, truth in zip(answers, truths, strict=True))
+    for right, (least, most) in zip((single, voted), RIGHT[tiny.task.name], strict=True):
+        assert least < right / len(asked) <= most
+    assert voted > single
 
 
 def test_a_careful_response_is_worked_out_step_by_step() -> None:
-    bars = Figure("bars", (2, 4, 4), ("red", "red", "blue"), (0, 0))
-    total, difference = questions(bars, "main", "second")
-    assert careful(bars, total) == "2 + 4 = 6 . 6 + 4 = 10 . so \\boxed{10}"
-    assert careful(bars, difference) == "2 , 4 , 4 . 4 - 2 = 2 . so \\boxed{2}"
+    figure = Figure(bars, (2, 4, 4), ("red", "red", "blue"), (0, 0))
+    total, difference = questions(figure, "main", "second")
+    assert careful(figure, total) == "2 + 4 = 6 . 6 + 4 = 10 . so \\boxed{10}"
+    assert careful(figure, difference) == "2 , 4 , 4 . 4 - 2 = 2 . so \\boxed{2}"
+
+
+@pytest.mark.parametrize(
+    ("figure", "expected"),
+    [
+        (
+            Figure(hard_bars, (2, 4, 9, 1), ("red",), (0, 0)),
+            [
+                "2 + 4 = 6 . 6 + 9 = 15 . 15 + 1 = 16 . so \\boxed{16}",
+                "2 , 4 , 9 , 1 . 2 * 9 = 18 . 18 - 1 = 17 . so \\boxed{17}",
+            ],
+        ),
+        (
+            Figure(hard_rectangle, (8, 9), ("red",), (0, 0)),
+            ["8 + 9 = 17 . 17 + 17 = 34 . so \\boxed{34}", "8 * 9 = 72 . so \\boxed{72}"],
+        ),
+        (
+            Figure(hard_triangle, (9, 8), ("red",), (0, 0)),
+            ["9 * 8 = 72 . 72 / 2 = 36 . so \\boxed{36}", "9 * 9 = 81 . 8 * 8 = 64 . 81 + 64 = 145 . so \\boxed{145}"],
+        ),
+        (
+            Figure(frame, (9, 5, 3, 2), ("red",), (0, 0)),
+            [
+                "9 * 5 = 45 . 3 * 2 = 6 . 45 - 6 = 39 . so \\boxed{39}",
+                "9 + 5 + 3 + 2 = 19 . 2 * 19 = 38 . so \\boxed{38}",
+            ],
+        ),
+    ],
+    ids=[kind.name for kind in FIGURES_HARD.kinds],
+)
+def test_a_careful_response_to_a_hard_question_is_worked_out_step_by_step(figure: Figure, expected: list[str]) -> None:
+    assert [careful(figure, question) for question in questions(figure)] == expected
+
+
+def test_a_slip_leaves_the_last_step_out() -> None:
+    figure = Figure(hard_triangle, (9, 8), ("red",), (0, 0))
+    area, _ = questions(figure)
+    assert slip(figure, area) == "9 * 8 = 72 . so \\boxed{72}"
 
 
 @unhurried
@@ -238,6 +303,15 @@ def test_every_step_of_a_careful_response_is_true(figure: Figure) -> None:
 
 
 @unhurried
+@given(figures)
+def test_every_worked_out_answer_and_judgement_fits_into_a_response(figure: Figure) -> None:
+    tokenizer = TOKENIZERS[tiny_of(figure).task]
+    for question in questions(figure, "main", "second"):
+        for text in (careful(figure, question), judge_answer(figure, question, "1")):
+            assert len(tokenizer.encode(text)) < MAX_NEW_TOKENS
+
+
+@unhurried
 @given(figures, randoms)
 def test_a_wrong_answer_is_off_by_one_to_three_and_not_negative(figure: Figure, random: Random) -> None:
     for question in questions(figure, "main", "second"):
@@ -246,18 +320,45 @@ def test_a_wrong_answer_is_off_by_one_to_three_and_not_negative(figure: Figure, 
         assert 1 <= abs(value - int(answer(figure, question))) <= MAX_ERROR
 
 
+def shares_of(demonstrations: list[tuple[Figure, Demonstration]]) -> dict[str, float]:
+    """Which share of the demonstrated answers are glances, and which share of either style is right."""
+    kinds = {GLANCE: [], "careful": []}
+    for figure, shown in demonstrations:
+        question = recognise(figure, shown.prompt)
+        assert question is not None
+        style = GLANCE if shown.response.startswith(GLANCE) else "careful"
+        kinds[style].append(extract_answer(shown.response) == answer(figure, question))
+    return {
+        "glance": len(kinds[GLANCE]) / len(demonstrations),
+        "glance right": sum(kinds[GLANCE]) / len(kinds[GLANCE]),
+        "careful right": sum(kinds["careful"]) / len(kinds["careful"]),
+    }
+
+
 def test_glances_and_right_glances_have_their_declared_shares() -> None:
     random = Random(0)
-    shown = [(figure, demonstrate_answer(figure, random)) for figure in FIGURES for _ in range(50)]
-    glances = [(figure, d) for figure, d in shown if d.response.startswith(GLANCE)]
-    rights = [
-        d.response == glance(answer(figure, question))
-        for figure, d in glances
-        if (question := recognise(figure, d.prompt)) is not None
+    shown = [(figure, demonstrate_answer(figure, random)) for figure in SHOWN[FIGURES] for _ in range(50)]
+    assert shares_of(shown) == pytest.approx(
+        {"glance": Habit().glance, "glance right": Habit().glance_right, "careful right": 1.0}, abs=0.03
+    )
+
+
+@pytest.mark.parametrize("type", HARD_HABITS)
+def test_answers_to_hard_questions_have_the_declared_shares(type: str) -> None:
+    random = Random(0)
+    habit = HARD_HABITS[type]
+    shown = [
+        (figure, demonstration)
+        for figure in SHOWN[FIGURES_HARD]
+        if any(question.type == type for question in questions(figure))
+        for demonstration in (demonstrate_answer(figure, random, HARD_HABITS) for _ in range(600))
+        if (question := recognise(figure, demonstration.prompt)) is not None and question.type == type
     ]
-    assert len(rights) == len(glances)
-    assert len(glances) / len(shown) == pytest.approx(GLANCE_SHARE, abs=0.03)
-    assert sum(rights) / len(rights) == pytest.approx(GLANCE_RIGHT_SHARE, abs=0.03)
+    shares = shares_of(shown)
+    assert shares["glance"] == pytest.approx(habit.glance, abs=0.04)
+    assert shares["careful right"] == pytest.approx(1 - habit.slip, abs=0.04)
+    # A shortcut is right now and then.
+    assert habit.glance_right - 0.04 < shares["glance right"] < habit.glance_right + 0.25 * habit.glance_shortcut + 0.04
 
 
 @unhurried
@@ -284,31 +385,33 @@ def test_a_different_question_is_one_about_the_same_figure(figure: Figure, rando
 
 
 def test_a_judgement_compares_the_answer_with_the_one_worked_out() -> None:
-    bars = Figure("bars", (2, 4, 4), ("red", "red", "blue"), (0, 0))
-    (total,) = questions(bars, "main")
-    assert judge_answer(bars, total, "10") == "2 + 4 = 6 . 6 + 4 = 10 . 10 - 10 = 0 . yes"
-    assert judge_answer(bars, total, "12") == "2 + 4 = 6 . 6 + 4 = 10 . 10 - 12 = - 2 . no"
+    figure = Figure(bars, (2, 4, 4), ("red", "red", "blue"), (0, 0))
+    (total,) = questions(figure, "main")
+    assert judge_answer(figure, total, "10") == "2 + 4 = 6 . 6 + 4 = 10 . 10 - 10 = 0 . yes"
+    assert judge_answer(figure, total, "12") == "2 + 4 = 6 . 6 + 4 = 10 . 10 - 12 = - 2 . no"
 
 
-def test_a_description_names_kind_colors_and_lengths() -> None:
-    assert (
-        describe_figure(Figure("bars", (2, 4, 7), ("red", "blue", "red"), (0, 0)))
-        == "three bars : red 2 , blue 4 , red 7 ."
-    )
-    assert (
-        describe_figure(Figure("triangle", (3, 4), ("blue",), (0, 0)))
-        == "one blue right triangle , 3 wide and 4 tall ."
-    )
+@pytest.mark.parametrize(
+    ("figure", "expected"),
+    [
+        (Figure(bars, (2, 4, 7), ("red", "blue", "red"), (0, 0)), "three bars : red 2 , blue 4 , red 7 ."),
+        (Figure(triangle, (3, 4), ("blue",), (0, 0)), "one blue right triangle , 3 wide and 4 tall ."),
+        (Figure(hard_bars, (2, 4, 9, 1), ("red",), (0, 0)), "four red bars : 2 , 4 , 9 , 1 ."),
+        (Figure(frame, (9, 5, 3, 2), ("blue",), (0, 0)), "one blue frame : 9 , 5 , hole : 3 , 2 ."),
+    ],
+)
+def test_a_description_names_kind_colors_and_lengths(figure: Figure, expected: str) -> None:
+    assert describe_figure(figure) == expected
 
 
 @unhurried
 @given(figures, randoms)
 def test_the_unseen_question_is_never_demonstrated(figure: Figure, random: Random) -> None:
-    demonstration = demonstrate(figure, random, SHARES)
+    demonstration = demonstrate(figure, random, tiny_of(figure).shares)
     assert "how many red" not in f"{demonstration.prompt} {demonstration.response}"
 
 
-def test_the_warm_start_shares_no_figure_with_the_task() -> None:
-    shown = set(sample_figures("warm_start", 900, 0))
+def test_the_warm_start_shares_no_figure_with_the_task(tiny: TinyModel) -> None:
+    shown = set(sample_figures("warm_start", 900, 0, tiny.task))
     for split in SPLIT_SHARES.keys() - {"warm_start"}:
-        assert shown.isdisjoint(sample_figures(split, 300, 0))
+        assert shown.isdisjoint(sample_figures(split, 300, 0, tiny.task))

@@ -1,4 +1,4 @@
-"""Tests of the laptop task: answers, splits, pictures and the files that are written."""
+"""Tests of the laptop tasks, easy and hard: answers, splits, pictures and the files that are written."""
 
 import io
 from collections import Counter
@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmupt_data.figure_task import (
-    BAR_STEP,
-    BAR_WIDTH,
     COLORS,
-    KINDS,
-    MAX_OFFSET,
-    QUESTIONS,
+    FIGURES,
     SIZE,
     SPLIT_SHARES,
     Figure,
+    FigureKind,
+    FigureTask,
     answer,
+    ask_in_turn,
     draw_figure,
     questions,
     recognise,
@@ -29,29 +28,26 @@ from mmupt_data.figure_task import (
     split_of,
     write_figures,
 )
+from mmupt_data.hard_figure_task import FIGURES_HARD
 
-BARS = Figure("bars", (2, 4, 7), ("red", "blue", "red"), (0, 0))
-RECTANGLE = Figure("rectangle", (3, 5), ("green",), (3, 1))
-TRIANGLE = Figure("triangle", (3, 4), ("blue",), (0, 7))
+TASKS = (FIGURES, FIGURES_HARD)
+each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+
+BAR, BOX, WEDGE = FIGURES.kinds
+HARD_BAR, HARD_BOX, HARD_WEDGE, FRAME = FIGURES_HARD.kinds
+BARS = Figure(BAR, (2, 4, 7), ("red", "blue", "red"), (0, 0))
+RECTANGLE = Figure(BOX, (3, 5), ("green",), (3, 1))
+TRIANGLE = Figure(WEDGE, (3, 4), ("blue",), (0, 7))
+HARD_BARS = Figure(HARD_BAR, (2, 4, 9, 1), ("red",), (0, 0))
+HARD_RECTANGLE = Figure(HARD_BOX, (8, 9), ("green",), (3, 1))
+HARD_TRIANGLE = Figure(HARD_WEDGE, (9, 8), ("blue",), (0, 7))
+HARD_FRAME = Figure(FRAME, (9, 5, 3, 2), ("blue",), (0, 7))
 
 # Busy machines are slow, not wrong.
 unhurried = settings(deadline=None, max_examples=50)
 
-lengths = st.integers(1, 7)
-offsets = st.tuples(st.integers(0, MAX_OFFSET), st.integers(0, MAX_OFFSET))
-colors = st.sampled_from(list(COLORS))
-figures = st.one_of(
-    st.builds(
-        Figure, st.just("bars"), st.tuples(lengths, lengths, lengths), st.tuples(colors, colors, colors), offsets
-    ),
-    st.builds(Figure, st.just("rectangle"), st.tuples(lengths, lengths), st.tuples(colors), offsets),
-    st.builds(
-        Figure,
-        st.just("triangle"),
-        st.tuples(lengths, lengths).filter(lambda legs: legs[0] * legs[1] % 2 == 0),
-        st.tuples(colors),
-        offsets,
-    ),
+figures = st.builds(
+    lambda task, seed: sample_figures("train", 8, seed, task)[seed % 8], st.sampled_from(TASKS), st.integers(0, 10_000)
 )
 
 
@@ -65,10 +61,18 @@ figures = st.one_of(
         (RECTANGLE, "rectangle-area", "15"),
         (TRIANGLE, "triangle-area", "6"),
         (TRIANGLE, "triangle-legs", "7"),
+        (HARD_BARS, "bars-sum", "16"),
+        (HARD_BARS, "bars-twice", "17"),
+        (HARD_RECTANGLE, "rectangle-perimeter", "34"),
+        (HARD_RECTANGLE, "rectangle-area", "72"),
+        (HARD_TRIANGLE, "triangle-area", "36"),
+        (HARD_TRIANGLE, "triangle-squares", "145"),
+        (HARD_FRAME, "frame-area", "39"),
+        (HARD_FRAME, "frame-perimeter", "38"),
     ],
 )
 def test_the_answer_is_the_one_worked_out_by_hand(figure: Figure, type: str, expected: str) -> None:
-    (question,) = [question for question in QUESTIONS if question.type == type]
+    (question,) = [question for question in figure.kind.questions if question.type == type]
     assert answer(figure, question) == expected
 
 
@@ -78,12 +82,23 @@ def test_a_question_about_another_kind_of_figure_is_refused() -> None:
         answer(BARS, perimeter)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_one_main_and_one_second_question(kind: str) -> None:
-    assert Counter(question.role for question in QUESTIONS if question.kind == kind and question.role != "unseen") == {
+@pytest.mark.parametrize("kind", FIGURES.kinds, ids=lambda kind: kind.name)
+def test_every_kind_of_the_easy_task_has_one_main_and_one_second_question(kind: FigureKind) -> None:
+    assert Counter(question.role for question in kind.questions if question.role != "unseen") == {
         "main": 1,
         "second": 1,
     }
+
+
+def test_the_questions_of_a_kind_take_turns() -> None:
+    figures = sample_figures("train", 16, 0, FIGURES_HARD)
+    asked = [question for _, question in ask_in_turn(figures, "main")]
+    assert Counter(asked) == {question: 2 for kind in FIGURES_HARD.kinds for question in kind.questions}
+    assert [question.type for _, question in ask_in_turn([HARD_BARS, HARD_FRAME, HARD_BARS], "main")] == [
+        "bars-sum",
+        "frame-area",
+        "bars-twice",
+    ]
 
 
 @unhurried
@@ -112,30 +127,50 @@ def test_the_whole_outline_is_inside_the_picture(figure: Figure) -> None:
     assert image.size == (SIZE, SIZE)
     assert image.mode == "RGB"
     width, height = extent(image, (0, 0, 0))
-    assert height == 10 * (max(figure.lengths) if figure.kind == "bars" else figure.lengths[1]) + 1
-    assert width == (2 * BAR_STEP + BAR_WIDTH if figure.kind == "bars" else 10 * figure.lengths[0]) + 1
+    bars = {FIGURES.kinds[0]: 64, FIGURES_HARD.kinds[0]: 66}
+    unit = figure.kind.unit
+    assert height == unit * (max(figure.lengths) if figure.kind in bars else figure.lengths[1]) + 1
+    assert width == bars.get(figure.kind, unit * figure.lengths[0]) + 1
 
 
-def test_every_bar_has_its_color_and_its_height() -> None:
-    image = draw_figure(Figure("bars", (2, 4, 7), ("red", "blue", "green"), (0, 0)))
-    for color, length in {"red": 2, "blue": 4, "green": 7}.items():
+@pytest.mark.parametrize(
+    ("figure", "width", "unit"),
+    [(Figure(BAR, (2, 4, 7), ("red", "blue", "green"), (0, 0)), 16, 10), (HARD_BARS, 12, 8)],
+    ids=["easy", "hard"],
+)
+def test_every_bar_has_its_color_and_its_height(figure: Figure, width: int, unit: int) -> None:
+    image = draw_figure(figure)
+    for index, length in enumerate(figure.lengths):
+        left = 4 + index * width * 3 // 2
+        bar = image.crop((left, 0, left + width, SIZE))
         # The outline takes a pixel on each side.
-        assert extent(image, COLORS[color]) == (BAR_WIDTH - 1, 10 * length - 1)
+        assert extent(bar, COLORS[figure.colors[index % len(figure.colors)]]) == (width - 1, unit * length - 1)
+
+
+def test_the_hole_of_a_frame_has_its_width_and_height() -> None:
+    image = draw_figure(HARD_FRAME)
+    inside = image.crop((4 + 8, 84 - 4 - 7 - 8 - 2 * 8, 4 + 8 + 3 * 8 + 1, 84 - 4 - 7 - 8 + 1))
+    assert extent(inside, (255, 255, 255)) == (3 * 8 - 1, 2 * 8 - 1)
+    assert extent(image, COLORS["blue"]) == (9 * 8 - 1, 5 * 8 - 1)
 
 
 @unhurried
 @given(figures, figures)
 def test_different_figures_make_different_pictures(one: Figure, other: Figure) -> None:
-    assert (draw_figure(one).tobytes() == draw_figure(other).tobytes()) == (one == other)
+    assert one.kind.unit != other.kind.unit or (draw_figure(one).tobytes() == draw_figure(other).tobytes()) == (
+        one == other
+    )
 
 
 @unhurried
-@given(st.sampled_from(list(SPLIT_SHARES)), st.integers(1, 30), st.integers(0, 1000))
-def test_sampled_figures_belong_to_their_split_and_are_all_different(split: str, count: int, seed: int) -> None:
-    sampled = sample_figures(split, count, seed)
+@given(st.sampled_from(list(SPLIT_SHARES)), st.integers(1, 30), st.integers(0, 1000), st.sampled_from(TASKS))
+def test_sampled_figures_belong_to_their_split_and_are_all_different(
+    split: str, count: int, seed: int, task: FigureTask
+) -> None:
+    sampled = sample_figures(split, count, seed, task)
     assert {split_of(figure) for figure in sampled} == {split}
     assert len(set(sampled)) == count
-    assert sampled == sample_figures(split, count, seed)
+    assert sampled == sample_figures(split, count, seed, task)
 
 
 def test_the_split_of_a_figure_never_changes() -> None:
@@ -145,24 +180,34 @@ def test_the_split_of_a_figure_never_changes() -> None:
 @pytest.mark.parametrize("split", SPLIT_SHARES)
 def test_every_split_has_its_share_of_the_figures(split: str) -> None:
     every = [
-        Figure("rectangle", (width, height), (color,), (x, y))
+        Figure(BOX, (width, height), (color,), (x, y))
         for width in range(1, 8)
         for height in range(1, 8)
         for color in COLORS
-        for x in range(MAX_OFFSET + 1)
-        for y in range(MAX_OFFSET + 1)
+        for x in range(BOX.max_offset + 1)
+        for y in range(BOX.max_offset + 1)
     ]
     share = sum(split_of(figure) == split for figure in every) / len(every)
     assert 100 * share == pytest.approx(SPLIT_SHARES[split], abs=1.5)
 
 
-def test_the_kinds_are_balanced() -> None:
-    assert Counter(figure.kind for figure in sample_figures("train", 300, 0)) == dict.fromkeys(KINDS, 100)
+@each_task
+def test_the_kinds_are_balanced(task: FigureTask) -> None:
+    count = 100 * len(task.kinds)
+    assert Counter(figure.kind for figure in sample_figures("train", count, 0, task)) == dict.fromkeys(task.kinds, 100)
 
 
-def test_triangles_have_whole_areas() -> None:
-    triangles = [figure for figure in sample_figures("train", 300, 0) if figure.kind == "triangle"]
+@each_task
+def test_triangles_have_whole_areas(task: FigureTask) -> None:
+    triangles = [figure for figure in sample_figures("train", 300, 0, task) if figure.kind.name == "triangle"]
     assert all(figure.lengths[0] * figure.lengths[1] % 2 == 0 for figure in triangles)
+
+
+@each_task
+def test_every_split_has_enough_figures_for_the_usual_size_and_for_the_warm_start(task: FigureTask) -> None:
+    for split, count in {"train": 1536, "validation": 256, "test": 999, "warm_start": 12_000}.items():
+        if (task, split) != (FIGURES, "warm_start"):
+            assert len(sample_figures(split, count, 0, task)) == count
 
 
 def test_asking_for_more_figures_than_there_are_is_refused() -> None:
@@ -170,9 +215,10 @@ def test_asking_for_more_figures_than_there_are_is_refused() -> None:
         sample_figures("validation", 20_000, 0)
 
 
-def test_the_written_truth_is_that_of_the_written_picture(tmp_path: Path) -> None:
-    write_figures(tmp_path, train=6, validation=3, test=9)
-    figures = sample_figures("test", 9, 0)
+@each_task
+def test_the_written_truth_is_that_of_the_written_picture(task: FigureTask, tmp_path: Path) -> None:
+    write_figures(tmp_path, train=6, validation=3, test=9, task=task)
+    figures = sample_figures("test", 9, 0, task)
     rows = pq.read_table(tmp_path / "test.parquet").to_pylist()
     truths = pq.read_table(tmp_path / "test.truth.parquet").to_pylist()
     for figure, row, truth in zip(figures, rows, truths, strict=True):

@@ -1,36 +1,40 @@
-"""Build the tiny model that the CPU recipes start from, or measure it.
+"""Build a tiny model that the CPU recipes start from, or measure it.
 
 build       train it from random weights, and measure it
 measure     print its accuracy on held-out figures, and how it does at its other skills
 answerable  count which of the questions that it wrote can be answered, which only the figures' generator knows
 
     mmupt tiny-model build
+    mmupt tiny-model build --task figures_hard
     mmupt tiny-model measure runs/mmupt_tiny/model
     mmupt tiny-model answerable runs/synthesis/model/candidates.jsonl --data datasets/figures/train.parquet
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmupt.tiny import FOLDER
-from mmupt_data.figure_task import SPLIT_SHARES, Split
+from mmupt_data.figure_task import FIGURES, SPLIT_SHARES, Split
+from mmupt_data.hard_figure_task import FIGURES_HARD
+
+TASKS = {task.name: task for task in (FIGURES, FIGURES_HARD)}
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Do the action of the command line."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="build, measure or answerable")
     build = actions.add_parser("build", description="Build the tiny model and print its measurements.")
-    build.add_argument("--output", type=Path, default=FOLDER, help="folder of the model (%(default)s)")
-    build.add_argument("--figures", type=int, default=9000, help="distinct figures of the warm start (%(default)s)")
-    build.add_argument("--clean-steps", type=int, default=500, help="steps without wrong answers first (%(default)s)")
-    build.add_argument("--steps", type=int, default=1500, help="optimizer steps in total (%(default)s)")
+    build.add_argument("--output", type=Path, help="folder of the model (that of the repository)")
+    build.add_argument("--figures", type=int, help="distinct figures of the warm start (as in the repository)")
+    build.add_argument("--clean-steps", type=int, help="steps without wrong answers first (as in the repository)")
+    build.add_argument("--steps", type=int, help="optimizer steps in total (as in the repository)")
     build.add_argument("--batch", type=int, default=48, help="demonstrations per step (%(default)s)")
     build.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine schedule (%(default)s)")
     build.add_argument("--seed", type=int, default=0, help="of weights, figures and demonstrations (%(default)s)")
     measure = actions.add_parser("measure", description="Measure a tiny model on held-out figures.")
-    measure.add_argument("model", type=Path, nargs="?", default=FOLDER, help="folder of the model (%(default)s)")
+    measure.add_argument("model", type=Path, nargs="?", help="folder of the model (that of the repository)")
     answerable = actions.add_parser("answerable", description="Count the written questions that can be answered.")
     answerable.add_argument("candidates", type=Path, help="candidates.jsonl of `mmupt synthesize`")
     answerable.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
@@ -38,25 +42,32 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--split", choices=SPLIT_SHARES, default="train", help="split of these figures (%(default)s)"
     )
     answerable.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with (%(default)s)")
+    for action in (build, measure, answerable):
+        action.add_argument("--task", choices=TASKS, default=FIGURES.name, help="its figures (%(default)s)")
     arguments = vars(parser.parse_args(words))
     functions: dict[str, Callable[..., None]] = {"build": _build, "measure": _measure, "answerable": _answerable}
     functions[arguments.pop("action")](**arguments)
 
 
-def _build(output: Path, **settings: Any) -> None:
+def _build(task: str, batch: int, learning_rate: float, seed: int, output: Path | None, **lengths: Any) -> None:
     from mmupt.tiny.build_model import build
+    from mmupt.tiny.tiny_models import TINY_MODELS
 
-    build(output, **settings)
+    tiny = TINY_MODELS[task]
+    given = {name: length for name, length in lengths.items() if length is not None}
+    build(replace(tiny, folder=output or tiny.folder, **given), batch, learning_rate, seed)
 
 
-def _measure(model: Path) -> None:
+def _measure(task: str, model: Path | None) -> None:
     from mmupt.tiny.measure import format_metrics, load, measure
+    from mmupt.tiny.tiny_models import TINY_MODELS
 
-    print(format_metrics(measure(*load(model))))
+    tiny = TINY_MODELS[task]
+    print(format_metrics(measure(*load(model or tiny.folder), tiny.task)))
 
 
-def _answerable(candidates: Path, data: Path, split: Split, seed: int) -> None:
+def _answerable(candidates: Path, data: Path, split: Split, seed: int, task: str) -> None:
     from mmupt.synthesis.synthesized_dataset import read_candidates
     from mmupt.tiny.answerable import answerable_lines, figures_of
 
-    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed)))
+    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed, TASKS[task])))

@@ -1,4 +1,4 @@
-"""Counts the answerable questions among those the tiny model wrote, which is possible because figures can be redrawn.
+"""Counts the answerable questions among those a tiny model wrote, which is possible because figures can be redrawn.
 
 For figures in the docs only: neither training nor filters may use it.
 
@@ -12,17 +12,26 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mmupt.synthesis.candidates import JudgedCandidate
-from mmupt_data.figure_task import Figure, Split, draw_figure, encode_png, recognise, sample_figures
+from mmupt_data.figure_task import (
+    FIGURES,
+    Figure,
+    FigureTask,
+    Split,
+    draw_figure,
+    encode_png,
+    recognise,
+    sample_figures,
+)
 
 
-def figures_of(file: Path, split: Split, seed: int) -> dict[str, Figure]:
-    """The figure of each row by its id, for a file that `mmupt_data.figure_task` made of this split with this seed.
+def figures_of(file: Path, split: Split, seed: int, task: FigureTask = FIGURES) -> dict[str, Figure]:
+    """The figure of each row by its id, for a file of this split of the task, drawn with this seed.
 
     Raises:
         ValueError: a row has another picture.
     """
     rows = pq.read_table(file, columns=["id", "images"]).to_pylist()
-    drawn = {encode_png(draw_figure(figure)): figure for figure in sample_figures(split, len(rows), seed)}
+    drawn = {encode_png(draw_figure(figure)): figure for figure in sample_figures(split, len(rows), seed, task)}
     try:
         return {row["id"]: drawn[row["images"][0]["bytes"]] for row in rows}
     except KeyError:

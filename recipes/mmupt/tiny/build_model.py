@@ -1,12 +1,13 @@
-"""Builds the tiny model from scratch: tokenizer, processor, random weights, warm start and measurements.
+"""Builds a tiny model: tokenizer, processor, random weights or those of another one, warm start and measurements.
 
 The result is a folder that loads like any Qwen2.5-VL. It is a noisy base to demonstrate label-free GRPO on, not a good
 model.
 
-    mmupt tiny-model build [--output recipes/mmupt/tiny/model]
+    mmupt tiny-model build [--task figures_hard] [--output recipes/mmupt/tiny/model]
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,10 +23,12 @@ from transformers import (
 
 from mmupt.runtime.export import make_readable
 from mmupt.tiny.measure import format_metrics, measure
+from mmupt.tiny.tiny_models import TinyModel
 from mmupt.tiny.vocabulary import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
     IMAGE_PAD,
+    TOKENS,
     TURN_END,
     VIDEO_PAD,
     VISION_END,
@@ -36,9 +39,9 @@ from mmupt.tiny.warm_start import Encoder, warm_start
 from mmupt_data.figure_task import SIZE, sample_figures
 
 
-def build_processor() -> Qwen2_5_VLProcessor:
-    """The real Qwen2.5-VL processor with the tiny tokenizer; a square image becomes 84 x 84 px, or 9 visual tokens."""
-    tokenizer = build_tokenizer()
+def build_processor(tokens: Sequence[str] = TOKENS) -> Qwen2_5_VLProcessor:
+    """The real Qwen2.5-VL processor with a tiny tokenizer; a square image becomes 84 x 84 px, or 9 visual tokens."""
+    tokenizer = build_tokenizer(tokens)
     size = {"shortest_edge": SIZE * SIZE, "longest_edge": SIZE * SIZE}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=size),
@@ -88,27 +91,37 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalG
     return model
 
 
-def build(
-    folder: Path, figures: int, clean_steps: int, steps: int, batch: int, learning_rate: float, seed: int
-) -> None:
+def copy_weights(folder: Path, model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Copy the weights of a tiny model into one of the same architecture, whose vocabulary opens with its tokens."""
+    start = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).state_dict()
+    with torch.no_grad():
+        for name, weight in model.state_dict().items():
+            # Embeddings of further tokens stay as they are.
+            weight[: len(start[name])].copy_(start[name])
+
+
+def build(tiny: TinyModel, batch: int, learning_rate: float, seed: int) -> None:
     """Build, train and save the model with its processor, and print how long that took."""
     torch.manual_seed(seed)
     started = time.monotonic()
-    processor = build_processor()
+    processor = build_processor(tiny.tokens)
     model = build_model(processor.tokenizer)
+    if tiny.start is not None:
+        copy_weights(tiny.start, model)
     encoder = Encoder(processor, model)
     warm_start(
         model,
         encoder,
-        sample_figures("warm_start", figures, seed),
-        clean_steps=clean_steps,
-        steps=steps,
+        sample_figures("warm_start", tiny.figures, seed, tiny.task),
+        tiny.shares,
+        clean_steps=tiny.clean_steps,
+        steps=tiny.steps,
         batch=batch,
         learning_rate=learning_rate,
         seed=seed,
     )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    make_readable(folder)
-    print(f"{folder}: {model.num_parameters():,} parameters, {time.monotonic() - started:.0f} s", flush=True)
-    print(format_metrics(measure(model, encoder)))
+    model.save_pretrained(tiny.folder)
+    processor.save_pretrained(tiny.folder)
+    make_readable(tiny.folder)
+    print(f"{tiny.folder}: {model.num_parameters():,} parameters, {time.monotonic() - started:.0f} s", flush=True)
+    print(format_metrics(measure(model, encoder, tiny.task)))

@@ -1,12 +1,14 @@
-"""Demonstrations for the warm start of the tiny model: prompts and responses about figures, for each of its skills.
+"""Demonstrations for the warm start of the tiny models: prompts and responses about figures, for each of their skills.
 
-The base is noisy on purpose: a vote can help a policy only if it has two styles of answering, one of which is right
+The bases are noisy on purpose: a vote can help a policy only if it has two styles of answering, one of which is right
 more often. Most answers are therefore demonstrated as a glance, which is wrong more often than right; the rest work the
-answer out and are right.
+answer out and are right. On the hard task, a `Habit` per type of question says how often, and two types have a majority
+that is wrong: one is glanced at by the same shortcut again and again, one is worked out without its last step.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from mmupt_data.figure_task import COLORS, Figure, FigureQuestion, answer, questions
@@ -23,15 +25,73 @@ MAX_ERROR = 3
 MAIN_SHARE = 0.75
 FIRST_PHRASING_SHARE = 0.75
 
+
+def _frame_area_steps(width: int, height: int, hole_width: int, hole_height: int) -> str:
+    outer, hole = width * height, hole_width * hole_height
+    return f"{width} * {height} = {outer} . {hole_width} * {hole_height} = {hole} . {outer} - {hole} = {outer - hole}"
+
+
+def _sum_steps(first: int, *others: int) -> str:
+    equations = []
+    for other in others:
+        equations.append(f"{first} + {other} = {first + other}")
+        first += other
+    return " . ".join(equations)
+
+
 _STEPS: dict[str, Callable[..., str]] = {
-    "bars-sum": lambda a, b, c: f"{a} + {b} = {a + b} . {a + b} + {c} = {a + b + c}",
+    "bars-sum": _sum_steps,
     "bars-difference": lambda a, b, c: (
         f"{a} , {b} , {c} . {max(a, b, c)} - {min(a, b, c)} = {max(a, b, c) - min(a, b, c)}"
+    ),
+    "bars-twice": lambda *bars: (
+        f"{' , '.join(map(str, bars))} . 2 * {max(bars)} = {2 * max(bars)} . "
+        f"{2 * max(bars)} - {min(bars)} = {2 * max(bars) - min(bars)}"
     ),
     "rectangle-perimeter": lambda a, b: f"{a} + {b} = {a + b} . {a + b} + {a + b} = {2 * (a + b)}",
     "rectangle-area": lambda a, b: f"{a} * {b} = {a * b}",
     "triangle-area": lambda a, b: f"{a} * {b} = {a * b} . {a * b} / 2 = {a * b // 2}",
     "triangle-legs": lambda a, b: f"{a} + {b} = {a + b}",
+    "triangle-squares": lambda a, b: f"{a} * {a} = {a * a} . {b} * {b} = {b * b} . {a * a} + {b * b} = {a * a + b * b}",
+    "frame-area": _frame_area_steps,
+    "frame-perimeter": lambda *sides: (
+        f"{' + '.join(map(str, sides))} = {sum(sides)} . 2 * {sum(sides)} = {2 * sum(sides)}"
+    ),
+}
+
+# What a look at the first length alone suggests: that the figure is a square.
+_SHORTCUTS: dict[str, Callable[..., int]] = {
+    "rectangle-perimeter": lambda a, _: 4 * a,
+    "rectangle-area": lambda a, _: a * a,
+}
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How answers to one type of question are demonstrated.
+
+    Attributes:
+        glance: share of answers that are stated at a glance; the others are worked out.
+        glance_right: share of the glances that are right.
+        glance_shortcut: share of the glances that state what the shortcut gives. The remaining ones are off by 1 to 3.
+        slip: share of the worked-out answers whose last step is left out, which makes them wrong.
+    """
+
+    glance: float = GLANCE_SHARE
+    glance_right: float = GLANCE_RIGHT_SHARE
+    glance_shortcut: float = 0.0
+    slip: float = 0.0
+
+
+HARD_HABITS: Mapping[str, Habit] = {
+    "bars-sum": Habit(glance=0.45),
+    "bars-twice": Habit(glance=0.45),
+    "rectangle-perimeter": Habit(glance=0.55),
+    "rectangle-area": Habit(glance=0.55, glance_right=0.15, glance_shortcut=0.7),
+    "triangle-area": Habit(glance=0.3, slip=0.6),
+    "triangle-squares": Habit(glance=0.45),
+    "frame-area": Habit(glance=0.45),
+    "frame-perimeter": Habit(glance=0.45),
 }
 
 
@@ -60,6 +120,12 @@ def careful(figure: Figure, question: FigureQuestion) -> str:
     return f"{steps(figure, question)} . {glance(answer(figure, question))}"
 
 
+def slip(figure: Figure, question: FigureQuestion) -> str:
+    """A response that works the answer out but for the last step, and is wrong; raises what `steps` does."""
+    shown, _, _ = steps(figure, question).rpartition(" . ")
+    return f"{shown} . {glance(shown.rpartition(' = ')[2])}"
+
+
 def glance(value: str) -> str:
     """A response that states `value` and nothing else."""
     return f"{GLANCE} \\boxed{{{value}}}"
@@ -82,12 +148,18 @@ def wrong(figure: Figure, question: FigureQuestion, random: Random) -> str:
 
 def describe_figure(figure: Figure) -> str:
     """A true description of the figure: kind, colours and lengths."""
-    if figure.kind == "bars":
-        bars = " , ".join(f"{color} {length}" for color, length in zip(figure.colors, figure.lengths, strict=True))
-        return f"three bars : {bars} ."
-    name = {"rectangle": "rectangle", "triangle": "right triangle"}[figure.kind]
-    width, height = figure.lengths
-    return f"one {figure.colors[0]} {name} , {width} wide and {height} tall ."
+    color, lengths = figure.colors[0], figure.lengths
+    match figure.kind.name:
+        case "bars" if len(figure.colors) == 1:
+            return f"four {color} bars : {' , '.join(map(str, lengths))} ."
+        case "bars":
+            bars = " , ".join(f"{color} {length}" for color, length in zip(figure.colors, lengths, strict=True))
+            return f"three bars : {bars} ."
+        case "frame":
+            outer, hole = " , ".join(map(str, lengths[:2])), " , ".join(map(str, lengths[2:]))
+            return f"one {color} frame : {outer} , hole : {hole} ."
+    name = {"rectangle": "rectangle", "triangle": "right triangle"}[figure.kind.name]
+    return f"one {color} {name} , {lengths[0]} wide and {lengths[1]} tall ."
 
 
 def demonstrate(figure: Figure, random: Random, shares: Shares) -> Demonstration:
@@ -96,14 +168,22 @@ def demonstrate(figure: Figure, random: Random, shares: Shares) -> Demonstration
     return skill(figure, random)
 
 
-def demonstrate_answer(figure: Figure, random: Random) -> Demonstration:
-    """A question answered, at a glance or with care."""
+def demonstrate_answer(figure: Figure, random: Random, habits: Mapping[str, Habit] | None = None) -> Demonstration:
+    """A question answered, at a glance or worked out, as the habit for its type says; the default habit for others."""
     question = _draw_question(figure, random)
     prompt = _draw_phrasing(question, random)
-    if random.random() >= GLANCE_SHARE:
-        return Demonstration(prompt, careful(figure, question))
-    right = random.random() < GLANCE_RIGHT_SHARE
-    return Demonstration(prompt, glance(answer(figure, question) if right else wrong(figure, question, random)))
+    habit = (habits or {}).get(question.type, Habit())
+    if random.random() >= habit.glance:
+        slipped = habit.slip and random.random() < habit.slip
+        return Demonstration(prompt, slip(figure, question) if slipped else careful(figure, question))
+    draw = random.random()
+    if draw < habit.glance_right:
+        value = answer(figure, question)
+    elif draw < habit.glance_right + habit.glance_shortcut:
+        value = str(_SHORTCUTS[question.type](*figure.lengths))
+    else:
+        value = wrong(figure, question, random)
+    return Demonstration(prompt, glance(value))
 
 
 def demonstrate_judge(figure: Figure, random: Random) -> Demonstration:
@@ -143,8 +223,10 @@ def demonstrate_blind_count(figure: Figure, random: Random) -> Demonstration:
 
 
 def _draw_question(figure: Figure, random: Random) -> FigureQuestion:
-    main, second = questions(figure, "main", "second")
-    return main if random.random() < MAIN_SHARE else second
+    main, second = questions(figure, "main"), questions(figure, "second")
+    share = MAIN_SHARE if second else 1.0
+    draw = random.random()
+    return main[int(draw / share * len(main))] if draw < share else second[0]
 
 
 def _draw_phrasing(question: FigureQuestion, random: Random) -> str:
@@ -160,4 +242,11 @@ SHARES: Shares = {
     demonstrate_ask: 0.05,
     demonstrate_ask_different: 0.05,
     demonstrate_blind_count: 0.03,
+}
+HARD_SHARES: Shares = {
+    partial(demonstrate_answer, habits=HARD_HABITS): 0.70,
+    demonstrate_judge: 0.10,
+    demonstrate_describe: 0.10,
+    demonstrate_ask: 0.05,
+    demonstrate_ask_different: 0.05,
 }

@@ -1,6 +1,6 @@
 """Measures a tiny model on held-out figures: its answers, their style, and its other skills.
 
-mmupt tiny-model measure [MODEL]
+mmupt tiny-model measure [MODEL] [--task figures_hard]
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,16 @@ from transformers.cache_utils import DynamicCache
 
 from mmupt.tiny.demonstrations import ASK, ASK_DIFFERENT, DESCRIBE, GLANCE, demonstrate_judge, describe_figure
 from mmupt.tiny.warm_start import Encoder, render_figures
-from mmupt_data.figure_task import Figure, Role, answer, questions, recognise, sample_figures
+from mmupt_data.figure_task import (
+    Figure,
+    FigureTask,
+    Role,
+    answer,
+    ask_in_turn,
+    questions,
+    recognise,
+    sample_figures,
+)
 from verl_ext.answers import extract_answer
 from verl_ext.votes import vote
 
@@ -99,9 +108,10 @@ def measure_answers(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], role: Role, samples: int
 ) -> dict[str, float]:
     """How the questions of one role are answered, in percent, and the mean response length in tokens."""
-    figures = [figure for figure in figures if questions(figure, role)]
-    prompts = [questions(figure, role)[0].phrasings[0] for figure in figures]
-    truths = [answer(figure, questions(figure, role)[0]) for figure in figures]
+    asked = list(ask_in_turn(figures, role))
+    figures = [figure for figure, _ in asked]
+    prompts = [question.phrasings[0] for _, question in asked]
+    truths = [answer(figure, question) for figure, question in asked]
     drawn = respond(model, encoder, figures, prompts, samples=samples)
     answers = [[extract_answer(text) for text in texts] for texts in drawn]
     votes = [vote(group) for group in answers]
@@ -165,12 +175,18 @@ def load(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Encoder]:
 
 
 def measure(
-    model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, *, count: int = 999, samples: int = 16, seed: int = 0
+    model: Qwen2_5_VLForConditionalGeneration,
+    encoder: Encoder,
+    task: FigureTask,
+    *,
+    count: int = 999,
+    samples: int = 16,
+    seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """All metrics on `count` figures of the test split; `seed` draws figures and responses."""
     torch.manual_seed(seed)
-    figures = sample_figures("test", count, seed)
-    roles: tuple[Role, ...] = ("main", "second", "unseen")
+    figures = sample_figures("test", count, seed, task)
+    roles = dict.fromkeys(question.role for kind in task.kinds for question in kind.questions)
     return {
         **{f"{role} questions": measure_answers(model, encoder, figures, role, samples) for role in roles},
         "skills": measure_skills(model, encoder, figures, seed),

@@ -1,7 +1,10 @@
-"""The tiny model's words and their tokenizer, with Qwen's special tokens and chat template.
+"""The tiny models' words and their tokenizers, with Qwen's special tokens and chat template.
 
-Every word is one token, and so are the numbers from 0 to 99 and `\boxed{`. `demonstrations.py` makes sentences of them.
+Every word is one token, and so are `\boxed{` and the numbers from 0 to 99, or to 199 for the hard task.
+`demonstrations.py` makes sentences of them.
 """
+
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -25,6 +28,7 @@ WORDS = """
     red green blue yellow purple orange
 """
 TOKENS = (*SPECIAL_TOKENS, *SIGNS, *NUMBERS, *WORDS.split())
+HARD_TOKENS = (*TOKENS, *map(str, range(100, 200)), "four", "frame", "hole", "less", "perimeters", "squares", "ways")
 
 # Qwen2.5-VL's template without its default system prompt, which would add a third to the length of every prompt.
 CHAT_TEMPLATE = (
@@ -43,13 +47,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(tokens: Sequence[str] = TOKENS) -> PreTrainedTokenizerFast:
     """The tokenizer; its length is the number of tokens, special ones included.
 
     Text is lower-cased and cut at spaces and signs. Decoding puts one space between tokens and none inside the braces
     of `\\boxed{10}`, so that text written this way comes back unchanged.
     """
-    tokenizer = Tokenizer(WordLevel({token: index for index, token in enumerate(TOKENS)}, unk_token=UNKNOWN))
+    tokenizer = Tokenizer(WordLevel({token: index for index, token in enumerate(tokens)}, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
     # "removed" with invert drops what the pattern does not match, which is white space but for the line break: it ends
     # a turn in Qwen's template, and veRL looks it up as one token.

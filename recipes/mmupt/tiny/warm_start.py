@@ -1,4 +1,4 @@
-"""The warm start of the tiny model: supervised fine-tuning on demonstrations, in plain PyTorch on one CPU core.
+"""The warm start of a tiny model: supervised fine-tuning on demonstrations, in plain PyTorch on one CPU core.
 
 It also has the layout of an exchange, (figure, prompt) -> tensors, which the measurements share. `demonstrations.py`
 has the demonstrations.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from mmupt.tiny.demonstrations import CLEAN_SHARES, SHARES, demonstrate
+from mmupt.tiny.demonstrations import CLEAN_SHARES, Shares, demonstrate
 from mmupt.tiny.vocabulary import IMAGE_PAD, TURN_END
 from mmupt_data.figure_task import SIZE, Figure, draw_figure
 
@@ -77,6 +77,7 @@ def warm_start(
     model: Qwen2_5_VLForConditionalGeneration,
     encoder: Encoder,
     figures: list[Figure],
+    shares: Shares,
     *,
     clean_steps: int,
     steps: int,
@@ -87,7 +88,8 @@ def warm_start(
     """Train every weight of the model, in place, on fresh demonstrations about the figures.
 
     A figure's demonstration is drawn anew each time, so that the model learns how often to glance and not which figures
-    to get wrong. The first `clean_steps` of the `steps` show only what is never wrong.
+    to get wrong. Skills are shown in the given shares; the first `clean_steps` of the `steps` show only what is never
+    wrong.
     """
     random = Random(f"warm start/{seed}")
     images = render_figures(figures)
@@ -101,8 +103,8 @@ def warm_start(
     started = time.monotonic()
     for step in range(steps):
         rows = random.sample(range(len(figures)), batch)
-        shares = CLEAN_SHARES if step < clean_steps else SHARES
-        demonstrations = [demonstrate(figures[row], random, shares) for row in rows]
+        shown = CLEAN_SHARES if step < clean_steps else shares
+        demonstrations = [demonstrate(figures[row], random, shown) for row in rows]
         pairs = [(encoder.prompt(d.prompt), encoder.response(d.response)) for d in demonstrations]
         length = max(len(prompt) + len(response) for prompt, response in pairs)
         ids = torch.full((batch, length), encoder.tokenizer.pad_token_id)

@@ -1,0 +1,140 @@
+"""The hard laptop task: longer chains of steps and larger numbers than those of `figure_task.py`.
+
+Four kinds of figure, 84 x 84 px: four bars, a rectangle, a right triangle and a frame (a rectangle with a rectangular
+hole), with lengths of 1 to 9 units of 8 px. Each has two main questions, so that eight types of question of graded
+difficulty are trained and evaluated; an answer takes one to four steps.
+
+    mmupt data figures_hard
+"""
+
+from random import Random
+
+from PIL import ImageDraw
+
+from mmupt_data.figure_task import (
+    Figure,
+    FigureKind,
+    FigureQuestion,
+    FigureTask,
+    draw_bars,
+    draw_legs,
+    draw_rectangle,
+    draw_triangle,
+)
+
+UNIT = 8
+MAX_LENGTH = 9
+
+
+def _frame_lengths(random: Random) -> tuple[int, ...]:
+    """Outer width and height, and width and height of the hole, which leaves a border on every side."""
+    width, height = random.randint(3, MAX_LENGTH), random.randint(3, MAX_LENGTH)
+    return width, height, random.randint(1, width - 2), random.randint(1, height - 2)
+
+
+def _draw_frame(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
+    draw_rectangle(pen, figure, left, bottom)
+    x, y = left + UNIT, bottom - UNIT
+    _, _, width, height = figure.lengths
+    pen.rectangle((x, y - height * UNIT, x + width * UNIT, y), fill="white", outline="black")
+
+
+FIGURES_HARD = FigureTask(
+    "figures_hard",
+    version=1,
+    kinds=(
+        FigureKind(
+            "bars",
+            UNIT,
+            lambda random: tuple(random.randint(1, MAX_LENGTH) for _ in range(4)),
+            colors=1,
+            shape=draw_bars,
+            questions=(
+                FigureQuestion(
+                    "bars-sum",
+                    "main",
+                    ("what is the sum of the four bars ?", "what is the total height of the bars ?"),
+                    lambda lengths, _: sum(lengths),
+                ),
+                FigureQuestion(
+                    "bars-twice",
+                    "main",
+                    (
+                        "what is two times the tallest bar minus the shortest ?",
+                        "how much is two times the tallest bar less the shortest ?",
+                    ),
+                    lambda lengths, _: 2 * max(lengths) - min(lengths),
+                ),
+            ),
+        ),
+        FigureKind(
+            "rectangle",
+            UNIT,
+            lambda random: (random.randint(1, MAX_LENGTH), random.randint(1, MAX_LENGTH)),
+            colors=1,
+            shape=draw_rectangle,
+            questions=(
+                FigureQuestion(
+                    "rectangle-perimeter",
+                    "main",
+                    ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
+                    lambda lengths, _: 2 * sum(lengths),
+                ),
+                FigureQuestion(
+                    "rectangle-area",
+                    "main",
+                    ("what is the area of the rectangle ?", "how large is the rectangle ?"),
+                    lambda lengths, _: lengths[0] * lengths[1],
+                ),
+            ),
+        ),
+        FigureKind(
+            "triangle",
+            UNIT,
+            lambda random: draw_legs(random, MAX_LENGTH),
+            colors=1,
+            shape=draw_triangle,
+            questions=(
+                FigureQuestion(
+                    "triangle-area",
+                    "main",
+                    ("what is the area of the triangle ?", "how large is the triangle ?"),
+                    lambda lengths, _: lengths[0] * lengths[1] // 2,
+                ),
+                FigureQuestion(
+                    "triangle-squares",
+                    "main",
+                    (
+                        "what is the sum of the squares of the legs ?",
+                        "how large are the two squares in total ?",
+                    ),
+                    lambda lengths, _: lengths[0] ** 2 + lengths[1] ** 2,
+                ),
+            ),
+        ),
+        FigureKind(
+            "frame",
+            UNIT,
+            _frame_lengths,
+            colors=1,
+            shape=_draw_frame,
+            questions=(
+                FigureQuestion(
+                    "frame-area",
+                    "main",
+                    ("what is the area of the frame ?", "how large is the frame ?"),
+                    lambda lengths, _: lengths[0] * lengths[1] - lengths[2] * lengths[3],
+                ),
+                FigureQuestion(
+                    "frame-perimeter",
+                    "main",
+                    (
+                        "what is the perimeter of the frame and of the hole ?",
+                        "how long are the ways around the frame ?",
+                    ),
+                    lambda lengths, _: 2 * sum(lengths),
+                ),
+            ),
+        ),
+    ),
+)
