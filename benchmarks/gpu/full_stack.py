@@ -225,6 +225,8 @@ def overrides_of(stage: Stage, variant: Variant, model: Path, run_folder: Path) 
     settings: dict[str, Any] = {
         "mmupt.run_folder": str(run_folder),
         "mmupt.evaluation_files": None,
+        "data.train_files": "datasets/figures/train.parquet",
+        "data.val_files": "datasets/figures/validation.parquet",
         "data.train_batch_size": stage.prompts,
         "data.max_response_length": stage.response_tokens,
         "actor_rollout_ref.model.path": str(model),
@@ -249,7 +251,7 @@ def overrides_of(stage: Stage, variant: Variant, model: Path, run_folder: Path) 
     variables = {"VERL_USE_EXTERNAL_MODULES": phase_log.__name__, phase_log.FILE: str(run_folder / "phases.jsonl")}
     added = [f"+ray_kwargs.ray_init.runtime_env.env_vars.{as_override(*item)}" for item in variables.items()]
     changes = [as_override(key, value) for key, value in settings.items()]
-    return [*stage.overrides, *changes, *variant.overrides(), *added]
+    return ["dataset=figures", *stage.overrides, *changes, *variant.overrides(), *added]
 
 
 def image_of(stage: Stage, model: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Notes when each phase of a step begins and ends, and the most GPU memory that a rank allocates in it.
 
 veRL imports this module in every process of a run that has VERL_USE_EXTERNAL_MODULES=benchmarks.gpu.phase_log, and the
-notes go to the file that MMUPT_PHASE_LOG names, one JSON object a line:
+notes go to the file that MMUPT_PHASE_LOG names, one JSON object per line:
 
     {"phase": "gen", "begin": 1764258000.1, "end": 1764258007.9}                        from the trainer, seconds
     {"phase": "update_actor", "rank": 0, "allocated_gib": 41.2, "reserved_gib": 44.0}   from a rank, peaks
@@ -87,6 +87,7 @@ def with_peaks(method: Callable[..., Any], phase: str, workers: ModuleType) -> C
     return measured
 
 
-for name in TRAINERS:
-    wrapt.register_post_import_hook(_time_phases, f"verl.trainer.ppo.v1.{name}")
-wrapt.register_post_import_hook(_measure_memory, "verl.workers.engine_workers")
+if FILE in os.environ:
+    for name in TRAINERS:
+        wrapt.register_post_import_hook(_time_phases, f"verl.trainer.ppo.v1.{name}")
+    wrapt.register_post_import_hook(_measure_memory, "verl.workers.engine_workers")

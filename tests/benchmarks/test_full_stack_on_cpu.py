@@ -1,17 +1,22 @@
 """The first run on a GPU: every stage composes for its card, what fails is recorded, and all of it runs on a CPU."""
 
+import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
 
-from benchmarks.gpu import full_stack
+from benchmarks.gpu import full_stack, phase_log
 from benchmarks.gpu.full_stack import (
     FAILURES,
     MEGAPIXEL,
@@ -76,6 +81,12 @@ def test_every_stage_composes_for_its_card(name: str, variant: Variant, model_fo
     assert estimate is not None and {"generation", "update", "weight transfer"} <= set(estimate)
 
 
+def test_a_recipe_for_another_data_set_is_run_with_figures(model_folder: Any, tmp_path: Path) -> None:
+    stage = replace(WHOLE["3b"], recipe="mmupt_mathvista", overrides=("hardware=gpu_1x80gb",))
+    config, _ = load_recipe(stage.recipe, overrides_of(stage, Variant(), model_folder(stage), tmp_path))
+    assert list(config.mmupt.datasets) == ["figures"] and config.data.train_batch_size == stage.prompts
+
+
 @pytest.mark.parametrize(("name", "side"), [("3b", 1008), ("qwen3_vl_4b", 1024)])
 def test_an_image_of_one_megapixel_has_the_tokens_of_its_family(name: str, side: int, model_folder: Any) -> None:
     stage = WHOLE[name]
@@ -109,6 +120,43 @@ def test_phases_are_medians_of_the_later_steps_and_peaks_of_all() -> None:
 
 def _untimed(seconds: float) -> dict[str, float | None]:
     return {"seconds": seconds, "tokens_per_second": None}
+
+
+def test_the_memory_of_the_fullest_card_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One line per card, in MiB.
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\nwhile true; do echo 1024; echo 2048; sleep 0.1; done\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    begin = time.time()
+    with CardMemory() as card:
+        while len(card.samples) < 4:
+            time.sleep(0.05)
+    assert card.peak([(begin, time.time())]) == 2.0
+    assert card.peak([(0.0, begin - 1)]) is None
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_rank_notes_the_peak_of_a_phase(is_async: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(phase_log.FILE, str(tmp_path / "log"))
+    device = MagicMock()
+    device.max_memory_allocated.return_value, device.max_memory_reserved.return_value = 3 * 2**30, 2**32
+
+    def update(self: Any) -> str:
+        device.reset_peak_memory_stats.assert_called_once()
+        return "done"
+
+    async def update_later(self: Any) -> str:
+        return update(self)
+
+    method: Any = update_later if is_async else update
+    method.marks = "of veRL"
+    wrapped = phase_log.with_peaks(method, "update_actor", SimpleNamespace(get_torch_device=lambda: device))
+    assert wrapped.marks == "of veRL"
+    returned = wrapped(SimpleNamespace(rank=1))
+    assert (asyncio.run(returned) if is_async else returned) == "done"
+    noted = json.loads((tmp_path / "log").read_text())
+    assert noted == {"phase": "update_actor", "rank": 1, "allocated_gib": 3.0, "reserved_gib": 4.0}
 
 
 def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> None:
