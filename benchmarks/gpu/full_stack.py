@@ -86,6 +86,7 @@ PHASES_OF_STEP = (
 # Phases of the memory estimate that a phase of veRL takes.
 ESTIMATED = {
     "gen": ("generation",),
+    "old_log_prob": ("log-probabilities",),
     "update_actor": ("update", "optimizer step"),
     "update_weights": ("weight transfer",),
 }
@@ -109,6 +110,7 @@ SETTINGS = (
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
     "actor_rollout_ref.rollout.max_model_len",
     "actor_rollout_ref.rollout.max_num_seqs",
+    "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
     "actor_rollout_ref.rollout.enforce_eager",
     "actor_rollout_ref.rollout.agent.num_workers",
     "algorithm.rollout_correction.bypass_mode",
