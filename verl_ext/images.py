@@ -40,6 +40,8 @@ _TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# The orientations that swap width and height.
+_SIDEWAYS = (5, 6, 7, 8)
 # The mode of the pixels that a colour profile is for, by its colour space.
 _PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
@@ -78,6 +80,15 @@ def suffixes() -> frozenset[str]:
 def stored_size(encoded: bytes) -> tuple[int, int]:
     """Width and height as the header of an image has them; the orientation may swap the two. Raises as `decode`."""
     return _open(encoded).size
+
+
+def shown_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height of the decoded image, from its header and metadata alone. Raises as `decode`."""
+    opened = _open(encoded)
+    width, height = opened.size
+    # Pillow has already swapped the two of a TIFF.
+    is_sideways = opened.format != "TIFF" and _orientation(opened)[0] in _SIDEWAYS
+    return (height, width) if is_sideways else (width, height)
 
 
 def decode(encoded: bytes) -> DecodedImage:

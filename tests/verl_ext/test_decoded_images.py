@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from verl_ext.images import FORMATS, ImageError, decode, stored_size, suffixes
+from verl_ext.images import FORMATS, ImageError, decode, shown_size, stored_size, suffixes
 
 WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (255, 0, 0)
 SIZE = (40, 30)
@@ -64,7 +64,7 @@ def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, *chun
 
 def shown(encoded: bytes, *at: tuple[int, int]) -> list[object]:
     image = decode(encoded).image
-    assert image.mode == "RGB" and not image.info
+    assert image.mode == "RGB" and not image.info and shown_size(encoded) == image.size
     return [image.getpixel(place) for place in at]
 
 
@@ -94,7 +94,7 @@ def test_the_orientation_of_the_camera_is_applied(orientation: int, form: str) -
     for place in ((2, 2), (expected.width - 3, 2), (2, expected.height - 3)):
         assert decoded.image.getpixel(place) == pytest.approx(expected.getpixel(place), abs=12)
     assert decoded.changes == (() if orientation == 1 else ("orientation",))
-    assert sorted(stored_size(encoded)) == sorted(expected.size)
+    assert sorted(stored_size(encoded)) == sorted(expected.size) and shown_size(encoded) == expected.size
 
 
 def test_metadata_that_is_damaged_is_ignored_and_named() -> None:
@@ -287,4 +287,11 @@ def test_damage_ends_in_an_image_or_in_the_one_error(form: str, data: st.DataObj
     except ImageError as error:
         assert error.kind and str(error)
     else:
-        assert decoded.image.mode == "RGB"
+        assert decoded.image.mode == "RGB" and shown_size(bytes(encoded)) == decoded.image.size
+
+
+@pytest.mark.parametrize("form", sorted(set(FORMATS) & set(Image.SAVE)))
+def test_the_header_says_the_size_of_the_decoded_image(form: str) -> None:
+    mode = {"XBM": "1", "MSP": "1", "PALM": "1"}.get(form, "RGB")
+    encoded = encode(drawing().convert(mode), form)
+    assert shown_size(encoded) == decode(encoded).image.size

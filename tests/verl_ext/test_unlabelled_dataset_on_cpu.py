@@ -115,7 +115,7 @@ def test_the_prompt_holds_the_image_within_the_pixel_limits(folder: Path) -> Non
     settings = config(train, folder / "validation.parquet", min_pixels=28 * 28, max_pixels=56 * 56)
     row = load(train, settings)[0]
     image, question = row["raw_prompt"][0]["content"]
-    assert (image["min_pixels"], image["max_pixels"]) == (784, 3136) and image["image"].size == (84, 84)
+    assert (image["min_pixels"], image["max_pixels"]) == (784, 3136) and image["image"].canvas == (84, 84)
     assert question["type"] == "text" and "<image>" not in question["text"]
     assert "images" not in row
 

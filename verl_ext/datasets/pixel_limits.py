@@ -87,10 +87,14 @@ def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping
 
 
 def with_margins(image: Image.Image, image_processor: Any, limits: Mapping[str, int]) -> Image.Image:
-    """The image in the middle of white margins, as far as it needs some to be accepted; see `accepted_size`."""
-    size = accepted_size(*image.size, image_processor, limits)
-    if size == image.size:
+    """The image with as much white margin as it needs to be accepted; see `accepted_size`."""
+    return on_canvas(image, accepted_size(*image.size, image_processor, limits))
+
+
+def on_canvas(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
+    """The image in the middle of a white canvas of a width and height; the image itself where it fills that."""
+    if canvas == image.size:
         return image
-    padded = Image.new("RGB", size, "white")
-    padded.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    padded = Image.new("RGB", canvas, "white")
+    padded.paste(image, ((canvas[0] - image.width) // 2, (canvas[1] - image.height) // 2))
     return padded

@@ -1,5 +1,6 @@
 """The base of the datasets that veRL trains on: adds the instruction and the pixel limits to a row."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -9,13 +10,15 @@ from typing import Any
 import datasets
 import numpy as np
 from omegaconf import DictConfig, open_dict
+from PIL import Image
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.control_text import control_tokens, plain_messages
+from verl_ext.datasets.encoded_image import EncodedImage, with_decoded_images
 from verl_ext.datasets.parquet_reader import write_trainer_rows
-from verl_ext.datasets.pixel_limits import with_margins
+from verl_ext.datasets.pixel_limits import accepted_size
 from verl_ext.datasets.row_format import with_instruction
-from verl_ext.images import decode
+from verl_ext.images import shown_size
 
 
 class PromptDataset(RLHFDataset):
@@ -23,9 +26,9 @@ class PromptDataset(RLHFDataset):
 
     Files are read by the project's own reader instead of veRL's, so training sees what the launcher has checked. Their
     rows go into one Arrow file in `data.cache_dir`, from which rows are read one at a time. Text that veRL or the
-    tokenizer would read as control is escaped, see `verl_ext.control_text`. Images are decoded by `verl_ext.images`,
-    and scaled into `limits` (`verl_ext.datasets.pixel_limits`), by the patch size of the processor, when the agent loop
-    or a trainer reads them.
+    tokenizer would read as control is escaped, see `verl_ext.control_text`. Images stay encoded (`EncodedImage`) until
+    the agent loop or a trainer reads them: decoded, and scaled into `limits` (`verl_ext.datasets.pixel_limits`) by the
+    patch size of the processor.
     """
 
     def __init__(
@@ -65,10 +68,7 @@ class PromptDataset(RLHFDataset):
         *before, question = plain_messages(example[key], len(images), control_tokens(self.tokenizer))
         question["content"] = with_instruction(question["content"], self.config.instruction)
         # veRL opens files by itself, without orientation and with transparency over black.
-        images = [
-            {"image": with_margins(decode(image["bytes"]).image, self.processor.image_processor, self._limits)}
-            for image in images
-        ]
+        images = [{"image": self._encoded(image["bytes"])} for image in images]
         messages = super()._build_messages({**example, key: [*before, question], self.image_key: images}, key)
         for message in messages:
             if not isinstance(message["content"], str):
@@ -76,6 +76,22 @@ class PromptDataset(RLHFDataset):
                     if part["type"] == "image":
                         part.update(self._limits)
         return messages
+
+    def _encoded(self, image: bytes) -> EncodedImage:
+        return EncodedImage(image, accepted_size(*shown_size(image), self.processor.image_processor, self._limits))
+
+    @classmethod
+    async def process_vision_info(
+        cls, messages: list[dict], image_patch_size: int, config: DictConfig
+    ) -> tuple[list[Image.Image], list]:
+        """Read images and videos from the messages of a row as veRL does, with decoded images."""
+        decoded = await asyncio.to_thread(with_decoded_images, messages)
+        return await super().process_vision_info(decoded, image_patch_size, config)
+
+    @classmethod
+    def _process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config: DictConfig) -> Any:
+        # veRL calls it in a thread of the agent loop worker.
+        return super()._process_multi_modal_info(with_decoded_images(messages), image_patch_size, config)
 
 
 def _without_json(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:

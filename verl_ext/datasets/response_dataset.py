@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizer, ProcessorMixin
 from verl.utils.tokenizer import get_processor_token_id
 from verl.utils.tokenizer.continuous_token import ContinuousTokenBuilder, VLContinuousTokenBuilder
 
+from verl_ext.datasets.encoded_image import with_decoded_images
 from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import PromptDataset
 from verl_ext.datasets.response_tokens import turn_tokens
@@ -65,7 +66,7 @@ class ResponseDataset(PromptDataset):
 
         row = self.dataframe[item]
         messages = self._build_messages(row, self.prompt_key)
-        images, _ = process_vision_info(messages, image_patch_size=self.image_patch_size)
+        images, _ = process_vision_info(with_decoded_images(messages), image_patch_size=self.image_patch_size)
         processed: dict[str, Any] = {}
         prompt = self._builder.build_initial_tokens(messages, images=images, mm_inputs_out=processed)
         response = turn_tokens(self.tokenizer, row["response"])
