@@ -34,7 +34,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.stand_ins import model_for_large_images
 from mmupt.compose import load_recipe
-from verl_ext.images import decode
+from verl_ext.datasets.encoded_image import EncodedImage
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.reward_manager import GroupRewardManager
 from verl_ext.rollout.shared_prompt import SentImages
@@ -73,12 +73,12 @@ class RewardWorker:
         return await self._manager.run_single(data)
 
 
-def photograph(side: int) -> dict[str, Any]:
-    """Return a square JPEG as the part of a message that arrives in a worker: our data set, then Ray."""
+def photograph(side: int, ours: bool) -> dict[str, Any]:
+    """Return a square JPEG as the part of a message that arrives in a worker: veRL's data set sends pixels."""
     file = BytesIO()
     Image.effect_noise((side, side), 50).convert("RGB").save(file, format="JPEG")
-    part = {"type": "image", "image": decode(file.getvalue()).image}
-    return pickle.loads(pickle.dumps(part))
+    image = EncodedImage(file.getvalue(), (side, side))
+    return pickle.loads(pickle.dumps({"type": "image", "image": image if ours else image.decode()}))
 
 
 def configure(model: Path, agent_loop: str, n: int) -> DictConfig:
@@ -143,11 +143,11 @@ async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         model = model_for_large_images(Path(folder) / "model")
         measured = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}
-        image = photograph(side)
+        images = {name: photograph(side, name == "ours") for name in measured}
         results: dict[str, list[tuple[float, int]]] = {name: [] for name in measured}
         for repeat in range(repeats + 1):
             for name, one in measured.items():
-                result = await one.roll_out(image, f"{name}{repeat}")
+                result = await one.roll_out(images[name], f"{name}{repeat}")
                 # The first one warms up.
                 if repeat:
                     results[name].append(result)
