@@ -60,6 +60,26 @@ def test_unpatched_equal_lengths_are_still_broken() -> None:
         assert torch.equal(padded(data, [5, 5, 5]), torch.stack(rows))
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.data())
+def test_rows_are_selected_as_unpatched_verl_selects_them(lengths: list[int], data: st.DataObject) -> None:
+    rows = tensordict_utils.list_of_dict_to_tensordict([{"uid": f"u{length}"} for length in lengths])
+    rows["plain"] = torch.arange(len(lengths))
+    rows["tokens"] = torch.nested.as_nested_tensor([torch.arange(length) for length in lengths], layout=torch.jagged)
+    rows["positions"] = tensordict_utils.nested_tensor_from_tensor_list(
+        [torch.arange(4 * length).view(4, length) for length in lengths], ragged_idx=2
+    )
+    indices = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8))
+    selected = tensordict_utils.index_select_tensor_dict(rows, indices)
+    expected = tensordict_utils.index_select_tensor_dict.__wrapped__(rows, indices)
+    assert selected.batch_size == expected.batch_size and set(selected.keys()) == set(expected.keys())
+    assert list(selected["uid"]) == list(expected["uid"]) == [f"u{lengths[row]}" for row in indices]
+    assert torch.equal(selected["plain"], expected["plain"])
+    for name in ("tokens", "positions"):
+        assert torch.equal(selected[name].values(), expected[name].values())
+        assert torch.equal(selected[name].offsets(), expected[name].offsets())
+        assert selected[name]._ragged_idx == expected[name]._ragged_idx
+
+
 def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower() -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL).model
     input_ids = torch.tensor([[10, 11, 12]])

@@ -88,6 +88,7 @@ PATCHES = (
     Patch("images_once", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
     Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils", "maybe_fix_3d_position_ids"),
+    Patch("select_only_rows", "verl.utils.tensordict_utils", "index_select_tensor_dict"),
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_rollout", "ServerAdapter.__init__"),
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.__init__"),
     Patch("server_follows_engine", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.run_server"),
