@@ -101,6 +101,12 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     callback = select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
+    if select(config, "trainer.v1.trainer_mode") == "sync_entropy":
+        mode, name = "trainer.v1.trainer_mode=sync_entropy", select(config, REWARD_MANAGER_KEY)
+        if name != "entropy":
+            yield f"{mode} replaces the rewards of {name}: set {REWARD_MANAGER_KEY}=entropy"
+        if select(config, BYPASS_KEY):
+            yield f"{mode} needs the pass for old log-probabilities: set {BYPASS_KEY}=False and {LOSS_KEY}=vanilla"
     # A baseline of the launcher that is not GRPO trains with another loss.
     if select(config, LOSS_KEY) == "on_policy" and select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)

@@ -189,7 +189,7 @@ def images(config: DictConfig, shape: ModelShape) -> dict[str, float]:
     image = patches * vision.patch / FRAMES / GIB
     prompts_per_rank = prompts * (1 - (1 - 1 / ranks) ** config.actor_rollout_ref.rollout.n)
     # Asynchronous trainers have further batches in flight.
-    batches = 1 + trainer.v1[trainer.v1.trainer_mode].get("num_warmup_batches", 0)
+    batches = 1 + (trainer.v1.get(trainer.v1.trainer_mode) or {}).get("num_warmup_batches", 0)
     micro_batch = 2 * vision.merge * tokens_of_micro_batch(config) * vision.patch * BYTES["fp32"] / GIB
     return {
         "images for the engines": batches * prompts * image / trainer.nnodes,

@@ -205,7 +205,7 @@ def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
     A value that is taken from another key is not named beside it.
     """
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (before, now))
-    kept = METHOD + CHECKPOINTS + (QUEUE if before.trainer.v1.trainer_mode != "sync" else ())
+    kept = METHOD + CHECKPOINTS + (() if before.trainer.v1.trainer_mode.startswith("sync") else QUEUE)
     references = set(_references(before)) & set(_references(now))
     changed = [
         key
