@@ -24,6 +24,7 @@ PYTHON_FILE = re.compile(r"`([a-zA-Z][\w/-]*\.py)`")
 # Files of veRL and of the authors' repositories, which the pages name beside ours.
 FOREIGN = {
     "ttt_metrics.py",
+    "verl/trainer/ppo/ray_trainer.py",
     "verl/trainer/ppo/scrl_utils.py",
     "verl/utils/reward_score/major_vote_score.py",
     "verl/workers/engine/fsdp/transformer_impl.py",
