@@ -168,6 +168,7 @@ MAY_CHANGE = (
     ),
     "ray_kwargs",
     *_below("reward", "num_workers reward_model.n_gpus_per_node reward_model.nnodes"),
+    "reward.reward_model.rollout.enable_sleep_mode",
     *_below("reward.sandbox_fusion sandbox_fusion", "max_concurrent memory_limit_mb"),
     *_below("reward_model", "n_gpus_per_node nnodes num_workers"),
     *_below(
