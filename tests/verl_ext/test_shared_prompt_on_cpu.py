@@ -6,16 +6,14 @@ import pickle
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
-from io import BytesIO
 from itertools import accumulate
 from typing import Any
 
 import pytest
 import ray
 import torch
-from omegaconf import DictConfig
 from PIL import Image
+from rollouts import PROMPTS, N, RewardWorker, Server, configuration, picture, plain, rollout
 from tensordict import TensorDict
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1 import agent_loop_tq
@@ -24,127 +22,10 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
-from mmupt.compose import load_recipe
-from verl_ext.rewards.group_request import GroupRequest, ResponseScore
 from verl_ext.rollout import agent_loop, shared_features, shared_prompt
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
-from verl_ext.rollout.shared_features import PARTITION, SharedFeatures
+from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import OneReplicaClient, SentImages, SharedPrompt, current_prompt
-
-N = 3
-
-
-def message(text: str, *images: Image.Image) -> list[dict[str, Any]]:
-    parts = [{"type": "image", "image": image} for image in images]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
-
-
-def picture(width: int, height: int) -> Image.Image:
-    file = BytesIO()
-    Image.effect_noise((width, height), 90).convert("RGB").save(file, format="PNG")
-    return Image.open(file)
-
-
-PROMPTS = {
-    "square": message("what is the area of the triangle ?", picture(84, 84)),
-    "odd sides": message("what is the sum ?", picture(131, 90)),
-    "two images": message("what is the total ?", picture(84, 84), picture(300, 60)),
-    "text alone": [{"role": "user", "content": "what is the sum of 2 and 4 ?"}],
-}
-
-
-class Server:
-    """Stands for vLLM: its first response to a prompt has one token, its second two, and so on."""
-
-    def __init__(self, watch: Callable[[dict[str, Any]], None] = lambda request: None) -> None:
-        self.requests = 0
-        self._watch = watch
-
-    async def generate(self, **request: Any) -> TokenOutput:
-        self.requests += 1
-        self._watch(request)
-        tokens = [30 + token for token in range(self.requests)]
-        return TokenOutput(token_ids=tokens, log_probs=[-1.0] * len(tokens), stop_reason="completed", extra_fields={})
-
-
-class RewardWorker:
-    def __init__(self) -> None:
-        self.compute_score = self
-
-    async def remote(self, request: GroupRequest) -> list[ResponseScore]:
-        return [ResponseScore(1.0, {}) for _ in request.response_ids]
-
-
-def configuration(agent_loop: str) -> DictConfig:
-    return load_recipe(
-        "mmupt_tiny",
-        [
-            f"actor_rollout_ref.rollout.n={N}",
-            f"actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop}",
-            "actor_rollout_ref.rollout.prompt_length=512",
-        ],
-    )[0]
-
-
-def rollout(
-    worker_class: type, agent_loop: str, monkeypatch: pytest.MonkeyPatch, server: Server | None = None
-) -> tuple[dict[tuple[str, int], dict[str, Any]], int]:
-    """Roll every prompt out.
-
-    Returns what is put into the transfer queue, by prompt and length of response, and the number of processor calls.
-    """
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    stored: dict[str, TensorDict] = {}
-    calls = 0
-
-    async def put(key: str, partition_id: str, tag: dict[str, Any], fields: dict[str, Any] | None = None) -> None:
-        if fields is not None:
-            assert partition_id == PARTITION and key not in stored, "features are stored once a group"
-            stored[key] = TensorDict({name: value.unsqueeze(0) for name, value in fields.items()}, batch_size=[1])
-
-    async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
-        for i, key in enumerate(keys):
-            row = {name: fields[name][i] for name in fields.keys()}
-            # As it arrives in the actor.
-            row["multi_modal_inputs"] = pickle.loads(pickle.dumps(plain(row["multi_modal_inputs"])))
-            rows[key.split("_")[0], len(row["responses"])] = row | {"tag": tags[i], "key": key}
-
-    def get(keys: list[str], partition_id: str) -> TensorDict:
-        assert partition_id == PARTITION
-        return stored[keys[0]]
-
-    monkeypatch.setattr(shared_features.tq, "kv_batch_get", get)
-
-    monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
-    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
-    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put_batch)
-
-    async def body() -> None:
-        nonlocal calls, server
-        server = server or Server()
-        worker = worker_class(configuration(agent_loop), server, None, [RewardWorker()])
-        if worker_class is _AgentLoopWorkerTQ:
-            worker.reward_loop_worker_handles = None
-        process = type(worker.processor).__call__
-
-        def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            return process(self, *args, **kwargs)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(type(worker.processor), "__call__", counted)
-            for uid, messages in PROMPTS.items():
-                server.requests = 0
-                prompt = {"uid": uid, "id": uid, "raw_prompt": messages, "global_steps": 1, "agent_name": agent_loop}
-                await worker._run_prompt(prompt, {}, {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False})
-
-    asyncio.run(body())
-    return rows, calls
-
-
-def plain(value: Any) -> Any:
-    return getattr(value, "data", value) if not isinstance(value, torch.Tensor) else value
 
 
 def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(monkeypatch: pytest.MonkeyPatch) -> None:

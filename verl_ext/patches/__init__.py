@@ -74,6 +74,8 @@ def _replacement(original: Callable[..., Any], patched: Callable[..., Any]) -> C
 
 _ENGINE = "verl.workers.engine.fsdp.transformer_impl"
 _ROLLOUT = "verl.workers.rollout.vllm_rollout"
+_MODELS = "verl.models.transformers"
+_WITH_A_TOWER = ("qwen2_vl", "qwen3_vl", "qwen3_5", "glm4v")
 
 PATCHES = (
     Patch("validate_config", "verl.utils.config", "validate_config"),
@@ -85,10 +87,12 @@ PATCHES = (
     Patch("adapters_in_fp32", _ENGINE, "FSDPEngine._build_lora_module"),
     Patch("padded_micro_batches", "verl.workers.engine.utils", "rearrange_micro_batches"),
     Patch("cpu_saved_model", "verl.utils.fsdp_utils", "fsdp2_sharded_save_to_cpu"),
-    Patch("images_once", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
-    Patch("text_only_micro_batch", "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
+    *(Patch("images_once", f"{_MODELS}.{name}", "_get_input_embeds") for name in _WITH_A_TOWER),
+    *(Patch("vision_output", f"{_MODELS}.{name}", "_get_input_embeds") for name in ("qwen2_vl", "glm4v")),
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils", "maybe_fix_3d_position_ids"),
     Patch("select_only_rows", "verl.utils.tensordict_utils", "index_select_tensor_dict"),
+    Patch("glm_position_embedding", "verl.utils.fsdp_utils", "_select_fsdp2_wrap_targets"),
+    Patch("glm_image_tokens", f"{_ROLLOUT}.vllm_async_server", "qwen2_5_vl_dedup_image_tokens"),
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_rollout", "ServerAdapter.__init__"),
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.__init__"),
     Patch("server_follows_engine", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.run_server"),

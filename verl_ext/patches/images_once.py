@@ -1,4 +1,4 @@
-"""Patch `verl.models.transformers.qwen2_vl._get_input_embeds`: the vision tower sees each image of a micro-batch once.
+"""Patch `_get_input_embeds` of `verl.models.transformers.*`: the vision tower sees each image of a micro-batch once.
 
 The responses to a prompt share its images, and veRL gives the tower the images of every response, in each pass and in
 the update. Its output for one image does not depend on the others, so equal images get one output, in which all their
@@ -6,11 +6,11 @@ gradients meet. Remove when veRL shares images within a micro-batch.
 """
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import wrapt
-from verl.models.transformers.qwen2_vl import unpack_visual_output
 
 
 class _Model(wrapt.ObjectProxy):
@@ -22,7 +22,7 @@ class _Model(wrapt.ObjectProxy):
 
 
 class _DistinctImages(wrapt.ObjectProxy):
-    """Stands for a vision tower; returns its plain tensor of features, (visual tokens, hidden size)."""
+    """Stands for a vision tower, whose output has the features, (visual tokens, hidden size), of all images."""
 
     def __call__(self, pixel_values: Any, grid_thw: Any) -> Any:
         sizes = grid_thw.prod(-1).tolist()
@@ -32,10 +32,20 @@ class _DistinctImages(wrapt.ObjectProxy):
         if len(distinct) == len(images):
             return self.__wrapped__(pixel_values, grid_thw=grid_thw)
         output = self.__wrapped__(torch.cat([images[index] for index in distinct]), grid_thw=grid_thw[distinct])
-        features, _ = unpack_visual_output(output)
         merged = self.__wrapped__.spatial_merge_size**2
-        by_image = dict(zip(distinct, features.split([sizes[index] // merged for index in distinct]), strict=True))
-        return torch.cat([by_image[first] for first in firsts])
+        lengths = [sizes[index] // merged for index in distinct]
+
+        def of_all(features: torch.Tensor) -> torch.Tensor:
+            by_image = dict(zip(distinct, features.split(lengths), strict=True))
+            return torch.cat([by_image[first] for first in firsts])
+
+        if isinstance(output, torch.Tensor):
+            return of_all(output)
+        # What veRL reads of an output; only Qwen3-VL has features of inner layers.
+        read = SimpleNamespace(pooler_output=of_all(output.pooler_output))
+        if hasattr(output, "deepstack_features"):
+            read.deepstack_features = [of_all(features) for features in output.deepstack_features]
+        return read
 
 
 def _first_equals(images: Sequence[Any], grids: Sequence[Sequence[int]]) -> list[int]:

@@ -1,0 +1,347 @@
+"""Runs families through veRL's actor and vLLM in one process, without Ray and the trainer, and writes what they say.
+
+    python tests/families/engines.py FOLDER qwen3_vl glm4v ...
+
+An actor gives log-probabilities of responses to prompts with one image, two and none, before and after an update of all
+weights and of adapters, and after its checkpoint is loaded by another one. vLLM gives those of the exported policy, and
+of the weights and adapters that it is sent as veRL sends them. FOLDER/FAMILY.json has them all (`Result`); if a family
+fails, it has the traceback instead.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+# A world of one rank, in which the engine of vLLM has no process of its own either.
+WORLD = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+UPDATE = ("actor_rollout_ref.actor.optim.lr=1e-2", "actor_rollout_ref.actor.use_torch_compile=False")
+ADAPTERS = (
+    "actor_rollout_ref.model.lora_rank=8",
+    "actor_rollout_ref.model.lora_alpha=16",
+    "actor_rollout_ref.model.exclude_modules=.*visual.*",
+)
+SEEDS_OF_RESPONSES = range(3)
+
+
+@dataclass
+class Result:
+    """Log-probabilities of the tokens of all responses, row by row.
+
+    Attributes:
+        actor: by state: "base", "updated", "adapted".
+        vllm: by state: "exported" (of the updated policy), "stale" (updated, caches kept), "updated", "adapted".
+        resumed: as `actor`, "updated" from a checkpoint, and "updated again" in both.
+        text_alone: of the rows without images, as a batch of their own, "base".
+        with_image: whether a row has an image.
+        exported: names of weights that the exported policy lacks, has beside, or has with another value.
+        failure: traceback, or None.
+    """
+
+    actor: dict[str, list[list[float]]] = field(default_factory=dict)
+    vllm: dict[str, list[list[float]]] = field(default_factory=dict)
+    resumed: dict[str, list[list[float]]] = field(default_factory=dict)
+    text_alone: list[list[float]] = field(default_factory=list)
+    with_image: list[bool] = field(default_factory=list)
+    exported: list[str] = field(default_factory=list)
+    failure: str | None = None
+
+
+class Prompts:
+    """Responses of a stand-in for vLLM, as rows for the actor and as prompts for vLLM."""
+
+    def __init__(self, family: Any, model: Path) -> None:
+        import pytest
+        from rollouts import Server, message, rollout
+        from tiny_families import noise
+
+        from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
+
+        random = Random(0)
+        ask = "what is the sum of the three bars ?"
+        prompts = {"text": message(ask)}
+        if family.has_images:
+            prompts |= {
+                "one": message(ask, noise(random)),
+                "two": message(ask, noise(random), noise(random, 150, 90)),
+            }
+        requests: list[dict[str, Any]] = []
+        responses = {length: [random.randrange(8, 150) for _ in range(length)] for length in (5, 6, 7)}
+        server = Server(requests.append, lambda number: responses[4 + number])
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            rows, _ = rollout(
+                GroupAgentLoopWorker,
+                "shared_prompt_agent",
+                monkeypatch,
+                server,
+                prompts,
+                [f"actor_rollout_ref.model.path={model}"],
+            )
+            self.rows = [
+                {**row, "multi_modal_inputs": dict(row["multi_modal_inputs"].items())} for row in rows.values()
+            ]
+        self.requests = requests
+
+    def batch(self, with_images: bool = True) -> Any:
+        """The rows with the fields and layout in which veRL's trainer hands them to the actor."""
+        import torch
+        from verl.utils.tensordict_utils import get_tensordict
+
+        rows = [row for row in self.rows if with_images or "pixel_values" not in row["multi_modal_inputs"]]
+        names = ("prompts", "responses", "input_ids", "position_ids", "response_mask", "loss_mask")
+        nested = {
+            name: torch.nested.as_nested_tensor([row[name] for row in rows], layout=torch.jagged) for name in names
+        }
+        generator = torch.Generator().manual_seed(0)
+        advantages = [torch.randn(1, generator=generator).expand(len(row["responses"])).contiguous() for row in rows]
+        nested["advantages"] = torch.nested.as_nested_tensor(advantages, layout=torch.jagged)
+        return get_tensordict({**nested, "multi_modal_inputs": [row["multi_modal_inputs"] for row in rows]})
+
+
+class Actor:
+    """veRL's actor worker."""
+
+    def __init__(self, model: Path, *overrides: str) -> None:
+        from verl.workers.engine_workers import ActorRolloutRefWorker
+
+        from mmupt.compose import load_recipe
+
+        self.config, _ = load_recipe("mmupt_tiny", [f"actor_rollout_ref.model.path={model}", *UPDATE, *overrides])
+        self.worker = ActorRolloutRefWorker(self.config.actor_rollout_ref, "actor")
+        self.worker.init_model()
+        self.engine = self.worker.actor.engine
+
+    def log_probs(self, batch: Any) -> list[list[float]]:
+        return [row.tolist() for row in self._log_probs(batch)]
+
+    def _log_probs(self, batch: Any) -> Any:
+        from verl.workers.utils.padding import response_from_nested
+
+        extra = {"calculate_entropy": False, "compute_loss": False, "temperature": 1.0}
+        output = self.worker.compute_log_prob(_with(batch, extra))
+        return response_from_nested(output["log_probs"], batch["response_mask"]).unbind()
+
+    def update(self, batch: Any) -> None:
+        """One update on the whole batch: `_update_actor` of veRL's trainer without its queue."""
+        import torch
+
+        batch = batch.copy()
+        nested = torch.nested.as_nested_tensor(list(self._log_probs(batch)), layout=torch.jagged)
+        batch["old_log_probs"] = batch["ref_log_prob"] = nested
+        actor = self.config.actor_rollout_ref.actor
+        extra = {
+            "calculate_entropy": False,
+            "distillation_use_topk": False,
+            "distillation_only": False,
+            "global_batch_size": len(batch),
+            "mini_batch_size": len(batch),
+            "epochs": 1,
+            "seed": actor.data_loader_seed,
+            "dataloader_kwargs": {"shuffle": actor.shuffle},
+            "temperature": 1.0,
+        }
+        self.worker.update_actor(_with(batch, extra))
+
+    def weights(self) -> tuple[list[tuple[str, Any]], dict[str, Any] | None]:
+        """What veRL sends to vLLM: names and tensors, and the configuration of the adapters that they are."""
+        weights, peft_config = self.engine.get_per_tensor_param(base_sync_done=True)
+        return [(name, tensor.detach().clone()) for name, tensor in weights], peft_config
+
+
+def _with(batch: Any, extra_info: dict[str, Any]) -> Any:
+    from verl.utils.tensordict_utils import assign_non_tensor
+
+    # veRL takes keys out of what it is given.
+    data = batch.copy()
+    assign_non_tensor(data, **extra_info)
+    return data
+
+
+class Engine:
+    """vLLM as veRL's server starts it, but in this process."""
+
+    def __init__(self, model: Path, **options: Any) -> None:
+        from verl.utils.tokenizer import hf_processor
+        from vllm import LLM
+
+        self.processor = hf_processor(str(model))
+        self.llm = LLM(
+            str(model),
+            dtype="float32",
+            max_model_len=256,
+            max_num_seqs=16,
+            enforce_eager=True,
+            distributed_executor_backend="uni",
+            skip_mm_profiling=True,
+            enable_prefix_caching=True,
+            worker_extension_cls="verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension",
+            **options,
+        )
+
+    def log_probs(self, prompts: Prompts, adapted: bool = False) -> list[list[float]]:
+        from verl.workers.rollout.vllm_rollout import vllm_async_server
+        from verl.workers.rollout.vllm_rollout.utils import VLLM_LORA_INT_ID, VLLM_LORA_NAME, VLLM_LORA_PATH
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        inputs = []
+        for row, request in zip(prompts.rows, prompts.requests, strict=True):
+            # As `vLLMHttpServer.generate` does.
+            asked = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], self.processor)
+            images = request.get("image_data")
+            media = {} if images is None else {"multi_modal_data": {"image": images.content}}
+            inputs.append({"prompt_token_ids": [*asked, *row["responses"].tolist()], **media})
+        lora = LoRARequest(VLLM_LORA_NAME, VLLM_LORA_INT_ID, VLLM_LORA_PATH) if adapted else None
+        parameters = SamplingParams(max_tokens=1, prompt_logprobs=0)
+        outputs = self.llm.generate(inputs, parameters, lora_request=lora, use_tqdm=False)
+        found = []
+        for row, output in zip(prompts.rows, outputs, strict=True):
+            assert output.prompt_token_ids == row["input_ids"].tolist(), "vLLM has other tokens than the actor"
+            tokens = row["responses"].tolist()
+            last = output.prompt_logprobs[-len(tokens) :]
+            found.append([by_token[token].logprob for by_token, token in zip(last, tokens, strict=True)])
+        return found
+
+    def load(self, weights: list[tuple[str, Any]], peft_config: dict[str, Any] | None = None) -> None:
+        """Load weights as veRL's receiver hands them over."""
+        self.llm.collective_rpc("_update_weights", args=(weights, peft_config, True))
+        if peft_config is None:
+            self.llm.collective_rpc(_process_weights)
+
+    def clear_caches(self) -> None:
+        """What veRL's server does after an update, by its own code."""
+        from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+
+        engine = self.llm.llm_engine
+
+        class Asynchronous:
+            def __getattr__(self, name: str) -> Any:
+                async def call(**arguments: Any) -> None:
+                    getattr(engine, name)(**arguments)
+
+                return call
+
+        asyncio.run(vLLMHttpServer.clear_kv_cache(SimpleNamespace(node_rank=0, engine=Asynchronous())))
+
+    def close(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        del self.llm
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+
+def _process_weights(worker: Any) -> None:
+    from vllm.model_executor.model_loader.utils import process_weights_after_loading
+
+    for model, config in worker._iter_all_models_with_config():
+        process_weights_after_loading(model, config, worker.device)
+
+
+def differences(actor: Actor, exported: Path) -> list[str]:
+    """Names of weights that the exported policy lacks, has beside, or has with another value than the actor."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    has_images = (exported / "preprocessor_config.json").exists() or (exported / "processor_config.json").exists()
+    model_class = AutoModelForImageTextToText if has_images else AutoModelForCausalLM
+    model, info = model_class.from_pretrained(exported, output_loading_info=True)
+    found = model.state_dict()
+    problems = [
+        f"{kind}: {name}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]
+    ]
+    expected = {
+        name: getattr(value, "full_tensor", lambda v=value: v)()
+        for name, value in actor.engine.module.state_dict().items()
+    }
+    problems += [f"not the same name: {name}" for name in found.keys() ^ expected.keys()]
+    problems += [
+        f"another value: {name}"
+        for name in found.keys() & expected.keys()
+        if not torch.equal(found[name], expected[name].to(found[name].dtype))
+    ]
+    return problems
+
+
+def run(family: Any, folder: Path) -> Result:
+    """Run a family; its files are in `folder`."""
+    from mmupt.runtime.export import merge
+
+    result = Result()
+    model = family.build(folder / "model")
+    prompts = Prompts(family, model)
+    batch = prompts.batch()
+    result.with_image = ["pixel_values" in row["multi_modal_inputs"] for row in prompts.rows]
+
+    actor = Actor(model)
+    result.actor["base"] = actor.log_probs(batch)
+    result.text_alone = actor.log_probs(prompts.batch(with_images=False))
+    actor.update(batch)
+    result.actor["updated"] = actor.log_probs(batch)
+    actor.worker.save_checkpoint(str(folder / "checkpoint"))
+    updated, _ = actor.weights()
+    exported = merge(folder / "checkpoint", folder / "exported", "updated")
+    result.exported = differences(actor, exported)
+
+    resumed = Actor(model)
+    resumed.worker.load_checkpoint(str(folder / "checkpoint"))
+    result.resumed["updated"] = resumed.log_probs(batch)
+    for one, states in ((actor, result.actor), (resumed, result.resumed)):
+        one.update(batch)
+        states["updated again"] = one.log_probs(batch)
+
+    engine = Engine(exported)
+    result.vllm["exported"] = engine.log_probs(prompts)
+    engine.load(list(Actor(model).weights()[0]))
+    engine.clear_caches()
+    result.vllm["base"] = engine.log_probs(prompts)
+    engine.load(updated)
+    result.vllm["stale"] = engine.log_probs(prompts)
+    engine.clear_caches()
+    result.vllm["updated"] = engine.log_probs(prompts)
+    engine.close()
+
+    if family.without_adapters is None:
+        adapted = Actor(model, *ADAPTERS)
+        # The matrices B start from zero.
+        for _ in range(2):
+            adapted.update(batch)
+        result.actor["adapted"] = adapted.log_probs(batch)
+        engine = Engine(model, enable_lora=True, max_loras=1, max_lora_rank=8)
+        engine.load(*adapted.weights())
+        result.vllm["adapted"] = engine.log_probs(prompts, adapted=True)
+        engine.close()
+    return result
+
+
+def main() -> None:
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    from tiny_families import FAMILIES
+
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        try:
+            result = run(FAMILIES[name], folder / name)
+        except Exception:
+            result = Result(failure=traceback.format_exc())
+        (folder / f"{name}.json").write_text(json.dumps(asdict(result)))
+
+
+def environment() -> dict[str, str]:
+    """The environment of this program: that of the processes of a run of the tiny recipe, in a world of one rank."""
+    from mmupt.compose import load_recipe
+
+    config, _ = load_recipe("mmupt_tiny", [])
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    return {**os.environ, **WORLD, **{name: str(value) for name, value in variables.items()}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The patches that families need mend what they name, and what they mend is still broken in the pinned versions."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny_families import FAMILIES, randomize
+from verl.models.transformers import glm4v, qwen2_vl, qwen3_5, qwen3_vl
+from verl.utils import fsdp_utils
+from verl.workers.rollout.vllm_rollout import vllm_async_server
+
+from verl_ext.patches import vision_output
+
+MODULES = {"qwen2_5_vl": qwen2_vl, "qwen3_vl": qwen3_vl, "qwen3_vl_moe": qwen3_vl, "qwen3_5": qwen3_5, "glm4v": glm4v}
+GRID = torch.tensor([[1, 4, 4], [1, 2, 8], [1, 4, 4]])
+
+
+def model_of(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model, _ = FAMILIES[name].make()
+    randomize(model)
+    return model.model
+
+
+def pixels(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Of three images of 16 patches."""
+    config = model.config.vision_config
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(16, config.in_channels * 2 * config.patch_size**2, generator=generator) for _ in GRID]
+
+
+def embed(name: str, embed_inputs: Any, model: torch.nn.Module, images: list[int]) -> tuple[list[torch.Tensor], int]:
+    """What `_get_input_embeds` returns for a batch that shows these images, and how many the tower saw."""
+    seen = 0
+
+    def count(tower: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        nonlocal seen
+        seen += len(kwargs["grid_thw"])
+
+    hook = model.visual.register_forward_pre_hook(count, with_kwargs=True)
+    values = torch.cat([pixels(model)[image] for image in images])
+    input_ids = torch.full((len(images), 5), model.config.image_token_id)
+    input_ids[:, 4] = 10
+    outputs = embed_inputs(model, input_ids, None, values, None, GRID[images], None)
+    hook.remove()
+    found = outputs.values() if isinstance(outputs, dict) else outputs
+    tensors = [one for value in found for one in (value if isinstance(value, list) else [value])]
+    return [one for one in tensors if one is not None], seen
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_tower_sees_each_image_once_and_nothing_else_changes(name: str) -> None:
+    model, module = model_of(name), MODULES[name]
+    images = [0, 1, 0, 0, 2]
+    original = module._get_input_embeds
+    while hasattr(original, "__wrapped__"):
+        original = original.__wrapped__
+
+    def unpatched(model: Any, *args: Any) -> Any:
+        # GLM-4.1V does not run without this patch, tested below.
+        return vision_output.patched(original, model, *args) if name == "glm4v" else original(model, *args)
+
+    found, seen = embed(name, module._get_input_embeds, model, images)
+    expected, all_seen = embed(name, unpatched, model, images)
+    assert (seen, all_seen) == (3, 5)
+    assert len(found) == len(expected) == (5 if "qwen3_vl" in name else 1)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower(name: str) -> None:
+    model = model_of(name)
+    input_ids = torch.tensor([[10, 11, 12]])
+    outputs = MODULES[name]._get_input_embeds(model, input_ids)
+    embeddings = outputs["inputs_embeds"] if isinstance(outputs, dict) else outputs[0]
+    assert torch.allclose(embeddings, model.get_input_embeddings()(input_ids))
+    embeddings.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.visual.merger.parameters())
+
+
+@pytest.mark.parametrize("images", [[], [0]], ids=["text alone", "an image"])
+def test_unpatched_no_micro_batch_of_glm_is_embedded(images: list[int]) -> None:
+    model, original = model_of("glm4v"), glm4v._get_input_embeds.__wrapped__.__wrapped__
+    with pytest.raises(AttributeError):
+        if images:
+            embed("glm4v", original, model, images)
+        else:
+            original(model, torch.tensor([[10, 11, 12]]))
+
+
+def test_vllm_is_sent_one_token_per_image_of_glm() -> None:
+    _, processor = FAMILIES["glm4v"].make()
+    image = processor.image_token_id
+    expanded, sent = [1, *[image] * 4, 2, *[image] * 9, 3, 3], [1, image, 2, image, 3, 3]
+    reduce = vllm_async_server.qwen2_5_vl_dedup_image_tokens
+    assert reduce(expanded, processor) == sent
+    assert reduce.__wrapped__(expanded, processor) == expanded, "veRL does it by itself now"
+    assert reduce([1, 1], None) == [1, 1]
+
+
+def test_the_position_embedding_of_glm_is_sharded_with_the_tower() -> None:
+    model, _ = FAMILIES["glm4v"].make()
+    layers = model._no_split_modules
+    select = fsdp_utils._select_fsdp2_wrap_targets
+    embedding = model.model.visual.embeddings.position_embedding
+    ours, verls = select(model, layers), select.__wrapped__(model, layers)
+    assert any(module is embedding for module in verls), "veRL does it by itself now"
+    assert [module for module in verls if module is not embedding] == ours
+
+
+def test_vllm_keeps_the_weights_of_experts_where_training_can_replace_them() -> None:
+    from vllm.platforms import current_platform
+
+    from verl_ext.patches.vllm_cpu_experts import register
+
+    register()
+    from vllm.model_executor.layers.fused_moe.cpu_fused_moe import CPUFusedMOE
+
+    layer = SimpleNamespace(w13_weight=torch.zeros(2, 64, 32), w2_weight=torch.zeros(2, 32, 32))
+    assert not current_platform.is_cpu() or CPUFusedMOE.check_grouped_gemm(None, layer) == (False, "none")

@@ -1,0 +1,21 @@
+"""Patch `verl.utils.fsdp_utils._select_fsdp2_wrap_targets`: GLM-4.1V's vision tower can read its position embedding.
+
+FSDP2 gathers the weights of a module when its `forward` is called. veRL shards each embedding as a module of its own,
+but GLM-4.1V's tower reads the weight of its position embedding without a call, and gets a shard, of which
+`grid_sample` makes nothing ("got mixed torch.Tensor and DTensor"). Sharded with the rest of the model, it is gathered
+in time. The same in another trainer: https://github.com/NovaSky-AI/SkyRL/issues/2087. Remove when veRL leaves such
+embeddings to the module around them, or transformers calls this one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def patched(original: Callable[..., list[Any]], model: Any, *args: Any, **kwargs: Any) -> list[Any]:
+    """Select the modules as veRL does, without these embeddings."""
+    read = {
+        id(module.position_embedding)
+        for module in model.modules()
+        if type(module).__name__ in ("Glm4vVisionEmbeddings", "Glm4vMoeVisionEmbeddings")
+    }
+    return [module for module in original(model, *args, **kwargs) if id(module) not in read]

@@ -1,0 +1,22 @@
+"""Patch `CPUFusedMOE.check_grouped_gemm` of `vllm.model_executor.layers.fused_moe.cpu_fused_moe`: experts stay plain.
+
+On the CPU, vLLM packs the weights of experts for a kernel of its own, in the place of the weights that training then
+replaces: new weights would be taken for packed ones. Without that kernel it multiplies by the weights as they are.
+Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
+"""
+
+from types import ModuleType
+
+import wrapt
+
+from verl_ext.patches import runs_on_vllm_cpu
+
+
+def register() -> None:
+    """Change the method where vLLM runs on the CPU; RuntimeError when vLLM is not the pinned version."""
+    if runs_on_vllm_cpu("vllm_cpu_experts"):
+        wrapt.register_post_import_hook(_apply, "vllm.model_executor.layers.fused_moe.cpu_fused_moe")
+
+
+def _apply(module: ModuleType) -> None:
+    module.CPUFusedMOE.check_grouped_gemm = lambda self, layer: (False, "none")
