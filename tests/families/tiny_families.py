@@ -158,7 +158,7 @@ def noise(random: Random, width: int = 84, height: int = 84) -> Image.Image:
 def tokenizer_with(tokens: tuple[str, ...]) -> PreTrainedTokenizerFast:
     """The tiny tokenizer with more special tokens."""
     tokenizer = build_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)}, replace_additional_special_tokens=False)
+    tokenizer.add_tokens(list(tokens), special_tokens=True)
     return tokenizer
 
 
