@@ -28,7 +28,6 @@ ADAPTERS = (
     "actor_rollout_ref.model.lora_alpha=16",
     "actor_rollout_ref.model.exclude_modules=.*visual.*",
 )
-SEEDS_OF_RESPONSES = range(3)
 
 
 @dataclass
@@ -61,19 +60,27 @@ class Prompts:
         import pytest
         from rollouts import Server, message, rollout
         from tiny_families import noise
+        from verl.utils.tokenizer import hf_tokenizer
 
         from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
 
-        random = Random(0)
+        random, tokenizer = Random(0), hf_tokenizer(str(model))
         ask = "what is the sum of the three bars ?"
-        prompts = {"text": message(ask)}
+        # Features are kept under these names, of which the families of a process must not share any.
+        name = family.name.replace("_", "-")
+        prompts = {f"{name}-text": message(ask)}
         if family.has_images:
             prompts |= {
-                "one": message(ask, noise(random)),
-                "two": message(ask, noise(random), noise(random, 150, 90)),
+                f"{name}-one": message(ask, noise(random)),
+                f"{name}-two": message(ask, noise(random), noise(random, 150, 90)),
             }
         requests: list[dict[str, Any]] = []
-        responses = {length: [random.randrange(8, 150) for _ in range(length)] for length in (5, 6, 7)}
+        # The form that the model was taught, and whatever else: probable tokens and improbable ones.
+        answers = {length: tokenizer.encode(f"so \\boxed{{{length - 2}}}") for length in (5, 6, 7)}
+        responses = {
+            length: [*answer, *(random.randrange(8, 150) for _ in range(length - len(answer)))]
+            for length, answer in answers.items()
+        }
         server = Server(requests.append, lambda number: responses[4 + number])
         with pytest.MonkeyPatch.context() as monkeypatch:
             rows, _ = rollout(
@@ -196,7 +203,7 @@ class Engine:
             # As `vLLMHttpServer.generate` does.
             asked = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], self.processor)
             images = request.get("image_data")
-            media = {} if images is None else {"multi_modal_data": {"image": images.content}}
+            media = {} if images is None else {"multi_modal_data": {"image": images}}
             inputs.append({"prompt_token_ids": [*asked, *row["responses"].tolist()], **media})
         lora = LoRARequest(VLLM_LORA_NAME, VLLM_LORA_INT_ID, VLLM_LORA_PATH) if adapted else None
         parameters = SamplingParams(max_tokens=1, prompt_logprobs=0)
@@ -270,17 +277,17 @@ def differences(actor: Actor, exported: Path) -> list[str]:
     return problems
 
 
-def run(family: Any, folder: Path) -> Result:
-    """Run a family; its files are in `folder`."""
+def run(family: Any, folder: Path, result: Result) -> None:
+    """Run a family, whose files are in `folder`, and fill its result."""
     from mmupt.runtime.export import merge
 
-    result = Result()
     model = family.build(folder / "model")
     prompts = Prompts(family, model)
     batch = prompts.batch()
     result.with_image = ["pixel_values" in row["multi_modal_inputs"] for row in prompts.rows]
 
     actor = Actor(model)
+    base, _ = actor.weights()
     result.actor["base"] = actor.log_probs(batch)
     result.text_alone = actor.log_probs(prompts.batch(with_images=False))
     actor.update(batch)
@@ -297,9 +304,16 @@ def run(family: Any, folder: Path) -> Result:
         one.update(batch)
         states["updated again"] = one.log_probs(batch)
 
+    adapted = Actor(model, *ADAPTERS)
+    # The matrices B start from zero.
+    for _ in range(2):
+        adapted.update(batch)
+    result.actor["adapted"] = adapted.log_probs(batch)
+    adapters = adapted.weights()
+
     engine = Engine(exported)
     result.vllm["exported"] = engine.log_probs(prompts)
-    engine.load(list(Actor(model).weights()[0]))
+    engine.load(base)
     engine.clear_caches()
     result.vllm["base"] = engine.log_probs(prompts)
     engine.load(updated)
@@ -309,16 +323,10 @@ def run(family: Any, folder: Path) -> Result:
     engine.close()
 
     if family.without_adapters is None:
-        adapted = Actor(model, *ADAPTERS)
-        # The matrices B start from zero.
-        for _ in range(2):
-            adapted.update(batch)
-        result.actor["adapted"] = adapted.log_probs(batch)
         engine = Engine(model, enable_lora=True, max_loras=1, max_lora_rank=8)
-        engine.load(*adapted.weights())
+        engine.load(*adapters)
         result.vllm["adapted"] = engine.log_probs(prompts, adapted=True)
         engine.close()
-    return result
 
 
 def main() -> None:
@@ -327,10 +335,11 @@ def main() -> None:
 
     for name in names:
         (folder / name).mkdir(parents=True)
+        result = Result()
         try:
-            result = run(FAMILIES[name], folder / name)
+            run(FAMILIES[name], folder / name, result)
         except Exception:
-            result = Result(failure=traceback.format_exc())
+            result.failure = traceback.format_exc()
         (folder / f"{name}.json").write_text(json.dumps(asdict(result)))
 
 

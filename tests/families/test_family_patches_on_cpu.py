@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_families import FAMILIES, randomize
 from verl.models.transformers import glm4v, qwen2_vl, qwen3_5, qwen3_vl
-from verl.utils import fsdp_utils
+from verl.utils import flops_counter, fsdp_utils
 from verl.workers.rollout.vllm_rollout import vllm_async_server
 
 from verl_ext.patches import vision_output
@@ -108,6 +108,19 @@ def test_the_position_embedding_of_glm_is_sharded_with_the_tower() -> None:
     ours, verls = select(model, layers), select.__wrapped__(model, layers)
     assert any(module is embedding for module in verls), "veRL does it by itself now"
     assert [module for module in verls if module is not embedding] == ours
+
+
+def test_the_flops_of_glm_are_those_of_its_language_model() -> None:
+    config = FAMILIES["glm4v"].make()[0].config
+    counter = flops_counter.FlopsCounter(config)
+    achieved, _ = counter.estimate_flops([10, 20], 1.0)
+    text = config.text_config
+    weights = text.num_hidden_layers * 3 * text.hidden_size * text.intermediate_size
+    weights += 2 * text.vocab_size * text.hidden_size
+    # Six operations per weight and token; attention adds some.
+    assert 6 * 30 * weights < achieved * 1e12 < 2 * 6 * 30 * weights
+    with pytest.raises(AttributeError):
+        flops_counter.FlopsCounter.estimate_flops.__wrapped__(counter, [10, 20], 1.0)
 
 
 def test_vllm_keeps_the_weights_of_experts_where_training_can_replace_them() -> None:

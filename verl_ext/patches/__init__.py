@@ -92,6 +92,7 @@ PATCHES = (
     Patch("equal_length_position_ids", "verl.utils.tensordict_utils", "maybe_fix_3d_position_ids"),
     Patch("select_only_rows", "verl.utils.tensordict_utils", "index_select_tensor_dict"),
     Patch("glm_position_embedding", "verl.utils.fsdp_utils", "_select_fsdp2_wrap_targets"),
+    Patch("glm_flops", "verl.utils.flops_counter", "FlopsCounter.estimate_flops"),
     Patch("glm_image_tokens", f"{_ROLLOUT}.vllm_async_server", "qwen2_5_vl_dedup_image_tokens"),
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_rollout", "ServerAdapter.__init__"),
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.__init__"),
