@@ -193,28 +193,30 @@ class Engine:
         )
 
     def log_probs(self, prompts: Prompts, adapted: bool = False) -> list[list[float]]:
+        """Those of the responses of all rows, each token sampled after the ones before."""
         from verl.workers.rollout.vllm_rollout import vllm_async_server
         from verl.workers.rollout.vllm_rollout.utils import VLLM_LORA_INT_ID, VLLM_LORA_NAME, VLLM_LORA_PATH
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
-        inputs = []
+        inputs, parameters, tokens_before = [], [], []
         for row, request in zip(prompts.rows, prompts.requests, strict=True):
             # As `vLLMHttpServer.generate` does.
             asked = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], self.processor)
             images = request.get("image_data")
             media = {} if images is None else {"multi_modal_data": {"image": images}}
-            inputs.append({"prompt_token_ids": [*asked, *row["responses"].tolist()], **media})
+            response = row["responses"].tolist()
+            for length, token in enumerate(response):
+                inputs.append({"prompt_token_ids": [*asked, *response[:length]], **media})
+                # No other token can be sampled, and its log-probability is that among all.
+                parameters.append(SamplingParams(max_tokens=1, logprobs=0, allowed_token_ids=[token]))
+                tokens_before.append([*row["prompts"].tolist(), *response[:length]])
         lora = LoRARequest(VLLM_LORA_NAME, VLLM_LORA_INT_ID, VLLM_LORA_PATH) if adapted else None
-        parameters = SamplingParams(max_tokens=1, prompt_logprobs=0)
         outputs = self.llm.generate(inputs, parameters, lora_request=lora, use_tqdm=False)
-        found = []
-        for row, output in zip(prompts.rows, outputs, strict=True):
-            assert output.prompt_token_ids == row["input_ids"].tolist(), "vLLM has other tokens than the actor"
-            tokens = row["responses"].tolist()
-            last = output.prompt_logprobs[-len(tokens) :]
-            found.append([by_token[token].logprob for by_token, token in zip(last, tokens, strict=True)])
-        return found
+        for output, before in zip(outputs, tokens_before, strict=True):
+            assert output.prompt_token_ids == before, "vLLM has other tokens than the actor"
+        found = iter([output.outputs[0].logprobs[0][output.outputs[0].token_ids[0]].logprob for output in outputs])
+        return [[next(found) for _ in row["responses"]] for row in prompts.rows]
 
     def load(self, weights: list[tuple[str, Any]], peft_config: dict[str, Any] | None = None) -> None:
         """Load weights as veRL's receiver hands them over."""

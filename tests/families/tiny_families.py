@@ -228,6 +228,8 @@ def qwen3_vl_moe() -> tuple[PreTrainedModel, Any]:
             "moe_intermediate_size": 64,
             "num_experts": 4,
             "num_experts_per_tok": 2,
+            # vLLM reads it from the published configs; transformers has no other way.
+            "norm_topk_prob": True,
             **ends(tokenizer),
         },
         vision_config={**VISION, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]},
@@ -289,8 +291,10 @@ def glm4v() -> tuple[PreTrainedModel, Any]:
         "partial_rotary_factor": 0.5,
         "mrope_section": [2, 3, 3],
     }
+    # vLLM reads attention_bias from the published config; transformers has no attention without.
+    text = {**TEXT, "vocab_size": len(tokenizer), "rope_parameters": rope, "attention_bias": True}
     config = Glm4vConfig(
-        text_config={**TEXT, "vocab_size": len(tokenizer), "rope_parameters": rope, **ends(tokenizer)},
+        text_config={**text, **ends(tokenizer)},
         vision_config={**VISION, "image_size": 112},
         dtype="float32",
         **{name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()},

@@ -5,7 +5,7 @@ replaces: new weights would be taken for packed ones. Without that kernel it mul
 Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
 """
 
-from types import ModuleType
+from typing import Any
 
 import wrapt
 
@@ -18,5 +18,5 @@ def register() -> None:
         wrapt.register_post_import_hook(_apply, "vllm.model_executor.layers.fused_moe.cpu_fused_moe")
 
 
-def _apply(module: ModuleType) -> None:
+def _apply(module: Any) -> None:
     module.CPUFusedMOE.check_grouped_gemm = lambda self, layer: (False, "none")

@@ -5,7 +5,7 @@ actor and vLLM have the same probabilities. For float32, the reference implement
 it is slow. Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when the kernels take float32.
 """
 
-from types import ModuleType
+from typing import Any
 
 import torch
 import wrapt
@@ -19,7 +19,7 @@ def register() -> None:
         wrapt.register_post_import_hook(_apply, "vllm.model_executor.layers.mamba.ops.cpu.gdn_attention")
 
 
-def _apply(module: ModuleType) -> None:
+def _apply(module: Any) -> None:
     original = module.cpu_gdn_attention_core
     LayerName = module.LayerNameType
 
@@ -43,9 +43,9 @@ def _apply(module: ModuleType) -> None:
 
 
 def _attend(
-    module: ModuleType,
+    module: Any,
     layer: torch.nn.Module,
-    metadata: object,
+    metadata: Any,
     mixed_qkv: torch.Tensor,
     b: torch.Tensor,
     a: torch.Tensor,
