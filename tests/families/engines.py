@@ -324,11 +324,10 @@ def run(family: Any, folder: Path, result: Result) -> None:
     result.vllm["updated"] = engine.log_probs(prompts)
     engine.close()
 
-    if family.without_adapters is None:
-        engine = Engine(model, enable_lora=True, max_loras=1, max_lora_rank=8)
-        engine.load(*adapters)
-        result.vllm["adapted"] = engine.log_probs(prompts, adapted=True)
-        engine.close()
+    engine = Engine(model, enable_lora=True, max_loras=1, max_lora_rank=8)
+    engine.load(*adapters)
+    result.vllm["adapted"] = engine.log_probs(prompts, adapted=True)
+    engine.close()
 
 
 def main() -> None:

@@ -61,7 +61,6 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Log-probabilities of the actor before the update, which veRL compares with vLLM's.
         "algorithm.rollout_correction.bypass_mode=False",
         "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",
-        *family.overrides,
     )
     return folder
 

@@ -1,0 +1,18 @@
+"""The table of docs/families.md has every family that the tests run, with what they check of it."""
+
+from pathlib import Path
+
+from tiny_families import FAMILIES, Family
+
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+
+
+def expected(family: Family) -> list[str]:
+    images = "yes" if family.has_images else "no images"
+    return ["2", ">= 0.9999", family.adapters, images, images, "yes", "yes"]
+
+
+def test_the_table_says_what_is_tested() -> None:
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.endswith("| yes | yes |")]
+    found = {name.split("`")[1]: cells for name, *cells in rows}
+    assert found == {family.name: expected(family) for family in FAMILIES.values()}
