@@ -256,7 +256,8 @@ def test_the_command_writes_text_numbers_a_plot_and_a_page(
     assert content["b"]["model"] == "models/trained" and len(content["changes"]["gained"]) == 20
     assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
     page = (output / "compare.html").read_text()
-    assert page.count('<img alt="" src="data:image/png;base64,') == 25
+    assert page.count('<img alt="image of the question" src="data:image/png;base64,') == 25
+    assert "&lt;image&gt;" not in page and "<image>" not in page
     assert "models/trained" in page and "own, greedy: 5 of 5 questions" in page and "answer 999" in page
     assert sorted(file.name for file in output.iterdir()) == [
         f"compare.{kind}" for kind in ("html", "json", "md", "png")

@@ -18,6 +18,7 @@ from verl_ext.datasets.parquet_reader import (
     TRAINER_SCHEMA,
     MalformedRow,
     read_ids,
+    read_row,
     read_rows,
     whole_rows,
     write_trainer_rows,
@@ -342,3 +343,24 @@ def test_the_truth_of_other_peoples_files_is_found(tmp_path: Path) -> None:
         read_truth([file])
     sidecar = write(tmp_path, "mine.truth", id=[3], answer=["4"])
     assert read_truth([file]) == {"3": "4"}
+
+
+@pytest.mark.parametrize("per_group", [1, 3, 100])
+def test_one_row_is_the_one_that_a_reader_of_all_finds_there(tmp_path: Path, per_group: int) -> None:
+    table = pa.table(
+        {
+            "prompt": [[{"role": "user", "content": f"<image>{number} ?"}] for number in range(70)],
+            "image": [IMAGE + bytes([number]) for number in range(70)],
+        }
+    )
+    pq.write_table(table, tmp_path / "mine.parquet", row_group_size=per_group)
+    for number, row in enumerate(whole_rows(tmp_path / "mine.parquet")):
+        assert read_row(tmp_path / "mine.parquet", number) == row
+    with pytest.raises(IndexError, match=r"mine\.parquet has no row 70"):
+        read_row(tmp_path / "mine.parquet", 70)
+
+
+def test_one_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, prompt=[ASKED, ASKED], image=["gone.png", "gone.png"])
+    with pytest.raises(MalformedRow, match=r"mine\.parquet, row 1, "):
+        read_row(file, 1)

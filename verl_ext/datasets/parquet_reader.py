@@ -122,22 +122,49 @@ def read_rows(file: str | Path, columns: Sequence[str] = COLUMNS) -> Iterator[di
     names = read_columns(file)
     if "prompt" in columns:
         require_prompt(file)
-    folder, name = Path(file).absolute().parent, file_name(file)
-    row = 0
     with _open(file) as opened:
-        present = _needed(columns, opened.schema_arrow)
-        for raw in _raw_rows(opened, [column for column in names if column in present], file):
-            id_ = own_id(file, row)
-            if isinstance(raw, UnicodeDecodeError):
-                yield MalformedRow(file, row, id_, f"a text in it is no UTF-8 ({raw})")
-            else:
-                try:
-                    # First, as it names the row in whatever else is wrong.
-                    id_ = id_ if raw.get("id") is None else id_text(raw["id"])
-                    yield canonical_row(raw, columns, folder, name, id_)
-                except (RowFormatError, OSError) as error:
-                    yield MalformedRow(file, row, id_, str(error))
-            row += 1
+        needed = _needed(columns, opened.schema_arrow)
+        for row, raw in enumerate(_raw_rows(opened, [column for column in names if column in needed], file)):
+            yield _row(raw, row, columns, file)
+
+
+def _row(
+    raw: dict[str, Any] | UnicodeDecodeError, row: int, columns: Sequence[str], file: str | Path
+) -> dict[str, Any] | MalformedRow:
+    id_ = own_id(file, row)
+    if isinstance(raw, UnicodeDecodeError):
+        return MalformedRow(file, row, id_, f"a text in it is no UTF-8 ({raw})")
+    try:
+        # First, as it names the row in whatever else is wrong.
+        id_ = id_ if raw.get("id") is None else id_text(raw["id"])
+        return canonical_row(raw, columns, Path(file).absolute().parent, file_name(file), id_)
+    except (RowFormatError, OSError) as error:
+        return MalformedRow(file, row, id_, str(error))
+
+
+def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
+    """Return the row of this number, reading no more than the row group that it is in.
+
+    Raises:
+        MalformedRow: it cannot be read.
+        IndexError: there is no such row.
+        ValueError: as `read_rows`.
+    """
+    names = read_columns(file)
+    with _open(file) as opened:
+        first = 0
+        for group in range(opened.metadata.num_row_groups):
+            following = first + opened.metadata.row_group(group).num_rows
+            if first <= row < following:
+                needed = _needed(columns, opened.schema_arrow)
+                raws = _raw_rows(opened, [name for name in names if name in needed], file, group)
+                raw = next(islice(raws, row - first, None))
+                found = _row(raw, row, columns, file)
+                if isinstance(found, MalformedRow):
+                    raise found
+                return found
+            first = following
+    raise IndexError(f"{file} has no row {row}")
 
 
 def whole_rows(
@@ -240,11 +267,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _raw_rows(
-    opened: pq.ParquetFile, columns: list[str], file: str | Path
+    opened: pq.ParquetFile, columns: list[str], file: str | Path, only_group: int | None = None
 ) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    groups = opened.metadata.num_row_groups
+    groups = range(opened.metadata.num_row_groups) if only_group is None else [only_group]
     # One by one: Arrow cannot make a batch of nested columns out of several chunks.
-    batches = (batch for group in range(groups) for batch in opened.iter_batches(ROWS_PER_BATCH, [group], columns))
+    batches = (batch for group in groups for batch in opened.iter_batches(ROWS_PER_BATCH, [group], columns))
     read = 0
     try:
         for batch in batches:

@@ -10,7 +10,7 @@ from mmupt.benchmarks import rule_version
 from mmupt.evaluation.benchmark_scores import score_json
 from mmupt.evaluation.model_comparison import LEVEL, RESAMPLES, SEED, ChangedQuestion, ModelComparison
 from mmupt.evaluation.verdicts import JudgedFile, Verdict
-from mmupt.reports.html_page import paragraph, pictures, section, shown
+from mmupt.reports.html_page import paragraph, pictures, section, shown, shown_answer, shown_question
 from mmupt.reports.plots import AFTER_COLOR, LONGEST_LABEL, Panel, Points, draw
 from mmupt.reports.tables import code, markdown_table, plus_minus
 
@@ -185,15 +185,15 @@ def _page_side(side: JudgedFile) -> str:
 
 def _section(changed: ChangedQuestion, images: Sequence[bytes]) -> str:
     question = changed.question
-    choices = f"\nOptions: {'; '.join(question.choices)}" if question.choices else ""
+    choices = f"<p>Options: {'; '.join(map(shown, question.choices))}</p>" if question.choices else ""
     header = (
-        f"<small>{shown(question.id)}</small>{pictures(images)}{paragraph(question.text + choices)}"
-        f"{paragraph(f'Ground truth: {question.truth}')}"
+        f"<small>{shown(question.id)}</small>{pictures(images)}<p>{shown_question(question.text)}</p>{choices}"
+        f"<p>Ground truth: {shown_answer(question.truth)}</p>"
     )
     return section(_cell("A", changed.a), _cell("B", changed.b), header=header)
 
 
 def _cell(name: str, verdict: Verdict) -> str:
-    answer = "no answer" if verdict.answer is None else f"answer {verdict.answer}"
+    answer = "no answer" if verdict.answer is None else f"answer {shown_answer(verdict.answer)}"
     verdicts = ", ".join(f"{rule}: {'right' if right else 'wrong'}" for rule, right in verdict.right.items())
-    return f"<b>{name}: {shown(answer)}</b> ({shown(verdicts)}){paragraph(verdict.response.response)}"
+    return f"<b>{name}: {answer}</b> ({shown(verdicts)}){paragraph(verdict.response.response)}"

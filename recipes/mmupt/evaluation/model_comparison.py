@@ -31,7 +31,7 @@ LEVEL = 0.95
 DRAWN_AT_ONCE = 4_000_000
 # Sums of thirds that are exactly 0 may differ from 0 in floating point; the least true difference is 1 / (k questions).
 ROUNDING = 1e-9
-EXAMPLES = 20
+EXAMPLES = 100
 # What is compared differs in these; the data are checked separately.
 NOT_COMPARED = frozenset({"model", "weights", "data"})
 

@@ -1,36 +1,48 @@
 """HTML pages that show rows to people: one file each, which runs nothing and loads nothing.
 
-What the rows say is not trusted: all text is escaped, every picture is encoded anew, and the browser is told to load
-and run nothing. What is on a page is up to the report that writes it.
+What the rows say is not trusted: all text is escaped (`mmupt.reports.formulas`), every picture is encoded anew, and the
+browser is told to load and run nothing. What is on a page is up to the report that writes it.
 """
 
 import base64
 import html
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmupt.reports.encoded_pictures import encode_anew
+from mmupt.reports.formulas import answer_with_formulas, with_formulas
+from verl_ext.control_text import PLACEHOLDER
 from verl_ext.files import write_atomically
-from verl_ext.images import ImageError, decode
+from verl_ext.images import ImageError
 
-# Longest side of a picture, px.
-PICTURE_SIZE = 260
+# Longest side of a picture, px; a click or Enter shows it in this size.
+PICTURE_SIZE = 800
 # Longer texts lose their middle: questions ask and responses answer at the end.
 CHARACTERS_SHOWN = 4_000
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
-body {{ font: 15px/1.4 sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em }}
-section {{ border-top: 1px solid #ccc; padding: 1em 0; display: grid; grid-template-columns: 1fr 1fr; gap: 1em }}
-section > header {{ grid-column: 1 / 3 }}
+:root {{ color-scheme: light dark; --line: light-dark(#ccc, #444); --quiet: light-dark(#666, #aaa) }}
+body {{ font: 15px/1.45 sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em }}
+section {{ border-top: 1px solid var(--line); padding: 1em 0; display: grid; gap: 1em;
+  grid-template-columns: 1fr 1fr }}
+section > header {{ grid-column: 1 / -1 }}
 section > div {{ min-width: 0 }}
-img {{ max-width: 100%; border: 1px solid #ddd }}
+details.picture {{ display: inline-block; vertical-align: top; max-width: 100% }}
+details.picture > summary {{ list-style: none; cursor: zoom-in }}
+details.picture[open] {{ display: block }}
+details.picture[open] > summary {{ cursor: zoom-out }}
+img {{ border: 1px solid var(--line); background: #fff; max-width: 100%; max-height: 420px; min-width: 220px }}
+details[open] > summary > img {{ max-height: none; width: 100% }}
 p {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 .6em }}
+menclose {{ border: 1px solid; padding: 0 .2em }}
 small {{ display: block }}
-small, .dropped {{ color: #777 }}
+small, .dropped {{ color: var(--quiet) }}
+@media (max-width: 700px) {{ section {{ grid-template-columns: 1fr }} }}
 </style>
 <h1>{title}</h1>
 {body}
@@ -56,25 +68,38 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def shown(text: str) -> str:
-    """A text as HTML shows it, escaped, without its middle where it is long."""
+    """A text as HTML shows it: escaped, with its formulas, without its middle where it is long."""
+    return with_formulas(shortened(text))
+
+
+def shown_question(text: str) -> str:
+    """A question as HTML shows it: as `shown`, without the places of its images."""
+    return shown(text.replace(PLACEHOLDER, " ").strip())
+
+
+def shown_answer(answer: str) -> str:
+    """An extracted answer as HTML shows it: as `shown`, or a formula as a whole."""
+    return answer_with_formulas(shortened(answer))
+
+
+def shortened(text: str) -> str:
+    """A text without its middle if it has more than CHARACTERS_SHOWN characters."""
     if len(text) > CHARACTERS_SHOWN:
         half = CHARACTERS_SHOWN // 2
-        text = f"{text[:half]}\n[{len(text) - 2 * half:,} characters are left out]\n{text[-half:]}"
-    return html.escape(text)
+        return f"{text[:half]}\n[{len(text) - 2 * half:,} characters are left out]\n{text[-half:]}"
+    return text
 
 
 def pictures(encoded: Iterable[bytes]) -> str:
-    """Encoded images as HTML, small and encoded anew."""
+    """Encoded images as HTML, encoded anew."""
     return "".join(map(_picture, encoded))
 
 
 def _picture(encoded: bytes) -> str:
     try:
-        image = decode(encoded).image
+        kind, picture = encode_anew(encoded, PICTURE_SIZE)
     # A row may be of interest for its text.
     except ImageError:
         return "<em>an image that cannot be decoded</em> "
-    image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    source = f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+    return f'<details class="picture"><summary><img alt="image of the question" src="{source}"></summary></details>'

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from mmupt.reports.html_page import paragraph, pictures, section, shown, write_page
+from mmupt.reports.html_page import paragraph, pictures, section, shown, shown_question, write_page
 from mmupt_data.fingerprints import COLUMNS
 from mmupt_data.leakage import Images, MatchKind, Overlap, Place, overlaps
 from mmupt_data.row_schema import user_text
@@ -103,7 +103,7 @@ def write_report(
 def _cell(place: Place, rows: Mapping[Place, Mapping[str, Any]]) -> str:
     row = rows[place]
     images = pictures(image["bytes"] for image in row["images"] or ())
-    return f"{images}{paragraph(user_text(row['prompt']))}<small>row {shown(str(place))}</small>"
+    return f"{images}<p>{shown_question(user_text(row['prompt']))}</p><small>row {shown(str(place))}</small>"
 
 
 def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:

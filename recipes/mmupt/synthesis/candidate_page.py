@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from mmupt.reports.html_page import paragraph, pictures, section, shown, write_page
+from mmupt.reports.html_page import paragraph, pictures, section, shown, shown_question, write_page
 from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt.synthesis.source_rows import Parent
 
@@ -27,7 +27,7 @@ def write_candidate_page(
 
 
 def _section(parent: Parent, candidates: Sequence[JudgedCandidate]) -> str:
-    question = f"<b>{paragraph(parent.question)}</b>" if parent.question else ""
+    question = f"<p><b>{shown_question(parent.question)}</b></p>" if parent.question else ""
     return section(
         pictures(parent.images), f"<small>{shown(parent.id)}</small>{question}{''.join(map(_candidate, candidates))}"
     )

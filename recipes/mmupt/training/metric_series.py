@@ -21,8 +21,10 @@ _READ = re.compile("|".join((VALIDATION_ACCURACY, *map(re.escape, _NAMES))))
 Series = dict[str, dict[int, float]]
 
 
-def read_series(folder: Path) -> Series:
-    """Read the metrics that reports show from the event files under a folder; none where there are no files.
+def read_series(folder: Path, metrics: re.Pattern[str] = _READ) -> Series:
+    """Read metrics from the event files under a folder, those that reports show unless others are named.
+
+    There are none where there are no files.
 
     A run that was resumed has several files and may have repeated steps: the value written last counts.
     """
@@ -33,7 +35,7 @@ def read_series(folder: Path) -> Series:
         # With any other size guidance it keeps a random sample of the steps.
         accumulator = EventAccumulator(str(file), size_guidance={SCALARS: 0}, purge_orphaned_data=False).Reload()
         for name in accumulator.Tags()[SCALARS]:
-            if _READ.fullmatch(name):
+            if metrics.fullmatch(name):
                 events.setdefault(name, []).extend(accumulator.Scalars(name))
     return {
         name: {event.step: event.value for event in sorted(scalars, key=lambda event: event.wall_time)}

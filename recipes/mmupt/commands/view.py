@@ -1,0 +1,44 @@
+"""Look at runs in a browser: curves, votes, responses before and after training, and self-written questions.
+
+A local server shows the folders of runs until Ctrl-C; several runs share their curves. A run may still be going on.
+Nothing is loaded from elsewhere, and only this machine can open the page, unless --host says otherwise.
+
+    mmupt view runs/mmupt_tiny
+    mmupt view runs/table/mmupt_tiny-mmupt-1 runs/table/mmupt_tiny-random-1 --port 8080
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmupt.viewer.run_files import RunFiles
+from mmupt.viewer.server import LOOPBACK, make_server
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Serve the page of the command line until it is interrupted."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
+    parser.add_argument("--port", type=int, default=8765, help="port of the page, 0 for a free one (%(default)s)")
+    parser.add_argument(
+        "--host", default=LOOPBACK[0], metavar="ADDRESS", help="address to listen on (%(default)s, this machine alone)"
+    )
+    arguments = parser.parse_args(words)
+    try:
+        runs = [RunFiles(folder) for folder in arguments.runs]
+        server = make_server(runs, arguments.host, arguments.port)
+    except FileNotFoundError as error:
+        parser.exit(1, f"error: {error}\n")
+    except OSError as error:
+        parser.exit(
+            1, f"error: cannot listen on {arguments.host}, port {arguments.port}: {error}; give another --port\n"
+        )
+    if arguments.host not in LOOPBACK:
+        print(f"everyone who can reach {arguments.host} can read these runs, their responses and images")
+    host, port = server.server_address[:2]
+    print(f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/ (Ctrl-C ends it)", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.server_close()

@@ -1,0 +1,35 @@
+"""Pictures as a browser gets them: decoded as a person sees them and encoded anew, whatever the file was."""
+
+import io
+
+from verl_ext.images import decode
+
+# Fewer distinct colours than this among the pixels of a small copy: a drawing, which JPEG would blur.
+DRAWING_COLOURS = 256
+
+
+def encode_anew(encoded: bytes, longest_side: int | None = None) -> tuple[str, bytes]:
+    """Decode a picture and encode it anew: drawings as PNG, photos as JPEG.
+
+    Args:
+        encoded: an image file.
+        longest_side: the largest width and height of the result, in pixels; None keeps the size.
+
+    Returns:
+        The media type and the bytes.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    image = decode(encoded).image
+    if longest_side is not None:
+        image.thumbnail((longest_side, longest_side))
+    sample = image.copy()
+    sample.thumbnail((128, 128), resample=0)
+    is_drawing = sample.getcolors(DRAWING_COLOURS) is not None
+    buffer = io.BytesIO()
+    if is_drawing:
+        image.save(buffer, "PNG", compress_level=3)
+    else:
+        image.save(buffer, "JPEG", quality=90)
+    return ("image/png" if is_drawing else "image/jpeg"), buffer.getvalue()

@@ -1,0 +1,519 @@
+// The page of `mmupt view`. Text from a run reaches the document as text, except in fields whose names end in `html`:
+// the server has escaped those (mmupt/reports/formulas.py), and the page's policy lets no script in them run.
+
+import { chart, number } from "./charts.js";
+
+const ROWS = 100;
+const POLL_MILLISECONDS = 5000;
+const NO_ANSWER = "no answer";
+const at = (id) => document.getElementById(id);
+
+const state = {
+  runs: [], run: 0, tab: "votes", shown: [], limit: ROWS, chosen: null,
+  // What has been read of each run.
+  groups: new Map(), evaluation: new Map(), written: new Map(), curves: new Map(),
+};
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+function markup(tag, className, html) {
+  return make(tag, { className, innerHTML: html });
+}
+
+async function ask(path, query = {}) {
+  const response = await fetch(`${path}?${new URLSearchParams(query)}`);
+  if (!response.ok) throw new Error((await response.text()).trim());
+  return response.json();
+}
+
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+// The views with a list: what they read, how an entry of the list looks, what it opens, and the filters.
+
+const votes = {
+  empty: "This run has no votes on file: mmupt.votes_per_step is 0, or it was trained without a vote.",
+  async load(run, changed) {
+    const read = state.groups.get(run) ?? { groups: [], newest: null };
+    state.groups.set(run, read);
+    const newer = read.newest === null ? {} : { after: read.newest };
+    let before = null, added = [];
+    do {
+      const answer = await ask("/groups", { run, ...newer, ...(before === null ? {} : { before }) });
+      const groups = answer.groups.map((values) => Object.fromEntries(answer.fields.map((name, i) => [name, values[i]])));
+      added = added.concat(groups);
+      read.groups = read.newest === null ? read.groups.concat(groups) : read.groups;
+      before = answer.before;
+      if (read.newest === null) changed();
+    } while (before !== null);
+    if (read.newest !== null && added.length) {
+      read.groups = added.concat(read.groups);
+      changed();
+    }
+    if (added.length) read.newest = added[0].step;
+    else if (read.newest === null) changed();
+  },
+  items: () => state.groups.get(state.run)?.groups ?? [],
+  key: (group) => `${group.step}.${group.number}`,
+  text: (group) => `${group.question} ${group.id} ${group.pseudo_label ?? ""} ${group.ground_truth ?? ""}`,
+  outcomes: {
+    "": ["all groups", () => true],
+    wrong: ["wrong majority", (group) => group.label_correct === false],
+    right: ["right majority", (group) => group.label_correct === true],
+    tie: ["tie", (group) => group.tied],
+    unlabelled: ["no pseudo-label", (group) => group.pseudo_label === null],
+    silent: ["some without an answer", (group) => group.no_answer > 0],
+    equal: ["equal rewards (zero advantage)", (group) => group.equal_rewards],
+    flipped: ["pseudo-label reads differently than before", (group) => group.flipped],
+  },
+  steps: true,
+  row: (group) => [
+    make("small", { textContent: `step ${group.step} · ${percent(group.majority_ratio)} of ${group.responses}` }),
+    verdictMark(group),
+    questionOf(group),
+    group.pseudo_label !== null && make("small", {}, answerOf(group, 0, group.pseudo_label)),
+  ],
+  previews: (keys) => ask("/group_previews", { run: state.run, keys }),
+  async detail(group) {
+    const [full, history] = await Promise.all([
+      ask("/group", { run: state.run, step: group.step, number: group.number }),
+      ask("/history", { run: state.run, id: group.id }),
+    ]);
+    return groupDetail(full, history);
+  },
+};
+
+const evaluation = {
+  empty: "This run has no evaluation before and after training yet.",
+  async load(run, changed) {
+    if (!state.runs[run].evaluation) return changed();
+    state.evaluation.set(run, await ask("/evaluation", { run }));
+    changed();
+  },
+  items: () => state.evaluation.get(state.run) ?? [],
+  key: (item) => item.id,
+  text: (item) => `${item.question} ${item.id} ${item.ground_truth} ${item.before.answer ?? ""} ${item.after.answer ?? ""}`,
+  outcomes: {
+    "": ["all questions", () => true],
+    gained: ["gained: wrong before, right after", (item) => !item.before.right && item.after.right],
+    lost: ["lost: right before, wrong after", (item) => item.before.right && !item.after.right],
+    right: ["right both times", (item) => item.before.right && item.after.right],
+    wrong: ["wrong both times", (item) => !item.before.right && !item.after.right],
+    silent: ["no answer after", (item) => item.after.answer === null],
+  },
+  row: (item) => [
+    make("small", { textContent: `truth ${item.ground_truth}` }),
+    make("small", {}, mark(item.before.right), " → ", mark(item.after.right)),
+    questionOf(item),
+    make("small", {}, answerOf(item, 0, item.before.answer), " → ", answerOf(item, 1, item.after.answer)),
+  ],
+  previews: (keys) => ask("/evaluation_previews", { run: state.run, keys }),
+  detail: async (item) => evaluatedDetail(await ask("/evaluated", { run: state.run, id: item.id })),
+};
+
+const written = {
+  empty: "This run has no questions that the model wrote itself.",
+  async load(run, changed) {
+    const found = [];
+    for (const sheet of state.runs[run].sheets) {
+      (await ask("/sheet", { run, sheet })).forEach((parent, position) => found.push({ ...parent, sheet, position }));
+    }
+    state.written.set(run, found);
+    changed();
+  },
+  items: () => state.written.get(state.run) ?? [],
+  key: (item) => `${item.sheet}.${item.position}`,
+  text: (item) => `${item.question} ${item.id} ${item.written.map((one) => one.text).join(" ")}`,
+  outcomes: {
+    "": ["all images", () => true],
+    kept: ["with a question that was kept", (item) => item.written.some((one) => one.dropped_by === null)],
+    dropped: ["all questions dropped", (item) => item.written.every((one) => one.dropped_by !== null)],
+  },
+  row: (item) => [
+    make("small", { textContent: item.sheet === "." ? item.id : `${item.sheet} · ${item.id}` }),
+    make("small", { textContent: `${item.written.filter((one) => one.dropped_by === null).length} of ${item.written.length} kept` }),
+    markup("span", "question", item.question_html ?? item.written[0].html),
+  ],
+  detail: async (item) => writtenDetail(item, await ask("/written", { run: state.run, sheet: item.sheet, number: item.position })),
+};
+
+const VIEWS = { votes, evaluation, written };
+
+// Entries of a list, in which formulas are drawn once the entry is on the screen.
+
+function questionOf(item) {
+  return item.preview ? markup("span", "question", item.preview.question_html) : make("span", { className: "question", textContent: item.question || item.id });
+}
+
+function answerOf(item, number, answer) {
+  const html = item.preview?.answers_html[number];
+  return html ? markup("span", "", html) : make("span", { textContent: answer ?? NO_ANSWER });
+}
+
+async function drawFormulas() {
+  const { tab } = state, items = state.shown.slice(0, state.limit).filter((item) => !item.preview);
+  if (!items.length || !view().previews) return;
+  const previews = await view().previews(JSON.stringify(items.map(view().key)));
+  items.forEach((item, position) => { item.preview = previews[position]; });
+  if (state.tab !== tab) return;
+  const entries = new Map([...at("list").querySelectorAll("button")].map((button) => [button.dataset.key, button]));
+  for (const item of items) entries.get(view().key(item))?.replaceChildren(...view().row(item).filter(Boolean));
+}
+
+// Details.
+
+function mark(right) {
+  if (right === null || right === undefined) return make("span", { className: "quiet", textContent: "–" });
+  return make("span", { className: right ? "right" : "wrong", textContent: right ? "✓ right" : "✗ wrong" });
+}
+
+function verdictMark(group) {
+  if (group.label_correct === null) return make("small", { textContent: group.tied ? "tie" : "" });
+  return make("small", {}, mark(group.label_correct));
+}
+
+function pictures(source, id, count) {
+  const box = make("div", { className: "pictures" });
+  for (let image = 0; image < count; image++) {
+    const query = new URLSearchParams({ run: state.run, source, id, image });
+    const small = make("img", { alt: "image of the question", src: `/picture?${query}`, decoding: "async" });
+    const button = make("button", { type: "button", className: "picture", title: "Open in full size" }, small);
+    button.addEventListener("click", () => {
+      at("full").querySelector("img").src = `/picture?${query}&full=1`;
+      at("full").showModal();
+    });
+    small.addEventListener("error", () => button.replaceWith(make("p", { className: "quiet", textContent: "The image is not in the files of the run any more." })));
+    box.append(button);
+  }
+  return box;
+}
+
+function answerOr(html, otherwise) {
+  return html === null ? make("span", { className: "quiet", textContent: otherwise }) : markup("span", "", html);
+}
+
+function labels(...pairs) {
+  return make("dl", { className: "labels" }, ...pairs.filter(Boolean).flatMap(([name, ...values]) => [make("dt", { textContent: name }), make("dd", {}, ...values)]));
+}
+
+function responseBox(title, html, open) {
+  const box = make("details", { className: "response", open }, make("summary", { textContent: title }), markup("div", "text", html));
+  return box;
+}
+
+const classOf = (name) => (name === null ? "none" : `c${Math.min(name, 5)}`);
+
+function groupDetail(group, history) {
+  const classes = new Map();
+  group.responses.forEach((response, position) => {
+    if (!classes.has(response.class)) classes.set(response.class, []);
+    classes.get(response.class).push({ ...response, position });
+  });
+  const order = [...classes.keys()].sort((a, b) => (a ?? Infinity) - (b ?? Infinity));
+  const bar = make("div", { className: "bar", role: "img", ariaLabel: order.map((name) => `${classes.get(name).length}`).join(", ") + " responses by answer" });
+  for (const name of order) {
+    const part = make("span", { className: classOf(name) });
+    part.style.flexGrow = classes.get(name).length;
+    bar.append(part);
+  }
+  const policy = group.first_policy === null ? "" : ` · policy of step ${group.first_policy === group.last_policy ? group.first_policy : `${group.first_policy} to ${group.last_policy}`}`;
+  const without = group.tied ? "none: the largest classes tie" : "none elected";
+  return [
+    make("p", { className: "notes", textContent: `step ${group.step}${policy} · ${group.id}` }),
+    pictures("votes", group.id, group.images),
+    markup("div", "text question-text", group.question_html),
+    labels(
+      ["pseudo-label", answerOr(group.pseudo_label_html, without), " ", group.label_correct === null ? "" : mark(group.label_correct)],
+      ["ground truth", answerOr(group.ground_truth_html, "unknown")],
+      ["majority ratio", percent(group.majority_ratio)],
+    ),
+    bar,
+    ...order.map((name) => {
+      const members = classes.get(name), [first] = members;
+      const title = make("h3", {}, make("b", { textContent: name === null ? `${NO_ANSWER} ` : `answer ${String.fromCharCode(65 + name % 26)}: ` }));
+      if (name !== null) title.append(answerOr(first.answer_html, NO_ANSWER), " ");
+      title.append(`· ${members.length} of ${group.responses.length} `, first.correct === null || name === null ? "" : mark(first.correct));
+      return make("section", { className: `class ${classOf(name)}` }, title, ...members.map((one, position) =>
+        responseBox(`response ${one.position + 1} · reward ${number(one.reward)}${one.trained ? "" : " · voted only"}`, one.html, position === 0)));
+    }),
+    historyTable(history, group),
+  ];
+}
+
+function historyTable(history, group) {
+  if (history.length < 2) return make("p", { className: "notes", textContent: "No other step has this question on file." });
+  const rows = history.map((one) => {
+    const go = make("button", { type: "button", textContent: one.step });
+    go.addEventListener("click", () => openKey(`${one.step}.${one.number}`));
+    const current = one.step === group.step;
+    const row = make("tr", {}, make("td", {}, go), make("td", { textContent: percent(one.majority_ratio) }),
+      make("td", {}, answerOr(one.pseudo_label_html, one.tied ? "tie" : "none")), make("td", {}, mark(one.label_correct)),
+      make("td", { textContent: one.flipped ? "changed" : "" }));
+    if (current) row.setAttribute("aria-current", "true");
+    return row;
+  });
+  const head = make("tr", {}, ...["step", "ratio", "pseudo-label", "", ""].map((textContent) => make("th", { textContent, scope: "col" })));
+  return make("section", {}, make("h2", { textContent: "This question over the steps" }), make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+}
+
+function evaluatedDetail(question) {
+  const side = (title, responses) => make("div", {}, make("h2", { textContent: title }), ...responses.map((one, position) =>
+    make("section", { className: `class ${one.right ? "c3" : ""}` },
+      make("h3", {}, `${one.mode === "greedy" ? "greedy" : `sample ${one.sample + 1}`}: `, answerOr(one.answer_html, NO_ANSWER), " ", mark(one.right)),
+      responseBox("response", one.html, position === 0))));
+  return [
+    make("p", { className: "notes", textContent: question.id }),
+    pictures("evaluation", question.id, question.images),
+    markup("div", "text question-text", question.question_html),
+    labels(["ground truth", answerOr(question.ground_truth_html, "unknown")]),
+    make("div", { className: "sides" }, side("Before training", question.before), side("After training", question.after)),
+  ];
+}
+
+function writtenDetail(item, parent) {
+  return [
+    make("p", { className: "notes", textContent: parent.id }),
+    pictures(item.sheet, parent.id, parent.images),
+    parent.question_html !== null && labels(["existing question", markup("span", "text", parent.question_html)]),
+    make("h2", { textContent: "Questions that the model wrote" }),
+    ...parent.written.map((one) => make("div", { className: `written ${one.dropped_by === null ? "" : "dropped"}` },
+      markup("div", "text", one.html),
+      make("div", { className: "notes", textContent: [
+        one.strategy,
+        one.vote_share === null ? null : `majority ratio ${percent(one.vote_share)}`,
+        one.dropped_by === null ? "kept" : `dropped by ${one.dropped_by}: ${one.reason}`,
+      ].filter((part) => part !== null).join(" · ") }))),
+  ];
+}
+
+// The list, its filters and what is chosen in it.
+
+const view = () => VIEWS[state.tab];
+
+function filterForm() {
+  const outcome = make("select", { name: "outcome", ariaLabel: "Outcome" });
+  for (const [value, [textContent]] of Object.entries(view().outcomes)) outcome.append(make("option", { value, textContent }));
+  const range = (name, label, from, to) => make("label", {}, `${label} `,
+    make("input", { type: "number", name: from, ariaLabel: `${name} from`, min: 0 }), " to ",
+    make("input", { type: "number", name: to, ariaLabel: `${name} to`, min: 0 }));
+  at("filters").replaceChildren(
+    make("input", { type: "search", name: "search", placeholder: "Search question, id, answers", ariaLabel: "Search" }),
+    outcome,
+    ...(view().steps ? [range("step", "Step", "first", "last"), range("ratio", "Majority ratio, %", "low", "high")] : []),
+  );
+}
+
+function markFlips() {
+  // Of each question, in the order of steps.
+  const labels = new Map();
+  for (let i = votes.items().length - 1; i >= 0; i--) {
+    const group = votes.items()[i], before = labels.get(group.id);
+    group.flipped = before !== undefined && before !== group.pseudo_label;
+    labels.set(group.id, group.pseudo_label);
+  }
+}
+
+function filtered() {
+  const given = Object.fromEntries(new FormData(at("filters")));
+  const words = given.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const [, keeps] = view().outcomes[given.outcome];
+  const bound = (name, otherwise) => (given[name] ? Number(given[name]) : otherwise);
+  const first = bound("first", 0), last = bound("last", Infinity);
+  const low = bound("low", 0) / 100 - 0.005, high = bound("high", 100) / 100 + 0.005;
+  return view().items().filter((item) =>
+    keeps(item)
+    && (!view().steps || (item.step >= first && item.step <= last && item.majority_ratio >= low && item.majority_ratio <= high))
+    && (!words.length || words.every((word) => (item.searched ??= view().text(item).toLowerCase()).includes(word))));
+}
+
+function drawList() {
+  if (state.tab === "votes") markFlips();
+  const items = view().items();
+  state.shown = filtered();
+  at("count").textContent = items.length ? `${state.shown.length.toLocaleString("en")} of ${items.length.toLocaleString("en")}` : view().empty;
+  at("list").replaceChildren(...state.shown.slice(0, state.limit).map(listEntry));
+  at("more").hidden = state.shown.length <= state.limit;
+  told(drawFormulas);
+}
+
+function listEntry(item) {
+  const button = make("button", { type: "button" }, ...view().row(item));
+  button.dataset.key = view().key(item);
+  if (button.dataset.key === state.chosen) button.setAttribute("aria-current", "true");
+  button.addEventListener("click", () => open(item));
+  return make("li", {}, button);
+}
+
+let opening = 0;
+
+async function open(item, focus = false) {
+  const request = ++opening;
+  state.chosen = view().key(item);
+  for (const button of at("list").querySelectorAll("button")) {
+    if (button.dataset.key === state.chosen) {
+      button.setAttribute("aria-current", "true");
+      button.scrollIntoView({ block: "nearest" });
+      if (focus) button.focus();
+    } else button.removeAttribute("aria-current");
+  }
+  remember();
+  let content;
+  try {
+    content = await view().detail(item);
+  } catch (error) {
+    content = [make("p", { className: "wrong", textContent: error.message })];
+  }
+  // Another one has been chosen meanwhile.
+  if (request !== opening) return;
+  const back = make("button", { type: "button", id: "back", textContent: "Back to the list" });
+  back.addEventListener("click", close);
+  at("detail").replaceChildren(back, ...content.filter((part) => part));
+  at("detail").scrollTop = 0;
+  document.body.classList.add("open");
+}
+
+function close() {
+  document.body.classList.remove("open");
+  (at("list").querySelector("[aria-current]") ?? at("list").querySelector("button"))?.focus();
+}
+
+function openKey(key) {
+  const item = view().items().find((one) => view().key(one) === key);
+  if (item) open(item);
+}
+
+function move(by) {
+  const position = state.shown.findIndex((item) => view().key(item) === state.chosen);
+  const next = position < 0 ? 0 : position + by;
+  if (next < 0 || next >= state.shown.length) return;
+  if (next >= state.limit) {
+    state.limit += ROWS;
+    drawList();
+  }
+  open(state.shown[next], true);
+}
+
+// Curves, of all runs together.
+
+async function drawCurves() {
+  await Promise.all(state.runs.map(async (run, number) => {
+    if (run.curves) state.curves.set(number, await ask("/curves", { run: number }));
+  }));
+  const names = new Set([...state.curves.values()].flatMap((series) => Object.keys(series)));
+  const rank = (name) => (name.startsWith("val-core") ? 0 : name.startsWith("vote/") ? 1 : 2);
+  const sorted = [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  const legend = make("p", { className: "legend" }, ...state.runs.map((run, number) =>
+    make("span", { className: `c${number % 6}` }, make("span", { className: "key" }), run.name)));
+  const figures = sorted.map((name) => chart(name, state.runs.flatMap((_, run) => {
+    const values = Object.entries(state.curves.get(run)?.[name] ?? {}).map(([step, value]) => [Number(step), value]).filter(([, value]) => value !== null);
+    return values.length ? [{ run, values: values.sort((a, b) => a[0] - b[0]) }] : [];
+  })));
+  at("charts").replaceChildren(legend, ...(figures.length ? figures : [make("p", { className: "quiet", textContent: "No curves yet: the logger tensorboard writes them." })]));
+}
+
+// What the page shows.
+
+function drawAlarm() {
+  const run = state.runs[state.run], alarm = at("alarm");
+  alarm.classList.toggle("collapsed", run.collapse !== null);
+  alarm.textContent = run.collapse ?? (run.validations.length ? `Collapse alarm: no collapse up to the validation after step ${run.validations.at(-1)}.` : "");
+  alarm.hidden = !alarm.textContent;
+}
+
+async function show(tab, key = null) {
+  Object.assign(state, { tab, limit: ROWS, chosen: key });
+  for (const button of at("tabs").querySelectorAll("button")) {
+    if (button.dataset.tab === tab) button.setAttribute("aria-current", "page");
+    else button.removeAttribute("aria-current");
+  }
+  document.body.classList.remove("open");
+  at("listed").hidden = tab === "curves";
+  at("charts").hidden = tab !== "curves";
+  at("run-label").hidden = state.runs.length < 2 || tab === "curves";
+  drawAlarm();
+  remember();
+  await told(async () => {
+    if (tab === "curves") return drawCurves();
+    filterForm();
+    at("count").textContent = "reading …";
+    at("list").replaceChildren();
+    at("more").hidden = true;
+    const run = state.run;
+    await view().load(run, () => { if (state.tab === tab && state.run === run) drawList(); });
+    if (key !== null) openKey(key);
+  });
+}
+
+// An error of the server is told on the page.
+async function told(work) {
+  try {
+    await work();
+    at("status").textContent = "";
+  } catch (error) {
+    at("status").textContent = error.message;
+  }
+}
+
+function remember() {
+  const kept = new URLSearchParams({ run: state.run, view: state.tab, ...(state.chosen === null ? {} : { open: state.chosen }) });
+  history.replaceState(null, "", `#${kept}`);
+}
+
+async function poll() {
+  await told(async () => {
+    const runs = await ask("/runs"), before = state.runs[state.run], now = runs[state.run];
+    state.runs = runs;
+    drawAlarm();
+    if (state.tab === "votes" && (now.steps !== before.steps || now.last_step !== before.last_step)) {
+      await votes.load(state.run, () => { if (state.tab === "votes") drawList(); });
+    }
+    if (state.tab === "curves") await drawCurves();
+  });
+  setTimeout(poll, POLL_MILLISECONDS);
+}
+
+function key(event) {
+  const typing = event.target.matches("input, select, textarea");
+  if (at("full").open || event.ctrlKey || event.altKey || event.metaKey || at("listed").hidden) return;
+  if (event.key === "Escape") {
+    if (typing) event.target.blur();
+    close();
+  } else if (typing) {
+    return;
+  } else if (event.key === "/") {
+    event.preventDefault();
+    close();
+    at("filters").elements.search.focus();
+  } else if (event.key === "j" || event.key === "k") {
+    event.preventDefault();
+    move(event.key === "j" ? 1 : -1);
+  }
+}
+
+async function start() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  await told(async () => {
+    state.runs = await ask("/runs");
+    state.runs.forEach((run, value) => at("run").append(make("option", { value, textContent: run.name, title: run.folder })));
+    document.title = `${state.runs.map((run) => run.name).join(", ")} · mmupt view`;
+    state.run = Math.min(Number(kept.get("run")) || 0, state.runs.length - 1);
+    at("run").value = state.run;
+    const run = state.runs[state.run];
+    const fitting = run.steps ? "votes" : run.sheets.length ? "written" : run.evaluation ? "evaluation" : "curves";
+    const tab = kept.get("view");
+    await show(tab in VIEWS || tab === "curves" ? tab : fitting, kept.get("open"));
+  });
+  setTimeout(poll, POLL_MILLISECONDS);
+}
+
+at("tabs").addEventListener("click", (event) => { if (event.target.dataset.tab) show(event.target.dataset.tab); });
+at("run").addEventListener("change", () => { state.run = Number(at("run").value); show(state.tab); });
+at("filters").addEventListener("input", () => { state.limit = ROWS; drawList(); });
+at("filters").addEventListener("submit", (event) => event.preventDefault());
+at("more").addEventListener("click", () => { state.limit += ROWS; drawList(); });
+at("full").addEventListener("click", (event) => { if (event.target === at("full")) at("full").close(); });
+document.addEventListener("keydown", key);
+start();

@@ -1,0 +1,361 @@
+"""What the folder of a run holds, as the page asks for it: JSON values, in which keys that end in `html` are HTML.
+
+All text of rows and responses is escaped in that HTML (`mmupt.reports.formulas`) and plain everywhere else.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+
+from mmupt.evaluation.verdicts import JudgedFile, Verdict, judge_file
+from mmupt.reports.html_page import shown, shown_answer, shown_question
+from mmupt.synthesis.synthesized_dataset import read_candidates
+from mmupt.training.collapse_record import read_stop
+from mmupt.training.metric_series import Series, read_series
+from mmupt.viewer.row_pictures import RowPictures
+from verl_ext.answers import classify
+from verl_ext.collapse import History
+from verl_ext.control_text import PLACEHOLDER
+from verl_ext.files import file_list
+from verl_ext.votes.vote_files import files_of_steps, read_train_files, read_votes
+
+Value = TypeVar("Value")
+
+# Metrics that are drawn, the first ones first.
+METRICS = re.compile(
+    r"val-core/.+|vote/.+|response_length/mean|critic/rewards/mean|actor/(entropy|kl_loss|grad_norm)|perf/throughput"
+)
+# Groups of one answer, so that the first ones are on the screen before the last ones are read.
+GROUPS_PER_CHUNK = 1_000
+# What a list says of a group.
+LISTED = (
+    *("step", "id", "question", "majority_ratio", "tied", "no_answer", "pseudo_label", "ground_truth"),
+    *("label_correct", "responses.list.element.reward"),
+)
+# The fields of a group in a list, in their order.
+GROUP_FIELDS = (
+    *("step", "number", "id", "question", "majority_ratio", "tied", "no_answer", "pseudo_label", "ground_truth"),
+    *("label_correct", "responses", "equal_rewards"),
+)
+CANDIDATES = "candidates.jsonl"
+
+
+class RunFiles:
+    """Reads the folder of a run, or of a synthesis, anew whenever a file has changed.
+
+    Raises:
+        FileNotFoundError: the folder holds nothing that can be shown.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._kept: dict[str, tuple[Any, Any]] = {}
+        self._lock = Lock()
+        if not any((self._votes(), self._events(), self._evaluated(), self._sheet_files(), self._history().is_file())):
+            raise FileNotFoundError(
+                f"{folder} is no folder of a run: it holds no votes/, tensorboard/, evaluation/ or {CANDIDATES}"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to see."""
+        votes = self._votes()
+        stop = read_stop(self.folder)
+        history = self._changed("history", [self._history()], lambda: History(self._history()))
+        return {
+            "name": self.folder.name,
+            "folder": str(self.folder),
+            "steps": len(votes),
+            "last_step": max(votes, default=None),
+            "validations": sorted(history.validations),
+            "collapse": stop and stop["message"],
+            "curves": bool(self._events()),
+            "evaluation": len(self._evaluated()) == 2,
+            "sheets": [str(file.parent.relative_to(self.folder)) for file in self._sheet_files()],
+        }
+
+    def curves(self) -> Series:
+        """Metrics by step."""
+        files = self._events()
+        return self._changed("curves", files, lambda: read_series(self.folder / "tensorboard", METRICS))
+
+    def groups(self, before: int | None = None, after: int | None = None) -> dict[str, Any]:
+        """Groups on file, the latest steps first: whole steps, until there are GROUPS_PER_CHUNK groups.
+
+        Args:
+            before: only steps before this one.
+            after: only steps after this one.
+
+        Returns:
+            `fields`, the names of what `groups` has in lists, and `before` for the next request, None at the end.
+        """
+        steps = [
+            step
+            for step in reversed(self._votes())
+            if (before is None or step < before) and (after is None or step > after)
+        ]
+        found: list[list[Any]] = []
+        for position, step in enumerate(steps):
+            found += self._listed(step)
+            if len(found) >= GROUPS_PER_CHUNK and position + 1 < len(steps):
+                return {"fields": GROUP_FIELDS, "groups": found, "before": step}
+        return {"fields": GROUP_FIELDS, "groups": found, "before": None}
+
+    def group_previews(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """Question and pseudo-label of groups, named by step and number as in "12.0", with their formulas drawn.
+
+        KeyError or IndexError if there is no such group.
+        """
+        found = []
+        for key in keys:
+            step, _, number = key.partition(".")
+            group = dict(zip(GROUP_FIELDS, self._listed(int(step))[int(number)], strict=True))
+            answers = [_answer(group["pseudo_label"])]
+            found.append({"question_html": shown_question(group["question"]), "answers_html": answers})
+        return found
+
+    def group(self, step: int, number: int) -> dict[str, Any]:
+        """A group with its responses; KeyError or IndexError if there is none."""
+        row = read_votes(self._votes()[step])[number]
+        return {
+            **{name: row[name] for name in ("step", "first_policy", "last_policy", "id", "images", "majority_ratio")},
+            **{name: row[name] for name in ("tied", "no_answer", "label_correct")},
+            "question_html": _question(row["question"], row["choices"]),
+            "pseudo_label_html": _answer(row["pseudo_label"]),
+            "ground_truth_html": _answer(row["ground_truth"]),
+            "responses": [
+                {
+                    **{name: one[name] for name in ("class", "reward", "trained", "correct")},
+                    "answer_html": _answer(one["answer"]),
+                    "html": shown(one["text"]),
+                }
+                for one in row["responses"]
+            ],
+        }
+
+    def history(self, id_: str) -> list[dict[str, Any]]:
+        """The groups of one question in the order of steps; `flipped` says whether the pseudo-label is another one."""
+        found = [
+            dict(zip(GROUP_FIELDS, fields, strict=True))
+            for step in self._votes()
+            for fields in self._listed(step)
+            if fields[GROUP_FIELDS.index("id")] == id_
+        ]
+        classes = classify([one["pseudo_label"] for one in found])
+        class_of = {position: number for number, members in enumerate(classes.members) for position in members}
+        return [
+            {
+                **{name: one[name] for name in ("step", "number", "majority_ratio", "tied", "label_correct")},
+                "pseudo_label_html": _answer(one["pseudo_label"]),
+                "flipped": position > 0 and class_of.get(position) != class_of.get(position - 1),
+            }
+            for position, one in enumerate(found)
+        ]
+
+    def evaluation(self) -> list[dict[str, Any]]:
+        """The questions of the evaluation before and after training, with both greedy answers."""
+        return self._changed("questions", self._evaluated(), self._evaluation)
+
+    def _evaluation(self) -> list[dict[str, Any]]:
+        before, after = self._judged
+        both = {side: _by_question(judged.verdicts) for side, judged in (("before", before), ("after", after))}
+        return [
+            {
+                "id": id_,
+                "question": _plain(question.text),
+                "ground_truth": question.truth,
+                **{side: _outcome(verdicts.get(id_, [])) for side, verdicts in both.items()},
+            }
+            for id_, question in before.questions.items()
+        ]
+
+    def evaluation_previews(self, ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Question and greedy answers of questions of the evaluation with their formulas drawn; KeyError if unknown."""
+        entries = {entry["id"]: entry for entry in self.evaluation()}
+        return [
+            {
+                "question_html": shown_question(entries[id_]["question"]),
+                "answers_html": [_answer(entries[id_][side]["answer"]) for side in ("before", "after")],
+            }
+            for id_ in ids
+        ]
+
+    def evaluated(self, id_: str) -> dict[str, Any]:
+        """A question of the evaluation with all responses before and after training; KeyError if there is none."""
+        before, after = self._judged
+        question = before.questions[id_]
+        return {
+            "id": id_,
+            "images": question.text.count(PLACEHOLDER),
+            "question_html": _question(question.text, question.choices),
+            "ground_truth_html": _answer(question.truth),
+            **{
+                side: [_response(verdict) for verdict in _by_question(judged.verdicts).get(id_, [])]
+                for side, judged in (("before", before), ("after", after))
+            },
+        }
+
+    def sheet(self, folder: str) -> list[dict[str, Any]]:
+        """The questions that a model wrote, by the rows that they were written for; KeyError if there are none."""
+        file = self._sheets()[folder]
+        return self._changed(f"sheet {folder}", [file], lambda: _parents(file))
+
+    def written(self, folder: str, number: int) -> dict[str, Any]:
+        """An entry of `sheet` with its number of images; KeyError or IndexError if there is none."""
+        entry = self.sheet(folder)[number]
+        return {**entry, "images": self._pictures(folder).count(entry["id"])}
+
+    def picture(self, source: str, id_: str, number: int, longest_side: int | None) -> tuple[str, bytes]:
+        """An image of a row, see `RowPictures`; `source` is "votes", "evaluation" or the folder of a sheet."""
+        return self._pictures(source).picture(id_, number, longest_side)
+
+    def _pictures(self, source: str) -> RowPictures:
+        files = self._changed(f"files of {source}", [], lambda: self._data_files(source))
+        return self._changed(f"pictures of {source}", files, lambda: RowPictures(files))
+
+    def _listed(self, step: int) -> list[list[Any]]:
+        file = self._votes()[step]
+        return self._changed(f"step {step}", [file], lambda: list(map(_group_fields, _numbered(file))))
+
+    @property
+    def _judged(self) -> tuple[JudgedFile, JudgedFile]:
+        files = self._evaluated()
+        if len(files) != 2:
+            raise KeyError("evaluation")
+        judged = self._changed("evaluation", files, lambda: [judge_file(file) for file in files])
+        return judged[0], judged[1]
+
+    def _data_files(self, source: str) -> list[Path]:
+        if source == "votes":
+            return read_train_files(next(iter(self._votes().values())))
+        if source == "evaluation":
+            return [Path(file) for file in self._judged[0].parameters["data"]]
+        config = OmegaConf.load(self._sheets()[source].parent / "config.yaml")
+        return [Path(file) for file in file_list(OmegaConf.select(config, "data"))]
+
+    def _votes(self) -> dict[int, Path]:
+        return files_of_steps(self.folder / "votes")
+
+    def _events(self) -> list[Path]:
+        return sorted((self.folder / "tensorboard").rglob("events.out.tfevents.*"))
+
+    def _evaluated(self) -> list[Path]:
+        files = [self.folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after")]
+        return [file for file in files if file.with_suffix(".parameters.json").is_file() and file.is_file()]
+
+    def _history(self) -> Path:
+        return self.folder / "history.jsonl"
+
+    def _sheets(self) -> dict[str, Path]:
+        return {str(file.parent.relative_to(self.folder)): file for file in self._sheet_files()}
+
+    def _sheet_files(self) -> list[Path]:
+        # Of a synthesis itself, or of the rounds of `mmupt self-improve`.
+        return sorted(file for pattern in ("", "*/", "*/*/") for file in self.folder.glob(f"{pattern}{CANDIDATES}"))
+
+    def _changed(self, name: str, files: Iterable[Path], read: Callable[[], Value]) -> Value:
+        """What `read` returned when these files were last changed."""
+        state = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+        with self._lock:
+            kept = self._kept.get(name)
+        if kept is None or kept[0] != state:
+            kept = state, read()
+            with self._lock:
+                self._kept[name] = kept
+        value: Value = kept[1]
+        return value
+
+
+def _numbered(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    return list(enumerate(read_votes(file, LISTED)))
+
+
+def _group_fields(numbered: tuple[int, dict[str, Any]]) -> list[Any]:
+    number, row = numbered
+    rewards = {one["reward"] for one in row["responses"]}
+    computed = {
+        "number": number,
+        "question": _plain(row["question"]),
+        "responses": len(row["responses"]),
+        "equal_rewards": len(rewards) < 2,
+    }
+    return [{**row, **computed}[name] for name in GROUP_FIELDS]
+
+
+def _plain(text: str) -> str:
+    """A question as a list shows and searches it."""
+    return " ".join(text.replace(PLACEHOLDER, " ").split())
+
+
+def _question(text: str, choices: Iterable[str] | None) -> str:
+    options = "".join(f"<li>{shown(choice)}</li>" for choice in choices or ())
+    return f"{shown_question(text)}{f'<ul>{options}</ul>' if options else ''}"
+
+
+def _answer(answer: str | None) -> str | None:
+    return None if answer is None else shown_answer(answer)
+
+
+def _by_question(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.response.id, []).append(verdict)
+    return found
+
+
+def _is_right(verdict: Verdict) -> bool:
+    """By the leading rule."""
+    return next(iter(verdict.right.values()))
+
+
+def _outcome(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+    """The greedy answer to a question, and how many samples are right."""
+    greedy = next((verdict for verdict in verdicts if verdict.response.mode == "greedy"), None)
+    samples = [_is_right(verdict) for verdict in verdicts if verdict.response.mode == "sample"]
+    return {
+        "answer": greedy and greedy.answer,
+        "right": greedy and _is_right(greedy),
+        "samples": len(samples),
+        "right_samples": sum(samples),
+    }
+
+
+def _response(verdict: Verdict) -> dict[str, Any]:
+    response = verdict.response
+    return {
+        "mode": response.mode,
+        "sample": response.sample,
+        "right": _is_right(verdict),
+        "answer_html": _answer(verdict.answer),
+        "html": shown(response.not_asked or response.response),
+    }
+
+
+def _parents(file: Path) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for one in read_candidates(file):
+        candidate = one.candidate
+        question = candidate.parent_question
+        parent = found.setdefault(
+            candidate.parent,
+            {
+                "id": candidate.parent,
+                "question": _plain(question or ""),
+                "question_html": shown_question(question) if question else None,
+                "written": [],
+            },
+        )
+        parent["written"].append(
+            {
+                "text": _plain(candidate.question or candidate.response),
+                "html": shown(candidate.question or candidate.response),
+                "strategy": candidate.strategy,
+                "vote_share": one.vote_share,
+                "dropped_by": one.dropped_by,
+                "reason": one.reason,
+            }
+        )
+    return [*found.values()]

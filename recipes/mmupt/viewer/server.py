@@ -1,0 +1,157 @@
+"""The server behind `mmupt view`: files of the page, JSON about the runs, and pictures. It reads and never writes.
+
+A request names a run by its number and what it wants by keys; no part of it is used as a path. Pages of other sites
+cannot read what is served here: the browser is told so, and requests under another host name are refused, by which a
+site could otherwise pass for this server.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from mmupt.viewer.run_files import RunFiles
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/view.js": ("view.js", "text/javascript; charset=utf-8"),
+    "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    "/view.css": ("view.css", "text/css; charset=utf-8"),
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+# The longest side of a picture that is not opened in full, px.
+SMALL = 640
+
+Query = Mapping[str, str]
+
+
+def _optional(query: Query, name: str) -> int | None:
+    return int(query[name]) if name in query else None
+
+
+def _texts(query: Query, name: str) -> list[str]:
+    texts = json.loads(query[name])
+    return [str(text) for text in texts] if isinstance(texts, list) else []
+
+
+# What can be asked of a run, by the path of the request.
+ANSWERS: Mapping[str, Callable[[RunFiles, Query], Any]] = {
+    "/curves": lambda run, query: run.curves(),
+    "/groups": lambda run, query: run.groups(_optional(query, "before"), _optional(query, "after")),
+    "/group_previews": lambda run, query: run.group_previews(_texts(query, "keys")),
+    "/evaluation_previews": lambda run, query: run.evaluation_previews(_texts(query, "keys")),
+    "/group": lambda run, query: run.group(int(query["step"]), int(query["number"])),
+    "/history": lambda run, query: run.history(query["id"]),
+    "/evaluation": lambda run, query: run.evaluation(),
+    "/evaluated": lambda run, query: run.evaluated(query["id"]),
+    "/sheet": lambda run, query: run.sheet(query["sheet"]),
+    "/written": lambda run, query: run.written(query["sheet"], int(query["number"])),
+}
+
+
+def make_server(runs: Sequence[RunFiles], host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+    """A server of these runs, which `serve_forever` starts.
+
+    Args:
+        runs: what is shown.
+        host: the address to listen on. Only under one of LOOPBACK are other host names refused.
+        port: 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken, or the address is none of this machine.
+    """
+
+    class Handler(_Handler):
+        served = runs
+        any_host = host not in LOOPBACK
+
+    server_class = _Server6 if ":" in host else _Server
+    return server_class((host, port), Handler)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    import socket
+
+    address_family = socket.AF_INET6
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET requests."""
+
+    protocol_version = "HTTP/1.1"
+    served: Sequence[RunFiles]
+    any_host: bool
+
+    def do_GET(self) -> None:
+        if not self.any_host and urlsplit(f"//{self.headers.get('Host', '')}").hostname not in LOOPBACK:
+            self._send(403, "text/plain; charset=utf-8", b"open this page as http://localhost\n")
+            return
+        parts = urlsplit(self.path)
+        query = dict(parse_qsl(parts.query))
+        if parts.path in PAGE:
+            name, kind = PAGE[parts.path]
+            self._send(200, kind, files("mmupt.viewer").joinpath("page", name).read_bytes())
+            return
+        try:
+            kind, content = self._answer(parts.path, query)
+        except (KeyError, IndexError):
+            self._send(404, "text/plain; charset=utf-8", b"there is no such thing in this run\n")
+        # Whatever a file holds that cannot be read is told on the page, and the server goes on.
+        except (ValueError, OSError) as error:
+            self._send(500, "text/plain; charset=utf-8", f"{error}\n".encode(errors="replace"))
+        else:
+            self._send(200, kind, content)
+
+    def _answer(self, path: str, query: Query) -> tuple[str, bytes]:
+        if path == "/runs":
+            return _json([run.summary() for run in self.served])
+        number = int(query["run"])
+        if number < 0:
+            raise IndexError(number)
+        run = self.served[number]
+        if path == "/picture":
+            longest_side = None if "full" in query else SMALL
+            return run.picture(query["source"], query["id"], int(query["image"]), longest_side)
+        return _json(ANSWERS[path](run, query))
+
+    def _send(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        # A picture of a row stays what it is; all else may be of a run that goes on.
+        caching = "private, max-age=3600" if kind.startswith("image/") else "no-store"
+        headers = {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content)), "Cache-Control": caching}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: a page makes many requests."""
+
+
+def _json(content: Any) -> tuple[str, bytes]:
+    # Browsers read no NaN.
+    return "application/json", json.dumps(_finite(content)).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

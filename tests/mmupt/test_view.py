@@ -1,0 +1,232 @@
+"""The server behind `mmupt view`: what it hands out, and what it refuses."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from PIL import Image
+from view_runs import group, question_rows, write_run
+
+from mmupt.cli import main
+from mmupt.reports.encoded_pictures import encode_anew
+from mmupt.viewer import run_files
+from mmupt.viewer.row_pictures import RowPictures
+from mmupt.viewer.run_files import RunFiles
+from mmupt.viewer.server import make_server
+from mmupt_data.row_schema import prompts_path
+from mmupt_data.writer import write_dataset
+from verl_ext.votes.vote_files import write_votes
+
+Get = Callable[..., tuple[int, dict[str, str], bytes]]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("view"))
+
+
+@pytest.fixture(scope="module")
+def get(run_folder: Path) -> Iterator[Get]:
+    """Ask the server of the run: status, headers and content."""
+    server = make_server([RunFiles(run_folder)])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+
+    def ask(path: str, host: str | None = None, **query: Any) -> tuple[int, dict[str, str], bytes]:
+        url = f"http://127.0.0.1:{server.server_address[1]}{path}?{urlencode(query)}"
+        request = urllib.request.Request(url, headers={} if host is None else {"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, dict(response.headers), response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read()
+
+    yield ask
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_pages_may_load_nothing_from_elsewhere_and_run_only_their_own_script(get: Get) -> None:
+    status, headers, content = get("/")
+    policy = headers["Content-Security-Policy"]
+    assert status == 200 and "default-src 'none'" in policy and "script-src 'self';" in policy
+    assert "unsafe" not in policy and headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    for name in ("/view.js", "/charts.js", "/view.css"):
+        status, _, more = get(name)
+        assert status == 200
+        content += more
+    assert b"http://" not in content.replace(b"http://www.w3.org/2000/svg", b"") and b"https://" not in content
+
+
+@pytest.mark.parametrize("path", ["/../server.py", "/page/../../cli.py", "/etc/passwd", "//etc/passwd", "/%2e%2e/x"])
+def test_no_request_is_a_path(get: Get, path: str) -> None:
+    assert get(path)[0] == 404
+    assert get(path, run=0)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/group", {"step": 99, "number": 0}),
+        ("/group", {"step": 1, "number": 99}),
+        ("/group", {}),
+        ("/evaluated", {"id": "nobody"}),
+        ("/sheet", {"sheet": "../.."}),
+        ("/picture", {"source": "votes", "id": "nobody", "image": 0}),
+        ("/picture", {"source": "votes", "id": "q0", "image": 7}),
+        ("/picture", {"source": "../..", "id": "q0", "image": 0}),
+    ],
+)
+def test_what_is_not_there_is_no_error_of_the_server(get: Get, path: str, query: dict[str, Any]) -> None:
+    assert get(path, run=0, **query)[0] == 404
+
+
+@pytest.mark.parametrize("run", [-1, 1, 99])
+def test_only_the_runs_of_the_command_line_are_served(get: Get, run: int) -> None:
+    assert get("/groups", run=run)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost", 200), ("127.0.0.1:80", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403)]
+)
+def test_a_page_of_another_host_name_is_refused(get: Get, host: str, status: int) -> None:
+    assert get("/runs", host=host)[0] == status
+
+
+def test_text_of_models_is_escaped_wherever_it_is_html(get: Get) -> None:
+    for path, query in (
+        ("/group", {"step": 1, "number": 0}),
+        ("/history", {"id": "q0"}),
+        ("/evaluated", {"id": "q0"}),
+        ("/written", {"sheet": "round_1/synthesis", "number": 0}),
+        ("/group_previews", {"keys": '["1.0"]'}),
+        ("/evaluation_previews", {"keys": '["q0"]'}),
+    ):
+        status, headers, content = get(path, run=0, **query)
+        assert status == 200 and headers["Content-Type"] == "application/json"
+        for html in html_of(json.loads(content)):
+            assert "<script" not in html and "<img" not in html and "<image>" not in html
+
+
+def html_of(value: Any, name: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from html_of(one, key)
+    elif isinstance(value, list):
+        for one in value:
+            yield from html_of(one, name)
+    elif name.endswith("html") and value is not None:
+        yield value
+
+
+def test_pictures_are_encoded_anew_small_or_in_full(tmp_path: Path) -> None:
+    rows = question_rows(tmp_path / "pictures", 3, size=1_000)
+    write_dataset(tmp_path / "train", {"train": rows}, {})
+    pictures = RowPictures([prompts_path(tmp_path / "train", "train"), tmp_path / "gone.parquet"])
+    for longest_side, size in ((640, 640), (None, 1_000)):
+        kind, content = pictures.picture("q2", 0, longest_side)
+        assert kind == "image/png" and Image.open(BytesIO(content)).size == (size, size)
+    assert pictures.count("q2") == 1 and pictures.count("nobody") == 0
+
+
+def test_drawings_are_sent_as_png_and_photos_as_jpeg() -> None:
+    photo = Image.merge("RGB", [Image.effect_noise((300, 200), 90) for _ in range(3)])
+    for image, kind in ((photo, "image/jpeg"), (Image.new("RGB", (300, 200), "red"), "image/png")):
+        file = BytesIO()
+        image.save(file, "PNG")
+        assert encode_anew(file.getvalue())[0] == kind
+
+
+def test_groups_come_in_whole_steps_the_latest_first(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_files, "GROUPS_PER_CHUNK", 7)
+    run = RunFiles(run_folder)
+    first = run.groups()
+    steps = [fields[0] for fields in first["groups"]]
+    assert steps == [3] * 6 + [2] * 6 and first["before"] == 2
+    rest = run.groups(before=first["before"])
+    assert [fields[0] for fields in rest["groups"]] == [1] * 6 and rest["before"] is None
+    assert run.groups(after=3) == {"fields": first["fields"], "groups": [], "before": None}
+
+
+def test_a_step_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    run = RunFiles(write_run(tmp_path, steps=1, questions=2))
+    assert len(run.groups()["groups"]) == 2
+    rows = [group("other", "Find $y$.", ["1", "1", None]).row(1)]
+    write_votes(tmp_path / "run" / "votes" / "1.parquet", rows, [])
+    assert [fields[2] for fields in run.groups()["groups"]] == ["other"]
+
+
+def test_the_majority_flips_when_the_answer_differs_and_not_when_it_is_written_differently(tmp_path: Path) -> None:
+    answers = {1: "0.5", 2: r"\frac{1}{2}", 3: "4", 4: None}
+    for step, answer in answers.items():
+        row = group("q", "Find $y$.", [answer, answer, None]).row(step)
+        write_votes(tmp_path / "votes" / f"{step}.parquet", [row], [])
+    history = RunFiles(tmp_path).history("q")
+    assert [one["flipped"] for one in history] == [False, False, True, True]
+
+
+def test_rewards_that_are_no_numbers_do_not_break_the_page(tmp_path: Path) -> None:
+    row = group("q", "Find $y$.", ["1", "1", None]).row(1)
+    row["responses"][0]["reward"] = float("nan")
+    write_votes(tmp_path / "votes" / "1.parquet", [row], [])
+    server = make_server([RunFiles(tmp_path)])
+    thread = threading.Thread(target=server.handle_request, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/group?run=0&step=1&number=0"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        content = json.loads(response.read(), parse_constant=pytest.fail)
+    assert content["responses"][0]["reward"] is None
+    server.server_close()
+
+
+def test_a_file_that_cannot_be_read_is_named_on_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path, steps=1)
+    (run / "votes" / "2.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match=r"2\.parquet is no parquet file"):
+        RunFiles(run).groups()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["view", str(tmp_path)])
+    assert ended.value.code == 1
+    assert f"error: {tmp_path} is no folder of a run: it holds no votes/" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named_with_the_option(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = make_server([RunFiles(run_folder)])
+    port = server.server_address[1]
+    with pytest.raises(SystemExit):
+        main(["view", str(run_folder), "--port", str(port)])
+    assert f"port {port}: " in capsys.readouterr().err
+    server.server_close()
+
+
+@pytest.mark.parametrize(("words", "warns"), [([], False), (["--host", "0.0.0.0"], True)])
+def test_only_this_machine_can_open_the_page_unless_told(
+    run_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    warns: bool,
+) -> None:
+    addresses = []
+
+    def interrupted(server: Any) -> None:
+        addresses.append(server.server_address[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", interrupted)
+    assert main(["view", str(run_folder), "--port", "0", *words]) == 0
+    said = capsys.readouterr().out
+    assert addresses == ["0.0.0.0" if warns else "127.0.0.1"]
+    assert ("everyone who can reach" in said) == warns and "(Ctrl-C ends it)" in said

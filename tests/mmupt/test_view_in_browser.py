@@ -1,0 +1,323 @@
+"""The page of `mmupt view` in a real browser: what a person sees and does, with keys, on a phone, and in the dark."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from view_runs import group, question_rows, write_run
+
+from mmupt.viewer.run_files import RunFiles
+from mmupt.viewer.server import make_server
+from mmupt_data.row_schema import prompts_path
+from mmupt_data.writer import write_dataset
+from verl_ext.files import write_json
+from verl_ext.votes.vote_files import write_votes
+
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason=f"no browser: apt-get install {BROWSERS[0]}, or another of {', '.join(BROWSERS[1:])}"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # The sandbox is not to be had as root, as in a container.
+        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextmanager
+def served(*folders: Path) -> Iterator[str]:
+    server: ThreadingHTTPServer = make_server([RunFiles(folder) for folder in folders])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("view"))
+
+
+@pytest.fixture(scope="module")
+def address(run_folder: Path) -> Iterator[str]:
+    with served(run_folder) as address:
+        yield address
+
+
+@contextmanager
+def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """A page on which nothing goes wrong: no error in the console, no script of a model, no foreign address."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_default_timeout(10_000)
+    page.goto(address)
+    page.wait_for_selector("#list li")
+    yield page
+    assert said == [] and page.evaluate("window.hacked") is None
+    assert all(url.startswith((address.partition("#")[0], "data:")) for url in asked)
+    context.close()
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for an expression to be true; Playwright's own way needs `eval`, which the page's policy forbids."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true: {condition}")
+
+
+def entries(page: Any) -> list[str]:
+    return page.locator("#list li").all_inner_texts()
+
+
+def test_a_group_shows_its_picture_formulas_classes_and_hostile_text_as_text(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        assert len(entries(page)) == 18
+        page.click("#list li:first-child button")
+        detail = page.locator("#detail")
+        detail.locator(".class").first.wait_for()
+        assert detail.locator(".question-text math").count() == 4 and "<image>" not in page.inner_text("body")
+        assert "\\frac" not in detail.inner_text()
+        titles = detail.locator(".class h3").all_inner_texts()
+        assert titles == ["answer A: 9 · 3 of 5 ✗ wrong", "answer B: 4 · 1 of 5 ✓ right", "no answer · 1 of 5"]
+        colours = detail.locator(".class").evaluate_all("all => all.map(one => getComputedStyle(one).borderLeftColor)")
+        assert len(set(colours)) == 3
+        detail.locator("details.response").nth(2).locator("summary").click()
+        assert "<script>window.hacked = 1</script><img src=x" in detail.inner_text()
+        assert page.locator("#detail script, #detail [onerror]").count() == 0
+        assert detail.locator(".picture img").evaluate("image => image.complete && image.naturalWidth") == 84
+        assert detail.locator(".picture img").evaluate("image => image.clientWidth") >= 250
+
+
+def test_a_list_draws_the_formulas_of_its_entries(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        until(page, "document.querySelectorAll('#list li .question math').length === 18 * 4")
+        assert "\\frac" not in page.inner_text("#list")
+
+
+def test_filters_keep_wrong_majorities_ties_steps_ratios_and_words(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.select_option("[name=outcome]", "wrong")
+        assert len(entries(page)) == 1 and "step 3" in entries(page)[0]
+        page.select_option("[name=outcome]", "tie")
+        assert len(entries(page)) == 1 and "tie" in entries(page)[0]
+        page.select_option("[name=outcome]", "flipped")
+        assert len(entries(page)) == 2
+        page.select_option("[name=outcome]", "")
+        page.fill("[name=last]", "2")
+        assert len(entries(page)) == 12
+        page.fill("[name=last]", "")
+        page.fill("[name=high]", "50")
+        assert len(entries(page)) == 1
+        page.fill("[name=high]", "")
+        page.fill("[name=search]", "triangle (3)")
+        assert len(entries(page)) == 3
+        page.fill("[name=search]", "nothing like it")
+        assert page.inner_text("#count") == "0 of 18"
+
+
+def test_the_history_of_a_question_says_when_its_majority_changed(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.click("#list li:first-child button")
+        rows = page.locator("#detail tbody tr")
+        rows.first.wait_for()
+        assert [row.split() for row in rows.all_inner_texts()] == [
+            ["1", "60", "%", "4", "✓", "right"],
+            ["2", "60", "%", "4", "✓", "right"],
+            ["3", "60", "%", "9", "✗", "wrong", "changed"],
+        ]
+        rows.first.locator("button").click()
+        page.wait_for_selector("#detail .notes:has-text('step 1')")
+
+
+def test_everything_can_be_done_with_keys(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail .notes:has-text('q0')")
+        page.keyboard.press("j")
+        page.wait_for_selector("#detail .notes:has-text('q1')")
+        page.keyboard.press("k")
+        page.wait_for_selector("#detail .notes:has-text('q0')")
+        page.focus("#detail .picture")
+        page.keyboard.press("Enter")
+        assert page.locator("dialog#full").evaluate("dialog => dialog.open")
+        page.keyboard.press("Escape")
+        assert not page.locator("dialog#full").evaluate("dialog => dialog.open")
+        page.keyboard.press("/")
+        page.keyboard.type("(5)")
+        assert len(entries(page)) == 3
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.closest('#list') !== null")
+        # Everything that can be pressed can be reached and has a name.
+        nameless = page.evaluate(
+            "[...document.querySelectorAll('button, input, select')].filter(one => one.tabIndex < 0 || "
+            "!(one.textContent.trim() || one.ariaLabel || one.title || one.labels?.length)).length"
+        )
+        assert nameless == 0
+
+
+def test_a_narrow_screen_shows_the_list_or_the_group_and_nothing_hangs_over(browser: Any, address: str) -> None:
+    with opened(browser, address, viewport={"width": 360, "height": 700}) as page:
+        for step in ("list", "detail"):
+            assert page.locator("#left").is_visible() == (step == "list")
+            assert page.locator("#detail").is_visible() == (step == "detail")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            if step == "list":
+                page.click("#list li:first-child button")
+                page.wait_for_selector("#detail .class")
+        page.click("#back")
+        assert page.locator("#left").is_visible()
+
+
+def luminance(colour: str) -> float:
+    red, green, blue = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read_in_the_light_and_in_the_dark(browser: Any, address: str, scheme: str) -> None:
+    with opened(browser, address, color_scheme=scheme) as page:
+        page.click("#list li:first-child button")
+        page.wait_for_selector("#detail .class")
+        background = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert (background < 0.1) == (scheme == "dark")
+        for selector in ("#detail", "#detail .notes", "#detail .right", "#detail .wrong", "#detail h3 b", "#count"):
+            for colour in page.locator(selector).evaluate_all("all => all.map(one => getComputedStyle(one).color)"):
+                light, dark = sorted((background, luminance(colour)), reverse=True)
+                # Level AA of the Web Content Accessibility Guidelines.
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (selector, colour)
+
+
+def test_curves_of_several_runs_share_their_axes(browser: Any, run_folder: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path, steps=2, questions=4)
+    with served(run_folder, other) as address, opened(browser, address) as page:
+        page.click("[data-tab=curves]")
+        page.wait_for_selector("#charts figure")
+        assert page.locator("#charts figure b").all_inner_texts() == [
+            "val-core/figures/acc/mean@1",
+            "vote/majority_ratio",
+        ]
+        assert page.locator("#charts figure").first.locator("polyline").count() == 2
+        page.locator("#charts svg").first.hover(position={"x": 50, "y": 50})
+        assert page.locator("#charts figcaption").first.inner_text().endswith("step 1: 0.21, 0.21")
+        page.click("[data-tab=votes]")
+        page.select_option("#run", "1")
+        until(page, "document.querySelectorAll('#list li').length === 8")
+
+
+def test_the_evaluation_is_shown_side_by_side_and_filtered_by_what_training_changed(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.click("[data-tab=evaluation]")
+        page.wait_for_selector("#list li:has-text('truth')")
+        page.select_option("[name=outcome]", "lost")
+        assert page.inner_text("#count") == "0 of 4"
+        page.select_option("[name=outcome]", "gained")
+        page.click("#list li:first-child button")
+        page.wait_for_selector("#detail .sides")
+        sides = page.locator("#detail .sides > div").all_inner_texts()
+        assert "greedy: 9 ✗ wrong" in sides[0] and "greedy: 4 ✓ right" in sides[1]
+        assert page.locator("#detail .picture img").evaluate("image => image.naturalWidth") == 84
+
+
+def test_questions_that_the_model_wrote_are_shown_with_their_image_and_fate(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.click("[data-tab=written]")
+        page.wait_for_selector("#list li:has-text('kept')")
+        page.click("#list li:first-child button")
+        page.wait_for_selector("#detail .written")
+        notes = page.locator("#detail .written .notes").all_inner_texts()
+        assert notes == ["direct · majority ratio 75 % · kept", "direct · dropped by duplicate: asked before"]
+        assert page.locator("#detail .picture").count() == 1
+
+
+def test_a_run_that_goes_on_or_collapses_shows_it_without_a_reload(browser: Any, tmp_path: Path) -> None:
+    run = write_run(tmp_path, steps=2, questions=3)
+    with served(run) as address, opened(browser, address) as page:
+        assert len(entries(page)) == 6 and "no collapse up to the validation after step 2" in page.inner_text("#alarm")
+        rows = [group(f"q{number}", "Find $x$.", ["7", "7", "4"]).row(3) for number in range(3)]
+        write_votes(run / "votes" / "3.parquet", rows, [str(prompts_path(tmp_path / "train", "train"))])
+        write_json(run / "collapse.json", {"message": "The run collapsed and was stopped after step 3."})
+        until(page, "document.querySelectorAll('#list li').length === 9")
+        assert "step 3" in entries(page)[0]
+        page.wait_for_selector("#alarm.collapsed:has-text('The run collapsed')")
+
+
+def test_what_is_open_is_in_the_address(browser: Any, address: str) -> None:
+    with opened(browser, f"{address}#run=0&view=votes&open=2.3") as page:
+        page.wait_for_selector("#detail .notes:has-text('step 2')")
+        assert "q3" in page.inner_text("#detail .notes")
+
+
+def test_a_question_whose_data_is_gone_is_shown_without_its_picture(browser: Any, tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    shutil.rmtree(tmp_path / "train")
+    with served(run) as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.click("#list li:first-child button")
+        page.wait_for_selector("#detail p:has-text('not in the files of the run any more')")
+        context.close()
+
+
+def write_many(folder: Path, steps: int, groups: int) -> None:
+    """A run of so many steps, with questions about images of a megapixel."""
+    rows = question_rows(folder / "pictures", groups, size=1_024)
+    write_dataset(folder / "train", {"train": rows}, {"rows": groups})
+    (folder / "run" / "votes").mkdir(parents=True)
+    first = folder / "run" / "votes" / "1.parquet"
+    answers: list[str | None] = ["7", "7", "4", "4", "5", "7", None, "7"]
+    long = [group(row.id, "Find $x$ in the figure. " * 8, answers).row(1) for row in rows]
+    write_votes(first, long, [str(prompts_path(folder / "train", "train"))])
+    table = pq.read_table(first)
+    for step in range(2, steps + 1):
+        column = pa.array([step] * groups, pa.int32())
+        pq.write_table(table.set_column(0, "step", column), first.with_name(f"{step}.parquet"))
+
+
+def test_ten_thousand_groups_with_images_of_a_megapixel_are_on_the_screen_within_a_second(
+    browser: Any, tmp_path: Path
+) -> None:
+    write_many(tmp_path, steps=313, groups=32)
+    with served(tmp_path / "run") as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_selector("#list li")
+        seconds = page.evaluate("performance.now()") / 1000
+        until(page, "document.querySelector('#count').textContent === '10,016 of 10,016'")
+        whole = page.evaluate("performance.now()") / 1000
+        page.click("#list li:first-child button")
+        until(page, "document.querySelector('#detail .picture img')?.naturalWidth === 640")
+        session = context.new_cdp_session(page)
+        session.send("Performance.enable")
+        metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        heap = metrics["JSHeapUsedSize"] / 2**20
+        context.close()
+    print(f"first groups {seconds:.2f} s, all 10,016 {whole:.2f} s, JavaScript heap {heap:.0f} MiB")
+    assert seconds < 1 and heap < 100
