@@ -34,8 +34,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         )
     if arguments.host not in LOOPBACK:
         print(f"everyone who can reach {arguments.host} can read these runs, their responses and images")
-    host, port = server.server_address[:2]
-    print(f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/ (Ctrl-C ends it)", flush=True)
+    port = server.server_address[1]
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

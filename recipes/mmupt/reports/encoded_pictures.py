@@ -2,6 +2,8 @@
 
 import io
 
+from PIL import Image
+
 from verl_ext.images import decode
 
 # Fewer distinct colours than this among the pixels of a small copy: a drawing, which JPEG would blur.
@@ -25,7 +27,7 @@ def encode_anew(encoded: bytes, longest_side: int | None = None) -> tuple[str, b
     if longest_side is not None:
         image.thumbnail((longest_side, longest_side))
     sample = image.copy()
-    sample.thumbnail((128, 128), resample=0)
+    sample.thumbnail((128, 128), Image.Resampling.NEAREST)
     is_drawing = sample.getcolors(DRAWING_COLOURS) is not None
     buffer = io.BytesIO()
     if is_drawing:

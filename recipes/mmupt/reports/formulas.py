@@ -107,8 +107,8 @@ def _formula(text: str, opener: re.Match[str]) -> tuple[str, str, int] | None:
         end = text.find(closer, first, limit)
         return None if end < 0 else (text[opener.start() : end + len(closer)], "block", end + len(closer))
     if sign not in _CLOSERS:
-        end = _closing_brace(text, first, limit)
-        return None if end is None else (text[opener.start() : end], "inline", end)
+        closed = _closing_brace(text, first, limit)
+        return None if closed is None else (text[opener.start() : closed], "inline", closed)
     closer = _CLOSERS[sign]
     end = text.find(closer, first, limit)
     content = text[first:end]

@@ -6,15 +6,17 @@ site could otherwise pass for this server.
 """
 
 import json
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mmupt.viewer.run_files import RunFiles
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PAGE_FOLDER = Path(__file__).parent / "page"
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/view.js": ("view.js", "text/javascript; charset=utf-8"),
@@ -86,8 +88,6 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Server6(_Server):
-    import socket
-
     address_family = socket.AF_INET6
 
 
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query))
         if parts.path in PAGE:
             name, kind = PAGE[parts.path]
-            self._send(200, kind, files("mmupt.viewer").joinpath("page", name).read_bytes())
+            self._send(200, kind, (PAGE_FOLDER / name).read_bytes())
             return
         try:
             kind, content = self._answer(parts.path, query)
