@@ -3,7 +3,7 @@
 
 import { chart, number } from "./charts.js";
 
-const ROWS = 100;
+const ROWS = 50;
 const POLL_MILLISECONDS = 5000;
 const NO_ANSWER = "no answer";
 const at = (id) => document.getElementById(id);
