@@ -109,7 +109,7 @@ def test_a_group_shows_its_picture_formulas_classes_and_hostile_text_as_text(bro
         detail.locator("details.response").nth(2).locator("summary").click()
         assert "<script>window.hacked = 1</script><img src=x" in detail.inner_text()
         assert page.locator("#detail script, #detail [onerror]").count() == 0
-        assert detail.locator(".picture img").evaluate("image => image.complete && image.naturalWidth") == 84
+        until(page, "document.querySelector('#detail .picture img').naturalWidth === 84")
         assert detail.locator(".picture img").evaluate("image => image.clientWidth") >= 250
 
 
@@ -241,7 +241,7 @@ def test_the_evaluation_is_shown_side_by_side_and_filtered_by_what_training_chan
         page.wait_for_selector("#detail .sides")
         sides = page.locator("#detail .sides > div").all_inner_texts()
         assert "greedy: 9 ✗ wrong" in sides[0] and "greedy: 4 ✓ right" in sides[1]
-        assert page.locator("#detail .picture img").evaluate("image => image.naturalWidth") == 84
+        until(page, "document.querySelector('#detail .picture img').naturalWidth === 84")
 
 
 def test_questions_that_the_model_wrote_are_shown_with_their_image_and_fate(browser: Any, address: str) -> None:
