@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from mmupt.compose import load_recipe, options
 from mmupt.models import MODEL_FAMILIES, ModelShape, shape_of
-from mmupt.training.memory_estimate import excludes_vision
+from mmupt.training.adapters import excludes_vision, problems_of_adapters
 
 PUBLISHED = [(family, name) for family in MODEL_FAMILIES.values() for name in family.configs]
 
@@ -157,6 +157,21 @@ def test_the_shape_of_every_model_option_is_known(option: str) -> None:
     else:
         # Adapters of the tower would be left out by vLLM without a word.
         assert excludes_vision(config.actor_rollout_ref.model.exclude_modules)
+
+
+def test_adapters_that_vllm_would_leave_out_are_refused() -> None:
+    lora = ["actor_rollout_ref.model.lora_rank=8"]
+    on_the_tower = [*lora, "actor_rollout_ref.model.exclude_modules=null"]
+
+    def problems(model: str, overrides: list[str]) -> list[str]:
+        return list(problems_of_adapters(load_recipe("mmupt_geometry3k", [f"model={model}", *overrides])[0]))
+
+    (problem,) = problems("qwen3_vl_4b", on_the_tower)
+    assert "vLLM would leave them out: set actor_rollout_ref.model.exclude_modules='.*visual.*'" in problem
+    served = "+actor_rollout_ref.rollout.engine_kwargs.vllm.enable_tower_connector_lora=True"
+    for fixed in (lora, [*on_the_tower, served], [*on_the_tower, "actor_rollout_ref.model.lora.merge=True"]):
+        assert problems("qwen3_vl_4b", fixed) == []
+    assert problems("qwen3_8b", lora) == problems("qwen3_vl_4b", []) == []
 
 
 def test_the_page_of_recipes_lists_every_model_option_with_its_parameters() -> None:

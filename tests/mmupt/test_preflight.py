@@ -275,6 +275,12 @@ def test_a_model_folder_without_a_part_is_refused(model: Path, file: str, messag
     assert message in problems(model) and str(model) in problems(model)
 
 
+def test_a_language_model_without_a_vision_tower_needs_no_processor(model: Path) -> None:
+    (model / "processor_config.json").unlink()
+    (model / "config.json").write_text('{"model_type": "qwen3"}')
+    assert not problems(model)
+
+
 def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(model: Path) -> None:
     template = (model / "chat_template.jinja").read_text()
     (model / "chat_template.jinja").unlink()

@@ -1,5 +1,6 @@
 """Language models without images: their prompts, their fine-tuning, and what becomes of rows with images."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,22 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from response_rows import SETTINGS
 from transformers import AutoConfig
 from verl.trainer.ppo.utils import create_rl_dataset
 from verl.utils import hf_processor
 from verl.utils.model import get_hf_auto_model_class
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from mmupt.baselines.policy_client import rollout_settings
 from mmupt.baselines.preference_pairs import PairCollator
+from mmupt.baselines.sft import trainer_overrides
 from mmupt.baselines.sft_responses import check_responses
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.messages import engine_prompt
 from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.tiny.vocabulary import build_tokenizer
+from mmupt.training.policy_evaluation import evaluation_settings
 from mmupt.training.row_checks import PromptLengths, check_rows
 from mmupt_data.figure_task import encode_png
 from verl_ext.datasets.response_dataset import ResponseDataset
@@ -34,7 +39,10 @@ ASK, INSTRUCTION = "what is the sum of 2 and 4 ?", "think ."
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what Qwen3 has beside its weights, with the tiny vocabulary."""
     folder = tmp_path_factory.mktemp("qwen3")
-    build_tokenizer().save_pretrained(folder)
+    tokenizer = build_tokenizer()
+    # As Qwen3's: not to think is a thought without content.
+    tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}think . {% endif %}"
+    tokenizer.save_pretrained(folder)
     AutoConfig.for_model("qwen3", architectures=["Qwen3ForCausalLM"]).save_pretrained(folder)
     return folder
 
@@ -54,17 +62,23 @@ def recipe(folder: Path, model: Path, train: list[dict[str, Any]]) -> DictConfig
     return load_recipe("mmupt_aime2024", [*overrides, f"actor_rollout_ref.model.path={model}"])[0]
 
 
-def tokens_of_a_rollout(model: Path) -> list[int]:
+def tokens_of_a_rollout(model: Path, **chat_template_kwargs: Any) -> list[int]:
     """What veRL's agent loop makes of a prompt."""
     tokenizer = load_processor(str(model)).tokenizer
     assert hf_processor(str(model)) is None
-    builder = create_continuous_token_builder(tokenizer, hf_model_type="qwen3", processor=None)
+    builder = create_continuous_token_builder(
+        tokenizer, hf_model_type="qwen3", processor=None, chat_template_kwargs=chat_template_kwargs
+    )
     return builder.build_initial_tokens([{"role": "user", "content": f"{ASK} {INSTRUCTION}"}])
 
 
-def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(model: Path, tmp_path: Path) -> None:
-    expected = tokens_of_a_rollout(model)
-    processor = load_processor(str(model))
+@pytest.mark.parametrize("options", [{}, {"enable_thinking": False}])
+def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(
+    options: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    expected = tokens_of_a_rollout(model, **options)
+    assert (expected == tokens_of_a_rollout(model)) == (not options)
+    processor = load_processor(str(model), options)
     assert engine_prompt(row("a"), processor, {}, INSTRUCTION) == {"prompt_token_ids": expected}
 
     config = recipe(tmp_path, model, [row("a"), row("b", "how much is it ?")])
@@ -82,6 +96,7 @@ def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(model: Path, tm
             "min_pixels": None,
             "max_pixels": None,
             "max_length": 64,
+            "apply_chat_template_kwargs": options,
             "seed": 1,
         }
     )
@@ -99,8 +114,24 @@ def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(model: Path, tm
 def test_the_length_of_a_prompt_is_counted_without_an_image_processor(model: Path, tmp_path: Path) -> None:
     config = recipe(tmp_path, model, [row("a")])
     config.data.max_prompt_length = 1
-    (problem,) = PromptLengths(config, training=True).check(row("a"))
-    assert problem.detail == f"{len(tokens_of_a_rollout(model))} tokens, 0 of them images, over 1"
+    for options in ({}, {"enable_thinking": False}):
+        config.data.apply_chat_template_kwargs = options
+        (problem,) = PromptLengths(config, training=True).check(row("a"))
+        assert problem.detail == f"{len(tokens_of_a_rollout(model, **options))} tokens, 0 of them images, over 1"
+
+
+def test_evaluation_and_baselines_ask_by_the_chat_template_arguments_of_the_recipe(tmp_path: Path) -> None:
+    plain, silent = (load_recipe("mmupt_aime2024", [f"model={name}"])[0] for name in ("qwen3_4b", "qwen3_8b"))
+    assert silent.data.apply_chat_template_kwargs == {"enable_thinking": False}
+    for read in (
+        lambda config: evaluation_settings(config, "before", "m"),
+        lambda config: rollout_settings(config, "m"),
+    ):
+        assert read(plain).chat_template_kwargs is None and "chat_template_kwargs" not in read(plain).parameters([])
+        assert read(silent).parameters([])["chat_template_kwargs"] == {"enable_thinking": False}
+    settings = replace(SETTINGS, chat_template_kwargs={"enable_thinking": False})
+    overrides = trainer_overrides(settings, "m", tmp_path / "responses.parquet", tmp_path, rows=8)
+    assert "+data.apply_chat_template_kwargs.enable_thinking=False" in overrides
 
 
 def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
@@ -114,7 +145,7 @@ def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
     responses = tmp_path / "responses.parquet"
     pq.write_table(pa.Table.from_pylist([{**pictured, "response": "so \\boxed{6}"}]), responses)
     with pytest.raises(ValueError, match=r"row 0, id b: it has images, and the model reads text alone"):
-        check_responses(responses, str(model), {}, 512, at_least=1)
+        check_responses(responses, str(model), replace(SETTINGS, batch_size=1))
 
 
 def test_the_class_of_a_model_is_that_of_its_config(model: Path) -> None:

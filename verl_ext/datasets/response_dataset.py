@@ -45,8 +45,12 @@ class ResponseDataset(PromptDataset):
             processor=processor,
             max_samples=max_samples,
         )
-        text_builder, builder = ContinuousTokenBuilder, VLContinuousTokenBuilder
-        self._builder = text_builder(tokenizer) if processor is None else builder(tokenizer, processor)
+        options: dict[str, Any] = {"chat_template_kwargs": dict(self.apply_chat_template_kwargs)}
+        self._builder = (
+            ContinuousTokenBuilder(tokenizer, **options)
+            if processor is None
+            else VLContinuousTokenBuilder(tokenizer, processor, **options)
+        )
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
         """Put the rows into their order; all are kept, as who starts the training has measured them."""

@@ -118,7 +118,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
     Raises:
         ValueError: a pair is too long; names its id.
     """
-    processor = load_processor(model)
+    processor = load_processor(model, settings.chat_template_kwargs)
     collator = PairCollator(processor, settings.limits)
     pairs = Dataset(pq.read_table(file, columns=training_columns(PAIRS)))
     for row in pairs:
@@ -132,7 +132,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
         args=trl_config(settings, folder),
         data_collator=collator,
         train_dataset=pairs,
-        processing_class=processor.tokenizer if processor.image_processor is None else processor,
+        processing_class=processor.own,
         callbacks=[MarkCompleteCheckpoint()],
     )
     whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
@@ -153,7 +153,7 @@ def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
     policy.load_state_dict(weights)
     with replacing(folder) as growing:
         policy.save_pretrained(growing)
-        load_processor(model).save_pretrained(growing)
+        load_processor(model).own.save_pretrained(growing)
         make_readable(growing)
         os.sync()
 

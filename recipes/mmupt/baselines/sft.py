@@ -83,7 +83,7 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
         has_begun = policy.is_dir() or (checkpoints / TRACKER).is_file()
         record_training(folder, asdict(settings), model, file, has_begun, IGNORED_FOR_RESUME)
         if not policy.is_dir():
-            rows = check_responses(file, model, settings.limits, settings.max_length, at_least=settings.batch_size)
+            rows = check_responses(file, model, settings)
             steps = settings.steps_of(rows)
             if _clean(checkpoints, rows // settings.batch_size, settings.processes) < steps:
                 _run(settings, trainer_overrides(settings, model, file, folder, rows), folder)
@@ -135,6 +135,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         "data.instruction": None,
         "data.seed": settings.seed,
         "data.cache_dir": str(folder / "rows"),
+        **{f"data.apply_chat_template_kwargs.{name}": one for name, one in settings.chat_template_kwargs.items()},
     }
     if settings.device == "cpu":
         actor, cpu_model = CPU.actor_rollout_ref.actor, CPU.actor_rollout_ref.model

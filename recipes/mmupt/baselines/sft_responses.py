@@ -7,20 +7,19 @@ import pyarrow.parquet as pq
 
 from mmupt.baselines.prompt_rows import placeholder_problem
 from mmupt.baselines.training_sets import RESPONSES, read_set
+from mmupt.baselines.training_settings import TrainingSettings
 from mmupt.evaluation.messages import prompt_tokens
 from mmupt.evaluation.prompt_processor import load_processor
 from verl_ext.datasets.response_tokens import turn_tokens
 
 
-def check_responses(file: Path, model: str, limits: dict[str, int], max_length: int, at_least: int) -> int:
+def check_responses(file: Path, model: str, settings: TrainingSettings) -> int:
     """Check every row before anything expensive starts, and return the number of rows.
 
     Args:
         file: a training set of responses.
         model: folder or hub name of the model whose tokens are counted.
-        limits: `min_pixels` and `max_pixels` that images are scaled into, as far as set.
-        max_length: tokens that a row may have.
-        at_least: rows of a batch.
+        settings: of the training; there must be as many rows as a batch has.
 
     Raises:
         ValueError: a column is missing, there are fewer rows than a batch has, or a row cannot be used; names file, row
@@ -28,14 +27,14 @@ def check_responses(file: Path, model: str, limits: dict[str, int], max_length: 
     """
     examples = read_set(file, RESPONSES)
     rows = pq.read_metadata(file).num_rows
-    if rows < at_least:
+    if rows < settings.batch_size:
         raise ValueError(
-            f"{file} has {rows} rows, fewer than a batch of {at_least}: set a smaller batch_size, or loosen "
+            f"{file} has {rows} rows, fewer than a batch of {settings.batch_size}: set a smaller batch_size, or loosen "
             "the rule that keeps responses"
         )
-    processor = load_processor(model)
+    processor = load_processor(model, settings.chat_template_kwargs)
     for number, row in enumerate(examples):
-        if problem := _problem(row, processor, limits, max_length):
+        if problem := _problem(row, processor, settings.limits, settings.max_length):
             raise ValueError(f"{file}, row {number}, id {row['id']}: {problem}")
     return rows
 

@@ -156,6 +156,7 @@ def train_policy(trainer: TrainerName, config: DictConfig, model: str, folder: P
         "seed": config.mmupt.seed,
         "device": config.trainer.device,
         "processes": config.trainer.n_gpus_per_node,
+        "chat_template_kwargs": OmegaConf.to_container(data.apply_chat_template_kwargs, resolve=True),
     }
     file = folder / FILES[trainer][0]
     # Imported lazily: the processes of stages need no trainer.

@@ -1,6 +1,7 @@
 """Settings that SFT and DPO have in common."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from verl_ext.datasets.pixel_limits import set_limits
 
@@ -19,6 +20,7 @@ class TrainingSettings:
         seed: of the order of rows.
         device: cpu or cuda.
         processes: one per GPU of this machine, among which the model is sharded.
+        chat_template_kwargs: arguments of the chat template, as for the responses.
 
     Raises:
         ValueError: an invalid value, naming the setting.
@@ -34,6 +36,7 @@ class TrainingSettings:
     seed: int
     device: str
     processes: int = 1
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "max_length", "save_steps", "processes"):

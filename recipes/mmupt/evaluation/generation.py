@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 # Prompts per engine at a time: a megapixel image with its patches takes 30 MB.
 PROMPTS_AT_ONCE = 256
 # GenerationSettings that an engine is started with; the others are those of a request.
-ENGINE_SETTINGS = ("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine")
+ENGINE_SETTINGS = (
+    *("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine"),
+    "chat_template_kwargs",
+)
 # Prompts that are processed between two steps of an engine, which waits meanwhile.
 PROMPTS_PER_STEP = 16
 
@@ -93,7 +96,7 @@ class Replica:
         from vllm import LLM
 
         self._settings, self._images = settings, images
-        self._processor = load_processor(settings.model)
+        self._processor = load_processor(settings.model, settings.chat_template_kwargs or {})
         rollout = CPU.actor_rollout_ref.rollout
         on_cpu = {"enforce_eager": rollout.enforce_eager, **rollout.engine_kwargs.vllm}
         self._engine = LLM(

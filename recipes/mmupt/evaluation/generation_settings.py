@@ -43,6 +43,7 @@ class GenerationSettings:
     replicas: int = 1
     tensor_parallel_size: int = 1
     engine: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.greedy and self.samples < 1:
@@ -95,6 +96,7 @@ class GenerationSettings:
             rule=answers.comparison.rule,
             min_pixels=limits.get("min_pixels"),
             max_pixels=limits.get("max_pixels"),
+            chat_template_kwargs=OmegaConf.to_container(data.apply_chat_template_kwargs, resolve=True) or None,
             **engine_keys(OmegaConf.create(hardware)),
             **changes,
         )
@@ -123,4 +125,7 @@ class GenerationSettings:
         data_digests = {str(file): sha256(file) for file in data}
         found = {name: value for name, value in asdict(self).items() if name not in IGNORED_FOR_RESUME}
         found["forbidden_openings"] = list(self.forbidden_openings)
+        if not self.chat_template_kwargs:
+            # Absent from the files of earlier versions.
+            del found["chat_template_kwargs"]
         return {**found, "weights": weights, "data": data_digests, "limit": limit}

@@ -1,25 +1,37 @@
-"""Loads what makes the prompts of a model: its processor, or what a language model without images has instead."""
+"""What makes the prompts of a model: its processor, or the tokenizer of a language model without images."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 
-class TextProcessor:
-    """The tokenizer of a language model as a processor without images.
+class PromptProcessor:
+    """A processor or tokenizer of `transformers`, with the arguments of its chat template.
+
+    Args:
+        own: the processor or tokenizer.
+        chat_template_kwargs: passed to the chat template with every prompt, as veRL does with
+            `data.apply_chat_template_kwargs`.
 
     Attributes:
-        tokenizer: of `transformers`.
-        image_processor: None.
+        tokenizer: of the model.
+        image_processor: None for a language model without images.
     """
 
-    image_processor = None
+    def __init__(self, own: Any, chat_template_kwargs: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.own = own
+        self.tokenizer = getattr(own, "tokenizer", own)
+        self.image_processor = getattr(own, "image_processor", None)
+        self._chat_template_kwargs = dict(chat_template_kwargs)
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.apply_chat_template = tokenizer.apply_chat_template
-        self.save_pretrained = tokenizer.save_pretrained
+    def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
+        """As `transformers` documents it."""
+        return self.own.apply_chat_template(messages, **self._chat_template_kwargs, **options)
 
-    def __call__(self, text: list[str], images: None = None, **options: Any) -> Any:
-        """Tokenize texts as a processor does, with `mm_token_type_ids` of 0, which is text."""
+    def __call__(self, text: list[str], images: Any = None, **options: Any) -> Any:
+        """Process as a processor does; for text alone, `mm_token_type_ids` are 0, which is text."""
+        if self.image_processor is not None:
+            return self.own(text=text, images=images, **options)
         if images is not None:
             raise ValueError("the model reads text alone")
         inputs = self.tokenizer(text, **options)
@@ -27,11 +39,16 @@ class TextProcessor:
         return inputs
 
 
-def load_processor(model: str, trust_remote_code: bool = False) -> Any:
-    """The processor of a model, or a `TextProcessor`; `model` is a folder or hub name."""
+def load_processor(
+    model: str,
+    chat_template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+    trust_remote_code: bool = False,
+) -> PromptProcessor:
+    """The processor of a model, a folder or hub name; see `PromptProcessor`."""
     # Imported lazily: transformers takes seconds to load.
     from transformers import AutoProcessor
 
-    # AutoProcessor returns the tokenizer of a model that has nothing else.
-    processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
-    return processor if hasattr(processor, "tokenizer") else TextProcessor(processor)
+    # The tokenizer, for a model that has nothing else.
+    return PromptProcessor(
+        AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code), chat_template_kwargs
+    )

@@ -315,7 +315,10 @@ def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_t
     if not (folder / "config.json").is_file():
         yield f"{key}: {folder} is no model folder: it has no config.json"
         return
-    for kind, names in (("processor", PROCESSOR_FILES), ("tokenizer", TOKENIZER_FILES), ("weights", WEIGHTS)):
+    needed = {"tokenizer": TOKENIZER_FILES, "weights": WEIGHTS}
+    if "vision_config" in json.loads((folder / "config.json").read_bytes()):
+        needed["processor"] = PROCESSOR_FILES
+    for kind, names in needed.items():
         if not any(any(folder.glob(name)) for name in names):
             yield f"{key}: {folder} has no {kind} ({' or '.join(names)}): copy it from the model it was made from"
     if not (has_template or _has_template(folder)):

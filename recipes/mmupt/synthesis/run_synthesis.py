@@ -94,7 +94,10 @@ def synthesize(config: DictConfig) -> Path:
 
 def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, GenerationSettings, GenerationSettings]:
     """The settings for writing questions, for quick responses, and for the self-check."""
-    names = ("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine")
+    names = (
+        *("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine"),
+        "chat_template_kwargs",
+    )
     content: Any = OmegaConf.to_container(config, resolve=True)
     common = {name: content[name] for name in names}
     # Per round: on the CPU requests have no seeds of their own, so that ids alone would not vary the draws.

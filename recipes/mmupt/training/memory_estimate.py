@@ -32,14 +32,14 @@ Arithmetic that no run has confirmed; the launcher prints it and starts all the 
 param_offload and optimizer_offload free the GPU between updates, never during one; offload_policy during one, too.
 """
 
-import re
 from dataclasses import dataclass
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mmupt.compose import load_recipe
 from mmupt.models import ModelShape, shape_of
 from mmupt.reports.tables import markdown_table
+from mmupt.training.adapters import excludes_vision, lora_rank
 
 GIB = 2**30
 BYTES = {"fp32": 4, "float32": 4, "float": 4}
@@ -110,7 +110,7 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
     shards = ranks if fsdp.fsdp_size < 0 else min(fsdp.fsdp_size, ranks)
     size = BYTES[fsdp.model_dtype or "fp32"]
-    rank = adapter_rank(config)
+    rank = lora_rank(config)
     adapters = shape.adapters(rank, with_vision=not excludes_vision(model.exclude_modules))
 
     # Adapters are in fp32 whatever the frozen weights are (verl_ext/patches/adapters_in_fp32.py).
@@ -167,11 +167,6 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     return Estimate({phase: {**parts, "other": OTHER} for phase, parts in phases.items()}, main_memory)
 
 
-def excludes_vision(pattern: object) -> bool:
-    """Whether `model.exclude_modules`, a regular expression over whole names of modules, keeps LoRA off the tower."""
-    return isinstance(pattern, str) and re.fullmatch(pattern, "model.visual.blocks.0.attn.qkv") is not None
-
-
 def images(config: DictConfig, shape: ModelShape) -> dict[str, float]:
     """GiB of the images of a step on one machine, by where they are.
 
@@ -214,9 +209,9 @@ def gathered(config: DictConfig, shape: ModelShape) -> float:
 def reduced(config: DictConfig, shape: ModelShape, shards: int) -> float:
     """GiB of the gradient that FSDP2 sums over ranks at a time."""
     model, fsdp = config.actor_rollout_ref.model, config.actor_rollout_ref.actor.fsdp_config
-    if adapter_rank(config):
+    if lora_rank(config):
         layers = len(shape.language.layers)
-        largest = shape.adapters(adapter_rank(config), with_vision=not excludes_vision(model.exclude_modules)) // layers
+        largest = shape.adapters(lora_rank(config), with_vision=not excludes_vision(model.exclude_modules)) // layers
     else:
         largest = max(shape.language.vocabulary * shape.language.hidden, shape.largest_layer)
     precision = fsdp.mixed_precision
@@ -254,18 +249,12 @@ def output_layer(config: DictConfig, shape: ModelShape, tokens: int, phase: str)
     size, vocabulary = BYTES[actor.fsdp_config.mixed_precision.param_dtype], shape.language.vocabulary
     if model.use_fused_kernels:
         chunk = min(tokens, FUSED_TOKENS) * vocabulary * (FUSED_COPIES * BYTES["fp32"] + size)
-        trained = phase == "update" and not adapter_rank(config)
+        trained = phase == "update" and not lora_rank(config)
         return (chunk + (2 * vocabulary * shape.language.hidden * size if trained else 0)) / GIB
     copies = (PACKED_COPIES if model.use_remove_padding else PADDED_COPIES)[phase]
     if phase == "log-probabilities" and model.use_remove_padding and actor.entropy_from_logits_with_chunking:
         copies = CHUNKED_ENTROPY_COPIES
     return copies * tokens * vocabulary * size / GIB
-
-
-def adapter_rank(config: DictConfig) -> int:
-    """The rank of the adapters; 0 for none."""
-    rank = OmegaConf.select(config, "actor_rollout_ref.model.lora.rank", default=0)
-    return int(rank or config.actor_rollout_ref.model.lora_rank)
 
 
 def _layers(shape: ModelShape, tokens: int) -> list[tuple[int, int]]:

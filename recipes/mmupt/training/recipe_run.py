@@ -34,6 +34,7 @@ from mmupt.runtime.environment import (
 from mmupt.runtime.export import merge
 from mmupt.runtime.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
+from mmupt.training.adapters import problems_of_adapters
 from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
 from mmupt.training.memory_estimate import report
 from mmupt.training.policy_evaluation import AFTER, BEFORE, evaluate_policy
@@ -113,7 +114,7 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
             data_set(name).prepare(FOLDER / name, progress=True)
         except (ValueError, OSError) as error:
             raise RecipeError(f"mmupt.datasets: {error}") from error
-    refuse(problems_of_files(config, os.environ))
+    refuse([*problems_of_files(config, os.environ), *problems_of_adapters(config)])
     # Before the rows are checked, which may take minutes; rows that this drops are counted afterwards.
     refuse(problems_of_rows(config, {}))
     return config

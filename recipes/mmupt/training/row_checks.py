@@ -257,7 +257,9 @@ class PromptLengths:
         self._instruction = config.data.instruction
         self._limits = pixel_limits(config.data, training)
         model = config.actor_rollout_ref.model
-        self._processor = load_processor(model.path, model.trust_remote_code)
+        self._processor = load_processor(
+            model.path, config.data.apply_chat_template_kwargs, trust_remote_code=model.trust_remote_code
+        )
         images = self._processor.image_processor
         if images is not None and not type(images).__name__.startswith(COUNTED):
             raise RecipeError(
