@@ -218,7 +218,7 @@ def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
     """
     if path.is_file():
         splits = dataset.splits.values()
-        needed = list(dict.fromkeys(one.name for one in splits if not one.optional))
+        needed = [one.name for one in splits if not one.optional]
         named = next((one.name for one in splits if _shard(one.name).fullmatch(path.name)), needed[0])
         if needed != [named]:
             raise SourceError(

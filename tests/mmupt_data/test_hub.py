@@ -74,7 +74,9 @@ def test_good_rows_arrive_whole_in_their_order_with_their_images_byte_by_byte(na
 
 @pytest.mark.parametrize("form", ["hub", "TTRL"])
 @pytest.mark.parametrize("name", TEXT_SHAPES)
-def test_questions_without_images_are_trained_on_and_evaluated_alike(name: str, form: str, tmp_path: Path) -> None:
+def test_questions_without_images_come_from_the_hub_or_as_ttrl_publishes_them(
+    name: str, form: str, tmp_path: Path
+) -> None:
     record, split = TEXT_SHAPES[name]
     if form == "hub":
         records = [record(index) for index in range(6)]
@@ -85,13 +87,12 @@ def test_questions_without_images_are_trained_on_and_evaluated_alike(name: str, 
         for file in ("train.json", "test.json"):
             (tmp_path / "source" / file).write_text(json.dumps(records))
     assert data_set(name).prepare(tmp_path / "made", str(tmp_path / "source"))
-    for ours in ("train", "test"):
-        rows = rows_of(tmp_path / "made" / f"{ours}.parquet")
-        questions = [one["problem" if form == "hub" else "prompt"] for one in records]
-        assert [row["prompt"] for row in rows] == [[{"role": "user", "content": question}] for question in questions]
-        assert [row["id"] for row in rows] == [f"{name}-{ours}-{index:06d}" for index in range(6)]
-        assert all(row["images"] == [] and not {"answer", "solution"} & set(row) for row in rows)
-        assert list(truth_of(tmp_path / "made", ours).values()) == [str(one["answer"]) for one in records]
+    rows = rows_of(tmp_path / "made" / "test.parquet")
+    questions = [one["problem" if form == "hub" else "prompt"] for one in records]
+    assert [row["prompt"] for row in rows] == [[{"role": "user", "content": question}] for question in questions]
+    assert [row["id"] for row in rows] == [f"{name}-test-{index:06d}" for index in range(6)]
+    assert all(row["images"] == [] and not {"answer", "solution"} & set(row) for row in rows)
+    assert list(truth_of(tmp_path / "made", "test").values()) == [str(one["answer"]) for one in records]
 
 
 def _images(record: Record) -> list[bytes]:

@@ -1,7 +1,7 @@
-"""What TTRL trains on (arXiv 2504.16084): competition mathematics, questions of text alone.
+"""What TTRL trains on, and is evaluated on (arXiv 2504.16084): competition mathematics, questions of text alone.
 
-TTRL trains on the questions that it is evaluated on, without their answers: `train` and `test` are the same rows. The
-data sets come from the hub, or as TTRL publishes them, a folder with `train.json` and `test.json`:
+The data sets come from the hub, or as TTRL publishes them: a folder with `train.json` and `test.json`, which hold the
+same rows.
 
     git clone https://github.com/PRIME-RL/TTRL
     mmupt data aime2024 --source TTRL/verl/data/AIME-TTT
@@ -37,7 +37,7 @@ for name, summary, path, split, rows in (
             name=name,
             summary=summary,
             path=path,
-            splits={"train": HubSplit(split, training=True, rows=rows), "test": HubSplit(split, rows=rows)},
+            splits={"test": HubSplit(split, rows=rows)},
             layouts=(HUB, TTRL),
         )
     )

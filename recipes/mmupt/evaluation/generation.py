@@ -176,7 +176,7 @@ class Replica:
             # veRL decodes the tokens of a response alone; vLLM would decode them after the prompt, with other spaces.
             detokenize=False,
         )
-        if asked.row["images"] and self._processor.image_processor is None:
+        if asked.row.get("images") and self._processor.image_processor is None:
             raise Refused("the question has images, and the model reads text alone")
         try:
             prompt = engine_prompt(
