@@ -58,7 +58,8 @@ def recipe(folder: Path, model: Path, train: list[dict[str, Any]]) -> DictConfig
     overrides = [
         f"data.{key}={folder / name}.parquet" for key, name in (("train_files", "train"), ("val_files", "test"))
     ]
-    overrides += [f"mmupt.run_folder={folder / 'run'}", f"data.instruction='{INSTRUCTION}'"]
+    overrides += [f"mmupt.run_folder={folder / 'run'}", "mmupt.evaluation_files=null"]
+    overrides += [f"data.instruction='{INSTRUCTION}'"]
     return load_recipe("mmupt_aime2024", [*overrides, f"actor_rollout_ref.model.path={model}"])[0]
 
 
