@@ -78,6 +78,7 @@ class GenerationSettings:
         own_length = rollout.max_model_len not in (None, data.max_prompt_length + data.max_response_length)
         answers = read_settings(config.reward.reward_kwargs)
         limits = pixel_limits(data, training=training)
+        template: Any = OmegaConf.to_container(data.apply_chat_template_kwargs, resolve=True)
         hardware = {
             "device": config.trainer.device,
             "dtype": rollout.dtype,
@@ -96,7 +97,7 @@ class GenerationSettings:
             rule=answers.comparison.rule,
             min_pixels=limits.get("min_pixels"),
             max_pixels=limits.get("max_pixels"),
-            chat_template_kwargs=OmegaConf.to_container(data.apply_chat_template_kwargs, resolve=True) or None,
+            chat_template_kwargs=template or None,
             **engine_keys(OmegaConf.create(hardware)),
             **changes,
         )
