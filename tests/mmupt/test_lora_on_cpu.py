@@ -12,7 +12,9 @@ pytestmark = pytest.mark.full_stack
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train("mmupt_tiny_lora", tmp_path_factory.mktemp("run"))
+    # With fused kernels as on GPUs.
+    fused = "actor_rollout_ref.model.use_fused_kernels=True"
+    return train("mmupt_tiny_lora", tmp_path_factory.mktemp("run"), fused)
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,7 @@ def test_verls_own_configuration_takes_the_settings(tmp_path: Path, file: Path, 
     assert (config.trainer.total_epochs, config.trainer.total_training_steps) == (3, 5)
     assert config.trainer.default_local_dir == str(tmp_path / "it's a folder" / "checkpoints")
     assert config.model.override_config.attn_implementation in ("sdpa", "flash_attention_2")
+    assert config.model.use_fused_kernels == (device == "cuda")
     on_cpu = {"param_dtype": "fp32"} if device == "cpu" else None
     assert OmegaConf.to_container(config.engine).get("mixed_precision") == on_cpu
 

@@ -1,5 +1,7 @@
 """What no scaling of a processor accepts gets margins, and all of the image stays in the middle of them."""
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from PIL import Image
 from qwen_vl_utils import fetch_image
 from transformers import Glm4vImageProcessor, Qwen2VLImageProcessor
 
-from verl_ext.datasets.pixel_limits import accepted_size, token_side, visual_tokens, with_margins
+from verl_ext.datasets.pixel_limits import accepted_size, largest_area, token_side, visual_tokens, with_margins
 
 PROCESSOR = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
 PROCESSORS = {
@@ -34,6 +36,25 @@ def test_every_image_is_accepted_by_the_real_scalings(
     # Nothing of the image is lost.
     counts = {color: count for count, color in shown.getcolors(maxcolors=2)}
     assert counts[255, 0, 0] == long * short
+
+
+@given(
+    st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    st.integers(4, 1280),
+    st.integers(0, 1280),
+    st.sampled_from(sorted(PROCESSORS)),
+)
+def test_a_processor_limited_to_the_largest_area_scales_every_image_as_before(
+    size: tuple[int, int], tokens: int, more: int, family: str
+) -> None:
+    processor = PROCESSORS[family]
+    area = token_side(processor) ** 2
+    limits = {"min_pixels": tokens * area, "max_pixels": (tokens + more) * area}
+    limited = deepcopy(processor)
+    longest = min(processor.size["longest_edge"], largest_area(limits, processor))
+    limited.size = {"shortest_edge": processor.size["shortest_edge"], "longest_edge": longest}
+    size = accepted_size(*size, processor, limits)
+    assert visual_tokens(*size, limited, limits) == visual_tokens(*size, processor, limits)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def largest_area(limits: Mapping[str, int], image_processor: Any) -> int:
     The smallest area is exceeded where sides are rounded up to whole visual tokens. Some processors count an image once
     per frame of a patch, so that all get room for that. `limits` must have `max_pixels`.
     """
-    factor = image_processor.patch_size * image_processor.merge_size
+    factor = token_side(image_processor)
     smallest = max(limits.get("min_pixels", 0), image_processor.size["shortest_edge"])
     both_sides = math.sqrt(smallest) * (math.sqrt(LARGEST_RATIO) + 1 / math.sqrt(LARGEST_RATIO))
     enlarged = math.ceil(smallest + factor * both_sides + factor**2)

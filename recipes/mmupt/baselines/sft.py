@@ -152,9 +152,8 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         packed = importlib.util.find_spec("flash_attn") is not None
         attention = "flash_attention_2" if packed else "sdpa"
         known["model.use_remove_padding"] = packed
-        if not packed:
-            # Without packing, micro-batches are padded to their longest sequence: a few tokens may become many.
-            known["data.max_token_len_per_gpu"] = settings.max_length
+        # As in GRPO (recipes/mmupt/config/base.yaml).
+        known["model.use_fused_kernels"] = True
     added["model.override_config.attn_implementation"] = attention
     return [
         *(as_override(key, value) for key, value in known.items()),
