@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import read_summary, stages_folder
-from mmupt.hardware import rollout_gpus
+from mmupt.hardware import judge_gpus, rollout_gpus
 from mmupt.training.metric_series import read_series
 from verl_ext.files import file_list, json_line
 from verl_ext.metric_names import RESPONSE_LENGTH
@@ -39,7 +39,8 @@ def devices(config: DictConfig) -> int:
     """How many GPUs a run has, or how many cores of the CPU."""
     if config.trainer.device == "cpu":
         return len(os.sched_getaffinity(0))
-    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node) + rollout_gpus(config)
+    training = int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+    return training + rollout_gpus(config) + judge_gpus(config)
 
 
 @contextmanager

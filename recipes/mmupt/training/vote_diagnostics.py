@@ -74,7 +74,7 @@ class Rate(NamedTuple):
     total: int
 
     def __str__(self) -> str:
-        return f"{100 * self.hits / self.total:.1f} % of {self.total:,}" if self.total else "not known"
+        return f"{100 * self.hits / self.total:.1f} % of {self.total:,}" if self.total else "nothing to compare"
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def render(diagnostics: Diagnostics, reward_accuracy: Mapping[int, float]) -> st
         ("the same after a wrong label", str(diagnostics.flips_from_wrong)),
         ("right minorities of the first vote without a right answer in the last", str(diagnostics.lost_minorities)),
         (
-            f"Model Collapse Step: first with a reward accuracy below {COLLAPSED_ACCURACY:.0%}",
+            f"Model Collapse Step: first with a reward accuracy below {100 * COLLAPSED_ACCURACY:g} %",
             collapse if reward_accuracy else "not known",
         ),
     ]
