@@ -5,12 +5,15 @@ import base64
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from judge_server import Said, serve
 from omegaconf import DictConfig
 from openai import APIStatusError
 from PIL import Image
 from transformers import AutoTokenizer
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
 from mmupt.compose import compose_recipe, load_recipe
 from verl_ext.rewards.group_request import GroupRequest
@@ -68,6 +71,20 @@ def test_a_failure_that_may_pass_is_asked_again_and_another_one_ends_the_group(c
         )
     with serve(lambda *_: Said(status=400)) as server, pytest.raises(APIStatusError):
         rewards(config, server.url, r"so \boxed{3}", r"so \boxed{4}")
+
+
+def test_without_the_deviation_the_papers_log_softmax_of_rewards_has_the_advantages_of_the_rewards(
+    config: DictConfig,
+) -> None:
+    rewards = torch.tensor([[0.59], [0.4], [0.0], [1.0]])
+    by_deviation = config.algorithm.norm_adv_by_std_in_grpo
+    plain, papers = (
+        compute_grpo_outcome_advantage(
+            scores, torch.ones(4, 1), np.array(["one"] * 4), norm_adv_by_std_in_grpo=by_deviation
+        )[0]
+        for scores in (rewards, rewards - rewards.logsumexp(dim=0))
+    )
+    assert torch.allclose(plain, papers, atol=1e-6) and torch.allclose(plain, rewards - rewards.mean())
 
 
 @pytest.mark.parametrize(
