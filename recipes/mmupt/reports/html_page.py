@@ -39,7 +39,7 @@ details.picture[open] > summary {{ cursor: zoom-out }}
 img {{ border: 1px solid var(--line); background: #fff; max-width: 100%; max-height: 420px; min-width: 220px }}
 details[open] > summary > img {{ max-height: none; width: 100% }}
 p {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 .6em }}
-menclose {{ border: 1px solid; padding: 0 .2em }}
+menclose {{ border: 1px solid; padding: .1em .35em; margin: 0 .1em }}
 small {{ display: block }}
 small, .dropped {{ color: var(--quiet) }}
 @media (max-width: 700px) {{ section {{ grid-template-columns: 1fr }} }}

@@ -10,10 +10,10 @@ function svg(tag, attributes, text) {
   return node;
 }
 
-export function number(value) {
+export function number(value, digits = 4) {
   if (value === null || value === undefined) return "";
   const size = Math.abs(value);
-  return size !== 0 && (size < 0.001 || size >= 1e6) ? value.toExponential(1) : String(+value.toPrecision(4));
+  return size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(1) : String(+value.toPrecision(digits));
 }
 
 // A figure of one metric. `lines` holds, per run that has it, its number among the runs and [step, value] pairs.
@@ -29,7 +29,7 @@ export function chart(name, lines) {
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${name}: ${latest} at the last step` });
   for (const value of [low, (low + high) / 2, high]) {
     drawing.append(svg("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
-    drawing.append(svg("text", { x: LEFT - 4, y: y(value) + 4, "text-anchor": "end" }, number(value)));
+    drawing.append(svg("text", { x: LEFT - 4, y: y(value) + 4, "text-anchor": "end" }, number(value, 3)));
   }
   drawing.append(svg("text", { x: LEFT, y: HEIGHT - 6 }, first));
   drawing.append(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, `step ${last}`));

@@ -403,7 +403,8 @@ async function drawCurves() {
     if (run.curves) state.curves.set(number, await ask("/curves", { run: number }));
   }));
   const names = new Set([...state.curves.values()].flatMap((series) => Object.keys(series)));
-  const rank = (name) => (name.startsWith("val-core") ? 0 : name.startsWith("vote/") ? 1 : 2);
+  const first = ["val-core/", "vote/majority_ratio", "vote/label_accuracy", "vote/reward_accuracy", "response_length/", "vote/", ""];
+  const rank = (name) => first.findIndex((start) => name.startsWith(start));
   const sorted = [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
   const legend = make("p", { className: "legend" }, ...state.runs.map((run, number) =>
     make("span", { className: `c${number % 6}` }, make("span", { className: "key" }), run.name)));
