@@ -107,6 +107,22 @@ def test_the_rewards_of_a_step_are_the_vote_of_each_group(run_folder: Path) -> N
             assert [row["score"] for row in group] == list(result.rewards)
 
 
+def test_every_step_has_its_votes_on_file_once_and_the_page_shows_the_evaluation(run_folder: Path) -> None:
+    from mmupt.viewer.run_files import RunFiles
+    from verl_ext.votes.vote_files import files_of_steps, read_votes
+
+    files = files_of_steps(run_folder / "votes")
+    assert [*files] == [1, 2, 3] and not [*(run_folder / "votes").glob("*.tmp")]
+    for step, file in files.items():
+        rows_of_step = rows(run_folder / "rollouts" / f"{step}.jsonl")
+        said = {one["text"] for group in read_votes(file) for one in group["responses"]}
+        assert said == {row["output"] for row in rows_of_step}
+    shown = RunFiles(run_folder)
+    assert shown.summary()["evaluation"] and len(shown.evaluation()) >= 500
+    _, picture = shown.picture("votes", read_votes(files[3])[0]["id"], 0, None)
+    assert picture
+
+
 def test_the_exported_policy_loads_in_transformers_and_has_changed(run_folder: Path) -> None:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor

@@ -60,6 +60,8 @@ def test_pages_may_load_nothing_from_elsewhere_and_run_only_their_own_script(get
     assert status == 200 and "default-src 'none'" in policy and "script-src 'self';" in policy
     assert "unsafe" not in policy and headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    # Another run may have rows of the same ids.
+    assert headers["Cache-Control"] == "no-store"
     for name in ("/view.js", "/charts.js", "/view.css"):
         status, _, more = get(name)
         assert status == 200
@@ -71,6 +73,14 @@ def test_pages_may_load_nothing_from_elsewhere_and_run_only_their_own_script(get
 def test_no_request_is_a_path(get: Get, path: str) -> None:
     assert get(path)[0] == 404
     assert get(path, run=0)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "query"), [("/group", {"step": "x", "number": 0}), ("/group_previews", {"keys": "["})]
+)
+def test_a_request_that_makes_no_sense_is_answered(get: Get, path: str, query: dict[str, Any]) -> None:
+    assert get(path, run=0, **query)[0] == 500
+    assert get("/runs")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -96,7 +106,8 @@ def test_only_the_runs_of_the_command_line_are_served(get: Get, run: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("localhost", 200), ("127.0.0.1:80", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403)]
+    ("host", "status"),
+    [("localhost", 200), ("127.0.0.1:80", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403), ("[", 403)],
 )
 def test_a_page_of_another_host_name_is_refused(get: Get, host: str, status: int) -> None:
     assert get("/runs", host=host)[0] == status

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from view_runs import group, question_rows, write_run
+from view_runs import HOSTILE, group, question_rows, write_run
 
+from mmupt.reports.html_page import paragraph, pictures, section, shown_question, write_page
 from mmupt.viewer.run_files import RunFiles
 from mmupt.viewer.server import make_server
 from mmupt_data.row_schema import prompts_path
@@ -283,6 +284,27 @@ def test_a_question_whose_data_is_gone_is_shown_without_its_picture(browser: Any
         page.click("#list li:first-child button")
         page.wait_for_selector("#detail p:has-text('not in the files of the run any more')")
         context.close()
+
+
+def test_a_page_in_a_file_draws_formulas_and_enlarges_its_pictures_without_a_script(
+    browser: Any, tmp_path: Path
+) -> None:
+    (row,) = question_rows(tmp_path / "pictures", 1, size=900)
+    entry = section(pictures(row.images), f"<p>{shown_question(row.question)}</p>{paragraph(HOSTILE)}")
+    write_page(tmp_path / "page.html", "A page", entry)
+    for width in (1200, 360):
+        page = browser.new_context(viewport={"width": width, "height": 700}).new_page()
+        said: list[str] = []
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.locator("math").count() == 4 and "<image>" not in page.inner_text("body")
+        small = page.locator("img").bounding_box()["height"]
+        page.focus("summary")
+        page.keyboard.press("Enter")
+        assert page.locator("img").bounding_box()["height"] > small or width == 360
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert said == [] and page.evaluate("window.hacked") is None and "<script>" in page.inner_text("body")
+        page.context.close()
 
 
 def write_many(folder: Path, steps: int, groups: int) -> None:

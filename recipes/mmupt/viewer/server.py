@@ -7,6 +7,7 @@ site could otherwise pass for this server.
 
 import json
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +33,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    # Another run may be served under the same address later.
+    "Cache-Control": "no-store",
 }
 # The longest side of a picture that is not opened in full, px.
 SMALL = 640
@@ -86,6 +89,11 @@ def make_server(runs: Sequence[RunFiles], host: str = "127.0.0.1", port: int = 0
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A browser that leaves a page closes its connections.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
@@ -99,17 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
     any_host: bool
 
     def do_GET(self) -> None:
-        if not self.any_host and urlsplit(f"//{self.headers.get('Host', '')}").hostname not in LOOPBACK:
+        if not (self.any_host or _is_loopback(self.headers.get("Host", ""))):
             self._send(403, "text/plain; charset=utf-8", b"open this page as http://localhost\n")
             return
-        parts = urlsplit(self.path)
-        query = dict(parse_qsl(parts.query))
-        if parts.path in PAGE:
-            name, kind = PAGE[parts.path]
-            self._send(200, kind, (PAGE_FOLDER / name).read_bytes())
-            return
         try:
-            kind, content = self._answer(parts.path, query)
+            parts = urlsplit(self.path)
+            kind, content = self._answer(parts.path, dict(parse_qsl(parts.query)))
         except (KeyError, IndexError):
             self._send(404, "text/plain; charset=utf-8", b"there is no such thing in this run\n")
         # Whatever a file holds that cannot be read is told on the page, and the server goes on.
@@ -119,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, kind, content)
 
     def _answer(self, path: str, query: Query) -> tuple[str, bytes]:
+        if path in PAGE:
+            name, kind = PAGE[path]
+            return kind, (PAGE_FOLDER / name).read_bytes()
         if path == "/runs":
             return _json([run.summary() for run in self.served])
         number = int(query["run"])
@@ -132,9 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)
-        # A picture of a row stays what it is; all else may be of a run that goes on.
-        caching = "private, max-age=3600" if kind.startswith("image/") else "no-store"
-        headers = {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content)), "Cache-Control": caching}
+        headers = {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -142,6 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: a page makes many requests."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return urlsplit(f"//{host}").hostname in LOOPBACK
+    # "[" and the like.
+    except ValueError:
+        return False
 
 
 def _json(content: Any) -> tuple[str, bytes]:
