@@ -227,6 +227,8 @@ def test_test_time_training_exempts_the_files_that_are_trained_on_and_no_others(
     assert f"Test-time training on {trained}, without labels" in capsys.readouterr().out
     with pytest.raises(RecipeError, match=r"mmupt\.leakage\.allowed_pairs=N"):
         check_leakage(recipe(tmp_path, *own, "mmupt.test_time_training=True", f"data.val_files={copied}"))
+    with pytest.raises(RecipeError, match=r"data\.train_files has none of them: set it to mmupt\.evaluation_files"):
+        check_leakage(recipe(tmp_path, own[0], "mmupt.test_time_training=True"))
     labelled = ("data.supervised=True", "reward.reward_manager.name=ground_truth")
     with pytest.raises(RecipeError, match=r"set data\.supervised=False"):
         check_leakage(recipe(tmp_path, *own, *labelled, "mmupt.test_time_training=True"))

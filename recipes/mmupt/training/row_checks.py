@@ -96,7 +96,8 @@ def check_leakage(config: DictConfig) -> None:
     """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
 
     RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first of them and where all are shown.
-    Files that are trained on by `mmupt.test_time_training` are exempt; RecipeError if that key goes with labels.
+    Files that are trained on by `mmupt.test_time_training` are exempt; RecipeError if that key goes with labels, or
+    without such files.
     """
     if config.mmupt.test_time_training and config.data.supervised:
         raise RecipeError("mmupt.test_time_training is training without labels: set data.supervised=False")
@@ -106,7 +107,12 @@ def check_leakage(config: DictConfig) -> None:
     trained = file_list(config.data.train_files)
     evaluated = dict.fromkeys([*file_list(config.data.val_files), *file_list(config.mmupt.evaluation_files)])
     if config.mmupt.test_time_training:
-        print(f"Test-time training on {', '.join(file for file in trained if file in evaluated)}, without labels")
+        if not (both := [file for file in trained if file in evaluated]):
+            raise RecipeError(
+                "mmupt.test_time_training trains on files that are evaluated on, and data.train_files has none of "
+                "them: set it to mmupt.evaluation_files, or mmupt.test_time_training=False"
+            )
+        print(f"Test-time training on {', '.join(both)}, without labels")
         evaluated = {file: None for file in evaluated if file not in trained}
         if not evaluated:
             return
