@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 from transformers_classes import restore_after
 from verl.trainer.config import CheckpointConfig
+from verl.utils.fsdp_utils import collect_lora_params
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
@@ -80,6 +81,16 @@ def test_every_adapter_changes_with_verls_learning_rate() -> None:
     update(built)
     after = adapters(built)
     assert all((after[name] != before[name]).float().mean() > 0.5 for name in before)
+
+
+def test_adapters_gathered_layer_by_layer_are_those_gathered_at_once() -> None:
+    built = engine()
+    update(built)
+    by_layer, at_once = (
+        collect_lora_params(built.module, layered_summon=layered, base_sync_done=True) for layered in (True, False)
+    )
+    assert by_layer.keys() == at_once.keys() and len(by_layer) == len(adapters(built))
+    assert all(torch.equal(by_layer[name], at_once[name]) for name in at_once)
 
 
 def test_rotary_frequencies_are_those_of_the_model_in_fp32() -> None:

@@ -1,7 +1,8 @@
 """Fused kernels give the log-probabilities and gradients of whole logits, in every family and under FSDP2."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -40,6 +41,15 @@ VISION = {
     "fullatt_block_indexes": [0],
     "window_size": 16,
 }
+LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "rope_parameters": {**TEXT["rope_parameters"], "mrope_interleaved": True, "partial_rotary_factor": 1.0},
+}
+GLM_VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
 TOKENS = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
 
 
@@ -48,11 +58,15 @@ class Family:
     config: type
     model: type
     has_images: bool = True
+    text: Mapping[str, Any] = field(default_factory=dict)
+    vision: Mapping[str, Any] = field(default_factory=lambda: VISION)
 
     def build(self, tied: bool) -> Any:
         torch.manual_seed(0)
         if self.has_images:
-            config = self.config(text_config=TEXT, vision_config=VISION, tie_word_embeddings=tied, **TOKENS)
+            config = self.config(
+                text_config={**TEXT, **self.text}, vision_config=dict(self.vision), tie_word_embeddings=tied, **TOKENS
+            )
             config.text_config.tie_word_embeddings = tied
         else:
             plain = {**TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
@@ -63,6 +77,8 @@ class Family:
 FAMILIES = {
     "qwen2_5_vl": Family(transformers.Qwen2_5_VLConfig, transformers.Qwen2_5_VLForConditionalGeneration),
     "qwen3_vl": Family(transformers.Qwen3VLConfig, transformers.Qwen3VLForConditionalGeneration),
+    "qwen3_5": Family(transformers.Qwen3_5Config, transformers.Qwen3_5ForConditionalGeneration, text=LINEAR),
+    "glm4v": Family(transformers.Glm4vConfig, transformers.Glm4vForConditionalGeneration, vision=GLM_VISION),
     "qwen3": Family(transformers.Qwen3Config, transformers.Qwen3ForCausalLM, has_images=False),
 }
 
@@ -135,11 +151,18 @@ def test_fused_kernels_train_in_bf16_under_fsdp2(family: str, tied: bool, mesh: 
     assert all(tensor.dtype == torch.float32 for name, tensor in fused.items() if name != "entropy")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_without_fused_kernels_log_probabilities_in_bf16_are_rounded() -> None:
+    logits = torch.randn(4, 96, dtype=torch.bfloat16)
+    assert logprobs_from_logits(logits, torch.arange(4)).dtype == torch.bfloat16
+
+
+# veRL itself gathers the layer of Qwen3.5.
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "qwen3_5"])
 def test_unpatched_a_sharded_output_layer_is_still_broken(
     family: str, mesh: DeviceMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    select = fsdp_utils._select_fsdp2_wrap_targets.__wrapped__
+    # Other patches are of the same function.
+    select = inspect.unwrap(fsdp_utils._select_fsdp2_wrap_targets)
     monkeypatch.setattr(fsdp_utils, "_select_fsdp2_wrap_targets", select)
     with pytest.raises(RuntimeError, match=r"DTensor|same dtype"):
         run(family, tied=False, fused=True, mesh=mesh, dtype=torch.bfloat16)

@@ -2,9 +2,9 @@
 
 Under `model.use_fused_kernels=True` the forward function reads `lm_head.weight` instead of calling the layer. FSDP2
 gathers a module's weights when the module is called, so where the layer is sharded by itself, as veRL does unless it is
-the embedding table, the weight is still a shard: Qwen2.5-VL-7B fails in its first log-probabilities, and others
-(Qwen3-VL, Qwen3.5) gather it in fp32 and fail in their first backward pass. Left to the root module, the weight is
-gathered with the rest of the root, in the dtype of the computation. Remove when veRL does so
+the embedding table, the weight is still a shard: Qwen2.5-VL-7B fails in its first log-probabilities, and
+Qwen3-VL-8B, for which veRL gathers the weight in fp32, in its first backward pass. Left to the root module, the weight
+is gathered with the rest of the root, in the dtype of the computation. Remove when veRL does so
 (https://github.com/verl-project/verl/pull/7427).
 """
 
