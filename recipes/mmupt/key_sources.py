@@ -6,6 +6,7 @@ Starts nothing and imports no veRL.
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def settings_of(key: str, layers: Sequence[Layer], overrides: Sequence[str]) -> 
 
 def _find(file: Path, key: str) -> tuple[str, str] | None:
     """What a YAML file gives a key, and the comment above it; None where it does not set the key."""
-    text = file.read_text()
-    node, line = yaml.compose(text, yaml.SafeLoader), 0
+    text, node = _parsed(file)
+    line = 0
     for part in key.split("."):
         entries = node.value if isinstance(node, yaml.MappingNode) else ()
         found = next((entry for entry in entries if entry[0].value == part), None)
@@ -119,6 +120,12 @@ def _find(file: Path, key: str) -> tuple[str, str] | None:
         line, node = found[0].start_mark.line, found[1]
     value = " ".join(text[node.start_mark.index : node.end_mark.index].split())
     return value or "null", _comment_above(text.splitlines(), line)
+
+
+@cache
+def _parsed(file: Path) -> tuple[str, Any]:
+    text = file.read_text()
+    return text, yaml.compose(text, yaml.SafeLoader)
 
 
 def _comment_above(lines: Sequence[str], line: int) -> str:

@@ -49,6 +49,16 @@ def processor_of_vllm(model: Path, arguments: dict[str, Any] | None) -> Any:
     return MULTIMODAL_REGISTRY.create_processor(config)
 
 
+@pytest.fixture(scope="module")
+def plain(model: Path) -> Any:
+    return processor_of_vllm(model, None)
+
+
+@pytest.fixture(scope="module")
+def limited(model: Path) -> Any:
+    return processor_of_vllm(model, arguments_for(model))
+
+
 def tokens_of(processor: Any, size: tuple[int, int]) -> int:
     info = processor.info
     return info.get_num_image_tokens(
@@ -56,8 +66,7 @@ def tokens_of(processor: Any, size: tuple[int, int]) -> int:
     )
 
 
-def test_vllm_is_told_the_largest_image_and_counts_no_other_tokens(model: Path) -> None:
-    plain, limited = processor_of_vllm(model, None), processor_of_vllm(model, arguments_for(model))
+def test_vllm_is_told_the_largest_image_and_counts_no_other_tokens(plain: Any, limited: Any) -> None:
     assert plain.info.get_max_image_tokens() == 16384
     # 94,080 px are 120 tokens; an image is counted once for each of the two frames of a patch.
     assert limited.info.get_max_image_tokens() == 240
@@ -67,12 +76,11 @@ def test_vllm_is_told_the_largest_image_and_counts_no_other_tokens(model: Path) 
         assert tokens_of(limited, size) == tokens_of(plain, size) == expected
 
 
-def test_vllm_processes_images_as_without_the_limit(model: Path) -> None:
-    arguments = arguments_for(model)
+def test_vllm_processes_images_as_without_the_limit(model: Path, plain: Any, limited: Any) -> None:
     image = Image.linear_gradient("L").resize((112, 84)).convert("RGB")
     expected, found = (
         processor.info.get_hf_processor().image_processor(image, return_tensors="pt", **given)
-        for processor, given in ((processor_of_vllm(model, None), {}), (processor_of_vllm(model, arguments), arguments))
+        for processor, given in ((plain, {}), (limited, arguments_for(model)))
     )
     assert expected["image_grid_thw"].tolist() == found["image_grid_thw"].tolist() == [[1, 6, 8]]
     assert expected["pixel_values"].equal(found["pixel_values"])
