@@ -266,6 +266,18 @@ def test_a_run_that_goes_on_or_collapses_shows_it_without_a_reload(browser: Any,
         until(page, "document.querySelectorAll('#list li').length === 9")
         assert "step 3" in entries(page)[0]
         page.wait_for_selector("#alarm.collapsed:has-text('The run collapsed')")
+        # It is resumed from its first step.
+        for step in (2, 3):
+            (run / "votes" / f"{step}.parquet").unlink()
+        until(page, "document.querySelectorAll('#list li').length === 3")
+
+
+def test_a_view_that_is_opened_again_while_it_is_read_shows_no_group_twice(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        tabs = "['votes', 'curves', 'votes', 'votes']"
+        page.evaluate(f"for (const tab of {tabs}) document.querySelector(`[data-tab=${{tab}}]`).click()")
+        page.wait_for_timeout(500)
+        until(page, "document.querySelector('#count').textContent === '18 of 18'")
 
 
 def test_what_is_open_is_in_the_address(browser: Any, address: str) -> None:

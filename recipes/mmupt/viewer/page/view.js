@@ -32,29 +32,44 @@ async function ask(path, query = {}) {
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 
+async function* chunksOfGroups(query) {
+  let before = null;
+  do {
+    const answer = await ask("/groups", { ...query, ...(before === null ? {} : { before }) });
+    yield answer.groups.map((values) => Object.fromEntries(answer.fields.map((name, i) => [name, values[i]])));
+    before = answer.before;
+  } while (before !== null);
+}
+
+async function readAll(run, read, changed) {
+  read.groups = [];
+  for await (const groups of chunksOfGroups({ run })) {
+    read.groups = read.groups.concat(groups);
+    changed();
+  }
+  if (read.groups.length) read.newest = read.groups[0].step;
+}
+
+async function readNewer(run, read, changed) {
+  let newer = [];
+  for await (const groups of chunksOfGroups({ run, after: read.newest })) newer = newer.concat(groups);
+  if (newer.length) {
+    read.groups = newer.concat(read.groups);
+    read.newest = newer[0].step;
+  }
+  changed();
+}
+
 // The views with a list: what they read, how an entry of the list looks, what it opens, and the filters.
 
 const votes = {
   empty: "This run has no votes on file: mmupt.votes_per_step is 0, or it was trained without a vote.",
-  async load(run, changed) {
-    const read = state.groups.get(run) ?? { groups: [], newest: null };
+  // One reading of a run at a time: the second one would add the groups of the first again.
+  load(run, changed) {
+    const read = state.groups.get(run) ?? { groups: [], newest: null, reading: Promise.resolve() };
     state.groups.set(run, read);
-    const newer = read.newest === null ? {} : { after: read.newest };
-    let before = null, added = [];
-    do {
-      const answer = await ask("/groups", { run, ...newer, ...(before === null ? {} : { before }) });
-      const groups = answer.groups.map((values) => Object.fromEntries(answer.fields.map((name, i) => [name, values[i]])));
-      added = added.concat(groups);
-      read.groups = read.newest === null ? read.groups.concat(groups) : read.groups;
-      before = answer.before;
-      if (read.newest === null) changed();
-    } while (before !== null);
-    if (read.newest !== null && added.length) {
-      read.groups = added.concat(read.groups);
-      changed();
-    }
-    if (added.length) read.newest = added[0].step;
-    else if (read.newest === null) changed();
+    read.reading = read.reading.catch(() => {}).then(() => (read.newest === null ? readAll(run, read, changed) : readNewer(run, read, changed)));
+    return read.reading;
   },
   items: () => state.groups.get(state.run)?.groups ?? [],
   key: (group) => `${group.step}.${group.number}`,
@@ -468,6 +483,8 @@ async function poll() {
     const runs = await ask("/runs"), before = state.runs[state.run], now = runs[state.run];
     state.runs = runs;
     drawAlarm();
+    // A run that was resumed from an earlier step repeats the later ones.
+    if (now.last_step < before.last_step) state.groups.delete(state.run);
     if (state.tab === "votes" && (now.steps !== before.steps || now.last_step !== before.last_step)) {
       await votes.load(state.run, () => { if (state.tab === "votes") drawList(); });
     }
