@@ -24,6 +24,7 @@ from verl.workers.rollout.router import GlobalRequestLoadBalancer
 
 from verl_ext.rollout import agent_loop, shared_features, shared_prompt
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
+from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import OneReplicaClient, SentImages, SharedPrompt, current_prompt
 
@@ -36,7 +37,7 @@ def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(mon
     assert ours.keys() == verls.keys() and len(ours) == N * len(PROMPTS)
     assert {row["key"] for row in ours.values()} == {row["key"] for row in verls.values()}
     for key, row in ours.items():
-        assert row.keys() - {"rm_scores"} == verls[key].keys()
+        assert row.keys() - {"rm_scores", VOTED_QUESTION} == verls[key].keys()
         assert row["tag"] == verls[key]["tag"]
         for name in ("prompts", "responses", "response_mask", "input_ids", "position_ids", "loss_mask"):
             assert torch.equal(row[name], verls[key][name]), (key, name)
