@@ -35,6 +35,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
+from mmupt.runtime.export import restore_expert_layout
 from mmupt.tiny.build_model import build_model, build_processor
 from mmupt.tiny.vocabulary import (
     END_OF_TEXT,
@@ -105,6 +106,7 @@ class Family:
         teach_answers(model, processor, self.has_images, steps)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
+        restore_expert_layout(folder)
         return folder
 
 
@@ -223,7 +225,8 @@ def qwen3_vl_moe() -> tuple[PreTrainedModel, Any]:
             "vocab_size": len(tokenizer),
             "head_dim": 32,
             "rope_parameters": INTERLEAVED_ROPE,
-            "moe_intermediate_size": 64,
+            # Neither it nor twice it is the hidden size: transformers tells the layouts of experts by their shapes.
+            "moe_intermediate_size": 48,
             "num_experts": 4,
             "num_experts_per_tok": 2,
             # vLLM reads it from the published configs; transformers has no other way.

@@ -5,9 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from mmupt.runtime import export as module
-from mmupt.runtime.export import make_readable, merge, model_folder
+from mmupt.runtime.export import make_readable, merge, model_folder, restore_expert_layout
+
+CONFIG = '{"model_type": "qwen2_5_vl"}'
 
 
 @pytest.fixture
@@ -18,7 +22,9 @@ def merged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def run(command: list[str], check: bool) -> None:
         assert check
         found.append(command[command.index("--local_dir") + 1])
-        Path(command[command.index("--target_dir") + 1]).mkdir(parents=True, exist_ok=True)
+        target = Path(command[command.index("--target_dir") + 1])
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "config.json").write_text(CONFIG)
 
     monkeypatch.setattr(module.subprocess, "run", run)
     return found
@@ -69,6 +75,7 @@ def test_what_is_merged_can_be_read_by_others(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(module.subprocess, "run", run)
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(CONFIG)
     before = os.umask(0o022)
     try:
         merge(tmp_path / "actor", tmp_path / "model", "5")
@@ -81,3 +88,15 @@ def test_what_is_merged_can_be_read_by_others(tmp_path: Path, monkeypatch: pytes
         assert os.umask(0o022) == 0o077
     finally:
         os.umask(before)
+
+
+def test_experts_of_qwen3_vl_are_saved_as_published_and_everything_else_as_it_is(tmp_path: Path) -> None:
+    saved = {"layers.0.mlp.experts.down_proj": torch.rand(2, 3, 4), "layers.0.mlp.gate.weight": torch.rand(2, 3)}
+    for model_type, is_turned in (("qwen3_vl_moe", True), ("qwen3_vl", False)):
+        (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
+        save_file(saved, tmp_path / "model.safetensors")
+        restore_expert_layout(tmp_path)
+        found = load_file(tmp_path / "model.safetensors")
+        for name, tensor in saved.items():
+            expected = tensor.transpose(1, 2) if is_turned and "experts" in name else tensor
+            assert torch.equal(found[name], expected)

@@ -1,5 +1,6 @@
 """Exports a veRL checkpoint to Hugging Face format, by veRL's model merger."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
     subprocess.run([sys.executable, "-m", *map(str, merger)], check=True)
     if (adapter := target / "lora_adapter").is_dir():
         _merge_adapter(target, adapter)
+    restore_expert_layout(target)
     make_readable(target)
     marker.write_text(mark)
     return target
@@ -43,6 +45,24 @@ def _merge_adapter(model: Path, adapter: Path) -> None:
 
     base = get_hf_auto_model_class(AutoConfig.from_pretrained(model)).from_pretrained(model)
     PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(model)
+
+
+def restore_expert_layout(model: Path) -> None:
+    """Give the experts of a saved Qwen3-VL the layout of the published models, (experts, inputs, outputs).
+
+    vLLM reads no other. transformers turns them as it loads them, and does not turn them back as it saves them: with
+    `Transpose(check_dims=True)` it finds them in its own layout already (transformers/core_model_loading.py).
+    """
+    if json.loads((model / "config.json").read_text())["model_type"] != "qwen3_vl_moe":
+        return
+    from safetensors.torch import load_file, save_file
+
+    for file in model.glob("*.safetensors"):
+        tensors = {
+            name: tensor.transpose(1, 2).contiguous() if ".mlp.experts." in name else tensor
+            for name, tensor in load_file(file).items()
+        }
+        save_file(tensors, file, metadata={"format": "pt"})
 
 
 def model_folder(model: str, output: Path) -> str:
