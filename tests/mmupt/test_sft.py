@@ -37,7 +37,9 @@ class Verl:
 
     def run(self, command: list[Any], **options: Any) -> None:
         if "verl.model_merger" in command:
-            Path(command[command.index("--target_dir") + 1]).mkdir(exist_ok=True)
+            target = Path(command[command.index("--target_dir") + 1])
+            target.mkdir(exist_ok=True)
+            (target / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
             return
         wanted = {key: value for key, _, value in (one.partition("=") for one in command if "=" in str(one))}
         checkpoints = Path(wanted["trainer.default_local_dir"].strip("'"))
