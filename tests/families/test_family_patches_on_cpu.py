@@ -1,6 +1,5 @@
 """The patches that families need mend what they name, and what they mend is still broken in the pinned versions."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,13 +122,25 @@ def test_the_flops_of_glm_are_those_of_its_language_model() -> None:
         flops_counter.FlopsCounter.estimate_flops.__wrapped__(counter, [10, 20], 1.0)
 
 
-def test_vllm_keeps_the_weights_of_experts_where_training_can_replace_them() -> None:
+def test_vllm_computes_with_the_weights_of_experts_that_training_has_replaced() -> None:
     from vllm.platforms import current_platform
 
-    from verl_ext.patches.vllm_cpu_experts import register
+    if not current_platform.is_cpu():
+        pytest.skip("vLLM for GPUs")
+    from verl_ext.patches import vllm_cpu_experts, vllm_cpu_weights
 
-    register()
-    from vllm.model_executor.layers.fused_moe.cpu_fused_moe import CPUFusedMOE
+    vllm_cpu_weights.register()
+    vllm_cpu_experts.register()
+    from vllm.model_executor.layers.fused_moe.cpu_fused_moe import CPUFusedMOE, MoEActivation
 
-    layer = SimpleNamespace(w13_weight=torch.zeros(2, 64, 32), w2_weight=torch.zeros(2, 32, 32))
-    assert not current_platform.is_cpu() or CPUFusedMOE.check_grouped_gemm(None, layer) == (False, "none")
+    torch.manual_seed(0)
+    layer = torch.nn.Module()
+    layer.w13_weight, layer.w2_weight = (torch.nn.Parameter(torch.rand(shape)) for shape in ((2, 64, 32), (2, 32, 32)))
+    experts, inputs = CPUFusedMOE(layer), torch.rand(3, 32)
+    layer.w13_weight.data.normal_()
+    layer.w2_weight.data.normal_()
+    chosen, shares = torch.tensor([[0], [1], [1]], dtype=torch.int32), torch.ones(3, 1)
+    found = experts.forward_method(layer, inputs, shares, chosen, MoEActivation.SILU, 2)
+    for row, (expert,) in enumerate(chosen.tolist()):
+        gate, up = (layer.w13_weight[expert] @ inputs[row]).chunk(2)
+        torch.testing.assert_close(found[row], layer.w2_weight[expert] @ (torch.nn.functional.silu(gate) * up))

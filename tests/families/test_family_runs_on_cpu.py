@@ -18,18 +18,18 @@ pytestmark = pytest.mark.full_stack
 RUN = [family for family in FAMILIES.values() if family.name != "qwen2_5_vl"]
 
 
-def rows(with_images: bool) -> list[Row]:
+def rows(split: str, with_images: bool) -> list[Row]:
     """Four rows of each kind."""
-    pictures = [encode_png(draw_figure(figure)) for figure in sample_figures("train", 12, 0)]  # type: ignore[arg-type]
+    pictures = [encode_png(draw_figure(figure)) for figure in sample_figures(split, 12, 0)]  # type: ignore[arg-type]
     made = []
     for index in range(4):
         # A question twice would be a duplicate.
         question = " ".join(["what is the sum of the three bars ?"] * (index + 1))
-        made.append(Row(f"text-{index}", "mixed", question, (), "free_form", "9"))
+        made.append(Row(f"{split}-text-{index}", "mixed", question, (), "free_form", "9"))
         if with_images:
             one, *two = pictures[3 * index : 3 * index + 3]
-            made.append(Row(f"one-{index}", "mixed", f"<image>{question}", (one,), "free_form", "9"))
-            made.append(Row(f"two-{index}", "mixed", f"<image><image>{question}", tuple(two), "free_form", "9"))
+            made.append(Row(f"{split}-one-{index}", "mixed", f"<image>{question}", (one,), "free_form", "9"))
+            made.append(Row(f"{split}-two-{index}", "mixed", f"<image><image>{question}", tuple(two), "free_form", "9"))
     return made
 
 
@@ -43,13 +43,15 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the family, with its model in `base` and its run in `run`."""
     folder = tmp_path_factory.mktemp(family.name)
     family.build(folder / "base")
-    write_dataset(folder, {"train": rows(family.has_images)}, {})
+    # Nothing is validated, but veRL wants a file.
+    write_dataset(folder, {split: rows(split, family.has_images) for split in ("train", "test")}, {})
     train(
         "mmupt_tiny",
         folder / "run",
         f"actor_rollout_ref.model.path={folder / 'base'}",
         f"data.train_files={folder / 'train.parquet'}",
-        f"data.val_files={folder / 'train.parquet'}",
+        f"data.val_files={folder / 'test.parquet'}",
+        # Both splits ask the same of text alone.
         "mmupt.leakage.allowed_pairs=null",
         f"data.train_batch_size={4 * (3 if family.has_images else 1)}",
         f"actor_rollout_ref.actor.ppo_mini_batch_size={4 * (3 if family.has_images else 1)}",

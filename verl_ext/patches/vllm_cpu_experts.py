@@ -1,8 +1,8 @@
 """Patch `CPUFusedMOE.check_grouped_gemm` of `vllm.model_executor.layers.fused_moe.cpu_fused_moe`: experts stay plain.
 
 On the CPU, vLLM packs the weights of experts for a kernel of its own, in the place of the weights that training then
-replaces: new weights would be taken for packed ones. Without that kernel it multiplies by the weights as they are.
-Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
+replaces: new weights would be taken for packed ones. Without that kernel it multiplies by the weights as they are, but
+its SwiGLU asks for a configuration that is not set in a forward pass, so that gets the plain function. Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
 """
 
 from typing import Any
@@ -20,3 +20,4 @@ def register() -> None:
 
 def _apply(module: Any) -> None:
     module.CPUFusedMOE.check_grouped_gemm = lambda self, layer: (False, "none")
+    module._CPU_MOE_ACT_FN[module.MoEActivation.SILU] = module.SiluAndMul.forward_native
