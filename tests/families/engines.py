@@ -313,6 +313,8 @@ def run(family: Any, folder: Path, result: Result) -> None:
     result.actor["adapted"] = adapted.log_probs(batch)
     adapters = adapted.weights()
 
+    if not family.in_vllm:
+        return
     engine = Engine(exported)
     result.vllm["exported"] = engine.log_probs(prompts)
     engine.load(base)
