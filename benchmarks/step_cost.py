@@ -7,11 +7,12 @@ without validation. Overrides change the recipe for all three.
 
 ours    `mmupt_tiny` as it is.
 plain   The same recipe by the same launcher and trainer with the changes of `PLAIN` and no others: veRL's own agent
-        loop, its manager, replay buffer and reward manager, and vLLM with its own way to start. Its rewards are no
-        vote, which a naive manager cannot hold, but `compute_score` below. What veRL needs to run on a CPU at all is
-        the same (platform, engine, patches), and so are the settings that suit any CPU run: one process of each kind
-        and one thread where veRL's defaults are eight, no gradient checkpoints, no compiled actor. vLLM compiles at
-        its start and keeps a part of that on disk, so that the first run on a machine starts up slower.
+        loop, its manager, replay buffer and reward manager, and Ray and vLLM with their own ways to start processes.
+        Its rewards are no vote, which a naive manager cannot hold, but `compute_score` below. What veRL needs to run
+        on a CPU at all is the same (platform, engine, patches), and so are the settings that suit any CPU run: one
+        process of each kind and one thread where veRL's defaults are eight, no gradient checkpoints, no compiled
+        actor. vLLM compiles at its start and keeps a part of that on disk, so that the first run on a machine starts
+        up slower.
 trl     `benchmarks/trl_grpo.py`: one process, no Ray, no vLLM, no transfer of weights or data. It needs Python 3.11,
         with which `make setup` installs TRL.
 
@@ -50,6 +51,8 @@ PLAIN = (
     "~actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend",
     "~ray_kwargs.ray_init.runtime_env.env_vars.TORCHDYNAMO_DISABLE",
     "~ray_kwargs.ray_init.runtime_env.env_vars.VLLM_ENABLE_V1_MULTIPROCESSING",
+    "~ray_kwargs.ray_init.runtime_env.env_vars.RAY_prestart_worker_first_driver",
+    "mmupt.fork_workers=False",
 )
 
 

@@ -26,7 +26,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import signal
 import statistics
 import subprocess
@@ -422,12 +421,8 @@ def _run_steps(stage: Stage, variant: Variant, limit: float | None, models: Path
     model = TINY_MODEL
     if stage.model is not None:
         model = models / stage.model
-        if not model.is_dir():
-            # In a process of its own, which leaves nothing on the card.
-            command = [sys.executable, __file__, "--build", stage.model, str(model), device]
-            if outcome := _outcome(run_command(command, log, limit), log, limit):
-                shutil.rmtree(model, ignore_errors=True)
-                return {"command": shlex.join(command), **outcome}
+        if not (model / "config.json").is_file():
+            build_model(stage.model, model, device)
     making = time.monotonic() - begin
     with tempfile.TemporaryDirectory(prefix="run_", dir=log.parent) as name, CardMemory() as card:
         run_folder = Path(name)
@@ -462,9 +457,8 @@ def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launc
         last = metrics[-1]
         result["workload"] = workload(stage, model, last)
         result["update"] = update_rate(stage, model, last, result["phases"]["update_actor"]["seconds"], config)
-        # Without a pass for old log-probabilities there is the difference alone, from the update.
-        keys = ("rollout_actor_probs_pearson_corr", "rollout_probs_diff_mean")
-        result["vllm_against_actor"] = {key: last.get(f"training/{key}", last.get(f"actor/{key}")) for key in keys}
+        keys = ("training/rollout_actor_probs_pearson_corr", "training/rollout_probs_diff_mean")
+        result["vllm_against_actor"] = {key.removeprefix("training/"): last.get(key) for key in keys}
     return result
 
 
@@ -712,11 +706,9 @@ def _cell(value: float | None) -> str:
 
 def main() -> None:
     """Run the stages of the command line; exit with 1 if one failed or timed out."""
-    # How this script starts the parts of a stage, each in a process of its own.
     if sys.argv[1:2] == ["--train"]:
-        return train(sys.argv[2], sys.argv[3:])
-    if sys.argv[1:2] == ["--build"]:
-        return build_model(sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+        train(sys.argv[2], sys.argv[3:])
+        return
     parser = argparse.ArgumentParser(description="Time, MFU and memory of whole training steps with random weights.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu runs all stages in tiny shapes")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="in the order given")

@@ -46,6 +46,7 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.checkpoints import checkpoint_of, last_whole_step, prune, repair_tracker
 from verl_ext.checkpoints.best import kept_checkpoint
 from verl_ext.collapse import StoppedOnCollapse
+from verl_ext.cpu.fork_server import fork_server
 from verl_ext.datasets.pixel_limits import largest_area, pixel_limits
 
 # The oldest NVIDIA driver for CUDA 13, which torch 2.11 is built for.
@@ -160,6 +161,16 @@ def total_steps(config: DictConfig) -> int | None:
 
 def run_trainer(config: DictConfig) -> None:
     """Run veRL's config validation and trainer, in this process and the Ray cluster that it starts."""
+    if not config.mmupt.fork_workers or joins_cluster():
+        _run_trainer(config)
+        return
+    with fork_server(config.ray_kwargs.ray_init.runtime_env.env_vars) as runtime_env:
+        config = config.copy()
+        OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env", runtime_env, force_add=True)
+        _run_trainer(config)
+
+
+def _run_trainer(config: DictConfig) -> None:
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -238,6 +249,8 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
                 f"{key} * rollout.n = {OmegaConf.select(config, key) * n} responses cannot be shared evenly among "
                 f"{ranks} GPUs: change it or trainer.n_gpus_per_node"
             )
+    if config.mmupt.fork_workers and config.trainer.device != "cpu":
+        yield "set mmupt.fork_workers=False: a process that uses a GPU cannot be forked"
     if config.trainer.save_freq < 1:
         yield "trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint"
     if config.trainer.max_actor_ckpt_to_keep == 1:

@@ -163,8 +163,8 @@ MAY_CHANGE = (
     *_below("mmupt.baseline", "dpo.micro_batch_size dpo.save_steps sft.micro_batch_tokens sft.save_steps"),
     *_below(
         "mmupt",
-        """evaluation_files evaluation_forbidden_openings evaluation_samples gpu_memory_gib leakage name paper_method
-        report_note run_folder stop_on_collapse votes_per_step""",
+        """evaluation_files evaluation_forbidden_openings evaluation_samples fork_workers gpu_memory_gib leakage name
+        paper_method report_note run_folder stop_on_collapse votes_per_step""",
     ),
     "ray_kwargs",
     *_below("reward", "num_workers reward_model.n_gpus_per_node reward_model.nnodes"),

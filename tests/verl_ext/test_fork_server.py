@@ -1,0 +1,187 @@
+"""A process forked from the server is what Python would have started, without importing everything again."""
+
+import json
+import multiprocessing
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from verl_ext.cpu.fork_server import fork_server
+from verl_ext.cpu.forked_python import SERVER, fork_python
+from verl_ext.patches.forked_engine import patched
+
+IMPORTED = """
+import os
+with open(os.environ["IMPORTS"], "a") as file:
+    file.write("x")
+os.environ["SET_BY_AN_IMPORT"] = "yes"
+"""
+SCRIPT = """
+import json, os, random, signal, sys
+import numpy
+import large
+print(json.dumps({
+    "name": __name__, "arguments": sys.argv, "path": sys.path[0], "folder": os.getcwd(), "variable": os.environ["MINE"],
+    "server's": os.environ.get("OMP_NUM_THREADS"), "by import": os.environ["SET_BY_AN_IMPORT"],
+    "random": random.random(), "numpy": numpy.random.rand(),
+    "signals": signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
+}), flush=True)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "large.py").write_text(IMPORTED)
+    (tmp_path / "modules" / "late.py").write_text("import os\nCLUSTER = os.environ['RAY_JOB_ID']")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def variables(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(folder / "modules"), *sys.path])
+    return {"PYTHONPATH": path, "IMPORTS": str(folder / "imports"), "OMP_NUM_THREADS": "1", "RAY_JOB_ID": "1"}
+
+
+@pytest.fixture
+def program(folder: Path) -> Iterator[list[str]]:
+    """The `python` of Ray's workers, with a server of its own."""
+    with fork_server(variables(folder), ["large", "numpy"], ["late"]) as runtime_env:
+        yield [
+            "env",
+            *(f"{key}={value}" for key, value in runtime_env["env_vars"].items()),
+            *shlex.split(runtime_env["py_executable"]),
+        ]
+
+
+def start(program: list[str], folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run the script by a program, and return what it printed."""
+    environment = variables(folder) | {"MINE": "é"}
+    del environment["OMP_NUM_THREADS"]
+    command = [*program, str(folder / "script.py"), *arguments]
+    done = subprocess.run(
+        command, cwd=folder / "modules", env=environment, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    found = json.loads(done.stdout)
+    assert found["arguments"] == [str(folder / "script.py"), *arguments] and found["name"] == "__main__"
+    assert found["folder"] == str(folder / "modules") and found["path"] == str(folder)
+    assert (found["variable"], found["server's"], found["by import"]) == ("é", None, "yes") and found["signals"]
+    return found
+
+
+def test_a_forked_process_is_what_python_would_have_started_without_importing_again(
+    program: list[str], folder: Path
+) -> None:
+    found = [start(program, folder, "0") for _ in range(3)]
+    assert (folder / "imports").read_text() == "x"
+    assert len({one["random"] for one in found}) == len({one["numpy"] for one in found}) == 3
+
+
+def test_without_a_server_the_program_is_python_itself(program: list[str], folder: Path) -> None:
+    start([one for one in program if not one.startswith(SERVER)], folder, "0")
+    assert (folder / "imports").read_text().startswith("x")
+
+
+def test_a_server_with_threads_is_not_forked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "modules" / "threads.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+    )
+    with fork_server(variables(folder), ["large", "threads"], []) as runtime_env:
+        program = ["env", f"{SERVER}={runtime_env['env_vars'][SERVER]}", *shlex.split(runtime_env["py_executable"])]
+        start(program, folder, "0")
+    assert (folder / "imports").read_text() == "xx"
+    assert "has 2 threads after imports and cannot be forked" in capfd.readouterr().err
+
+
+def test_the_exit_status_comes_when_the_process_has_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in (variables(folder) | {"MINE": ""}).items():
+        monkeypatch.setenv(key, value)
+    with fork_server({}, ["large", "numpy"], ["late"]) as runtime_env:
+        monkeypatch.setenv(SERVER, runtime_env["env_vars"][SERVER])
+        for arguments, status in ((["7"], b"7"), (["0"], b"0")):
+            connection, _ = fork_python([str(folder / "script.py"), *arguments], [0])
+            assert connection.recv(64) == status
+        connection, pid = fork_python(["-c", "import time; time.sleep(60)"], [0])
+        os.kill(pid, signal.SIGKILL)
+        assert connection.recv(64) == b"-9"
+
+
+def test_what_reads_the_cluster_is_imported_for_the_first_worker_and_serves_no_other_cluster(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = ["-c", "import late, sys; sys.exit(int(late.CLUSTER))"]
+    with fork_server(variables(folder), ["large"], ["late"]) as runtime_env:
+        monkeypatch.setenv(SERVER, runtime_env["env_vars"][SERVER])
+        for _ in range(2):
+            monkeypatch.setenv("RAY_JOB_ID", "5")
+            connection, _ = fork_python(code, [0])
+            assert connection.recv(64) == b"5"
+        monkeypatch.setenv("RAY_JOB_ID", "6")
+        with pytest.raises(ConnectionError):
+            fork_python(code, [0])
+
+
+def test_the_server_ends_with_the_process_that_started_it(folder: Path) -> None:
+    code = (
+        "import time; from verl_ext.cpu.fork_server import fork_server\n"
+        "with fork_server({}, ['large'], []):\n    print('up', flush=True); time.sleep(60)"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **variables(folder)}, stdout=subprocess.PIPE
+    )
+    assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
+    (server,) = psutil.Process(starter.pid).children()
+    starter.kill()
+    starter.wait()
+    server.wait(timeout=20)
+
+
+def _engine(status: int) -> None:
+    sys.exit(status if "large" in sys.modules else 99)
+
+
+def test_vllms_engine_is_forked_from_the_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    assert patched(lambda: spawn) is spawn
+    with fork_server(variables(folder), ["large", "numpy"], ["late"]) as runtime_env:
+        monkeypatch.setenv(SERVER, runtime_env["env_vars"][SERVER])
+        context = patched(lambda: spawn)
+        engines = [context.Process(target=_engine, args=(status,)) for status in (0, 3)]
+        for engine, status in zip(engines, (0, 3), strict=True):
+            engine.start()
+            assert engine.is_alive() or engine.exitcode == status
+            engine.join(timeout=60)
+            assert engine.exitcode == status and not engine.is_alive()
+        killed = context.Process(target=time.sleep, args=(60,))
+        killed.start()
+        killed.terminate()
+        killed.join(timeout=60)
+        assert killed.exitcode == -signal.SIGTERM
+
+
+def test_ray_and_vllm_name_their_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, ray, setproctitle, psutil\n"
+        "ray._raylet.setproctitle('ray::First.run')\n"
+        "assert psutil.Process().cmdline()[0] == 'ray::First.run'\n"
+        "setproctitle.setproctitle('VLLM::EngineCore')\n"
+        "assert psutil.Process().cmdline()[0] == 'VLLM::EngineCore'\n"
+        # By it the processes of a run are found.
+        "assert psutil.Process().environ()['MMUPT_RUN_FOLDER'] == 'here'"
+    )
+    with fork_server(variables(folder) | {"MMUPT_RUN_FOLDER": "here"}, ["numpy"], ["ray"]) as runtime_env:
+        monkeypatch.setenv(SERVER, runtime_env["env_vars"][SERVER])
+        monkeypatch.setenv("RAY_JOB_ID", "1")
+        monkeypatch.setenv("RAY_ANOTHER", "2")
+        connection, _ = fork_python(["-c", code], [0, 1, 2])
+        assert connection.recv(64) == b"0"

@@ -1,0 +1,235 @@
+"""A process that has imported torch, veRL and vLLM once, and that the Python processes of a CPU run are forked from.
+
+Each of the dozen processes of a run would import them for itself, 3 to 6 s of CPU. Forked, they also share the memory
+of what was imported. `forks_workers` starts the server and tells Ray to start its workers with `forked_python.py`, and
+`verl_ext.patches.vllm_cpu_forked_engine` does the same for vLLM's engine. A process that has used a GPU cannot be
+forked, so this is for the CPU alone.
+
+A forked process has the environment, the folder, the arguments and the standard output of the one that asked for it, so
+it is what `python` would have been, but for its parent. It ends with Ray like any worker. The server ends with the
+process that started it.
+"""
+
+import fcntl
+import gc
+import json
+import os
+import runpy
+import select
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from verl_ext.cpu import forked_python
+
+# Most of what the workers of veRL, of this project and of vLLM import, some of it only when they first use it.
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
+    "tensordict",
+    "datasets",
+    "peft",
+    "torch.utils.tensorboard",
+    "torchdata.stateful_dataloader",
+    "vllm.engine.arg_utils",
+    "vllm.model_executor.models.qwen2_5_vl",
+    "vllm.v1.worker.cpu_worker",
+    "fastapi",
+    "uvicorn",
+)
+# The rest, which imports Ray: only when the first worker is asked for, as Ray reads then to which cluster it belongs.
+WITH_RAY = (
+    "ray._private.workers.default_worker",
+    "verl.trainer.main_ppo",
+    "verl.trainer.ppo.v1",
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "verl.experimental.agent_loop",
+    "verl.experimental.reward_loop",
+    "verl_ext.rollout.agent_loop",
+    "verl_ext.rollout.replay_buffer",
+    "verl_ext.rollout.reward_manager",
+)
+# What Ray reads when it is imported and never again.
+OF_THE_CLUSTER = ("RAY_JOB_ID", "RAY_RAYLET_PID")
+
+
+@contextmanager
+def fork_server(
+    variables: Mapping[str, str], libraries: Sequence[str] = LIBRARIES, with_ray: Sequence[str] = WITH_RAY
+) -> Iterator[dict[str, Any]]:
+    """Run the server while the block runs; yields what Ray's `runtime_env` needs for its workers to be forked.
+
+    The server imports the libraries while the block goes on. The first workers wait for it.
+
+    Args:
+        variables: environment variables of all workers, some of which are read by an import.
+        libraries: the modules that are imported at once, all without Ray.
+        with_ray: the modules that are imported with the environment of the first worker.
+    """
+    name = f"verl_ext-fork-server-{os.getpid()}-{os.urandom(8).hex()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        # A name beginning with a zero byte is no file.
+        listener.bind("\0" + name)
+        listener.listen(64)
+        # It ends when its standard input does.
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"from {__name__} import main; main({listener.fileno()})",
+                *libraries,
+                "--",
+                *with_ray,
+            ],
+            # Importing pyarrow would start a thread of its allocator.
+            env={**os.environ, "JE_ARROW_MALLOC_CONF": "background_thread:false", **variables},
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+        )
+    program = shlex.join([sys.executable, "-I", "-S", str(Path(forked_python.__file__))])
+    try:
+        yield {"py_executable": program, "env_vars": {forked_python.SERVER: name}}
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def main(descriptor: int) -> None:
+    """Import the modules of the command line, then fork a process for every request at a listening socket."""
+    # The working directory, where a folder may have the name of a library.
+    sys.path.pop(0)
+    separator = sys.argv.index("--")
+    libraries, with_ray = sys.argv[1:separator], sys.argv[separator + 1 :]
+    sys.argv[1:] = []
+    gc.disable()
+    changed = _import(libraries)
+    if "ray._raylet" in sys.modules:
+        sys.exit("the fork server must not import Ray before it knows the cluster: workers import anew")
+    with socket.socket(fileno=descriptor) as listener:
+        run = _serve(listener, with_ray, changed)
+    run()
+
+
+def _import(modules: Iterable[str]) -> dict[str, str]:
+    """Import modules; returns the environment variables that this has set."""
+    before = dict(os.environ)
+    for module in modules:
+        import_module(module)
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        sys.exit(f"the fork server has {threads} threads after imports and cannot be forked: workers import anew")
+    return {key: value for key, value in os.environ.items() if before.get(key) != value}
+
+
+def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]) -> Callable[[], object]:
+    """Fork a process per request until standard input ends; in the forked process, return what it is to run."""
+    connections: dict[int, socket.socket] = {}
+    cluster: list[str | None] | None = None
+
+    def reap(*_: Any) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                with connections.pop(ended[0]) as connection, suppress(OSError):
+                    connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
+
+    signal.signal(signal.SIGCHLD, reap)
+    # As in all that Ray starts.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    while True:
+        readable, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in readable:
+            sys.exit()
+        connection, _ = listener.accept()
+        message, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 64)
+        request = json.loads(message) if message and _user_of(connection) == os.getuid() else None
+        if request is not None:
+            environment = request["environment"]
+            if cluster is None:
+                cluster = [environment.get(name) for name in OF_THE_CLUSTER]
+                os.environ.update({key: value for key, value in environment.items() if os.environ.get(key) != value})
+                changed |= _import(with_ray)
+                if "ray._raylet" in sys.modules:
+                    _share_process_title()
+                # What is imported stays: neither searched for garbage nor, by that, copied for each process.
+                gc.collect()
+                gc.freeze()
+                gc.enable()
+            if cluster != [environment.get(name) for name in OF_THE_CLUSTER]:
+                request = None
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        if request is None:
+            connection.close()
+        elif pid := os.fork():
+            connections[pid] = connection
+            with suppress(OSError):
+                connection.send(str(pid).encode())
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            for other in (listener, *connections.values()):
+                other.close()
+            return _become(request, connection.detach(), descriptors, changed)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _share_process_title() -> None:
+    """Have Ray set the titles of all processes, also those that vLLM wants.
+
+    Ray and the library `setproctitle` write into the memory of the arguments, which each finds by the place of the
+    environment and then moves. So only the first can, and only before the environment is replaced.
+    """
+    titles: Any = import_module("setproctitle")
+    ray: Any = sys.modules["ray._raylet"]
+    ray.getproctitle()
+    titles.setproctitle, titles.getproctitle = ray.setproctitle, ray.getproctitle
+
+
+def _user_of(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _become(
+    request: dict[str, Any], connection: int, descriptors: list[int], environment: dict[str, str]
+) -> Callable[[], object]:
+    """Make this process that of a request, and return what it is to run.
+
+    It keeps the connection open: whoever asked sees its end, even if the server has ended before.
+    """
+    numbers = request["descriptors"]
+    # Above all numbers that are asked for, so that none is overwritten before it is moved.
+    _, *moved = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for one in (connection, *descriptors))
+    for descriptor in (connection, *descriptors):
+        os.close(descriptor)
+    for descriptor, number in zip(moved, numbers, strict=True):
+        if number > 2 and os.path.exists(f"/proc/self/fd/{number}"):
+            raise RuntimeError(f"file {number}, which the new process is given, is open since an import")
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update({**environment, **request["environment"]})
+    os.chdir(request["folder"])
+    # Otherwise all processes would draw the same numbers; `random` sees to that itself, and torch's seed is a constant.
+    import_module("numpy").random.seed()
+    if ray := sys.modules.get("ray._raylet"):
+        # Ray read its variables, such as RAY_AUTH_MODE, when it was imported.
+        ray.Config.initialize("")
+    first, *rest = request["arguments"]
+    if first == "-c":
+        code, *rest = rest
+        sys.argv = ["-c", *rest]
+        return lambda: exec(code, {"__name__": "__main__"})
+    sys.argv = [first, *rest]
+    sys.path.insert(0, str(Path(first).parent))
+    return lambda: runpy.run_path(first, run_name="__main__")

@@ -1,0 +1,50 @@
+"""Have the fork server of a run start Python processes; as a program, the `python` that Ray starts its workers with.
+
+    python -I -S forked_python.py SCRIPT ARGUMENTS
+
+Where there is no fork server, as after its death, the program becomes Python itself, which only takes longer. Imports
+nothing but a little of the standard library, as it runs once per worker.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable
+
+# The environment variable with the name of the server's socket.
+SERVER = "VERL_EXT_FORK_SERVER"
+
+
+def fork_python(arguments: list[str], descriptors: Iterable[int]) -> tuple[socket.socket, int]:
+    """Start `python ARGUMENTS` as a child of the fork server, with the environment and folder of this process.
+
+    Args:
+        arguments: a script or `-c CODE`, and what follows it.
+        descriptors: files of this process that the new one has under the same numbers.
+
+    Returns:
+        A connection, over which the exit status comes when the process ends, and the id of the process.
+
+    Raises:
+        OSError: there is no fork server.
+    """
+    numbers = list(descriptors)
+    request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "descriptors": numbers}
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect("\0" + os.environ.get(SERVER, "none"))
+        socket.send_fds(connection, [json.dumps(request).encode()], numbers)
+        if not (answer := connection.recv(64)):
+            raise ConnectionError("the fork server ended")
+        return connection, int(answer)
+    except OSError:
+        connection.close()
+        raise
+
+
+if __name__ == "__main__":
+    try:
+        fork_python(sys.argv[1:], (0, 1, 2))
+    except OSError:
+        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
