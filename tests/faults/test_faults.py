@@ -275,6 +275,13 @@ def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_dead_and_the_same
         matrix.left.step = step
 
 
+def test_the_death_of_the_process_that_workers_are_forked_from_changes_nothing(matrix: Matrix) -> None:
+    matrix.start()
+    matrix.run.kill("verl_ext.cpu.fork_server")
+    matrix.run.wait_for_steps(3)
+    matrix.kill(LAUNCHER)
+
+
 def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continued(matrix: Matrix) -> None:
     run, evaluation = matrix.run, matrix.run.folder / "evaluation"
     last = last_whole_step(run.checkpoints) + 2
