@@ -1,9 +1,9 @@
 """A process that has imported torch, veRL and vLLM once, and that the Python processes of a CPU run are forked from.
 
 Each of the dozen processes of a run would import them for itself, 3 to 6 s of CPU. Forked, they also share the memory
-of what was imported. `forks_workers` starts the server and tells Ray to start its workers with `forked_python.py`, and
-`verl_ext.patches.vllm_cpu_forked_engine` does the same for vLLM's engine. A process that has used a GPU cannot be
-forked, so this is for the CPU alone.
+of what was imported. `fork_server` starts the server and says how Ray starts its workers with `forked_python.py`;
+`verl_ext.patches.forked_engine` has vLLM's engine forked. A process that has used a GPU cannot be forked, so this is
+for the CPU alone.
 
 A forked process has the environment, the folder, the arguments and the standard output of the one that asked for it, so
 it is what `python` would have been, but for its parent. It ends with Ray like any worker. The server ends with the
