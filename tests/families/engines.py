@@ -352,7 +352,9 @@ def environment() -> dict[str, str]:
 
     config, _ = load_recipe("mmupt_tiny", [])
     variables = config.ray_kwargs.ray_init.runtime_env.env_vars
-    return {**os.environ, **WORLD, **{name: str(value) for name, value in variables.items()}}
+    # Helpers of other folders, which pytest has found.
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return {**os.environ, **WORLD, **path, **{name: str(value) for name, value in variables.items()}}
 
 
 if __name__ == "__main__":
