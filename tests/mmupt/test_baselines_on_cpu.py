@@ -49,7 +49,7 @@ def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on_to_its_report(
     growing = tmp_path / "run" / "stages" / "samples.partial.jsonl"
     run = subprocess.Popen(command("genixer", tmp_path), start_new_session=True)
     deadline = time.monotonic() + 300
-    while not (growing.is_file() and growing.read_bytes().count(b"\n") > 1) and time.monotonic() < deadline:
+    while not (growing.is_file() and growing.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()

@@ -116,6 +116,18 @@ def test_the_exit_status_comes_when_the_process_has_ended(folder: Path, monkeypa
         assert connection.recv(64) == b"-9"
 
 
+def test_a_forked_process_is_in_the_group_of_the_one_that_asked(program: list[str], folder: Path) -> None:
+    (folder / "group.py").write_text("import os; print(os.getpgrp(), flush=True)")
+    asked = subprocess.Popen(
+        [*program, str(folder / "group.py")],
+        env=variables(folder) | {"MINE": ""},
+        stdout=subprocess.PIPE,
+        preexec_fn=os.setpgrp,
+    )
+    output, _ = asked.communicate(timeout=60)
+    assert int(output) == asked.pid
+
+
 def test_what_reads_the_cluster_is_imported_for_the_first_worker_and_serves_no_other_cluster(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

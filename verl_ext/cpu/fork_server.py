@@ -170,6 +170,8 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
             connection.close()
         elif pid := os.fork():
             connections[pid] = connection
+            _join_group(pid, request["group"])
+            # The one that asked may have ended.
             with suppress(OSError):
                 connection.send(str(pid).encode())
         else:
@@ -177,10 +179,18 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             for other in (listener, *connections.values()):
                 other.close()
+            _join_group(0, request["group"])
             return _become(request, connection.detach(), descriptors, changed)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _join_group(pid: int, group: int) -> None:
+    """Put a process into a group, by which Ray ends what a worker leaves; done on both sides, to be done in time."""
+    # The group has gone with the one that asked.
+    with suppress(OSError):
+        os.setpgid(pid, group)
 
 
 def _share_process_title() -> None:

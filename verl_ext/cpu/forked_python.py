@@ -17,7 +17,7 @@ SERVER = "VERL_EXT_FORK_SERVER"
 
 
 def fork_python(arguments: list[str], descriptors: Iterable[int]) -> tuple[socket.socket, int]:
-    """Start `python ARGUMENTS` as a child of the fork server, with the environment and folder of this process.
+    """Start `python ARGUMENTS` by the fork server, with the environment, folder and process group of this process.
 
     Args:
         arguments: a script or `-c CODE`, and what follows it.
@@ -30,7 +30,13 @@ def fork_python(arguments: list[str], descriptors: Iterable[int]) -> tuple[socke
         OSError: there is no fork server.
     """
     numbers = list(descriptors)
-    request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "descriptors": numbers}
+    request = {
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "group": os.getpgrp(),
+        "descriptors": numbers,
+    }
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         connection.connect("\0" + os.environ.get(SERVER, "none"))
