@@ -275,7 +275,10 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["benchmarks=[mathvisa]"], "'mathvisa' is none of figures, mathverse, mathvision, mathvista, wemath"),
+        (
+            ["benchmarks=[mathvisa]"],
+            "'mathvisa' is none of figures, figures_hard, mathverse, mathvision, mathvista, wemath",
+        ),
         (["benchmarks=[geoqa]"], "name a split, NAME/SPLIT"),
         ([], "nothing to answer"),
         (["files={a:missing.parquet}"], r"a: missing\.parquet is missing"),

@@ -67,7 +67,7 @@ def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonesuch"], "error: there is no recipe 'nonesuch'; known recipes: mmupt_geometry3k"),
+        (["nonesuch"], "error: there is no recipe 'nonesuch'; known recipes: mmupt_aime2024, mmupt_geometry3k"),
         (["mmupt_tiny", "trainer.lr=1"], "error: override trainer.lr=1: there is no key 'trainer.lr'"),
     ],
 )

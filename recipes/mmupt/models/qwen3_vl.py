@@ -1,8 +1,8 @@
 """Qwen3-VL, dense and with experts: Qwen3 and a vision tower that also feeds the first layers (DeepStack).
 
 The tables hold what config.json has at Qwen/Qwen3-VL-*-Instruct on Hugging Face, as
-torchtitan/experiments/qwen3_vl/__init__.py of pytorch/torchtitan repeats it for 2B, 8B and 30B-A3B; 4B is the example
-of transformers/models/qwen3_vl/configuration_qwen3_vl.py, whose sizes are those of Qwen3-4B and of the tower of 2B.
+torchtitan/experiments/qwen3_vl/__init__.py of pytorch/torchtitan repeats it for 2B, 8B and 30B-A3B; 4B is
+a public copy of its config.json, whose sizes are those of Qwen3-4B and of the tower of 2B.
 """
 
 from collections.abc import Mapping

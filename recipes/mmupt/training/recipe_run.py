@@ -109,7 +109,6 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
-    limit_profiled_images(config)
     for name in config.mmupt.datasets:
         try:
             data_set(name).prepare(FOLDER / name, progress=True)
@@ -118,6 +117,8 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     refuse([*problems_of_files(config, os.environ), *problems_of_adapters(config)])
     # Before the rows are checked, which may take minutes; rows that this drops are counted afterwards.
     refuse(problems_of_rows(config, {}))
+    # Last, as it may download the processor.
+    limit_profiled_images(config)
     return config
 
 
