@@ -2,7 +2,7 @@
 
 The tables hold what config.json has at Qwen/Qwen3-VL-*-Instruct on Hugging Face, as
 torchtitan/experiments/qwen3_vl/__init__.py of pytorch/torchtitan repeats it for 2B, 8B and 30B-A3B; 4B is
-a public copy of its config.json, whose sizes are those of Qwen3-4B and of the tower of 2B.
+from a public copy of its config.json, and has the sizes of Qwen3-4B and of the tower of 2B.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,9 @@ def read_vision(config: Mapping[str, Any]) -> VisionShape:
 
 def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
     """Qwen3 with a router and experts in place of the MLP of every layer, none of which is a linear layer for LoRA."""
-    hidden, inner, experts = config["hidden_size"], config["moe_intermediate_size"], config["num_experts"]
+    hidden, inner = config["hidden_size"], config["moe_intermediate_size"]
+    # transformers 5 saves it under the second name.
+    experts = config["num_experts"] if "num_experts" in config else config["num_local_experts"]
     mlp = experts * 3 * hidden * inner + experts * hidden
     layer = LayerShape(attention(config), other=2 * config["head_dim"] + 2 * hidden + mlp)
     return LanguageShape(

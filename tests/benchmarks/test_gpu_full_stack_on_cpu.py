@@ -208,15 +208,18 @@ def test_what_no_longer_fits_the_budget_is_skipped() -> None:
 
 
 def test_a_stage_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unknown = Stage("no/such-model", "mmupt_smoke", ("hardware=cpu",), 4, 4, 112 * 112, 16, 1)
+    def no_room(*_: Any) -> dict[str, Any]:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(full_stack, "_run_steps", no_room)
     monkeypatch.setattr(full_stack, "_run_actor", lambda *_: {"actor_step": {"cases": []}})
     output = tmp_path / "gpu" / "result.json"
-    run_stages({"bad": unknown, "good": ActorStage("tiny")}, [Variant()], None, output)
+    run_stages({"bad": WHOLE["3b"], "good": ActorStage("tiny")}, [Variant()], None, output)
     report = json.loads(output.read_text())
     bad, good = report["stages"]
-    assert bad["status"] == "failed" and "no/such-model" in bad["cause"] and bad["needed_s"] >= 0
+    assert bad["status"] == "failed" and bad["cause"] == "OSError: no space left" and bad["needed_s"] >= 0
     assert good["status"] == "ok"
-    run_stages({"bad": unknown, "good": ActorStage("tiny")}, [Variant()], 1.0, output)
+    run_stages({"bad": WHOLE["3b"], "good": ActorStage("tiny")}, [Variant()], 1.0, output)
     assert [stage["status"] for stage in json.loads(output.read_text())["stages"]] == ["skipped", "skipped"]
 
 
