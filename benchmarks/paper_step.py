@@ -187,6 +187,8 @@ def overrides_of(size: Size, folder: Path, rows: Path, model: Path) -> list[str]
     settings: dict[str, Any] = {
         "mmupt.run_folder": str(folder / "run"),
         "mmupt.evaluation_files": None,
+        # As on GPUs; stand-ins are put in place while a process imports what they replace.
+        "mmupt.fork_workers": False,
         "mmupt.leakage.images": "exact",
         "data.train_files": files[0],
         "data.val_files": files[1],
