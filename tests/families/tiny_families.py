@@ -88,7 +88,7 @@ class Family:
         name: `model_type` of its config.json.
         make: returns model and processor, or tokenizer, of a family without images.
         adapters: what LoRA adapts in the tests, by the table of docs/families.md.
-        in_vllm: whether the tests run it in vLLM.
+        in_vllm: whether the tests without the trainer run it in vLLM, with adapters.
     """
 
     name: str

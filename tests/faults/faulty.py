@@ -1,32 +1,10 @@
-"""Reward managers and agent loops that fail on purpose, chosen by the configuration of a run."""
+"""An agent loop that fails on purpose, chosen by the configuration of a run."""
 
-import asyncio
 from typing import Any, ClassVar
 
 from verl.experimental.agent_loop import AgentLoopOutput
 
-from verl_ext.rewards.group_request import GroupRequest, ResponseScore
-from verl_ext.rollout.reward_manager import GroupRewardManager
 from verl_ext.rollout.shared_prompt import SharedPromptAgentLoop, current_prompt
-
-
-class RaisingReward(GroupRewardManager):
-    """Raises for every group; validation works."""
-
-    async def run_single(self, data: GroupRequest) -> list[ResponseScore]:
-        if data.validate:
-            return await super().run_single(data)
-        raise ZeroDivisionError("this reward always raises")
-
-
-class HangingReward(GroupRewardManager):
-    """Never returns for a group; validation works."""
-
-    async def run_single(self, data: GroupRequest) -> list[ResponseScore]:
-        if data.validate:
-            return await super().run_single(data)
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
 
 
 class FailingAgentLoop(SharedPromptAgentLoop):

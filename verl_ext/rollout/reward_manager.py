@@ -44,7 +44,7 @@ class GroupRewardManager(RewardManagerBase):
         check_config(config)
         super().__init__(config, tokenizer, compute_score)
         settings = read_settings(OmegaConf.select(config, "reward.reward_kwargs"))
-        self._reward = REWARDS[OmegaConf.select(config, REWARD_MANAGER_KEY)](settings)
+        self._reward = REWARDS.named(OmegaConf.select(config, REWARD_MANAGER_KEY))(settings)
         train_files = file_list(OmegaConf.select(config, f"{SAMPLER_KEY}.train_files"))
         self._accuracy = AccuracyMeter(train_files, settings.comparison, self._reward.bounds)
         self._embeddings = (
