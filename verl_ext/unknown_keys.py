@@ -1,4 +1,4 @@
-"""Unknown keys of a block of the configuration are refused, with the nearest one that exists. Pure."""
+"""Unknown keys and values of a block of the configuration are refused, with the nearest key that exists. Pure."""
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -37,3 +37,19 @@ def read_block(block: Mapping[str, Any], known: Collection[str], make: Callable[
     if problems:
         raise ValueError(" ".join(problems))
     return settings
+
+
+def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]]) -> None:
+    """Raise ValueError that names every field with a value that is not allowed.
+
+    Args:
+        settings: an object with the fields.
+        allowed: of each field, whether its value is allowed, and which values are.
+    """
+    problems = [
+        f"{name} must be {values}, not {getattr(settings, name)!r}"
+        for name, (is_allowed, values) in allowed.items()
+        if not is_allowed
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))

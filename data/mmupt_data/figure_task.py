@@ -11,7 +11,7 @@ about the same figure exists; bars also have a question that the tiny model is n
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -143,6 +143,26 @@ def _lengths(count: int) -> Callable[[Random], tuple[int, ...]]:
 UNIT = 10
 MAX_LENGTH = 7
 
+# Questions of both laptop tasks.
+RECTANGLE_PERIMETER = FigureQuestion(
+    "rectangle-perimeter",
+    "main",
+    ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
+    lambda lengths, _: 2 * sum(lengths),
+)
+RECTANGLE_AREA = FigureQuestion(
+    "rectangle-area",
+    "main",
+    ("what is the area of the rectangle ?", "how large is the rectangle ?"),
+    lambda lengths, _: lengths[0] * lengths[1],
+)
+TRIANGLE_AREA = FigureQuestion(
+    "triangle-area",
+    "main",
+    ("what is the area of the triangle ?", "how large is the triangle ?"),
+    lambda lengths, _: lengths[0] * lengths[1] // 2,
+)
+
 FIGURES = FigureTask(
     "figures",
     version=2,
@@ -179,18 +199,8 @@ FIGURES = FigureTask(
             colors=1,
             shape=draw_rectangle,
             questions=(
-                FigureQuestion(
-                    "rectangle-perimeter",
-                    "main",
-                    ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
-                    lambda lengths, _: 2 * sum(lengths),
-                ),
-                FigureQuestion(
-                    "rectangle-area",
-                    "second",
-                    ("what is the area of the rectangle ?", "how large is the rectangle ?"),
-                    lambda lengths, _: lengths[0] * lengths[1],
-                ),
+                RECTANGLE_PERIMETER,
+                replace(RECTANGLE_AREA, role="second"),
             ),
         ),
         FigureKind(
@@ -200,12 +210,7 @@ FIGURES = FigureTask(
             colors=1,
             shape=draw_triangle,
             questions=(
-                FigureQuestion(
-                    "triangle-area",
-                    "main",
-                    ("what is the area of the triangle ?", "how large is the triangle ?"),
-                    lambda lengths, _: lengths[0] * lengths[1] // 2,
-                ),
+                TRIANGLE_AREA,
                 FigureQuestion(
                     "triangle-legs",
                     "second",

@@ -12,6 +12,9 @@ from random import Random
 from PIL import ImageDraw
 
 from mmupt_data.figure_task import (
+    RECTANGLE_AREA,
+    RECTANGLE_PERIMETER,
+    TRIANGLE_AREA,
     Figure,
     FigureKind,
     FigureQuestion,
@@ -74,18 +77,8 @@ FIGURES_HARD = FigureTask(
             colors=1,
             shape=draw_rectangle,
             questions=(
-                FigureQuestion(
-                    "rectangle-perimeter",
-                    "main",
-                    ("what is the perimeter of the rectangle ?", "how long is the way around the rectangle ?"),
-                    lambda lengths, _: 2 * sum(lengths),
-                ),
-                FigureQuestion(
-                    "rectangle-area",
-                    "main",
-                    ("what is the area of the rectangle ?", "how large is the rectangle ?"),
-                    lambda lengths, _: lengths[0] * lengths[1],
-                ),
+                RECTANGLE_PERIMETER,
+                RECTANGLE_AREA,
             ),
         ),
         FigureKind(
@@ -95,12 +88,7 @@ FIGURES_HARD = FigureTask(
             colors=1,
             shape=draw_triangle,
             questions=(
-                FigureQuestion(
-                    "triangle-area",
-                    "main",
-                    ("what is the area of the triangle ?", "how large is the triangle ?"),
-                    lambda lengths, _: lengths[0] * lengths[1] // 2,
-                ),
+                TRIANGLE_AREA,
                 FigureQuestion(
                     "triangle-squares",
                     "main",

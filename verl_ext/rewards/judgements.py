@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any, Literal, get_args
 
 from verl_ext.answers import extract_answer, verdict_in
+from verl_ext.unknown_keys import refuse_values
 
 Scale = Literal["score", "yes_no"]
 
@@ -74,13 +75,7 @@ class JudgeSettings:
             "top_p": (type(self.top_p) in (int, float) and 0 < self.top_p <= 1, "a number above 0 and up to 1"),
             "max_tokens": (is_count(self.max_tokens), "a whole number from 1 on"),
         }
-        problems = [
-            f"{name} must be {what}, not {getattr(self, name)!r}"
-            for name, (is_ok, what) in allowed.items()
-            if not is_ok
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
+        refuse_values(self, allowed)
 
 
 def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

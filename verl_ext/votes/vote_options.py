@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from verl_ext.unknown_keys import read_block
+from verl_ext.unknown_keys import read_block, refuse_values
 
 TieRule = Literal["none", "all", "seeded"]
 RewardRule = Literal["hard", "soft", "soft_min"]
@@ -49,8 +49,7 @@ class VoteOptions:
         def is_count(value: Any) -> bool:
             return type(value) is int and value >= 2
 
-        # Of each field: whether its value is allowed, and what is.
-        fields_allowed = {
+        allowed = {
             "tie": (self.tie in get_args(TieRule), f"one of {', '.join(get_args(TieRule))}"),
             "reward": (self.reward in get_args(RewardRule), f"one of {', '.join(get_args(RewardRule))}"),
             "min_share": (is_share(self.min_share), "a number from 0 to 1"),
@@ -60,13 +59,7 @@ class VoteOptions:
             "vote_n": (self.vote_n is None or is_count(self.vote_n), "null or a whole number from 2 on"),
             "seed": (type(self.seed) is int, "a whole number"),
         }
-        problems = [
-            f"{name} must be {allowed}, not {getattr(self, name)!r}"
-            for name, (is_allowed, allowed) in fields_allowed.items()
-            if not is_allowed
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
+        refuse_values(self, allowed)
 
     @classmethod
     def from_mapping(cls, block: Mapping[str, Any]) -> "VoteOptions":

@@ -53,6 +53,20 @@ class LanguageShape:
     cached: int
     layers: tuple[LayerShape, ...]
 
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], layers: tuple[LayerShape, ...], cached: int, intermediate: int | None = None
+    ) -> "LanguageShape":
+        """The shape with these layers and, of the language model's config, what all families name alike."""
+        return cls(
+            hidden=config["hidden_size"],
+            intermediate=config["intermediate_size"] if intermediate is None else intermediate,
+            vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", False),
+            cached=cached,
+            layers=layers,
+        )
+
     @property
     def embeddings(self) -> int:
         """Parameters of embedding table and output layer."""

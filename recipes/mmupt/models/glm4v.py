@@ -45,13 +45,8 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         linear=(*attention, (hidden, 2 * inner), (inner, hidden)),
         other=hidden + 2 * keys + 4 * hidden,
     )
-    return LanguageShape(
-        hidden=hidden,
-        intermediate=inner,
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-        cached=2 * keys * config["num_hidden_layers"],
-        layers=(layer,) * config["num_hidden_layers"],
+    return LanguageShape.from_config(
+        config, layers=(layer,) * config["num_hidden_layers"], cached=2 * keys * config["num_hidden_layers"]
     )
 
 

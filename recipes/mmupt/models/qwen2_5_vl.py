@@ -81,13 +81,8 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
     attention = ((hidden, hidden), (hidden, keys), (hidden, keys), (hidden, hidden))
     mlp = ((hidden, inner), (hidden, inner), (inner, hidden))
     layer = LayerShape(linear=attention + mlp, other=hidden + 2 * keys + 2 * hidden)
-    return LanguageShape(
-        hidden=hidden,
-        intermediate=inner,
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-        cached=2 * keys * config["num_hidden_layers"],
-        layers=(layer,) * config["num_hidden_layers"],
+    return LanguageShape.from_config(
+        config, layers=(layer,) * config["num_hidden_layers"], cached=2 * keys * config["num_hidden_layers"]
     )
 
 

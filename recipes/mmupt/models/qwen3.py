@@ -53,13 +53,10 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         linear=(*attention(config), (hidden, inner), (hidden, inner), (inner, hidden)),
         other=2 * config["head_dim"] + 2 * hidden,
     )
-    return LanguageShape(
-        hidden=hidden,
-        intermediate=inner,
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
+    return LanguageShape.from_config(
+        config,
         layers=(layer,) * config["num_hidden_layers"],
+        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
     )
 
 

@@ -88,13 +88,10 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         "linear_attention" if number % config["full_attention_interval"] else "full_attention"
         for number in range(1, config["num_hidden_layers"] + 1)
     ]
-    return LanguageShape(
-        hidden=hidden,
-        intermediate=inner,
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-        cached=2 * config["head_dim"] * config["num_key_value_heads"] * kinds.count("full_attention"),
+    return LanguageShape.from_config(
+        config,
         layers=tuple(delta_net if kind == "linear_attention" else attention for kind in kinds),
+        cached=2 * config["head_dim"] * config["num_key_value_heads"] * kinds.count("full_attention"),
     )
 
 

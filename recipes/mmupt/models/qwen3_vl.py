@@ -94,13 +94,11 @@ def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
     experts = config["num_experts"] if "num_experts" in config else config["num_local_experts"]
     mlp = experts * 3 * hidden * inner + experts * hidden
     layer = LayerShape(attention(config), other=2 * config["head_dim"] + 2 * hidden + mlp)
-    return LanguageShape(
-        hidden=hidden,
-        intermediate=config["num_experts_per_tok"] * inner,
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
+    return LanguageShape.from_config(
+        config,
         layers=(layer,) * config["num_hidden_layers"],
+        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
+        intermediate=config["num_experts_per_tok"] * inner,
     )
 
 
