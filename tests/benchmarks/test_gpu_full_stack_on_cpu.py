@@ -18,23 +18,21 @@ import pytest
 
 from benchmarks.gpu import full_stack, phase_log
 from benchmarks.gpu.full_stack import (
-    ESTIMATED,
     FAILURES,
     MEGAPIXEL,
     STAGES,
     ActorStage,
-    CardMemory,
     Stage,
     Variant,
-    estimated,
     image_of,
     on_cpu,
     overrides_of,
     run_command,
     run_stages,
-    summary,
     why_skipped,
 )
+from benchmarks.gpu.machine import CardMemory
+from benchmarks.gpu.phase_figures import ESTIMATED, estimated, summary
 from benchmarks.gpu.random_model import write_processor
 from mmupt.compose import load_recipe
 from mmupt.tiny import FOLDER as TINY_MODEL
