@@ -26,6 +26,7 @@ FOREIGN = {
     "ttt_metrics.py",
     "verl/trainer/ppo/ray_trainer.py",
     "verl/trainer/ppo/scrl_utils.py",
+    "verl/trainer/ppo/ttrl_utils.py",
     "verl/utils/reward_score/major_vote_score.py",
     "verl/workers/engine/fsdp/transformer_impl.py",
     "verl/workers/reward_manager/semantic_novelty.py",

@@ -41,6 +41,11 @@ PATCH_SIZE_OF_VERL = 14
 LAUNCHER_DATA_KEYS = ("bad_rows",)
 LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
 BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
+FUSED_KEY = "actor_rollout_ref.model.use_fused_kernels"
+STRATEGY_KEY = "actor_rollout_ref.actor.strategy"
+MODE_KEY = "trainer.v1.trainer_mode"
+# `verl_ext.confidence_trainer`, which imports veRL.
+CONFIDENCE_MODE = "sync_confidence"
 CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.CheckpointMarker"
 
 
@@ -101,15 +106,32 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     callback = select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
-    if select(config, "trainer.v1.trainer_mode") == "sync_entropy":
-        mode, name = "trainer.v1.trainer_mode=sync_entropy", select(config, REWARD_MANAGER_KEY)
-        if name != "entropy":
-            yield f"{mode} replaces the rewards of {name}: set {REWARD_MANAGER_KEY}=entropy"
-        if select(config, BYPASS_KEY):
-            yield f"{mode} needs the pass for old log-probabilities: set {BYPASS_KEY}=False and {LOSS_KEY}=vanilla"
+    yield from _confidence_problems(config)
     # A baseline of the launcher that is not GRPO trains with another loss.
     if select(config, LOSS_KEY) == "on_policy" and select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)
+
+
+def _confidence_problems(config: DictConfig) -> Iterator[str]:
+    """Problems of rewards that are computed from logits, and of the trainer mode that does so."""
+    name = select(config, REWARD_MANAGER_KEY)
+    is_on = select(config, MODE_KEY) == CONFIDENCE_MODE
+    if not is_on:
+        if name in REWARDS and REWARDS[name].needs_logits:
+            yield f"{REWARD_MANAGER_KEY}={name} needs logits: set {MODE_KEY}={CONFIDENCE_MODE}"
+        return
+    mode = f"{MODE_KEY}={CONFIDENCE_MODE}"
+    if name not in REWARDS or not REWARDS[name].needs_logits:
+        exact = " or ".join(sorted(one for one in REWARDS if REWARDS[one].needs_logits))
+        yield f"{mode} replaces the rewards of {name}: set {REWARD_MANAGER_KEY} to {exact}, or {MODE_KEY}=sync"
+    if select(config, BYPASS_KEY):
+        yield f"{mode} needs the pass for old log-probabilities: set {BYPASS_KEY}=False and {LOSS_KEY}=vanilla"
+    if name != "self_certainty":
+        return
+    if select(config, FUSED_KEY):
+        yield f"{REWARD_MANAGER_KEY}={name} needs logits, which fused kernels do not keep: set {FUSED_KEY}=False"
+    if (strategy := select(config, STRATEGY_KEY)) not in ("fsdp", "fsdp2"):
+        yield f"{REWARD_MANAGER_KEY}={name} is computed by veRL's FSDP engine: set {STRATEGY_KEY}=fsdp2, not {strategy}"
 
 
 def _on_policy_problems(config: DictConfig) -> Iterator[str]:

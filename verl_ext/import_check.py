@@ -43,7 +43,7 @@ ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 # What veRL registers, and, but for the rewards, this plugin.
 REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote")
 AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
-TRAINER_MODES = ("sync", "colocate_async", "separate_async", "sync_entropy")
+TRAINER_MODES = ("sync", "colocate_async", "separate_async", "sync_confidence")
 ADVANTAGE_ESTIMATORS = (
     *("gae", "gdpo", "gpg", "grpo", "grpo_passk", "grpo_vectorized", "opo", "optimal_token_baseline"),
     *("reinforce_plus_plus", "reinforce_plus_plus_baseline", "remax", "rloo", "rloo_vectorized"),

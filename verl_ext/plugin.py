@@ -20,7 +20,8 @@ from verl_ext.patches import PATCHES
 REGISTRATIONS = {
     "rewards of verl_ext.rewards": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rollout.reward_manager"),
     "policy loss on_policy": ("verl.trainer.ppo.core_algos", "verl_ext.on_policy_loss"),
-    "trainer mode sync_entropy": ("verl.trainer.ppo.v1.trainer_sync", "verl_ext.entropy_trainer"),
+    "trainer mode sync_confidence": ("verl.trainer.ppo.v1.trainer_sync", "verl_ext.confidence_trainer"),
+    "engines with self-certainty": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.confidence_engine"),
     "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
 }
 

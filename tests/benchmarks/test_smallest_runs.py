@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import self_generated, tuning
+from benchmarks import collapse_by_reward, self_generated, tuning
 from mmupt.compose import load_recipe
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.self_improvement.rounds import round_folder
@@ -18,6 +18,7 @@ from mmupt.synthesis.synthesized_dataset import write_candidates
 from mmupt.training.run_report import write_report
 from mmupt_data import figure_task
 from mmupt_data.row_schema import prompts_path
+from verl_ext.collapse import History
 from verl_ext.datasets.ground_truth import read_truth
 
 # Also full_stack, so that whoever leaves out the long tests leaves these out as well.
@@ -149,6 +150,10 @@ class Launchers:
             ]
             parameters = {"model": name, "data": {str(self.test): "sha"}, "samples": samples, "temperature": 1.0}
             write_responses(Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl", responses, parameters)
+        history, last = History(Path(config.mmupt.run_folder) / "history.jsonl"), config.trainer.total_training_steps
+        for step in (0, last):
+            history.add_validation(step, {"a": [1.0] + [0.0] * (config.actor_rollout_ref.rollout.val_kwargs.n - 1)})
+        history.add_majority_ratio(last, 0.5)
         write_report(Path(config.mmupt.run_folder))
 
     def self_improve(self, recipe: str, rounds: int, folder: Path, overrides: list[str]) -> None:
@@ -173,7 +178,7 @@ class Launchers:
 def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launchers:
     stand_in = Launchers(tmp_path / "datasets" / "figures")
     monkeypatch.setattr(self_generated, "FOLDER", tmp_path / "datasets")
-    for module in (self_generated, tuning):
+    for module in (collapse_by_reward, self_generated, tuning):
         monkeypatch.setattr(module.subprocess, "run", stand_in)
     return stand_in
 
@@ -190,6 +195,21 @@ def test_learning_rates_are_tried_and_the_trials_shown(
         assert all(row.count("100.0") == 2 for row in rows)
     # The second time all of them are there.
     assert len(launchers.started) == 3 + 4
+
+
+def test_methods_are_trained_for_too_long_and_what_they_keep_is_shown(
+    launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "collapse"
+    arguments = ["--methods", "mmupt", "scrl", "--recipe", "mmupt_tiny", "--folder", str(folder)]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["collapse_by_reward.py", *arguments, "--picture", str(folder / "all.png")])
+        collapse_by_reward.main()
+        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[-2:]]
+        assert rows == [[name, "200", "100.0", "100.0", "100.0 (step 0)", "100.0"] for name in ("mmupt", "scrl")]
+    assert (folder / "all.png").read_bytes().startswith(b"\x89PNG")
+    # The second time both are there.
+    assert len(launchers.started) == 2
 
 
 def test_self_generated_questions_are_compared_with_original_ones(

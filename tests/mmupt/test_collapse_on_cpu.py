@@ -1,13 +1,14 @@
 """The launcher stops a run that has collapsed, leaves its best policy, says why, and does not train it any further."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from full_stack import train as train_for_real
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.training import collapse_record, recipe_run
@@ -84,6 +85,16 @@ def test_a_collapse_ends_the_run_with_its_best_policy_and_says_why(
     assert message in capsys.readouterr().out
     content = json.loads(Path("run/collapse.json").read_text())
     assert (content["step"], content["kept_step"], content["measure"]) == (15, 5, "accuracy")
+
+
+def test_every_remedy_that_is_offered_is_an_option_that_exists() -> None:
+    named = re.findall(r"[a-z_]+(?:\.[a-z_]+)*=[a-z_0-9.]*[a-z_0-9]|[a-z_]+(?:\.[a-z_]+)+", collapse_record.REMEDIES)
+    assert len(named) == 5
+    for option in named:
+        if "=" in option:
+            load_recipe("mmupt_tiny", [option])
+        else:
+            assert OmegaConf.select(load_recipe("mmupt_tiny", [])[0], option) is not None
 
 
 def test_the_same_command_afterwards_says_it_again_and_trains_nothing(

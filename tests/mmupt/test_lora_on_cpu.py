@@ -1,11 +1,20 @@
-"""LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays."""
+"""LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays.
 
+The reward is `self_judge`, whose judge is the model before training in a vLLM of its own.
+"""
+
+import json
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 import torch
 from full_stack import scalars, train
 from transformers import AutoModelForImageTextToText
+
+from verl_ext.answers import extract_answer
+from verl_ext.rewards.self_judge import judge_factor
+from verl_ext.votes import vote
 
 pytestmark = pytest.mark.full_stack
 
@@ -14,7 +23,7 @@ pytestmark = pytest.mark.full_stack
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # With fused kernels as on GPUs.
     fused = "actor_rollout_ref.model.use_fused_kernels=True"
-    return train("mmupt_tiny_lora", tmp_path_factory.mktemp("run"), fused)
+    return train("mmupt_tiny_lora", tmp_path_factory.mktemp("run"), "method=self_judge", fused)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +47,24 @@ def test_adapters_of_the_language_layers_train_and_nothing_else_changes(
     }
     assert kept.keys() == base.keys()
     assert all(torch.equal(kept[name], base[name]) for name in base)
+
+
+def test_the_model_before_training_judges_every_response_with_an_answer(run_folder: Path) -> None:
+    verdicts: Counter[float] = Counter()
+    for step in (1, 2):
+        groups = defaultdict(list)
+        for line in (run_folder / "rollouts" / f"{step}.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            groups[row["uid"].split("_")[0]].append(row)
+        for group in groups.values():
+            for members in vote([extract_answer(row["output"]) for row in group]).classes:
+                share = len(members) / len(group)
+                for member in members:
+                    reward = pytest.approx(group[member]["score"])
+                    verdicts[next(one for one in (0.0, 1.0) if min(1.0, share * judge_factor(one)) == reward)] += 1
+    # A reply that could not be read would count as no.
+    assert verdicts[1.0] > 0
+    assert verdicts.total() > 8
 
 
 def test_vllm_samples_from_the_adapted_policy(run_folder: Path) -> None:

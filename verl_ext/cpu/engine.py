@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from verl_ext.confidence_engine import ConfidenceFSDPEngineWithLMHead
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
-class CpuFSDPEngineWithLMHead(FSDPEngineWithLMHead):
+class CpuFSDPEngineWithLMHead(ConfidenceFSDPEngineWithLMHead):
     """veRL's engine without the offload of a forward-only model, which pins memory and so needs a GPU."""
 
     engine_config: FSDPEngineConfig

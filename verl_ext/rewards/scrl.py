@@ -21,8 +21,8 @@ class ScrlReward(GroupReward):
     """Selective positive and entropy-gated negative pseudo-labels.
 
     Departs from the authors in the entropy of a response, which is their mean over the whole vocabulary at each token:
-    here it is -log p of the sampled tokens, its unbiased estimate, see `EntropyReward`. The quorums and the tie rule of
-    the vote do not apply.
+    here it is -log p of the sampled tokens, its unbiased estimate, see `verl_ext.rewards.confidence`. The quorums and
+    the tie rule of the vote do not apply.
     """
 
     name = "scrl"

@@ -25,9 +25,9 @@ from verl_ext.scores import Score
 STOP = "collapse.json"
 # Named where a run was stopped; docs/collapse.md says what is known of each.
 REMEDIES = (
-    "Remedies to try: fewer steps or a lower actor_rollout_ref.actor.optim.lr; a quorum, such as "
-    "reward.reward_kwargs.vote.min_share=0.5; method=scrl, which rewards clear majorities only; method=evol_rl, which "
-    "rewards responses that are unlike the others."
+    "Remedies to try: fewer steps (trainer.total_training_steps) or a lower actor_rollout_ref.actor.optim.lr; under "
+    "the vote, a quorum, such as reward.reward_kwargs.vote.min_share=0.5; method=scrl, which rewards clear majorities "
+    "only; method=evol_rl, which rewards responses that are unlike the others."
 )
 
 

@@ -1,0 +1,109 @@
+"""The trainer mode `sync_confidence` replaces rewards by those from logits before the advantages are computed."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from verl_ext import confidence_trainer
+from verl_ext.confidence_trainer import ConfidenceTrainer, confidence_rewards
+from verl_ext.config_checks import problems_of_config
+
+
+def nested(*rows: list[float]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)
+
+
+class Batch(SimpleNamespace):
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def trainer(name: str) -> ConfidenceTrainer:
+    made = object.__new__(ConfidenceTrainer)
+    made.config = OmegaConf.create({"reward": {"reward_manager": {"name": name}}})
+    return made
+
+
+def test_verl_finds_the_mode_once_the_plugin_is_loaded() -> None:
+    assert get_trainer_cls("sync_confidence") is ConfidenceTrainer
+
+
+def test_a_reward_is_the_mean_over_the_sampled_tokens_at_the_last_one() -> None:
+    of_tokens = torch.tensor([[1.0, 3.0, 9.0, 9.0], [0.5, 7.0, 1.5, 9.0], [2.0, 2.0, 2.0, 2.0]])
+    # The second token of the second response is that of a tool.
+    mask = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+    assert confidence_rewards(of_tokens, mask).tolist() == [[0, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "of_tokens", "rewards"),
+    [
+        # veRL has cut its entropies to the response.
+        ("token_entropy", "entropy", nested([1.0, 3.0], [5.0]), [[0.0, -2.0], [-5.0]]),
+        # Of prompt and response; the value at a token is that of the distribution of the next one.
+        ("self_certainty", "self_certainty", nested([9.0, 1.0, 3.0, 9.0], [9.0, 5.0, 9.0]), [[0.0, 2.0], [5.0]]),
+    ],
+)
+def test_the_rewards_in_the_queue_are_replaced_before_the_advantages(
+    name: str, field: str, of_tokens: torch.Tensor, rewards: list[list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {field: of_tokens, "response_mask": nested([1, 1], [1])}
+    put: list[TensorDict] = []
+    queue = SimpleNamespace(
+        kv_batch_get=lambda select_fields, **_: {name: rows[name] for name in select_fields},
+        kv_batch_put=lambda fields, **_: put.append(fields),
+    )
+    given: Any = Batch(keys=["a_0_0", "a_1_0"], partition_id="train")
+    monkeypatch.setattr(confidence_trainer, "tq", queue)
+    monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: (put[0], batch))
+    fields, passed = trainer(name)._compute_advantage(given, {})
+    assert passed is given
+    assert [row.tolist() for row in fields["rm_scores"].unbind()] == rewards
+
+
+@pytest.mark.parametrize(("name", "asked"), [("token_entropy", None), ("self_certainty", True)])
+def test_the_pass_for_old_log_probabilities_alone_is_asked_for_self_certainty(
+    name: str, asked: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def compute(self: Any, batch: Any, metrics: dict) -> Any:
+        seen.append(batch.extra_info.get("calculate_self_certainty"))
+        return Batch(extra_info=dict(batch.extra_info))
+
+    monkeypatch.setattr(PPOTrainerSync, "_compute_old_log_prob", compute)
+    given: Any = Batch(extra_info={"temperature": 1.0})
+    computed = trainer(name)._compute_old_log_prob(given, {})
+    assert seen == [asked]
+    assert given.extra_info == computed.extra_info == {"temperature": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("reward.reward_manager.name", "majority_vote", "set reward.reward_manager.name to self_certainty or token_en"),
+        ("algorithm.rollout_correction.bypass_mode", True, "set algorithm.rollout_correction.bypass_mode=False"),
+        ("actor_rollout_ref.model.use_fused_kernels", True, "set actor_rollout_ref.model.use_fused_kernels=False"),
+        ("actor_rollout_ref.actor.strategy", "megatron", "set actor_rollout_ref.actor.strategy=fsdp2"),
+        ("trainer.v1.trainer_mode", "sync", "set trainer.v1.trainer_mode=sync_confidence"),
+    ],
+)
+def test_what_rewards_from_logits_need_is_said_before_anything_starts(key: str, value: Any, fix: str) -> None:
+    config = OmegaConf.create(
+        {
+            "actor_rollout_ref": {"model": {"use_fused_kernels": False}, "actor": {"strategy": "fsdp2"}},
+            "reward": {"reward_manager": {"name": "self_certainty"}, "custom_reward_function": {"path": None}},
+            "algorithm": {"rollout_correction": {"bypass_mode": False}},
+            "trainer": {"v1": {"trainer_mode": "sync_confidence"}},
+        }
+    )
+    others = set(problems_of_config(config))
+    assert not any("sync_confidence" in problem or "self_certainty is" in problem for problem in others)
+    OmegaConf.update(config, key, value)
+    assert any(fix in problem for problem in set(problems_of_config(config)) - others)

@@ -1,0 +1,71 @@
+"""The trainer mode `sync_confidence`: veRL's synchronous trainer, whose rewards are computed from logits.
+
+It goes with `reward.reward_manager.name` `token_entropy` and `self_certainty` (`verl_ext/rewards/confidence.py`).
+Logits exist in veRL's pass for old log-probabilities only, after the rewards. This mode, which `register_trainer` adds
+to veRL's, replaces the rewards before the advantages are computed. Until then they are those of `entropy`, which
+`vote/zero_advantage_rate` and the votes on file show. `verl_ext.config_checks` refuses other combinations.
+
+Sources: the authors' `verl/trainer/ppo/ray_trainer.py` of RENT, under `trainer.minimize_entropy`
+(github.com/satrams/rent-rl, 5d4d38a), without its penalty for responses in the wrong format, which is off by default
+(`base_format`), and of Intuitor, under `AdvantageEstimator.INTUITOR` (github.com/sunblaze-ucb/Intuitor, 3f0cdd7).
+"""
+
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_from_nested, response_to_nested
+
+from verl_ext.confidence_engine import CALCULATE, SELF_CERTAINTY
+
+
+@register_trainer("sync_confidence")
+class ConfidenceTrainer(PPOTrainerSync):
+    """veRL's synchronous trainer with rewards from logits."""
+
+    def _build_replay_buffer(self) -> ReplayBuffer:
+        # veRL asks for the name of the mode to tell synchronous training from asynchronous.
+        self.trainer_mode = "sync"
+        return super()._build_replay_buffer()
+
+    @property
+    def _rewards_self_certainty(self) -> bool:
+        return bool(self.config.reward.reward_manager.name == SELF_CERTAINTY)
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if not self._rewards_self_certainty:
+            return super()._compute_old_log_prob(batch, metrics)
+        batch.extra_info[CALCULATE] = True
+        computed = super()._compute_old_log_prob(batch, metrics)
+        # Not in the update, which reads the same information.
+        for one in (batch, computed):
+            one.extra_info.pop(CALCULATE, None)
+        return computed
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        field = SELF_CERTAINTY if self._rewards_self_certainty else "entropy"
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[field, "response_mask"])
+        mask = data["response_mask"]
+        # veRL has cut its entropies to the response.
+        of_tokens = response_from_nested(data[field], mask) if self._rewards_self_certainty else -data[field]
+        rewards = confidence_rewards(of_tokens.to_padded_tensor(0.0), mask.to_padded_tensor(0))
+        fields = TensorDict({"rm_scores": response_to_nested(rewards, mask)}, batch_size=len(batch))
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+        return super()._compute_advantage(batch, metrics)
+
+
+def confidence_rewards(of_tokens: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+    """The mean over the tokens of each response, at its last token; 0.0 at all others.
+
+    Args:
+        of_tokens: the confidence at each token, in nats, (responses, tokens).
+        response_mask: (responses, tokens), 1 for a token of the response that the policy sampled.
+    """
+    mask = response_mask.to(of_tokens.dtype)
+    means = (of_tokens * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
+    positions = torch.arange(mask.shape[-1], device=mask.device)
+    last = (positions * (response_mask > 0)).argmax(dim=-1, keepdim=True)
+    return torch.zeros_like(of_tokens).scatter(-1, last, means.unsqueeze(-1))
