@@ -16,17 +16,16 @@ from transformers import AutoTokenizer
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
 from mmupt.compose import compose_recipe, load_recipe
+from mmupt_data.figure_task import encode_png
+from verl_ext.datasets.encoded_image import EncodedImage
 from verl_ext.rewards.group_request import GroupRequest
 from verl_ext.rewards.judgements import judge_prompt
 from verl_ext.rewards.self_judge import judge_factor
 from verl_ext.rollout.reward_manager import GroupRewardManager
 
-PROMPT = [
-    {
-        "role": "user",
-        "content": [{"type": "image", "image": Image.new("RGB", (2, 3))}, {"type": "text", "text": " how many ? "}],
-    }
-]
+# As the dataset hands it to the rollout.
+IMAGE = EncodedImage(encode_png(Image.new("RGB", (2, 3))), canvas=(2, 3))
+PROMPT = [{"role": "user", "content": [{"type": "image", "image": IMAGE}, {"type": "text", "text": " how many ? "}]}]
 
 
 @pytest.fixture(scope="module")

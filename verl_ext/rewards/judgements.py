@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any, Literal, get_args
 
 from verl_ext.answers import extract_answer, verdict_in
+from verl_ext.datasets.encoded_image import with_decoded_images
 from verl_ext.unknown_keys import refuse_values
 
 Scale = Literal["score", "yes_no"]
@@ -79,9 +80,12 @@ class JudgeSettings:
 
 
 def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a prompt's messages that the judge sees, in OpenAI's format: images as data URLs, then one text."""
+    """The parts of a prompt's messages that the judge sees, in OpenAI's format: images as data URLs, then one text.
+
+    Images are Pillow's or encoded ones; ImageError as from `verl_ext.images.decode`.
+    """
     images, texts = [], []
-    for message in messages:
+    for message in with_decoded_images(messages):
         content = message["content"]
         for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
             if part["type"] == "image":
