@@ -14,16 +14,21 @@ class OutOfMemory(Exception):
 
 @dataclass
 class StandInEngine:
-    """Counts what it is asked, and fails after so many requests; what it says is for subclasses."""
+    """Records what it is asked, and fails after so many requests; what it says is for subclasses."""
 
     fails_after: int = 10**9
     asked: list[QuestionRequest] = field(default_factory=list)
-    seeds: set[int] = field(default_factory=set)
+    settings: list[GenerationSettings] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> set[int]:
+        """Those of all that was asked."""
+        return {one.seed for one in self.settings}
 
     def answers(
         self, settings: GenerationSettings, asked: Sequence[QuestionRequest], _kept: ReusableEngine | None = None
     ) -> Iterator[QuestionResponses]:
-        self.seeds.add(settings.seed)
+        self.settings.append(settings)
         # Finished in another order than asked.
         for one in reversed(asked):
             if len(self.asked) == self.fails_after:

@@ -20,6 +20,7 @@ from mmupt.baselines.training_sets import PAIRS, RESPONSES
 from mmupt.compose import RecipeError
 from mmupt.evaluation import response_cache
 from mmupt.evaluation.generation import QuestionRequest
+from mmupt.evaluation.generation_settings import INPUT_FIELDS
 from mmupt.evaluation.response_files import read_whole
 from mmupt.tiny.demonstrations import DESCRIBE
 from verl_ext.datasets.ground_truth import read_truth, sidecar_of
@@ -151,6 +152,19 @@ def test_genixer_trains_on_its_own_questions_with_answers_that_it_believes(make,
     assert make("genixer", "mmupt.baseline.min_yes=0.75", folder="sure", engine=Sure())[0]
     with pytest.raises(RecipeError, match=r"responses\.parquet: none of 3 rows is kept"):
         make("genixer", "mmupt.baseline.min_yes=0.75", folder="unsure")
+
+
+def test_genixer_sees_images_and_prompts_as_training_does_at_every_stage(make) -> None:
+    # Visual tokens of 32 x 32 px, and a chat template that is told not to think.
+    seen = {"min_pixels": 262144, "max_pixels": 1572864, "chat_template_kwargs": {"enable_thinking": False}}
+    _, engine = make("genixer", "model=qwen3_5_4b")
+    assert {one.name for one in engine.asked} == {"questions", "samples", "verdicts"}
+    assert all({name: getattr(one, name) for name in INPUT_FIELDS} == seen for one in engine.settings)
+    # Unless the recipe asks otherwise for the questions.
+    _, engine = make(
+        "genixer", "model=qwen3_5_4b", "mmupt.baseline.synthesis=['preset=tiny','max_pixels=4096']", folder="b"
+    )
+    assert {one.max_pixels for one in engine.settings} == {4096, 1572864}
 
 
 class Sure(Engine):

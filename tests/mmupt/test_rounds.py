@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import DictConfig
 from test_run_report import write_events
 
 from mmupt.benchmarks import Question
@@ -18,6 +19,7 @@ from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
 from mmupt.self_improvement import run_rounds as module
 from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, read_round, render
 from mmupt.self_improvement.run_rounds import self_improve
+from mmupt.synthesis.run_synthesis import load_synthesis_config
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 from verl_ext.answers import Comparison
@@ -114,6 +116,7 @@ class Phases:
     def __init__(self, data: Path, right: Callable[[int], int]) -> None:
         self.data, self.right = data, right
         self.ran: list[str] = []
+        self.synthesis: list[str] = []
         self.dies_before: str | None = None
 
     def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
@@ -128,6 +131,7 @@ class Phases:
         self.ran.append(f"{name} {number} from {policy}")
         folder.mkdir(parents=True, exist_ok=True)
         if name == "synthesize":
+            self.synthesis = command[4:]
             facts = {"kept": 9, "candidates": 10, "distinct_questions": 1.0}
             (folder / "report.json").write_text(json.dumps({"strategies": {"all": facts}}))
             return
@@ -172,6 +176,20 @@ def test_each_round_starts_from_the_policy_of_the_round_before(phases: Phases, t
     # The evaluation after a round is the one before the next.
     before = folder / "round_2" / "run" / "evaluation" / "before.jsonl"
     assert before.read_bytes() == (folder / "round_1" / "run" / "evaluation" / "after.jsonl").read_bytes()
+
+
+def test_questions_are_written_about_images_as_the_policy_is_trained_on_them(phases: Phases, tmp_path: Path) -> None:
+    def asked(*overrides: str) -> DictConfig:
+        self_improve("mmupt_tiny_self_improve", 1, tmp_path / str(len(overrides)), ["model=qwen3_5_4b", *overrides])
+        return load_synthesis_config(phases.synthesis)
+
+    # Visual tokens of 32 x 32 px, and a chat template that is told not to think.
+    config = asked()
+    assert (config.min_pixels, config.max_pixels) == (262144, 1572864)
+    assert config.chat_template_kwargs == {"enable_thinking": False}
+    # Unless the recipe asks otherwise for the questions.
+    config = asked("mmupt.self_improve.synthesis=['preset=tiny','max_pixels=4096']")
+    assert (config.min_pixels, config.max_pixels) == (262144, 4096)
 
 
 @pytest.mark.parametrize("phase", ["synthesize 1", "train 1", "synthesize 2", "train 2"])

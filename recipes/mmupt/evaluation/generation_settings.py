@@ -16,6 +16,19 @@ from verl_ext.rewards.reward_settings import read_settings
 
 # GenerationSettings on which the responses do not depend, but for the last digits.
 IGNORED_FOR_RESUME = {"replicas", "tensor_parallel_size", "engine"}
+# GenerationSettings that a recipe's model option decides: what the model sees of a row.
+INPUT_FIELDS = ("min_pixels", "max_pixels", "chat_template_kwargs")
+
+
+def input_settings(config: DictConfig, *, training: bool) -> dict[str, Any]:
+    """Return the INPUT_FIELDS of a recipe.
+
+    `training` selects the pixel limits of training rows over those of validation.
+    """
+    limits = pixel_limits(config.data, training=training)
+    template: Any = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
+    found = {**limits, "chat_template_kwargs": template or None}
+    return {name: found.get(name) for name in INPUT_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -77,8 +90,6 @@ class GenerationSettings:
         # Questions of an evaluation may be longer than training prompts, for which the recipe's default has room.
         own_length = rollout.max_model_len not in (None, data.max_prompt_length + data.max_response_length)
         answers = read_settings(config.reward.reward_kwargs)
-        limits = pixel_limits(data, training=training)
-        template: Any = OmegaConf.to_container(data.apply_chat_template_kwargs, resolve=True)
         hardware = {
             "device": config.trainer.device,
             "dtype": rollout.dtype,
@@ -95,9 +106,7 @@ class GenerationSettings:
             system_prompt=None,
             extraction=answers.extraction,
             rule=answers.comparison.rule,
-            min_pixels=limits.get("min_pixels"),
-            max_pixels=limits.get("max_pixels"),
-            chat_template_kwargs=template or None,
+            **input_settings(config, training=training),
             **engine_keys(OmegaConf.create(hardware)),
             **changes,
         )

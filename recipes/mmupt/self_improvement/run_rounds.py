@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.datasets import data_set
+from mmupt.evaluation.generation_settings import input_settings
 from mmupt.evaluation.response_files import copy_responses
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive_run
 from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
@@ -68,7 +69,9 @@ def make_round(
     if marker.is_file():
         return marker.read_text()
     settings = config.mmupt.self_improve
-    written = [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
+    # The policy sees images and prompts as in training, unless mmupt.self_improve.synthesis says otherwise.
+    written = [as_override(name, value) for name, value in input_settings(config, training=True).items()]
+    written += [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
     written += [as_override("output", str(target / "synthesis"))]
     written += [f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
     _run("synthesize", written, target / "synthesis")

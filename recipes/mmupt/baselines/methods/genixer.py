@@ -8,6 +8,8 @@ from mmupt.baselines.prompt_rows import read_prompt_rows
 from mmupt.baselines.selection import believed, share_of_yes
 from mmupt.baselines.stage_context import StageContext, response_examples, verdicts
 from mmupt.baselines.training_sets import TrainingExample
+from mmupt.compose import as_override
+from mmupt.evaluation.generation_settings import INPUT_FIELDS
 from mmupt.synthesis.run_synthesis import load_synthesis_config, synthesize
 
 # Questions are written from images alone, so that copies of existing questions do not matter; a later check of the
@@ -31,7 +33,9 @@ def believed_responses(context: StageContext) -> Iterator[TrainingExample]:
 def _own_questions(context: StageContext) -> Path:
     """Synthesize questions about the images of the rows, and return their file."""
     settings = context.policy.settings
-    config = load_synthesis_config([*OWN_QUESTIONS, *context.settings.synthesis])
+    # As in training, unless mmupt.baseline.synthesis says otherwise.
+    seen = [as_override(name, getattr(settings, name)) for name in INPUT_FIELDS]
+    config = load_synthesis_config([*OWN_QUESTIONS, *seen, *context.settings.synthesis])
     config.merge_with(
         {
             "model": settings.model,
