@@ -1,4 +1,4 @@
-"""Find, compose and check recipes. Starts nothing and imports no veRL.
+"""Compose and check recipes. Starts nothing and imports no veRL.
 
 A recipe is a YAML file in `config/`, which Hydra composes over `base.yaml` and veRL's `ppo_trainer`. It chooses an
 option of each group, a file `config/GROUP/OPTION.yaml`; the override `GROUP=OPTION` chooses another one. A second
@@ -19,26 +19,27 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from mmupt import recipe_files
 from mmupt.baseline_settings import read_baseline
 from mmupt.datasets import data_sets
+from mmupt.recipe_files import (
+    CONFIG_DIR_VARIABLE,
+    FOUNDATIONS,
+    GROUPS,
+    config_file,
+    config_files,
+    config_folders,
+    options,
+    recipes,
+)
 from mmupt_data.prepare import FOLDER
 from verl_ext.config_checks import problems_of_config
 from verl_ext.config_defaults import complete_config
 from verl_ext.files import file_list
 from verl_ext.unknown_keys import nearest
 
-CONFIG_FOLDER = Path(__file__).parent / "config"
 # How recipes name what this package holds; it is there in a checkout only.
 PACKAGE_IN_CHECKOUT = "recipes/mmupt/"
-
-# The second folder. An environment variable, so that the processes that a command starts compose alike.
-CONFIG_DIR_VARIABLE = "MMUPT_CONFIG_DIR"
-
-# What recipes start from, rather than recipes.
-FOUNDATIONS = ("base", "baseline")
-
-# Every group, in the order in which they are listed.
-GROUPS = ("method", "dataset", "model", "hardware", "async")
 
 # The groups that say what a run is: another option of them gives it another name and folder.
 NAMING_GROUPS = ("method", "dataset", "model")
@@ -81,57 +82,11 @@ def use_config_dir(folder: Path | None) -> None:
         return
     if not folder.is_dir():
         raise RecipeError(f"--config-dir: there is no folder {folder}")
-    for file in _config_files(folder):
-        for other in (CONFIG_FOLDER, _verl_configs()):
+    for file in config_files(folder):
+        for other in (recipe_files.CONFIG_FOLDER, _verl_configs()):
             if (other / file.relative_to(folder)).is_file():
                 raise RecipeError(f"--config-dir: {file} has the name of {other / file.relative_to(folder)}: rename it")
     os.environ[CONFIG_DIR_VARIABLE] = str(folder.resolve())
-
-
-def _config_folders() -> list[Path]:
-    own = os.environ.get(CONFIG_DIR_VARIABLE)
-    return [CONFIG_FOLDER, Path(own)] if own else [CONFIG_FOLDER]
-
-
-def _config_files(folder: Path) -> list[Path]:
-    """The recipes and options in a folder, sorted; other folders in it are ignored."""
-    return sorted([*folder.glob("*.yaml"), *(file for group in GROUPS for file in (folder / group).rglob("*.yaml"))])
-
-
-def _config_file(name: str) -> Path:
-    """The file of a recipe, or GROUP/OPTION; in our folder where there is none."""
-    files = [folder / f"{name}.yaml" for folder in _config_folders()]
-    return next((file for file in files if file.is_file()), files[0])
-
-
-def recipes() -> dict[str, str]:
-    """Return every recipe with the first line of its header, sorted by name."""
-    return {name: summary for name, summary in _summaries("").items() if name not in FOUNDATIONS}
-
-
-def options(group: str) -> dict[str, str]:
-    """Return every option of a config group with the first line of its header, sorted by name."""
-    return _summaries(group)
-
-
-def _summaries(group: str) -> dict[str, str]:
-    found = {}
-    files = [file for folder in _config_folders() for file in (folder / group).glob("*.yaml")]
-    for file in sorted(files, key=lambda file: file.stem):
-        lines = file.read_text().splitlines()
-        found[file.stem] = next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")
-    return found
-
-
-def listing() -> str:
-    """Return all recipes and the options of all groups, one line each."""
-    known, groups = recipes(), {group: options(group) for group in GROUPS}
-    width = max(len(name) for names in (known, *groups.values()) for name in names)
-    lines = [f"{name:{width}}  {summary}" for name, summary in known.items()]
-    for group, summaries in groups.items():
-        plus = "+" if group == "async" else ""
-        lines += ["", f"{plus}{group}=", *(f"{name:{width}}  {summary}" for name, summary in summaries.items())]
-    return "\n".join(lines)
 
 
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
@@ -160,7 +115,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     parsed = _parsed(overrides, RecipeError)
     own = _own_choices(recipe)
     given = _given_choices(recipe, own, parsed)
-    known_keys = _known_keys(CONFIG_FOLDER)
+    known_keys = _known_keys(recipe_files.CONFIG_FOLDER)
     problems = [
         f"{_shown(file)}: {problem}"
         for file in _files_of(recipe)
@@ -170,7 +125,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     kept, of_baseline = [], []
     for override in parsed:
         key, line = override.key_or_group, str(override.input_line)
-        if override.is_add() or override.is_force_add() or any((folder / key).is_dir() for folder in _config_folders()):
+        if override.is_add() or override.is_force_add() or any((folder / key).is_dir() for folder in config_folders()):
             kept.append(line)
         elif (problem := _problem_of_key(key, known_keys)) is not None:
             problems.append(f"override {line}: {problem}")
@@ -209,12 +164,12 @@ def _path_in_package(path: str) -> str:
     """The path of the tiny model wherever a command runs; any other path as it is."""
     if not str(path).startswith(PACKAGE_IN_CHECKOUT) or Path(path).exists():
         return path
-    return str(CONFIG_FOLDER.parent / path.removeprefix(PACKAGE_IN_CHECKOUT))
+    return str(recipe_files.CONFIG_FOLDER.parent / path.removeprefix(PACKAGE_IN_CHECKOUT))
 
 
 def _own_choices(recipe: str) -> dict[str, str]:
     """The option of each config group that the recipe itself, or one that it builds on, chooses."""
-    file = _config_file(recipe)
+    file = config_file(recipe)
     choices = {group: option for parent in _parents(file) for group, option in _own_choices(parent).items()}
     for entry in _defaults_of(file):
         if isinstance(entry, dict):
@@ -259,7 +214,7 @@ def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) 
     for group in NAMING_GROUPS:
         if group not in given:
             continue
-        option = OmegaConf.load(_config_file(f"{group}/{given[group]}"))
+        option = OmegaConf.load(config_file(f"{group}/{given[group]}"))
         assert isinstance(option, DictConfig)
         for key in _keys(option):
             if key.split(".")[0] == "defaults" or key in DESCRIPTIVE_KEYS:
@@ -346,8 +301,8 @@ def _known_keys(folder: Path) -> frozenset[str]:
 
 def search_folders(name: str) -> list[Path]:
     """The folders in which Hydra looks for the files of a recipe: its own first, veRL's last."""
-    first = _config_file(name).parent
-    return [first, *(folder for folder in _config_folders() if folder != first), _verl_configs()]
+    first = config_file(name).parent
+    return [first, *(folder for folder in config_folders() if folder != first), _verl_configs()]
 
 
 def search_path(folders: Iterable[Path]) -> str:
@@ -379,21 +334,21 @@ def _verl_configs() -> Path:
 
 def _shown(file: Path) -> Path:
     """A file of ours as it is named in `config/`, others with their path."""
-    return file.relative_to(CONFIG_FOLDER) if file.is_relative_to(CONFIG_FOLDER) else file
+    return file.relative_to(recipe_files.CONFIG_FOLDER) if file.is_relative_to(recipe_files.CONFIG_FOLDER) else file
 
 
 def _files_of(recipe: str) -> list[Path]:
     """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
-    file = _config_file(recipe)
+    file = config_file(recipe)
     ancestors = [ancestor for parent in _parents(file) for ancestor in _files_of(parent)]
-    files = [file for folder in _config_folders() for file in _config_files(folder) if file.parent != folder]
+    files = [file for folder in config_folders() for file in config_files(folder) if file.parent != folder]
     return list(dict.fromkeys((file, *ancestors, *files)))
 
 
 def _parents(file: Path) -> list[str]:
     """The recipes on which the recipe in a file builds."""
     names = [entry for entry in _defaults_of(file) if isinstance(entry, str) and entry not in FOUNDATIONS]
-    return [name for name in names if _config_file(name).is_file()]
+    return [name for name in names if config_file(name).is_file()]
 
 
 def _defaults_of(file: Path) -> list[Any]:

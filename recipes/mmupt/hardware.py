@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.compose import CONFIG_FOLDER
+from mmupt.recipe_files import CONFIG_FOLDER
 
 # What computing on the CPU takes: environment variables, engine and optimizer arguments.
 CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")

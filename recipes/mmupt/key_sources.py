@@ -16,7 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.compose import FILLED_IN, FOUNDATIONS, GROUPS, RecipeError, compose_recipe, search_folders, search_path
+from mmupt.compose import FILLED_IN, RecipeError, compose_recipe, search_folders, search_path
+from mmupt.recipe_files import FOUNDATIONS, GROUPS
 from verl_ext.unknown_keys import nearest
 
 

@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from mmupt.baseline_settings import BASELINES, PROMPTS, read_baseline
 from mmupt.baselines import stage_runner
 from mmupt.baselines.prompt_rows import draw_rows
-from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe
+from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation import response_cache
 from mmupt.prompt_templates import read_prompt
+from mmupt.recipe_files import CONFIG_FOLDER
 from mmupt.tiny.demonstrations import DESCRIBE, JUDGE
 from mmupt.training import recipe_run
 

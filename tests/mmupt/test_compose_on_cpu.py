@@ -19,10 +19,11 @@ from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_referenc
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from benchmarks.tuning import LEARNING_RATES
-from mmupt import compose
+from mmupt import recipe_files
 from mmupt.baseline_settings import BASELINES
 from mmupt.benchmarks.paper_scores import read_paper
-from mmupt.compose import CONFIG_FOLDER, GROUPS, NAMING_GROUPS, RecipeError, load_recipe, options, recipes
+from mmupt.compose import NAMING_GROUPS, RecipeError, load_recipe
+from mmupt.recipe_files import CONFIG_FOLDER, GROUPS, listing, options, recipes
 from mmupt.runtime.preflight import problems_of_settings
 from mmupt.training import recipe_run
 from mmupt.training.recipe_run import _problems_of_hardware
@@ -39,7 +40,7 @@ from verl_ext.votes import VoteOptions
 @pytest.fixture
 def new_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path at which to write a recipe of one's own."""
-    monkeypatch.setattr(compose, "CONFIG_FOLDER", Path(shutil.copytree(CONFIG_FOLDER, tmp_path / "config")))
+    monkeypatch.setattr(recipe_files, "CONFIG_FOLDER", Path(shutil.copytree(CONFIG_FOLDER, tmp_path / "config")))
     return tmp_path / "config" / "mine.yaml"
 
 
@@ -94,7 +95,7 @@ def test_an_option_composes_and_passes_verls_validation_in_a_folder_of_its_own(
 
 
 def test_every_recipe_and_option_says_what_it_is_in_one_line() -> None:
-    lines = compose.listing().splitlines()
+    lines = listing().splitlines()
     for names in (recipes(), *map(options, GROUPS)):
         for name, summary in names.items():
             assert summary and any(line.split()[:1] == [name] and line.endswith(f"  {summary}") for line in lines)
@@ -232,7 +233,7 @@ def test_a_recipe_over_another_recipe_is_checked_through_all_its_files(new_recip
 
 def test_a_new_recipe_is_one_new_file(new_recipe: Path) -> None:
     new_recipe.write_text("# Mine.\ndefaults:\n  - base\n  - hardware: cpu\n  - _self_\ntrainer:\n  test_freq: 1\n")
-    assert compose.recipes()["mine"] == "Mine."
+    assert recipes()["mine"] == "Mine."
     assert load_recipe("mine")[0].trainer.test_freq == 1
 
 

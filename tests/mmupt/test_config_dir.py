@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mmupt import compose
 from mmupt.cli import main
-from mmupt.compose import RecipeError, load_recipe, options, recipes, use_config_dir
+from mmupt.compose import RecipeError, load_recipe, use_config_dir
+from mmupt.recipe_files import CONFIG_DIR_VARIABLE, options, recipes
 
 RECIPE = (
     "# My own.\ndefaults:\n  - mmupt_tiny\n  - override model: mine\n  - _self_\ntrainer:\n  total_training_steps: 7\n"
@@ -18,7 +18,7 @@ MODEL = "# @package _global_\n# My model.\nactor_rollout_ref:\n  model:\n    pat
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     # Set first, so that it is unset again after a test that sets it.
-    monkeypatch.setenv(compose.CONFIG_DIR_VARIABLE, "")
+    monkeypatch.setenv(CONFIG_DIR_VARIABLE, "")
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.compose import CONFIG_FOLDER, RecipeError, load_recipe, options
+from mmupt.compose import RecipeError, load_recipe
 from mmupt.key_sources import explain
+from mmupt.recipe_files import CONFIG_FOLDER, options
 
 PAGE = Path("docs/gpu_settings.md")
 HARDWARE = ("gpu_8x80gb", "gpu_1x80gb", "gpu_1x24gb")

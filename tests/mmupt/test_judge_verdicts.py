@@ -18,13 +18,13 @@ from omegaconf import OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, Question, Unreadable, judge_prompts, read_agreement, read_answer
 from mmupt.cli import main
-from mmupt.compose import CONFIG_FOLDER
 from mmupt.evaluation.benchmark_scores import labelled, render, score_verdicts
 from mmupt.evaluation.judge_client import Judge, read_kept
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.score_files import score_file
 from mmupt.evaluation.verdicts import JudgedFile, Verdict, verdicts_of, write_verdicts
+from mmupt.recipe_files import CONFIG_FOLDER
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "mmupt" / "tiny" / "model"

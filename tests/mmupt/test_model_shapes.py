@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from mmupt.compose import load_recipe, options
+from mmupt.compose import load_recipe
 from mmupt.models import MODEL_FAMILIES, ModelShape, shape_of
+from mmupt.recipe_files import options
 from mmupt.training.adapters import excludes_vision, problems_of_adapters
 
 PUBLISHED = [(family, name) for family in MODEL_FAMILIES.values() for name in family.configs]

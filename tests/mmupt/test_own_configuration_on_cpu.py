@@ -23,7 +23,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import validate_config
 
-from mmupt.compose import CONFIG_FOLDER, as_override
+from mmupt.compose import as_override
+from mmupt.recipe_files import CONFIG_FOLDER
 from mmupt_data.figure_task import Split, answer, draw_figure, encode_png, questions, sample_figures
 from verl_ext.answers import extract_answer
 from verl_ext.config_checks import check_config

@@ -10,7 +10,8 @@ import pytest
 
 from mmupt import hardware
 from mmupt.cli import main
-from mmupt.compose import RecipeError, load_recipe, options, recipes
+from mmupt.compose import RecipeError, load_recipe
+from mmupt.recipe_files import options, recipes
 from mmupt.training import recipe_run
 from verl_ext.checkpoints import mark_whole
 

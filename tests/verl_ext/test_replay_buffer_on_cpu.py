@@ -13,7 +13,8 @@ from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils.debug import marked_timer
 
-from mmupt.compose import CONFIG_FOLDER, load_recipe
+from mmupt.compose import load_recipe
+from mmupt.recipe_files import CONFIG_FOLDER
 from verl_ext.collapse import History, StoppedOnCollapse
 from verl_ext.config_defaults import SAMPLER_DEFAULTS
 from verl_ext.rollout import replay_buffer

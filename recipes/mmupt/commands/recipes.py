@@ -30,8 +30,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     arguments = parser.parse_intermixed_args(words)
     if (arguments.explain is None) != (arguments.recipe is None):
         parser.error("--explain KEY and RECIPE go together")
-    from mmupt.compose import RecipeError, listing, use_config_dir
+    from mmupt.compose import RecipeError, use_config_dir
     from mmupt.key_sources import explain
+    from mmupt.recipe_files import listing
 
     try:
         use_config_dir(arguments.config_dir)

@@ -1,0 +1,66 @@
+"""The YAML files of recipes and of the options of their config groups: where they lie, and what their heads say.
+
+Parses no YAML and imports only the standard library: shell completion lists recipes and options at every key press.
+`mmupt.compose` reads and composes the files.
+"""
+
+import os
+from pathlib import Path
+
+CONFIG_FOLDER = Path(__file__).parent / "config"
+
+# A second folder, the value of `--config-dir`: a variable, so that the processes that a command starts compose alike.
+CONFIG_DIR_VARIABLE = "MMUPT_CONFIG_DIR"
+
+# What recipes start from, rather than recipes.
+FOUNDATIONS = ("base", "baseline")
+
+# Every group, in the order in which they are listed.
+GROUPS = ("method", "dataset", "model", "hardware", "async")
+
+
+def config_folders() -> list[Path]:
+    """Our folder, and the second one if there is any."""
+    own = os.environ.get(CONFIG_DIR_VARIABLE)
+    return [CONFIG_FOLDER, Path(own)] if own else [CONFIG_FOLDER]
+
+
+def config_files(folder: Path) -> list[Path]:
+    """The recipes and options in a folder, sorted; other folders in it are ignored."""
+    return sorted([*folder.glob("*.yaml"), *(file for group in GROUPS for file in (folder / group).rglob("*.yaml"))])
+
+
+def config_file(name: str) -> Path:
+    """The file of a recipe, or GROUP/OPTION; in our folder where there is none."""
+    files = [folder / f"{name}.yaml" for folder in config_folders()]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def recipes() -> dict[str, str]:
+    """Return every recipe with the first line of its header, sorted by name."""
+    return {name: summary for name, summary in _summaries("").items() if name not in FOUNDATIONS}
+
+
+def options(group: str) -> dict[str, str]:
+    """Return every option of a config group with the first line of its header, sorted by name."""
+    return _summaries(group)
+
+
+def _summaries(group: str) -> dict[str, str]:
+    found = {}
+    files = [file for folder in config_folders() for file in (folder / group).glob("*.yaml")]
+    for file in sorted(files, key=lambda file: file.stem):
+        lines = file.read_text().splitlines()
+        found[file.stem] = next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")
+    return found
+
+
+def listing() -> str:
+    """Return all recipes and the options of all groups, one line each."""
+    known, groups = recipes(), {group: options(group) for group in GROUPS}
+    width = max(len(name) for names in (known, *groups.values()) for name in names)
+    lines = [f"{name:{width}}  {summary}" for name, summary in known.items()]
+    for group, summaries in groups.items():
+        plus = "+" if group == "async" else ""
+        lines += ["", f"{plus}{group}=", *(f"{name:{width}}  {summary}" for name, summary in summaries.items())]
+    return "\n".join(lines)
