@@ -181,6 +181,26 @@ def test_vllms_engine_is_forked_from_the_server(folder: Path, monkeypatch: pytes
         assert killed.exitcode == -signal.SIGTERM
 
 
+def test_the_engine_ends_with_the_process_that_asked_for_it_however_that_ends(folder: Path) -> None:
+    asks = (
+        "import multiprocessing, time; from verl_ext.patches.forked_engine import patched\n"
+        "engine = patched(lambda: multiprocessing.get_context('spawn')).Process(target=time.sleep, args=(60,))\n"
+        "engine.start(); print(engine.pid, flush=True); time.sleep(60)"
+    )
+    with fork_server(variables(folder), ["large", "numpy"], ["late"]) as runtime_env:
+        environment = {**os.environ, **variables(folder), SERVER: runtime_env["env_vars"][SERVER]}
+        # In a session of its own: the engine is in the group of the one that asked, which nothing kills here.
+        asked = subprocess.Popen(
+            [sys.executable, "-c", asks], env=environment, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert asked.stdout is not None
+        engine = psutil.Process(int(asked.stdout.readline()))
+        assert engine.is_running() and engine.ppid() != asked.pid
+        asked.kill()
+        asked.wait()
+        engine.wait(timeout=20)
+
+
 def test_ray_and_vllm_name_their_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os, ray, setproctitle, psutil\n"

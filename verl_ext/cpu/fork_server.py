@@ -6,8 +6,8 @@ of what was imported. `fork_server` starts the server and says how Ray starts it
 for the CPU alone.
 
 A forked process has the environment, the folder, the arguments and the standard output of the one that asked for it, so
-it is what `python` would have been, but for its parent. It ends with Ray like any worker. The server ends with the
-process that started it.
+it is what `python` would have been, but for its parent. A worker ends with its raylet, like any of Ray's; vLLM's engine
+ends with the process that asked for it. The server ends with the process that started it.
 """
 
 import fcntl
@@ -22,6 +22,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -219,7 +220,7 @@ def _become(
     """
     numbers = request["descriptors"]
     # Above all numbers that are asked for, so that none is overwritten before it is moved.
-    _, *moved = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for one in (connection, *descriptors))
+    kept, *moved = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for one in (connection, *descriptors))
     for descriptor in (connection, *descriptors):
         os.close(descriptor)
     for descriptor, number in zip(moved, numbers, strict=True):
@@ -227,6 +228,8 @@ def _become(
             raise RuntimeError(f"file {number}, which the new process is given, is open since an import")
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if request["ends_with_connection"]:
+        threading.Thread(target=_end_with, args=(kept,), daemon=True).start()
     os.environ.clear()
     os.environ.update({**environment, **request["environment"]})
     os.chdir(request["folder"])
@@ -243,3 +246,9 @@ def _become(
     sys.argv = [first, *rest]
     sys.path.insert(0, str(Path(first).parent))
     return lambda: runpy.run_path(first, run_name="__main__")
+
+
+def _end_with(connection: int) -> None:
+    """Kill this process once the other end of a connection, on which nothing comes, is closed."""
+    socket.socket(fileno=connection).recv(1)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -16,12 +16,15 @@ from collections.abc import Iterable
 SERVER = "VERL_EXT_FORK_SERVER"
 
 
-def fork_python(arguments: list[str], descriptors: Iterable[int]) -> tuple[socket.socket, int]:
+def fork_python(
+    arguments: list[str], descriptors: Iterable[int], *, ends_with_this: bool = False
+) -> tuple[socket.socket, int]:
     """Start `python ARGUMENTS` by the fork server, with the environment, folder and process group of this process.
 
     Args:
         arguments: a script or `-c CODE`, and what follows it.
         descriptors: files of this process that the new one has under the same numbers.
+        ends_with_this: whether the new process is killed when this one closes the connection or ends, however it ends.
 
     Returns:
         A connection, over which the exit status comes when the process ends, and the id of the process.
@@ -36,6 +39,7 @@ def fork_python(arguments: list[str], descriptors: Iterable[int]) -> tuple[socke
         "folder": os.getcwd(),
         "group": os.getpgrp(),
         "descriptors": numbers,
+        "ends_with_connection": ends_with_this,
     }
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

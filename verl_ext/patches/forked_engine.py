@@ -28,7 +28,9 @@ class _Popen(popen_spawn_posix.Popen):
         reader, writer = os.pipe()
         try:
             _, *command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=reader)
-            self._connection, self.pid = fork_python(command[command.index("-c") :], [0, 1, 2, reader, tracker])
+            files = [0, 1, 2, reader, tracker]
+            # Ray kills the children of a worker, and the engine is a child of the server.
+            self._connection, self.pid = fork_python(command[command.index("-c") :], files, ends_with_this=True)
         except OSError:
             # The server has ended: a new process, then.
             os.close(writer)
