@@ -3,6 +3,7 @@
 #
 #   DEVICE=cpu|cuda    the device; unset, that of the present .venv, else cuda where an NVIDIA driver answers, else cpu
 #   PYTHON=python3.12  the Python; unset, that of the present .venv, else the newest supported one on PATH
+#   --check            only says whether there is anything to do, and fails if so
 #   FLASH_ATTN=build   compiles flash-attn on cuda (nvcc, up to an hour); unset, only a ready-made wheel is taken, which
 #                      veRL has for Python 3.12 on x86-64
 #
@@ -62,8 +63,10 @@ esac
 wheelhouse=https://verl-project.github.io/verl-wheelhouse/simple/
 
 # Two set-ups at a time, as of `make test` beside `make train`, would install into the same .venv.
-exec 9<scripts/setup.sh
-flock 9 2>/dev/null || say "this file system has no locks: run one set-up at a time"
+if [ "${1:-}" != --check ]; then
+    exec 9<scripts/setup.sh
+    flock 9 2>/dev/null || say "this file system has no locks: run one set-up at a time"
+fi
 
 present_device=$(cat .venv/device 2>/dev/null || true)
 device=${DEVICE:-${present_device:-$(detect_device)}}
@@ -74,6 +77,11 @@ if [ "$device" = cpu ] && [ -n "${FLASH_ATTN:-}" ]; then fail "FLASH_ATTN=build 
 # what is installed in it, which can be brought up to date in place.
 made_for="$PWD $device"
 stamp=$(echo "$made_for" && cat "$requirements" requirements-{baselines,dev}.txt {,shims/vllm/}pyproject.toml | sha256sum)
+
+if [ "${1:-}" = --check ]; then
+    if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then exit; fi
+    fail ".venv is not what make setup makes of the present requirements for $device in $PWD"
+fi
 
 if [ "$(sed 1q .venv/stamp 2>/dev/null)" != "$made_for" ] || ! version=$(version_of .venv/bin/python) ||
     { [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$version" ]; }; then

@@ -188,6 +188,19 @@ def test_a_second_setup_says_one_line_and_installs_nothing(clone: Clone) -> None
     assert clone.uv_calls() == []
 
 
+def test_a_check_says_whether_there_is_anything_to_do_and_does_nothing(clone: Clone) -> None:
+    assert clone.run("scripts/setup.sh", "--check").returncode == 1
+    assert not (clone.root / ".venv").exists()
+    clone.setup(DEVICE="cpu")
+    clone.uv_calls()
+    assert clone.run("scripts/setup.sh", "--check").returncode == 0
+    with (clone.root / "requirements-cpu.txt").open("a") as file:
+        file.write("left-pad==1.0\n")
+    line = refusal(clone.run("scripts/setup.sh", "--check"))
+    assert ".venv is not what make setup makes" in line and str(clone.root) in line
+    assert clone.uv_calls() == []
+
+
 def test_a_setup_that_was_cut_off_starts_over(clone: Clone) -> None:
     assert clone.setup(DEVICE="cpu", UV_FAILS_ON="-e").returncode == 1
     clone.uv_calls()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from mmupt.completion import REQUESTED, complete
 from verl_ext import __version__
 from verl_ext.unknown_keys import nearest
 
@@ -31,6 +32,8 @@ COMMANDS = {
     "collapse": "replay the collapse alarm on a finished run",
     "memory": "estimate the GPU memory that a recipe needs",
     "tiny-model": "build or measure the tiny model of the CPU recipes",
+    "doctor": "check this machine and installation, and say what to do",
+    "completion": "print the script that completes mmupt in a shell",
 }
 
 
@@ -40,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for `--help` and whatever ends a command early, with its message.
     """
+    if REQUESTED in os.environ:
+        complete(COMMANDS, module_of)
     name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(overview())
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: mmupt has no command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
         print(f"commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module = import_module(f"mmupt.commands.{name.replace('-', '_')}")
+    module = import_module(module_of(name))
     description, _, examples = (module.__doc__ or "").strip().partition("\n\n    ")
     parser = argparse.ArgumentParser(
         prog=f"mmupt {name}",
@@ -67,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has seen enough, as in `mmupt recipes | head`. What is left to print at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def module_of(name: str) -> str:
+    """Return the module of a subcommand."""
+    return f"mmupt.commands.{name.replace('-', '_')}"
 
 
 def overview() -> str:

@@ -11,6 +11,9 @@ from mmupt.recipe_files import CONFIG_FOLDER
 
 # What computing on the CPU takes: environment variables, engine and optimizer arguments.
 CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
+# The oldest NVIDIA driver for every version of CUDA, by the major ones (NVIDIA's table of minor version compatibility,
+# docs.nvidia.com/deploy/cuda-compatibility).
+OLDEST_DRIVERS = {11: 450, 12: 525, 13: 580}
 # Ray's own name for a cluster that is started by whoever asks for it.
 OWN_CLUSTER = "local"
 

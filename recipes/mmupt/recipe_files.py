@@ -46,6 +46,11 @@ def options(group: str) -> dict[str, str]:
     return _summaries(group)
 
 
+def as_written(group: str) -> str:
+    """The group as an override names it: no recipe chooses an option of `async` itself, so it is added."""
+    return f"+{group}" if group == "async" else group
+
+
 def _summaries(group: str) -> dict[str, str]:
     found = {}
     files = [file for folder in config_folders() for file in (folder / group).glob("*.yaml")]
@@ -61,6 +66,5 @@ def listing() -> str:
     width = max(len(name) for names in (known, *groups.values()) for name in names)
     lines = [f"{name:{width}}  {summary}" for name, summary in known.items()]
     for group, summaries in groups.items():
-        plus = "+" if group == "async" else ""
-        lines += ["", f"{plus}{group}=", *(f"{name:{width}}  {summary}" for name, summary in summaries.items())]
+        lines += ["", f"{as_written(group)}=", *(f"{name:{width}}  {summary}" for name, summary in summaries.items())]
     return "\n".join(lines)

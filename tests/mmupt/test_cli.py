@@ -83,10 +83,10 @@ print(json.dumps(found), file=sys.stderr)
 
 
 def test_overrides_may_stand_before_and_after_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmupt.commands import self_improve
+    from mmupt.self_improvement import run_rounds
 
     calls = []
-    monkeypatch.setattr(self_improve, "self_improve", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(run_rounds, "self_improve", lambda *arguments: calls.append(arguments))
     assert main(["self-improve", "mmupt_tiny_self_improve", "a=1", "--rounds", "2", "+b=[c,d]"]) == 0
     ((recipe, rounds, folder, overrides),) = calls
     assert (recipe, rounds, str(folder), overrides) == (

@@ -7,9 +7,32 @@ options, parses and runs; it returns the exit status, None for 0. `mmupt.cli` ha
 import argparse
 from pathlib import Path
 
+from mmupt.completion import group_overrides, recipe_names, use_completer
+
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Add the option of all commands that compose recipes; `mmupt.compose.use_config_dir` takes its value."""
     parser.add_argument(
         "--config-dir", type=Path, metavar="DIR", help="folder of your own recipes and options, beside ours"
     )
+
+
+def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_of_both: str = "") -> None:
+    """Add the recipe of a command and the overrides that follow it.
+
+    Args:
+        parser: of the command.
+        nargs: of the recipe, "?" where it may be left out.
+        help_of_both: what the help of both begins with.
+    """
+    recipe = parser.add_argument(
+        "recipe", nargs=nargs, metavar="RECIPE", help=f"{help_of_both}a name that `mmupt recipes` lists"
+    )
+    use_completer(recipe, recipe_names)
+    add_overrides(parser, f"{help_of_both}Hydra overrides of its config")
+
+
+def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add the Hydra overrides of a recipe."""
+    overrides = parser.add_argument("overrides", nargs="*", metavar="key=value", help=help_text)
+    use_completer(overrides, group_overrides)

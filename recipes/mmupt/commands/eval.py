@@ -11,12 +11,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmupt.completion import PACKAGE, presets_in, use_completer
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Evaluate the model of the command line."""
-    parser.add_argument(
+    overrides_argument = parser.add_argument(
         "overrides", nargs="+", metavar="key=value", help="settings of the evaluation, `model` at least"
     )
+    use_completer(overrides_argument, presets_in(PACKAGE / "evaluation" / "config"))
     overrides = parser.parse_args(words).overrides
     from mmupt.evaluation.evaluate import EvaluationError, evaluate, load_evaluation_config
     from mmupt.evaluation.generation import EngineError

@@ -10,13 +10,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir
+from mmupt.commands import add_config_dir, add_recipe
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Print the estimate of the command line."""
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name that `mmupt recipes` lists")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    add_recipe(parser, nargs="?")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     from mmupt.compose import RecipeError, load_recipe, use_config_dir

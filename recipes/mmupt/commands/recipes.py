@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir
+from mmupt.commands import add_config_dir, add_recipe
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -24,8 +24,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help="the value of a key in RECIPE, every file or override that sets it, the last of which counts, and the "
         "comment above it; for a block, of all its keys",
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="with --explain: the recipe")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="with --explain: Hydra overrides")
+    add_recipe(parser, nargs="?", help_of_both="with --explain: ")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     if (arguments.explain is None) != (arguments.recipe is None):

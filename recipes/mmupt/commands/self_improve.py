@@ -13,19 +13,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import add_config_dir
-from mmupt.compose import RecipeError, use_config_dir
-from mmupt.self_improvement.run_rounds import self_improve
+from mmupt.commands import add_config_dir, add_recipe
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Make the rounds of the command line."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mmupt recipes` lists")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    add_recipe(parser)
     parser.add_argument("--rounds", type=int, default=3, help="rounds in total (%(default)s)")
     parser.add_argument("--folder", type=Path, help="of all rounds (default: runs/RECIPE)")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
+    from mmupt.compose import RecipeError, use_config_dir
+    from mmupt.self_improvement.run_rounds import self_improve
+
     folder = arguments.folder or Path("runs") / arguments.recipe
     try:
         use_config_dir(arguments.config_dir)

@@ -12,10 +12,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmupt.completion import PACKAGE, presets_in, use_completer
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Synthesize the questions of the command line."""
-    parser.add_argument("overrides", nargs="+", metavar="key=value", help="settings, `model` and `data` at least")
+    overrides_argument = parser.add_argument(
+        "overrides", nargs="+", metavar="key=value", help="settings, `model` and `data` at least"
+    )
+    use_completer(overrides_argument, presets_in(PACKAGE / "synthesis" / "config"))
     overrides = parser.parse_args(words).overrides
     from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, synthesize
 

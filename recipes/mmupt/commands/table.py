@@ -14,28 +14,32 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import add_config_dir
-from mmupt.compose import RecipeError, use_config_dir
-from mmupt.training import recipe_table
+from mmupt.commands import add_config_dir, add_overrides
+from mmupt.completion import method_names, recipe_names, use_completer
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Train what is missing and write the table of the command line."""
-    parser.add_argument(
+    recipes = parser.add_argument(
         "--recipes", nargs="+", default=["mmupt_tiny"], help="names that `mmupt recipes` lists (mmupt_tiny)"
     )
-    parser.add_argument(
+    use_completer(recipes, recipe_names)
+    methods = parser.add_argument(
         "--methods", nargs="+", default=[], help="options of method= that `mmupt recipes` lists (each recipe's own)"
     )
+    use_completer(methods, method_names)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of every run (1 2 3)")
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/table"), help="of the runs and the table (%(default)s)"
     )
     parser.add_argument("--against", help="the row that all are tested against, as mmupt_tiny-random (the first one)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of every run")
+    add_overrides(parser, "Hydra overrides of every run")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     folder, seeds = arguments.folder, arguments.seeds
+    from mmupt.compose import RecipeError, use_config_dir
+    from mmupt.training import recipe_table
+
     try:
         use_config_dir(arguments.config_dir)
         selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)

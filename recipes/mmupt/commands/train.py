@@ -13,14 +13,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir
+from mmupt.commands import add_config_dir, add_recipe
 from verl_ext.process_memory import collect_garbage_rarely
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Train the recipe of the command line."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a name that `mmupt recipes` lists")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides of its config")
+    add_recipe(parser)
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     # Before the imports: they create most of the objects.

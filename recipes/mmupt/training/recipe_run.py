@@ -49,9 +49,6 @@ from verl_ext.collapse import StoppedOnCollapse
 from verl_ext.cpu.fork_server import fork_server
 from verl_ext.datasets.pixel_limits import largest_area, pixel_limits
 
-# The oldest NVIDIA driver for CUDA 13, which torch 2.11 is built for.
-DRIVER = 580
-
 # transfer_queue/interface.py
 QUEUE_CONTROLLER = {"name": "TransferQueueController", "namespace": "transfer_queue"}
 
@@ -241,7 +238,7 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
         yield (
             f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} "
             f"GPUs a machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or run "
-            f"RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else f'; GPUs need a driver of {DRIVER} or newer'}"
+            f"RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else '; `mmupt doctor` checks the driver'}"
         )
     ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
     for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):

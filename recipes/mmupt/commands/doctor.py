@@ -1,0 +1,30 @@
+"""Check this machine and installation, and say what to do about what is missing. Changes nothing.
+
+Versions against the pins, plugin, GPUs and driver, flash-attn, memory, shared memory, disk, and what dead Ray clusters
+left. Exits with 1 if something keeps runs from working.
+
+    mmupt doctor
+    mmupt doctor --run-folder /scratch/runs --json
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
+    """Print the findings; returns 1 if there is a problem, else 0."""
+    parser.add_argument(
+        "--run-folder",
+        type=Path,
+        default=Path("runs"),
+        help="where runs are written (%(default)s): its disk is checked",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    arguments = parser.parse_args(words)
+    from mmupt.runtime.doctor import as_json, as_text, examine, worst
+
+    findings = examine(arguments.run_folder, os.environ)
+    print(as_json(findings) if arguments.json else as_text(findings))
+    return int(worst(findings) == "problem")

@@ -1,0 +1,98 @@
+"""Completion of `mmupt` in a shell: what the word at the cursor can be.
+
+The shell function that `mmupt completion` prints runs `mmupt` once per key press, with the command line in variables
+(argcomplete's protocol). So nothing is imported here, nor at the head of a command's module, that takes long.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mmupt import recipe_files
+
+# Set by the shell function: the number of words of the command line that name the program.
+REQUESTED = "_ARGCOMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+PACKAGE = Path(__file__).parent
+
+# Returns the candidates for an argument, with a line on each, for the beginning of a word and the arguments before it.
+Completer = Callable[..., Mapping[str, str]]
+
+
+def use_completer(argument: argparse.Action, completer: Completer) -> None:
+    """Have an argument completed by a function; without one, its choices are offered, or files."""
+    argument.completer = completer  # type: ignore[attr-defined]
+
+
+def recipe_names(parsed_args: argparse.Namespace, **_: Any) -> Mapping[str, str]:
+    """Complete the name of a recipe."""
+    _use_config_dir(parsed_args)
+    return recipe_files.recipes()
+
+
+def method_names(parsed_args: argparse.Namespace, **_: Any) -> Mapping[str, str]:
+    """Complete an option of the group `method`."""
+    _use_config_dir(parsed_args)
+    return recipe_files.options("method")
+
+
+def group_overrides(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> Mapping[str, str]:
+    """Complete `GROUP=OPTION`, first the group and then its option."""
+    _use_config_dir(parsed_args)
+    group, is_assignment, _ = prefix.partition("=")
+    if not is_assignment:
+        return {f"{recipe_files.as_written(group)}=": f"an option of {group}" for group in recipe_files.GROUPS}
+    return {f"{group}={option}": summary for option, summary in recipe_files.options(group.lstrip("+")).items()}
+
+
+def presets_in(config: Path) -> Completer:
+    """Return what completes `preset=PRESET` from the presets of an entry point's configuration folder."""
+
+    def complete(**_: Any) -> Mapping[str, str]:
+        return {f"preset={file.stem}": "" for file in sorted((config / "preset").glob("*.yaml"))}
+
+    return complete
+
+
+def _use_config_dir(parsed_args: argparse.Namespace) -> None:
+    if folder := getattr(parsed_args, "config_dir", None):
+        os.environ[recipe_files.CONFIG_DIR_VARIABLE] = str(folder)
+
+
+class _CompletingParser(argparse.ArgumentParser):
+    """Completes the command line instead of parsing it; commands parse by one of the two methods."""
+
+    def parse_args(self, *_: Any) -> NoReturn:  # type: ignore[override]
+        from argcomplete import autocomplete
+
+        autocomplete(self, always_complete_options="long")
+        raise AssertionError("argcomplete ends the process")
+
+    parse_intermixed_args = parse_args  # type: ignore[assignment]
+
+
+def complete(commands: Mapping[str, str], module_of: Callable[[str], str]) -> NoReturn:
+    """Answer the shell function and end the process.
+
+    Args:
+        commands: every subcommand, with a line on it.
+        module_of: returns the module of a subcommand.
+    """
+    from argcomplete import split_line
+
+    before = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]
+    first = int(os.environ[REQUESTED])
+    words: Sequence[str] = before[first:]
+    parser = _CompletingParser(prog="mmupt")
+    if words and words[0] in commands:
+        # The subcommand is the program of the words that follow it.
+        os.environ[REQUESTED] = str(first + 1)
+        import_module(module_of(words[0])).run(parser, [])
+    parser.add_argument("--version", action="store_true", help="print the version")
+    subcommands = parser.add_subparsers()
+    for name, summary in commands.items():
+        subcommands.add_parser(name, help=summary)
+    parser.parse_args()
