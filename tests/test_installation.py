@@ -1,10 +1,17 @@
-"""The commands of an installation, in a working directory whose folders have the names of ours and of libraries."""
+"""What is built, and what is installed of it: files, metadata, and commands that run in any working directory.
+
+Its folders may have the names of ours and of libraries.
+"""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from email.parser import HeaderParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,18 +22,32 @@ PACKAGES_OF_THE_USER = ("data", "recipes", "datasets", "benchmarks", "tests", "h
 FOLDERS_OF_THE_USER = ("mmupt", "mmupt_data", "verl_ext")
 
 
+def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **options)
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    return ran
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `pip install .` installs, without dependencies."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built as pip builds it for whoever gets the source distribution alone."""
+    folder = tmp_path_factory.mktemp("distribution")
+    hatchling = [sys.executable, "-m", "hatchling", "build", "-d", folder]
+    run(*hatchling, "-t", "sdist", cwd=ROOT)
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder)
+    run(*hatchling, "-t", "wheel", cwd=folder / archive.name.removesuffix(".tar.gz"))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel installs, without dependencies."""
     folder = tmp_path_factory.mktemp("installation")
-    for source in PACKAGES.values():
-        shutil.copytree(ROOT / source, folder / "source" / source, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, folder / "source")
-    options = ["--quiet", "--offline", "--no-deps", "--no-build-isolation", "--python", sys.executable]
-    command = [sys.executable, "-m", "uv", "pip", "install", *options, "--target", folder / "packages"]
-    subprocess.run([*command, folder / "source"], check=True)
-    return folder / "packages"
+    options = ["--quiet", "--offline", "--no-deps", "--python", sys.executable, "--target", folder]
+    run(sys.executable, "-m", "uv", "pip", "install", *options, wheel)
+    return folder
 
 
 @pytest.fixture
@@ -80,3 +101,27 @@ def test_the_commands_are_those_of_the_installation(installed: Path, hostile: Pa
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     found = subprocess.run([sys.executable, "-c", script], cwd=hostile, env=environment, capture_output=True, text=True)
     assert found.stdout.strip() == str(installed / "mmupt" / "cli.py")
+
+
+def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
+    files = {
+        str(Path(package, path.relative_to(ROOT / folder)))
+        for package, folder in PACKAGES.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert {f"mmupt/tiny/{folder}/model.safetensors" for folder in ("model", "hard_model")} <= files
+    assert shipped == files
+
+
+def test_the_metadata_say_what_it_is_for_whom_and_what_it_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(opened.read(name).decode())
+    assert metadata["License-Expression"] == "Apache-2.0" and metadata["Keywords"] and metadata.get_all("Project-URL")
+    supported = {match[1] for one in metadata.get_all("Classifier", []) if (match := re.search(r":: (3\.\d+)$", one))}
+    assert metadata["Requires-Python"] == "<3.13,>=3.10" and supported == {"3.10", "3.11", "3.12"}
+    extras = set(metadata.get_all("Provides-Extra", []))
+    readme = (ROOT / "README.md").read_text()
+    assert extras and all(f"`{extra.replace('-', '_')}`" in readme for extra in extras)

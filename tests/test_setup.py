@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from importlib.metadata import EntryPoint, distributions, requires
 from pathlib import Path
 
@@ -397,24 +396,3 @@ def test_the_entry_points_load() -> None:
     for group, entries in groups.items():
         for name, value in entries.items():
             assert EntryPoint(name, value, group).load()
-
-
-def test_a_plain_installation_has_every_file_of_the_packages(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    packages = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
-    for folder in packages.values():
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, source)
-    files = {
-        str(Path(package, path.relative_to(source / folder)))
-        for package, folder in packages.items()
-        for path in (source / folder).rglob("*")
-        if path.is_file()
-    }
-    build = f"from hatchling.build import build_wheel; build_wheel({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert {f"mmupt/tiny/{folder}/model.safetensors" for folder in ("model", "hard_model")} <= files
-    assert shipped == files

@@ -42,7 +42,7 @@ def method_names(parsed_args: argparse.Namespace, **_: Any) -> Mapping[str, str]
 def group_overrides(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> Mapping[str, str]:
     """Complete `GROUP=OPTION`, first the group and then its option."""
     _use_config_dir(parsed_args)
-    group, is_assignment, _ = prefix.partition("=")
+    group, is_assignment, _option = prefix.partition("=")
     if not is_assignment:
         return {f"{recipe_files.as_written(group)}=": f"an option of {group}" for group in recipe_files.GROUPS}
     return {f"{group}={option}": summary for option, summary in recipe_files.options(group.lstrip("+")).items()}
@@ -72,6 +72,10 @@ class _CompletingParser(argparse.ArgumentParser):
         raise AssertionError("argcomplete ends the process")
 
     parse_intermixed_args = parse_args  # type: ignore[assignment]
+
+    def error(self, message: str) -> NoReturn:
+        """End the parsing of an incomplete command line, without its usage, which would list all choices."""
+        raise SystemExit(2)
 
 
 def complete(commands: Mapping[str, str], module_of: Callable[[str], str]) -> NoReturn:

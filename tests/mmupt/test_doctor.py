@@ -279,10 +279,21 @@ def test_a_token_must_be_readable_and_no_one_elses(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     assert "ask for a token" in only(doctor.check_token(file, {})).found
     assert only(doctor.check_token(file, {"RAY_AUTH_MODE": "token"})).status == "ok"
-    file.chmod(0o644)
+    monkeypatch.setattr(doctor, "_is_open_to_others", lambda file: True)
     assert only(doctor.check_token(file, {"RAY_AUTH_MODE": "token"})).fix == f"chmod 600 {file}"
     file.write_text("\n")
     assert only(doctor.check_token(file, {})).status == "problem"
+
+
+def test_a_file_is_open_to_others_if_its_folders_are(tmp_path: Path) -> None:
+    file = tmp_path / "auth_token"
+    file.write_text("secret")
+    file.chmod(0o644)
+    tmp_path.chmod(0o700)
+    assert not doctor._is_open_to_others(file)
+    file.chmod(0o600)
+    tmp_path.chmod(0o755)
+    assert not doctor._is_open_to_others(file)
 
 
 def test_sessions_of_dead_clusters_are_weighed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,49 @@
 """The subcommands of `mmupt`, one module each: options, one call of the library, and its errors as messages.
 
 The docstring of a module is its help: what the command does, then indented examples. `run(parser, words)` adds the
-options, parses and runs; it returns the exit status, None for 0. `mmupt.cli` has the list.
+options, parses and runs; it returns the exit status, None for 0. The library is imported after the parsing: until then,
+a shell may only want the options completed. `mmupt.cli` has the list.
 """
 
 import argparse
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import get_args
 
 from mmupt.completion import group_overrides, recipe_names, use_completer
+
+
+class Choices(Collection[str]):
+    """The choices of an argument, imported when they are shown, compared with or completed.
+
+    Set as `parser.add_argument(...).choices`: add_argument itself would ask for them at once.
+    """
+
+    def __init__(self, load: Callable[[], Collection[str]]) -> None:
+        self._load = load
+
+    def __contains__(self, choice: object) -> bool:
+        return choice in self._load()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+
+def extractions() -> Collection[str]:
+    """Where the answer can be in a response."""
+    from mmupt.evaluation.verdicts import EXTRACTIONS
+
+    return EXTRACTIONS
+
+
+def answer_rules() -> Collection[str]:
+    """The rules that compare answers."""
+    from verl_ext.answers import AnswerRule
+
+    return get_args(AnswerRule)
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:

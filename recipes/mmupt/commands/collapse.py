@@ -10,11 +10,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from mmupt.training.collapse_record import replay
-from verl_ext.collapse import CollapseRule, History
-
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Replay the history of the run of the command line."""
@@ -26,6 +21,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     file = arguments.run / "history.jsonl"
     if not file.is_file():
         parser.exit(1, f"error: {file} is missing: `mmupt train` writes it from the first step on\n")
+    from omegaconf import OmegaConf
+
+    from mmupt.training.collapse_record import replay
+    from verl_ext.collapse import CollapseRule, History
+
     settings = OmegaConf.load(arguments.run / "config.yaml").mmupt.stop_on_collapse
     rule = CollapseRule(
         settings.z if arguments.z is None else arguments.z,

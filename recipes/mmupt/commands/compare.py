@@ -9,11 +9,8 @@ compare.md (printed, too), compare.json, compare.png and compare.html, a page of
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
-from mmupt.evaluation.compare_files import compare_evaluations, read_evaluation, write_comparison
-from mmupt.evaluation.verdicts import EXTRACTIONS
-from verl_ext.answers import AnswerRule
+from mmupt.commands import Choices, answer_rules, extractions
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -22,12 +19,14 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("b", type=Path, metavar="B", help="what it is compared with; differences are B - A")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="output folder (%(default)s)")
     parser.add_argument(
-        "--extraction", choices=EXTRACTIONS, help="where the answer is in a response; default: as the prompt asked"
-    )
+        "--extraction", help="where the answer is in a response; default: as the prompt asked"
+    ).choices = Choices(extractions)
     parser.add_argument(
-        "--rule", choices=get_args(AnswerRule), help="which rule compares answers; default: as recorded, or canonical"
-    )
+        "--rule", help="which rule compares answers; default: as recorded, or canonical"
+    ).choices = Choices(answer_rules)
     arguments = parser.parse_args(words)
+    from mmupt.evaluation.compare_files import compare_evaluations, read_evaluation, write_comparison
+
     settings = arguments.extraction, arguments.rule
     try:
         a, b = (read_evaluation(path, *settings) for path in (arguments.a, arguments.b))

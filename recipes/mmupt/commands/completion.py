@@ -1,9 +1,10 @@
 """Print the script that completes `mmupt` in a shell: commands, options, recipes and the options of config groups.
 
-The first example is a line for ~/.bashrc; with `zsh`, one for ~/.zshrc after compinit. Fish finds the file by its name.
+Fish finds the file of the first example by its name. The second is a line for ~/.bashrc; the same with `zsh` is one for
+~/.zshrc, after compinit.
 
-    eval "$(mmupt completion bash)"
     mmupt completion fish > ~/.config/fish/completions/mmupt.fish
+    eval "$(mmupt completion bash)"
 """
 
 import argparse

@@ -10,25 +10,28 @@ The answers go into files of their own, which training does not open. A second r
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from mmupt.datasets import data_set, data_sets
-from mmupt_data.prepare import FOLDER, describe
-from mmupt_data.writer import BadRows
+from mmupt.commands import Choices
+from mmupt.completion import use_completer
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Prepare the data set of the command line."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a name that --list shows")
+    data_set_name = parser.add_argument("name", nargs="?", metavar="NAME", help="a name that --list shows")
+    use_completer(data_set_name, _names)
     parser.add_argument("--list", action="store_true", help="list the data sets")
     parser.add_argument("--source", help="a local copy, a parquet file, or another hub repository")
     parser.add_argument("--revision", help="of the hub repository (default: the newest)")
-    parser.add_argument("--output", type=Path, help=f"folder of the files (default: {FOLDER}/NAME)")
-    parser.add_argument("--bad-rows", choices=get_args(BadRows), default="drop", help="what to do about a bad row")
+    parser.add_argument("--output", type=Path, help="folder of the files (default: datasets/NAME)")
+    parser.add_argument("--bad-rows", default="drop", help="what to do about a bad row").choices = Choices(_bad_rows)
     parser.add_argument("--workers", type=int, help="threads that check images (default: one per core)")
     arguments = parser.parse_args(words)
+    from mmupt.datasets import data_set, data_sets
+    from mmupt_data.prepare import FOLDER, describe
+
     if arguments.list or not arguments.name:
         known = data_sets()
         for name, one in known.items():
@@ -43,3 +46,15 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
     print(f"{folder}: {'written' if written else 'up to date'}")
     print(describe(folder))
+
+
+def _names(**_: Any) -> Mapping[str, str]:
+    from mmupt.datasets import data_sets
+
+    return {name: one.summary for name, one in data_sets().items()}
+
+
+def _bad_rows() -> tuple[str, ...]:
+    from mmupt_data.writer import BadRows
+
+    return get_args(BadRows)

@@ -14,24 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from mmupt.evaluation.harness_importers import Format
-from mmupt.evaluation.response_import import import_responses
-from mmupt.evaluation.verdicts import EXTRACTIONS
+from mmupt.commands import Choices, extractions
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Import the file of the command line."""
     parser.add_argument("file", type=Path, help="what the other program wrote")
-    parser.add_argument("--format", choices=get_args(Format), required=True, help="which program, or jsonl")
+    parser.add_argument("--format", required=True, help="which program, or jsonl").choices = Choices(_formats)
     parser.add_argument("--data", type=Path, required=True, help="parquet file with the questions, see `mmupt data`")
     parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
     parser.add_argument("--model", help="name of the model, for the record")
     parser.add_argument(
-        "--extraction", choices=EXTRACTIONS, default="boxed", help="where the answer is in a response (%(default)s)"
-    )
+        "--extraction", default="boxed", help="where the answer is in a response (boxed)"
+    ).choices = Choices(extractions)
     parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
     parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows instead of none")
     arguments = parser.parse_args(words)
+    from mmupt.evaluation.response_import import import_responses
+
     try:
         count = import_responses(
             arguments.file,
@@ -46,3 +46,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
     print(f"{arguments.output}: {count} responses")
+
+
+def _formats() -> tuple[str, ...]:
+    from mmupt.evaluation.harness_importers import Format
+
+    return get_args(Format)

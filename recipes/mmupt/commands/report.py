@@ -14,11 +14,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from mmupt.evaluation.report_results import read_scores, write_results
-from mmupt.training.run_report import write_report
-
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Write and print the report of the command line."""
@@ -28,6 +23,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     if (arguments.run is None) == (arguments.paper is None):
         parser.error("name either a run or, after --paper, evaluations")
+    from mmupt.evaluation.report_results import read_scores, write_results
+    from mmupt.training.run_report import write_report
+
     try:
         if arguments.paper:
             print(write_results(arguments.output, read_scores(arguments.paper)))
@@ -38,4 +36,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 
 def _note(config: Path) -> str | None:
+    from omegaconf import OmegaConf
+
     return OmegaConf.select(OmegaConf.load(config), "mmupt.report_note") if config.is_file() else None

@@ -12,13 +12,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar
 
-from mmupt.evaluation.benchmark_scores import render
-from mmupt.evaluation.judge_client import Judge, JudgeError
-from mmupt.evaluation.score_files import score_file
-from mmupt.evaluation.verdicts import EXTRACTIONS
-from verl_ext.answers import AnswerRule
+from mmupt.commands import Choices, answer_rules, extractions
+
+if TYPE_CHECKING:
+    from mmupt.evaluation.judge_client import Judge
 
 Number = TypeVar("Number", int, float)
 
@@ -27,8 +26,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Score the files of the command line."""
     parser.add_argument("files", type=Path, nargs="+", help="files of responses, NAME.jsonl")
     parser.add_argument(
-        "--extraction", choices=EXTRACTIONS, help="where the answer is in a response; default: as the prompt asked"
-    )
+        "--extraction", help="where the answer is in a response; default: as the prompt asked"
+    ).choices = Choices(extractions)
     parser.add_argument("--judge-url", help="OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1")
     parser.add_argument("--judge-model", help="name under which the endpoint serves it")
     parser.add_argument("--judge-key-variable", help="environment variable with its key; default: OPENAI_API_KEY")
@@ -48,9 +47,13 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--judge-without-model-list", action="store_true", help="ask an endpoint that has no list of models"
     )
     parser.add_argument(
-        "--rule", choices=get_args(AnswerRule), help="which rule compares answers; default: as recorded, or canonical"
-    )
+        "--rule", help="which rule compares answers; default: as recorded, or canonical"
+    ).choices = Choices(answer_rules)
     arguments = parser.parse_args(words)
+    from mmupt.evaluation.benchmark_scores import render
+    from mmupt.evaluation.judge_client import JudgeError
+    from mmupt.evaluation.score_files import score_file
+
     judge = _judge(parser, arguments)
     not_judged = 0
     for file in arguments.files:
@@ -65,7 +68,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         parser.exit(1, f"error: {not_judged} responses are not judged yet\n")
 
 
-def _judge(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Judge | None:
+def _judge(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> "Judge | None":
+    from mmupt.evaluation.judge_client import Judge
+
     if bool(arguments.judge_url) != bool(arguments.judge_model):
         parser.error("--judge-url and --judge-model belong together")
     variable = arguments.judge_key_variable

@@ -14,12 +14,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmupt_data.figure_task import FIGURES, SPLIT_SHARES, Split
-from mmupt_data.hard_figure_task import FIGURES_HARD
+from mmupt.commands import Choices
 
-TASKS = {task.name: task for task in (FIGURES, FIGURES_HARD)}
+if TYPE_CHECKING:
+    from mmupt_data.figure_task import FigureTask, Split
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -38,15 +38,28 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     answerable = actions.add_parser("answerable", description="Count the written questions that can be answered.")
     answerable.add_argument("candidates", type=Path, help="candidates.jsonl of `mmupt synthesize`")
     answerable.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
-    answerable.add_argument(
-        "--split", choices=SPLIT_SHARES, default="train", help="split of these figures (%(default)s)"
+    answerable.add_argument("--split", default="train", help="split of these figures (train)").choices = Choices(
+        _splits
     )
     answerable.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with (%(default)s)")
     for action in (build, measure, answerable):
-        action.add_argument("--task", choices=TASKS, default=FIGURES.name, help="its figures (%(default)s)")
+        action.add_argument("--task", default="figures", help="its figures (figures)").choices = Choices(_tasks)
     arguments = vars(parser.parse_args(words))
     functions: dict[str, Callable[..., None]] = {"build": _build, "measure": _measure, "answerable": _answerable}
     functions[arguments.pop("action")](**arguments)
+
+
+def _tasks() -> "dict[str, FigureTask]":
+    from mmupt_data.figure_task import FIGURES
+    from mmupt_data.hard_figure_task import FIGURES_HARD
+
+    return {task.name: task for task in (FIGURES, FIGURES_HARD)}
+
+
+def _splits() -> tuple[str, ...]:
+    from mmupt_data.figure_task import SPLIT_SHARES
+
+    return tuple(SPLIT_SHARES)
 
 
 def _build(task: str, batch: int, learning_rate: float, seed: int, output: Path | None, **lengths: Any) -> None:
@@ -66,8 +79,8 @@ def _measure(task: str, model: Path | None) -> None:
     print(format_metrics(measure(*load(model or tiny.folder), tiny.task)))
 
 
-def _answerable(candidates: Path, data: Path, split: Split, seed: int, task: str) -> None:
+def _answerable(candidates: Path, data: Path, split: "Split", seed: int, task: str) -> None:
     from mmupt.synthesis.synthesized_dataset import read_candidates
     from mmupt.tiny.answerable import answerable_lines, figures_of
 
-    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed, TASKS[task])))
+    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed, _tasks()[task])))

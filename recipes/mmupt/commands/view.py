@@ -11,18 +11,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.viewer.run_files import RunFiles
-from mmupt.viewer.server import LOOPBACK, make_server
-
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Serve the page of the command line until it is interrupted."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
     parser.add_argument("--port", type=int, default=8765, help="port of the page, 0 for a free one (%(default)s)")
     parser.add_argument(
-        "--host", default=LOOPBACK[0], metavar="ADDRESS", help="address to listen on (%(default)s, this machine alone)"
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s, this machine alone)"
     )
     arguments = parser.parse_args(words)
+    from mmupt.viewer.run_files import RunFiles
+    from mmupt.viewer.server import LOOPBACK, make_server
+
     try:
         runs = [RunFiles(folder) for folder in arguments.runs]
         server = make_server(runs, arguments.host, arguments.port)

@@ -169,7 +169,7 @@ def wanted_versions() -> dict[str, SpecifierSet]:
 
 def check_packages(wanted: Mapping[str, SpecifierSet]) -> Iterator[Finding]:
     """Check the versions of this project and of what it stands on."""
-    own = [found for found in distributions() if canonicalize_name(found.metadata["Name"]) == DISTRIBUTION]
+    own = list(distributions(name=DISTRIBUTION))
     code = CHECKOUT / "verl_ext"
     if not own:
         yield Finding(
@@ -552,10 +552,15 @@ def check_token(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
             f"{file} makes Ray ask for a token, also in a cluster that was started without one",
             "set RAY_AUTH_MODE and RAY_AUTH_TOKEN alike on all machines (examples/cluster.md)",
         )
-    elif file.stat().st_mode & 0o077:
+    elif _is_open_to_others(file):
         yield Finding("Ray token", "warning", f"{file} can be read by other users", f"chmod 600 {file}")
     else:
         yield Finding("Ray token", "ok", f"{file}")
+
+
+def _is_open_to_others(file: Path) -> bool:
+    """Whether other users can read a file: its folders let them through, and it lets them read."""
+    return bool(file.stat().st_mode & 0o044) and all(folder.stat().st_mode & 0o011 for folder in file.parents)
 
 
 def check_sessions(folder: Path, commands: Iterable[str]) -> Iterator[Finding]:
