@@ -25,6 +25,7 @@ COMMANDS = {
     "import-responses": "import responses that another program generated",
     "compare": "compare two models on the same questions",
     "report": "rewrite the report of a run, or compare evaluations with the paper",
+    "export": "prepare a model or written questions for the Hugging Face hub, and upload them",
     "view": "look at runs in a browser: curves, votes, responses",
     "table": "train several recipes with several seeds and compare them",
     "synthesize": "let a model write questions about images",

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmupt_data.catalog import DATA_SETS
-from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, as_text, images_bytes
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, images_bytes
 
 ORIGINS = {"geometry3k": "geometry3k", "geoqa": "GeoQA-8K", "mmr1": "MMR1"}
+# What the page of a set states; those of the others have not been read.
+LICENCES = {
+    "MMR1-direct": Licence("CC BY-NC 4.0", "https://huggingface.co/datasets/WaltonFuture/MMR1-direct-synthesizing")
+}
 STRATEGIES = {"in_context": "in-context", "direct": "direct"}
 
 
@@ -30,5 +34,6 @@ for _origin, _published in ORIGINS.items():
                 path=f"WaltonFuture/{_published}-{_hyphenated}-synthesizing",
                 splits={"train": HubSplit("train", training=True)},
                 layouts=(_layout("images"), _layout("image")),
+                licence=LICENCES.get(f"{_published}-{_hyphenated}"),
             )
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmupt_data.catalog import DATA_SETS
-from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, as_text
+from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text
 
 
 def read_problem(row: Mapping[str, Any]) -> Content:
@@ -27,6 +27,9 @@ def read_prompt(row: Mapping[str, Any]) -> Content:
 HUB = Layout({"problem": "text", "answer": "anything"}, read_problem)
 TTRL = Layout({"prompt": "text", "answer": "text", "source": "text", "id": "text"}, read_prompt)
 
+# The other two state none.
+AMC_LICENCE = Licence("Apache 2.0", "https://huggingface.co/datasets/AI-MO/aimo-validation-amc")
+
 for name, summary, path, split, rows in (
     ("aime2024", "AIME 2024, 30 questions of text alone", "HuggingFaceH4/aime_2024", "train", 30),
     ("amc", "AMC 12 of 2022 and 2023, 83 questions of text alone", "AI-MO/aimo-validation-amc", "train", 83),
@@ -39,5 +42,6 @@ for name, summary, path, split, rows in (
             path=path,
             splits={"test": HubSplit(split, rows=rows)},
             layouts=(HUB, TTRL),
+            licence=AMC_LICENCE if name == "amc" else None,
         )
     )

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# In a merged folder: names the checkpoint, and holds the LoRA adapter beside the weights that it is merged into.
+MARKER = "global_step.txt"
+ADAPTER = "lora_adapter"
+
 
 def merge(checkpoint: Path, target: Path, mark: str) -> Path:
     """Merge the actor of a checkpoint into `target`, unless done before, and return it; `mark` names the checkpoint.
@@ -13,12 +17,12 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
     Raises:
         subprocess.CalledProcessError: the merger failed.
     """
-    marker = target / "global_step.txt"
+    marker = target / MARKER
     if marker.is_file() and marker.read_text() == mark:
         return target
     merger = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
     subprocess.run([sys.executable, "-m", *map(str, merger)], check=True)
-    if (adapter := target / "lora_adapter").is_dir():
+    if (adapter := target / ADAPTER).is_dir():
         _merge_adapter(target, adapter)
     restore_expert_layout(target)
     make_readable(target)

@@ -3,3 +3,8 @@
 The command is `mmupt synthesize`; how a model generates is in `mmupt.evaluation.generation`. No ground
 truth is read here.
 """
+
+from pathlib import Path
+
+# Of the strategies and of the self-check, by the names that `prompts` of the configuration gives.
+PROMPTS = Path(__file__).parent / "prompts"

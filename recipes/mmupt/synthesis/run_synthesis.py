@@ -25,6 +25,7 @@ from mmupt.prompt_templates import PromptError, fill_template, read_prompt
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
+from mmupt.synthesis import PROMPTS
 from mmupt.synthesis.candidate_page import write_candidate_page
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
@@ -32,13 +33,12 @@ from mmupt.synthesis.question_parsing import question_in
 from mmupt.synthesis.source_rows import Parent, read_parents
 from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 from mmupt.synthesis.synthesis_report import write_report
-from mmupt.synthesis.synthesized_dataset import write_candidates, write_questions
+from mmupt.synthesis.synthesized_dataset import CANDIDATES, write_candidates, write_questions
 from verl_ext.answers import Extraction, extract_answer
 from verl_ext.files import file_list
 from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
-PROMPTS = Path(__file__).parent / "prompts"
 
 
 class SynthesisError(Exception):
@@ -80,7 +80,7 @@ def synthesize(config: DictConfig) -> Path:
             judged = filter_candidates(config, cache, (checking, quick), prompts["self_check"], parents, candidates)
         except (EngineError, OtherParametersError, PromptError) as error:
             raise SynthesisError(str(error)) from error
-        write_candidates(output / "candidates.jsonl", judged)
+        write_candidates(output / CANDIDATES, judged)
         off = {name for name, block in config.filters.items() if not block.enabled}
         report = write_report(
             output, judged, [name for name in names() if name not in off], len(parents), without_images

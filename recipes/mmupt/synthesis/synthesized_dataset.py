@@ -12,6 +12,9 @@ from mmupt_data.row_schema import PLACEHOLDER, Row, Synthesis, prompts_path
 from mmupt_data.writer import write_dataset
 from verl_ext.files import write_json_lines
 
+# In the folder of a synthesis: what became of every candidate.
+CANDIDATES = "candidates.jsonl"
+
 
 def write_candidates(file: Path, judged: Sequence[JudgedCandidate]) -> None:
     """Write one JSON line per candidate: its fields, `dropped_by`, `reason` and `vote_share`."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import has_begun, run_baseline
-from mmupt.compose import RecipeError, compose_recipe, refuse
+from mmupt.compose import CONFIG_DIR_VARIABLE, RecipeError, compose_recipe, refuse
 from mmupt.datasets import data_set
 from mmupt.hardware import count_gpus, joins_cluster, judge_gpus, ray_address, rollout_gpus
 from mmupt.runtime.environment import (
@@ -34,6 +34,7 @@ from mmupt.runtime.environment import (
 from mmupt.runtime.export import merge
 from mmupt.runtime.preflight import problems_of_files, problems_of_rows, problems_of_settings, training_rows
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
+from mmupt.runtime.start_record import record_start
 from mmupt.training.adapters import problems_of_adapters
 from mmupt.training.collapse_record import alarm_of, why_unwatched, write_stop
 from mmupt.training.memory_estimate import report
@@ -66,6 +67,7 @@ def run_recipe(recipe: str, overrides: list[str]) -> None:
     with exclusive_run(run_folder, log), _log_to(log):
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
+        record_start(run_folder, ["mmupt", "train", recipe, *_config_dir_option(), *overrides])
         check_rows(config)
         refuse(problems_of_rows(config, dropped_rows(config)))
         check_leakage(config)
@@ -85,6 +87,11 @@ def run_recipe(recipe: str, overrides: list[str]) -> None:
             print(write_report(run_folder, config.mmupt.report_note))
             print(f"The report is in {run_folder / 'report.md'}")
         print(f"The policy is in {model}")
+
+
+def _config_dir_option() -> list[str]:
+    folder = os.environ.get(CONFIG_DIR_VARIABLE)
+    return ["--config-dir", folder] if folder else []
 
 
 def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:

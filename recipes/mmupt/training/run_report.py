@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from mmupt.evaluation.benchmark_scores import ENTROPY, GREEDY, LENGTH, score_json, score_verdicts
+from mmupt.evaluation.benchmark_scores import ENTROPY, GREEDY, LENGTH, StoredScore, score_json, score_verdicts
 from mmupt.evaluation.response_files import Mode, read_parameters
 from mmupt.evaluation.verdicts import JudgedFile, judge_file
 from mmupt.reports.plots import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, PERCENT, Panel, Points, draw
@@ -93,6 +93,14 @@ class Change:
     def difference(self) -> Score:
         """What training changed, question by question."""
         return self.after - self.before
+
+
+class StoredChange(NamedTuple):
+    """A `Change` as `report.json` has it, without the value of each question."""
+
+    before: StoredScore
+    after: StoredScore
+    difference: StoredScore
 
 
 def write_report(run_folder: Path, note: str | None = None) -> str:
@@ -213,7 +221,15 @@ def _check_whole(judged: JudgedFile) -> None:
                 )
 
 
-def render_table(changes: Mapping[str, Change]) -> str:
+def stored_changes(report: Mapping[str, Any]) -> dict[str, StoredChange]:
+    """The scores of a `report.json` by name, as `render_table` takes them."""
+    return {
+        name: StoredChange(**{side: StoredScore(**score) for side, score in change.items()})
+        for name, change in report["scores"].items()
+    }
+
+
+def render_table(changes: Mapping[str, Change | StoredChange]) -> str:
     """The scores as a Markdown table."""
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
     for name, change in changes.items():

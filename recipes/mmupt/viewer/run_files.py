@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from mmupt.evaluation.verdicts import JudgedFile, Verdict, judge_file
 from mmupt.reports.html_page import shown, shown_answer, shown_question
-from mmupt.synthesis.synthesized_dataset import read_candidates
+from mmupt.synthesis.synthesized_dataset import CANDIDATES, read_candidates
 from mmupt.training.collapse_record import read_stop
 from mmupt.training.metric_series import Series, read_series
 from mmupt.viewer.row_pictures import RowPictures
@@ -41,7 +41,6 @@ GROUP_FIELDS = (
     *("step", "number", "id", "question", "majority_ratio", "tied", "no_answer", "pseudo_label", "ground_truth"),
     *("label_correct", "responses", "equal_rewards"),
 )
-CANDIDATES = "candidates.jsonl"
 
 
 class RunFiles:

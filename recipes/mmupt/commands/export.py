@@ -1,0 +1,46 @@
+"""Prepare the model of a run, or the questions of a synthesis, for the Hugging Face hub, and upload them.
+
+Writes the folder that the hub gets into hub/ of RUN: of a run the weights in safetensors, the processor, the tokenizer
+and a model card; of a synthesis its questions and a dataset card. Look at it. With --push-to-hub it is uploaded, if
+this machine has a token of the hub (`hf auth login`); otherwise nothing is sent.
+
+    mmupt export runs/mmupt_tiny
+    mmupt export runs/mmupt_geoqa --push-to-hub me/geoqa-without-labels --private
+    mmupt export runs/synthesis/Qwen2.5-VL-7B-Instruct --push-to-hub me/written-questions
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Write the folder of the command line, and upload it if that was asked for and there is a token."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run or of a synthesis")
+    parser.add_argument("--push-to-hub", metavar="NAME", help="repository, as OWNER/NAME or NAME")
+    parser.add_argument("--private", action="store_true", help="of a new repository: only its owner can see it")
+    parser.add_argument("--adapter", action="store_true", help="the LoRA adapter alone instead of merged weights")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write (hub/ of RUN)")
+    arguments = parser.parse_args(words)
+    from mmupt.publishing import ExportError
+    from mmupt.publishing.folder_export import export
+
+    try:
+        exported = export(arguments.run, arguments.output, arguments.push_to_hub, adapter=arguments.adapter)
+    except (ExportError, FileNotFoundError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(exported.listing())
+    if arguments.push_to_hub is None:
+        print("Nothing was uploaded: --push-to-hub NAME does that")
+        return
+    from httpx import HTTPError
+
+    try:
+        address = exported.upload(private=arguments.private)
+    except (ExportError, OSError, HTTPError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(
+        f"It is at {address}"
+        if address
+        else "Dry run, nothing was uploaded: this machine has no token of the hub (`hf auth login`, or HF_TOKEN)"
+    )

@@ -1,0 +1,94 @@
+"""The folder that is uploaded: made as a whole, never in place of what somebody else has put there."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.utils import validate_repo_id
+
+from mmupt.publishing import ExportError
+from verl_ext.files import replacing, sha256, write_json
+
+RepoType = Literal["model", "dataset"]
+CARD = "README.md"
+# Lists the files that an export made, and the card as it made it. Stays here.
+MARK = ".mmupt_export.json"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder, which becomes `folder` when the block ends; an earlier export there is replaced.
+
+    Raises:
+        ExportError: something in `folder` is not of an export, or its card was edited.
+    """
+    _check_own(folder)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        yield temporary
+        write_json(temporary / MARK, {"files": names(temporary), CARD: sha256(temporary / CARD)})
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+
+def names(folder: Path) -> list[str]:
+    """The files that are uploaded, by their paths in the folder."""
+    return sorted(
+        str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file != folder / MARK
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise ExportError, with the hub's own words, for what is no name of a repository."""
+    try:
+        validate_repo_id(name)
+    except ValueError as error:
+        raise ExportError(f"--push-to-hub: {error}") from error
+
+
+def can_upload() -> bool:
+    """Whether this machine has a token of the hub; whether it may write is for the hub to say."""
+    return get_token() is not None
+
+
+def upload(folder: Path, name: str, repo_type: RepoType, *, private: bool) -> str:
+    """Upload the files of a folder in one commit, into a new repository unless it exists; return its address.
+
+    Raises:
+        ExportError: `private`, and the repository exists and is public.
+        OSError, httpx.HTTPError: whatever the hub answers.
+    """
+    api = HfApi()
+    repository = api.create_repo(name, repo_type=repo_type, private=True if private else None, exist_ok=True)
+    if private and not api.repo_info(repository.repo_id, repo_type=repo_type).private:
+        raise ExportError(f"{repository} exists and is public: make it private in its settings, or leave out --private")
+    api.upload_folder(
+        folder_path=folder,
+        repo_id=repository.repo_id,
+        repo_type=repo_type,
+        commit_message="Upload by mmupt export",
+        ignore_patterns=[MARK],
+    )
+    return str(repository)
+
+
+def _check_own(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ExportError(f"{folder} is a file: name another folder by --output")
+    mark = folder / MARK
+    made = json.loads(mark.read_text()) if mark.is_file() else {"files": []}
+    if foreign := [name for name in names(folder) if name not in made["files"]]:
+        raise ExportError(
+            f"{folder} has files that no export made, such as {foreign[0]}: name another folder by --output"
+        )
+    if (folder / CARD).is_file() and sha256(folder / CARD) != made[CARD]:
+        raise ExportError(
+            f"{folder / CARD} was edited after the export: upload it as it is (`hf upload NAME {folder} .`), or remove "
+            "it to have it written anew"
+        )

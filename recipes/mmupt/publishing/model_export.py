@@ -1,0 +1,86 @@
+"""The model of a run as the hub gets it: weights, processor, tokenizer, generation settings and a card."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmupt.publishing import ExportError, public_name
+from mmupt.publishing.hub_folder import CARD, writing
+from mmupt.publishing.model_card import model_card
+from mmupt.runtime.export import ADAPTER, MARKER
+from mmupt.runtime.preflight import problems_of_model
+from verl_ext.checkpoints.best import link_or_copy
+from verl_ext.files import write_atomically, write_json
+
+# What is published of a model folder, by suffix: no pickles, which run code when they are loaded.
+SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+# In place of the weights, an adapter has its own.
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run."""
+    config = folder / "config.yaml"
+    return config.is_file() and "actor_rollout_ref" in OmegaConf.load(config)
+
+
+def export_model(run_folder: Path, target: Path, name: str, *, adapter: bool = False) -> None:
+    """Write the model of a run into a folder as the hub gets it; weights are hard links where there can be some.
+
+    Args:
+        run_folder: of a run that has ended.
+        target: the folder; an earlier export there is replaced.
+        name: of the repository, for the card.
+        adapter: publish the LoRA adapter alone instead of the merged weights.
+
+    Raises:
+        ExportError: there is no model or adapter, it is not whole, or `target` is not of an export.
+    """
+    config = OmegaConf.load(run_folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    model = run_folder / "model"
+    if not model.is_dir():
+        raise ExportError(
+            f"{run_folder} has no model: run the same `mmupt train` again, which finishes it. A run without training "
+            "steps, or one whose best policy is the model it started from, makes none"
+        )
+    if problems := [*problems_of_model(str(model), "model", os.environ), *_problems_of(model, adapter)]:
+        raise ExportError("; ".join(problems))
+    with writing(target) as folder:
+        for file in _published(model):
+            if not (adapter and any(file.match(pattern) for pattern in WEIGHTS)):
+                _place(file, folder)
+        if adapter:
+            for file in _published(model / ADAPTER):
+                _place(file, folder)
+            _name_base(folder / "adapter_config.json", public_name(str(config.actor_rollout_ref.model.path)))
+        if (plot := run_folder / "report.png").is_file():
+            _place(plot, folder)
+        write_atomically(folder / CARD, str(model_card(run_folder, config, name, adapter=adapter)))
+
+
+def _problems_of(model: Path, adapter: bool) -> Iterator[str]:
+    if adapter and not (model / ADAPTER / "adapter_model.safetensors").is_file():
+        yield f"{model} has no adapter: the run trained all weights; leave out --adapter"
+    if not [*model.glob("*.safetensors")]:
+        yield f"{model} has no weights in safetensors"
+
+
+def _published(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.name != MARKER)
+
+
+def _place(file: Path, folder: Path) -> None:
+    # Small files may be edited in the copy.
+    if file.suffix == ".safetensors":
+        link_or_copy(str(file.resolve()), str(folder / file.name))
+    else:
+        shutil.copyfile(file, folder / file.name)
+
+
+def _name_base(file: Path, base: str) -> None:
+    write_json(file, json.loads(file.read_text()) | {"base_model_name_or_path": base})
