@@ -1,4 +1,4 @@
-"""Data sets as the trainer reads them: parquet files of prompts and images, and the true answers in files apart.
+"""Data sets as the trainer reads them: parquet files of prompts and images, with the ground truth in separate files.
 
-The trainer is given the first and never the second: a true answer is joined by `id` where an evaluation needs it.
+The trainer never reads the ground truth; evaluations join it by `id`.
 """

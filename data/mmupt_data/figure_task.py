@@ -18,8 +18,9 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
+from mmupt_data.data_set import DataSet
 from mmupt_data.row_schema import Row
-from mmupt_data.writer import BadRows, write_dataset
+from mmupt_data.writer import WriteOptions, write_dataset
 
 Split = Literal["train", "validation", "test", "warm_start"]
 Role = Literal["main", "second", "unseen"]
@@ -28,13 +29,13 @@ SIZE = 84
 MARGIN = 4
 # Three bars are 16 px wide and 24 px apart.
 BARS_WIDTH = 72
-# Apart in brightness as well as in hue.
+# Distinct in brightness as well as in hue.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (225, 60, 50),
     "green": (150, 220, 120),
     "blue": (30, 40, 140),
 }
-# So many figures in a row that are of another split or already drawn mean that the split is used up.
+# After this many draws in a row of figures that are known or belong to another split, the split is used up.
 MAX_MISSES = 5_000
 # Percent of all figures that belong to each split.
 SPLIT_SHARES: dict[Split, int] = {"warm_start": 50, "train": 30, "validation": 8, "test": 12}
@@ -239,7 +240,7 @@ def ask_in_turn(figures: Sequence[Figure], role: Role) -> Iterator[tuple[Figure,
 
 
 def recognise(figure: Figure, text: str) -> FigureQuestion | None:
-    """The question about this figure that `text` words, or None where it words none; spacing and case do not matter."""
+    """The question about this figure that `text` asks, or None; spacing and case do not matter."""
     words = text.lower().split()
     return next((q for q in questions(figure) for phrasing in q.phrasings if phrasing.split() == words), None)
 
@@ -322,6 +323,7 @@ def write_figures(
     seed: int = 0,
     role: Role = "main",
     task: FigureTask = FIGURES,
+    options: WriteOptions = WriteOptions("stop"),
 ) -> bool:
     """Write the data set of the questions of one role; see `mmupt_data.row_schema` for files and result.
 
@@ -331,12 +333,12 @@ def write_figures(
         seed: which figures are drawn from each split.
         role: which question is asked of each figure. Kinds of figure without such a question are left out.
         task: the kinds of figure and their questions.
+        options: see `mmupt_data.writer.WriteOptions`.
     """
     counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
     parameters = {"data_source": task.name, "version": task.version, "counts": counts, "seed": seed, "role": role}
-    return write_dataset(
-        folder, {split: _rows(split, count, seed, role, task) for split, count in counts.items()}, parameters
-    )
+    splits = {split: _rows(split, count, seed, role, task) for split, count in counts.items()}
+    return write_dataset(folder, splits, parameters, options=options)
 
 
 def _rows(split: Split, count: int, seed: int, role: Role, task: FigureTask) -> Iterator[Row]:
@@ -354,24 +356,16 @@ def _rows(split: Split, count: int, seed: int, role: Role, task: FigureTask) -> 
 
 
 @dataclass(frozen=True)
-class FigureDataset:
-    """The questions of one role as a data set, see `mmupt_data.catalog.DataSet`; it is drawn, and has no source."""
+class FigureDataset(DataSet):
+    """The questions of one role as a data set; it is drawn, and has no source."""
 
     name: str
     summary: str
     role: Role
     task: FigureTask = FIGURES
 
-    def prepare(
-        self,
-        folder: Path,
-        source: str | None = None,
-        revision: str | None = None,
-        bad_rows: BadRows = "stop",
-        workers: int | None = None,
-        progress: bool = False,
-    ) -> bool:
+    def write(self, folder: Path, source: str | None, revision: str | None, options: WriteOptions) -> bool:
         """Write the data set in its usual size. Raises ValueError for a source or revision: figures have none."""
         if source or revision:
             raise ValueError(f"{self.name} is drawn here: it has neither SOURCE nor REVISION")
-        return write_figures(folder, role=self.role, task=self.task)
+        return write_figures(folder, role=self.role, task=self.task, options=options)

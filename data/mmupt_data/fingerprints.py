@@ -1,4 +1,4 @@
-"""Fingerprints of rows: of each image its pixels and its appearance, of each question its text.
+"""Fingerprints of rows: digest and thumbnails of each image, and the text of each question.
 
 The fingerprints of a data file are cached beside it in `NAME.fingerprints.parquet`. `mmupt_data.leakage` compares them.
 """
@@ -104,24 +104,25 @@ def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
 def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     """Left, top, right and bottom of each of the VIEWS, in pixels of the image.
 
-    The ink is what is left without margins, of whatever colour each of them has. Of the ink, the view without title
-    lacks what stands above the first empty rows, that without caption what stands below the last. Where there are no
-    empty rows, these are the ink; where there is no ink, all are the whole.
+    The ink is the image without its margins, which may differ in colour. "untitled" is the ink below its first gap of
+    empty rows, "uncaptioned" the ink above the last gap. Without a gap both are the ink; without ink all views are the
+    whole image.
     """
     small = grey.reduce(max(1, max(grey.size) // INK_SIZE))
     pixels = np.asarray(small).astype(np.int16)
     top, left, (bottom, right) = 0, 0, pixels.shape
-    # Twice, as the margins of other sides may reach into the corners of this one, but each margin once: what borders on
-    # it is ink, even if it is a line of one shade.
+    # Twice, because other margins may reach into the corners of a side. Each margin is cut once: what borders on it is
+    # ink, even a line of one shade.
     for _ in range(2):
         first, last = _span(pixels[:, left:right], top, bottom)
         top, bottom = top or first, last if bottom == len(pixels) else bottom
         first, last = _span(pixels[top:bottom].T, left, right)
         left, right = left or first, last if right == len(pixels[0]) else right
-    # A stripe from side to side has columns of one shade, which are no margin of anything.
+    # The columns of a stripe from side to side are of one shade without being a margin.
     if top >= bottom or left >= right or max(bottom - top, right - left) < SPECK:
         return [(0, 0, *grey.size)] * len(VIEWS)
-    # Rows of the shade of either end are empty. A gap is a hundredth of the height: scaling and JPEG make smaller ones.
+    # Rows in the shade of the first or last row are empty. Gaps below a hundredth of the height come from scaling and
+    # JPEG.
     shades = np.median(pixels[[0, -1]], axis=1)[:, None, None]
     filled = top + np.flatnonzero((np.abs(pixels[top:bottom, left:right] - shades) > INK).any(axis=2).all(axis=0))
     gaps = np.flatnonzero(np.diff(filled) > max(1, (bottom - top) / 100))
@@ -137,9 +138,9 @@ def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
 
 
 def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
-    """The rows from first to last, which is not among them, without the margins at both ends; none where all is margin.
+    """The rows [first, last) without the margins at both ends; empty if all of them are margin.
 
-    Margin is rows of one shade, that of the outermost row.
+    A margin is rows in the shade of the outermost row.
     """
     for end in (False, True):
         rows = pixels[first:last][::-1] if end else pixels[first:last]

@@ -11,8 +11,9 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
+from mmupt_data.data_set import DataSet
 from mmupt_data.row_schema import PLACEHOLDER
-from mmupt_data.writer import BadRows
+from mmupt_data.writer import WriteOptions
 
 Holds = Literal["text", "image", "images", "list", "anything"]
 # "<image1>" of some sets, "<image 1>" of others.
@@ -85,11 +86,9 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class HubDataset:
+class HubDataset(DataSet):
     """A data set of the hub.
 
-    name: of its folder, and the `data_source` of its rows.
-    summary: one line for the list of data sets.
     path: the repository on the hub.
     splits: by the names that they have here.
     layouts: the forms in which it is published.
@@ -105,34 +104,11 @@ class HubDataset:
     configuration: str | None = None
     licence: Licence | None = None
 
-    def prepare(
-        self,
-        folder: Path,
-        source: str | None = None,
-        revision: str | None = None,
-        bad_rows: BadRows = "drop",
-        workers: int | None = None,
-        progress: bool = False,
-    ) -> bool:
-        """Write the data set; see `mmupt_data.writer.write_dataset` for the files, the policy and what is returned.
-
-        Args:
-            folder: where the files go.
-            source: another hub repository, a local copy of one, or, for a set with one split, a parquet file. None for
-            what the files in the folder were made from, and the hub's own where there are none.
-            revision: of the hub repository; None for the newest when the files are made.
-            bad_rows, workers, progress: see `write_dataset`.
-
-        Raises:
-            ColumnError: the source has other columns.
-            SourceError: the source lacks a split, or cannot be loaded.
-            FileNotFoundError: a local source is not there.
-            ConnectionError: the hub cannot be reached; the message names what to do without it.
-        """
+    def write(self, folder: Path, source: str | None, revision: str | None, options: WriteOptions) -> bool:
         # Imported lazily: the datasets library takes seconds to load, and scoring does not need it.
-        from mmupt_data.hub_reader import prepare
+        from mmupt_data.hub_reader import write
 
-        return prepare(self, folder, source, revision, bad_rows, workers, progress)
+        return write(self, folder, source, revision, options)
 
 
 def _read_problem(row: Mapping[str, Any]) -> Content:

@@ -21,7 +21,7 @@ from huggingface_hub import HfApi
 from mmupt_data.hub import ColumnError, Holds, HubDataset, Layout, RowError, SourceError, with_placeholders
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import Provenance, Row
-from mmupt_data.writer import BadRows, is_written, read_manifest, write_dataset
+from mmupt_data.writer import WriteOptions, is_written, read_manifest, write_dataset
 from verl_ext.files import sha256
 from verl_ext.locks import exclusive_lock
 
@@ -34,16 +34,13 @@ LISTS = (List, LargeList)
 LFS_POINTER = b"version https://git-lfs"
 
 
-def prepare(
-    dataset: HubDataset,
-    folder: Path,
-    source: str | None,
-    revision: str | None,
-    bad_rows: BadRows,
-    workers: int | None,
-    progress: bool,
-) -> bool:
-    """Write a data set; see `HubDataset.prepare`."""
+def write(dataset: HubDataset, folder: Path, source: str | None, revision: str | None, options: WriteOptions) -> bool:
+    """Write a data set, see `DataSet.prepare`.
+
+    Raises:
+        ColumnError: the source has other columns.
+        SourceError: the source lacks a split, or cannot be loaded.
+    """
     manifest = read_manifest(folder)
     before = {} if manifest is None else manifest["parameters"]
     same = before.get("data_source") == dataset.name and revision in (None, before.get("revision"))
@@ -72,11 +69,9 @@ def prepare(
             rows,
             parameters,
             source=origin,
-            bad_rows=bad_rows,
             evaluation=[name for name in rows if not dataset.splits[name].training],
             official_rows={name: dataset.splits[name].rows for name in rows},
-            workers=workers,
-            progress=progress,
+            options=options,
         )
 
 
@@ -167,8 +162,8 @@ def _names(folder: Path) -> list[str]:
 def _copies_in(folder: Path) -> Iterator[None]:
     """Let the datasets library copy a source into a folder that is removed at the end.
 
-    They are as large as the source, and would stay in ~/.cache. HF_DATASETS_CACHE names another place, where they stay.
-    What is downloaded is kept elsewhere (HF_HUB_CACHE).
+    The copies are as large as the source and would otherwise stay in ~/.cache. If HF_DATASETS_CACHE is set, they go
+    there and stay. Downloads are kept elsewhere (HF_HUB_CACHE).
     """
     before, named = datasets.config.HF_DATASETS_CACHE, os.environ.get("HF_DATASETS_CACHE")
     with ExitStack() as leaving:
@@ -210,8 +205,8 @@ def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> D
 def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
     """The parquet files of a local source that belong to a split by their names, as the hub names them.
 
-    Those are `SPLIT.parquet`, `SPLIT-00000-of-00002.parquet`, and files in a folder SPLIT. Empty where there are none,
-    or in several folders, of which only a README could say which are meant.
+    Those are `SPLIT.parquet`, `SPLIT-00000-of-00002.parquet`, and files in a folder SPLIT. Empty if there are none, or
+    if they lie in several folders, because only a README can say which are meant.
 
     Raises:
         SourceError: a single file is given for several splits, or a file is missing or was not fetched by Git LFS.

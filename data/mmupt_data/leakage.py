@@ -1,6 +1,6 @@
-"""Whether rows that are trained on are evaluated on, too: the same image or question, or a copy that was altered.
+"""Overlap between training and evaluation rows: the same image or question, or an altered copy of it.
 
-`overlaps` compares files; nothing is reported or refused here. What identifies an image and a question is in
+`overlaps` compares files; it neither reports nor refuses. Fingerprints of images and questions are in
 `mmupt_data.fingerprints`; docs/leakage.md has the measurements behind the constants.
 """
 
@@ -24,42 +24,45 @@ Images = Literal["near", "exact"]
 Words = tuple[str, ...]
 Shingle = tuple[str, ...]
 
-# A copy may lack this share of the width or height at any side.
+# Largest share of the width or height that a copy may have lost on each side.
 CROP = 0.05
-# Every way to crop one axis, each side by CROP or not at all; with half of CROP, too.
+# All ways to crop one axis: each side by CROP or not at all; FINE_SIDES also by half of CROP.
 SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
 FINE_SIDES = tuple(itertools.product((0.0, CROP / 2, CROP), repeat=2))
-# The side of the picture whose cosine transform is hashed, and of the square of its lowest frequencies.
+# Side of the picture whose cosine transform is hashed, and number of its lowest frequencies per axis.
 HASHED_SIZE, FREQUENCIES = 32, 8
-# Bits of 64 that the hash of a copy may differ by from that of the same crop of the whole: hence a look at the pixels.
+# Bits of 64 by which the hash of a copy may differ from that of the same crop of the original. Many unrelated images
+# are within this radius, so their pixels are compared next.
 HASH_RADIUS = 14
-# Sides of the thumbnails whose pixels are compared, first with few crops, which spares most pairs the second look.
+# Sides of the thumbnails whose pixels are compared: first coarsely with few crops, which rejects most pairs.
 COARSE_SIZE, FINE_SIZE = 16, 32
 COARSE_CORRELATION = 0.6
-# What is asked of more images than this in one set says nothing about any of them. MathVerse has 5 versions of a
-# problem, with images of their own.
+# A question about more images of a set than this is no evidence. MathVerse has 5 versions per problem, each with its
+# own image.
 ASKED_AT_MOST = 5
-# A question is evidence if it has so many shingles (10 words in a row have 8) that are no boilerplate.
+# A question is evidence if it has this many shingles that are not boilerplate; 10 words have 8 shingles.
 DISTINCTIVE_SHINGLES = 8
-# In more of the questions of a set than this share, a shingle is boilerplate: "please reason step by step". Otherwise
+# A shingle in more than this share of a set's questions is boilerplate, such as "please reason step by step". Counting
 # it would make "find x" a long question.
 BOILERPLATE_SHARE = 0.2
-# Questions that are not the same text share more than a template only in rarer shingles, of at most this share.
+# Near-duplicate questions are compared by rare shingles, in at most this share of a set's questions: others belong to
+# templates.
 RARE_SHARE = 0.01
-# Share of the rare shingles of one question that are also in the longer one: one reworded word in 12 is near.
+# Share of the shorter question's rare shingles that the longer one must have: one reworded word in 12 is near.
 CONTAINMENT = 0.7
-# Two sets that overlap in more pairs of rows are the same, or share a placeholder; to list them helps nobody.
+# Sets that overlap in more pairs of rows are the same or share a placeholder; listing the pairs would not help.
 PAIRS_AT_MOST = 1_000_000
-# Rows compared with all others at a time: few enough for their distances to stay in the processor's cache.
+# Images compared with all others at a time: few enough for their distances to stay in the CPU cache.
 BLOCK = 16
 
 
 class MatchRule(NamedTuple):
-    """When one image looks like a copy of another.
+    """When one image counts as a copy of another.
 
-    A crop of a view of the one is compared with a view of the other. `crops`: how many of the 16 crops of the one are
-    hashed, the uncropped one first. `aspect`: by what factor aspect ratios may differ, which square thumbnails do not
-    show. `correlation`: what the pixels of the crop that fits best must reach.
+    Crops of the `view` of one image are compared with the `other` view of the second. `crops`: number of the 16 crops
+    that are hashed, the uncropped one first. `aspect`: largest factor between the aspect ratios, which square
+    thumbnails do not show. `correlation`: smallest correlation between the pixels of the best crop and of the second
+    image.
     """
 
     view: str
@@ -69,8 +72,8 @@ class MatchRule(NamedTuple):
     correlation: float
 
 
-# 5 % cropped at both sides of one axis change the aspect ratio by 1.11, the rest is for the rounding of small copies.
-# The ink of unrelated drawings is more alike than their pages are: bare squares and grids, told apart by margins alone.
+# Cropping 5 % on both sides of one axis changes the aspect ratio by 1.11; the rest allows for rounding in small copies.
+# Ink needs a higher correlation than whole pages: unrelated bare squares and grids differ by their margins alone.
 RULES = (
     MatchRule("whole", "whole", len(SIDES) ** 2, 1.17, 0.85),
     MatchRule("ink", "ink", len(SIDES) ** 2, 1.17, 0.9),
@@ -81,7 +84,8 @@ RULES = (
 
 
 class Pictures(NamedTuple):
-    """Different images of one set: `digests`; of their VIEWS `aspects` (I, 4) and `thumbnails` (I, 4, 64, 64) uint8."""
+    """The distinct images of one set: `digests`, and of their VIEWS `aspects` (I, 4) and `thumbnails` (I, 4, 64, 64)
+    uint8."""
 
     digests: list[bytes]
     aspects: np.ndarray
@@ -89,8 +93,8 @@ class Pictures(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one view of K images is compared by: `aspects` (K,), `hashes` (K, 16) uint64 of its crops, `coarse`
-    (K, 16 x 16) its normalized pixels, `thumbnails` (K, 64, 64) uint8."""
+    """One view of K images, prepared for comparison: `aspects` (K,), `hashes` (K, 16) uint64 of its crops, `coarse` (K,
+    16 x 16) normalized pixels, `thumbnails` (K, 64, 64) uint8."""
 
     aspects: np.ndarray
     hashes: np.ndarray
@@ -99,7 +103,7 @@ class Look(NamedTuple):
 
 
 class IndexedQuestion(NamedTuple):
-    """What makes a question distinctive, and the rows that ask it."""
+    """The distinctive shingles of a question, and the rows that ask it."""
 
     shingles: frozenset[Shingle]
     rows: list[int]
@@ -107,7 +111,7 @@ class IndexedQuestion(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A row: the file as it was given, the row counted from 0, and its id."""
+    """A row: its file as given, its index from 0, and its id."""
 
     file: str
     row: int
@@ -128,7 +132,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class _Set:
-    """All rows of several files: where each is, its words, and the rows that have each image."""
+    """The rows of several files: place, words and images of each, and the rows of each image."""
 
     places: list[Place]
     words: list[Words]
@@ -138,14 +142,13 @@ class _Set:
 
 
 def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Images = "near") -> list[Overlap]:
-    """All pairs of a row of one set and a row of the other that share an image or a distinctive question.
+    """Pairs of a training row and an evaluation row that share an image or a distinctive question.
 
     Args:
-        train_files, eval_files: parquet files of `mmupt_data.row_schema`. Exchanging the two exchanges the rows of
-        every pair and
-            nothing else; nor does the order of files and rows matter.
-        images: "exact" takes only images with the same pixels for the same. It is for sets whose images differ by
-            little, as procedural figures do, of which "near" takes many for copies.
+        train_files, eval_files: parquet files of `mmupt_data.row_schema`. Swapping the two only swaps the rows of each
+        pair, and the order of files and rows does not matter.
+        images: "exact" matches only images with the same pixels. It is for sets such as procedural figures, whose
+            images differ so little that "near" takes many for copies.
 
     Returns:
         One overlap for each pair of rows, in the order of the files and rows.
@@ -218,7 +221,7 @@ def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tupl
 
 
 def near_images(left: Pictures, right: Pictures) -> Iterator[tuple[int, int]]:
-    """The places of images of which one looks like a copy of the other without being the same, some of them twice."""
+    """Index pairs of images of which one looks like a copy of the other without being identical; some occur twice."""
     ones, others = ({view: look(pictures, view) for view in VIEWS} for pictures in (left, right))
     for rule in RULES:
         forth = copies(ones[rule.view], others[rule.other], rule)
@@ -229,7 +232,7 @@ def near_images(left: Pictures, right: Pictures) -> Iterator[tuple[int, int]]:
 
 
 def look(pictures: Pictures, view: str) -> Look:
-    """What a view of all images is compared by."""
+    """Prepare one view of all images for comparison."""
     index = VIEWS.index(view)
     thumbnails = np.ascontiguousarray(pictures.thumbnails[:, index])
     return Look(
@@ -241,7 +244,7 @@ def look(pictures: Pictures, view: str) -> Look:
 
 
 def copies(whole: Look, others: Look, rule: MatchRule) -> Iterator[tuple[int, int]]:
-    """Pairs of which the second looks like the first or a crop of it."""
+    """Index pairs whose second image looks like the first or a crop of it."""
 
     def compare(start: int) -> list[tuple[int, int]]:
         pairs = []
@@ -266,7 +269,7 @@ def copies(whole: Look, others: Look, rule: MatchRule) -> Iterator[tuple[int, in
 def hashes(thumbnails: np.ndarray) -> np.ndarray:
     """The perceptual hash of each crop of thumbnails (K, 64, 64): (K, 16) uint64, the uncropped one first.
 
-    It is the phash of the package imagehash: which of the 8 x 8 lowest frequencies exceed their median.
+    As `imagehash.phash`: which of the 8 x 8 lowest frequencies exceed their median.
     """
     frequencies = np.arange(FREQUENCIES)[:, None] * (2 * np.arange(HASHED_SIZE) + 1)
     transform = np.cos(np.pi / (2 * HASHED_SIZE) * frequencies).astype(np.float32)
@@ -276,7 +279,7 @@ def hashes(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def hash_distances(crops: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Bits by which each hash of others (K,) differs from that crop of each image that is most like it.
+    """Hamming distance between each of `others` and the most similar crop of each image.
 
     Hashes (I, crops) and (K,), uint64; returns (I, K) uint8.
     """
@@ -287,7 +290,7 @@ def hash_distances(crops: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def correlations(thumbnail: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The correlation of each of others (K, 64, 64) with the crop of a thumbnail (64, 64) most like it: (K,)."""
+    """The correlation of each of `others` (K, 64, 64) with the most similar crop of a thumbnail (64, 64): (K,)."""
     crops = _normalized(_resampled(thumbnail, _resampling(FINE_SIDES, FINE_SIZE)))
     return (_normalized(_resampled(others, _resampling(SIDES[:1], FINE_SIZE))[:, 0]) @ crops.T).max(axis=1)
 
@@ -297,14 +300,14 @@ def _coarse(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(function: Callable[[np.ndarray], np.ndarray], thumbnails: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """A function of thumbnails, few of which are in memory as floating-point numbers at a time."""
+    """Apply a function to few thumbnails at a time, because it needs them as floats."""
     blocks = (thumbnails[start : start + 256] for start in range(0, len(thumbnails), 256))
     return np.concatenate([empty, *map(function, blocks)])
 
 
 @cache
 def _resampling(sides: tuple[tuple[float, float], ...], size: int) -> np.ndarray:
-    """(crops, size, 64): takes 64 pixels to the means of `size` equal parts of what each crop leaves of them."""
+    """Matrices (crops, size, 64) that average what each crop keeps of 64 pixels in `size` equal parts."""
     pixel = np.arange(THUMBNAIL_SIZE)
     edges = np.stack([np.linspace(before, 1 - after, size + 1) for before, after in sides]) * THUMBNAIL_SIZE
     upper, lower = np.minimum(edges[:, 1:, None], pixel + 1), np.maximum(edges[:, :-1, None], pixel)
@@ -313,7 +316,8 @@ def _resampling(sides: tuple[tuple[float, float], ...], size: int) -> np.ndarray
 
 
 def _resampled(thumbnails: np.ndarray, crops: np.ndarray) -> np.ndarray:
-    """(..., crops x crops, size x size) of (..., 64, 64): every crop of the one axis with every crop of the other."""
+    """Crop and shrink (..., 64, 64) to (..., crops x crops, size x size): every crop of rows with every crop of
+    columns."""
     count, size, _ = crops.shape
     matrix = crops.reshape(count * size, THUMBNAIL_SIZE)
     views = matrix @ thumbnails.astype(np.float32) @ matrix.T
@@ -322,15 +326,15 @@ def _resampled(thumbnails: np.ndarray, crops: np.ndarray) -> np.ndarray:
 
 
 def _normalized(pixels: np.ndarray) -> np.ndarray:
-    """Of mean 0 and length 1, so that products are correlations. What varies by less than a grey level stays near 0:
-    an empty image is like no other."""
+    """Scale to mean 0 and length 1, so that products are correlations. Images that vary by less than a grey level stay
+    near 0: an empty image resembles no other."""
     pixels = pixels - pixels.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(pixels, axis=-1, keepdims=True)
     return pixels / np.maximum(length, np.sqrt(pixels.shape[-1]))
 
 
 def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[MatchKind, list[int], list[int]]]:
-    """Pairs of questions that are evidence, with the rows that ask them."""
+    """Matching pairs of distinctive questions, as the rows that ask each of them."""
     left, right = (_distinctive(rows, (train, evaluation), BOILERPLATE_SHARE) for rows in (train, evaluation))
     for question in left.keys() & right.keys():
         yield "question exact", left[question].rows, right[question].rows
@@ -348,7 +352,7 @@ def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[MatchKind, 
 
 
 def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, IndexedQuestion]:
-    """The questions of the rows that are evidence, without the shingles that are frequent in any of the sets."""
+    """The questions that are evidence, by their words, without shingles that are frequent in one of the sets."""
     frequent = set().union(*(_frequent_shingles(each, share) for each in sets))
     asking: dict[Words, list[int]] = defaultdict(list)
     for row, question in enumerate(rows.words):
@@ -362,7 +366,7 @@ def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, 
 
 
 def _frequent_shingles(rows: _Set, share: float) -> set[Shingle]:
-    """Those in questions about more images than could be chance."""
+    """Shingles in more than this share of the set's distinct questions, and in more than ASKED_AT_MOST of them."""
     different = {(question, images) for question, images in zip(rows.words, rows.images, strict=True)}
     having: dict[Shingle, set[object]] = defaultdict(set)
     for question, images in different:
@@ -374,6 +378,6 @@ def _frequent_shingles(rows: _Set, share: float) -> set[Shingle]:
 
 
 def _numbers_fit(one: Words, other: Words) -> bool:
-    """Whether all numbers of one are in the other: with other numbers a question is another one."""
+    """Whether one has all numbers of the other: questions with other numbers are different questions."""
     first, second = (Counter(word for word in question if word[0].isdigit()) for question in (one, other))
     return first <= second or second <= first

@@ -1,4 +1,4 @@
-"""Splits a question into words that editions of it share, whatever their notation, spacing and punctuation."""
+"""Splits a question into words that all its editions share, whatever their notation, spacing and punctuation."""
 
 # The mathematical symbols below look like letters on purpose.
 # ruff: noqa: RUF001
@@ -14,7 +14,7 @@ _TAG = re.compile(r"<image\s*\d*>", re.IGNORECASE)
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
 # LaTeX commands; numbers; two Chinese characters, about a word; Greek letters; words; any other character.
 _WORD = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[一-鿿]{1,2}|[α-ω]|[^\W\d_一-鿿α-ω]+|[^\w\s]")
-# `\frac{1}{2}` is 1/2. The parts hold braces of their own one level deep.
+# `\frac{1}{2}` is 1/2. The parts may nest braces one level deep.
 _FRACTION = re.compile(r"\\[dt]?frac\s*" + 2 * r"\{((?:[^{}]|\{[^{}]*\})*)\}\s*")
 # LaTeX commands that only change how something looks; `\n` is a line break that was escaped twice.
 _FORMATTING = re.compile(

@@ -33,11 +33,11 @@ ProblemKind = Literal[
     "long prompt",
     "row",
 ]
-# `smart_resize` of qwen_vl_utils and of transformers raise above.
+# Above this, `smart_resize` of qwen_vl_utils and of transformers raises.
 MAX_ASPECT_RATIO = 200.0
 # Problems that are reported but do not drop a training row, because prompts handle them.
 HARMLESS: frozenset[ProblemKind] = frozenset(("control text",))
-# Problems under which a model cannot be asked. An evaluation keeps rows with any other problem.
+# Problems that keep a model from being asked. An evaluation asks rows with any other problem.
 UNANSWERABLE: frozenset[ProblemKind] = frozenset(
     (
         *("no image", "unreadable image", "truncated image", "huge image", "image mode"),

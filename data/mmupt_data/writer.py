@@ -46,6 +46,21 @@ class BadRowError(ValueError):
     """A row cannot be used, and `bad_rows` is "stop". The message names file, row, id and every problem."""
 
 
+@dataclass(frozen=True)
+class WriteOptions:
+    """How rows are checked.
+
+    Attributes:
+        bad_rows: drop rows with problems and list them in the manifest, or stop at the first one.
+        workers: threads that check rows; None for one per core.
+        progress: show a progress bar.
+    """
+
+    bad_rows: BadRows = "drop"
+    workers: int | None = None
+    progress: bool = False
+
+
 def write_dataset(
     folder: Path,
     splits: Mapping[str, Iterable[Row | Rejected]],
@@ -53,11 +68,9 @@ def write_dataset(
     *,
     source: Mapping[str, Any] | None = None,
     truth: bool = True,
-    bad_rows: BadRows = "stop",
     evaluation: Collection[str] = (),
     official_rows: Mapping[str, int | None] | None = None,
-    workers: int | None = None,
-    progress: bool = False,
+    options: WriteOptions = WriteOptions("stop"),
 ) -> bool:
     """Check and write every split and the manifest, unless they exist already.
 
@@ -67,11 +80,9 @@ def write_dataset(
         parameters: everything that determines the rows, as JSON can hold it.
         source: the source of the rows, for the manifest.
         truth: write truth files; without them no row may have an answer.
-        bad_rows: drop rows with problems and list them in the manifest, or stop at the first one.
         evaluation: splits that are evaluated on. They keep every row, whatever `bad_rows` says.
         official_rows: rows per split at the publisher, for the manifest.
-        workers: threads that check rows; None for one per core.
-        progress: show a progress bar.
+        options: how bad rows are treated, and how the work is done.
 
     Returns:
         Whether anything was written: False if the folder has unchanged files of these parameters.
@@ -85,14 +96,14 @@ def write_dataset(
     with exclusive_lock(folder, wait=True):
         if is_written(folder, splits, parameters, truth):
             return False
-        report = _Report(bad_rows)
+        report = _Report(options.bad_rows)
         rows = {}
-        workers = workers or os.cpu_count() or 1
-        # All files take their names together, at the end. A kill in between leaves whole files whose sums do not match.
+        workers = options.workers or os.cpu_count() or 1
+        # All files are renamed together at the end. A kill in between leaves whole files whose digests do not match.
         with ExitStack() as files, ThreadPoolExecutor(workers) as threads:
             for split, given in splits.items():
                 total = len(given) if isinstance(given, Sized) else None
-                bar = tqdm(total=total, desc=split, unit=" rows", disable=not progress)
+                bar = tqdm(total=total, desc=split, unit=" rows", disable=not options.progress)
                 checked = _checked(given, threads, CHECKED_AHEAD * workers)
                 prompts = files.enter_context(replacing(prompts_path(folder, split)))
                 truths = files.enter_context(replacing(sidecar_of(prompts_path(folder, split)))) if truth else None
@@ -162,7 +173,7 @@ def _write_split(
     evaluation: bool,
     bar: tqdm,
 ) -> int:
-    """Write the rows of a split that are kept to these files, and return their number."""
+    """Write the kept rows of a split to these files, and return their number."""
     changed = report.changed.setdefault(split, {})
     file = prompts.with_suffix("")
     duplicates = Duplicates()

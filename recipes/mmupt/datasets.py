@@ -1,7 +1,8 @@
 """Every data set by its name: those of `mmupt_data.catalog` and those of the benchmarks."""
 
 from mmupt.benchmarks import BENCHMARKS
-from mmupt_data.catalog import DATA_SETS, DataSet
+from mmupt_data.catalog import DATA_SETS
+from mmupt_data.data_set import DataSet
 
 
 def data_sets() -> dict[str, DataSet]:

@@ -16,7 +16,15 @@ from PIL import Image
 from mmupt_data.parquet_writer import BYTES_PER_GROUP, ROWS_PER_GROUP
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import PROMPT_SCHEMA, TRUTH_SCHEMA, Row, Synthesis
-from mmupt_data.writer import CHECKED_AHEAD, BadRowError, is_written, problem_summary, read_manifest, write_dataset
+from mmupt_data.writer import (
+    CHECKED_AHEAD,
+    BadRowError,
+    WriteOptions,
+    is_written,
+    problem_summary,
+    read_manifest,
+    write_dataset,
+)
 
 
 def row(id: str, answer: str = "42") -> Row:
@@ -134,7 +142,7 @@ def test_a_bad_row_ends_it_by_name_or_is_dropped_and_listed(tmp_path: Path) -> N
     rows = [row("a"), replace(row("b"), question="<image><image>what ?"), Rejected("c", (Problem("row", "lost"),))]
     with pytest.raises(BadRowError, match=r"train\.parquet, row 1, id b: image tags \(2 <image> in the question"):
         write_dataset(tmp_path, {"train": rows}, {})
-    write_dataset(tmp_path, {"train": rows}, {}, bad_rows="drop")
+    write_dataset(tmp_path, {"train": rows}, {}, options=WriteOptions("drop"))
     manifest = read_manifest(tmp_path)
     assert manifest is not None
     assert manifest["rows"] == {"train": 1}
@@ -145,7 +153,7 @@ def test_a_bad_row_ends_it_by_name_or_is_dropped_and_listed(tmp_path: Path) -> N
 
 
 def test_the_first_of_two_equal_rows_is_kept(tmp_path: Path) -> None:
-    write_dataset(tmp_path, {"train": [row("a"), replace(row("a"), id="b")]}, {}, bad_rows="drop")
+    write_dataset(tmp_path, {"train": [row("a"), replace(row("a"), id="b")]}, {}, options=WriteOptions("drop"))
     manifest = read_manifest(tmp_path)
     assert manifest is not None
     assert manifest["dropped"][0]["id"] == "b" and manifest["dropped"][0]["problems"][0]["kind"] == "duplicate"
@@ -154,14 +162,14 @@ def test_the_first_of_two_equal_rows_is_kept(tmp_path: Path) -> None:
 def test_a_split_of_bad_rows_only_is_an_error_whatever_the_policy(tmp_path: Path) -> None:
     rows = [replace(row(id), images=(b"",)) for id in "ab"]
     with pytest.raises(ValueError, match="no row of 2 can be used: 2 x no image"):
-        write_dataset(tmp_path, {"train": rows}, {}, bad_rows="drop")
+        write_dataset(tmp_path, {"train": rows}, {}, options=WriteOptions("drop"))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_the_bytes_of_the_files_do_not_depend_on_the_number_of_threads(tmp_path: Path, workers: int) -> None:
     rows = [replace(row(f"{index:03d}"), images=(picture(index),)) for index in range(60)]
-    write_dataset(tmp_path / "one", {"train": rows}, {}, workers=1)
-    write_dataset(tmp_path / "other", {"train": rows}, {}, workers=workers)
+    write_dataset(tmp_path / "one", {"train": rows}, {}, options=WriteOptions("stop", workers=1))
+    write_dataset(tmp_path / "other", {"train": rows}, {}, options=WriteOptions("stop", workers=workers))
     assert read_manifest(tmp_path / "one") == read_manifest(tmp_path / "other")
 
 
@@ -181,7 +189,7 @@ def test_rows_are_asked_for_only_a_little_ahead_of_those_that_are_written(tmp_pa
             most = max(most, len(alive))
             yield one
 
-    write_dataset(tmp_path, {"train": rows()}, {}, workers=2)
+    write_dataset(tmp_path, {"train": rows()}, {}, options=WriteOptions("stop", workers=2))
     assert most <= ROWS_PER_GROUP + 2 * CHECKED_AHEAD + 4
 
 
@@ -242,7 +250,9 @@ def test_a_split_that_is_evaluated_on_keeps_every_row_and_its_problems_are_liste
     rows = [row("a"), replace(row("b"), images=(b"",)), replace(row("a"), id="c"), replace(row("d"), question="what ?")]
     for bad_rows in ("drop", "stop"):
         folder = tmp_path / bad_rows
-        write_dataset(folder, {"test": rows}, {}, bad_rows=bad_rows, evaluation=["test"], official_rows={"test": 5})
+        write_dataset(
+            folder, {"test": rows}, {}, options=WriteOptions(bad_rows), evaluation=["test"], official_rows={"test": 5}
+        )
         assert pq.read_table(folder / "test.parquet")["id"].to_pylist() == ["a", "b", "c", "d"]
         assert pq.read_table(folder / "test.truth.parquet").num_rows == 4
         manifest = read_manifest(folder)
@@ -253,7 +263,7 @@ def test_a_split_that_is_evaluated_on_keeps_every_row_and_its_problems_are_liste
 
 def test_control_text_is_listed_and_the_row_is_kept_as_it_came(tmp_path: Path) -> None:
     question = "<image>what does <video> mean ?"
-    write_dataset(tmp_path, {"train": [replace(row("a"), question=question)]}, {}, bad_rows="stop")
+    write_dataset(tmp_path, {"train": [replace(row("a"), question=question)]}, {}, options=WriteOptions("stop"))
     assert pq.read_table(tmp_path / "train.parquet")["prompt"][0][0]["content"].as_py() == question
     manifest = read_manifest(tmp_path)
     assert manifest is not None and [one["problems"][0]["kind"] for one in manifest["kept"]] == ["control text"]

@@ -22,10 +22,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mmupt_data.catalog import DATA_SETS
+from mmupt_data.data_set import DataSet
 from mmupt_data.hub import ColumnError, RowError, as_text, with_choices, with_placeholders
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import NO_QUESTION, Provenance, Row
-from mmupt_data.writer import BadRows, write_dataset
+from mmupt_data.writer import WriteOptions, write_dataset
 from verl_ext.datasets.parquet_reader import MalformedRow, own_id, read_columns, read_rows
 from verl_ext.datasets.row_format import RowFormatError, text_or_number
 from verl_ext.files import sha256
@@ -38,22 +39,14 @@ COLUMNS = ("answer", "choices", "id", "question", "question_type")
 
 
 @dataclass(frozen=True)
-class CustomImages:
-    """Your own images as a data set, see `mmupt_data.catalog.DataSet`. Its only split is `train`."""
+class CustomImages(DataSet):
+    """Your own images as a data set. Its only split is `train`."""
 
     name: str
     summary: str
 
-    def prepare(
-        self,
-        folder: Path,
-        source: str | None = None,
-        revision: str | None = None,
-        bad_rows: BadRows = "drop",
-        workers: int | None = None,
-        progress: bool = False,
-    ) -> bool:
-        """Write the data set; see `mmupt_data.writer.write_dataset`.
+    def write(self, folder: Path, source: str | None, revision: str | None, options: WriteOptions) -> bool:
+        """Write the data set, see `DataSet.prepare`.
 
         Raises:
             ValueError: no source or a revision is given, or `metadata.jsonl` has a line that is no such object.
@@ -82,15 +75,13 @@ class CustomImages:
             "left_out": left_out,
         }
         origin = {"path": str(source), "revision": None}
-        return write_dataset(
-            folder, {"train": rows}, parameters, source=origin, bad_rows=bad_rows, workers=workers, progress=progress
-        )
+        return write_dataset(folder, {"train": rows}, parameters, source=origin, options=options)
 
 
 def image_files(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
-    """The image files in a folder and the folders in it, by their paths, and what else is there; never hidden files.
+    """The image files below a folder, sorted by path, and what else is there; hidden files are ignored.
 
-    The latter by suffix, "no suffix", "broken link" or "linked folder": {"files": how many, "first": path}.
+    The others are listed by suffix, "no suffix", "broken link" or "linked folder": {"files": how many, "first": path}.
     """
     known = suffixes()
     images, others = [], []
@@ -116,7 +107,7 @@ def image_files(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
 
 
 class FolderRows:
-    """The rows of a folder, one for each line of its metadata and for each image that has none."""
+    """The rows of a folder: one per line of its metadata, and one per image that no line names."""
 
     def __init__(self, name: str, folder: Path, files: list[Path]) -> None:
         self._name, self._folder = name, folder
@@ -139,13 +130,13 @@ class FolderRows:
             yield _row(self._name, str(self._folder), index, line, self._images, tuple(line["file_names"]))
 
     def sources(self) -> dict[str, Path]:
-        """Every file that the rows are made of, by its name in the folder; those that are missing are left out."""
+        """Every file that the rows are made from, by its name in the folder; missing files are left out."""
         names = dict.fromkeys([METADATA, *(name for line in self._lines for name in line["file_names"])])
         files = {name: self._folder / name for name in names if self._is_inside(name)}
         return {name: file for name, file in files.items() if file.is_file()}
 
     def _is_inside(self, name: str) -> bool:
-        # Of the file itself a link may lead out, as in a hub cache; of a folder on the way to it none may.
+        # The file itself may be a link to elsewhere, as in a hub cache; a folder on the way to it may not.
         return (self._folder / name).parent.resolve().is_relative_to(self._folder.resolve())
 
     def _images(self, line: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -168,7 +159,7 @@ class ParquetRows:
         names = read_columns(file)
         if not {"images", "image", "prompt"} & set(names):
             raise ColumnError(f"{file}: a column image or images expected, found {', '.join(names)}")
-        # Where there is no question of its own, that of a file that could be trained on.
+        # Without a column of questions, take those of a file made for training.
         self._has_prompts = "prompt" in names and "question" not in names
         self._columns = [*COLUMNS, "images", "reward_model", *(["prompt"] if self._has_prompts else [])]
 
@@ -195,7 +186,7 @@ class ParquetRows:
             return self._rejected(index, "the prompt has several messages, and a question is one of the user's")
         question = row["prompt"][0]["content"]
         made = _row(self._name, str(self._file), index, {**row, "question": question}, lambda _: images)
-        # Its options and the places of its images are in it.
+        # The prompt already has its options and image placeholders.
         return replace(made, question=question) if isinstance(made, Row) else made
 
     def _rejected(self, index: int, problem: str) -> Rejected:

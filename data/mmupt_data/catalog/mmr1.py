@@ -1,6 +1,6 @@
 """MMR1-Math: questions about figures, charts and photographs; the training set of the paper's released model.
 
-No recipe uses its `validation` split, so that a copy without it will do.
+No recipe uses its `validation` split, so a copy without it is enough.
 """
 
 from mmupt_data.catalog import DATA_SETS

@@ -1,7 +1,7 @@
-"""The six sets of questions that the paper's authors let Qwen2.5-VL-7B write and published.
+"""The six sets of questions that the paper's authors had Qwen2.5-VL-7B write and published.
 
 Two strategies for each of three training sets: `in_context`, a new question from an image and its question, and
-`direct`, from the image alone. Their answers are no truth, so that they stay out of the truth files.
+`direct`, from the image alone. Their answers are the model's, not ground truth, and stay out of the truth files.
 """
 
 from collections.abc import Mapping

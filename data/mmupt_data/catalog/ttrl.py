@@ -1,4 +1,4 @@
-"""What TTRL trains on, and is evaluated on (arXiv 2504.16084): competition mathematics, questions of text alone.
+"""The data sets that TTRL trains and evaluates on (arXiv 2504.16084): competition mathematics, text only.
 
 The data sets come from the hub, or as TTRL publishes them: a folder with `train.json` and `test.json`, which hold the
 same rows.

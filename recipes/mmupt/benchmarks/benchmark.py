@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmupt.benchmarks.judge_prompts import JUDGE_VERSION
-from mmupt_data.catalog import DataSet
+from mmupt_data.data_set import DataSet
 from verl_ext.datasets.ground_truth import read_metadata, read_truth, sidecar_of
 from verl_ext.datasets.parquet_reader import whole_rows
 from verl_ext.registry import Registry
