@@ -26,6 +26,7 @@ from mmupt.runtime.preflight import (
     problems_of_rows,
     problems_of_settings,
     problems_of_sockets,
+    problems_of_working_directory,
     training_rows,
 )
 from mmupt.training import recipe_run
@@ -371,3 +372,28 @@ def test_settings_are_checked_before_data_are_made(elsewhere: Path) -> None:
     with pytest.raises(RecipeError, match="nosuch"):
         recipe_run.prepare_run("mmupt_tiny", ["trainer.logger=[nosuch]"])
     assert not (elsewhere / "datasets").exists()
+
+
+def test_a_module_of_the_working_directory_that_would_hide_a_library_from_workers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data sets are prepared in a folder `datasets`, which is no module and hides nothing."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("datasets", "tests", "mine"):
+        (tmp_path / name).mkdir()
+    for file in ("tests/__init__.py", "mine/__init__.py", "my_reward.py", "test.py"):
+        (tmp_path / file).touch()
+    assert not list(problems_of_working_directory())
+    (tmp_path / "datasets/__init__.py").touch()
+    (tmp_path / "numpy.py").touch()
+    hidden = "".join(problems_of_working_directory())
+    assert "datasets/__init__.py would hide" in hidden and "numpy.py would hide" in hidden and "rename it" in hidden
+
+
+def test_a_module_of_the_working_directory_that_this_process_imports_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "numpy.py").touch()
+    assert not list(problems_of_working_directory())

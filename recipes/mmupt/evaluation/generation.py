@@ -16,7 +16,7 @@ from mmupt.evaluation.messages import engine_prompt
 from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.evaluation.response_files import Mode, Response
 from mmupt.hardware import CPU, ray_address, use_cpu_variables
-from mmupt.runtime.preflight import problems_of_asking
+from mmupt.runtime.preflight import problems_of_asking, problems_of_working_directory
 from verl_ext.images import ImageError
 
 if TYPE_CHECKING:
@@ -249,7 +249,10 @@ def answer_questions(
     Raises:
         EngineError: neither the model nor this machine can serve, as far as is known before an engine starts.
     """
-    if problems := list(problems_of_asking(settings.model, os.environ)):
+    problems = list(problems_of_asking(settings.model, os.environ))
+    if settings.replicas > 1:
+        problems += problems_of_working_directory()
+    if problems:
         raise EngineError("; ".join(problems))
     images = max((len(one.row["images"] or []) for one in asked), default=0)
     if settings.replicas == 1:

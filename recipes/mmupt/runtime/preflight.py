@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,8 @@ PATHS = (
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHTS = ("*.safetensors", "*.bin")
+# Packages in site-packages that no worker imports, and names that a user's own files often have.
+NEVER_IMPORTED = frozenset(("recipe", "scripts", "test", "tests", "tutorial"))
 # The first line of what git leaves in place of a large file that was not fetched.
 LFS_POINTER = b"version https://git-lfs"
 
@@ -107,6 +110,7 @@ def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iter
     yield from problems_of_code(config)
     yield from _problems_of_paths(config)
     yield from problems_of_sockets(environ)
+    yield from problems_of_working_directory()
     yield from _problems_of_folder(Path(config.mmupt.run_folder))
 
 
@@ -378,6 +382,26 @@ def problems_of_sockets(environ: Mapping[str, str]) -> Iterator[str]:
     # Its name is fixed there (vllm_rollout.py, zmq_handle).
     if not can_write(Path("/tmp")):
         yield "/tmp cannot be written, and veRL sends weights to vLLM through a socket in it: make it writable"
+
+
+def problems_of_working_directory() -> Iterator[str]:
+    """Yield the modules of the working directory that Ray's workers would import instead of installed ones.
+
+    Ray puts the working directory of the launcher first in the `sys.path` of its workers (ray/_private/worker.py,
+    connect), and has no setting against it.
+    """
+    for path in sorted(Path.cwd().iterdir()):
+        name = path.stem if path.suffix == ".py" else path.name
+        file = path / "__init__.py" if path.suffix != ".py" else path
+        if not file.is_file() or name in NEVER_IMPORTED:
+            continue
+        # Found as this process imports it, without the working directory.
+        spec = PathFinder.find_spec(name)
+        if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != file.resolve():
+            yield (
+                f"{file} would hide {spec.origin} from Ray's workers, which look in the working directory first: "
+                "rename it, or run the command in another folder"
+            )
 
 
 def _problems_of_folder(folder: Path) -> Iterator[str]:

@@ -1,10 +1,8 @@
-"""Which settings may change when a run is continued.
+"""Which settings may change when a run is continued: those that change only where, how fast and in how much memory it
+runs, how long it goes on, and what it shows. These are what one turns after an out-of-memory error.
 
-A run that goes on with another method, or from checkpoints that it cannot read, is another run. Everything that changes
-only where, how fast and in how much memory it runs may change: that is what one turns after an out-of-memory error.
-
-The three lists cover every key of the composed configuration, each key once. A pattern covers a key and all keys below
-it; `*` is any text. A key that no list covers, such as one that a user has added, is taken for part of the method.
+Every other setting belongs to the method or to the checkpoints, also one that a user has added: with another value the
+run is another run, or cannot read its checkpoints.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,105 +19,7 @@ def _below(prefixes: str, names: str) -> tuple[str, ...]:
     return tuple(f"{prefix}.{name}" for prefix in prefixes.split() for name in names.split())
 
 
-# What two methods differ in: data, model, sampling, reward, algorithm, optimiser, precision, and how it is validated.
-METHOD = (
-    # The class that veRL makes of a section.
-    "*._target_",
-    *_below(
-        "data",
-        """audio_key bad_rows custom_cls filter_overlong_prompts function_tool_path gen_batch_size generated_share
-        image_key image_patch_size instruction max_pixels max_prompt_length max_response_length min_pixels prompt_key
-        return_full_prompt return_multi_modal_inputs return_raw_chat return_raw_input_ids reward_fn_key seed shuffle
-        supervised tokenizer tool_config_path train_batch_size train_files train_max_samples truncation
-        trust_remote_code val_files val_max_samples validation_max_pixels validation_min_pixels validation_shuffle
-        video_key""",
-    ),
-    *_below(
-        "actor_rollout_ref.model critic.model",
-        """custom_chat_template exclude_modules external_lib hf_config_path lora lora_adapter_path lora_alpha lora_rank
-        mtp path target_modules tokenizer_path trust_remote_code""",
-    ),
-    *_below(
-        "actor_rollout_ref.actor critic",
-        """calculate_sum_pi_squared clip_ratio clip_ratio_c clip_ratio_high clip_ratio_low cliprange_value
-        data_loader_seed enable entropy_coeff freeze_vision_tower grad_clip kl_loss_coef kl_loss_type loss_agg_mode
-        loss_scale_factor optim policy_loss ppo_epochs ppo_mini_batch_size qat rollout_n shuffle tau_neg tau_pos
-        use_kl_loss""",
-    ),
-    "actor_rollout_ref.ref.rollout_n",
-    *_below(
-        "actor_rollout_ref.*.fsdp_config critic.fsdp",
-        "dtype forward_only mixed_precision model_dtype qat seed turbo_config",
-    ),
-    "actor_rollout_ref.hybrid_engine",
-    *_below(
-        "actor_rollout_ref.rollout reward.reward_model.rollout reward_model.rollout distillation.teacher_models.*",
-        """do_sample dtype ignore_eos limit_images max_model_len mtp n name prompt_length quantization
-        quantization_config_file response_length seed temperature top_k top_p""",
-    ),
-    *_below(
-        "actor_rollout_ref.rollout",
-        """agent.agent_loop_config_path agent.agent_loop_manager_class agent.custom_async_server
-        agent.default_agent_loop calculate_log_probs enable_rollout_routing_replay logprobs_mode mode multi_turn
-        over_sample_rate qat val_kwargs""",
-    ),
-    # Arguments of vLLM that change what is sampled; the others change speed and memory.
-    *_below(
-        "actor_rollout_ref.rollout.engine_kwargs.vllm",
-        """dtype generation_config hf_overrides kv_cache_dtype limit_mm_per_prompt logits_processors logprobs_mode
-        max_model_len mm_processor_kwargs override_generation_config quantization seed""",
-    ),
-    "algorithm",
-    "custom_reward_function",
-    *_below("distillation", "distillation_loss enabled teacher_key teacher_models.*.key teacher_models.*.model_path"),
-    *_below(
-        "mmupt.baseline",
-        """bad_prompt_share dpo.batch_size dpo.beta dpo.epochs dpo.learning_rate judge_scale method min_yes prompts rows
-        sft.batch_size sft.epochs sft.learning_rate sft.steps sft.warmup_share synthesis verdict_samples""",
-    ),
-    *_below("mmupt", "dataset datasets seed self_improve test_time_training"),
-    *_below("reward", "custom_reward_function reward_kwargs reward_manager sandbox_fusion.url"),
-    *_below("reward.reward_model", "enable enable_resource_pool model_path"),
-    *_below(
-        "reward_model",
-        """enable enable_resource_pool model reward_loop_class_name reward_loop_module_path reward_loop_source
-        reward_manager""",
-    ),
-    "sandbox_fusion.url",
-    "skip",
-    *_below("trainer", "critic_warmup use_v1"),
-    *_below(
-        "trainer.v1",
-        """colocate_async sampler.custom_sampler sampler.max_off_policy_strategy sampler.max_off_policy_threshold
-        sampler.sync_refill_failed_groups separate_async.num_warmup_batches separate_async.parameter_sync_step
-        trainer_mode""",
-    ),
-    *_below(
-        "trainer.v1.sampler.sampler_kwargs",
-        """filter_groups gen_batch_size n reward_kwargs reward_manager sync_refill_failed_groups train_batch_size
-        train_files""",
-    ),
-)
-
-# Where the checkpoints and the history are and what is in them; with another value they would not be found or read.
-CHECKPOINTS = (
-    *_below("actor_rollout_ref.actor actor_rollout_ref.ref critic", "checkpoint strategy"),
-    *_below("actor_rollout_ref.*.fsdp_config critic.fsdp", "fsdp_size strategy use_orig_params"),
-    # The place in the data that a checkpoint holds is one of so many workers (torchdata's StatefulDataLoader).
-    "data.dataloader_num_workers",
-    "model_engine",
-    *_below(
-        "trainer",
-        """checkpoint_callback_class default_hdfs_dir default_local_dir del_local_ckpt_after_load resume_from_path
-        resume_mode""",
-    ),
-    *_below("trainer.v1.sampler.sampler_kwargs", "checkpoints history"),
-)
-
-# Of an asynchronous run, whose checkpoints hold the transfer queue.
-QUEUE = ("transfer_queue.backend",)
-
-# How long a run goes on, what it shows, and on what, how fast and in how much memory it runs.
+# A pattern covers a key and all keys below it; `*` is any text.
 MAY_CHANGE = (
     "*.profiler",
     "global_profiler",
@@ -184,6 +84,18 @@ MAY_CHANGE = (
     "transfer_queue",
 )
 
+# Exceptions from MAY_CHANGE: the class that veRL makes of a section, and arguments of vLLM that change what is sampled.
+KEPT = (
+    "*._target_",
+    *_below(
+        "actor_rollout_ref.rollout.engine_kwargs.vllm",
+        """dtype generation_config hf_overrides kv_cache_dtype limit_mm_per_prompt logits_processors logprobs_mode
+        max_model_len mm_processor_kwargs override_generation_config quantization seed""",
+    ),
+)
+# Another exception in asynchronous runs, whose checkpoints hold the transfer queue.
+QUEUE = ("transfer_queue.backend",)
+
 
 def is_covered(key: str, patterns: Iterable[str]) -> bool:
     """Whether a dotted key, or one above it, is among the patterns."""
@@ -201,12 +113,12 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
-    """Say which settings of a run would have to keep their values for it to be continued; None where all do.
+    """Say which settings must keep their values for a run to be continued; None if all of them do.
 
-    A value that is taken from another key is not named beside it.
+    Keys that take their value from another key are not named beside it.
     """
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (before, now))
-    kept = METHOD + CHECKPOINTS + (() if before.trainer.v1.trainer_mode.startswith("sync") else QUEUE)
+    kept = KEPT if before.trainer.v1.trainer_mode.startswith("sync") else KEPT + QUEUE
     references = set(_references(before)) & set(_references(now))
     changed = [
         key
@@ -224,7 +136,7 @@ def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
 
 
 def _references(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """The keys of a configuration whose values are taken from other keys, with where from."""
+    """The keys of a configuration that take their values from other keys, with these references."""
     for key, value in flatten(OmegaConf.to_container(config, resolve=False)).items():
         if isinstance(value, str) and "${" in value:
             yield key, value
