@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LFS_POINTER = b"version https://git-lfs"
+
 
 @contextmanager
 def replacing(path: Path, *, concurrent: bool = False) -> Iterator[Path]:
@@ -64,6 +66,12 @@ def sha256(file: Path) -> str:
         while block := opened.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is a pointer that git leaves in place of a large file that it has not fetched."""
+    with file.open("rb") as opened:
+        return opened.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def file_list(files: str | Iterable[str] | None) -> list[str]:

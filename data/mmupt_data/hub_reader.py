@@ -22,7 +22,7 @@ from mmupt_data.hub import ColumnError, Holds, HubDataset, Layout, RowError, Sou
 from mmupt_data.row_problems import Problem, Rejected
 from mmupt_data.row_schema import Provenance, Row
 from mmupt_data.writer import WriteOptions, is_written, read_manifest, write_dataset
-from verl_ext.files import sha256
+from verl_ext.files import is_lfs_pointer, sha256
 from verl_ext.locks import exclusive_lock
 
 # Raise it when the same source gives other files, so that existing files are written again.
@@ -30,8 +30,6 @@ VERSION = 2
 # Rows per read.
 BATCH = 16
 LISTS = (List, LargeList)
-# The start of a file that Git LFS has not fetched.
-LFS_POINTER = b"version https://git-lfs"
 
 
 def write(dataset: HubDataset, folder: Path, source: str | None, revision: str | None, options: WriteOptions) -> bool:
@@ -229,9 +227,8 @@ def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
     if len({file.parent for file in files}) > 1:
         return []
     for file in files:
-        with file.open("rb") as opened:
-            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise SourceError(f"{dataset.name}: {file} is a pointer of Git LFS: fetch the file by `git lfs pull`")
+        if is_lfs_pointer(file):
+            raise SourceError(f"{dataset.name}: {file} is a pointer of Git LFS: fetch the file by `git lfs pull`")
     shards = [shard for file in files if (shard := _shard(split).fullmatch(file.name)) and shard["of"]]
     there = {int(shard["number"]) for shard in shards}
     if missing := sorted(set(range(max((int(shard["of"]) for shard in shards), default=0))) - there):

@@ -3,8 +3,8 @@
 Starts nothing and imports no veRL. `config/baseline.yaml` documents every key; docs/papers.md cites each method.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -71,7 +71,7 @@ class BaselineSettings:
     judge_scale: Scale
     min_yes: float
     bad_prompt_share: float
-    synthesis: tuple[str, ...]
+    synthesis: Sequence[str]
 
     def __post_init__(self) -> None:
         self._check("rows", self.rows is None or self.rows > 0, "null or a whole number from 1 on")
@@ -120,13 +120,6 @@ def read_baseline(config: DictConfig) -> BaselineSettings | None:
         raise ValueError("data.generated_share is of GRPO alone: with mmupt.baseline.method set it must be null")
     if missing := baseline.prompts.keys() - content["prompts"].keys():
         raise ValueError(f"mmupt.baseline.prompts.{min(missing)} is missing: method={method} needs it")
-    return BaselineSettings(
-        method=method,
-        rows=content["rows"],
-        prompts={name: read_prompt(content["prompts"][name], PROMPTS) for name in baseline.prompts},
-        verdict_samples=content["verdict_samples"],
-        judge_scale=content["judge_scale"],
-        min_yes=content["min_yes"],
-        bad_prompt_share=content["bad_prompt_share"],
-        synthesis=tuple(content["synthesis"]),
-    )
+    values = {one.name: content[one.name] for one in fields(BaselineSettings)}
+    values["prompts"] = {name: read_prompt(content["prompts"][name], PROMPTS) for name in baseline.prompts}
+    return BaselineSettings(**values)

@@ -28,7 +28,7 @@ def mark_whole(checkpoint: Path) -> None:
 
 def whole_steps(folder: Path) -> list[int]:
     """Return the steps of all whole checkpoints, in their order."""
-    return [step for step, checkpoint in _steps(folder) if _is_whole(checkpoint)]
+    return [step for step, checkpoint in _steps(folder) if is_whole(checkpoint)]
 
 
 def last_whole_step(folder: Path) -> int:
@@ -59,8 +59,8 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(name[1]), path) for name, path in found if name)
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    # Of a checkpoint that is too many, veRL removes the actor alone.
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is finished and has its weights: when pruning, veRL removes the actor alone."""
     return (checkpoint / MARKER).is_file() and (checkpoint / "actor").is_dir()
 
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from verl_ext.checkpoints import MARKER, checkpoint_of
+from verl_ext.checkpoints import checkpoint_of, is_whole
 from verl_ext.files import replacing
 
 FOLDER = "best"
@@ -20,11 +20,8 @@ LEFT_OUT = ("optim_*", "extra_state_*", "data.pt", "transfer_queue")
 
 def kept_checkpoint(checkpoints: Path, step: int) -> Path | None:
     """Return the checkpoint of a step that has its weights whole, the kept one or veRL's; None where there is none."""
-    for folder in (checkpoints / FOLDER, checkpoints):
-        checkpoint = checkpoint_of(folder, step)
-        if (checkpoint / MARKER).is_file() and (checkpoint / "actor").is_dir():
-            return checkpoint
-    return None
+    both = (checkpoint_of(folder, step) for folder in (checkpoints / FOLDER, checkpoints))
+    return next(filter(is_whole, both), None)
 
 
 def keep(checkpoints: Path, steps: Collection[int]) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verl_ext.datasets.row_format import RowFormatError, canonical_row, id_text
-from verl_ext.files import replacing
+from verl_ext.files import is_lfs_pointer, replacing
 
 Item = TypeVar("Item")
 
@@ -37,7 +37,6 @@ COLUMNS = (
 # Rows whose images are in memory at a time.
 ROWS_PER_BATCH = 32
 FORMAT = "docs/data.md says what a file may look like"
-LFS_POINTER = b"version https://git-lfs"
 
 # Types of the columns of this name, wherever the project writes them.
 PROMPT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -229,9 +228,7 @@ def _open(file: str | Path) -> pq.ParquetFile:
         # Read through a buffer, as a row group may be larger than the memory.
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
-        with path.open("rb") as opened:
-            is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
-        why = "a pointer of Git LFS, for which `git lfs pull` gets the file" if is_pointer else str(error)
+        why = "a pointer of Git LFS, for which `git lfs pull` gets the file" if is_lfs_pointer(path) else str(error)
         raise ValueError(f"{file} is no parquet file: {why}") from error
 
 

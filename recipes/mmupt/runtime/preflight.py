@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.hardware import joins_cluster, ray_folder
 from verl_ext.datasets.mixture import mixture
-from verl_ext.files import file_list
+from verl_ext.files import file_list, is_lfs_pointer
 from verl_ext.import_check import problems_of_code
 
 # Bytes of the path of a Unix socket: sun_path has 108, one of them ends it.
@@ -98,8 +98,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHTS = ("*.safetensors", "*.bin")
 # Packages in site-packages that no worker imports, and names that a user's own files often have.
 NEVER_IMPORTED = frozenset(("recipe", "scripts", "test", "tests", "tutorial"))
-# The first line of what git leaves in place of a large file that was not fetched.
-LFS_POINTER = b"version https://git-lfs"
 
 
 def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
@@ -331,10 +329,9 @@ def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_t
             "actor_rollout_ref.model.custom_chat_template"
         )
     for file in sorted(one for name in WEIGHTS for one in folder.glob(name)):
-        with file.open("rb") as opened:
-            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
-                yield f"{key}: {file} is a pointer of Git LFS, not the weights: run `git lfs pull` in {folder}"
-                return
+        if is_lfs_pointer(file):
+            yield f"{key}: {file} is a pointer of Git LFS, not the weights: run `git lfs pull` in {folder}"
+            return
 
 
 def _has_template(folder: Path) -> bool:
