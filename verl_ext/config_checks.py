@@ -35,9 +35,9 @@ AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 REWARD_MANAGER_KEY = "reward.reward_manager.name"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
-# Of every model in veRL's YAML.
+# veRL's YAML has it for every model.
 PATCH_SIZE_OF_VERL = 14
-# Of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes, too.
+# Keys of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes as well.
 LAUNCHER_DATA_KEYS = ("bad_rows",)
 LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
 BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
@@ -217,7 +217,7 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
         try:
             read_rule(stop_on_collapse)
         except ValueError as error:
-            # Recipes declare it there.
+            # Recipes declare it under `mmupt`.
             block = "mmupt" if select(config, "mmupt.stop_on_collapse") is not None else SAMPLER_KEY
             yield f"{block}.{error}"
 
@@ -250,7 +250,7 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
         needed = "actor_rollout_ref.rollout.calculate_log_probs=True"
         yield f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set {needed}"
     filters = select(config, "algorithm.filter_groups")
-    # All else that a response is scored with is the same in its whole group, so that no group would ever be kept.
+    # All other scores are the same for a whole group, so no group would ever be kept.
     if filters and filters.enable and filters.metric != "reward":
         yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
     yield from _mode_problems(config)

@@ -1,8 +1,8 @@
-"""Text in a row that a trainer or a tokenizer reads as control, and how prompts show it as the characters that it is.
+"""Escapes text in rows that a trainer or tokenizer would read as control, so that prompts show it as plain characters.
 
-`<video>` in a question makes veRL look for a video, and `<|im_end|>` closes the turn. Such text stays in the rows as it
-came. Prompts for training, validation, evaluation and synthesis are all made by `plain_messages`, which puts a space
-behind its first character: `< video>`, `< |im_end|>`. Pure.
+`<video>` in a question makes veRL look for a video, and `<|im_end|>` closes the turn. Rows keep such text unchanged.
+Prompts for training, validation, evaluation and synthesis are all made by `plain_messages`, which puts a space after
+its first character: `< video>`, `< |im_end|>`. Pure.
 """
 
 import re
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-# Where a message has an image, as veRL writes it.
+# veRL's placeholder of an image in a message.
 PLACEHOLDER = "<image>"
-# What veRL splits a message at (verl/utils/dataset/rl_dataset.py, RLHFDataset._build_messages).
+# veRL splits messages at these (verl/utils/dataset/rl_dataset.py, RLHFDataset._build_messages).
 MEDIA = (PLACEHOLDER, "<video>", "<audio>")
-# What tokenizers of chat models most often have tokens for, the Qwen-VL models among them.
+# Common tokens of chat models, the Qwen-VL models among them.
 _LIKELY = r"<\|[^<>|\s]{1,40}\|>|</?(?:s|unk|pad|bos|eos|mask|think|tool_call|tool_response)>"
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """The texts that a tokenizer of `transformers` reads as single tokens, wherever they stand.
+    """The texts that a tokenizer of `transformers` reads as single tokens anywhere in a text.
 
-    Those are its special tokens, and what else was added to its vocabulary in the form of a tag.
+    Those are its special tokens, and added tokens in the form of a tag.
     """
     added = tokenizer.added_tokens_decoder.values()
     return tuple(
@@ -30,16 +30,16 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 
 def control_texts(text: str, tokens: Iterable[str] | None = None) -> list[str]:
-    """The control texts in a text, but for the places of images, each once.
+    """The control texts in a text, each once, without image placeholders.
 
-    `tokens` are those of `control_tokens`; None where the model is not known: what is likely to be a token counts then.
+    `tokens` are those of `control_tokens`; None if the model is unknown, which takes likely tokens instead.
     """
     found = _pattern(None if tokens is None else tuple(tokens)).findall(text)
     return [one for one in dict.fromkeys(found) if one != PLACEHOLDER]
 
 
 def escaped(text: str, tokens: Iterable[str] | None = None) -> str:
-    """The text with a space behind the first character of every control text; `tokens` as in `control_texts`.
+    """The text with a space after the first character of every control text; `tokens` as in `control_texts`.
 
     >>> escaped("Is <image> or <|im_end|> a tag?")
     'Is < image> or < |im_end|> a tag?'
@@ -51,10 +51,10 @@ def escaped(text: str, tokens: Iterable[str] | None = None) -> str:
 def plain_messages(
     messages: Iterable[Mapping[str, Any]], images: int, tokens: Iterable[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Messages with a place `<image>` for each image, in which all other control text is escaped.
+    """Messages with one placeholder `<image>` per image, and all other control text escaped.
 
-    The first places are those of the images, and further ones are text. Places that are missing are put in front of the
-    last message. A content that is no text is left as it is. `tokens` as in `control_texts`.
+    Surplus placeholders are escaped as text, and missing ones are put in front of the last message. Content that is not
+    text is left unchanged. `tokens` as in `control_texts`.
     """
     left = images
     plain = []
@@ -73,6 +73,6 @@ def plain_messages(
 
 @lru_cache
 def _pattern(tokens: Sequence[str] | None) -> re.Pattern[str]:
-    # The longest first, of which another one may be the beginning.
+    # The longest first, because one may be a prefix of another.
     known = map(re.escape, sorted((*MEDIA, *(tokens or ())), key=len, reverse=True))
     return re.compile("|".join([*known, *([_LIKELY] if tokens is None else [])]))

@@ -1,4 +1,4 @@
-"""The one way to decode an image: what a model is shown is what a person sees in an image viewer.
+"""The one way to decode an image: a model sees what a person sees in an image viewer.
 
 Pillow hands out what a file stores. Here the camera's orientation is applied, transparency lies over white, colours are
 converted to sRGB, and samples of more than 8 bits are scaled. Checks, training, validation, evaluation, synthesis and
@@ -23,8 +23,8 @@ Fault = Literal["unreadable image", "truncated image", "huge image", "image mode
 
 # Pillow's own limit, above which it warns of a decompression bomb.
 MAX_PIXELS = 89_478_485
-# What Pillow or a plugin opens and nobody would call a photo or a drawing: documents (Ghostscript would run them),
-# video, measurements, brushes, cursors, textures of games, and formats that are only recognised.
+# Formats that Pillow or a plugin opens, but that are neither photos nor drawings: documents (Ghostscript would run
+# them), video, measurements, brushes, cursors, game textures, and formats that are only recognised.
 NOT_IMAGES = frozenset(
     (
         *("BLP", "BUFR", "CUR", "DDS", "EPS", "FITS", "FLI", "FTEX", "GBR", "GRIB", "HDF5", "IMT", "IPTC", "MCIDAS"),
@@ -42,7 +42,7 @@ _TRANSPOSED = {
 }
 # The orientations that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
-# The mode of the pixels that a colour profile is for, by its colour space.
+# The pixel mode of a colour profile, by its colour space.
 _PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
 # The extra `heif`. Without it, .heic files are unreadable images, and a folder of photos counts them as left out.
@@ -56,7 +56,7 @@ FORMATS = tuple(name for name in Image.ID if name not in NOT_IMAGES)
 
 
 class ImageError(ValueError):
-    """Bytes that cannot be shown as a person would see them; `kind` says why, and the message what was found."""
+    """An image that cannot be decoded; `kind` says why, and the message what was found."""
 
     def __init__(self, kind: Fault, detail: str) -> None:
         super().__init__(detail)
@@ -65,7 +65,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """`image`: RGB, without metadata. `changes`: where its pixels differ from those that are stored in the file."""
+    """`image`: RGB, without metadata. `changes`: how its pixels differ from those stored in the file."""
 
     image: Image.Image
     changes: tuple[Change, ...]
@@ -78,7 +78,7 @@ def suffixes() -> frozenset[str]:
 
 
 def stored_size(encoded: bytes) -> tuple[int, int]:
-    """Width and height as the header of an image has them; the orientation may swap the two. Raises as `decode`."""
+    """Width and height in the header of an image; the orientation may swap the two. Raises as `decode`."""
     return _open(encoded).size
 
 
@@ -94,12 +94,12 @@ def shown_size(encoded: bytes) -> tuple[int, int]:
 def decode(encoded: bytes) -> DecodedImage:
     """Decode an image file as a person sees it.
 
-    Of several frames or pages the first is taken. Transparent pixels are over white. CMYK, LAB and colours with an
-    embedded profile are converted to sRGB, as colour-managed viewers do. 16-bit samples are scaled to 8 bits. Damaged
-    metadata is ignored, as viewers do, and "metadata" is then among the changes.
+    Only the first of several frames or pages is decoded. Transparent pixels are shown over white. CMYK, LAB and colours
+    with an embedded profile are converted to sRGB, as colour-managed viewers do. 16-bit samples are scaled to 8 bits.
+    Damaged metadata is ignored, as viewers do, and "metadata" is then among the changes.
 
     Raises:
-        ImageError: the bytes are no image or are incomplete, have over `MAX_PIXELS` pixels, or hold values without a
+        ImageError: the bytes are not an image, are incomplete, have over `MAX_PIXELS` pixels, or have values without a
             known range (floating point, 32 bits).
     """
     opened = _open(encoded)
@@ -115,21 +115,21 @@ def decode(encoded: bytes) -> DecodedImage:
     if not is_readable:
         changes.append("metadata")
     try:
-        # The frames of a PSD are its layers; what is loaded is all of them together.
+        # The frames of a PSD are its layers, which are loaded merged.
         if getattr(opened, "n_frames", 1) > 1 and opened.format != "PSD":
             changes.append("first of several frames")
         frame = opened.tile[0].extents if isinstance(opened, GifImageFile) else None
         opened.load()
-    # Decoders of third parties raise what they like at damaged data.
+    # Third-party decoders raise any exception at damaged data.
     except Exception as error:
         raise ImageError("truncated image", f"cannot be decoded to its end: {error}") from error
     if orientation in _TRANSPOSED:
         changes.append("orientation")
-        # Pillow applies that of a TIFF itself while it loads, and takes it out of the metadata.
+        # Pillow applies the orientation of a TIFF itself, and removes it from the metadata.
         orientation = _orientation(opened)[0]
     colours, alpha = _split(opened, stored)
     if frame and alpha is None:
-        # Viewers leave blank what is beside a smaller first frame.
+        # Viewers leave the area beside a smaller first frame blank.
         alpha = Image.new("L", opened.size, 0)
         alpha.paste(255, frame)
     if colours.mode in ("CMYK", "LAB"):
@@ -144,7 +144,7 @@ def decode(encoded: bytes) -> DecodedImage:
         image = shown
     if orientation in _TRANSPOSED:
         image = image.transpose(_TRANSPOSED[orientation])
-    # Nobody after this may apply the metadata a second time.
+    # Removed, so that nothing applies the metadata a second time.
     image.info = {}
     return DecodedImage(image, tuple(dict.fromkeys(changes)))
 
@@ -157,7 +157,7 @@ def _open(encoded: bytes) -> Image.Image:
             opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("huge image", str(error)) from error
-    # Decoders of third parties raise what they like at bytes that are not theirs.
+    # Third-party decoders raise any exception at bytes that are not theirs.
     except Exception as error:
         raise ImageError(
             "unreadable image", f"is no image that Pillow reads: {len(encoded)} bytes, {encoded[:8]!r} at first"
@@ -169,16 +169,16 @@ def _open(encoded: bytes) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> tuple[int, bool]:
-    """The EXIF orientation, 1 where there is none, and whether the metadata can be read."""
+    """The EXIF orientation, 1 if there is none, and whether the metadata can be read."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1), True
-    # Viewers show a photo whose metadata is damaged; so do we, and say so.
+    # As viewers do, a photo with damaged metadata is shown; the change is reported.
     except Exception:
         return 1, False
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """How the file stores its samples, as Pillow's decoders name it, such as RGB;16B; empty once it is loaded."""
+    """How the file stores its samples, in the names of Pillow's decoders, such as RGB;16B; empty once it is loaded."""
     return " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
 
 
@@ -198,7 +198,7 @@ def _split(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | 
         return image.convert("L" if image.mode == "1" else "RGB"), None
     if image.format == "PNG" and "transparency" in image.info:
         image.info["transparency"] = _transparent(image.info["transparency"], image.mode, stored)
-    # Premultiplied alpha is divided out, which Pillow does for one target each.
+    # Divides out premultiplied alpha; Pillow converts each of these modes to one other only.
     if premultiplied := {"La": "LA", "RGBa": "RGBA"}.get(image.mode):
         image = image.convert(premultiplied)
     if image.mode == "LA":
@@ -208,12 +208,12 @@ def _split(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | 
 
 
 def _split_wide(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | None]:
-    # Of all formats with integers of 32 bits, only PGM says what is white; Pillow scales it to 16 bits.
+    # Of the formats with 32-bit integers, only PGM defines white; Pillow scales it to 16 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         values = "floating point numbers" if image.mode == "F" else "signed or 32-bit integers"
         raise ImageError("image mode", f"holds {values}, of which nobody knows what is black and what is white")
     samples = image.convert("I")
-    # The TIFF tag says that 0 is white, which Pillow heeds for 8 bits only.
+    # The TIFF tag says that 0 is white, which Pillow respects for 8 bits only.
     inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
     colours = samples.point(_scale(4095 if "I;12" in stored else 65535, inverted), "L")
     transparent = image.info.get("transparency")
@@ -230,7 +230,7 @@ def _scale(white: int, inverted: bool) -> list[int]:
 
 
 def _transparent(value: Any, mode: str, stored: str) -> Any:
-    """The transparent colour of a PNG as Pillow's pixels have it: it scales those to 8 bits, but not the colour."""
+    """The transparent colour of a PNG, scaled to 8 bits like Pillow's pixels, because Pillow does not scale it."""
     if mode == "RGB" and ";16" in stored:
         return tuple(sample >> 8 for sample in value)
     if mode == "L" and stored in ("L;2", "L;4"):
@@ -253,7 +253,7 @@ def _to_srgb(colours: Image.Image, profile: bytes | None) -> tuple[Image.Image, 
 
 @lru_cache
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From an embedded profile to sRGB; None where it is sRGB, or not one for these colours, which viewers ignore."""
+    """From an embedded profile to sRGB; None if it is sRGB already, or for other colours, which viewers ignore."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if _PROFILED.get(source.profile.xcolor_space.strip()) != mode or "sRGB" in ImageCms.getProfileDescription(source):
         return None

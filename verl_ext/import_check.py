@@ -1,6 +1,6 @@
-"""Checks before Ray starts that the code which a config names exists and can be imported.
+"""Checks before Ray starts that the code named in a config exists and can be imported.
 
-veRL imports most of it in Ray workers, or only when the first response is scored. Here the files are parsed, which runs
+veRL imports most of it in Ray workers, or only when the first response is scored. Here its files are parsed, which runs
 nothing. Code from outside veRL and this plugin is then imported in a child process (`import_check_child`), because
 importing it may do anything. Imports no veRL.
 """
@@ -26,10 +26,10 @@ from verl_ext.unknown_keys import nearest
 
 select = OmegaConf.select
 
-# Keys whose `path` and `name` veRL loads an object by (verl/utils/import_utils.py, load_extern_object).
+# Keys with a `path` and `name` by which veRL loads an object (verl/utils/import_utils.py, load_extern_object).
 REWARD_FUNCTION = "reward.custom_reward_function"
 OBJECTS = ("data.custom_cls", REWARD_FUNCTION, "trainer.v1.sampler.custom_sampler")
-# Keys that name a class by its module (load_class_from_fqn), and one that names modules alone.
+# Keys with a class and its module (load_class_from_fqn), and one with modules only.
 CLASSES = ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "trainer.checkpoint_callback_class")
 MODULES = "actor_rollout_ref.model.external_lib"
 AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
@@ -40,7 +40,7 @@ ADVANTAGE_ESTIMATOR = "algorithm.adv_estimator"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 
-# What veRL registers, and, but for the rewards, this plugin.
+# The names that veRL and this plugin register, apart from its rewards.
 REWARD_MANAGERS = ("naive", "dapo", "gdpo", "rate_limited", "remote")
 AGENT_LOOPS = ("single_turn_agent", "tool_agent", SHARED_PROMPT_AGENT)
 TRAINER_MODES = ("sync", "colocate_async", "separate_async", "sync_confidence")
@@ -54,9 +54,9 @@ POLICY_LOSSES = (
     *("vanilla", "on_policy"),
 )
 
-# If Ray brings files or packages to its workers, this process cannot know what they will find.
+# If Ray brings files or packages to its workers, this process cannot know what they find.
 RUNTIME_ENV_CODE = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
-# Packages that are parsed only: importing them takes long, and their own tests do.
+# Packages that are parsed only: importing them takes long, and their tests do it.
 TRUSTED = ("verl", "verl_ext")
 IMPORT_SECONDS = 300
 
@@ -109,7 +109,7 @@ def problems_of_code(config: DictConfig) -> Iterator[str]:
 
 def _named(config: DictConfig) -> Iterator[Named]:
     for key in OBJECTS:
-        # An empty path is none to veRL.
+        # veRL treats an empty path as none.
         if path := select(config, f"{key}.path"):
             yield Named(f"{key}.path", str(path), f"{key}.name", str(select(config, f"{key}.name")))
     if select(config, f"{REWARD_MANAGER}.source") == "importlib":
@@ -127,7 +127,7 @@ def _named(config: DictConfig) -> Iterator[Named]:
 
 
 def _agent_loops(file: str) -> dict[str, str]:
-    """Read which class each agent loop of a file is; OSError or ValueError where there is no such file, or none."""
+    """Read the class of each agent loop in a file; OSError or ValueError if the file is missing or lists none."""
     package = find_spec("verl")
     folders = [Path(found) for found in (package and package.submodule_search_locations) or ()]
     # Where veRL looks for it (verl/utils/import_utils.py, resolve_config_path).
@@ -149,7 +149,8 @@ def _written(named: Named, of_name: bool = False) -> str:
 
 
 def _problem_of(named: Named, search: Sequence[str], parse_names: bool) -> str | None:
-    """The problem that the files alone show, if any; names only if `parse_names`, because code may bind any name."""
+    """The problem that the files show, if any; names are checked only if `parse_names`, because code may bind any
+    name."""
     path, name, where = named.path, named.name, _written(named)
     if path.startswith("pkg://"):
         spec = _spec(path.removeprefix("pkg://").replace("/", "."), search)
@@ -231,7 +232,7 @@ def _problems_of_importing(
         *("data_source", "solution_str", "ground_truth", "extra_info"),
         *(select(config, f"{REWARD_FUNCTION}.reward_kwargs") or {}),
     ]
-    # For our rewards the reward model is a judge, of which the function that grades validation is told nothing.
+    # For our rewards the reward model is a judge, which is not passed to the function that grades validation.
     if select(config, "reward.reward_model.enable") and manager not in REWARDS:
         arguments += ["reward_router_address", "reward_model_tokenizer"]
     request = {
@@ -247,7 +248,7 @@ def _problems_of_importing(
             part, problem = answer
             yield f"{_written(named, of_name=part == 'name')}: {problem}"
     if len(answers) < len(to_import):
-        # Those after it have not been tried.
+        # The objects after it have not been tried.
         yield f"{_written(to_import[len(answers)])}: {failure}"
     for (key, name, known), names in zip(unknown.values(), answers[len(to_import) :], strict=False):
         if name not in names:

@@ -75,7 +75,7 @@ def _problem_of_call(function: Any, arguments: list[str]) -> str | None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # Nothing more is known of a function that is not written in Python.
+        # Functions that are not written in Python may have no signature.
         return None
     try:
         signature.bind(**dict.fromkeys(arguments))

@@ -1,8 +1,8 @@
 """Exclusive locks on files and folders, also on file systems that have none. Imports nothing outside Python's library.
 
-NFS without a lock daemon, Lustre mounted without `flock` and some FUSE file systems refuse `flock`. Their lock is then
-held on a file of this machine's temporary folder, named after the path: it keeps out the processes of this machine, and
-says that it cannot keep out those of others.
+NFS without a lock daemon, Lustre mounted without `flock` and some FUSE file systems refuse `flock`. A file in this
+machine's temporary folder, named after the path, is locked instead. It excludes the processes of this machine only,
+which a message says.
 """
 
 import errno
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What kernels answer where a file system has no flock; EBADF is NFS's answer for a folder, which nobody opens to write.
+# Errors of file systems without flock; EBADF is NFS's for a folder, which cannot be opened for writing.
 WITHOUT_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
 
@@ -30,7 +30,7 @@ def exclusive_lock(path: Path, *, wait: bool) -> Iterator[None]:
         BlockingIOError: another process holds the lock, and `wait` is not set.
     """
     operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
-    # NFS locks for writing only what is open for writing.
+    # NFS takes exclusive locks only on files that are open for writing.
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         try:

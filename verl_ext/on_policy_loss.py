@@ -1,10 +1,10 @@
 """The policy loss `on_policy`: for one update per batch, which needs no old log-probabilities.
 
 PPO's ratio compares the policy of an update with the one that the batch began with. In the only update of a batch the
-two are one, so that the ratio is 1 and a pass of its own would compute the same log-probabilities twice. As in TRL's
-GRPOTrainer, they are taken from the update itself, without a gradient. With veRL's `rollout_correction.bypass_mode`,
-which puts the log-probabilities of vLLM in the place of the old ones, that pass is not made. `verl_ext.config_checks`
-refuses the loss for more than one update per batch.
+two are the same, the ratio is 1, and a separate pass would compute the same log-probabilities twice. As in TRL's
+GRPOTrainer, they are taken from the update itself, without a gradient. veRL's `rollout_correction.bypass_mode`, which
+takes vLLM's log-probabilities as the old ones, skips that pass. `verl_ext.config_checks` refuses the loss for more than
+one update per batch.
 """
 
 from typing import Any
@@ -25,15 +25,15 @@ def compute_policy_loss_on_policy(
     """Return veRL's clipped loss with the current policy as the old one.
 
     Args:
-        old_log_prob: log-probabilities of the sampled tokens by vLLM, (responses, tokens), for a metric alone.
+        old_log_prob: log-probabilities of the sampled tokens by vLLM, (responses, tokens), used for a metric only.
         log_prob: the same by the policy that is updated.
         advantages: (responses, tokens).
         response_mask: (responses, tokens), 1 for a token of the response.
         settings: the other arguments of `compute_policy_loss_vanilla`.
 
     Returns:
-        The loss, and veRL's metrics with `rollout_probs_diff_mean`: how far the probabilities by vLLM are from those by
-        the policy, 0 where both compute the same.
+        The loss, and veRL's metrics with `rollout_probs_diff_mean`: the mean absolute difference between vLLM's and the
+        policy's probabilities.
     """
     current = log_prob.detach()
     loss, metrics = compute_policy_loss_vanilla(current, log_prob, advantages, response_mask, **settings)

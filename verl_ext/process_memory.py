@@ -1,6 +1,6 @@
-"""How a process of a run deals with memory: its garbage, and what it has freed.
+"""Memory of a run's processes: how often Python collects garbage, and returning freed memory to the system.
 
-Imports nothing large, as Ray runs `collect_garbage_rarely` in each of its workers before all else, see
+Imports nothing large, because Ray runs `collect_garbage_rarely` first in each of its workers, see
 `ray_kwargs.ray_init.runtime_env.worker_process_setup_hook`.
 """
 
@@ -11,20 +11,19 @@ import gc
 def collect_garbage_rarely() -> None:
     """Have Python look for cyclic garbage after 20,000 new objects instead of 700.
 
-    Importing veRL and vLLM makes 600,000 objects that stay, and every search among all of them takes 0.2 s or more;
-    with Python's own threshold there are several in each start of a process, and more with every step. What can go is
-    freed by its reference count as before: only cycles wait longer. The older generations are searched after as many
-    searches of the younger as ever, since cycles that wait there may hold tensors.
+    Importing veRL and vLLM creates 600,000 lasting objects, and every search of all of them takes 0.2 s or more; with
+    Python's own threshold there are several in each start of a process, and more with every step. Reference counts free
+    memory as before; only cycles wait longer. The ratios between generations stay, because old cycles may hold tensors.
     """
     gc.set_threshold(20_000)
 
 
 def return_freed_memory() -> None:
-    """Return to the system what this process has freed; glibc keeps much of it, and nothing is done without glibc.
+    """Return freed memory, much of which glibc keeps, to the system; without glibc do nothing.
 
-    Its heaps shrink from their ends only. Where blocks of many megabytes come and go among small ones that stay, as
-    they do while images are processed, freed memory lies between those, does not fit the next large block, and the
-    heaps grow with every image. The call takes milliseconds.
+    glibc's heaps shrink from their ends only. While images are processed, large blocks come and go among small ones
+    that stay: the freed gaps do not fit the next large block, and the heaps grow with every image. The call takes
+    milliseconds.
     """
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)

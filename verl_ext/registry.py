@@ -1,7 +1,7 @@
-"""Registries: everything of one kind by its name, from this repository and from the packages of others.
+"""Registries: all entries of one kind by name, from this repository and from other packages.
 
-A registry finds the modules of one package of this repository by itself, so that one file there is all that an addition
-takes. Modules elsewhere are named in one of two ways, as veRL does it for its own plugins:
+A registry finds the modules of one package of this repository by itself, so an addition takes one file there. Modules
+elsewhere are named in one of two ways, like veRL's own plugins:
 
 - an installed package has an entry point in the group `mmupt.plugins`, whose value is the module;
 - the environment variable MMUPT_PLUGINS has the names of modules, separated by commas.
@@ -30,7 +30,7 @@ class PluginError(ValueError):
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """The entries of one kind, in the order of their names. They are imported when the registry is first read.
 
-    Read a registry in functions only: while a module is imported, plugins that need this module cannot be.
+    Read a registry in functions only: while a module is being imported, plugins that need it cannot be imported.
 
     Args:
         noun: what an entry is called in error messages.
@@ -75,7 +75,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return len(self._all())
 
     def _all(self) -> dict[str, Entry]:
-        # The thread that loads may read what is there so far; others wait for it.
+        # The loading thread may read the entries so far; others wait.
         with self._lock:
             if not self._loaded:
                 self._loaded = True
@@ -91,7 +91,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
 @cache
 def load_plugins() -> None:
-    """Import the modules of others that are named in the environment or by an installed package.
+    """Import the plugin modules named in the environment or by an installed package.
 
     Raises:
         PluginError: one of them cannot be imported.

@@ -1,4 +1,4 @@
-"""Unknown keys and values of a block of the configuration are refused, with the nearest key that exists. Pure."""
+"""Refuses unknown keys and bad values in a block of the config, naming the nearest key that exists. Pure."""
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -8,7 +8,7 @@ Settings = TypeVar("Settings")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the question whether the nearest known name was meant, to end a message; empty where nothing is known."""
+    """Return "did you mean ...?" with the nearest known name, to end a message; empty without known names."""
     matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -24,7 +24,7 @@ def refuse_unknown_keys(given: Iterable[str], known: Collection[str]) -> None:
 
 
 def read_block(block: Mapping[str, Any], known: Collection[str], make: Callable[..., Settings]) -> Settings:
-    """Return `make` of the keys of a block; ValueError with what both unknown keys and `make` have to say."""
+    """Return `make(**block)`; ValueError with the unknown keys and what `make` refuses."""
     problems = []
     try:
         refuse_unknown_keys(block, known)

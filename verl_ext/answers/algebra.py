@@ -191,7 +191,7 @@ class Algebra:
         kind: Literal["call", "sum", "power"],
         parts: tuple[Union[int, Sum, Atom, Monomial], ...],  # noqa: UP007
     ) -> Atom:
-        # Texts of what is nested hold those within them, several times where powers were expanded.
+        # The text of an outer expression contains the texts of inner ones, repeatedly where powers were expanded.
         self._spend(len(text) // 64)
         return Atom(text, kind, parts)
 

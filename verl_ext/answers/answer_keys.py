@@ -32,7 +32,7 @@ _LETTER = re.compile(
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
-# One triangle, whereas a statement that two are congruent tells which corners belong together.
+# A single triangle; a statement that two triangles are congruent says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
 _LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
@@ -42,7 +42,7 @@ _CAPITAL_WITH_TEXT = re.compile(
     re.S,
 )
 _TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
-# A text in which another option is named: of several options none is chosen.
+# A text that names another option: several options are no choice.
 _ANOTHER_LETTER = re.compile(
     r"^(?:and|or)\b|^[(\[]?[A-H][)\]]?\s*(?:[,;]|and\b|or\b|$)|[(\[][A-H][)\]]|(?<![A-Za-z])[A-H]\s*[:)]"
 )
@@ -64,7 +64,7 @@ _SAME_WORDS = {
 }  # fmt: skip
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _SOMETHING = re.compile(r"[^\W_]")
-# Statements and quadrants that are counted by Roman numerals.
+# Statements and quadrants numbered by Roman numerals.
 _ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
 _ROMAN_LIST = re.compile(
     rf"(?:[Ss]tatements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)(?:\s+only)?"
@@ -183,9 +183,8 @@ def _text_key(text: str, depth: int = 0) -> Key:
 
 
 def _letters_key(text: str) -> Key | None:
-    """Of capitals without spaces: a segment or triangle, which may mean several options instead.
-
-    The order of other letters has a meaning, as that of NE, BAD and GAD.
+    """The key of capitals without spaces: a segment or triangle, or else several options. The order of other letters
+    matters: NE, BAD, GAD.
     """
     letters = sorted(text)
     is_triangle = len(text) == 3 and [ord(letter) - ord(letters[0]) for letter in letters] == [0, 1, 2]
@@ -218,7 +217,7 @@ def _notation_key(notation: Notation) -> Key:
 
 
 def _one_spelling(unit: str) -> str:
-    """The unit of a range in the spelling of units of numbers."""
+    """The unit of a range, spelled like the units of numbers."""
     try:
         return dict(parse(f"{unit}1" if unit in "$€£¥" else f"1 {unit}").details).get("unit", unit)
     except NotMath:
@@ -226,7 +225,7 @@ def _one_spelling(unit: str) -> str:
 
 
 def _labelled_key(text: str) -> Key | None:
-    """Of values with labels in words, or behind colons, the values and their labels."""
+    """The key of values with labels in words or before colons: the values and their labels."""
     parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
     if len(parts) < 2 or not all(parts):
         return None
@@ -234,7 +233,7 @@ def _labelled_key(text: str) -> Key | None:
 
 
 def _numbered_key(text: str) -> Key | None:
-    """Of the answers to the parts of a question, as (1) 5; (2) 12, the values and their numbers."""
+    """The key of answers to the parts of a question, as in (1) 5; (2) 12: the values and their numbers."""
     _, *parts = _NUMBER_OF_PART.split(text)
     numbers, values = parts[::2], parts[1::2]
     if len(numbers) < 2 or not any("".join(numbers) in row for row in ("123456789", "abcdefgh")) or "" in values:
@@ -264,7 +263,7 @@ def _math_key(text: str) -> Key:
 
 
 def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
-    """Of 4π ≈ 12.57 the exact value; of x ≈ 12.57 the only one."""
+    """The key of an approximation: the exact value of 4π ≈ 12.57, the only value of x ≈ 12.57."""
     number = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{_words(decimal)}"')
     try:
         key = _math_key(exact)
@@ -275,7 +274,8 @@ def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
 
 
 def number_of(answer: str) -> float | None:
-    """Return the value of an answer that is a real number, without its unit; None for everything else, also in words.
+    """Return the value of an answer that is a real number, without its unit; None for anything else, number words
+    included.
 
     >>> number_of(r"\\frac{3}{2}")
     1.5
@@ -305,7 +305,7 @@ def _words(text: str) -> str:
 @lru_cache(maxsize=CACHE)
 def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
     text = normalize(answer)
-    # GDA and GAD are options of one question, and triangles in another; (b) is the text of any of four.
+    # GDA and GAD are options of one question and triangles in another, and (b) may be the text of any option.
     is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text)
     spelled = [position for position, choice in enumerate(choices) if is_spelled and normalize(choice) == text]
     options = [_without_letter(normalize(choice), canonical(choice)) for choice in choices]
@@ -326,14 +326,13 @@ def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
 
 
 def _without_letter(text: str, key: Key) -> Key:
-    """The key of the text of an option, where (b) is no letter: the second option may be the figure (d)."""
+    """The key of the text of an option, in which (b) is not a letter: the second option may be the figure (d)."""
     return key.instead if key.instead is not None and _SMALL_LETTER.fullmatch(text) else key
 
 
 def _is_other_value(text: Key, option: Key) -> bool:
-    """Whether both are mathematics, dates, times or ranges; other words are those of the letter, as models put them.
-
-    Options that are letters stand in the image, so that any text may be theirs.
+    """Whether both are mathematics, dates, times or ranges; other words are the model's wording of the option. If the
+    options are letters, their texts are in the image, and any text may be theirs.
     """
     return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
 

@@ -1,7 +1,7 @@
-"""When answers are the same: two of them, a whole group, and one against the ground truth.
+"""When answers are equal: two of them, a whole group, or one and the ground truth.
 
 Keys decide nearly all (`verl_ext.answers.answer_keys`), and values at fixed points the rest
-(`verl_ext.answers.numeric_equality`). The graders of others are in `verl_ext.answers.foreign_rules`.
+(`verl_ext.answers.numeric_equality`). Graders of other projects are in `verl_ext.answers.foreign_rules`.
 """
 
 from collections import Counter, defaultdict
@@ -36,10 +36,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class AnswerClasses:
-    """The classes of equal answers in a group, the largest first, those of one size in the order of their keys.
+    """The classes of equal answers in a group, the largest first, classes of equal size ordered by key.
 
-    members: positions of the answers of each class. answers: of each class the answer that stands for it, one with a
-    unit if there is one, of those the most frequent; it does not depend on the order of the answers.
+    members: positions of the answers of each class. answers: the representative of each class: the most frequent of its
+        answers with a unit, or of all if none has one. It does not depend on the order of the answers.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -52,7 +52,7 @@ DEFAULT = Comparison()
 def classify(
     answers: Sequence[str | None], comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> AnswerClasses:
-    """Divide the answers of a group into classes of equal ones; None is no answer and in no class.
+    """Divide the answers of a group into classes of equal answers; None is no answer and in no class.
 
     The classes depend on the set of the answers alone, not on their order. A number without a unit is equal to the same
     number with a unit, unless the group has two units for it; see `verl_ext.answers.group_context`. `choices` are the
@@ -87,9 +87,8 @@ def classify(
 def equivalent(
     a: str | None, b: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> bool:
-    """Whether both are answers and the same one, without a ground truth: None does not even equal None.
-
-    No detail may be left out: a number with a unit is not the number alone.
+    """Whether two answers are equal, without a ground truth; None equals nothing, not even None. No detail may be left
+    out: a number with a unit is not the number alone.
     """
     if a is None or b is None or is_empty(a) or is_empty(b):
         return False
@@ -102,9 +101,8 @@ def equivalent(
 def correct(
     answer: str | None, truth: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> bool:
-    """Whether an answer equals the ground truth. None is never right, and nothing is if the ground truth is unknown.
-
-    They are compared as a group of two: a detail that one of them leaves out, such as a unit, is that of the other one.
+    """Whether an answer equals the ground truth; False if either is None. They are compared as a group of two: a detail
+    that one of them leaves out, such as a unit, is taken from the other.
     """
     if answer is None or truth is None or is_empty(answer) or is_empty(truth):
         return False
@@ -114,14 +112,14 @@ def correct(
 
 
 def _representative(counts: Mapping[str, int], keys: Mapping[str, Key]) -> str:
-    # A letter with its text is right by both.
+    # An option's letter with its text is right by both.
     chosen = [answer for answer in counts if dict(keys[answer].details).get("option")]
     detailed = chosen or [answer for answer in counts if keys[answer].details] or counts
     return min(detailed, key=lambda answer: (-counts[answer], len(answer), answer))
 
 
 def _classes_of_keys(keys: Collection[Key], rule: AnswerRule) -> list[list[Key]]:
-    """Return the classes of the keys of a group, each of them sorted."""
+    """Return the classes of the keys of a group, each sorted."""
     if rule != "canonical":
         return [list(map(Key, texts)) for texts in foreign_classes(rule, [key.text for key in keys])]
     classes = sorted(join(keys))

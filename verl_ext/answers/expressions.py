@@ -16,14 +16,14 @@ from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
 
 MAX_DEPTH = 30
 MAX_DIGITS = 400
-# What is counted, as students in the class.
+# What is counted, as in "students in the class".
 MAX_WORDS = 7
 MAX_DECIMAL_EXPONENT = 300
 
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
 _TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _SYMMETRIC = frozenset({"max", "min", "gcd", "lcm"})
-# A number that is followed by one of these is more than a number with a unit.
+# A number followed by one of these is more than a number with a unit.
 _NO_UNITS = frozenset({
     "is", "are", "was", "not", "no", "if", "or", "more", "less", "than", "when", "where", "only", "but", "then",
     "because", "either", "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive",
@@ -126,7 +126,7 @@ class ExpressionParser:
         return self.algebra.multiply(self._sum_of(value), self._sum_of(factor))
 
     def _operand(self) -> Sum:
-        """What stands behind a sign; behind a unit another unit, as in km/h and N*m."""
+        """The operand after a sign; after a unit another unit, as in km/h and N*m."""
         if self.units and (self._next.kind == "power" or unit_of(self._next.text)):
             return self._unit()
         if self.units and self._next.text == "(" and unit_of(self._tokens[self._position + 1].text):
@@ -206,7 +206,7 @@ class ExpressionParser:
         while self._next.kind == "symbol" and self._next.text in ("!", "%", "‰", "'"):
             sign = self._take().text
             if sign == "!":
-                # One around the other, however many.
+                # They may be nested to any depth.
                 self._enter()
                 value = self.algebra.call("factorial", self._sum_of(value))
             elif sign == "'" and variables(value):
@@ -243,7 +243,7 @@ class ExpressionParser:
             while self._tokens[self._position + primes].text == "'":
                 primes += 1
             if primes and self._tokens[self._position + primes].text == "(":
-                # f'(2) is no product.
+                # f'(2) is not a product.
                 self._go_to(self._position + primes)
                 text += "'" * primes
             return self._applied(text) or name(text)
@@ -271,7 +271,7 @@ class ExpressionParser:
         self._fail()
 
     def _combinations(self, text: str) -> Sum | None:
-        """C_6^2 and A_6^2, as combinations and permutations are written in Chinese."""
+        """C_6^2 and A_6^2, the Chinese notation of combinations and permutations."""
         if not (text[:2] in ("C_", "A_", "P_") and text[2:].isdigit() and len(text) < 6 and self._next.text == "^"):
             return None
         position, n = self._position, int(text[2:])
@@ -287,9 +287,8 @@ class ExpressionParser:
         return number(math.perm(n, k.numerator))
 
     def _applied(self, function: str) -> Value | None:
-        """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product.
-
-        A letter before brackets with a longer expression in them is a factor, as in x(x+2) and h(a+b).
+        """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product. A
+        letter before a longer expression in brackets is a factor, as in x(x+2) and h(a+b).
         """
         if self._next.text != "(" or self._next.spaced or not function[0].isascii():
             return None
@@ -315,7 +314,7 @@ class ExpressionParser:
         return None
 
     def _mixed(self, whole: Sum) -> Sum:
-        r"""Three and a half, as `3 1/2` or `3\frac{1}{2}`; a number straight after a number is nothing else."""
+        r"""Three and a half, as `3 1/2` or `3\frac{1}{2}`; nothing else is a number right after a number."""
         if self._next.text == r"\frac" and _is_natural(whole):
             position = self._position
             self._take()
@@ -334,7 +333,7 @@ class ExpressionParser:
         return whole
 
     def _plain_fraction(self) -> Fraction | None:
-        """The proper fraction of two integers that follows, None where there is another."""
+        """The proper fraction of two integers that follows, None if there is none."""
         values = []
         for _ in range(2):
             braced = self._takes("{")
@@ -352,7 +351,7 @@ class ExpressionParser:
         return Fraction(above, below) if above < below else None
 
     def _first_digit(self) -> str:
-        """Take one digit, as LaTeX does where an argument has no braces."""
+        """Take one digit, as LaTeX does for an argument without braces."""
         token = self._take()
         if len(token.text) > 1 and token.text.isdigit():
             self._go_to(self._position - 1)
@@ -360,7 +359,7 @@ class ExpressionParser:
         return token.text[0] if token.text.isdigit() else token.text
 
     def _argument(self) -> Sum:
-        """Of a LaTeX command: braces, or one token."""
+        """The argument of a LaTeX command: braces, or one token."""
         if self._next.kind == "number":
             return _number(self._first_digit())
         return self._sum_of(self._primary())
@@ -382,7 +381,7 @@ class ExpressionParser:
         if len(items) == 1:
             self._fail()
         if opening + closing == "()" and [item.text for item in items] == ["-∞", "∞"]:
-            # As blackboard letters are plain ones here.
+            # Because blackboard letters are plain letters here.
             return name("R")
         return collection(f"brackets {opening}{closing}", opening, map(assigned_value, items), closing, ordered=True)
 
@@ -426,7 +425,7 @@ class ExpressionParser:
         return self.algebra.call(function, argument)
 
     def _bare_argument(self) -> Sum:
-        """What follows a function without brackets, up to the next sign or function."""
+        """The argument of a function without brackets, up to the next sign or function."""
         sign = 1
         while self._next.kind == "symbol" and self._next.text in ("+", "-"):
             sign *= self._sign_of(self._take().text)

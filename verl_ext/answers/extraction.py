@@ -8,7 +8,7 @@ from typing import Literal
 from verl_ext.answers.answer_keys import is_empty
 
 _BOX = r"(?P<box>\\(?:boxed|fbox)\s*\{)"
-# TeX takes one token where there are no braces; what is meant is the number, letter or fraction that follows.
+# Without braces TeX takes one token, but the number, letter or fraction that follows is meant.
 _UNBRACED_BOX = (
     r"(?P<unbraced>\\(?:boxed|fbox)\s*(?P<content>-?\d(?:[\d,.]*\d)?(?:/\d+)?|[A-Z](?![A-Za-z])"
     r"|-?\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|-?\d*\\sqrt\s*\{[^{}]*\}))"
@@ -16,9 +16,9 @@ _UNBRACED_BOX = (
 _ANY_BOX = re.compile(r"\\(?:boxed|fbox)")
 # An escaped brace is a token of its own, so that it neither opens nor closes anything.
 _BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
-# Longer boxes are never empty, which bounds the work on many nested ones.
+# Longer boxes count as not empty, which bounds the work on many nested boxes.
 _LONG = 200
-# Between two boxes that are one answer: x = 1 or x = 2.
+# Text between two boxes that form one answer: x = 1 or x = 2.
 _CONNECTIVE = re.compile(
     r"[\s$]*(?:,|,?\s*(?P<word>or|and|或|或者|和|与))[\s$]*(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?[\s$]*", re.IGNORECASE
 )
@@ -32,10 +32,10 @@ Extraction = Literal["boxed", "answer_tag", "answer_is"]
 
 def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
     """Yield the slices of each outermost box that is not empty, and of its content."""
-    # Per open brace: where its box and the content of that begin, None for a brace without a box.
+    # Per open brace: where its box and the box's content begin, None for a brace without a box.
     opened: list[tuple[int, int] | None] = []
     found: list[tuple[slice, slice]] = []
-    # Braces that open before the first box close after what is looked for.
+    # Braces that open before the first box close after all boxes.
     first = _ANY_BOX.search(response)
     for token in _BRACES.finditer(response, first.start()) if first else ():
         if token["box"]:
@@ -54,7 +54,7 @@ def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
 
 
 def _last_box(response: str) -> str | None:
-    """The content of the last box that is not empty, with the boxes that "or" or "and" joins to it."""
+    """The content of the last box that is not empty, with the boxes that "or" or "and" join to it."""
     answers: list[str] = []
     separators: list[str] = []
     end = 0
@@ -110,9 +110,9 @@ _EXTRACTIONS: Mapping[Extraction, Callable[[str], str | None]] = {
 
 
 def extract_answer(response: str, extraction: Extraction = "boxed") -> str | None:
-    r"""Return the last answer of a response, trimmed, or None where there is none or it is empty.
+    r"""Return the last answer of a response, trimmed, or None if there is none or it is empty.
 
-    A few passes over the text, whatever it holds.
+    Takes a few passes over the text, whatever it contains.
 
     Args:
         response: what the policy wrote.

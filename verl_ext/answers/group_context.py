@@ -1,7 +1,7 @@
 """Equality within a group: details that some of its answers leave out, and second readings.
 
 An answer has a core, such as a number without its unit, and details. If all answers of a group with one core that give
-a detail give the same one, the answers that leave it out mean it, too. Equality of cores and completed details is an
+a detail give the same one, the answers that leave it out mean it as well. Equality of cores and completed details is an
 equivalence relation that depends on the set of answers alone. Classes are then joined along `Key.instead` if that is
 unambiguous; connected components are classes again.
 """

@@ -30,18 +30,17 @@ _FACTORIAL = re.compile(r"factorial\(|binomial\(")
 # Bits that values are computed with, and that are compared.
 PRECISION = 1024
 COMPARED_BITS = 400
-# What is smaller than 2^-NOISE_BITS of what it was computed from is a rounding error.
+# A result below 2^-NOISE_BITS of its operands is a rounding error.
 NOISE_BITS = 450
-# A term that is smaller than 2^-VISIBLE_BITS of another one would not be seen in the sum, nor an argument beyond
-# 2^±ARGUMENT_BITS in the value of every function.
+# A term below 2^-VISIBLE_BITS of another would be lost in the sum, and an argument beyond 2^±ARGUMENT_BITS in the
+# values of some functions.
 VISIBLE_BITS = 256
 ARGUMENT_BITS = 64
 
 
 class Point(NamedTuple):
-    """What names stand for: real numbers of magnitude `scale` to twice `scale`, negative where `mask` meets the name.
-
-    The mask is applied to the sum of the characters of a name.
+    """The values of names: real numbers of magnitude `scale` to twice `scale`, negative if `mask` meets the name. The
+    mask is applied to the sum of the characters of a name.
     """
 
     scale: Fraction
@@ -55,7 +54,7 @@ POINTS = tuple(
 )
 # Any two letters have different signs at one of these, which tells |xy| from xy.
 SIGN_POINTS = tuple(Point(Fraction(1), 1 << bit) for bit in range(6))
-# A prime above 2^32, so that no polynomial has a value halfway between two roundings.
+# A prime above 2^32, so that no polynomial value is halfway between two roundings.
 _PRIME = 4_294_967_311
 
 # A private context, because other code may change the precision of mpmath's global one. The functions used below never
@@ -93,13 +92,13 @@ def _split(members: list[int], values: Mapping[int, Value], is_open: Sequence[bo
     alike: dict[Hashable, list[int]] = defaultdict(list)
     for position in members:
         seen = _rounded_value(values[position], point)
-        # Values that exist at no point of moderate size cannot be told apart, so that they are no class.
+        # Values that exist at no point of moderate size cannot be told apart and form no class.
         alike[("no value", position) if seen is None and point.scale == 1 else seen].append(position)
     return list(alike.values())
 
 
 def real_value(expression: Sum) -> float | None:
-    """The value of an expression without variables, None where that is no finite real number."""
+    """The value of an expression without variables, None if it is not a finite real number."""
     try:
         value = expression.rational
         value = _evaluate(expression, POINTS[0]) if value is None else value
@@ -119,7 +118,7 @@ def _is_canonical(value: Value) -> bool:
 
 
 def _rounded_value(value: Value, point: Point) -> Hashable | None:
-    """What is compared of a value at a point, None where it has no value there."""
+    """The rounded value at a point, by which values are compared; None if there is none."""
     try:
         return _rounded_parts(value, point)
     except (ArithmeticError, ValueError):
@@ -144,7 +143,7 @@ def _rounded(value: _Number) -> Hashable:
 
 
 def _magnitude(value: _Number) -> float:
-    """The binary exponent of a number, -inf for zero; raises for infinity and for what is no number."""
+    """The binary exponent of a number, -inf for zero; raises for infinity and NaN."""
     exponents = []
     for _, mantissa, exponent, bits in (value._mpf_,) if isinstance(value, _mp.mpf) else value._mpc_:
         if not mantissa and exponent:
@@ -232,7 +231,7 @@ def _name(text: str, point: Point) -> _Number:
 
 
 def _or_zero(function: Callable[[_Number], _Number]) -> Callable[[_Number], _Number]:
-    """A function with exact zeros, as the sine of π."""
+    """A function with exact zeros, such as the sine of π."""
 
     def exact(argument: _Number) -> _Number:
         value = function(argument)
@@ -259,7 +258,7 @@ def _logarithm(value: _Number) -> _Number:
 
 
 _sin, _cos = _or_zero(_mp.sin), _or_zero(_mp.cos)
-# There is no tanh: it is 1 to more digits than are compared where its argument is still small.
+# There is no tanh: for small arguments already, it is 1 to more digits than are compared.
 _FUNCTIONS: Mapping[str, Callable[..., _Number]] = {
     "sin": _sin,
     "cos": _cos,

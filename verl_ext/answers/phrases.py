@@ -64,7 +64,7 @@ _IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:�
 _MEASURE = re.compile(
     rf"(?:an?\s+|the\s+)?{QUANTITY}\s+(?:of\s+)?(?P<rest>(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)", re.IGNORECASE
 )
-# A sentence with one verb, in front of which no digit stands.
+# A sentence with one verb and no digit before it.
 _STATEMENT = re.compile(
     r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?)\s+(?:(?:will|can|must|should|would)\s+)?"
     r"(?:be|take|have|need|cost|is|are|was|were|has|have|had|equals?|costs?|weighs?|measures?|takes|took|needs|contains?|holds?"
@@ -235,13 +235,13 @@ def _verdict(text: str) -> str | None:
 
 
 def unit_in_brackets(text: str) -> str | None:
-    """Return 5 cm for 5 (cm), None where no unit stands in brackets behind a number."""
+    """Return 5 cm for 5 (cm), None if no unit in brackets follows a number."""
     match = _BRACKET_BEHIND.fullmatch(text) if text.endswith((")", "]")) else None
     if match is None:
         return None
     rest, inner = match["rest"], match["inner"].strip()
     words = re.split(r"[\^/ ]", inner)
-    # A letter straight behind a number is a factor.
+    # A letter right after a number is a factor.
     is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (
         len(inner) > 1 or (text[len(rest)] == " " and inner not in "ABCDEFGH")
     )

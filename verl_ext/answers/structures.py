@@ -36,17 +36,17 @@ def collection(kind: str, opening: str, parts: Iterable[Value], closing: str, *,
 
 
 def list_of(parts: Iterable[Value]) -> Form:
-    """Values in any order, each as often as it is there: 5, 5, 8."""
+    """Values in any order, repetitions included: 5, 5, 8."""
     return collection("set", "{", parts, "}", ordered=False)
 
 
 def set_of(parts: Iterable[Value]) -> Form:
-    """A set of values, each of them once."""
+    """A set of values, each once."""
     return list_of({part.text: part for part in parts}.values())
 
 
 def all_of(relations: Iterable[Value]) -> Form:
-    """Relations that hold together, in any order and also where some were joined before."""
+    """Relations that hold together, in any order; joined relations are flattened."""
     parts = (part for item in relations for part in parts_of(item, "all"))
     return collection("all", "", {part.text: part for part in parts}.values(), "", ordered=False)
 
@@ -62,7 +62,7 @@ def is_relation(value: Value) -> bool:
 
 
 def variables(value: Value) -> set[str]:
-    """The names in a value that are no constants; units are among them."""
+    """The names in a value that are not constants; units are among them."""
     if isinstance(value, Form):
         return set().union(*map(variables, value.parts))
     found: set[str] = set()

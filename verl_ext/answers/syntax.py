@@ -35,7 +35,7 @@ _MATRIX = re.compile(
     r"\\end\s*\{(?P=kind)\}\s*[)\]|]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
-# A quantity that a formula is given for; y = 2x + 1 is a line, AB = 2CD a relation.
+# Quantities that formulas define; y = 2x + 1 is a line, AB = 2CD a relation.
 _DEFINED = re.compile(r"(?![xy]$)(?:[A-Za-zα-ωΩ](?:_\w+)?|[A-Za-z]\([a-z]\))")
 _LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=(.+)", re.DOTALL)
 
@@ -63,13 +63,13 @@ class _Parser(ExpressionParser):
     def __init__(self, tokens: list[Token], sign: int) -> None:
         super().__init__(tokens, sign)
         self._has_or = False
-        # Names with their values, where there are several, or the one of a sum or product of names.
+        # Names with their values if there are several, or the value of a sum or product of names.
         self.named: list[tuple[str, Value]] = []
-        # The right side of the only equation, where a quantity stands on its left.
+        # The right side of the only equation, if its left side is a quantity.
         self.formula: Sum | None = None
 
     def answer(self) -> tuple[Value, Value]:
-        """Return what the tokens say, and the same without the names that values were given (`self.named`)."""
+        """Return the value of the tokens, and the same without the names of values (`self.named`)."""
         items = self._items(top=True)
         if self._next.kind != "end":
             self._fail()
@@ -141,7 +141,7 @@ class _Parser(ExpressionParser):
         return equation
 
     def _solved(self, difference: Sum) -> Form | None:
-        """Of an equation like x - 5 = 0 the value of its only name."""
+        """The value of the only name of an equation such as x - 5 = 0."""
         names = variables(difference)
         if self.units or len(names) != 1 or len(difference.terms) > 2:
             return None
@@ -162,9 +162,9 @@ class _Parser(ExpressionParser):
         return variables(value) <= self.units
 
     def _is_label(self, value: Value) -> bool:
-        """Whether it names something, as x, AB, f(x), an angle, (x, y) or a:b do; a product as xy does not."""
+        """Whether it names something: x, AB, f(x), an angle, (x, y) or a:b, but not a product such as xy."""
         if isinstance(value, Form):
-            # Also C(5, 2), which was taken for a point.
+            # C(5, 2), too, which was parsed as a point.
             return value.kind == "assignment" or (
                 value.kind in ("brackets ()", "ratio") and all(map(self._is_label, value.parts))
             )
@@ -192,7 +192,7 @@ class _Parser(ExpressionParser):
         return Form(f"{difference.text}{relation}0", f"relation {relation}", (difference,))
 
     def _without_absolute_value(self, difference: Sum, relation: str) -> Form | None:
-        """Of k|X| + R < 0 that kX + R and -kX + R are negative: both of them for a positive k, or else one of them."""
+        """Turn k|X| + R < 0 into kX + R < 0 and -kX + R < 0: both for a positive k, else one of them."""
         absolute = [term for term in difference.terms if any(atom.text.startswith("abs(") for atom, _ in term[0])]
         if len(absolute) != 1:
             return None
@@ -212,7 +212,7 @@ class _Parser(ExpressionParser):
         while self._takes(":"):
             parts.append(self._union())
         if len(parts) > 1 and (self.units or any(re.match(r"0\d", token.text) for token in self._tokens)):
-            # As 1:00 PM and 9:05.
+            # Times: 1:00 PM and 9:05.
             self._fail()
         return parts[0] if len(parts) == 1 else Form(":".join(part.text for part in parts), "ratio", tuple(parts))
 
@@ -231,7 +231,7 @@ class _Parser(ExpressionParser):
 
 
 def _is_quantity(value: Value) -> bool:
-    """Whether it is a product of names, as xy, or a sum of them, as a + b: what a question may ask for."""
+    """Whether it is a product or sum of names, such as xy or a + b, which a question may ask for."""
     if isinstance(value, Form) or not value.terms:
         return False
     if len(value.terms) == 1:
@@ -244,14 +244,14 @@ def _is_quantity(value: Value) -> bool:
 
 
 def _are_of_one_name(labels: list[str]) -> bool:
-    """Whether labels are x, or x with a subscript, all of them: solutions, in any order."""
+    """Whether all labels are x, or x with a subscript: solutions, in any order."""
     return len({label.partition("_")[0] for label in labels}) == 1 and (
         len(set(labels)) == 1 or all("_" in label for label in labels)
     )
 
 
 def _matrix(text: str) -> ParsedAnswer | None:
-    """A matrix, a number times a matrix, or one that is transposed; a vector may mean the point (1, 2) instead."""
+    """A matrix, a multiple or the transpose of one; a vector may mean the point (1, 2) instead."""
     match = _MATRIX.fullmatch(text)
     if match is None:
         return None
@@ -278,7 +278,7 @@ def _matrix(text: str) -> ParsedAnswer | None:
 
 
 def _determinant(rows: Sequence[Sequence[Sum]]) -> Sum:
-    """By the first row, of three rows at most."""
+    """Expanded along the first row; at most three rows."""
     if not len(rows) == len(rows[0]) <= 3:
         raise NotMath("no determinant of three rows or less")
     if len(rows) == 1:
@@ -344,7 +344,7 @@ def _parse(text: str) -> ParsedAnswer:
 
 
 def _components(value: Value) -> Form | None:
-    """The components of a vector that is a sum of multiples of i, j and k; j makes i no imaginary unit."""
+    """The components of a vector that is a sum of multiples of i, j and k; beside j, i is not the imaginary unit."""
     if not isinstance(value, Sum):
         return None
     multiples = {monomial[0][0].text.removeprefix("hat").removeprefix("→"): coefficient
@@ -358,7 +358,7 @@ def _components(value: Value) -> Form | None:
 
 
 def _both(plus: Value, minus: Value) -> Value:
-    """The two values of a ±, or the one where they are the same."""
+    """The two values of a ±, or one if they are equal."""
     if plus.text == minus.text:
         return plus
     return set_of(part for value in (plus, minus) for part in parts_of(value, "set"))
@@ -370,7 +370,7 @@ def _names(named: list[tuple[str, Value]], units: set[str]) -> str:
 
 
 def _refuse_ranges(tokens: list[Token]) -> None:
-    """Refuse a list in which a part is as 5-10: a range or a score rather than a difference."""
+    """Refuse a list with a part such as 5-10: a range or a score rather than a difference."""
     depth = 0
     start = 0
     for position, token in enumerate(tokens):
@@ -383,7 +383,7 @@ def _refuse_ranges(tokens: list[Token]) -> None:
 
 
 def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
-    """A value without its units, and these; None where they cannot be told apart from it."""
+    """A value and its units separately; None if they cannot be separated."""
     if isinstance(value, Sum):
         return _sum_without_units(value, units)
     if value.kind not in ("set", "brackets ()"):

@@ -51,7 +51,7 @@ FUNCTIONS = {
 }  # fmt: skip
 _ROMAN = re.compile("[IVX]{2,}")
 _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": "θ", "alpha": "α", "beta": "β"}
-# Behind a number they are no things that it counts.
+# After a number, these are not what it counts.
 NUMBER_WORDS = {
     "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
     "trillion": "1000000000000",
@@ -63,13 +63,13 @@ FRACTION_WORDS = {
 }  # fmt: skip
 _CHINESE_POWERS_OF_TEN = {"百": "100", "千": "1000", "万": "10000", "亿": "100000000"}
 _CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", *_CHINESE_POWERS_OF_TEN)))
-# Letters straight behind a number are units only where nothing but one can be meant: 10m/s, and 12m as a whole answer.
+# Letters right after a number are units only if nothing else can be meant: 10m/s, and 12m as a whole answer.
 _LONE_UNIT = re.compile(
     r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
     r"|m(?=\^\{?[23]\}?$)"
 )
 _ANGLE = re.compile("∠[A-Z]{3}")
-# Bold letters have lost their decoration already.
+# Bold letters have already lost their decoration.
 _UNIT_VECTOR = re.compile("(?:→|hat|widehat)([ijk])")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
 # Short words, which would otherwise be products of variables.
@@ -80,9 +80,9 @@ _SHORT_WORDS = frozenset({
 
 
 def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterator[Token]:
-    """What a run of letters is: a function, a unit, an English word, or variables side by side."""
+    """Classify a run of letters: a function, a unit, an English word, or variables side by side."""
     lower = run.lower()
-    # After a number, min is the unit, and sec where it is the function of nothing.
+    # After a number, min is the unit, and so is sec without an argument.
     is_unit = follows_number and (run == "min" or (run == "sec" and ends))
     if (run in FUNCTIONS or (lower in FUNCTIONS and len(run) > 2)) and not is_unit:
         yield Token("function", FUNCTIONS[lower], spaced)
@@ -119,12 +119,13 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterat
 
 
 def _in_alphabetical_order(run: str) -> bool:
-    """As abc, xyz and ABCD: of a word's anagrams at most one, so that no two words are the same product."""
+    """Whether letters are sorted, as in abc, xyz and ABCD: at most one anagram of a word is, so no two words are the
+    same product."""
     return len(run) <= 4 and all(a < b for a, b in pairwise(run)) and not set(run.lower()) & set("eiou")
 
 
 def _chinese(run: str, spaced: bool) -> Iterator[Token]:
-    """Units, powers of ten and 每 (per), where the run is made of them, or one word."""
+    """Split a run into units, powers of ten and 每 (per), or else take it as one word."""
     parts = _CHINESE_PART.findall(run)
     if "".join(parts) != run:
         yield Token("word", run, spaced)
@@ -141,7 +142,7 @@ def _chinese(run: str, spaced: bool) -> Iterator[Token]:
 
 
 def _of_another_script(run: str, follows_number: bool, spaced: bool) -> Token:
-    """A unit, a word, or the name that a single letter is."""
+    """A unit, a word, or, for a single letter, a name."""
     if run.lower() in POWERS:
         return Token("power", run.lower(), spaced)
     if follows_number and (unit := unit_of(run)):
@@ -150,13 +151,13 @@ def _of_another_script(run: str, follows_number: bool, spaced: bool) -> Token:
 
 
 def _is_alone(tokens: list[Token]) -> bool:
-    """Whether the last token is all that an answer or a side of an equation has up to here, but for a sign."""
+    """Whether the last token, up to a sign, is all of the answer or side of an equation so far."""
     before = [token.text for token in tokens[-3:-1]]
     return before in ([], ["-"]) or before[-1] == "=" or before == ["=", "-"]
 
 
 def _follows_number(tokens: list[Token]) -> bool:
-    """Whether a unit may stand here: behind a number or unit, also within J/(g*K) and g*cm^(-3)."""
+    """Whether a unit may follow here: after a number or unit, also within J/(g*K) and g*cm^(-3)."""
     if not tokens:
         return False
     last = tokens[-1]

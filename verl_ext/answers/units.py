@@ -74,12 +74,12 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "角": (),
     "分": (),
 }
-# Written with a capital they are other things, as the letters of a choice or a point; as bare letters, variables.
+# With a capital they mean something else, such as an option or a point; as bare letters, variables.
 _SINGLE = {
     "m": "m", "g": "g", "s": "s", "h": "h", "t": "t", "l": "L", "L": "L", "N": "N", "J": "J", "W": "W", "V": "V",
     "A": "A", "C": "C", "F": "F", "T": "T", "K": "K", "u": "unit",
 }  # fmt: skip
-# Symbols of units that take a prefix, with all of which they are symbols of their own: mN is no product, as N m is.
+# Symbols of units that take a prefix; with a prefix they are separate symbols: mN is not a product, N m is.
 _PREFIXES = {"n": "nano", "μ": "micro", "m": "milli", "k": "kilo", "M": "mega", "G": "giga"}
 _PREFIXED = {
     "N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "C": "coulomb", "F": "farad", "T": "tesla",
@@ -96,7 +96,7 @@ for _symbol, _others in _SPELLINGS.items():
             UNITS[f"{_other}s"] = _symbol
 for _prefix, _long in _PREFIXES.items():
     for _symbol, _name in _PREFIXED.items():
-        # No one writes megaseconds and megagrams; MT, mT and MC are segments and products.
+        # Nobody writes megaseconds and megagrams; MT, mT and MC are segments and products.
         if not (_prefix in "MG" and _symbol in "sgCTALFH"):
             UNITS.setdefault(_prefix + _symbol, _prefix + _symbol)
             for _word in (_long + _name, _long + _name + ("" if _name.endswith("hertz") else "s")):
@@ -108,10 +108,10 @@ CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.is
 # "5 square cm" and "5 cm squared".
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3, "кв": 2, "куб": 3}
 POWERS_BEHIND = {"squared": 2, "cubed": 3}
-# The unit of 5th, so that it joins a bare 5, and neither 5 s nor 5 m; what is counted by it.
+# The unit of 5th, so that it joins a bare 5, but neither 5 s nor 5 m, and of what it counts.
 ORDINAL = "th"
 IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image)"
-# Two units in one word: a quotient, or a product, which only a number in front tells from a segment Nm.
+# Two units in one word: a quotient, or a product, which only a preceding number distinguishes from a segment Nm.
 QUOTIENTS = {
     "kmphr": ("km", "h"),
     "rpm": ("rev", "min"),
@@ -137,8 +137,8 @@ PRODUCTS = {
 
 
 def unit_of(word: str) -> str | None:
-    """The symbol of a unit as written, None for anything else; a lone letter is a unit only in its own case."""
+    """The symbol of a unit as written, None for anything else; the case of a single letter matters."""
     if len(word) == 1 and word.isascii() and word.isalpha():
         return _SINGLE.get(word)
-    # MN is no mN, but CM and MIN are what they are in lower case.
+    # MN is not mN, but CM and MIN mean the same in lower case.
     return UNITS.get(word) or (None if word.lower() in _CASE_MATTERS else UNITS.get(word.lower()))

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are whole, and the tracker by which veRL finds the one to resume from. Imports no veRL.
+"""Finds complete checkpoints, and repairs the tracker by which veRL resumes. Imports no veRL.
 
 veRL rewrites its tracker in place, after the checkpoint: a kill at that moment leaves it empty, and a kill before it
 leaves a checkpoint with files missing. `CheckpointMarker` in `callback.py` therefore marks finished checkpoints.
@@ -32,15 +32,15 @@ def whole_steps(folder: Path) -> list[int]:
 
 
 def last_whole_step(folder: Path) -> int:
-    """Return the step of the last whole checkpoint, 0 where there is none."""
+    """Return the step of the last whole checkpoint, 0 if there is none."""
     return max(whole_steps(folder), default=0)
 
 
 def prune(folder: Path, limit: int | None) -> None:
-    """Remove what is older than the last `limit` whole checkpoints; None, or less than 1, removes nothing.
+    """Remove checkpoints older than the last `limit` whole ones; None, or less than 1, removes nothing.
 
-    veRL removes the actor of those that it has saved itself since its start. This removes those of earlier starts, too,
-    and what a kill or veRL has left of others. Weights that `best` keeps are elsewhere and stay.
+    veRL removes only the actors of checkpoints that it has saved since its start. This also removes checkpoints of
+    earlier starts and what a kill or veRL has left of others, but not the weights that `best` keeps elsewhere.
     """
     whole = whole_steps(folder)
     if limit is None or limit < 1 or not whole:
@@ -65,7 +65,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def repair_tracker(folder: Path) -> int:
-    """Make veRL's tracker name the last whole checkpoint, remove it where there is none, and return that step.
+    """Make veRL's tracker name the last whole checkpoint, or remove the tracker, and return the step, 0 for none.
 
     Prints what it had to repair.
     """

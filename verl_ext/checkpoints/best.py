@@ -1,8 +1,7 @@
 """The weights of the best policies of a run, kept out of reach of veRL, which removes old checkpoints. Imports no veRL.
 
-They lie in `best/global_step_N` beside veRL's own `global_step_N`, as hard links, so that they take space only once
-veRL has removed the original. Moments of the optimizer are not kept: such a checkpoint is for export, not to resume
-from.
+They are in `best/global_step_N` beside veRL's own `global_step_N`, as hard links, which take space only once veRL has
+removed the original. Optimizer moments are not kept: such a checkpoint is for export, not for resuming.
 """
 
 import os
@@ -14,18 +13,18 @@ from verl_ext.checkpoints import checkpoint_of, is_whole
 from verl_ext.files import replacing
 
 FOLDER = "best"
-# What only a run that goes on needs.
+# Needed only to resume.
 LEFT_OUT = ("optim_*", "extra_state_*", "data.pt", "transfer_queue")
 
 
 def kept_checkpoint(checkpoints: Path, step: int) -> Path | None:
-    """Return the checkpoint of a step that has its weights whole, the kept one or veRL's; None where there is none."""
+    """Return the whole checkpoint of a step, the kept one or veRL's; None if there is none."""
     both = (checkpoint_of(folder, step) for folder in (checkpoints / FOLDER, checkpoints))
     return next(filter(is_whole, both), None)
 
 
 def keep(checkpoints: Path, steps: Collection[int]) -> None:
-    """Keep the checkpoints of these steps, those that there are, and no others."""
+    """Keep the checkpoints of these steps that exist, and no others."""
     folder = checkpoints / FOLDER
     for step in steps:
         target, source = checkpoint_of(folder, step), kept_checkpoint(checkpoints, step)

@@ -11,7 +11,7 @@ from verl_ext.checkpoints import mark_whole, prune
 class CheckpointMarker(CheckpointCallback):
     """Marks a checkpoint once all its files are written, then removes those beyond `trainer.max_actor_ckpt_to_keep`.
 
-    Asynchronous saves, which still write then, are refused.
+    Asynchronous saves, which are not finished by then, are refused.
     """
 
     def on_save(

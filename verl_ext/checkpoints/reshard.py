@@ -1,8 +1,8 @@
 """Rewrites a checkpoint for another number of ranks, so that a run resumes on more or fewer GPUs. Imports no veRL.
 
-veRL's FSDP2 actor saves one file a rank and loads them on as many ranks only. Here every parameter and every moment of
-the optimizer is cut anew, bit by bit the same, as FSDP2 does it: by `torch.chunk` along the sharded dimension. No GPU
-and no process group is needed, and no more memory than the shards of one rank take.
+veRL's FSDP2 actor saves one file per rank and can load them on the same number of ranks only. Here every parameter and
+optimizer moment is cut anew without changing a bit, as FSDP2 does: by `torch.chunk` along the sharded dimension. This
+needs no GPU, no process group, and no more memory than the shards of one rank.
 """
 
 import copy
@@ -24,7 +24,7 @@ SETTINGS = "fsdp_config.json"
 
 
 def reshard(actor: Path, ranks: int) -> None:
-    """Make the checkpoint of an FSDP2 actor one of `ranks` ranks, if it is not; prints what it had to do.
+    """Reshard the checkpoint of an FSDP2 actor for `ranks` ranks, unless it has that many; prints what it does.
 
     A kill meanwhile leaves the checkpoint as it was. The random state and the learning rate schedule of a rank are
     those that rank `rank % (ranks before)` had.
@@ -43,7 +43,7 @@ def reshard(actor: Path, ranks: int) -> None:
     for name in ("model", "optim"):
         if not _shard(actor, name, before, 0).is_file():
             continue
-        # Mapped into memory, not read: most of them is needed for one rank only.
+        # Memory-mapped, because most of each file is needed for one rank only.
         shards = [
             torch.load(_shard(actor, name, before, rank), map_location="cpu", weights_only=False, mmap=True)
             for rank in range(before)

@@ -35,7 +35,7 @@ class CollapseAlarm:
         self._checkpoints = checkpoints
         self._rule = rule
         self._continued = False
-        # Equal to no step, and not None, which stands for no validation.
+        # Neither a step nor None, which means no validation.
         self._checked: int | None = -1
 
     @property

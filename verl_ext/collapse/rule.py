@@ -146,13 +146,12 @@ def best_of(validations: Mapping[int, Validation]) -> int:
 def wobble(validations: Mapping[int, Validation]) -> float:
     """Return the variance between validations that the spread over their questions does not explain.
 
-    A policy changes with every update even while it neither gains nor loses. What moves a single validation is taken
-    back by the next one, while what lasts is not, be it a run that learns or one that collapses. Of two successive
-    changes the smaller one, squared, therefore counts for the variance where their signs differ and against it where
-    they are the same; of independent normal deviates its mean is 2/3 of their variance. (Minus the covariance of
-    successive changes, as in Roll 1984, Journal of Finance 39, would be as right on average, but one large gain would
-    turn the noise after it into wobble.) The part that comes from questions is taken off. 0 for fewer than three
-    validations.
+    A policy changes with every update even while it neither gains nor loses. Noise in one validation is reversed by the
+    next, whereas learning and collapse last. Of two successive changes, the smaller one, squared, therefore counts
+    towards the variance if their signs differ, and against it if they agree; its mean is 2/3 of the variance of
+    independent normal deviates. (The negative covariance of successive changes, as in Roll 1984, Journal of Finance 39,
+    is as unbiased, but one large gain would turn the noise after it into wobble.) The variance over questions is
+    subtracted. 0 for fewer than three validations.
     """
     changes = [
         _difference(validations[later], validations[earlier]) for earlier, later in pairwise(sorted(validations))
@@ -162,7 +161,7 @@ def wobble(validations: Mapping[int, Validation]) -> float:
         if change is not None and following is not None:
             taken_back = min(abs(change.value), abs(following.value)) ** 2
             variance = 1.5 * (taken_back if change.value * following.value < 0 else -taken_back)
-            # Both changes have that of the validation between them, and that of one other.
+            # Each change contains two validations, one of them shared.
             of_questions = (change.standard_error**2 + following.standard_error**2) / 4
             excesses.append(variance - of_questions)
     return max(0.0, fmean(excesses)) if excesses else 0.0
@@ -171,11 +170,11 @@ def wobble(validations: Mapping[int, Validation]) -> float:
 def fall_between(
     validations: Mapping[int, Validation], best_step: int, step: int, rule: CollapseRule, variance: float = 0.0
 ) -> Fall | None:
-    """Compare two validations question by question; None where they have fewer than two questions in common.
+    """Compare two validations question by question; None if they share fewer than two questions.
 
-    The best of k validations of one and the same policy lies up to sqrt(2 log k) of their standard errors above their
-    mean by chance, which is sqrt(log k) of those of a difference. This is added to `rule.z`. `variance` is that of a
-    single validation, see `wobble`; a difference of two has it twice.
+    By chance, the best of k validations of one policy is up to sqrt(2 log k) of their standard errors above their mean,
+    or sqrt(log k) standard errors of a difference. This is added to `rule.z`. `variance` is that of a single
+    validation, see `wobble`; a difference of two has twice that.
     """
     best, latest = validations[best_step], validations[step]
     difference = _difference(latest, best)
@@ -205,7 +204,7 @@ def _difference(later: Validation, earlier: Validation) -> Score | None:
 def rises(ratios: Sequence[float], z: float) -> bool:
     """Whether the later half of a series lies above its earlier half, or near 1 and not below it, beyond noise.
 
-    The noise of a single value is taken from the changes from each to the next, which a trend hardly adds to.
+    The noise of a single value is estimated from successive changes, to which a trend adds little.
     """
     if len(ratios) < 2:
         return False

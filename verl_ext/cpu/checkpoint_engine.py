@@ -16,7 +16,7 @@ from torch.distributed import ProcessGroupGloo, TCPStore
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
 TIMEOUT = timedelta(minutes=10)
-# Of the trainer's other ranks, which only take part in gathering the weights.
+# The rank of the trainer's other ranks, which only take part in gathering the weights.
 NO_RANK = -1
 
 

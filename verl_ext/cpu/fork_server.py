@@ -1,13 +1,13 @@
 """A process that has imported torch, veRL and vLLM once, and that the Python processes of a CPU run are forked from.
 
-Each of the dozen processes of a run would import them for itself, 3 to 6 s of CPU. Forked, they also share the memory
-of what was imported. `fork_server` starts the server and says how Ray starts its workers with `forked_python.py`;
+Each of the dozen processes of a run would import them separately, in 3 to 6 s of CPU. Forked, they also share the
+memory of the imports. `fork_server` starts the server and says how Ray starts its workers with `forked_python.py`;
 `verl_ext.patches.forked_engine` has vLLM's engine forked. A process that has used a GPU cannot be forked, so this is
 for the CPU alone.
 
 A forked process has the environment, the folder, the arguments and the standard output of the one that asked for it, so
-it is what `python` would have been, but for its parent. A worker ends with its raylet, like any of Ray's; vLLM's engine
-ends with the process that asked for it. The server ends with the process that started it.
+apart from its parent it is what `python` would have been. A worker ends with its raylet, like any of Ray's; vLLM's
+engine ends with the process that asked for it. The server ends with the process that started it.
 """
 
 import fcntl
@@ -60,7 +60,7 @@ WITH_RAY = (
     "verl_ext.rollout.replay_buffer",
     "verl_ext.rollout.reward_manager",
 )
-# What Ray reads when it is imported and never again.
+# Variables that Ray reads once, when it is imported.
 OF_THE_CLUSTER = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 
 
@@ -82,7 +82,7 @@ def fork_server(
         # A name beginning with a zero byte is no file.
         listener.bind("\0" + name)
         listener.listen(64)
-        # It ends when its standard input does.
+        # The server ends when its standard input does.
         server = subprocess.Popen(
             [
                 sys.executable,
@@ -107,7 +107,7 @@ def fork_server(
 
 def main(descriptor: int) -> None:
     """Import the modules of the command line, then fork a process for every request at a listening socket."""
-    # The working directory, where a folder may have the name of a library.
+    # The working directory may have a folder with the name of a library.
     sys.path.pop(0)
     separator = sys.argv.index("--")
     libraries, with_ray = sys.argv[1:separator], sys.argv[separator + 1 :]
@@ -160,7 +160,7 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
                 changed |= _import(with_ray)
                 if "ray._raylet" in sys.modules:
                     _share_process_title()
-                # What is imported stays: neither searched for garbage nor, by that, copied for each process.
+                # Imported objects stay, and searching them for garbage would copy them in each process.
                 gc.collect()
                 gc.freeze()
                 gc.enable()
@@ -188,17 +188,18 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
 
 
 def _join_group(pid: int, group: int) -> None:
-    """Put a process into a group, by which Ray ends what a worker leaves; done on both sides, to be done in time."""
+    """Put a process into the group by which Ray ends a worker's leftovers; both sides do it, so that it is done in
+    time."""
     # The group has gone with the one that asked.
     with suppress(OSError):
         os.setpgid(pid, group)
 
 
 def _share_process_title() -> None:
-    """Have Ray set the titles of all processes, also those that vLLM wants.
+    """Have Ray set the titles of all processes, also vLLM's.
 
-    Ray and the library `setproctitle` write into the memory of the arguments, which each finds by the place of the
-    environment and then moves. So only the first can, and only before the environment is replaced.
+    Ray and the library `setproctitle` write into the memory of the arguments, which each locates by the environment and
+    then moves. So only the first of them can, and only before the environment is replaced.
     """
     titles: Any = import_module("setproctitle")
     ray: Any = sys.modules["ray._raylet"]
@@ -214,12 +215,12 @@ def _user_of(connection: socket.socket) -> int:
 def _become(
     request: dict[str, Any], connection: int, descriptors: list[int], environment: dict[str, str]
 ) -> Callable[[], object]:
-    """Make this process that of a request, and return what it is to run.
+    """Turn this process into that of a request, and return what it runs.
 
     It keeps the connection open: whoever asked sees its end, even if the server has ended before.
     """
     numbers = request["descriptors"]
-    # Above all numbers that are asked for, so that none is overwritten before it is moved.
+    # Above all requested numbers, so that none is overwritten before it is moved.
     kept, *moved = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for one in (connection, *descriptors))
     for descriptor in (connection, *descriptors):
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""An image of a row as its file stores it, until whoever needs its pixels decodes it.
+"""An image of a row that stays encoded until its pixels are needed.
 
-A trainer holds all rows of a step and sends them to the agent loop workers. Pixels take 3 bytes each, pickled, and 4 in
-Pillow; a photo as JPEG takes a tenth of that.
+A trainer holds all rows of a step and sends them to the agent loop workers. A pixel takes 3 bytes pickled and 4 in
+Pillow; a JPEG photo takes a tenth of that.
 """
 
 from collections.abc import Mapping, Sequence

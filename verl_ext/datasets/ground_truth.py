@@ -1,6 +1,7 @@
-"""Truth lives apart from the data: `X.parquet` has no answers, its sidecar `X.truth.parquet` has `id` and `answer`.
+"""Ground truth is kept apart from the data: `X.parquet` has no answers, its sidecar `X.truth.parquet` has `id` and
+`answer`.
 
-Read for validation and for diagnostics only. Files that are only evaluated on may have their answers themselves.
+Read for validation and for diagnostics only. Files that are only evaluated on may contain their answers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +14,9 @@ import pyarrow.parquet as pq
 from verl_ext.datasets.parquet_reader import own_id, read_columns, read_ids, whole_rows
 from verl_ext.datasets.row_format import RowFormatError, id_text, text_or_number
 
-# Where a file that is not trained on may have its answers itself, in this order.
+# Columns in which a file that is not trained on may have its answers, in this order.
 OWN_COLUMNS = ("reward_model", "answer")
-# Columns by which data sets bring the truth along, in lower case with "_" for spaces and hyphens.
+# Columns in which data sets contain ground truth, in lower case with "_" for spaces and hyphens.
 TRUTH_COLUMNS = frozenset(
     {
         "answer",
@@ -50,7 +51,7 @@ def sidecar_of(data_file: str | Path) -> Path:
 
 
 def has_truth(data_file: str | Path) -> bool:
-    """Whether the answers of a file are known: by its sidecar, or else by a column of the file itself."""
+    """Whether the answers of a file are known, from its sidecar or a column of the file itself."""
     return sidecar_of(data_file).is_file() or _own_column(data_file) is not None
 
 
@@ -125,12 +126,12 @@ def _sidecar_rows(sidecar: Path, data_file: str | Path) -> Iterator[dict[str, An
 
 
 def _matches_by_order(rows: int, data_file: str | Path) -> bool:
-    """Whether the rows of a sidecar without ids are those of a data file, which has none either."""
+    """Whether a sidecar without ids matches a data file, also without ids, row by row."""
     return "id" not in read_columns(data_file) and pq.read_metadata(data_file).num_rows == rows
 
 
 def _own_column(data_file: str | Path) -> str | None:
-    # A file that is missing is not the business of diagnostics: the dataset refuses it.
+    # The dataset refuses a missing file; diagnostics need not.
     names = read_columns(data_file) if Path(data_file).is_file() else []
     return next((name for name in OWN_COLUMNS if name in names), None)
 

@@ -1,4 +1,4 @@
-"""Which rows an epoch takes where some questions were written by the model itself and others were not. Pure."""
+"""Chooses the rows of an epoch from self-generated and original questions. Pure."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 def mixture(generated: Sequence[bool], share: float, seed: int) -> list[int]:
     """Return the rows of a mixture in which `share` of the questions are self-generated, as large as the rows allow.
 
-    No row is taken twice; of the kind that there is too much of, a seeded choice is taken. The order of rows stays.
+    No row is taken twice; a seeded choice is made from the kind with too many rows. The order of rows stays.
 
     Args:
         generated: of every row, whether its question was written by the model.

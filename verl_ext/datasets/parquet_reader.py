@@ -1,7 +1,7 @@
-"""The one reader of parquet files of rows: checks, training, evaluation, synthesis and the leakage guard all use it.
+"""The one reader of parquet files of rows, used by checks, training, evaluation, synthesis and the leakage check.
 
-Whoever wrote a file, its rows come out in the form of `data/mmupt_data/row_schema.py`, see
-`verl_ext.datasets.row_format`. A few rows are in memory at a time. Imports no framework.
+Whoever wrote a file, its rows are returned in the form of `data/mmupt_data/row_schema.py`, see
+`verl_ext.datasets.row_format`. Few rows are in memory at a time. Imports no framework.
 """
 
 import json
@@ -19,7 +19,7 @@ from verl_ext.files import is_lfs_pointer, replacing
 
 Item = TypeVar("Item")
 
-# What may be asked for; all other columns of a file are never read.
+# The columns that can be read; others are ignored.
 COLUMNS = (
     "id",
     "data_source",
@@ -41,7 +41,7 @@ FORMAT = "docs/data.md says what a file may look like"
 # Types of the columns of this name, wherever the project writes them.
 PROMPT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 IMAGES = pa.list_(pa.struct([("bytes", pa.binary())]))
-# What a trainer needs of a row, and the same for all files, so that any of them can be trained on together.
+# The columns that a trainer needs, the same for all files, so that any files can be trained on together.
 TRAINER_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -69,7 +69,7 @@ class MalformedRow(ValueError):
 
 
 def file_name(file: str | Path) -> str:
-    """What a file is called in the ids of rows without one, and as the data source of rows that state none.
+    """The name of a file in the ids of rows without one, and as the data source of rows without one.
 
     >>> file_name("/photos/train.parquet")
     'photos-train'
@@ -79,12 +79,12 @@ def file_name(file: str | Path) -> str:
 
 
 def own_id(file: str | Path, row: int) -> str:
-    """The id of a row that has none; the same wherever the folder of the file is moved."""
+    """The id of a row without one; it stays the same if the folder is moved."""
     return f"{file_name(file)}-{row:06d}"
 
 
 def read_columns(file: str | Path, empty: bool = False) -> list[str]:
-    """Return the columns of a file once it is known to be one that rows can be read from; `empty` allows for none.
+    """Return the columns of a file after checking that rows can be read from it; `empty` allows a file without rows.
 
     Raises:
         ValueError: the file is missing or no parquet file, has no rows or two columns of one name.
@@ -109,11 +109,11 @@ def require_prompt(file: str | Path) -> None:
 
 
 def read_rows(file: str | Path, columns: Sequence[str] = COLUMNS) -> Iterator[dict[str, Any] | MalformedRow]:
-    """Yield the rows of a file in their order, or in place of a row why it cannot be read.
+    """Yield the rows of a file in order, or a MalformedRow in place of one that cannot be read.
 
     Args:
         file: a parquet file.
-        columns: what is needed of a row beside its id, of COLUMNS. `prompt` must be there, all others may be null.
+        columns: the needed columns besides the id, of COLUMNS. `prompt` must exist; all others may be null.
 
     Raises:
         ValueError: the file as a whole cannot be read; names it.
@@ -134,7 +134,7 @@ def _row(
     if isinstance(raw, UnicodeDecodeError):
         return MalformedRow(file, row, id_, f"a text in it is no UTF-8 ({raw})")
     try:
-        # First, as it names the row in whatever else is wrong.
+        # First, because messages about other columns name it.
         id_ = id_ if raw.get("id") is None else id_text(raw["id"])
         return canonical_row(raw, columns, Path(file).absolute().parent, file_name(file), id_)
     except (RowFormatError, OSError) as error:
@@ -142,7 +142,7 @@ def _row(
 
 
 def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
-    """Return the row of this number, reading no more than the row group that it is in.
+    """Return the row of this number, reading only its row group.
 
     Raises:
         MalformedRow: it cannot be read.
@@ -169,7 +169,8 @@ def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> di
 def whole_rows(
     file: str | Path, columns: Sequence[str] = COLUMNS, dropped: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """The same without the rows whose ids are `dropped`, raising MalformedRow at any other that cannot be read."""
+    """Yield rows as `read_rows` without those whose ids are `dropped`; MalformedRow for any other that cannot be
+    read."""
     for row in read_rows(file, columns):
         if isinstance(row, MalformedRow):
             if row.id not in dropped:
@@ -225,7 +226,7 @@ def _open(file: str | Path) -> pq.ParquetFile:
     if not path.is_file():
         raise ValueError(f"{file} is {'a folder' if path.is_dir() else 'missing'}: a parquet file is needed")
     try:
-        # Read through a buffer, as a row group may be larger than the memory.
+        # Read through a buffer, because a row group may be larger than the memory.
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
         why = "a pointer of Git LFS, for which `git lfs pull` gets the file" if is_lfs_pointer(path) else str(error)
@@ -233,9 +234,9 @@ def _open(file: str | Path) -> pq.ParquetFile:
 
 
 def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:
-    """The columns of a file that give these of a row."""
+    """The columns of a file from which these columns of a row are made."""
     needed = {"id", *columns}
-    # A prompt of text alone needs to know how many images there are, and no question type that of options.
+    # A prompt that is plain text depends on the number of images, and a missing question type on the options.
     if "prompt" in columns and _may_lack_places(schema.field("prompt").type):
         needed.add("images")
     if "question_type" in columns:
@@ -249,7 +250,7 @@ def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:
 
 
 def _may_lack_places(prompt: pa.DataType) -> bool:
-    """Whether a prompt is text, or may hold images itself."""
+    """Whether a prompt is plain text or may contain images."""
     if pa.types.is_list(prompt) or pa.types.is_large_list(prompt):
         message = prompt.value_type
         return not (

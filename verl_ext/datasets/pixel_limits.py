@@ -1,10 +1,10 @@
-"""The one place where the size of images is chosen: the limits of training and evaluation, and margins.
+"""Chooses the size of images: pixel limits of training and evaluation, and margins.
 
-qwen_vl_utils scales an image when it is read and the model's processor scales it again, each by a `smart_resize` of its
-own, to multiples of the side of a visual token: `patch_size * merge_size` px of the processor, 28 for Qwen2.5-VL and
-GLM-4.1V, 32 for Qwen3-VL and Qwen3.5. Both raise for a long side of over 200 times the short one, also for what the
-first has made of a ratio below; and where `max_pixels` is small, the first leaves nothing of the short side. Small
-images are scaled up by both.
+qwen_vl_utils scales an image when it is read, and the model's processor scales it again, each with its own
+`smart_resize`, to multiples of the side of a visual token: `patch_size * merge_size` px of the processor, 28 for
+Qwen2.5-VL and GLM-4.1V, 32 for Qwen3-VL and Qwen3.5. Both raise if the long side is over 200 times the short one, the
+second also for what the first has made of a smaller ratio; with a small `max_pixels`, the first leaves nothing of the
+short side. Both enlarge small images.
 """
 
 import math
@@ -14,15 +14,15 @@ from typing import Any
 from omegaconf import DictConfig
 from PIL import Image
 
-# By so much the short side grows until an image is accepted.
+# Factor by which the short side grows until an image is accepted.
 GROWTH = 1.02
 
-# Both scalings refuse a longer side of more than so many times the shorter one.
+# Both scalings refuse a larger ratio of the longer to the shorter side.
 LARGEST_RATIO = 200
 
 
 def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
-    """Return `min_pixels` and `max_pixels` from the `data` block of a configuration, those of them that are not null.
+    """Return `min_pixels` and `max_pixels` from the `data` block of a config, unless they are null.
 
     For training they are `data.min_pixels` and `data.max_pixels`, for validation and evaluation
     `data.validation_min_pixels` and `data.validation_max_pixels`.
@@ -43,12 +43,12 @@ def token_side(image_processor: Any) -> int:
 
 
 def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> int | None:
-    """The tokens of an image after both scalings; None where one of the two refuses it.
+    """The tokens of an image after both scalings; None if one of them refuses it.
 
     Args:
         width, height: px of the image.
         image_processor: of Qwen2-VL, one of its successors or GLM-4V.
-        limits: `min_pixels` and `max_pixels` of the first scaling, where there are such.
+        limits: `min_pixels` and `max_pixels` of the first scaling, if set.
     """
     from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
 
@@ -62,10 +62,10 @@ def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping
 
 
 def largest_area(limits: Mapping[str, int], image_processor: Any) -> int:
-    """An upper bound of the area that `scaled_size` gives an image, in the unit of the processor's own limits.
+    """An upper bound of the area of a scaled image, in the unit of the processor's own limits.
 
-    The smallest area is exceeded where sides are rounded up to whole visual tokens. Some processors count an image once
-    per frame of a patch, so that all get room for that. `limits` must have `max_pixels`.
+    Rounding sides up to whole visual tokens exceeds the smallest area. Some processors count an image once per frame of
+    a patch, so the bound allows for that. `limits` must have `max_pixels`.
     """
     factor = token_side(image_processor)
     smallest = max(limits.get("min_pixels", 0), image_processor.size["shortest_edge"])
@@ -75,7 +75,7 @@ def largest_area(limits: Mapping[str, int], image_processor: Any) -> int:
 
 
 def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int]:
-    """The size with the narrowest margins with which both scalings accept an image; its own where they do so anyway.
+    """The size of an image with the narrowest margins that both scalings accept; its own size if it needs none.
 
     Args and limits as in `visual_tokens`.
     """
@@ -92,7 +92,7 @@ def with_margins(image: Image.Image, image_processor: Any, limits: Mapping[str, 
 
 
 def on_canvas(image: Image.Image, canvas: tuple[int, int]) -> Image.Image:
-    """The image in the middle of a white canvas of a width and height; the image itself where it fills that."""
+    """The image in the middle of a white canvas of this width and height; the image itself if it fills the canvas."""
     if canvas == image.size:
         return image
     padded = Image.new("RGB", canvas, "white")

@@ -42,8 +42,8 @@ class PromptDataset(RLHFDataset):
     ) -> None:
         self._limits = limits
         self._dropped = dropped
-        # veRL's YAML has 14 for every model, which its dataset would prefer to the processor's own, as its agent loop
-        # does not: prompts would be measured and learnt with other images than those of the rollout.
+        # veRL's YAML has 14 for every model. Its dataset prefers that to the processor's own patch size, its agent loop
+        # does not: prompts would be measured and trained with other images than in the rollout.
         with open_dict(config):
             config.image_patch_size = None
         super().__init__(data_files=data_files, config=config, **kwargs)
@@ -61,7 +61,7 @@ class PromptDataset(RLHFDataset):
         self.dataframe = self.maybe_filter_out_long_prompts(rows)
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
-        # veRL puts the images into the messages that it is given, and these travel with the row a second time.
+        # veRL puts the images into the messages that it is given, which are sent with the row a second time.
         images = example[self.image_key]
         if images and self.processor is None:
             raise ValueError(f"row {example['id']!r} has images, which the model cannot read: leave the row out")
@@ -95,7 +95,7 @@ class PromptDataset(RLHFDataset):
 
 
 def _without_json(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Rows by column with `extra_info` as veRL knows it."""
+    """Rows by column, with `extra_info` as veRL expects it."""
     if "extra_info" in columns:
         columns["extra_info"] = [None if text is None else json.loads(text) for text in columns["extra_info"]]
     return columns

@@ -1,7 +1,7 @@
-"""The shapes that a row of somebody's file may have, and the one form that all of this project sees.
+"""Converts the accepted forms of a row into the one form that this project uses.
 
-Pure. Which file a row is from, and how files are read, is in `verl_ext.datasets.parquet_reader`. docs/data.md has all
-of this as a table for those who write files.
+Pure. Which file a row is from, and how files are read, is in `verl_ext.datasets.parquet_reader`. docs/data.md lists the
+accepted forms for those who write files.
 """
 
 import base64
@@ -19,23 +19,23 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from verl_ext.control_text import PLACEHOLDER
 
 ROLES = ("system", "user", "assistant", "tool")
-# Under these names an image is a struct: the first that is not null is taken.
+# Fields of an image given as a struct: the first that is not null is taken.
 IMAGE_KEYS = ("bytes", "path", "image", "image_url", "url")
-# What qwen_vl_utils reads beside an image; the recipe's own limits take their place.
+# Fields that qwen_vl_utils reads beside an image; the recipe's limits replace them.
 PIXEL_KEYS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 IMAGES_ACCEPTED = (
     "accepted are the bytes of an image file, base64 or a data: URL of them, a path (absolute or relative to the "
     "parquet file), and a struct of bytes and path"
 )
-# Shorter base64 holds no image; what is as long may still be a path.
+# Shorter base64 cannot be an image; longer text may still be a path.
 SHORTEST_BASE64 = 64
-# No path is longer on Linux.
+# The longest path on Linux.
 LONGEST_PATH = 4096
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _DATA_URL = re.compile(r"data:([^,]*),", re.IGNORECASE)
-# The fields of structs that this project writes; a column of the same name with other fields is somebody else's.
+# The fields of structs that this project writes; a column of this name with other fields is ignored.
 _OWN_STRUCTS = {
     "provenance": {"source", "revision", "split", "row"},
     "synthesis": {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"},
@@ -45,11 +45,11 @@ _LATER_FIELDS = {"files"}
 
 
 class RowFormatError(ValueError):
-    """A value of a row has no shape that is accepted; the message says what was found and what is accepted."""
+    """A value of a row has no accepted form; the message says what was found and what is accepted."""
 
 
 def with_instruction(question: str, instruction: str | None) -> str:
-    """The text of a question as a model sees it: the instruction, if there is one, follows after a space."""
+    """The text of a question as a model sees it, followed by a space and the instruction, if there is one."""
     return question if instruction is None else f"{question} {instruction}"
 
 
@@ -59,12 +59,12 @@ def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, 
     Args:
         raw: the row as Arrow gives it. Columns that are missing are null; `image` stands for `images`.
         columns: among those of `verl_ext.datasets.parquet_reader.COLUMNS`.
-        folder: what paths of images are relative to.
-        name: the data source of rows that state none.
+        folder: base of relative image paths.
+        name: the data source of rows without one.
         id_: the id of the row.
 
     Raises:
-        RowFormatError: a value has no shape that is accepted.
+        RowFormatError: a value has no accepted form.
     """
     images = _several(raw.get("images", raw.get("image")))
     prompt: list[dict[str, str]] | None = None
@@ -114,10 +114,10 @@ def number_text(value: int | float | Decimal) -> str:
 
 
 def text(value: Any, name: str) -> str:
-    """A value as text; bytes are taken for UTF-8, as which older writers store text.
+    """A value as text; bytes are decoded as UTF-8, because older writers store text as bytes.
 
     Raises:
-        RowFormatError: it is null, of another type or no UTF-8; says so of `name`.
+        RowFormatError: it is null, of another type or not UTF-8; the message calls it `name`.
     """
     if isinstance(value, bytes):
         try:
@@ -144,10 +144,10 @@ def choices_texts(value: Any) -> list[str] | None:
 
 
 def images_bytes(value: Any, folder: Path) -> list[bytes]:
-    """The encoded images of a row: one value or a list of them, in any of the shapes that are accepted.
+    """The encoded images of a row: one value or a list of them, in any accepted form.
 
     Raises:
-        RowFormatError: a value is an address of the network, names no file, or is no image at all.
+        RowFormatError: a value is a network address, names no file, or is not an image.
     """
     return [_image_bytes(one, f"image {index}", folder) for index, one in enumerate(_several(value))]
 
@@ -201,12 +201,12 @@ def _decode_base64(value: str, name: str) -> bytes:
 
 
 def _messages(value: Any, images: int) -> tuple[list[dict[str, str]], list[Any]]:
-    """The messages of a prompt, whose contents are text, and the images that came in their parts."""
+    """The messages of a prompt with text contents, and the images from their parts."""
     if isinstance(value, (str, bytes)):
         value = text(value, "prompt")
         messages = _as_json_messages(value)
         if messages is None:
-            # Text alone has no place that could say where images are.
+            # Plain text has no parts that would place the images.
             front = "" if PLACEHOLDER in value else PLACEHOLDER * images
             return [{"role": "user", "content": front + value}], []
         value = messages
@@ -261,7 +261,7 @@ def _part(part: Any, name: str, embedded: list[Any]) -> str:
         return part
     if not isinstance(part, Mapping):
         raise RowFormatError(f"a part of {name} is {_kind(part)}, and must be text, or an object with type")
-    # A column of parts has the keys of all its rows; those of others are null.
+    # A column of parts has the keys of all rows; a part's missing keys are null.
     held = {key: value for key, value in part.items() if value is not None}
     kind = held.pop("type", "text" if "text" in held else None)
     if kind == "text" and "text" in held:

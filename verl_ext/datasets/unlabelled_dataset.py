@@ -14,7 +14,7 @@ from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import PromptDataset
 from verl_ext.files import file_list
 
-# No trainer needs these columns, and they would travel with each response.
+# No trainer needs these columns, and they would be sent with each response.
 DROPPED_COLUMNS = ("is_generated", "response")
 # Every response to it counts as wrong.
 SKIPPED_PROMPT = [{"role": "user", "content": "(a question that cannot be shown)"}]
@@ -61,7 +61,7 @@ class UnlabelledDataset(PromptDataset):
         super().__init__(data_files=data_files, config=config, limits=limits, dropped=dropped, **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
-        """Mix, then leave out what veRL itself leaves out; in validation it is kept and not asked."""
+        """Mix, then leave out the rows that veRL leaves out; validation keeps them without asking them."""
         if self._share is not None:
             chosen = mixture(list(dataframe["is_generated"]), self._share, self.config.seed)
             dataframe = dataframe.select(chosen)
@@ -77,10 +77,10 @@ class UnlabelledDataset(PromptDataset):
         return super()._build_messages(example, key)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """Return veRL's row plus `reward_model`; KeyError when a row is missing in the sidecar that is needed."""
+        """Return veRL's row plus `reward_model`; KeyError if a needed sidecar lacks the row."""
         row = {name: value for name, value in super().__getitem__(item).items() if name not in DROPPED_COLUMNS}
         if row["agent_name"] is None:
-            # veRL takes its default where no row has the key.
+            # veRL uses its default if no row has the key.
             del row["agent_name"]
         truth = None if self._truth is None or row["id"] in self._not_asked else self._truth[row["id"]]
         row["reward_model"] = {"style": "rule", "ground_truth": truth}

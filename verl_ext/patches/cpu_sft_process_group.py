@@ -1,6 +1,6 @@
 """Patch `verl.utils.distributed.initialize_global_process_group`: veRL's SFT trainer gets a process group on the CPU.
 
-It asks for the backend that `cpu_process_group` describes, without a parameter for another one. Remove together.
+veRL asks for the backend that `cpu_process_group` describes, and has no parameter for another. Remove with that patch.
 """
 
 import os

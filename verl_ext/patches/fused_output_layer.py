@@ -1,4 +1,4 @@
-"""Patch `verl.utils.fsdp_utils._select_fsdp2_wrap_targets`: fused kernels work with an output layer of its own.
+"""Patch `verl.utils.fsdp_utils._select_fsdp2_wrap_targets`: fused kernels work with an untied output layer.
 
 Under `model.use_fused_kernels=True` the forward function reads `lm_head.weight` instead of calling the layer. FSDP2
 gathers a module's weights when the module is called, so where the layer is sharded by itself, as veRL does unless it is

@@ -1,6 +1,6 @@
-"""Patch `qwen2_5_vl_dedup_image_tokens` in `vllm_async_server`: vLLM gets one token per image of GLM-4.1V, too.
+"""Patch `qwen2_5_vl_dedup_image_tokens` in `vllm_async_server`: vLLM also gets one token per image of GLM-4.1V.
 
-vLLM replaces each image token of a prompt by as many as the image has features. veRL's prompts already have that many,
+vLLM replaces each image token of a prompt by one token per feature of the image. veRL's prompts already have that many,
 so veRL reduces each run of image tokens to one, but only for Qwen's image processors. Without this patch an image of n
 features takes 2n - 1 places in vLLM, and a second image replaces a token of the first. Remove when veRL does so for
 every processor.

@@ -12,7 +12,7 @@ import torch
 
 
 def patched(original: Callable[..., Any], engine: Any) -> Any:
-    """Build the model, and have it compute again what it does not store and was cast."""
+    """Build the model, and recompute in fp32 the buffers that are not stored and were cast."""
     model = original(engine)
     for owner in model.modules():
         cast = [name for name in owner._non_persistent_buffers_set if _was_cast(getattr(owner, name))]

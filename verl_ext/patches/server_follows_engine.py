@@ -1,7 +1,8 @@
 """Patch `vLLMHttpServer.run_server`: the server ends when vLLM's engine, a process of its own, has died.
 
-Otherwise the death shows only when the engine is used again, and never to a weight transfer that waits for it; the
-server is a named actor, which the watchdog misses at once. Remove when the server ends by itself, as vLLM's own does.
+Otherwise the death shows only when the engine is used again, and never to a weight transfer that waits for it. The
+watchdog notices at once that the server, a named actor, is gone. Remove when the server ends by itself, as vLLM's own
+does.
 """
 
 import logging

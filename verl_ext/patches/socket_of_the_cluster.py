@@ -1,4 +1,5 @@
-"""Patch `ServerAdapter.__init__` and `vLLMHttpServer.__init__`: runs on one machine send weights through own sockets.
+"""Patch `ServerAdapter.__init__` and `vLLMHttpServer.__init__`: runs on one machine send weights through separate
+sockets.
 
 veRL names the socket in /tmp after Ray's job id. But the job ids of every Ray cluster start at 01000000, and a run with
 a cluster of its own is always that job: when the weight transfers of two such runs meet, one takes the other's socket
@@ -20,7 +21,7 @@ def name_of_the_job() -> str:
 
 
 def patched(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -> None:
-    """Rename the socket of the sender, or the name that the server's engine, which receives, makes one of."""
+    """Rename the socket of the sender, or the job id from which the receiving engine of the server derives it."""
     original(self, *args, **kwargs)
     if hasattr(self, "zmq_handle"):
         self.zmq_handle = self.zmq_handle.replace(ray.get_runtime_context().get_job_id(), name_of_the_job())

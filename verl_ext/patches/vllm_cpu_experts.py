@@ -1,9 +1,9 @@
 """Patch `CPUFusedMOE.check_grouped_gemm` of `vllm.model_executor.layers.fused_moe.cpu_fused_moe`: experts stay plain.
 
-On the CPU, vLLM packs the weights of experts for a kernel of its own, in the place of the weights that training then
-replaces: new weights would be taken for packed ones. Without that kernel it multiplies by the weights as they are, but
-its SwiGLU asks for a configuration that is not set in a forward pass, so it gets the plain function. Loaded by vLLM's
-own plugin group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
+On the CPU, vLLM packs the weights of experts for its own kernel, in place of the weights that training later replaces:
+new weights would be read as packed ones. Without that kernel it multiplies by the weights as they are, but its SwiGLU
+asks for a configuration that is not set in a forward pass, so it gets the plain function. Loaded by vLLM's own plugin
+group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
 """
 
 from typing import Any

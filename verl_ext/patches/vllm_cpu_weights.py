@@ -2,7 +2,7 @@
 
 With oneDNN, vLLM's `dispatch_cpu_unquantized_gemm` packs each weight of a linear layer and leaves an empty one behind,
 so loading new weights fails. Where the CPU has AMX, it also packs the weights of convolutions in their place, so that
-new ones would be taken for packed ones. Loaded by vLLM's own plugin group `vllm.general_plugins` in each of its
+new ones would be read as packed ones. Loaded by vLLM's own plugin group `vllm.general_plugins` in each of its
 processes. Remove when vLLM can reload packed weights on the CPU.
 """
 

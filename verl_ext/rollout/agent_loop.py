@@ -1,10 +1,9 @@
 """The agent loop worker that treats the n sessions of a prompt as one group.
 
 veRL sends each response to a random reward worker, so that no reward worker ever sees a group, and repeats all work on
-the prompt for every response. All n sessions of a prompt do run in one agent loop worker, which therefore shares that
-work (`SharedPrompt`), gathers the responses by uid (`Group`), and sends the group to one reward worker when the last
-session has settled, while other groups still generate. Selected by
-`actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
+the prompt for every response. But all n sessions of a prompt run in one agent loop worker. This one shares that work
+(`SharedPrompt`), gathers the responses by uid (`Group`), and sends the group to one reward worker when the last session
+has settled, while other groups still generate. Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
 """
 
 import asyncio
@@ -55,7 +54,7 @@ from verl_ext.votes.vote_record import VoteRecord
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
-    """Return log p of the tokens of a response that the policy sampled, as opposed to those of tools."""
+    """Return log p of the tokens of a response that the policy sampled, without those of tools."""
     return [
         log_p for log_p, is_sampled in zip(output.response_logprobs, output.response_mask, strict=True) if is_sampled
     ]
@@ -64,8 +63,8 @@ def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
 class ScoredResponse(NamedTuple):
     """The score of a response, and whether it is trained on or validated.
 
-    `voted_question` is the `VotedQuestion` of its group as JSON, with the first response of a group that may go on
-    file; "" with all others.
+    `voted_question`: the `VotedQuestion` of its group as JSON for the first response of a group that may go on file,
+    else "".
     """
 
     score: ResponseScore
@@ -95,7 +94,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._rows: dict[str, Group[QueueRow, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
-        # Plain rows of veRL have no id, by which everything downstream identifies a question.
+        # veRL's own rows lack the id by which everything downstream identifies a question.
         prompt = {**prompt, "id": question_id(prompt)}
         if prompt["agent_name"] == SHARED_PROMPT_AGENT:
             # Images are removed from the messages once they are sent; the caller's messages stay as they are.
@@ -259,7 +258,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         scores: list[ResponseScore] = await self._send(prompt["uid"], request)
         record = VoteRecord.from_extra_info(scores[0].extra_info)
         voted_question = ""
-        # Another reward manager for groups may hold no vote.
+        # Other reward managers for groups may not vote.
         if self._measures_accuracy and record is not None:
             accuracy = await self._accuracy(prompt, scores, trained, record)
             if self._records_votes:
@@ -293,7 +292,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         return await self.reward_loop_worker_handles[number].compute_score.remote(request)
 
     async def _tag(self, uid: str, validate: bool, **tag: str) -> None:
-        # The watchdog reports from it what a prompt waits for; tags of one key are merged.
+        # The watchdog reports from this tag what a prompt waits for; tags of one key are merged.
         await tq.async_kv_put(key=uid, partition_id="val" if validate else "train", tag=tag)
 
 

@@ -1,10 +1,10 @@
-"""Pixel values as the 8-bit pixels that they were computed from: an eighth of the bytes, and the same values when read.
+"""Stores pixel values as the 8-bit pixels that they were computed from: an eighth of the bytes, restored exactly.
 
 The image processors of Qwen's vision-language models compute (pixel / 255 - mean) / std in fp32 for each channel and
 repeat an image as `temporal_patch_size` equal frames
-(transformers/models/qwen2_vl/image_processing_qwen2_vl.py). So a channel has at most 256 different values. A palette of
-these and one byte per pixel of one frame say the same as the pixel values. Whatever does not come out equal, to the
-bit, stays as it is.
+(transformers/models/qwen2_vl/image_processing_qwen2_vl.py). So a channel has at most 256 different values, and a
+palette of these with one byte per pixel of one frame encodes them. Pixel values that are not restored bit by bit are
+stored unchanged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ import torch
 
 PIXELS, CODES, PALETTE, FRAMES = "pixel_values", "pixel_codes", "pixel_palette", "pixel_frames"
 CODES_PER_CHANNEL = 256
-# Worked on at a time, so that what comes up in between stays in the cache of a core.
+# Processed at a time, so that intermediate results stay in the cache of a core.
 PATCHES = 128
 
 
@@ -29,7 +29,7 @@ class PixelCoder:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], frames: int) -> None:
         self._scale = 255 * np.array(std, dtype=np.float32).reshape(1, -1, 1)
-        # The half makes the conversion to whole numbers, which cuts off, a rounding.
+        # The half turns the truncation to whole numbers into rounding.
         self._offset = 255 * np.array(mean, dtype=np.float32).reshape(1, -1, 1) + np.float32(0.5)
         self._frames = frames
         # Filled from the images as they come; nothing equals the NaN of a pixel that has not been seen.
@@ -46,7 +46,7 @@ class PixelCoder:
     def compact(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return features with codes in place of `pixel_values`, (patches, channels x frames x pixels) in fp32.
 
-        They are returned as they are where `expand` would not give exactly the same back.
+        They are returned unchanged if `expand` would not restore them exactly.
         """
         values, channels = features.get(PIXELS), len(self._palette)
         if values is None or values.dtype != torch.float32 or values.dim() != 2:
@@ -66,7 +66,7 @@ class PixelCoder:
                 if not _say_the_same(its_codes, palette, some):
                     return dict(features)
         if palette is not self._palette:
-            # What was learnt of one part may have contradicted another.
+            # A palette entry learnt from one part may contradict another part.
             if not all(_say_the_same(its_codes, palette, some) for some, its_codes in _in_parts(pixels, codes)):
                 return dict(features)
             self._palette = palette

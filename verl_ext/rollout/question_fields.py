@@ -34,7 +34,7 @@ def _content(part: Mapping[str, Any]) -> bytes:
 
 
 def text_of(row: Mapping[str, Any]) -> str:
-    """Return the text of the user messages of a row's prompt as the policy sees it, without places of images."""
+    """Return the text of the user messages of a row's prompt as the policy sees it, without image placeholders."""
     texts = []
     for message in row.get("raw_prompt") or ():
         content = message["content"]
@@ -51,7 +51,7 @@ def image_count(row: Mapping[str, Any]) -> int:
 
 
 def ground_truth_of(row: Mapping[str, Any]) -> str | None:
-    """Return the ground truth of a row, None where it has none or one that is neither text nor a number."""
+    """Return the ground truth of a row; None if there is none, or if it is neither text nor a number."""
     truth = (row.get("reward_model") or {}).get("ground_truth")
     return str(truth) if isinstance(truth, str | int | float) else None
 

@@ -13,14 +13,14 @@ import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-# The field with a group's `VotedQuestion` as JSON, in the row of its first response; "" in the others. Nothing that
-# trains asks for it.
+# The field with a group's `VotedQuestion` as JSON, in the row of its first response; "" in the others. No training pass
+# reads it.
 VOTED_QUESTION = "voted_question"
 
 
 @dataclass(frozen=True)
 class QueueRow:
-    """One response as the transfer queue takes it; `tag` is what the replay buffer sees of it."""
+    """One response in the transfer queue; `tag` is the part that the replay buffer sees."""
 
     key: str
     fields: dict[str, Any]

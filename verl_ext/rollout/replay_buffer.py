@@ -42,7 +42,7 @@ def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
 
 
 def _policies(batch: KVBatchMeta) -> dict[str, tuple[int, int]]:
-    """The first and the last policy that sampled each group, in training steps, by the uid of its prompt."""
+    """The first and last policy that sampled each group, in training steps, by the uid of its prompt."""
     versions: dict[str, list[int]] = defaultdict(list)
     for key, tag in zip(batch.keys, batch.tags, strict=True):
         # Other rollout engines than vLLM may not report their version.
@@ -113,7 +113,7 @@ def _groups_for_file(
 
 
 def _pending_prompts() -> str:
-    """What prompts wait for, with counts and some ids, from the tags that the agent loop worker keeps up to date."""
+    """What prompts wait for, with counts and some ids, from the tags of the agent loop worker."""
     waiting: dict[str, list[str]] = defaultdict(list)
     for tags in (tq.kv_list() or {}).values():
         for tag in tags.values():
@@ -127,7 +127,7 @@ def _pending_prompts() -> str:
     )
 
 
-# Where TransferQueue has its controller (transfer_queue/interface.py); its storage is in the namespace of the run.
+# The namespace of TransferQueue's controller (transfer_queue/interface.py); its storage is in that of the run.
 QUEUE_NAMESPACE = "transfer_queue"
 
 

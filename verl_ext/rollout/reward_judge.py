@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 from verl_ext.control_text import escaped
 from verl_ext.rewards.judgements import PROMPT, JudgeSettings, judge_messages, judgement_of
 
-# Requests of a reward worker under way at a time, and retries of a request that fails for a reason that may pass.
+# Concurrent requests of a reward worker, and retries of a request after a transient failure.
 REQUESTS = 64
 RETRIES = 8
 

@@ -60,8 +60,8 @@ class SharedPrompt:
     def close(self) -> None:
         """Release all results when the sessions have ended.
 
-        The task that made a result keeps its context, which holds this prompt: a cycle, in which images and features
-        would wait for a rare run of Python's garbage collector.
+        The task that made a result keeps its context, which holds this prompt: a cycle that would keep images and
+            features until Python's garbage collector runs, which is rare.
         """
         self._results.clear()
 
@@ -79,7 +79,7 @@ class SentImages:
 
 
 class OneReplicaClient:
-    """veRL's client to the engines, with one replica per prompt, which sees the prompt's images once.
+    """veRL's client to the engines, which sends all requests of a prompt to one replica.
 
     veRL's load balancer sends requests with the same id to the replica that had the lowest load at the first of them
     (verl/workers/rollout/router/), and gives the engine other ids. Ray resolves a reference among the arguments of a
@@ -166,8 +166,8 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         return output
 
     async def _prepare(self, messages: list[dict]) -> None:
-        """Do the first part of veRL's `run`, which then finds it done."""
-        # Otherwise the pixel values of all prompts of a step would be in memory at the same time.
+        """Do the first part of veRL's `run`, which then reuses the results."""
+        # Otherwise the pixel values of all prompts of a step would be in memory at once.
         async with self._places:
             media = await self.process_multi_modal_info(messages)
             self._assert_mm_supported(bool(media))
@@ -176,7 +176,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
             )
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
-        """Read the media as veRL does, once per prompt; sessions share the dict, whose images are `SentImages`."""
+        """Read the media as veRL does, once per prompt; sessions share the dict with its `SentImages`."""
         process = super().process_multi_modal_info
 
         async def read() -> dict[str, Any]:

@@ -23,7 +23,7 @@ TENSOR = "embed_tokens.weight"
 
 
 class TokenEmbeddings:
-    """The input embeddings of a model in Hugging Face's format. Rows are read from the mapped file when asked for.
+    """The input embeddings of a model in Hugging Face's format. Rows are read from the memory-mapped file on demand.
 
     Args:
         model: folder or name on the hub.

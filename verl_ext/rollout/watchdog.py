@@ -71,7 +71,7 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Check until the function returns or the run is ended."""
-        # The time before, such as the start of all workers, does not count.
+        # The time until here, such as the start of all workers, does not count.
         self.progress()
         while stack := self._watched_stack():
             if reason := self._find_reason():

@@ -1,6 +1,6 @@
 """Accuracy and agreement of responses to many questions, with standard errors.
 
-Everything here is held against ground truth that training never sees. maj@k uses the vote of training,
+Everything here is compared with ground truth that training never sees. maj@k uses the vote of training,
 `verl_ext.votes`.
 """
 

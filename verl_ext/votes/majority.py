@@ -18,10 +18,10 @@ class Vote:
 
     pseudo_label: the representative answer of the elected class; None if the group elects none,
         and the first in the order of `classes` if tied classes are all elected.
-    majority_ratio: size of the largest class over the number of responses, or over that of answers if
+    majority_ratio: size of the largest class divided by the number of responses, or of answers if
         `VoteOptions.count_no_answer` is off; 0.0 without answers.
     rewards: one per response, from 0.0 to 1.0.
-    classes: positions of responses with the same answer, the largest class first, classes of one size by their keys.
+    classes: positions of responses with the same answer, the largest class first, classes of equal size by their keys.
     tied: whether several classes are the largest.
     no_answer: number of responses without an answer.
     """
@@ -53,9 +53,9 @@ def vote(
 ) -> Vote:
     """Hold the vote of one group. The order of the responses does not matter.
 
-    The largest class of equal answers is elected, unless it is below a quorum of `options`, which also break ties. Hard
-    rewards are 1.0 for the members of elected classes. Soft rewards are the shares of classes, whether tied or not; all
-    of them are 0.0 if the largest class is below a quorum.
+    The largest class of equal answers is elected, unless it is below a quorum; `options` set quorums and break ties.
+    Hard rewards are 1.0 for the members of elected classes. Soft rewards are the shares of classes, whether tied or
+    not; all of them are 0.0 if the largest class is below a quorum.
 
     Args:
         answers: one per response, None for a response without an answer.

@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("last_policy", pa.int32()),
         # Id of the row.
         ("id", pa.string()),
-        # Text of the user messages as the policy saw them, without places of images.
+        # Text of the user messages as the policy saw them, without image placeholders.
         ("question", pa.string()),
         # Number of images.
         ("images", pa.int32()),
@@ -142,7 +142,7 @@ class GroupOnFile:
 
 
 class VoteFiles:
-    """Writes the votes of a run, in a thread of its own.
+    """Writes the votes of a run in a separate thread.
 
     The file of a step is replaced as a whole, so a kill leaves no part of one, and a resumed run repeats no step.
 
@@ -164,7 +164,7 @@ class VoteFiles:
         self._written: Future[None] | None = None
 
     def continue_from(self, step: int) -> None:
-        """Remove the files of later steps, which the run repeats, and what a kill has left behind."""
+        """Remove the files of later steps, which the run repeats, and the leftovers of a kill."""
         for file in self._folder.glob("*.parquet.tmp"):
             file.unlink()
         for later, file in files_of_steps(self._folder).items():
@@ -172,7 +172,7 @@ class VoteFiles:
                 file.unlink()
 
     def chosen(self, ids: Sequence[str]) -> list[int]:
-        """The positions of the questions of a step that are kept, from their ids.
+        """The positions of the questions of a step that are kept, chosen by their ids.
 
         They are those whose ids have the smallest hashes: the same questions are likely to be kept in every epoch and
         in every run, so that their votes can be compared.
@@ -201,7 +201,7 @@ class VoteFiles:
 
 
 def problem_of_size(per_step: Any) -> str | None:
-    """Why a value is no number of groups per step; None if it is one."""
+    """The problem of a number of groups per step; None if it is valid."""
     if per_step is None or (type(per_step) is int and per_step >= 0):
         return None
     return f"votes_per_step must be null or a whole number from 0 on, not {per_step!r}"
@@ -222,10 +222,10 @@ def files_of_steps(folder: Path) -> dict[int, Path]:
 
 
 def read_votes(file: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Read the groups of a step, with all columns of `SCHEMA` or some; `responses.answer` is a part of one.
+    """Read the groups of a step, with all columns of `SCHEMA` or some; `responses.answer` names a part of one.
 
     Raises:
-        ValueError: the file has another version, or is none of votes.
+        ValueError: the file has another version or no votes.
     """
     with _opened(file) as opened:
         rows: list[dict[str, Any]] = opened.read(columns).to_pylist()

@@ -26,8 +26,8 @@ class VoteOptions:
         (both EMPO, arXiv 2504.05812).
     soft_min_share: see `reward`, 0 to 1.
     vote_n: responses per prompt that vote, of which `actor_rollout_ref.rollout.n` are trained on (TTRL, arXiv
-        2504.16084); None if all that vote are trained on. The rollout reads it; a vote counts whatever it is given.
-    seed: see `tie`.
+        2504.16084); None if all that vote are trained on. The rollout reads it; a vote counts all responses that it is
+    given. seed: see `tie`.
 
     Raises:
         ValueError: invalid values, naming each field.

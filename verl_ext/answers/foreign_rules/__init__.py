@@ -1,8 +1,8 @@
-"""Equality by the graders of others: mathruler, the grader of the paper's code, and Math-Verify.
+"""Equality by graders of other projects: mathruler, the grader of the paper's code, and Math-Verify.
 
 Both evaluate the text of an answer in Python and may hang. Each comparison therefore runs in a child process, within
-limits on time and memory (`sandbox`), which nothing else in this project uses. A pair that is not decided within the
-limits counts as different, with a warning in the log.
+limits on time and memory (`sandbox`), which nothing else in this project uses. An undecided pair counts as different,
+with a warning in the log.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ def require_package(rule: ForeignRule) -> None:
 
 
 def prepare(rule: ForeignRule) -> None:
-    """Start the process that compares now, which takes a second, instead of at the first comparison."""
+    """Start the comparing process now, which takes a second, instead of at the first comparison."""
     warm_up(_FUNCTIONS[rule])
 
 
@@ -51,7 +51,8 @@ class ForeignComparison:
         self._rule = rule
 
     def __call__(self, answer: str, truth: str) -> bool | None:
-        """Return whether the grader accepts an answer where another one is the truth, None if it does not decide."""
+        """Return whether the grader accepts an answer if another one is the ground truth, None if it does not
+        decide."""
         if answer == truth:
             return True
         equal = None
@@ -77,7 +78,7 @@ class ForeignComparison:
 
 
 def foreign_equal(rule: ForeignRule, answer: str, truth: str) -> bool:
-    """Return whether the grader accepts an answer where another one is the truth."""
+    """Return whether the grader accepts an answer if another one is the ground truth."""
     with ForeignComparison(rule) as compare:
         return bool(compare(answer, truth))
 
@@ -85,7 +86,7 @@ def foreign_equal(rule: ForeignRule, answer: str, truth: str) -> bool:
 def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]]:
     """Return the connected components of different answers under the grader's equality, sorted.
 
-    The graders are not symmetric: of two answers the later one in alphabetical order is taken for the truth.
+    The graders are not symmetric: the alphabetically later of two answers is taken as the ground truth.
     """
     texts = sorted(answers)
     with ForeignComparison(rule) as compare:

@@ -1,4 +1,5 @@
-"""Whether two answers are equal, by Math-Verify: it evaluates text, so that it is called in a child process only."""
+"""Whether two answers are equal by Math-Verify, which evaluates text and is therefore called in a child process
+only."""
 
 import logging
 

@@ -1,7 +1,7 @@
-"""Comparisons that may hang, exhaust memory, crash or run code: each within limits, in another process.
+"""Runs comparisons that may hang, exhaust memory, crash or run code in another process, within limits.
 
 A *fork server*, one process per client process, imports what the comparisons need and forks a *child* per session. Only
-the standard library is imported here; what runs on the other side is in `sandbox_child`.
+the standard library is imported here; `sandbox_child` has the code of the other side.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 SECONDS_TO_START = 60.0
-# What a call may take beyond its limit, before the child is ended from outside instead of by its own alarm.
+# Seconds that a call may exceed its limit before the child is killed from outside instead of by its own alarm.
 SECONDS_OF_GRACE = 0.02
 
 # Not `-m`, which would let packages in the working directory win over those that this process sees.
@@ -35,8 +35,8 @@ class Sandbox:
     crashed is ended and replaced at the next call. Close the session, or use it as a context manager, and do not carry
     it over a fork of the calling process.
 
-    Code that a response smuggles into its child may falsify later verdicts of the same session, and nothing else: give
-    each group of answers its own session.
+    Code that a response smuggles into its child can falsify only later verdicts of the same session: give each group of
+        answers its own session.
     """
 
     def __init__(self, function: str, seconds: float, memory_mib: int = 512) -> None:
@@ -50,7 +50,7 @@ class Sandbox:
         self._child: _Child | None = None
 
     def __call__(self, a: object, b: object) -> bool | None:
-        """Return what the function says of a and b; None if it raises, crashes or exceeds its limits.
+        """Return the function's result for a and b; None if it raises, crashes or exceeds its limits.
 
         Blocks for the limit at most, and for the start of a child where one is needed. Raises RuntimeError if the
         function cannot be imported or no child can be started.
@@ -61,7 +61,7 @@ class Sandbox:
         try:
             verdict = child.ask(request, self._seconds + SECONDS_OF_GRACE)
         finally:
-            # Whatever interrupted the call, an answer that comes late must not pass for that of the next.
+            # Whatever interrupted the call, a late answer must not be taken for that of the next call.
             if verdict in (b"1", b"0", b"?"):
                 self._child = child
             else:
