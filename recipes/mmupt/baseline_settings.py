@@ -1,4 +1,4 @@
-"""What a baseline that is not GRPO declares, and the block `mmupt.baseline` of a recipe, read and checked.
+"""Declares non-GRPO baselines, and reads and checks the block `mmupt.baseline` of a recipe.
 
 Starts nothing and imports no veRL. `config/baseline.yaml` documents every key; docs/papers.md cites each method.
 """
@@ -27,7 +27,7 @@ class BaselineStage(NamedTuple):
 
 
 class Placeholders(NamedTuple):
-    """The placeholders that a prompt may have, and those of which it must have at least one, if there are any."""
+    """The placeholders that a prompt may have, and those of which it needs at least one, if any."""
 
     allowed: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
@@ -95,11 +95,11 @@ class BaselineSettings:
 
 
 def read_baseline(config: DictConfig) -> BaselineSettings | None:
-    """Read the block of a recipe; None where its method is null.
+    """Read the block of a recipe; None if its method is null.
 
     Raises:
-        ValueError: a value that is not allowed, a prompt that is not there or has other places than its method fills,
-            or a setting of GRPO that the method would not heed.
+        ValueError: a value that is not allowed, a missing prompt or one with other placeholders than its method fills,
+        or a setting of GRPO that the method would ignore.
     """
     content: Any = OmegaConf.to_container(config.mmupt.baseline, resolve=True)
     method = content["method"]

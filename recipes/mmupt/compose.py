@@ -38,16 +38,16 @@ from verl_ext.config_defaults import complete_config
 from verl_ext.files import file_list
 from verl_ext.unknown_keys import nearest
 
-# How recipes name what this package holds; it is there in a checkout only.
+# How recipes refer to files of this package; the path exists in a checkout only.
 PACKAGE_IN_CHECKOUT = "recipes/mmupt/"
 
-# The groups that say what a run is: another option of them gives it another name and folder.
+# The groups that name a run: another option of them changes its name and folder.
 NAMING_GROUPS = ("method", "dataset", "model")
 
-# What a recipe may say differently from its method, since it changes no result.
+# Keys in which a recipe may differ from its method, because they change no result.
 DESCRIPTIVE_KEYS = ("mmupt.paper_method", "mmupt.report_note")
 
-# Below these keys everything is allowed: they are passed on to others, who know their names.
+# Below these keys everything is allowed: they are passed on to other libraries.
 OPEN_KEYS = (
     "actor_rollout_ref.actor.optim.override_optimizer_config",
     "actor_rollout_ref.model.override_config",
@@ -60,7 +60,7 @@ OPEN_KEYS = (
 
 MAX_MODEL_LEN = "actor_rollout_ref.rollout.max_model_len"
 
-# Keys that are filled in after Hydra has composed a recipe, where nothing else gives them a value, and with what.
+# Keys without a value that are filled in after Hydra has composed a recipe, and with what.
 FILLED_IN = {
     "mmupt.name": "the recipe and those options of method, dataset and model that are not the recipe's own",
     "mmupt.datasets": "the data sets of this project among the files that the recipe names",
@@ -92,7 +92,8 @@ def use_config_dir(folder: Path | None) -> None:
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
     """Compose a recipe with Hydra overrides and return its config and the chosen option of every config group.
 
-    Raises RecipeError for an unknown recipe, for whatever Hydra refuses, and with all problems of `compose_recipe`.
+    Raises RecipeError for an unknown recipe, for anything that Hydra refuses, and with all problems of
+    `compose_recipe`.
     """
     config, choices, problems = compose_recipe(recipe, overrides)
     refuse(f"recipe {recipe}: {problem}" for problem in problems)
@@ -100,7 +101,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
 
 
 def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str], list[str]]:
-    """Compose a recipe as `load_recipe` does, and return what is wrong with it as well.
+    """Compose a recipe as `load_recipe` does, and also return its problems.
 
     Problems are keys, in the recipe's files or the overrides, that neither veRL nor this project knows, settings under
     which the vote, or another method, would be wrong, and settings of the recipe that undo an option of the command
@@ -130,7 +131,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         elif (problem := _problem_of_key(key, known_keys)) is not None:
             problems.append(f"override {line}: {problem}")
         elif key.startswith("mmupt.baseline.") and not override.is_delete():
-            # GRPO has no such block: forced here, so that it is refused below with the fix.
+            # GRPO has no such block: added here, so that it is refused below with the fix.
             kept.append(f"++{line}")
             of_baseline.append(line)
         else:
@@ -150,7 +151,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
             for line in of_baseline
         ]
     problems += _undone(config, given, {override.key_or_group for override in parsed})
-    # Before the defaults, so that the message speaks of what was written.
+    # Before filling in defaults, so that messages name what was written.
     problems += problems_of_config(config)
     complete_config(config)
     try:
@@ -210,7 +211,7 @@ def _data_sets_named(config: DictConfig) -> list[str]:
 
 
 def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) -> Iterator[str]:
-    """Settings of the options that the command line chooses which the recipe has replaced by its own."""
+    """Settings of the options chosen on the command line that the recipe replaces by its own."""
     for group in NAMING_GROUPS:
         if group not in given:
             continue
@@ -245,9 +246,9 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type[Exception]) -> DictConfig:
-    """Compose the configuration of an entry point that is no recipe, `folder/name.yaml`.
+    """Compose the config of a command without recipes, `folder/name.yaml`.
 
-    Raises `error` for a key that it does not have, and for whatever else Hydra refuses.
+    Raises `error` for an unknown key, and for anything else that Hydra refuses.
     """
     _parsed(overrides, error)
     try:
@@ -258,7 +259,7 @@ def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type
 
 
 def _parsed(overrides: Sequence[str], error: type[Exception]) -> list[Override]:
-    """Parse overrides; raises `error` for one that is none, with the quotes that a value needs to be read as text."""
+    """Parse overrides; raises `error` for an invalid one, with the quotes that make its value text."""
     parsed = []
     for text in overrides:
         key, is_assignment, value = text.partition("=")
@@ -275,7 +276,7 @@ def _parsed(overrides: Sequence[str], error: type[Exception]) -> list[Override]:
 
 
 def as_override(key: str, value: Any) -> str:
-    """Write a Hydra override that gives a key this value: a text, number, truth value, None, a list or dict of them."""
+    """Write a Hydra override of a key with this value: a string, number, bool, None, or a list or dict of them."""
     return f"{key}={_quoted(value)}"
 
 
@@ -287,7 +288,7 @@ def _quoted(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{name}:{_quoted(one)}' for name, one in value.items())}}}"
     if isinstance(value, str):
-        # A backslash escapes a quote alone, and backslashes before one.
+        # A backslash escapes only a quote, and backslashes before one.
         escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
         return f"'{escaped}'"
     return str(value)
@@ -295,7 +296,7 @@ def _quoted(value: Any) -> str:
 
 @cache
 def _known_keys(folder: Path) -> frozenset[str]:
-    """The keys of base and baseline, once for each `folder` that CONFIG_FOLDER is; composing takes a second."""
+    """The keys of base and baseline, cached because composing takes a second; `folder` is CONFIG_FOLDER."""
     return frozenset((*_keys(_compose("base", [])[0]), *_keys_of_file(folder / "baseline.yaml")))
 
 
@@ -333,7 +334,7 @@ def _verl_configs() -> Path:
 
 
 def _shown(file: Path) -> Path:
-    """A file of ours as it is named in `config/`, others with their path."""
+    """One of our files relative to `config/`, others with their full path."""
     return file.relative_to(recipe_files.CONFIG_FOLDER) if file.is_relative_to(recipe_files.CONFIG_FOLDER) else file
 
 

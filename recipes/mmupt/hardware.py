@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.recipe_files import CONFIG_FOLDER
 
-# What computing on the CPU takes: environment variables, engine and optimizer arguments.
+# Settings for the CPU: environment variables, engine and optimizer arguments.
 CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
 # The oldest NVIDIA driver for every version of CUDA, by the major ones (NVIDIA's table of minor version compatibility,
 # docs.nvidia.com/deploy/cuda-compatibility).
 OLDEST_DRIVERS = {11: 450, 12: 525, 13: 580}
-# Ray's own name for a cluster that is started by whoever asks for it.
+# Ray's name for a cluster that the caller starts.
 OWN_CLUSTER = "local"
 
 
@@ -27,14 +27,14 @@ def count_gpus() -> int:
 
 
 def rollout_gpus(config: DictConfig) -> int:
-    """The number of GPUs of a recipe that only generate, as under `trainer_mode=separate_async`."""
+    """The number of GPUs of a recipe used only for generation, as under `trainer_mode=separate_async`."""
     rollout = config.actor_rollout_ref.rollout
     separate = config.trainer.v1.trainer_mode == "separate_async"
     return int(rollout.nnodes * rollout.n_gpus_per_node) if separate else 0
 
 
 def judge_gpus(config: DictConfig) -> int:
-    """The number of GPUs of a recipe that only judge responses, as under `method=self_judge`."""
+    """The number of GPUs of a recipe used only for judging responses, as under `method=self_judge`."""
     judge = config.reward.reward_model
     return int(judge.nnodes * judge.n_gpus_per_node) if judge.enable and judge.enable_resource_pool else 0
 

@@ -1,4 +1,4 @@
-"""Where the value of a key comes from: every place that sets it, with the comment above it.
+"""Explains where the value of a key comes from: every place that sets it, with the comment above it.
 
 Starts nothing and imports no veRL.
 """
@@ -40,10 +40,10 @@ class Layer:
 class Setting:
     """One place that sets a key.
 
-    kind: that of a `Layer`, `command line` or `launcher`.
+    kind: that of a `Layer`, "command line" or "launcher".
     place: the file in its config folder, or the override.
     value: as it is written there, interpolations included.
-    comment: what is above the key, or, for the launcher, how it computes the value.
+    comment: the one above the key, or, for the launcher, how it computes the value.
     """
 
     kind: str
@@ -110,7 +110,7 @@ def settings_of(key: str, layers: Sequence[Layer], overrides: Sequence[str]) -> 
 
 
 def _find(file: Path, key: str) -> tuple[str, str] | None:
-    """What a YAML file gives a key, and the comment above it; None where it does not set the key."""
+    """The value of a key in a YAML file, and the comment above it; None if the file does not set it."""
     text, node = _parsed(file)
     line = 0
     for part in key.split("."):

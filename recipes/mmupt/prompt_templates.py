@@ -47,7 +47,7 @@ def harmless(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text with "?" for lone surrogates, which JSON may hold and UTF-8 may not."""
+    """The text with "?" for lone surrogates, which JSON can hold and UTF-8 cannot."""
     return text.encode(errors="replace").decode()
 
 
@@ -57,7 +57,7 @@ def fill_template(template: str, texts: Mapping[str, str], clean: Callable[[str]
     Args:
         template: the template.
         texts: by the names of the placeholders.
-        clean: escapes whatever in a text would be more than text in the prompt.
+        clean: escapes parts of a text that would act as more than text in the prompt.
 
     Raises:
         PromptError: the placeholders are not those of the texts.

@@ -12,7 +12,7 @@ CONFIG_FOLDER = Path(__file__).parent / "config"
 # A second folder, the value of `--config-dir`: a variable, so that the processes that a command starts compose alike.
 CONFIG_DIR_VARIABLE = "MMUPT_CONFIG_DIR"
 
-# What recipes start from, rather than recipes.
+# Files that recipes build on, which are not recipes.
 FOUNDATIONS = ("base", "baseline")
 
 # Every group, in the order in which they are listed.
@@ -31,7 +31,7 @@ def config_files(folder: Path) -> list[Path]:
 
 
 def config_file(name: str) -> Path:
-    """The file of a recipe, or GROUP/OPTION; in our folder where there is none."""
+    """The file of a recipe or GROUP/OPTION; a path in our folder if there is none."""
     files = [folder / f"{name}.yaml" for folder in config_folders()]
     return next((file for file in files if file.is_file()), files[0])
 

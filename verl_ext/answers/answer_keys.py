@@ -183,8 +183,9 @@ def _text_key(text: str, depth: int = 0) -> Key:
 
 
 def _letters_key(text: str) -> Key | None:
-    """The key of capitals without spaces: a segment or triangle, or else several options. The order of other letters
-    matters: NE, BAD, GAD.
+    """The key of capitals without spaces: a segment or triangle, or else several options.
+
+    The order of other letters matters: NE, BAD, GAD.
     """
     letters = sorted(text)
     is_triangle = len(text) == 3 and [ord(letter) - ord(letters[0]) for letter in letters] == [0, 1, 2]
@@ -274,8 +275,7 @@ def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
 
 
 def number_of(answer: str) -> float | None:
-    """Return the value of an answer that is a real number, without its unit; None for anything else, number words
-    included.
+    """Return the value of an answer that is a real number, without its unit; None for anything else, also words.
 
     >>> number_of(r"\\frac{3}{2}")
     1.5
@@ -331,8 +331,9 @@ def _without_letter(text: str, key: Key) -> Key:
 
 
 def _is_other_value(text: Key, option: Key) -> bool:
-    """Whether both are mathematics, dates, times or ranges; other words are the model's wording of the option. If the
-    options are letters, their texts are in the image, and any text may be theirs.
+    """Whether both are mathematics, dates, times or ranges; other words are the model's wording of the option.
+
+    If the options are letters, their texts are in the image, and any text may be theirs.
     """
     return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
 

@@ -87,8 +87,9 @@ def classify(
 def equivalent(
     a: str | None, b: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> bool:
-    """Whether two answers are equal, without a ground truth; None equals nothing, not even None. No detail may be left
-    out: a number with a unit is not the number alone.
+    """Whether two answers are equal, without a ground truth; None equals nothing, not even None.
+
+    No detail may be left out: a number with a unit is not the number alone.
     """
     if a is None or b is None or is_empty(a) or is_empty(b):
         return False
@@ -101,8 +102,9 @@ def equivalent(
 def correct(
     answer: str | None, truth: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> bool:
-    """Whether an answer equals the ground truth; False if either is None. They are compared as a group of two: a detail
-    that one of them leaves out, such as a unit, is taken from the other.
+    """Whether an answer equals the ground truth; False if either is None.
+
+    They are compared as a group of two: a detail that one of them leaves out, such as a unit, is taken from the other.
     """
     if answer is None or truth is None or is_empty(answer) or is_empty(truth):
         return False

@@ -287,8 +287,9 @@ class ExpressionParser:
         return number(math.perm(n, k.numerator))
 
     def _applied(self, function: str) -> Value | None:
-        """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product. A
-        letter before a longer expression in brackets is a factor, as in x(x+2) and h(a+b).
+        """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product.
+
+        A letter before a longer expression in brackets is a factor, as in x(x+2) and h(a+b).
         """
         if self._next.text != "(" or self._next.spaced or not function[0].isascii():
             return None

@@ -39,8 +39,9 @@ ARGUMENT_BITS = 64
 
 
 class Point(NamedTuple):
-    """The values of names: real numbers of magnitude `scale` to twice `scale`, negative if `mask` meets the name. The
-    mask is applied to the sum of the characters of a name.
+    """The values of names: real numbers of magnitude `scale` to twice `scale`, negative if `mask` meets the name.
+
+    The mask is applied to the sum of the characters of a name.
     """
 
     scale: Fraction

@@ -1,5 +1,4 @@
-"""Ground truth is kept apart from the data: `X.parquet` has no answers, its sidecar `X.truth.parquet` has `id` and
-`answer`.
+"""Ground truth is kept apart from the data: `X.truth.parquet` has `id` and `answer` of the rows of `X.parquet`.
 
 Read for validation and for diagnostics only. Files that are only evaluated on may contain their answers.
 """

@@ -1,5 +1,4 @@
-"""Patch `ServerAdapter.__init__` and `vLLMHttpServer.__init__`: runs on one machine send weights through separate
-sockets.
+"""Patch `ServerAdapter.__init__` and `vLLMHttpServer.__init__`: each run sends weights through its own sockets.
 
 veRL names the socket in /tmp after Ray's job id. But the job ids of every Ray cluster start at 01000000, and a run with
 a cluster of its own is always that job: when the weight transfers of two such runs meet, one takes the other's socket

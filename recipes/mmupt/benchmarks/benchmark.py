@@ -16,7 +16,7 @@ from verl_ext.registry import Registry
 # `verl_ext/answers` calls other answers equal or extracts other answers: scores of two versions cannot be compared.
 OWN_RULE = "own"
 OWN_VERSION = 2
-# What scoring reads of a row.
+# Columns that scoring reads.
 COLUMNS = ("id", "data_source", "prompt", "question_type", "choices")
 
 
@@ -64,7 +64,7 @@ class JudgeSteps:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark, which has the name of its data set.
+    """A benchmark, named like its data set.
 
     data: where its rows come from.
     split: the split that is answered.

@@ -3,12 +3,13 @@ r"""The number that MATH-Vision's authors get from a piece of LaTeX, computed wi
 Their `evaluation/utils.py` calls `round(eval(str(latex2sympy(text))), 2)` in a module that has `from math import *`.
 What follows is the behaviour of latex2sympy2 1.9.1 under that call, oddities included:
 
-- its grammar has no end of input, so what cannot continue an expression is ignored: `5)`, `5.` and `5 rows` are 5;
+- its grammar has no end of input, so anything that cannot continue an expression is ignored: `5)`, `5.` and `5 rows`
+are 5;
 - a colon divides, `12\frac{1}{2}` is a product, and angles are radians;
 - letters, units, degree signs and a bare `%` have no value, but `x=5` is 5 and `3<4` is 1;
-- names that Python's `math` lacks fail (`\ln`, `\cot`, absolute values, a bare `e`), and so does what is not real.
+- names that Python's `math` lacks fail (`\ln`, `\cot`, absolute values, a bare `e`), and so do complex values.
 
-Matrices, sums, integrals and `\gcd` have no value here. Texts are in lower case, as the authors compare them so.
+Matrices, sums, integrals and `\gcd` have no value here. Texts are in lower case, as the authors compare them.
 """
 
 import math

@@ -6,9 +6,9 @@ column `query_cot`, which asks for reasoning and then for the letter, or the val
 
 The score is by rule, as the official one asks a judge model twice, to extract the answer and to compare it. Options are
 lines "A:..." below "Choices:" or "Choice:" in the question, a few of them empty or of several lines. Some ground truths
-are no single letter: "(C)" says C, "False" is the option of that text, and "C\nD" asks for both letters, as the
-authors' judge accepts only a complete match. The label of a free answer and of its ground truth is left out
-(`Area $=9$`).
+are not single letters: "(C)" means C, "False" is the option of that text, and "C\nD" asks for both letters, because the
+authors' judge accepts only a complete match. The label of a free answer and of its ground truth is left out (`Area
+$=9$`).
 """
 
 import re

@@ -8,8 +8,8 @@ the official prompt.
 is cleaned, and is right if it equals the letter or the text of the true option, or has the same number to two decimals.
 Cleaning deletes spaces and degree signs from the answer, not from the option. Where a unit or a percent sign is left
 there is no number, and only texts are compared: `21\mathrm{~cm}` is not `$21 \mathrm{~cm}$`, and `120` is not
-`$120^{\circ}$`. `latex_value` gets a number from LaTeX. The project's own comparison is the lenient reading beside it.
-The authors ask no judge.
+`$120^{\circ}$`. `latex_value` gets a number from LaTeX. The project's own comparison is a more lenient rule beside it.
+The authors use no judge.
 """
 
 import re

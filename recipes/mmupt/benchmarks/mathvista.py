@@ -62,7 +62,7 @@ def is_correct_cleaned(answer: str | None, question: Question) -> bool:
 def cleaned(answer: str, question: Question) -> str:
     r"""Strip wrappers and units: `\text{D}` and `D. tokyo` become D, `x = 5`, `5^\circ` and `5\text{ cm}` become 5.
 
-    The text of an option is kept, and so is anything that is more than a letter, a number or a list.
+    The text of an option is kept, and so is anything other than a letter, a number or a list.
     """
     if question.choices and answer.strip() in question.choices:
         return answer.strip()
@@ -131,7 +131,7 @@ def nearest(text: str, choices: tuple[str, ...]) -> str:
 def levenshtein(one: str, other: str) -> int:
     """The number of characters to insert, delete or replace to turn one text into the other.
 
-    A column of the table of distances is two integers, whose bits say where it grows and falls (Hyyrö 2003).
+    Two integers encode a column of the distance table: their bits say where it rises and falls (Hyyrö 2003).
     """
     one, other = sorted((one, other), key=len, reverse=True)
     where: dict[str, int] = {}

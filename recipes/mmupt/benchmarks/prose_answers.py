@@ -1,8 +1,8 @@
 r"""Answers in prose: what a response without a box says, by rules that stand in for a judge model.
 
-A statement ("the answer is ...", "option C") counts before the letter that opens or ends the response, that before the
-sentence that concludes ("Therefore, ..."), and that before the first sentence that names an option or a number. Where a
-response goes on to questions of its own, its last words count, as they do for a judge.
+In order of priority: a statement ("the answer is ...", "option C"), the letter that opens or ends the response, the
+concluding sentence ("Therefore, ..."), and the first sentence that names an option or a number. If a response goes on
+to further questions, its last words count, as they do for a judge.
 """
 
 import re
@@ -12,7 +12,7 @@ from string import ascii_uppercase
 
 from mmupt.benchmarks.judge_prompts import end_of
 
-# How many statements are read, from the last one, and how many characters after each.
+# Number of statements that are read, from the last one, and of characters after each.
 STATEMENTS = 10
 STATED = 500
 # A sentence is about the question if this fraction of its words is in the question.
@@ -58,7 +58,7 @@ _LIST_MARKER = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
 _BRACKETED = re.compile(r"(?<!\w)\(([A-Z])\)", re.ASCII)
 _YES_OR_NO = re.compile(r"\W{0,9}(yes|no)\b")
 _NOT = re.compile(r"\b(?:not?|false|incorrect|untrue)\b|n't\b")
-# What a response without an answer says is missing.
+# What a response without an answer calls missing.
 _LACKED = r"(?:\w+\s+){0,2}(?:information|context|data|details?|images?|figures?|diagrams?|access|abilit\w+)"
 _OPEN = re.compile(
     r"cannot|can't|can not|unable|impossible|insufficient|unclear|incomplete|n't\s+provide|"
@@ -118,15 +118,15 @@ _VERB = re.compile(
 
 
 def option_in(response: str, choices: Sequence[str], question: str = "") -> str | None:
-    """The letter of the option that a response takes, None where it takes none.
+    """The letter of the option that a response chooses, None if it chooses none.
 
-    A letter that is no option's is returned all the same. Where no option is named, a number that is concluded is
-    returned as a text, to be compared with those of the options.
+    A letter without an option is returned as well. If no option is named, a concluding number is returned as text, to
+    be compared with the options.
 
     Args:
-        response: only its end is read, as much of it as a judge is shown.
+        response: only its end is read, as much as a judge is shown.
         choices: the texts of the options.
-        question: what it says counts less than what is new; a sentence in its words affirms a yes-or-no question.
+        question: its content counts less than new content; a sentence in its words affirms a yes-or-no question.
     """
     text = _last_words(response)
     letters = ascii_uppercase[: len(choices)]
@@ -191,7 +191,7 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
 
 
 def refusal_in(response: str) -> str | None:
-    """What stands for an answer where a response says that there is none, None where it does not say so.
+    """The text that represents the answer of a response that says it has none; None if it does not say so.
 
     A single sentence stands for itself, requests ("Please provide the figure.") not counted. Of several, the last one
     counts: a bracketed letter in it, which is that of an option the response made up, its "cannot be determined" or
@@ -218,7 +218,7 @@ def _refuses(sentence: str) -> bool:
 
 
 def number_in(response: str, question: str = "") -> str | None:
-    """The number that a response answers with, without the commas between its thousands; None where there is none.
+    """The number that a response answers with, without thousands separators; None if there is none.
 
     Args:
         response: only its end is read, as much of it as a judge is shown.
@@ -257,7 +257,7 @@ def number_in(response: str, question: str = "") -> str | None:
 
 
 def _last_words(response: str) -> str:
-    """The end of a response; of several questions and answers the last that says or concludes something."""
+    """The end of a response; of several questions and answers, the last one with a statement or conclusion."""
     text = end_of(response)
     if not text.isascii():
         text = text.translate(_PLAIN_SIGNS)
@@ -279,7 +279,7 @@ def _lowered(text: str) -> str:
 
 
 def _statements(text: str, lowered: str, statement: re.Pattern[str]) -> Iterator[str]:
-    """What follows the last statements, the last one first."""
+    """The texts after the last statements, the last one first."""
     if not any(word in lowered for word in _STATING):
         return iter(())
     ends = [found.end() for found in statement.finditer(lowered)]
@@ -309,7 +309,7 @@ def _numbers(text: str) -> frozenset[str]:
 def _echoes(sentence: str, question: str) -> bool:
     """Whether a sentence affirms or denies a yes-or-no question in the question's own words.
 
-    It has all of them, in any order. Of a comparison it may leave out some, but says first what the question does.
+    It has all of its words, in any order. For a comparison it may lack some, but must begin like the question.
     """
     asked = _stemmed(word for word in _words(question) if word not in _FUNCTION_WORDS)
     words = _stemmed(_words(sentence))
@@ -362,14 +362,14 @@ def _named(sentence: str, choices: Sequence[str]) -> list[int]:
         begins = [(hit.start(), index) for hit in pattern.finditer(rest)]
         if begins:
             found += begins
-            # What is within a longer option does not name a shorter one.
+            # A part of a longer option does not name a shorter one.
             rest = pattern.sub(lambda hit: "\0" * len(hit[0]), rest)
     return [index for _, index in sorted(found)]
 
 
 @lru_cache(maxsize=4096)
 def _texts(choices: tuple[str, ...]) -> list[tuple[int, str, str | None]]:
-    """Each option in lower case with its number, where it is a quantity, the longest option first."""
+    """Each option in lower case with its number if it is a quantity, the longest option first."""
     texts = []
     for index, choice in sorted(enumerate(choices), key=lambda one: -len(one[1])):
         text = _unbraced(choice.strip().strip("$.").lower())
@@ -382,7 +382,7 @@ def _texts(choices: tuple[str, ...]) -> list[tuple[int, str, str | None]]:
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str, number: str | None) -> re.Pattern[str]:
-    """What finds an option by its text, or by its number."""
+    """The pattern of an option by its text, or by its number."""
     left = r"(?<![\w.,])" if text[0].isdigit() else r"(?<!\w)" if text[0].isalnum() else ""
     right = r"(?!\w|\.\d)" if text[-1].isalnum() else ""
     pattern = left + re.escape(text) + right
@@ -398,7 +398,7 @@ def _unbraced(text: str) -> str:
 
 
 def _worded(sentence: str, choices: Sequence[str]) -> int | None:
-    """The only option of which a sentence has all words, in any order."""
+    """The only option whose words are all in a sentence, in any order."""
     words = _stems(_CONDITION.sub("", sentence))
     found = [index for index, choice in enumerate(choices) if (own := _stems(choice) - _FILLERS) and own <= words]
     return found[0] if len(found) == 1 else None
@@ -409,7 +409,7 @@ def _stems(text: str) -> set[str]:
 
 
 def _number_of(sentence: str, known: frozenset[str], *, after_verb: bool = True, new: bool = False) -> str | None:
-    """The number of a sentence: rather one that is not `known`, or only such a one, after the last verb or "="."""
+    """The number of a sentence, after its last verb or "=": preferably, or only, one that is not `known`."""
     numbers = list(_NUMBER.finditer(sentence))
     unknown = [
         number
@@ -422,7 +422,7 @@ def _number_of(sentence: str, known: frozenset[str], *, after_verb: bool = True,
     chosen = numbers[0]
     if after_verb:
         verbs = list(_VERB.finditer(sentence))
-        # What follows a colon after a number is that number's parts: "there are 3 left: 1 cube and 2 balls".
+        # A colon after a number introduces its parts: "there are 3 left: 1 cube and 2 balls".
         counted = len(verbs) > 1 and any(verbs[0].end() <= number.start() < verbs[-1].start() for number in numbers)
         if counted and verbs[-1][0] == ":":
             verbs.pop()

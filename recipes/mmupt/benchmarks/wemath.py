@@ -1,11 +1,11 @@
 """We-Math testmini: 1,740 questions with options, which are 525 problems together with their two or three steps.
 
-`ID` names a problem, and `key` a step of it or the whole. By whether the sub-steps of a problem are right and whether
-the whole is, a problem is one of four kinds, in the authors' words: insufficient knowledge (IK), inadequate
-generalisation (IG), complete mastery (CM) and rote memorisation (RM).
+`ID` names a problem, and `key` a step of it or the whole. A problem is one of four kinds, by whether its steps and
+whether the whole are right, in the authors' words: insufficient knowledge (IK), inadequate generalisation (IG),
+complete mastery (CM) and rote memorisation (RM).
 
 `extract` follows the authors' `evaluation/four_dimensional_metrics.py`, in which the letter is the only answer that
-counts. Their repository has no prompt: the one here is what other evaluations say is theirs (docs/evaluation.md).
+counts. Their repository has no prompt: the one here is attributed to them by other evaluations (docs/evaluation.md).
 """
 
 import re
@@ -81,10 +81,10 @@ def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[
     """S1 to S3, and for strict and loose the shares of the four kinds, the score CM + IG / 2, the rate RM / (CM + RM).
 
     Shares of 1. The plain accuracy over all rows, which the paper's column is, is not among them. A problem without a
-    verdict on its whole and on each of its steps is left out; nothing is returned where all are.
+    verdict on its whole and on each step is left out; if all are, nothing is returned.
 
     Raises:
-        ValueError: a problem has a step that is none of two or three.
+        ValueError: a problem has a step other than those of two- and three-step problems.
     """
     problems: dict[str, dict[str, bool]] = defaultdict(dict)
     for question in questions:

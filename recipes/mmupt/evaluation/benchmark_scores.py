@@ -1,7 +1,7 @@
-"""The results schema: what the verdicts on the responses to one benchmark add up to. Every score names its rule.
+"""The results schema: the scores of the responses to one benchmark. Every score names its rule.
 
 `score_verdicts` is the one place where verdicts become scores. The JSON form of `BenchmarkScores` is in
-`NAME.scores.json`; what it looks like to people is `render`.
+`NAME.scores.json`; `render` shows it to people.
 """
 
 from collections import Counter, defaultdict
@@ -24,7 +24,7 @@ Groups = Mapping[str, Sequence[Verdict]]
 
 
 class StoredScore(NamedTuple):
-    """A `Score` as its JSON form has it, without the value of each question."""
+    """A `Score` read from JSON, without the value of each question."""
 
     value: float
     standard_error: float
@@ -36,7 +36,7 @@ AnyScore = TypeVar("AnyScore", bound=Score | StoredScore, covariant=True)
 
 @dataclass(frozen=True)
 class BenchmarkScores(Generic[AnyScore]):
-    """Scores of the responses to one benchmark; of `Score` when just made, of `StoredScore` when read from JSON.
+    """Scores of the responses to one benchmark: `Score` when just computed, `StoredScore` when read from JSON.
 
     rule: the leading one, by which breakdowns and `further` scores are made, of greedy responses where there are any,
         else averaged over samples.
@@ -71,7 +71,8 @@ class BenchmarkScores(Generic[AnyScore]):
     not_judged: int | None = None
 
     def headline(self) -> dict[str, AnyScore]:
-        """The scores of a report by name: accuracies by the leading rule, maj@k, and how long and alike samples are."""
+        """The scores of a report by name: accuracies by the leading rule, maj@k, semantic entropy and response
+        length."""
         measures = {name: score for of_rule in self.accuracy.values() for name, score in of_rule.items()}
         measures |= self.accuracy[self.rule]
         found = {GREEDY: measures["greedy"]} if "greedy" in measures else {}
@@ -84,13 +85,13 @@ class BenchmarkScores(Generic[AnyScore]):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """What JSON can hold; None is left out."""
+        """The JSON form; None is left out."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "BenchmarkScores[StoredScore]":
-        """Read what `to_json` gives; TypeError or KeyError for another schema."""
+        """Read the JSON form; TypeError or KeyError for another schema."""
         stored: dict[str, Any] = {
             "accuracy": {
                 rule: {measure: StoredScore(**score) for measure, score in of_rule.items()}
@@ -166,7 +167,7 @@ def _scores_of(
 
 
 def groups_of(verdicts: Iterable[Verdict], mode: Mode, ids: Iterable[str]) -> dict[str, list[Verdict]]:
-    """The verdicts of one mode by question, as many for each as most have; questions with fewer are left out."""
+    """The verdicts of one mode by question, as many each as most questions have; questions with fewer are left out."""
     by_question: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.response.sample):
         if verdict.response.mode == mode:
@@ -195,7 +196,7 @@ def accuracy_of(
     own = comparison_rule(comparison)
     if k > 1 and own in accuracy:
         truths, choices = zip(*((questions[id_].truth, questions[id_].choices) for id_ in sampled), strict=True)
-        # By the comparison of answers alone, as a vote has to say which answers are the same.
+        # Only by the comparison of answers: a vote needs to know which answers are equal.
         accuracy[own][f"maj@{k}"] = maj_at_k(_answers(sampled), truths, comparison, choices)
     return accuracy
 
@@ -206,7 +207,7 @@ def labelled(accuracy: Mapping[str, Mapping[str, AnyScore]]) -> dict[str, AnySco
 
 
 def responses_per_question(groups: Groups) -> int:
-    """How many responses each of the groups has; 0 where there is no group."""
+    """The number of responses of each group; 0 without groups."""
     return len(next(iter(groups.values()), ()))
 
 

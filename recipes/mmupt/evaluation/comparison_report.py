@@ -1,6 +1,6 @@
 """Comparisons of two models as Markdown, JSON, a plot, and a page of questions that were gained and lost.
 
-What is compared, and how, is in `mmupt.evaluation.model_comparison`. Names, ids and responses are not trusted.
+`mmupt.evaluation.model_comparison` compares. Names, ids and responses are not trusted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from mmupt.reports.html_page import paragraph, pictures, section, shown, shown_a
 from mmupt.reports.plots import AFTER_COLOR, LONGEST_LABEL, Panel, Points, draw
 from mmupt.reports.tables import code, markdown_table, plus_minus
 
-# Ids that a text names; the JSON has all of them.
+# Ids named in a text; the JSON has all of them.
 NAMED = 5
 NOTE = (
     "± is one standard error over questions (over problems where a line says so); for differences it is that of the "
@@ -148,7 +148,7 @@ def _panel(comparison: ModelComparison, x_label: str) -> Panel:
         for name, side in (("A", comparison.a), ("B", comparison.b))
     )
     values = [100 * paired.difference.value for paired in comparison.scores]
-    # An interval of percentiles need not hold the value.
+    # A percentile interval need not contain the value.
     below = [max(0.0, v - 100 * paired.interval[0]) for v, paired in zip(values, comparison.scores, strict=True)]
     above = [max(0.0, 100 * paired.interval[1] - v) for v, paired in zip(values, comparison.scores, strict=True)]
     return Panel(

@@ -1,9 +1,9 @@
-"""Let a model answer benchmarks, and score it.
+"""Generate a model's responses to benchmarks, and score them.
 
     mmupt eval model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
 
-Every key is documented in `evaluation/config/evaluation.yaml`. The same command after a kill goes on with the questions
-that have no responses yet. Prompts are what veRL makes of the same rows, so that evaluation and training ask alike.
+Every key is documented in `evaluation/config/evaluation.yaml`. After an interruption, the same command continues with
+the questions without responses. Prompts are built as veRL builds them, so evaluation and training prompt alike.
 """
 
 import os
@@ -39,7 +39,7 @@ from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
 from verl_ext.files import file_list
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
-# Questions that could not be asked and are named, of possibly many.
+# Number of questions named that could not be asked.
 NAMED = 10
 
 
@@ -65,7 +65,7 @@ class QuestionSet:
 
 
 def load_evaluation_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose the config; EvaluationError for an unknown key and everything else that Hydra refuses."""
+    """Compose the config; EvaluationError for an unknown key and anything else that Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "evaluation", overrides, EvaluationError)
 
 
@@ -169,8 +169,7 @@ def evaluate(config: DictConfig) -> None:
     """Generate the missing responses, and score all.
 
     Raises:
-        EvaluationError: before anything starts, whatever is known to fail; at the end, responses that are missing or
-            not judged yet.
+        EvaluationError: before anything starts, everything known to fail; at the end, missing responses or judgements.
         BlockingIOError: another evaluation is writing into the same folder.
     """
     model = str(config.model)

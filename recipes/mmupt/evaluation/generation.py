@@ -1,6 +1,6 @@
-"""A model answers questions by vLLM: with one engine in this process, or with one in each of several Ray actors.
+"""Generates responses with vLLM: one engine in this process, or one in each of several Ray actors.
 
-Which questions, and what becomes of the responses, is decided in `mmupt.evaluation.evaluate`.
+`mmupt.evaluation.evaluate` chooses the questions and uses the responses.
 """
 
 import gc
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 # Prompts per engine at a time: a megapixel image with its patches takes 30 MB.
 PROMPTS_AT_ONCE = 256
-# GenerationSettings that an engine is started with; the others are those of a request.
+# GenerationSettings that an engine is started with; all others are set per request.
 ENGINE_SETTINGS = (
     *("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine"),
     "chat_template_kwargs",
 )
-# Prompts that are processed between two steps of an engine, which waits meanwhile.
+# Prompts processed between two steps of an engine, which waits meanwhile.
 PROMPTS_PER_STEP = 16
 
 
@@ -191,7 +191,7 @@ class Replica:
         return _Group(asked, settings, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
 
     def _first_token(self, group: _Group) -> "SamplingParams":
-        # vLLM forbids a word in a whole response or not at all: the first token is sampled separately, then the rest.
+        # vLLM forbids words in whole responses only: the first token is sampled separately, then the rest.
         sampling = group.sampling.clone()
         sampling.min_tokens = sampling.max_tokens = 1
         sampling.bad_words = list(group.settings.forbidden_openings)
@@ -247,7 +247,7 @@ def answer_questions(
     A single replica lives as long as `engine`.
 
     Raises:
-        EngineError: neither the model nor this machine can serve, as far as is known before an engine starts.
+        EngineError: a problem of the model or this machine is known before an engine starts.
     """
     problems = list(problems_of_asking(settings.model, os.environ))
     if settings.replicas > 1:

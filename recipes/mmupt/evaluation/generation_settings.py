@@ -14,7 +14,7 @@ from verl_ext.datasets.pixel_limits import pixel_limits, set_limits
 from verl_ext.files import sha256
 from verl_ext.rewards.reward_settings import read_settings
 
-# GenerationSettings on which the responses do not depend, but for the last digits.
+# GenerationSettings that change the responses by rounding only.
 IGNORED_FOR_RESUME = {"replicas", "tensor_parallel_size", "engine"}
 # GenerationSettings that a recipe's model option decides: what the model sees of a row.
 INPUT_FIELDS = ("min_pixels", "max_pixels", "chat_template_kwargs")
@@ -87,7 +87,7 @@ class GenerationSettings:
             changes: the other fields: `greedy`, `samples`, `instruction` and `seed` at least.
         """
         rollout, data = config.actor_rollout_ref.rollout, config.data
-        # Questions of an evaluation may be longer than training prompts, for which the recipe's default has room.
+        # Evaluation questions may be longer than training prompts, for which the recipe's default is sized.
         own_length = rollout.max_model_len not in (None, data.max_prompt_length + data.max_response_length)
         answers = read_settings(config.reward.reward_kwargs)
         hardware = {

@@ -1,7 +1,7 @@
 """Read responses from the files of other evaluation harnesses, for the questions of a data file.
 
-docs/evaluation.md describes the formats. The harness's own scores are never read. Every record is untrusted: an id in
-it is only looked up, and nothing in it is evaluated, unpickled or used as a path.
+docs/evaluation.md describes the formats. The harness's own scores are never read. Records are untrusted: ids are only
+looked up, and nothing is evaluated, unpickled or used as a path.
 """
 
 import csv
@@ -18,12 +18,12 @@ from mmupt.evaluation.question_matching import Evidence, Problem, QuestionIndex,
 from mmupt.evaluation.response_files import Response
 
 Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
-# What a harness logs in place of a response that it could not get.
+# What a harness logs in place of a missing response.
 NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
 # XlsxWriter, which VLMEvalKit writes with, cuts off a cell after this many characters.
 CELL = 32_767
-# Only the tables that VLMEvalKit writes with its judge have one of them; they went through pandas, which takes "N/A"
-# and "None" for empty cells and leaves `_x000C_` as it is.
+# Columns of tables that VLMEvalKit writes after judging, which have gone through pandas: it reads "N/A" and "None" as
+# empty cells and keeps `_x000C_`.
 JUDGED_COLUMNS = {"log", "log_extract", "log_score"}
 AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
 OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
@@ -41,7 +41,7 @@ class UnusableRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One response as a file has it; None where the file does not say."""
+    """One response of a file; None for what the file does not say."""
 
     response: Any
     mode: Any = None
@@ -61,8 +61,8 @@ def read_harness_file(file: Path, format_: Format, index: QuestionIndex) -> tupl
     """Read the responses in a file of another harness.
 
     Returns:
-        The responses in the order of the file, and the rows that are none. The header of a table is its line 1, and
-        every row counts as one line.
+        The responses in the order of the file, and the unusable rows. The header of a table is its line 1, and every
+        row counts as one line.
 
     Raises:
         ValueError: the file as a whole cannot be read; the message has the fix.
@@ -160,7 +160,7 @@ def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
         prompt if isinstance(prompt, str) else "",
         counts_rows=True,
     )
-    # Without "resps" the filters have changed nothing. With it, "filtered_resps" has lost the reasoning.
+    # "filtered_resps" lacks the reasoning if there is "resps"; otherwise the filters have changed nothing.
     texts = list(_flat(record.get("resps", record.get("filtered_resps", []))))
     if not texts:
         raise Unusable("have no response", "neither resps nor filtered_resps has a text")
@@ -185,14 +185,14 @@ def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     # An empty cell is an empty response.
     response = prediction if isinstance(prediction, str) else cell_text(prediction)
     if thinking := cell_text(record.get("thinking")):
-        # With SPLIT_THINK both were trimmed, and the tags kept where they were no single pair.
+        # SPLIT_THINK trims both, and keeps the tags unless they are a single pair.
         closed = thinking if thinking.endswith("</think>") else f"<think>\n{thinking}\n</think>"
         response = f"{closed}\n\n{response}"
     return Record(evidence, [Entry(response, "greedy", 0)])
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    # In bytes, as a line may be cut within a character, and as only "\n" ends one.
+    # In bytes, because a line may be cut within a character, and only "\n" ends one.
     with file.open("rb") as lines:
         yield from enumerate(lines, start=1)
 
@@ -216,10 +216,10 @@ def _table(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
-    # Responses are longer than the module expects of a field.
+    # Responses exceed the module's default size of a field.
     csv.field_size_limit(sys.maxsize)
     with file.open(encoding="utf-8-sig", newline="") as opened:
-        # Strictly, as a file that was cut within quotes otherwise ends in a whole row.
+        # Strictly, because otherwise a file cut within quotes ends in a whole row.
         reader = csv.DictReader(opened, delimiter=delimiter, strict=True)
         line = 1
         try:
@@ -247,7 +247,7 @@ def _json(file: Path) -> Iterator[tuple[int, Any]]:
 
 def _xlsx(file: Path) -> Iterator[tuple[int, Any]]:
     try:
-        # Not openpyxl: it leaves `_x000C_`, which stands for a form feed, as it is, and deletes "x005F_".
+        # Not openpyxl, which keeps `_x000C_`, the encoding of a form feed, and deletes "x005F_".
         from python_calamine import CalamineError
     except ImportError as error:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""A judge model behind an OpenAI-compatible endpoint: it is asked many prompts at a time, and each of them once.
+"""A judge model behind an OpenAI-compatible endpoint: many prompts are sent concurrently, each of them once.
 
-Every reply is kept in a file as it comes, so that whatever ends a run, the next one asks only the rest. What is asked,
-and what is made of the replies, is in `mmupt.evaluation.judge_verdicts`.
+Every reply is saved at once, so that after an interruption only the rest is asked. `mmupt.evaluation.judge_verdicts`
+makes the prompts and reads the replies.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ class JudgeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Judge:
-    """A model and where it is served.
+    """A model and its endpoint.
 
-    `url` ends in /v1. `key_variable` is the environment variable with the key; a server of one's own needs none.
+    `url` ends in /v1. `key_variable` is the environment variable with the key; your own server needs none.
     """
 
     url: str
     model: str
     key_variable: str = "OPENAI_API_KEY"
-    # Requests under way at a time.
+    # Concurrent requests.
     requests: int = 16
-    # What fails for a reason that may pass (429, 500, no connection) is asked again so many times, ever later.
+    # Retries after transient failures (429, 500, no connection), with growing delays.
     max_retries: int = 5
     # Seconds for one reply.
     timeout: float = 120.0
-    # Sent with each request, None for not at all: endpoints refuse what a model does not take.
+    # Sent with each request; None is not sent, because endpoints refuse what a model does not support.
     temperature: float | None = 0.0
     # Longest reply, under its older and its newer name.
     max_tokens: int | None = 256
@@ -53,25 +53,25 @@ class Judge:
         return f"judge {self.model}"
 
     def settings(self) -> dict[str, Any]:
-        """What is sent besides model and prompt, and so determines a reply."""
+        """The request fields besides model and prompt, which determine a reply."""
         names = ("temperature", "max_tokens", "max_completion_tokens")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def key(self, prompt: str) -> str:
-        """Under which the reply to a prompt is kept."""
+        """The key of the reply to a prompt."""
         return hashlib.sha256(json.dumps([self.model, prompt, self.settings()]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Replies:
-    """The replies by prompt, and by prompt why the others have none."""
+    """The replies by prompt, and the reasons of failures by prompt."""
 
     texts: dict[str, str]
     failures: dict[str, str]
 
 
 def ask(judge: Judge, prompts: Iterable[str], kept: Path) -> Replies:
-    """Ask the judge each prompt whose reply is not in the file `kept`, where new ones are added.
+    """Ask the judge each prompt whose reply is not in the file `kept`, to which new ones are added.
 
     Raises:
         JudgeError: the endpoint does not answer, refuses the key, or does not serve the model; nothing was asked then.
@@ -87,7 +87,7 @@ def ask(judge: Judge, prompts: Iterable[str], kept: Path) -> Replies:
 
 
 def read_kept(path: Path) -> dict[str, str]:
-    """The replies in a file by key; a line that cannot be read, as a kill may leave one, is as if it were not there."""
+    """The replies in a file by key; unreadable lines, as a kill may leave one, are ignored."""
     found: dict[str, str] = {}
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
@@ -100,13 +100,13 @@ def read_kept(path: Path) -> dict[str, str]:
 
 
 async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, str], failures: dict[str, str]) -> None:
-    # Both come with vLLM, and scoring by rule needs neither.
+    # Imported lazily: scoring by rule needs neither.
     from openai import AsyncOpenAI, OpenAIError
     from tqdm import tqdm
 
     client = AsyncOpenAI(
         base_url=judge.url,
-        # The client wants one even for a server that asks for none.
+        # The client needs one even if the server does not.
         api_key=os.environ.get(judge.key_variable) or "none",
         max_retries=judge.max_retries,
         timeout=judge.timeout,
@@ -115,7 +115,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
         if judge.list_models:
             await _check(client, judge)
         slots = asyncio.Semaphore(judge.requests)
-        # Begins a line, should a kill have cut the last one.
+        # Ends a line that a kill may have cut.
         begin = "" if not kept.is_file() or not kept.stat().st_size or kept.read_bytes().endswith(b"\n") else "\n"
         with kept.open("a") as file, tqdm(total=len(prompts), desc=judge.rule, unit="request") as bar:
             file.write(begin)
@@ -156,12 +156,12 @@ async def _reply(client: "AsyncOpenAI", judge: Judge, prompt: str) -> str:
         content: Any = completion.choices[0].message.content
     except (AttributeError, IndexError, TypeError):
         raise ValueError(f"no completion: {str(completion)[:80]!r}") from None
-    # Nothing at all, where a model reasons until its tokens are used up.
+    # None if a model reasons until its tokens are used up.
     return "" if content is None else _text(content)
 
 
 def _text(content: Any) -> str:
-    """The text of a reply, which may come in parts; what a model reasons is no part of it."""
+    """The text of a reply, which may come in parts, without reasoning."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not all(isinstance(part, dict) and "type" in part for part in content):

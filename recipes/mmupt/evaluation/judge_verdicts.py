@@ -1,4 +1,4 @@
-"""Verdicts by a judge model, beside those by rule: the steps of a benchmark's `JudgeSteps`, one after another."""
+"""Verdicts by a judge model, beside those by rule: runs the `JudgeSteps` of a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from mmupt.evaluation.judge_client import Judge, Replies, ask
 from mmupt.evaluation.verdicts import Reading, Verdict
 
 Read = TypeVar("Read")
-# Responses that could not be judged and that the message names.
+# Number of responses named that could not be judged.
 NAMED = 20
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Verdicts with those of the judge in front, and those that have none because a request failed, each with why."""
+    """Verdicts with the judge's in front, and those without one because a request failed, with the reason."""
 
     verdicts: list[Verdict]
     failures: list[tuple[Verdict, str]]
@@ -30,7 +30,7 @@ def kept_path(file: Path) -> Path:
 def judge_verdicts(
     verdicts: Sequence[Verdict], questions: Mapping[str, Question], judge: Judge, kept: Path
 ) -> Judgement:
-    """Let the judge decide on every response to a benchmark whose authors ask one; others stay as they are.
+    """Have the judge decide on every response to a benchmark whose authors use one; other verdicts stay unchanged.
 
     Raises:
         JudgeError: the judge cannot be asked at all.
@@ -45,7 +45,7 @@ def judge_verdicts(
         response = verdicts[index].response
         return response.response, questions[response.id]
 
-    # What could not be asked is wrong, which no judge need say.
+    # A question that could not be asked is wrong without a judge.
     not_asked = {index for index in steps if verdicts[index].response.not_asked is not None}
     readings = {index: Reading(steps[index].plain(*texts(index))) for index in steps.keys() - not_asked}
     asked = {
@@ -91,7 +91,7 @@ def _failures(asked: Mapping[int, str], replies: Replies) -> dict[int, str]:
 
 
 def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
-    """What a reply says, None where it cannot be read, and whether it could be."""
+    """The content of a reply, None if it cannot be parsed, and whether it could be."""
     try:
         return read(reply), True
     except Unreadable:
@@ -99,7 +99,7 @@ def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
 
 
 def describe(failures: Sequence[tuple[Verdict, str]]) -> str:
-    """The message about responses that could not be judged; of many, the first are named."""
+    """The message about responses that could not be judged; it names the first of them."""
     named = [f"  {one.response.id}, {one.response.mode} {one.response.sample}: {why}" for one, why in failures[:NAMED]]
     if len(failures) > NAMED:
         named.append(f"  and {len(failures) - NAMED} more")

@@ -1,4 +1,4 @@
-"""The prompt of a row as veRL makes it in training: as messages, as text and images, and as vLLM takes it."""
+"""Builds the prompt of a row as veRL does in training: as messages, as text with images, and as vLLM's input."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def chat(
     Args:
         row: with the columns of `mmupt_data.row_schema`.
         processor: of the model.
-        limits: `min_pixels` and `max_pixels` of images, as far as set.
+        limits: `min_pixels` and `max_pixels` of images, if set.
         instruction: follows the question after a space.
         system_prompt: a message before all others; without it the chat template may add its own.
 

@@ -1,7 +1,6 @@
-"""Two models, A and B, on the same questions of a benchmark: differences, their uncertainty, what was gained and lost.
+"""Compares two models, A and B, on the same questions: differences, their uncertainty, questions gained and lost.
 
-All of it is paired: a difference is taken question by question. How a comparison is shown is in
-`mmupt.evaluation.comparison_report`.
+All differences are paired, question by question. `mmupt.evaluation.comparison_report` shows comparisons.
 """
 
 import random
@@ -20,7 +19,7 @@ from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from verl_ext.answers import Comparison
 from verl_ext.scores import Score
 
-# What a sample is made of: We-Math's strict and loose scores are means over problems, of several questions each.
+# The unit of resampling: We-Math's strict and loose scores are means over problems of several questions.
 Unit = Literal["questions", "problems"]
 Pair = tuple[dict[str, list[Verdict]], dict[str, list[Verdict]]]
 
@@ -32,7 +31,7 @@ DRAWN_AT_ONCE = 4_000_000
 # Sums of thirds that are exactly 0 may differ from 0 in floating point; the least true difference is 1 / (k questions).
 ROUNDING = 1e-9
 EXAMPLES = 100
-# What is compared differs in these; the data are checked separately.
+# Parameters that differ by design; the data are checked separately.
 NOT_COMPARED = frozenset({"model", "weights", "data"})
 
 
@@ -57,7 +56,7 @@ class PairedScore:
 
 
 class ChangedQuestion(NamedTuple):
-    """A question that changed, with a verdict on a response of each model: one wrong, one right if there are."""
+    """A question that changed, with a verdict on a response of each model, one wrong and one right if possible."""
 
     question: Question
     a: Verdict
@@ -89,7 +88,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """What two files of responses say about one benchmark.
+    """A comparison of two files of responses on one benchmark.
 
     `questions` are the ids of those that are compared; `only_a` and `only_b` those that only one model answered,
     `incomplete` those with fewer responses than others. `other_numbers` are the responses per question of A and of B by
@@ -173,7 +172,8 @@ def changes(
     b: Mapping[str, Sequence[Verdict]],
     questions: Mapping[str, Question],
 ) -> Changes:
-    """What was gained and lost: `a` and `b` have the same questions in the same order, as many responses to each."""
+    """The questions gained and lost; `a` and `b` have the same questions in the same order, with equally many
+    responses."""
     right_a, right_b = (dict(zip(a, map(fmean, right_by(groups, rule)), strict=True)) for groups in (a, b))
     gained = tuple(id_ for id_ in a if right_b[id_] > right_a[id_])
     lost = tuple(id_ for id_ in a if right_b[id_] < right_a[id_])

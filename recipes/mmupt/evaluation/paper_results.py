@@ -38,9 +38,9 @@ class Cell(NamedTuple):
 
 
 def cell_of(scores: BenchmarkScores[Any]) -> Cell:
-    """What stands for a benchmark: mean@k by the leading rule, as the paper samples, or else greedy accuracy.
+    """The score shown for a benchmark: mean@k by the leading rule, as the paper samples, or else greedy accuracy.
 
-    For We-Math that is the plain accuracy over all rows, as in the paper's column.
+    For We-Math this is the plain accuracy over all rows, as in the paper's column.
     """
     measures = scores.accuracy[scores.rule]
     measure = next((name for name in measures if name.startswith("mean@")), "greedy")
@@ -50,7 +50,7 @@ def cell_of(scores: BenchmarkScores[Any]) -> Cell:
 
 
 def average_of(cells: Mapping[str, Cell]) -> Cell | None:
-    """The average of the four benchmarks, each an independent sample of questions; None where one is missing."""
+    """The average of the four benchmarks, each an independent sample of questions; None if one is missing."""
     four = [cells[name] for name in PAPER.titles if name in cells]
     if len(four) < len(PAPER.titles):
         return None
@@ -109,7 +109,7 @@ def results_plot(evaluations: Evaluations) -> bytes:
     """Draw the evaluations with their standard errors beside the paper's untrained model and its MM-UPT as a PNG."""
     cells = _cells(evaluations)
     others = _others(cells)
-    # The average has its own place behind the four.
+    # The average has its own place after the four.
     places = {name: place for place, name in enumerate((*PAPER.titles, "average", *others))}
     points = [
         Points(

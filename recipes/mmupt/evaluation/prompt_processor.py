@@ -1,4 +1,4 @@
-"""What makes the prompts of a model: its processor, or the tokenizer of a language model without images."""
+"""The processor of a model, or the tokenizer of a language model without images, which makes its prompts."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -29,7 +29,7 @@ class PromptProcessor:
         return self.own.apply_chat_template(messages, **self._chat_template_kwargs, **options)
 
     def __call__(self, text: list[str], images: Any = None, **options: Any) -> Any:
-        """Process as a processor does; for text alone, `mm_token_type_ids` are 0, which is text."""
+        """Process as a processor does; for text only, `mm_token_type_ids` are 0, the type of text."""
         if self.image_processor is not None:
             return self.own(text=text, images=images, **options)
         if images is not None:
@@ -48,7 +48,7 @@ def load_processor(
     # Imported lazily: transformers takes seconds to load.
     from transformers import AutoProcessor
 
-    # The tokenizer, for a model that has nothing else.
+    # AutoProcessor returns the tokenizer of a model without a processor.
     return PromptProcessor(
         AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code), chat_template_kwargs
     )

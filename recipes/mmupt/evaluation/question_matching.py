@@ -1,7 +1,7 @@
 """Find the question that a record of another evaluation harness answers.
 
-The benchmark's own id decides; records without one are found by the words of the question and its answer. A record is
-untrusted: what it holds is only looked up and compared.
+The benchmark's own id decides; records without one are found by the words of the question and its answer. Records are
+untrusted: their values are only looked up and compared.
 """
 
 import re
@@ -38,7 +38,7 @@ Problem = Literal[
 
 
 class Unusable(ValueError):
-    """A record that cannot be imported: what kind of problem it has, and what exactly was expected."""
+    """A record that cannot be imported: the kind of problem, and what was expected."""
 
     def __init__(self, problem: Problem, why: str) -> None:
         super().__init__(why)
@@ -49,8 +49,8 @@ class Unusable(ValueError):
 class Evidence:
     """What a record says about the question that it answers.
 
-    `held` are the mappings in which the benchmark's own id may stand. `number` is the running number of the record,
-    called `number_name` by the harness, and `numbered` the id of the question that has it, None where none has.
+    `held` are the mappings that may contain the benchmark's own id. `number` is the running number of the record,
+    called `number_name` by the harness, and `numbered` the id of the question with that number, None if there is none.
     `counts_rows` says that the harness counts the rows of the published split with it, as the data does.
     """
 
@@ -92,7 +92,7 @@ class QuestionIndex:
         }
 
     def by_index(self, index: str) -> str | None:
-        """The id of the question whose own id is this single value; None where there is not exactly one."""
+        """The id of the question whose own id is this single value; None unless exactly one has it."""
         for columns, ids in self._by_own_id.items():
             if len(columns) == 1:
                 found = ids.get((_key(index),), [])
@@ -133,7 +133,8 @@ class QuestionIndex:
         return [one for one in found if one is not None]
 
     def _identified(self, record: Evidence) -> str | None:
-        """The id of the question with the record's own id; None where the record has none, or several share it."""
+        """The id of the question with the record's own id; None if the record has none, or several questions share
+        it."""
         held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
         for columns, ids in self._by_own_id.items():
             for one in held:
@@ -155,7 +156,7 @@ class QuestionIndex:
     def _fitting(self, record: Evidence) -> list[str]:
         """The ids of the questions with the answer, among those with the longest words that the prompt has.
 
-        Spaces and tags for images do not count; punctuation only where no question is found with it.
+        Spaces and image tags are ignored; punctuation is ignored if no question matches with it.
         """
         if not record.answer or not record.prompt:
             return []
@@ -202,7 +203,7 @@ class QuestionIndex:
         return same_text or correct(answer, question.truth, choices=question.choices)
 
     def _has_columns(self, id_: str, record: Evidence) -> bool:
-        """Whether the question has what the record holds of id columns, such as the version without the problem."""
+        """Whether the question agrees with the record's partial id columns, such as the version without the problem."""
         metadata = self.questions[id_].metadata
         columns = {column for several in ID_COLUMNS.get(self.questions[id_].data_source, ()) for column in several}
         return all(
@@ -241,7 +242,7 @@ def read_index(data: Path) -> QuestionIndex:
 
 
 def cell_text(value: Any) -> str:
-    """A cell or a JSON value as text without spaces around; whole numbers without a point, nothing for nothing."""
+    """A cell or JSON value as stripped text; whole numbers without a decimal point, "" for None and NaN."""
     if value is None or value != value:
         return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

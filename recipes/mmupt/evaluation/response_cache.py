@@ -46,7 +46,7 @@ def answer_missing(
     Args:
         settings: of the generation.
         files: by name; those that are complete are left alone.
-        rows: of every incomplete file, in the order in which it lists them.
+        rows: of every incomplete file, in the order of the file.
         engine: reused from one call to the next.
         refuse: raise Refused for a row that the model cannot be asked; otherwise its responses are empty and say why.
     """
@@ -91,7 +91,7 @@ def _undecodable(requests: Sequence[QuestionRequest]) -> dict[tuple[str, str], s
 
 @dataclass(frozen=True)
 class ResponseCache:
-    """A folder that keeps all responses of a pipeline of several stages, such as a synthesis or a baseline.
+    """A folder with all responses of a pipeline of several stages, such as a synthesis or a baseline.
 
     data, limit: the files that the prompts are made from, and how many of their rows are used; responses depend on
     both, see `GenerationSettings.parameters`. replace: generate responses made with other settings again instead of

@@ -1,7 +1,7 @@
 """A file of responses while it is being written: after a kill, the next process continues it.
 
 `NAME.partial.jsonl` has the parameters in its first line, then one line per question and mode with all its responses,
-in the order in which they were finished. Once complete it becomes `NAME.jsonl`.
+in order of completion. Once complete it becomes `NAME.jsonl`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""veRL's validation scores as the evaluation does: a reward function for `reward.custom_reward_function`."""
+"""Scores veRL's validation like the evaluation: a function for `reward.custom_reward_function`."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -21,8 +21,8 @@ def score(
 ) -> float:
     """1 if a response is right by the first rule of its benchmark, otherwise 0.
 
-    A question that the model could not be asked has no truth here (`verl_ext.datasets.unlabelled_dataset`), and is
-    wrong.
+    A question that the model could not be asked has no ground truth here (`verl_ext.datasets.unlabelled_dataset`), and
+    is wrong.
 
     Args:
         data_source: of the row, as in `extra_info`.

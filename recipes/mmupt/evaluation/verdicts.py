@@ -1,4 +1,4 @@
-"""Which responses are right: each judged by all rules of its benchmark. Generates nothing.
+"""Judges responses by all rules of their benchmark. Generates nothing.
 
 `judge_file` is how every score, comparison and report reads a file of responses.
 """
@@ -21,13 +21,14 @@ from mmupt.evaluation.response_files import (
 from verl_ext.answers import AnswerRule, Comparison, Extraction, correct, extract_answer
 from verl_ext.files import write_json_lines
 
-# Besides those of `verl_ext.answers`, "official": where a response to the benchmark's own prompt answers.
+# Beside those of `verl_ext.answers`, "official": as responses to the benchmark's own prompt answer.
 AnyExtraction = Extraction | Literal["official"]
 EXTRACTIONS: tuple[str, ...] = (*get_args(Extraction), "official")
 
 
 class Reading(NamedTuple):
-    """The answer that a judge model found in a response, None where it found none, and whether it replied readably."""
+    """The answer that a judge model found in a response, None if it found none, and whether its replies could be
+    parsed."""
 
     answer: str | None
     readable: bool = True
@@ -36,7 +37,7 @@ class Reading(NamedTuple):
 class Verdict(NamedTuple):
     """The verdict on one response: its extracted answer, and by rule whether that is right, the leading rule first.
 
-    `judged` is what a judge model found, whose verdict then leads; None where none was asked.
+    `judged` is what a judge model found, whose verdict then leads; None without a judge.
     """
 
     response: Response
@@ -49,7 +50,7 @@ class Verdict(NamedTuple):
 class JudgedFile:
     """A file of responses: the questions that it answers by id, one verdict per response, and the lines left out.
 
-    `comparison` is how the project's own rule compared answers, and how votes are to compare them.
+    `comparison` is how the project's own rule compared answers, and how votes compare them.
     """
 
     file: Path
@@ -88,12 +89,12 @@ def verdicts_of(
 
 
 def comparison_rule(comparison: Comparison) -> str:
-    """The name of the rule that compares answers in this way: the project's own, or the library that decides."""
+    """The name of the rule that compares answers in this way: the project's own, or a library."""
     return OWN_RULE if comparison.rule == "canonical" else comparison.rule
 
 
 def answer_of(response: str, question: Question, extraction: AnyExtraction) -> str | None:
-    """The answer of a response, None where it has none.
+    """The answer of a response, None if it has none.
 
     Raises:
         ValueError: the extraction is "official", and the question is of no benchmark that has one.
@@ -138,7 +139,7 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
 
 
 def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
-    """The questions that a file of responses with these parameters was to answer, by id, in their order.
+    """The questions of a file of responses with these parameters, by id, in order.
 
     Raises:
         ValueError: a question without ground truth.
@@ -152,8 +153,8 @@ def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
 def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[str, Question]) -> None:
     """Write one JSON line per response: its fields, the extracted answer, the ground truth, the verdict of each rule.
 
-    Where a judge model decided, `judged_answer` is what it found, and `judge_readable` whether all its replies could be
-    read.
+    If a judge model decided, `judged_answer` is what it found, and `judge_readable` whether its replies could be
+    parsed.
     """
     lines = (
         {

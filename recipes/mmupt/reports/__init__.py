@@ -1,1 +1,1 @@
-"""How results are shown, whatever they are about: Markdown tables, plots and HTML pages."""
+"""Markdown tables, plots and HTML pages for results of any kind."""

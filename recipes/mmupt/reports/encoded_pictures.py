@@ -1,4 +1,4 @@
-"""Pictures as a browser gets them: decoded as a person sees them and encoded anew, whatever the file was."""
+"""Pictures for a browser: decoded as a person sees them and encoded anew, whatever the file."""
 
 import io
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 from verl_ext.images import decode
 
-# Fewer distinct colours than this among the pixels of a small copy: a drawing, which JPEG would blur.
+# A picture with fewer distinct colours in a small copy is a drawing, which JPEG would blur.
 DRAWING_COLOURS = 256
 
 

@@ -1,7 +1,7 @@
 """Text with LaTeX formulas as HTML: formulas become MathML, which browsers draw themselves; all else is escaped.
 
-The text is not trusted. Of what `latex2mathml` makes of a formula, only elements and attributes that draw something are
-kept, so no link, style or script gets through. A formula that it cannot read is shown as it was written.
+The text is not trusted. Of `latex2mathml`'s output, only elements and attributes that draw something are kept, so no
+link, style or script gets through. A formula that it cannot parse is shown as written.
 """
 
 import html
@@ -14,15 +14,15 @@ from latex2mathml.converter import Converter
 
 # Longer formulas are shown as text: the time of a conversion grows with the square of the length.
 LONGEST_FORMULA = 1_000
-# What closes a formula, by what opens it.
+# Closing delimiters of formulas by their opening delimiters.
 _CLOSERS = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 _OPENER = re.compile(r"\$\$|\$|\\\[|\\\(|\\boxed\s*\{|\\begin\{(?P<environment>[a-z]+\*?)\}")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-# Macros of a formula could grow without bound.
+# Macros can expand without bound.
 _DEFINITION = re.compile(
     r"\\([gex]?def|let|(re)?newcommand|providecommand|(re)?newenvironment|DeclareMathOperator)(?![a-zA-Z])"
 )
-# What an answer that is a formula without delimiters has.
+# Found in an answer that is a formula without delimiters.
 _LATEX = re.compile(r"\\[a-zA-Z]|[\^_]")
 _ARGUMENTS = {
     "mfrac": 2,
@@ -44,15 +44,15 @@ _ATTRIBUTES = {
     *("linethickness", "lspace", "mathvariant", "maxsize", "minsize", "movablelimits", "notation", "rowspacing"),
     *("rspace", "scriptlevel", "separator", "stretchy", "symmetric", "width"),
 }
-# Nothing that is as large as a page.
+# No lengths as large as a page.
 _VALUE = re.compile(r"(?!.*\d{3})[\w .%+-]{1,60}")
 
 
 def with_formulas(text: str) -> str:
     r"""A text as HTML, with formulas in `$...$`, `$$...$$`, `\(...\)`, `\[...\]`, environments and `\boxed{...}`.
 
-    What stands between two single `$` is a formula if it is on one line, not followed by a digit, and without spaces
-    at its ends or with a command, a power or an index, so that prices stay what they are.
+    Text between two single `$` is a formula if it is on one line, not followed by a digit, and without spaces at its
+    ends or with a command, a power or an index; so prices stay text.
 
     >>> with_formulas("5 < 6 $")
     '5 &lt; 6 $'
@@ -79,7 +79,7 @@ def mathml(latex: str, display: str = "inline") -> str | None:
         return None
     try:
         return _written(Converter(display=display).convert_to_element(latex))
-    # The converter stops at what a model writes with whatever its parser happens to raise.
+    # The converter's parser raises any exception at malformed input.
     except Exception:
         return None
 
@@ -99,7 +99,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _formula(text: str, opener: re.Match[str]) -> tuple[str, str, int] | None:
-    """The formula that begins here, how it is displayed, and where it ends; None where none begins."""
+    """The formula that begins here, how it is displayed, and where it ends; None if none does."""
     first, sign = opener.end(), opener[0]
     limit = first + LONGEST_FORMULA
     if environment := opener["environment"]:
@@ -120,13 +120,13 @@ def _formula(text: str, opener: re.Match[str]) -> tuple[str, str, int] | None:
 
 
 def _is_inline_formula(content: str, after: str) -> bool:
-    """Whether what stands between two dollars is a formula and no price."""
+    """Whether the text between two dollars is a formula and not a price."""
     spaced = content[0].isspace() or content[-1].isspace()
     return "\n" not in content and not after.isdigit() and (not spaced or _LATEX.search(content) is not None)
 
 
 def _closing_brace(text: str, first: int, limit: int) -> int | None:
-    """Where the brace ends that was opened before `first`; None if not before `limit`."""
+    """The end of the brace that was opened before `first`; None if it does not close before `limit`."""
     depth = 1
     for brace in _BRACE.finditer(text, first, limit):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -136,7 +136,7 @@ def _closing_brace(text: str, first: int, limit: int) -> int | None:
 
 
 def _written(element: Element) -> str:
-    """An element as it is sent to a browser; ValueError for what would be drawn wrongly."""
+    """An element as sent to a browser; ValueError for one that would be drawn wrongly."""
     name = element.tag
     if name not in _ELEMENTS or len(element) != _ARGUMENTS.get(name, len(element)):
         raise ValueError(f"{name} with {len(element)} arguments")

@@ -1,7 +1,7 @@
-"""HTML pages that show rows to people: one file each, which runs nothing and loads nothing.
+"""HTML pages that show rows: single files without scripts or external resources.
 
-What the rows say is not trusted: all text is escaped (`mmupt.reports.formulas`), every picture is encoded anew, and the
-browser is told to load and run nothing. What is on a page is up to the report that writes it.
+Rows are not trusted: all text is escaped (`mmupt.reports.formulas`), every picture is encoded anew, and the browser is
+told to load and run nothing. The report that writes a page decides its content.
 """
 
 import base64
@@ -17,7 +17,7 @@ from verl_ext.images import ImageError
 
 # Longest side of a picture, px; a click or Enter shows it in this size.
 PICTURE_SIZE = 800
-# Longer texts lose their middle: questions ask and responses answer at the end.
+# Longer texts are shortened in the middle, because questions and answers are at the end.
 CHARACTERS_SHOWN = 4_000
 
 PAGE = """<!doctype html>
@@ -57,7 +57,7 @@ def write_page(path: Path, title: str, *parts: str) -> None:
 
 
 def section(*columns: str, header: str = "") -> str:
-    """One entry of a page in two columns, all of it HTML, `header` across both."""
+    """One entry of a page in two columns of HTML, with `header` across both."""
     across = f"<header>{header}</header>" if header else ""
     return f"<section>{across}{''.join(f'<div>{column}</div>' for column in columns)}</section>"
 
@@ -68,17 +68,17 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def shown(text: str) -> str:
-    """A text as HTML shows it: escaped, with its formulas, without its middle where it is long."""
+    """A text as HTML: escaped, with formulas, shortened in the middle if it is long."""
     return with_formulas(shortened(text))
 
 
 def shown_question(text: str) -> str:
-    """A question as HTML shows it: as `shown`, without the places of its images."""
+    """A question as HTML: as `shown`, without image placeholders."""
     return shown(text.replace(PLACEHOLDER, " ").strip())
 
 
 def shown_answer(answer: str) -> str:
-    """An extracted answer as HTML shows it: as `shown`, or a formula as a whole."""
+    """An extracted answer as HTML: as `shown`, or one formula as a whole."""
     return answer_with_formulas(shortened(answer))
 
 
@@ -98,7 +98,7 @@ def pictures(encoded: Iterable[bytes]) -> str:
 def _picture(encoded: bytes) -> str:
     try:
         kind, picture = encode_anew(encoded, PICTURE_SIZE)
-    # A row may be of interest for its text.
+    # The text of the row may still be of interest.
     except ImageError:
         return "<em>an image that cannot be decoded</em> "
     source = f"data:{kind};base64,{base64.b64encode(picture).decode()}"

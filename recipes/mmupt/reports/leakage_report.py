@@ -1,8 +1,8 @@
-"""The leakage guard: overlaps of training and evaluation rows are reported, and too many of them refused.
+"""The leakage check: reports overlaps of training and evaluation rows, and refuses too many of them.
 
     mmupt check-leakage --train FILE... --eval FILE... --report FOLDER
 
-What overlaps is found in `mmupt_data.leakage`.
+`mmupt_data.leakage` finds the overlaps.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from mmupt_data.row_schema import user_text
 from verl_ext.datasets.parquet_reader import MalformedRow, read_rows
 from verl_ext.files import write_json
 
-# Pairs that a page shows with pictures, and that a sentence names; leakage.json has all of them.
+# Pairs shown on the page with pictures, and pairs named in a sentence; leakage.json has all of them.
 PAIRS_SHOWN = 100
 PAIRS_NAMED = 3
 
@@ -47,7 +47,7 @@ def check_overlap(
 
 
 def summary(overlaps: Sequence[Overlap]) -> str:
-    """How many pairs overlap and in what, and the first of them, in a sentence."""
+    """A sentence with the number of overlapping pairs by kind, and the first pairs."""
     counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
     text = f"{len(overlaps):,} pairs of a training row and an evaluation row overlap"
     if overlaps:

@@ -1,6 +1,6 @@
 """Plots as PNG files: panels of points and lines, declared by the report that shows them.
 
-matplotlib is imported when something is drawn: no training needs it. Text is drawn as it stands, never as a formula.
+matplotlib is imported lazily, because no training needs it. Text is drawn literally, never as a formula.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 BEFORE_COLOR, AFTER_COLOR, TEXT_COLOR = "#8c8c8c", "#d1495b", "#333333"
 LINE_COLORS = ("#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
-# Axis limits of a percentage: a marker at 100 % is drawn whole.
+# Axis limits of a percentage: leaves room for a marker at 100 %.
 PERCENT = (0, 105)
-# Labels are cut here.
+# Longer labels are cut.
 LONGEST_LABEL = 140
 
 Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]
@@ -41,8 +41,8 @@ class Points:
 class Panel:
     """One set of axes.
 
-    `x_names` and `y_names` name the places 0, 1, ... of an axis, those of y from the top. `whole_x` puts ticks at whole
-    numbers only, as for steps, `zero_line` marks x = 0. `empty` is written across a panel, as for a missing curve.
+    `x_names` and `y_names` name the positions 0, 1, ... of an axis, y from the top. `whole_x` puts ticks at whole
+    numbers only, such as steps; `zero_line` marks x = 0. `empty` is written across a panel without a curve.
     """
 
     title: str

@@ -1,12 +1,12 @@
-"""Markdown tables and the text in them. Names, labels and responses are not trusted: no text can change the layout."""
+"""Markdown tables and their text. Names, labels and responses are not trusted: no text can change the layout."""
 
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# Longer values are cut in a code span.
+# Longer values are cut in code spans.
 LONGEST_CODE = 200
-# What would end a cell, or start code, emphasis, a link, an HTML tag or a formula in it.
+# Characters that would end a cell, or start code, emphasis, a link, an HTML tag or a formula.
 _MARKUP = re.compile(r"[\\`*\[\]|$]|<(?=[A-Za-z/!?])")
 
 
@@ -32,12 +32,12 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text on one line as Markdown that shows it as it is."""
+    """A text on one line as Markdown that shows it literally."""
     return _MARKUP.sub(r"\\\g<0>", _one_line(text))
 
 
 def code(value: Any) -> str:
-    """A value as a code span on one line, which no character of it can leave."""
+    """A value as a code span on one line, from which no character can escape."""
     text = str(value).replace("`", "'").replace("|", "¦")
     return f"`{_one_line(text)[:LONGEST_CODE]}`"
 

@@ -15,7 +15,7 @@ from mmupt.runtime.preflight import can_write, hub_cache
 from verl_ext.files import write_atomically
 
 CACHE = "cache"
-# Copies of the parquet files by the `datasets` library: as large as the data, and useless after a training.
+# Copies of the parquet files by the `datasets` library: as large as the data, and useless after training.
 COPIES = "datasets"
 
 

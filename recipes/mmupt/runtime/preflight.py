@@ -1,7 +1,7 @@
-"""What would end a run after minutes or hours, found in its first seconds: problems of settings, files and machine.
+"""Finds in the first seconds what would end a run after minutes or hours: problems of settings, files and machine.
 
 Every function yields one sentence per problem, with the key and the fix, so that the launcher reports all of them at
-once. Nothing is imported here that takes long, and nothing is written.
+once. Imports nothing slow and writes nothing.
 """
 
 import glob
@@ -26,16 +26,17 @@ from verl_ext.import_check import problems_of_code
 
 # Bytes of the path of a Unix socket: sun_path has 108, one of them ends it.
 SOCKET_PATH = 107
-# What Ray appends to its folder, and vLLM to the temporary folder (vllm/utils/network_utils.py, get_open_zmq_ipc_path).
+# Socket paths of Ray below its folder, and of vLLM below the temporary folder (vllm/utils/network_utils.py,
+# get_open_zmq_ipc_path).
 RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 VLLM_SOCKET = "/00000000-0000-0000-0000-000000000000"
 
 
 class Logger(NamedTuple):
-    """A value of `trainer.logger`: the module that veRL imports for it, and what tells that it can log in.
+    """A value of `trainer.logger`: the module that veRL imports for it, and how to tell whether it can log in.
 
-    variables: environment variables, any of which is a login; none where no login is needed. offline: values of the
-    variable of this name with which none is needed. files: where a login is kept. fix: how to log in, or do without.
+    variables: environment variables, any of which is a login; empty if no login is needed. offline: a variable, and its
+        values that need no login. files: where a login is kept. fix: how to log in, or do without.
     """
 
     module: str | None = None
@@ -45,7 +46,7 @@ class Logger(NamedTuple):
     fix: str = ""
 
 
-# Those of veRL's `Tracking.supported_backend` (verl/utils/tracking.py), and its older name for wandb.
+# veRL's `Tracking.supported_backend` (verl/utils/tracking.py), and its older name for wandb.
 LOGGERS = {
     "console": Logger(),
     "file": Logger(),
@@ -92,7 +93,7 @@ PATHS = (
     "trainer.resume_from_path",
 )
 
-# Of a model folder: what there must be one of, and how messages call it.
+# Files of a model folder, at least one of each kind.
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -101,7 +102,7 @@ NEVER_IMPORTED = frozenset(("recipe", "scripts", "test", "tests", "tutorial"))
 
 
 def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with a recipe whatever its data are."""
+    """Yield what is wrong with a recipe, whatever its data."""
     yield from _problems_of_batches(config)
     yield from _problems_of_evaluation(config)
     yield from problems_of_loggers(config.trainer.logger, environ)
@@ -113,7 +114,7 @@ def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iter
 
 
 def problems_of_files(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield which files of a recipe are missing, once its data are made, and what keeps its model from being loaded."""
+    """Yield which files of a recipe are missing after its data are prepared, and what keeps its model from loading."""
     for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
         for file in file_list(OmegaConf.select(config, key)):
             if not Path(file).is_file():
@@ -129,13 +130,13 @@ def problems_of_files(config: DictConfig, environ: Mapping[str, str]) -> Iterato
 
 
 def problems_of_asking(model: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what keeps vLLM from serving a model on this machine; `model` is the key."""
+    """Yield what keeps vLLM from serving a model on this machine; messages call its key `model`."""
     yield from problems_of_model(model, "model", environ)
     yield from problems_of_sockets(environ)
 
 
 def is_trained_by_steps(config: DictConfig) -> bool:
-    """Whether veRL's trainer takes training steps: neither validation alone, nor no step, nor another method."""
+    """Whether veRL's trainer takes training steps, as opposed to validation only, zero steps or another method."""
     trainer = config.trainer
     return config.mmupt.baseline.method is None and not trainer.val_only and trainer.total_training_steps != 0
 
@@ -171,7 +172,7 @@ def _problems_of_batches(config: DictConfig) -> Iterator[str]:
 
 
 def _prompts_per_fetch(config: DictConfig) -> int:
-    """How many rows veRL's data loader hands out at a time (trainer_base.py, _init_dataloader)."""
+    """The number of rows that veRL's data loader returns at a time (trainer_base.py, _init_dataloader)."""
     if config.algorithm.filter_groups.enable or config.trainer.v1.sampler.sync_refill_failed_groups:
         return 1
     return int(config.data.gen_batch_size or config.data.train_batch_size)
@@ -183,10 +184,10 @@ def _problems_of_evaluation(config: DictConfig) -> Iterator[str]:
 
 
 def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """Yield what the number of rows forbids.
+    """Yield the settings that do not fit the number of rows.
 
-    `dropped` has the rows of each training file that are left out, counted from 0. Files that cannot be read or have no
-    rows are for `mmupt.training.row_checks`, which names them.
+    `dropped` has the indices of the left-out rows of each training file. `mmupt.training.row_checks` reports files that
+    cannot be read or have no rows.
     """
     if sum(_row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
         yield "mmupt.evaluation_files: a single question has no standard error: give two or more"
@@ -215,7 +216,7 @@ def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -
 
 
 def _row_counts(files: Sequence[str]) -> list[int] | None:
-    """How many rows each file has; None where one cannot be read or is empty."""
+    """The number of rows of each file; None if one cannot be read or is empty."""
     try:
         counts = [pq.read_metadata(file).num_rows for file in files]
     except pa.ArrowException:
@@ -224,12 +225,12 @@ def _row_counts(files: Sequence[str]) -> list[int] | None:
 
 
 def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> int:
-    """How many rows an epoch has, as `verl_ext.datasets.unlabelled_dataset` makes it from the training files.
+    """The number of rows of an epoch that `verl_ext.datasets.unlabelled_dataset` makes from the training files.
 
     Rows that veRL itself drops under `data.filter_overlong_prompts` are counted.
 
     Raises:
-        ValueError: `data.generated_share` asks for rows of a kind that there are none of.
+        ValueError: `data.generated_share` asks for a kind of rows that does not exist.
     """
     data, offset = config.data, 0
     left_out: set[int] = set()
@@ -258,7 +259,7 @@ def _is_generated(file: str) -> list[bool]:
 
 
 def problems_of_loggers(loggers: str | Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield which values of `trainer.logger` veRL would refuse, or could not log in to, once everything is loaded."""
+    """Yield the values of `trainer.logger` that veRL would refuse, or could not log in to, after loading everything."""
     for name in [loggers] if isinstance(loggers, str) else loggers or ():
         logger = LOGGERS.get(name)
         if logger is None:
@@ -297,12 +298,12 @@ def _problems_of_paths(config: DictConfig) -> Iterator[str]:
 
 
 def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_template: bool = False) -> Iterator[str]:
-    """Yield what keeps a model from being loaded and asked.
+    """Yield what keeps a model from being loaded and prompted.
 
     Args:
         model: a folder in the format of Hugging Face, or a name on the hub.
-        key: what names it in the configuration.
-        environ: tells where the hub's cache is, and whether the hub may be asked.
+        key: its key in the config.
+        environ: says where the hub's cache is, and whether the hub may be used.
         has_template: whether a chat template is given elsewhere.
     """
     folder = Path(model).expanduser()
@@ -376,7 +377,7 @@ def problems_of_sockets(environ: Mapping[str, str]) -> Iterator[str]:
             )
         elif not can_write(folder):
             yield f"{folder} cannot be written: set {variables} to a folder that can"
-    # Its name is fixed there (vllm_rollout.py, zmq_handle).
+    # This path is fixed (vllm_rollout.py, zmq_handle).
     if not can_write(Path("/tmp")):
         yield "/tmp cannot be written, and veRL sends weights to vLLM through a socket in it: make it writable"
 
@@ -416,7 +417,7 @@ def _problem_of_pattern(folder: Path) -> str | None:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, or where there is none yet, the folder itself."""
+    """Whether files can be created in a folder, or the folder itself if it does not exist."""
     nearest = folder.absolute()
     while not nearest.exists():
         nearest = nearest.parent

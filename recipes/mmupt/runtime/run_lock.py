@@ -22,7 +22,7 @@ LOCK = "lock"
 SHARED_MEMORY = Path("/dev/shm")
 # Names of segments by Python, and by veRL's weight transfer.
 SEGMENTS = ("psm_*", "verl_weights_*")
-# The log is the last sign of life of a dead run; it created nothing later than this many seconds after it.
+# The log is the last sign of life of a dead run, which created nothing later than this many seconds after it.
 SECONDS_AFTER_LOG = 5.0
 
 
@@ -39,7 +39,7 @@ def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     lock = run_folder / LOCK
-    # Not touched: its modification time is that of the run that last held it.
+    # Not touched: its modification time is the start of the run that last held it.
     lock.open("a").close()
     launcher = lock.read_text()
     with ExitStack() as held:
@@ -78,7 +78,7 @@ def end_processes(run_folder: Path) -> None:
 
 def _remove_ray_sessions(launcher: str) -> None:
     if psutil.pid_exists(int(launcher)):
-        # Another process got this id: the session may be its own.
+        # Another process has this id now: the session may belong to it.
         return
     for session in ray_folder().glob(f"session_*_{launcher}"):
         print(f"removing {session}, left by a dead run")

@@ -1,7 +1,6 @@
-"""A model writes questions about images: how it is asked, what of its responses is a question, and what is kept.
+"""A model writes questions about images: prompts, parsing of its responses, and filters.
 
-The command is `mmupt synthesize`; how a model generates is in `mmupt.evaluation.generation`. No ground
-truth is read here.
+The command is `mmupt synthesize`; `mmupt.evaluation.generation` generates. No ground truth is read here.
 """
 
 from pathlib import Path

@@ -8,12 +8,12 @@ class Candidate:
     """A response of a model that was asked to write a question.
 
     id: `<parent>-<strategy>-r<round>-<n>`, n counting the responses to one request from 0.
-    parent, strategy: the id of its row, and how it was asked for.
+    parent, strategy: the id of its row, and the name of the strategy.
     image: identifies the images of the row.
     parent_question: the question of the row; None without one.
     prompt_sha256: of the text of the prompt.
     response: the whole response.
-    question: the one found in it; None without one.
+    question: the question in the response; None without one.
     """
 
     id: str

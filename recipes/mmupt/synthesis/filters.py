@@ -1,4 +1,4 @@
-"""Filters of synthesized questions: one pure function each, cheap ones first, applied to what earlier ones kept.
+"""Filters of synthesized questions: one pure function each, cheap ones first, applied to what earlier filters kept.
 
 A filter returns for every candidate the reason to drop it, or None. Most look at texts alone; `self_check` and
 `difficulty` are given the replies of the model.
@@ -41,7 +41,7 @@ _ASKED = re.compile(
 )
 _STATED = re.compile(
     r"(?P<what>[^.?!;,\n=]{1,200}?)\s*(?:\b(?:is|are|equals|measures)\b|=)\s*(?:(?:about|exactly)\s+)?"
-    # A number and not the beginning of an expression.
+    # A number, not the beginning of an expression.
     r"[-+$]{0,2}\d+(?:\.\d+)?(?![\w^\\(]|\.\d|\s*[-+*/^=])",
     re.IGNORECASE,
 )
@@ -49,13 +49,13 @@ _ARTICLES = frozenset(("a", "an", "the"))
 
 
 def of_texts(function: Filter) -> Filter:
-    """Register a filter of all candidates together, under the name of its function."""
+    """Register a filter of all candidates together by the name of its function."""
     FILTERS[function.__name__] = function
     return function
 
 
 def of_text(function: Callable[..., Reason]) -> Callable[..., Reason]:
-    """Register a filter of one candidate at a time, under the name of its function."""
+    """Register a filter of single candidates by the name of its function."""
 
     def of_all(candidates: Sequence[Candidate], **thresholds: Any) -> list[Reason]:
         return [function(candidate, **thresholds) for candidate in candidates]
@@ -66,7 +66,7 @@ def of_text(function: Callable[..., Reason]) -> Callable[..., Reason]:
 
 @of_text
 def unparsable(candidate: Candidate) -> Reason:
-    """Responses without a question in them."""
+    """Responses without a question."""
     return "no question in the response" if not candidate.question else None
 
 
@@ -123,7 +123,7 @@ def tells_its_answer(candidate: Candidate) -> Reason:
 
 @of_text
 def copy_of_parent(candidate: Candidate, ngram: int, min_similarity: float) -> Reason:
-    """Questions similar to the one of their row."""
+    """Questions similar to that of their row."""
     if candidate.parent_question is None:
         return None
     found = similarity(candidate.question or "", candidate.parent_question, ngram)
@@ -148,7 +148,7 @@ def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: f
 
 
 def names() -> tuple[str, ...]:
-    """All filters in the order in which they are applied: those that need the model come last."""
+    """All filters in order of application; those that need the model come last."""
     return (*FILTERS, self_check.__name__, difficulty.__name__)
 
 
@@ -163,7 +163,7 @@ def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> l
 
 
 def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low: float, high: float) -> list[Reason]:
-    """Questions on which too few or too many of the model's quick responses agree to learn from a vote.
+    """Questions on which too few or too many quick responses agree for a vote to teach anything.
 
     `shares` has the majority ratio by id of the candidate; it is kept from `low` to `high`.
     """

@@ -6,9 +6,9 @@ import unicodedata
 from mmupt_data.row_problems import HARMLESS, text_problems
 from mmupt_data.row_schema import PLACEHOLDER
 
-# Longer than any question about one image; a response that never ended may be longer.
+# Longer responses, such as those that never ended, contain no question.
 LONGEST_RESPONSE = 8_000
-# Nested labels and quotes; deeper nesting is no question.
+# Levels of nested labels and quotes; deeper nesting is not a question.
 DEEPEST = 12
 
 _THOUGHT_END = "</think>"
@@ -30,7 +30,7 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "�
 def question_in(response: str) -> str | None:
     """The last question of a response, without labels, fences, quotes and any answer that follows; None without one.
 
-    Also None for a text with control characters or lost characters.
+    Also None for text with control characters or lost characters.
 
     >>> question_in("Sure! Here it is:\\n**Question:** \\"How long is AB?\\"\\nAnswer: 5")
     'How long is AB?'
@@ -56,7 +56,7 @@ def _stripped(text: str) -> str:
     if label:
         text = text[label.end() :]
     if answer := _ANSWER_LABEL.search(text):
-        # The question is what precedes an answer, unless nothing does.
+        # The question precedes the answer, unless nothing does.
         text = text[: answer.start()].strip() or text[answer.end() :]
     text = "\n".join(line for line in (" ".join(line.split()) for line in text.split("\n")) if line)
     first, newline, rest = text.partition("\n")

@@ -1,10 +1,10 @@
-"""Let a model write questions about images, and keep those that are worth training on.
+"""Have a model write questions about images, and keep those worth training on.
 
     mmupt synthesize model=Qwen/Qwen2.5-VL-7B-Instruct data=datasets/mmr1/train.parquet
 
 Every key is documented in `synthesis/config/`, every filter in docs/synthesis.md. The output folder gets the questions
-(`train.parquet`, without any answer), `candidates.jsonl` with what became of every response, a report, and a page of
-images with their questions. The same command after a kill asks the model for what is missing, and for nothing twice.
+(`train.parquet`, without answers), `candidates.jsonl` with the outcome of every response, a report, and a page of
+images with their questions. After an interruption, the same command asks the model only for what is missing.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class SynthesisError(Exception):
 
 
 def load_synthesis_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose the config; SynthesisError for an unknown key and everything else that Hydra refuses."""
+    """Compose the config; SynthesisError for an unknown key and anything else that Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "synthesis", overrides, SynthesisError)
 
 
@@ -54,7 +54,7 @@ def synthesize(config: DictConfig) -> Path:
     """Write the questions and reports into the output folder, reusing responses on file; returns the file of questions.
 
     Raises:
-        SynthesisError: before anything starts, whatever is known to fail; at the end, no question is left.
+        SynthesisError: before anything starts, everything known to fail; at the end, that no question is left.
         BlockingIOError: another synthesis is writing into the same folder.
     """
     files = [Path(file) for file in file_list(config.data)]
@@ -100,7 +100,7 @@ def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, Gener
     )
     content: Any = OmegaConf.to_container(config, resolve=True)
     common = {name: content[name] for name in names}
-    # Per round: on the CPU requests have no seeds of their own, so that ids alone would not vary the draws.
+    # A seed per round: on the CPU requests have no own seeds, so ids alone would not vary the draws.
     digest = hashlib.sha256(f"{config.seed} {config.round}".encode()).digest()
     common |= {"seed": int.from_bytes(digest[:4], "big")}
     common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
@@ -178,7 +178,7 @@ def filter_candidates(
     parents: Sequence[Parent],
     candidates: Sequence[Candidate],
 ) -> list[JudgedCandidate]:
-    """Apply the enabled filters, those that need the model last; returns all candidates in order."""
+    """Apply the enabled filters, those that need the model last, and return all candidates in order."""
     images = {parent.id: parent.images for parent in parents}
     checking, quick = settings
     left = list(candidates)

@@ -1,4 +1,4 @@
-"""The rows that questions are written about: their images and questions, never their ground truth."""
+"""The rows about which questions are written: images and questions, never ground truth."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class Parent:
 
 
 def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[Parent], int]:
-    """Those of the first `limit` rows of these files that have images, and the number of those without.
+    """The rows with images among the first `limit` rows of these files, and the number of rows without.
 
     Raises:
         ValueError: a file or row cannot be read, a column name suggests a ground truth, or two rows share an id.

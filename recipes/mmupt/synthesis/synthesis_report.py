@@ -1,4 +1,4 @@
-"""What a synthesis made, in numbers: `report.json` for programs, `report.md` for people."""
+"""The statistics of a synthesis: `report.json` for programs, `report.md` for people."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt_data.question_words import words
 from verl_ext.files import write_atomically, write_json
 
-# Of vote shares, from 0 to 1.
+# Bins of vote shares, from 0 to 1.
 BINS = 10
 LONGEST_NGRAM = 3
 BAR_WIDTH = 40
@@ -24,8 +24,8 @@ def write_report(
     Args:
         folder: where they go.
         judged: all candidates.
-        filters: the names of those that were applied, in their order.
-        rows, without_images: how many rows had images, and how many had none.
+        filters: the names of the applied filters, in order.
+        rows, without_images: number of rows with and without images.
     """
     facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged, filters)}
     text = render(facts)
@@ -35,7 +35,7 @@ def write_report(
 
 
 def facts_of(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[str, Any]:
-    """The numbers for all candidates and for those of each strategy, as JSON holds them.
+    """The statistics of all candidates and of each strategy, as JSON values.
 
     `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
     the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`; and of the kept

@@ -1,4 +1,4 @@
-"""What a synthesis leaves behind: the questions as a data set, and what became of every candidate."""
+"""The output of a synthesis: the questions as a data set, and the outcome of every candidate."""
 
 import hashlib
 import json

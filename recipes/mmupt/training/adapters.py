@@ -7,13 +7,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.models import shape_of
 
-# A module of the vision tower, as all families call it.
+# The name of a module in the vision tower, the same in all families.
 OF_THE_TOWER = "model.visual.blocks.0.attn.qkv"
 TOWER_KEY = "actor_rollout_ref.rollout.engine_kwargs.vllm.enable_tower_connector_lora"
 
 
 def lora_rank(config: DictConfig) -> int:
-    """The rank of the adapters of a recipe, 0 where all weights are trained."""
+    """The rank of the adapters of a recipe, 0 if all weights are trained."""
     model = config.actor_rollout_ref.model
     return int(OmegaConf.select(model, "lora.rank", default=0) or model.lora_rank)
 

@@ -23,7 +23,7 @@ from verl_ext.files import write_json
 from verl_ext.scores import Score
 
 STOP = "collapse.json"
-# Named where a run was stopped; docs/collapse.md says what is known of each.
+# Named when a run is stopped; docs/collapse.md has the evidence for each.
 REMEDIES = (
     "Remedies to try: fewer steps (trainer.total_training_steps) or a lower actor_rollout_ref.actor.optim.lr; under "
     "the vote, a quorum, such as reward.reward_kwargs.vote.min_share=0.5; method=scrl, which rewards clear majorities "
@@ -32,14 +32,14 @@ REMEDIES = (
 
 
 def alarm_of(config: DictConfig) -> CollapseAlarm:
-    """Return the alarm of a recipe; it is off under any replay buffer but ours, which alone reports to it."""
+    """Return the alarm of a recipe; it is off unless our replay buffer reports to it."""
     if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         return read_alarm(config.trainer.v1.sampler.sampler_kwargs)
     return CollapseAlarm(Path(config.mmupt.run_folder) / "history.jsonl", Path(config.trainer.default_local_dir), None)
 
 
 def why_unwatched(config: DictConfig) -> str | None:
-    """Say why a recipe whose collapse is to stop it cannot be watched; None where it can, or where it is not to be."""
+    """Say why a recipe that should stop on a collapse cannot be watched; None if it can, or need not be."""
     if config.mmupt.stop_on_collapse.enable and not uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         return f"only {SAMPLER[1]} (trainer.v1.sampler.custom_sampler) notices a collapse"
     if not alarm_of(config).is_on or config.trainer.total_training_steps == 0 or config.trainer.test_freq > 0:
@@ -48,10 +48,10 @@ def why_unwatched(config: DictConfig) -> str | None:
 
 
 def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
-    """Write and print how the run has collapsed, and return the step of the policy that is kept.
+    """Write and print how the run collapsed, and return the step of the policy that is kept.
 
-    None where it has not collapsed (what an earlier stop has left is removed), or where none of the validated policies
-    is there any more, so that only the last one is left.
+    None if it has not collapsed (the record of an earlier stop is removed), or if no validated policy still exists, so
+    that only the last one is left.
     """
     file, collapse = run_folder / STOP, alarm.find_collapse()
     if collapse is None:
@@ -70,13 +70,13 @@ def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
 
 
 def read_stop(run_folder: Path) -> dict[str, Any] | None:
-    """Return what `write_stop` has written into a run folder, None where the run was not stopped."""
+    """Return what `write_stop` has written into a run folder, None if the run was not stopped."""
     file = run_folder / STOP
     return json.loads(file.read_text()) if file.is_file() else None
 
 
 def replay(history: History, rule: CollapseRule) -> Iterator[tuple[str, Collapse | None]]:
-    """Yield for each validation what it measured, in words, and the collapse that the alarm would have found there."""
+    """Yield each validation's measures, in words, and the collapse that the alarm would have found at it."""
     previous = 0
     measures = history.measures()
     for step in sorted(history.validations):

@@ -1,10 +1,10 @@
-"""An estimate of the memory that a recipe takes on each GPU, from its config and the shape of its model.
+"""Estimates the memory of a recipe on each GPU from its config and the shape of its model.
 
     mmupt memory                                        # the table of the README
     mmupt memory mmupt_mathvista hardware=gpu_4x80gb    # one recipe, part by part
 
-Arithmetic that no run has confirmed; the launcher prints it and starts all the same. It counts what veRL's FSDP2 engine
-(verl/workers/engine/fsdp/transformer_impl.py) and its workers (verl/workers/engine_workers.py) keep:
+No run has confirmed the arithmetic; the launcher prints the estimate and starts in any case. It counts the memory of
+veRL's FSDP2 engine (verl/workers/engine/fsdp/transformer_impl.py) and its workers (verl/workers/engine_workers.py):
 
   weights, gradients  in fsdp_config.model_dtype, which is fp32 unless set, shared among all ranks
   moments             AdamW's two, in the dtype of the weights
@@ -51,21 +51,21 @@ BYTES |= dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "auto"), 
 # update the log-softmax and two gradients, in log-probabilities the entropy's two.
 PACKED_COPIES = {"update": 4, "log-probabilities": 4}
 PADDED_COPIES = {"update": 6, "log-probabilities": 5}
-# With the entropy of 2,048 tokens at a time, which only packed sequences get.
+# With entropy computed for 2,048 tokens at a time, which veRL does for packed sequences only.
 CHUNKED_ENTROPY_COPIES = 2
-# Tokens that fused kernels compute at a time, with so many copies of their logits in fp32 and one in the compute dtype:
+# Tokens that fused kernels compute at a time, and copies of their logits in fp32 beside one in the compute dtype:
 # FusedLinearForPPO in verl/utils/experimental/torch_functional.py.
 FUSED_TOKENS, FUSED_COPIES = 512, 5
-# Kept of a layer for its backward pass, a token: so many vectors of its hidden and of its intermediate size.
+# Vectors of hidden and of intermediate size that a layer keeps per token for its backward pass.
 HIDDEN_VECTORS, INTERMEDIATE_VECTORS = 10, 4
-# An image counts as so many equal frames in pixel values.
+# Equal frames of an image in pixel values.
 FRAMES = 2
 # An assumption: CUDA contexts of trainer and vLLM, NCCL, CUDA graphs, fragmentation. GiB.
 OTHER = 4.0
-# An assumption as well: what vLLM's share holds beside weights and cache. GiB.
+# Another assumption: vLLM's memory beside weights and cache. GiB.
 VLLM_ACTIVATIONS = 2.0
 
-# What the README shows.
+# The rows of the README's table.
 LINES = (
     ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_8x80gb"),
     ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_4x80gb"),
@@ -93,13 +93,13 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """GiB of one GPU, for every phase of a step by part; and of a machine's main memory by part."""
+    """GiB of one GPU, by phase of a step and part, and of a machine's main memory, by part."""
 
     phases: dict[str, dict[str, float]]
     main_memory: dict[str, float]
 
     def peak(self) -> tuple[str, float]:
-        """The phase that takes most, and what it takes."""
+        """The phase that takes the most memory, and how much."""
         return max(((phase, sum(parts.values())) for phase, parts in self.phases.items()), key=lambda item: item[1])
 
 
@@ -113,7 +113,7 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     rank = lora_rank(config)
     adapters = shape.adapters(rank, with_vision=not excludes_vision(model.exclude_modules))
 
-    # Adapters are in fp32 whatever the frozen weights are (verl_ext/patches/adapters_in_fp32.py).
+    # Adapters are in fp32 whatever the dtype of the frozen weights (verl_ext/patches/adapters_in_fp32.py).
     weights = (shape.parameters * size + adapters * BYTES["fp32"]) / shards / GIB
     gradients = (adapters * BYTES["fp32"] if rank else shape.parameters * size) / shards / GIB
     moments = 2 * gradients
@@ -133,7 +133,7 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
     served = shape.parameters * BYTES[rollout.dtype] / rollout.tensor_model_parallel_size / GIB
     transfer = {
         "vLLM's weights": served,
-        # Adapters are collected on the GPU; other weights go there one by one.
+        # Adapters are collected on the GPU; other weights are moved there one by one.
         "weights": weights if rank and not fsdp.offload_policy else resident["weights"],
         "moments": resident["moments"],
         "bucket": rollout.checkpoint_engine.update_weights_bucket_megabytes / 1024,
@@ -158,7 +158,7 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
 
     main = sum((waits["weights"] * weights, waits["moments"] * moments, fsdp.offload_policy * gradients))
     if rank:
-        # vLLM's own weights wait there while it sleeps; without adapters they are thrown away.
+        # With adapters, vLLM's weights are in main memory while it sleeps; otherwise they are discarded.
         main += served
     elif actor.use_kl_loss or config.algorithm.use_kl_in_reward:
         reference = config.actor_rollout_ref.ref.fsdp_config.model_dtype
@@ -168,9 +168,9 @@ def estimate(config: DictConfig, shape: ModelShape) -> Estimate:
 
 
 def images(config: DictConfig, shape: ModelShape) -> dict[str, float]:
-    """GiB of the images of a step on one machine, by where they are.
+    """GiB of the images of a step on one machine, by location.
 
-    Responses go to ranks by their length, so that those of one prompt are taken to be scattered at random.
+    Responses are assigned to ranks by length, so those of one prompt are assumed to be scattered at random.
     """
     vision = shape.vision
     if vision is None:
@@ -201,7 +201,7 @@ def tokens_of_micro_batch(config: DictConfig) -> int:
 
 
 def gathered(config: DictConfig, shape: ModelShape) -> float:
-    """GiB of the weights that FSDP2 has whole at a time."""
+    """GiB of the weights that FSDP2 gathers at a time."""
     size = BYTES[config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype]
     return (shape.language.embeddings + 2 * shape.largest_layer) * size / GIB
 
@@ -220,7 +220,7 @@ def reduced(config: DictConfig, shape: ModelShape, shards: int) -> float:
 
 
 def activations(config: DictConfig, shape: ModelShape) -> float:
-    """GiB of the activations of one micro-batch of an update, the output layer's among them, at their most."""
+    """Peak GiB of the activations of one micro-batch of an update, including the output layer."""
     tokens = tokens_of_micro_batch(config)
     layers = _layers(shape, tokens)
     output = output_layer(config, shape, tokens, "update")
@@ -232,7 +232,7 @@ def activations(config: DictConfig, shape: ModelShape) -> float:
 
 
 def forward_activations(config: DictConfig, shape: ModelShape) -> float:
-    """GiB of the activations of one micro-batch of log-probabilities, at their most."""
+    """Peak GiB of the activations of one micro-batch of log-probabilities."""
     rollout = config.actor_rollout_ref.rollout
     longest = config.data.max_prompt_length + config.data.max_response_length
     tokens = rollout.log_prob_max_token_len_per_gpu
@@ -244,7 +244,7 @@ def forward_activations(config: DictConfig, shape: ModelShape) -> float:
 
 
 def output_layer(config: DictConfig, shape: ModelShape, tokens: int, phase: str) -> float:
-    """GiB of what the output layer takes beside its weights, in the phase `update` or `log-probabilities`."""
+    """GiB of the output layer beside its weights, in the phase `update` or `log-probabilities`."""
     model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
     size, vocabulary = BYTES[actor.fsdp_config.mixed_precision.param_dtype], shape.language.vocabulary
     if model.use_fused_kernels:
@@ -258,7 +258,7 @@ def output_layer(config: DictConfig, shape: ModelShape, tokens: int, phase: str)
 
 
 def _layers(shape: ModelShape, tokens: int) -> list[tuple[int, int]]:
-    """How many numbers a layer keeps for its gradient, and how many such layers there are; of both models."""
+    """The numbers that a layer keeps for its gradient, and the number of layers, of language model and vision tower."""
     language, vision = shape.language, shape.vision
     found = [(tokens * _vectors(language.hidden, language.intermediate), len(language.layers))]
     if vision is not None:
@@ -267,7 +267,7 @@ def _layers(shape: ModelShape, tokens: int) -> list[tuple[int, int]]:
 
 
 def _inputs(shape: ModelShape, tokens: int) -> int:
-    """Numbers of the inputs of all layers."""
+    """The numbers in the inputs of all layers."""
     language, vision = shape.language, shape.vision
     visual = len(vision.layers) * vision.merge * tokens * vision.hidden if vision is not None else 0
     return len(language.layers) * tokens * language.hidden + visual
@@ -278,7 +278,7 @@ def _vectors(hidden: int, intermediate: int) -> int:
 
 
 def report(config: DictConfig) -> str:
-    """Return the estimate of a composed recipe as text, with a warning where a phase takes more than a GPU has."""
+    """Return the estimate of a composed recipe as text, with a warning for each phase that exceeds a GPU."""
     model, available = config.actor_rollout_ref.model.path, config.mmupt.gpu_memory_gib
     shape = shape_of(model)
     if shape is None:

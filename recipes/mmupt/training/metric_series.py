@@ -12,7 +12,7 @@ from verl_ext.metric_names import (
     VALIDATION_PREFIX,
 )
 
-# Of any data source, which is group 1, and number of samples.
+# For any data source (group 1) and number of samples.
 VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"
 _NAMES = (MAJORITY_RATIO, LABEL_ACCURACY, REWARD_ACCURACY, RESPONSE_LENGTH)
 _READ = re.compile("|".join((VALIDATION_ACCURACY, *map(re.escape, _NAMES))))
@@ -22,9 +22,7 @@ Series = dict[str, dict[int, float]]
 
 
 def read_series(folder: Path, metrics: re.Pattern[str] = _READ) -> Series:
-    """Read metrics from the event files under a folder, those that reports show unless others are named.
-
-    There are none where there are no files.
+    """Read metrics from the event files under a folder, if any; by default those that reports show.
 
     A run that was resumed has several files and may have repeated steps: the value written last counts.
     """

@@ -26,7 +26,7 @@ def evaluate_policy(config: DictConfig, model: str | Path, name: str) -> None:
     """Generate the missing responses of a model in a separate process: vLLM keeps its memory while a process lives.
 
     Args:
-        config: of the run, which its folder has as `config.yaml`.
+        config: of the run, saved in its folder as `config.yaml`.
         model: Hugging Face folder or hub name.
         name: BEFORE or AFTER.
 
@@ -49,7 +49,7 @@ def evaluation_settings(config: DictConfig, name: str, model: str) -> Generation
         greedy=True,
         samples=config.mmupt.evaluation_samples,
         instruction=config.data.instruction,
-        # The same draws whatever the seed of the training.
+        # The same draws whatever the training seed.
         seed=0,
         forbidden_openings=tuple(config.mmupt.evaluation_forbidden_openings or ()) if name == AFTER else (),
     )
@@ -64,7 +64,7 @@ def main() -> None:
     questions = QuestionSet(name, files, output / f"{name}.jsonl")
     try:
         with exclusive_run(output, questions.output.with_suffix(".partial.jsonl")):
-            # Responses of another policy are made again: training may have continued since.
+            # Responses of another policy are generated again: training may have continued since.
             generate(evaluation_settings(config, name, model), [questions], replace=True)
     except (EvaluationError, EngineError, BlockingIOError) as error:
         sys.exit(f"error: {error}")

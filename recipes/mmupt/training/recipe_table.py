@@ -48,9 +48,9 @@ def run_folder(folder: Path, name: str, seed: int) -> Path:
 def select_runs(
     recipes: Sequence[str], methods: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> dict[str, list[str]]:
-    """Return what to train as the recipe and its overrides, by the name of the run: each recipe with each method.
+    """Return each recipe with each method, as the recipe and its overrides by the name of the run.
 
-    Without methods, every recipe has its own. All of them are composed, so that none fails after hours of others.
+    Without methods, every recipe keeps its own. All of them are composed, so that none fails after hours of others.
 
     Raises:
         RecipeError: as `load_recipe`, or a recipe that is not evaluated.
@@ -66,7 +66,7 @@ def select_runs(
 
 
 def train(target: Path, seed: int, recipe_and_overrides: Sequence[str]) -> bool:
-    """Train one run in its folder, or continue it, or find it finished; return whether it succeeded."""
+    """Train or continue one run in its folder unless it is finished; return whether it succeeded."""
     take_answers_of_base(target.parents[1], target)
     command = [sys.executable, "-m", "mmupt", "train", *recipe_and_overrides]
     own = [f"mmupt.seed={seed}", as_override("mmupt.run_folder", str(target))]
@@ -74,9 +74,9 @@ def train(target: Path, seed: int, recipe_and_overrides: Sequence[str]) -> bool:
 
 
 def take_answers_of_base(folder: Path, run: Path) -> None:
-    """Hand what a base has answered in one run below `folder` to another, which begins with the same evaluation.
+    """Copy the base model's responses from any run below `folder`, because all runs begin with the same evaluation.
 
-    A run whose evaluation is another, of another base for instance, sees that by the parameters and makes its own.
+    A run with another evaluation, for example of another base, notices it by the parameters and generates its own.
     """
     target = run / BEFORE
     made = (file for file in sorted(folder.glob(f"**/{BEFORE}")) if read_parameters(file))
@@ -140,7 +140,7 @@ def render_tests(results: Mapping[str, Runs], against: str) -> str:
         for name in measures:
             found = [gain(runs, name)] if name in measured[recipe] else []
             if found and recipe == against:
-                # A recipe does not differ from itself, whatever its seeds do.
+                # A recipe does not differ from itself, whatever its seeds.
                 found.append(SeedEstimate(0.0, 0.0, 1))
             elif found and name in measured.get(against, {}):
                 found.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
@@ -161,7 +161,7 @@ def _p(difference: SeedEstimate) -> str:
 
 
 def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str | None]) -> str:
-    """What a run of each recipe has cost, averaged over its seeds, and the paper's figures of that method."""
+    """The cost of a run of each recipe, averaged over seeds, and the paper's figures of that method."""
     paper = read_paper()
     sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on))
     head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in sets))
@@ -185,7 +185,7 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     """Draw a PNG: the gains of every run with their mean, and the validation accuracy of every recipe over its steps.
 
     Args:
-        curves: recipe -> step -> accuracy, averaged over seeds; none for what was not trained.
+        curves: recipe -> step -> accuracy, averaged over seeds; empty without training.
     """
     gains, accuracies = [], []
     for row, (color, (recipe, runs)) in enumerate(zip(palette(len(results)), results.items(), strict=True)):
@@ -216,25 +216,25 @@ def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
 
 
 def read_method(run_folder: Path) -> str | None:
-    """The method of the paper that a run stands for."""
+    """The paper's name of a run's method."""
     method = OmegaConf.select(OmegaConf.load(run_folder / "config.yaml"), "mmupt.paper_method")
     return None if method is None else str(method)
 
 
 def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], against: str | None = None) -> str:
-    """Write the comparison of all runs that have been evaluated; return its tables, "" where there is none yet.
+    """Write the comparison of all evaluated runs; return its tables, "" if there are none yet.
 
-    `against` is the recipe that all are tested against, the first one unless given.
+    `against` is the recipe that all others are tested against, the first one by default.
 
     Raises:
-        ValueError: runs of one recipe that were not evaluated alike, or as `mmupt.training.run_report` raises it.
+        ValueError: runs of one recipe were not evaluated alike, or as `mmupt.training.run_report.write_report`.
     """
     results: dict[str, Runs] = {}
     for recipe in recipes:
         runs: Runs = {}
         for seed in seeds:
             target = run_folder(folder, recipe, seed)
-            # What a run leaves last.
+            # The last file that a run writes.
             if (target / "report.json").is_file():
                 runs[seed] = read_changes(target)
         if len({tuple(changes) for changes in runs.values()}) > 1:

@@ -1,5 +1,7 @@
-"""Which settings may change when a run is continued: those that change only where, how fast and in how much memory it
-runs, how long it goes on, and what it shows. These are what one turns after an out-of-memory error.
+"""Which settings may change when a run is continued.
+
+Those that change only where, how fast and in how much memory it runs, how long it goes on, and what it shows: what you
+adjust after an out-of-memory error.
 
 Every other setting belongs to the method or to the checkpoints, also one that a user has added: with another value the
 run is another run, or cannot read its checkpoints.

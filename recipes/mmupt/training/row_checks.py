@@ -1,8 +1,7 @@
-"""The rows of a recipe's files, looked through before anything expensive starts.
+"""Checks the rows of a recipe's files before anything expensive starts.
 
-What a data set made by `data/` was checked for when it was written is not looked for again; files from elsewhere are
-checked in full. The length of a prompt depends on the recipe and is computed here, from the sizes of images and without
-scaling one.
+Data sets written by `mmupt_data` were checked then and are not checked again; other files are checked in full. The
+length of a prompt depends on the recipe and is computed here, from image sizes without scaling any image.
 """
 
 import json
@@ -34,9 +33,9 @@ COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: its place in its file, counted from 0, its id and what is wrong with it.
+    """A row that cannot be used: its index in its file, its id and its problems.
 
-    `files` are its image files in the folder that the file was made of, if it was.
+    `files` are its image files, if the data set was made from a folder.
     """
 
     row: int
@@ -46,16 +45,16 @@ class BadRow:
 
 
 def check_rows(config: DictConfig) -> None:
-    """Look through all files of a recipe, and do about bad training rows what `data.bad_rows` says.
+    """Check all files of a recipe, and drop bad training rows or stop, as `data.bad_rows` says.
 
-    Rows that are evaluated on are never left out: those that the model cannot be asked count as wrong, in validation
-    and in evaluation files alike. `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the
-    training rows that are dropped and the validation rows that count as wrong; both are summed up on the console.
+    Evaluation never leaves out rows: in validation and evaluation files, rows that the model cannot be asked count as
+        wrong. `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the dropped training rows
+        and the validation rows that count as wrong; both are summarized on the console.
 
     Raises:
-        RecipeError: a file cannot be read, or lacks its prompts or the truth that is needed; a training file carries a
-            truth without `data.supervised`; two rows of one side share an id; no row of a file can be used; a row is
-            bad under `stop`; or a row that is evaluated on cannot be read.
+        RecipeError: a file cannot be read, or lacks prompts or needed ground truth; a training file has ground truth
+            without `data.supervised`; two training or two validation rows share an id; no row of a file can be used; a
+            row is bad under `stop`; or a row to be evaluated cannot be read.
     """
     dropped: dict[str, list[BadRow]] = {}
     wrong: dict[str, list[BadRow]] = {}
@@ -87,7 +86,7 @@ def check_rows(config: DictConfig) -> None:
 
 
 def dropped_rows(config: DictConfig) -> dict[str, list[int]]:
-    """Return the rows of each training file that `check_rows` has dropped, counted from 0."""
+    """Return the indices of the rows of each training file that `check_rows` has dropped."""
     listing = json.loads(Path(config.data.dropped_rows).read_text())
     return {file: [bad["row"] for bad in listing.get(file, [])] for file in file_list(config.data.train_files)}
 
@@ -95,9 +94,9 @@ def dropped_rows(config: DictConfig) -> dict[str, list[int]]:
 def check_leakage(config: DictConfig) -> None:
     """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
 
-    RecipeError beyond `mmupt.leakage.allowed_pairs` pairs of rows, with the first of them and where all are shown.
-    Files that are trained on by `mmupt.test_time_training` are exempt; RecipeError if that key goes with labels, or
-    without such files.
+    More than `mmupt.leakage.allowed_pairs` pairs of rows are a RecipeError, which names the first pairs and the report.
+    Files trained on under `mmupt.test_time_training` are exempt; that key with labels, or without such files, is a
+    RecipeError.
     """
     if config.mmupt.test_time_training and config.data.supervised:
         raise RecipeError("mmupt.test_time_training is training without labels: set data.supervised=False")
@@ -127,7 +126,7 @@ def check_leakage(config: DictConfig) -> None:
 
 
 def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
-    """Print of how many rows of each file what is the outcome, with the first of each kind of problem.
+    """Print how many rows of each file have this outcome, with the first row of each kind of problem.
 
     RecipeError under the policy `stop`.
     """
@@ -181,12 +180,12 @@ def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[Ba
 
 
 def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
-    """Every row of a file that cannot be used, in their order.
+    """The rows of a file that cannot be used, in order.
 
     Args:
         file: a parquet file, whoever wrote it; a prompt may have several messages.
-        lengths: what computes the lengths of prompts; None to leave that to veRL.
-        training: whether the rows are trained on. Otherwise only those are bad that the model cannot be asked.
+        lengths: computes the lengths of prompts; None leaves that to veRL.
+        training: whether the rows are trained on. Otherwise a row is bad only if the model cannot be asked.
 
     Raises:
         ValueError: the file is damaged.
@@ -195,14 +194,14 @@ def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list
     manifest = read_manifest(path.parent)
     # Other versions were checked by other rules.
     checked = manifest is not None and manifest.get("schema") == SCHEMA_VERSION and is_unchanged(path, manifest)
-    # Of a checked file that is evaluated on, rows with problems were kept.
+    # A checked evaluation file keeps rows with problems, which the manifest lists.
     kept = {
         row["id"]: [Problem(**problem) for problem in row["problems"]]
         for row in ((manifest or {}).get("kept", []) if checked else [])
     }
     found = []
     duplicates = Duplicates()
-    # Of rows that were checked when they were written, only the header of an image is read.
+    # Of rows that were checked when written, only image headers are read.
     look = _no_problems if checked else _problems
     start = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -244,19 +243,19 @@ def _as_row(row: Mapping[str, Any]) -> Row:
     return Row(row["id"], "", question, images, row["question_type"], None, choices)
 
 
-# Image processors of transformers whose tokens `verl_ext.datasets.pixel_limits` counts: of Qwen2-VL to Qwen3.5, and of
-# GLM-4V. Their slower variants have longer names.
+# Image processors of transformers whose tokens `verl_ext.datasets.pixel_limits` can count: of Qwen2-VL to Qwen3.5, and
+# of GLM-4V. The names of their slower variants begin with these.
 COUNTED = ("Qwen2VLImageProcessor", "Glm4vImageProcessor")
 
 
 class PromptLengths:
-    """Computes the tokens of prompts as veRL's dataset and the model's processor would make them.
+    """Counts the tokens of prompts as veRL's dataset and the model's processor make them.
 
-    RecipeError for a model with another kind of image processor, whose tokens nobody here can count.
+    RecipeError for a model with another kind of image processor, whose tokens cannot be counted here.
     """
 
     def __init__(self, config: DictConfig, training: bool) -> None:
-        # Of the rows that were checked, those with control text, and what it is.
+        # Checked rows with control text, and the text.
         self.escaped: list[str] = []
         self._training = training
         self._limit = config.data.max_prompt_length
@@ -274,11 +273,10 @@ class PromptLengths:
             )
 
     def check(self, row: dict[str, Any]) -> list[Problem]:
-        """Say whether a row's prompt is too long, with its images' part of the tokens.
+        """Check whether a row's prompt is too long, and its images.
 
-        Images are a problem of a model without a vision tower. In training, so are images that no scaling accepts
-        without margins, and those with a side shorter than that of a visual token, which would be scaled up and show
-        little.
+        Images are a problem for a model without a vision tower. In training, so are images that the scaling accepts
+        only with margins, and images with a side shorter than a visual token, which would be enlarged and show little.
         """
         text = "\n".join(message["content"] for message in row["prompt"])
         if found := control_texts(text, control_tokens(self._processor.tokenizer)):

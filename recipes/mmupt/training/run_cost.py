@@ -1,4 +1,4 @@
-"""What a run has cost: labels, generated tokens, and hours of its devices. Kept and read here; tables are elsewhere."""
+"""Records and reads the cost of a run: labels, generated tokens, and device hours."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from mmupt.training.metric_series import read_series
 from verl_ext.files import file_list, json_line
 from verl_ext.metric_names import RESPONSE_LENGTH
 
-# In a run folder: a line for every stage that was run, or was broken off by an error.
+# In a run folder: one line per stage that finished or failed.
 HOURS = "hours.jsonl"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the policy of a run has cost; its evaluation is not part of it.
+    """The cost of training the policy of a run, without evaluation.
 
-    labels: true answers that training read. tokens: generated for training. hours: of `device`, a GPU or a core of the
-    CPU that was there for it, whether it was busy or not; what a kill -9 cut off is missing.
+    labels: ground truths that training read. tokens: generated for training. hours: of `device`, a GPU or CPU core,
+        busy or idle; the time before a kill -9 is missing.
     """
 
     labels: int
@@ -36,7 +36,7 @@ class Cost:
 
 
 def devices(config: DictConfig) -> int:
-    """How many GPUs a run has, or how many cores of the CPU."""
+    """The number of GPUs of a run, or of CPU cores."""
     if config.trainer.device == "cpu":
         return len(os.sched_getaffinity(0))
     training = int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
@@ -45,7 +45,7 @@ def devices(config: DictConfig) -> int:
 
 @contextmanager
 def hours_of(config: DictConfig) -> Iterator[None]:
-    """Add what is done here to the hours of the run."""
+    """Add the time in this block to the device hours of the run."""
     start = time.monotonic()
     try:
         yield
@@ -56,7 +56,7 @@ def hours_of(config: DictConfig) -> Iterator[None]:
 
 
 def read_cost(run_folder: Path) -> Cost:
-    """What a run has cost so far, by its `config.yaml`, its metrics and what `hours_of` has left."""
+    """The cost of a run so far, from its `config.yaml`, its metrics and the hours on file."""
     config = OmegaConf.load(run_folder / "config.yaml")
     assert isinstance(config, DictConfig)
     file = run_folder / HOURS
@@ -76,7 +76,7 @@ def _of_stages(run_folder: Path) -> tuple[int, int]:
 
 
 def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
-    """Questions that were trained on, and tokens that were generated for it."""
+    """The number of training questions, and of tokens generated for them."""
     lengths = read_series(run_folder / "tensorboard").get(RESPONSE_LENGTH, {})
     of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
     prompts = len(lengths) * config.data.train_batch_size

@@ -35,7 +35,7 @@ from verl_ext.scores import Score
 
 
 class ScoreUnit(NamedTuple):
-    """How a score is printed: times `factor`, with so many decimals."""
+    """How a score is printed: times `factor`, with this many decimals."""
 
     name: str
     factor: int
@@ -43,14 +43,15 @@ class ScoreUnit(NamedTuple):
 
 
 PERCENTAGE = ScoreUnit("%", 100, 1)
-# Of the scores that are not shares of 1.
+# Units of scores that are not fractions.
 UNITS = {ENTROPY: ScoreUnit("nats", 1, 2), LENGTH: ScoreUnit("tokens", 1, 1)}
 
 
 class Curves(NamedTuple):
-    r"""One panel of the plot: the metrics whose whole name matches `metrics`, and the score that is marked beside them.
+    r"""One panel of the plot: the metrics whose full name matches `metrics`, and the score marked beside them.
 
-    `percent` is whether the values are shares of 1. `line` labels a line; `\1` in it is the first group of the match.
+    `percent`: whether the values are fractions shown in percent. `line` labels a line; `\1` in it is the first group of
+    the match.
     """
 
     title: str
@@ -78,7 +79,7 @@ TEST_TIME_TRAINING = (
     "**Test-time training: the policy was trained on the questions of this table, without their labels "
     "(`mmupt.test_time_training`). These are not scores on unseen questions.**"
 )
-# Between the evaluations before and after training.
+# Parameters that may differ between the evaluations before and after training.
 MAY_DIFFER = {"model", "weights", "forbidden_openings"}
 
 
@@ -91,7 +92,7 @@ class Change:
 
     @property
     def difference(self) -> Score:
-        """What training changed, question by question."""
+        """The paired difference, question by question."""
         return self.after - self.before
 
 
@@ -107,11 +108,11 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     """Write the report of a run into its folder and return its table.
 
     Args:
-        run_folder: as the module describes; event files may be missing, which the plot then says.
-        note: what the scores show and what they do not, printed below the table.
+        run_folder: see the module; without event files the plot says so.
+        note: a caveat printed below the table.
 
     Raises:
-        FileNotFoundError: a file of responses is missing; the message says what makes it.
+        FileNotFoundError: a file of responses is missing; the message has the command that makes it.
         ValueError: the two files do not answer the same questions in the same way, a line or response is missing or
             cannot be used, or a question has no ground truth.
     """
@@ -177,7 +178,7 @@ def judge_evaluations(run_folder: Path) -> tuple[JudgedFile, JudgedFile]:
 
 
 def changes_between(before: JudgedFile, after: JudgedFile) -> dict[str, Change]:
-    """The scores of two evaluations by name; ValueError for an evaluation that is not whole."""
+    """The scores of two evaluations by name; ValueError for an incomplete evaluation."""
     scores_before, scores_after = overall_scores(before), overall_scores(after)
     return {name: Change(scores_before[name], scores_after[name]) for name in scores_before}
 

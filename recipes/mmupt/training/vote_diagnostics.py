@@ -1,6 +1,6 @@
-"""What the votes of a run did: whether elected answers settle, on right ones or wrong ones. Pure.
+"""Diagnoses the votes of a run: whether pseudo-labels settle, and on right or wrong answers. Pure.
 
-Read from the votes on file (`verl_ext.votes.vote_files`), which hold the same questions in every epoch.
+Reads the votes on file (`verl_ext.votes.vote_files`), which hold the same questions in every epoch.
 
 Sources: the flip rate is that of TTRL-Guard (arXiv 2605.19444), the Model Collapse Step that of He et al. 2026
 (arXiv 2603.08660).
@@ -48,7 +48,7 @@ class Election:
 
 
 def read_elections(folder: Path) -> list[Election]:
-    """The votes on file in a folder; none where there is no folder. Raises as `read_votes`."""
+    """The votes on file in a folder; none if there is no folder. Raises as `read_votes`."""
     columns = ["step", "id", "choices", "responses.list.element.correct", "pseudo_label", "majority_ratio"]
     columns += ["label_correct"]
     return [_election(row) for file in files_of_steps(folder).values() for row in read_votes(file, columns)]
@@ -79,7 +79,7 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Groups that elected an answer by a majority ratio from `low` up to `high`, and how many labels were right."""
+    """Groups that elected an answer with a majority ratio from `low` up to `high`, and the share of right labels."""
 
     low: float
     high: float
@@ -89,14 +89,14 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What the votes did.
+    """Statistics of the votes of a run.
 
     Attributes:
-        elections: number of votes that were looked at.
-        flips: successive votes on one question, both of which elected an answer: how often the second elected another.
-        flips_from_right: the same where the first label was right.
-        flips_from_wrong: the same where the first label was wrong.
-        lost_minorities: questions that had right answers in their first vote, which did not elect one: how many have no
+        elections: number of votes.
+        flips: of successive votes on one question that both elected an answer, those whose second elected another.
+        flips_from_right: the same, if the first label was right.
+        flips_from_wrong: the same, if the first label was wrong.
+        lost_minorities: of the questions whose first vote had right answers but did not elect one, those without a
             right answer in their last vote.
         calibration: label accuracy by majority ratio; empty bins are left out.
     """
@@ -141,7 +141,7 @@ def model_collapse_step(reward_accuracy: Mapping[int, float]) -> int | None:
 
 
 def render(diagnostics: Diagnostics, reward_accuracy: Mapping[int, float]) -> str:
-    """The findings in Markdown: a table of rates, and one of label accuracy by majority ratio where it is known."""
+    """The statistics in Markdown: a table of rates, and one of label accuracy by majority ratio if it is known."""
     step = model_collapse_step(reward_accuracy)
     collapse = "none" if step is None else f"step {step}"
     rows: list[tuple[str, ...]] = [

@@ -1,4 +1,4 @@
-"""The images of rows by id, from the files that a run was trained or evaluated on."""
+"""The images of rows by id, from the training or evaluation files of a run."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,12 +8,12 @@ from threading import Lock
 from mmupt.reports.encoded_pictures import encode_anew
 from verl_ext.datasets.parquet_reader import read_ids, read_row
 
-# Encoded pictures that are kept, the small ones of lists among them.
+# Encoded pictures in the cache, including the small ones of lists.
 PICTURES_KEPT = 256
 
 
 class RowPictures:
-    """Finds rows by id, whose images are encoded anew for a browser; the files are indexed at the first request."""
+    """Finds rows by id and encodes their images for a browser; the files are indexed at the first request."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
@@ -45,7 +45,7 @@ class RowPictures:
                 self._places = {
                     id_: (file, row)
                     for file in self._files
-                    # Of a data set that has been moved since, only the pictures are missing.
+                    # If a data set has been moved since, only its pictures are missing.
                     if file.is_file()
                     for row, id_ in enumerate(read_ids(file))
                 }

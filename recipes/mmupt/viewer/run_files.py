@@ -1,4 +1,4 @@
-"""What the folder of a run holds, as the page asks for it: JSON values, in which keys that end in `html` are HTML.
+"""Reads the folder of a run for the page, as JSON values in which keys that end in `html` hold HTML.
 
 All text of rows and responses is escaped in that HTML (`mmupt.reports.formulas`) and plain everywhere else.
 """
@@ -29,9 +29,9 @@ Value = TypeVar("Value")
 METRICS = re.compile(
     r"val-core/.+|vote/.+|response_length/mean|critic/rewards/mean|actor/(entropy|kl_loss|grad_norm)|perf/throughput"
 )
-# Groups of one answer, so that the first ones are on the screen before the last ones are read.
+# Groups per reply, so that the first ones are on the screen before the last ones are read.
 GROUPS_PER_CHUNK = 1_000
-# What a list says of a group.
+# The columns read for a list of groups.
 LISTED = (
     *("step", "id", "question", "majority_ratio", "tied", "no_answer", "pseudo_label", "ground_truth"),
     *("label_correct", "responses.list.element.reward"),
@@ -44,10 +44,10 @@ GROUP_FIELDS = (
 
 
 class RunFiles:
-    """Reads the folder of a run, or of a synthesis, anew whenever a file has changed.
+    """Reads the folder of a run or synthesis, again whenever a file has changed.
 
     Raises:
-        FileNotFoundError: the folder holds nothing that can be shown.
+        FileNotFoundError: the folder has nothing that can be shown.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class RunFiles:
             )
 
     def summary(self) -> dict[str, Any]:
-        """What there is to see."""
+        """What the run has to show."""
         votes = self._votes()
         stop = read_stop(self.folder)
         history = self._changed("history", [self._history()], lambda: History(self._history()))
@@ -104,7 +104,7 @@ class RunFiles:
         return {"fields": GROUP_FIELDS, "groups": found, "before": None}
 
     def group_previews(self, keys: Iterable[str]) -> list[dict[str, Any]]:
-        """Question and pseudo-label of groups, named by step and number as in "12.0", with their formulas drawn.
+        """Question and pseudo-label of groups, given by step and number as in "12.0", with formulas drawn.
 
         KeyError or IndexError if there is no such group.
         """
@@ -136,7 +136,7 @@ class RunFiles:
         }
 
     def history(self, id_: str) -> list[dict[str, Any]]:
-        """The groups of one question in the order of steps; `flipped` says whether the pseudo-label is another one."""
+        """The groups of one question in the order of steps; `flipped` says whether the pseudo-label has changed."""
         found = [
             dict(zip(GROUP_FIELDS, fields, strict=True))
             for step in self._votes()
@@ -256,7 +256,7 @@ class RunFiles:
         return sorted(file for pattern in ("", "*/", "*/*/") for file in self.folder.glob(f"{pattern}{CANDIDATES}"))
 
     def _changed(self, name: str, files: Iterable[Path], read: Callable[[], Value]) -> Value:
-        """What `read` returned when these files were last changed."""
+        """The result of `read`, cached until one of these files changes."""
         state = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
         with self._lock:
             kept = self._kept.get(name)
@@ -285,7 +285,7 @@ def _group_fields(numbered: tuple[int, dict[str, Any]]) -> list[Any]:
 
 
 def _plain(text: str) -> str:
-    """A question as a list shows and searches it."""
+    """A question as shown and searched in a list."""
     return " ".join(text.replace(PLACEHOLDER, " ").split())
 
 

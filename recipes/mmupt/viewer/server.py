@@ -1,8 +1,8 @@
 """The server behind `mmupt view`: files of the page, JSON about the runs, and pictures. It reads and never writes.
 
-A request names a run by its number and what it wants by keys; no part of it is used as a path. Pages of other sites
-cannot read what is served here: the browser is told so, and requests under another host name are refused, by which a
-site could otherwise pass for this server.
+A request names a run by number and its content by keys; no part of it is used as a path. Pages of other sites cannot
+read what is served here: headers tell the browser so, and requests under another host name, by which a site could pass
+for this server, are refused.
 """
 
 import json
@@ -33,10 +33,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Another run may be served under the same address later.
+    # The same address may serve another run later.
     "Cache-Control": "no-store",
 }
-# The longest side of a picture that is not opened in full, px.
+# The longest side of a picture in a list, px.
 SMALL = 640
 
 Query = Mapping[str, str]
@@ -51,7 +51,7 @@ def _texts(query: Query, name: str) -> list[str]:
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
-# What can be asked of a run, by the path of the request.
+# Replies about a run by the path of the request.
 ANSWERS: Mapping[str, Callable[[RunFiles, Query], Any]] = {
     "/curves": lambda run, query: run.curves(),
     "/groups": lambda run, query: run.groups(_optional(query, "before"), _optional(query, "after")),
@@ -70,12 +70,12 @@ def make_server(runs: Sequence[RunFiles], host: str = "127.0.0.1", port: int = 0
     """A server of these runs, which `serve_forever` starts.
 
     Args:
-        runs: what is shown.
+        runs: the runs to show.
         host: the address to listen on. Only under one of LOOPBACK are other host names refused.
         port: 0 takes a free one.
 
     Raises:
-        OSError: the port is taken, or the address is none of this machine.
+        OSError: the port is taken, or the address is not one of this machine.
     """
 
     class Handler(_Handler):
@@ -90,7 +90,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that leaves a page closes its connections.
+        # Browsers close connections when they leave a page.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             kind, content = self._answer(parts.path, dict(parse_qsl(parts.query)))
         except (KeyError, IndexError):
             self._send(404, "text/plain; charset=utf-8", b"there is no such thing in this run\n")
-        # Whatever a file holds that cannot be read is told on the page, and the server goes on.
+        # The page shows why a file cannot be read, and the server goes on.
         except (ValueError, OSError) as error:
             self._send(500, "text/plain; charset=utf-8", f"{error}\n".encode(errors="replace"))
         else:
@@ -151,13 +151,13 @@ class _Handler(BaseHTTPRequestHandler):
 def _is_loopback(host: str) -> bool:
     try:
         return urlsplit(f"//{host}").hostname in LOOPBACK
-    # "[" and the like.
+    # For example "[".
     except ValueError:
         return False
 
 
 def _json(content: Any) -> tuple[str, bytes]:
-    # Browsers read no NaN.
+    # Browsers cannot parse NaN.
     return "application/json", json.dumps(_finite(content)).encode()
 
 

@@ -1,4 +1,4 @@
-"""Synthesis strategies: how a model is asked for a new question about the images of a row.
+"""Synthesis strategies: prompts for a new question about the images of a row.
 
 A new strategy is a module here with a function that `STRATEGIES.register` decorates; see docs/extending.md.
 """
@@ -15,8 +15,8 @@ class StrategyPrompt:
     """What the model is asked.
 
     prompt: a key of `prompts` in the configuration, which names the file with the text.
-    texts: what is filled into the text, by the names that it has in braces.
-    template: the text, where the configuration does not have the key.
+    texts: values of the placeholders of the text.
+    template: the text, if the config lacks the key.
     """
 
     prompt: str
@@ -24,7 +24,7 @@ class StrategyPrompt:
     template: str | None = None
 
 
-# From a row, and the answer that the model itself voted for (None: not asked, or a tie), to what it is asked; None
-# where the strategy does not apply to the row.
+# From a row and the model's own majority answer (None: not asked, or a tie) to the prompt; None if the strategy does
+# not apply to the row.
 Strategy = Callable[[Parent, str | None], StrategyPrompt | None]
 STRATEGIES: Registry[Strategy] = Registry("synthesis strategy", "mmupt.synthesis.strategies")
