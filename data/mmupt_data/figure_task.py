@@ -337,7 +337,7 @@ def write_figures(
     """
     counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
     parameters = {"data_source": task.name, "version": task.version, "counts": counts, "seed": seed, "role": role}
-    splits = {split: _rows(split, count, seed, role, task) for split, count in counts.items()}
+    splits: dict[str, Iterator[Row]] = {split: _rows(split, count, seed, role, task) for split, count in counts.items()}
     return write_dataset(folder, splits, parameters, options=options)
 
 
