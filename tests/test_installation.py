@@ -3,6 +3,7 @@
 Its folders may have the names of ours and of libraries.
 """
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+UV = (sys.executable, "-m", "uv")
 PACKAGES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
 # A folder `mmupt` or `verl_ext` of one's own is no package: with an __init__.py it would be another program.
 PACKAGES_OF_THE_USER = ("data", "recipes", "datasets", "benchmarks", "tests", "hydra", "verl")
@@ -46,7 +48,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the wheel installs, without dependencies."""
     folder = tmp_path_factory.mktemp("installation")
     options = ["--quiet", "--offline", "--no-deps", "--python", sys.executable, "--target", folder]
-    run(sys.executable, "-m", "uv", "pip", "install", *options, wheel)
+    run(*UV, "pip", "install", *options, wheel)
     return folder
 
 
@@ -125,3 +127,41 @@ def test_the_metadata_say_what_it_is_for_whom_and_what_it_needs(wheel: Path) -> 
     extras = set(metadata.get_all("Provides-Extra", []))
     readme = (ROOT / "README.md").read_text()
     assert extras and all(f"`{extra.replace('-', '_')}`" in readme for extra in extras)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment of its own with veRL and all that it is locked with, as somebody has it who trains with veRL."""
+    folder = tmp_path_factory.mktemp("environment")
+    python = folder / "bin" / "python"
+    run(*UV, "venv", "--quiet", "--clear", "--python", sys.executable, folder)
+    install = [*UV, "pip", "install", "--quiet", "--no-deps", "--python", python]
+    locked = [*install, "-r", ROOT / "requirements-cpu.txt"]
+    # Hard links into uv's cache, which `make setup` has filled: nothing is asked of an index but where it was emptied.
+    if subprocess.run([*map(str, locked), "--offline"], capture_output=True, check=False).returncode != 0:
+        run(*locked)
+    run(*install, ROOT / "shims" / "vllm")
+    return folder
+
+
+@pytest.mark.full_stack
+def test_the_wheel_installs_beside_verl_and_runs_in_any_folder(
+    environment: Path, wheel: Path, hostile: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With its requirements, which are all met: nothing else is installed or changed, and no checkout is looked at."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    python, mmupt = environment / "bin" / "python", environment / "bin" / "mmupt"
+    done = run(*UV, "pip", "install", "--offline", "--python", python, wheel)
+    changes = [line.split()[1] for line in done.stderr.splitlines() if line.startswith((" + ", " - ", " ~ "))]
+    assert [change.partition("==")[0] for change in changes] == ["verl-mmupt"]
+    asked = run(mmupt, "doctor", "--json", cwd=hostile, env=clean)
+    findings = {finding["check"]: finding for finding in json.loads(asked.stdout)["findings"]}
+    assert str(environment) in findings["verl-mmupt"]["found"]
+    for check in ("verl-mmupt", "verl", "torch", "vllm", "transformers", "ray", "verl.plugins", "vllm.general_plugins"):
+        assert findings[check]["status"] == "ok", findings[check]
+    assert "mmupt_tiny_hard" in run(mmupt, "recipes", cwd=hostile, env=clean).stdout
+    assert "#compdef mmupt" in run(mmupt, "completion", "zsh", cwd=hostile, env=clean).stdout
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    said = run(mmupt, "data", "figures", cwd=elsewhere, env=clean).stdout
+    assert "datasets/figures: written" in said
+    assert {"train.parquet", "test.parquet"} <= {file.name for file in (elsewhere / "datasets" / "figures").iterdir()}
