@@ -1,8 +1,9 @@
 """The same trials of learning rates for every method that `make table` compares, judged on validation questions.
 
     .venv/bin/python benchmarks/tuning.py --methods mmupt lmsi
+    .venv/bin/python benchmarks/tuning.py --recipe mmupt_tiny_hard --methods mmupt supervised soft
 
-Trains mmupt_tiny by every method once with each learning rate, and what makes one pass over a set (docs/papers.md) once
+Trains the recipe by every method once with each learning rate, and what makes one pass over a set (docs/papers.md) once
 more, with the rate in the middle and several passes. The seed is none of the table's, and no test question is read: a
 policy is evaluated on the validation questions. The same command after an interruption continues. Prints greedy
 accuracy and mean@8 of all trials of each method, the one with the best greedy accuracy first; of equal ones, that with
@@ -23,7 +24,6 @@ from mmupt.training.recipe_table import take_answers_of_base
 from mmupt.training.run_report import read_changes
 from verl_ext.files import file_list
 
-RECIPE = "mmupt_tiny"
 LEARNING_RATES = (3e-5, 1e-4, 3e-4)
 PASSES = 3
 SEED = 0
@@ -45,25 +45,25 @@ def trials(method: str) -> dict[str, list[str]]:
     return found | {f"lr_{middle:g}_passes_{PASSES}": trial(middle, PASSES)}
 
 
-def train(folder: Path, method: str, name: str, overrides: Sequence[str]) -> None:
+def train(folder: Path, recipe: str, method: str, name: str, overrides: Sequence[str]) -> None:
     """Make a trial, or continue it, or find it finished; its own messages say what went wrong."""
-    target = folder / method / name
+    target = folder / recipe / method / name
     # What a run leaves last.
     if (target / "report.json").is_file():
         return
-    config, _ = load_recipe(RECIPE, [f"method={method}"])
+    config, _ = load_recipe(recipe, [f"method={method}"])
     take_answers_of_base(folder, target)
     keys = {
         "mmupt.seed": SEED,
         "mmupt.run_folder": str(target),
         "mmupt.evaluation_files": file_list(config.data.val_files),
     }
-    command = [sys.executable, "-m", "mmupt", "train", RECIPE, f"method={method}", *overrides]
+    command = [sys.executable, "-m", "mmupt", "train", recipe, f"method={method}", *overrides]
     subprocess.run([*command, *(as_override(key, value) for key, value in keys.items())], check=True)
 
 
 def report(folder: Path, methods: Sequence[str]) -> str:
-    """A row for each trial that has been evaluated."""
+    """A row for each trial in the folder of a recipe that has been evaluated."""
     rows: list[tuple[str, ...]] = [("method", "trial", f"{GREEDY}, %", "mean@8, %")]
     for method in methods:
         scores = []
@@ -79,13 +79,14 @@ def report(folder: Path, methods: Sequence[str]) -> str:
 def main() -> None:
     """Make what is missing of the trials and print all after each recipe."""
     parser = argparse.ArgumentParser(description="Try the same learning rates with several methods.")
-    parser.add_argument("--methods", nargs="+", required=True)
-    parser.add_argument("--folder", type=Path, default=Path("runs/tuning"))
+    parser.add_argument("--methods", nargs="+", required=True, help="options of method= that `mmupt recipes` lists")
+    parser.add_argument("--recipe", default="mmupt_tiny", help="what is trained by every method (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/tuning"), help="of the trials (%(default)s)")
     arguments = parser.parse_args()
     for method in arguments.methods:
         for name, overrides in trials(method).items():
-            train(arguments.folder, method, name, overrides)
-        print(report(arguments.folder, arguments.methods), flush=True)
+            train(arguments.folder, arguments.recipe, method, name, overrides)
+        print(report(arguments.folder / arguments.recipe, arguments.methods), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The hard laptop task: longer chains of steps and larger numbers than those of `figure_task.py`.
 
 Four kinds of figure, 84 x 84 px: four bars, a rectangle, a right triangle and a frame (a rectangle with a rectangular
-hole), with lengths of 1 to 9 units of 8 px. Each has two main questions, so that eight types of question of graded
-difficulty are trained and evaluated; an answer takes one to four steps.
+hole). Each kind has a unit of length of its own: the more px a unit has, the easier a length is to read, so that types
+of question with few steps are not much easier than those with many. Each kind has two main questions, so that eight
+types are trained and evaluated; an answer takes one to four steps.
 
     mmupt data figures_hard
 """
@@ -25,31 +26,33 @@ from mmupt_data.figure_task import (
     draw_triangle,
 )
 
-UNIT = 8
-MAX_LENGTH = 9
+BARS_UNIT, MAX_BAR = 8, 9
+RECTANGLE_UNIT, MAX_SIDE = 6, 12
+TRIANGLE_UNIT, MAX_LEG = 6, 9
+FRAME_UNIT, MAX_FRAME = 9, 7
 
 
 def _frame_lengths(random: Random) -> tuple[int, ...]:
     """Outer width and height, and width and height of the hole, which leaves a border on every side."""
-    width, height = random.randint(3, MAX_LENGTH), random.randint(3, MAX_LENGTH)
+    width, height = random.randint(3, MAX_FRAME), random.randint(3, MAX_FRAME)
     return width, height, random.randint(1, width - 2), random.randint(1, height - 2)
 
 
 def _draw_frame(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
     draw_rectangle(pen, figure, left, bottom)
-    x, y = left + UNIT, bottom - UNIT
+    x, y = left + FRAME_UNIT, bottom - FRAME_UNIT
     _, _, width, height = figure.lengths
-    pen.rectangle((x, y - height * UNIT, x + width * UNIT, y), fill="white", outline="black")
+    pen.rectangle((x, y - height * FRAME_UNIT, x + width * FRAME_UNIT, y), fill="white", outline="black")
 
 
 FIGURES_HARD = FigureTask(
     "figures_hard",
-    version=1,
+    version=2,
     kinds=(
         FigureKind(
             "bars",
-            UNIT,
-            lambda random: tuple(random.randint(1, MAX_LENGTH) for _ in range(4)),
+            BARS_UNIT,
+            lambda random: tuple(random.randint(1, MAX_BAR) for _ in range(4)),
             colors=1,
             shape=draw_bars,
             questions=(
@@ -72,8 +75,8 @@ FIGURES_HARD = FigureTask(
         ),
         FigureKind(
             "rectangle",
-            UNIT,
-            lambda random: (random.randint(1, MAX_LENGTH), random.randint(1, MAX_LENGTH)),
+            RECTANGLE_UNIT,
+            lambda random: (random.randint(1, MAX_SIDE), random.randint(1, MAX_SIDE)),
             colors=1,
             shape=draw_rectangle,
             questions=(
@@ -83,8 +86,8 @@ FIGURES_HARD = FigureTask(
         ),
         FigureKind(
             "triangle",
-            UNIT,
-            lambda random: draw_legs(random, MAX_LENGTH),
+            TRIANGLE_UNIT,
+            lambda random: draw_legs(random, MAX_LEG),
             colors=1,
             shape=draw_triangle,
             questions=(
@@ -102,7 +105,7 @@ FIGURES_HARD = FigureTask(
         ),
         FigureKind(
             "frame",
-            UNIT,
+            FRAME_UNIT,
             _frame_lengths,
             colors=1,
             shape=_draw_frame,

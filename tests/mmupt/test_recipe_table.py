@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -67,12 +68,12 @@ def test_gains_are_averaged_over_seeds_question_by_question(folder: Path) -> Non
     finish(folder, "vote", 1, right_after=3)
     finish(folder, "vote", 2, right_after=4)
     finish(folder, "random", 1, right_after=1)
-    text = write_table(folder, ["vote", "random"], [1, 2])
+    text = write_table(folder, ["vote", "random"])
     # Differences, averaged over seeds: 0, 1, 1, 1/2: mean 5/8, standard deviation 0.479, of four questions. The seeds
     # differ by no more than their questions explain: variance of their mean 1/64, that of the interaction 1/64.
-    assert row(text, "vote")[1:4] == ["25.0 → 87.5", "+62.5 ± 23.9", "+50.0, +75.0"]
-    assert row(text, "random")[1:4] == ["25.0 → 25.0", "+0.0 ± 0.0", "+0.0"]
-    assert row(text, "vote")[4:] == ["25.0 → 87.5"] * 3 + ["0.00 → 0.00", "5.0 → 5.0"]
+    assert row(text, "vote")[1:5] == ["1, 2", "25.0 → 87.5", "+62.5 ± 23.9", "+50.0, +75.0"]
+    assert row(text, "random")[1:5] == ["1", "25.0 → 25.0", "+0.0 ± 0.0", "+0.0"]
+    assert row(text, "vote")[5:] == ["25.0 → 87.5"] * 3 + ["0.00 → 0.00", "5.0 → 5.0"]
     assert text in (folder / "table.md").read_text()
     assert json.loads((folder / "table.json").read_text())["vote"]["scores"]["2"]["greedy accuracy"]["after"] == 1.0
     assert (folder / "table.png").read_bytes().startswith(b"\x89PNG")
@@ -82,14 +83,55 @@ def test_recipes_are_tested_against_the_base_and_against_the_first_or_a_named_on
     finish(folder, "vote", 1, right_after=3)
     finish(folder, "random", 1, right_after=1)
     # Differences of four questions: 0, 1, 1, 0, with a standard error of 0.289: t is 1.73, of three degrees of freedom.
-    text = write_table(folder, ["vote", "random"], [1])
-    # By greedy accuracy, and by mean@2, as samples are what the greedy response is.
-    assert row(text, "vote", 1)[1:] == ["+50.0 ± 28.9", "0.18", "+0.0 ± 0.0", "1"] * 2
-    assert row(text, "random", 1)[1:] == ["+0.0 ± 0.0", "1", "-50.0 ± 28.9", "0.18"] * 2
-    text = write_table(folder, ["vote", "random"], [1], against="random")
-    assert row(text, "vote", 1)[3:5] == row(text, "vote", 1)[7:] == ["+50.0 ± 28.9", "0.18"]
+    text = write_table(folder, ["vote", "random"])
+    # By greedy accuracy, and by mean@2, as samples are what the greedy response is; so is the majority of the base.
+    assert row(text, "vote", 1)[1:9] == ["+50.0 ± 28.9", "0.18", "+0.0 ± 0.0", "1"] * 2
+    assert row(text, "vote", 1)[9:] == ["+50.0 ± 28.9", "0.18"]
+    assert row(text, "random", 1)[1:9] == ["+0.0 ± 0.0", "1", "-50.0 ± 28.9", "0.18"] * 2
+    text = write_table(folder, ["vote", "random"], against="random")
+    assert row(text, "vote", 1)[3:5] == row(text, "vote", 1)[7:9] == ["+50.0 ± 28.9", "0.18"]
     # One that has not been made yet.
-    assert row(write_table(folder, ["vote"], [1], against="random"), "vote", 1)[3:5] == ["", ""]
+    assert row(write_table(folder, ["vote"], against="soft"), "vote", 1)[3:5] == ["", ""]
+
+
+def answers_of_base(folder: Path, right: tuple[int, ...], **parameters: Any) -> Path:
+    """Four samples to each question by the base, of which so many are right."""
+    file = folder / "base.jsonl"
+    responses = [
+        Response(f"q{number}", mode, sample, f"so \\boxed{{{answer if sample < right[number] else 9}}}", 5)
+        for number, answer in enumerate(TRUTH)
+        for mode, sample in (("greedy", 0), *(("sample", sample) for sample in range(4)))
+    ]
+    write_responses(file, responses, {"data": {str(folder / "test.parquet"): "sha"}, "samples": 4, **parameters})
+    return file
+
+
+def test_greedy_accuracy_is_tested_against_the_majority_of_more_samples_of_the_base(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=4)
+    finish(folder, "vote", 2, right_after=3)
+    text = write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 3, 0)))
+    assert "greedy accuracy against maj@4 of the base, points" in text
+    # Differences, averaged over seeds: 0, 0, 0, 1/2: mean 1/8, of four questions; the seeds' variance is their own.
+    assert row(text, "vote", 1)[9] == "+12.5 ± 12.5"
+
+
+def test_a_majority_of_another_base_or_of_other_questions_is_refused(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=4)
+    with pytest.raises(ValueError, match="differ in weights: give what the base answered"):
+        write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), weights="of the trained policy"))
+    with pytest.raises(ValueError, match="differ in data"):
+        write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), data={}))
+
+
+def test_the_table_has_all_finished_runs_of_its_folder(folder: Path) -> None:
+    finish(folder, "vote", 2, right_after=4)
+    finish(folder, "vote", 10, right_after=3)
+    finish(folder, "soft", 1, right_after=3)
+    finish(folder, "random", 1, right_after=1)
+    text = write_table(folder, ["soft", "scrl"])
+    recipes = [line.split()[1] for line in text.splitlines() if line.startswith(("| soft", "| vote", "| random"))]
+    assert recipes[:3] == ["soft", "random", "vote"]
+    assert row(text, "vote")[1:5] == ["2, 10", "25.0 → 87.5", "+62.5 ± 23.9", "+75.0, +50.0"]
 
 
 def test_no_difference_that_varies_has_a_p_of_zero() -> None:
@@ -108,7 +150,7 @@ def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_fig
         for _ in range(2):
             with hours_of(config):
                 pass
-    text = write_table(folder, ["mmupt_tiny", "mmupt_tiny-supervised"], [1])
+    text = write_table(folder, ["mmupt_tiny", "mmupt_tiny-supervised"])
     # 22.5 tokens in two steps of 32 prompts with 8 responses each; the file has four rows.
     assert row(text, "mmupt_tiny", 2)[1:3] == ["0", "5,760"]
     assert row(text, "mmupt_tiny-supervised", 2)[1:3] == ["4", "5,760"]
@@ -129,15 +171,15 @@ def test_costs_of_a_baseline_are_those_of_its_stages(folder: Path) -> None:
         write_summary(stages, "responses.parquet", rows=90, written=2)
         cost = read_cost(run_folder(folder, recipe, 1))
         assert (cost.labels, cost.tokens) == (labels, 40)
-    text = write_table(folder, ["mmupt_tiny-lmsi"], [1])
+    text = write_table(folder, ["mmupt_tiny-lmsi"])
     assert row(text, "mmupt_tiny-lmsi", 2)[4:] == ["49.97", "49.75", "49.78"]
 
 
 def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
-    assert write_table(folder, ["vote"], [1, 2]) == ""
+    assert write_table(folder, ["vote"]) == ""
     finish(folder, "vote", 2, right_after=2)
     run_folder(folder, "vote", 1).mkdir(parents=True)
-    assert row(write_table(folder, ["vote", "random"], [1, 2]), "vote")[3] == "+25.0"
+    assert row(write_table(folder, ["vote", "random"]), "vote")[4] == "+25.0"
 
 
 def test_the_base_answers_once_for_all_runs_and_no_whole_answers_are_replaced(folder: Path) -> None:
@@ -158,7 +200,7 @@ def test_runs_with_other_numbers_of_samples_are_not_averaged(folder: Path) -> No
     finish(folder, "vote", 1, right_after=2)
     finish(folder, "vote", 2, right_after=2, samples=3)
     with pytest.raises(ValueError, match="vote were not evaluated with the same number of samples"):
-        write_table(folder, ["vote"], [1, 2])
+        write_table(folder, ["vote"])
 
 
 def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
@@ -206,4 +248,4 @@ def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
     arguments = ["--methods", "mmupt", "random", "--seeds", "1", "2", "--folder", str(folder)]
     with pytest.raises(SystemExit, match=r"these runs failed.*mmupt_tiny/seed_1"):
         main(["table", *arguments, "trainer.total_training_steps=3"])
-    assert row((folder / "table.md").read_text(), "mmupt_tiny-random")[3] == "+75.0, +75.0"
+    assert row((folder / "table.md").read_text(), "mmupt_tiny-random")[4] == "+75.0, +75.0"

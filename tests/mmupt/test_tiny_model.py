@@ -265,10 +265,10 @@ def test_a_careful_response_is_worked_out_step_by_step() -> None:
             ["9 * 8 = 72 . 72 / 2 = 36 . so \\boxed{36}", "9 * 9 = 81 . 8 * 8 = 64 . 81 + 64 = 145 . so \\boxed{145}"],
         ),
         (
-            Figure(frame, (9, 5, 3, 2), ("red",), (0, 0)),
+            Figure(frame, (7, 5, 3, 2), ("red",), (0, 0)),
             [
-                "9 * 5 = 45 . 3 * 2 = 6 . 45 - 6 = 39 . so \\boxed{39}",
-                "9 + 5 + 3 + 2 = 19 . 2 * 19 = 38 . so \\boxed{38}",
+                "7 * 5 = 35 . 3 * 2 = 6 . 35 - 6 = 29 . so \\boxed{29}",
+                "7 + 5 = 12 . 3 + 2 = 5 . 12 + 5 = 17 . 17 + 17 = 34 . so \\boxed{34}",
             ],
         ),
     ],
@@ -397,7 +397,7 @@ def test_a_judgement_compares_the_answer_with_the_one_worked_out() -> None:
         (Figure(bars, (2, 4, 7), ("red", "blue", "red"), (0, 0)), "three bars : red 2 , blue 4 , red 7 ."),
         (Figure(triangle, (3, 4), ("blue",), (0, 0)), "one blue right triangle , 3 wide and 4 tall ."),
         (Figure(hard_bars, (2, 4, 9, 1), ("red",), (0, 0)), "four red bars : 2 , 4 , 9 , 1 ."),
-        (Figure(frame, (9, 5, 3, 2), ("blue",), (0, 0)), "one blue frame : 9 , 5 , hole : 3 , 2 ."),
+        (Figure(frame, (7, 5, 3, 2), ("blue",), (0, 0)), "one blue frame : 7 , 5 , hole : 3 , 2 ."),
     ],
 )
 def test_a_description_names_kind_colors_and_lengths(figure: Figure, expected: str) -> None:

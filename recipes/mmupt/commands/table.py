@@ -1,10 +1,12 @@
 """Train several methods or recipes with several seeds, and compare them in one table and plot.
 
 Every recipe is trained by every method, each run being `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides hold
-for all of them. After each run, table.md (printed, too), table.json and table.png are rewritten. A run that fails is
-named at the end. After an interruption, the same command continues.
+for all of them. After each run, table.md (printed, too), table.json and table.png are rewritten with all finished runs
+of FOLDER. A run that fails is named at the end. After an interruption, the same command continues; another one adds
+methods and seeds.
 
     mmupt table --methods mmupt supervised lmsi --seeds 1 2 3 --folder runs/table
+    mmupt table --methods soft random --seeds 4 5 --folder runs/table --against mmupt_tiny
     mmupt table --recipes my_recipe --config-dir my_configs --methods mmupt random --seeds 1
     mmupt table --recipes mmupt_tiny mmupt_tiny_lora --seeds 1 --folder runs/short trainer.total_training_steps=5
 """
@@ -33,6 +35,12 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--folder", type=Path, default=Path("runs/table"), help="of the runs and the table (%(default)s)"
     )
     parser.add_argument("--against", help="the row that all are tested against, as mmupt_tiny-random (the first one)")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="RESPONSES",
+        help="responses of the base by `mmupt eval`, whose majority is tested against (those of the runs' evaluations)",
+    )
     add_overrides(parser, "Hydra overrides of every run")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
@@ -51,6 +59,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             target = recipe_table.run_folder(folder, name, seed)
             if not recipe_table.train(target, seed, recipe_and_overrides):
                 failed.append(str(target))
-            print(recipe_table.write_table(folder, list(selected), seeds, arguments.against), flush=True)
+            print(recipe_table.write_table(folder, list(selected), arguments.against, arguments.base), flush=True)
     if failed:
         sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")

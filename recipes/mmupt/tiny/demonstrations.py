@@ -2,8 +2,9 @@
 
 The bases are noisy on purpose: a vote can help a policy only if it has two styles of answering, one of which is right
 more often. Most answers are therefore demonstrated as a glance, which is wrong more often than right; the rest work the
-answer out and are right. On the hard task, a `Habit` per type of question says how often, and two types have a majority
-that is wrong: one is glanced at by the same shortcut again and again, one is worked out without its last step.
+answer out and are right. On the hard task, a `Habit` per type of question says how often. The answers to two of its
+types mislead a vote: rectangle areas are often glanced at by the same shortcut, and most triangle areas are worked out
+without the last step, so that their majority is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +32,15 @@ def _frame_area_steps(width: int, height: int, hole_width: int, hole_height: int
     return f"{width} * {height} = {outer} . {hole_width} * {hole_height} = {hole} . {outer} - {hole} = {outer - hole}"
 
 
+def _frame_perimeter_steps(width: int, height: int, hole_width: int, hole_height: int) -> str:
+    outer, hole = width + height, hole_width + hole_height
+    half = outer + hole
+    return (
+        f"{width} + {height} = {outer} . {hole_width} + {hole_height} = {hole} . {outer} + {hole} = {half} . "
+        f"{half} + {half} = {2 * half}"
+    )
+
+
 def _sum_steps(first: int, *others: int) -> str:
     equations = []
     for other in others:
@@ -54,9 +64,7 @@ _STEPS: dict[str, Callable[..., str]] = {
     "triangle-legs": lambda a, b: f"{a} + {b} = {a + b}",
     "triangle-squares": lambda a, b: f"{a} * {a} = {a * a} . {b} * {b} = {b * b} . {a * a} + {b * b} = {a * a + b * b}",
     "frame-area": _frame_area_steps,
-    "frame-perimeter": lambda *sides: (
-        f"{' + '.join(map(str, sides))} = {sum(sides)} . 2 * {sum(sides)} = {2 * sum(sides)}"
-    ),
+    "frame-perimeter": _frame_perimeter_steps,
 }
 
 # What a look at the first length alone suggests: that the figure is a square.
@@ -86,9 +94,10 @@ class Habit:
 HARD_HABITS: Mapping[str, Habit] = {
     "bars-sum": Habit(glance=0.45),
     "bars-twice": Habit(glance=0.45),
-    "rectangle-perimeter": Habit(glance=0.55),
-    "rectangle-area": Habit(glance=0.55, glance_right=0.15, glance_shortcut=0.7),
-    "triangle-area": Habit(glance=0.3, slip=0.6),
+    "rectangle-perimeter": Habit(glance=0.48),
+    "rectangle-area": Habit(glance=0.48, glance_right=0.2, glance_shortcut=0.55),
+    # Far from a tie: what is shown without its last step is the majority whatever the seed.
+    "triangle-area": Habit(glance=0.3, slip=0.75),
     "triangle-squares": Habit(glance=0.45),
     "frame-area": Habit(glance=0.45),
     "frame-perimeter": Habit(glance=0.45),

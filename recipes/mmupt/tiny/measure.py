@@ -1,12 +1,14 @@
-"""Measures a tiny model on held-out figures: its answers, their style, and its other skills.
+"""Measures a tiny model on held-out figures: its answers by type of question, their style, and its other skills.
 
 mmupt tiny-model measure [MODEL] [--task figures_hard]
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from random import Random
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -104,37 +106,76 @@ def _generate(
     return torch.stack(tokens, dim=1)
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """How one question was answered: greedily, greedily without a glance, and by samples."""
+
+    type: str
+    truth: str
+    greedy: str | None
+    careful: str | None
+    sampled: list[str | None]
+    glances: list[bool]
+    lengths: list[int]
+
+    @property
+    def rights(self) -> list[bool]:
+        return [value == self.truth for value in self.sampled]
+
+
 def measure_answers(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], role: Role, samples: int
-) -> dict[str, float]:
-    """How the questions of one role are answered, in percent, and the mean response length in tokens."""
+) -> dict[str, dict[str, float]]:
+    """How the questions of one role are answered: all of them, and those of each type if there are several.
+
+    Returns:
+        by the name of the questions, by name of the score: percent, or tokens for the mean response length
+    """
     asked = list(ask_in_turn(figures, role))
     figures = [figure for figure, _ in asked]
     prompts = [question.phrasings[0] for _, question in asked]
-    truths = [answer(figure, question) for figure, question in asked]
-    drawn = respond(model, encoder, figures, prompts, samples=samples)
-    answers = [[extract_answer(text) for text in texts] for texts in drawn]
-    votes = [vote(group) for group in answers]
-    texts = [text for texts in drawn for text in texts]
-    rights = [value == truth for values, truth in zip(answers, truths, strict=True) for value in values]
-    glances = [text.startswith(GLANCE) for text in texts]
+    sampled = respond(model, encoder, figures, prompts, samples=samples)
+    greedy = respond(model, encoder, figures, prompts, greedy=True)
+    careful = respond(model, encoder, figures, prompts, greedy=True, force_careful=True)
+    answered = [
+        _Answered(
+            question.type,
+            answer(figure, question),
+            extract_answer(greedy_text),
+            extract_answer(careful_text),
+            [extract_answer(text) for text in texts],
+            [text.startswith(GLANCE) for text in texts],
+            [len(encoder.response(text)) for text in texts],
+        )
+        for (figure, question), texts, (greedy_text,), (careful_text,) in zip(
+            asked, sampled, greedy, careful, strict=True
+        )
+    ]
+    types = sorted({one.type for one in answered})
+    found = {f"{role} questions": _scores(answered, samples)}
+    if len(types) > 1:
+        found |= {type: _scores([one for one in answered if one.type == type], samples) for type in types}
+    return found
 
-    def accuracy(**how: bool) -> float:
-        responses = respond(model, encoder, figures, prompts, greedy=True, **how)
-        return _percent(extract_answer(text) == truth for (text,), truth in zip(responses, truths, strict=True))
 
+def _scores(answered: Sequence[_Answered], samples: int) -> dict[str, float]:
+    votes = [vote(one.sampled) for one in answered]
+    rights = [right for one in answered for right in one.rights]
+    glances = [glance for one in answered for glance in one.glances]
     return {
-        "greedy": accuracy(),
-        "greedy, careful forced": accuracy(force_careful=True),
+        "greedy": _percent(one.greedy == one.truth for one in answered),
+        "greedy, careful forced": _percent(one.careful == one.truth for one in answered),
         f"mean@{samples}": _percent(rights),
-        f"maj@{samples}": _percent(one.pseudo_label == truth for one, truth in zip(votes, truths, strict=True)),
-        f"pass@{samples}": _percent(truth in values for values, truth in zip(answers, truths, strict=True)),
-        "majority share": _percent(one.majority_ratio for one in votes),
+        f"maj@{samples}": _percent(
+            elected.pseudo_label == one.truth for one, elected in zip(answered, votes, strict=True)
+        ),
+        f"pass@{samples}": _percent(any(one.rights) for one in answered),
+        "majority share": _percent(elected.majority_ratio for elected in votes),
         "glances": _percent(glances),
         "glances right": _percent(right for right, short in zip(rights, glances, strict=True) if short),
         "careful right": _percent(right for right, short in zip(rights, glances, strict=True) if not short),
-        "unboxed": _percent(value is None for values in answers for value in values),
-        "tokens": sum(len(encoder.response(text)) for text in texts) / len(texts),
+        "unboxed": _percent(value is None for one in answered for value in one.sampled),
+        "tokens": fmean(length for one in answered for length in one.lengths),
     }
 
 
@@ -187,10 +228,10 @@ def measure(
     torch.manual_seed(seed)
     figures = sample_figures("test", count, seed, task)
     roles = dict.fromkeys(question.role for kind in task.kinds for question in kind.questions)
-    return {
-        **{f"{role} questions": measure_answers(model, encoder, figures, role, samples) for role in roles},
-        "skills": measure_skills(model, encoder, figures, seed),
-    }
+    metrics: dict[str, dict[str, float]] = {}
+    for role in roles:
+        metrics |= measure_answers(model, encoder, figures, role, samples)
+    return metrics | {"skills": measure_skills(model, encoder, figures, seed)}
 
 
 def format_metrics(metrics: dict[str, dict[str, float]]) -> str:

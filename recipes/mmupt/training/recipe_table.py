@@ -5,9 +5,9 @@
 Every recipe is trained by every method. Every run is `mmupt train` in its own process and folder,
 `DIR/NAME/seed_N` with the name of the run (mmupt_tiny, mmupt_tiny-random), so that the same command after an
 interruption continues; overrides hold for all of them. The base answers the evaluation once for all runs that evaluate
-it alike. After each run `table.md`, `table.json` and `table.png` are rewritten: scores, gains with their paired tests,
-and what each run has cost, with the paper's figures beside it. A run that fails is named at the end, and the others go
-on.
+it alike. After each run `table.md`, `table.json` and `table.png` are rewritten with all finished runs of the folder, so
+that later commands may add methods and seeds: scores, gains with their paired tests, and what each run has cost, with
+the paper's figures beside it. A run that fails is named at the end, and the others go on.
 """
 
 import re
@@ -24,11 +24,21 @@ from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.evaluation.response_files import copy_responses, read_parameters
+from mmupt.evaluation.verdicts import judge_file
 from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
 from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.metric_series import VALIDATION_ACCURACY, read_series
 from mmupt.training.run_cost import Cost, read_cost
-from mmupt.training.run_report import PERCENTAGE, UNITS, Change, ScoreUnit, read_changes
+from mmupt.training.run_report import (
+    PERCENTAGE,
+    UNITS,
+    Change,
+    ScoreUnit,
+    beyond_majority,
+    majority_of,
+    overall_scores,
+    read_changes,
+)
 from verl_ext.files import write_atomically, write_json
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
@@ -100,12 +110,13 @@ def render(results: Mapping[str, Runs]) -> str:
     mean = {recipe: averages(runs) for recipe, runs in results.items()}
     others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
     columns = [f"{name}, {UNITS.get(name, PERCENTAGE).name}" for name in others]
-    rows = [("recipe", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
+    rows = [("recipe", "seeds", f"{GREEDY}, %", "gain, points", "gain of each seed", *columns)]
     for recipe, runs in results.items():
         per_seed = ", ".join(f"{100 * changes[GREEDY].difference.value:+.1f}" for changes in runs.values())
         rows.append(
             (
                 recipe,
+                ", ".join(map(str, runs)),
                 _before_and_after(mean[recipe][GREEDY], PERCENTAGE),
                 plus_minus(gain(runs, GREEDY), 1, signed=True),
                 per_seed,
@@ -128,12 +139,18 @@ def _before_and_after(change: Change, unit: ScoreUnit) -> str:
     return f"{before} → {after}"
 
 
-def render_tests(results: Mapping[str, Runs], against: str) -> str:
-    """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table."""
+def render_tests(results: Mapping[str, Runs], against: str, majority: tuple[str, Score] | None) -> str:
+    """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table.
+
+    The last test is of greedy accuracy against the majority of the base's samples: `majority`, a name and an accuracy,
+    or that of each run's own evaluation.
+    """
     measured = {recipe: next(iter(runs.values())) for recipe, runs in results.items()}
     measures = [name for name in next(iter(measured.values())) if name == GREEDY or name.startswith("mean@")]
     others = ("the base", against)
     head = [cell for name in measures for other in others for cell in (f"{name} against {other}, points", "p")]
+    if beyond := beyond_majority(next(iter(measured.values())), majority):
+        head += [f"{GREEDY} against {beyond[0]} of the base, points", "p"]
     rows: list[tuple[str, ...]] = [("recipe", *head)]
     for recipe, runs in results.items():
         cells: list[str] = []
@@ -144,14 +161,21 @@ def render_tests(results: Mapping[str, Runs], against: str) -> str:
                 found.append(SeedEstimate(0.0, 0.0, 1))
             elif found and name in measured.get(against, {}):
                 found.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
-            of_measure = [cell for one in found for cell in (plus_minus(one, 1, signed=True), _p(one))]
+            of_measure = [cell for one in found for cell in _difference(one)]
             cells += of_measure + [""] * (2 * len(others) - len(of_measure))
+        if beyond:
+            surplus = [one for changes in runs.values() if (one := beyond_majority(changes, majority))]
+            cells += _difference(mean_over_runs([difference for _, difference in surplus])) if surplus else ["", ""]
         rows.append((recipe, *cells))
     return markdown_table(rows)
 
 
 def _after(runs: Runs, name: str) -> list[Score]:
     return [changes[name].after for changes in runs.values()]
+
+
+def _difference(estimate: SeedEstimate) -> tuple[str, str]:
+    return plus_minus(estimate, 1, signed=True), _p(estimate)
 
 
 def _p(difference: SeedEstimate) -> str:
@@ -221,39 +245,74 @@ def read_method(run_folder: Path) -> str | None:
     return None if method is None else str(method)
 
 
-def write_table(folder: Path, recipes: Sequence[str], seeds: Sequence[int], against: str | None = None) -> str:
-    """Write the comparison of all evaluated runs; return its tables, "" if there are none yet.
+def finished_runs(folder: Path, first: Sequence[str] = ()) -> dict[str, list[int]]:
+    """The seeds of the finished runs of a folder by recipe: those of `first` in their order, then others by name."""
+    found: dict[str, list[int]] = {}
+    # The last file that a run writes.
+    for report in folder.glob("*/seed_*/report.json"):
+        if seed := re.fullmatch(r"seed_(\d+)", report.parent.name):
+            found.setdefault(report.parents[1].name, []).append(int(seed[1]))
+    names = [name for name in first if name in found] + sorted(found.keys() - set(first))
+    return {name: sorted(found[name]) for name in names}
 
-    `against` is the recipe that all others are tested against, the first one by default.
+
+def read_majority(base: Path, run: Path) -> tuple[str, Score]:
+    """The accuracy of the majority in a file of the base's responses, with its name.
+
+    Args:
+        base: made by `mmupt eval` with any number of samples.
+        run: folder of a run, whose evaluation asks the same questions of the same base.
 
     Raises:
-        ValueError: runs of one recipe were not evaluated alike, or as `mmupt.training.run_report.write_report`.
+        ValueError: they are not the same, or there are fewer than two samples.
     """
-    results: dict[str, Runs] = {}
-    for recipe in recipes:
-        runs: Runs = {}
-        for seed in seeds:
-            target = run_folder(folder, recipe, seed)
-            # The last file that a run writes.
-            if (target / "report.json").is_file():
-                runs[seed] = read_changes(target)
-        if len({tuple(changes) for changes in runs.values()}) > 1:
-            raise ValueError(f"the runs in {folder / recipe} were not evaluated with the same number of samples")
-        if runs:
-            results[recipe] = runs
-    if not results:
+    ours, theirs = (read_parameters(file) or {} for file in (base, run / BEFORE))
+    if differing := [name for name in ("data", "weights") if ours.get(name) != theirs.get(name)]:
+        raise ValueError(
+            f"{base} and {run / BEFORE} differ in {' and '.join(differing)}: give the responses of the base"
+        )
+    found = majority_of(overall_scores(judge_file(base)))
+    if found is None:
+        raise ValueError(
+            f"{base} has fewer than two samples per question: a majority needs `mmupt eval ... samples=64`"
+        )
+    return found
+
+
+def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None = None, base: Path | None = None) -> str:
+    """Write the comparison of all finished runs in a folder; return its tables, "" where there is none yet.
+
+    Args:
+        folder: of the runs, and of the table.
+        recipes: whose rows come first, in this order.
+        against: the recipe that all are tested against, the first row unless given.
+        base: responses of the base whose majority is tested against; those of the runs' own evaluations unless given.
+
+    Raises:
+        ValueError: runs of one recipe that were not evaluated alike, or as `read_majority` or
+            `mmupt.training.run_report` raise it.
+    """
+    finished = finished_runs(folder, recipes)
+    if not finished:
         return ""
+    results = {
+        name: {seed: read_changes(run_folder(folder, name, seed)) for seed in seeds} for name, seeds in finished.items()
+    }
+    for name, runs in results.items():
+        if len({tuple(changes) for changes in runs.values()}) > 1:
+            raise ValueError(f"the runs in {folder / name} were not evaluated with the same number of samples")
     folders = {recipe: [run_folder(folder, recipe, seed) for seed in runs] for recipe, runs in results.items()}
     costs = {recipe: [read_cost(one) for one in of_recipe] for recipe, of_recipe in folders.items()}
     methods = {recipe: read_method(of_recipe[0]) for recipe, of_recipe in folders.items()}
-    tests = render_tests(results, against or recipes[0])
+    first = next(iter(results))
+    tests = render_tests(results, against or first, read_majority(base, folders[first][0]) if base else None)
     table = "\n\n".join((render(results), tests, render_costs(costs, methods)))
     curves = {recipe: validation_curve(of_recipe) for recipe, of_recipe in folders.items()}
     text = [
         f"# {folder.resolve().name}",
-        f"Seeds {', '.join(map(str, seeds))}; before → after training, on the same questions. ± is one standard error "
-        "over questions and, with several of them, seeds; p is of a two-sided t-test with that error "
-        "(verl_ext/scores/seed_variance.py). One seed says nothing about others: its p is about questions alone. "
+        "Before → after training, on the same questions. ± is one standard error over questions and, with several of "
+        "them, seeds; p is of a two-sided t-test with that error (verl_ext/scores/seed_variance.py), and not corrected "
+        f"for the {len(results)} rows. One seed says nothing about others: its p is about questions alone. "
         "Costs are those of a run without its evaluation, averaged over seeds; hours, those that a device was there.",
         table,
         "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",

@@ -131,6 +131,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         f"{times} by sampling at temperature {parameters['temperature']:g}, before and after "
         "training. ± is one standard error over questions; the difference is taken question by question.",
         table,
+        *([render_beyond(*beyond)] if (beyond := beyond_majority(changes)) else []),
         *([f"**{stop['message']}**"] if stop else []),
         *([TEST_TIME_TRAINING] if _trained_on_test_questions(run_folder) else []),
         *([note] if note else []),
@@ -143,6 +144,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         "questions": changes[GREEDY].before.questions,
         "samples": parameters["samples"],
         "scores": {name: _as_json(change) for name, change in changes.items()},
+        "beyond_majority": {"majority": beyond[0], **score_json(beyond[1])} if beyond else None,
         "note": note,
         "test_time_training": _trained_on_test_questions(run_folder),
         "collapse": stop,
@@ -238,6 +240,31 @@ def render_table(changes: Mapping[str, Change | StoredChange]) -> str:
         before, after = (plus_minus(score, decimals, factor) for score in (change.before, change.after))
         rows.append((f"{name}, {unit}", before, after, plus_minus(change.difference, decimals, factor, signed=True)))
     return markdown_table(rows)
+
+
+def majority_of(scores: Mapping[str, Score]) -> tuple[str, Score] | None:
+    """The accuracy of the majority of the samples among a model's scores, with its name; None for fewer than two."""
+    return next(((name, score) for name, score in scores.items() if name.startswith("maj@")), None)
+
+
+def beyond_majority(
+    changes: Mapping[str, Change], majority: tuple[str, Score] | None = None
+) -> tuple[str, Score] | None:
+    """Greedy accuracy after training less the base's maj@k, question by question, with the name of the latter.
+
+    `majority` is another measurement of the base, on the same questions; None if there is none and the evaluation
+    before training has fewer than two samples.
+    """
+    found = majority or majority_of({name: change.before for name, change in changes.items()})
+    return None if found is None else (found[0], changes[GREEDY].after - found[1])
+
+
+def render_beyond(majority: str, difference: Score) -> str:
+    """What `beyond_majority` gives as a sentence."""
+    return (
+        f"Greedy accuracy after training less {majority} before: {plus_minus(difference, 1, signed=True)} points. "
+        "Above 0, the policy surpasses the majority of its base."
+    )
 
 
 def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
