@@ -62,6 +62,7 @@ class FigureKind:
         name: of the kind.
         unit: px per unit of length.
         draw_lengths: draws the lengths of a figure at random.
+        max_offset: how far a figure can be moved right and up, in px.
         colors: number of colours of a figure.
         shape: draws a figure, given its bottom left corner in px.
         questions: what can be asked of each figure, the main questions first.
@@ -70,14 +71,10 @@ class FigureKind:
     name: str
     unit: int
     draw_lengths: Callable[[Random], tuple[int, ...]]
+    max_offset: int
     colors: int
     shape: Callable[[ImageDraw.ImageDraw, "Figure", int, int], None]
     questions: tuple[FigureQuestion, ...]
-
-    @property
-    def max_offset(self) -> int:
-        """How far a figure can be moved right and up, in px."""
-        return self.unit - 1
 
 
 @dataclass(frozen=True)
@@ -142,6 +139,7 @@ def _lengths(count: int) -> Callable[[Random], tuple[int, ...]]:
 
 
 UNIT = 10
+MAX_OFFSET = UNIT - 1
 MAX_LENGTH = 7
 
 # Questions of both laptop tasks.
@@ -172,6 +170,7 @@ FIGURES = FigureTask(
             "bars",
             UNIT,
             _lengths(3),
+            max_offset=MAX_OFFSET,
             colors=3,
             shape=draw_bars,
             questions=(
@@ -197,6 +196,7 @@ FIGURES = FigureTask(
             "rectangle",
             UNIT,
             _lengths(2),
+            max_offset=MAX_OFFSET,
             colors=1,
             shape=draw_rectangle,
             questions=(
@@ -208,6 +208,7 @@ FIGURES = FigureTask(
             "triangle",
             UNIT,
             lambda random: draw_legs(random, MAX_LENGTH),
+            max_offset=MAX_OFFSET,
             colors=1,
             shape=draw_triangle,
             questions=(

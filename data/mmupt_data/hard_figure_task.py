@@ -1,9 +1,9 @@
 """The hard laptop task: longer chains of steps and larger numbers than those of `figure_task.py`.
 
 Four kinds of figure, 84 x 84 px: four bars, a rectangle, a right triangle and a frame (a rectangle with a rectangular
-hole). Each kind has a unit of length of its own: the more px a unit has, the easier a length is to read, so that types
-of question with few steps are not much easier than those with many. Each kind has two main questions, so that eight
-types are trained and evaluated; an answer takes one to four steps.
+hole). Each kind has two main questions, so that eight types of question are trained and evaluated; an answer takes one
+to four steps. The fewer lengths a kind has, the harder they are to read: by fewer px per unit, longer lengths, and a
+place that varies more.
 
     mmupt data figures_hard
 """
@@ -27,9 +27,9 @@ from mmupt_data.figure_task import (
 )
 
 BARS_UNIT, MAX_BAR = 8, 9
-RECTANGLE_UNIT, MAX_SIDE = 6, 12
-TRIANGLE_UNIT, MAX_LEG = 6, 9
-FRAME_UNIT, MAX_FRAME = 9, 7
+RECTANGLE_UNIT, MAX_SIDE = 5, 14
+TRIANGLE_UNIT, MAX_LEG = 5, 9
+FRAME_UNIT, MAX_FRAME = 8, 8
 
 
 def _frame_lengths(random: Random) -> tuple[int, ...]:
@@ -53,6 +53,7 @@ FIGURES_HARD = FigureTask(
             "bars",
             BARS_UNIT,
             lambda random: tuple(random.randint(1, MAX_BAR) for _ in range(4)),
+            max_offset=7,
             colors=1,
             shape=draw_bars,
             questions=(
@@ -77,6 +78,7 @@ FIGURES_HARD = FigureTask(
             "rectangle",
             RECTANGLE_UNIT,
             lambda random: (random.randint(1, MAX_SIDE), random.randint(1, MAX_SIDE)),
+            max_offset=8,
             colors=1,
             shape=draw_rectangle,
             questions=(
@@ -88,6 +90,7 @@ FIGURES_HARD = FigureTask(
             "triangle",
             TRIANGLE_UNIT,
             lambda random: draw_legs(random, MAX_LEG),
+            max_offset=11,
             colors=1,
             shape=draw_triangle,
             questions=(
@@ -107,6 +110,7 @@ FIGURES_HARD = FigureTask(
             "frame",
             FRAME_UNIT,
             _frame_lengths,
+            max_offset=7,
             colors=1,
             shape=_draw_frame,
             questions=(

@@ -117,7 +117,7 @@ def test_greedy_accuracy_is_tested_against_the_majority_of_more_samples_of_the_b
 
 def test_a_majority_of_another_base_or_of_other_questions_is_refused(folder: Path) -> None:
     finish(folder, "vote", 1, right_after=4)
-    with pytest.raises(ValueError, match="differ in weights: give what the base answered"):
+    with pytest.raises(ValueError, match="differ in weights: give the responses of the base"):
         write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), weights="of the trained policy"))
     with pytest.raises(ValueError, match="differ in data"):
         write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), data={}))

@@ -1,6 +1,7 @@
 """Tests of the tiny models: their words, processors and demonstrations, and the committed folders."""
 
 from random import Random
+from statistics import mean
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from mmupt.tiny.demonstrations import (
     steps,
     wrong,
 )
-from mmupt.tiny.measure import MAX_NEW_TOKENS, respond
+from mmupt.tiny.measure import MAX_NEW_TOKENS, measure_answers, respond
 from mmupt.tiny.tiny_models import TINY_MODELS, TinyModel
 from mmupt.tiny.vocabulary import build_tokenizer
 from mmupt.tiny.warm_start import Encoder, render_figures
@@ -237,6 +238,20 @@ def test_the_committed_model_is_noisy_but_its_majority_is_less_so(tiny: TinyMode
     for right, (least, most) in zip((single, voted), RIGHT[tiny.task.name], strict=True):
         assert least < right / len(asked) <= most
     assert voted > single
+
+
+def test_answers_are_measured_by_type_and_the_hard_model_errs_on_each(processor, model, tiny: TinyModel) -> None:
+    torch.manual_seed(0)
+    metrics = measure_answers(model, Encoder(processor, model), sample_figures("test", 96, 1, tiny.task), "main", 8)
+    types = {question.type for kind in tiny.task.kinds for question in kind.questions if question.role == "main"}
+    assert metrics.keys() == {"main questions", *types}
+    for name in ("greedy", "mean@8", "maj@8", "pass@8"):
+        assert mean(metrics[type][name] for type in types) == pytest.approx(metrics["main questions"][name])
+    if tiny.task is FIGURES_HARD:
+        careful = {type: metrics[type]["careful right"] for type in types}
+        # Shown without its last step, three times of four.
+        assert careful.pop("triangle-area") < 50
+        assert all(60 < right < 97 for right in careful.values())
 
 
 def test_a_careful_response_is_worked_out_step_by_step() -> None:

@@ -149,9 +149,9 @@ def test_every_bar_has_its_color_and_its_height(figure: Figure, width: int, unit
 
 def test_the_hole_of_a_frame_has_its_width_and_height() -> None:
     image = draw_figure(HARD_FRAME)
-    inside = image.crop((4 + 9, 84 - 4 - 7 - 9 - 2 * 9, 4 + 9 + 3 * 9 + 1, 84 - 4 - 7 - 9 + 1))
-    assert extent(inside, (255, 255, 255)) == (3 * 9 - 1, 2 * 9 - 1)
-    assert extent(image, COLORS["blue"]) == (7 * 9 - 1, 5 * 9 - 1)
+    inside = image.crop((4 + 8, 84 - 4 - 7 - 8 - 2 * 8, 4 + 8 + 3 * 8 + 1, 84 - 4 - 7 - 8 + 1))
+    assert extent(inside, (255, 255, 255)) == (3 * 8 - 1, 2 * 8 - 1)
+    assert extent(image, COLORS["blue"]) == (7 * 8 - 1, 5 * 8 - 1)
 
 
 @unhurried
@@ -205,7 +205,7 @@ def test_triangles_have_whole_areas(task: FigureTask) -> None:
 
 @each_task
 def test_every_split_has_enough_figures_for_the_usual_size_and_for_the_warm_start(task: FigureTask) -> None:
-    for split, count in {"train": 1536, "validation": 256, "test": 999, "warm_start": 10_000}.items():
+    for split, count in {"train": 1536, "validation": 256, "test": 999, "warm_start": 12_000}.items():
         if (task, split) != (FIGURES, "warm_start"):
             assert len(sample_figures(split, count, 0, task)) == count
 

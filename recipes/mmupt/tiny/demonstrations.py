@@ -94,13 +94,13 @@ class Habit:
 HARD_HABITS: Mapping[str, Habit] = {
     "bars-sum": Habit(glance=0.45),
     "bars-twice": Habit(glance=0.45),
-    "rectangle-perimeter": Habit(glance=0.48),
-    "rectangle-area": Habit(glance=0.48, glance_right=0.2, glance_shortcut=0.55),
+    "rectangle-perimeter": Habit(glance=0.45),
+    "rectangle-area": Habit(glance=0.45, glance_right=0.2, glance_shortcut=0.55),
     # Far from a tie: what is shown without its last step is the majority whatever the seed.
     "triangle-area": Habit(glance=0.3, slip=0.75),
-    "triangle-squares": Habit(glance=0.45),
-    "frame-area": Habit(glance=0.45),
-    "frame-perimeter": Habit(glance=0.45),
+    "triangle-squares": Habit(glance=0.42),
+    "frame-area": Habit(glance=0.42),
+    "frame-perimeter": Habit(glance=0.42),
 }
 
 

@@ -42,7 +42,7 @@ TINY_MODELS = {
     for model in (
         TinyModel(FOLDER, None, FIGURES, TOKENS, SHARES, figures=9000, clean_steps=500, steps=1500),
         TinyModel(
-            HARD_FOLDER, FOLDER, FIGURES_HARD, HARD_TOKENS, HARD_SHARES, figures=10000, clean_steps=500, steps=1300
+            HARD_FOLDER, FOLDER, FIGURES_HARD, HARD_TOKENS, HARD_SHARES, figures=12000, clean_steps=400, steps=1100
         ),
     )
 }
