@@ -130,6 +130,13 @@ class StandInServer:
         fields = {"global_steps": self.global_steps}
         return TokenOutput(token_ids=tokens, log_probs=[-1.0] * length, stop_reason="completed", extra_fields=fields)
 
+    async def generate_group(
+        self, request_ids: list[str], *, sampling_params: dict[str, Any], **request: Any
+    ) -> list[Any]:
+        """As `verl_ext.rollout.group_server.GroupServer`."""
+        requests = [self.generate(request_id=name, sampling_params=sampling_params, **request) for name in request_ids]
+        return list(await asyncio.gather(*requests))
+
     def _number(self, prompt_ids: list[int]) -> int:
         found = QUESTION.search(self._tokenizer.decode(prompt_ids[-200:]))
         assert found is not None
@@ -240,7 +247,7 @@ def _scatter(module: Any) -> None:
 
 COUNTER = {"transfer_queue.utils.serial_utils": _count_bytes}
 STAND_INS = {
-    "verl.workers.rollout.replica": _replace_server,
+    "verl_ext.rollout.vllm_replica": _replace_server,
     "verl.workers.rollout.base": _replace_weight_transfer,
     "verl.workers.engine.fsdp.transformer_impl": _replace_forward_pass,
 }

@@ -22,6 +22,7 @@ REGISTRATIONS = {
     "policy loss on_policy": ("verl.trainer.ppo.core_algos", "verl_ext.on_policy_loss"),
     "trainer mode sync_confidence": ("verl.trainer.ppo.v1.trainer_sync", "verl_ext.confidence_trainer"),
     "engines with self-certainty": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.confidence_engine"),
+    "replica vllm": ("verl.workers.rollout.replica", "verl_ext.rollout.vllm_replica"),
     "engine fsdp2 on cpu": ("verl.workers.engine.fsdp.transformer_impl", "verl_ext.cpu.engine"),
 }
 

@@ -25,6 +25,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from verl_ext.config_defaults import SHARED_PROMPT_AGENT
 from verl_ext.process_memory import return_freed_memory
+from verl_ext.rollout.group_client import with_shared_calls
 from verl_ext.rollout.pixel_codes import PIXELS, PixelCoder
 from verl_ext.rollout.shared_features import store
 
@@ -82,8 +83,8 @@ class OneReplicaClient:
     """veRL's client to the engines, which sends all requests of a prompt to one replica.
 
     veRL's load balancer sends requests with the same id to the replica that had the lowest load at the first of them
-    (verl/workers/rollout/router/), and gives the engine other ids. Ray resolves a reference among the arguments of a
-    call.
+    (verl/workers/rollout/router.py), and gives the engine other ids. Requests with the same id also share their calls
+    (`verl_ext.rollout.group_client`). Ray resolves a reference among the arguments of a call.
 
     Args:
         client: veRL's client.
@@ -92,7 +93,7 @@ class OneReplicaClient:
     """
 
     def __init__(self, client: LLMServerClient, keeps_ids: bool) -> None:
-        self._client = client
+        self._client = client if keeps_ids else with_shared_calls(client)
         self._keeps_ids = keeps_ids
 
     async def generate(self, request_id: str, *, image_data: SentImages | None = None, **request: Any) -> TokenOutput:
