@@ -56,7 +56,7 @@ check_result() {
         [[ -s $checkpoints/global_step_4/actor/model_world_size_2_rank_$rank.pt ]] || fail "rank $rank saved no shard"
     done
     # Ray names the address of a process that is not on the machine of the launcher.
-    for process in WorkerDict vLLMHttpServer; do
+    for process in WorkerDict GroupServer; do
         for place in "" ", ip=$(address_of node2)"; do
             grep -aqP "\\($process pid=\\d+\\Q$place\\E\\)" "$train_log" || fail_with_log "$train_log" "no $process on one of the nodes"
         done

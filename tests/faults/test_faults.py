@@ -52,7 +52,7 @@ VICTIMS = {
     "WorkerDict": rf"{DIED}WorkerDict",
     "TransferQueueController": rf"{DIED}TransferQueueController",
     "SimpleStorageUnit": rf"{DIED}(TransferQueueStorageUnit|SimpleStorageUnit)",
-    "vLLMHttpServer": rf"{DIED}(vllm_server|vLLMHttpServer)",
+    "GroupServer": rf"{DIED}(vllm_server|GroupServer)",
     # veRL has vLLM's engine die with its parent (`verl/workers/rollout/vllm_rollout/utils.py`), which this one is.
     FORK_SERVER: r"EngineDeadError|\(VLLM::EngineCore\) has died",
 }
@@ -262,9 +262,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 @pytest.mark.parametrize(
     ("victim", "phase"),
-    [(victim, phase) for victim in VICTIMS for phase in PHASES if victim not in ("vLLMHttpServer", FORK_SERVER)]
+    [(victim, phase) for victim in VICTIMS for phase in PHASES if victim not in ("GroupServer", FORK_SERVER)]
     # Where its engine is killed, it goes too.
-    + [("vLLMHttpServer", "generation"), (FORK_SERVER, "update")],
+    + [("GroupServer", "generation"), (FORK_SERVER, "update")],
 )
 def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_dead_and_the_same_command_continues(
     matrix: Matrix, victim: str, phase: str

@@ -109,7 +109,7 @@ def test_a_checkpoint_for_other_ranks_holds_the_same_weights_and_moments(
 
 def test_every_rank_has_a_replica_of_vllm_and_all_see_the_trained_policy(run_folder: Path) -> None:
     log = (run_folder / "logs" / "train.log").read_text()
-    assert len(set(re.findall(r"vLLMHttpServer pid=(\d+)", log))) == sum(RANKS)
+    assert len(set(re.findall(r"GroupServer pid=(\d+)", log))) == sum(RANKS)
     # A replica that was left out of a weight transfer would answer with weights drawn by chance.
     differences = scalars(run_folder)["actor/rollout_probs_diff_mean"]
     assert set(differences) == {1, 2, 3} and max(differences.values()) < 1e-4

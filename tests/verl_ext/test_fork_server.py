@@ -34,6 +34,7 @@ print(json.dumps({
     "server's": os.environ.get("OMP_NUM_THREADS"), "by import": os.environ["SET_BY_AN_IMPORT"],
     "random": random.random(), "numpy": numpy.random.rand(),
     "signals": signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
+    "niceness": os.getpriority(os.PRIO_PROCESS, 0),
 }), flush=True)
 sys.exit(int(sys.argv[1]))
 """
@@ -85,6 +86,14 @@ def test_a_forked_process_is_what_python_would_have_started_without_importing_ag
     found = [start(program, folder, "0") for _ in range(3)]
     assert (folder / "imports").read_text() == "x"
     assert len({one["random"] for one in found}) == len({one["numpy"] for one in found}) == 3
+
+
+def test_a_forked_process_has_the_niceness_of_the_one_that_asked(program: list[str], folder: Path) -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    if mine > 16:
+        pytest.skip("no niceness is left")
+    assert start(program, folder, "0")["niceness"] == mine
+    assert start(["nice", "-n", "2", *program], folder, "0")["niceness"] == mine + 2
 
 
 def test_without_a_server_the_program_is_python_itself(program: list[str], folder: Path) -> None:

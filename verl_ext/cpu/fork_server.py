@@ -234,6 +234,8 @@ def _become(
     os.environ.clear()
     os.environ.update({**environment, **request["environment"]})
     os.chdir(request["folder"])
+    # Never below the server's own, which takes privileges.
+    os.nice(max(0, request["niceness"] - os.getpriority(os.PRIO_PROCESS, 0)))
     # Otherwise all processes would draw the same numbers; `random` sees to that itself, and torch's seed is a constant.
     import_module("numpy").random.seed()
     if ray := sys.modules.get("ray._raylet"):
