@@ -16,24 +16,16 @@ from collections.abc import Iterable
 SERVER = "VERL_EXT_FORK_SERVER"
 
 
-<<<<<<< HEAD
 def fork_python(
-    arguments: list[str], descriptors: Iterable[int], *, ends_with_this: bool = False
+    arguments: list[str], descriptors: Iterable[int], *, ends_with_this: bool = False, extra_niceness: int = 0
 ) -> tuple[socket.socket, int]:
-    """Start `python ARGUMENTS` by the fork server, with the environment, folder and process group of this process.
-=======
-def fork_python(arguments: list[str], descriptors: Iterable[int], extra_niceness: int = 0) -> tuple[socket.socket, int]:
     """Start `python ARGUMENTS` by the fork server, as this process: environment, folder, process group and niceness.
->>>>>>> 74ae2b3 (Forked processes keep the niceness of the one that asked; vLLM's engine yields to what feeds it)
 
     Args:
         arguments: a script or `-c CODE`, and what follows it.
         descriptors: files of this process that the new one has under the same numbers.
-<<<<<<< HEAD
         ends_with_this: whether the new process is killed when this one closes the connection or ends, however it ends.
-=======
         extra_niceness: what is added to the niceness of this process.
->>>>>>> 74ae2b3 (Forked processes keep the niceness of the one that asked; vLLM's engine yields to what feeds it)
 
     Returns:
         A connection, over which the exit status comes when the process ends, and the id of the process.

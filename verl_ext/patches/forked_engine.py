@@ -32,15 +32,12 @@ class _Popen(popen_spawn_posix.Popen):
         reader, writer = os.pipe()
         try:
             _, *command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=reader)
-<<<<<<< HEAD
-            files = [0, 1, 2, reader, tracker]
-            # Ray kills the children of a worker, and the engine is a child of the server.
-            self._connection, self.pid = fork_python(command[command.index("-c") :], files, ends_with_this=True)
-=======
             self._connection, self.pid = fork_python(
-                command[command.index("-c") :], [0, 1, 2, reader, tracker], EXTRA_NICENESS
+                command[command.index("-c") :],
+                [0, 1, 2, reader, tracker],
+                ends_with_this=True,
+                extra_niceness=EXTRA_NICENESS,
             )
->>>>>>> 74ae2b3 (Forked processes keep the niceness of the one that asked; vLLM's engine yields to what feeds it)
         except OSError:
             # The server has ended: a new process, then.
             os.close(writer)
