@@ -33,7 +33,7 @@ path = $(if $(word 2,$(1)),"$(1)",$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train self-improve data eval score synthesize table recipes tiny-model check-leakage compare test \
-	test-all test-faults lint lock clean
+	test-all test-faults lint docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,9 @@ lint: setup ## Check style and types
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+
+docs: setup ## Build the documentation as a site, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build
 
 COMPILE = $(python) -m uv pip compile --quiet --universal --python-version 3.10 --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock" $(ARGS)

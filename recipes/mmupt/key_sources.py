@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,32 @@ class Setting:
     place: str
     value: str
     comment: str
+
+
+@dataclass(frozen=True)
+class DocumentedKey:
+    """A key of a YAML file.
+
+    name: with dots.
+    value: as it is written, interpolations included; None for a block of keys.
+    comment: what is above the key, in one line; empty for none.
+    """
+
+    name: str
+    value: str | None
+    comment: str
+
+
+def documented_keys(file: Path) -> list[DocumentedKey]:
+    """The keys that a YAML file sets, in its order; blocks are listed where they have a comment."""
+    text, node = _parsed(file)
+    return [*_documented(node, text, "")] if node is not None else []
+
+
+def header(file: Path) -> str:
+    """The comment at the top of a YAML file, with its line breaks and without the directive of Hydra."""
+    lines = takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    return "\n".join(line[2:] for line in lines if "@package" not in line)
 
 
 def explain(recipe: str, overrides: Sequence[str], key: str) -> str:
@@ -119,8 +146,7 @@ def _find(file: Path, key: str) -> tuple[str, str] | None:
         if found is None:
             return None
         line, node = found[0].start_mark.line, found[1]
-    value = " ".join(text[node.start_mark.index : node.end_mark.index].split())
-    return value or "null", _comment_above(text.splitlines(), line)
+    return _text_of(node, text), _comment_above(text.splitlines(), line)
 
 
 @cache
@@ -129,11 +155,31 @@ def _parsed(file: Path) -> tuple[str, Any]:
     return text, yaml.compose(text, yaml.SafeLoader)
 
 
+def _documented(node: Any, text: str, prefix: str) -> Iterator[DocumentedKey]:
+    lines = text.splitlines()
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if name == "defaults":
+            continue
+        comment = _comment_above(lines, key.start_mark.line)
+        if isinstance(value, yaml.MappingNode) and not value.flow_style:
+            if comment:
+                yield DocumentedKey(name, None, comment)
+            yield from _documented(value, text, f"{name}.")
+        else:
+            yield DocumentedKey(name, _text_of(value, text), comment)
+
+
+def _text_of(node: Any, text: str) -> str:
+    return " ".join(text[node.start_mark.index : node.end_mark.index].split()) or "null"
+
+
 def _comment_above(lines: Sequence[str], line: int) -> str:
     first = line
     while first > 0 and lines[first - 1].lstrip().startswith("#"):
         first -= 1
-    return " ".join(text.strip().lstrip("# ") for text in lines[first:line])
+    # What a file begins with is about the file.
+    return " ".join(text.strip().lstrip("# ") for text in lines[first:line]) if first else ""
 
 
 def _is_leaf(block: DictConfig, name: Any) -> bool:

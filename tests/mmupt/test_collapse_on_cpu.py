@@ -10,6 +10,7 @@ import pytest
 from full_stack import train as train_for_real
 from omegaconf import DictConfig, OmegaConf
 
+from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.training import collapse_record, recipe_run
 from mmupt_data import figure_task
@@ -175,6 +176,16 @@ def test_a_replay_shows_every_validation_and_where_the_alarm_would_have_stopped(
     assert lines[2] == (
         "step 10: majority ratio 0.540, accuracy 50.0 ± 5.0 % (30.0 ± 4.6 points below step 5, more than 14.0 count)"
     )
+
+
+def test_the_command_replays_a_run_with_another_rule(trainer: FakeTrainer, capsys: pytest.CaptureFixture[str]) -> None:
+    config, _ = start("mmupt.stop_on_collapse.enable=false")
+    OmegaConf.save(config, "run/config.yaml")
+    capsys.readouterr()
+    assert main(["collapse", "run", "--patience", "2"]) == 0
+    assert "The alarm stops the run here: " in capsys.readouterr().out
+    assert main(["collapse", "run", "--patience", "5"]) == 0
+    assert capsys.readouterr().out.endswith("The alarm does not stop the run.\n")
 
 
 @pytest.mark.full_stack

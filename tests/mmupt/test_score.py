@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
+from mmupt.cli import main
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, StoredScore, labelled, render
 from mmupt.evaluation.response_files import Response, write_responses
@@ -243,3 +244,9 @@ def test_saved_scores_read_back_as_they_were_but_for_single_questions(tagged: Pa
     (scores,) = score_file(tagged)
     (saved,) = map(BenchmarkScores.from_json, json.loads(tagged.with_suffix(".scores.json").read_text()))
     assert saved.to_json() == scores.to_json() and set(labelled(saved.accuracy)) == set(labelled(scores.accuracy))
+
+
+def test_the_command_prints_a_table_of_each_file(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", str(tagged), "--rule", "canonical"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"# {tagged}\n") and "own, mean@4" in shown

@@ -1,0 +1,29 @@
+"""An extension of griffe: the lines `name: meaning` in the docstring of a class document its fields."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+import griffe
+
+
+class FieldLists(griffe.Extension):
+    """Gives paragraphs of such lines the heading by which a docstring of Google's style is read."""
+
+    def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        """Called by griffe for every class."""
+        if cls.docstring is not None:
+            cls.docstring.value = with_heading(cls.docstring.value, cls.attributes.keys())
+
+
+def with_heading(docstring: str, fields: Collection[str]) -> str:
+    """Put "Attributes:" above each paragraph that begins with a field and its meaning; a line may be continued."""
+    return "\n\n".join(_section(paragraph, fields) for paragraph in docstring.split("\n\n"))
+
+
+def _section(paragraph: str, fields: Collection[str]) -> str:
+    names = "|".join(map(re.escape, fields))
+    if not names or not re.match(rf"(?:{names}): ", paragraph):
+        return paragraph
+    lines = [f"    {line}" if re.match(r"\w+: ", line) else f"        {line.strip()}" for line in paragraph.split("\n")]
+    return "\n".join(["Attributes:", *lines])

@@ -1,0 +1,33 @@
+"""A notebook as a page: its text, its code, and the outputs that are saved in it. Pure."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def page(notebook: Path) -> str:
+    """Markdown of a notebook; plots are part of the text, as data URLs.
+
+    Raises:
+        ValueError: an output has no text and no picture.
+    """
+    cells = json.loads(notebook.read_text())["cells"]
+    link = f"[{notebook.name}]({notebook.name}) is this page as a notebook."
+    return "\n\n".join([part for cell in cells for part in _parts(cell)] + [link]) + "\n"
+
+
+def _parts(cell: dict[str, Any]) -> Iterator[str]:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        yield source
+        return
+    yield f"```python\n{source}\n```"
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        if "image/png" in data:
+            yield f"![Plot](data:image/png;base64,{''.join(data['image/png']).strip()})"
+        elif text := "".join(output.get("text") or data.get("text/plain") or ()):
+            yield f"```text\n{text.rstrip()}\n```"
+        else:
+            raise ValueError(f"an output of type {output['output_type']} cannot be shown")
