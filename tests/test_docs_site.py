@@ -17,8 +17,9 @@ import pytest
 import repository_links
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.compose import CONFIG_FOLDER, GROUPS, OPEN_KEYS, load_recipe
+from mmupt.compose import OPEN_KEYS, load_recipe
 from mmupt.key_sources import documented_keys
+from mmupt.recipe_files import CONFIG_FOLDER, GROUPS
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "docs" / "votes_by_hand.ipynb"

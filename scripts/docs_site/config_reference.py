@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmupt.compose import CONFIG_FOLDER, FOUNDATIONS, GROUPS
 from mmupt.key_sources import DocumentedKey, documented_keys, header
+from mmupt.recipe_files import CONFIG_FOLDER, FOUNDATIONS, GROUPS
 
 EVALUATION = CONFIG_FOLDER.parent / "evaluation" / "config"
 SYNTHESIS = CONFIG_FOLDER.parent / "synthesis" / "config"
