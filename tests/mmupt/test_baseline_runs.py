@@ -130,18 +130,6 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
             start(method, *overrides)
 
 
-def test_a_recipe_with_a_method_runs_it_in_place_of_grpo(elsewhere: Path, monkeypatch) -> None:
-    ran: list[str] = []
-    monkeypatch.setattr(
-        recipe_run, "run_baseline", lambda config: ran.append(config.mmupt.baseline.method) or Path("left")
-    )
-    monkeypatch.setattr(recipe_run, "train_until_done", lambda config: pytest.fail("GRPO"))
-    monkeypatch.setattr(recipe_run, "evaluate_policy", lambda _, model, name: ran.append(f"{name}: {model}"))
-    monkeypatch.setattr(recipe_run, "write_report", lambda folder, note: "the report")
-    recipe_run.run_recipe("mmupt_tiny", ["method=lmsi"])
-    assert ran == ["lmsi", "before: recipes/mmupt/tiny/model", "after: left"]
-
-
 @pytest.mark.parametrize(
     ("method", "override", "said"),
     [

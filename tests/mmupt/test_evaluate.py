@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from judge_server import MODEL as JUDGE
+from judge_server import Said, serve
 from PIL import Image
 from stand_in_engine import OutOfMemory, StandInEngine
 from transformers import AutoProcessor
@@ -180,16 +183,14 @@ def test_the_file_is_in_the_order_of_questions_with_greedy_responses_first(
     assert found == [(row.id, "greedy", 0) for row in ROWS] + [(row.id, "sample", i) for row in ROWS for i in range(2)]
 
 
-def test_responses_that_are_not_judged_yet_are_told_at_the_end(data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "score_file", lambda *_, judge: [SimpleNamespace(not_judged=2)] if judge else [])
-    monkeypatch.setattr(module, "check_whole", lambda *_: None)
-    monkeypatch.setattr(module, "render", str)
-    monkeypatch.setattr(module, "read_scores", lambda _: {})
-    keys = ("score=true", "judge.url=http://localhost:1/v1", "judge.model=m")
-    with pytest.raises(EvaluationError, match="2 responses are not judged yet: the same command"):
-        run(data, tmp_path / "out", monkeypatch, *keys)
-    with pytest.raises(EvaluationError, match=r"judge\.url and judge\.model belong together"):
-        run(data, tmp_path / "out", monkeypatch, "judge.model=m")
+def test_responses_that_are_not_judged_yet_are_told_at_the_end(tmp_path: Path, monkeypatch) -> None:
+    metadata = {"question_for_eval": "how many ?", "problem_version": "Text Lite", "metadata": {}}
+    row = Row("q", "mathverse", "<image>how many ?", PICTURES[:1], "multi-choice", "A", metadata=metadata)
+    write_dataset(tmp_path, {"test": [row, replace(row, id="r", question="<image>how much ?")]}, {})
+    with serve(lambda *_: Said(status=400)) as server:
+        keys = ["score=true", f"judge.url={server.url}", f"judge.model={JUDGE}"]
+        with pytest.raises(EvaluationError, match="6 responses are not judged yet: the same command"):
+            run(prompts_path(tmp_path, "test"), tmp_path / "out", monkeypatch, *keys)
 
 
 @pytest.mark.parametrize("fails_after", range(6))
@@ -290,6 +291,7 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
         (["temprature=1"], "temprature"),
         (["preset=warm"], "preset/warm"),
         (["temperature 1"], "temperature 1"),
+        (["judge.model=m"], "judge.url and judge.model belong together"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_before_anything_starts(

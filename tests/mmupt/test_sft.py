@@ -1,9 +1,8 @@
 """What a supervised fine-tuning refuses before veRL starts, what it asks of veRL, and from where it continues."""
 
-import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from verl.utils.config import omega_conf_to_dataclass
 
 from mmupt.baselines import sft
 from mmupt.baselines.sft import train_sft, trainer_overrides
+from mmupt.baselines.training_folder import record_training
 from verl_ext.checkpoints import TRACKER, checkpoint_of
 
 MODEL = "recipes/mmupt/tiny/model"
@@ -27,39 +27,23 @@ def file(tmp_path: Path) -> Path:
     return write_responses(tmp_path / "responses.parquet", ROWS)
 
 
-class Verl:
-    """Stands for veRL's processes: its trainer makes the steps that are left, or is killed after `until` of them."""
-
-    def __init__(self) -> None:
-        self.until: int | None = None
-        self.found: list[tuple[int, bool]] = []
-        """Of every start, the step of the checkpoint that it found and whether it continued within an epoch."""
-
-    def run(self, command: list[Any], **options: Any) -> None:
-        if "verl.model_merger" in command:
-            target = Path(command[command.index("--target_dir") + 1])
-            target.mkdir(exist_ok=True)
-            (target / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-            return
-        wanted = {key: value for key, _, value in (one.partition("=") for one in command if "=" in str(one))}
-        checkpoints = Path(wanted["trainer.default_local_dir"].strip("'"))
-        tracker = checkpoints / TRACKER
-        before = int(tracker.read_text()) if tracker.is_file() else 0
-        self.found.append((before, (checkpoint_of(checkpoints, before) / "data_0.pt").is_file()))
-        step = self.until or int(wanted["trainer.total_training_steps"])
-        checkpoint_of(checkpoints, step).mkdir(parents=True)
-        (checkpoint_of(checkpoints, step) / "data_0.pt").touch()
-        tracker.write_text(str(step))
-        if self.until:
-            checkpoint_of(checkpoints, step + 1).mkdir()
-            raise subprocess.CalledProcessError(-9, command)
-
-
 @pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch) -> Verl:
-    stand_in = Verl()
-    monkeypatch.setattr(subprocess, "run", stand_in.run)
-    return stand_in
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(command: list[Any], **options: Any) -> None:
+        pytest.fail(f"started: {command}")
+
+    monkeypatch.setattr(subprocess, "run", start)
+
+
+def begin(folder: Path, file: Path, *names: str) -> Path:
+    """Leave the folder of a training whose first checkpoint, of one step, has files of these names."""
+    checkpoint = checkpoint_of(folder / "checkpoints", 1)
+    checkpoint.mkdir(parents=True)
+    for name in names:
+        (checkpoint / name).write_text(name)
+    (folder / "checkpoints" / TRACKER).write_text("1")
+    record_training(folder, asdict(SETTINGS), MODEL, file, has_begun=False)
+    return checkpoint
 
 
 @pytest.mark.parametrize(
@@ -101,12 +85,11 @@ def with_row(**changed: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, 
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name_before_anything_starts(
-    tmp_path: Path, trainer: Verl, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], said: str
+    tmp_path: Path, nothing_starts: None, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], said: str
 ) -> None:
     file = write_responses(tmp_path / "responses.parquet", change(ROWS))
     with pytest.raises(ValueError, match=said):
         train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
-    assert trainer.found == []
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -131,51 +114,32 @@ def test_verls_own_configuration_takes_the_settings(tmp_path: Path, file: Path, 
     assert OmegaConf.to_container(config.engine).get("mixed_precision") == on_cpu
 
 
-def test_the_policy_is_there_only_once_it_is_whole_and_then_nothing_starts_again(
-    tmp_path: Path, file: Path, trainer: Verl, monkeypatch: pytest.MonkeyPatch
+def test_a_policy_that_is_there_is_not_trained_again(tmp_path: Path, file: Path, nothing_starts: None) -> None:
+    begin(tmp_path / "sft", file)
+    (tmp_path / "sft" / "model").mkdir()
+    assert train_sft(SETTINGS, MODEL, file, tmp_path / "sft") == tmp_path / "sft" / "model"
+    assert not (tmp_path / "sft" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("steps_in_an_epoch", "left"), [(2, {"data_0.pt", "data_1.pt"}), (1, set())])
+def test_a_training_continues_from_its_last_checkpoint_and_not_at_the_end_of_an_epoch_that_is_over(
+    tmp_path: Path, file: Path, steps_in_an_epoch: int, left: set[str]
 ) -> None:
-    def fail(checkpoint: Path, target: Path, mark: str) -> None:
-        target.mkdir()
-        raise subprocess.CalledProcessError(-9, "merger")
-
-    folder = tmp_path / "sft"
-    with monkeypatch.context() as patched:
-        patched.setattr(sft, "merge", fail)
-        with pytest.raises(subprocess.CalledProcessError):
-            train_sft(SETTINGS, MODEL, file, folder)
-    assert not (folder / "model").exists()
-    for _ in range(2):
-        assert train_sft(SETTINGS, MODEL, file, folder) == folder / "model"
-        assert (folder / "model").is_dir() and not (folder / "checkpoints").exists()
-    assert len(trainer.found) == 1
+    checkpoint = begin(tmp_path, file, "model.pt", "data_0.pt")
+    checkpoint_of(checkpoint.parent, 2).mkdir()
+    assert sft._clean(checkpoint.parent, steps_in_an_epoch, processes=2) == 1
+    assert {path.name for path in checkpoint.parent.iterdir()} == {TRACKER, checkpoint.name}
+    assert {path.name for path in checkpoint.iterdir()} == {"model.pt", *left}
 
 
-@pytest.mark.parametrize("until", [1, 2, 3])
-def test_a_killed_training_continues_from_its_last_whole_checkpoint(
-    tmp_path: Path, file: Path, trainer: Verl, until: int
-) -> None:
-    trainer.until = until
-    with pytest.raises(subprocess.CalledProcessError):
-        train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
-    trainer.until = None
-    train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
-    # Two updates an epoch: after the second, veRL's data loader would be at the end of the epoch that is over.
-    assert trainer.found == [(0, False), (until, until != 2)]
-
-
-def test_settings_may_change_until_there_is_a_checkpoint(tmp_path: Path, file: Path, trainer: Verl) -> None:
-    trainer.until = 1
+def test_settings_may_change_until_there_is_a_checkpoint(tmp_path: Path, file: Path) -> None:
     for seed in (1, 2):
-        with pytest.raises(subprocess.CalledProcessError):
-            train_sft(replace(SETTINGS, seed=seed), MODEL, file, tmp_path / "sft")
-        shutil.rmtree(tmp_path / "sft" / "checkpoints")
+        record_training(tmp_path, asdict(replace(SETTINGS, seed=seed)), MODEL, file, has_begun=False)
 
 
-def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path, trainer: Verl) -> None:
+def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path, nothing_starts: None) -> None:
     folder = tmp_path / "sft"
-    trainer.until = 1
-    with pytest.raises(subprocess.CalledProcessError):
-        train_sft(SETTINGS, MODEL, file, folder)
+    begin(folder, file)
     with pytest.raises(
         ValueError, match=r"sft has a training with other settings \(learning_rate, seed\): delete the folder"
     ):
@@ -184,6 +148,6 @@ def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path,
     with pytest.raises(ValueError, match=r"other settings \(rows\)"):
         train_sft(SETTINGS, MODEL, file, folder)
     write_responses(file, ROWS)
-    trainer.until = None
+    (folder / "model").mkdir()
     # The policy does not depend on these.
     assert train_sft(replace(SETTINGS, micro_batch_tokens=96, save_steps=1), MODEL, file, folder).is_dir()
