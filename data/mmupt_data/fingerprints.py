@@ -169,8 +169,8 @@ def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
         key = whole if near else without
         table = pa.Table.from_batches(list(_look(file, near)), SCHEMA).replace_schema_metadata({"fingerprints": key})
         # Without a cache, the next call computes them again.
-        with contextlib.suppress(OSError):
-            _write_cache(cache, table)
+        with contextlib.suppress(OSError), replacing(cache, concurrent=True) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
     return _from_table(file, table)
 
 
@@ -230,11 +230,6 @@ def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:
         return None
     fits = table.schema.equals(SCHEMA) and (table.schema.metadata or {}).get(b"fingerprints") in keys
     return table if fits else None
-
-
-def _write_cache(cache: Path, table: pa.Table) -> None:
-    with replacing(cache, concurrent=True) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
 
 
 def _from_table(file: Path, table: pa.Table) -> Fingerprints:

@@ -30,12 +30,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         if arguments.paper:
             print(write_results(arguments.output, read_scores(arguments.paper)))
         else:
-            print(write_report(arguments.run, _note(arguments.run / "config.yaml")))
+            print(write_report(arguments.run))
     except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
-
-
-def _note(config: Path) -> str | None:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.select(OmegaConf.load(config), "mmupt.report_note") if config.is_file() else None

@@ -1,10 +1,4 @@
-"""Compare two models on the same questions, from their responses alone. Generates nothing.
-
-    mmupt compare runs/eval/base runs/eval/trained --output runs/compare
-
-Two evaluations are compared on every benchmark that both have. A comparison is written as `compare.md`, `compare.json`,
-`compare.png` and `compare.html`, a page of the questions gained and lost.
-"""
+"""Compares two evaluations on every benchmark that both have; the command is `mmupt compare`. Generates nothing."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,7 +52,7 @@ def compare_evaluations(a: Mapping[str, JudgedFile], b: Mapping[str, JudgedFile]
 
 
 def write_comparison(folder: Path, comparisons: Sequence[ModelComparison]) -> str:
-    """Write the four files that the module describes into a folder and return the Markdown."""
+    """Write `compare.md`, `.json`, `.png` and `.html` into a folder and return the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     text = render(comparisons)
     images = {one.benchmark: _images(one) for one in comparisons}

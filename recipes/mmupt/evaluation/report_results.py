@@ -1,10 +1,7 @@
-"""Put the scores of evaluations beside the paper's results. Generates nothing.
+"""Puts the scores of evaluations beside the paper's results, as `mmupt report --paper` does. Generates nothing.
 
-    mmupt report --paper runs/eval/A runs/eval/B --output runs/eval
-
-Scores that are saved beside the responses, a judge model's among them, are used unless the responses are newer or the
-schema or a rule has changed; otherwise the responses are scored again, as by `mmupt score`. Writes
-`results.md` (printed, too), `results.json` and `results.png` into the output folder.
+Scores saved beside the responses, those of a judge model included, are used unless the responses are newer, or the
+schema or a rule has changed; otherwise the responses are scored again, as by `mmupt score`.
 """
 
 import json
@@ -70,7 +67,7 @@ def _current(content: Any) -> BenchmarkScores[Any] | None:
 
 
 def write_results(output: Path, evaluations: Evaluations) -> str:
-    """Write the three files that the module describes into a folder and return the table."""
+    """Write `results.md`, `results.json` and `results.png` into a folder and return the table."""
     output.mkdir(parents=True, exist_ok=True)
     table = results_table(evaluations)
     write_atomically(output / "results.png", results_plot(evaluations))

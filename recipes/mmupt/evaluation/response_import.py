@@ -1,13 +1,4 @@
-"""Bring responses that another program generated into a file of responses, to be scored by the same rules.
-
-    mmupt import-responses FILE --format vlmevalkit \
-        --data datasets/mathvista/testmini.parquet --output runs/eval/NAME/mathvista.jsonl
-    mmupt score runs/eval/NAME/mathvista.jsonl
-
-Formats: `jsonl` (docs/evaluation.md), `lmms-eval` (its log of samples) and `vlmevalkit` (its table of predictions).
-Every row has to be a response to one question, once: otherwise the rows that are not are named and counted, and nothing
-is written, unless `--skip-bad-rows` leaves them out. Scores in the file are not read.
-"""
+"""Imports responses that another program generated, to be scored by the same rules (`mmupt import-responses`)."""
 
 import sys
 from collections import Counter
@@ -19,7 +10,7 @@ from mmupt.evaluation.response_files import parameters_path, write_responses
 from mmupt.evaluation.verdicts import AnyExtraction
 from verl_ext.files import sha256
 
-# How many rows that cannot be used are named.
+# Number of unusable rows that are named.
 SHOWN = 100
 
 
@@ -33,24 +24,23 @@ def import_responses(
     replace: bool = False,
     skip_bad_rows: bool = False,
 ) -> int:
-    """Write the responses in a file of another harness to `output`; name the rows that cannot be used on stderr.
+    """Write the responses in a file of another harness to `output`; name unusable rows on stderr.
 
     Args:
-        file: what the other harness wrote.
-        format_: in which format.
+        file: of another harness, in the format `format_`.
         data: the questions, in the format of `mmupt_data.row_schema` with the ground truth beside it.
         output: the file of responses.
-        model: what made the responses.
+        model: name of the model that made the responses, for the record.
         extraction: where scoring finds the answers in them.
-        replace: whether an existing output is overwritten.
-        skip_bad_rows: whether rows that cannot be used are left out, instead of refusing the file.
+        replace: overwrite an existing output.
+        skip_bad_rows: leave out unusable rows instead of refusing the file.
 
     Returns:
-        How many responses there are.
+        The number of responses.
 
     Raises:
         FileExistsError: the output exists.
-        ValueError: the file cannot be read, or has rows that cannot be used, or none that can.
+        ValueError: the file cannot be read, or has unusable rows, or no usable ones.
     """
     for written in (output, parameters_path(output)):
         if written.exists() and not replace:

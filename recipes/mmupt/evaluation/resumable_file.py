@@ -46,7 +46,9 @@ class ResumableFile:
             made_with = [found for found in (read_parameters(path), lines[0] if lines else None) if found is not None]
             same = bool(lines) and lines[0] == self._parameters
             if not replace and not same and made_with:
-                raise OtherParametersError(path, _different(made_with[-1], self._parameters))
+                other = made_with[-1]
+                names = sorted({*other, *self._parameters})
+                raise OtherParametersError(path, [one for one in names if other.get(one) != self._parameters.get(one)])
             for line in lines[1:] if same else ():
                 self._add([Response.from_json(one) for one in line])
             # Removes a line that was cut short, so that the next one does not continue it.
@@ -80,7 +82,3 @@ def _whole_lines(path: Path) -> list[Any]:
         return []
     *lines, _ = path.read_text().split("\n")
     return [json.loads(line) for line in lines]
-
-
-def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]

@@ -1,16 +1,9 @@
-"""Score saved responses by the benchmark's own rules and by the project's comparison of answers. Generates nothing.
+"""Scores saved responses by the benchmark's own rules and by the project's, as `mmupt score` does. Generates nothing.
 
-    mmupt score runs/eval/Qwen2.5-VL-7B-Instruct/mathvista.jsonl [...]
-
-The scores of each benchmark in a file are printed as a table and written to `NAME.scores.json` beside it: greedy
-accuracy, mean@k, pass@k and maj@k, each with the rule that made it, the breakdowns of the benchmark's authors, and
-We-Math's further scores. `NAME.verdicts.jsonl` gets one line per response, with the extracted answer, the ground truth
-and all verdicts. Lines that cannot be used are named, and the others scored.
-
-    mmupt score FILE --judge-url http://localhost:8000/v1 --judge-model NAME
-
-asks a judge model where the benchmark's authors do; its replies are kept in `NAME.judge.jsonl`, so that each is
-requested once.
+`NAME.scores.json` gets the scores of each benchmark in the file: greedy accuracy, mean@k, pass@k and maj@k, each with
+its rule, the breakdowns of the benchmark's authors, and We-Math's further scores. `NAME.verdicts.jsonl` gets one line
+per response, with the extracted answer, the ground truth and all verdicts. Unusable lines are named and left out. The
+replies of a judge model are kept in `NAME.judge.jsonl`, so that each is requested once.
 """
 
 import sys
@@ -33,7 +26,7 @@ def score_file(
     judge: Judge | None = None,
     rule: AnswerRule | None = None,
 ) -> list[BenchmarkScores[Score]]:
-    """Score one file of responses and write what the module says beside it; name the bad lines on stderr.
+    """Score one file of responses, write the files beside it, and name bad lines on stderr.
 
     `extraction` and `rule` take the place of what the file records, see `judge_file`.
 

@@ -1,10 +1,6 @@
-"""What a run leaves about its collapse, and what the alarm would say of a run with other settings.
+"""Records how a run collapsed, and replays the alarm on a finished run with other settings, as `mmupt collapse` does.
 
-    mmupt collapse RUN_FOLDER [--z 1.5] [--patience 2] [--min-fall 0.03]
-
-reads `history.jsonl` of the run folder and prints every validation with the majority ratio since the one before, how
-far each measure lies below its best, and at which of them the alarm would have stopped the training, whether it was on
-or not. The rule itself is `verl_ext.collapse`.
+The rule itself is `verl_ext.collapse`.
 """
 
 import json

@@ -1,13 +1,9 @@
-"""Train several methods or recipes with several seeds, one after another, and compare them in one table and plot.
+"""Trains several methods or recipes with several seeds, and compares them in one table and plot, as `mmupt table` does.
 
-    mmupt table --methods mmupt random --seeds 1 2 3 --folder DIR [key=value ...]
-
-Every recipe is trained by every method. Every run is `mmupt train` in its own process and folder,
-`DIR/NAME/seed_N` with the name of the run (mmupt_tiny, mmupt_tiny-random), so that the same command after an
-interruption continues; overrides hold for all of them. The base answers the evaluation once for all runs that evaluate
-it alike. After each run `table.md`, `table.json` and `table.png` are rewritten with all finished runs of the folder, so
-that later commands may add methods and seeds: scores, gains with their paired tests, and what each run has cost, with
-the paper's figures beside it. A run that fails is named at the end, and the others go on.
+Every run is `mmupt train` in its own process and folder, `DIR/NAME/seed_N` with the name of the run (mmupt_tiny,
+mmupt_tiny-random). The base answers the evaluation once for all runs that evaluate it alike. After each run
+`table.md`, `table.json` and `table.png` are rewritten with all finished runs of the folder, so that later commands may
+add methods and seeds: scores, gains with their paired tests, and the cost of each run, with the paper's figures.
 """
 
 import re

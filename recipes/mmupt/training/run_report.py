@@ -1,12 +1,9 @@
-"""What a run did to its policy: scores before and after training on the same questions, and curves over its steps.
+"""Reports on a run: scores before and after training on the same questions, and curves over its steps.
 
-    mmupt report RUN_FOLDER
-
-Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder (by `mmupt eval`), the ground truth
-beside the data that they answer, the event files under `tensorboard`, the votes on file under `votes`, and
-`collapse.json` where the run was stopped. Each response is judged by the rule of its benchmark with the run's settings
-for answers, as in the validation of the run; maj@k votes by the default policy. Writes `report.md`, `report.json` and
-`report.png` there. Nothing is generated or trained here.
+Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder, the ground truth beside their data, the
+event files under `tensorboard`, the votes on file under `votes`, and `collapse.json` if the run was stopped. Responses
+are judged by the rule of their benchmark with the run's settings for answers, as in validation; maj@k votes with the
+default options. Writes `report.md`, `report.json` and `report.png` there. Generates and trains nothing.
 """
 
 import re
@@ -27,7 +24,6 @@ from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.collapse_record import read_stop
 from mmupt.training.metric_series import VALIDATION_ACCURACY, Series, read_series
 from mmupt.training.vote_diagnostics import diagnose, model_collapse_step, read_elections, render
-from verl_ext.answers import Comparison
 from verl_ext.files import write_atomically, write_json
 from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH, REWARD_ACCURACY
 from verl_ext.rewards.reward_settings import read_settings
@@ -109,7 +105,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
 
     Args:
         run_folder: see the module; without event files the plot says so.
-        note: a caveat printed below the table.
+        note: a caveat printed below the table, by default `mmupt.report_note` of the run.
 
     Raises:
         FileNotFoundError: a file of responses is missing; the message has the command that makes it.
@@ -122,7 +118,11 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     table = render_table(changes)
     stop = read_stop(run_folder)
     elections = read_elections(run_folder / "votes")
-    diagnostics = diagnose(elections, _comparison(run_folder))
+    file = run_folder / "config.yaml"
+    config = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+    diagnostics = diagnose(elections, read_settings(OmegaConf.select(config, "reward.reward_kwargs")).comparison)
+    note = note or OmegaConf.select(config, "mmupt.report_note")
+    on_test_questions = bool(OmegaConf.select(config, "mmupt.test_time_training"))
     reward_accuracy = series.get(REWARD_ACCURACY, {})
     times = "once" if parameters["samples"] == 1 else f"{parameters['samples']} times"
     text = [
@@ -133,7 +133,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         table,
         *([render_beyond(*beyond)] if (beyond := beyond_majority(changes)) else []),
         *([f"**{stop['message']}**"] if stop else []),
-        *([TEST_TIME_TRAINING] if _trained_on_test_questions(run_folder) else []),
+        *([TEST_TIME_TRAINING] if on_test_questions else []),
         *([note] if note else []),
         *([f"## Votes\n\n{render(diagnostics, reward_accuracy)}"] if elections or reward_accuracy else []),
         "![Accuracy, majority ratio, label accuracy and response length over the steps of the run](report.png)",
@@ -143,28 +143,19 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     content = {
         "questions": changes[GREEDY].before.questions,
         "samples": parameters["samples"],
-        "scores": {name: _as_json(change) for name, change in changes.items()},
+        "scores": {
+            name: {side: score_json(getattr(change, side)) for side in ("before", "after", "difference")}
+            for name, change in changes.items()
+        },
         "beyond_majority": {"majority": beyond[0], **score_json(beyond[1])} if beyond else None,
         "note": note,
-        "test_time_training": _trained_on_test_questions(run_folder),
+        "test_time_training": on_test_questions,
         "collapse": stop,
         "votes": {**asdict(diagnostics), "model_collapse_step": model_collapse_step(reward_accuracy)},
         "series": {name: sorted(steps.items()) for name, steps in series.items()},
     }
     write_json(run_folder / "report.json", content)
     return table
-
-
-def _trained_on_test_questions(run_folder: Path) -> bool:
-    config = run_folder / "config.yaml"
-    return config.is_file() and bool(OmegaConf.select(OmegaConf.load(config), "mmupt.test_time_training"))
-
-
-def _comparison(run_folder: Path) -> Comparison:
-    """How the run compared answers."""
-    config = run_folder / "config.yaml"
-    kwargs = OmegaConf.select(OmegaConf.load(config), "reward.reward_kwargs") if config.is_file() else None
-    return read_settings(kwargs).comparison
 
 
 def read_changes(run_folder: Path) -> dict[str, Change]:
@@ -324,8 +315,3 @@ def _check_parameters(before: Path, after: Path) -> None:
         found[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
     if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
         raise ValueError(f"{before} and {after} were not made alike: their parameters differ in {', '.join(differing)}")
-
-
-def _as_json(change: Change) -> dict[str, dict[str, float]]:
-    scores = {"before": change.before, "after": change.after, "difference": change.difference}
-    return {name: score_json(score) for name, score in scores.items()}
