@@ -4,7 +4,7 @@
 
 Validates twenty times with four sampled responses per question, and evaluates the last policy with 16. The same command
 after an interruption continues. Prints a table of all methods and draws `--picture`: accuracy, pass@4 and majority
-ratio by step. One run of ten times `mmupt_tiny_hard` takes about 100 minutes on two cores: a night has five.
+ratio by step. A run takes ten times as long as its recipe, or `--times` as long; prepared for a night per five methods.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from mmupt.baseline_settings import BASELINES
 from mmupt.compose import as_override, load_recipe
 from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
@@ -111,6 +112,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/collapse_by_reward"))
     parser.add_argument("--picture", type=Path, default=Path("runs/collapse_by_reward/collapse.png"))
     arguments = parser.parse_args()
+    if others := set(arguments.methods) & {*BASELINES}:
+        parser.error(f"{', '.join(sorted(others))}: not GRPO, so without steps that could be too many")
     for method in arguments.methods:
         train(arguments.folder, arguments.recipe, method, arguments.times)
         print(report(arguments.folder, arguments.methods), flush=True)
