@@ -1,10 +1,11 @@
 """Ranks and rows of all kinds on the real stack: train on two FSDP2 ranks, resume on one, and on two again.
 
 Batches mix rows with one image, with two, with options and with text alone, so that a rank may have a micro-batch
-without images where the other has some.
+without images where the other has some. The reward is `self_certainty`, from the logits of each rank.
 """
 
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -22,6 +23,7 @@ from verl_ext.checkpoints import checkpoint_of
 pytestmark = pytest.mark.full_stack
 
 OVERRIDES = (
+    "method=self_certainty",
     # Half of the rows.
     "data.train_batch_size=8",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
@@ -70,6 +72,10 @@ def state(actor: Path) -> dict[str, torch.Tensor]:
     return {name: torch.cat([shard.to_local() for shard in tensors]) for name, tensors in shards.items()}
 
 
+def rollouts(run_folder: Path, step: int) -> list[dict]:
+    return [json.loads(line) for line in (run_folder / "rollouts" / f"{step}.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose every step was trained by another start; `as_saved/N` is checkpoint N as it was then."""
@@ -111,14 +117,22 @@ def test_every_rank_has_a_replica_of_vllm_and_all_see_the_trained_policy(run_fol
     log = (run_folder / "logs" / "train.log").read_text()
     assert len(set(re.findall(r"GroupServer pid=(\d+)", log))) == sum(RANKS)
     # A replica that was left out of a weight transfer would answer with weights drawn by chance.
-    differences = scalars(run_folder)["actor/rollout_probs_diff_mean"]
+    differences = scalars(run_folder)["training/rollout_probs_diff_mean"]
     assert set(differences) == {1, 2, 3} and max(differences.values()) < 1e-4
 
 
 def test_every_row_of_every_kind_is_trained_on_with_a_whole_group(run_folder: Path) -> None:
     for step in (1, 2, 3):
-        assert len((run_folder / "rollouts" / f"{step}.jsonl").read_text().splitlines()) == 8 * 4
+        assert len(rollouts(run_folder, step)) == 8 * 4
     assert scalars(run_folder)["vote/failed_responses"] == dict.fromkeys((1, 2, 3), 0.0)
+
+
+def test_every_response_is_rewarded_for_its_self_certainty(run_folder: Path) -> None:
+    vocabulary = len(json.loads(Path("recipes/mmupt/tiny/model/tokenizer.json").read_text())["model"]["vocab"])
+    for step in (1, 2, 3):
+        rewards = [row["score"] for row in rollouts(run_folder, step)]
+        # logsumexp - mean is log V for a uniform distribution, and more for any other.
+        assert min(rewards) > math.log(vocabulary) and len(set(rewards)) > 8
 
 
 def test_validation_and_report_answer_every_row(run_folder: Path) -> None:
