@@ -106,6 +106,15 @@ def test_each_shell_gets_a_script_that_it_can_read(shell: str, check: list[str],
         subprocess.run([*check, script], check=True)
 
 
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_a_real_fish_is_given_words_with_their_summaries() -> None:
+    environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+    script = "mmupt completion fish | source; complete -C 'mmupt memory mmupt_tiny_l'; complete -C 'mmupt tab'"
+    ran = subprocess.run(["fish", "--no-config", "-c", script], env=environment, check=True, capture_output=True)
+    summaries = {"mmupt_tiny_lora": recipes()["mmupt_tiny_lora"], "table": COMMANDS["table"]}
+    assert ran.stdout.decode().splitlines() == [f"{name}\t{summary}" for name, summary in summaries.items()]
+
+
 def test_a_real_bash_completes_at_the_tab_key(tmp_path: Path) -> None:
     """Two words are begun and completed; the command that they make is then run."""
     controller, terminal = pty.openpty()
