@@ -1,9 +1,10 @@
 """Run a command that trains; say which of its processes grow from step to step, in memory, open files or shared memory.
 
     .venv/bin/python benchmarks/memory_leaks.py -- \
-        make train ARGS="trainer.total_training_steps=200 trainer.test_freq=-1"
+        make train ARGS="--verbose trainer.total_training_steps=200 trainer.test_freq=-1"
 
-Whenever the console logger prints the metrics of a step, every process of the command's tree is looked at. Memory is
+Whenever veRL's console logger prints the metrics of a step, every process of the command's tree is looked at; without
+--verbose they are in the run's log alone. Memory is
 the anonymous and shared memory of a process, each page split among those who share it; pages of files, such as
 libraries, are left out, as their share changes with whatever else runs. Of /dev/shm everything counts that was made
 since the start, so that nothing else may use it meanwhile.

@@ -233,13 +233,14 @@ def run(size: Size) -> dict[str, Any]:
         (folder / "bytes").mkdir()
         make_model = model_of_bytes if size.engines == "stand-ins" else model_for_large_images
         model, rows = make_model(folder / "model"), make_rows(folder / "rows", size)
+        overrides = overrides_of(size, folder, rows, model)
         environment = {
             **os.environ,
             BYTES_FOLDER: str(folder / "bytes"),
             SECONDS_PER_TOKEN: str(size.seconds_per_token),
         }
         command = subprocess.Popen(
-            [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", *overrides_of(size, folder, rows, model)],
+            [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", "--verbose", *overrides],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -1,10 +1,12 @@
 """Run a command that trains; print the CPU seconds of each process until the first step has ended, and per step.
 
-    .venv/bin/python benchmarks/process_cost.py -- make train ARGS="trainer.total_training_steps=8 trainer.test_freq=-1"
+    .venv/bin/python benchmarks/process_cost.py -- \
+        make train ARGS="--verbose trainer.total_training_steps=8 trainer.test_freq=-1"
 
-CPU time hardly depends on what else the machine does, as the time on the clock does. Whenever the console logger prints
-the metrics of a step, every process of the command's tree is looked at; what a process has spent on children that have
-ended counts as its own. Prints Markdown; the exit status is the command's.
+CPU time hardly depends on what else the machine does, as the time on the clock does. Whenever veRL's console logger
+prints the metrics of a step, every process of the command's tree is looked at; without --verbose they are in the run's
+log alone. What a process has spent on children that have ended counts as its own. Prints Markdown; the exit status is
+the command's.
 """
 
 import argparse

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 from full_stack import scalars
@@ -28,7 +30,7 @@ OVERRIDES = (
 )
 
 
-def train(run_folder: Path, steps: int) -> subprocess.Popen[bytes]:
+def train(run_folder: Path, steps: int, console: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
@@ -39,7 +41,8 @@ def train(run_folder: Path, steps: int) -> subprocess.Popen[bytes]:
         *OVERRIDES,
     ]
     # A group of its own, so that it can be killed without any of our own processes.
-    return subprocess.Popen([*command, f"trainer.total_training_steps={steps}"], start_new_session=True)
+    command.append(f"trainer.total_training_steps={steps}")
+    return subprocess.Popen(command, start_new_session=True, stdout=console, stderr=console)
 
 
 def rows(file: Path) -> list[dict]:
@@ -56,7 +59,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(0.2)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert train(folder, steps=3).wait(timeout=600) == 0
+    with (folder / "console.txt").open("wb") as console:
+        assert train(folder, steps=3, console=console).wait(timeout=600) == 0
     return folder
 
 
@@ -68,6 +72,23 @@ def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_repo
     accuracies = {"greedy accuracy", "mean@2", "maj@2", "pass@2"}
     assert set(report["scores"]) == accuracies | {"semantic entropy", "response length"}
     assert (run_folder / "report.png").stat().st_size > 10_000
+
+
+def test_the_console_shows_phases_and_steps_and_the_log_all_the_rest(run_folder: Path) -> None:
+    lines = (run_folder / "console.txt").read_text().splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 200
+    phases = ("check the rows", "start Ray", "load the model", "start the engine", "first validation", "train")
+    phases += ("export the policy", "evaluate the policy before training", "evaluate the policy after training")
+    shown = [line.split(maxsplit=1)[1] for line in lines if re.match(r" +\d+:\d\d  ", line)]
+    assert [name for name in shown if name in phases] == [*phases]
+    resumed = re.search(r"step (\d) of 3 is done already: the run resumes there", "\n".join(lines))
+    assert resumed is not None
+    steps = [int(row[1]) for line in lines if (row := re.match(r" +(\d)/3 ", line))]
+    assert steps == [*range(int(resumed[1]) + 1, 4)]
+    assert f"The policy is in {run_folder / 'model'}" in lines
+    log = (run_folder / "logs" / "train.log").read_text()
+    for hidden in ("verl_ext is active", "ray init kwargs", "(WorkerDict pid=", "step:3 - ", "The policy is in "):
+        assert hidden in log, hidden
 
 
 def test_every_step_reports_the_vote_to_tensorboard(run_folder: Path) -> None:

@@ -12,10 +12,11 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from mmupt.cli import main
 from mmupt.evaluation.response_files import Response, read_parameters, write_responses
-from mmupt.training.metric_series import VALIDATION_ACCURACY, read_series
+from mmupt.training.metric_series import read_series
 from mmupt.training.run_report import CURVES, read_changes, write_report
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
+from verl_ext.metric_names import VALIDATION_ACCURACY
 
 TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}
 BEFORE = {  # greedy answer, then four samples

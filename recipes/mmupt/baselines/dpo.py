@@ -17,6 +17,7 @@ from packaging.version import Version
 from mmupt.baselines.preference_pairs import check_pairs
 from mmupt.baselines.training_folder import CHECKPOINTS, POLICY, record_training
 from mmupt.baselines.training_settings import TrainingSettings
+from mmupt.console import Phase, emit
 from verl_ext.checkpoints import MARKER
 
 # The oldest version whose DPOTrainer is known to train a vision-language model with transformers 5.9.
@@ -83,6 +84,7 @@ def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Pa
             # TRL would report every training to its authors.
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
+        emit(Phase("train by DPO"))
         subprocess.run([sys.executable, "-m", *module, str(folder)], check=True, env=environment)
     # Several times the size of the policy, and no longer needed.
     shutil.rmtree(checkpoints, ignore_errors=True)

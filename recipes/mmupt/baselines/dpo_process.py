@@ -23,6 +23,7 @@ from mmupt.baselines.dpo import DpoSettings
 from mmupt.baselines.preference_pairs import PairCollator
 from mmupt.baselines.training_folder import CHECKPOINTS, PARAMETERS, POLICY
 from mmupt.baselines.training_sets import PAIRS, training_columns
+from mmupt.console import Progress, emit
 from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.runtime.export import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
@@ -79,6 +80,15 @@ class MarkCompleteCheckpoint(TrainerCallback):
             mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
+class EmitProgress(TrainerCallback):
+    """Tells the console how many steps are done."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """As transformers documents it."""
+        if state.is_world_process_zero:
+            emit(Progress(state.global_step, state.max_steps, "steps"))
+
+
 def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
     """The settings in TRL's terms; everything else keeps TRL's defaults."""
     on_gpu = settings.device == "cuda"
@@ -133,7 +143,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
         data_collator=collator,
         train_dataset=pairs,
         processing_class=processor.own,
-        callbacks=[MarkCompleteCheckpoint()],
+        callbacks=[MarkCompleteCheckpoint(), EmitProgress()],
     )
     whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
     trainer.train(resume_from_checkpoint=str(whole[max(whole)]) if whole else None)

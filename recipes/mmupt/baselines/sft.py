@@ -20,12 +20,15 @@ from mmupt.baselines.sft_responses import check_responses
 from mmupt.baselines.training_folder import CHECKPOINTS, PARAMETERS, POLICY, record_training
 from mmupt.baselines.training_settings import TrainingSettings
 from mmupt.compose import as_override
+from mmupt.console import Phase, emit, follow
 from mmupt.hardware import CPU
 from mmupt.runtime.export import merge
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from verl_ext.checkpoints import TRACKER, checkpoint_of
 from verl_ext.files import replacing
 
+# Of each update since the last start, by veRL's FileLogger.
+METRICS = "metrics.jsonl"
 # Settings that change the policy by rounding errors alone.
 IGNORED_FOR_RESUME = ("micro_batch_tokens", "save_steps")
 
@@ -86,6 +89,8 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
             rows = check_responses(file, model, settings)
             steps = settings.steps_of(rows)
             if _clean(checkpoints, rows // settings.batch_size, settings.processes) < steps:
+                emit(Phase("train by SFT"))
+                follow(folder / METRICS, steps)
                 _run(settings, trainer_overrides(settings, model, file, folder, rows), folder)
             with replacing(policy) as growing:
                 merge(checkpoint_of(checkpoints, steps), growing, str(steps))
@@ -118,7 +123,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         "trainer.save_freq": settings.save_steps,
         # Keeps the last complete one while the next is written.
         "trainer.max_ckpt_to_keep": 2,
-        "trainer.logger": ["console", "tensorboard"],
+        "trainer.logger": ["console", "tensorboard", "file"],
         "trainer.project_name": "mmupt",
         "trainer.experiment_name": folder.name,
         "trainer.device": settings.device,
@@ -169,6 +174,7 @@ def _run(settings: SftSettings, overrides: list[str], folder: Path) -> None:
         RUN_FOLDER_VARIABLE: str(folder),
         **os.environ,
         "TENSORBOARD_DIR": str(folder / "tensorboard"),
+        "VERL_FILE_LOGGER_PATH": str(folder / METRICS),
         # A copy of the rows, removed together with the checkpoints.
         "HF_DATASETS_CACHE": str(folder / CHECKPOINTS / "rows"),
     }

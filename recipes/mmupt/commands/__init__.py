@@ -46,6 +46,11 @@ def answer_rules() -> Collection[str]:
     return get_args(AnswerRule)
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add the option of all commands that show progress; `mmupt.console.session` takes its value."""
+    parser.add_argument("--verbose", action="store_true", help="print everything, instead of progress alone")
+
+
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Add the option of all commands that compose recipes; `mmupt.compose.use_config_dir` takes its value."""
     parser.add_argument(

@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmupt.commands import add_verbose
 from mmupt.completion import PACKAGE, presets_in, use_completer
 
 
@@ -20,12 +21,26 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "overrides", nargs="+", metavar="key=value", help="settings of the evaluation, `model` at least"
     )
     use_completer(overrides_argument, presets_in(PACKAGE / "evaluation" / "config"))
-    overrides = parser.parse_args(words).overrides
-    from mmupt.evaluation.evaluate import EvaluationError, evaluate, load_evaluation_config
-    from mmupt.evaluation.generation import EngineError
-    from mmupt.evaluation.judge_client import JudgeError
+    add_verbose(parser)
+    arguments = parser.parse_intermixed_args(words)
+    from mmupt.console import session
 
+    with session("mmupt eval", arguments.verbose):
+        from mmupt.evaluation.evaluate import (
+            EvaluationError,
+            answer_benchmarks,
+            load_evaluation_config,
+            score_answers,
+        )
+        from mmupt.evaluation.generation import EngineError
+        from mmupt.evaluation.judge_client import JudgeError
+
+        try:
+            config = load_evaluation_config(arguments.overrides)
+            sets = answer_benchmarks(config)
+        except (EvaluationError, EngineError, BlockingIOError) as error:
+            sys.exit(f"error: {error}")
     try:
-        evaluate(load_evaluation_config(overrides))
-    except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
+        score_answers(config, sets)
+    except (EvaluationError, JudgeError) as error:
         sys.exit(f"error: {error}")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import add_config_dir, add_recipe
+from mmupt.commands import add_config_dir, add_recipe, add_verbose
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -22,15 +22,19 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds in total (%(default)s)")
     parser.add_argument("--folder", type=Path, help="of all rounds (default: runs/RECIPE)")
     add_config_dir(parser)
+    add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
-    from mmupt.compose import RecipeError, use_config_dir
-    from mmupt.self_improvement.run_rounds import self_improve
+    from mmupt.console import session
 
     folder = arguments.folder or Path("runs") / arguments.recipe
-    try:
-        use_config_dir(arguments.config_dir)
-        self_improve(arguments.recipe, arguments.rounds, folder, arguments.overrides)
-    except (RecipeError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"error: {' '.join(error.cmd[2:4])} failed with status {error.returncode}; see above")
+    with session(f"mmupt self-improve {arguments.recipe}", arguments.verbose):
+        from mmupt.compose import RecipeError, use_config_dir
+        from mmupt.self_improvement.run_rounds import self_improve
+
+        try:
+            use_config_dir(arguments.config_dir)
+            self_improve(arguments.recipe, arguments.rounds, folder, arguments.overrides)
+        except (RecipeError, BlockingIOError) as error:
+            sys.exit(f"error: {error}")
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"error: {' '.join(error.cmd[2:4])} failed with status {error.returncode}; see above")

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmupt.commands import add_verbose
 from mmupt.completion import PACKAGE, presets_in, use_completer
 
 
@@ -21,10 +22,14 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "overrides", nargs="+", metavar="key=value", help="settings, `model` and `data` at least"
     )
     use_completer(overrides_argument, presets_in(PACKAGE / "synthesis" / "config"))
-    overrides = parser.parse_args(words).overrides
-    from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, synthesize
+    add_verbose(parser)
+    arguments = parser.parse_intermixed_args(words)
+    from mmupt.console import session, show_result
 
-    try:
-        print(synthesize(load_synthesis_config(overrides)))
-    except (SynthesisError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
+    with session("mmupt synthesize", arguments.verbose):
+        from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, synthesize
+
+        try:
+            show_result(str(synthesize(load_synthesis_config(arguments.overrides))))
+        except (SynthesisError, BlockingIOError) as error:
+            sys.exit(f"error: {error}")

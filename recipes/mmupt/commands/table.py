@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import add_config_dir, add_overrides
+from mmupt.commands import add_config_dir, add_overrides, add_verbose
 from mmupt.completion import method_names, recipe_names, use_completer
 
 
@@ -43,22 +43,34 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     )
     add_overrides(parser, "Hydra overrides of every run")
     add_config_dir(parser)
+    add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
     folder, seeds = arguments.folder, arguments.seeds
-    from mmupt.compose import RecipeError, use_config_dir
-    from mmupt.training import recipe_table
+    from mmupt.console import Phase, Result, emit, log_to, session, tell
 
-    try:
-        use_config_dir(arguments.config_dir)
-        selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)
-    except RecipeError as error:
-        sys.exit(f"error: {error}")
-    failed = []
-    for seed in seeds:
-        for name, recipe_and_overrides in selected.items():
+    with session("mmupt table", arguments.verbose):
+        from mmupt.compose import RecipeError, use_config_dir
+        from mmupt.training import recipe_table
+
+        try:
+            use_config_dir(arguments.config_dir)
+            selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)
+        except RecipeError as error:
+            sys.exit(f"error: {error}")
+        log_to(folder / "logs" / "table.log")
+        emit(recipe_table.head_of(folder, list(selected), seeds))
+        failed = []
+        runs = [(seed, name) for seed in seeds for name in selected]
+        for number, (seed, name) in enumerate(runs, 1):
+            emit(Phase(f"{name}, seed {seed} (run {number} of {len(runs)})"))
             target = recipe_table.run_folder(folder, name, seed)
-            if not recipe_table.train(target, seed, recipe_and_overrides):
+            if recipe_table.train(target, seed, selected[name]):
+                tell(recipe_table.outcome(target))
+            else:
                 failed.append(str(target))
-            print(recipe_table.write_table(folder, list(selected), arguments.against, arguments.base), flush=True)
-    if failed:
-        sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")
+            table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base)
+            print(table, flush=True)
+        if table:
+            emit(Result(f"{table}\n\nThe table is in {folder / 'table.md'}"))
+        if failed:
+            sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")

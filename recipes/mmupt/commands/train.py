@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir, add_recipe
+from mmupt.commands import add_config_dir, add_recipe, add_verbose
 from verl_ext.process_memory import collect_garbage_rarely
 
 
@@ -21,14 +21,18 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Train the recipe of the command line."""
     add_recipe(parser)
     add_config_dir(parser)
+    add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
     # Before the imports: they create most of the objects.
     collect_garbage_rarely()
-    from mmupt.compose import RecipeError, use_config_dir
-    from mmupt.training import recipe_run
+    from mmupt.console import session
 
-    try:
-        use_config_dir(arguments.config_dir)
-        recipe_run.run_recipe(arguments.recipe, arguments.overrides)
-    except (RecipeError, BlockingIOError) as error:
-        sys.exit(f"error: {error}")
+    with session(f"mmupt train {arguments.recipe}", arguments.verbose):
+        from mmupt.compose import RecipeError, use_config_dir
+        from mmupt.training import recipe_run
+
+        try:
+            use_config_dir(arguments.config_dir)
+            recipe_run.run_recipe(arguments.recipe, arguments.overrides)
+        except (RecipeError, BlockingIOError) as error:
+            sys.exit(f"error: {error}")

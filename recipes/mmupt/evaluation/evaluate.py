@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
+from mmupt.console import Head, Phase, emit, log_to
+from mmupt.console.session import shown_path
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, render
 from mmupt.evaluation.generation_settings import GenerationSettings
@@ -166,26 +168,43 @@ def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit:
 
 
 def evaluate(config: DictConfig) -> None:
-    """Generate the missing responses, and score all.
+    """Generate the missing responses, and score all; raises as `answer_benchmarks` and `score_answers`."""
+    score_answers(config, answer_benchmarks(config))
+
+
+def answer_benchmarks(config: DictConfig) -> list[QuestionSet]:
+    """Generate the missing responses to the question sets of a config, and return the sets.
 
     Raises:
-        EvaluationError: before anything starts, everything known to fail; at the end, missing responses or judgements.
+        EvaluationError: before anything starts, everything known to fail.
         BlockingIOError: another evaluation is writing into the same folder.
     """
-    model = str(config.model)
-    if (config.judge.url is None) != (config.judge.model is None):
-        raise EvaluationError("judge.url and judge.model belong together")
-    judge = Judge(**config.judge) if config.judge.url else None
-    output = Path(config.output or f"runs/eval/{Path(model.rstrip('/')).name}").absolute()
+    emit(Phase("prepare the questions"))
+    # Refused now rather than after the generation.
+    _judge(config)
+    output = _output(config)
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
     with exclusive_run(output, output / "config.yaml"):
+        log_to(output / "logs" / "eval.log")
         sets = question_sets(config, output)
-        settings = _settings(config, model_folder(model, output))
+        emit(_head(config, sets, output))
+        settings = _settings(config, model_folder(str(config.model), output))
         OmegaConf.save(config, output / "config.yaml")
+        emit(Phase("answer the questions"))
         generate(settings, sets, config.limit, config.replace)
+    return sets
+
+
+def score_answers(config: DictConfig, sets: Sequence[QuestionSet]) -> None:
+    """Score the responses to the question sets, if `config.score` is set, and print the scores.
+
+    Raises:
+        EvaluationError: responses are missing or not judged yet.
+    """
+    output = _output(config)
     if config.score:
-        not_judged = 0
+        judge, not_judged = _judge(config), 0
         for one in sets:
             scores = score_file(one.output, judge=judge)
             not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
@@ -197,6 +216,28 @@ def evaluate(config: DictConfig) -> None:
             print(write_results(output, evaluations))
         if not_judged:
             raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
+
+
+def _judge(config: DictConfig) -> Judge | None:
+    if (config.judge.url is None) != (config.judge.model is None):
+        raise EvaluationError("judge.url and judge.model belong together")
+    return Judge(**config.judge) if config.judge.url else None
+
+
+def _output(config: DictConfig) -> Path:
+    return Path(config.output or f"runs/eval/{Path(str(config.model).rstrip('/')).name}").absolute()
+
+
+def _head(config: DictConfig, sets: Sequence[QuestionSet], output: Path) -> Head:
+    folder = shown_path(output)
+    counts = (f"{one.name} ({min(one.questions(), config.limit or one.questions()):,} questions)" for one in sets)
+    return Head(
+        (
+            ("model", str(config.model)),
+            ("answers", ", ".join(counts)),
+            ("writes to", f"{folder}, all output to {folder}/logs/eval.log"),
+        )
+    )
 
 
 def _settings(config: DictConfig, model: str) -> GenerationSettings:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mmupt.console import Phase, counted, emit
 from mmupt.evaluation.generation import (
     QuestionRequest,
     ReusableEngine,
@@ -64,9 +65,10 @@ def answer_missing(
         if why := failing.get((request.name, request.row["id"])):
             files[request.name].append(empty_responses(request, settings, why).responses)
     if requests := [request for request in requests if (request.name, request.row["id"]) not in failing]:
-        bar = tqdm(total=total, initial=total - len(requests), desc=", ".join(rows), unit="request", smoothing=0.05)
+        done = total - len(requests)
+        bar = tqdm(total=total, initial=done, desc=", ".join(rows), unit="request", smoothing=0.05)
         with bar:
-            for answered in answer_questions(settings, requests, engine):
+            for answered in counted(answer_questions(settings, requests, engine), done, total, "requests"):
                 files[answered.name].append((require_responses(answered) if refuse else answered).responses)
                 bar.update()
     for name, of_file in rows.items():
@@ -118,6 +120,7 @@ class ResponseCache:
             OtherParametersError: the file has responses made with other settings, and `replace` is not set.
             Refused: a row cannot be asked; names it.
         """
+        emit(Phase(f"generate {stage}"))
         file = self.folder / f"{stage}.jsonl"
         digest = hashlib.sha256()
         for row in rows:

@@ -18,6 +18,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError, as_override, load_recipe
+from mmupt.console import Head, Phase, emit, log_to, show_result
+from mmupt.console.session import shown_path
 from mmupt.datasets import data_set
 from mmupt.evaluation.generation_settings import input_settings
 from mmupt.evaluation.response_files import copy_responses
@@ -47,17 +49,20 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
             for phase in ("synthesis", "run"):
                 # We hold the lock: whatever still runs there was left by a killed launcher.
                 end_processes(round_folder(folder, number) / phase)
+        log_to(folder / "logs" / "rounds.log")
+        emit(_head(config, rounds, folder))
         for name in config.mmupt.datasets:
+            emit(Phase(f"prepare the data set {name}"))
             data_set(name).prepare(FOLDER / name, progress=True)
         policy, done, stopped = str(config.actor_rollout_ref.model.path), [], None
         for number in range(1, rounds + 1):
             policy = make_round(config, recipe, number, folder, policy, overrides)
             done.append(read_round(folder, number))
             stopped = _collapse(config, done)
-            print(f"\n{write_rounds(folder, done, stopped)}\n", flush=True)
+            show_result(f"\n{write_rounds(folder, done, stopped)}\n")
             if stopped:
                 break
-        print(f"The best policy is in {_best_policy(config, folder, done)}")
+        show_result(f"The best policy is in {_best_policy(config, folder, done)}")
 
 
 def make_round(
@@ -74,6 +79,7 @@ def make_round(
     written += [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
     written += [as_override("output", str(target / "synthesis"))]
     written += [f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
+    emit(Phase(f"round {number}: write questions"))
     _run("synthesize", written, target / "synthesis")
     files = [str(target / "synthesis" / "train.parquet")]
     if config.data.generated_share is not None:
@@ -87,6 +93,7 @@ def make_round(
         as_override("actor_rollout_ref.model.path", policy),
         as_override("mmupt.run_folder", str(run)),
     ]
+    emit(Phase(f"round {number}: train on them"))
     _run("train", [recipe, *trained], run)
     # A run that collapsed immediately leaves the policy it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
@@ -98,6 +105,17 @@ def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
     # Lets the next start find the processes that a killed one left running.
     environment = {**os.environ, RUN_FOLDER_VARIABLE: str(folder)}
     subprocess.run([sys.executable, "-m", "mmupt", command, *arguments], check=True, env=environment)
+
+
+def _head(config: DictConfig, rounds: int, folder: Path) -> Head:
+    shown = shown_path(folder)
+    return Head(
+        (
+            ("model", str(config.actor_rollout_ref.model.path)),
+            ("rounds", f"{rounds}, each of questions about {', '.join(file_list(config.mmupt.self_improve.images))}"),
+            ("writes to", f"{shown}, all output to logs/ in {shown} and in the folders of each round"),
+        )
+    )
 
 
 def _take_evaluation(previous: Path, evaluation: Path) -> None:

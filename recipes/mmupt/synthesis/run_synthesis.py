@@ -16,6 +16,8 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import compose_entry
+from mmupt.console import Head, Phase, emit, log_to, show_result
+from mmupt.console.session import shown_path
 from mmupt.evaluation.generation import EngineError
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.response_cache import ResponseCache, prompt_row
@@ -66,6 +68,9 @@ def synthesize(config: DictConfig) -> Path:
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
     with exclusive_run(output, output / "config.yaml"):
+        log_to(output / "logs" / "synthesis.log")
+        emit(_head(config, output))
+        emit(Phase("read the rows"))
         try:
             prompts = {name: read_prompt(prompt, PROMPTS) for name, prompt in config.prompts.items()}
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
@@ -86,10 +91,22 @@ def synthesize(config: DictConfig) -> Path:
             output, judged, [name for name in names() if name not in off], len(parents), without_images
         )
         write_candidate_page(output / "sheet.html", parents, judged, config.shown, config.seed)
-        print(report, flush=True)
+        show_result(report)
         if not any(one.kept for one in judged):
             raise SynthesisError(f"{output}: no question of {len(judged)} is left; report.md says what dropped them")
         return write_questions(output, str(config.name), parents, judged, str(config.model), config.round)
+
+
+def _head(config: DictConfig, output: Path) -> Head:
+    folder = shown_path(output)
+    return Head(
+        (
+            ("model", str(config.model)),
+            ("about", f"the images of {', '.join(file_list(config.data))}"),
+            ("strategies", ", ".join(config.strategies)),
+            ("writes to", f"{folder}, all output to {folder}/logs/synthesis.log"),
+        )
+    )
 
 
 def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, GenerationSettings, GenerationSettings]:

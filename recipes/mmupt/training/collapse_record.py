@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from mmupt.console import tell
 from verl_ext.collapse import Collapse, CollapseAlarm, CollapseRule, History, find_collapse, read_alarm
 from verl_ext.collapse.rule import best_of, fall_between, wobble
 from verl_ext.config_defaults import SAMPLER, uses
@@ -44,7 +45,7 @@ def why_unwatched(config: DictConfig) -> str | None:
 
 
 def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
-    """Write and print how the run collapsed, and return the step of the policy that is kept.
+    """Write and tell how the run collapsed, and return the step of the policy that is kept.
 
     None if it has not collapsed (the record of an earlier stop is removed), or if no validated policy still exists, so
     that only the last one is left.
@@ -61,7 +62,7 @@ def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
     )
     content = {"message": message, "step": last, "kept_step": kept, **asdict(collapse)}
     write_json(file, content)
-    print(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.", flush=True)
+    tell(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.")
     return kept
 
 

@@ -9,11 +9,9 @@ from verl_ext.metric_names import (
     MAJORITY_RATIO,
     RESPONSE_LENGTH,
     REWARD_ACCURACY,
-    VALIDATION_PREFIX,
+    VALIDATION_ACCURACY,
 )
 
-# For any data source (group 1) and number of samples.
-VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"
 _NAMES = (MAJORITY_RATIO, LABEL_ACCURACY, REWARD_ACCURACY, RESPONSE_LENGTH)
 _READ = re.compile("|".join((VALIDATION_ACCURACY, *map(re.escape, _NAMES))))
 

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import RecipeError
+from mmupt.console import Phase, emit
 from mmupt.evaluation.evaluate import EvaluationError, QuestionSet, generate
 from mmupt.evaluation.generation import EngineError
 from mmupt.evaluation.generation_settings import GenerationSettings
@@ -33,6 +34,7 @@ def evaluate_policy(config: DictConfig, model: str | Path, name: str) -> None:
     Raises:
         RecipeError: the evaluation failed; its output says why.
     """
+    emit(Phase(f"evaluate the policy {name} training"))
     command = [sys.executable, "-m", __name__, str(config.mmupt.run_folder), name, str(model)]
     try:
         subprocess.run(command, check=True)

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.baselines.stage_runner import has_begun, run_baseline
 from mmupt.compose import CONFIG_DIR_VARIABLE, RecipeError, compose_recipe, refuse
+from mmupt.console import Phase, emit, log_to, show_result, tell
 from mmupt.datasets import data_set
 from mmupt.hardware import count_gpus, joins_cluster, judge_gpus, ray_address, rollout_gpus
 from mmupt.runtime.environment import (
@@ -41,6 +42,7 @@ from mmupt.training.memory_estimate import report
 from mmupt.training.policy_evaluation import AFTER, BEFORE, evaluate_policy
 from mmupt.training.resume_rules import why_another_run
 from mmupt.training.row_checks import check_leakage, check_rows, dropped_rows
+from mmupt.training.run_console import follow_steps, head_of, start_phases
 from mmupt.training.run_cost import hours_of
 from mmupt.training.run_report import write_report
 from mmupt_data.prepare import FOLDER
@@ -61,6 +63,7 @@ def run_recipe(recipe: str, overrides: list[str]) -> None:
         RecipeError: whatever is known to fail before anything starts.
         BlockingIOError: the folder has a live run.
     """
+    emit(Phase("check the recipe"))
     config = prepare_run(recipe, overrides)
     run_folder = Path(config.mmupt.run_folder)
     log = run_folder / "logs" / "train.log"
@@ -68,25 +71,31 @@ def run_recipe(recipe: str, overrides: list[str]) -> None:
         _check_continued(config, run_folder / "config.yaml")
         OmegaConf.save(config, run_folder / "config.yaml")
         record_start(run_folder, ["mmupt", "train", recipe, *_config_dir_option(), *overrides])
+        emit(head_of(config, overrides))
+        emit(Phase("check the rows"))
         check_rows(config)
         refuse(problems_of_rows(config, dropped_rows(config)))
-        check_leakage(config)
         method = config.mmupt.baseline.method
+        emit(Phase("look for training rows that are evaluated on"))
+        check_leakage(config)
         if method is None and config.trainer.device == "cuda":
-            print(report(config), flush=True)
+            tell(report(config))
         if config.trainer.val_only:
             repair_tracker(Path(config.trainer.default_local_dir))
+            follow_steps(config, total=None)
             run_trainer(config)
-            print(f"The validation is in {config.trainer.validation_data_dir}; nothing was trained (trainer.val_only)")
+            folder = config.trainer.validation_data_dir
+            show_result(f"The validation is in {folder}; nothing was trained (trainer.val_only)")
             return
         with hours_of(config):
             model = export(config, train_until_done(config)) if method is None else run_baseline(config)
         if config.mmupt.evaluation_files is not None:
             evaluate_policy(config, config.actor_rollout_ref.model.path, BEFORE)
             evaluate_policy(config, model, AFTER)
-            print(write_report(run_folder, config.mmupt.report_note))
-            print(f"The report is in {run_folder / 'report.md'}")
-        print(f"The policy is in {model}")
+            emit(Phase("report"))
+            show_result(write_report(run_folder, config.mmupt.report_note))
+            show_result(f"The report is in {run_folder / 'report.md'}")
+        show_result(f"The policy is in {model}")
 
 
 def _config_dir_option() -> list[str]:
@@ -114,10 +123,12 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
     for name in config.mmupt.datasets:
+        emit(Phase(f"prepare the data set {name}"))
         try:
             data_set(name).prepare(FOLDER / name, progress=True)
         except (ValueError, OSError) as error:
             raise RecipeError(f"mmupt.datasets: {error}") from error
+    emit(Phase("check files and settings"))
     refuse([*problems_of_files(config, os.environ), *problems_of_adapters(config)])
     # Before the rows are checked, which may take minutes; rows that this drops are counted afterwards.
     refuse(problems_of_rows(config, {}))
@@ -142,16 +153,19 @@ def train_until_done(config: DictConfig) -> int | None:
     """
     checkpoints = Path(config.trainer.default_local_dir)
     if reason := why_unwatched(config):
-        print(f"mmupt.stop_on_collapse: {reason}", flush=True)
+        tell(f"mmupt.stop_on_collapse: {reason}")
     total = total_steps(config)
     step = repair_tracker(checkpoints)
     prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
+    if step:
+        tell(f"step {step} of {total or 'all'} is done already: the run resumes there")
     if alarm_of(config).find_collapse() is None and step < (sys.maxsize if total is None else total):
+        follow_steps(config, total)
         try:
             run_trainer(config)
         except StoppedOnCollapse:
             # The alarm has recorded everything.
-            print("training was stopped", flush=True)
+            tell("training was stopped")
     return write_stop(alarm_of(config), Path(config.mmupt.run_folder))
 
 
@@ -192,7 +206,8 @@ def _run_trainer(config: DictConfig) -> None:
     if joins_cluster():
         wait_for_free_cluster()
     try:
-        run_ppo(config, task_runner_class=TaskRunnerV1)
+        with start_phases(config.trainer.val_before_train):
+            run_ppo(config, task_runner_class=TaskRunnerV1)
     finally:
         ray.shutdown()
         remove_copies(Path(config.mmupt.run_folder), Path(config.data.cache_dir))
@@ -228,6 +243,7 @@ def export(config: DictConfig, step: int | None = None) -> Path:
     if config.trainer.total_training_steps == 0 or step == 0:
         return Path(config.actor_rollout_ref.model.path)
     checkpoints = Path(config.trainer.default_local_dir)
+    emit(Phase("export the policy"))
     kept = None if step is None else kept_checkpoint(checkpoints, step)
     step = last_whole_step(checkpoints) if step is None else step
     checkpoint = kept or checkpoint_of(checkpoints, step)
@@ -267,7 +283,7 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
 def _use_available_attention(config: DictConfig) -> None:
     attention = config.actor_rollout_ref.model.override_config.attn_implementation
     if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        print("flash-attn is not installed: using sdpa attention, without packing; the README says how to install it")
+        tell("flash-attn is not installed: using sdpa attention, without packing; the README says how to install it")
         use_sdpa(config)
 
 
@@ -318,7 +334,10 @@ def _check_continued(config: DictConfig, saved: Path) -> None:
 
 @contextmanager
 def _log_to(file: Path) -> Iterator[None]:
-    """Also copy the output of this process and its children into `file`."""
+    """Send the output of this process and its children into `file`: all of it, or a copy where there is no console."""
+    if log_to(file):
+        yield
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
     # -i: it must survive Ctrl-C, after which output still follows.

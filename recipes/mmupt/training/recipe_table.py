@@ -6,6 +6,7 @@ mmupt_tiny-random). The base answers the evaluation once for all runs that evalu
 add methods and seeds: scores, gains with their paired tests, and the cost of each run, with the paper's figures.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from omegaconf import OmegaConf
 
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import RecipeError, as_override, load_recipe
+from mmupt.console import Head
+from mmupt.console.session import shown_path
 from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.evaluation.response_files import copy_responses, read_parameters
 from mmupt.evaluation.verdicts import judge_file
 from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
 from mmupt.reports.tables import markdown_table, plus_minus
-from mmupt.training.metric_series import VALIDATION_ACCURACY, read_series
+from mmupt.training.metric_series import read_series
 from mmupt.training.run_cost import Cost, read_cost
 from mmupt.training.run_report import (
     PERCENTAGE,
@@ -36,6 +39,7 @@ from mmupt.training.run_report import (
     read_changes,
 )
 from verl_ext.files import write_atomically, write_json
+from verl_ext.metric_names import VALIDATION_ACCURACY
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
 
@@ -71,12 +75,33 @@ def select_runs(
     return selected
 
 
+def head_of(folder: Path, recipes: Sequence[str], seeds: Sequence[int]) -> Head:
+    """What a table compares, for the first lines on the screen."""
+    return Head(
+        (
+            ("compares", ", ".join(recipes)),
+            ("seeds", ", ".join(map(str, seeds))),
+            (
+                "writes to",
+                f"{shown_path(folder)}, each run to RECIPE/seed_N there, with all its output in logs/train.log",
+            ),
+        )
+    )
+
+
 def train(target: Path, seed: int, recipe_and_overrides: Sequence[str]) -> bool:
     """Train or continue one run in its folder unless it is finished; return whether it succeeded."""
     take_answers_of_base(target.parents[1], target)
     command = [sys.executable, "-m", "mmupt", "train", *recipe_and_overrides]
     own = [f"mmupt.seed={seed}", as_override("mmupt.run_folder", str(target))]
     return subprocess.run([*command, *own]).returncode == 0
+
+
+def outcome(target: Path) -> str:
+    """What a finished run has gained, in a few words."""
+    scores = json.loads((target / "report.json").read_text())["scores"][GREEDY]
+    before, after = (100 * scores[moment]["value"] for moment in ("before", "after"))
+    return f"{GREEDY} {before:.1f} → {after:.1f} %"
 
 
 def take_answers_of_base(folder: Path, run: Path) -> None:

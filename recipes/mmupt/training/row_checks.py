@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError
+from mmupt.console import tell
 from mmupt.evaluation.messages import prompt_tokens
 from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.reports.leakage_report import check_overlap
@@ -72,7 +73,7 @@ def check_rows(config: DictConfig) -> None:
                 (dropped if training else wrong)[file] = bad
             if lengths and lengths.escaped:
                 count, first = len(lengths.escaped), lengths.escaped[0]
-                print(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
+                tell(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
                 lengths.escaped.clear()
     for file in file_list(config.mmupt.evaluation_files):
         _check_file(file, unlabelled=False)
@@ -111,7 +112,7 @@ def check_leakage(config: DictConfig) -> None:
                 "mmupt.test_time_training trains on files that are evaluated on, and data.train_files has none of "
                 "them: set it to mmupt.evaluation_files, or mmupt.test_time_training=False"
             )
-        print(f"Test-time training on {', '.join(both)}, without labels")
+        tell(f"Test-time training on {', '.join(both)}, without labels")
         evaluated = {file: None for file in evaluated if file not in trained}
         if not evaluated:
             return
@@ -126,7 +127,7 @@ def check_leakage(config: DictConfig) -> None:
 
 
 def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
-    """Print how many rows of each file have this outcome, with the first row of each kind of problem.
+    """Tell how many rows of each file have this outcome, with the first row of each kind of problem.
 
     RecipeError under the policy `stop`.
     """
@@ -139,7 +140,7 @@ def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy:
                 f"{file}: {len(bad)} rows cannot be used: {examples}. Mend them, or accept that they {outcome}: "
                 "data.bad_rows=drop"
             )
-        print(f"{file}: {len(bad)} rows {outcome}: {examples}")
+        tell(f"{file}: {len(bad)} rows {outcome}: {examples}")
 
 
 def _describe(bad: BadRow) -> str:

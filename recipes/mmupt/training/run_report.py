@@ -22,10 +22,16 @@ from mmupt.evaluation.verdicts import JudgedFile, judge_file
 from mmupt.reports.plots import AFTER_COLOR, BEFORE_COLOR, LINE_COLORS, PERCENT, Panel, Points, draw
 from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.collapse_record import read_stop
-from mmupt.training.metric_series import VALIDATION_ACCURACY, Series, read_series
+from mmupt.training.metric_series import Series, read_series
 from mmupt.training.vote_diagnostics import diagnose, model_collapse_step, read_elections, render
 from verl_ext.files import write_atomically, write_json
-from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, RESPONSE_LENGTH, REWARD_ACCURACY
+from verl_ext.metric_names import (
+    LABEL_ACCURACY,
+    MAJORITY_RATIO,
+    RESPONSE_LENGTH,
+    REWARD_ACCURACY,
+    VALIDATION_ACCURACY,
+)
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.scores import Score
 

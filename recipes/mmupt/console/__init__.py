@@ -1,0 +1,41 @@
+"""What a command shows while it works: one screen, with everything else in a log.
+
+Whatever works calls `emit` with an event, in whichever process it runs. `Session` collects the events of all processes
+of a command, draws them by `Screen`, and sends all other output to the log. Imports neither veRL, Ray, vLLM nor torch.
+"""
+
+from mmupt.console.events import (
+    Event,
+    Follow,
+    Head,
+    Note,
+    Phase,
+    Progress,
+    Result,
+    Step,
+    counted,
+    emit,
+    follow,
+    show_result,
+    tell,
+)
+from mmupt.console.session import Session, log_to, session
+
+__all__ = [
+    "Event",
+    "Follow",
+    "Head",
+    "Note",
+    "Phase",
+    "Progress",
+    "Result",
+    "Session",
+    "Step",
+    "counted",
+    "emit",
+    "follow",
+    "log_to",
+    "session",
+    "show_result",
+    "tell",
+]

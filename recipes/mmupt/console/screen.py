@@ -1,0 +1,351 @@
+"""Draws the events of a command on a terminal, or as plain lines where there is none. Pure: it only writes to a file.
+
+Lines that stay, such as a row per step, are the same in both. A terminal also has a line at the bottom that lives: the
+current phase with its seconds, a bar, the time that is left, and the number of warnings.
+"""
+
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Protocol, TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from mmupt.console.events import Detail, Event, Follow, Head, Note, Phase, Progress, Result, Step, Warnings
+
+# Of plain lines; a terminal may be narrower.
+WIDTH = 120
+# Of a line that no terminal's width bounds.
+LONGEST_LINE = 200
+# Steps between two headings of the table.
+ROWS_PER_HEADING = 40
+# Plain lines on the progress of a phase are at least so far apart.
+SHARE_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 0.1, 30.0
+# Steps that the time left is estimated from.
+RECENT_STEPS = 20
+# Lines of one note; the log has all of it.
+LINES_OF_A_NOTE = 12
+
+
+class Sink(Protocol):
+    """Takes the events of a command in their order."""
+
+    def show(self, event: Event) -> None:
+        """Take an event."""
+
+    def close(self) -> None:
+        """Nothing follows, but for `show_error`."""
+
+    def show_error(self, lines: Sequence[str]) -> None:
+        """Say what ended the command."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of steps. Those with a small `rank` are kept on a narrow terminal."""
+
+    name: str
+    width: int
+    rank: int
+    cell: Callable[[Step], str]
+    known: Callable[[Step], bool] = lambda step: True
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 in percent; nothing for None."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def step_of(step: Step) -> str:
+    """The number of a step, and of how many."""
+    return str(step.step) if step.total is None else f"{step.step}/{step.total}"
+
+
+@dataclass
+class TrainingSteps:
+    """The steps of one training so far: seconds per step, and with them the time that is left."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def left(self, step: Step) -> float | None:
+        """Seconds until the last step has ended, if that can be told."""
+        if step.seconds is not None:
+            self.seconds = [*self.seconds, step.seconds][-RECENT_STEPS:]
+        if step.total is None or not self.seconds:
+            return None
+        return (step.total - step.step) * fmean(self.seconds)
+
+
+def summary(step: Step, left: float | None) -> str:
+    """A step in a few words."""
+    parts = [
+        f"step {step_of(step)}",
+        f"majority {percent(step.majority_ratio)}" if step.majority_ratio is not None else "",
+        f"validation {percent(step.validation_accuracy)}" if step.validation_accuracy is not None else "",
+        f"{clock(left)} left" if left else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+class Screen:
+    """Draws events into a file.
+
+    Args:
+        title: the command.
+        file: what is written to.
+        errors: the same for what ended the command.
+        terminal: whether the file is a terminal, whose last line can be redrawn.
+        width: columns; None for those of the terminal, or WIDTH.
+        now: seconds of a clock.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        file: TextIO,
+        errors: TextIO,
+        terminal: bool,
+        width: int | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._errors = (
+            Console(
+                file=one,
+                force_terminal=terminal,
+                width=width or (None if terminal else WIDTH),
+                highlight=False,
+                markup=False,
+                emoji=False,
+            )
+            for one in (file, errors)
+        )
+        self._terminal, self._now = terminal, now
+        self._started = self._phase_started = now()
+        self._phase: str | None = None
+        self._detail = ""
+        self._progress: Progress | None = None
+        self._last_line = (0.0, now())
+        self._columns: list[Column] | None = None
+        self._rows = 0
+        self._steps = TrainingSteps()
+        self._left: float | None = None
+        self._warnings = 0
+        self._print(title, "bold")
+        self._live: Live | None = None
+        if terminal:
+            self._live = Live(
+                get_renderable=self._bottom_line,
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+            # rich hides it, and a kill would leave it hidden.
+            self._console.show_cursor(True)
+
+    def show(self, event: Event) -> None:
+        """Draw an event."""
+        match event:
+            case Head():
+                self._show_head(event)
+            case Phase():
+                self._begin(event.name)
+            case Progress():
+                self._show_progress(event)
+            case Detail():
+                self._detail = event.text
+            case Step():
+                self._show_step(event)
+            case Warnings():
+                self._warnings = event.count
+            case Note():
+                self._show_note(event.text)
+            case Result():
+                self._end_phase()
+                self._console.print(Text(event.text), soft_wrap=True)
+            case Follow():
+                self._steps, self._columns = TrainingSteps(), None
+
+    def close(self) -> None:
+        """End the current phase and the line at the bottom."""
+        self._end_phase()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def show_error(self, lines: Sequence[str]) -> None:
+        """Draw what ended the command, after `close`."""
+        for line in lines:
+            # Wrapped by the terminal, as a path or a message that is cut off is of no use.
+            self._errors.print(Text(_clipped(line, LONGEST_LINE), "red"), soft_wrap=True)
+
+    @property
+    def _width(self) -> int:
+        return self._console.width
+
+    def _fitting(self, line: str) -> str:
+        return _clipped(line, self._width)
+
+    def _print(self, line: str, style: str = "") -> None:
+        self._console.print(Text(line, style), soft_wrap=True)
+
+    def _show_head(self, head: Head) -> None:
+        names = max((len(name) for name, _ in head.rows), default=0)
+        for name, text in head.rows:
+            start = f"  {name:{names}}  "
+            wrapped = textwrap.wrap(text, max(self._width - len(start), 20), break_on_hyphens=False) or [""]
+            for line in [start + wrapped[0], *(" " * len(start) + rest for rest in wrapped[1:])]:
+                self._print(line)
+
+    def _begin(self, name: str) -> None:
+        self._end_phase()
+        self._phase, self._phase_started = name, self._now()
+        self._progress, self._detail, self._left = None, "", None
+        self._last_line = (0.0, self._now())
+        if not self._terminal:
+            self._print(self._fitting(f"{clock(self._now() - self._started):>7}  {name}"))
+
+    def _end_phase(self) -> None:
+        """Leave a line about the current phase; where there is no terminal, it is there since the phase began."""
+        if self._phase is not None and self._terminal:
+            began, took = self._phase_started - self._started, self._now() - self._phase_started
+            self._print(self._fitting(f"{clock(began):>7}  {self._phase} ({took:.0f} s)"), "dim")
+        self._phase = None
+
+    def _show_progress(self, progress: Progress) -> None:
+        self._progress = progress
+        share, before, seconds = progress.done / max(progress.total, 1), *self._last_line
+        self._left = None
+        if 0 < progress.done < progress.total:
+            elapsed = self._now() - self._phase_started
+            self._left = elapsed / progress.done * (progress.total - progress.done)
+        if self._terminal or progress.done >= progress.total:
+            return
+        if share - before >= SHARE_BETWEEN_LINES and self._now() - seconds >= SECONDS_BETWEEN_LINES:
+            self._last_line = share, self._now()
+            left = f", {clock(self._left)} left" if self._left else ""
+            self._print(f"{'':7}  {progress.done} of {progress.total} {progress.unit}{left}")
+
+    def _show_step(self, step: Step) -> None:
+        if step.total is not None:
+            self._progress = Progress(step.step, step.total, "steps")
+        self._left = self._steps.left(step)
+        if step.seconds is None and step.validation_accuracy is not None:
+            self._show_note(f"validation accuracy {percent(step.validation_accuracy)} at step {step.step}")
+        if step.majority_ratio is None and step.reward_accuracy is None and step.tokens_per_second is None:
+            self._show_progress(self._progress or Progress(step.step, 0, "steps"))
+            return
+        if self._columns is None:
+            self._columns, self._rows = self._fitting_columns(step), 0
+        if self._rows % ROWS_PER_HEADING == 0:
+            self._print(self._row([column.name for column in self._columns]), "bold")
+        self._rows += 1
+        self._print(self._row([column.cell(step) for column in self._columns]))
+
+    def _row(self, cells: Sequence[str]) -> str:
+        assert self._columns is not None
+        line = "  ".join(f"{cell:>{column.width}}" for cell, column in zip(cells, self._columns, strict=True))
+        return line.rstrip()
+
+    def _fitting_columns(self, step: Step) -> list[Column]:
+        """The columns of what is known of a training, without those that the screen is too narrow for."""
+        wide = len(f"{step.total or 100_000}")
+        columns = [
+            Column("step", max(7, 2 * wide + 1), 0, step_of),
+            Column("majority", 8, 1, lambda s: percent(s.majority_ratio), lambda s: s.majority_ratio is not None),
+            Column("label acc.", 10, 4, lambda s: percent(s.label_accuracy), lambda s: s.label_accuracy is not None),
+            Column("reward acc.", 11, 5, lambda s: percent(s.reward_accuracy), lambda s: s.reward_accuracy is not None),
+            Column("validation", 10, 2, lambda s: percent(s.validation_accuracy)),
+            Column("tokens/s", 9, 6, lambda s: "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}"),
+            Column("seconds", 7, 7, lambda s: "" if s.seconds is None else f"{s.seconds:.1f}"),
+            Column("left", 8, 3, lambda s: "" if self._left is None else clock(self._left)),
+            Column("warnings", 8, 8, lambda s: str(self._warnings)),
+        ]
+        kept, width = set(), 0
+        for column in sorted((one for one in columns if one.known(step)), key=lambda one: one.rank):
+            width += column.width + 2
+            if width - 2 <= self._width:
+                kept.add(column.name)
+        return [column for column in columns if column.name in kept]
+
+    def _show_note(self, text: str) -> None:
+        indent = " " * 9
+        lines = [
+            wrapped
+            for line in text.splitlines()
+            for wrapped in textwrap.wrap(line, max(self._width - len(indent), 20), break_on_hyphens=False)
+        ]
+        if len(lines) > LINES_OF_A_NOTE:
+            lines = [*lines[: LINES_OF_A_NOTE - 1], "... (the rest is in the log)"]
+        for line in lines:
+            self._print(indent + line)
+
+    def _bottom_line(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 1))
+        parts: list[RenderableType] = [Spinner("line")]
+        words = [self._phase or "", clock(self._now() - self._phase_started), self._detail]
+        if self._progress is not None:
+            parts.append(ProgressBar(self._progress.total, self._progress.done, width=max(10, self._width // 6)))
+            words.append(f"{self._progress.done}/{self._progress.total} {self._progress.unit}")
+        if self._left:
+            words.append(f"{clock(self._left)} left")
+        if self._warnings:
+            words.append(f"{self._warnings} warnings")
+        for _ in parts:
+            grid.add_column()
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        grid.add_row(*parts, Text("  ".join(filter(None, words))))
+        return grid
+
+
+def _clipped(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 3]}..."
+
+
+class Outline:
+    """Tells the session of an enclosing command what this one is doing, a few words at a time.
+
+    Args:
+        tell: takes the events for that session.
+    """
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self._phase = ""
+        self._steps = TrainingSteps()
+
+    def show(self, event: Event) -> None:
+        """Pass on an event in a few words."""
+        match event:
+            case Phase():
+                self._phase = event.name
+                self._tell(Detail(event.name))
+            case Progress():
+                self._tell(Detail(f"{self._phase}: {event.done} of {event.total} {event.unit}"))
+            case Step():
+                self._tell(Detail(summary(event, self._steps.left(event))))
+            case Follow():
+                self._steps = TrainingSteps()
+
+    def close(self) -> None:
+        """Nothing is left to be passed on."""
+
+    def show_error(self, lines: Sequence[str]) -> None:
+        """Pass on what ended the command."""
+        self._tell(Note("\n".join(lines)))

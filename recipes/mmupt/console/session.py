@@ -1,0 +1,274 @@
+"""The screen of a command: sends the output of all its processes to a log, and shows their events.
+
+Output is caught by file descriptor, so that what libraries in C and child processes write is caught as well. A thread
+reads the events, the steps that veRL logs, and the log itself, of which only the warnings are counted.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from mmupt.console.error_causes import find_cause
+from mmupt.console.events import (
+    ALL_OUTPUT,
+    EVENTS_VARIABLE,
+    Event,
+    Follow,
+    Phase,
+    Step,
+    Warnings,
+    append_event,
+    read_event,
+)
+from mmupt.console.screen import Outline, Screen, Sink
+from mmupt.console.step_metrics import read_step
+
+SECONDS_BETWEEN_LOOKS = 0.2
+# Of the end of a log, in which the cause of an error is looked for.
+BYTES_WITH_A_CAUSE = 1 << 18
+_WARNING = re.compile(rb"\bWARN(ING)?\b|Warning:")
+
+_current: "Session | None" = None
+
+
+class Tail:
+    """Reads the lines that other processes append to a file, each once and only when it is whole.
+
+    Args:
+        file: may not exist yet.
+        position: where to start, in bytes.
+    """
+
+    def __init__(self, file: Path, position: int = 0) -> None:
+        self._file, self._position, self._rest = file, position, b""
+
+    def lines(self) -> list[bytes]:
+        """The lines since the last call, without their line breaks."""
+        try:
+            with self._file.open("rb") as opened:
+                opened.seek(self._position)
+                new = opened.read()
+        except FileNotFoundError:
+            return []
+        self._position += len(new)
+        *whole, self._rest = (self._rest + new).split(b"\n")
+        return whole
+
+
+class Session:
+    """A context in which standard output and error of this process and its children go to a log.
+
+    A command that another one runs, as `mmupt table` runs `mmupt train`, has no screen of its own: it tells the other
+    one in a few words what it does.
+
+    An exception ends with its cause in three lines and exit status 1; its traceback is in the log. Interrupts and
+    `sys.exit` keep their status.
+
+    Args:
+        title: the command, for the first line.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._log: Path | None = None
+        self._log_start = 0
+        self._tails: list[tuple[Tail, int | None]] = []
+        self._log_tail: Tail | None = None
+        self._warnings = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="console", daemon=True)
+
+    def __enter__(self) -> "Session":
+        global _current
+        _flush()
+        self._descriptors = [os.dup(descriptor) for descriptor in (1, 2)]
+        # What is printed before the log is known.
+        self._early = tempfile.TemporaryFile()
+        self._redirect(self._early.fileno())
+        self._outer = os.environ.get(EVENTS_VARIABLE)
+        # A file without a name, which goes with this process, however it ends.
+        self._events = os.memfd_create("mmupt-console")
+        events = f"/proc/{os.getpid()}/fd/{self._events}"
+        self._event_tail = Tail(Path(events))
+        self._sink = self._make_sink()
+        os.environ[EVENTS_VARIABLE] = events
+        _current = self
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _current
+        if error is not None and not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        _flush()
+        failed = error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0))
+        lines = self._error_lines(error) if error is not None and failed else []
+        if isinstance(error, SystemExit) and isinstance(error.code, str):
+            # Python prints it once this is over; the log is to have it, too.
+            print(error.code, file=sys.stderr, flush=True)
+        self._ended.set()
+        self._thread.join()
+        with suppress(OSError):
+            self._sink.close()
+            if lines:
+                self._sink.show_error(lines)
+        _current = None
+        _set_variable(self._outer)
+        os.close(self._events)
+        for descriptor, original in zip((1, 2), self._descriptors, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+        if self._log is None and isinstance(error, Exception):
+            # There is no other place for the traceback.
+            self._early.seek(0)
+            sys.stderr.write(self._early.read().decode(errors="replace"))
+        self._early.close()
+        if isinstance(error, KeyboardInterrupt):
+            # The traceback is in the log. The process still ends by the signal.
+            sys.excepthook = lambda *_: None
+        if isinstance(error, Exception):
+            raise SystemExit(1) from error
+
+    def write_to(self, log: Path) -> None:
+        """Append all output to a file from now on, and first what there has been so far."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        _flush()
+        self._log, self._log_start = log, log.stat().st_size if log.is_file() else 0
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._redirect(descriptor)
+        # Only now, when nothing can be added to it.
+        self._early.seek(0)
+        with open(descriptor, "ab") as opened:
+            shutil.copyfileobj(self._early, opened)
+        self._log_tail = Tail(log, self._log_start)
+
+    def _make_sink(self) -> Sink:
+        if outer := self._outer:
+            return Outline(lambda event: append_event(outer, event))
+        terminal = os.isatty(self._descriptors[0]) and os.environ.get("TERM") not in (None, "dumb", "unknown")
+        output, errors = map(_text_file, self._descriptors)
+        return Screen(self._title, output, errors, terminal)
+
+    def _redirect(self, target: int) -> None:
+        for descriptor in (1, 2):
+            os.dup2(target, descriptor)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        # Events are read first and shown last: what a training has logged before an event is shown before it.
+        events = [read_event(line) for line in self._event_tail.lines()]
+        if self._log_tail is not None:
+            new = sum(bool(_WARNING.search(line)) for line in self._log_tail.lines())
+            if new:
+                self._warnings += new
+                self._show(Warnings(self._warnings))
+        for tail, total in self._tails:
+            for line in tail.lines():
+                step = read_step(line, total)
+                self._show(step)
+                if is_first_validation(step):
+                    self._show(Phase("train"))
+        for event in events:
+            if isinstance(event, Follow):
+                self._tails.append((Tail(Path(event.file)), event.total))
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
+        # A terminal that has gone must not end the run.
+        with suppress(OSError):
+            self._sink.show(event)
+
+    def _error_lines(self, error: BaseException) -> list[str]:
+        lines: list[str] = []
+        if isinstance(error, KeyboardInterrupt):
+            lines = ["interrupted: the same command continues"]
+        elif isinstance(error, Exception) or _of_a_process(error):
+            cause, where = find_cause(self._end_of_log())
+            lines = [f"error: {cause}", *([f"  in {where}"] if where else [])]
+        elif self._outer is not None:
+            lines = [str(error)]
+        return [*lines, *([] if self._log is None else [f"  all output: {shown_path(self._log)}"])]
+
+    def _end_of_log(self) -> str:
+        if self._log is None:
+            self._early.seek(0)
+            return self._early.read().decode(errors="replace")
+        with self._log.open("rb") as opened:
+            opened.seek(max(self._log_start, self._log.stat().st_size - BYTES_WITH_A_CAUSE))
+            return opened.read().decode(errors="replace")
+
+
+def _of_a_process(error: BaseException) -> bool:
+    """Whether a command gave up because a process that it had started failed: the log says why."""
+    reason = error.__context__
+    return isinstance(reason, subprocess.CalledProcessError) or (
+        reason is not None and isinstance(reason.__cause__, subprocess.CalledProcessError)
+    )
+
+
+def is_first_validation(step: Step) -> bool:
+    """Whether this is the validation before the first step of a start."""
+    return step.seconds is None and step.validation_accuracy is not None
+
+
+def shown_path(path: Path) -> str:
+    """A path, below the working directory relative to it."""
+    with suppress(ValueError):
+        return str(path.absolute().relative_to(Path.cwd()))
+    return str(path)
+
+
+def _set_variable(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(EVENTS_VARIABLE, None)
+    else:
+        os.environ[EVENTS_VARIABLE] = value
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _text_file(descriptor: int) -> TextIO:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return open(descriptor, "w", encoding=encoding, errors="replace", closefd=False)
+
+
+@contextmanager
+def session(title: str, verbose: bool) -> Iterator[None]:
+    """A `Session`, unless all output is wanted of this command or of the one that runs it."""
+    if not verbose and os.environ.get(EVENTS_VARIABLE) != ALL_OUTPUT:
+        with Session(title):
+            yield
+        return
+    before = os.environ.get(EVENTS_VARIABLE)
+    os.environ[EVENTS_VARIABLE] = ALL_OUTPUT
+    try:
+        yield
+    finally:
+        _set_variable(before)
+
+
+def log_to(log: Path) -> bool:
+    """Send all output of the current session to a file; False where there is no session."""
+    if _current is None:
+        return False
+    _current.write_to(log)
+    return True
