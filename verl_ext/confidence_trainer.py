@@ -20,6 +20,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from verl_ext.confidence_engine import CALCULATE, SELF_CERTAINTY
+from verl_ext.rewards.confidence import SelfCertaintyReward
 
 
 @register_trainer("sync_confidence")
@@ -33,7 +34,7 @@ class ConfidenceTrainer(PPOTrainerSync):
 
     @property
     def _rewards_self_certainty(self) -> bool:
-        return bool(self.config.reward.reward_manager.name == SELF_CERTAINTY)
+        return bool(self.config.reward.reward_manager.name == SelfCertaintyReward.name)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         if not self._rewards_self_certainty:

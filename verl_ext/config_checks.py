@@ -22,6 +22,7 @@ from verl_ext.datasets.ground_truth import check_unlabelled
 from verl_ext.datasets.parquet_reader import read_columns
 from verl_ext.files import file_list
 from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
+from verl_ext.rewards.confidence import FROM_LOGITS, SelfCertaintyReward
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.unknown_keys import nearest, refuse_unknown_keys
@@ -114,19 +115,17 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
 
 def _confidence_problems(config: DictConfig) -> Iterator[str]:
     """Problems of rewards that are computed from logits, and of the trainer mode that does so."""
-    name = select(config, REWARD_MANAGER_KEY)
-    is_on = select(config, MODE_KEY) == CONFIDENCE_MODE
-    if not is_on:
-        if name in REWARDS and REWARDS[name].needs_logits:
-            yield f"{REWARD_MANAGER_KEY}={name} needs logits: set {MODE_KEY}={CONFIDENCE_MODE}"
+    name, mode = select(config, REWARD_MANAGER_KEY), f"{MODE_KEY}={CONFIDENCE_MODE}"
+    if select(config, MODE_KEY) != CONFIDENCE_MODE:
+        if name in FROM_LOGITS:
+            yield f"{REWARD_MANAGER_KEY}={name} needs logits: set {mode}"
         return
-    mode = f"{MODE_KEY}={CONFIDENCE_MODE}"
-    if name not in REWARDS or not REWARDS[name].needs_logits:
-        exact = " or ".join(sorted(one for one in REWARDS if REWARDS[one].needs_logits))
-        yield f"{mode} replaces the rewards of {name}: set {REWARD_MANAGER_KEY} to {exact}, or {MODE_KEY}=sync"
+    if name not in FROM_LOGITS:
+        wanted = f"{REWARD_MANAGER_KEY} to {' or '.join(FROM_LOGITS)}"
+        yield f"{mode} replaces the rewards of {name}: set {wanted}, or {MODE_KEY}=sync"
     if select(config, BYPASS_KEY):
         yield f"{mode} needs the pass for old log-probabilities: set {BYPASS_KEY}=False and {LOSS_KEY}=vanilla"
-    if name != "self_certainty":
+    if name != SelfCertaintyReward.name:
         return
     if select(config, FUSED_KEY):
         yield f"{REWARD_MANAGER_KEY}={name} needs logits, which fused kernels do not keep: set {FUSED_KEY}=False"

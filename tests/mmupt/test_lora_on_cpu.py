@@ -1,6 +1,6 @@
 """LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays.
 
-The reward is `self_judge`, whose judge is the model before training in a vLLM of its own.
+The reward is `self_judge`, whose judge is the model before training in a separate vLLM.
 """
 
 import json

@@ -59,7 +59,6 @@ class TokenEntropyReward(EntropyReward):
     """
 
     name = "token_entropy"
-    needs_logits = True
 
 
 @REWARDS.register
@@ -73,4 +72,7 @@ class SelfCertaintyReward(EntropyReward):
     """
 
     name = "self_certainty"
-    needs_logits = True
+
+
+# Computed from logits by the trainer mode `sync_confidence`.
+FROM_LOGITS = (SelfCertaintyReward.name, TokenEntropyReward.name)

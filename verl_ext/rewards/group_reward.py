@@ -52,8 +52,6 @@ class GroupReward(ABC):
         needs_log_probs: whether `VotedGroup.log_probs` must be set.
         needs_embeddings: whether `VotedGroup.embeddings` must be set.
         needs_judgements: whether `VotedGroup.judgements` must be set; it requires `reward.reward_model`, the judge.
-        needs_logits: whether the trainer computes its rewards from logits, in the place of those returned here; it
-            requires `trainer.v1.trainer_mode=sync_confidence`.
         needs_ground_truth: whether `VotedGroup.ground_truth` must be set; it requires `data.supervised=True`.
         is_control: whether the reward is a control experiment, which the collapse alarm never stops.
 
@@ -81,7 +79,6 @@ class GroupReward(ABC):
     needs_log_probs: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
     needs_judgements: ClassVar[bool] = False
-    needs_logits: ClassVar[bool] = False
     needs_ground_truth: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
 
