@@ -379,9 +379,11 @@ def test_a_module_of_the_working_directory_that_would_hide_a_library_from_worker
 ) -> None:
     """Data sets are prepared in a folder `datasets`, which is no module and hides nothing."""
     monkeypatch.chdir(tmp_path)
-    for name in ("datasets", "tests", "mine"):
-        (tmp_path / name).mkdir()
-    for file in ("tests/__init__.py", "mine/__init__.py", "my_reward.py", "test.py"):
+    (tmp_path / "datasets").mkdir()
+    for package in ("tests", "mine"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    for file in ("my_reward.py", "test.py"):
         (tmp_path / file).touch()
     assert not list(problems_of_working_directory())
     (tmp_path / "datasets/__init__.py").touch()
