@@ -329,3 +329,24 @@ def test_workers_whose_raylet_has_ended_are_listed(tmp_path: Path, monkeypatch: 
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+# Paths
+
+
+def test_what_a_launched_run_checks_of_folders_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {"HOME": str(tmp_path)}
+    found = said(doctor.check_paths(environ))
+    assert {check: status for check, (status, _) in found.items()} == {
+        "sockets": "ok",
+        "working directory": "ok",
+        "hub cache": "ok",
+    }
+    (tmp_path / "numpy.py").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = said(doctor.check_paths(environ))
+    assert "numpy.py would hide" in found["working directory"][1]
+    assert "bytes too long for the sockets" in found["sockets"][1]
+    assert found["working directory"][0] == found["sockets"][0] == "problem"

@@ -28,7 +28,7 @@ from packaging.utils import canonicalize_name
 import verl_ext
 from mmupt.hardware import OLDEST_DRIVERS, joins_cluster, ray_address, ray_folder
 from mmupt.runtime.doctor_child import DISTRIBUTION, PLUGIN_GROUPS
-from mmupt.runtime.preflight import can_write, hub_cache, problems_of_sockets
+from mmupt.runtime.preflight import can_write, hub_cache, problems_of_sockets, problems_of_working_directory
 from verl_ext.patches import VERL, VLLM
 
 Status = Literal["ok", "warning", "problem"]
@@ -67,7 +67,7 @@ class Finding:
         check: what was looked at.
         status: `problem` is what keeps runs from working, `warning` what slows them down or may end them.
         found: what is there.
-        fix: what to do about it, None where nothing needs to be done.
+        fix: what to do about it, None where nothing needs to be done or `found` says it.
     """
 
     check: str
@@ -624,12 +624,13 @@ def _resident(process: psutil.Process) -> int:
 
 
 def check_paths(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the folders of sockets and of downloads, as a run does."""
-    problems = list(problems_of_sockets(environ))
-    for problem in problems:
-        yield Finding("sockets", "problem", problem)
-    if not problems:
-        yield Finding("sockets", "ok", f"can be made in {ray_folder()}")
+    """Check the folders of sockets and of downloads, and the working directory, as a run does."""
+    checked = {
+        "sockets": (f"can be made in {ray_folder()}", list(problems_of_sockets(environ))),
+        "working directory": (f"{Path.cwd()}", list(problems_of_working_directory())),
+    }
+    for check, (found, problems) in checked.items():
+        yield from [Finding(check, "problem", problem) for problem in problems] or [Finding(check, "ok", found)]
     cache = hub_cache(environ)
     if can_write(cache):
         yield Finding("hub cache", "ok", f"{cache}")
