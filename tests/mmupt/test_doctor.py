@@ -178,22 +178,25 @@ def test_cuda_of_torch_is_read_without_importing_it() -> None:
     ],
 )
 def test_a_driver_is_held_against_the_cuda_of_torch(driver: str, cuda: str | None, status: str) -> None:
-    gpus = [Gpu("H100", 81559, 4, driver)]
-    assert said(doctor.check_gpus(gpus, None, cuda, False))["driver"][0] == status
+    assert only(doctor.check_driver(driver, cuda, is_used=False)).status == status
+
+
+def test_an_older_driver_that_torch_can_use_is_no_problem() -> None:
+    assert only(doctor.check_driver("535.1", "13.0", is_used=True)).status == "warning"
 
 
 def test_gpus_that_others_use_or_that_vllm_cannot_use_are_warned_of() -> None:
     busy = Gpu("H100", 81559, 40960, "580.1")
-    found = said(doctor.check_gpus([H100, busy], None, "13.0", True))
+    found = said(doctor.check_gpus([H100, busy], None, True))
     assert found["GPU 0"][0] == "ok"
     assert found["GPU 1"] == ("warning", "H100, 80 GiB, 40.0 in use")
     assert found["vllm"][0] == "warning"
 
 
 def test_no_gpu_is_fine_with_vllm_for_cpu_alone() -> None:
-    assert only(doctor.check_gpus([], None, "13.0", True)).status == "ok"
-    assert only(doctor.check_gpus([], None, "13.0", False)).status == "warning"
-    assert only(doctor.check_gpus([], "nvidia-smi: version mismatch", "13.0", True)).status == "problem"
+    assert only(doctor.check_gpus([], None, True)).status == "ok"
+    assert only(doctor.check_gpus([], None, False)).status == "warning"
+    assert only(doctor.check_gpus([], "nvidia-smi: version mismatch", True)).status == "problem"
 
 
 def test_torch_that_sees_no_gpu_is_a_problem() -> None:

