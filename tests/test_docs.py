@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
 from mmupt.cli import COMMANDS
-from mmupt.compose import load_recipe
+from mmupt.compose import OPEN_KEYS, load_recipe
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
@@ -19,6 +20,7 @@ FILE = re.compile(
     r"(?:verl_ext|recipes|data/mmupt_data|docs|tests|benchmarks|scripts|examples)/[\w./-]*\.[a-z]+\b"
 )
 MODULE = re.compile(r"(?:`|python -m )((?:verl_ext|mmupt|mmupt_data)(?:\.\w+)+)")
+KEY = re.compile(r"`\+?((?:actor_rollout_ref|data|trainer|reward|algorithm|critic|mmupt)\.[\w.]*\w)(?:=[^`]*)?`")
 CODE = re.compile(r"^```.*?^```|^    .*?$", re.MULTILINE | re.DOTALL)
 PYTHON_FILE = re.compile(r"`([a-zA-Z][\w/-]*\.py)`")
 # Files of veRL, EasyR1 and of the authors' repositories, which the pages name beside ours.
@@ -137,6 +139,25 @@ def test_named_modules_exist(page: Path) -> None:
         package, name = module.split(".")[:2]
         if package != "mmupt" or name not in keys:
             assert _exists(module), f"{_name(page)} names {module}"
+
+
+@pytest.fixture(scope="module")
+def configs() -> list[DictConfig]:
+    """What keys may be of: a recipe of GRPO, and one of another method."""
+    return [load_recipe("mmupt_mathvista")[0], load_recipe("mmupt_geometry3k", ["method=lmsi"])[0]]
+
+
+# Migration.md names the keys of others, too; tests/test_docs_site.py checks ours.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "migration.md"], ids=_name)
+def test_config_keys_exist(page: Path, configs: list[DictConfig]) -> None:
+    for key in KEY.findall(page.read_text()):
+        if key.partition(".")[0] == "mmupt" and _exists(key):
+            # A module.
+            continue
+        parent, _, name = key.rpartition(".")
+        blocks = [OmegaConf.select(config, parent) for config in configs]
+        exists = any(isinstance(block, DictConfig) and name in block for block in blocks)
+        assert exists or key.startswith(OPEN_KEYS), f"{_name(page)} names the key {key}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

@@ -13,7 +13,7 @@ def page(notebook: Path) -> str:
         ValueError: an output has no text and no picture.
     """
     cells = json.loads(notebook.read_text())["cells"]
-    link = f"[{notebook.name}]({notebook.name}) is this page as a notebook."
+    link = f'<a href="{notebook.name}" download>{notebook.name}</a> is this page as a notebook.'
     return "\n\n".join([part for cell in cells for part in _parts(cell)] + [link]) + "\n"
 
 
