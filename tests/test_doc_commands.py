@@ -17,7 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas
+import pyarrow.parquet as pq
 import pytest
+from view_runs import group, picture
 
 from mmupt.cli import COMMANDS, main
 from mmupt.compose import RecipeError, load_recipe
@@ -25,6 +28,7 @@ from mmupt.datasets import data_sets
 from mmupt.evaluation.evaluate import EvaluationError, load_evaluation_config
 from mmupt.recipe_files import options
 from mmupt.synthesis.run_synthesis import load_synthesis_config
+from verl_ext.votes.vote_files import write_votes
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/*.md", "examples/*.md", "recipes/mmupt/README.md"]
@@ -324,3 +328,31 @@ def test_a_mark_above_a_block_holds_for_all_of_it() -> None:
     text = '<!-- needs: a GPU -->\n\n    make a\n    make b \\\n        ARGS="c d"\n\nText.\n\n    make c\n'
     found = [(command.words, command.remark.strip()) for command in commands_of("page.md", text)]
     assert found == [(("make", "a"), "a GPU"), (("make", "b", "ARGS=c d"), "a GPU"), (("make", "c"), "")]
+
+
+def _python_blocks() -> list[tuple[str, str]]:
+    pages = sorted({page for pattern in PAGES for page in ROOT.glob(pattern)})
+    return [
+        (page.name, block)
+        for page in pages
+        for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize(("page", "code"), _python_blocks(), ids=lambda text: text.partition("\n")[0])
+def test_python_in_the_pages_runs(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    votes = [group(f"q{number}", "How many?", ["4", "4", "5"], truth="5").row(1) for number in range(2)]
+    write_votes(tmp_path / "runs/mmupt_tiny/votes/1.parquet", votes, [])
+    image = {"bytes": picture(tmp_path, 1), "path": None}
+    row = {"problem": "<image>How many corners?", "answer": "3", "images": [image]}
+    pandas.DataFrame([row]).to_parquet("easyr1.parquet")
+    exec(compile(code, page, "exec"), {})
+
+
+def test_rows_of_easyr1_become_a_data_set_without_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = [code for page, code in _python_blocks() if page == "migration.md"]
+    test_python_in_the_pages_runs("migration.md", code, tmp_path, monkeypatch)
+    assert main(["data", "images", "--source", "renamed.parquet", "--output", "datasets/mine"]) == 0
+    assert "answer" not in pq.read_schema("datasets/mine/train.parquet").names
+    assert pq.read_table("datasets/mine/train.truth.parquet")["answer"].to_pylist() == ["3"]

@@ -70,7 +70,7 @@ def pages(built: tuple[Path, str]) -> dict[Path, Page]:
 def test_the_site_builds_without_a_warning(built: tuple[Path, str]) -> None:
     site, said = built
     assert "WARNING" not in said and "ERROR" not in said
-    for name in ("index", "migration", "faq", "votes_by_hand", "reference/commands", "architecture"):
+    for name in ("index", "tutorial", "migration", "faq", "votes_by_hand", "reference/commands", "architecture"):
         assert (site / f"{name}.html").is_file(), name
 
 
