@@ -37,7 +37,7 @@ from typing import Any
 import pyarrow as pa
 
 from verl_ext.control_text import PLACEHOLDER as PLACEHOLDER
-from verl_ext.datasets.parquet_reader import IMAGES, PROMPT
+from verl_ext.datasets.parquet_reader import QUESTION_FIELDS
 
 # Increment it with every change of a column, so that older files are written again.
 SCHEMA_VERSION = 4
@@ -45,12 +45,7 @@ SCHEMA_VERSION = 4
 NO_QUESTION = "no_question"
 PROMPT_SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("data_source", pa.string()),
-        ("prompt", PROMPT),
-        ("images", IMAGES),
-        ("question_type", pa.string()),
-        ("choices", pa.list_(pa.string())),
+        *QUESTION_FIELDS,
         (
             "provenance",
             pa.struct(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_ext.scores import Score, average, grade, maj_at_k, mean_at_k, pass_at_k
+from verl_ext.scores import Score, average, maj_at_k, mean_at_k, pass_at_k
 
 
 def table(responses: int) -> st.SearchStrategy[list[list[bool]]]:
@@ -16,11 +16,10 @@ def table(responses: int) -> st.SearchStrategy[list[list[bool]]]:
 
 def test_options_make_a_letter_and_a_text_one_answer() -> None:
     answers, truths, choices = [["A", "5 cm", "6 cm"], ["A", "5 cm", "(A)"]], ["5 cm", "A"], [["5 cm", "6 cm"], None]
-    assert grade(answers, truths, choices=choices) == [[True, True, False], [True, False, True]]
-    assert grade(answers, truths)[0] == [False, True, False]
-    assert maj_at_k(answers, truths, choices=choices).per_question[0] == 1.0
+    assert maj_at_k(answers, truths, choices=choices).per_question == (1.0, 1.0)
+    assert maj_at_k(answers, truths).per_question[0] == 0.0
     with pytest.raises(ValueError, match="2 questions have 2 ground truths and 1 lists of options"):
-        grade(answers, truths, choices=[None])
+        maj_at_k(answers, truths, choices=[None])
 
 
 def test_mean_at_k_averages_within_questions_and_errs_over_them() -> None:
@@ -35,13 +34,6 @@ def test_greedy_accuracy_is_mean_at_k_of_one_response() -> None:
     score = mean_at_k([[True], [False], [True], [True]])
     assert score.value == 0.75
     assert score.standard_error == pytest.approx(sqrt(0.75 * 0.25 / 3))  # binomial, with n - 1
-
-
-def test_answers_are_right_where_they_equal_the_truth_and_none_never_is() -> None:
-    assert grade([["1", " 2", None], ["None", None, "3"]], ["2", "None"]) == [
-        [False, True, False],
-        [True, False, False],
-    ]
 
 
 def test_maj_at_k_takes_the_pseudo_label_and_counts_ties_as_wrong() -> None:
@@ -116,6 +108,5 @@ def test_maj_at_1_is_refused_because_it_elects_nobody() -> None:
 
 
 def test_a_missing_truth_is_refused() -> None:
-    for score in (grade, maj_at_k):
-        with pytest.raises(ValueError, match="2 questions have 1 ground truths"):
-            score([["1", "1"], ["2", "2"]], ["1"])
+    with pytest.raises(ValueError, match="2 questions have 1 ground truths"):
+        maj_at_k([["1", "1"], ["2", "2"]], ["1"])

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from verl_ext.answers import extract_answer
@@ -35,7 +35,6 @@ def test_the_majority_answer_is_the_pseudo_label_and_rewards_those_that_gave_it(
     assert result.majority_ratio == 3 / 6
     assert result.no_answer == 1
     assert result.distinct == 2
-    assert result.informative
     assert not result.tied
 
 
@@ -50,7 +49,6 @@ def test_a_tie_at_the_top_elects_and_rewards_no_answer() -> None:
     assert result.rewards == (0.0,) * 5
     assert result.majority_ratio == 2 / 5
     assert result.classes == ((1, 2), (0, 3), (4,))
-    assert not result.informative
 
 
 def test_a_tie_below_the_top_is_no_tie() -> None:
@@ -96,7 +94,6 @@ def test_a_unanimous_group_is_rewarded_and_teaches_nothing() -> None:
     result = vote(["4"] * 8)
     assert result.rewards == (1.0,) * 8
     assert result.majority_ratio == 1.0
-    assert not result.informative
 
 
 @given(answers_strategy, vote_options, st.randoms(use_true_random=False))
@@ -175,7 +172,7 @@ def test_a_group_below_a_quorum_elects_no_answer_and_has_zero_advantage(answers,
     result = vote(answers, options)
     most = max((len(members) for members in result.classes), default=0)
     if most < options.min_votes or result.majority_ratio < options.min_share:
-        assert result.pseudo_label is None and not result.informative and not any(result.rewards)
+        assert result.pseudo_label is None and not any(result.rewards)
 
 
 @pytest.mark.parametrize("tie", ["none", "all", "seeded"])
@@ -257,13 +254,6 @@ def test_classes_partition_the_responses_that_answer_by_falling_size(answers) ->
     assert all(len({answers[i] for i in members}) == 1 for members in result.classes)
     sizes = [len(members) for members in result.classes]
     assert sizes == sorted(sizes, reverse=True)
-
-
-@given(answers_strategy)
-def test_a_group_is_informative_where_some_but_not_all_are_rewarded(answers) -> None:
-    assume(answers)
-    result = vote(answers)
-    assert result.informative == (0 < sum(result.rewards) < len(answers))
 
 
 @pytest.mark.parametrize(

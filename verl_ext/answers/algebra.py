@@ -103,11 +103,6 @@ class Sum:
         """The atoms of all terms, without those nested in other atoms."""
         return frozenset(atom for monomial, _ in self.terms for atom, _ in monomial)
 
-    @property
-    def is_number(self) -> bool:
-        """Whether it consists of numbers and π only."""
-        return all(atom.kind == "number" or atom.text == "π" for atom in self.atoms)
-
     @cached_property
     def is_canonical(self) -> bool:
         """Whether the normal form decides equality: two canonical expressions are equal only if their texts are."""

@@ -38,18 +38,21 @@ COLUMNS = (
 ROWS_PER_BATCH = 32
 FORMAT = "docs/data.md says what a file may look like"
 
-# Types of the columns of this name, wherever the project writes them.
 PROMPT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 IMAGES = pa.list_(pa.struct([("bytes", pa.binary())]))
+# The first columns of every file of rows that the project writes.
+QUESTION_FIELDS = (
+    ("id", pa.string()),
+    ("data_source", pa.string()),
+    ("prompt", PROMPT),
+    ("images", IMAGES),
+    ("question_type", pa.string()),
+    ("choices", pa.list_(pa.string())),
+)
 # The columns that a trainer needs, the same for all files, so that any files can be trained on together.
 TRAINER_SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("data_source", pa.string()),
-        ("prompt", PROMPT),
-        ("images", IMAGES),
-        ("question_type", pa.string()),
-        ("choices", pa.list_(pa.string())),
+        *QUESTION_FIELDS,
         # Whether a model wrote the question.
         ("is_generated", pa.bool_()),
         ("response", pa.string()),

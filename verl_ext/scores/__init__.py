@@ -4,6 +4,6 @@ Everything here is compared with ground truth that training never sees. maj@k us
 `verl_ext.votes`.
 """
 
-from verl_ext.scores.at_k import Score, average, grade, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
+from verl_ext.scores.at_k import Score, average, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
-__all__ = ["Score", "average", "grade", "maj_at_k", "mean_at_k", "pass_at_k", "semantic_entropy"]
+__all__ = ["Score", "average", "maj_at_k", "mean_at_k", "pass_at_k", "semantic_entropy"]

@@ -70,24 +70,6 @@ def average(scores: Sequence[Score]) -> Score:
 Choices = Sequence[Sequence[str] | None] | None
 
 
-def grade(
-    answers: Sequence[Sequence[str | None]],
-    truths: Sequence[str],
-    comparison: Comparison = Comparison(),
-    choices: Choices = None,
-) -> list[list[bool]]:
-    """Whether each answer (question x response; None for no answer) equals the ground truth of its question.
-
-    Raises:
-        ValueError: not one ground truth, or not one entry of `choices`, per question.
-    """
-    choices = _checked_choices(answers, truths, choices)
-    return [
-        [correct(answer, truth, comparison, options) for answer in group]
-        for group, truth, options in zip(answers, truths, choices, strict=True)
-    ]
-
-
 def mean_at_k(correct: Sequence[Sequence[bool]]) -> Score:
     """mean@k: the share of correct responses per question. `correct` is question x response, k per question.
 
@@ -110,9 +92,14 @@ def maj_at_k(
     `answers` is question x response, None for a response without an answer.
 
     Raises:
-        ValueError: k is 1, which elects no answer; also as `grade` and `mean_at_k`.
+        ValueError: k is 1, which elects no answer; not one ground truth, or not one entry of `choices`, per question;
+            also as `mean_at_k`.
     """
-    choices = _checked_choices(answers, truths, choices)
+    choices = [None] * len(answers) if choices is None else choices
+    if not len(answers) == len(truths) == len(choices):
+        raise ValueError(
+            f"{len(answers)} questions have {len(truths)} ground truths and {len(choices)} lists of options"
+        )
     if _responses_each(answers) < 2:
         raise ValueError("maj@k needs at least two responses per question, got 1")
     winners = [
@@ -168,12 +155,3 @@ def _responses_each(questions: Sequence[Sequence[Any]]) -> int:
     if len(numbers) != 1 or numbers[0] == 0:
         raise ValueError(f"every question needs the same number of responses, at least one, got {numbers}")
     return numbers[0]
-
-
-def _checked_choices(answers: Sequence[Any], truths: Sequence[str], choices: Choices) -> Sequence[Sequence[str] | None]:
-    choices = [None] * len(answers) if choices is None else choices
-    if not len(answers) == len(truths) == len(choices):
-        raise ValueError(
-            f"{len(answers)} questions have {len(truths)} ground truths and {len(choices)} lists of options"
-        )
-    return choices

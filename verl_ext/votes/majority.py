@@ -38,11 +38,6 @@ class Vote:
         """Number of different answers in the group."""
         return len(self.classes)
 
-    @property
-    def informative(self) -> bool:
-        """Whether rewards differ within the group. If they do not, all GRPO advantages are zero."""
-        return len(set(self.rewards)) > 1
-
 
 def vote(
     answers: Sequence[str | None],
