@@ -265,7 +265,7 @@ def _judge_problems(config: DictConfig, name: str) -> Iterator[str]:
         return
     wanted = {"enable": True, "enable_resource_pool": True}
     if wrong := [f"{key}.{one}={value}" for one, value in wanted.items() if select(config, f"{key}.{one}") != value]:
-        yield f"{REWARD_MANAGER_KEY}={name} needs a judge with GPUs of its own: set {' '.join(wrong)}"
+        yield f"{REWARD_MANAGER_KEY}={name} needs a judge on separate GPUs: set {' '.join(wrong)}"
     if select(config, f"{key}.model_path") is None:
         yield f"{REWARD_MANAGER_KEY}={name} needs a judge: set {key}.model_path, as to the model of the policy"
     # Without one, veRL takes every reward model for a classifier (RewardLoopWorker.compute_score).

@@ -41,7 +41,7 @@ SAMPLER_DEFAULTS: Mapping[str, Any] = {
     "votes_per_step": 32,
     # veRL's checkpoints, of which the best are kept if a collapse is to stop the run.
     "checkpoints": "${trainer.default_local_dir}",
-    # Whether and when a collapse stops the run; what is left out has the default of CollapseRule.
+    # Whether and when a collapse stops the run; missing keys have the defaults of CollapseRule.
     "stop_on_collapse": {"enable": False},
     # Seconds without any progress after which the run ends.
     "watchdog_seconds": 3600,

@@ -23,7 +23,7 @@ def replacing(path: Path, *, concurrent: bool = False) -> Iterator[Path]:
 
     Args:
         path: a file, or a folder that does not exist yet; its parent is created.
-        concurrent: give each process a temporary path of its own, because several may write the same file at a time.
+        concurrent: give each process its own temporary path, because several may write the same file at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if concurrent else f"{path.name}.tmp")

@@ -1,8 +1,8 @@
 """The one way to decode an image: a model sees what a person sees in an image viewer.
 
-Pillow hands out what a file stores. Here the camera's orientation is applied, transparency lies over white, colours are
-converted to sRGB, and samples of more than 8 bits are scaled. Checks, training, validation, evaluation, synthesis and
-the leakage guard all decode here. Files themselves are never rewritten. Pure: bytes in, pixels out.
+Pillow returns what a file stores. Here the camera's orientation is applied, transparency is shown over white, colours
+are converted to sRGB, and samples of more than 8 bits are scaled. Checks, training, validation, evaluation, synthesis
+and the leakage guard all decode here. Files themselves are never rewritten. Pure: bytes in, pixels out.
 """
 
 import importlib.util
@@ -160,7 +160,7 @@ def _open(encoded: bytes) -> Image.Image:
     # Third-party decoders raise any exception at bytes that are not theirs.
     except Exception as error:
         raise ImageError(
-            "unreadable image", f"is no image that Pillow reads: {len(encoded)} bytes, {encoded[:8]!r} at first"
+            "unreadable image", f"is not an image that Pillow reads: {len(encoded)} bytes, {encoded[:8]!r} at first"
         ) from error
     width, height = opened.size
     if width * height > MAX_PIXELS:
@@ -211,7 +211,7 @@ def _split_wide(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Ima
     # Of the formats with 32-bit integers, only PGM defines white; Pillow scales it to 16 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         values = "floating point numbers" if image.mode == "F" else "signed or 32-bit integers"
-        raise ImageError("image mode", f"holds {values}, of which nobody knows what is black and what is white")
+        raise ImageError("image mode", f"holds {values}, without a known black and white")
     samples = image.convert("I")
     # The TIFF tag says that 0 is white, which Pillow respects for 8 bits only.
     inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0

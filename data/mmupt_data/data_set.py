@@ -31,7 +31,7 @@ class DataSet(ABC):
         Args:
             folder: where the files go.
             source: another hub repository, a local copy of one, or, for a set with one split, a parquet file. None for
-                the source of the files in the folder, and the data set's own where there are none.
+                the source of the files in the folder, or else the data set's own.
             revision: of a hub repository; None for the newest when the files are made.
             bad_rows, workers, progress: see `mmupt_data.writer.WriteOptions`.
 

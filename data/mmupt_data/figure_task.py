@@ -127,7 +127,7 @@ def draw_triangle(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: i
 
 
 def draw_legs(random: Random, longest: int) -> tuple[int, ...]:
-    """Two lengths, of which one is even: an odd product would make the triangle's area a half."""
+    """Two lengths, at least one of them even: an odd product would make the triangle's area fractional."""
     while True:
         legs = (random.randint(1, longest), random.randint(1, longest))
         if legs[0] * legs[1] % 2 == 0:

@@ -120,7 +120,7 @@ PROBLEMS = Layout({"images": "images", "problem": "text", "answer": "text"}, _re
 
 
 def with_placeholders(question: str, images: int) -> str:
-    """The question with a placeholder for each image, put in front where it has none.
+    """The question with a placeholder for each image, put in front if it has none.
 
     The tags "<image1>", "<image2>" ... are placeholders where each image has one and they are in order; otherwise they
     are text that names what is drawn.
@@ -134,7 +134,7 @@ def with_placeholders(question: str, images: int) -> str:
 
 
 def with_choices(question: str, choices: Sequence[str] | None) -> str:
-    """The question followed by its options on lines of their own, as MathVista words them."""
+    """The question followed by its options on separate lines, in MathVista's wording."""
     return "\n".join([question, "Choices:", *listed_choices(choices)]) if choices else question
 
 
@@ -144,7 +144,7 @@ def listed_choices(choices: Sequence[str]) -> list[str]:
 
 
 def image_bytes(value: Any) -> bytes:
-    """The encoded image in a column's value, empty where it has none. A path in it is never opened."""
+    """The encoded image in a column's value, empty if there is none. A path in it is never opened."""
     found = value.get("bytes") if isinstance(value, Mapping) else value
     return found if isinstance(found, bytes) else b""
 
@@ -157,7 +157,7 @@ def images_bytes(value: Any) -> tuple[bytes, ...]:
 
 
 def as_text(value: Any) -> str:
-    """A column's value as text; RowError where it is null or of another type."""
+    """A column's value as text; RowError if it is null or of another type."""
     if not isinstance(value, str):
         raise RowError(f"text expected, found {type(value).__name__}")
     return value

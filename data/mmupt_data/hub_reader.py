@@ -204,7 +204,7 @@ def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
     """The parquet files of a local source that belong to a split by their names, as the hub names them.
 
     Those are `SPLIT.parquet`, `SPLIT-00000-of-00002.parquet`, and files in a folder SPLIT. Empty if there are none, or
-    if they lie in several folders, because only a README can say which are meant.
+    if they are in several folders, because only a README can say which are meant.
 
     Raises:
         SourceError: a single file is given for several splits, or a file is missing or was not fetched by Git LFS.

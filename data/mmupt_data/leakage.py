@@ -37,7 +37,7 @@ HASH_RADIUS = 14
 # Sides of the thumbnails whose pixels are compared: first coarsely with few crops, which rejects most pairs.
 COARSE_SIZE, FINE_SIZE = 16, 32
 COARSE_CORRELATION = 0.6
-# A question about more images of a set than this is no evidence. MathVerse has 5 versions per problem, each with its
+# A question about more images of a set than this is not evidence. MathVerse has 5 versions per problem, each with its
 # own image.
 ASKED_AT_MOST = 5
 # A question is evidence if it has this many shingles that are not boilerplate; 10 words have 8 shingles.

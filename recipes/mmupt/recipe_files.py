@@ -1,4 +1,4 @@
-"""The YAML files of recipes and of the options of their config groups: where they lie, and what their heads say.
+"""Finds the YAML files of recipes and of the options of their config groups, and reads their headers.
 
 Parses no YAML and imports only the standard library: shell completion lists recipes and options at every key press.
 `mmupt.compose` reads and composes the files.

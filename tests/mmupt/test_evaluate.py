@@ -137,7 +137,7 @@ def test_a_row_that_is_no_response_is_named_by_file_and_line(tmp_path: Path) -> 
     write_responses(file, RESPONSES[:1], {})
     for row in ('{"id": "q2"}', "{"):
         file.write_text(file.read_text().splitlines()[0] + f"\n{row}\n")
-        with pytest.raises(ValueError, match=r"responses\.jsonl, line 2, is no response"):
+        with pytest.raises(ValueError, match=r"responses\.jsonl, line 2, is not a response"):
             read_whole(file)
 
 

@@ -365,7 +365,7 @@ def test_a_table_in_xlsx_is_read_except_for_predictions_that_fill_a_cell(
     assert len(found) == ROWS - 1 and found[1].response == ""
     assert_named(capsys.readouterr().err, file, {3: "ends with the cell"})
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="is no xlsx, or was cut"):
+    with pytest.raises(ValueError, match="is not an xlsx file, or was cut"):
         imported(file, "vlmevalkit", data)
 
 
@@ -413,8 +413,8 @@ def test_without_its_reader_an_xlsx_is_refused_with_the_fix(
             "a pickle can run any code .* Convert one of your own to JSON",
         ),
         ("table.pt", b"", r"a table of VLMEvalKit is a \.xlsx"),
-        ("table.json", b'[{"index": 1, "pred', "is no JSON, or was cut"),
-        ("table.json", b'{"index": [1]}', "is no list of rows"),
+        ("table.json", b'[{"index": 1, "pred', "is not JSON, or was cut"),
+        ("table.json", b'{"index": [1]}', "is not a list of rows"),
         ("table.tsv", b"", "nothing in it is a response"),
         ("table.tsv", b"\x00\xff\n\x00", "after line 1, is not UTF-8"),
         ("table.tsv", b"index\tquestion\n1\tx\n", r"nothing in it is a response .*1 cannot be read"),

@@ -264,7 +264,7 @@ def test_a_whole_model_folder_has_no_problem(model: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("config.json", "is no model folder: it has no config.json"),
+        ("config.json", "is not a model folder: it has no config.json"),
         ("chat_template.jinja", "has no chat template: copy chat_template.jinja"),
         ("processor_config.json", "has no processor"),
         ("tokenizer.json", "has no tokenizer"),
@@ -304,7 +304,7 @@ def test_a_path_that_vllm_takes_for_a_pattern_is_refused(model: Path) -> None:
     odd = model.rename(model.with_name("my [1] model"))
     assert "name a folder without [, * and ?" in problems(odd)
     config = recipe("mmupt.run_folder='runs/my [1] run'")
-    assert "and the trained model lies in it" in "".join(problems_of_settings(config, NOT_OFFLINE))
+    assert "and the trained model is in it" in "".join(problems_of_settings(config, NOT_OFFLINE))
 
 
 def test_weights_that_git_lfs_has_not_fetched_are_told_from_weights(model: Path) -> None:

@@ -351,7 +351,7 @@ def test_a_file_that_is_no_parquet_or_has_no_rows_is_refused(key: str, tmp_path:
     write_by_hand(tmp_path, "train", [row("a")])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     (tmp_path / "text.parquet").write_text("what ?")
-    with pytest.raises(RecipeError, match=r"text\.parquet is no parquet file"):
+    with pytest.raises(RecipeError, match=r"text\.parquet is not a parquet file"):
         check_rows(recipe(tmp_path, f"{key}={tmp_path / 'text.parquet'}"))
     write_others(tmp_path, "empty", image=pa.array([], pa.binary()))
     with pytest.raises(RecipeError, match=r"empty\.parquet has no rows"):

@@ -393,7 +393,7 @@ def test_somebody_elses_images_are_asked_about_and_a_row_that_cannot_be_read_is_
     with pytest.raises(ValueError, match=r"mine\.parquet, row 0, .*: image 0 is 'gone\.png', which names no file"):
         read_parents([file])
     file.write_text("what ?")
-    with pytest.raises(ValueError, match=r"mine\.parquet is no parquet file"):
+    with pytest.raises(ValueError, match=r"mine\.parquet is not a parquet file"):
         read_parents([file])
 
 

@@ -61,7 +61,7 @@ def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
 
 def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
     (elsewhere / "empty").mkdir()
-    with pytest.raises(RecipeError, match=r"model\.path: empty is no model folder"):
+    with pytest.raises(RecipeError, match=r"model\.path: empty is not a model folder"):
         recipe_run.prepare_run("mmupt_tiny", ["actor_rollout_ref.model.path=empty"])
 
 

@@ -202,7 +202,7 @@ def test_rewards_that_are_no_numbers_do_not_break_the_page(tmp_path: Path) -> No
 def test_a_file_that_cannot_be_read_is_named_on_the_page(tmp_path: Path) -> None:
     run = write_run(tmp_path, steps=1)
     (run / "votes" / "2.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match=r"2\.parquet is no parquet file"):
+    with pytest.raises(ValueError, match=r"2\.parquet is not a parquet file"):
         RunFiles(run).groups()
 
 
@@ -210,7 +210,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as ended:
         main(["view", str(tmp_path)])
     assert ended.value.code == 1
-    assert f"error: {tmp_path} is no folder of a run: it holds no votes/" in capsys.readouterr().err
+    assert f"error: {tmp_path} is not the folder of a run: it holds no votes/" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_named_with_the_option(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,7 +87,7 @@ def test_a_file_that_is_outside_or_not_there_is_reported_and_never_read(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1 is no JSON"),
+        ("{", "line 1 is not JSON"),
         ("[]", "line 1: an object expected"),
         ('{"file_name": "b.png", "qestion": "what ?"}', "line 1: unknown qestion; known are file_name"),
         ('{"question": "what ?"}', "line 1: file_name must be a text"),

@@ -58,7 +58,7 @@ def test_a_repair_says_what_it_found_and_where_it_resumes(tmp_path: Path, capsys
     assert capsys.readouterr().out == ""
     (tmp_path / TRACKER).write_text("")
     repair_tracker(tmp_path)
-    assert "named 'no step', which is no whole checkpoint: resuming from step 5" in capsys.readouterr().out
+    assert "named 'no step', which is not a whole checkpoint: resuming from step 5" in capsys.readouterr().out
 
 
 def test_an_asynchronous_save_is_refused_as_nobody_knows_when_it_ends(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_an_image_in_any_shape_alone_or_in_a_list_under_either_name_is_the_same_
         ({"bytes": None, "path": "http://example.org/a.png"}, "save it to a file before"),
         ("pictures/gone.png", "'pictures/gone.png', which names no file in"),
         ("", "names no file"),
-        ("data:image/png;base64,!!!!", "is no base64"),
+        ("data:image/png;base64,!!!!", "is not base64"),
         ({"bytes": None, "path": None}, "null in all of bytes, path: accepted are the bytes"),
         (None, "image 0 is null: accepted are the bytes"),
         ([1, 2, 3], "of type list"),
@@ -150,7 +150,7 @@ def test_messages_before_the_question_stay() -> None:
         ([{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}], "type 'video' and video: accepted are"),
         ([{"role": "user", "content": [{"type": "text", "text": None}]}], "type 'text' and nothing else"),
         ([{"role": "user", "content": "what ?", "tool_calls": "[]"}], "has tool_calls, and nothing is read"),
-        ([{"role": "user", "content": [EMBEDDED, {"type": "text", "text": "what ?"}]}], "and in a column of their own"),
+        ([{"role": "user", "content": [EMBEDDED, {"type": "text", "text": "what ?"}]}], "and in a separate column"),
         (3, "of type int"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_file_as_a_whole_is_refused_by_name(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "`git lfs pull`"),
     ):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"mine\.parquet is no parquet file: .*{why}"):
+        with pytest.raises(ValueError, match=rf"mine\.parquet is not a parquet file: .*{why}"):
             read_ids(file)
     with pytest.raises(ValueError, match="has no rows"):
         read_ids(write(tmp_path, prompt=pa.array([], pa.string())))

@@ -174,6 +174,6 @@ def test_files_that_hold_no_votes_or_those_of_another_version_are_refused(tmp_pa
     with pytest.raises(ValueError, match=r"2\.parquet has version 99 .* reads 1"):
         read_votes(tmp_path / "2.parquet")
     (tmp_path / "3.parquet").write_bytes(b"not parquet")
-    with pytest.raises(ValueError, match=r"3\.parquet is no parquet file"):
+    with pytest.raises(ValueError, match=r"3\.parquet is not a parquet file"):
         read_votes(tmp_path / "3.parquet")
     assert files_of_steps(tmp_path / "missing") == {}

@@ -14,7 +14,7 @@ _UNBRACED_BOX = (
     r"|-?\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|-?\d*\\sqrt\s*\{[^{}]*\}))"
 )
 _ANY_BOX = re.compile(r"\\(?:boxed|fbox)")
-# An escaped brace is a token of its own, so that it neither opens nor closes anything.
+# An escaped brace is a separate token, so it neither opens nor closes anything.
 _BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
 # Longer boxes count as not empty, which bounds the work on many nested boxes.
 _LONG = 200

@@ -15,7 +15,7 @@ _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-# Numbers of statements, of which several may be named.
+# Numbers of statements, several of which may be named.
 _CIRCLED = re.compile("[①-⑳]{2,}")
 _CIRCLED_LABEL = re.compile(r"[①-⑳](?=\s*[-\d\\√$(A-Za-z])")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
@@ -83,7 +83,7 @@ _DIGITS_AND_SO_ON = re.compile(
     r"(?<![\d.])(\d{1,20}\.)(\d{0,8}?)(\d{1,6}?)(\3+)\s*(?:\.{2,}|…|\\(?:l|c)?dots(?![A-Za-z]))"
 )
 _MORE_OF_A_LIST = re.compile(r"(?<=,)\s*(?:\.{2,}|…)")
-# A full stop may separate thousands where there are two of them; one is a decimal point.
+# Full stops may separate thousands if there are two of them; a single one is a decimal point.
 _THOUSANDS_BY_STOPS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _LETTER_O_FOR_DEGREES = re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})")

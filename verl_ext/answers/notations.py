@@ -1,6 +1,6 @@
 """Ranges, scores, dates, clock times and dimensions, which look like arithmetic but are not.
 
-`notation_of` recognizes them in normalized text before it is parsed as mathematics: 2010-2015 is no difference,
+`notation_of` recognizes them in normalized text before it is parsed as mathematics: 2010-2015 is not a difference,
 1/2/2020 no quotient, and 9:05 not the ratio 9:5.
 """
 

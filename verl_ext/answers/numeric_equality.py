@@ -1,9 +1,9 @@
 """Numeric equality test: two values are equal if they agree at fixed points to 400 bits, about 120 digits.
 
-It decides what normal forms leave open, such as trigonometric identities. This is no proof, but expressions that agree
-to that many digits without being equal contain numbers about as long, and numbers of more than `MAX_DIGITS` digits are
-not compared here. Equality is an equivalence relation by construction, as it is that of the rounded values. Work is
-bounded by the length of the values.
+It decides what normal forms leave open, such as trigonometric identities. This is not a proof, but expressions that
+agree to that many digits without being equal contain numbers about as long, and numbers of more than `MAX_DIGITS`
+digits are not compared here. Equality is an equivalence relation by construction, as it is that of the rounded values.
+Work is bounded by the length of the values.
 """
 
 import math

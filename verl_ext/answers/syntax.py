@@ -260,7 +260,7 @@ def _matrix(text: str) -> ParsedAnswer | None:
         raise NotMath("rows of different lengths")
     if match["kind"] == "vmatrix" or match["bracket"] == "|" or match["det"]:
         if match["transposed"] or not all(isinstance(cell, Sum) for row in rows for cell in row):
-            raise NotMath("a determinant of what are no expressions")
+            raise NotMath("a determinant of things other than expressions")
         determinant = _determinant([[cell for cell in row if isinstance(cell, Sum)] for row in rows])
         scalar = parse(match["scalar"] or "1").value
         return ParsedAnswer(_scaled(scalar, determinant))

@@ -76,5 +76,5 @@ def repair_tracker(folder: Path) -> int:
     elif tracked != str(step):
         write_atomically(tracker, str(step))
     if tracked != (str(step) if step else ""):
-        print(f"{tracker} named {tracked or 'no step'!r}, which is no whole checkpoint: resuming from step {step}")
+        print(f"{tracker} named {tracked or 'no step'!r}, which is not a whole checkpoint: resuming from step {step}")
     return step

@@ -79,7 +79,7 @@ def fork_server(
     """
     name = f"verl_ext-fork-server-{os.getpid()}-{os.urandom(8).hex()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        # A name beginning with a zero byte is no file.
+        # A name beginning with a zero byte is not a file.
         listener.bind("\0" + name)
         listener.listen(64)
         # The server ends when its standard input does.

@@ -2,7 +2,7 @@
 
     python -I -S forked_python.py SCRIPT ARGUMENTS
 
-Where there is no fork server, as after its death, the program becomes Python itself, which only takes longer. Imports
+Without a fork server, as after its death, the program becomes Python itself, which only takes longer. Imports
 nothing but a little of the standard library, as it runs once per worker.
 """
 

@@ -76,7 +76,7 @@ def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
 
 
 def read_metadata(data_files: Iterable[str | Path]) -> dict[str, str]:
-    """Return the column `metadata` of the sidecars of `data_files` by row id, where it is there and not null."""
+    """Return the column `metadata` of the sidecars of `data_files` by row id, without nulls."""
     rows = (row for data_file in data_files for row in _truth_rows(data_file))
     return {row["id"]: row["metadata"] for row in rows if row["metadata"] is not None}
 
@@ -100,7 +100,7 @@ def check_truth(file: str | Path) -> None:
 
 
 def _truth_rows(data_file: str | Path) -> Iterator[dict[str, Any]]:
-    """The `id`, `answer` (as it is), `metadata` and `source` of the rows of a file of which something is known."""
+    """The `id`, `answer` (unchanged), `metadata` and `source` of the rows of a file with known answers or metadata."""
     sidecar = sidecar_of(data_file)
     if sidecar.is_file():
         yield from _sidecar_rows(sidecar, data_file)

@@ -135,7 +135,7 @@ def _row(
 ) -> dict[str, Any] | MalformedRow:
     id_ = own_id(file, row)
     if isinstance(raw, UnicodeDecodeError):
-        return MalformedRow(file, row, id_, f"a text in it is no UTF-8 ({raw})")
+        return MalformedRow(file, row, id_, f"a text in it is not UTF-8 ({raw})")
     try:
         # First, because messages about other columns name it.
         id_ = id_ if raw.get("id") is None else id_text(raw["id"])
@@ -233,7 +233,7 @@ def _open(file: str | Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
         why = "a pointer of Git LFS, for which `git lfs pull` gets the file" if is_lfs_pointer(path) else str(error)
-        raise ValueError(f"{file} is no parquet file: {why}") from error
+        raise ValueError(f"{file} is not a parquet file: {why}") from error
 
 
 def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:

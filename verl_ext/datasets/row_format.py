@@ -72,7 +72,7 @@ def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, 
     if "prompt" in columns or ("images" in columns and not images and raw.get("prompt") is not None):
         prompt, embedded = _messages(raw.get("prompt"), len(images))
         if embedded and images:
-            raise RowFormatError("images are in the prompt and in a column of their own: leave one of them out")
+            raise RowFormatError("images are in the prompt and in a separate column: leave one of them out")
     readers: Mapping[str, Callable[[], Any]] = {
         "data_source": lambda: name if raw.get("data_source") is None else text(raw["data_source"], "data_source"),
         "prompt": lambda: prompt,
@@ -100,7 +100,7 @@ def id_text(value: Any) -> str:
 
 
 def number_text(value: int | float | Decimal) -> str:
-    """A number written out; pandas makes whole numbers floats where one is missing.
+    """A number written out; pandas turns a column of whole numbers with a missing one into floats.
 
     >>> number_text(3), number_text(3.0), number_text(2.5)
     ('3', '3', '2.5')
@@ -123,7 +123,7 @@ def text(value: Any, name: str) -> str:
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise RowFormatError(f"{name} is no UTF-8 text ({error})") from None
+            raise RowFormatError(f"{name} is not UTF-8 text ({error})") from None
     if not isinstance(value, str):
         raise RowFormatError(f"{name} is {_kind(value)}, and must be text")
     return value
@@ -197,7 +197,7 @@ def _decode_base64(value: str, name: str) -> bytes:
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except binascii.Error as error:
-        raise RowFormatError(f"{name} is no base64 ({error}): {value[:40]!r}") from None
+        raise RowFormatError(f"{name} is not base64 ({error}): {value[:40]!r}") from None
 
 
 def _messages(value: Any, images: int) -> tuple[list[dict[str, str]], list[Any]]:

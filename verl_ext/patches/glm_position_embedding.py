@@ -1,8 +1,8 @@
 """Patch `verl.utils.fsdp_utils._select_fsdp2_wrap_targets`: GLM-4.1V's vision tower can read its position embedding.
 
-FSDP2 gathers the weights of a module when its `forward` is called. veRL shards each embedding as a module of its own,
-but GLM-4.1V's tower reads the weight of its position embedding without a call, and gets a shard, of which
-`grid_sample` makes nothing ("got mixed torch.Tensor and DTensor"). Sharded with the rest of the model, it is gathered
+FSDP2 gathers the weights of a module when its `forward` is called. veRL shards each embedding as a separate module, but
+GLM-4.1V's tower reads the weight of its position embedding without a call, and gets a shard, which `grid_sample`
+refuses ("got mixed torch.Tensor and DTensor"). Sharded with the rest of the model, it is gathered
 in time. The same in another trainer: https://github.com/NovaSky-AI/SkyRL/issues/2087. Remove when veRL leaves such
 embeddings to the module around them, or transformers calls this one.
 """

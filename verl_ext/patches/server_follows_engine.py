@@ -1,4 +1,4 @@
-"""Patch `vLLMHttpServer.run_server`: the server ends when vLLM's engine, a process of its own, has died.
+"""Patch `vLLMHttpServer.run_server`: the server ends when vLLM's engine, a separate process, has died.
 
 Otherwise the death shows only when the engine is used again, and never to a weight transfer that waits for it. The
 watchdog notices at once that the server, a named actor, is gone. Remove when the server ends by itself, as vLLM's own

@@ -1,8 +1,8 @@
 """Patch `ServerAdapter.__init__` and `vLLMHttpServer.__init__`: each run sends weights through its own sockets.
 
 veRL names the socket in /tmp after Ray's job id. But the job ids of every Ray cluster start at 01000000, and a run with
-a cluster of its own is always that job: when the weight transfers of two such runs meet, one takes the other's socket
-and both wait forever. Remove when veRL's name includes the cluster.
+its own cluster is always that job: when the weight transfers of two such runs meet, one takes the other's socket and
+both wait forever. Remove when veRL's name includes the cluster.
 """
 
 import hashlib

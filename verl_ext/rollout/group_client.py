@@ -21,7 +21,7 @@ _COMPARED = ("prompt_ids", "sampling_params", "mm_processor_kwargs")
 def with_shared_calls(client: LLMServerClient) -> LLMServerClient:
     """Return a copy of veRL's client, of any of its classes, whose requests with the same id share replica and call.
 
-    A client without a load balancer, which routes requests by itself, is returned as it is.
+    A client without a load balancer, which routes requests itself, is returned unchanged.
     """
     if getattr(client, "_load_balancer", None) is None:
         return client

@@ -1,7 +1,7 @@
 """Asks the judge of a reward about the responses of a group.
 
-The judge is veRL's reward model (`reward.reward_model`): a model with GPUs of its own that is never trained. veRL
-starts its servers and a router before them, and gives reward workers the address of the router.
+The judge is veRL's reward model (`reward.reward_model`): a model on separate GPUs that is never trained. veRL starts
+its servers and a router before them, and gives reward workers the address of the router.
 """
 
 import asyncio

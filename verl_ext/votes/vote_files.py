@@ -242,7 +242,7 @@ def _opened(file: Path) -> pq.ParquetFile:
     try:
         opened = pq.ParquetFile(file)
     except pa.ArrowException as error:
-        raise ValueError(f"{file} is no parquet file: {error}") from error
+        raise ValueError(f"{file} is not a parquet file: {error}") from error
     version = _metadata(file, opened)["version"]
     if version != SCHEMA_VERSION:
         raise ValueError(f"{file} has version {version} of votes on file, and this release reads {SCHEMA_VERSION}")

@@ -3,10 +3,10 @@
 A folder is searched for image files of every kind that `verl_ext.images` decodes, in the order of their paths; what
 else it holds is counted in the manifest. Links to files are followed, links to folders are not. A `metadata.jsonl` in
 it, in UTF-8, UTF-16 or UTF-32, gives questions: one JSON object per line with `file_name` (relative to the folder) or
-`file_names`, `question` and, where they are known, `answer`, `choices`, `question_type` and `id`; an image may occur in
-several lines, one that occurs in none has no question, and a line with `"file_names": []` is a question without image.
+`file_names`, `question` and, if known, `answer`, `choices`, `question_type` and `id`; an image may occur in several
+lines, one that occurs in none has no question, and a line with `"file_names": []` is a question without image.
 
-A parquet file has a column `image` or `images`, in any shape that docs/data.md names, and, where there are some, the
+A parquet file has a column `image` or `images`, in any form that docs/data.md names, and, if there are any, the
 other ones above, or `prompt` in place of `question`.
 
 Without a question a row has the question type `no_question`: for synthesis, not for training.
@@ -49,7 +49,7 @@ class CustomImages(DataSet):
         """Write the data set, see `DataSet.prepare`.
 
         Raises:
-            ValueError: no source or a revision is given, or `metadata.jsonl` has a line that is no such object.
+            ValueError: no source or a revision is given, or `metadata.jsonl` has a line that is not such an object.
             FileNotFoundError: the source is not there, or has no images.
             ColumnError: the parquet file has no images.
         """
@@ -210,7 +210,7 @@ def _line(line: str, where: str) -> dict[str, Any]:
         # Control characters in a text are a matter of its row, see `mmupt_data.row_problems`.
         row = json.loads(line, strict=False)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
+        raise ValueError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"{where}: an object expected, found {line[:60]!r}")
     if unknown := sorted(row.keys() - {"file_name", "file_names", *COLUMNS}):

@@ -52,7 +52,7 @@ class Rule:
 class JudgeSteps:
     """The steps of a benchmark that its authors leave to a judge model.
 
-    plain: the answer of a response that needs no judge; None where it needs one.
+    plain: the answer of a response that needs no judge; None if it needs one.
     ask_answer: the prompt that asks the judge for the answer of a response.
     ask_agreement: the prompt that asks whether an answer agrees with the ground truth; None: the first rule decides.
     """

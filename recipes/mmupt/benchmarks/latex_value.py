@@ -83,7 +83,7 @@ class _NoValueError(ValueError):
 
 
 def latex_value(text: str) -> Number | None:
-    r"""The number of a text in lower case, rounded to two decimals, or None where the authors' code gives none.
+    r"""The number of a text in lower case, rounded to two decimals, or None if the authors' code gives none.
 
     Args:
         text: LaTeX; longer ones than `LONGEST` characters and deeper ones than `DEEPEST` groups have no value.

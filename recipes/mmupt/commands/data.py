@@ -1,6 +1,6 @@
 """Prepare a data set: download or read it, check every row, write parquet files, and say what was dropped.
 
-The answers go into files of their own, which training does not open. A second run does nothing.
+The answers go into separate files, which training does not open. A second run does nothing.
 
     mmupt data --list
     mmupt data geometry3k

@@ -38,7 +38,7 @@ AnyScore = TypeVar("AnyScore", bound=Score | StoredScore, covariant=True)
 class BenchmarkScores(Generic[AnyScore]):
     """Scores of the responses to one benchmark: `Score` when just computed, `StoredScore` when read from JSON.
 
-    rule: the leading one, by which breakdowns and `further` scores are made, of greedy responses where there are any,
+    rule: the leading one, by which breakdowns and `further` scores are made, of greedy responses if there are any,
         else averaged over samples.
     versions: of each rule.
     questions: number of questions; not_answered: of those without a response; left_out: of those with fewer responses
@@ -46,7 +46,7 @@ class BenchmarkScores(Generic[AnyScore]):
     no_answer: share of responses without an answer.
     accuracy: by rule, then by measure: greedy, mean@k, pass@k, and for the comparison of answers maj@k. A rule that did
         not decide on every response, as a judge model may not have, is left out.
-    tokens: mean number per response by mode; a mode is missing where nobody counted.
+    tokens: mean number per response by mode; a mode is missing if tokens were not counted.
     semantic_entropy: of the samples, in nats; None for fewer than two per question.
     breakdowns: by the names that the benchmark's authors give them, then by label: "value" and "questions".
     further: what only this benchmark has, by name.

@@ -239,9 +239,9 @@ def _json(file: Path) -> Iterator[tuple[int, Any]]:
     try:
         records = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON, or was cut: {error}") from error
+        raise ValueError(f"{file} is not JSON, or was cut: {error}") from error
     if not isinstance(records, list):
-        raise ValueError(f"{file} is no list of rows, as VLMEvalKit writes predictions")
+        raise ValueError(f"{file} is not a list of rows, as VLMEvalKit writes predictions")
     yield from enumerate(records, start=1)
 
 
@@ -260,7 +260,7 @@ def _xlsx(file: Path) -> Iterator[tuple[int, Any]]:
     except (CalamineError, ValueError) as error:
         failed = file.with_suffix(".pkl")
         why = f"; VLMEvalKit failed to write it, and wrote {failed.name} instead" if failed.exists() else ""
-        raise ValueError(f"{file} is no xlsx, or was cut: {error}{why}") from error
+        raise ValueError(f"{file} is not an xlsx file, or was cut: {error}{why}") from error
     for line, row in enumerate(table.to_dict("records"), start=2):
         cut = len(row.get("prediction", "")) >= CELL
         problem = Unusable("have no response", f"its prediction ends with the cell, at {CELL} characters; {AS_TSV}")

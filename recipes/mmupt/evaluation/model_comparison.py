@@ -242,7 +242,7 @@ def _paired_scores(
 def _problem_scores(
     benchmark: str, rule: str, groups: Mapping[str, Sequence[Verdict]], questions: Mapping[str, Question]
 ) -> dict[str, Score]:
-    """Scores that are means over problems, by name, averaged over the samples of each; none where there are none."""
+    """Scores that are means over problems, by name, averaged over the samples of each; empty if there are none."""
     made_by = BENCHMARKS[benchmark].problem_scores if benchmark in BENCHMARKS else None
     if made_by is None:
         return {}

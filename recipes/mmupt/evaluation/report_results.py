@@ -57,7 +57,7 @@ def _scores_of_file(file: Path) -> list[BenchmarkScores[Any]]:
 
 
 def _current(content: Any) -> BenchmarkScores[Any] | None:
-    """Saved scores of one benchmark; None where the schema or the version of a rule differs."""
+    """Saved scores of one benchmark; None if the schema or the version of a rule differs."""
     try:
         scores = BenchmarkScores.from_json(content)
     except (KeyError, TypeError, AttributeError):

@@ -143,5 +143,5 @@ def read_whole(path: Path) -> list[Response]:
     """Read a file of responses; ValueError names file and line of the first line that cannot be used."""
     responses, bad = read_responses(path)
     if bad:
-        raise ValueError(f"{path}, line {bad[0].line}, is no response of `mmupt eval`: {bad[0].why}")
+        raise ValueError(f"{path}, line {bad[0].line}, is not a response of `mmupt eval`: {bad[0].why}")
     return responses

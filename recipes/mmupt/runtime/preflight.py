@@ -316,7 +316,7 @@ def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_t
     if problem := _problem_of_pattern(folder):
         yield f"{key}={model}: {problem}"
     if not (folder / "config.json").is_file():
-        yield f"{key}: {folder} is no model folder: it has no config.json"
+        yield f"{key}: {folder} is not a model folder: it has no config.json"
         return
     needed = {"tokenizer": TOKENIZER_FILES, "weights": WEIGHTS}
     if "vision_config" in json.loads((folder / "config.json").read_bytes()):
@@ -406,7 +406,7 @@ def _problems_of_folder(folder: Path) -> Iterator[str]:
     if not can_write(folder):
         yield f"mmupt.run_folder={folder} cannot be written: name another folder"
     if problem := _problem_of_pattern(folder):
-        yield f"mmupt.run_folder={folder}: {problem}, and the trained model lies in it"
+        yield f"mmupt.run_folder={folder}: {problem}, and the trained model is in it"
 
 
 def _problem_of_pattern(folder: Path) -> str | None:

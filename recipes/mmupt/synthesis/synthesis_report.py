@@ -40,7 +40,7 @@ def facts_of(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[
     `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
     the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`; and of the kept
     questions `distinct`, by n from 1 to 3 the share of different n-grams of words, and `distinct_questions`, the share
-    of different texts. Null where there is nothing to average.
+    of different texts. Null if there is nothing to average.
     """
     order = list(dict.fromkeys(one.candidate.strategy for one in judged))
     groups = {"all": list(judged)}

@@ -18,8 +18,8 @@ veRL's FSDP2 engine (verl/workers/engine/fsdp/transformer_impl.py) and its worke
                       pass of log-probabilities, of log_prob_max_token_len_per_gpu tokens: the largest of the three
   output layer        with use_fused_kernels, what 512 tokens take, and twice the gradient of its weights; without, so
                       many copies of the logits of a micro-batch as PACKED_COPIES and PADDED_COPIES say
-  reference           its engine offloads always, weights waiting in main memory; none with LoRA, where it is the actor
-                      without adapters
+  reference           its engine always offloads, so its weights are in main memory; none with LoRA, where it is the
+                      actor without adapters
   vLLM                gpu_memory_utilization of the GPU while it generates, its weights among it, nothing while it
                       sleeps; what the weights leave is for its own activations and the cache, which must have room for
                       one request of max_model_len tokens

@@ -301,7 +301,7 @@ def read_majority(base: Path, run: Path) -> tuple[str, Score]:
 
 
 def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None = None, base: Path | None = None) -> str:
-    """Write the comparison of all finished runs in a folder; return its tables, "" where there is none yet.
+    """Write the comparison of all finished runs in a folder; return its tables, "" if there are none yet.
 
     Args:
         folder: of the runs, and of the table.

@@ -184,7 +184,7 @@ def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list
     """The rows of a file that cannot be used, in order.
 
     Args:
-        file: a parquet file, whoever wrote it; a prompt may have several messages.
+        file: a parquet file of any origin; prompts may have several messages.
         lengths: computes the lengths of prompts; None leaves that to veRL.
         training: whether the rows are trained on. Otherwise a row is bad only if the model cannot be asked.
 

@@ -56,7 +56,7 @@ class RunFiles:
         self._lock = Lock()
         if not any((self._votes(), self._events(), self._evaluated(), self._sheet_files(), self._history().is_file())):
             raise FileNotFoundError(
-                f"{folder} is no folder of a run: it holds no votes/, tensorboard/, evaluation/ or {CANDIDATES}"
+                f"{folder} is not the folder of a run: it holds no votes/, tensorboard/, evaluation/ or {CANDIDATES}"
             )
 
     def summary(self) -> dict[str, Any]:
