@@ -102,7 +102,8 @@ def answers_of_base(folder: Path, right: tuple[int, ...], **parameters: Any) -> 
         for number, answer in enumerate(TRUTH)
         for mode, sample in (("greedy", 0), *(("sample", sample) for sample in range(4)))
     ]
-    write_responses(file, responses, {"data": {str(folder / "test.parquet"): "sha"}, "samples": 4, **parameters})
+    own = {"model": "before", "data": {str(folder / "test.parquet"): "sha"}, "samples": 4, "temperature": 1.0}
+    write_responses(file, responses, {**own, **parameters})
     return file
 
 
@@ -117,10 +118,10 @@ def test_greedy_accuracy_is_tested_against_the_majority_of_more_samples_of_the_b
 
 def test_a_majority_of_another_base_or_of_other_questions_is_refused(folder: Path) -> None:
     finish(folder, "vote", 1, right_after=4)
-    with pytest.raises(ValueError, match="differ in weights: give the responses of the base"):
-        write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), weights="of the trained policy"))
-    with pytest.raises(ValueError, match="differ in data"):
-        write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), data={}))
+    with pytest.raises(ValueError, match="differ in model: give the responses of the base"):
+        write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), model="after"))
+    with pytest.raises(ValueError, match="differ in data and temperature"):
+        write_table(folder, ["vote"], base=answers_of_base(folder, (4, 4, 4, 4), data={}, temperature=0.7))
 
 
 def test_the_table_has_all_finished_runs_of_its_folder(folder: Path) -> None:

@@ -282,13 +282,13 @@ def read_majority(base: Path, run: Path) -> tuple[str, Score]:
 
     Args:
         base: made by `mmupt eval` with any number of samples.
-        run: folder of a run, whose evaluation asks the same questions of the same base.
+        run: folder of a run, whose evaluation asks the same questions of the same base at the same temperature.
 
     Raises:
         ValueError: they are not the same, or there are fewer than two samples.
     """
     ours, theirs = (read_parameters(file) or {} for file in (base, run / BEFORE))
-    if differing := [name for name in ("data", "weights") if ours.get(name) != theirs.get(name)]:
+    if differing := [name for name in ("data", "model", "temperature") if ours.get(name) != theirs.get(name)]:
         raise ValueError(
             f"{base} and {run / BEFORE} differ in {' and '.join(differing)}: give the responses of the base"
         )
@@ -333,7 +333,7 @@ def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None =
         f"# {folder.resolve().name}",
         "Before → after training, on the same questions. ± is one standard error over questions and, with several of "
         "them, seeds; p is of a two-sided t-test with that error (verl_ext/scores/seed_variance.py), and not corrected "
-        f"for the {len(results)} rows. One seed says nothing about others: its p is about questions alone. "
+        "for the number of rows. One seed says nothing about others: its p is about questions alone. "
         "Costs are those of a run without its evaluation, averaged over seeds; hours, those that a device was there.",
         table,
         "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
