@@ -259,8 +259,8 @@ def beyond_majority(
 def render_beyond(majority: str, difference: Score) -> str:
     """What `beyond_majority` gives as a sentence."""
     return (
-        f"Greedy accuracy after training less {majority} before: {plus_minus(difference, 1, signed=True)} points. "
-        "Above 0, the policy surpasses the majority of its base."
+        f"Greedy accuracy after training less {majority} before: {plus_minus(difference, 1, signed=True)} points. A "
+        "majority of more samples may be more accurate; `mmupt table --base` compares with any number of them."
     )
 
 
