@@ -41,6 +41,13 @@ def test_the_head_says_what_is_trained_on_what_and_where_it_goes(elsewhere: Path
     assert rows["writes to"] == "runs/mmupt_tiny, all output to runs/mmupt_tiny/logs/train.log"
 
 
+def test_a_file_that_cannot_be_read_is_left_to_the_checks(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("no parquet")
+    config, _ = load_recipe("mmupt_tiny", [f"data.train_files={tmp_path / 'train.parquet'}", "data.val_files=[]"])
+    config.mmupt.evaluation_files = None
+    assert dict(head_of(config, []).rows)["data"] == ""
+
+
 def test_the_steps_of_a_run_are_read_where_verl_logs_them(
     elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

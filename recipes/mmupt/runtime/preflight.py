@@ -189,9 +189,9 @@ def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -
     `dropped` has the indices of the left-out rows of each training file. `mmupt.training.row_checks` reports files that
     cannot be read or have no rows.
     """
-    if sum(_row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
+    if sum(row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
         yield "mmupt.evaluation_files: a single question has no standard error: give two or more"
-    if not is_trained_by_steps(config) or _row_counts(file_list(config.data.train_files)) is None:
+    if not is_trained_by_steps(config) or row_counts(file_list(config.data.train_files)) is None:
         return
     try:
         rows = training_rows(config, dropped)
@@ -215,7 +215,7 @@ def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -
         )
 
 
-def _row_counts(files: Sequence[str]) -> list[int] | None:
+def row_counts(files: Sequence[str]) -> list[int] | None:
     """The number of rows of each file; None if one cannot be read or is empty."""
     try:
         counts = [pq.read_metadata(file).num_rows for file in files]

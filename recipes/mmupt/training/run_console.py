@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
 from mmupt.console import Head, Phase, emit, follow
 from mmupt.console.session import shown_path
+from mmupt.runtime.preflight import row_counts
 from verl_ext.files import file_list
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -57,7 +57,8 @@ def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
 
 
 def _rows(files: str | list[str] | None) -> int:
-    return sum(pq.read_metadata(file).num_rows for file in file_list(files))
+    # A file that cannot be read is refused by the checks that follow.
+    return sum(row_counts(file_list(files)) or ())
 
 
 def follow_steps(config: DictConfig, total: int | None) -> None:
