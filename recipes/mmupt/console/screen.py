@@ -299,7 +299,7 @@ class Screen:
     def _bottom_line(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1))
         parts: list[RenderableType] = [Spinner("line")]
-        words = [self._phase or "", clock(self._now() - self._phase_started), self._detail]
+        words = [f"{self._phase} {clock(self._now() - self._phase_started)}" if self._phase else "", self._detail]
         if self._progress is not None:
             parts.append(ProgressBar(self._progress.total, self._progress.done, width=max(10, self._width // 6)))
             words.append(f"{self._progress.done}/{self._progress.total} {self._progress.unit}")
