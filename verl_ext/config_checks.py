@@ -25,6 +25,7 @@ from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_
 from verl_ext.rewards.confidence import FROM_LOGITS, SelfCertaintyReward
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.trackers.group_tables import problem_of as problem_of_tracked
 from verl_ext.unknown_keys import nearest, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
 from verl_ext.votes.vote_files import problem_of_size
@@ -222,6 +223,9 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
 
     if problem := problem_of_size(select(config, f"{SAMPLER_KEY}.votes_per_step")):
         yield f"{'mmupt' if select(config, 'mmupt.votes_per_step') is not None else SAMPLER_KEY}.{problem}"
+    tracked = select(config, f"{SAMPLER_KEY}.tracked_groups", default=SAMPLER_DEFAULTS["tracked_groups"])
+    if problem := problem_of_tracked(tracked):
+        yield f"{'mmupt' if select(config, 'mmupt.tracked_groups') is not None else SAMPLER_KEY}.{problem}"
 
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:

@@ -39,6 +39,10 @@ SAMPLER_DEFAULTS: Mapping[str, Any] = {
     "votes": "${trainer.default_local_dir}/votes",
     # Groups per step on file; null for all, 0 for none.
     "votes_per_step": 32,
+    # Groups of a table that trackers get, and steps between two tables.
+    "tracked_groups": {"number": 8, "every": 10},
+    # What each tracker has of the run, for a restart.
+    "trackers": "${trainer.default_local_dir}/trackers.json",
     # veRL's checkpoints, of which the best are kept if a collapse is to stop the run.
     "checkpoints": "${trainer.default_local_dir}",
     # Whether and when a collapse stops the run; missing keys have the defaults of CollapseRule.

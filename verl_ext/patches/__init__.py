@@ -97,5 +97,7 @@ PATCHES = (
     Patch("socket_of_the_cluster", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.__init__"),
     Patch("server_follows_engine", f"{_ROLLOUT}.vllm_async_server", "vLLMHttpServer.run_server"),
     Patch("forked_engine", "vllm.v1.engine.utils", "get_mp_context"),
+    Patch("one_run_per_tracker", "verl.utils.tracking", "Tracking.__init__"),
+    Patch("mlflow_params", "verl.utils.tracking", "_compute_mlflow_params_from_objects"),
     Patch("workers_read_tensors", "verl.utils.transferqueue_utils", "async_kv_batch_meta2batch_meta"),
 )

@@ -22,6 +22,7 @@ from verl_ext.files import file_list
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.rollout.watchdog import Watchdog
+from verl_ext.trackers.group_tables import GroupTables
 from verl_ext.votes.vote_files import GroupOnFile, VotedQuestion, VoteFiles
 from verl_ext.votes.vote_metrics import TrainedGroup, vote_metrics
 from verl_ext.votes.vote_record import VoteRecord
@@ -184,6 +185,7 @@ class VoteReplayBuffer(ReplayBuffer):
         self._votes = VoteFiles(
             Path(sampler_kwargs.votes), sampler_kwargs.votes_per_step, file_list(sampler_kwargs.train_files)
         )
+        self._tables = GroupTables(**sampler_kwargs.tracked_groups, train_files=file_list(sampler_kwargs.train_files))
         self._settled: tuple[int, ...] = ()
         # Failed groups since the last one that finished.
         self._failed = 0
@@ -210,7 +212,9 @@ class VoteReplayBuffer(ReplayBuffer):
             groups = _trained_groups(batch, policies)
             metrics = metrics | vote_metrics([*groups.values()], expected)
             if self._votes.per_step != 0:
-                self._votes.add(global_steps, _groups_for_file(batch, groups, policies, self._votes.chosen))
+                kept = _groups_for_file(batch, groups, policies, self._votes.chosen)
+                self._votes.add(global_steps, kept)
+                self._log_table(global_steps, kept)
             if global_steps != self._step:
                 self._step, self._shares = global_steps, []
             if metric_names.MAJORITY_RATIO in metrics:
@@ -220,6 +224,12 @@ class VoteReplayBuffer(ReplayBuffer):
             self._votes.flush()
             self._alarm.validated(global_steps, _outcomes(batch))
         return batch, metrics
+
+    def _log_table(self, step: int, groups: Sequence[GroupOnFile]) -> None:
+        """Log some groups to the trackers that veRL has started."""
+        tracking = getattr(self._trainer, "logger", None)
+        if tracking is not None and self._tables.is_due(step):
+            self._tables.log(tracking.logger, [group.row(step) for group in groups], step)
 
     def _timed_phases(self) -> list[tuple[str, float]]:
         """The phases of the step that have finished, with their seconds, which veRL times for its metrics."""

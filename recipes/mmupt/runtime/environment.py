@@ -45,7 +45,8 @@ def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that make the loggers of `trainer.logger` write into a folder, without those already set.
 
-    An id kept in the folder makes wandb treat all starts of a run as one run.
+    An id kept in the folder makes wandb and SwanLab treat all starts of a run as one run; for the others, see
+    `verl_ext.trackers.runs`.
     """
     variables = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
@@ -53,7 +54,8 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
         "TRACKIO_DIR": str(folder / "trackio"),
         "VERL_FILE_LOGGER_ROOT": str(folder),
     }
-    if {"wandb", "tracking"} & set([loggers] if isinstance(loggers, str) else loggers):
+    names = {loggers} if isinstance(loggers, str) else set(loggers)
+    if {"wandb", "tracking"} & names:
         variables |= {
             "WANDB_DIR": str(folder),
             "WANDB_CACHE_DIR": str(folder / CACHE / "wandb"),
@@ -61,12 +63,15 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
             "WANDB_RUN_ID": _run_id(folder / "wandb" / "run_id"),
             "WANDB_RESUME": "allow",
         }
+    if "swanlab" in names:
+        variables |= {"SWANLAB_RUN_ID": _run_id(folder / "swanlab" / "run_id"), "SWANLAB_RESUME": "allow"}
     return {name: value for name, value in variables.items() if not environ.get(name)}
 
 
 def _run_id(file: Path) -> str:
     if not file.is_file():
-        write_atomically(file, secrets.token_hex(4))
+        # SwanLab before 0.8 takes 21 characters, no others.
+        write_atomically(file, secrets.token_hex(11)[:21])
     return file.read_text()
 
 

@@ -66,7 +66,7 @@ MAY_CHANGE = (
     *_below(
         "mmupt",
         """evaluation_files evaluation_forbidden_openings evaluation_samples fork_workers gpu_memory_gib leakage name
-        paper_method report_note run_folder stop_on_collapse votes_per_step""",
+        paper_method report_note run_folder stop_on_collapse tracked_groups votes_per_step""",
     ),
     "ray_kwargs",
     *_below("reward", "num_workers reward_model.n_gpus_per_node reward_model.nnodes"),
@@ -81,7 +81,8 @@ MAY_CHANGE = (
     ),
     "trainer.v1.separate_async.hybrid_rollout",
     *_below(
-        "trainer.v1.sampler.sampler_kwargs", "poll_interval stop_on_collapse votes votes_per_step watchdog_seconds"
+        "trainer.v1.sampler.sampler_kwargs",
+        "poll_interval stop_on_collapse tracked_groups trackers votes votes_per_step watchdog_seconds",
     ),
     "transfer_queue",
 )

@@ -1,0 +1,35 @@
+"""Patch `verl.utils.tracking.Tracking.__init__`: all starts of a run are one run of each tracker.
+
+veRL starts new runs in mlflow and trackio, empties the file of its file logger, and logs the steps that a resumed run
+repeats a second time. A tracker that does not start is an error here, where veRL goes on without it. Only configs with
+our replay buffer are concerned. Remove when veRL continues the runs of its trackers.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from verl_ext.trackers.runs import TrackerRecord, continue_runs, prepare, record_file
+
+
+def patched(
+    original: Callable[..., Any],
+    tracking: Any,
+    project_name: str,
+    experiment_name: str,
+    default_backend: str | list[str] = "console",
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Start the trackers as veRL does, and continue their runs; RuntimeError for mlflow that does not start."""
+    file = record_file(config)
+    if file is None or config is None:
+        original(tracking, project_name, experiment_name, default_backend, config)
+        return
+    names = [default_backend] if isinstance(default_backend, str) else list(default_backend)
+    record = TrackerRecord(file)
+    kept_lines = prepare(names, project_name, experiment_name, config, record)
+    original(tracking, project_name, experiment_name, default_backend, config)
+    if "mlflow" in names and "mlflow" not in tracking.logger:
+        raise RuntimeError(
+            "mlflow did not start, its error is in the log above: mend it, or leave it out of trainer.logger"
+        )
+    continue_runs(tracking.logger, record, kept_lines, validates_first=bool(config["trainer"]["val_before_train"]))

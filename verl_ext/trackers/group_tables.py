@@ -1,0 +1,226 @@
+"""A table of groups with their pictures, in trackers that can show one.
+
+Text of rows and responses is not trusted: it is escaped where a tracker takes it for Markdown (TensorBoard, trackio).
+"""
+
+import html
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from verl_ext.datasets.rows_by_id import RowsById
+from verl_ext.images import ImageError, decode
+from verl_ext.trackers.runs import OncePerStep
+
+NAME = "vote/groups"
+# Longest side of a picture, in pixels.
+PICTURE_SIDE = 512
+# Responses of a group that are shown, and how much of each.
+RESPONSES = 4
+CHARACTERS = 600
+# What Markdown would take for more than text.
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+
+
+class GroupTables:
+    """Logs groups of some steps, each step once.
+
+    Args:
+        number: groups per table, 0 for no tables.
+        every: steps between two tables; the first step has one, too.
+        train_files: the files that the questions come from.
+    """
+
+    def __init__(self, number: int, every: int, train_files: Sequence[str]) -> None:
+        self._number, self._every = number, every
+        self._rows = RowsById([Path(file) for file in train_files])
+        self._step = 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether a step has a table that was not logged yet."""
+        return self._number > 0 and step != self._step and (step == 1 or step % self._every == 0)
+
+    def log(self, loggers: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Log groups to every tracker that shows tables and does not have the step.
+
+        A tracker that fails is reported, and the training goes on: veRL treats the metrics of a step likewise.
+
+        Args:
+            loggers: by name, as `Tracking.logger` of veRL has them.
+            groups: rows of `verl_ext.votes.vote_files.SCHEMA`.
+            step: the training step.
+        """
+        self._step = step
+        shown = groups[: self._number]
+        wanted = {
+            name: logger
+            for name, logger in loggers.items()
+            if name in TABLES and not (isinstance(logger, OncePerStep) and not logger.takes(step))
+        }
+        if not shown or not wanted:
+            return
+        rows = [table_row(group) for group in shown]
+        pictures = [self._pictures(group["id"]) for group in shown]
+        for name, logger in wanted.items():
+            try:
+                TABLES[name](logger, rows, pictures, step)
+            # A network or a disk, and whatever the package of a tracker raises.
+            except Exception as error:
+                print(f"{name} did not get the groups of step {step}: {type(error).__name__}: {error}", flush=True)
+
+    def _pictures(self, id_: str) -> list[Image.Image]:
+        """The images of a row, made smaller; those that cannot be read are left out."""
+        try:
+            encoded = [image["bytes"] for image in self._rows.read(id_, ("images",))["images"]]
+        except (KeyError, ValueError, OSError):
+            return []
+        found = []
+        for one in encoded:
+            try:
+                image = decode(one).image
+            except ImageError:
+                continue
+            image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+            found.append(image)
+        return found
+
+
+def problem_of(block: Any) -> str | None:
+    """Why a block is none of `number` and `every`; None if it is one."""
+    for name, least in (("number", 0), ("every", 1)):
+        value = (block or {}).get(name)
+        if type(value) is not int or value < least:
+            return f"tracked_groups.{name} must be a whole number from {least} on, not {value!r}"
+    return None
+
+
+def table_row(group: Mapping[str, Any]) -> dict[str, str | float]:
+    """A group as a row of a table: its columns with their values, all text as it is.
+
+    Args:
+        group: a row of `verl_ext.votes.vote_files.SCHEMA`.
+    """
+    responses = group["responses"]
+    counts = Counter(one["class"] for one in responses)
+    first = {one["class"]: one["answer"] for one in reversed(responses)}
+    classes = sorted(number for number in counts if number is not None) + ([None] if None in counts else [])
+    answers = [f"{'none' if number is None else first[number]} x {counts[number]}" for number in classes]
+    return {
+        "id": group["id"],
+        "question": _shortened(group["question"]),
+        "pseudo-label": _text(group["pseudo_label"]),
+        "ground truth": _text(group["ground_truth"]),
+        "outcome": _outcome(group),
+        "majority ratio": round(group["majority_ratio"], 3),
+        "answers": ", ".join(answers),
+        "responses": "\n\n".join(
+            f"{number}. (reward {one['reward']:g}) {_shortened(one['text'])}"
+            for number, one in enumerate(responses[:RESPONSES], start=1)
+        ),
+    }
+
+
+def _outcome(group: Mapping[str, Any]) -> str:
+    if group["pseudo_label"] is None:
+        return "tie" if group["tied"] else "no label"
+    return {True: "right", False: "wrong", None: "not known"}[group["label_correct"]]
+
+
+def _text(value: str | None) -> str:
+    return "" if value is None else _shortened(value)
+
+
+def _shortened(text: str) -> str:
+    """A text without its middle if it is long; lone surrogates, which UTF-8 cannot hold, become "?"."""
+    text = text.encode(errors="replace").decode()
+    if len(text) <= CHARACTERS:
+        return text
+    return f"{text[: CHARACTERS // 2]} [...] {text[-CHARACTERS // 2 :]}"
+
+
+def as_markdown(text: str) -> str:
+    """A text as Markdown with HTML in it shows it as it is.
+
+    >>> as_markdown("<b>*2*</b>")
+    '&lt;b&gt;\\\\*2\\\\*&lt;/b&gt;'
+    """
+    return _MARKUP.sub(r"\\\1", html.escape(text, quote=False))
+
+
+Rows = Sequence[Mapping[str, str | float]]
+Pictures = Sequence[Sequence[Image.Image]]
+
+
+def _tensorboard(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
+    import numpy as np
+
+    cells = [[as_markdown(str(value)).replace("\n", "<br>") for value in row.values()] for row in rows]
+    lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0]), *(" | ".join(row) for row in cells)]
+    logger.writer.add_text(NAME, "\n".join(f"| {line} |" for line in lines), step)
+    for number, of_group in enumerate(pictures, start=1):
+        for image in of_group[:1]:
+            logger.writer.add_image(f"{NAME}/{number}", np.asarray(image), step, dataformats="HWC")
+    logger.writer.flush()
+
+
+def _wandb(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
+    import wandb
+
+    columns = _image_columns(pictures)
+    data = [[*row.values(), *map(wandb.Image, of_group)] for row, of_group in zip(rows, pictures, strict=True)]
+    width = len(rows[0]) + len(columns)
+    table = wandb.Table(columns=[*rows[0], *columns], data=[one + [None] * (width - len(one)) for one in data])
+    wandb.log({NAME: table}, step=step)
+
+
+def _mlflow(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
+    import mlflow
+
+    # A column is all pictures or none.
+    blank = Image.new("RGB", (1, 1), "white")
+    data: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    for position, name in enumerate(_image_columns(pictures)):
+        data[name] = [of_group[position] if position < len(of_group) else blank for of_group in pictures]
+    mlflow.log_table(data, artifact_file=f"{NAME}/step_{step}.json")
+
+
+def _swanlab(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
+    import swanlab
+
+    table = swanlab.echarts.Table()
+    table.add(headers=list(rows[0]), rows=[list(row.values()) for row in rows])
+    images = [
+        swanlab.Image(image, caption=f"{row['id']}: {row['pseudo-label']} ({row['outcome']})")
+        for row, of_group in zip(rows, pictures, strict=True)
+        for image in of_group
+    ]
+    swanlab.log({NAME: table, **({"vote/pictures": images} if images else {})}, step=step)
+
+
+def _trackio(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
+    import trackio
+
+    data = [
+        {name: as_markdown(value) if isinstance(value, str) else value for name, value in row.items()}
+        | ({"images": [trackio.Image(image) for image in of_group]} if of_group else {})
+        for row, of_group in zip(rows, pictures, strict=True)
+    ]
+    trackio.log({NAME: trackio.Table(data=data)}, step=step)
+
+
+def _image_columns(pictures: Pictures) -> list[str]:
+    return [f"image {number}" for number in range(1, max(map(len, pictures), default=0) + 1)]
+
+
+# The trackers that get a table, by their names in `trainer.logger`.
+TABLES: Mapping[str, Callable[[Any, Rows, Pictures, int], None]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "swanlab": _swanlab,
+    "trackio": _trackio,
+}
