@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.runtime import preflight
 from mmupt.runtime.preflight import (
     LOGGERS,
+    Logger,
     problems_of_loggers,
     problems_of_model,
     problems_of_rows,
@@ -32,6 +35,8 @@ from mmupt.runtime.preflight import (
 from mmupt.training import recipe_run
 
 MODEL = Path("recipes/mmupt/tiny/model")
+# What find_spec says of a package.
+INSTALLED = SimpleNamespace(origin="/packages/tracker/__init__.py")
 NOT_OFFLINE = {"HOME": "/nowhere"}
 
 
@@ -226,14 +231,23 @@ def test_a_logger_needs_its_package_and_a_login(
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     (problem,) = problems_of_loggers([logger, "console"], home | login)
     assert f"trainer.logger: {logger} needs the package" in problem and "not installed" in problem
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
+    assert re.search(rf"run `\S+ -m uv pip install {LOGGERS[logger].module}`", problem)
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: INSTALLED)
     (problem,) = problems_of_loggers(logger, home)
     assert f"trainer.logger: {logger} has no login" in problem
     assert not list(problems_of_loggers([logger], home | login))
 
 
+def test_a_folder_in_which_a_tracker_logs_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trackio_of_a_run").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(LOGGERS, "trackio", Logger("trackio_of_a_run"))
+    (problem,) = problems_of_loggers("trackio", {})
+    assert "not installed" in problem
+
+
 def test_a_login_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: INSTALLED)
     (tmp_path / "keys").write_text("machine api.wandb.ai login user password key")
     assert not list(problems_of_loggers("wandb", {"HOME": "/nowhere", "NETRC": str(tmp_path / "keys")}))
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key")

@@ -8,6 +8,7 @@ import glob
 import importlib.util
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
@@ -64,7 +65,7 @@ LOGGERS = {
         ("SWANLAB_API_KEY",),
         ("SWANLAB_MODE", ("local", "offline", "disabled")),
         ("$SWANLAB_SAVE_DIR/.netrc", "~/.swanlab/.netrc"),
-        "run `swanlab login`, set SWANLAB_API_KEY, or set SWANLAB_MODE=local",
+        "run `swanlab login`, set SWANLAB_API_KEY, or set SWANLAB_MODE=offline",
     ),
     "vemlp_wandb": Logger(
         "volcengine_ml_platform",
@@ -264,13 +265,25 @@ def problems_of_loggers(loggers: str | Sequence[str], environ: Mapping[str, str]
         logger = LOGGERS.get(name)
         if logger is None:
             yield f"trainer.logger: {name!r} is none of {', '.join(LOGGERS)}"
-        elif logger.module is not None and importlib.util.find_spec(logger.module) is None:
+        elif logger.module is not None and not _is_installed(logger.module):
             yield (
-                f"trainer.logger: {name} needs the package {logger.module}, which is not installed: install it, or set "
-                "trainer.logger=[console,tensorboard]"
+                f"trainer.logger: {name} needs the package {logger.module}, which is not installed: run "
+                f"`{install_command(logger.module)}`, or set trainer.logger=[console,tensorboard]"
             )
         elif logger.variables and not _can_log_in(logger, environ):
             yield f"trainer.logger: {name} has no login: {logger.fix}"
+
+
+def install_command(package: str) -> str:
+    """The command that installs a package into this environment, with the installer that it has."""
+    installer = "pip install" if _is_installed("pip") else "uv pip install"
+    return f"{sys.executable} -m {installer} {package}"
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; a folder of its name, such as that in which wandb logs, is none."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _can_log_in(logger: Logger, environ: Mapping[str, str]) -> bool:
