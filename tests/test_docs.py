@@ -59,6 +59,7 @@ FOREIGN = {
     "ttrl_utils.py",
     "utils.py",
     "verl/utils/torch_functional.py",
+    "verl/utils/tracking.py",
     "verl/utils/transferqueue_utils.py",
     "vllm/model_executor/models/qwen2_vl.py",
 }
