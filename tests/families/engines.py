@@ -26,7 +26,6 @@ UPDATE = ("actor_rollout_ref.actor.optim.lr=1e-2", "actor_rollout_ref.actor.use_
 ADAPTERS = (
     "actor_rollout_ref.model.lora_rank=8",
     "actor_rollout_ref.model.lora_alpha=16",
-    "actor_rollout_ref.model.exclude_modules=.*visual.*",
 )
 
 
@@ -306,15 +305,13 @@ def run(family: Any, folder: Path, result: Result) -> None:
         one.update(batch)
         states["updated again"] = one.log_probs(batch)
 
-    adapted = Actor(model, *ADAPTERS)
+    adapted = Actor(model, f"model={family.option}", *ADAPTERS)
     # The matrices B start from zero.
     for _ in range(2):
         adapted.update(batch)
     result.actor["adapted"] = adapted.log_probs(batch)
     adapters = adapted.weights()
 
-    if not family.in_vllm:
-        return
     engine = Engine(exported)
     result.vllm["exported"] = engine.log_probs(prompts)
     engine.load(base)
@@ -326,7 +323,9 @@ def run(family: Any, folder: Path, result: Result) -> None:
     result.vllm["updated"] = engine.log_probs(prompts)
     engine.close()
 
-    engine = Engine(model, enable_lora=True, max_loras=1, max_lora_rank=8)
+    served = adapted.config.actor_rollout_ref.rollout.engine_kwargs.vllm.get("lora_target_modules")
+    modules = None if served is None else [*served]
+    engine = Engine(model, enable_lora=True, max_loras=1, max_lora_rank=8, lora_target_modules=modules)
     engine.load(*adapters)
     result.vllm["adapted"] = engine.log_probs(prompts, adapted=True)
     engine.close()

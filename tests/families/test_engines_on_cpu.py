@@ -54,8 +54,6 @@ def gap(one: list[list[float]], other: list[list[float]]) -> float:
 
 @pytest.mark.parametrize("state", ["base", "updated", "adapted"])
 def test_actor_and_vllm_have_the_same_probabilities(family: Family, result: dict[str, Any], state: str) -> None:
-    if not family.in_vllm:
-        pytest.skip("not run in vLLM")
     actor, vllm = result["actor"][state], result["vllm"][state]
     assert correlation(actor, vllm) >= 0.9999 and gap(actor, vllm) < GAP
 
@@ -65,8 +63,8 @@ def test_an_update_is_large_enough_to_be_missed(result: dict[str, Any]) -> None:
 
 
 def test_vllm_forgets_what_it_knows_of_an_image_when_its_weights_change(family: Family, result: dict[str, Any]) -> None:
-    if not (family.has_images and family.in_vllm):
-        pytest.skip("a family without images, or not run in vLLM")
+    if not family.has_images:
+        pytest.skip("a family without images")
     with_image = result["with_image"]
 
     def of_images(rows: list[list[float]]) -> list[list[float]]:
@@ -91,8 +89,7 @@ def test_a_checkpoint_continues_as_the_run_would_have(result: dict[str, Any]) ->
 
 def test_the_exported_policy_is_the_actors_in_transformers_and_vllm(family: Family, result: dict[str, Any]) -> None:
     assert result["exported"] == []
-    if family.in_vllm:
-        assert correlation(result["actor"]["updated"], result["vllm"]["exported"]) >= OF_BFLOAT16
+    assert correlation(result["actor"]["updated"], result["vllm"]["exported"]) >= OF_BFLOAT16
 
 
 def test_log_probabilities_are_numbers(result: dict[str, Any]) -> None:

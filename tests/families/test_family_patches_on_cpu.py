@@ -11,7 +11,14 @@ from verl.workers.rollout.vllm_rollout import vllm_async_server
 
 from verl_ext.patches import vision_output
 
-MODULES = {"qwen2_5_vl": qwen2_vl, "qwen3_vl": qwen3_vl, "qwen3_vl_moe": qwen3_vl, "qwen3_5": qwen3_5, "glm4v": glm4v}
+MODULES = {
+    "qwen2_5_vl": qwen2_vl,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl,
+    "qwen3_5": qwen3_5,
+    "qwen3_5_moe": qwen3_5,
+    "glm4v": glm4v,
+}
 GRID = torch.tensor([[1, 4, 4], [1, 2, 8], [1, 4, 4]])
 
 

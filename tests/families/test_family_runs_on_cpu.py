@@ -1,24 +1,40 @@
-"""Every family through the whole stack: two steps of the trainer on rows with one image, two images and text alone."""
+"""Every family through the whole stack: two steps of the trainer on rows with one image, two images and text alone.
 
+Qwen3, which has no images, goes through the recipe for text alone instead, from the data sets of the hub to the report.
+"""
+
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from full_stack import scalars, train
+from hub_shaped import TEXT_SHAPES, write_split
 from tiny_families import FAMILIES, Family
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+from mmupt.datasets import data_set
+from mmupt.evaluation.response_files import read_whole
 from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
+from mmupt_data.prepare import FOLDER
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 
-pytestmark = pytest.mark.full_stack
-
+# The one run of the real trainer in `make test`.
+IN_EVERY_TEST_RUN = ("qwen3_vl",)
 # tests/mmupt/test_full_stack_on_cpu.py and its neighbours run Qwen2.5-VL.
-RUN = [family for family in FAMILIES.values() if family.name != "qwen2_5_vl"]
+RUN = [
+    pytest.param(family, id=name, marks=() if name in IN_EVERY_TEST_RUN else pytest.mark.full_stack)
+    for name, family in FAMILIES.items()
+    if name not in ("qwen2_5_vl", "qwen3_5_moe")
+]
+# Questions of each of the data sets for text alone.
+QUESTIONS = 12
 
 
-def rows(split: str, with_images: bool) -> list[Row]:
+def rows(split: str) -> list[Row]:
     """Four rows of each kind."""
     pictures = [encode_png(draw_figure(figure)) for figure in sample_figures(split, 12, 0)]  # type: ignore[arg-type]
     made = []
@@ -26,14 +42,59 @@ def rows(split: str, with_images: bool) -> list[Row]:
         # A question twice would be a duplicate.
         question = " ".join(["what is the sum of the three bars ?"] * (index + 1))
         made.append(Row(f"{split}-text-{index}", "mixed", question, (), "free_form", "9"))
-        if with_images:
-            one, *two = pictures[3 * index : 3 * index + 3]
-            made.append(Row(f"{split}-one-{index}", "mixed", f"<image>{question}", (one,), "free_form", "9"))
-            made.append(Row(f"{split}-two-{index}", "mixed", f"<image><image>{question}", tuple(two), "free_form", "9"))
+        one, *two = pictures[3 * index : 3 * index + 3]
+        made.append(Row(f"{split}-one-{index}", "mixed", f"<image>{question}", (one,), "free_form", "9"))
+        made.append(Row(f"{split}-two-{index}", "mixed", f"<image><image>{question}", tuple(two), "free_form", "9"))
     return made
 
 
-@pytest.fixture(scope="module", params=RUN, ids=lambda family: family.name)
+# The first update is so large that a policy that vLLM does not get in time has other probabilities.
+LARGE_UPDATES = ("actor_rollout_ref.actor.optim.lr=3e-3", "data.max_response_length=16")
+
+
+def train_on_images(folder: Path) -> None:
+    # Nothing is validated, but veRL wants a file.
+    write_dataset(folder, {split: rows(split) for split in ("train", "test")}, {})
+    train(
+        "mmupt_tiny",
+        folder / "run",
+        f"actor_rollout_ref.model.path={folder / 'base'}",
+        f"data.train_files={folder / 'train.parquet'}",
+        f"data.val_files={folder / 'test.parquet'}",
+        # Both splits ask the same of text alone.
+        "mmupt.leakage.allowed_pairs=null",
+        "data.train_batch_size=12",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=12",
+        "data.max_prompt_length=128",
+        "actor_rollout_ref.rollout.max_model_len=192",
+        # Log-probabilities of the actor before the update, which veRL compares with vLLM's.
+        "algorithm.rollout_correction.bypass_mode=False",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",
+        *LARGE_UPDATES,
+    )
+
+
+def train_on_text(folder: Path) -> None:
+    for name in ("aime2024", "amc"):
+        record, split = TEXT_SHAPES[name]
+        write_split(folder / "hub" / name, split, [record(index) for index in range(QUESTIONS)], {})
+        data_set(name).prepare(folder / FOLDER / name, str(folder / "hub" / name))
+    train(
+        "mmupt_aime2024",
+        folder / "run",
+        "hardware=cpu",
+        f"actor_rollout_ref.model.path={folder / 'base'}",
+        # More responses vote than are trained on, as in the recipe.
+        "reward.reward_kwargs.vote.vote_n=8",
+        "mmupt.evaluation_files=datasets/aime2024/test.parquet",
+        "mmupt.evaluation_samples=2",
+        "trainer.test_freq=2",
+        *LARGE_UPDATES,
+        cwd=folder,
+    )
+
+
+@pytest.fixture(scope="module", params=RUN)
 def family(request: pytest.FixtureRequest) -> Family:
     return request.param
 
@@ -43,27 +104,7 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the family, with its model in `base` and its run in `run`."""
     folder = tmp_path_factory.mktemp(family.name)
     family.build(folder / "base")
-    # Nothing is validated, but veRL wants a file.
-    write_dataset(folder, {split: rows(split, family.has_images) for split in ("train", "test")}, {})
-    train(
-        "mmupt_tiny",
-        folder / "run",
-        f"actor_rollout_ref.model.path={folder / 'base'}",
-        f"data.train_files={folder / 'train.parquet'}",
-        f"data.val_files={folder / 'test.parquet'}",
-        # Both splits ask the same of text alone.
-        "mmupt.leakage.allowed_pairs=null",
-        f"data.train_batch_size={4 * (3 if family.has_images else 1)}",
-        f"actor_rollout_ref.actor.ppo_mini_batch_size={4 * (3 if family.has_images else 1)}",
-        "data.max_prompt_length=128",
-        "data.max_response_length=16",
-        "actor_rollout_ref.rollout.max_model_len=192",
-        # The first update is so large that a policy that vLLM does not get in time has other probabilities.
-        "actor_rollout_ref.actor.optim.lr=3e-3",
-        # Log-probabilities of the actor before the update, which veRL compares with vLLM's.
-        "algorithm.rollout_correction.bypass_mode=False",
-        "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",
-    )
+    (train_on_images if family.has_images else train_on_text)(folder)
     return folder
 
 
@@ -93,3 +134,29 @@ def test_the_exported_policy_loads_and_has_changed(family: Family, folder: Path)
     assert after.keys() == before.keys()
     towers = {"visual" in name for name in after if not torch.equal(after[name], before[name])}
     assert towers == ({True, False} if family.has_images else {False})
+
+
+@pytest.fixture
+def text_run(family: Family, folder: Path) -> Path:
+    if family.has_images:
+        pytest.skip("its recipe evaluates nothing")
+    return folder / "run"
+
+
+def test_text_alone_is_validated_evaluated_and_reported(text_run: Path) -> None:
+    for moment in ("before", "after"):
+        responses = read_whole(text_run / "evaluation" / f"{moment}.jsonl")
+        # A greedy one and two samples of each.
+        assert len(responses) == 3 * QUESTIONS and all(one.tokens > 0 for one in responses)
+    assert set(scalars(text_run)["val-core/amc/acc/mean@1"]) == {2}
+    report = json.loads((text_run / "report.json").read_text())
+    assert report["questions"] == QUESTIONS and {"greedy accuracy", "maj@2"} <= report["scores"].keys()
+    assert "the very questions that are asked" in (text_run / "report.md").read_text()
+
+
+def test_an_evaluation_asks_the_trained_policy_questions_of_text_alone(text_run: Path) -> None:
+    data, output = text_run.parent / "datasets" / "amc" / "test.parquet", text_run.parent / "eval"
+    keys = [f"model={text_run}", f"files={{amc:{data}}}", f"output={output}", "preset=greedy", "max_tokens=16"]
+    subprocess.run([sys.executable, "-m", "mmupt", "eval", *keys, "max_model_len=512"], check=True, timeout=300)
+    (scores,) = json.loads((output / "amc.scores.json").read_text())
+    assert scores["questions"] == QUESTIONS

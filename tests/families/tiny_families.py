@@ -25,6 +25,8 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen3_5Config,
     Qwen3_5ForConditionalGeneration,
+    Qwen3_5MoeConfig,
+    Qwen3_5MoeForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3VLConfig,
@@ -87,14 +89,14 @@ class Family:
     Attributes:
         name: `model_type` of its config.json.
         make: returns model and processor, or tokenizer, of a family without images.
-        adapters: what LoRA adapts in the tests, by the table of docs/families.md.
-        in_vllm: whether the tests without the trainer run it in vLLM, with adapters.
+        option: a `model=` option of the family, whose adapters are tested.
+        adapters: what LoRA adapts, by the table of docs/families.md.
     """
 
     name: str
     make: Callable[[], tuple[PreTrainedModel, Any]]
+    option: str
     adapters: str = "yes"
-    in_vllm: bool = True
 
     @property
     def has_images(self) -> bool:
@@ -243,30 +245,47 @@ def qwen3_vl_moe() -> tuple[PreTrainedModel, Any]:
     return finished(Qwen3VLMoeForConditionalGeneration(config), tokenizer), processor
 
 
+def qwen3_5_text(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        **TEXT,
+        "vocab_size": len(tokenizer),
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "rope_parameters": {**INTERLEAVED_ROPE, "partial_rotary_factor": 0.5},
+        "partial_rotary_factor": 0.5,
+        "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        **ends(tokenizer),
+    }
+
+
 def qwen3_5() -> tuple[PreTrainedModel, Any]:
     processor = qwen3_vl_processor()
     tokenizer = processor.tokenizer
     config = Qwen3_5Config(
-        text_config={
-            **TEXT,
-            "vocab_size": len(tokenizer),
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 64,
-            "rope_parameters": {**INTERLEAVED_ROPE, "partial_rotary_factor": 0.5},
-            "partial_rotary_factor": 0.5,
-            "layer_types": ["linear_attention", "linear_attention", "full_attention"],
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 32,
-            "linear_value_head_dim": 32,
-            **ends(tokenizer),
-        },
+        text_config=qwen3_5_text(tokenizer),
         vision_config={**VISION, "num_position_embeddings": 64},
         dtype="float32",
         **qwen_ids(tokenizer),
     )
     return finished(Qwen3_5ForConditionalGeneration(config), tokenizer), processor
+
+
+def qwen3_5_moe() -> tuple[PreTrainedModel, Any]:
+    processor = qwen3_vl_processor()
+    tokenizer = processor.tokenizer
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+    config = Qwen3_5MoeConfig(
+        text_config={**qwen3_5_text(tokenizer), **experts, "shared_expert_intermediate_size": 32},
+        vision_config={**VISION, "num_position_embeddings": 64},
+        dtype="float32",
+        **qwen_ids(tokenizer),
+    )
+    return finished(Qwen3_5MoeForConditionalGeneration(config), tokenizer), processor
 
 
 def glm4v() -> tuple[PreTrainedModel, Any]:
@@ -317,12 +336,13 @@ def qwen3() -> tuple[PreTrainedModel, Any]:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("qwen2_5_vl", qwen2_5_vl),
-        Family("qwen3_vl", qwen3_vl),
+        Family("qwen2_5_vl", qwen2_5_vl, "qwen2_5_vl_7b"),
+        Family("qwen3_vl", qwen3_vl, "qwen3_vl_4b"),
         # Experts are no linear layers in transformers.
-        Family("qwen3_vl_moe", qwen3_vl_moe, adapters="attention, actor only", in_vllm=False),
-        Family("qwen3_5", qwen3_5),
-        Family("glm4v", glm4v),
-        Family("qwen3", qwen3),
+        Family("qwen3_vl_moe", qwen3_vl_moe, "qwen3_vl_30b_a3b", adapters="all but experts"),
+        Family("qwen3_5", qwen3_5, "qwen3_5_4b"),
+        Family("qwen3_5_moe", qwen3_5_moe, "qwen3_5_35b_a3b", adapters="all but experts"),
+        Family("glm4v", glm4v, "glm4_1v_9b"),
+        Family("qwen3", qwen3, "qwen3_4b"),
     )
 }

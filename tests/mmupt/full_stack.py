@@ -17,10 +17,13 @@ SMALL = (
 )
 
 
-def train(recipe: str, folder: Path, *overrides: str) -> Path:
-    """Train for two steps of four prompts with four responses each, unless overridden; returns the run folder."""
+def train(recipe: str, folder: Path, *overrides: str, cwd: Path | None = None) -> Path:
+    """Train for two steps of four prompts with four responses each, unless overridden; returns the run folder.
+
+    `cwd` is the working folder of the command, where recipes look for their data sets.
+    """
     command = [sys.executable, "-m", "mmupt", "train", recipe, f"mmupt.run_folder={folder}"]
-    subprocess.run([*command, *SMALL, *overrides], check=True, timeout=400)
+    subprocess.run([*command, *SMALL, *overrides], check=True, timeout=400, cwd=cwd)
     return folder
 
 

@@ -71,6 +71,22 @@ SMALL: dict[str, dict[str, Any]] = {
         },
         "vision_config": {name: size for name, size in QWEN3_VISION.items() if name != "deepstack_visual_indexes"},
     },
+    "qwen3_5_moe": {
+        "text_config": {
+            **QWEN3_TEXT,
+            "num_hidden_layers": 6,
+            "linear_conv_kernel_dim": 3,
+            "linear_key_head_dim": 7,
+            "linear_value_head_dim": 9,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 12,
+            "shared_expert_intermediate_size": 11,
+        },
+        "vision_config": {name: size for name, size in QWEN3_VISION.items() if name != "deepstack_visual_indexes"},
+    },
     "glm4v": {
         "text_config": QWEN2_TEXT,
         "vision_config": {
@@ -118,6 +134,25 @@ def test_a_published_model_has_the_parameters_of_its_architecture(family: Any, n
     shape = shape_of(name)
     assert shape is not None
     assert_same(shape, on_meta(family.name, family.configs[name]))
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("0.8B", 873_438_784),
+        ("2B", 2_274_069_824),
+        ("4B", 4_659_865_088),
+        ("9B", 9_653_104_368),
+        ("27B", 27_781_427_952),
+        ("35B-A3B", 35_951_822_704),
+    ],
+)
+def test_a_qwen3_5_has_the_parameters_that_the_hub_counts_in_its_files(size: str, count: int) -> None:
+    shape = shape_of(f"Qwen/Qwen3.5-{size}")
+    assert shape is not None
+    # The files have one more layer with attention, which predicts a second token; transformers does not build it.
+    hidden, layer = shape.language.hidden, shape.language.layers[3]
+    assert shape.parameters + layer.parameters + 2 * hidden**2 + 3 * hidden == count
 
 
 @pytest.mark.parametrize("tied", [False, True])

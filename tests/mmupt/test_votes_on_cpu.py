@@ -10,7 +10,8 @@ from full_stack import scalars, train
 from verl_ext.datasets.parquet_reader import read_ids
 from verl_ext.votes.vote_files import files_of_steps, read_train_files, read_votes
 
-# Not marked full_stack: the one run of the real trainer in `make test`.
+pytestmark = pytest.mark.full_stack
+
 OVERRIDES = (
     "reward.reward_kwargs.vote.vote_n=6",
     # Few groups of the untrained model agree so much: it is next to certain that some are replaced.

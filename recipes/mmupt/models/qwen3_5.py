@@ -1,14 +1,15 @@
-"""Qwen3.5: three of four layers are a Gated DeltaNet, the fourth is attention with an output gate.
+"""Qwen3.5, dense and with experts: three of four layers are a Gated DeltaNet, the fourth attention with an output gate.
 
-The tables hold what config.json has at Qwen/Qwen3.5-* on Hugging Face: 9B as the defaults of
-transformers/models/qwen3_5/configuration_qwen3_5.py, 0.8B and 4B as scripts/models/qwen3.5-*.sh of THUDM/slime repeat
-it, and their heads of the DeltaNet and vision towers as the tests of public ports to MLX do.
+The tables hold what config.json has at Qwen/Qwen3.5-* on Hugging Face: 9B and 35B-A3B as the defaults of
+transformers/models/qwen3_5*/configuration_qwen3_5*.py, 0.8B, 4B and 27B as scripts/models/qwen3.5-*.sh of THUDM/slime
+repeat it, and 2B, the heads of the DeltaNet and the vision towers as public copies do. A test compares all sizes with
+the number of parameters that the hub counts in their files.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape
+from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
 from mmupt.models.qwen3_vl import VISION, read_vision, text_of, whole_config
 
 # What all sizes share.
@@ -31,6 +32,11 @@ TEXT_0_8B = {
     "linear_num_value_heads": 16,
     "tie_word_embeddings": True,
 }
+TEXT_2B = {
+    **TEXT_0_8B,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+}
 TEXT_4B = {
     **TEXT,
     "hidden_size": 2560,
@@ -51,29 +57,71 @@ TEXT_9B = {
     "linear_num_value_heads": 32,
     "tie_word_embeddings": False,
 }
+TEXT_27B = {
+    **TEXT,
+    "hidden_size": 5120,
+    "intermediate_size": 17408,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 4,
+    "linear_num_value_heads": 48,
+    "tie_word_embeddings": False,
+}
+TEXT_35B_A3B = {
+    **TEXT,
+    "hidden_size": 2048,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "linear_num_value_heads": 32,
+    "num_experts": 256,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+    "tie_word_embeddings": False,
+}
 VISION_0_8B = {"depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}
-VISION_4B = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096}
+# That of 2B and 4B.
+SMALL_VISION = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096}
 
 
 CONFIGS = {
     "Qwen/Qwen3.5-0.8B": whole_config(TEXT_0_8B, VISION_0_8B),
-    "Qwen/Qwen3.5-4B": whole_config(TEXT_4B, VISION_4B),
+    "Qwen/Qwen3.5-2B": whole_config(TEXT_2B, SMALL_VISION),
+    "Qwen/Qwen3.5-4B": whole_config(TEXT_4B, SMALL_VISION),
     "Qwen/Qwen3.5-9B": whole_config(TEXT_9B, {}),
+    "Qwen/Qwen3.5-27B": whole_config(TEXT_27B, {}),
 }
+CONFIGS_WITH_EXPERTS = {"Qwen/Qwen3.5-35B-A3B": whole_config(TEXT_35B_A3B, {})}
 
 
 def read_language(config: Mapping[str, Any]) -> LanguageShape:
-    """The language model, whose layers are of two kinds; none has biases."""
-    config = {**TEXT, **config}
+    """The dense language model."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    mlp = ((hidden, inner), (hidden, inner), (inner, hidden))
+    return _language(config, LayerShape(((hidden, inner), (hidden, inner), (inner, hidden)), other=0), inner)
+
+
+def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
+    """The language model with a router, experts and a gated shared expert in every layer."""
+    hidden, inner = config["hidden_size"], config["moe_intermediate_size"]
+    shared = config["shared_expert_intermediate_size"]
+    # LoRA reaches the shared expert and its gate: the others are no linear layers.
+    linear = ((hidden, shared), (hidden, shared), (shared, hidden), (hidden, 1))
+    mlp = LayerShape(linear, other=config["num_experts"] * (3 * hidden * inner + hidden))
+    return _language(config, mlp, config["num_experts_per_tok"] * inner + shared)
+
+
+def _language(config: Mapping[str, Any], mlp: LayerShape, intermediate: int) -> LanguageShape:
+    """A language model of layers of two kinds with this MLP; none has biases."""
+    config = {**TEXT, **config}
+    hidden = config["hidden_size"]
     norms = 2 * hidden
 
     head = config["head_dim"]
     queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]
     # The projection to queries also makes the output gate.
     projections = ((hidden, 2 * queries), (hidden, keys), (hidden, keys), (queries, hidden))
-    attention = LayerShape(projections + mlp, other=2 * head + norms)
+    attention = LayerShape(projections + mlp.linear, other=2 * head + norms + mlp.other)
 
     value_heads = config["linear_num_value_heads"]
     key = config["linear_num_key_heads"] * config["linear_key_head_dim"]
@@ -82,7 +130,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
     inputs = ((hidden, mixed), (hidden, value), (hidden, value_heads), (hidden, value_heads))
     # A convolution per channel, time step and decay of every head, and the norm of a head.
     state = config["linear_conv_kernel_dim"] * mixed + 2 * value_heads + config["linear_value_head_dim"]
-    delta_net = LayerShape((*inputs, (value, hidden), *mlp), other=state + norms)
+    delta_net = LayerShape((*inputs, (value, hidden), *mlp.linear), other=state + norms + mlp.other)
 
     kinds = config.get("layer_types") or [
         "linear_attention" if number % config["full_attention_interval"] else "full_attention"
@@ -92,13 +140,24 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         config,
         layers=tuple(delta_net if kind == "linear_attention" else attention for kind in kinds),
         cached=2 * config["head_dim"] * config["num_key_value_heads"] * kinds.count("full_attention"),
+        intermediate=intermediate,
     )
 
 
+def read_tower(config: Mapping[str, Any]) -> VisionShape:
+    """The vision tower, which is Qwen3-VL's without DeepStack."""
+    return read_vision({**VISION, **config["vision_config"], "deepstack_visual_indexes": []})
+
+
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of Qwen3.5 describes; its vision tower is Qwen3-VL's without DeepStack."""
-    vision = {**VISION, **config["vision_config"], "deepstack_visual_indexes": []}
-    return ModelShape(read_language(text_of(config)), read_vision(vision))
+    """The shape that a config.json of a dense Qwen3.5 describes."""
+    return ModelShape(read_language(text_of(config)), read_tower(config))
+
+
+def read_shape_with_experts(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a config.json of a Qwen3.5 with experts describes."""
+    return ModelShape(read_language_with_experts(text_of(config)), read_tower(config))
 
 
 MODEL_FAMILIES.register(ModelFamily("qwen3_5", read_shape, CONFIGS))
+MODEL_FAMILIES.register(ModelFamily("qwen3_5_moe", read_shape_with_experts, CONFIGS_WITH_EXPERTS))
