@@ -39,6 +39,8 @@ class Result:
         resumed: as `actor`, "updated" from a checkpoint, and "updated again" in both.
         text_alone: of the rows without images, as a batch of their own, "base".
         with_image: whether a row has an image.
+        weights: names of the weights that vLLM is sent.
+        adapters: names of the adapters that vLLM is sent.
         exported: names of weights that the exported policy lacks, has beside, or has with another value.
         failure: traceback, or None.
     """
@@ -48,6 +50,8 @@ class Result:
     resumed: dict[str, list[list[float]]] = field(default_factory=dict)
     text_alone: list[list[float]] = field(default_factory=list)
     with_image: list[bool] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
+    adapters: list[str] = field(default_factory=list)
     exported: list[str] = field(default_factory=list)
     failure: str | None = None
 
@@ -289,6 +293,7 @@ def run(family: Any, folder: Path, result: Result) -> None:
 
     actor = Actor(model)
     base, _ = actor.weights()
+    result.weights = [name for name, _ in base]
     result.actor["base"] = actor.log_probs(batch)
     result.text_alone = actor.log_probs(prompts.batch(with_images=False))
     actor.update(batch)
@@ -311,6 +316,7 @@ def run(family: Any, folder: Path, result: Result) -> None:
         adapted.update(batch)
     result.actor["adapted"] = adapted.log_probs(batch)
     adapters = adapted.weights()
+    result.adapters = [name for name, _ in adapters[0]]
 
     engine = Engine(exported)
     result.vllm["exported"] = engine.log_probs(prompts)

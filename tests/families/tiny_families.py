@@ -90,13 +90,11 @@ class Family:
         name: `model_type` of its config.json.
         make: returns model and processor, or tokenizer, of a family without images.
         option: a `model=` option of the family, whose adapters are tested.
-        adapters: what LoRA adapts, by the table of docs/families.md.
     """
 
     name: str
     make: Callable[[], tuple[PreTrainedModel, Any]]
     option: str
-    adapters: str = "yes"
 
     @property
     def has_images(self) -> bool:
@@ -338,10 +336,9 @@ FAMILIES = {
     for family in (
         Family("qwen2_5_vl", qwen2_5_vl, "qwen2_5_vl_7b"),
         Family("qwen3_vl", qwen3_vl, "qwen3_vl_4b"),
-        # Experts are no linear layers in transformers.
-        Family("qwen3_vl_moe", qwen3_vl_moe, "qwen3_vl_30b_a3b", adapters="all but experts"),
+        Family("qwen3_vl_moe", qwen3_vl_moe, "qwen3_vl_30b_a3b"),
         Family("qwen3_5", qwen3_5, "qwen3_5_4b"),
-        Family("qwen3_5_moe", qwen3_5_moe, "qwen3_5_35b_a3b", adapters="all but experts"),
+        Family("qwen3_5_moe", qwen3_5_moe, "qwen3_5_35b_a3b"),
         Family("glm4v", glm4v, "glm4_1v_9b"),
         Family("qwen3", qwen3, "qwen3_4b"),
     )

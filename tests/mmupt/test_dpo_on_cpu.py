@@ -19,7 +19,7 @@ from preference_pairs import SETTINGS, pair, write_pairs
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from mmupt.baselines.dpo import train_dpo
+from mmupt.baselines.dpo import TRL_FOLDER, train_dpo
 from mmupt.baselines.preference_pairs import PairCollator
 from mmupt.tiny import FOLDER
 
@@ -36,6 +36,43 @@ from preference_pairs import SETTINGS
 from mmupt.baselines.dpo import train_dpo
 from mmupt.baselines.preference_pairs import PairCollator
 train_dpo(SETTINGS, sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+# A training step of a model with the vocabulary of Qwen2.5-VL-7B, and a forward pass with logits for comparison.
+STEP = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from preference_pairs import SETTINGS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from mmupt.baselines.dpo_process import pair_trainer
+
+class Largest(TorchDispatchMode):
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        found = [one.numel() for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
+        self.elements = max(self.elements, *found, 0)
+        return result
+
+base, file, folder = map(Path, sys.argv[1:])
+model = AutoModelForImageTextToText.from_pretrained(base)
+model.resize_token_embeddings(152064, mean_resizing=False)
+model.save_pretrained(folder / "wide")
+AutoProcessor.from_pretrained(base).save_pretrained(folder / "wide")
+trainer = pair_trainer(replace(SETTINGS, max_length=1024), str(folder / "wide"), file, folder)
+trainer.current_gradient_accumulation_steps = 1
+batch = next(iter(trainer.get_train_dataloader()))
+with Largest() as step:
+    trainer.training_step(trainer.model, dict(batch))
+plain = {name: value for name, value in batch.items() if name != "completion_mask"}
+with Largest() as forward, torch.no_grad():
+    model(**plain)
+print("elements", batch["input_ids"].numel() * 152064, step.elements, forward.elements)
 """
 
 
@@ -145,3 +182,24 @@ def test_a_pair_that_is_too_long_is_named(file: Path, tmp_path: Path, capfd: pyt
     with pytest.raises(subprocess.CalledProcessError):
         train_dpo(replace(SETTINGS, max_length=30), str(FOLDER), file, tmp_path / "dpo")
     assert "tokens with its longer response, over max_length=30" in capfd.readouterr().err
+
+
+def test_no_step_makes_the_logits_of_all_tokens(tmp_path: Path) -> None:
+    # So long that logits are larger than the table of embeddings.
+    question = " ".join(["what is the sum of the three bars ?"] * 30)
+    rows = [pair(number, prompt=[{"role": "user", "content": f"<image>{question}"}]) for number in range(4)]
+    arguments = [str(FOLDER), str(write_pairs(tmp_path / "pairs.parquet", rows)), str(tmp_path)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TRL_FOLDER), str(Path(__file__).parent), *sys.path]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", STEP, *arguments],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    logits, of_step, of_forward = map(int, done.stdout.rpartition("elements ")[2].split())
+    assert of_forward >= logits > 2 * of_step

@@ -122,8 +122,8 @@ def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
     )
 
 
-def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
-    """Train from the last complete checkpoint, or from the start, and write the policy.
+def pair_trainer(settings: DpoSettings, model: str, file: Path, folder: Path) -> VisionDpoTrainer:
+    """The trainer of a model on the pairs of `file`.
 
     Raises:
         ValueError: a pair is too long; names its id.
@@ -137,7 +137,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
                 f"{file}, id {row['id']}: {length} tokens with its longer response, over max_length="
                 f"{settings.max_length}: leave it out, or allow more"
             )
-    trainer = VisionDpoTrainer(
+    return VisionDpoTrainer(
         model=model,
         args=trl_config(settings, folder),
         data_collator=collator,
@@ -145,6 +145,15 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
         processing_class=processor.own,
         callbacks=[MarkCompleteCheckpoint(), EmitProgress()],
     )
+
+
+def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) -> None:
+    """Train from the last complete checkpoint, or from the start, and write the policy.
+
+    Raises:
+        ValueError: as `pair_trainer`.
+    """
+    trainer = pair_trainer(settings, model, file, folder)
     whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
     trainer.train(resume_from_checkpoint=str(whole[max(whole)]) if whole else None)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
