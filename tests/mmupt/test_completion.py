@@ -63,7 +63,8 @@ def test_commands_options_recipes_and_options_of_groups_are_offered(
 
 def test_all_is_offered_where_nothing_is_typed(tmp_path: Path) -> None:
     assert set(complete("mmupt ", tmp_path)[0]) == {*COMMANDS, "--help", "--version"}
-    assert set(complete("mmupt train ", tmp_path)[0]) == {*recipes(), "--help", "--config-dir"}
+    offered = complete("mmupt train ", tmp_path)[0]
+    assert {word for word in offered if not word.startswith("--")} == {*recipes()} and "--config-dir" in offered
     assert set(complete("mmupt train mmupt_tiny model=", tmp_path)[0]) == {*options("model")}
 
 

@@ -73,13 +73,11 @@ def test_a_missing_folder_is_one_line(tmp_path: Path, words: list[str]) -> None:
         main([*words, "--config-dir", str(tmp_path / "absent")])
 
 
-def test_processes_that_a_command_starts_have_the_folder_too(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_processes_that_a_command_starts_have_the_folder_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     arguments = ["--recipes", "my_own", "--seeds", "1", "--folder", "table", "--config-dir", folder.name]
     # Refused by the process of the run, before anything starts; the one of the table has composed it before.
     with pytest.raises(SystemExit, match="these runs failed"):
         main(["table", *arguments, "actor_rollout_ref.rollout.n=2", "trainer.save_freq=0"])
-    said = capfd.readouterr().err
+    said = Path("table", "logs", "table.log").read_text()
     assert "trainer.save_freq must be at least 1" in said and "there is no recipe" not in said
