@@ -1,31 +1,14 @@
 """The leakage guard: what overlaps is counted, shown on a page and refused beyond what is allowed."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from leakage_rows import LONG, SHORT, write
 
 from benchmarks.random_groups import drawing, encode, photo
 from mmupt.cli import main
 from mmupt.reports.leakage_report import check_overlap
-from mmupt_data.row_schema import PROMPT_SCHEMA, Row
-
-SHORT = "Find x."
-LONG = "In triangle PQR the angle at P is 47.5 degrees and the side QR is 19.2 long. What is the area of the triangle?"
-
-
-def write(file: Path, rows: Sequence[tuple[str, Sequence[bytes]]]) -> Path:
-    """A file of these questions and images, with a tag for each image."""
-    made = [
-        Row(f"{file.stem}-{index}", "source", "<image>" * len(images) + text, tuple(images), "kind", None)
-        for index, (text, images) in enumerate(rows)
-    ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in made], schema=PROMPT_SCHEMA), file)
-    return file
 
 
 def two_overlaps(folder: Path) -> tuple[Path, Path]:

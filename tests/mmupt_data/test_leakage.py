@@ -5,30 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from leakage_rows import CONTENT, LONG, SHORT, write
 from PIL import Image, ImageDraw
 
 from benchmarks.random_groups import CHANGES, drawing, encode, long_question, photo, question, reworded
 from mmupt_data import figure_task, leakage
 from mmupt_data.leakage import hashes, overlaps
-from mmupt_data.row_schema import PROMPT_SCHEMA, Row
-
-SHORT = "Find x."
-LONG = "In triangle PQR the angle at P is 47.5 degrees and the side QR is 19.2 long. What is the area of the triangle?"
-CONTENT = tuple[str, Sequence[bytes]]
-
-
-def write(file: Path, rows: Sequence[CONTENT]) -> Path:
-    """A file of these questions and images, with a tag for each image, repeated and bad rows among them."""
-    made = [
-        Row(f"{file.stem}-{index}", "source", "<image>" * len(images) + text, tuple(images), "kind", None)
-        for index, (text, images) in enumerate(rows)
-    ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in made], schema=PROMPT_SCHEMA), file)
-    return file
 
 
 def found(folder: Path, train: Sequence[CONTENT], test: Sequence[CONTENT]) -> list[tuple[int, int, tuple[str, ...]]]:
