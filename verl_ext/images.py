@@ -211,7 +211,7 @@ def _split_wide(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Ima
     # Of the formats with 32-bit integers, only PGM defines white; Pillow scales it to 16 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         values = "floating point numbers" if image.mode == "F" else "signed or 32-bit integers"
-        raise ImageError("image mode", f"holds {values}, without a known black and white")
+        raise ImageError("image mode", f"holds {values} without a known black and white")
     samples = image.convert("I")
     # The TIFF tag says that 0 is white, which Pillow respects for 8 bits only.
     inverted = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
