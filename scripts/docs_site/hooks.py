@@ -14,23 +14,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-# Packages whose modules are documented from their docstrings, by page.
-PYTHON_PAGES = (
-    "verl_ext.answers",
-    "verl_ext.collapse",
-    "verl_ext.rewards",
-    "verl_ext.scores",
-    "verl_ext.votes",
-    "mmupt_data.catalog",
-    "mmupt_data.hub",
-    "mmupt_data.row_schema",
-    "mmupt.benchmarks",
-    "mmupt.models",
-    "mmupt.reports",
-    "mmupt.synthesis.strategies",
-)
+# Pages of this folder in the navigation are the packages and modules that are documented from their docstrings.
+PYTHON = "reference/python/"
 SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
-# What a block of commands needs, see docs in tests/test_doc_commands.py.
+# The mark that says what commands need (tests/test_doc_commands.py).
 NEEDS = re.compile(r"^<!-- needs: (.*?) -->$", re.MULTILINE)
 # A fenced block that is a file, "```python my_file.py", which GitHub shows as Python.
 FILE = re.compile(r"^```(\w+) (\S+)$", re.MULTILINE)
@@ -38,7 +25,7 @@ MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List pages of docs/ that the navigation does not name after the others of its first section of guides."""
+    """Append pages of docs/ that the navigation does not name to its guides."""
     named = set(_named(config.nav))
     pages = sorted(file.name for file in (ROOT / "docs").glob("*.md") if file.name not in named)
     guides = next(section["Guides"] for section in config.nav or () if "Guides" in section)
@@ -67,8 +54,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for place, text in config_reference.pages().items():
         _add(files, config, place, text)
     _add(files, config, "reference/commands.md", command_reference.page())
-    for package in PYTHON_PAGES:
-        _add(files, config, f"reference/python/{package}.md", _python_page(package))
+    for place in _named(config.nav):
+        if place.startswith(PYTHON):
+            _add(files, config, place, _python_page(place.removeprefix(PYTHON).removesuffix(".md")))
     return files
 
 
