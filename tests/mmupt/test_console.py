@@ -143,6 +143,20 @@ def test_a_long_phase_tells_without_a_terminal_how_far_it_is() -> None:
     assert len(shown) == 9 and "100 of 1000 requests, " in shown[0] and shown[0].endswith(" left")
 
 
+def test_the_time_left_counts_neither_what_was_done_before_nor_the_start_of_the_engine() -> None:
+    class Still(Clock):
+        def __call__(self) -> float:
+            return self.seconds
+
+    file, now = io.StringIO(), Still()
+    screen = Screen("mmupt eval", file, file, False, now=now)
+    screen.show(Phase("answer the questions"))
+    for seconds, done in ((0.0, 500), (300.0, 501), (400.0, 701)):
+        now.seconds = seconds
+        screen.show(Progress(done, 1000, "requests"))
+    assert file.getvalue().splitlines()[-1].strip() == "701 of 1000 requests, 2:30 left"
+
+
 def test_a_step_of_a_training_without_votes_is_progress() -> None:
     shown: list[Event] = []
     outline = Outline(shown.append)

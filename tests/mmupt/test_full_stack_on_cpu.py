@@ -83,7 +83,7 @@ def test_the_console_shows_phases_and_steps_and_the_log_all_the_rest(run_folder:
     assert [name for name in shown if name in phases] == [*phases]
     # Those that Ray's actors tell, some of which may be too short to be seen.
     assert {"load the model", "start the engine", "first validation"} & {*shown}
-    resumed = re.search(r"step (\d) of 3 is done already: the run resumes there", "\n".join(lines))
+    resumed = re.search(r"the run resumes from step (\d) of 3", "\n".join(lines))
     assert resumed is not None
     steps = [int(row[1]) for line in lines if (row := re.match(r" +(\d)/3 ", line))]
     assert steps == [*range(int(resumed[1]) + 1, 4)]
@@ -162,4 +162,5 @@ def test_the_same_command_after_the_end_only_reports(run_folder: Path) -> None:
     so_far, evaluated = len(log.read_text()), after.stat().st_mtime_ns
     assert train(run_folder, steps=3).wait(timeout=120) == 0
     assert "Training Progress" not in log.read_text()[so_far:] and "The report is in" in log.read_text()[so_far:]
+    assert "all 3 training steps are done already" in log.read_text()[so_far:]
     assert after.stat().st_mtime_ns == evaluated

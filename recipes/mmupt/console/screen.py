@@ -138,6 +138,8 @@ class Screen:
         self._phase: str | None = None
         self._detail = ""
         self._progress: Progress | None = None
+        # Items that were done at the first two events of a phase's progress, with the times.
+        self._counted: list[tuple[int, float]] = []
         self._last_line = (0.0, now())
         self._columns: list[Column] | None = None
         self._rows = 0
@@ -217,6 +219,7 @@ class Screen:
         self._end_phase()
         self._phase, self._phase_started = name, self._now()
         self._progress, self._detail, self._left = None, "", None
+        self._counted = []
         self._last_line = (0.0, self._now())
         if not self._terminal:
             self._print(self._fitting(f"{clock(self._now() - self._started):>7}  {name}"))
@@ -232,9 +235,12 @@ class Screen:
         self._progress = progress
         share, before, seconds = progress.done / max(progress.total, 1), *self._last_line
         self._left = None
-        if 0 < progress.done < progress.total:
-            elapsed = self._now() - self._phase_started
-            self._left = elapsed / progress.done * (progress.total - progress.done)
+        if len(self._counted) < 2:
+            # What was done before this start counts for nothing, and the first new item took the start of an engine.
+            self._counted.append((progress.done, self._now()))
+        elif (done := progress.done - self._counted[-1][0]) > 0:
+            elapsed = self._now() - self._counted[-1][1]
+            self._left = elapsed / done * (progress.total - progress.done)
         if self._terminal or progress.done >= progress.total:
             return
         if share - before >= SHARE_BETWEEN_LINES and self._now() - seconds >= SECONDS_BETWEEN_LINES:

@@ -157,9 +157,11 @@ def train_until_done(config: DictConfig) -> int | None:
     total = total_steps(config)
     step = repair_tracker(checkpoints)
     prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
+    is_left = step < (sys.maxsize if total is None else total)
     if step:
-        tell(f"step {step} of {total or 'all'} is done already: the run resumes there")
-    if alarm_of(config).find_collapse() is None and step < (sys.maxsize if total is None else total):
+        of_all = "" if total is None else f" of {total}"
+        tell(f"the run resumes from step {step}{of_all}" if is_left else f"all {total} training steps are done already")
+    if alarm_of(config).find_collapse() is None and is_left:
         follow_steps(config, total)
         try:
             run_trainer(config)
