@@ -131,8 +131,11 @@ def _wandb_records(file: Path) -> Iterator[bytes]:
 
 
 def _wandb(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
+    # A file is whole once the service that writes it has ended.
+    wandb.teardown()
     ids, steps, values = set(), [], {}
     for file in sorted((run / "wandb").glob("offline-run-*/*.wandb")):
         for content in _wandb_records(file):
@@ -272,6 +275,7 @@ def test_tensorboard_shows_the_groups_with_their_pictures(environment: Path, tra
 
 def test_wandb_has_a_table_with_pictures(environment: Path, train_file: str) -> None:
     start("wandb", environment, range(1, 3), train_file).finish()
+    logged("wandb", environment)
     files = [*(environment / "wandb").glob("offline-run-*/files/media/**/*")]
     (table, _) = sorted(file for file in files if file.suffix == ".json")
     content = json.loads(table.read_text())
