@@ -32,4 +32,6 @@ def patched(
         raise RuntimeError(
             "mlflow did not start, its error is in the log above: mend it, or leave it out of trainer.logger"
         )
-    continue_runs(tracking.logger, record, kept_lines, validates_first=bool(config["trainer"]["val_before_train"]))
+    continue_runs(
+        tracking.logger, record, kept_lines, validates_first=bool(config["trainer"].get("val_before_train", True))
+    )

@@ -38,7 +38,7 @@ class TrackerRecord:
 
     def logged(self, tracker: str, step: int) -> None:
         """Note that a tracker has a step."""
-        self._content[tracker]["step"] = step
+        self._content[tracker]["step"] = int(step)
         write_json(self.file, self._content)
 
 
