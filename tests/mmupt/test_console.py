@@ -424,6 +424,8 @@ def on_terminal(command: list[str], columns: int, until: str = "", **environment
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update({"TERM": "xterm-256color", "COLUMNS": str(columns), **environment})
+        # A program that was started in the background may ignore it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execv(command[0], command)
     shown = b""
     while True:

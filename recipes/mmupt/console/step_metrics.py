@@ -15,7 +15,7 @@ TOKENS = "perf/total_num_tokens"
 
 
 def read_step(line: str | bytes, total: int | None) -> Step:
-    """The step of a line of veRL's FileLogger, `{"step": 3, "data": {"vote/majority_ratio": 0.61, ...}}`.
+    """The step of a line of veRL's FileLogger, `{"step": 3, "data": {NAME: VALUE, ...}}`.
 
     The validation accuracy is the mean over data sources.
     """
