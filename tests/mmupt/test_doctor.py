@@ -12,8 +12,10 @@ import psutil
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mmupt.runtime import doctor
-from mmupt.runtime.doctor import GIB, Finding, Gpu, Space
+from mmupt.runtime import doctor_findings, doctor_gpus, doctor_installation, doctor_machine, doctor_ray
+from mmupt.runtime.doctor_findings import Finding
+from mmupt.runtime.doctor_gpus import Gpu
+from mmupt.runtime.doctor_machine import GIB, Space
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 81559, 4, "580.65.06")
 
@@ -45,7 +47,7 @@ def test_this_machine_has_what_the_tests_need() -> None:
     answer = json.loads(ran.stdout)
     findings = {finding["check"]: finding for finding in answer["findings"]}
     assert ran.returncode == int(answer["status"] == "problem")
-    for check in ("verl-mmupt", "verl", "torch", "vllm", "transformers", "ray", *doctor.PLUGIN_GROUPS):
+    for check in ("verl-mmupt", "verl", "torch", "vllm", "transformers", "ray", *doctor_installation.PLUGIN_GROUPS):
         assert findings[check]["status"] == "ok", findings[check]
     assert {"GPUs", "CPU", "main memory", "shared memory", "disk of runs", "sockets", "flash-attn"} <= {*findings}
     assert all(finding["fix"] for finding in answer["findings"] if finding["status"] != "ok")
@@ -53,22 +55,22 @@ def test_this_machine_has_what_the_tests_need() -> None:
 
 def test_a_finding_is_a_line_and_its_fix_the_next() -> None:
     findings = [Finding("verl", "ok", "0.9.1"), Finding("driver", "problem", "535", "install driver 580 or newer")]
-    assert doctor.as_text(findings).splitlines() == [
+    assert doctor_findings.as_text(findings).splitlines() == [
         "OK       verl    0.9.1",
         "problem  driver  535",
         "                 -> install driver 580 or newer",
         "",
         "1 problem, no warnings",
     ]
-    assert doctor.worst(findings) == json.loads(doctor.as_json(findings))["status"] == "problem"
-    assert doctor.worst(findings[:1]) == "ok"
+    assert doctor_findings.worst(findings) == json.loads(doctor_findings.as_json(findings))["status"] == "problem"
+    assert doctor_findings.worst(findings[:1]) == "ok"
 
 
 # Packages
 
 
 def test_the_pins_are_those_of_this_project_and_of_verl() -> None:
-    wanted = doctor.wanted_versions()
+    wanted = doctor_installation.wanted_versions()
     pins = {"verl": "==0.9.1", "torch": "==2.11.0", "vllm": "==0.24.0", "flash-attn": "==2.8.3"}
     assert {name: str(wanted[name]) for name in pins} == pins
     assert "5.9.0" in wanted["transformers"] and "5.6.0" not in wanted["transformers"]
@@ -80,13 +82,13 @@ def test_versions_are_held_against_the_pins(monkeypatch: pytest.MonkeyPatch) -> 
     class Distribution:
         def __init__(self, name: str) -> None:
             if name not in installed:
-                raise doctor.PackageNotFoundError(name)
+                raise doctor_installation.PackageNotFoundError(name)
             self.version = installed[name]
 
-    wanted = {**doctor.wanted_versions(), "ray": SpecifierSet(">=2.41.0")}
-    monkeypatch.setattr(doctor, "distribution", Distribution)
-    monkeypatch.setattr(doctor, "is_installed", lambda name: False)
-    found = said(doctor.check_packages(wanted))
+    wanted = {**doctor_installation.wanted_versions(), "ray": SpecifierSet(">=2.41.0")}
+    monkeypatch.setattr(doctor_installation, "distribution", Distribution)
+    monkeypatch.setattr(doctor_installation, "is_installed", lambda name: False)
+    found = said(doctor_installation.check_packages(wanted))
     assert found["verl"] == ("problem", "0.9.0, and patches are for 0.9.1 alone")
     assert found["torch"] == ("ok", "2.11.0+cu130") and found["vllm"] == ("ok", "0.24.0+cpu")
     assert found["transformers"][0] == "warning" and "5.6.0, and veRL 0.9.1 asks for" in found["transformers"][1]
@@ -94,8 +96,8 @@ def test_versions_are_held_against_the_pins(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_code_that_is_on_the_path_but_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "distributions", lambda **_: [])
-    status, found = said(doctor.check_packages({}))["verl-mmupt"]
+    monkeypatch.setattr(doctor_installation, "distributions", lambda **_: [])
+    status, found = said(doctor_installation.check_packages({}))["verl-mmupt"]
     assert status == "problem" and "not installed, so that veRL does not find the plugin" in found
 
 
@@ -106,10 +108,10 @@ def test_an_environment_is_compared_with_what_the_set_up_would_make(tmp_path: Pa
     script = checkout / "scripts" / "setup.sh"
     script.write_text("#!/bin/sh\n[ \"$1\" = --check ] && echo 'setup: .venv is old' >&2\nexit 1\n")
     script.chmod(0o755)
-    assert only(doctor.check_checkout(checkout, checkout / ".venv")).found == ".venv is old"
+    assert only(doctor_installation.check_checkout(checkout, checkout / ".venv")).found == ".venv is old"
     script.write_text("#!/bin/sh\nexit 0\n")
-    assert only(doctor.check_checkout(checkout, checkout / ".venv")).status == "ok"
-    assert not list(doctor.check_checkout(checkout, tmp_path / "another"))
+    assert only(doctor_installation.check_checkout(checkout, checkout / ".venv")).status == "ok"
+    assert not list(doctor_installation.check_checkout(checkout, tmp_path / "another"))
 
 
 # The child
@@ -117,7 +119,7 @@ def test_an_environment_is_compared_with_what_the_set_up_would_make(tmp_path: Pa
 
 def test_plugins_that_do_not_load_or_are_not_registered_are_problems() -> None:
     loaded = {"verl.plugins:mmupt": "ModuleNotFoundError: No module named 'wrapt'"}
-    found = said(doctor.check_plugins({"entry_points": loaded}))
+    found = said(doctor_installation.check_plugins({"entry_points": loaded}))
     assert found["verl.plugins"] == ("problem", "mmupt: ModuleNotFoundError: No module named 'wrapt'")
     assert found["vllm.general_plugins"] == ("problem", "no entry point of verl-mmupt is registered")
 
@@ -132,15 +134,17 @@ def test_plugins_that_do_not_load_or_are_not_registered_are_problems() -> None:
 )
 def test_a_child_that_hangs_or_crashes_is_a_problem(code: str, failure: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    answer = doctor.answer_of_child(child, seconds=1)
-    assert failure in only(doctor.check_plugins(answer)).found
+    answer = doctor_installation.answer_of_child(child, seconds=1)
+    assert failure in only(doctor_installation.check_plugins(answer)).found
 
 
 def test_flash_attention_matters_with_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert only(doctor.check_flash_attention({}, has_gpu=False)).status == "ok"
-    assert only(doctor.check_flash_attention({}, has_gpu=True)).status == "warning"
-    monkeypatch.setattr(doctor, "is_installed", lambda name: True)
-    finding = only(doctor.check_flash_attention({"flash_attn": "ImportError: undefined symbol"}, has_gpu=True))
+    assert only(doctor_installation.check_flash_attention({}, has_gpu=False)).status == "ok"
+    assert only(doctor_installation.check_flash_attention({}, has_gpu=True)).status == "warning"
+    monkeypatch.setattr(doctor_installation, "is_installed", lambda name: True)
+    finding = only(
+        doctor_installation.check_flash_attention({"flash_attn": "ImportError: undefined symbol"}, has_gpu=True)
+    )
     assert finding.status == "problem" and "undefined symbol" in finding.found
 
 
@@ -148,17 +152,18 @@ def test_flash_attention_matters_with_a_gpu_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_gpus_are_those_that_nvidia_smi_lists(command: Callable[[str, str], None]) -> None:
-    assert doctor.ask_nvidia_smi() == ([], None) or Path("/proc/driver/nvidia/version").exists()
+    assert doctor_gpus.ask_nvidia_smi() == ([], None) or Path("/proc/driver/nvidia/version").exists()
     command("nvidia-smi", "echo 'NVIDIA H100 80GB HBM3, 81559, 4, 580.65.06'; echo 'NVIDIA GB10, [N/A], [N/A], 580.1'")
-    assert doctor.ask_nvidia_smi() == ([H100, Gpu("NVIDIA GB10", 0, 0, "580.1")], None)
+    assert doctor_gpus.ask_nvidia_smi() == ([H100, Gpu("NVIDIA GB10", 0, 0, "580.1")], None)
     command("nvidia-smi", "echo 'Failed to initialize NVML:'; echo 'Driver/library version mismatch'; exit 18")
-    gpus, error = doctor.ask_nvidia_smi()
+    gpus, error = doctor_gpus.ask_nvidia_smi()
     assert (gpus, error) == ([], "nvidia-smi: Failed to initialize NVML: Driver/library version mismatch")
 
 
 def test_cuda_of_torch_is_read_without_importing_it() -> None:
     code = (
-        "import sys; from mmupt.runtime import doctor; print(doctor.cuda_of_torch()); assert 'torch' not in sys.modules"
+        "import sys; from mmupt.runtime.doctor_gpus import cuda_of_torch; print(cuda_of_torch());"
+        "assert 'torch' not in sys.modules"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     import torch
@@ -178,48 +183,52 @@ def test_cuda_of_torch_is_read_without_importing_it() -> None:
     ],
 )
 def test_a_driver_is_held_against_the_cuda_of_torch(driver: str, cuda: str | None, status: str) -> None:
-    assert only(doctor.check_driver(driver, cuda, is_used=False)).status == status
+    assert only(doctor_gpus.check_driver(driver, cuda, is_used=False)).status == status
 
 
 def test_an_older_driver_that_torch_can_use_is_no_problem() -> None:
-    assert only(doctor.check_driver("535.1", "13.0", is_used=True)).status == "warning"
+    assert only(doctor_gpus.check_driver("535.1", "13.0", is_used=True)).status == "warning"
 
 
 def test_gpus_that_others_use_or_that_vllm_cannot_use_are_warned_of() -> None:
     busy = Gpu("H100", 81559, 40960, "580.1")
-    found = said(doctor.check_gpus([H100, busy], None, True))
+    found = said(doctor_gpus.check_gpus([H100, busy], None, True))
     assert found["GPU 0"][0] == "ok"
     assert found["GPU 1"] == ("warning", "H100, 80 GiB, 40.0 in use")
     assert found["vllm"][0] == "warning"
 
 
 def test_no_gpu_is_fine_with_vllm_for_cpu_alone() -> None:
-    assert only(doctor.check_gpus([], None, True)).status == "ok"
-    assert only(doctor.check_gpus([], None, False)).status == "warning"
-    assert only(doctor.check_gpus([], "nvidia-smi: version mismatch", True)).status == "problem"
+    assert only(doctor_gpus.check_gpus([], None, True)).status == "ok"
+    assert only(doctor_gpus.check_gpus([], None, False)).status == "warning"
+    assert only(doctor_gpus.check_gpus([], "nvidia-smi: version mismatch", True)).status == "problem"
 
 
 def test_torch_that_sees_no_gpu_is_a_problem() -> None:
-    finding = only(doctor.check_torch({"gpus": 0, "error": "RuntimeError: driver too old"}, 8))
+    finding = only(doctor_gpus.check_torch({"gpus": 0, "error": "RuntimeError: driver too old"}, 8))
     assert (finding.status, finding.found) == ("problem", "none of 8: RuntimeError: driver too old")
-    assert only(doctor.check_torch({"gpus": 2, "error": None}, 8)).found == "2 of 8"
+    assert only(doctor_gpus.check_torch({"gpus": 2, "error": None}, 8)).found == "2 of 8"
 
 
 def test_a_containers_limits_count(tmp_path: Path) -> None:
     machine = psutil.virtual_memory().total
-    assert doctor.main_memory(tmp_path).total == machine
+    assert doctor_machine.main_memory(tmp_path).total == machine
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert doctor.main_memory(tmp_path).total == machine
-    assert doctor.usable_cpus(tmp_path) == len(os.sched_getaffinity(0))
+    assert doctor_machine.main_memory(tmp_path).total == machine
+    assert doctor_machine.usable_cpus(tmp_path) == len(os.sched_getaffinity(0))
     (tmp_path / "memory.max").write_text(f"{2 * GIB}\n")
     (tmp_path / "memory.current").write_text(f"{GIB}\n")
     (tmp_path / "cpu.max").write_text("50000 100000\n")
-    memory = doctor.main_memory(tmp_path)
+    memory = doctor_machine.main_memory(tmp_path)
     assert memory.total == 2 * GIB and memory.free <= GIB
-    assert doctor.usable_cpus(tmp_path) == 0.5
-    assert only(doctor.check_memory(memory)).status == only(doctor.check_cpus(0.5)).status == "warning"
-    assert only(doctor.check_memory(Space(64 * GIB, 60 * GIB))).status == only(doctor.check_cpus(2)).status == "ok"
+    assert doctor_machine.usable_cpus(tmp_path) == 0.5
+    assert only(doctor_machine.check_memory(memory)).status == only(doctor_machine.check_cpus(0.5)).status == "warning"
+    assert (
+        only(doctor_machine.check_memory(Space(64 * GIB, 60 * GIB))).status
+        == only(doctor_machine.check_cpus(2)).status
+        == "ok"
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,17 +241,17 @@ def test_a_containers_limits_count(tmp_path: Path) -> None:
     ],
 )
 def test_shared_memory_must_hold_rays_objects(space: Space, status: str) -> None:
-    finding = only(doctor.check_shared_memory(space, 64 * GIB))
+    finding = only(doctor_machine.check_shared_memory(space, 64 * GIB))
     assert finding.status == status and (finding.fix is None) == (status == "ok")
 
 
 def test_a_small_machine_needs_less_shared_memory() -> None:
-    assert only(doctor.check_shared_memory(Space(8 * GIB, 8 * GIB), 16 * GIB)).status == "ok"
+    assert only(doctor_machine.check_shared_memory(Space(8 * GIB, 8 * GIB), 16 * GIB)).status == "ok"
 
 
 @pytest.mark.parametrize(("free", "status"), [(0.5, "problem"), (5, "warning"), (50, "ok")])
 def test_a_disk_must_hold_a_run(tmp_path: Path, free: float, status: str) -> None:
-    assert only(doctor.check_disk("disk of runs", tmp_path, Space(100 * GIB, int(free * GIB)))).status == status
+    assert only(doctor_machine.check_disk("disk of runs", tmp_path, Space(100 * GIB, int(free * GIB)))).status == status
 
 
 # Ray
@@ -255,11 +264,11 @@ def listening() -> Iterator[str]:
 
 
 def test_a_head_that_a_killed_ray_left_behind_is_told_from_one_that_runs(tmp_path: Path, listening: str) -> None:
-    assert not list(doctor.check_current_cluster(tmp_path))
+    assert not list(doctor_ray.check_current_cluster(tmp_path))
     (tmp_path / "ray_current_cluster").write_text(listening)
-    assert only(doctor.check_current_cluster(tmp_path)).status == "ok"
+    assert only(doctor_ray.check_current_cluster(tmp_path)).status == "ok"
     (tmp_path / "ray_current_cluster").write_text("127.0.0.1:1")
-    finding = only(doctor.check_current_cluster(tmp_path))
+    finding = only(doctor_ray.check_current_cluster(tmp_path))
     assert (finding.status, finding.fix) == ("warning", f"rm {tmp_path / 'ray_current_cluster'}")
 
 
@@ -269,23 +278,23 @@ def test_the_cluster_that_runs_join_must_answer(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     for address, status in ((listening, "ok"), ("auto", "ok"), ("127.0.0.1:1", "problem")):
         monkeypatch.setenv("RAY_ADDRESS", address)
-        assert said(doctor.check_ray({"HOME": str(tmp_path)}))["RAY_ADDRESS"][0] == status
+        assert said(doctor_ray.check_ray({"HOME": str(tmp_path)}))["RAY_ADDRESS"][0] == status
 
 
 def test_a_token_must_be_readable_and_no_one_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     file = tmp_path / "auth_token"
-    assert not list(doctor.check_token(file, {}))
+    assert not list(doctor_ray.check_token(file, {}))
     file.write_text("secret")
     file.chmod(0o600)
-    assert only(doctor.check_token(file, {})).status == "ok"
+    assert only(doctor_ray.check_token(file, {})).status == "ok"
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert "ask for a token" in only(doctor.check_token(file, {})).found
-    assert only(doctor.check_token(file, {"RAY_AUTH_MODE": "token"})).status == "ok"
-    monkeypatch.setattr(doctor, "_is_open_to_others", lambda file: True)
-    assert only(doctor.check_token(file, {"RAY_AUTH_MODE": "token"})).fix == f"chmod 600 {file}"
+    assert "ask for a token" in only(doctor_ray.check_token(file, {})).found
+    assert only(doctor_ray.check_token(file, {"RAY_AUTH_MODE": "token"})).status == "ok"
+    monkeypatch.setattr(doctor_ray, "_is_open_to_others", lambda file: True)
+    assert only(doctor_ray.check_token(file, {"RAY_AUTH_MODE": "token"})).fix == f"chmod 600 {file}"
     file.write_text("\n")
-    assert only(doctor.check_token(file, {})).status == "problem"
+    assert only(doctor_ray.check_token(file, {})).status == "problem"
 
 
 def test_a_file_is_open_to_others_if_its_folders_are(tmp_path: Path) -> None:
@@ -293,24 +302,24 @@ def test_a_file_is_open_to_others_if_its_folders_are(tmp_path: Path) -> None:
     file.write_text("secret")
     file.chmod(0o644)
     tmp_path.chmod(0o700)
-    assert not doctor._is_open_to_others(file)
+    assert not doctor_ray._is_open_to_others(file)
     file.chmod(0o600)
     tmp_path.chmod(0o755)
-    assert not doctor._is_open_to_others(file)
+    assert not doctor_ray._is_open_to_others(file)
 
 
 def test_sessions_of_dead_clusters_are_weighed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not list(doctor.check_sessions(tmp_path, []))
+    assert not list(doctor_ray.check_sessions(tmp_path, []))
     for name in ("session_2026-01-01_00-00-00_1_1", "session_2026-01-02_00-00-00_1_2"):
         (tmp_path / name / "logs").mkdir(parents=True)
         (tmp_path / name / "logs" / "raylet.out").write_bytes(b"x" * 8192)
     (tmp_path / "session_latest").symlink_to(tmp_path / "session_2026-01-02_00-00-00_1_2")
     running = ["raylet --session-dir=/tmp/ray/session_2026-01-02_00-00-00_1_2"]
-    finding = only(doctor.check_sessions(tmp_path, running))
+    finding = only(doctor_ray.check_sessions(tmp_path, running))
     assert finding.status == "ok" and finding.found.startswith("1 running, 1 of dead clusters")
-    monkeypatch.setattr(doctor, "SESSIONS", 8191)
-    assert only(doctor.check_sessions(tmp_path, running)).status == "warning"
-    assert only(doctor.check_sessions(tmp_path, [])).fix == f"rm -r {tmp_path}/session_2*"
+    monkeypatch.setattr(doctor_ray, "SESSIONS", 8191)
+    assert only(doctor_ray.check_sessions(tmp_path, running)).status == "warning"
+    assert only(doctor_ray.check_sessions(tmp_path, [])).fix == f"rm -r {tmp_path}/session_2*"
 
 
 def test_workers_whose_raylet_has_ended_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +334,7 @@ def test_workers_whose_raylet_has_ended_are_listed(tmp_path: Path, monkeypatch: 
         for worker in workers:
             while psutil.Process(worker.pid).cmdline()[:1] != ["ray::IDLE"]:
                 assert worker.poll() is None
-        fixes = [finding.fix for finding in doctor.check_ray({"HOME": str(tmp_path)})]
+        fixes = [finding.fix for finding in doctor_ray.check_ray({"HOME": str(tmp_path)})]
         (fix,) = (fix for fix in fixes if fix and fix.startswith("kill "))
         assert str(workers[0].pid) in fix.split() and str(workers[1].pid) not in fix.split()
     finally:
@@ -340,7 +349,7 @@ def test_workers_whose_raylet_has_ended_are_listed(tmp_path: Path, monkeypatch: 
 def test_what_a_launched_run_checks_of_folders_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     environ = {"HOME": str(tmp_path)}
-    found = said(doctor.check_paths(environ))
+    found = said(doctor_machine.check_paths(environ))
     assert {check: status for check, (status, _) in found.items()} == {
         "sockets": "ok",
         "working directory": "ok",
@@ -349,7 +358,7 @@ def test_what_a_launched_run_checks_of_folders_is_checked_too(tmp_path: Path, mo
     (tmp_path / "numpy.py").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    found = said(doctor.check_paths(environ))
+    found = said(doctor_machine.check_paths(environ))
     assert "numpy.py would hide" in found["working directory"][1]
     assert "bytes too long for the sockets" in found["sockets"][1]
     assert found["working directory"][0] == found["sockets"][0] == "problem"

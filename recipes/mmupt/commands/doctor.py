@@ -23,7 +23,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     arguments = parser.parse_args(words)
-    from mmupt.runtime.doctor import as_json, as_text, examine, worst
+    from mmupt.runtime.doctor import examine
+    from mmupt.runtime.doctor_findings import as_json, as_text, worst
 
     findings = examine(arguments.run_folder, os.environ)
     print(as_json(findings) if arguments.json else as_text(findings))

@@ -1,0 +1,158 @@
+"""Checks of `mmupt doctor` on cores, memory, disks and folders."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from mmupt.hardware import ray_folder
+from mmupt.runtime.doctor_findings import Finding
+from mmupt.runtime.preflight import can_write, hub_cache, problems_of_sockets, problems_of_working_directory
+
+GIB = 2**30
+# What the README says that the tiny recipes need.
+CPUS, MEMORY = 2, 12 * GIB
+# What `make setup` and a first run of a tiny recipe write.
+DISK = 10 * GIB
+# Ray takes this share of the main memory, or this much, for its object store, and puts it on disk where /dev/shm has
+# less (ray/_private/utils.py, resolve_object_store_memory; services.py, determine_plasma_store_config).
+OBJECT_STORE_SHARE, OBJECT_STORE_LEAST = 0.3, 10**10
+# Docker gives 64 MB unless told otherwise.
+SHARED_MEMORY_LEAST = GIB
+# Ray stops spilling objects to a disk that is fuller than this (local_fs_capacity_threshold).
+FULL_DISK = 0.95
+
+
+@dataclass(frozen=True)
+class Space:
+    """A file system or the main memory, in bytes."""
+
+    total: int
+    free: int
+
+
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """The cores that this process may use, by its affinity and by the limit of its container."""
+    cores = float(len(os.sched_getaffinity(0)))
+    quota, _, period = read_text(cgroup / "cpu.max").partition(" ")
+    return min(cores, int(quota) / int(period)) if quota.isdecimal() and period.isdecimal() else cores
+
+
+def check_cpus(cores: float) -> Iterator[Finding]:
+    """Check the number of cores."""
+    found = f"{cores:g} core{'' if cores == 1 else 's'}"
+    if cores < CPUS:
+        yield Finding(
+            "CPU", "warning", found, f"the tiny recipes need {CPUS}: give the container more, or expect hours"
+        )
+    else:
+        yield Finding("CPU", "ok", found)
+
+
+def main_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> Space:
+    """The main memory, by the limit of the container where there is one."""
+    machine = psutil.virtual_memory()
+    limits = {"memory.max": "memory.current", "memory/memory.limit_in_bytes": "memory/memory.usage_in_bytes"}
+    for limit, usage in limits.items():
+        if (text := read_text(cgroup / limit)).isdecimal() and int(text) < machine.total:
+            used = read_text(cgroup / usage)
+            free = int(text) - (int(used) if used.isdecimal() else 0)
+            return Space(int(text), min(free, machine.available))
+    return Space(machine.total, machine.available)
+
+
+def check_memory(memory: Space) -> Iterator[Finding]:
+    """Check the main memory."""
+    found = _of(memory)
+    if memory.free < MEMORY:
+        fix = f"a tiny recipe needs {MEMORY // GIB} GiB: end other programs; `mmupt memory` estimates other recipes"
+        yield Finding("main memory", "warning", found, fix)
+    else:
+        yield Finding("main memory", "ok", found)
+
+
+def check_shared_memory(space: Space, memory: int) -> Iterator[Finding]:
+    """Check /dev/shm, through which Ray, veRL and vLLM hand over tensors, for a main memory of so many bytes."""
+    found = f"{_of(space)} in /dev/shm"
+    grow = "docker run --shm-size=16g (or --ipc=host); elsewhere mount -o remount,size=16g /dev/shm"
+    if space.total < SHARED_MEMORY_LEAST:
+        yield Finding("shared memory", "problem", found, grow)
+    elif space.free < min(OBJECT_STORE_SHARE * memory, OBJECT_STORE_LEAST):
+        yield Finding(
+            "shared memory",
+            "warning",
+            f"{found}: Ray keeps its objects on disk",
+            f"remove what dead runs left there, or {grow}",
+        )
+    else:
+        yield Finding("shared memory", "ok", found)
+
+
+def check_disk(check: str, folder: Path, space: Space) -> Iterator[Finding]:
+    """Check that files can be written to a folder, and how many."""
+    found = f"{_of(space)} in {folder}"
+    if not can_write(folder):
+        yield Finding(check, "problem", f"{folder} cannot be written", "name another folder: mmupt.run_folder=...")
+    elif space.free < GIB:
+        yield Finding(check, "problem", found, "remove old checkpoints, or name another folder: mmupt.run_folder=...")
+    elif space.free < DISK:
+        yield Finding(check, "warning", found, "checkpoints fill it: remove old ones, or name another folder")
+    else:
+        yield Finding(check, "ok", found)
+
+
+def check_ray_disk(folder: Path) -> Iterator[Finding]:
+    """Check that the disk of Ray's folder is not as full as to stop Ray."""
+    space = space_of(folder)
+    if space.free < (1 - FULL_DISK) * space.total:
+        yield Finding(
+            "disk of Ray",
+            "warning",
+            f"{folder} is on a disk that is more than {FULL_DISK:.0%} full, where Ray spills no objects",
+            "remove files, or set RAY_TMPDIR to a folder of another disk",
+        )
+
+
+def check_paths(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the folders of sockets and of downloads, and the working directory, as a run does."""
+    checked = {
+        "sockets": (f"can be made in {ray_folder()}", list(problems_of_sockets(environ))),
+        "working directory": (f"{Path.cwd()}", list(problems_of_working_directory())),
+    }
+    for check, (found, problems) in checked.items():
+        yield from [Finding(check, "problem", problem) for problem in problems] or [Finding(check, "ok", found)]
+    cache = hub_cache(environ)
+    if can_write(cache):
+        yield Finding("hub cache", "ok", f"{cache}")
+    else:
+        yield Finding("hub cache", "warning", f"{cache} cannot be written", "set HF_HOME to a folder that can")
+
+
+def nearest_folder(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def space_of(folder: Path) -> Space:
+    if not folder.is_dir():
+        return Space(0, 0)
+    usage = shutil.disk_usage(folder)
+    return Space(usage.total, usage.free)
+
+
+def _of(space: Space) -> str:
+    return f"{space.free / GIB:.1f} of {space.total / GIB:.1f} GiB free"
+
+
+def read_text(file: Path) -> str:
+    """The text of a small file, empty where it cannot be read."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,156 @@
+"""Checks of `mmupt doctor` on Ray: the cluster that runs join, and what dead clusters have left."""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from mmupt.hardware import joins_cluster, ray_address, ray_folder
+from mmupt.runtime.doctor_findings import Finding
+from mmupt.runtime.doctor_machine import GIB, read_text
+
+# What old sessions of Ray may hold unmentioned.
+SESSIONS = GIB
+
+
+def check_ray(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the cluster that runs join, and what dead ones left."""
+    if joins_cluster():
+        address = ray_address()
+        if answers(address):
+            yield Finding("RAY_ADDRESS", "ok", f"{address} answers")
+        else:
+            yield Finding(
+                "RAY_ADDRESS", "problem", f"{address} does not answer", "start Ray there, or unset RAY_ADDRESS"
+            )
+    yield from check_current_cluster(ray_folder())
+    yield from check_token(Path(environ.get("HOME", "~")).expanduser() / ".ray" / "auth_token", environ)
+    commands = list(_command_lines())
+    yield from check_sessions(ray_folder(), [command for _, command in commands])
+    yield from check_orphans(list(_orphans(commands)))
+
+
+def check_current_cluster(folder: Path) -> Iterator[Finding]:
+    """Check the file by which `ray start` tells other programs of its cluster, and which a killed Ray leaves behind."""
+    file = folder / "ray_current_cluster"
+    if not (address := read_text(file).strip()):
+        return
+    if answers(address):
+        yield Finding("Ray cluster", "ok", f"{address} runs; runs start their own unless RAY_ADDRESS names it")
+    else:
+        yield Finding(
+            "Ray cluster",
+            "warning",
+            f"{file} names {address}, which does not answer; runs ignore it, other programs try to join it",
+            f"rm {file}",
+        )
+
+
+def answers(address: str, seconds: float = 1.0) -> bool:
+    """Whether something listens at HOST:PORT; anything else, as `auto`, is not asked and counts as an answer."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return True
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def check_token(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the token that Ray keeps for this user and asks all programs of a cluster for."""
+    if not file.exists():
+        return
+    generate = "remove it; `ray get-auth-token --generate` makes a new one"
+    if not os.access(file, os.R_OK):
+        yield Finding("Ray token", "problem", f"{file} cannot be read", generate)
+    elif not read_text(file).strip():
+        yield Finding("Ray token", "problem", f"{file} is empty", generate)
+    elif joins_cluster() and not environ.get("RAY_AUTH_MODE"):
+        yield Finding(
+            "Ray token",
+            "warning",
+            f"{file} makes Ray ask for a token, also in a cluster that was started without one",
+            "set RAY_AUTH_MODE and RAY_AUTH_TOKEN alike on all machines (examples/cluster.md)",
+        )
+    elif _is_open_to_others(file):
+        yield Finding("Ray token", "warning", f"{file} can be read by other users", f"chmod 600 {file}")
+    else:
+        yield Finding("Ray token", "ok", f"{file}")
+
+
+def _is_open_to_others(file: Path) -> bool:
+    """Whether other users can read a file: its folders let them through, and it lets them read."""
+    return bool(file.stat().st_mode & 0o044) and all(folder.stat().st_mode & 0o011 for folder in file.parents)
+
+
+def check_sessions(folder: Path, commands: Iterable[str]) -> Iterator[Finding]:
+    """Check the disk that sessions of dead clusters hold: those that no running process names."""
+    sessions = [session for session in folder.glob("session_2*") if session.is_dir() and not session.is_symlink()]
+    if not sessions:
+        return
+    running = "\n".join(commands)
+    dead = [session for session in sessions if session.name not in running]
+    size = sum(_size(session) for session in dead)
+    found = f"{len(sessions) - len(dead)} running, {len(dead)} of dead clusters with {size / GIB:.1f} GiB in {folder}"
+    if size <= SESSIONS:
+        yield Finding("Ray sessions", "ok", found)
+        return
+    if len(dead) == len(sessions):
+        fix = f"rm -r {folder}/session_2*"
+    else:
+        fix = f"find {folder} -maxdepth 1 -name 'session_2*' -mtime +0 | xargs rm -r removes those of earlier days"
+    yield Finding("Ray sessions", "warning", found, fix)
+
+
+def check_orphans(orphans: Sequence[psutil.Process]) -> Iterator[Finding]:
+    """Check for processes that live on without their Ray."""
+    if not orphans:
+        return
+    ids = " ".join(str(process.pid) for process in orphans)
+    size = sum(_resident(process) for process in orphans)
+    found = f"{len(orphans)} of dead clusters are alive and hold {size / GIB:.1f} GiB: {ids}"
+    yield Finding("Ray processes", "warning", found, f"kill {ids}")
+
+
+def _command_lines() -> Iterator[tuple[psutil.Process, str]]:
+    for process in psutil.process_iter():
+        try:
+            yield process, " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+def _orphans(commands: Iterable[tuple[psutil.Process, str]]) -> Iterator[psutil.Process]:
+    """Workers of Ray, and engines of vLLM in them, whose raylet has ended."""
+    for process, command in commands:
+        if not command.startswith(("ray::", "VLLM::")):
+            continue
+        try:
+            raylet = process.environ().get("RAY_RAYLET_PID", "")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if raylet.isdecimal() and not psutil.pid_exists(int(raylet)):
+            yield process
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+
+
+def _size(folder: Path) -> int:
+    """The disk that the files below a folder hold, in bytes; files that vanish meanwhile are left out."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                size += 512 * os.lstat(os.path.join(parent, name)).st_blocks
+            except OSError:
+                continue
+    return size
