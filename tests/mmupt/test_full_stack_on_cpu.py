@@ -14,6 +14,7 @@ import pytest
 from full_stack import scalars
 
 from verl_ext.checkpoints import last_whole_step
+from verl_ext.trackers.runs import TrackerRecord
 
 pytestmark = pytest.mark.full_stack
 
@@ -51,11 +52,16 @@ def rows(file: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three steps whose launcher was killed once the first checkpoint was written, and started again."""
+    """A run of three steps whose launcher was killed once the first was saved and logged, and started again."""
     folder = tmp_path_factory.mktemp("run")
     killed = train(folder, steps=3)
-    while last_whole_step(folder / "checkpoints") < 1:
-        assert killed.poll() is None, "the run ended before its first checkpoint"
+    # veRL logs a step after it has saved it.
+    while not (
+        last_whole_step(folder / "checkpoints") >= 1
+        and TrackerRecord(folder / "trackers.json").last_step("tensorboard") >= 1
+        and (folder / "rollouts" / "1.jsonl").is_file()
+    ):
+        assert killed.poll() is None, "the run ended before its first step was logged"
         time.sleep(0.2)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
@@ -77,12 +83,12 @@ def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_repo
 def test_the_console_shows_phases_and_steps_and_the_log_all_the_rest(run_folder: Path) -> None:
     lines = (run_folder / "console.txt").read_text().splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 200
-    phases = ("check the rows", "start Ray", "train", "export the policy")
+    phases = ("check the rows", "start Ray", "export the policy")
     phases += ("evaluate the policy before training", "evaluate the policy after training", "report")
     shown = [line.split(maxsplit=1)[1] for line in lines if re.match(r" +\d+:\d\d  ", line)]
     assert [name for name in shown if name in phases] == [*phases]
     # Those that Ray's actors tell, some of which may be too short to be seen.
-    assert {"load the model", "start the engine", "first validation"} & {*shown}
+    assert {"load the model", "start the engine", "first validation", "train"} & {*shown}
     resumed = re.search(r"the run resumes from step (\d) of 3", "\n".join(lines))
     assert resumed is not None
     steps = [int(row[1]) for line in lines if (row := re.match(r" +(\d)/3 ", line))]

@@ -104,6 +104,13 @@ class TensorboardRun(OncePerStep):
         self._refused = step if self._validates_first else None
         return not self._validates_first
 
+    def log(self, data: Mapping[str, Any], step: int) -> None:
+        """Log the metrics of a step and write them: a run that is killed loses what TensorBoard still holds."""
+        if self.takes(step):
+            self._tracker.log(data=data, step=step)
+            self._tracker.writer.flush()
+            self._record.logged(self._name, step)
+
 
 def record_file(config: Mapping[str, Any] | None) -> Path | None:
     """The file of the record, from the config that veRL gives its trackers; None without our replay buffer."""
