@@ -17,7 +17,7 @@ from verl_ext.cpu.forked_python import SERVER, fork_python
 from verl_ext.patches import VLLM, require_version
 
 # vLLM runs whatever has arrived, in batches of one if need be. If the processes that send the requests come first, it
-# runs fewer and larger batches, which makes a step of mmupt_tiny on two cores shorter by a sixth.
+# runs fewer and larger batches.
 EXTRA_NICENESS = 4
 
 
