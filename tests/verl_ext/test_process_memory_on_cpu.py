@@ -1,6 +1,7 @@
 """What Ray has every process of a run do first."""
 
 import gc
+import os
 import subprocess
 import sys
 
@@ -32,6 +33,23 @@ def test_ray_starts_processes_as_ever_for_recipes_that_do_not_ask() -> None:
 def test_the_hook_imports_nothing_large_before_it_runs() -> None:
     code = "import sys, verl_ext.process_memory; print(sorted({'torch', 'verl', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_large_tensors_of_every_recipe_may_be_in_huge_pages() -> None:
+    code = """
+import re, torch
+tensor = torch.empty(64 << 20, dtype=torch.uint8)
+for mapping in re.split(r"(?m)^(?=[0-9a-f]+-)", open("/proc/self/smaps").read())[1:]:
+    start, end = (int(bound, 16) for bound in mapping.split()[0].split("-"))
+    if start <= tensor.data_ptr() < end:
+        print("hg" in mapping.partition("VmFlags:")[2].split())
+"""
+    variables = load_recipe("mmupt_smoke")[0].ray_kwargs.ray_init.runtime_env.env_vars
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    # hg is the kernel's flag of a mapping for which huge pages were asked.
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment).stdout == "True\n"
+    )
 
 
 def test_freed_memory_between_blocks_that_stay_goes_back_to_the_system() -> None:
