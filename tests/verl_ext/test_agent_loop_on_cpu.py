@@ -5,6 +5,7 @@ veRL's own `_run_prompt` runs as is; the model and the transfer queue are replac
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,21 +195,25 @@ def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(mo
     record = VoteRecord(vote(["4", "4", "5", "6"]), 0.5)
     completed = replace(record, label_correct=False, reward_accuracy=0.25)
     sent: list[Any] = []
+    receivers: list[int] = []
 
-    async def compute(request: Any) -> Any:
+    async def compute(receiver: int, request: Any) -> Any:
         sent.append(request)
+        receivers.append(receiver)
         if isinstance(request, AccuracyRequest):
             return GroupAccuracy(completed, "7", [False, False, False, False])
         info = record.to_extra_info()
         return [ResponseScore(float(number < 2), {"answer": f"{number}", **info}) for number in range(4)]
 
     async def body() -> None:
-        rollout = Rollout(monkeypatch, n=3, vote_n=4, reward_workers=1)
+        rollout = Rollout(monkeypatch, n=3, vote_n=4, reward_workers=20)
         rollout.worker._measures_accuracy = True
-        rollout.reward_workers[0].remote = compute
+        for number, reward_worker in enumerate(rollout.reward_workers):
+            reward_worker.remote = partial(compute, number)
         rollout.finish("a")
         await rollout.prompt("a", choices=["4", "5"])
         group, accuracy = sent
+        assert len(set(receivers)) == 1 and rollout.tags["a"]["phase"] == f"reward worker {receivers[0]}"
         asked = GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None, choices=["4", "5"])
         assert group == asked and "7" not in repr(group)
         answers, rewards = ["0", "1", "2", "3"], [1.0, 1.0, 0.0]

@@ -229,7 +229,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 choices=choices_of(kwargs),
                 question=question_of(kwargs),
             )
-            (score,) = await self._send(kwargs["uid"], request)
+            reward_worker = await self._choose_reward_worker(kwargs["uid"], validate)
+            (score,) = await reward_worker.compute_score.remote(request)
             scored = ScoredResponse(score, is_needed=True)
         else:
             scored = await self._groups[kwargs["uid"]].submit(kwargs["session_id"], output)
@@ -255,12 +256,16 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             log_probs=[sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None,
             prompt=judged,
         )
-        scores: list[ResponseScore] = await self._send(prompt["uid"], request)
+        reward_worker = await self._choose_reward_worker(prompt["uid"], validate=False)
+        scores: list[ResponseScore] = await reward_worker.compute_score.remote(request)
         record = VoteRecord.from_extra_info(scores[0].extra_info)
         voted_question = ""
         # Other reward managers for groups may not vote.
         if self._measures_accuracy and record is not None:
-            accuracy = await self._accuracy(prompt, scores, trained, record)
+            # The same worker, so that the queue need not be told of another.
+            accuracy: GroupAccuracy = await reward_worker.compute_score.remote(
+                self._accuracy_request(prompt, scores, trained, record)
+            )
             if self._records_votes:
                 voted_question = _voted_question(prompt, scores, trained, accuracy).to_json()
             completed = accuracy.record.to_extra_info()
@@ -270,11 +275,12 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             for number, score in enumerate(scores)
         ]
 
-    async def _accuracy(
-        self, prompt: dict, scores: list[ResponseScore], trained: int, record: VoteRecord
-    ) -> GroupAccuracy:
-        """Ask for the accuracy of a group, which changes no reward: all of them are final."""
-        request = AccuracyRequest(
+    @staticmethod
+    def _accuracy_request(
+        prompt: dict, scores: list[ResponseScore], trained: int, record: VoteRecord
+    ) -> AccuracyRequest:
+        """Make the request for the accuracy of a group, which changes no reward: all of them are final."""
+        return AccuracyRequest(
             prompt["id"],
             ground_truth_of(prompt),
             answers=[score.extra_info["answer"] for score in scores],
@@ -282,14 +288,12 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             choices=choices_of(prompt),
             record=record,
         )
-        accuracy: GroupAccuracy = await self._send(prompt["uid"], request)
-        return accuracy
 
-    async def _send(self, uid: str, request: GroupRequest | AccuracyRequest) -> Any:
+    async def _choose_reward_worker(self, uid: str, validate: bool) -> Any:
+        """Return a reward worker and let the watchdog know that the prompt waits for it."""
         number = random.randrange(len(self.reward_loop_worker_handles))
-        validate = isinstance(request, GroupRequest) and request.validate
         await self._tag(uid, validate, phase=f"reward worker {number}")
-        return await self.reward_loop_worker_handles[number].compute_score.remote(request)
+        return self.reward_loop_worker_handles[number]
 
     async def _tag(self, uid: str, validate: bool, **tag: str) -> None:
         # The watchdog reports from this tag what a prompt waits for; tags of one key are merged.
