@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from torch.nn import Linear
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
 
 from mmupt.compose import load_recipe
 from mmupt.models import MODEL_FAMILIES, ModelShape, shape_of
 from mmupt.recipe_files import options
-from mmupt.training.adapters import excludes_vision, problems_of_adapters
+from mmupt.training.adapters import ATTENTION, DELTA_NET, MLP, SHARED_EXPERT, excludes_vision, problems_of_adapters
 
 PUBLISHED = [(family, name) for family in MODEL_FAMILIES.values() for name in family.configs]
 
@@ -195,19 +196,105 @@ def test_the_shape_of_every_model_option_is_known(option: str) -> None:
         assert excludes_vision(config.actor_rollout_ref.model.exclude_modules)
 
 
-def test_adapters_that_vllm_would_leave_out_are_refused() -> None:
-    lora = ["actor_rollout_ref.model.lora_rank=8"]
-    on_the_tower = [*lora, "actor_rollout_ref.model.exclude_modules=null"]
+LORA = "actor_rollout_ref.model.lora_rank=8"
+MERGE = "actor_rollout_ref.model.lora.merge=True"
+NO_EXCLUSION = "actor_rollout_ref.model.exclude_modules=null"
 
-    def problems(model: str, overrides: list[str]) -> list[str]:
-        return list(problems_of_adapters(load_recipe("mmupt_geometry3k", [f"model={model}", *overrides])[0]))
 
-    (problem,) = problems("qwen3_vl_4b", on_the_tower)
+def adapter_problems(option: str, *overrides: str) -> list[str]:
+    config = composed(option).copy()
+    OmegaConf.set_struct(config, False)
+    config.merge_with_dotlist([*overrides])
+    return list(problems_of_adapters(config))
+
+
+def test_adapters_of_the_tower_that_vllm_would_leave_out_are_refused() -> None:
+    (problem,) = adapter_problems("qwen3_vl_4b", LORA, NO_EXCLUSION)
     assert "vLLM would leave them out: set actor_rollout_ref.model.exclude_modules='.*visual.*'" in problem
-    served = "+actor_rollout_ref.rollout.engine_kwargs.vllm.enable_tower_connector_lora=True"
-    for fixed in (lora, [*on_the_tower, served], [*on_the_tower, "actor_rollout_ref.model.lora.merge=True"]):
-        assert problems("qwen3_vl_4b", fixed) == []
-    assert problems("qwen3_8b", lora) == problems("qwen3_vl_4b", []) == []
+    served = "actor_rollout_ref.rollout.engine_kwargs.vllm.enable_tower_connector_lora=True"
+    for fixed in ((LORA,), (LORA, NO_EXCLUSION, served), (LORA, NO_EXCLUSION, MERGE)):
+        assert adapter_problems("qwen3_vl_4b", *fixed) == []
+    assert adapter_problems("qwen3_8b", LORA) == adapter_problems("qwen3_vl_4b") == []
+
+
+@pytest.mark.parametrize("model_type", MODEL_FAMILIES)
+def test_the_linear_layers_of_every_family_are_known_by_name(model_type: str) -> None:
+    linear = [name for name, module in on_meta(model_type, SMALL[model_type]).named_modules() if type(module) is Linear]
+    layers = {name.partition(".layers.")[2].partition(".")[2] for name in linear if "visual" not in name} - {""}
+    known = {part for block in (ATTENTION, DELTA_NET, MLP, SHARED_EXPERT) for parts in block.values() for part in parts}
+    assert layers - known == ({"mlp.shared_expert_gate"} if model_type == "qwen3_5_moe" else set())
+
+
+@pytest.mark.parametrize("option", options("model"))
+def test_the_adapters_of_every_model_option_are_served(option: str) -> None:
+    assert adapter_problems(option, LORA) == []
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The key of a model by its family: a folder with the config.json that transformers writes."""
+
+    def folder(model_type: str) -> str:
+        folder = tmp_path_factory.mktemp(model_type)
+        AutoConfig.for_model(model_type, **SMALL[model_type]).save_pretrained(folder)
+        return f"actor_rollout_ref.model.path={folder}"
+
+    return folder
+
+
+def test_an_adapter_of_the_gate_of_a_shared_expert_is_refused_under_any_option(folder_of: Any) -> None:
+    path = folder_of("qwen3_5_moe")
+    (problem,) = adapter_problems("qwen2_5_vl_7b", LORA, path)
+    assert "gate of the shared expert" in problem and path.partition("=")[2] in problem
+    exclude = "actor_rollout_ref.model.exclude_modules"
+    for fixed in (
+        f"{exclude}=.*(visual|shared_expert_gate).*",
+        f"{exclude}=[visual,shared_expert_gate,qkv,proj,linear_fc1,linear_fc2]",
+        "actor_rollout_ref.model.target_modules=[q_proj,v_proj]",
+    ):
+        assert adapter_problems("qwen2_5_vl_7b", LORA, path, fixed) == [], fixed
+    assert adapter_problems("qwen3_5_35b_a3b", LORA, path) == []
+    # Without adapters there is nothing to leave out.
+    assert adapter_problems("qwen2_5_vl_7b", path) == []
+
+
+@pytest.mark.parametrize("model_type", SMALL)
+def test_merged_adapters_are_refused_for_a_model_with_experts(model_type: str, folder_of: Any) -> None:
+    found = adapter_problems("qwen2_5_vl_7b", LORA, MERGE, folder_of(model_type))
+    if model_type.endswith("_moe"):
+        (problem,) = found
+        assert "lora.merge=True does not go with" in problem and "Set it to False" in problem
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("model_type", "missing"),
+    [
+        ("qwen3", "gate_up_proj, down_proj"),
+        ("glm4v", "gate_up_proj, down_proj"),
+        ("qwen3_5", "in_proj_qkvz, in_proj_ba, out_proj, gate_up_proj, down_proj"),
+    ],
+)
+def test_adapters_beside_those_that_an_option_has_served_are_refused(
+    model_type: str, missing: str, folder_of: Any
+) -> None:
+    path = folder_of(model_type)
+    (problem,) = adapter_problems("qwen3_vl_30b_a3b", LORA, path)
+    assert f"adapters of {missing} would be trained" in problem
+    attention = "actor_rollout_ref.model.target_modules=[q_proj,k_proj,v_proj,o_proj]"
+    served = "actor_rollout_ref.rollout.engine_kwargs.vllm.lora_target_modules"
+    for fixed in (attention, f"{served}=null"):
+        assert adapter_problems("qwen3_vl_30b_a3b", LORA, path, fixed) == [], fixed
+
+
+def test_a_name_that_only_the_hub_knows_is_judged_by_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"model_type": "qwen3_moe", "num_experts": 128, "shared_expert_intermediate_size": 0}
+    monkeypatch.setattr(PretrainedConfig, "get_config_dict", lambda name: (config, {}))
+    path = "actor_rollout_ref.model.path=someone/finetuned"
+    assert adapter_problems("qwen3_8b", LORA, path) == []
+    (problem,) = adapter_problems("qwen3_8b", LORA, MERGE, path)
+    assert "someone/finetuned, which has experts" in problem
 
 
 def test_the_page_of_recipes_lists_every_model_option_with_its_parameters() -> None:

@@ -146,14 +146,19 @@ class ModelFamily:
 MODEL_FAMILIES: Registry[ModelFamily] = Registry("model family", "mmupt.models")
 
 
-def shape_of(model: str) -> ModelShape | None:
-    """The shape of a local folder, by its config.json, or of a known name on Hugging Face; None for all others."""
+def config_of(model: str) -> Mapping[str, Any] | None:
+    """What config.json has in a local folder or for a known name on Hugging Face; None for all other names."""
     file = Path(model) / "config.json"
     if file.is_file():
-        config = json.loads(file.read_text())
-        family = MODEL_FAMILIES.get(config.get("model_type"))
-        return family.read_shape(config) if family else None
+        return json.loads(file.read_text())
     for family in MODEL_FAMILIES.values():
         if model in family.configs:
-            return family.read_shape(family.configs[model])
+            return {"model_type": family.name, **family.configs[model]}
     return None
+
+
+def shape_of(model: str) -> ModelShape | None:
+    """The shape of a local folder, by its config.json, or of a known name on Hugging Face; None for all others."""
+    config = config_of(model)
+    family = None if config is None else MODEL_FAMILIES.get(config.get("model_type", ""))
+    return None if config is None or family is None else family.read_shape(config)

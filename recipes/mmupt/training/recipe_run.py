@@ -129,7 +129,9 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
         except (ValueError, OSError) as error:
             raise RecipeError(f"mmupt.datasets: {error}") from error
     emit(Phase("check files and settings"))
-    refuse([*problems_of_files(config, os.environ), *problems_of_adapters(config)])
+    refuse(problems_of_files(config, os.environ))
+    # May download the model's config.json.
+    refuse(problems_of_adapters(config))
     # Before the rows are checked, which may take minutes; rows that this drops are counted afterwards.
     refuse(problems_of_rows(config, {}))
     # Last, as it may download the processor.
