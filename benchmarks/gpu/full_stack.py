@@ -25,6 +25,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ from benchmarks.gpu.actor_step import cause_of
 from benchmarks.gpu.machine import CardMemory, card_name, commit, machine
 from benchmarks.gpu.model_flops import PEAK_FLOPS, flops
 from benchmarks.gpu.phase_figures import estimated, phases_of, summary
-from benchmarks.gpu.random_model import TINY_PREFIX, build_model
+from benchmarks.gpu.random_model import TINY_PREFIX
 from mmupt.compose import as_override
 from mmupt.hardware import count_gpus
 from mmupt.models import shape_of
@@ -372,19 +373,33 @@ def _run_steps(stage: Stage, variant: Variant, limit: float | None, models: Path
     model = TINY_MODEL
     if stage.model is not None:
         model = models / stage.model
-        if not (model / "config.json").is_file():
-            build_model(stage.model, model, device)
+        if not model.is_dir() and (failure := make_model(stage.model, model, device, limit, log)):
+            return failure
     making = time.monotonic() - begin
     with tempfile.TemporaryDirectory(prefix="run_", dir=log.parent) as name, CardMemory() as card:
         run_folder = Path(name)
         overrides = overrides_of(stage, variant, model, run_folder)
-        launcher = ["-m", "mmupt", "train"] if stage.keeps_policy else [__file__, "--train"]
+        # --verbose: without it, the output of all processes goes to a log in the run folder, which does not stay.
+        launcher = ["-m", "mmupt", "train", "--verbose"] if stage.keeps_policy else [__file__, "--train"]
         command = [sys.executable, *launcher, stage.recipe, *overrides]
         launched = time.time()
         left = None if limit is None else max(1.0, limit - making)
         outcome = _outcome(run_command(command, log, left), log, limit)
         result = {"command": shlex.join(command), "model_s": round(making, 1), **outcome}
         return result | figures(stage, model, run_folder, card, launched)
+
+
+def make_model(name: str, folder: Path, device: str, limit: float | None, log: Path) -> dict[str, Any]:
+    """Make the random weights of a stage; return status and cause if that fails, and nothing else.
+
+    In a process of its own: this one would keep the memory of the card in which they were drawn.
+    """
+    script = Path(__file__).with_name("random_model.py")
+    command = [sys.executable, str(script), name, str(folder), "--device", device]
+    outcome = _outcome(run_command(command, log, limit), log, limit)
+    if outcome:
+        shutil.rmtree(folder, ignore_errors=True)
+    return outcome
 
 
 def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launched: float) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """A folder with random weights in the shape of a published model, made on the spot: nothing is downloaded.
 
+    .venv/bin/python benchmarks/gpu/random_model.py Qwen/Qwen2.5-VL-3B-Instruct FOLDER --device cuda
+
 The architecture, its processor and the image limits of the processor are the published ones. The tokenizer is that of
 the tiny model, padded with made-up words to the vocabulary of the shape, so that vLLM and the actor choose among all of
 its tokens. Random weights take the time and memory of trained ones and answer nothing.
 """
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable
@@ -189,3 +192,17 @@ def build_model(model: str, folder: Path, device: str) -> None:
         do_sample=True, temperature=1.0, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
     )
     network.save_pretrained(folder)
+
+
+def main() -> None:
+    """Write the model of the command line."""
+    parser = argparse.ArgumentParser(description="Write a model with random weights in the shape of a published one.")
+    parser.add_argument("model", help=f"a name on Hugging Face, or {TINY_PREFIX}FAMILY")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="where the weights are drawn")
+    arguments = parser.parse_args()
+    build_model(arguments.model, arguments.folder, arguments.device)
+
+
+if __name__ == "__main__":
+    main()

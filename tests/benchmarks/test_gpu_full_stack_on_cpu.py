@@ -221,6 +221,13 @@ def test_a_stage_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path, mon
     assert [stage["status"] for stage in json.loads(output.read_text())["stages"]] == ["skipped", "skipped"]
 
 
+def test_weights_that_are_not_made_in_time_are_not_used_by_the_next_stage(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    outcome = full_stack.make_model("tiny/qwen3_vl", folder, "cpu", 0.1, tmp_path / "log")
+    assert outcome["status"] == "timed out" and not folder.exists()
+
+
 def test_a_stage_on_a_cpu_has_the_family_of_its_card() -> None:
     for name, stage in WHOLE.items():
         small = on_cpu(stage)
