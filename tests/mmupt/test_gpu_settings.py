@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.key_sources import explain
+from mmupt.models import shape_of
 from mmupt.recipe_files import CONFIG_FOLDER, options
 
 PAGE = Path("docs/gpu_settings.md")
@@ -76,12 +77,29 @@ def test_limits_of_micro_batches_follow_verls_guide(hardware: str) -> None:
     assert rollout.max_model_len == both <= rollout.max_num_batched_tokens
 
 
-@pytest.mark.parametrize("hardware", GPU_OPTIONS)
-def test_the_largest_tensor_of_a_whole_model_fits_into_a_bucket(hardware: str) -> None:
-    config = composed(hardware)
+@pytest.mark.parametrize("model", options("model"))
+def test_the_largest_tensor_of_a_whole_model_fits_into_a_bucket(model: str) -> None:
+    config = load_recipe("mmupt_mathvista", [f"model={model}"])[0]
+    shape = shape_of(config.actor_rollout_ref.model.path)
+    assert shape is not None
     bucket = config.actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes
-    sent = 0 if config.actor_rollout_ref.model.lora_rank else 152_064 * 3_584 * 4
-    assert bucket * 2**20 >= sent
+    assert bucket * 2**20 >= 4 * shape.language.vocabulary * shape.language.hidden
+
+
+def test_the_adapters_for_a_small_card_fit_into_its_bucket() -> None:
+    config = composed("gpu_1x24gb")
+    shape = shape_of(config.actor_rollout_ref.model.path)
+    assert shape is not None
+    bucket = config.actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes
+    assert bucket * 2**20 >= 4 * shape.adapters(config.actor_rollout_ref.model.lora_rank, with_vision=False)
+
+
+def test_qwen3_5_shares_no_prefixes_as_in_verls_examples() -> None:
+    shared = {}
+    for model in ("qwen3_5_4b", "qwen3_5_35b_a3b", "qwen3_vl_4b"):
+        config = load_recipe("mmupt_mathvista", [f"model={model}"])[0]
+        shared[model] = config.actor_rollout_ref.rollout.enable_prefix_caching
+    assert shared == {"qwen3_5_4b": False, "qwen3_5_35b_a3b": False, "qwen3_vl_4b": True}
 
 
 def test_the_length_of_a_request_follows_the_lengths_of_prompt_and_response() -> None:
