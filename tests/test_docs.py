@@ -27,6 +27,9 @@ PYTHON_FILE = re.compile(r"`([a-zA-Z][\w/-]*\.py)`")
 FOREIGN = {
     "examples/config.yaml",
     "examples/qwen2_5_vl_7b_geo3k_grpo.sh",
+    "examples/reward_function/caller_penalty.py",
+    "train_examples/reward_function/cot_val.py",
+    "vllm_service_init/start_vllm_server.py",
     "examples/qwen2_5_vl_7b_mmr1.sh",
     "examples/qwen3_vl_4b_geo3k_grpo_lora.sh",
     "examples/ttrl/aime.sh",

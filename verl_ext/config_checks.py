@@ -252,6 +252,10 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if reward.needs_log_probs and not select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
         needed = "actor_rollout_ref.rollout.calculate_log_probs=True"
         yield f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set {needed}"
+    deterministic = "actor_rollout_ref.rollout.full_determinism"
+    # Engines then refuse to serve an id twice, and solutions have no ids of their own.
+    if reward.needs_questions and select(config, deterministic):
+        yield f"{REWARD_MANAGER_KEY}={name} cannot repeat its solutions: set {deterministic}=False"
     filters = select(config, "algorithm.filter_groups")
     # All other scores are the same for a whole group, so no group would ever be kept.
     if filters and filters.enable and filters.metric != "reward":

@@ -6,6 +6,7 @@ its first character: `< video>`, `< |im_end|>`. Pure.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -48,6 +49,14 @@ def escaped(text: str, tokens: Iterable[str] | None = None) -> str:
     return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
+def lost_characters(text: str) -> list[str]:
+    """The characters of a text that stand for lost ones, and control characters, each once and sorted.
+
+    U+FFFD replaces bytes of another encoding. Line breaks, among them U+0085, and tabs are text.
+    """
+    return sorted({sign for sign in text if sign == "\ufffd" or _is_control(sign)})
+
+
 def plain_messages(
     messages: Iterable[Mapping[str, Any]], images: int, tokens: Iterable[str] | None = None
 ) -> list[dict[str, Any]]:
@@ -69,6 +78,10 @@ def plain_messages(
     if left and isinstance(plain[-1]["content"], str):
         plain[-1]["content"] = PLACEHOLDER * left + plain[-1]["content"]
     return plain
+
+
+def _is_control(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r\x85"
 
 
 @lru_cache

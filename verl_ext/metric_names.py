@@ -20,6 +20,7 @@ POLICY_VERSIONS = "vote/policy_versions"
 
 # veRL's own.
 RESPONSE_LENGTH = "response_length/mean"
+MEAN_REWARD = "critic/rewards/mean"
 VALIDATION_PREFIX = "val-core/"
 # A pattern: of any data source, which is group 1, and number of samples.
 VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"

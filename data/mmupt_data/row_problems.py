@@ -5,14 +5,13 @@ of its visual tokens.
 """
 
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mmupt_data.row_schema import NO_QUESTION, PLACEHOLDER, Row
-from verl_ext.control_text import control_texts
+from verl_ext.control_text import control_texts, lost_characters
 from verl_ext.images import Change, ImageError, decode
 
 ProblemKind = Literal[
@@ -102,7 +101,7 @@ def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Proble
     """Problems of the text: lost characters, control text, or missing options."""
     problems = []
     for text in (question, *(choices or ())):
-        if lost := sorted({sign for sign in text if _is_lost(sign)}):
+        if lost := lost_characters(text):
             problems.append(
                 Problem("broken text", f"{', '.join(f'U+{ord(sign):04X}' for sign in lost)} in {text[:60]!r}")
             )
@@ -111,11 +110,6 @@ def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Proble
     if choices is not None and (len(choices) < 2 or not all(choice.strip() for choice in choices)):
         problems.append(Problem("choices", f"of {len(choices)} options, none may be empty and two must be there"))
     return problems
-
-
-def _is_lost(sign: str) -> bool:
-    # U+FFFD replaces bytes of another encoding; U+0085 is a line break.
-    return sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r\x85")
 
 
 def image_problems(image: bytes, name: str) -> list[Problem]:

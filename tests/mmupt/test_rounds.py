@@ -1,10 +1,13 @@
 """Rounds are made once each, go on after a kill, are compared on the same questions, and end when they collapse."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from omegaconf import DictConfig
 from test_run_report import write_events
 
 from mmupt.benchmarks import Question
-from mmupt.compose import RecipeError
+from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
@@ -20,6 +23,7 @@ from mmupt.self_improvement import run_rounds as module
 from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, read_round, render
 from mmupt.self_improvement.run_rounds import self_improve
 from mmupt.synthesis.run_synthesis import load_synthesis_config
+from mmupt_data.figure_task import write_figures
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 from verl_ext.answers import Comparison
@@ -37,7 +41,7 @@ def scores(right: int) -> dict[str, Score]:
 
 def made(number: int, before: int, right: int, shares: list[float]) -> Round:
     of_step = dict(enumerate(shares, start=1))
-    return Round(number, scores(right), scores(before), of_step, None, None, None)
+    return Round(number, scores(right), scores(before), of_step, None, None, None, {})
 
 
 def test_the_best_round_is_the_earliest_of_the_highest_accuracy() -> None:
@@ -104,10 +108,18 @@ def test_rounds_read_answers_where_the_run_found_them(phases: "Phases", tmp_path
 
 def test_the_table_has_a_line_for_the_model_before_and_for_each_round() -> None:
     written = {"kept": 30, "candidates": 40, "distinct_questions": 0.5}
-    one = Round(1, scores(30), scores(10), {1: 0.5, 2: 0.75}, 0.9, written, 0.6)
+    one = Round(1, scores(30), scores(10), {1: 0.5, 2: 0.75}, 0.9, written, 0.6, {})
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render([one]).splitlines()]
     assert lines[2][:3] == ["before", "25.0 ± 6.9", "100.0 ± 0.0"]
     assert lines[3] == ["1", "75.0 ± 6.9", "100.0 ± 0.0", "0.50 → 0.75", "90.0", "30 of 40", "50.0", "60.0"]
+
+
+def test_the_table_has_the_rewards_of_the_writer_where_one_was_trained() -> None:
+    before, plain = made(1, 10, 20, [0.5]), made(2, 20, 30, [0.5])
+    head, _, *lines = render([before, replace(plain, writer_rewards={1: -0.5, 2: -0.1, 3: 0.25})]).splitlines()
+    assert head.endswith("| writer's reward |")
+    assert [line.split("|")[-2].strip() for line in lines] == ["", "", "-0.50 → 0.25"]
+    assert "writer" not in render([before, plain])
 
 
 class Phases:
@@ -117,6 +129,7 @@ class Phases:
         self.data, self.right = data, right
         self.ran: list[str] = []
         self.synthesis: list[str] = []
+        self.writer: list[str] = []
         self.dies_before: str | None = None
 
     def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
@@ -137,6 +150,10 @@ class Phases:
             return
         (folder / "model").mkdir(exist_ok=True)
         (folder / "model" / "config.json").touch()
+        if folder.name == "writer":
+            self.writer = command[5:]
+            write_events(folder / "tensorboard", 0, {"critic/rewards/mean": {1: -0.5, 2: -0.25}})
+            return
         write_events(
             folder / "tensorboard", 0, {"vote/majority_ratio": {step: 0.4 + 0.05 * step for step in range(1, 9)}}
         )
@@ -223,3 +240,73 @@ def test_a_collapse_ends_the_rounds_and_the_best_is_kept(
 def test_a_recipe_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"set mmupt\.self_improve\.images"):
         self_improve("mmupt_tiny", 1, tmp_path, [])
+
+
+@pytest.fixture
+def figures(tmp_path: Path) -> str:
+    """Two images, as an override."""
+    write_figures(tmp_path / "figures", train=2, validation=1, test=1)
+    return f"mmupt.self_improve.images={tmp_path}/figures/train.parquet"
+
+
+def test_a_copy_of_the_policy_learns_to_write_the_questions_that_the_policy_is_trained_on(
+    phases: Phases, tmp_path: Path, figures: str
+) -> None:
+    folder = tmp_path / "rounds"
+    self_improve("mmupt_tiny_question_writer", 2, folder, [figures])
+    base, first = "recipes/mmupt/tiny/model", f"{folder}/round_1/run/model"
+    assert phases.ran == [
+        f"train 1 from {base}",
+        f"synthesize 1 from {folder}/round_1/writer/model",
+        f"train 1 from {base}",
+        f"train 2 from {first}",
+        f"synthesize 2 from {folder}/round_2/writer/model",
+        f"train 2 from {first}",
+    ]
+    assert read_round(folder, 2).writer_rewards == {1: -0.5, 2: -0.25}
+    assert "-0.50 → -0.25" in (folder / "rounds.md").read_text()
+
+
+def test_the_writer_is_trained_on_what_synthesis_asks_and_by_its_own_reward_alone(
+    phases: Phases, tmp_path: Path, figures: str
+) -> None:
+    overrides = [figures, "method=soft", "data.instruction=is it right ?", "mmupt.self_improve.writer_steps=3"]
+    self_improve("mmupt_tiny_self_improve", 1, tmp_path / "rounds", overrides)
+    config, _ = load_recipe("mmupt_tiny_self_improve", phases.writer)
+    requests = pq.read_table(config.data.train_files[0]).to_pylist()
+    assert [row["id"] for row in requests] == [f"figures-main-train-0000{number}-direct-r1" for number in (0, 1)]
+    assert {row["prompt"][0]["content"] for row in requests} == {"<image>ask a question about this figure ."}
+    assert not list(tmp_path.glob("rounds/round_1/requests/*truth*"))
+    assert config.reward.reward_manager.name == "question_writer" and config.trainer.total_training_steps == 3
+    assert config.data.instruction is None and config.reward.reward_kwargs.solver.instruction == "is it right ?"
+    assert config.trainer.test_freq == -1 and config.mmupt.evaluation_files is None
+    assert load_synthesis_config(phases.synthesis).system_prompt is None
+
+
+def test_after_a_kill_a_trained_writer_goes_on_from_where_it_was(phases: Phases, tmp_path: Path, figures: str) -> None:
+    phases.dies_before = "synthesize 1"
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            self_improve("mmupt_tiny_question_writer", 1, tmp_path / "rounds", [figures])
+    # The same run is called again, with the same rows, and finds that it is finished.
+    assert phases.ran == ["train 1 from recipes/mmupt/tiny/model"] * 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mmupt.self_improve.writer_steps=-1", "writer_steps must be a whole number from 0 on, not -1"),
+        ("mmupt.self_improve.writer_steps=many", "writer_steps must be a whole number from 0 on, not 'many'"),
+        ("reward.reward_kwargs.solver.samples=1", "samples must be a whole number from 2 on"),
+        ("mmupt.self_improve.synthesis=['show_voted_answer=true']", "leave out show_voted_answer"),
+        ("mmupt.self_improve.synthesis=['system_prompt=hello']", "leave out show_voted_answer and system_prompt"),
+        ("mmupt.self_improve.synthesis=['strategy=direct']", "mmupt.self_improve.synthesis: "),
+        ("actor_rollout_ref.rollout.full_determinism=True", "rollout.full_determinism=False"),
+    ],
+)
+def test_a_writer_that_cannot_be_trained_is_refused_before_anything_starts(
+    phases: Phases, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        self_improve("mmupt_tiny_question_writer", 1, tmp_path / "rounds", [override])
+    assert phases.ran == [] and not (tmp_path / "rounds").exists()

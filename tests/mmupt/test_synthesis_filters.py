@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, difficulty, names, self_check, similarity
-from mmupt.synthesis.question_parsing import LONGEST_RESPONSE, question_in
 from mmupt.synthesis.synthesis_report import distinct, facts_of, render
+from verl_ext.rewards.question_parsing import LONGEST_RESPONSE, question_in
 
 THRESHOLDS = {
     "length": {"min_words": 3, "max_words": 20, "max_characters": 100},

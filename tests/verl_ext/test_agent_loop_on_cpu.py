@@ -55,6 +55,7 @@ class Rollout:
         self.worker.reward_loop_worker_handles = self.reward_workers
         self.worker._scores_groups, self.worker._measures_accuracy = True, False
         self.worker._needs_log_probs, self.worker._needs_judgements = False, False
+        self.worker._needs_questions = False
         self.worker._groups, self.worker._rows, self.worker._vote_n = {}, {}, vote_n
         self.worker._records_votes = False
         self.worker.processor, self.worker.distillation_enabled = None, False

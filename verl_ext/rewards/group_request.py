@@ -7,6 +7,19 @@ from verl_ext.votes.vote_record import VoteRecord
 
 
 @dataclass(frozen=True)
+class WrittenQuestion:
+    """The question in a response of a policy that writes questions.
+
+    Attributes:
+        text: None for a response without a question, or with one that is too long for the solver.
+        solutions: responses of the solver to it; none without a question.
+    """
+
+    text: str | None
+    solutions: list[str]
+
+
+@dataclass(frozen=True)
 class GroupRequest:
     """Asks for the scores of the surviving responses of one prompt.
 
@@ -19,6 +32,7 @@ class GroupRequest:
             `metadata` from its sidecar.
         log_probs: for rewards that need them, log p per sampled token and response.
         prompt: for rewards that need judgements, the messages of the prompt in OpenAI's format, images as data URLs.
+        questions: for rewards of a policy that writes questions, that of each response.
     """
 
     response_ids: list[list[int]]
@@ -28,6 +42,7 @@ class GroupRequest:
     question: dict[str, Any] | None = None
     log_probs: list[list[float]] | None = None
     prompt: list[dict[str, Any]] | None = None
+    questions: list[WrittenQuestion] | None = None
 
 
 @dataclass(frozen=True)

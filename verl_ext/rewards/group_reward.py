@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verl_ext.registry import Registry
+from verl_ext.rewards.group_request import WrittenQuestion
 from verl_ext.rewards.reward_settings import RewardSettings
 from verl_ext.votes import Vote
 
@@ -25,6 +26,7 @@ class VotedGroup:
         log_probs: log-probabilities of the sampled tokens, None unless the reward sets `needs_log_probs`.
         embeddings: of the responses, (responses, width), None unless the reward sets `needs_embeddings`.
         judgements: the judge's score of each response, 0 to 1, None unless the reward sets `needs_judgements`.
+        questions: the question in each response and its solutions, None unless the reward sets `needs_questions`.
         ground_truth: the correct answer, None unless the reward sets `needs_ground_truth`.
     """
 
@@ -35,6 +37,7 @@ class VotedGroup:
     log_probs: Sequence[Sequence[float]] | None = None
     embeddings: NDArray[np.float64] | None = None
     judgements: Sequence[float] | None = None
+    questions: Sequence[WrittenQuestion] | None = None
     ground_truth: str | None = None
 
 
@@ -52,6 +55,7 @@ class GroupReward(ABC):
         needs_log_probs: whether `VotedGroup.log_probs` must be set.
         needs_embeddings: whether `VotedGroup.embeddings` must be set.
         needs_judgements: whether `VotedGroup.judgements` must be set; it requires `reward.reward_model`, the judge.
+        needs_questions: whether `VotedGroup.questions` must be set: responses are questions, which the policy answers.
         needs_ground_truth: whether `VotedGroup.ground_truth` must be set; it requires `data.supervised=True`.
         is_control: whether the reward is a control experiment, which the collapse alarm never stops.
 
@@ -79,6 +83,7 @@ class GroupReward(ABC):
     needs_log_probs: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
     needs_judgements: ClassVar[bool] = False
+    needs_questions: ClassVar[bool] = False
     needs_ground_truth: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
 

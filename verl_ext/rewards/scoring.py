@@ -41,6 +41,7 @@ def score_group(
         log_probs=request.log_probs,
         embeddings=embeddings,
         judgements=judgements,
+        questions=request.questions,
         ground_truth=request.ground_truth,
     )
     rewards = reward.rewards(group)

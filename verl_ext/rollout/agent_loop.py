@@ -26,7 +26,7 @@ from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.config_defaults import SAMPLER, SAMPLER_KEY, SHARED_PROMPT_AGENT, uses
-from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
+from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore, WrittenQuestion
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.judgements import judge_prompt
 from verl_ext.rewards.reward_settings import read_settings
@@ -39,6 +39,7 @@ from verl_ext.rollout.question_fields import (
     question_of,
     text_of,
 )
+from verl_ext.rollout.question_solver import QuestionSolver
 from verl_ext.rollout.queue_rows import VOTED_QUESTION, QueueRow, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import (
@@ -85,7 +86,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         reward = REWARDS.get(self.config.reward.reward_manager.name)
         self._needs_log_probs = reward is not None and reward.needs_log_probs
         self._needs_judgements = reward is not None and reward.needs_judgements
-        self._vote_n = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs")).vote_options.vote_n
+        self._needs_questions = reward is not None and reward.needs_questions
+        self._settings = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs"))
+        self._vote_n = self._settings.vote_options.vote_n
         # Only VoteReplayBuffer logs it.
         self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
         per_step = OmegaConf.select(self.config, f"{SAMPLER_KEY}.votes_per_step")
@@ -119,7 +122,16 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             prompt = {**prompt, "__rollout_n__": sessions}
             # The images are removed from the prompt once they are sent.
             judged = await asyncio.to_thread(judge_prompt, prompt["raw_prompt"]) if self._needs_judgements else None
-            self._groups[uid] = Group(sessions, lambda outputs: self._score_group(prompt, outputs, trained, judged))
+            asked = copied(prompt["raw_prompt"]) if self._needs_questions else None
+
+            async def score(outputs: list[AgentLoopOutput]) -> list[ScoredResponse]:
+                questions = None
+                if asked is not None:
+                    responses = [output.response_ids for output in outputs]
+                    questions = await self._question_solver.solve(uid, asked, responses, sampling_params)
+                return await self._score_group(prompt, outputs, trained, judged, questions)
+
+            self._groups[uid] = Group(sessions, score)
             self._rows[uid] = Group(sessions, put)
         await self._tag(uid, trajectory["validate"], id=prompt["id"], phase="generation")
         try:
@@ -164,6 +176,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             hf_model_type=self.hf_model_type,
             tools=ToolListWrap(self.tools),
         )
+
+    @cached_property
+    def _question_solver(self) -> QuestionSolver:
+        return QuestionSolver(self._shared_agent_loop, self._settings.solver, self.config.data.max_prompt_length)
 
     def _compute_position_ids(
         self,
@@ -240,12 +256,17 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         return scored
 
     async def _score_group(
-        self, prompt: dict, outputs: list[AgentLoopOutput], trained: int, judged: list[dict[str, Any]] | None
+        self,
+        prompt: dict,
+        outputs: list[AgentLoopOutput],
+        trained: int,
+        judged: list[dict[str, Any]] | None,
+        questions: list[WrittenQuestion] | None,
     ) -> list[ScoredResponse]:
         """Score the responses of a prompt and mark the first `trained` of them, which are trained on.
 
         All of them vote. Sessions differ only by chance, so it does not matter which are trained on. `judged` is the
-        prompt as a judge is asked about it, if the reward needs one.
+        prompt as a judge is asked about it, `questions` are those in the responses, if the reward needs them.
         """
         is_supervised = OmegaConf.select(self.config, "data.supervised")
         request = GroupRequest(
@@ -255,6 +276,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             choices=choices_of(prompt),
             log_probs=[sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None,
             prompt=judged,
+            questions=questions,
         )
         reward_worker = await self._choose_reward_worker(prompt["uid"], validate=False)
         scores: list[ResponseScore] = await reward_worker.compute_score.remote(request)

@@ -158,13 +158,18 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
         """Run as veRL does; the images of the output are those that the client sent."""
-        messages = list(kwargs["raw_prompt"])
-        await current_prompt.get().once("prepared", lambda: self._prepare(messages))
+        await self.prepare(list(kwargs["raw_prompt"]))
         output = await super().run(sampling_params, **kwargs)
         if output.multi_modal_data and "images" in output.multi_modal_data:
             images = output.multi_modal_data["images"].content
             output.multi_modal_data = {**output.multi_modal_data, "images": images}
         return output
+
+    async def prepare(self, messages: list[dict]) -> int:
+        """Build the tokens of the prompt, unless that has been done, and return their number."""
+        prompt = current_prompt.get()
+        await prompt.once("prepared", lambda: self._prepare(messages))
+        return len(prompt.tokens)
 
     async def _prepare(self, messages: list[dict]) -> None:
         """Do the first part of veRL's `run`, which then reuses the results."""

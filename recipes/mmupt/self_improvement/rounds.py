@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmupt.training.run_report import changes_between, judge_evaluations
 from verl_ext.answers import equivalent
 from verl_ext.collapse import Collapse, CollapseRule, find_collapse
 from verl_ext.files import write_atomically, write_json
-from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO
+from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, MEAN_REWARD
 from verl_ext.scores import Score
 from verl_ext.votes import vote
 
@@ -30,7 +31,8 @@ class Round:
     scores: of the policy, by name. before: the same of the policy that the round started from. majority_ratios: by
     training step of the round. label_accuracy: mean over its steps, None where no ground truth is known.
     synthesis: what `report.json` has for all strategies, None where nothing was written. agreement: share of held-out
-    questions on which both policies elect the same answer, among those on which both elect one.
+    questions on which both policies elect the same answer, among those on which both elect one. writer_rewards: mean
+    rewards of the writer by its training step, empty where none was trained.
     """
 
     number: int
@@ -40,6 +42,7 @@ class Round:
     label_accuracy: float | None
     synthesis: Mapping[str, Any] | None
     agreement: float | None
+    writer_rewards: Mapping[int, float]
 
     @property
     def pass_at_k(self) -> str:
@@ -63,6 +66,7 @@ def read_round(folder: Path, number: int) -> Round:
     changes = changes_between(before, after)
     series = read_series(run / "tensorboard")
     report = round_folder(folder, number) / "synthesis" / "report.json"
+    writer = round_folder(folder, number) / "writer" / "tensorboard"
     accuracies = list(series.get(LABEL_ACCURACY, {}).values())
     return Round(
         number=number,
@@ -72,6 +76,7 @@ def read_round(folder: Path, number: int) -> Round:
         label_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
         synthesis=json.loads(report.read_text())["strategies"]["all"] if report.is_file() else None,
         agreement=agreement(before, after),
+        writer_rewards=read_series(writer, re.compile(re.escape(MEAN_REWARD))).get(MEAN_REWARD, {}),
     )
 
 
@@ -142,20 +147,27 @@ def render(rounds: Sequence[Round]) -> str:
     rows: list[tuple[str, ...]] = [(*head, "questions kept", "different, %", "same answer as before, %")]
     rows.append(("before", *(plus_minus(rounds[0].before[name], 1) for name in names), *[""] * 5))
     for one in rounds:
-        ratios = [ratio for _, ratio in sorted(one.majority_ratios.items())]
         written = one.synthesis
         rows.append(
             (
                 str(one.number),
                 *(plus_minus(one.scores[name], 1) for name in names),
-                f"{ratios[0]:.2f} → {ratios[-1]:.2f}" if ratios else "",
+                _first_to_last(one.majority_ratios),
                 "" if one.label_accuracy is None else f"{100 * one.label_accuracy:.1f}",
                 f"{written['kept']} of {written['candidates']}" if written else "",
                 f"{100 * written['distinct_questions']:.1f}" if written and written["distinct_questions"] else "",
                 "" if one.agreement is None else f"{100 * one.agreement:.1f}",
             )
         )
+    if any(one.writer_rewards for one in rounds):
+        added = ("writer's reward", "", *(_first_to_last(one.writer_rewards) for one in rounds))
+        rows = [(*row, cell) for row, cell in zip(rows, added, strict=True)]
     return markdown_table(rows)
+
+
+def _first_to_last(series: Mapping[int, float]) -> str:
+    """The values of the first and the last step."""
+    return f"{series[min(series)]:.2f} → {series[max(series)]:.2f}" if series else ""
 
 
 def plot(rounds: Sequence[Round]) -> bytes:
@@ -205,6 +217,7 @@ def write_rounds(folder: Path, rounds: Sequence[Round], stopped: Collapse | None
                 "label_accuracy": one.label_accuracy,
                 "synthesis": one.synthesis,
                 "agreement": one.agreement,
+                "writer_rewards": sorted(one.writer_rewards.items()),
             }
             for one in rounds
         ],

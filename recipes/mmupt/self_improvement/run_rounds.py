@@ -3,10 +3,12 @@
     mmupt self-improve mmupt_tiny_self_improve --rounds 3 [key=value ...]
 
 Each round is `mmupt synthesize` with the policy of the round before, and then `mmupt train` on what was written, whose
-evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a
-recipe says about which images, and how. The same command after a kill goes on in the middle of whichever phase it was.
-When the vote share rises while held-out accuracy or pass@k falls beyond noise, no further round is made, and the best
-one is kept; see `mmupt.stop_on_collapse`.
+evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a recipe says about which
+images, and how. With `mmupt.self_improve.writer_steps`, the questions of a round are written by a copy of the policy
+that was trained to write them; the policy itself is trained on the questions alone.
+
+The same command after a kill goes on in the middle of whichever phase it was. When the vote share rises while held-out
+accuracy or pass@k falls beyond noise, no further round is made, and the best one is kept; see `mmupt.stop_on_collapse`.
 """
 
 import os
@@ -25,6 +27,7 @@ from mmupt.evaluation.generation_settings import input_settings
 from mmupt.evaluation.response_files import copy_responses
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive_run
 from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
+from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, write_requests
 from mmupt_data.prepare import FOLDER
 from verl_ext.collapse import Collapse, read_rule
 from verl_ext.files import file_list, write_atomically
@@ -42,11 +45,11 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
         subprocess.CalledProcessError: a phase failed; its output says why.
     """
     config, _ = load_recipe(recipe, overrides)
-    _check(config, recipe)
+    _check(config, recipe, overrides)
     folder = folder.absolute()
     with exclusive_run(folder, folder / "rounds.json"):
         for number in range(1, rounds + 1):
-            for phase in ("synthesis", "run"):
+            for phase in ("writer", "synthesis", "run"):
                 # We hold the lock: whatever still runs there was left by a killed launcher.
                 end_processes(round_folder(folder, number) / phase)
         log_to(folder / "logs" / "rounds.log")
@@ -73,14 +76,12 @@ def make_round(
     marker = target / POLICY
     if marker.is_file():
         return marker.read_text()
-    settings = config.mmupt.self_improve
-    # The policy sees images and prompts as in training, unless mmupt.self_improve.synthesis says otherwise.
-    written = [as_override(name, value) for name, value in input_settings(config, training=True).items()]
-    written += [*settings.synthesis, as_override("model", policy), as_override("data", file_list(settings.images))]
-    written += [as_override("output", str(target / "synthesis"))]
-    written += [f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
+    writer = policy
+    if config.mmupt.self_improve.writer_steps:
+        emit(Phase(f"round {number}: train the writer of questions"))
+        writer = _train_writer(config, recipe, number, target, policy, overrides)
     emit(Phase(f"round {number}: write questions"))
-    _run("synthesize", written, target / "synthesis")
+    _run("synthesize", _synthesis(config, number, writer, target / "synthesis"), target / "synthesis")
     files = [str(target / "synthesis" / "train.parquet")]
     if config.data.generated_share is not None:
         files += file_list(config.data.train_files)
@@ -99,6 +100,63 @@ def make_round(
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
     write_atomically(marker, left)
     return left
+
+
+def _synthesis(config: DictConfig, number: int, model: str, output: Path) -> list[str]:
+    """The overrides of `mmupt synthesize` for the questions of a round, which the model writes."""
+    settings = config.mmupt.self_improve
+    # The policy sees images and prompts as in training, unless mmupt.self_improve.synthesis says otherwise.
+    written = [as_override(name, value) for name, value in input_settings(config, training=True).items()]
+    if settings.writer_steps:
+        # Training rows have none, and the writer is to be asked as in its training.
+        written.append("system_prompt=null")
+    written += [*settings.synthesis, as_override("model", model), as_override("data", file_list(settings.images))]
+    written += [as_override("output", str(output))]
+    return [*written, f"round={number}", f"seed={config.mmupt.seed}", "name=train"]
+
+
+def _train_writer(
+    config: DictConfig, recipe: str, number: int, target: Path, policy: str, overrides: Sequence[str]
+) -> str:
+    """Train a copy of the policy to write the questions of a round; return its path."""
+    run = target / "writer"
+    asked = _synthesis_config(_synthesis(config, number, policy, target / "synthesis"))
+    try:
+        requests = write_requests(asked, target / "requests")
+    except SynthesisError as error:
+        raise RecipeError(f"mmupt.self_improve: {error}") from error
+    trained = [
+        *_of_writer(config, overrides),
+        as_override("data.train_files", [str(requests)]),
+        as_override("actor_rollout_ref.model.path", policy),
+        as_override("mmupt.run_folder", str(run)),
+    ]
+    _run("train", [recipe, *trained], run)
+    return str(run / "model")
+
+
+def _synthesis_config(overrides: Sequence[str]) -> DictConfig:
+    try:
+        return load_synthesis_config(overrides)
+    except SynthesisError as error:
+        raise RecipeError(f"mmupt.self_improve.synthesis: {error}") from error
+
+
+def _of_writer(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """The overrides of the recipe under which the writer is trained: its own reward, and nothing that needs answers."""
+    return [
+        # The reward is the writer's own, whatever that of the policy is.
+        *(one for one in overrides if not one.lstrip("+").startswith("method=")),
+        "reward.reward_manager.name=question_writer",
+        as_override("reward.reward_kwargs.solver.instruction", config.data.instruction),
+        "data.instruction=null",
+        "data.generated_share=null",
+        as_override("trainer.total_training_steps", config.mmupt.self_improve.writer_steps),
+        "trainer.val_before_train=False",
+        "trainer.test_freq=-1",
+        "mmupt.evaluation_files=null",
+        "mmupt.stop_on_collapse.enable=False",
+    ]
 
 
 def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
@@ -135,8 +193,24 @@ def _best_policy(config: DictConfig, folder: Path, done: Sequence[Round]) -> str
     return (round_folder(folder, best) / POLICY).read_text() if best else str(config.actor_rollout_ref.model.path)
 
 
-def _check(config: DictConfig, recipe: str) -> None:
+def _check(config: DictConfig, recipe: str, overrides: Sequence[str]) -> None:
     if config.mmupt.self_improve.images is None:
         raise RecipeError(f"recipe {recipe} has no images to write questions about: set mmupt.self_improve.images")
     if config.mmupt.evaluation_files is None:
         raise RecipeError(f"recipe {recipe} cannot compare its rounds: it needs mmupt.evaluation_files")
+    steps = config.mmupt.self_improve.writer_steps
+    if type(steps) is not int or steps < 0:
+        raise RecipeError(f"mmupt.self_improve.writer_steps must be a whole number from 0 on, not {steps!r}")
+    if steps:
+        writer, _ = load_recipe(recipe, _of_writer(config, overrides))
+        if writer.mmupt.baseline.method is not None:
+            raise RecipeError(
+                f"the writer is trained by GRPO, and recipe {recipe} by {writer.mmupt.baseline.method}: set "
+                "mmupt.self_improve.writer_steps=0"
+            )
+        asked = _synthesis_config(_synthesis(config, 1, str(config.actor_rollout_ref.model.path), Path()))
+        if asked.show_voted_answer or asked.system_prompt is not None:
+            raise RecipeError(
+                "mmupt.self_improve.synthesis: the writer is trained on requests without a voted answer and without a "
+                "system prompt: leave out show_voted_answer and system_prompt, or set mmupt.self_improve.writer_steps=0"
+            )

@@ -31,13 +31,13 @@ from mmupt.synthesis import PROMPTS
 from mmupt.synthesis.candidate_page import write_candidate_page
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.filters import FILTERS, Reason, difficulty, names, self_check
-from mmupt.synthesis.question_parsing import question_in
 from mmupt.synthesis.source_rows import Parent, read_parents
 from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 from mmupt.synthesis.synthesis_report import write_report
-from mmupt.synthesis.synthesized_dataset import CANDIDATES, write_candidates, write_questions
+from mmupt.synthesis.synthesized_dataset import CANDIDATES, write_candidates, write_questions, write_request_rows
 from verl_ext.answers import Extraction, extract_answer
 from verl_ext.files import file_list
+from verl_ext.rewards.question_parsing import question_in
 from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
@@ -95,6 +95,20 @@ def synthesize(config: DictConfig) -> Path:
         if not any(one.kept for one in judged):
             raise SynthesisError(f"{output}: no question of {len(judged)} is left; report.md says what dropped them")
         return write_questions(output, str(config.name), parents, judged, str(config.model), config.round)
+
+
+def write_requests(config: DictConfig, folder: Path) -> Path:
+    """Write what `synthesize` asks the model, as rows on which a policy learns to write questions; returns their file.
+
+    Raises:
+        SynthesisError: the data cannot be read, or a prompt cannot be filled.
+    """
+    try:
+        prompts = {name: read_prompt(prompt, PROMPTS) for name, prompt in config.prompts.items()}
+        parents, _ = read_parents([Path(file) for file in file_list(config.data)], config.limit)
+        return write_request_rows(folder, str(config.name), _asked(config, prompts, parents, {}))
+    except (OSError, ValueError) as error:
+        raise SynthesisError(str(error)) from error
 
 
 def _head(config: DictConfig, output: Path) -> Head:
@@ -156,12 +170,7 @@ def ask(
     voted: Mapping[str, str],
 ) -> list[Candidate]:
     """Ask for questions about every row by every applicable strategy; candidates are in the order of strategies."""
-    asked: dict[str, tuple[Parent, str, str]] = {}
-    for strategy in config.strategies:
-        for parent in parents:
-            if (wanted := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
-                text = fill_template(_template(wanted, prompts), wanted.texts)
-                asked[f"{parent.id}-{strategy}-r{config.round}"] = parent, strategy, text
+    asked = _asked(config, prompts, parents, voted)
     rows = [prompt_row(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
     said = cache.responses("questions", asking, rows)
     return [
@@ -178,6 +187,19 @@ def ask(
         for id_, (parent, strategy, text) in asked.items()
         for number, response in enumerate(said[id_])
     ]
+
+
+def _asked(
+    config: DictConfig, prompts: Mapping[str, str], parents: Sequence[Parent], voted: Mapping[str, str]
+) -> dict[str, tuple[Parent, str, str]]:
+    """What the model is asked: row, strategy and text by the id of the request, in the order of strategies."""
+    asked: dict[str, tuple[Parent, str, str]] = {}
+    for strategy in config.strategies:
+        for parent in parents:
+            if (wanted := STRATEGIES[strategy](parent, voted.get(parent.id))) is not None:
+                text = fill_template(_template(wanted, prompts), wanted.texts)
+                asked[f"{parent.id}-{strategy}-r{config.round}"] = parent, strategy, text
+    return asked
 
 
 def _template(wanted: StrategyPrompt, prompts: Mapping[str, str]) -> str:

@@ -1,15 +1,18 @@
-"""The output of a synthesis: the questions as a data set, and the outcome of every candidate."""
+"""The output of a synthesis: the questions as a data set, and the outcome of every candidate.
+
+Requests for questions can be a data set, too, on which a policy learns to write them.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from mmupt.synthesis.candidates import Candidate, JudgedCandidate
 from mmupt.synthesis.source_rows import Parent
 from mmupt_data.row_schema import PLACEHOLDER, Row, Synthesis, prompts_path
-from mmupt_data.writer import write_dataset
+from mmupt_data.writer import WriteOptions, write_dataset
 from verl_ext.files import write_json_lines
 
 # In the folder of a synthesis: what became of every candidate.
@@ -63,6 +66,33 @@ def write_questions(
     }
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
     write_dataset(folder, {name: rows()}, {"synthesis": digest}, truth=False)
+    return prompts_path(folder, name)
+
+
+def write_request_rows(folder: Path, name: str, asked: Mapping[str, tuple[Parent, str, str]]) -> Path:
+    """Write requests for questions to `NAME.parquet`, without truth file, and return it.
+
+    Args:
+        folder: of the file; equal requests about equal images are dropped, which its manifest lists.
+        name: of the file.
+        asked: row, strategy and text of each request by its id.
+    """
+    rows = (
+        Row(
+            id=id_,
+            data_source=f"{parent.data_source}_{strategy}",
+            question=PLACEHOLDER * len(parent.images) + text,
+            images=parent.images,
+            question_type=strategy,
+            answer=None,
+            provenance=parent.provenance,
+            licence=parent.licence,
+        )
+        for id_, (parent, strategy, text) in asked.items()
+    )
+    parameters = [[id_, parent.image, text] for id_, (parent, _, text) in asked.items()]
+    digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
+    write_dataset(folder, {name: rows}, {"requests": digest}, truth=False, options=WriteOptions("drop"))
     return prompts_path(folder, name)
 
 

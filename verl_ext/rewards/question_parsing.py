@@ -1,10 +1,9 @@
-"""Finds the question in a response. Handles arbitrary model output in a few passes over the text."""
+"""Finds the question in a response. Handles arbitrary model output in a few passes over the text. Pure."""
 
 import re
 import unicodedata
 
-from mmupt_data.row_problems import HARMLESS, text_problems
-from mmupt_data.row_schema import PLACEHOLDER
+from verl_ext.control_text import PLACEHOLDER, lost_characters
 
 # Longer responses, such as those that never ended, contain no question.
 LONGEST_RESPONSE = 8_000
@@ -38,7 +37,7 @@ def question_in(response: str) -> str | None:
     if len(response) > LONGEST_RESPONSE:
         return None
     text = response.replace("\r\n", "\n").replace("\r", "\n")
-    if any(problem.kind not in HARMLESS for problem in text_problems(text, None)):
+    if lost_characters(text):
         return None
     text = unicodedata.normalize("NFC", text)
     # Repeated, because labels and quotes may be nested.

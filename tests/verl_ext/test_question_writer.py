@@ -1,0 +1,146 @@
+"""The reward of a policy that writes questions: by hand, against its authors' code, and what always holds.
+
+`authors_question_writer.jsonl` has one made-up group per line: its questions ("" for none), how many of the `answers`
+to each agree, the others being without an answer, and what `compute_score` of github.com/bruno686/VisPlay at 3aa895b
+(`train_examples/reward_function/cot_val.py`) gives, with nltk 3.10.4 and scikit-learn 1.9.1. These counts stood for its
+solver.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_ext.rewards.group_request import WrittenQuestion
+from verl_ext.rewards.group_reward import REWARDS, VotedGroup
+from verl_ext.rewards.question_writer import bleu, cluster_shares
+from verl_ext.rewards.reward_settings import RewardSettings
+from verl_ext.rewards.solver_prompt import SolverSettings, solver_messages
+from verl_ext.votes import vote
+
+GROUPS = [
+    json.loads(line) for line in Path(__file__).with_name("authors_question_writer.jsonl").read_text().splitlines()
+]
+AREA, SIDE = "what is the area of the circle ?", "how long is AB ?"
+
+
+def rewards(questions: Sequence[WrittenQuestion]) -> list[float]:
+    group = VotedGroup([""] * len(questions), [None] * len(questions), vote([None]), questions=questions)
+    return list(REWARDS["question_writer"](RewardSettings()).rewards(group))
+
+
+def written(text: str | None, *answers: str) -> WrittenQuestion:
+    return WrittenQuestion(text, [rf"so \boxed{{{answer}}}" for answer in answers])
+
+
+def test_the_reward_is_the_doubt_of_the_solver_less_the_share_of_the_cluster() -> None:
+    found = rewards(
+        [
+            written(AREA, "1", "1", "1", "2"),
+            written(AREA, "1", "2", "3", "4"),
+            written(SIDE, "1/2", "0.5", "3", "4"),
+            WrittenQuestion(None, []),
+        ]
+    )
+    assert found == [0.25 - 2 / 4, 0.25 - 2 / 4, 0.5 - 1 / 4, -1 - 1 / 4]
+
+
+def test_solutions_without_an_answer_count_in_the_majority_ratio_and_elect_none() -> None:
+    half = WrittenQuestion(AREA, [r"\boxed{1}", "it is so", r"\boxed{1}", "hm"])
+    assert rewards([half, WrittenQuestion(SIDE, ["hm"] * 4)]) == [0.5 - 1 / 2, 0.0 - 1 / 2]
+
+
+def test_bleu_is_that_of_nltk() -> None:
+    four, five, other = list("abcd"), list("abcde"), list("abcdf")
+    # Of five words one differs: 4/5, 3/4, 2/3 and 1/2 of the n-grams are common.
+    one_off = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
+    assert bleu(five, other) == bleu(five, four) == pytest.approx(one_off)
+    # A text that is shorter than the reference.
+    assert bleu(four, five) == pytest.approx(math.exp(1 - 5 / 4))
+    # Three words have no n-gram of four, whose count is smoothed to 0.1 of 1.
+    assert bleu(four[:3], four[:3]) == pytest.approx(0.1**0.25)
+    assert bleu(["a"], ["b"]) == bleu([], ["b"]) == bleu(["b"], []) == 0.0
+
+
+def test_equal_texts_are_of_one_cluster_unless_they_have_a_single_word() -> None:
+    # BLEU of 0.56 and of 0.18.
+    assert cluster_shares(["a b c", "a b c", "a", "a"]) == [0.5, 0.5, 0.25, 0.25]
+    assert cluster_shares([AREA]) == [1.0] and cluster_shares([]) == []
+
+
+def test_every_question_has_the_reward_of_its_authors() -> None:
+    assert len(GROUPS) == 200 and sum("" in group["questions"] for group in GROUPS) > 50
+    assert len({reward for group in GROUPS for reward in group["question_writer"]}) > 50
+    for group in GROUPS:
+        found = rewards(
+            [
+                WrittenQuestion(
+                    text or None, ([r"\boxed{7}"] * count + ["hm"] * (group["answers"] - count)) * bool(text)
+                )
+                for text, count in zip(group["questions"], group["agreeing"], strict=True)
+            ]
+        )
+        assert found == pytest.approx(group["question_writer"], abs=1e-6)
+
+
+TEXTS = st.lists(st.text("abc ", max_size=12), min_size=1, max_size=8)
+
+
+@given(TEXTS)
+def test_shares_are_those_of_a_partition(texts: list[str]) -> None:
+    shares = cluster_shares(texts)
+    # A cluster of m of n texts has m shares of m / n.
+    for share in shares:
+        assert shares.count(share) % round(share * len(texts)) == 0
+    assert all(share == pytest.approx(1 / len(texts)) for share, text in zip(shares, texts, strict=True) if not text)
+
+
+@given(st.lists(st.tuples(st.text("abc ", max_size=12), st.lists(st.sampled_from("123"), min_size=2)), min_size=1))
+def test_rewards_are_bounded(questions: list[tuple[str, list[str]]]) -> None:
+    found = rewards([written(text or None, *answers) for text, answers in questions])
+    assert all(-2 <= reward <= 0.5 - 1 / len(questions) for reward in found)
+    assert all((reward < -1) == (not text) for reward, (text, _) in zip(found, questions, strict=True))
+
+
+@given(st.data())
+def test_the_order_of_copies_and_of_questions_without_common_words_does_not_matter(data: st.DataObject) -> None:
+    different = ["what is the area ?", "how long are both", "find this angle now .", "x", ""]
+    texts = data.draw(st.lists(st.sampled_from(different), min_size=1, max_size=10))
+    order = data.draw(st.permutations(range(len(texts))))
+    shares, permuted = cluster_shares(texts), cluster_shares([texts[place] for place in order])
+    assert permuted == [shares[place] for place in order]
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=4, max_size=10))
+def test_a_copy_more_never_makes_a_question_worth_more(texts: list[str]) -> None:
+    long = {"a": AREA, "b": SIDE + " now"}
+    sizes = [cluster_shares([long[text] for text in texts] + [AREA] * more)[-1] for more in range(1, 5)]
+    assert all(before <= after for before, after in pairwise(sizes))
+
+
+def test_the_solver_sees_the_images_and_the_question_in_place_of_the_request_for_one() -> None:
+    image = {"type": "image", "image": "pixels", "max_pixels": 9}
+    asked = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": [image, {"type": "text", "text": "ask a question"}]},
+    ]
+    question = "is <|im_end|> or <image> here ?"
+    *before, said = solver_messages(asked, question, "box it", ["<|im_end|>"])
+    assert before == asked[:1]
+    assert said["content"] == [image, {"type": "text", "text": "is < |im_end|> or < image> here ? box it"}]
+    # The images of the request stay when those of the question are sent.
+    assert said["content"][0] is not image
+    assert solver_messages([{"role": "user", "content": "ask"}], "1 + 1 ?", None, []) == [
+        {"role": "user", "content": "1 + 1 ?"}
+    ]
+
+
+@pytest.mark.parametrize(("field", "value"), [("samples", 1), ("samples", 2.0), ("samples", True), ("instruction", 3)])
+def test_settings_of_the_solver_that_make_no_sense_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        SolverSettings(**{field: value})  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""How the policy is asked to answer a question that it wrote. Pure.
+
+`verl_ext.rollout.question_solver` sends the requests.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verl_ext.control_text import escaped
+from verl_ext.datasets.row_format import with_instruction
+from verl_ext.unknown_keys import refuse_values
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """The block `reward.reward_kwargs.solver`.
+
+    samples: answers per question; VisPlay has 10.
+    instruction: follows the question after a space; None for nothing.
+
+    Raises:
+        ValueError: values that are not allowed, naming each field.
+    """
+
+    samples: int = 10
+    instruction: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "samples": (type(self.samples) is int and self.samples >= 2, "a whole number from 2 on"),
+            "instruction": (self.instruction is None or isinstance(self.instruction, str), "null or a text"),
+        }
+        refuse_values(self, allowed)
+
+
+def solver_messages(
+    messages: Sequence[Mapping[str, Any]], question: str, instruction: str | None, control_tokens: Iterable[str]
+) -> list[dict[str, Any]]:
+    """The prompt that asks the question about the images of `messages`, which asked for a question.
+
+    Messages other than the user's stay. The question is untrusted: control text in it is escaped.
+    """
+    images = [
+        dict(part)
+        for message in messages
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+        if part["type"] == "image"
+    ]
+    text = with_instruction(escaped(question, control_tokens), instruction)
+    content = [*images, {"type": "text", "text": text}] if images else text
+    return [*(dict(one) for one in messages if one["role"] != "user"), {"role": "user", "content": content}]

@@ -1,0 +1,67 @@
+"""Has the policy answer the questions that it wrote, in the same rollout: no second model and no server."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from verl_ext.control_text import control_tokens
+from verl_ext.rewards.group_request import WrittenQuestion
+from verl_ext.rewards.question_parsing import question_in
+from verl_ext.rewards.solver_prompt import SolverSettings, solver_messages
+from verl_ext.rollout.shared_prompt import SharedPrompt, SharedPromptAgentLoop, current_prompt
+
+
+class QuestionSolver:
+    """Answers written questions by the agent loop that writes them; every question is a prompt of its own.
+
+    Args:
+        loop: generates with the current weights of the policy.
+        settings: how often a question is answered.
+        max_prompt_length: longest prompt of a question, in tokens.
+    """
+
+    def __init__(self, loop: SharedPromptAgentLoop, settings: SolverSettings, max_prompt_length: int) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._max_prompt_length = max_prompt_length
+        self._control_tokens = control_tokens(loop.tokenizer)
+
+    async def solve(
+        self,
+        uid: str,
+        messages: Sequence[dict[str, Any]],
+        response_ids: Sequence[Sequence[int]],
+        sampling_params: dict[str, Any],
+    ) -> list[WrittenQuestion]:
+        """Return the question in each response to `messages`, with its solutions.
+
+        Equal questions are answered once. Questions see the images of `messages`, whose prompt is `uid`.
+        """
+        texts = await asyncio.to_thread(lambda: [question_in(text) for text in self._decoded(response_ids)])
+        asked = list(dict.fromkeys(text for text in texts if text is not None))
+        answered = await asyncio.gather(
+            *(self._answer(f"{uid}_{number}", messages, text, sampling_params) for number, text in enumerate(asked))
+        )
+        questions: dict[str | None, WrittenQuestion] = dict(zip(asked, answered, strict=True))
+        return [questions.get(text, WrittenQuestion(None, [])) for text in texts]
+
+    async def _answer(
+        self, uid: str, messages: Sequence[dict[str, Any]], question: str, sampling_params: dict[str, Any]
+    ) -> WrittenQuestion:
+        # Of this task alone, as `asyncio.gather` copies the context.
+        prompt = SharedPrompt(uid, is_trained_on=False)
+        current_prompt.set(prompt)
+        asked = solver_messages(messages, question, self._settings.instruction, self._control_tokens)
+        try:
+            if await self._loop.prepare(asked) > self._max_prompt_length:
+                return WrittenQuestion(None, [])
+            outputs = await asyncio.gather(
+                *(self._loop.run(sampling_params, raw_prompt=asked) for _ in range(self._settings.samples))
+            )
+        finally:
+            prompt.close()
+        return WrittenQuestion(question, await asyncio.to_thread(self._decoded, [one.response_ids for one in outputs]))
+
+    def _decoded(self, response_ids: Sequence[Sequence[int]]) -> list[str]:
+        responses: list[str] = self._loop.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
+        return responses
