@@ -100,6 +100,10 @@ class Family:
     def has_images(self) -> bool:
         return self.name != "qwen3"
 
+    @property
+    def has_experts(self) -> bool:
+        return self.name.endswith("_moe")
+
     def build(self, folder: Path, steps: int = 30) -> Path:
         """Write a model of the family that was taught in so many steps how an answer looks; return its folder."""
         torch.manual_seed(0)
