@@ -22,6 +22,7 @@ from mmupt.console.events import (
     Follow,
     Head,
     Note,
+    Part,
     Phase,
     Progress,
     Result,
@@ -155,6 +156,38 @@ def test_the_time_left_counts_neither_what_was_done_before_nor_the_start_of_the_
         now.seconds = seconds
         screen.show(Progress(done, 1000, "requests"))
     assert file.getvalue().splitlines()[-1].strip() == "701 of 1000 requests, 2:30 left"
+
+
+def test_what_a_long_phase_waits_for_is_named_with_and_without_a_terminal() -> None:
+    events = [Phase("answer the questions"), Progress(0, 9, "requests"), Part("start the engine")]
+    phase, part = drawn(events).splitlines()[1:]
+    assert phase.endswith("  answer the questions") and re.fullmatch(r" +0:0\d    start the engine", part)
+    outline_of: list[Event] = []
+    outline = Outline(outline_of.append)
+    for event in events:
+        outline.show(event)
+    assert outline_of[-1] == Detail("answer the questions: start the engine")
+
+
+def test_a_command_that_runs_another_tells_without_a_terminal_now_and_then_what_that_one_does() -> None:
+    class Minutes(Clock):
+        def __call__(self) -> float:
+            return self.seconds
+
+    file, now = io.StringIO(), Minutes()
+    screen = Screen("mmupt table", file, file, False, now=now)
+    screen.show(Phase("mmupt_tiny, seed 1 (run 1 of 2)"))
+    for second in range(24 * 3600 // 10):
+        now.seconds = 10.0 * second
+        screen.show(Detail(f"step {second}/8640, majority 61.2 %"))
+    _, _, *shown = file.getvalue().splitlines()
+    assert shown[0] == "   0:30    step 3/8640, majority 61.2 %"
+    assert 20 < len(shown) < 40
+
+
+def test_the_warnings_are_counted_where_no_step_counts_them() -> None:
+    assert drawn([Phase("work"), Warnings(1)]).splitlines()[-1].strip() == "1 warning in the log"
+    assert "in the log" not in drawn([Phase("work"), Warnings(2), *run_of(3)])
 
 
 def test_a_step_of_a_training_without_votes_is_progress() -> None:
@@ -355,6 +388,7 @@ def test_what_all_processes_print_is_in_the_log_and_the_events_are_shown(tmp_pat
         "         a note",
         "   0:00  work",
         "| a | table |",
+        "         1 warning in the log",
         "after",
     ]
     assert [line for line in log.read_text().splitlines() if line in HIDDEN] == [*HIDDEN]
@@ -382,7 +416,7 @@ def test_with_verbose_everything_is_printed(tmp_path: Path) -> None:
             1,
             ["error: ValueError: no such key", "  in <string>, line 17, in <module>", "  all output: log"],
         ),
-        ("sys.exit('error: set another key')", 1, ["  all output: log", "error: set another key"]),
+        ("sys.exit('error: set another key')", 1, ["error: set another key", "  all output: log"]),
         ("sys.exit(3)", 3, ["  all output: log"]),
         ("sys.exit()", 0, []),
     ],
@@ -406,8 +440,8 @@ def test_of_a_process_that_failed_the_cause_is_shown_and_not_only_its_status(tmp
     assert done.stderr.splitlines() == [
         "error: ModuleNotFoundError: No module named 'nothing_of_that_name'",
         "  in <string>, line 1, in <module>",
-        "  all output: log",
         "error: the evaluation ended with status 1",
+        "  all output: log",
     ]
 
 
@@ -444,7 +478,7 @@ def on_terminal(command: list[str], columns: int, until: str = "", **environment
 def test_on_a_terminal_the_last_line_lives_and_leaves_the_same_lines(tmp_path: Path) -> None:
     body = "import time; emit(Progress(1, 4, 'requests')); time.sleep(0.8)"
     status, shown = on_terminal(example(tmp_path / "log", body), 60)
-    assert status == 0 and "work" in shown and "1/4 requests" in shown and "1 warnings" in shown
+    assert status == 0 and "work" in shown and "1/4 requests" in shown and "1 warning" in shown
     # Nothing of it stays: the bar is erased before the next line.
     *_, last = ESCAPE.sub("", shown).strip().splitlines()
     assert last.strip() == "after"
@@ -472,6 +506,7 @@ def test_a_command_inside_another_has_its_own_log_and_no_screen(tmp_path: Path) 
         "in <string>, line 17, in <module>",
         "all output: inner",
         "| a | table |",
+        "1 warning in the log",
         "after",
     ]
     assert "by C" in (tmp_path / "inner").read_text()

@@ -26,21 +26,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.console import session
 
     with session("mmupt eval", arguments.verbose):
-        from mmupt.evaluation.evaluate import (
-            EvaluationError,
-            answer_benchmarks,
-            load_evaluation_config,
-            score_answers,
-        )
+        from mmupt.evaluation.evaluate import EvaluationError, evaluate, load_evaluation_config
         from mmupt.evaluation.generation import EngineError
         from mmupt.evaluation.judge_client import JudgeError
 
         try:
-            config = load_evaluation_config(arguments.overrides)
-            sets = answer_benchmarks(config)
-        except (EvaluationError, EngineError, BlockingIOError) as error:
+            evaluate(load_evaluation_config(arguments.overrides))
+        except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
             sys.exit(f"error: {error}")
-    try:
-        score_answers(config, sets)
-    except (EvaluationError, JudgeError) as error:
-        sys.exit(f"error: {error}")

@@ -47,6 +47,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of the current phase begins, which lasts until the phase's next progress."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Detail:
     """What the command that is the current phase is doing."""
 
@@ -103,10 +110,10 @@ class Follow:
     total: int | None
 
 
-Event = Head | Phase | Progress | Detail | Step | Warnings | Note | Result | Follow
+Event = Head | Phase | Part | Progress | Detail | Step | Warnings | Note | Result | Follow
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Head, Phase, Progress, Detail, Step, Warnings, Note, Result, Follow)
+    kind.__name__: kind for kind in (Head, Phase, Part, Progress, Detail, Step, Warnings, Note, Result, Follow)
 }
 
 

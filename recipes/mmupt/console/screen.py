@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from mmupt.console.events import Detail, Event, Follow, Head, Note, Phase, Progress, Result, Step, Warnings
+from mmupt.console.events import Detail, Event, Follow, Head, Note, Part, Phase, Progress, Result, Step, Warnings
 
 # Of plain lines; a terminal may be narrower.
 WIDTH = 120
@@ -28,6 +28,9 @@ LONGEST_LINE = 200
 ROWS_PER_HEADING = 40
 # Plain lines on the progress of a phase are at least so far apart.
 SHARE_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 0.1, 30.0
+# A plain line on a command that is a phase comes when the phase has lasted so many times as long as at the line before:
+# some thirty lines a day.
+GROWTH_BETWEEN_LINES = 1.25
 # Steps that the time left is estimated from.
 RECENT_STEPS = 20
 # Lines of one note; the log has all of it.
@@ -68,6 +71,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def warnings_of(count: int) -> str:
+    """A number of warnings in words."""
+    return f"{count} warning{'' if count == 1 else 's'}"
 
 
 def step_of(step: Step) -> str:
@@ -168,10 +176,13 @@ class Screen:
                 self._show_head(event)
             case Phase():
                 self._begin(event.name)
+            case Part():
+                self._begin_part(event.name)
             case Progress():
+                self._detail = ""
                 self._show_progress(event)
             case Detail():
-                self._detail = event.text
+                self._show_detail(event.text)
             case Step():
                 self._show_step(event)
             case Warnings():
@@ -190,6 +201,8 @@ class Screen:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._warnings and self._columns is None:
+            self._show_note(f"{warnings_of(self._warnings)} in the log")
 
     def show_error(self, lines: Sequence[str]) -> None:
         """Draw what ended the command, after `close`."""
@@ -223,6 +236,20 @@ class Screen:
         self._last_line = (0.0, self._now())
         if not self._terminal:
             self._print(self._fitting(f"{clock(self._now() - self._started):>7}  {name}"))
+
+    def _begin_part(self, name: str) -> None:
+        self._detail = name
+        if not self._terminal:
+            self._print(self._fitting(f"{clock(self._now() - self._started):>7}    {name}"))
+
+    def _show_detail(self, text: str) -> None:
+        self._detail = text
+        now, (share, before) = self._now(), self._last_line
+        lasted = before - self._phase_started
+        if self._terminal or now - before < max(SECONDS_BETWEEN_LINES, (GROWTH_BETWEEN_LINES - 1) * lasted):
+            return
+        self._last_line = share, now
+        self._print(self._fitting(f"{clock(now - self._started):>7}    {text}"))
 
     def _end_phase(self) -> None:
         """Leave a line about the current phase; where there is no terminal, it is there since the phase began."""
@@ -312,7 +339,7 @@ class Screen:
         if self._left:
             words.append(f"{clock(self._left)} left")
         if self._warnings:
-            words.append(f"{self._warnings} warnings")
+            words.append(warnings_of(self._warnings))
         for _ in parts:
             grid.add_column()
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -342,6 +369,8 @@ class Outline:
             case Phase():
                 self._phase = event.name
                 self._tell(Detail(event.name))
+            case Part():
+                self._tell(Detail(f"{self._phase}: {event.name}"))
             case Progress():
                 self._tell(Detail(f"{self._phase}: {event.done} of {event.total} {event.unit}"))
             case Step():

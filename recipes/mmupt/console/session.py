@@ -118,6 +118,7 @@ class Session:
         if isinstance(error, SystemExit) and isinstance(error.code, str):
             # Python prints it once this is over; the log is to have it, too.
             print(error.code, file=sys.stderr, flush=True)
+            error.code = "\n".join([error.code, *self._where_all_output_is()])
         self._ended.set()
         self._thread.join()
         with suppress(OSError):
@@ -203,7 +204,13 @@ class Session:
             lines = [f"error: {cause}", *([f"  in {where}"] if where else [])]
         elif self._outer is not None:
             lines = [str(error)]
-        return [*lines, *([] if self._log is None else [f"  all output: {shown_path(self._log)}"])]
+        if self._outer is None and isinstance(error, SystemExit) and isinstance(error.code, str):
+            # What Python prints follows, with the log.
+            return lines
+        return [*lines, *self._where_all_output_is()]
+
+    def _where_all_output_is(self) -> list[str]:
+        return [] if self._log is None else [f"  all output: {shown_path(self._log)}"]
 
     def _end_of_log(self) -> str:
         if self._log is None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
-from mmupt.console import Head, Phase, emit, log_to
+from mmupt.console import Head, Phase, emit, log_to, show_result, tell
 from mmupt.console.session import shown_path
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, render
@@ -151,13 +151,13 @@ def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit:
     wanted = min(one.questions(), limit or one.questions())
     scored = sum(found.questions - found.not_answered - found.left_out for found in scores)
     of = max(one.official or 0, one.questions())
-    print(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
+    tell(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
     refused = {r.id: r.not_asked for r in read_responses(one.output)[0] if r.not_asked is not None}
     for number, (id_, why) in enumerate(refused.items()):
         if number == NAMED:
-            print(f"  and {len(refused) - NAMED} more")
+            tell(f"  and {len(refused) - NAMED} more")
             break
-        print(f"  not asked, counted as wrong: {id_}: {why}")
+        tell(f"  not asked, counted as wrong: {id_}: {why}")
     if wanted and len(refused) == wanted:
         raise EvaluationError(f"{one.name}: no question could be asked; the first: {next(iter(refused.values()))}")
     if scored < wanted and not allowed:
@@ -197,23 +197,23 @@ def answer_benchmarks(config: DictConfig) -> list[QuestionSet]:
 
 
 def score_answers(config: DictConfig, sets: Sequence[QuestionSet]) -> None:
-    """Score the responses to the question sets, if `config.score` is set, and print the scores.
+    """Score the responses to the question sets, if `config.score` is set, and show the scores.
 
     Raises:
         EvaluationError: responses are missing or not judged yet.
     """
     output = _output(config)
     if config.score:
+        emit(Phase("score the answers"))
         judge, not_judged = _judge(config), 0
         for one in sets:
             scores = score_file(one.output, judge=judge)
             not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
             check_whole(one, scores, config.limit, config.allow_partial)
-            print(f"# {one.output}\n")
-            print("\n\n".join(map(render, scores)) + "\n")
+            show_result(f"\n# {shown_path(one.output)}\n\n" + "\n\n".join(map(render, scores)) + "\n")
         evaluations = read_scores([output])
         if any(found.keys() & PAPER.titles.keys() for found in evaluations.values()):
-            print(write_results(output, evaluations))
+            show_result(write_results(output, evaluations))
         if not_judged:
             raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
 

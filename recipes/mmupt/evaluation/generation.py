@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mmupt.console import Part, emit
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.messages import engine_prompt
 from mmupt.evaluation.prompt_processor import load_processor
@@ -235,6 +236,7 @@ class ReusableEngine:
             self._replica = None
             # Frees its memory for the next.
             gc.collect()
+            emit(Part("start the engine"))
             self._replica = Replica(settings, images)
         return self._replica
 
@@ -261,6 +263,7 @@ def answer_questions(
     import ray
     from ray.util.queue import Queue
 
+    emit(Part("start the engines"))
     variables = dict(CPU.ray_kwargs.ray_init.runtime_env.env_vars) if settings.device == "cpu" else {}
     ray.init(address=ray_address(), include_dashboard=False, runtime_env={"env_vars": variables})
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmupt.console import Progress, emit
 from verl_ext.files import json_line
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
                         file.write(json_line({"key": judge.key(prompt), "reply": texts[prompt]}))
                         file.flush()
                     bar.update()
+                    emit(Progress(int(bar.n), len(prompts), "judge requests"))
 
             await asyncio.gather(*map(one, prompts))
 

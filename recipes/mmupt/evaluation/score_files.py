@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from mmupt.console import Note, emit
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, score_verdicts
 from mmupt.evaluation.judge_client import Judge
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts, kept_path
@@ -40,7 +41,7 @@ def score_file(
     """
     judged = judge_file(file, extraction, rule)
     for line, why in judged.bad_lines:
-        print(f"{file}, line {line}, is left out: {why}", file=sys.stderr)
+        _warn(f"{file}, line {line}, is left out: {why}")
     if not judged.verdicts:
         raise ValueError(f"{file}: none of its {len(judged.bad_lines)} lines can be scored")
     verdicts = judged.verdicts
@@ -50,10 +51,16 @@ def score_file(
         verdicts = judgement.verdicts
         failures.update(judged.questions[one.response.id].data_source for one, _ in judgement.failures)
         if judgement.failures:
-            print(f"{file}: {describe(judgement.failures)}", file=sys.stderr)
+            _warn(f"{file}: {describe(judgement.failures)}")
     found = score_verdicts(judged, verdicts)
     if judge:
         found = [replace(scores, not_judged=failures[scores.benchmark]) for scores in found]
     write_verdicts(file.with_suffix(".verdicts.jsonl"), verdicts, judged.questions)
     write_json(file.with_suffix(".scores.json"), [scores.to_json() for scores in found])
     return found
+
+
+def _warn(text: str) -> None:
+    """Say something on stderr, and on the screen of the command where there is one."""
+    print(text, file=sys.stderr)
+    emit(Note(text))
