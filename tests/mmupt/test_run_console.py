@@ -70,6 +70,20 @@ def test_the_steps_of_a_run_are_read_where_verl_logs_them(
     assert Path(logger.filepath) == of_an_earlier_start
 
 
+def test_a_file_of_steps_that_the_user_wants_is_kept_when_the_run_starts_again(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MMUPT_CONSOLE", raising=False)
+    config = recipe_run.prepare_run("mmupt_tiny", ["trainer.logger=[file]"])
+    file = elsewhere / "runs" / "mmupt_tiny" / "mmupt" / "mmupt_tiny.jsonl"
+    file.parent.mkdir(parents=True)
+    for start in ("first", "second"):
+        file.write_text(start)
+        follow_steps(config, 20)
+    assert config.trainer.logger == ["file"] and not file.exists()
+    assert [file.with_suffix(f".{number}.jsonl").read_text() for number in (1, 2)] == ["first", "second"]
+
+
 def test_a_file_that_the_user_has_named_for_the_logger_is_read(tmp_path: Path) -> None:
     config, _ = load_recipe("mmupt_tiny")
     assert run_console._metrics_file(config, {"VERL_FILE_LOGGER_PATH": "/own.jsonl"}) == Path("/own.jsonl")

@@ -5,6 +5,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
-from view_runs import group, question_rows, write_run
+from view_runs import HOSTILE, group, question_rows, write_run
 
 from mmupt.cli import main
+from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.reports.encoded_pictures import encode_anew
 from mmupt.viewer import run_files
 from mmupt.viewer.row_pictures import RowPictures
@@ -89,7 +91,10 @@ def test_a_request_that_makes_no_sense_is_answered(get: Get, path: str, query: d
         ("/group", {"step": 99, "number": 0}),
         ("/group", {"step": 1, "number": 99}),
         ("/group", {}),
-        ("/evaluated", {"id": "nobody"}),
+        ("/evaluated", {"pair": 0, "id": "nobody"}),
+        ("/evaluated", {"pair": 1, "id": "q0"}),
+        ("/evaluated", {"pair": -1, "id": "q0"}),
+        ("/picture", {"source": "evaluation.7", "id": "q0", "image": 0}),
         ("/sheet", {"sheet": "../.."}),
         ("/picture", {"source": "votes", "id": "nobody", "image": 0}),
         ("/picture", {"source": "votes", "id": "q0", "image": 7}),
@@ -117,10 +122,10 @@ def test_text_of_models_is_escaped_wherever_it_is_html(get: Get) -> None:
     for path, query in (
         ("/group", {"step": 1, "number": 0}),
         ("/history", {"id": "q0"}),
-        ("/evaluated", {"id": "q0"}),
+        ("/evaluated", {"pair": 0, "id": "q0"}),
         ("/written", {"sheet": "round_1/synthesis", "number": 0}),
         ("/group_previews", {"keys": '["1.0"]'}),
-        ("/evaluation_previews", {"keys": '["q0"]'}),
+        ("/evaluation_previews", {"keys": '["0.q0"]'}),
     ):
         status, headers, content = get(path, run=0, **query)
         assert status == 200 and headers["Content-Type"] == "application/json"
@@ -137,6 +142,31 @@ def html_of(value: Any, name: str = "") -> Iterator[str]:
             yield from html_of(one, name)
     elif name.endswith("html") and value is not None:
         yield value
+
+
+def test_a_comparison_shows_every_question_of_all_its_files_by_the_settings_that_it_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for side, answer in (("base", "3"), ("trained", "4")):
+        for name in ("one", "two"):
+            rows = question_rows(tmp_path / "pictures", 104)
+            rows = [replace(row, data_source=name) for row in rows]
+            write_dataset(tmp_path / name, {name: rows}, {})
+            text = f"{HOSTILE} <answer>{answer}</answer>, or \\boxed{{5}}"
+            said = [Response(row.id, "greedy", 0, text, 5) for row in rows]
+            parameters = {"model": side, "data": {str(prompts_path(tmp_path / name, name)): "sha"}, "samples": 0}
+            write_responses(tmp_path / side / f"{name}.jsonl", said, parameters)
+    main(["compare", "base", "trained", "--output", "compared", "--extraction", "answer_tag"])
+    run = RunFiles(Path("compared"))
+    assert run.summary()["sides"] == ["A: base", "B: trained"]
+    questions = run.evaluation()
+    assert len(questions) == 2 * 104 and {one["benchmark"] for one in questions} == {"one", "two"}
+    # The recorded settings look for a box.
+    assert {(one["before"]["right"], one["after"]["right"]) for one in questions} == {(False, True)}
+    last = run.evaluated(1, "q103")
+    assert last["after"][0]["answer_html"] == "4" and "<script" not in last["after"][0]["html"]
+    assert run.picture("evaluation.1", "q103", 0, None)[0] == "image/png"
 
 
 def test_pictures_are_encoded_anew_small_or_in_full(tmp_path: Path) -> None:

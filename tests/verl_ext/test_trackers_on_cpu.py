@@ -6,7 +6,9 @@
 import io
 import json
 import os
+import signal
 import struct
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -88,7 +90,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 def start(
-    name: str, run: Path, steps: range, train_file: str, *, validates_first: bool = True, **settings: Any
+    name: str | list[str], run: Path, steps: range, train_file: str, *, validates_first: bool = True, **settings: Any
 ) -> Tracking:
     """Start veRL's tracking as its trainer does, and log some steps; the first one is a validation."""
     sampler = {"path": SAMPLER[0], "name": SAMPLER[1]}
@@ -99,7 +101,9 @@ def start(
         },
         "settings": settings,
     }
-    tracking = Tracking("mmupt", "my_run", [name], OmegaConf.to_container(OmegaConf.create(config)))
+    tracking = Tracking(
+        "mmupt", "my_run", [name] if isinstance(name, str) else name, OmegaConf.to_container(OmegaConf.create(config))
+    )
     tables = GroupTables(3, 2, [train_file])
     for step in steps:
         if tables.is_due(step):
@@ -230,6 +234,46 @@ def test_a_restart_continues_the_run_of_a_tracker_and_repeats_no_step(
     assert values[7] == pytest.approx(0.07)
     has_said = "from before the restart" in capsys.readouterr().out
     assert has_said == (tracker != "tensorboard")
+
+
+# Logs some steps, and then does nothing until it is killed.
+KILLED = """
+import sys, time
+from pathlib import Path
+from test_trackers_on_cpu import start
+run, train_file, *names = sys.argv[1:]
+tracking = start(names, Path(run), range(0, 4), train_file)
+print("logged", flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_run_that_is_killed_and_continued_has_every_step_once_in_each_tracker(
+    environment: Path, train_file: str
+) -> None:
+    # SwanLab leaves the end of its file to Python's buffer, so that a kill loses it.
+    names = [name for name in READERS if name != "swanlab" and find_spec(PACKAGES.get(name, "verl")) is not None]
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    command = [sys.executable, "-c", KILLED, str(environment), train_file, *names]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": path}
+    ) as killed:
+        assert killed.stdout is not None and any(line == "logged\n" for line in killed.stdout)
+        # wandb writes every tenth of a second.
+        time.sleep(1.0)
+        os.killpg(killed.pid, signal.SIGKILL)
+    # From the checkpoint of step 2.
+    start(names, environment, range(2, 6), train_file).finish()
+    for name in names:
+        runs, steps, _ = logged(name, environment)
+        assert len(runs) == 1 and Counter(steps) == Counter(range(0, 6)), name
+
+
+def test_a_file_that_begins_anew_gets_the_steps_that_are_repeated(environment: Path, train_file: str) -> None:
+    start("file", environment, range(0, 5), train_file).finish()
+    (environment / "mmupt" / "my_run.jsonl").unlink()
+    start("file", environment, range(2, 6), train_file).finish()
+    assert logged("file", environment)[1] == [2, 3, 4, 5]
 
 
 def test_a_run_in_another_folder_is_another_run(tracker: str, environment: Path, train_file: str) -> None:

@@ -36,6 +36,10 @@ class TrackerRecord:
         if self.run(tracker) != run:
             self._content[tracker] = {"run": run, "step": -1}
 
+    def forget(self, tracker: str) -> None:
+        """Note that nothing is known of a tracker."""
+        self._content.pop(tracker, None)
+
     def logged(self, tracker: str, step: int) -> None:
         """Note that a tracker has a step."""
         self._content[tracker]["step"] = int(step)
@@ -72,6 +76,16 @@ class OncePerStep:
         """Log the metrics of a step, unless it has them."""
         if self.takes(step):
             self._tracker.log(data=data, step=step)
+            self._record.logged(self._name, step)
+
+
+class WandbRun(OncePerStep):
+    """wandb, which keeps the last step to itself until the next one begins, unless told that it is whole."""
+
+    def log(self, data: Mapping[str, Any], step: int) -> None:
+        """Log the metrics of a step, unless it has them."""
+        if self.takes(step):
+            self._tracker.log(data=data, step=step, commit=True)
             self._record.logged(self._name, step)
 
 
@@ -146,11 +160,14 @@ def continue_runs(loggers: dict[str, Any], record: TrackerRecord, kept_lines: by
     for name, tracker in loggers.items():
         if (run := _run_of(name, tracker, record)) is None:
             continue
+        if name == "file" and not kept_lines:
+            # A file that begins anew has no steps.
+            record.forget(name)
         record.begin(name, run)
         if name == "tensorboard":
             loggers[name] = TensorboardRun(name, tracker, record, validates_first=validates_first)
         else:
-            loggers[name] = OncePerStep(name, tracker, record)
+            loggers[name] = (WandbRun if name == "wandb" else OncePerStep)(name, tracker, record)
     if kept_lines:
         loggers["file"].fp.write(kept_lines)
 

@@ -1,9 +1,11 @@
 """Compare two models on the same questions, from their responses alone. Generates nothing.
 
 A and B are folders of evaluations, or single files of responses; every benchmark that both have is compared. Writes
-compare.md (printed, too), compare.json, compare.png and compare.html, a page of the questions gained and lost.
+compare.md (printed, too), compare.json, compare.png and compare.html, a page of questions gained and lost; `mmupt view`
+shows all questions of the comparison.
 
     mmupt compare runs/eval/base runs/eval/trained --output runs/compare
+    mmupt view runs/compare
 """
 
 import argparse
@@ -33,4 +35,4 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         comparisons = compare_evaluations(a, b)
     except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
-    print(write_comparison(arguments.output, comparisons))
+    print(write_comparison(arguments.output, comparisons, *settings))

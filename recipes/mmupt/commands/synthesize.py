@@ -27,9 +27,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.console import session, show_result
 
     with session("mmupt synthesize", arguments.verbose):
+        from mmupt.console.session import shown_path
         from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, synthesize
 
         try:
-            show_result(str(synthesize(load_synthesis_config(arguments.overrides))))
+            questions = synthesize(load_synthesis_config(arguments.overrides))
+            show_result(f"\nThe questions are in {shown_path(questions)}")
         except (SynthesisError, BlockingIOError) as error:
             sys.exit(f"error: {error}")

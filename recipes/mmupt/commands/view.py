@@ -4,6 +4,7 @@ A local server shows the folders of runs until Ctrl-C; several runs share their 
 Nothing is loaded from elsewhere, and only this machine can open the page, unless --host says otherwise.
 
     mmupt view runs/mmupt_tiny
+    mmupt view runs/compare
     mmupt view runs/table/mmupt_tiny-mmupt-1 runs/table/mmupt_tiny-random-1 --port 8080
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Serve the page of the command line until it is interrupted."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, synthesis or comparison")
     parser.add_argument("--port", type=int, default=8765, help="port of the page, 0 for a free one (%(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s, this machine alone)"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -172,8 +173,14 @@ def counted(items: Iterable[Item], done: int, total: int, unit: str) -> Iterator
             emit(Progress(done, total, unit))
 
 
-def follow(file: Path, total: int | None) -> None:
-    """Show the steps of a training that is about to start and logs to `file` by veRL's FileLogger."""
-    # veRL empties it when it starts; until then an earlier start's steps would be taken for this one's.
+def follow(file: Path, total: int | None, keep: bool = False) -> None:
+    """Show the steps of a training that is about to start and logs to `file` by veRL's FileLogger.
+
+    The file of an earlier start, whose steps would be taken for this one's, is removed, or renamed from NAME.jsonl to
+    NAME.1.jsonl, NAME.2.jsonl and so on if it is to be kept.
+    """
+    if keep and file.is_file():
+        names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))
+        file.rename(next(name for name in names if not name.exists()))
     file.unlink(missing_ok=True)
     emit(Follow(str(file), total))

@@ -51,14 +51,22 @@ def compare_evaluations(a: Mapping[str, JudgedFile], b: Mapping[str, JudgedFile]
     return [compare(benchmark, a[benchmark], b[benchmark]) for benchmark in common]
 
 
-def write_comparison(folder: Path, comparisons: Sequence[ModelComparison]) -> str:
-    """Write `compare.md`, `.json`, `.png` and `.html` into a folder and return the Markdown."""
+def write_comparison(
+    folder: Path,
+    comparisons: Sequence[ModelComparison],
+    extraction: AnyExtraction | None = None,
+    rule: AnswerRule | None = None,
+) -> str:
+    """Write `compare.md`, `.json`, `.png` and `.html` into a folder and return the Markdown.
+
+    `extraction` and `rule` are those of `read_evaluation`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = render(comparisons)
     images = {one.benchmark: _images(one) for one in comparisons}
     write_atomically(folder / "compare.png", plot(comparisons))
     write_page(folder / "compare.html", "What two models answer differently", *page(comparisons, images))
-    write_json(folder / "compare.json", as_content(comparisons))
+    write_json(folder / "compare.json", as_content(comparisons, extraction, rule))
     write_atomically(folder / "compare.md", f"{text}\n![Differences with their intervals](compare.png)\n")
     return text
 

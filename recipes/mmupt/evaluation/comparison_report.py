@@ -90,9 +90,13 @@ def _not_compared(comparison: ModelComparison) -> Iterator[str]:
         yield f"Responses of mode {mode} are not compared, as A has {a} per question and B {b}."
 
 
-def as_content(comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
-    """All comparisons as JSON holds them."""
+def as_content(
+    comparisons: Sequence[ModelComparison], extraction: str | None = None, rule: str | None = None
+) -> dict[str, Any]:
+    """All comparisons as JSON holds them, with the settings for answers that replaced those on record."""
     return {
+        "extraction": extraction,
+        "rule": rule,
         "resamples": RESAMPLES,
         "seed": SEED,
         "level": LEVEL,

@@ -120,7 +120,7 @@ class ResponseCache:
             OtherParametersError: the file has responses made with other settings, and `replace` is not set.
             Refused: a row cannot be asked; names it.
         """
-        emit(Phase(f"generate {stage}"))
+        emit(Phase(f"generate responses: {stage}"))
         file = self.folder / f"{stage}.jsonl"
         digest = hashlib.sha256()
         for row in rows:

@@ -62,6 +62,8 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
             "WANDB_DATA_DIR": str(folder / CACHE / "wandb"),
             "WANDB_RUN_ID": _run_id(folder / "wandb" / "run_id"),
             "WANDB_RESUME": "allow",
+            # Seconds between two writes to the file of a run, 15 by default: a kill loses what has not been written.
+            "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "0.1",
         }
     if "swanlab" in names:
         variables |= {"SWANLAB_RUN_ID": _run_id(folder / "swanlab" / "run_id"), "SWANLAB_RESUME": "allow"}

@@ -67,8 +67,9 @@ def follow_steps(config: DictConfig, total: int | None) -> None:
     Call it once the variables of the run are set.
     """
     loggers = file_list(config.trainer.logger)
-    config.trainer.logger = loggers if "file" in loggers else [*loggers, "file"]
-    follow(_metrics_file(config, os.environ), total)
+    is_wanted = "file" in loggers
+    config.trainer.logger = loggers if is_wanted else [*loggers, "file"]
+    follow(_metrics_file(config, os.environ), total, keep=is_wanted)
 
 
 def _metrics_file(config: DictConfig, environ: Mapping[str, str]) -> Path:

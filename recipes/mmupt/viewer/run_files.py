@@ -3,14 +3,17 @@
 All text of rows and responses is escaped in that HTML (`mmupt.reports.formulas`) and plain everywhere else.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
+from mmupt.benchmarks import Question
 from mmupt.evaluation.verdicts import JudgedFile, Verdict, judge_file
 from mmupt.reports.html_page import shown, shown_answer, shown_question
 from mmupt.synthesis.synthesized_dataset import CANDIDATES, read_candidates
@@ -25,10 +28,15 @@ from verl_ext.votes.vote_files import files_of_steps, read_train_files, read_vot
 
 Value = TypeVar("Value")
 
+# Of `mmupt compare`, beside which compare.html is a page without a server.
+COMPARISON = "compare.json"
+
 # Metrics that are drawn, the first ones first.
 METRICS = re.compile(
     r"val-core/.+|vote/.+|response_length/mean|critic/rewards/mean|actor/(entropy|kl_loss|grad_norm)|perf/throughput"
 )
+# The files of an evaluation, and the sides of a comparison.
+SIDES = ("before", "after")
 # Groups per reply, so that the first ones are on the screen before the last ones are read.
 GROUPS_PER_CHUNK = 1_000
 # The columns read for a list of groups.
@@ -43,8 +51,18 @@ GROUP_FIELDS = (
 )
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two files of responses to the same questions, with the settings for answers that replace those on record."""
+
+    before: Path
+    after: Path
+    extraction: str | None = None
+    rule: str | None = None
+
+
 class RunFiles:
-    """Reads the folder of a run or synthesis, again whenever a file has changed.
+    """Reads the folder of a run, synthesis or comparison, again whenever a file has changed.
 
     Raises:
         FileNotFoundError: the folder has nothing that can be shown.
@@ -54,9 +72,11 @@ class RunFiles:
         self.folder = folder.absolute()
         self._kept: dict[str, tuple[Any, Any]] = {}
         self._lock = Lock()
-        if not any((self._votes(), self._events(), self._evaluated(), self._sheet_files(), self._history().is_file())):
+        begun = self._history().is_file() or (self.folder / "evaluation").is_dir()
+        if not any((begun, self._votes(), self._events(), self._pairs(), self._sheet_files())):
             raise FileNotFoundError(
-                f"{folder} is not the folder of a run: it holds no votes/, tensorboard/, evaluation/ or {CANDIDATES}"
+                f"{folder} is not the folder of a run: it holds no votes/, tensorboard/, evaluation/, {CANDIDATES} or "
+                f"{COMPARISON}"
             )
 
     def summary(self) -> dict[str, Any]:
@@ -72,7 +92,7 @@ class RunFiles:
             "validations": sorted(history.validations),
             "collapse": stop and stop["message"],
             "curves": bool(self._events()),
-            "evaluation": len(self._evaluated()) == 2,
+            "sides": self._sides(),
             "sheets": [str(file.parent.relative_to(self.folder)) for file in self._sheet_files()],
         }
 
@@ -155,45 +175,54 @@ class RunFiles:
         ]
 
     def evaluation(self) -> list[dict[str, Any]]:
-        """The questions of the evaluation before and after training, with both greedy answers."""
-        return self._changed("questions", self._evaluated(), self._evaluation)
+        """The questions of the evaluation before and after training, or of two models, with both greedy answers.
 
-    def _evaluation(self) -> list[dict[str, Any]]:
-        before, after = self._judged
-        both = {side: _by_question(judged.verdicts) for side, judged in (("before", before), ("after", after))}
+        `pair` and `id` identify a question: a comparison may have several files of responses on either side.
+        """
+        return [entry for number in range(len(self._pairs())) for entry in self._pair_evaluation(number)]
+
+    def _pair_evaluation(self, number: int) -> list[dict[str, Any]]:
+        judged = self._judged(number)
+
+        def entries() -> list[dict[str, Any]]:
+            both = {side: _by_question(one.verdicts) for side, one in zip(SIDES, judged, strict=True)}
+            return [
+                {
+                    "pair": number,
+                    "id": id_,
+                    "benchmark": question.data_source,
+                    "question": _plain(question.text),
+                    "ground_truth": question.truth,
+                    **{side: _outcome(verdicts.get(id_, [])) for side, verdicts in both.items()},
+                }
+                for id_, question in _questions(judged).items()
+            ]
+
+        return self._changed(f"questions {number}", self._evaluated(), entries)
+
+    def evaluation_previews(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """Question and greedy answers, given by pair and id as in "0.q7", with formulas drawn; KeyError if unknown."""
+        entries = {f"{entry['pair']}.{entry['id']}": entry for entry in self.evaluation()}
         return [
             {
-                "id": id_,
-                "question": _plain(question.text),
-                "ground_truth": question.truth,
-                **{side: _outcome(verdicts.get(id_, [])) for side, verdicts in both.items()},
+                "question_html": shown_question(entries[key]["question"]),
+                "answers_html": [_answer(entries[key][side]["answer"]) for side in SIDES],
             }
-            for id_, question in before.questions.items()
+            for key in keys
         ]
 
-    def evaluation_previews(self, ids: Iterable[str]) -> list[dict[str, Any]]:
-        """Question and greedy answers of questions of the evaluation with their formulas drawn; KeyError if unknown."""
-        entries = {entry["id"]: entry for entry in self.evaluation()}
-        return [
-            {
-                "question_html": shown_question(entries[id_]["question"]),
-                "answers_html": [_answer(entries[id_][side]["answer"]) for side in ("before", "after")],
-            }
-            for id_ in ids
-        ]
-
-    def evaluated(self, id_: str) -> dict[str, Any]:
-        """A question of the evaluation with all responses before and after training; KeyError if there is none."""
-        before, after = self._judged
-        question = before.questions[id_]
+    def evaluated(self, pair: int, id_: str) -> dict[str, Any]:
+        """A question of the evaluation with all responses of both sides; KeyError or IndexError if there is none."""
+        judged = self._judged(pair)
+        question = _questions(judged)[id_]
         return {
             "id": id_,
             "images": question.text.count(PLACEHOLDER),
             "question_html": _question(question.text, question.choices),
             "ground_truth_html": _answer(question.truth),
             **{
-                side: [_response(verdict) for verdict in _by_question(judged.verdicts).get(id_, [])]
-                for side, judged in (("before", before), ("after", after))
+                side: [_response(verdict) for verdict in _by_question(one.verdicts).get(id_, [])]
+                for side, one in zip(SIDES, judged, strict=True)
             },
         }
 
@@ -208,7 +237,7 @@ class RunFiles:
         return {**entry, "images": self._pictures(folder).count(entry["id"])}
 
     def picture(self, source: str, id_: str, number: int, longest_side: int | None) -> tuple[str, bytes]:
-        """An image of a row, see `RowPictures`; `source` is "votes", "evaluation" or the folder of a sheet."""
+        """An image of a row, see `RowPictures`; `source` is "votes", "evaluation.PAIR" or the folder of a sheet."""
         return self._pictures(source).picture(id_, number, longest_side)
 
     def _pictures(self, source: str) -> RowPictures:
@@ -219,19 +248,31 @@ class RunFiles:
         file = self._votes()[step]
         return self._changed(f"step {step}", [file], lambda: list(map(_group_fields, _numbered(file))))
 
-    @property
-    def _judged(self) -> tuple[JudgedFile, JudgedFile]:
-        files = self._evaluated()
-        if len(files) != 2:
-            raise KeyError("evaluation")
-        judged = self._changed("evaluation", files, lambda: [judge_file(file) for file in files])
-        return judged[0], judged[1]
+    def _judged(self, number: int) -> tuple[JudgedFile, JudgedFile]:
+        pair = self._pairs()[number]
+        settings: Any = pair.extraction, pair.rule
+        files = [pair.before, pair.after]
+        return self._changed(
+            f"evaluation {number}", files, lambda: (judge_file(files[0], *settings), judge_file(files[1], *settings))
+        )
+
+    def _sides(self) -> list[str]:
+        """What the two sides of the evaluation are called; none where there is no evaluation."""
+        if self._trained() is not None:
+            return ["Before training", "After training"]
+        compared = self._compared()["comparisons"]
+        return [
+            f"{side.upper()}: {', '.join(dict.fromkeys(str(one[side]['model']) for one in compared))}"
+            for side in ("a", "b")
+            if compared
+        ]
 
     def _data_files(self, source: str) -> list[Path]:
         if source == "votes":
             return read_train_files(next(iter(self._votes().values())))
-        if source == "evaluation":
-            return [Path(file) for file in self._judged[0].parameters["data"]]
+        name, _, pair = source.partition(".")
+        if name == "evaluation" and pair.isdecimal():
+            return [Path(file) for file in self._judged(int(pair))[0].parameters["data"]]
         config = OmegaConf.load(self._sheets()[source].parent / "config.yaml")
         return [Path(file) for file in file_list(OmegaConf.select(config, "data"))]
 
@@ -242,8 +283,28 @@ class RunFiles:
         return sorted((self.folder / "tensorboard").rglob("events.out.tfevents.*"))
 
     def _evaluated(self) -> list[Path]:
-        files = [self.folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after")]
-        return [file for file in files if file.with_suffix(".parameters.json").is_file() and file.is_file()]
+        return [file for pair in self._pairs() for file in (pair.before, pair.after)]
+
+    def _pairs(self) -> list[Pair]:
+        if (trained := self._trained()) is not None:
+            return [trained]
+        content = self._compared()
+        pairs = (
+            Pair(Path(one["a"]["file"]), Path(one["b"]["file"]), content.get("extraction"), content.get("rule"))
+            for one in content["comparisons"]
+        )
+        # A file may answer several benchmarks.
+        return list(dict.fromkeys(pairs))
+
+    def _trained(self) -> Pair | None:
+        before, after = files = [self.folder / "evaluation" / f"{name}.jsonl" for name in SIDES]
+        whole = all(file.with_suffix(".parameters.json").is_file() and file.is_file() for file in files)
+        return Pair(before, after) if whole else None
+
+    def _compared(self) -> Any:
+        file = self.folder / COMPARISON
+        nothing: Any = {"comparisons": []}
+        return self._changed("comparison", [file], lambda: json.loads(file.read_text()) if file.is_file() else nothing)
 
     def _history(self) -> Path:
         return self.folder / "history.jsonl"
@@ -303,6 +364,11 @@ def _by_question(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
     for verdict in verdicts:
         found.setdefault(verdict.response.id, []).append(verdict)
     return found
+
+
+def _questions(judged: Iterable[JudgedFile]) -> dict[str, Question]:
+    """The questions that either file answers, in the order of the files."""
+    return {id_: question for one in judged for id_, question in one.questions.items()}
 
 
 def _is_right(verdict: Verdict) -> bool:

@@ -46,6 +46,13 @@ def _optional(query: Query, name: str) -> int | None:
     return int(query[name]) if name in query else None
 
 
+def _number(query: Query, name: str) -> int:
+    """A position in a list; IndexError where it is negative."""
+    if (number := int(query[name])) < 0:
+        raise IndexError(number)
+    return number
+
+
 def _texts(query: Query, name: str) -> list[str]:
     texts = json.loads(query[name])
     return [str(text) for text in texts] if isinstance(texts, list) else []
@@ -57,12 +64,12 @@ ANSWERS: Mapping[str, Callable[[RunFiles, Query], Any]] = {
     "/groups": lambda run, query: run.groups(_optional(query, "before"), _optional(query, "after")),
     "/group_previews": lambda run, query: run.group_previews(_texts(query, "keys")),
     "/evaluation_previews": lambda run, query: run.evaluation_previews(_texts(query, "keys")),
-    "/group": lambda run, query: run.group(int(query["step"]), int(query["number"])),
+    "/group": lambda run, query: run.group(int(query["step"]), _number(query, "number")),
     "/history": lambda run, query: run.history(query["id"]),
     "/evaluation": lambda run, query: run.evaluation(),
-    "/evaluated": lambda run, query: run.evaluated(query["id"]),
+    "/evaluated": lambda run, query: run.evaluated(_number(query, "pair"), query["id"]),
     "/sheet": lambda run, query: run.sheet(query["sheet"]),
-    "/written": lambda run, query: run.written(query["sheet"], int(query["number"])),
+    "/written": lambda run, query: run.written(query["sheet"], _number(query, "number")),
 }
 
 
@@ -127,10 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             return kind, (PAGE_FOLDER / name).read_bytes()
         if path == "/runs":
             return _json([run.summary() for run in self.served])
-        number = int(query["run"])
-        if number < 0:
-            raise IndexError(number)
-        run = self.served[number]
+        run = self.served[_number(query, "run")]
         if path == "/picture":
             longest_side = None if "full" in query else SMALL
             return run.picture(query["source"], query["id"], int(query["image"]), longest_side)

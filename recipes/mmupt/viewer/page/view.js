@@ -102,31 +102,31 @@ const votes = {
 };
 
 const evaluation = {
-  empty: "This run has no evaluation before and after training yet.",
+  empty: "There is no evaluation before and after training yet.",
   async load(run, changed) {
-    if (!state.runs[run].evaluation) return changed();
+    if (!state.runs[run].sides.length) return changed();
     state.evaluation.set(run, await ask("/evaluation", { run }));
     changed();
   },
   items: () => state.evaluation.get(state.run) ?? [],
-  key: (item) => item.id,
-  text: (item) => `${item.question} ${item.id} ${item.ground_truth} ${item.before.answer ?? ""} ${item.after.answer ?? ""}`,
+  key: (item) => `${item.pair}.${item.id}`,
+  text: (item) => `${item.question} ${item.id} ${item.benchmark} ${item.ground_truth} ${item.before.answer ?? ""} ${item.after.answer ?? ""}`,
   outcomes: {
     "": ["all questions", () => true],
-    gained: ["gained: wrong before, right after", (item) => !item.before.right && item.after.right],
-    lost: ["lost: right before, wrong after", (item) => item.before.right && !item.after.right],
+    gained: ["gained: wrong, then right", (item) => !item.before.right && item.after.right],
+    lost: ["lost: right, then wrong", (item) => item.before.right && !item.after.right],
     right: ["right both times", (item) => item.before.right && item.after.right],
     wrong: ["wrong both times", (item) => !item.before.right && !item.after.right],
-    silent: ["no answer after", (item) => item.after.answer === null],
+    silent: ["no answer in the second", (item) => item.after.answer === null],
   },
   row: (item) => [
-    make("small", { textContent: `truth ${item.ground_truth}` }),
+    make("small", { textContent: `${item.benchmark} · truth ${item.ground_truth}` }),
     make("small", {}, mark(item.before.right), " → ", mark(item.after.right)),
     questionOf(item),
     make("small", {}, answerOf(item, 0, item.before.answer), " → ", answerOf(item, 1, item.after.answer)),
   ],
   previews: (keys) => ask("/evaluation_previews", { run: state.run, keys }),
-  detail: async (item) => evaluatedDetail(await ask("/evaluated", { run: state.run, id: item.id })),
+  detail: async (item) => evaluatedDetail(item, await ask("/evaluated", { run: state.run, pair: item.pair, id: item.id })),
 };
 
 const written = {
@@ -274,17 +274,18 @@ function historyTable(history, group) {
   return make("section", {}, make("h2", { textContent: "This question over the steps" }), make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
-function evaluatedDetail(question) {
+function evaluatedDetail(item, question) {
+  const [before, after] = state.runs[state.run].sides;
   const side = (title, responses) => make("div", {}, make("h2", { textContent: title }), ...responses.map((one, position) =>
     make("section", { className: `class ${one.right ? "c3" : ""}` },
       make("h3", {}, `${one.mode === "greedy" ? "greedy" : `sample ${one.sample + 1}`}: `, answerOr(one.answer_html, NO_ANSWER), " ", mark(one.right)),
       responseBox("response", one.html, position === 0))));
   return [
     make("p", { className: "notes", textContent: question.id }),
-    pictures("evaluation", question.id, question.images),
+    pictures(`evaluation.${item.pair}`, question.id, question.images),
     markup("div", "text question-text", question.question_html),
     labels(["ground truth", answerOr(question.ground_truth_html, "unknown")]),
-    make("div", { className: "sides" }, side("Before training", question.before), side("After training", question.after)),
+    make("div", { className: "sides" }, side(before, question.before), side(after, question.after)),
   ];
 }
 
@@ -520,7 +521,7 @@ async function start() {
     state.run = Math.min(Number(kept.get("run")) || 0, state.runs.length - 1);
     at("run").value = state.run;
     const run = state.runs[state.run];
-    const fitting = run.steps ? "votes" : run.sheets.length ? "written" : run.evaluation ? "evaluation" : "curves";
+    const fitting = run.steps ? "votes" : run.sheets.length ? "written" : run.sides.length ? "evaluation" : "curves";
     const tab = kept.get("view");
     await show(tab in VIEWS || tab === "curves" ? tab : fitting, kept.get("open"));
   });
