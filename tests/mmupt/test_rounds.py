@@ -253,7 +253,7 @@ def test_a_copy_of_the_policy_learns_to_write_the_questions_that_the_policy_is_t
     phases: Phases, tmp_path: Path, figures: str
 ) -> None:
     folder = tmp_path / "rounds"
-    self_improve("mmupt_tiny_question_writer", 2, folder, [figures])
+    self_improve("mmupt_tiny_writer", 2, folder, [figures])
     base, first = "recipes/mmupt/tiny/model", f"{folder}/round_1/run/model"
     assert phases.ran == [
         f"train 1 from {base}",
@@ -287,7 +287,7 @@ def test_after_a_kill_a_trained_writer_goes_on_from_where_it_was(phases: Phases,
     phases.dies_before = "synthesize 1"
     for _ in range(2):
         with pytest.raises(subprocess.CalledProcessError):
-            self_improve("mmupt_tiny_question_writer", 1, tmp_path / "rounds", [figures])
+            self_improve("mmupt_tiny_writer", 1, tmp_path / "rounds", [figures])
     # The same run is called again, with the same rows, and finds that it is finished.
     assert phases.ran == ["train 1 from recipes/mmupt/tiny/model"] * 2
 
@@ -308,5 +308,5 @@ def test_a_writer_that_cannot_be_trained_is_refused_before_anything_starts(
     phases: Phases, tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(RecipeError, match=re.escape(message)):
-        self_improve("mmupt_tiny_question_writer", 1, tmp_path / "rounds", [override])
+        self_improve("mmupt_tiny_writer", 1, tmp_path / "rounds", [override])
     assert phases.ran == [] and not (tmp_path / "rounds").exists()
