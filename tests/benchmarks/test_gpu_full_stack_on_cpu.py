@@ -228,6 +228,23 @@ def test_weights_that_are_not_made_in_time_are_not_used_by_the_next_stage(tmp_pa
     assert outcome["status"] == "timed out" and not folder.exists()
 
 
+def test_the_log_of_the_first_stage_has_the_output_of_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def fail(command: list[str], log: Path, limit: float | None) -> int:
+        commands.append(command)
+        log.write_text("KeyError: 'x'")
+        return 1
+
+    monkeypatch.setattr(full_stack, "run_command", fail)
+    result = full_stack._run_steps(WHOLE["tiny"], Variant(), None, tmp_path, tmp_path / "log")
+    assert result["status"] == "failed" and result["cause"] == "KeyError: 'x'"
+    # The console of `mmupt train` would send it to the run folder, which is removed.
+    assert commands[0][1:5] == ["-m", "mmupt", "train", "--verbose"]
+
+
 def test_a_stage_on_a_cpu_has_the_family_of_its_card() -> None:
     for name, stage in WHOLE.items():
         small = on_cpu(stage)
