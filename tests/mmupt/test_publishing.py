@@ -118,7 +118,9 @@ def run(tmp_path: Path, tiny_recipe: DictConfig) -> Path:
         },
     )
     (folder / "report.png").write_bytes(b"png")
-    record_start(folder, ["mmupt", "train", "mmupt_tiny"])
+    record_start(
+        folder, ["mmupt", "train", "mmupt_tiny", f"mmupt.run_folder={folder}", f"data.val_files=['{folder}/v']"]
+    )
     return folder
 
 
@@ -144,7 +146,12 @@ def test_the_card_of_a_model_is_one_of_the_hub_and_has_scores_with_errors(run: P
         ("pass@8, %", "50.0 ± 2.0"),
     ]
     assert "25.0 ± 2.0 | 50.0 ± 2.0 | +25.0 ± 2.0" in card.text
-    for said in ("MIT", "mmupt train mmupt_tiny", "training steps of this policy | 20", "one run with one seed"):
+    for said in (
+        "MIT",
+        "mmupt train mmupt_tiny mmupt.run_folder=run",
+        "training steps of this policy | 20",
+        "one run with one seed",
+    ):
         assert said in " ".join(card.text.split()), said
     assert str(tmp_path) not in card.content
 

@@ -3,6 +3,18 @@
 import re
 
 
+_ABSOLUTE = re.compile(r"""(?<![^\s'"=\[,:{])~?/(?:[^\s'",\[\]{}/]+/)*([^\s'",\[\]{}/]+)/?""")
+
+
+def without_folders(text: str) -> str:
+    """A text in which absolute paths, also inside values and lists, are shortened to their last part.
+
+    >>> without_folders("mmupt train my_recipe data.train_files='[/home/me/a.parquet,~/b/]' url=http://host/v1 runs/x")
+    "mmupt train my_recipe data.train_files='[a.parquet,b]' url=http://host/v1 runs/x"
+    """
+    return _ABSOLUTE.sub(r"\1", text)
+
+
 def fenced(text: str, language: str) -> str:
     """A text as a code block of Markdown.
 

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load,
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.publishing import is_path, public_name
-from mmupt.publishing.card_text import fenced
+from mmupt.publishing.card_text import fenced, without_folders
 from mmupt.publishing.row_sources import RowSource, render, row_sources, warnings
 from mmupt.reports.tables import code, escaped, markdown_table, plus_minus
 from mmupt.runtime.export import MARKER
@@ -214,7 +214,7 @@ def _reproduction(run_folder: Path) -> str:
     starts = read_starts(run_folder)
     if not starts:
         return "## Reproduction\n\nThe command of the run was not recorded."
-    commands = "\n".join(dict.fromkeys(start.command for start in starts))
+    commands = "\n".join(dict.fromkeys(without_folders(start.command) for start in starts))
     versions = ", ".join(f"{name} {version}" for name, version in starts[-1].versions.items())
     return f"## Reproduction\n\n{fenced(commands, 'bash')}\n\nVersions: {escaped(versions)}."
 
