@@ -1,5 +1,6 @@
 """The page of `mmupt view` in a real browser: what a person sees and does, with keys, on a phone, and in the dark."""
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from view_runs import HOSTILE, group, question_rows, write_run
 
+from mmupt.cli import main
 from mmupt.reports.html_page import paragraph, pictures, section, shown_question, write_page
 from mmupt.viewer.run_files import RunFiles
 from mmupt.viewer.server import make_server
@@ -243,6 +245,27 @@ def test_the_evaluation_is_shown_side_by_side_and_filtered_by_what_training_chan
         sides = page.locator("#detail .sides > div").all_inner_texts()
         assert "greedy: 9 ✗ wrong" in sides[0] and "greedy: 4 ✓ right" in sides[1]
         until(page, "document.querySelector('#detail .picture img').naturalWidth === 84")
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_comparison_names_its_models_and_nothing_hangs_over(
+    browser: Any, run_folder: Path, tmp_path: Path, width: int
+) -> None:
+    long = tmp_path / ("a_model_with_a_long_name_" * 4)
+    shutil.copytree(run_folder / "evaluation", long)
+    parameters = long / "before.parameters.json"
+    write_json(parameters, {**json.loads(parameters.read_text()), "model": str(long)})
+    main(["compare", str(long / "before.jsonl"), str(long / "after.jsonl"), "--output", str(tmp_path / "compared")])
+    viewport = {"width": width, "height": 700}
+    with served(tmp_path / "compared") as address, opened(browser, address, viewport=viewport) as page:
+        assert page.inner_text("#count") == "4 of 4"
+        page.click("#list li:first-child button")
+        page.wait_for_selector("#detail .sides")
+        titles = page.locator("#detail .sides h2").all_inner_texts()
+        assert titles[0].replace("\n", "") == f"A: {long}" and titles[1] == "B: after"
+        until(page, "document.querySelector('#detail .picture img').naturalWidth === 84")
+        assert page.evaluate("document.querySelector('#detail').scrollWidth") <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_questions_that_the_model_wrote_are_shown_with_their_image_and_fate(browser: Any, address: str) -> None:
