@@ -21,7 +21,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"VERL_PLATFORM": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+from mmupt.compose import load_recipe
+
+# The environment of a run, before torch is imported; variables that are set keep their values.
+os.environ |= {
+    name: os.environ.get(name, str(value))
+    for name, value in load_recipe("mmupt_tiny")[0].ray_kwargs.ray_init.runtime_env.env_vars.items()
+}
 
 from omegaconf import DictConfig
 from PIL import Image
@@ -33,7 +39,6 @@ from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
 from benchmarks.stand_ins import model_for_large_images
-from mmupt.compose import load_recipe
 from verl_ext.datasets.encoded_image import EncodedImage
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.reward_manager import GroupRewardManager

@@ -62,7 +62,7 @@ class SharedPrompt:
         """Release all results when the sessions have ended.
 
         The task that made a result keeps its context, which holds this prompt: a cycle that would keep images and
-            features until Python's garbage collector runs, which is rare.
+        features until Python's garbage collector runs, which is rare.
         """
         self._results.clear()
 
