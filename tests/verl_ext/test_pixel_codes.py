@@ -8,14 +8,33 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import Qwen2VLImageProcessor
 
-from verl_ext.rollout.pixel_codes import PixelCoder, expand, names_of
+from verl_ext.rollout.pixel_codes import COMPUTATION, PIXELS, PixelCoder, expand, names_of
 
 
 class Processor:
     """The part of a multimodal processor that the coder reads."""
 
-    def __init__(self, **settings: object) -> None:
-        self.image_processor = Qwen2VLImageProcessor(**settings)
+    def __init__(self, images: type = Qwen2VLImageProcessor, **settings: object) -> None:
+        self.image_processor = images(**settings)
+
+    def features(self, *images: Image.Image) -> dict[str, torch.Tensor]:
+        return dict(self.image_processor(images=list(images), return_tensors="pt"))
+
+
+class Otherwise(Qwen2VLImageProcessor):
+    """Computes each value from more than its own pixel."""
+
+    def rescale_and_normalize(self, images: torch.Tensor, *arguments: object) -> torch.Tensor:
+        values = super().rescale_and_normalize(images, *arguments)
+        return values if values.dtype == torch.uint8 else values + values.roll(1, dims=-1)
+
+
+class OneFrame(Qwen2VLImageProcessor):
+    """Returns half of what its `temporal_patch_size` says."""
+
+    def preprocess(self, *images: object, **settings: object) -> dict[str, torch.Tensor]:
+        features = super().preprocess(*images, **settings)
+        return {**features, PIXELS: features[PIXELS][:, ::2]}
 
 
 PROCESSORS = {
@@ -23,11 +42,16 @@ PROCESSORS = {
     "Qwen3-VL": Processor(patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3),
     "not normalized": Processor(do_normalize=False),
     "not rescaled": Processor(do_rescale=False),
+    "four frames": Processor(temporal_patch_size=4),
+    "many pixels": Processor(size={"shortest_edge": 262144, "longest_edge": 1204224}),
+    "few pixels": Processor(size={"shortest_edge": 784, "longest_edge": 2352}),
 }
 
 
-def features_of(processor: Processor, *images: Image.Image) -> dict[str, torch.Tensor]:
-    return dict(processor.image_processor(images=list(images), return_tensors="pt"))
+def coder_of(processor: Processor) -> PixelCoder:
+    coder = PixelCoder.of(processor)
+    assert coder is not None
+    return coder
 
 
 def noise(seed: int, width: int, height: int) -> Image.Image:
@@ -46,59 +70,49 @@ def assert_equal(ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor])
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_what_is_read_is_what_was_processed(name: str) -> None:
-    processor = PROCESSORS[name]
-    coder = PixelCoder.of(processor)
-    assert coder is not None
+    processor, coder = PROCESSORS[name], coder_of(PROCESSORS[name])
     for images in ([noise(0, 300, 200)], [Image.new("RGB", (60, 60), "white")], [noise(1, 90, 400), noise(2, 64, 64)]):
-        features = features_of(processor, *images)
-        stored = coder.compact(features)
+        features, stored = processor.features(*images), coder.compact(Processor.features(coder.processor, *images))
         assert_equal(expand(stored), features)
         assert names_of(stored) == features.keys()
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(28, 300), st.integers(28, 300), st.sampled_from(("RGB", "L", "RGBA", "P")))
+def test_no_image_is_changed(seed: int, width: int, height: int, mode: str) -> None:
+    processor = PROCESSORS["Qwen2.5-VL"]
+    coder, image = coder_of(processor), noise(seed, width, height).convert(mode)
+    assert_equal(expand(coder.compact(Processor.features(coder.processor, image))), processor.features(image))
+
+
 @pytest.mark.parametrize("name", ("Qwen2.5-VL", "Qwen3-VL"))
 def test_an_image_takes_an_eighth_of_the_bytes(name: str) -> None:
-    processor = PROCESSORS[name]
-    coder = PixelCoder.of(processor)
-    assert coder is not None
-    features = features_of(processor, noise(0, 1000, 1000))
-    assert size(coder.compact(features)) < 1.01 * size(features) / 8
+    coder, image = coder_of(PROCESSORS[name]), noise(0, 1000, 1000)
+    stored = coder.compact(Processor.features(coder.processor, image))
+    assert size(stored) < 1.01 * size(PROCESSORS[name].features(image)) / 8
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.data())
-def test_no_value_is_changed_whatever_the_features_are(data: st.DataObject) -> None:
-    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    coder = PixelCoder(mean, std, frames=2)
-    patches, pixels = data.draw(st.integers(0, 300)), data.draw(st.sampled_from((1, 4, 7)))
-    generator = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    for _ in range(3):
-        drawn = generator.integers(0, 256, (patches, 3, 1, pixels)) / 255
-        values = (drawn - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-        values = values.repeat(2, axis=2).astype(np.float32)
-        if patches and data.draw(st.booleans()):
-            # A value that is no pixel's, or one frame that is not like the other.
-            place = (data.draw(st.integers(0, patches - 1)), 1, data.draw(st.integers(0, 1)), 0)
-            values[place] = data.draw(st.sampled_from((0.1234567, 1e9, -50.0)))
-        features = {
-            "pixel_values": torch.from_numpy(values.reshape(patches, 6 * pixels)),
-            "image_grid_thw": torch.ones(1, 3),
-        }
-        assert_equal(expand(coder.compact(features)), features)
+def test_the_processor_itself_stays_as_it_is() -> None:
+    processor = Processor()
+    before = processor.features(noise(0, 56, 56))
+    coder_of(processor)
+    assert_equal(processor.features(noise(0, 56, 56)), before)
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        torch.zeros(4, 12, dtype=torch.bfloat16),
-        torch.zeros(1, 3, 8, 8),
-        torch.zeros(4, 13),
-        torch.full((4, 12), torch.nan),
-    ],
-)
-def test_what_is_laid_out_otherwise_stays_as_it_is(values: torch.Tensor) -> None:
-    stored = PixelCoder([0.5] * 3, [0.5] * 3, frames=2).compact({"pixel_values": values})
-    assert stored["pixel_values"] is values and expand(stored)["pixel_values"] is values
+def test_features_without_codes_stay_as_they_are() -> None:
+    features = PROCESSORS["Qwen2.5-VL"].features(noise(0, 56, 56))
+    assert expand(features) == features
+
+
+@pytest.mark.parametrize("images", [Otherwise, OneFrame])
+def test_a_processor_that_computes_otherwise_has_no_coder(images: type) -> None:
+    assert PixelCoder.of(Processor(images)) is None
+
+
+@pytest.mark.parametrize("argument", COMPUTATION)
+def test_a_processor_that_is_told_to_compute_otherwise_has_no_coder(argument: str) -> None:
+    assert PixelCoder.of(Processor(), {argument: None}) is None
+    assert PixelCoder.of(Processor(), {"min_pixels": 3136}) is not None
 
 
 def test_a_processor_without_images_or_of_another_family_has_no_coder() -> None:

@@ -1,86 +1,111 @@
-"""Stores pixel values as the 8-bit pixels that they were computed from: an eighth of the bytes, restored exactly.
+"""Stores pixel values as the 8-bit pixels that they are computed from: an eighth of the bytes, restored exactly.
 
 The image processors of Qwen's vision-language models compute (pixel / 255 - mean) / std in fp32 for each channel and
 repeat an image as `temporal_patch_size` equal frames
 (transformers/models/qwen2_vl/image_processing_qwen2_vl.py). So a channel has at most 256 different values, and a
-palette of these with one byte per pixel of one frame encodes them. Pixel values that are not restored bit by bit are
-stored unchanged.
+palette of these with one byte per pixel of one frame encodes them. `PixelCoder.processor` leaves this computation out,
+which takes most of a processor's time, and returns the pixels in the same layout.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 PIXELS, CODES, PALETTE, FRAMES = "pixel_values", "pixel_codes", "pixel_palette", "pixel_frames"
 CODES_PER_CHANNEL = 256
 # Processed at a time, so that intermediate results stay in the cache of a core.
 PATCHES = 128
+# Arguments of an image processor that change how it computes values from pixels.
+COMPUTATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
 class PixelCoder:
-    """Encodes the pixel values of one image processor.
+    """Encodes the pixel values of one processor.
 
-    Args:
-        mean, std: per channel, of pixels from 0 to 1.
-        frames: equal frames of an image.
+    Attributes:
+        processor: a copy of the processor that returns pixels as uint8 in place of pixel values.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], frames: int) -> None:
-        self._scale = 255 * np.array(std, dtype=np.float32).reshape(1, -1, 1)
-        # The half turns the truncation to whole numbers into rounding.
-        self._offset = 255 * np.array(mean, dtype=np.float32).reshape(1, -1, 1) + np.float32(0.5)
+    def __init__(self, processor: Any, palette: np.ndarray, frames: int) -> None:
+        self.processor = processor
+        self._palette = torch.from_numpy(palette)
         self._frames = frames
-        # Filled from the images as they come; nothing equals the NaN of a pixel that has not been seen.
-        self._palette: np.ndarray = np.full((len(mean), CODES_PER_CHANNEL), np.nan, dtype=np.float32)
 
     @classmethod
-    def of(cls, processor: Any) -> "PixelCoder | None":
-        """The coder of a processor whose images are laid out as Qwen's are; None for any other."""
+    def of(cls, processor: Any, arguments: Mapping[str, Any] | None = None) -> "PixelCoder | None":
+        """The coder of a processor, None unless it restores what the processor makes of two images bit by bit.
+
+        Args:
+            processor: of text and images.
+            arguments: with which the processor is called.
+        """
         images = getattr(processor, "image_processor", None)
-        names = ("image_mean", "image_std", "temporal_patch_size")
-        mean, std, frames = (getattr(images, name, None) for name in names)
-        return None if mean is None or std is None or frames is None else cls(mean, std, frames)
+        needed = ("image_mean", "merge_size", "patch_size", "size", "temporal_patch_size")
+        if any(getattr(images, name, None) is None for name in needed):
+            return None
+        if not {*COMPUTATION}.isdisjoint(arguments or {}):
+            return None
+        pixels = copy.copy(images)
+        pixels.do_rescale = pixels.do_normalize = False
+        known = _every_color(images)
+        values, codes = (dict(one(images=[known], return_tensors="pt"))[PIXELS] for one in (images, pixels))
+        palette = _palette(values, codes, len(images.image_mean), images.temporal_patch_size)
+        if palette is None:
+            return None
+        of_pixels = copy.copy(processor)
+        of_pixels.image_processor = pixels
+        coder = cls(of_pixels, palette, images.temporal_patch_size)
+        # An image of a size that is scaled.
+        for image in (known, known.resize((known.width + 7, 2 * known.height + 3))):
+            expected = dict(images(images=[image], return_tensors="pt"))
+            restored = expand(coder.compact(dict(pixels(images=[image], return_tensors="pt"))))
+            if restored.keys() != expected.keys() or not torch.equal(restored[PIXELS], expected[PIXELS]):
+                return None
+        return coder
 
     def compact(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return features with codes in place of `pixel_values`, (patches, channels x frames x pixels) in fp32.
+        """Return what `processor` made of images with codes and a palette in place of `pixel_values`.
 
-        They are returned unchanged if `expand` would not restore them exactly.
+        `pixel_values` has (patches, channels x frames x pixels) pixels, `expand` returns as many values in fp32.
         """
-        values, channels = features.get(PIXELS), len(self._palette)
-        if values is None or values.dtype != torch.float32 or values.dim() != 2:
-            return dict(features)
-        if not len(values) or values.shape[1] % (channels * self._frames):
-            return dict(features)
-        pixels = values.numpy().reshape(len(values), channels, self._frames, -1)
-        codes = np.empty((len(pixels), channels, pixels.shape[3]), dtype=np.uint8)
-        palette = self._palette
-        for some, its_codes in _in_parts(pixels, codes):
-            with np.errstate(invalid="ignore"):
-                its_codes[:] = some[:, :, 0] * self._scale + self._offset
-            if not _say_the_same(its_codes, palette, some):
-                palette = palette.copy()
-                for channel, of_channel in enumerate(palette):
-                    of_channel[its_codes[:, channel]] = some[:, channel, 0]
-                if not _say_the_same(its_codes, palette, some):
-                    return dict(features)
-        if palette is not self._palette:
-            # A palette entry learnt from one part may contradict another part.
-            if not all(_say_the_same(its_codes, palette, some) for some, its_codes in _in_parts(pixels, codes)):
-                return dict(features)
-            self._palette = palette
         others = {name: value for name, value in features.items() if name != PIXELS}
+        pixels = features[PIXELS].view(len(features[PIXELS]), len(self._palette), self._frames, -1)
         return {
             **others,
-            CODES: torch.from_numpy(codes),
-            PALETTE: torch.from_numpy(palette),
+            CODES: pixels[:, :, 0].contiguous(),
+            PALETTE: self._palette,
             FRAMES: torch.tensor([self._frames]),
         }
 
 
+def _every_color(images: Any) -> Image.Image:
+    """An image with every value of a pixel in each channel, as small as the image processor allows."""
+    factor = images.patch_size * images.merge_size
+    side = factor * ceil(sqrt(dict(images.size).get("shortest_edge") or 1) / factor)
+    values = np.arange(side * side).reshape(side, side)
+    return Image.fromarray(np.stack([values, values + 85, values + 170], axis=-1).astype(np.uint8))
+
+
+def _palette(values: torch.Tensor, codes: torch.Tensor, channels: int, frames: int) -> np.ndarray | None:
+    """The value of each code by channel, (channels, 256) in fp32; None where pixels are laid out otherwise."""
+    if (values.dtype, codes.dtype) != (torch.float32, torch.uint8) or values.shape != codes.shape:
+        return None
+    if values.dim() != 2 or values.shape[1] % (channels * frames):
+        return None
+    palette = np.full((channels, CODES_PER_CHANNEL), np.nan, dtype=np.float32)
+    by_channel = (one.numpy().reshape(len(one), channels, -1).swapaxes(0, 1) for one in (values, codes))
+    for of_channel, its_values, its_codes in zip(palette, *by_channel, strict=True):
+        of_channel[its_codes] = its_values
+    return None if np.isnan(palette).any() else palette
+
+
 def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return features as they were before `PixelCoder.compact`."""
+    """Return features as the processor itself makes them; those without codes unchanged."""
     if CODES not in features:
         return dict(features)
     codes, palette = features[CODES].numpy(), features[PALETTE].numpy()
@@ -88,7 +113,8 @@ def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     values = np.empty((patches, channels, int(features[FRAMES]), pixels), dtype=np.float32)
     for some, its_codes in _in_parts(values, codes):
         for channel in range(channels):
-            some[:, channel] = _looked_up(its_codes, palette, channel)[:, None]
+            # No byte is beyond the palette: "clip" only spares numpy a check.
+            some[:, channel] = np.take(palette[channel], its_codes[:, channel], mode="clip")[:, None]
     others = {name: features[name] for name in names_of(features) if name != PIXELS}
     return {PIXELS: torch.from_numpy(values).view(patches, -1), **others}
 
@@ -96,19 +122,6 @@ def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _in_parts(pixels: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(pixels), PATCHES):
         yield pixels[start : start + PATCHES], codes[start : start + PATCHES]
-
-
-def _say_the_same(codes: np.ndarray, palette: np.ndarray, pixels: np.ndarray) -> bool:
-    for channel in range(len(palette)):
-        values = _looked_up(codes, palette, channel)
-        if any(not np.array_equal(values, frame) for frame in pixels[:, channel].swapaxes(0, 1)):
-            return False
-    return True
-
-
-def _looked_up(codes: np.ndarray, palette: np.ndarray, channel: int) -> np.ndarray:
-    # No byte is beyond the palette: "clip" only spares numpy a check.
-    return np.take(palette[channel], codes[:, channel], mode="clip")
 
 
 def names_of(features: Mapping[str, torch.Tensor]) -> set[str]:

@@ -11,14 +11,13 @@ task that the worker starts for the prompt inherits.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cached_property
 from typing import Any, TypeVar
 
 import ray
 import torch
 from PIL import Image
 from verl.experimental.agent_loop import AgentLoopOutput
-from verl.experimental.agent_loop.agent_loop import register
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
@@ -151,8 +150,11 @@ def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
 class SharedPromptAgentLoop(SingleTurnAgentLoop):
     """veRL's single-turn loop on top of the prompt's `SharedPrompt`; chosen by `rollout.agent.default_agent_loop`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, processor: Any, data_config: DictConfigWrap, **kwargs: Any) -> None:
+        self._coder = PixelCoder.of(processor, data_config.config.get("mm_processor_kwargs"))
+        if self._coder is not None:
+            processor = self._coder.processor
+        super().__init__(processor=processor, data_config=data_config, **kwargs)
         self._places = asyncio.Semaphore(PROMPTS_AT_A_TIME)
         self._processed = 0
 
@@ -240,7 +242,3 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         if (grid := processed.get("image_grid_thw")) is not None:
             features["images_seqlens"] = torch.repeat_interleave(grid[:, 1] * grid[:, 2], grid[:, 0])
         return features
-
-    @cached_property
-    def _coder(self) -> PixelCoder | None:
-        return PixelCoder.of(self.processor)
