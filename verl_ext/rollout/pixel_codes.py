@@ -9,7 +9,7 @@ which takes most of a processor's time, and returns the pixels in the same layou
 
 import copy
 from collections.abc import Iterator, Mapping
-from math import ceil, sqrt
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -45,22 +45,24 @@ class PixelCoder:
             arguments: with which the processor is called.
         """
         images = getattr(processor, "image_processor", None)
-        needed = ("image_mean", "merge_size", "patch_size", "size", "temporal_patch_size")
+        needed = ("image_mean", "merge_size", "patch_size", "temporal_patch_size")
         if any(getattr(images, name, None) is None for name in needed):
             return None
         if not {*COMPUTATION}.isdisjoint(arguments or {}):
             return None
         pixels = copy.copy(images)
         pixels.do_rescale = pixels.do_normalize = False
-        known = _every_color(images)
-        values, codes = (dict(one(images=[known], return_tensors="pt"))[PIXELS] for one in (images, pixels))
+        known = _every_color(images.patch_size * images.merge_size)
+        values, codes = (
+            dict(one(images=[known], do_resize=False, return_tensors="pt"))[PIXELS] for one in (images, pixels)
+        )
         palette = _palette(values, codes, len(images.image_mean), images.temporal_patch_size)
         if palette is None:
             return None
         of_pixels = copy.copy(processor)
         of_pixels.image_processor = pixels
         coder = cls(of_pixels, palette, images.temporal_patch_size)
-        # An image of a size that is scaled.
+        # At least the second is scaled.
         for image in (known, known.resize((known.width + 7, 2 * known.height + 3))):
             expected = dict(images(images=[image], return_tensors="pt"))
             restored = expand(coder.compact(dict(pixels(images=[image], return_tensors="pt"))))
@@ -83,10 +85,9 @@ class PixelCoder:
         }
 
 
-def _every_color(images: Any) -> Image.Image:
-    """An image with every value of a pixel in each channel, as small as the image processor allows."""
-    factor = images.patch_size * images.merge_size
-    side = factor * ceil(sqrt(dict(images.size).get("shortest_edge") or 1) / factor)
+def _every_color(factor: int) -> Image.Image:
+    """A square image with every value of a pixel in each channel, whose sides are a multiple of `factor`."""
+    side = factor * ceil(16 / factor)
     values = np.arange(side * side).reshape(side, side)
     return Image.fromarray(np.stack([values, values + 85, values + 170], axis=-1).astype(np.uint8))
 
