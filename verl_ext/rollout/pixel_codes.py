@@ -44,7 +44,7 @@ class PixelCoder:
             processor: of text and images.
             arguments: with which the processor is called.
         """
-        images = getattr(processor, "image_processor", None)
+        images: Any = getattr(processor, "image_processor", None)
         needed = ("image_mean", "merge_size", "patch_size", "temporal_patch_size")
         if any(getattr(images, name, None) is None for name in needed):
             return None
@@ -98,7 +98,7 @@ def _palette(values: torch.Tensor, codes: torch.Tensor, channels: int, frames: i
         return None
     if values.dim() != 2 or values.shape[1] % (channels * frames):
         return None
-    palette = np.full((channels, CODES_PER_CHANNEL), np.nan, dtype=np.float32)
+    palette: np.ndarray = np.full((channels, CODES_PER_CHANNEL), np.nan, dtype=np.float32)
     by_channel = (one.numpy().reshape(len(one), channels, -1).swapaxes(0, 1) for one in (values, codes))
     for of_channel, its_values, its_codes in zip(palette, *by_channel, strict=True):
         of_channel[its_codes] = its_values

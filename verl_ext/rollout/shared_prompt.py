@@ -104,9 +104,9 @@ class OneReplicaClient:
         )
 
 
-# Prompts per worker whose images are processed at a time; a one-megapixel image takes some 150 MB.
+# Prompts per worker whose images are processed at a time; a one-megapixel image takes some 30 MB.
 PROMPTS_AT_A_TIME = 2
-# See `return_freed_memory`; a one-megapixel image leaves some 40 MB behind.
+# See `return_freed_memory`; a one-megapixel image leaves some 20 MB behind.
 PROMPTS_BETWEEN_RETURNS = 8
 
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
