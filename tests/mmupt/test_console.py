@@ -19,6 +19,7 @@ from mmupt.console.error_causes import find_cause
 from mmupt.console.events import (
     Detail,
     Event,
+    Failure,
     Follow,
     Head,
     Note,
@@ -209,7 +210,7 @@ def test_a_command_that_another_one_runs_tells_it_in_a_few_words() -> None:
         Detail("evaluate"),
         Detail("evaluate: 3 of 9 requests"),
         Detail("step 18/20, majority 61.2 %, 0:19 left"),
-        Note("error: it failed"),
+        Failure("error: it failed"),
     ]
 
 
@@ -443,6 +444,21 @@ def test_of_a_process_that_failed_the_cause_is_shown_and_not_only_its_status(tmp
         "error: the evaluation ended with status 1",
         "  all output: log",
     ]
+
+
+def test_of_a_command_that_failed_the_cause_is_shown_once_on_lines_that_can_be_read(tmp_path: Path) -> None:
+    inner = example(tmp_path / "inner", "raise ValueError('no such key ' * 100)")
+    body = f"""
+    try:
+        subprocess.run({inner!r}, check=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit("error: the example failed, see above")
+"""
+    done = subprocess.run(example(tmp_path / "outer", body), capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr.splitlines() == ["error: the example failed, see above", "  all output: outer"]
+    cause, where, log = [line.strip() for line in done.stdout.splitlines()][-4:-1]
+    assert cause.startswith("error: ValueError: no such key no such key") and len(cause) < 200
+    assert (where, log) == ("in <string>, line 17, in <module>", "all output: inner")
 
 
 def test_an_error_before_there_is_a_log_is_shown_whole(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """The command that is the current phase has failed: its cause, where it was raised and its log, a line each."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Result:
     """What the command was run for, as text with lines of any length."""
 
@@ -111,10 +118,10 @@ class Follow:
     total: int | None
 
 
-Event = Head | Phase | Part | Progress | Detail | Step | Warnings | Note | Result | Follow
+Event = Head | Phase | Part | Progress | Detail | Step | Warnings | Note | Failure | Result | Follow
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Head, Phase, Part, Progress, Detail, Step, Warnings, Note, Result, Follow)
+    kind.__name__: kind for kind in (Head, Phase, Part, Progress, Detail, Step, Warnings, Note, Failure, Result, Follow)
 }
 
 

@@ -18,7 +18,20 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from mmupt.console.events import Detail, Event, Follow, Head, Note, Part, Phase, Progress, Result, Step, Warnings
+from mmupt.console.events import (
+    Detail,
+    Event,
+    Failure,
+    Follow,
+    Head,
+    Note,
+    Part,
+    Phase,
+    Progress,
+    Result,
+    Step,
+    Warnings,
+)
 
 # Of plain lines; a terminal may be narrower.
 WIDTH = 120
@@ -189,6 +202,9 @@ class Screen:
                 self._warnings = event.count
             case Note():
                 self._show_note(event.text)
+            case Failure():
+                for line in event.text.splitlines():
+                    self._print(_clipped(" " * 9 + line, LONGEST_LINE), "red")
             case Result():
                 self._end_phase()
                 self._console.print(Text(event.text), soft_wrap=True)
@@ -377,10 +393,12 @@ class Outline:
                 self._tell(Detail(summary(event, self._steps.left(event))))
             case Follow():
                 self._steps = TrainingSteps()
+            case Failure():
+                self._tell(event)
 
     def close(self) -> None:
         """Nothing is left to be passed on."""
 
     def show_error(self, lines: Sequence[str]) -> None:
         """Pass on what ended the command."""
-        self._tell(Note("\n".join(lines)))
+        self._tell(Failure("\n".join(lines)))

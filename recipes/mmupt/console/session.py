@@ -23,6 +23,7 @@ from mmupt.console.events import (
     ALL_OUTPUT,
     EVENTS_VARIABLE,
     Event,
+    Failure,
     Follow,
     Phase,
     Step,
@@ -85,6 +86,8 @@ class Session:
         self._tails: list[tuple[Tail, int | None]] = []
         self._log_tail: Tail | None = None
         self._warnings = 0
+        # Of a command that this one has run.
+        self._failure_is_shown = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="console", daemon=True)
 
@@ -113,14 +116,14 @@ class Session:
         if error is not None and not isinstance(error, SystemExit):
             traceback.print_exception(error)
         _flush()
+        self._ended.set()
+        self._thread.join()
         failed = error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0))
         lines = self._error_lines(error) if error is not None and failed else []
         if isinstance(error, SystemExit) and isinstance(error.code, str):
             # Python prints it once this is over; the log is to have it, too.
             print(error.code, file=sys.stderr, flush=True)
             error.code = "\n".join([error.code, *self._where_all_output_is()])
-        self._ended.set()
-        self._thread.join()
         with suppress(OSError):
             self._sink.close()
             if lines:
@@ -188,6 +191,7 @@ class Session:
         for event in events:
             if isinstance(event, Follow):
                 self._tails.append((Tail(Path(event.file)), event.total))
+            self._failure_is_shown |= isinstance(event, Failure)
             self._show(event)
 
     def _show(self, event: Event) -> None:
@@ -199,6 +203,8 @@ class Session:
         lines: list[str] = []
         if isinstance(error, KeyboardInterrupt):
             lines = ["interrupted: the same command continues"]
+        elif self._failure_is_shown and _of_a_process(error):
+            lines = []
         elif isinstance(error, Exception) or _of_a_process(error):
             cause, where = find_cause(self._end_of_log())
             lines = [f"error: {cause}", *([f"  in {where}"] if where else [])]
