@@ -41,6 +41,12 @@ def test_the_head_says_what_is_trained_on_what_and_where_it_goes(elsewhere: Path
     assert rows["writes to"] == "runs/mmupt_tiny, all output to runs/mmupt_tiny/logs/train.log"
 
 
+def test_the_head_says_how_many_responses_vote_where_not_all_are_trained_on() -> None:
+    config, _ = load_recipe("mmupt_tiny", ["reward.reward_kwargs.vote.vote_n=16"])
+    method = dict(head_of(config, []).rows)["method"]
+    assert method.endswith("of 32 prompts, 16 responses each, 8 trained on")
+
+
 def test_a_file_that_cannot_be_read_is_left_to_the_checks(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("no parquet")
     config, _ = load_recipe("mmupt_tiny", [f"data.train_files={tmp_path / 'train.parquet'}", "data.val_files=[]"])

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmupt.console import Head, Phase, emit, follow
 from mmupt.console.session import shown_path
@@ -38,7 +38,9 @@ def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
     rollout, data = config.actor_rollout_ref.rollout, config.data
     steps = config.trainer.total_training_steps
     length = f"{config.trainer.total_epochs} epochs in steps" if steps is None else f"{steps} steps"
-    work = f"{length} of {data.train_batch_size} prompts, {rollout.n} responses each"
+    votes = OmegaConf.select(config, "reward.reward_kwargs.vote.vote_n")
+    responses = f"{rollout.n} responses each" if votes is None else f"{votes} responses each, {rollout.n} trained on"
+    work = f"{length} of {data.train_batch_size} prompts, {responses}"
     rows = {
         "trained on": _rows(data.train_files),
         "validation": _rows(data.val_files),
