@@ -21,7 +21,7 @@ from mmupt.reports.encoded_pictures import encode_anew
 from mmupt.viewer import run_files
 from mmupt.viewer.row_pictures import RowPictures
 from mmupt.viewer.run_files import RunFiles
-from mmupt.viewer.server import make_server
+from mmupt.viewer.server import make_server, run_names
 from mmupt_data.row_schema import prompts_path
 from mmupt_data.writer import write_dataset
 from verl_ext.votes.vote_files import write_votes
@@ -167,6 +167,15 @@ def test_a_comparison_shows_every_question_of_all_its_files_by_the_settings_that
     last = run.evaluated(1, "q103")
     assert last["after"][0]["answer_html"] == "4" and "<script" not in last["after"][0]["html"]
     assert run.picture("evaluation.1", "q103", 0, None)[0] == "image/png"
+
+
+def test_runs_in_folders_of_one_name_can_be_told_apart() -> None:
+    table = Path("/runs/table")
+    assert run_names([table / "mmupt_tiny"]) == ["mmupt_tiny"]
+    assert run_names([table / "a", Path("/other/b"), table / "a"]) == ["a", "b", "a"]
+    same = [table / "mmupt_tiny" / "seed_1", table / "mmupt_tiny-random" / "seed_1"]
+    assert run_names(same) == ["mmupt_tiny/seed_1", "mmupt_tiny-random/seed_1"]
+    assert run_names([Path("/runs"), Path("/runs/a/runs")]) == ["runs", "a/runs"]
 
 
 def test_pictures_are_encoded_anew_small_or_in_full(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Nothing is loaded from elsewhere, and only this machine can open the page, unles
 
     mmupt view runs/mmupt_tiny
     mmupt view runs/compare
-    mmupt view runs/table/mmupt_tiny-mmupt-1 runs/table/mmupt_tiny-random-1 --port 8080
+    mmupt view runs/table/mmupt_tiny/seed_1 runs/table/mmupt_tiny-random/seed_1 --port 8080
 """
 
 import argparse

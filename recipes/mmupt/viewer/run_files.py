@@ -85,7 +85,6 @@ class RunFiles:
         stop = read_stop(self.folder)
         history = self._changed("history", [self._history()], lambda: History(self._history()))
         return {
-            "name": self.folder.name,
             "folder": str(self.folder),
             "steps": len(votes),
             "last_step": max(votes, default=None),

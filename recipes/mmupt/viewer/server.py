@@ -6,6 +6,7 @@ for this server, are refused.
 """
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,19 @@ ANSWERS: Mapping[str, Callable[[RunFiles, Query], Any]] = {
 }
 
 
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """What runs are called: the names of their folders, with the parents in which they differ if these are equal.
+
+    >>> run_names([Path("/runs/table/mmupt_tiny/seed_1"), Path("/runs/table/mmupt_tiny-random/seed_1")])
+    ['mmupt_tiny/seed_1', 'mmupt_tiny-random/seed_1']
+    """
+    names = [folder.name for folder in folders]
+    if len({*names}) == len({*folders}):
+        return names
+    parent = Path(os.path.commonpath(folders))
+    return [str(folder.relative_to(parent)) if folder != parent else folder.name for folder in folders]
+
+
 def make_server(runs: Sequence[RunFiles], host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
     """A server of these runs, which `serve_forever` starts.
 
@@ -133,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
             name, kind = PAGE[path]
             return kind, (PAGE_FOLDER / name).read_bytes()
         if path == "/runs":
-            return _json([run.summary() for run in self.served])
+            names = run_names([run.folder for run in self.served])
+            return _json([{**run.summary(), "name": name} for run, name in zip(self.served, names, strict=True)])
         run = self.served[_number(query, "run")]
         if path == "/picture":
             longest_side = None if "full" in query else SMALL
