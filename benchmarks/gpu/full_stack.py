@@ -560,6 +560,8 @@ def main() -> None:
     if sys.argv[1:2] == ["--train"]:
         train(sys.argv[2], sys.argv[3:])
         return
+    # Unwinds, so that a run which is told to end takes its processes and weights with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(description="Time, MFU and memory of whole training steps with random weights.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu runs all stages in tiny shapes")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="in the order given")

@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +172,36 @@ def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> No
     assert run_command([sys.executable, "-c", code], tmp_path / "log", 3.0) is None
     assert time.monotonic() - start < 30
     assert not psutil.pid_exists(int(child.read_text()))
+
+
+def test_a_run_that_is_told_to_end_leaves_no_weights_and_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "begun"
+    code = f"import os, time; os.mkdir({str(begun)!r} + str(os.getpid())); time.sleep(60)"
+
+    def end_once_begun() -> None:
+        while not [*tmp_path.glob("begun*")]:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stage(*_: Any) -> dict[str, Any]:
+        threading.Thread(target=end_once_begun).start()
+        run_command([sys.executable, "-c", code], tmp_path / "log", None)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(full_stack, "run_stage", stage)
+    output = tmp_path / "gpu" / "result.json"
+    monkeypatch.setattr(sys, "argv", ["full_stack.py", "--device", "cpu", "--stages", "tiny", "--output", str(output)])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            full_stack.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (started,) = tmp_path.glob("begun*")
+    assert not psutil.pid_exists(int(started.name.removeprefix("begun")))
+    assert [*output.parent.iterdir()] == []
 
 
 def test_a_command_that_ends_by_itself_leaves_no_process(tmp_path: Path) -> None:
