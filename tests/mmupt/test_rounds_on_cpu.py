@@ -1,4 +1,7 @@
-"""`make self-improve` on the real stack: what a round leaves, where no true answer to its images exists."""
+"""`make self-improve` on the real stack: what a round leaves, where no true answer to its images exists.
+
+Its questions are written by a copy of the policy that learned to write them.
+"""
 
 import json
 import re
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from full_stack import SMALL
+from full_stack import SMALL, scalars
 from safetensors.torch import load_file
 
 from mmupt.compose import as_override
@@ -33,8 +36,9 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
         "mmupt.evaluation_samples": 2,
         "data.train_files": str(data / "train.parquet"),
         "data.val_files": str(data / "validation.parquet"),
+        "mmupt.self_improve.writer_steps": 1,
     }
-    command = [sys.executable, "-m", "mmupt", "self-improve", "mmupt_tiny_self_improve", "--rounds", "1"]
+    command = [sys.executable, "-m", "mmupt", "self-improve", "mmupt_tiny_writer", "--rounds", "1"]
     written = [as_override(key, value) for key, value in overrides.items()]
     subprocess.run([*command, "--folder", str(folder), *SMALL, *written], check=True, timeout=500)
 
@@ -44,6 +48,7 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
         round_folder(folder, 1) / "run",
     )
     assert len({one["id"] for one in candidates}) == FIGURES
+    _check_writer(round_folder(folder, 1) / "writer")
     assert {one["id"] for one in questions} <= {one["id"] for one in candidates}
     texts = {row["prompt"][0]["content"].removeprefix("<image>").strip() for row in questions}
     for step in (1, 2):
@@ -56,7 +61,21 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
     assert set(one.majority_ratios) == {1, 2} and one.label_accuracy is None
     assert len(one.scores["greedy accuracy"].per_question) == 16
     assert one.synthesis is not None and one.synthesis["kept"] == len(questions)
+    assert set(one.writer_rewards) == {1}
     policy = Path((round_folder(folder, 1) / "policy.txt").read_text())
     before, after = (load_file(path / "model.safetensors") for path in (BASE, policy))
     assert any(not before[name].equal(after[name]) for name in before)
     assert json.loads((folder / "rounds.json").read_text())["stopped"] is None
+
+
+def _check_writer(run: Path) -> None:
+    """The writer was trained on what synthesis asks it, by doubt and variety, and changed by it."""
+    lines = [json.loads(line) for line in (run / "rollouts" / "1.jsonl").open()]
+    asked = {re.search(r"user\s+(.*?)\s+assistant", line["input"])[1] for line in lines}  # type: ignore[index]
+    assert asked == {"ask a question about this figure ."} and len(lines) == 4 * 4
+    assert all(-2 <= line["score"] <= 0.5 - 1 / 4 for line in lines)
+    # Shares of eight answers and of four questions.
+    assert all((8 * line["score"]).is_integer() for line in lines)
+    assert scalars(run)["critic/rewards/mean"][1] == pytest.approx(sum(line["score"] for line in lines) / len(lines))
+    base, writer = (load_file(path / "model.safetensors") for path in (BASE, run / "model"))
+    assert any(not base[name].equal(writer[name]) for name in base)
