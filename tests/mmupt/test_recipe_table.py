@@ -11,6 +11,7 @@ from test_run_report import write_events
 from mmupt.baselines.stage_runner import stages_folder, write_summary
 from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
+from mmupt.console import Event, Result
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.training import recipe_table
 from mmupt.training.recipe_table import (
@@ -246,7 +247,12 @@ def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
         return True
 
     monkeypatch.setattr(recipe_table, "train", train)
+    shown: list[Event] = []
+    monkeypatch.setattr("mmupt.console.emit", shown.append)
     arguments = ["--methods", "mmupt", "random", "--seeds", "1", "2", "--folder", str(folder)]
     with pytest.raises(SystemExit, match=r"these runs failed.*mmupt_tiny/seed_1"):
         main(["table", *arguments, "trainer.total_training_steps=3"])
     assert row((folder / "table.md").read_text(), "mmupt_tiny-random")[4] == "+75.0, +75.0"
+    (result,) = [event.text for event in shown if isinstance(event, Result)]
+    assert row(result, "mmupt_tiny-random")[4] == "+75.0, +75.0"
+    assert max(map(len, result.splitlines())) <= 200

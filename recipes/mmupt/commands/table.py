@@ -1,9 +1,9 @@
 """Train several methods or recipes with several seeds, and compare them in one table and plot.
 
 Every recipe is trained by every method, each run being `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides hold
-for all of them. After each run, table.md (printed, too), table.json and table.png are rewritten with all finished runs
-of FOLDER. A run that fails is named at the end. After an interruption, the same command continues; another one adds
-methods and seeds.
+for all of them. After each run, table.md (its first table is printed, too), table.json and table.png are rewritten with
+all finished runs of FOLDER. A run that fails is named at the end. After an interruption, the same command continues;
+another one adds methods and seeds.
 
     mmupt table --methods mmupt supervised lmsi --seeds 1 2 3 --folder runs/table
     mmupt table --methods soft random --seeds 4 5 --folder runs/table --against mmupt_tiny
@@ -71,6 +71,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base)
             print(table, flush=True)
         if table:
-            emit(Result(f"{table}\n\nThe table is in {folder / 'table.md'}"))
+            # The others are too wide for a screen.
+            results, _, _ = table.partition("\n\n")
+            emit(Result(f"{results}\n\nThe table is in {folder / 'table.md'}, with tests and costs"))
         if failed:
             sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")
