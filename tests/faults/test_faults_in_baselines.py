@@ -90,6 +90,7 @@ def test_a_method_killed_in_each_of_its_stages_goes_on(method: str, tmp_path: Pa
         for group in map(json.loads, lines):
             assert responses[group[0]["id"]] == [one["response"] for one in group]
     if "sft" in STAGES[method]:
-        updates = pq.read_metadata(stages / "responses.parquet").num_rows // BATCH
+        epochs = json.loads((stages / "sft" / "parameters.json").read_text())["settings"]["epochs"]
+        updates = pq.read_metadata(stages / "responses.parquet").num_rows // BATCH * epochs
         assert (stages / "sft" / "model" / "global_step.txt").read_text().strip() == str(updates)
     assert "greedy accuracy" in (tmp_path / "run" / "report.md").read_text()

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from rollouts import PROMPTS, N, RewardWorker, Server, configuration, picture, plain, rollout
 from tensordict import TensorDict
+from verl.experimental.agent_loop import agent_loop as verl_agent_loop
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.utils.model import extract_multi_modal_inputs
@@ -26,7 +27,13 @@ from verl_ext.rollout import agent_loop, shared_features, shared_prompt
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.rollout.shared_features import SharedFeatures
-from verl_ext.rollout.shared_prompt import OneReplicaClient, SentImages, SharedPrompt, current_prompt
+from verl_ext.rollout.shared_prompt import (
+    OneReplicaClient,
+    SentImages,
+    SharedPrompt,
+    SharedPromptAgentLoop,
+    current_prompt,
+)
 
 
 def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +62,28 @@ def test_the_engine_collates_shared_features_as_it_does_verls_own(monkeypatch: p
     verls_collated = extract_multi_modal_inputs([row["multi_modal_inputs"] for _, row in sorted(verls.items())])
     assert ours_collated.keys() == verls_collated.keys()
     assert all(torch.equal(ours_collated[name], verls_collated[name]) for name in ours_collated)
+
+
+class ShoutingAgentLoop(SharedPromptAgentLoop):
+    """Ends all responses with the same token."""
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
+        output = await super().run(sampling_params, **kwargs)
+        output.response_ids[-1] = 40
+        return output
+
+
+def test_an_agent_loop_of_ones_own_on_top_of_ours_asks_with_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, list[Any]] = {"shared_prompt_agent": [], "shouting_agent": []}
+    loop = ShoutingAgentLoop
+    target = {"_target_": f"{loop.__module__}.{loop.__qualname__}"}
+    monkeypatch.setitem(verl_agent_loop._agent_loop_registry, "shouting_agent", target)
+    rows = {name: rollout(GroupAgentLoopWorker, name, monkeypatch, Server(sent[name].append))[0] for name in sent}
+    ours, theirs = ([request["image_data"] for request in requests] for requests in sent.values())
+    assert ours == theirs and any(isinstance(images, list) for images in theirs)
+    for key, row in rows["shouting_agent"].items():
+        assert torch.equal(row["prompts"], rows["shared_prompt_agent"][key]["prompts"])
+        assert row["responses"][-1] == 40
 
 
 def test_rows_hold_neither_features_nor_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,6 @@ from verl_ext.rollout.question_solver import QuestionSolver
 from verl_ext.rollout.queue_rows import VOTED_QUESTION, QueueRow, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import (
-    OneReplicaClient,
     SharedPrompt,
     SharedPromptAgentLoop,
     continued,
@@ -98,10 +97,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         # veRL's own rows lack the id by which everything downstream identifies a question.
-        prompt = {**prompt, "id": question_id(prompt)}
-        if prompt["agent_name"] == SHARED_PROMPT_AGENT:
-            # Images are removed from the messages once they are sent; the caller's messages stay as they are.
-            prompt["raw_prompt"] = copied(prompt["raw_prompt"])
+        # Our agent loop removes images from the messages once they are sent; the caller's messages stay as they are.
+        prompt = {**prompt, "id": question_id(prompt), "raw_prompt": copied(prompt["raw_prompt"])}
         shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
         # Each prompt runs in its own task, so only its sessions see this.
         current_prompt.set(shared)
@@ -168,7 +165,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         # One for all sessions, because it keeps no state; veRL makes one per session, which takes 4 ms each.
         return SharedPromptAgentLoop(
             trainer_config=DictConfigWrap(self.config),
-            server_manager=OneReplicaClient(self.llm_client, self.rollout_config.full_determinism),
+            server_manager=self.llm_client,
             tokenizer=self.tokenizer,
             processor=self.processor,
             dataset_cls=self.dataset_cls,

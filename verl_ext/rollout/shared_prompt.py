@@ -155,6 +155,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         if self._coder is not None:
             processor = self._coder.processor
         super().__init__(processor=processor, data_config=data_config, **kwargs)
+        self.server_manager = OneReplicaClient(self.server_manager, self.rollout_config.full_determinism)
         self._places = asyncio.Semaphore(PROMPTS_AT_A_TIME)
         self._processed = 0
 
