@@ -202,7 +202,7 @@ def write_rounds(folder: Path, rounds: Sequence[Round], stopped: Collapse | None
     if stopped:
         lines.append(f"It was stopped after round {rounds[-1].number}: {stopped}.")
     lines.append(
-        "± is one standard error over questions. Majority ratio: first and last step of a round. Same answer as "
+        "± is one standard error over questions. Majority ratio: first and last step of a round.\nSame answer as "
         "before: of the held-out questions on which the samples elect an answer both before and after the round."
     )
     text = "\n\n".join(lines)
