@@ -150,6 +150,8 @@ def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
 class SharedPromptAgentLoop(SingleTurnAgentLoop):
     """veRL's single-turn loop on top of the prompt's `SharedPrompt`; chosen by `rollout.agent.default_agent_loop`."""
 
+    server_manager: Any
+
     def __init__(self, *, processor: Any, data_config: DictConfigWrap, **kwargs: Any) -> None:
         self._coder = PixelCoder.of(processor, data_config.config.get("mm_processor_kwargs"))
         if self._coder is not None:
