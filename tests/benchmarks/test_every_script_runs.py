@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# step_cost.py starts the other one.
-RUN_BY_ANOTHER = {"trl_grpo.py"}
+# By step_cost.py and gpu/full_stack.py.
+RUN_BY_ANOTHER = {"trl_grpo.py", "random_model.py"}
 SCRIPTS = [
     file
     for file in sorted((ROOT / "benchmarks").rglob("*.py"))

@@ -42,7 +42,10 @@ def test_the_head_says_what_is_trained_on_what_and_where_it_goes(elsewhere: Path
 
 
 def test_the_head_says_how_many_responses_vote_where_not_all_are_trained_on() -> None:
-    config, _ = load_recipe("mmupt_tiny", ["reward.reward_kwargs.vote.vote_n=16"])
+    config, _ = load_recipe(
+        "mmupt_tiny", ["reward.reward_kwargs.vote.vote_n=16", "data.train_files=[]", "data.val_files=[]"]
+    )
+    config.mmupt.evaluation_files = None
     method = dict(head_of(config, []).rows)["method"]
     assert method.endswith("of 32 prompts, 16 responses each, 8 trained on")
 

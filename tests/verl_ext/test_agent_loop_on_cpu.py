@@ -366,7 +366,7 @@ def test_prompts_are_grouped_by_uid_even_where_their_text_is_the_same(monkeypatc
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=3)
         rollout.finish("a", "b")
-        await asyncio.gather(rollout.prompt("a", raw_prompt="same"), rollout.prompt("b", raw_prompt="same"))
+        await asyncio.gather(*(rollout.prompt(uid, raw_prompt=[{"role": "user", "content": "same"}]) for uid in "ab"))
         assert [len(request.response_ids) for request in rollout.requests] == [3, 3]
 
     asyncio.run(body())

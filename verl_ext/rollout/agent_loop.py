@@ -97,8 +97,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         # veRL's own rows lack the id by which everything downstream identifies a question.
-        # Our agent loop removes images from the messages once they are sent; the caller's messages stay as they are.
-        prompt = {**prompt, "id": question_id(prompt), "raw_prompt": copied(prompt["raw_prompt"])}
+        prompt = {**prompt, "id": question_id(prompt)}
+        if "raw_prompt" in prompt:
+            # Our agent loop removes images from the messages once they are sent; the caller keeps its messages.
+            prompt["raw_prompt"] = copied(prompt["raw_prompt"])
         shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
         # Each prompt runs in its own task, so only its sessions see this.
         current_prompt.set(shared)
