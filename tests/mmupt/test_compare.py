@@ -271,7 +271,7 @@ def test_single_files_are_compared_as_their_folders_are(evaluations: tuple[Path,
 
 
 def test_a_folder_that_names_no_one_file_of_a_benchmark_is_refused(
-    evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluations: tuple[Path, Path], tmp_path: Path
 ) -> None:
     base, trained = evaluations
     for suffix in (".jsonl", ".parameters.json"):
@@ -280,7 +280,7 @@ def test_a_folder_that_names_no_one_file_of_a_benchmark_is_refused(
     for a, error in ((base, r"both answer figures"), (tmp_path / "empty", "has no file of responses")):
         with pytest.raises(SystemExit) as ended:
             main(["compare", str(a), str(trained), "--output", str(tmp_path / "out")])
-        assert ended.value.code == 1 and error in capsys.readouterr().err
+        assert error in str(ended.value.code)
     assert not (tmp_path / "out").exists()
 
 

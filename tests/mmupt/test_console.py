@@ -37,7 +37,7 @@ from mmupt.console.screen import Outline, Screen, clock
 from mmupt.console.session import Tail
 from mmupt.console.step_metrics import read_step
 
-HEAD = Head((("recipe", "mmupt_tiny"), ("data", "4,096 questions " * 20), ("writes to", "runs/mmupt_tiny")))
+HEAD = Head({"recipe": "mmupt_tiny", "data": "4,096 questions " * 20, "writes to": "runs/mmupt_tiny"})
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmupt.compose import load_recipe
-from mmupt.console import Follow
-from mmupt.console.events import read_event
+from mmupt.console.events import Follow, read_event
 from mmupt.training import recipe_run, run_console
 from mmupt.training.run_console import AGENT_LOOP, PHASES_OF_ACTORS, follow_steps, head_of, take_last_begun
 

@@ -6,11 +6,13 @@ a shell may only want the options completed. `mmupt.cli` has the list.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from mmupt.completion import group_overrides, recipe_names, use_completer
+from mmupt.completion import PACKAGE, group_overrides, presets_in, recipe_names, use_completer
 
 
 class Choices(Collection[str]):
@@ -32,6 +34,15 @@ class Choices(Collection[str]):
         return len(self._load())
 
 
+@contextmanager
+def as_messages(*errors: type[Exception]) -> Iterator[None]:
+    """End the command with status 1 and the message of one of these errors."""
+    try:
+        yield
+    except errors as error:
+        sys.exit(f"error: {error}")
+
+
 def extractions() -> Collection[str]:
     """Where the answer can be in a response."""
     from mmupt.evaluation.verdicts import EXTRACTIONS
@@ -39,11 +50,18 @@ def extractions() -> Collection[str]:
     return EXTRACTIONS
 
 
-def answer_rules() -> Collection[str]:
-    """The rules that compare answers."""
-    from verl_ext.answers import AnswerRule
+def add_answer_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options that replace how saved responses are scored."""
 
-    return get_args(AnswerRule)
+    def rules() -> Collection[str]:
+        from verl_ext.answers import AnswerRule
+
+        return get_args(AnswerRule)
+
+    where = parser.add_argument("--extraction", help="where the answer is in a response; default: as the prompt asked")
+    where.choices = Choices(extractions)
+    rule = parser.add_argument("--rule", help="which rule compares answers; default: as recorded, or canonical")
+    rule.choices = Choices(rules)
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +89,12 @@ def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_o
     )
     use_completer(recipe, recipe_names)
     add_overrides(parser, f"{help_of_both}Hydra overrides of its config")
+
+
+def add_settings(parser: argparse.ArgumentParser, room: str, help_text: str) -> None:
+    """Add the Hydra overrides of a command without recipes, whose config is in `mmupt/ROOM/config`."""
+    overrides = parser.add_argument("overrides", nargs="+", metavar="key=value", help=help_text)
+    use_completer(overrides, presets_in(PACKAGE / room / "config"))
 
 
 def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:

@@ -9,12 +9,11 @@ The answers go into separate files, which training does not open. A second run d
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from mmupt.commands import Choices
+from mmupt.commands import Choices, as_messages
 from mmupt.completion import use_completer
 
 
@@ -38,12 +37,10 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             print(f"{name:{max(map(len, known))}}  {one.summary}")
         return
     folder = arguments.output or FOLDER / arguments.name
-    try:
+    with as_messages(ValueError, OSError):
         written = data_set(arguments.name).prepare(
             folder, arguments.source, arguments.revision, arguments.bad_rows, arguments.workers, progress=True
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"{folder}: {'written' if written else 'up to date'}")
     print(describe(folder))
 

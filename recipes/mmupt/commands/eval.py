@@ -8,19 +8,14 @@ interruption, the same command asks only what has no response yet.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_verbose
-from mmupt.completion import PACKAGE, presets_in, use_completer
+from mmupt.commands import add_settings, add_verbose, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Evaluate the model of the command line."""
-    overrides_argument = parser.add_argument(
-        "overrides", nargs="+", metavar="key=value", help="settings of the evaluation, `model` at least"
-    )
-    use_completer(overrides_argument, presets_in(PACKAGE / "evaluation" / "config"))
+    add_settings(parser, "evaluation", "settings of the evaluation, `model` at least")
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
     from mmupt.console import session
@@ -30,7 +25,5 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         from mmupt.evaluation.generation import EngineError
         from mmupt.evaluation.judge_client import JudgeError
 
-        try:
+        with as_messages(EvaluationError, EngineError, JudgeError, BlockingIOError):
             evaluate(load_evaluation_config(arguments.overrides))
-        except (EvaluationError, EngineError, JudgeError, BlockingIOError) as error:
-            sys.exit(f"error: {error}")

@@ -13,6 +13,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmupt.commands import as_messages
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Write the folder of the command line, and upload it if that was asked for and there is a token."""
@@ -25,20 +27,16 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.publishing import ExportError
     from mmupt.publishing.folder_export import export
 
-    try:
+    with as_messages(ExportError, FileNotFoundError):
         exported = export(arguments.run, arguments.output, arguments.push_to_hub, adapter=arguments.adapter)
-    except (ExportError, FileNotFoundError) as error:
-        parser.exit(1, f"error: {error}\n")
     print(exported.listing())
     if arguments.push_to_hub is None:
         print("Nothing was uploaded: --push-to-hub NAME does that")
         return
     from httpx import HTTPError
 
-    try:
+    with as_messages(ExportError, OSError, HTTPError):
         address = exported.upload(private=arguments.private)
-    except (ExportError, OSError, HTTPError) as error:
-        parser.exit(1, f"error: {error}\n")
     print(
         f"It is at {address}"
         if address

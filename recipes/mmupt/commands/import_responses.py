@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from mmupt.commands import Choices, extractions
+from mmupt.commands import Choices, as_messages, extractions
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -24,15 +24,14 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="parquet file with the questions, see `mmupt data`")
     parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
     parser.add_argument("--model", help="name of the model, for the record")
-    parser.add_argument(
-        "--extraction", default="boxed", help="where the answer is in a response (boxed)"
-    ).choices = Choices(extractions)
+    where = parser.add_argument("--extraction", default="boxed", help="where the answer is in a response (boxed)")
+    where.choices = Choices(extractions)
     parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
     parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows instead of none")
     arguments = parser.parse_args(words)
     from mmupt.evaluation.response_import import import_responses
 
-    try:
+    with as_messages(OSError, ValueError):
         count = import_responses(
             arguments.file,
             arguments.format,
@@ -43,8 +42,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             arguments.replace,
             arguments.skip_bad_rows,
         )
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
     print(f"{arguments.output}: {count} responses")
 
 

@@ -7,10 +7,9 @@ An estimate from the config and the shape of the model, not a measurement.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir, add_recipe
+from mmupt.commands import add_config_dir, add_recipe, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -21,8 +20,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.compose import RecipeError, load_recipe, use_config_dir
     from mmupt.training.memory_estimate import report, table
 
-    try:
+    with as_messages(RecipeError):
         use_config_dir(arguments.config_dir)
         print(report(load_recipe(arguments.recipe, arguments.overrides)[0]) if arguments.recipe else table())
-    except RecipeError as error:
-        sys.exit(f"error: {error}")

@@ -10,10 +10,9 @@ option that a recipe chooses: `mmupt train mmupt_geometry3k method=lmsi model=qw
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir, add_recipe
+from mmupt.commands import add_config_dir, add_recipe, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -33,9 +32,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.key_sources import explain
     from mmupt.recipe_files import listing
 
-    try:
+    with as_messages(RecipeError):
         use_config_dir(arguments.config_dir)
         explained = arguments.explain and explain(arguments.recipe, arguments.overrides, arguments.explain)
-    except RecipeError as error:
-        sys.exit(f"error: {error}")
     print(explained or listing())

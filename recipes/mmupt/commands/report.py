@@ -14,6 +14,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmupt.commands import as_messages
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Write and print the report of the command line."""
@@ -26,10 +28,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.evaluation.report_results import read_scores, write_results
     from mmupt.training.run_report import write_report
 
-    try:
+    with as_messages(FileNotFoundError, ValueError):
         if arguments.paper:
             print(write_results(arguments.output, read_scores(arguments.paper)))
         else:
             print(write_report(arguments.run))
-    except (FileNotFoundError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")

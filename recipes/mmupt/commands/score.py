@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mmupt.commands import Choices, answer_rules, extractions
+from mmupt.commands import add_answer_settings, as_messages
 
 if TYPE_CHECKING:
     from mmupt.evaluation.judge_client import Judge
@@ -25,9 +25,7 @@ Number = TypeVar("Number", int, float)
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Score the files of the command line."""
     parser.add_argument("files", type=Path, nargs="+", help="files of responses, NAME.jsonl")
-    parser.add_argument(
-        "--extraction", help="where the answer is in a response; default: as the prompt asked"
-    ).choices = Choices(extractions)
+    add_answer_settings(parser)
     parser.add_argument("--judge-url", help="OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1")
     parser.add_argument("--judge-model", help="name under which the endpoint serves it")
     parser.add_argument("--judge-key-variable", help="environment variable with its key; default: OPENAI_API_KEY")
@@ -35,10 +33,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--judge-temperature", type=_or_null(float), default=0.0, help="null: not sent; default: %(default)s"
     )
     parser.add_argument(
-        "--judge-max-tokens",
-        type=_or_null(int),
-        default=256,
-        help="longest reply, null: not sent; default: %(default)s",
+        "--judge-max-tokens", type=_or_null(int), default=256, help="longest reply, null: not sent; default: 256"
     )
     parser.add_argument(
         "--judge-max-completion-tokens", type=_or_null(int), help="the same under its newer name; default: not sent"
@@ -46,9 +41,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--judge-without-model-list", action="store_true", help="ask an endpoint that has no list of models"
     )
-    parser.add_argument(
-        "--rule", help="which rule compares answers; default: as recorded, or canonical"
-    ).choices = Choices(answer_rules)
     arguments = parser.parse_args(words)
     from mmupt.evaluation.benchmark_scores import render
     from mmupt.evaluation.judge_client import JudgeError
@@ -57,10 +49,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     judge = _judge(parser, arguments)
     not_judged = 0
     for file in arguments.files:
-        try:
+        with as_messages(FileNotFoundError, ValueError, JudgeError):
             scores = score_file(file, arguments.extraction, judge, arguments.rule)
-        except (FileNotFoundError, ValueError, JudgeError) as error:
-            parser.exit(1, f"error: {error}\n")
         not_judged += sum(one.not_judged or 0 for one in scores)
         print(f"# {file}\n")
         print("\n\n".join(map(render, scores)) + "\n")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import add_config_dir, add_recipe, add_verbose
+from mmupt.commands import add_config_dir, add_recipe, add_verbose, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -32,9 +32,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         from mmupt.self_improvement.run_rounds import self_improve
 
         try:
-            use_config_dir(arguments.config_dir)
-            self_improve(arguments.recipe, arguments.rounds, folder, arguments.overrides)
-        except (RecipeError, BlockingIOError) as error:
-            sys.exit(f"error: {error}")
+            with as_messages(RecipeError, BlockingIOError):
+                use_config_dir(arguments.config_dir)
+                self_improve(arguments.recipe, arguments.rounds, folder, arguments.overrides)
         except subprocess.CalledProcessError as error:
             sys.exit(f"error: {' '.join(error.cmd[2:4])} failed with status {error.returncode}; see above")

@@ -9,29 +9,21 @@ interruption, the same command asks the model only what is missing.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_verbose
-from mmupt.completion import PACKAGE, presets_in, use_completer
+from mmupt.commands import add_settings, add_verbose, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Synthesize the questions of the command line."""
-    overrides_argument = parser.add_argument(
-        "overrides", nargs="+", metavar="key=value", help="settings, `model` and `data` at least"
-    )
-    use_completer(overrides_argument, presets_in(PACKAGE / "synthesis" / "config"))
+    add_settings(parser, "synthesis", "settings, `model` and `data` at least")
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
-    from mmupt.console import session, show_result
+    from mmupt.console import session, show_result, shown_path
 
     with session("mmupt synthesize", arguments.verbose):
-        from mmupt.console.session import shown_path
         from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, synthesize
 
-        try:
+        with as_messages(SynthesisError, BlockingIOError):
             questions = synthesize(load_synthesis_config(arguments.overrides))
             show_result(f"\nThe questions are in {shown_path(questions)}")
-        except (SynthesisError, BlockingIOError) as error:
-            sys.exit(f"error: {error}")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import add_config_dir, add_overrides, add_verbose
+from mmupt.commands import add_config_dir, add_overrides, add_verbose, as_messages
 from mmupt.completion import method_names, recipe_names, use_completer
 
 
@@ -52,11 +52,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         from mmupt.compose import RecipeError, use_config_dir
         from mmupt.training import recipe_table
 
-        try:
+        with as_messages(RecipeError):
             use_config_dir(arguments.config_dir)
             selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)
-        except RecipeError as error:
-            sys.exit(f"error: {error}")
         log_to(folder / "logs" / "table.log")
         emit(recipe_table.head_of(folder, list(selected), seeds))
         failed = []

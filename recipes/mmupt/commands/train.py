@@ -10,10 +10,9 @@ from the last checkpoint.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from mmupt.commands import add_config_dir, add_recipe, add_verbose
+from mmupt.commands import add_config_dir, add_recipe, add_verbose, as_messages
 from verl_ext.process_memory import collect_garbage_rarely
 
 
@@ -31,8 +30,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         from mmupt.compose import RecipeError, use_config_dir
         from mmupt.training import recipe_run
 
-        try:
+        with as_messages(RecipeError, BlockingIOError):
             use_config_dir(arguments.config_dir)
             recipe_run.run_recipe(arguments.recipe, arguments.overrides)
-        except (RecipeError, BlockingIOError) as error:
-            sys.exit(f"error: {error}")

@@ -4,40 +4,22 @@ Whatever works calls `emit` with an event, in whichever process it runs. `Sessio
 of a command, draws them by `Screen`, and sends all other output to the log. Imports neither veRL, Ray, vLLM nor torch.
 """
 
-from mmupt.console.events import (
-    Event,
-    Follow,
-    Head,
-    Note,
-    Part,
-    Phase,
-    Progress,
-    Result,
-    Step,
-    counted,
-    emit,
-    follow,
-    show_result,
-    tell,
-)
-from mmupt.console.session import Session, log_to, session
+from mmupt.console.events import Head, Note, Part, Phase, Progress, Result, counted, emit, follow, show_result, tell
+from mmupt.console.session import log_to, session, shown_path
 
 __all__ = [
-    "Event",
-    "Follow",
     "Head",
     "Note",
     "Part",
     "Phase",
     "Progress",
     "Result",
-    "Session",
-    "Step",
     "counted",
     "emit",
     "follow",
     "log_to",
     "session",
     "show_result",
+    "shown_path",
     "tell",
 ]

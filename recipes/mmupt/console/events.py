@@ -7,12 +7,12 @@ to it, one JSON line per event. Without the variable nothing is shown, and `tell
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from verl_ext.files import json_line
 
@@ -26,9 +26,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Head:
-    """What runs: a list of names and texts."""
+    """What runs: texts by their names."""
 
-    rows: tuple[tuple[str, str], ...]
+    rows: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,11 @@ class Step:
     tokens_per_second: float | None = None
     seconds: float | None = None
 
+    @property
+    def is_first_validation(self) -> bool:
+        """Whether this is the validation before the first step of a start."""
+        return self.seconds is None and self.validation_accuracy is not None
+
 
 @dataclass(frozen=True)
 class Warnings:
@@ -120,9 +125,7 @@ class Follow:
 
 Event = Head | Phase | Part | Progress | Detail | Step | Warnings | Note | Failure | Result | Follow
 
-_KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Head, Phase, Part, Progress, Detail, Step, Warnings, Note, Failure, Result, Follow)
-}
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def write_event(event: Event) -> str:
@@ -133,10 +136,7 @@ def write_event(event: Event) -> str:
 def read_event(line: str | bytes) -> Event:
     """The event of a line that `write_event` has made."""
     content = json.loads(line)
-    kind = _KINDS[content.pop("event")]
-    if kind is Head:
-        return Head(tuple((name, text) for name, text in content["rows"]))
-    return kind(**content)
+    return _KINDS[content.pop("event")](**content)
 
 
 def emit(event: Event) -> None:

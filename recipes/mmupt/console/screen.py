@@ -6,10 +6,10 @@ current phase with its seconds, a bar, the time that is left, and the number of 
 
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -50,19 +50,6 @@ RECENT_STEPS = 20
 LINES_OF_A_NOTE = 12
 
 
-class Sink(Protocol):
-    """Takes the events of a command in their order."""
-
-    def show(self, event: Event) -> None:
-        """Take an event."""
-
-    def close(self) -> None:
-        """Nothing follows, but for `show_error`."""
-
-    def show_error(self, lines: Sequence[str]) -> None:
-        """Say what ended the command."""
-
-
 @dataclass(frozen=True)
 class Column:
     """A column of the table of steps. Those with a small `rank` are kept on a narrow terminal."""
@@ -71,7 +58,8 @@ class Column:
     width: int
     rank: int
     cell: Callable[[Step], str]
-    known: Callable[[Step], bool] = lambda step: True
+    # Left out of a table whose first step has nothing in it.
+    optional: bool = False
 
 
 def percent(share: float | None) -> str:
@@ -186,7 +174,7 @@ class Screen:
         """Draw an event."""
         match event:
             case Head():
-                self._show_head(event)
+                self._show_head(event.rows)
             case Phase():
                 self._begin(event.name)
             case Part():
@@ -226,23 +214,20 @@ class Screen:
             # Wrapped by the terminal, as a path or a message that is cut off is of no use.
             self._errors.print(Text(_clipped(line, LONGEST_LINE), "red"), soft_wrap=True)
 
-    @property
-    def _width(self) -> int:
-        return self._console.width
-
     def _fitting(self, line: str) -> str:
-        return _clipped(line, self._width)
+        return _clipped(line, self._console.width)
 
     def _print(self, line: str, style: str = "") -> None:
         self._console.print(Text(line, style), soft_wrap=True)
 
-    def _show_head(self, head: Head) -> None:
-        names = max((len(name) for name, _ in head.rows), default=0)
-        for name, text in head.rows:
-            start = f"  {name:{names}}  "
-            wrapped = textwrap.wrap(text, max(self._width - len(start), 20), break_on_hyphens=False) or [""]
-            for line in [start + wrapped[0], *(" " * len(start) + rest for rest in wrapped[1:])]:
-                self._print(line)
+    def _wrapped(self, text: str, indent: int) -> list[str]:
+        return textwrap.wrap(text, max(self._console.width - indent, 20), break_on_hyphens=False)
+
+    def _show_head(self, rows: Mapping[str, str]) -> None:
+        width = max(map(len, rows), default=0) + 4
+        for name, text in rows.items():
+            for number, line in enumerate(self._wrapped(text, width) or [""]):
+                self._print(f"{'' if number else f'  {name}':{width}}{line}")
 
     def _begin(self, name: str) -> None:
         self._end_phase()
@@ -295,7 +280,7 @@ class Screen:
         if step.total is not None:
             self._progress = Progress(step.step, step.total, "steps")
         self._left = self._steps.left(step)
-        if step.seconds is None and step.validation_accuracy is not None:
+        if step.is_first_validation:
             self._show_note(f"validation accuracy {percent(step.validation_accuracy)} at step {step.step}")
         if step.majority_ratio is None and step.reward_accuracy is None and step.tokens_per_second is None:
             self._show_progress(self._progress or Progress(step.step, 0, "steps"))
@@ -317,9 +302,9 @@ class Screen:
         wide = len(f"{step.total or 100_000}")
         columns = [
             Column("step", max(7, 2 * wide + 1), 0, step_of),
-            Column("majority", 8, 1, lambda s: percent(s.majority_ratio), lambda s: s.majority_ratio is not None),
-            Column("label acc.", 10, 4, lambda s: percent(s.label_accuracy), lambda s: s.label_accuracy is not None),
-            Column("reward acc.", 11, 5, lambda s: percent(s.reward_accuracy), lambda s: s.reward_accuracy is not None),
+            Column("majority", 8, 1, lambda s: percent(s.majority_ratio), optional=True),
+            Column("label acc.", 10, 4, lambda s: percent(s.label_accuracy), optional=True),
+            Column("reward acc.", 11, 5, lambda s: percent(s.reward_accuracy), optional=True),
             Column("validation", 10, 2, lambda s: percent(s.validation_accuracy)),
             Column("tokens/s", 9, 6, lambda s: "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}"),
             Column("seconds", 7, 7, lambda s: "" if s.seconds is None else f"{s.seconds:.1f}"),
@@ -327,30 +312,28 @@ class Screen:
             Column("warnings", 8, 8, lambda s: str(self._warnings)),
         ]
         kept, width = set(), 0
-        for column in sorted((one for one in columns if one.known(step)), key=lambda one: one.rank):
+        known = (one for one in columns if not one.optional or one.cell(step))
+        for column in sorted(known, key=lambda one: one.rank):
             width += column.width + 2
-            if width - 2 <= self._width:
+            if width - 2 <= self._console.width:
                 kept.add(column.name)
         return [column for column in columns if column.name in kept]
 
     def _show_note(self, text: str) -> None:
-        indent = " " * 9
-        lines = [
-            wrapped
-            for line in text.splitlines()
-            for wrapped in textwrap.wrap(line, max(self._width - len(indent), 20), break_on_hyphens=False)
-        ]
+        lines = [wrapped for line in text.splitlines() for wrapped in self._wrapped(line, 9)]
         if len(lines) > LINES_OF_A_NOTE:
             lines = [*lines[: LINES_OF_A_NOTE - 1], "... (the rest is in the log)"]
         for line in lines:
-            self._print(indent + line)
+            self._print(" " * 9 + line)
 
     def _bottom_line(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1))
         parts: list[RenderableType] = [Spinner("line")]
         words = [f"{self._phase} {clock(self._now() - self._phase_started)}" if self._phase else "", self._detail]
         if self._progress is not None:
-            parts.append(ProgressBar(self._progress.total, self._progress.done, width=max(10, self._width // 6)))
+            parts.append(
+                ProgressBar(self._progress.total, self._progress.done, width=max(10, self._console.width // 6))
+            )
             words.append(f"{self._progress.done}/{self._progress.total} {self._progress.unit}")
         if self._left:
             words.append(f"{clock(self._left)} left")

@@ -26,12 +26,11 @@ from mmupt.console.events import (
     Failure,
     Follow,
     Phase,
-    Step,
     Warnings,
     append_event,
     read_event,
 )
-from mmupt.console.screen import Outline, Screen, Sink
+from mmupt.console.screen import Outline, Screen
 from mmupt.console.step_metrics import read_step
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -158,7 +157,7 @@ class Session:
             shutil.copyfileobj(self._early, opened)
         self._log_tail = Tail(log, self._log_start)
 
-    def _make_sink(self) -> Sink:
+    def _make_sink(self) -> Screen | Outline:
         if outer := self._outer:
             return Outline(lambda event: append_event(outer, event))
         terminal = os.isatty(self._descriptors[0]) and os.environ.get("TERM") not in (None, "dumb", "unknown")
@@ -186,7 +185,7 @@ class Session:
             for line in tail.lines():
                 step = read_step(line, total)
                 self._show(step)
-                if is_first_validation(step):
+                if step.is_first_validation:
                     self._show(Phase("train"))
         for event in events:
             if isinstance(event, Follow):
@@ -233,11 +232,6 @@ def _of_a_process(error: BaseException) -> bool:
     return isinstance(reason, subprocess.CalledProcessError) or (
         reason is not None and isinstance(reason.__cause__, subprocess.CalledProcessError)
     )
-
-
-def is_first_validation(step: Step) -> bool:
-    """Whether this is the validation before the first step of a start."""
-    return step.seconds is None and step.validation_accuracy is not None
 
 
 def shown_path(path: Path) -> str:

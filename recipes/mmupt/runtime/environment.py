@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmupt.hardware import joins_cluster
 from mmupt.runtime.preflight import can_write, hub_cache
-from verl_ext.files import write_atomically
+from verl_ext.files import file_list, write_atomically
 
 CACHE = "cache"
 # Copies of the parquet files by the `datasets` library: as large as the data, and useless after training.
@@ -54,7 +54,7 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
         "TRACKIO_DIR": str(folder / "trackio"),
         "VERL_FILE_LOGGER_ROOT": str(folder),
     }
-    names = {loggers} if isinstance(loggers, str) else set(loggers)
+    names = set(file_list(loggers))
     if {"wandb", "tracking"} & names:
         variables |= {
             "WANDB_DIR": str(folder),

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ LOGGERS = {
         "wandb",
         ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"),
         ("WANDB_MODE", ("offline", "dryrun", "disabled")),
-        ("$NETRC", "~/.netrc", "~/_netrc"),
+        ("$NETRC", "$HOME/.netrc", "$HOME/_netrc"),
         "run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline",
     ),
     "mlflow": Logger("mlflow"),
@@ -64,7 +65,7 @@ LOGGERS = {
         "swanlab",
         ("SWANLAB_API_KEY",),
         ("SWANLAB_MODE", ("local", "offline", "disabled")),
-        ("$SWANLAB_SAVE_DIR/.netrc", "~/.swanlab/.netrc"),
+        ("$SWANLAB_SAVE_DIR/.netrc", "$HOME/.swanlab/.netrc"),
         "run `swanlab login`, set SWANLAB_API_KEY, or set SWANLAB_MODE=offline",
     ),
     "vemlp_wandb": Logger(
@@ -76,7 +77,7 @@ LOGGERS = {
         "clearml",
         ("CLEARML_API_ACCESS_KEY",),
         ("CLEARML_OFFLINE_MODE", ("1", "true")),
-        ("$CLEARML_CONFIG_FILE", "~/clearml.conf"),
+        ("$CLEARML_CONFIG_FILE", "$HOME/clearml.conf"),
         "run `clearml-init`, set CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, or set CLEARML_OFFLINE_MODE=1",
     ),
     "trackio": Logger("trackio"),
@@ -105,7 +106,8 @@ NEVER_IMPORTED = frozenset(("recipe", "scripts", "test", "tests", "tutorial"))
 def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with a recipe, whatever its data."""
     yield from _problems_of_batches(config)
-    yield from _problems_of_evaluation(config)
+    if config.mmupt.evaluation_files is not None and config.mmupt.evaluation_samples < 1:
+        yield f"mmupt.evaluation_samples={config.mmupt.evaluation_samples} asks for nothing: set it to 1 or more"
     yield from problems_of_loggers(config.trainer.logger, environ)
     yield from problems_of_code(config)
     yield from _problems_of_paths(config)
@@ -179,11 +181,6 @@ def _prompts_per_fetch(config: DictConfig) -> int:
     return int(config.data.gen_batch_size or config.data.train_batch_size)
 
 
-def _problems_of_evaluation(config: DictConfig) -> Iterator[str]:
-    if config.mmupt.evaluation_files is not None and config.mmupt.evaluation_samples < 1:
-        yield f"mmupt.evaluation_samples={config.mmupt.evaluation_samples} asks for nothing: set it to 1 or more"
-
-
 def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """Yield the settings that do not fit the number of rows.
 
@@ -233,23 +230,19 @@ def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> i
     Raises:
         ValueError: `data.generated_share` asks for a kind of rows that does not exist.
     """
-    data, offset = config.data, 0
-    left_out: set[int] = set()
-    files = file_list(data.train_files)
-    for file in files:
-        left_out |= {offset + row for row in dropped.get(file, ())}
-        offset += pq.read_metadata(file).num_rows
-    kept = [row for row in range(offset) if row not in left_out]
+    data = config.data
+    # Of each row that is kept, whether it was generated.
+    kept: list[bool] = []
+    for file in file_list(data.train_files):
+        left_out = set(dropped.get(file, ()))
+        kept += [flag for row, flag in enumerate(_is_generated(file)) if row not in left_out]
     if 0 < data.train_max_samples < len(kept):
         # As `verl_ext.datasets.prompt_dataset`, which leaves the dropped rows out first.
         draw = np.random.default_rng(data.seed)
         size = data.train_max_samples
         chosen = draw.choice(len(kept), size, replace=False).tolist() if data.shuffle else range(size)
         kept = [kept[row] for row in chosen]
-    if data.generated_share is None:
-        return len(kept)
-    generated = [flag for file in files for flag in _is_generated(file)]
-    return len(mixture([generated[row] for row in kept], data.generated_share, data.seed))
+    return len(kept) if data.generated_share is None else len(mixture(kept, data.generated_share, data.seed))
 
 
 def _is_generated(file: str) -> list[bool]:
@@ -261,7 +254,7 @@ def _is_generated(file: str) -> list[bool]:
 
 def problems_of_loggers(loggers: str | Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the values of `trainer.logger` that veRL would refuse, or could not log in to, after loading everything."""
-    for name in [loggers] if isinstance(loggers, str) else loggers or ():
+    for name in file_list(loggers):
         logger = LOGGERS.get(name)
         if logger is None:
             yield f"trainer.logger: {name!r} is none of {', '.join(LOGGERS)}"
@@ -290,18 +283,8 @@ def _can_log_in(logger: Logger, environ: Mapping[str, str]) -> bool:
     variable, values = logger.offline
     if environ.get(variable, "").lower() in values or any(environ.get(name) for name in logger.variables):
         return True
-    return any(_expanded(file, environ).is_file() for file in logger.files if _is_set(file, environ))
-
-
-def _is_set(file: str, environ: Mapping[str, str]) -> bool:
-    return not file.startswith("$") or bool(environ.get(file[1:].partition("/")[0]))
-
-
-def _expanded(file: str, environ: Mapping[str, str]) -> Path:
-    if file.startswith("$"):
-        variable, _, rest = file[1:].partition("/")
-        return Path(environ[variable], rest)
-    return Path(file.replace("~", environ.get("HOME", "~"), 1))
+    # What names an unset variable stays as it is, and is no file.
+    return any(Path(Template(file).safe_substitute(environ)).is_file() for file in logger.files)
 
 
 def _problems_of_paths(config: DictConfig) -> Iterator[str]:

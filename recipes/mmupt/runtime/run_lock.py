@@ -58,12 +58,11 @@ def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
 
 def processes_of(run_folder: Path) -> list[psutil.Process]:
     """The processes of the run of a folder, without the calling one."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if process.pid != os.getpid() and process.environ().get(RUN_FOLDER_VARIABLE) == str(run_folder):
-                found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter(["environ"], ad_value={})
+        if process.pid != os.getpid() and process.info["environ"].get(RUN_FOLDER_VARIABLE) == str(run_folder)
+    ]
 
 
 def end_processes(run_folder: Path) -> None:
@@ -99,8 +98,5 @@ def _remove_shared_memory(started: float, log: Path) -> None:
 
 
 def _mapped() -> set[Path]:
-    mapped = set()
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            mapped |= {Path(area.path) for area in process.memory_maps() if area.path.startswith(f"{SHARED_MEMORY}/")}
-    return mapped
+    areas = chain.from_iterable(one.info["memory_maps"] for one in psutil.process_iter(["memory_maps"], ad_value=()))
+    return {Path(area.path) for area in areas if area.path.startswith(f"{SHARED_MEMORY}/")}

@@ -20,8 +20,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError, as_override, load_recipe
-from mmupt.console import Head, Phase, emit, log_to, show_result
-from mmupt.console.session import shown_path
+from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
 from mmupt.datasets import data_set
 from mmupt.evaluation.generation_settings import input_settings
 from mmupt.evaluation.response_files import copy_responses
@@ -168,11 +167,11 @@ def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
 def _head(config: DictConfig, rounds: int, folder: Path) -> Head:
     shown = shown_path(folder)
     return Head(
-        (
-            ("model", str(config.actor_rollout_ref.model.path)),
-            ("rounds", f"{rounds}, each of questions about {', '.join(file_list(config.mmupt.self_improve.images))}"),
-            ("writes to", f"{shown}, all output to logs/ in {shown} and in the folders of each round"),
-        )
+        {
+            "model": str(config.actor_rollout_ref.model.path),
+            "rounds": f"{rounds}, each of questions about {', '.join(file_list(config.mmupt.self_improve.images))}",
+            "writes to": f"{shown}, all output to logs/ in {shown} and in the folders of each round",
+        }
     )
 
 

@@ -16,8 +16,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import compose_entry
-from mmupt.console import Head, Phase, emit, log_to, show_result
-from mmupt.console.session import shown_path
+from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
 from mmupt.evaluation.generation import EngineError
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.response_cache import ResponseCache, prompt_row
@@ -114,12 +113,12 @@ def write_requests(config: DictConfig, folder: Path) -> Path:
 def _head(config: DictConfig, output: Path) -> Head:
     folder = shown_path(output)
     return Head(
-        (
-            ("model", str(config.model)),
-            ("about", f"the images of {', '.join(file_list(config.data))}"),
-            ("strategies", ", ".join(config.strategies)),
-            ("writes to", f"{folder}, all output to {folder}/logs/synthesis.log"),
-        )
+        {
+            "model": str(config.model),
+            "about": f"the images of {', '.join(file_list(config.data))}",
+            "strategies": ", ".join(config.strategies),
+            "writes to": f"{folder}, all output to {folder}/logs/synthesis.log",
+        }
     )
 
 

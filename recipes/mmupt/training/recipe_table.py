@@ -19,8 +19,7 @@ from omegaconf import OmegaConf
 
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import RecipeError, as_override, load_recipe
-from mmupt.console import Head
-from mmupt.console.session import shown_path
+from mmupt.console import Head, shown_path
 from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.evaluation.response_files import copy_responses, read_parameters
 from mmupt.evaluation.verdicts import judge_file
@@ -78,14 +77,11 @@ def select_runs(
 def head_of(folder: Path, recipes: Sequence[str], seeds: Sequence[int]) -> Head:
     """What a table compares, for the first lines on the screen."""
     return Head(
-        (
-            ("compares", ", ".join(recipes)),
-            ("seeds", ", ".join(map(str, seeds))),
-            (
-                "writes to",
-                f"{shown_path(folder)}, each run to RECIPE/seed_N there, with all its output in logs/train.log",
-            ),
-        )
+        {
+            "compares": ", ".join(recipes),
+            "seeds": ", ".join(map(str, seeds)),
+            "writes to": f"{shown_path(folder)}, each run to RECIPE/seed_N there, all its output to logs/train.log",
+        }
     )
 
 

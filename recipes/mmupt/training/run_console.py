@@ -11,8 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.console import Head, Phase, emit, follow
-from mmupt.console.session import shown_path
+from mmupt.console import Head, Phase, emit, follow, shown_path
 from mmupt.runtime.preflight import row_counts
 from verl_ext.files import file_list
 
@@ -47,14 +46,14 @@ def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
         "evaluation": _rows(config.mmupt.evaluation_files),
     }
     return Head(
-        (
-            ("recipe", " ".join([str(config.trainer.experiment_name), *overrides])),
-            ("model", str(config.actor_rollout_ref.model.path)),
-            ("method", method or f"{config.reward.reward_manager.name}, {work}"),
-            ("data", ", ".join(f"{name} {count:,} questions" for name, count in rows.items() if count)),
-            ("writes to", f"{folder}, all output to {folder}/logs/train.log"),
-            ("see more", f"mmupt view {folder}, or --verbose"),
-        )
+        {
+            "recipe": " ".join([str(config.trainer.experiment_name), *overrides]),
+            "model": str(config.actor_rollout_ref.model.path),
+            "method": method or f"{config.reward.reward_manager.name}, {work}",
+            "data": ", ".join(f"{name} {count:,} questions" for name, count in rows.items() if count),
+            "writes to": f"{folder}, all output to {folder}/logs/train.log",
+            "see more": f"mmupt view {folder}, or --verbose",
+        }
     )
 
 
