@@ -137,8 +137,11 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         else:
             kept.append(line)
     config, choices = _compose(recipe, kept)
-    changed = [choices[group] for group in NAMING_GROUPS if group in given and given[group] != own.get(group)]
-    config.mmupt.name = "-".join([recipe, *changed])
+    if OmegaConf.is_missing(config.mmupt, "name"):
+        changed = [choices[group] for group in NAMING_GROUPS if group in given and given[group] != own.get(group)]
+        config.mmupt.name = "-".join([recipe, *changed])
+    elif Path(str(config.mmupt.name)).name != str(config.mmupt.name):
+        problems.append(f"mmupt.name={config.mmupt.name} must be the name of a folder, without /")
     config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
     if config.mmupt.datasets is None:
         config.mmupt.datasets = _data_sets_named(config)

@@ -4,6 +4,7 @@ import shutil
 from copy import deepcopy
 from dataclasses import asdict, fields
 from functools import cache
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def test_a_run_is_named_after_its_recipe_and_the_options_that_are_not_the_recipe
     assert shipped("mmupt_geometry3k", *choices).trainer.experiment_name == "mmupt_geometry3k-lmsi-qwen2_5_vl_3b"
     assert shipped("mmupt_tiny_unlearned", "dataset=figures").mmupt.name == "mmupt_tiny_unlearned-figures"
     assert shipped("mmupt_tiny_unlearned", "dataset=figures_unseen").mmupt.name == "mmupt_tiny_unlearned"
+
+
+def test_a_given_name_is_kept_and_is_that_of_the_folder() -> None:
+    config = shipped("mmupt_tiny", "method=supervised", "data.train_max_samples=64", "mmupt.name=a_tenth")
+    assert (config.mmupt.name, config.mmupt.run_folder) == ("a_tenth", "runs/a_tenth")
+    with pytest.raises(RecipeError, match=r"mmupt\.name=a/b must be the name of a folder, without /"):
+        load_recipe("mmupt_tiny", ["mmupt.name=a/b"])
 
 
 @pytest.mark.parametrize(
@@ -504,7 +512,7 @@ def test_the_recipe_to_copy_composes_once_copied_with_options_of_all_groups(new_
 
 
 @pytest.mark.parametrize("method", BASELINES)
-@pytest.mark.parametrize("recipe", ["mmupt_tiny", "mmupt_geometry3k"])
+@pytest.mark.parametrize("recipe", ["mmupt_tiny", "mmupt_tiny_hard", "mmupt_geometry3k"])
 def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compared_with(
     recipe: str, method: str
 ) -> None:
@@ -512,13 +520,27 @@ def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compa
     assert baseline.mmupt.baseline.method == method
     for key in ("actor_rollout_ref.model", "data.train_files", "mmupt.evaluation_files"):
         assert OmegaConf.select(baseline, key) == OmegaConf.select(grpo, key)
-    # Genixer has 16 responses, which veRL's actor is told, too.
-    of_n = {"rollout.n", "actor.rollout_n"} if method == "genixer" else set()
+    # Genixer has 16 responses, and on the hard task two others 12, which veRL's actor is told, too.
+    has_own = method == "genixer" or (recipe == "mmupt_tiny_hard" and method in ("lmsi", "rejection_sft"))
+    of_n = {"rollout.n", "actor.rollout_n"} if has_own else set()
     changed = {f"{part}.{key}" for part in ("actor", "rollout") for key in _changed(baseline, grpo, part)}
     assert changed <= {"rollout.trace", *of_n}
     # Those of the tiny model have what was best of the rates that all were tried with.
-    rates = LEARNING_RATES if recipe == "mmupt_tiny" else (grpo.actor_rollout_ref.actor.optim.lr,)
+    rates = LEARNING_RATES if recipe.startswith("mmupt_tiny") else (grpo.actor_rollout_ref.actor.optim.lr,)
     assert {baseline.mmupt.baseline[trainer].learning_rate for trainer, _ in BASELINES[method].stages} <= set(rates)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_a_baseline_uses_more_rows_of_the_hard_task_but_no_more_than_it_has(method: str) -> None:
+    easy, hard = (shipped(recipe, f"method={method}").mmupt.baseline for recipe in ("mmupt_tiny", "mmupt_tiny_hard"))
+    assert easy.rows < hard.rows <= signature(write_figures).parameters["train"].default
+    # All else that a baseline needs for the tiny model holds for both.
+    assert {key for key in easy if easy[key] != hard[key]} == {"rows"}
+
+
+def test_no_task_trains_the_untrained_control() -> None:
+    for recipe in ("mmupt_tiny", "mmupt_tiny_hard"):
+        assert shipped(recipe, "method=careful").trainer.total_training_steps == 0
 
 
 def _changed(one: DictConfig, other: DictConfig, part: str) -> set[str]:

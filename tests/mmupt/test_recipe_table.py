@@ -159,6 +159,10 @@ def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_fig
     assert row(text, "mmupt_tiny", 2)[4:] == ["53.17", "51.23", "51.97"]
     assert row(text, "mmupt_tiny-supervised", 2)[4:] == ["53.17", "53.22", "51.65"]
     assert "Qwen2.5-VL-7B: 49.47" in text
+    config = OmegaConf.load(target / "config.yaml")
+    config.data.train_max_samples = 3
+    OmegaConf.save(config, target / "config.yaml")
+    assert read_cost(target).labels == 3
     cost = read_cost(run_folder(folder, "mmupt_tiny", 1))
     assert cost.device == "core" and 0 < cost.hours < 0.1
 
@@ -233,6 +237,15 @@ def test_every_recipe_is_run_by_every_method_in_a_folder_of_its_own() -> None:
         )
     }
     assert select_runs(["mmupt_tiny"]) == {"mmupt_tiny": ["mmupt_tiny"]}
+
+
+def test_a_variant_of_a_method_is_a_row_of_its_own_by_its_name() -> None:
+    fewer = ["data.train_max_samples=64", "mmupt.name=supervised_64"]
+    assert select_runs(["mmupt_tiny"], ["supervised"], fewer) == {
+        "supervised_64": ["mmupt_tiny", "method=supervised", *fewer]
+    }
+    with pytest.raises(RecipeError, match="mmupt\\.name=supervised_64: two of the runs would share a folder"):
+        select_runs(["mmupt_tiny"], ["supervised", "mmupt"], fewer)
 
 
 def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(

@@ -62,7 +62,7 @@ def select_runs(
     Without methods, every recipe keeps its own. All of them are composed, so that none fails after hours of others.
 
     Raises:
-        RecipeError: as `load_recipe`, or a recipe that is not evaluated.
+        RecipeError: as `load_recipe`, a recipe that is not evaluated, or two runs of one name.
     """
     selected = {}
     for recipe in recipes:
@@ -70,7 +70,12 @@ def select_runs(
             config, _ = load_recipe(recipe, [*chosen, *overrides])
             if config.mmupt.evaluation_files is None:
                 raise RecipeError(f"recipe {recipe} has nothing to compare: it needs mmupt.evaluation_files")
-            selected[str(config.mmupt.name)] = [recipe, *chosen, *overrides]
+            name = str(config.mmupt.name)
+            if name in selected:
+                raise RecipeError(
+                    f"mmupt.name={name}: two of the runs would share a folder; give each a name of its own"
+                )
+            selected[name] = [recipe, *chosen, *overrides]
     return selected
 
 

@@ -81,4 +81,6 @@ def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
     of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
     prompts = len(lengths) * config.data.train_batch_size
     rows = sum(pq.read_metadata(file).num_rows for file in file_list(config.data.train_files))
+    if config.data.train_max_samples > 0:
+        rows = min(rows, config.data.train_max_samples)
     return min(rows, prompts), round(sum(lengths.values()) * config.data.train_batch_size * of_a_prompt)
