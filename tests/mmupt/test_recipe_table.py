@@ -11,7 +11,8 @@ from test_run_report import write_events
 from mmupt.baselines.stage_runner import stages_folder, write_summary
 from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
-from mmupt.console import Event, Result
+from mmupt.console import Result
+from mmupt.console.events import Event
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.training import recipe_table
 from mmupt.training.recipe_table import (
