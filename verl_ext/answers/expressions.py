@@ -20,6 +20,7 @@ MAX_DIGITS = 400
 MAX_WORDS = 7
 MAX_DECIMAL_EXPONENT = 300
 
+_SIGNS = ("+", "-", "±", "∓")
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
 _TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _SYMMETRIC = frozenset({"max", "min", "gcd", "lcm"})
@@ -32,6 +33,7 @@ _NO_UNITS = frozenset({
 })  # fmt: skip
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
+_ROUNDINGS = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
 _CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元"}
 
 
@@ -61,10 +63,15 @@ class ExpressionParser:
         return token
 
     def _takes(self, *texts: str) -> bool:
-        if self._next.text in texts and self._next.kind in ("symbol", "command", "and", "power"):
-            self._go_to(self._position + 1)
-            return True
-        return False
+        found = self._next.text in texts
+        if found:
+            self._take()
+        return found
+
+    def _expect(self, *texts: str) -> str:
+        if self._next.text not in texts:
+            self._fail()
+        return self._take().text
 
     def _fail(self) -> NoReturn:
         raise NotMath(f"{self._next.text!r} at token {self._position}")
@@ -81,26 +88,24 @@ class ExpressionParser:
         return value
 
     def _expression(self) -> Value:
-        first = self._signed_term()
-        if self._next.kind != "symbol" or self._next.text not in "+-±∓":
-            return first
-        summands = [self._sum_of(first)]
-        while self._next.kind == "symbol" and self._next.text in ("+", "-", "±", "∓"):
-            summands.append(self._sum_of(self._signed_term()))
-        return self.algebra.add(*summands)
+        terms = [self._signed_term()]
+        while self._next.text in _SIGNS:
+            terms.append(self._signed_term())
+        return terms[0] if len(terms) == 1 else self.algebra.add(*map(self._sum_of, terms))
 
     def _signed_term(self) -> Value:
-        sign = 1
-        while self._next.kind == "symbol" and self._next.text in ("+", "-", "±", "∓"):
-            sign *= self._sign_of(self._take().text)
+        sign = self._signs(*_SIGNS)
         value = self._term()
         return value if sign == 1 else self._product(number(-1), value)
 
-    def _sign_of(self, sign: str) -> int:
-        if sign in "±∓":
-            self.has_plus_minus = True
-            return self._sign if sign == "±" else -self._sign
-        return -1 if sign == "-" else 1
+    def _signs(self, *allowed: str) -> int:
+        """Take the signs before a value and return their product."""
+        product = 1
+        while self._next.text in allowed:
+            sign = self._take().text
+            self.has_plus_minus |= sign in "±∓"
+            product *= {"+": 1, "-": -1, "±": self._sign, "∓": -self._sign}[sign]
+        return product
 
     def _term(self) -> Value:
         value = self._factor()
@@ -131,7 +136,8 @@ class ExpressionParser:
             return self._unit()
         if self.units and self._next.text == "(" and unit_of(self._tokens[self._position + 1].text):
             return self._units_in_brackets()
-        return self._sum_of(self._factor(signed=True))
+        sign = number(self._signs("+", "-"))
+        return self.algebra.multiply(sign, self._sum_of(self._factor()))
 
     def _units_in_brackets(self) -> Sum:
         """The product of units below a line, as in J/(kg*K)."""
@@ -175,10 +181,7 @@ class ExpressionParser:
             self._fail()
         return f'"{" ".join(words).removesuffix("s")}"'
 
-    def _factor(self, *, signed: bool = False) -> Value:
-        if signed and self._next.kind == "symbol" and self._next.text in ("+", "-"):
-            sign = self._sign_of(self._take().text)
-            return self.algebra.multiply(number(sign), self._sum_of(self._factor(signed=True)))
+    def _factor(self) -> Value:
         if self._next.kind == "unit":
             if not self.units:
                 self._fail()
@@ -187,23 +190,20 @@ class ExpressionParser:
         return self._raised(value) if self._next.text in ("^", "**") else value
 
     def _raised(self, value: Value) -> Sum:
-        if not self._takes("^", "**"):
-            return self._sum_of(value)
         base = self._sum_of(value)
-        raised = self.algebra.power(base, self._exponent())
-        return self._sum_of(self._postfix(raised))
+        if not self._takes("^", "**"):
+            return base
+        return self._sum_of(self._postfix(self.algebra.power(base, self._exponent())))
 
     def _exponent(self) -> Sum:
         self._enter()
-        sign = 1
-        while self._next.kind == "symbol" and self._next.text in ("+", "-"):
-            sign *= self._sign_of(self._take().text)
+        sign = number(self._signs("+", "-"))
         exponent = self._raised(self._primary())
         self._depth -= 1
-        return exponent if sign == 1 else self.algebra.multiply(number(sign), exponent)
+        return self.algebra.multiply(sign, exponent)
 
     def _postfix(self, value: Value) -> Value:
-        while self._next.kind == "symbol" and self._next.text in ("!", "%", "‰", "'"):
+        while self._next.text in ("!", "%", "‰", "'"):
             sign = self._take().text
             if sign == "!":
                 # They may be nested to any depth.
@@ -255,20 +255,16 @@ class ExpressionParser:
             self._bars += 1
             inner = self._sum_of(self._expression())
             self._bars -= 1
-            if not self._takes("|"):
-                self._fail()
+            self._expect("|")
             return self.algebra.call("abs", inner)
-        if token.text == "√":
+        if token.text in ("√", r"\sqrt"):
             return self._root()
         if token.text == "∅":
             return set_of(())
-        if token.kind == "symbol" and token.text in _CURRENCIES and self._next.kind == "number":
+        if token.text in _CURRENCIES and self._next.kind == "number":
             self.units.add(_CURRENCIES[token.text])
             return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
-        if token.kind == "command":
-            return self._command(token.text)
-        self._go_to(self._position - 1)
-        self._fail()
+        return self._command(token.text)
 
     def _combinations(self, text: str) -> Sum | None:
         """C_6^2 and A_6^2, the Chinese notation of combinations and permutations."""
@@ -301,8 +297,7 @@ class ExpressionParser:
         if is_short or function in ("f", "F") or function.endswith("'"):
             self._take()
             items = self._items()
-            if not self._takes(")"):
-                self._fail()
+            self._expect(")")
             return name(f"{function}({','.join(item.text for item in items)})")
         if len(function) == 1 and function.isupper():
             position = self._position
@@ -371,10 +366,7 @@ class ExpressionParser:
         bars, self._bars = self._bars, 0
         items = self._items()
         self._bars = bars
-        closing = self._take().text
-        if closing not in CLOSING[opening]:
-            self._go_to(self._position - 1)
-            self._fail()
+        closing = self._expect(*CLOSING[opening])
         if opening == r"\{" or (opening == "{" and len(items) > 1):
             return set_of(map(assigned_value, items))
         if len(items) == 1 and opening + closing in ("()", "[]", "{}"):
@@ -403,9 +395,7 @@ class ExpressionParser:
         if self._next.text in ("(", "{", "["):
             opening = self._take().text
             items = [self._sum_of(item) for item in self._items()]
-            if self._take().text not in CLOSING[opening]:
-                self._go_to(self._position - 1)
-                self._fail()
+            self._expect(*CLOSING[opening])
         else:
             items = [self._bare_argument()]
         self._depth -= 1
@@ -427,16 +417,16 @@ class ExpressionParser:
 
     def _bare_argument(self) -> Sum:
         """The argument of a function without brackets, up to the next sign or function."""
-        sign = 1
-        while self._next.kind == "symbol" and self._next.text in ("+", "-"):
-            sign *= self._sign_of(self._take().text)
+        sign = number(self._signs("+", "-"))
         argument = self._sum_of(self._factor())
-        while (self._starts_factor() and self._next.kind != "function" and self._next.text != "(") or (
-            self._next.kind == "unit"
-        ):
-            factor = self._unit() if self._next.kind == "unit" else self._sum_of(self._factor())
+        while True:
+            if self._next.kind == "unit":
+                factor = self._unit()
+            elif self._starts_factor() and self._next.kind != "function" and self._next.text != "(":
+                factor = self._sum_of(self._factor())
+            else:
+                return self.algebra.multiply(sign, argument)
             argument = self.algebra.multiply(argument, factor)
-        return self.algebra.multiply(number(sign), argument)
 
     def _root(self) -> Sum:
         order = 2
@@ -448,22 +438,19 @@ class ExpressionParser:
         radicand = self._sum_of(self._primary())
         return self.algebra.power(radicand, number(Fraction(1, order)))
 
-    def _command(self, command: str) -> Value:
-        if command == r"\frac":
-            above = self._argument()
-            return self.algebra.divide(above, self._argument())
-        if command == r"\sqrt":
-            return self._root()
-        if command == r"\binom":
-            above = self._argument()
-            return self.algebra.call("binomial", above, self._argument())
-        for opening, closing, function in ((r"\lfloor", r"\rfloor", "floor"), (r"\lceil", r"\rceil", "ceil")):
-            if command == opening:
-                inner = self._sum_of(self._expression())
-                if not self._takes(closing):
-                    self._fail()
-                return self.algebra.call(function, inner)
-        self._go_to(self._position - 1)
+    def _command(self, command: str) -> Sum:
+        if command in (r"\frac", r"\binom"):
+            above, below = self._argument(), self._argument()
+            return (
+                self.algebra.divide(above, below)
+                if command == r"\frac"
+                else self.algebra.call("binomial", above, below)
+            )
+        if command in _ROUNDINGS:
+            closing, function = _ROUNDINGS[command]
+            inner = self._sum_of(self._expression())
+            self._expect(closing)
+            return self.algebra.call(function, inner)
         self._fail()
 
 

@@ -71,7 +71,6 @@ _CASES = re.compile(
     re.DOTALL,
 )
 _IS_INFIX = re.compile(r"\\(?:over|choose)(?![A-Za-z])")
-_INFIX_NAMES = {"over": "frac", "choose": "binom"}
 _SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
 # The digits that repeat stand in brackets, under a bar or under dots, or they are followed by an ellipsis.
 _BRACKETED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*)\((\d+)\)(?!\s*[\dA-Za-z(^])")
@@ -127,13 +126,12 @@ _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 _CHINESE_PERCENT = re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)")
 
 
-def _unwrap(text: str) -> str:
-    # From the inside out, as a wrapper holds no braces then; bounded by the depth that is read at all.
+def _from_the_inside(pattern: re.Pattern[str], replacement: str, text: str) -> str:
+    """Replace nested matches, whose parts hold few braces; bounded by the depth that is read at all."""
     for _ in range(10):
-        unwrapped = _WRAPPER.sub(lambda match: f" {match[1]} ", text)
-        if unwrapped == text:
+        text, found = pattern.subn(replacement, text)
+        if not found:
             break
-        text = unwrapped
     return text
 
 
@@ -153,14 +151,8 @@ def _and_so_on(match: re.Match[str]) -> str:
 
 def _prefix_fractions(text: str) -> str:
     r"""Write {a \over b} as \frac{a}{b}, and \choose as \binom."""
-    if not _INFIX.search(text):
-        text = f"{{{text}}}"
-    for _ in range(10):
-        rewritten = _INFIX.sub(lambda match: rf"\{_INFIX_NAMES[match[2]]}{{{match[1]}}}{{{match[3]}}}", text)
-        if rewritten == text:
-            break
-        text = rewritten
-    return text
+    text = _from_the_inside(_INFIX, r"\\\2{\1}{\3}", text if _INFIX.search(text) else f"{{{text}}}")
+    return text.replace(r"\over{", r"\frac{").replace(r"\choose{", r"\binom{")
 
 
 def _fraction_of_units(match: re.Match[str]) -> str:
@@ -246,7 +238,7 @@ def _from_latex(text: str) -> str:
         text = _prefix_fractions(text)
     text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
-    text = _unwrap(_SPACES.sub(" ", text))
+    text = _from_the_inside(_WRAPPER, r" \1 ", _SPACES.sub(" ", text))
     text = _COMMAND.sub(lambda match: f"{_SYMBOLS[match[1]]} " if match[1] in _SYMBOLS else match[0], text)
     if r"\frac" in text:
         text = _FRACTION_OF_UNITS.sub(_fraction_of_units, text)

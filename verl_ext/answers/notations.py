@@ -156,7 +156,7 @@ def _clock(text: str) -> Notation | None:
 
 
 def _clock_in_words(match: re.Match[str]) -> Notation | None:
-    minutes, hour = (number_in_words(match[part]) for part in ("minutes", "hour"))
+    minutes, hour = (number_in_words(match[part]) or match[part] for part in ("minutes", "hour"))
     if match["minutes"].lower() in ("half", "quarter"):
         minutes = "30" if match["minutes"].lower() == "half" else "15"
     if not (minutes.isdigit() and hour.isdigit() and int(minutes) < 60 and 1 <= int(hour) <= 12):

@@ -176,40 +176,35 @@ _CHINESE_FRACTION = re.compile(
 _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
 
 
+def _rest_of(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
+    """The rule that returns the group `rest` of a pattern."""
+    return lambda text: (match := pattern.fullmatch(text)) and match["rest"]
+
+
 def _lead(text: str) -> str | None:
     match = _LEAD.fullmatch(text)
     return match and next(filter(None, match.groups()))
-
-
-def _therefore(text: str) -> str | None:
-    match = _THEREFORE.fullmatch(text)
-    return match and match["rest"]
 
 
 def _sign_in_words(text: str) -> str | None:
     match = _SIGN_IN_WORDS.fullmatch(text)
     if match is None:
         return None
-    rest = _number_in_words(match["rest"]) if match["rest"].isalpha() or "-" in match["rest"] else match["rest"]
+    rest = number_in_words(match["rest"]) if match["rest"].isalpha() or "-" in match["rest"] else match["rest"]
     return rest and ("" if match["sign"].lower() == "positive" else "-") + rest
 
 
 def _approximately(text: str) -> str | None:
-    rules = (_APPROXIMATELY, _MONEY_BEHIND, _BEHIND, _IN_THE_YEAR)
-    match = next(filter(None, (rule.fullmatch(text) for rule in rules)), None)
-    return match and match["rest"].strip() if match and match["rest"] != text else None
+    patterns = (_APPROXIMATELY, _MONEY_BEHIND, _BEHIND, _IN_THE_YEAR)
+    match = next(filter(None, (pattern.fullmatch(text) for pattern in patterns)), None)
+    return match["rest"].strip() if match and match["rest"] != text else None
 
 
 def _statement(text: str) -> str | None:
-    if (label := _LABEL.fullmatch(text)) is not None:
-        return label["rest"]
     match = _STATEMENT.fullmatch(text)
-    if match is None:
-        chinese = _CHINESE_STATEMENT.fullmatch(text)
-        return chinese and chinese["rest"]
-    if _NEGATIVE.search(match["subject"]) or _VERB.search(match["rest"]):
-        return None
-    return match["rest"]
+    return (
+        match["rest"] if match and not _NEGATIVE.search(match["subject"]) and not _VERB.search(match["rest"]) else None
+    )
 
 
 def _measure(text: str) -> str | None:
@@ -221,17 +216,9 @@ def _phrase(text: str) -> str | None:
     return next((meaning for phrase, meaning in _PHRASES.items() if phrase.fullmatch(text)), None)
 
 
-def _reason(text: str) -> str | None:
-    match = _REASON_BEHIND.fullmatch(text)
-    return match and match["rest"]
-
-
 def _verdict(text: str) -> str | None:
     match = _VERDICT.fullmatch(text)
-    if match is None:
-        match = _CHINESE_VERDICT.fullmatch(text)
-        return match and match["rest"]
-    return match["rest"] if _REASON.match(match["reason"]) else None
+    return match["rest"] if match and _REASON.match(match["reason"]) else None
 
 
 def unit_in_brackets(text: str) -> str | None:
@@ -288,22 +275,13 @@ def _ordinal(text: str) -> str | None:
     return f"{number}{ORDINAL}{match['rest'] or ''}"
 
 
-def _condition(text: str) -> str | None:
-    match = _SET_BUILDER.fullmatch(text)
-    return match and match["rest"]
-
-
-def _number_in_words(text: str) -> str | None:
+def number_in_words(text: str) -> str | None:
+    """The digits of a number in words, with what it counts; None for anything else."""
     match = _NUMBER_IN_WORDS.fullmatch(text)
     if match is None or (match["second"] and _NUMBER_WORDS[match["first"].lower()] < 20):
         return None
     number = _NUMBER_WORDS[match["first"].lower()] + (_NUMBER_WORDS[match["second"].lower()] if match["second"] else 0)
     return f"{number}{(match['rest'] or '').replace('-', ' ')}"
-
-
-def number_in_words(text: str) -> str:
-    """The digits of a number in words; anything else as it is."""
-    return _number_in_words(text) or text
 
 
 def _chinese_number(text: str) -> str | None:
@@ -330,15 +308,12 @@ def chinese_number(text: str) -> str:
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (
-    _lead, _therefore, _sign_in_words, _approximately, _condition, _quadrant, _object, _ordinal, _shape, _verdict,
-    _phrase, _reason, _statement, _measure, _remark, _number_in_words, _chinese_number,
+    _lead, _rest_of(_THEREFORE), _sign_in_words, _approximately, _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal,
+    _shape, _verdict, _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
+    _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number,
 )  # fmt: skip
 
 
 def without_wording(text: str) -> str | None:
     """Return the part of a text that means the same, None if no rule applies."""
-    for rule in _RULES:
-        part = rule(text)
-        if part is not None and part != text:
-            return part
-    return None
+    return next((part for rule in _RULES if (part := rule(text)) not in (None, text)), None)
