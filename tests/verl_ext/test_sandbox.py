@@ -15,9 +15,14 @@ import psutil
 import pytest
 
 from verl_ext.answers.foreign_rules import sandbox
-from verl_ext.answers.foreign_rules.sandbox import Sandbox, warm_up
+from verl_ext.answers.foreign_rules.sandbox import Sandbox
 
 SECONDS = 0.5
+
+
+def warm_up(function: str) -> None:
+    """Fork a child, for which the fork server starts and imports the function."""
+    sandbox._fork(function, SECONDS, memory_mib=512).end()
 
 
 @pytest.fixture(autouse=True, scope="module")

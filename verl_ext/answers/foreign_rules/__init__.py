@@ -8,12 +8,12 @@ with a warning in the log.
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from verl_ext.answers.components import connected_components
-from verl_ext.answers.foreign_rules.sandbox import Sandbox, warm_up
+from verl_ext.answers.foreign_rules.sandbox import Sandbox
 
 ForeignRule = Literal["mathruler", "math_verify"]
 
@@ -36,51 +36,36 @@ def require_package(rule: ForeignRule) -> None:
         raise ValueError(f"rule={rule!r} needs a package that is not installed: pip install {package}")
 
 
-def prepare(rule: ForeignRule) -> None:
-    """Start the comparing process now, which takes a second, instead of at the first comparison."""
-    warm_up(_FUNCTIONS[rule])
+@contextmanager
+def _comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool]]:
+    """The grader as a function of an answer and the ground truth, for one group and its child process."""
+    seconds_left, undecided = SECONDS_PER_GROUP, 0
 
-
-class ForeignComparison:
-    """Compares the answers of one group, in one child process. A context manager."""
-
-    def __init__(self, rule: ForeignRule) -> None:
-        self._sandbox = Sandbox(_FUNCTIONS[rule], SECONDS_PER_PAIR)
-        self._seconds_left = SECONDS_PER_GROUP
-        self._undecided = 0
-        self._rule = rule
-
-    def __call__(self, answer: str, truth: str) -> bool | None:
-        """Return whether the grader accepts an answer if another one is the ground truth, None if it does not
-        decide."""
+    def accepts(answer: str, truth: str) -> bool:
+        nonlocal seconds_left, undecided
         if answer == truth:
             return True
         equal = None
-        if self._seconds_left > 0:
+        if seconds_left > 0:
             start = time.monotonic()
-            equal = self._sandbox(answer, truth)
-            self._seconds_left -= time.monotonic() - start
-        self._undecided += equal is None
-        return equal
+            equal = sandbox(answer, truth)
+            seconds_left -= time.monotonic() - start
+        undecided += equal is None
+        return bool(equal)
 
-    def __enter__(self) -> "ForeignComparison":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._sandbox.close()
-        if self._undecided:
-            _logger.warning(
-                "%s did not decide %d pairs of answers, which count as different (limits: %g s a pair, %g s a group)",
-                self._rule, self._undecided, SECONDS_PER_PAIR, SECONDS_PER_GROUP,
-            )  # fmt: skip
+    with Sandbox(_FUNCTIONS[rule], SECONDS_PER_PAIR) as sandbox:
+        yield accepts
+    if undecided:
+        _logger.warning(
+            "%s did not decide %d pairs of answers, which count as different (limits: %g s a pair, %g s a group)",
+            rule, undecided, SECONDS_PER_PAIR, SECONDS_PER_GROUP,
+        )  # fmt: skip
 
 
 def foreign_equal(rule: ForeignRule, answer: str, truth: str) -> bool:
     """Return whether the grader accepts an answer if another one is the ground truth."""
-    with ForeignComparison(rule) as compare:
-        return bool(compare(answer, truth))
+    with _comparison(rule) as accepts:
+        return accepts(answer, truth)
 
 
 def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]]:
@@ -89,6 +74,6 @@ def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]
     The graders are not symmetric: the alphabetically later of two answers is taken as the ground truth.
     """
     texts = sorted(answers)
-    with ForeignComparison(rule) as compare:
-        components = connected_components(len(texts), lambda a, b: bool(compare(texts[a], texts[b])))
+    with _comparison(rule) as accepts:
+        components = connected_components(len(texts), lambda a, b: accepts(texts[a], texts[b]))
     return [[texts[position] for position in component] for component in components]

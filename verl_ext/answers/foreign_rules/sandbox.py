@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from types import TracebackType
 
 SECONDS_TO_START = 60.0
 # Seconds that a call may exceed its limit before the child is killed from outside instead of by its own alarm.
@@ -31,12 +30,12 @@ serve_forks({descriptor})
 class Sandbox:
     """A session of comparisons by one function, used by one thread at a time; any number of sessions may be open.
 
-    The child is forked at the first call and serves all calls of the session; one that did not decide in time or
-    crashed is ended and replaced at the next call. Close the session, or use it as a context manager, and do not carry
-    it over a fork of the calling process.
+    The child is forked at the first call, which takes a second if there is no fork server yet, and serves all calls of
+    the session; one that did not decide in time or crashed is ended and replaced at the next call. Close the session,
+    or use it as a context manager, and do not carry it over a fork of the calling process.
 
     Code that a response smuggles into its child can falsify only later verdicts of the same session: give each group of
-        answers its own session.
+    answers its own session.
     """
 
     def __init__(self, function: str, seconds: float, memory_mib: int = 512) -> None:
@@ -77,18 +76,8 @@ class Sandbox:
     def __enter__(self) -> "Sandbox":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def warm_up(function: str) -> None:
-    """Start the fork server, if there is none, and import the function's module there, so that no call waits for it.
-
-    Takes about a second, which never counts towards the limit of a call. Raises what a call raises.
-    """
-    _fork(function, seconds=1.0, memory_mib=512).end()
 
 
 class _ForkServer:
