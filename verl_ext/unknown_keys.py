@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from inspect import signature
+from math import inf
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings")
@@ -15,23 +17,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def refuse_unknown_keys(given: Iterable[str], known: Collection[str]) -> None:
     """Raise ValueError that names every given key that is not known."""
-    problems = []
-    for key in given:
-        if key not in known:
-            problems.append(f"there is no key {key!r}{nearest(key, known)}")
-    if problems:
+    if problems := [f"there is no key {key!r}{nearest(key, known)}" for key in given if key not in known]:
         raise ValueError(" ".join(problems))
 
 
-def read_block(block: Mapping[str, Any], known: Collection[str], make: Callable[..., Settings]) -> Settings:
-    """Return `make(**block)`; ValueError with the unknown keys and what `make` refuses."""
+def read_block(block: Mapping[str, Any], make: Callable[..., Settings], others: Collection[str] = ()) -> Settings:
+    """Return `make(**block)` without the keys `others`, which the caller reads.
+
+    Raises:
+        ValueError: the unknown keys, and what `make` refuses.
+    """
     problems = []
+    parameters = signature(make).parameters
     try:
-        refuse_unknown_keys(block, known)
+        refuse_unknown_keys(block, {*parameters, *others})
     except ValueError as error:
         problems.append(str(error))
     try:
-        settings = make(**{key: value for key, value in block.items() if key in known})
+        settings = make(**{key: value for key, value in block.items() if key in parameters})
     except ValueError as error:
         problems.append(str(error))
     if problems:
@@ -53,3 +56,13 @@ def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]]) -> 
     ]
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def is_whole(value: Any, least: float = -inf) -> bool:
+    """Whether a value is a whole number from `least` on."""
+    return type(value) is int and value >= least
+
+
+def is_number(value: Any, least: float, most: float = inf) -> bool:
+    """Whether a value is a number from `least` to `most`."""
+    return type(value) in (int, float) and least <= value <= most

@@ -164,11 +164,17 @@ def test_a_majority_ratio_rises_only_beyond_its_own_noise() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"z": -1}, "z must be"), ({"patience": 0}, "patience must be"), ({"min_fall": 6}, "min_fall must be")],
+    [
+        ({"z": -1}, "z must be"),
+        ({"z": "2"}, "z must be a number from 0 on, not '2'"),
+        ({"patience": 0}, "patience must be"),
+        ({"patience": 1.5}, r"patience must be a whole number from 1 on, not 1\.5"),
+        ({"min_fall": 6}, "min_fall must be"),
+    ],
 )
-def test_a_rule_that_cannot_be_is_refused(settings: dict[str, int], message: str) -> None:
+def test_a_rule_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CollapseRule(**settings)
+        CollapseRule(**settings)  # type: ignore[arg-type]
 
 
 def test_a_run_on_chance_alone_is_not_stopped() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl_ext.answers import extract_answer
+from verl_ext.unknown_keys import read_block
 from verl_ext.votes import VoteOptions, vote
 
 # Few different answers, so that majorities, ties and repetitions are common.
@@ -278,11 +279,11 @@ def test_a_policy_names_the_field_and_what_it_allows(changes: dict[str, Any], me
 
 
 def test_a_block_makes_a_policy_and_a_key_that_does_not_exist_is_named_with_the_nearest() -> None:
-    assert VoteOptions.from_mapping({}) == VoteOptions()
-    assert VoteOptions.from_mapping({"tie": "all", "vote_n": 8}) == VoteOptions(tie="all", vote_n=8)
+    assert read_block({}, VoteOptions) == VoteOptions()
+    assert read_block({"tie": "all", "vote_n": 8}, VoteOptions) == VoteOptions(tie="all", vote_n=8)
     for field in fields(VoteOptions):
         with pytest.raises(ValueError, match=f"no key '{field.name}s'; did you mean '{field.name}'"):
-            VoteOptions.from_mapping({f"{field.name}s": 1})
+            read_block({f"{field.name}s": 1}, VoteOptions)
 
 
 def test_counting_votes_needs_neither_verl_nor_ray_nor_torch() -> None:

@@ -4,7 +4,6 @@ The decision is made in `rule.py`. The launcher reads the same history file to f
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +100,7 @@ def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
     """
     block: Any = OmegaConf.to_container(stop_on_collapse, resolve=True)
     try:
-        known = ("enable", *(field.name for field in fields(CollapseRule)))
-        rule = read_block(block, known, lambda enable=True, **rule: CollapseRule(**rule))
+        rule = read_block(block, CollapseRule, others=("enable",))
     except ValueError as error:
         raise ValueError(f"stop_on_collapse: {error}") from error
     return rule if block.get("enable", True) else None

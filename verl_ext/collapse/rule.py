@@ -10,6 +10,7 @@ from math import log, sqrt
 from statistics import fmean
 
 from verl_ext.scores import Score
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 # A majority ratio this high cannot rise much further and counts as rising unless it falls.
 SATURATED = 0.9
@@ -30,7 +31,7 @@ class CollapseRule:
         min_fall: the smallest fall that counts, as a share of the questions: 0.07 is 7 points.
 
     Raises:
-        ValueError: a negative z, a patience below 1, or a `min_fall` outside 0 to 1.
+        ValueError: values that are not allowed, naming each field.
     """
 
     z: float = 2.0
@@ -38,12 +39,12 @@ class CollapseRule:
     min_fall: float = 0.07
 
     def __post_init__(self) -> None:
-        if self.z < 0:
-            raise ValueError(f"z must be at least 0, not {self.z}")
-        if self.patience < 1:
-            raise ValueError(f"patience must be at least 1, not {self.patience}")
-        if not 0 <= self.min_fall <= 1:
-            raise ValueError(f"min_fall must be between 0 and 1, not {self.min_fall}")
+        allowed = {
+            "z": (is_number(self.z, 0), "a number from 0 on"),
+            "patience": (is_whole(self.patience, 1), "a whole number from 1 on"),
+            "min_fall": (is_number(self.min_fall, 0, 1), "a number from 0 to 1"),
+        }
+        refuse_values(self, allowed)
 
 
 @dataclass(frozen=True)

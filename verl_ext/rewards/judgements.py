@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from verl_ext.answers import extract_answer, verdict_in
 from verl_ext.datasets.encoded_image import with_decoded_images
-from verl_ext.unknown_keys import refuse_values
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 Scale = Literal["score", "yes_no"]
 
@@ -62,19 +62,16 @@ class JudgeSettings:
     max_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        def is_count(value: Any) -> bool:
-            return type(value) is int and value >= 1
-
         allowed = {
             "prompt": (
                 self.prompt is None or bool(_PLACE.search(str(self.prompt))),
                 "null or a text with {response} or {answer}",
             ),
             "scale": (self.scale in get_args(Scale), f"one of {', '.join(get_args(Scale))}"),
-            "samples": (is_count(self.samples), "a whole number from 1 on"),
-            "temperature": (type(self.temperature) in (int, float) and self.temperature >= 0, "a number from 0 on"),
-            "top_p": (type(self.top_p) in (int, float) and 0 < self.top_p <= 1, "a number above 0 and up to 1"),
-            "max_tokens": (is_count(self.max_tokens), "a whole number from 1 on"),
+            "samples": (is_whole(self.samples, 1), "a whole number from 1 on"),
+            "temperature": (is_number(self.temperature, 0), "a number from 0 on"),
+            "top_p": (is_number(self.top_p, 0, 1) and self.top_p > 0, "a number above 0 and up to 1"),
+            "max_tokens": (is_whole(self.max_tokens, 1), "a whole number from 1 on"),
         }
         refuse_values(self, allowed)
 

@@ -3,13 +3,13 @@
 The blocks `answers`, `vote`, `judge` and `solver`; what is left out has the default of the field that it names.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_ext.answers import Comparison, Extraction
+from verl_ext.answers import AnswerRule, Comparison, Extraction
 from verl_ext.rewards.judgements import JudgeSettings
 from verl_ext.rewards.solver_prompt import SolverSettings
 from verl_ext.unknown_keys import read_block, refuse_unknown_keys
@@ -37,41 +37,32 @@ def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
         ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in all blocks.
     """
     content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
-    defaults = RewardSettings()
-    extraction, comparison = defaults.extraction, defaults.comparison
-    vote_options, judge, solver = defaults.vote_options, defaults.judge, defaults.solver
+    settings: dict[str, Any] = {}
     problems = []
     try:
-        refuse_unknown_keys(content, ("answers", "vote", "judge", "solver"))
+        refuse_unknown_keys(content, _READERS)
     except ValueError as error:
         problems.append(f"reward.reward_kwargs: {error}")
-    try:
-        extraction, comparison = _read_answers(content.get("answers") or {})
-    except ValueError as error:
-        problems.append(f"reward.reward_kwargs.answers: {error}")
-    try:
-        vote_options = VoteOptions.from_mapping(content.get("vote") or {})
-    except ValueError as error:
-        problems.append(f"reward.reward_kwargs.vote: {error}")
-    try:
-        judge = read_block(content.get("judge") or {}, [field.name for field in fields(JudgeSettings)], JudgeSettings)
-    except ValueError as error:
-        problems.append(f"reward.reward_kwargs.judge: {error}")
-    try:
-        solver = read_block(
-            content.get("solver") or {}, [field.name for field in fields(SolverSettings)], SolverSettings
-        )
-    except ValueError as error:
-        problems.append(f"reward.reward_kwargs.solver: {error}")
+    for name, read in _READERS.items():
+        try:
+            settings |= read(content.get(name) or {})
+        except ValueError as error:
+            problems.append(f"reward.reward_kwargs.{name}: {error}")
     if problems:
         raise ValueError("; ".join(problems))
-    return RewardSettings(extraction, comparison, vote_options, judge, solver)
+    return RewardSettings(**settings)
 
 
-def _read_answers(block: Mapping[str, Any]) -> tuple[Extraction, Comparison]:
-    def make(extraction: Extraction = RewardSettings.extraction, **limits: Any) -> tuple[Extraction, Comparison]:
-        if extraction not in get_args(Extraction):
-            raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, not {extraction!r}")
-        return extraction, Comparison(**limits)
+def _answers(extraction: Extraction = RewardSettings.extraction, rule: AnswerRule = Comparison.rule) -> dict[str, Any]:
+    if extraction not in get_args(Extraction):
+        raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, not {extraction!r}")
+    return {"extraction": extraction, "comparison": Comparison(rule)}
 
-    return read_block(block, ["extraction", *(field.name for field in fields(Comparison))], make)
+
+# Of each block, what returns the fields of `RewardSettings` that it sets.
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "answers": lambda block: read_block(block, _answers),
+    "vote": lambda block: {"vote_options": read_block(block, VoteOptions)},
+    "judge": lambda block: {"judge": read_block(block, JudgeSettings)},
+    "solver": lambda block: {"solver": read_block(block, SolverSettings)},
+}

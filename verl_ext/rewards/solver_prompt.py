@@ -9,7 +9,7 @@ from typing import Any
 
 from verl_ext.control_text import escaped
 from verl_ext.datasets.row_format import with_instruction
-from verl_ext.unknown_keys import refuse_values
+from verl_ext.unknown_keys import is_whole, refuse_values
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SolverSettings:
 
     def __post_init__(self) -> None:
         allowed = {
-            "samples": (type(self.samples) is int and self.samples >= 2, "a whole number from 2 on"),
+            "samples": (is_whole(self.samples, 2), "a whole number from 2 on"),
             "instruction": (self.instruction is None or isinstance(self.instruction, str), "null or a text"),
         }
         refuse_values(self, allowed)

@@ -15,6 +15,7 @@ from PIL import Image
 from verl_ext.datasets.rows_by_id import RowsById
 from verl_ext.images import ImageError, decode
 from verl_ext.trackers.runs import OncePerStep
+from verl_ext.unknown_keys import is_whole
 
 NAME = "vote/groups"
 # Longest side of a picture, in pixels.
@@ -93,7 +94,7 @@ def problem_of(block: Any) -> str | None:
     """Why a block is none of `number` and `every`; None if it is one."""
     for name, least in (("number", 0), ("every", 1)):
         value = (block or {}).get(name)
-        if type(value) is not int or value < least:
+        if not is_whole(value, least):
             return f"tracked_groups.{name} must be a whole number from {least} on, not {value!r}"
     return None
 

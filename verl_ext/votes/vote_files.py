@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verl_ext.files import replacing
+from verl_ext.unknown_keys import is_whole
 from verl_ext.votes.vote_record import VoteRecord
 
 # Increment it with every change of a column.
@@ -202,7 +203,7 @@ class VoteFiles:
 
 def problem_of_size(per_step: Any) -> str | None:
     """The problem of a number of groups per step; None if it is valid."""
-    if per_step is None or (type(per_step) is int and per_step >= 0):
+    if per_step is None or is_whole(per_step, 0):
         return None
     return f"votes_per_step must be null or a whole number from 0 on, not {per_step!r}"
 

@@ -3,11 +3,10 @@
 The block `reward.reward_kwargs.vote` of the config has the same fields; docs/vote.md gives the source of each.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from verl_ext.unknown_keys import read_block, refuse_values
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 TieRule = Literal["none", "all", "seeded"]
 RewardRule = Literal["hard", "soft", "soft_min"]
@@ -27,7 +26,8 @@ class VoteOptions:
     soft_min_share: see `reward`, 0 to 1.
     vote_n: responses per prompt that vote, of which `actor_rollout_ref.rollout.n` are trained on (TTRL, arXiv
         2504.16084); None if all that vote are trained on. The rollout reads it; a vote counts all responses that it is
-    given. seed: see `tie`.
+        given.
+    seed: see `tie`.
 
     Raises:
         ValueError: invalid values, naming each field.
@@ -43,25 +43,14 @@ class VoteOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        def is_share(value: Any) -> bool:
-            return type(value) in (int, float) and 0 <= value <= 1
-
-        def is_count(value: Any) -> bool:
-            return type(value) is int and value >= 2
-
         allowed = {
             "tie": (self.tie in get_args(TieRule), f"one of {', '.join(get_args(TieRule))}"),
             "reward": (self.reward in get_args(RewardRule), f"one of {', '.join(get_args(RewardRule))}"),
-            "min_share": (is_share(self.min_share), "a number from 0 to 1"),
-            "soft_min_share": (is_share(self.soft_min_share), "a number from 0 to 1"),
-            "min_votes": (is_count(self.min_votes), "a whole number from 2 on"),
+            "min_share": (is_number(self.min_share, 0, 1), "a number from 0 to 1"),
+            "soft_min_share": (is_number(self.soft_min_share, 0, 1), "a number from 0 to 1"),
+            "min_votes": (is_whole(self.min_votes, 2), "a whole number from 2 on"),
             "count_no_answer": (isinstance(self.count_no_answer, bool), "True or False"),
-            "vote_n": (self.vote_n is None or is_count(self.vote_n), "null or a whole number from 2 on"),
-            "seed": (type(self.seed) is int, "a whole number"),
+            "vote_n": (self.vote_n is None or is_whole(self.vote_n, 2), "null or a whole number from 2 on"),
+            "seed": (is_whole(self.seed), "a whole number"),
         }
         refuse_values(self, allowed)
-
-    @classmethod
-    def from_mapping(cls, block: Mapping[str, Any]) -> "VoteOptions":
-        """Read the options from a block of the config; ValueError also for unknown keys."""
-        return read_block(block, [field.name for field in fields(cls)], cls)
