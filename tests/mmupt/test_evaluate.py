@@ -31,7 +31,7 @@ from mmupt.evaluation import generation, response_cache
 from mmupt.evaluation.evaluate import EvaluationError, load_evaluation_config
 from mmupt.evaluation.generation import QuestionRequest
 from mmupt.evaluation.generation_settings import GenerationSettings
-from mmupt.evaluation.messages import chat, engine_prompt
+from mmupt.evaluation.messages import engine_prompt, rendered
 from mmupt.evaluation.response_files import (
     Mode,
     Response,
@@ -373,8 +373,8 @@ def test_a_launcher_can_hand_any_text_on(text: str) -> None:
 
 def test_the_system_prompt_goes_first() -> None:
     row = {"id": "q", "prompt": [{"role": "user", "content": "why ?"}], "images": []}
-    assert [one["role"] for one in chat(row, PROCESSOR, {}, "say", "be kind")] == ["system", "user"]
-    assert [one["role"] for one in chat(row, PROCESSOR, {}, "say")] == ["user"]
+    assert rendered(row, PROCESSOR, {}, "say", "be kind")[0].startswith("<|im_start|>system\nbe kind<|im_end|>")
+    assert rendered(row, PROCESSOR, {}, "say")[0].startswith("<|im_start|>user\n")
 
 
 def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

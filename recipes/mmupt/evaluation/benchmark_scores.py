@@ -32,6 +32,7 @@ class StoredScore(NamedTuple):
 
 
 AnyScore = TypeVar("AnyScore", bound=Score | StoredScore, covariant=True)
+Scored = TypeVar("Scored")
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,8 @@ def _scores_of(
         right = dict(zip(groups, right_by(groups, rules[0]), strict=True))
         breakdowns = _breakdowns(right, questions, benchmark.breakdowns)
         if benchmark.scores:
-            answered_questions = [questions[id_] for id_ in groups]
-            per_sample = [
-                benchmark.scores(dict(zip(groups, of_sample, strict=True)), answered_questions)
-                for of_sample in zip(*right.values(), strict=True)
-            ]
-            further = {name: fmean(scores[name] for scores in per_sample) for name in per_sample[0]}
+            samples = per_sample(benchmark.scores, groups, rules[0], questions)
+            further = {name: fmean(scores[name] for scores in samples) for name in samples[0]}
     return BenchmarkScores(
         benchmark=source,
         rule=rules[0],
@@ -214,6 +211,18 @@ def responses_per_question(groups: Groups) -> int:
 def right_by(groups: Groups, rule: str) -> list[list[bool]]:
     """Whether each response is right by this rule: question x response."""
     return [[verdict.right[rule] for verdict in group] for group in groups.values()]
+
+
+def per_sample(
+    score: Callable[[Mapping[str, bool], Iterable[Question]], Scored],
+    groups: Groups,
+    rule: str,
+    questions: Mapping[str, Question],
+) -> list[Scored]:
+    """What a benchmark's own function makes of the verdicts on the first response of all questions, the second, ..."""
+    asked = [questions[id_] for id_ in groups]
+    samples = zip(*right_by(groups, rule), strict=True)
+    return [score(dict(zip(groups, of_sample, strict=True)), asked) for of_sample in samples]
 
 
 def _answers(groups: Groups) -> list[list[str | None]]:

@@ -7,7 +7,7 @@ the questions without responses. Prompts are built as veRL builds them, so evalu
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -120,9 +120,12 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
     """The rows of a set with the project's prompts ("own") or those of the benchmark's authors ("official").
 
     Raises:
-        EvaluationError: a row belongs to no benchmark with an official prompt.
+        EvaluationError: a row cannot be read, or belongs to no benchmark with an official prompt.
     """
-    rows = list(islice((row for file in one.files for row in _rows(file)), limit))
+    try:
+        rows = list(islice((row for file in one.files for row in whole_rows(file)), limit))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
     if prompt == "own":
         return rows
     questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
@@ -132,13 +135,6 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
             raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
         row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
     return rows
-
-
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        yield from whole_rows(file)
-    except ValueError as error:
-        raise EvaluationError(str(error)) from error
 
 
 def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit: int | None, allowed: bool) -> None:
@@ -152,11 +148,10 @@ def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit:
     of = max(one.official or 0, one.questions())
     tell(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
     refused = {r.id: r.not_asked for r in read_responses(one.output)[0] if r.not_asked is not None}
-    for number, (id_, why) in enumerate(refused.items()):
-        if number == NAMED:
-            tell(f"  and {len(refused) - NAMED} more")
-            break
+    for id_, why in islice(refused.items(), NAMED):
         tell(f"  not asked, counted as wrong: {id_}: {why}")
+    if len(refused) > NAMED:
+        tell(f"  and {len(refused) - NAMED} more")
     if wanted and len(refused) == wanted:
         raise EvaluationError(f"{one.name}: no question could be asked; the first: {next(iter(refused.values()))}")
     if scored < wanted and not allowed:
@@ -167,21 +162,16 @@ def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit:
 
 
 def evaluate(config: DictConfig) -> None:
-    """Generate the missing responses, and score all; raises as `answer_benchmarks` and `score_answers`."""
-    score_answers(config, answer_benchmarks(config))
-
-
-def answer_benchmarks(config: DictConfig) -> list[QuestionSet]:
-    """Generate the missing responses to the question sets of a config, and return the sets.
+    """Generate the missing responses to the question sets of a config, and score all if `config.score` is set.
 
     Raises:
-        EvaluationError: before anything starts, everything known to fail.
+        EvaluationError: before anything starts, everything known to fail; at the end, that responses are missing or
+            not judged yet.
         BlockingIOError: another evaluation is writing into the same folder.
     """
     emit(Phase("prepare the questions"))
-    # Refused now rather than after the generation.
-    _judge(config)
-    output = _output(config)
+    judge = _judge(config)
+    output = Path(config.output or f"runs/eval/{Path(str(config.model).rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
     with exclusive_run(output, output / "config.yaml"):
@@ -192,39 +182,26 @@ def answer_benchmarks(config: DictConfig) -> list[QuestionSet]:
         OmegaConf.save(config, output / "config.yaml")
         emit(Phase("answer the questions"))
         generate(settings, sets, config.limit, config.replace)
-    return sets
-
-
-def score_answers(config: DictConfig, sets: Sequence[QuestionSet]) -> None:
-    """Score the responses to the question sets, if `config.score` is set, and show the scores.
-
-    Raises:
-        EvaluationError: responses are missing or not judged yet.
-    """
-    output = _output(config)
-    if config.score:
-        emit(Phase("score the answers"))
-        judge, not_judged = _judge(config), 0
-        for one in sets:
-            scores = score_file(one.output, judge=judge)
-            not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
-            check_whole(one, scores, config.limit, config.allow_partial)
-            show_result(f"\n# {shown_path(one.output)}\n\n" + "\n\n".join(map(render, scores)) + "\n")
-        evaluations = read_scores([output])
-        if any(found.keys() & PAPER.titles.keys() for found in evaluations.values()):
-            show_result(write_results(output, evaluations))
-        if not_judged:
-            raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
+    if not config.score:
+        return
+    emit(Phase("score the answers"))
+    not_judged = 0
+    for one in sets:
+        scores = score_file(one.output, judge=judge)
+        not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
+        check_whole(one, scores, config.limit, config.allow_partial)
+        show_result(f"\n# {shown_path(one.output)}\n\n" + "\n\n".join(map(render, scores)) + "\n")
+    evaluations = read_scores([output])
+    if any(found.keys() & PAPER.titles.keys() for found in evaluations.values()):
+        show_result(write_results(output, evaluations))
+    if not_judged:
+        raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
 
 
 def _judge(config: DictConfig) -> Judge | None:
     if (config.judge.url is None) != (config.judge.model is None):
         raise EvaluationError("judge.url and judge.model belong together")
     return Judge(**config.judge) if config.judge.url else None
-
-
-def _output(config: DictConfig) -> Path:
-    return Path(config.output or f"runs/eval/{Path(str(config.model).rstrip('/')).name}").absolute()
 
 
 def _head(config: DictConfig, sets: Sequence[QuestionSet], output: Path) -> Head:

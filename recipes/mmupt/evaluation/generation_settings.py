@@ -21,13 +21,9 @@ INPUT_FIELDS = ("min_pixels", "max_pixels", "chat_template_kwargs")
 
 
 def input_settings(config: DictConfig, *, training: bool) -> dict[str, Any]:
-    """Return the INPUT_FIELDS of a recipe.
-
-    `training` selects the pixel limits of training rows over those of validation.
-    """
-    limits = pixel_limits(config.data, training=training)
+    """The INPUT_FIELDS of a recipe, with the pixel limits of training rows or those of validation."""
     template: Any = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
-    found = {**limits, "chat_template_kwargs": template or None}
+    found = {**pixel_limits(config.data, training=training), "chat_template_kwargs": template or None}
     return {name: found.get(name) for name in INPUT_FIELDS}
 
 
@@ -90,12 +86,7 @@ class GenerationSettings:
         # Evaluation questions may be longer than training prompts, for which the recipe's default is sized.
         own_length = rollout.max_model_len not in (None, data.max_prompt_length + data.max_response_length)
         answers = read_settings(config.reward.reward_kwargs)
-        hardware = {
-            "device": config.trainer.device,
-            "dtype": rollout.dtype,
-            "replicas": None,
-            "tensor_parallel_size": 1,
-        }
+        machine = {"device": config.trainer.device, "dtype": rollout.dtype, "replicas": None, "tensor_parallel_size": 1}
         return cls(
             model=model,
             temperature=rollout.temperature,
@@ -107,7 +98,7 @@ class GenerationSettings:
             extraction=answers.extraction,
             rule=answers.comparison.rule,
             **input_settings(config, training=training),
-            **engine_keys(OmegaConf.create(hardware)),
+            **engine_keys(OmegaConf.create(machine)),
             **changes,
         )
 

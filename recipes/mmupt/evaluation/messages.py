@@ -15,35 +15,6 @@ if TYPE_CHECKING:
     from vllm import TokensPrompt
 
 
-def chat(
-    row: dict[str, Any],
-    processor: Any,
-    limits: Mapping[str, int],
-    instruction: str | None = None,
-    system_prompt: str | None = None,
-) -> list[dict[str, Any]]:
-    """The messages of a row with its images in place, as `verl_ext.datasets.prompt_dataset` makes them.
-
-    Control text in the row is escaped, see `plain_messages`. Images that the processor would refuse get margins,
-    see `with_margins`.
-
-    Args:
-        row: with the columns of `mmupt_data.row_schema`.
-        processor: of the model.
-        limits: `min_pixels` and `max_pixels` of images, if set.
-        instruction: follows the question after a space.
-        system_prompt: a message before all others; without it the chat template may add its own.
-
-    Raises:
-        ImageError: an image cannot be decoded.
-    """
-
-    def image_part(encoded: bytes) -> dict[str, Any]:
-        return {"image": with_margins(decode(encoded).image, processor.image_processor, limits), **limits}
-
-    return _messages(row, processor, image_part, instruction=instruction, system_prompt=system_prompt)
-
-
 def _messages(
     row: dict[str, Any],
     processor: Any,
@@ -51,6 +22,7 @@ def _messages(
     instruction: str | None,
     system_prompt: str | None = None,
 ) -> list[dict[str, Any]]:
+    """The messages of a row, as `verl_ext.datasets.prompt_dataset` makes them: control text is escaped."""
     images = row["images"] or []
     *before, question = plain_messages(row["prompt"], len(images), control_tokens(processor.tokenizer))
     question = {**question, "content": with_instruction(question["content"], instruction)}
@@ -83,11 +55,25 @@ def rendered(
 ) -> "tuple[str, list[Image.Image] | None]":
     """The text of a row's prompt up to the response, with one placeholder per image, and the images, None without any.
 
-    Images are scaled into `limits` by the function that veRL uses; see `chat` for the arguments.
+    Images are scaled into `limits` by the function that veRL uses; those that the processor would refuse get margins
+    before, see `with_margins`.
+
+    Args:
+        row: with the columns of `mmupt_data.row_schema`.
+        processor: of the model.
+        limits: `min_pixels` and `max_pixels` of images, if set.
+        instruction: follows the question after a space.
+        system_prompt: a message before all others; without it the chat template may add its own.
+
+    Raises:
+        ImageError: an image cannot be decoded.
     """
     from qwen_vl_utils import process_vision_info
 
-    messages = chat(row, processor, limits, instruction, system_prompt)
+    def image_part(encoded: bytes) -> dict[str, Any]:
+        return {"image": with_margins(decode(encoded).image, processor.image_processor, limits), **limits}
+
+    messages = _messages(row, processor, image_part, instruction, system_prompt)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     if not row["images"]:
         return text, None
@@ -115,7 +101,7 @@ def prompt_tokens(
 ) -> tuple[int, list[int]]:
     """The number of text tokens of a row's prompt, and of each image; only the headers of images are read.
 
-    `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `chat` for the other arguments.
+    `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `rendered` for the other arguments.
     """
     messages = _messages(row, processor, lambda _: {}, instruction)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

@@ -13,7 +13,14 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from mmupt.benchmarks import BENCHMARKS, Question
-from mmupt.evaluation.benchmark_scores import accuracy_of, groups_of, labelled, responses_per_question, right_by
+from mmupt.evaluation.benchmark_scores import (
+    accuracy_of,
+    groups_of,
+    labelled,
+    per_sample,
+    responses_per_question,
+    right_by,
+)
 from mmupt.evaluation.response_files import Mode
 from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from verl_ext.answers import Comparison
@@ -246,8 +253,7 @@ def _problem_scores(
     made_by = BENCHMARKS[benchmark].problem_scores if benchmark in BENCHMARKS else None
     if made_by is None:
         return {}
-    right, asked = right_by(groups, rule), [questions[id_] for id_ in groups]
-    of_samples = [made_by(dict(zip(groups, of_sample, strict=True)), asked) for of_sample in zip(*right, strict=True)]
+    of_samples = per_sample(made_by, groups, rule, questions)
     return {
         f"{rule}, {name}": Score(tuple(fmean(one[name][problem] for one in of_samples) for problem in by_problem))
         for name, by_problem in of_samples[0].items()

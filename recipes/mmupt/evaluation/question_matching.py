@@ -106,20 +106,12 @@ class QuestionIndex:
         the answer, and by the running number if it agrees with these for every such record of the file. Otherwise the
         harness counts in another order than the data, and words and answer have to fit one question alone.
         """
-        found: list[str | Unusable | None] = []
-        for record in records:
-            try:
-                found.append(self._identified(record))
-            except Unusable as problem:
-                found.append(problem)
+        found = [self._identified(record) for record in records]
         fitting = {index: self._fitting(record) for index, record in enumerate(records) if found[index] is None}
         fits = [records[index].numbered in fit for index, fit in fitting.items() if fit and records[index].numbered]
         same_order = all(fits) and (bool(fits) or any(record.counts_rows for record in records))
         for index, fit in fitting.items():
-            try:
-                found[index] = self._chosen(records[index], fit, same_order)
-            except Unusable as problem:
-                found[index] = problem
+            found[index] = self._chosen(records[index], fit, same_order)
         numbers: dict[str, set[str]] = defaultdict(set)
         for index in fitting:
             if isinstance(id_ := found[index], str):
@@ -132,7 +124,7 @@ class QuestionIndex:
                 )
         return [one for one in found if one is not None]
 
-    def _identified(self, record: Evidence) -> str | None:
+    def _identified(self, record: Evidence) -> str | Unusable | None:
         """The id of the question with the record's own id; None if the record has none, or several questions share
         it."""
         held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
@@ -144,12 +136,10 @@ class QuestionIndex:
                 named = ", ".join(f"{column} {value!r:.80}" for column, value in zip(columns, values, strict=True))
                 match ids.get(tuple(map(_key, values)), []):
                     case []:
-                        raise Unusable("match no question", f"no question has {named}")
+                        return Unusable("match no question", f"no question has {named}")
+                    case [id_] if self._contradicts(id_, record):
+                        return Unusable("match no question", f"{named} is {id_}, but {self._difference(id_, record)}")
                     case [id_]:
-                        if self._contradicts(id_, record):
-                            raise Unusable(
-                                "match no question", f"{named} is {id_}, but {self._difference(id_, record)}"
-                            )
                         return id_
         return None
 
@@ -171,27 +161,27 @@ class QuestionIndex:
         with_options = [id_ for id_ in fit if all(reduce(option) in prompt for option in self._options[id_])]
         return with_options or fit
 
-    def _chosen(self, record: Evidence, fit: Sequence[str], same_order: bool) -> str:
+    def _chosen(self, record: Evidence, fit: Sequence[str], same_order: bool) -> str | Unusable:
         number = f"{record.number_name} {record.number!r:.80}"
         if not record.answer or not record.prompt:
-            raise Unusable(
+            return Unusable(
                 "match no question", "it has no id of the benchmark, nor both a prompt and an answer to be found by"
             )
         if same_order and record.number:
             if record.numbered is None:
-                raise Unusable("match no question", f"no question of the data has {number}")
+                return Unusable("match no question", f"no question of the data has {number}")
             if record.numbered not in fit:
                 why = self._difference(record.numbered, record)
-                raise Unusable("match no question", f"{number} is {record.numbered}, but {why}")
+                return Unusable("match no question", f"{number} is {record.numbered}, but {why}")
             return record.numbered
         if not fit:
             why = f"no question with the answer {record.answer!r:.80} is asked in its prompt"
             if record.numbered:
                 why += f"; {number} is {record.numbered}, but {self._difference(record.numbered, record)}"
-            raise Unusable("match no question", why)
+            return Unusable("match no question", why)
         if len(fit) > 1:
             order = f", and {record.number_name} does not count as the data does" if record.number else ""
-            raise Unusable(
+            return Unusable(
                 "match several questions",
                 f"{len(fit)} questions have its words and its answer{order}: {', '.join(fit[:5])}",
             )

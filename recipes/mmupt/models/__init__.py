@@ -5,7 +5,7 @@ and vLLM support, and any language model. A new family is a module here that reg
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,21 @@ class LanguageShape:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], layers: tuple[LayerShape, ...], cached: int, intermediate: int | None = None
+        cls, config: Mapping[str, Any], layers: Sequence[LayerShape], attention: int | None = None, **changes: Any
     ) -> "LanguageShape":
-        """The shape with these layers and, of the language model's config, what all families name alike."""
-        return cls(
-            hidden=config["hidden_size"],
-            intermediate=config["intermediate_size"] if intermediate is None else intermediate,
-            vocabulary=config["vocab_size"],
-            tied=config.get("tie_word_embeddings", False),
-            cached=cached,
-            layers=layers,
-        )
+        """The shape with these layers and, of the language model's config, what all families name alike.
+
+        `attention` is the number of layers with attention, None for all; `changes` replace fields.
+        """
+        head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        fields = {
+            "hidden": config["hidden_size"],
+            "intermediate": config.get("intermediate_size"),
+            "vocabulary": config["vocab_size"],
+            "tied": config.get("tie_word_embeddings", False),
+            "cached": 2 * head * config["num_key_value_heads"] * (len(layers) if attention is None else attention),
+        }
+        return cls(layers=tuple(layers), **{**fields, **changes})
 
     @property
     def embeddings(self) -> int:
@@ -141,6 +145,20 @@ class ModelFamily:
     name: str
     read_shape: Callable[[Mapping[str, Any]], ModelShape]
     configs: Mapping[str, Mapping[str, Any]]
+
+
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+
+
+def text_config(*sizes: int, vocabulary: int, tied: bool, **others: int) -> dict[str, Any]:
+    """The language model's part of a config.json, from its hidden and intermediate size, layers, heads and KV heads."""
+    named = dict(zip(_SIZES, sizes, strict=True))
+    return {**named, "vocab_size": vocabulary, "tie_word_embeddings": tied, **others}
+
+
+def text_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config.json, with the key that only the whole of it has in transformers 5."""
+    return {**config["text_config"], "tie_word_embeddings": config.get("tie_word_embeddings", False)}
 
 
 MODEL_FAMILIES: Registry[ModelFamily] = Registry("model family", "mmupt.models")

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
+from mmupt.models import (
+    MODEL_FAMILIES,
+    LanguageShape,
+    LayerShape,
+    ModelFamily,
+    ModelShape,
+    VisionShape,
+    text_config,
+    text_of,
+)
 
-TEXT_9B = {
-    "hidden_size": 4096,
-    "intermediate_size": 13696,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 2,
-    "vocab_size": 151552,
-}
+TEXT_9B = text_config(4096, 13696, 40, 32, 2, vocabulary=151552, tied=False)
 VISION_9B = {
     "depth": 24,
     "hidden_size": 1536,
@@ -31,7 +33,7 @@ CONFIGS = {
         "text_config": TEXT_9B,
         "tie_word_embeddings": False,
         "vision_config": VISION_9B,
-    }
+    },
 }
 
 
@@ -45,9 +47,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         linear=(*attention, (hidden, 2 * inner), (inner, hidden)),
         other=hidden + 2 * keys + 4 * hidden,
     )
-    return LanguageShape.from_config(
-        config, layers=(layer,) * config["num_hidden_layers"], cached=2 * keys * config["num_hidden_layers"]
-    )
+    return LanguageShape.from_config(config, [layer] * config["num_hidden_layers"])
 
 
 def read_vision(config: Mapping[str, Any]) -> VisionShape:
@@ -75,8 +75,7 @@ def read_vision(config: Mapping[str, Any]) -> VisionShape:
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
     """The shape that a config.json of GLM-4.1V describes."""
-    text = {**config["text_config"], "tie_word_embeddings": config.get("tie_word_embeddings", False)}
-    return ModelShape(read_language(text), read_vision(config["vision_config"]))
+    return ModelShape(read_language(text_of(config)), read_vision(config["vision_config"]))
 
 
 MODEL_FAMILIES.register(ModelFamily("glm4v", read_shape, CONFIGS))

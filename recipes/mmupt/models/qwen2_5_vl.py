@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
+from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape, text_config
 
 # The vision tower; the two large models have another intermediate_size.
 VISION: dict[str, Any] = {
@@ -18,42 +18,10 @@ VISION: dict[str, Any] = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-TEXT_3B = {
-    "hidden_size": 2048,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 2,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
-TEXT_7B = {
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-}
-TEXT_32B = {
-    "hidden_size": 5120,
-    "intermediate_size": 27648,
-    "num_hidden_layers": 64,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 8,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-}
-TEXT_72B = {
-    "hidden_size": 8192,
-    "intermediate_size": 29568,
-    "num_hidden_layers": 80,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-}
+TEXT_3B = text_config(2048, 11008, 36, 16, 2, vocabulary=151936, tied=True)
+TEXT_7B = text_config(3584, 18944, 28, 28, 4, vocabulary=152064, tied=False)
+TEXT_32B = text_config(5120, 27648, 64, 40, 8, vocabulary=152064, tied=False)
+TEXT_72B = text_config(8192, 29568, 80, 64, 8, vocabulary=152064, tied=False)
 
 
 def whole_config(text: dict[str, Any], intermediate_size: int = VISION["intermediate_size"]) -> dict[str, Any]:
@@ -81,9 +49,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
     attention = ((hidden, hidden), (hidden, keys), (hidden, keys), (hidden, hidden))
     mlp = ((hidden, inner), (hidden, inner), (inner, hidden))
     layer = LayerShape(linear=attention + mlp, other=hidden + 2 * keys + 2 * hidden)
-    return LanguageShape.from_config(
-        config, layers=(layer,) * config["num_hidden_layers"], cached=2 * keys * config["num_hidden_layers"]
-    )
+    return LanguageShape.from_config(config, [layer] * config["num_hidden_layers"])
 
 
 def read_vision(config: Mapping[str, Any], hidden: int) -> VisionShape:

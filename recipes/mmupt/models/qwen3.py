@@ -7,38 +7,11 @@ it.
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape
+from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, text_config
 
-TEXT_1_7B = {
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
-TEXT_4B = {
-    "hidden_size": 2560,
-    "intermediate_size": 9728,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
-TEXT_8B = {
-    "hidden_size": 4096,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "tie_word_embeddings": False,
-}
+TEXT_1_7B = text_config(2048, 6144, 28, 16, 8, vocabulary=151936, tied=True, head_dim=128)
+TEXT_4B = text_config(2560, 9728, 36, 32, 8, vocabulary=151936, tied=True, head_dim=128)
+TEXT_8B = text_config(4096, 12288, 36, 32, 8, vocabulary=151936, tied=False, head_dim=128)
 CONFIGS: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-1.7B": TEXT_1_7B,
     "Qwen/Qwen3-4B-Instruct-2507": TEXT_4B,
@@ -53,11 +26,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
         linear=(*attention(config), (hidden, inner), (hidden, inner), (inner, hidden)),
         other=2 * config["head_dim"] + 2 * hidden,
     )
-    return LanguageShape.from_config(
-        config,
-        layers=(layer,) * config["num_hidden_layers"],
-        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
-    )
+    return LanguageShape.from_config(config, [layer] * config["num_hidden_layers"])
 
 
 def attention(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:

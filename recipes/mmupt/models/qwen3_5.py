@@ -9,8 +9,17 @@ the number of parameters that the hub counts in their files.
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
-from mmupt.models.qwen3_vl import VISION, read_vision, text_of, whole_config
+from mmupt.models import (
+    MODEL_FAMILIES,
+    LanguageShape,
+    LayerShape,
+    ModelFamily,
+    ModelShape,
+    VisionShape,
+    text_config,
+    text_of,
+)
+from mmupt.models.qwen3_vl import VISION, read_vision, whole_config
 
 # What all sizes share.
 TEXT = {
@@ -20,53 +29,18 @@ TEXT = {
     "linear_key_head_dim": 128,
     "linear_value_head_dim": 128,
     "linear_num_key_heads": 16,
-    "vocab_size": 248320,
 }
-TEXT_0_8B = {
-    **TEXT,
-    "hidden_size": 1024,
-    "intermediate_size": 3584,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "linear_num_value_heads": 16,
-    "tie_word_embeddings": True,
-}
-TEXT_2B = {
-    **TEXT_0_8B,
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-}
-TEXT_4B = {
-    **TEXT,
-    "hidden_size": 2560,
-    "intermediate_size": 9216,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "linear_num_value_heads": 32,
-    "tie_word_embeddings": True,
-}
-TEXT_9B = {
-    **TEXT,
-    "hidden_size": 4096,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "linear_num_value_heads": 32,
-    "tie_word_embeddings": False,
-}
-TEXT_27B = {
-    **TEXT,
-    "hidden_size": 5120,
-    "intermediate_size": 17408,
-    "num_hidden_layers": 64,
-    "num_attention_heads": 24,
-    "num_key_value_heads": 4,
-    "linear_num_value_heads": 48,
-    "tie_word_embeddings": False,
-}
+
+
+def _text(*sizes: int, value_heads: int, tied: bool) -> dict[str, Any]:
+    return text_config(*sizes, vocabulary=248320, tied=tied, linear_num_value_heads=value_heads, **TEXT)
+
+
+TEXT_0_8B = _text(1024, 3584, 24, 8, 2, value_heads=16, tied=True)
+TEXT_2B = _text(2048, 6144, 24, 8, 2, value_heads=16, tied=True)
+TEXT_4B = _text(2560, 9216, 32, 16, 4, value_heads=32, tied=True)
+TEXT_9B = _text(4096, 12288, 32, 16, 4, value_heads=32, tied=False)
+TEXT_27B = _text(5120, 17408, 64, 24, 4, value_heads=48, tied=False)
 TEXT_35B_A3B = {
     **TEXT,
     "hidden_size": 2048,
@@ -78,6 +52,7 @@ TEXT_35B_A3B = {
     "num_experts_per_tok": 8,
     "moe_intermediate_size": 512,
     "shared_expert_intermediate_size": 512,
+    "vocab_size": 248320,
     "tie_word_embeddings": False,
 }
 VISION_0_8B = {"depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}
@@ -138,8 +113,8 @@ def _language(config: Mapping[str, Any], mlp: LayerShape, intermediate: int) -> 
     ]
     return LanguageShape.from_config(
         config,
-        layers=tuple(delta_net if kind == "linear_attention" else attention for kind in kinds),
-        cached=2 * config["head_dim"] * config["num_key_value_heads"] * kinds.count("full_attention"),
+        [delta_net if kind == "linear_attention" else attention for kind in kinds],
+        attention=kinds.count("full_attention"),
         intermediate=intermediate,
     )
 

@@ -8,7 +8,7 @@ from a public copy of its config.json, and has the sizes of Qwen3-4B and of the 
 from collections.abc import Mapping
 from typing import Any
 
-from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape
+from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape, text_of
 from mmupt.models.qwen3 import TEXT_1_7B, TEXT_4B, TEXT_8B, attention, read_language
 
 # The vision tower of 8B and 30B-A3B, and the default of transformers.
@@ -95,16 +95,8 @@ def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
     mlp = experts * 3 * hidden * inner + experts * hidden
     layer = LayerShape(attention(config), other=2 * config["head_dim"] + 2 * hidden + mlp)
     return LanguageShape.from_config(
-        config,
-        layers=(layer,) * config["num_hidden_layers"],
-        cached=2 * config["head_dim"] * config["num_key_value_heads"] * config["num_hidden_layers"],
-        intermediate=config["num_experts_per_tok"] * inner,
+        config, [layer] * config["num_hidden_layers"], intermediate=config["num_experts_per_tok"] * inner
     )
-
-
-def text_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The language model's part of a config.json, with the key that only the whole of it has in transformers 5."""
-    return {**config["text_config"], "tie_word_embeddings": config.get("tie_word_embeddings", False)}
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
