@@ -79,12 +79,7 @@ class _CompletingParser(argparse.ArgumentParser):
 
 
 def complete(commands: Mapping[str, str], module_of: Callable[[str], str]) -> NoReturn:
-    """Answer the shell function and end the process.
-
-    Args:
-        commands: every subcommand, with a line on it.
-        module_of: returns the module of a subcommand.
-    """
+    """Answer the shell function and end the process; `commands` are the subcommands, with a line on each."""
     from argcomplete import split_line
 
     before = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]

@@ -12,11 +12,7 @@ def data_sets() -> dict[str, DataSet]:
 
 
 def data_set(name: str) -> DataSet:
-    """The data set of that name.
-
-    Raises:
-        ValueError: there is none; the message lists the known ones.
-    """
+    """The data set of that name; ValueError with the known names if there is none."""
     known = data_sets()
     if name not in known:
         raise ValueError(f"there is no data set {name!r}; known data sets: {', '.join(known)}")

@@ -38,7 +38,9 @@ class Policy:
 
     def samples(self, stage: str, rows: Sequence[PromptRow]) -> dict[str, list[Sample]]:
         """The group of responses to each row by its id, sampled as in training."""
-        asked = [{"id": row.id, "prompt": row.prompt, "images": _as_column(row.images)} for row in rows]
+        asked = [
+            {"id": row.id, "prompt": row.prompt, "images": [{"bytes": image} for image in row.images]} for row in rows
+        ]
         return {
             id_: [Sample(n, said, extract_answer(said, self.extraction)) for n, said in enumerate(group)]
             for id_, group in self._responses(stage, self.settings, asked).items()
@@ -81,7 +83,3 @@ def rollout_settings(config: DictConfig, model: str) -> GenerationSettings:
         instruction=None,
         seed=config.mmupt.seed,
     )
-
-
-def _as_column(images: Sequence[bytes]) -> list[dict[str, bytes]]:
-    return [{"bytes": image} for image in images]

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_pairs(file: Path, alike: bool) -> None:
-    """Check every row before anything expensive starts.
-
-    Args:
-        file: a training set of pairs.
-        alike: require that either all rows have images or none has.
+    """Check every row of a set of pairs before anything expensive starts; `alike`: all rows have images, or none has.
 
     Raises:
         ValueError: a column is missing, there is no row, or a row cannot be used; names file, row and id.

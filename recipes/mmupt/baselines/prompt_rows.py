@@ -43,14 +43,10 @@ class PromptRow:
 
 
 def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: int | None, seed: int) -> None:
-    """Draw the training rows of a method from a recipe's files, and write them in their order, replacing the file.
+    """Draw `count` training rows of a recipe's files, None for all, and write them in their order, replacing the file.
 
-    Args:
-        target: the file, in the format of `mmupt_data.row_schema`.
-        files: parquet files in that format.
-        listing: file with the rows that the recipe drops, see `verl_ext.datasets.dropped_rows`.
-        count: rows to draw from the others; None for all.
-        seed: of the draw.
+    Files are in the format of `mmupt_data.row_schema`. Rows that the recipe drops are left out, see `listing` in
+    `verl_ext.datasets.dropped_rows`.
 
     Raises:
         ValueError: a file lacks a column, or there are fewer rows.

@@ -14,12 +14,9 @@ from verl_ext.datasets.response_tokens import turn_tokens
 
 
 def check_responses(file: Path, model: str, settings: TrainingSettings) -> int:
-    """Check every row before anything expensive starts, and return the number of rows.
+    """Check every row of a set of responses before anything expensive starts, and return the number of rows.
 
-    Args:
-        file: a training set of responses.
-        model: folder or hub name of the model whose tokens are counted.
-        settings: of the training; there must be as many rows as a batch has.
+    `model` is the folder or hub name of the model whose tokens are counted.
 
     Raises:
         ValueError: a column is missing, there are fewer rows than a batch has, or a row cannot be used; names file, row

@@ -64,9 +64,8 @@ def example(
     Args:
         context: of the stage.
         stage: the file with the response that was selected.
-        id_: of the row.
+        id_, images: of the row.
         prompt: the messages that are trained on.
-        images: of the prompt, encoded.
         kept: the response that was selected, of a pair the chosen one.
         texts: by column, `response` or `chosen` and `rejected`.
         asked_with: the text that the policy responded to, for the record.

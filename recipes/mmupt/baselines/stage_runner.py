@@ -68,12 +68,7 @@ def run_baseline(config: DictConfig) -> Path:
 
 
 def make_set(config: DictConfig, number: int, model: str) -> Path:
-    """Generate the missing responses for one training set of the method, and write the set.
-
-    Args:
-        config: of the run.
-        number: of the set, from 0.
-        model: folder or hub name of the policy.
+    """Generate the missing responses for one training set of the method, counted from 0, and write the set.
 
     Raises:
         RecipeError: the folder has stages made with other settings, a prompt or row cannot be used, or no row is kept.

@@ -56,11 +56,7 @@ def read_answer(reply: str) -> str | None:
 
 
 def read_agreement(reply: str) -> bool:
-    """Whether the last line of a reply says 1 or yes, and not 0 or no.
-
-    Raises:
-        Unreadable: it says neither.
-    """
+    """Whether the last line of a reply says 1 or yes, and not 0 or no; Unreadable if it says neither."""
     said = _last_line(reply).rstrip(".").lower()
     if said not in ("1", "yes", "0", "no"):
         raise Unreadable(f"neither 1 nor 0 in {reply[:80]!r}")

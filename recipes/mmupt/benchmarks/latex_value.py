@@ -135,7 +135,7 @@ class _Reader:
             self._token = "number"
             self._number = _number(digits.replace(",", ""))
             if found["percent"]:
-                self._number = _divide(self._number, 100)
+                self._number /= 100
 
     def _take(self, *tokens: str) -> bool:
         if self._token not in tokens:
@@ -167,7 +167,7 @@ class _Reader:
             multiply = self._token in _MULTIPLY
             self._advance()
             factor = self._signed(calls)
-            value = _times(value, factor) if multiply else _divide(value, factor)
+            value = _times(value, factor) if multiply else value / factor
         return value
 
     def _signed(self, calls: bool) -> Number:
@@ -237,8 +237,7 @@ class _Reader:
             return value
         if token == r"\frac":
             self._advance()
-            upper = self._braces()
-            return _divide(upper, self._braces())
+            return self._braces() / self._braces()
         if token in _BINOMIALS:
             self._advance()
             upper = self._braces()
@@ -254,7 +253,7 @@ class _Reader:
             return _exponential(self._script()) if self._take("^") else _exponential(1)
         if token == r"\sqrt":
             root = self._group("]") if self._token == "[" else 2
-            return _power(self._braces(), _divide(1, root))
+            return _power(self._braces(), 1 / root)
         base: Number = 10
         power: Number | None = None
         for _ in range(2):
@@ -279,14 +278,11 @@ class _Reader:
             pair = _PAIRS.get(self._token)
             if pair:
                 self._advance()
-            if self._token == "(":
-                self._advance()
-                value = self._sum()
-                if pair:
-                    self._take(pair)
-                self._expect(")")
-            else:
-                raise _NoValueError
+            self._expect("(")
+            value = self._sum()
+            if pair:
+                self._take(pair)
+            self._expect(")")
         else:
             value = self._product(calls=False)
         self._depth -= 1
@@ -308,10 +304,6 @@ def _times(a: Number, b: Number) -> Number:
     if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() > BITS:
         raise _NoValueError
     return a * b
-
-
-def _divide(a: Number, b: Number) -> Number:
-    return a / b
 
 
 def _power(base: Number, exponent: Number) -> Number:

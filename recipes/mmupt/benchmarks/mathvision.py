@@ -19,7 +19,7 @@ from typing import Any
 
 from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, Question, Rule
 from mmupt.benchmarks.latex_value import latex_value
-from mmupt.benchmarks.official_prompt import bare_question, with_images
+from mmupt.benchmarks.official_prompt import bare_question, is_number, with_images
 from mmupt_data.hub import (
     Content,
     Holds,
@@ -130,7 +130,7 @@ def extract(response: str, question: Question) -> str | None:
     if letters := ["".join(filter(None, found.groups())) for found in LETTER.finditer(text)]:
         text = min(letters)
     last = text.split("is ")[-1].rstrip(".")
-    if _is_number(last):
+    if is_number(last):
         text = last
     if BOX in text:
         text = _boxed(text[text.rindex(BOX) :])
@@ -183,14 +183,6 @@ def _with_braces(text: str, command: str, arguments: int) -> str:
         else:
             found += f"{command}{{{other[0]}}}{{{other[1]}}}{other[2:]}"
     return found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, JudgeSteps, Question, Rule
 from mmupt.benchmarks.judge_prompts import end_of, judge_prompt
-from mmupt.benchmarks.official_prompt import bare_question, with_images
+from mmupt.benchmarks.official_prompt import bare_question, is_number, with_images
 from mmupt.benchmarks.prose_answers import number_in, option_in, refusal_in
 from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes, with_choices
 from verl_ext.answers import extract_answer, number_of
@@ -76,7 +76,7 @@ def cleaned(answer: str, question: Question) -> str:
         return f"[{', '.join(part.strip() for part in text[1:-1].split(','))}]" if LIST.fullmatch(text) else text
     number = re.sub(r"(?<=\d)(?:\{,\}|,|\\,|\\ | )(?=\d{3}(?!\d))", "", re.split(r"=|≈|\\approx", text)[-1])
     number = SIGNS.sub("", number).strip().rstrip(".")
-    if _is_float(number):
+    if is_number(number):
         return number
     value = number_of(number)
     return text if value is None else str(value)
@@ -86,14 +86,6 @@ def _is_balanced(text: str) -> bool:
     """Whether no closing brace lacks its opening one."""
     depths = accumulate({"{": 1, "}": -1}.get(sign, 0) for sign in text)
     return min(depths, default=0) >= 0
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def normalise(answer: str | None, question: Question) -> str | None:

@@ -1,4 +1,4 @@
-"""Parts of the official prompts of several benchmarks: image placeholders and the bare question.
+"""Parts of the official prompts and rules of several benchmarks: image placeholders, the bare question, numbers.
 
 The module of each benchmark has its prompt and names the source.
 """
@@ -19,6 +19,15 @@ def with_images(text: str, question: Question) -> str:
     if found not in (0, count):
         raise ValueError(f"{question.id}: {found} {PLACEHOLDER} in the official prompt, {count} in the question")
     return text if found else PLACEHOLDER * count + text
+
+
+def is_number(text: str) -> bool:
+    """Whether Python reads a text as a number, as the authors' rules ask."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def bare_question(question: Question) -> str:

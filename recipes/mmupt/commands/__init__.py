@@ -77,13 +77,7 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_of_both: str = "") -> None:
-    """Add the recipe of a command and the overrides that follow it.
-
-    Args:
-        parser: of the command.
-        nargs: of the recipe, "?" where it may be left out.
-        help_of_both: what the help of both begins with.
-    """
+    """Add the recipe of a command, which "?" as `nargs` makes optional, and the overrides that follow it."""
     recipe = parser.add_argument(
         "recipe", nargs=nargs, metavar="RECIPE", help=f"{help_of_both}a name that `mmupt recipes` lists"
     )

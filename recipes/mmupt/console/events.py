@@ -114,10 +114,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Follow:
-    """Show the steps that veRL's FileLogger writes to a file.
-
-    The file must not exist yet: veRL starts it anew.
-    """
+    """Show the steps that veRL's FileLogger writes to a file, which must not exist yet: veRL starts it anew."""
 
     file: str
     total: int | None

@@ -351,11 +351,7 @@ def _clipped(line: str, width: int) -> str:
 
 
 class Outline:
-    """Tells the session of an enclosing command what this one is doing, a few words at a time.
-
-    Args:
-        tell: takes the events for that session.
-    """
+    """Tells the session of an enclosing command what this one is doing, a few words at a time, by events for `tell`."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell

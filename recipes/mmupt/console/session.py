@@ -42,12 +42,7 @@ _current: "Session | None" = None
 
 
 class Tail:
-    """Reads the lines that other processes append to a file, each once and only when it is whole.
-
-    Args:
-        file: may not exist yet.
-        position: where to start, in bytes.
-    """
+    """Reads the lines that other processes append to a file, which may not exist yet, each once it is whole."""
 
     def __init__(self, file: Path, position: int = 0) -> None:
         self._file, self._position, self._rest = file, position, b""

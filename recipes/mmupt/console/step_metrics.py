@@ -15,10 +15,7 @@ TOKENS = "perf/total_num_tokens"
 
 
 def read_step(line: str | bytes, total: int | None) -> Step:
-    """The step of a line of veRL's FileLogger, `{"step": 3, "data": {NAME: VALUE, ...}}`.
-
-    The validation accuracy is the mean over data sources.
-    """
+    """The step of a line of veRL's FileLogger, with the mean validation accuracy over data sources."""
     content = json.loads(line)
     # What is not finite is null there.
     data: Mapping[str, float] = {name: value for name, value in content["data"].items() if value is not None}

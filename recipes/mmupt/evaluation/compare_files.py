@@ -17,9 +17,7 @@ from verl_ext.files import write_atomically, write_json
 def read_evaluation(
     path: Path, extraction: AnyExtraction | None = None, rule: AnswerRule | None = None
 ) -> dict[str, JudgedFile]:
-    """Judge the files of responses at a path, by benchmark; names bad lines on stderr.
-
-    `extraction` and `rule` take the place of what the files record, see `judge_file`.
+    """Judge the files of responses at a path, by benchmark, as `judge_file` does; names bad lines on stderr.
 
     Raises:
         FileNotFoundError: there is none, or a file or its parameters are missing.
@@ -40,11 +38,7 @@ def read_evaluation(
 
 
 def compare_evaluations(a: Mapping[str, JudgedFile], b: Mapping[str, JudgedFile]) -> list[ModelComparison]:
-    """Compare two evaluations benchmark by benchmark.
-
-    Raises:
-        ValueError: they have no benchmark in common, or as `compare`.
-    """
+    """Compare two evaluations on every benchmark that both answer; ValueError if there is none, or as `compare`."""
     common = sorted(a.keys() & b.keys())
     if not common:
         raise ValueError(f"A answers {', '.join(a) or 'nothing'} and B {', '.join(b) or 'nothing'}: nothing in common")

@@ -140,8 +140,7 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
 def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit: int | None, allowed: bool) -> None:
     """Print how many questions of a set are answered and scored, and which ones could not be asked.
 
-    Raises:
-        EvaluationError: some are not, unless that is `allowed`, or none could be asked.
+    EvaluationError if some are not scored, unless that is `allowed`, or none could be asked.
     """
     wanted = min(one.questions(), limit or one.questions())
     scored = sum(found.questions - found.not_answered - found.left_out for found in scores)

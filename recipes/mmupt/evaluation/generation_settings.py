@@ -76,11 +76,8 @@ class GenerationSettings:
     def from_recipe(cls, config: DictConfig, model: str, *, training: bool, **changes: Any) -> "GenerationSettings":
         """The sampling temperature, lengths, pixel limits and hardware of a recipe.
 
-        Args:
-            config: of the recipe.
-            model: Hugging Face folder or hub name.
-            training: take the pixel limits of training rows, not those of validation.
-            changes: the other fields: `greedy`, `samples`, `instruction` and `seed` at least.
+        `training` takes the pixel limits of training rows, not those of validation; `changes` are the other fields, of
+        which `greedy`, `samples`, `instruction` and `seed` must be given.
         """
         rollout, data = config.actor_rollout_ref.rollout, config.data
         # Evaluation questions may be longer than training prompts, for which the recipe's default is sized.

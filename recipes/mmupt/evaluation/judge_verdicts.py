@@ -30,11 +30,7 @@ def kept_path(file: Path) -> Path:
 def judge_verdicts(
     verdicts: Sequence[Verdict], questions: Mapping[str, Question], judge: Judge, kept: Path
 ) -> Judgement:
-    """Have the judge decide on every response to a benchmark whose authors use one; other verdicts stay unchanged.
-
-    Raises:
-        JudgeError: the judge cannot be asked at all.
-    """
+    """Have the judge decide on every response to a benchmark whose authors use one; other verdicts stay unchanged."""
     steps: dict[int, JudgeSteps] = {}
     for index, verdict in enumerate(verdicts):
         benchmark = BENCHMARKS.get(questions[verdict.response.id].data_source)

@@ -8,14 +8,8 @@ from typing import Any
 class PromptProcessor:
     """A processor or tokenizer of `transformers`, with the arguments of its chat template.
 
-    Args:
-        own: the processor or tokenizer.
-        chat_template_kwargs: passed to the chat template with every prompt, as veRL does with
-            `data.apply_chat_template_kwargs`.
-
-    Attributes:
-        tokenizer: of the model.
-        image_processor: None for a language model without images.
+    The arguments go to the template with every prompt, as `data.apply_chat_template_kwargs` does in veRL.
+    `image_processor` is None for a language model without images.
     """
 
     def __init__(self, own: Any, chat_template_kwargs: Mapping[str, Any] = MappingProxyType({})) -> None:

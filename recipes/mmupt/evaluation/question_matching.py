@@ -218,11 +218,7 @@ class QuestionIndex:
 
 
 def read_index(data: Path) -> QuestionIndex:
-    """Index the questions of a data file.
-
-    Raises:
-        ValueError: a row has no ground truth.
-    """
+    """Index the questions of a data file; ValueError if a row has no ground truth."""
     rows, splits = {}, {}
     for row in whole_rows(data, ("id", "provenance")):
         if row["provenance"] is not None:

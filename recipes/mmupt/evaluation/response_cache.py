@@ -109,12 +109,9 @@ class ResponseCache:
     def responses(
         self, stage: str, settings: GenerationSettings, rows: Sequence[Mapping[str, Any]]
     ) -> dict[str, list[str]]:
-        """The responses to each row by its id, in the order of the samples; kept in `STAGE.jsonl`.
+        """The responses to each row, whose ids are unique, in the order of the samples; kept in `STAGE.jsonl`.
 
-        Args:
-            stage: names the file.
-            settings: greedy or sampling, not both.
-            rows: with unique ids.
+        `settings` are greedy or sampling, not both.
 
         Raises:
             OtherParametersError: the file has responses made with other settings, and `replace` is not set.

@@ -77,11 +77,7 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
 
 
 def response_files(path: Path) -> list[Path]:
-    """The file at a path, or the complete files of responses of a folder.
-
-    Raises:
-        FileNotFoundError: the folder has none.
-    """
+    """The file at a path, or the complete files of responses of a folder; FileNotFoundError if it has none."""
     if not path.is_dir():
         return [path]
     found = [file for file in sorted(path.glob("*.jsonl")) if parameters_path(file).is_file()]
@@ -110,11 +106,7 @@ def as_object(response: Response) -> dict[str, Any]:
 
 
 def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[Response], list[BadLine]]:
-    """Read all usable lines of a file of responses.
-
-    Args:
-        path: a file with one JSON line per response.
-        ids: of the questions; None if unknown.
+    """Read all usable lines of a file of responses to the questions of these ids, or, with None, to any.
 
     Returns:
         The responses, and the lines skipped: those that are not a response, answer none of the questions, or repeat a

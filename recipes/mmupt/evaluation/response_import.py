@@ -24,7 +24,8 @@ def import_responses(
     replace: bool = False,
     skip_bad_rows: bool = False,
 ) -> int:
-    """Write the responses in a file of another harness to `output`; name unusable rows on stderr.
+    """Write the responses in a file of another harness to `output`, and return their number; name unusable rows on
+    stderr.
 
     Args:
         file: of another harness, in the format `format_`.
@@ -34,9 +35,6 @@ def import_responses(
         extraction: where scoring finds the answers in them.
         replace: overwrite an existing output.
         skip_bad_rows: leave out unusable rows instead of refusing the file.
-
-    Returns:
-        The number of responses.
 
     Raises:
         FileExistsError: the output exists.

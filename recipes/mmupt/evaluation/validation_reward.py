@@ -21,15 +21,9 @@ def score(
 ) -> float:
     """1 if a response is right by the first rule of its benchmark, otherwise 0.
 
-    A question that the model could not be asked has no ground truth here (`verl_ext.datasets.unlabelled_dataset`), and
-    is wrong.
-
-    Args:
-        data_source: of the row, as in `extra_info`.
-        solution_str: the response.
-        ground_truth: the true answer.
-        extra_info: the columns of the row, with `metadata` from its truth sidecar.
-        answers: `reward.reward_kwargs.answers` of the run.
+    `extra_info` has the columns of the row, with `metadata` from its truth sidecar; `answers` is
+    `reward.reward_kwargs.answers` of the run. A question that the model could not be asked has no ground truth here
+    (`verl_ext.datasets.unlabelled_dataset`), and is wrong.
     """
     if ground_truth is None:
         return 0.0

@@ -112,10 +112,8 @@ def answer_of(response: str, question: Question, extraction: AnyExtraction) -> s
 def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: AnswerRule | None = None) -> JudgedFile:
     """Judge one file of responses with the settings for answers that its parameters record.
 
-    Args:
-        file: with its parameters beside it.
-        extraction: where a response has its answer, in place of the recorded one; "boxed" where neither is given.
-        rule: which rule compares answers, in place of the recorded one; "canonical" where neither is given.
+    `extraction`, where a response has its answer, and `rule`, which compares answers, take the place of the recorded
+    ones; where neither is given, they are "boxed" and "canonical".
 
     Raises:
         FileNotFoundError: the file or its parameters are missing.
@@ -139,11 +137,7 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
 
 
 def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
-    """The questions of a file of responses with these parameters, by id, in order.
-
-    Raises:
-        ValueError: a question without ground truth.
-    """
+    """The questions of a file of responses with these parameters, by id, in order; ValueError without ground truth."""
     questions: dict[str, Question] = {}
     for data in parameters["data"]:
         questions |= read_questions(data)

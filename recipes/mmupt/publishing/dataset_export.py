@@ -25,12 +25,7 @@ def is_synthesis(folder: Path) -> bool:
 
 
 def export_questions(synthesis: Path, target: Path, name: str) -> None:
-    """Write the questions of a synthesis into a folder as the hub gets them.
-
-    Args:
-        synthesis: folder of `mmupt synthesize`.
-        target: the folder; an earlier export there is replaced.
-        name: of the repository, for the card.
+    """Write the questions of a synthesis into a folder as the hub gets them, with a card for a repository of this name.
 
     Raises:
         ExportError: the synthesis kept no question, or `target` is not of an export.

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import get_token
 from omegaconf import OmegaConf
 
 from mmupt.publishing import ExportError, hub_folder
@@ -42,11 +43,10 @@ class Exported:
         return "\n".join([*lines, *(f"Before you publish it: {warning}" for warning in self.warnings)])
 
     def upload(self, *, private: bool) -> str | None:
-        """Upload it and return its address, or send nothing and return None without a token.
-
-        Raises as `hub_folder.upload`.
-        """
-        if not hub_folder.can_upload():
+        """Upload it and return its address, or send nothing and return None without a token; raises as
+        `hub_folder.upload`."""
+        # Whether its token may write is for the hub to say.
+        if get_token() is None:
             return None
         return hub_folder.upload(self.folder, self.name, self.repo_type, private=private)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
 from mmupt.publishing import ExportError
@@ -48,11 +48,6 @@ def check_name(name: str) -> None:
         validate_repo_id(name)
     except ValueError as error:
         raise ExportError(f"--push-to-hub: {error}") from error
-
-
-def can_upload() -> bool:
-    """Whether this machine has a token of the hub; whether it may write is for the hub to say."""
-    return get_token() is not None
 
 
 def upload(folder: Path, name: str, repo_type: RepoType, *, private: bool) -> str:

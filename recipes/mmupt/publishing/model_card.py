@@ -61,13 +61,7 @@ LICENCE_FIELDS = ("license", "license_name", "license_link")
 
 
 def model_card(run_folder: Path, config: DictConfig, name: str, *, adapter: bool) -> ModelCard:
-    """The card of the model of a run.
-
-    Args:
-        run_folder: with `report.json` where the run was evaluated.
-        config: of the run.
-        name: of the repository.
-        adapter: whether the adapter alone is published.
+    """The card of the model of a run, or of its adapter alone, in a repository of this name.
 
     Raises:
         FileNotFoundError: a data file of the run is not there any more.
@@ -109,11 +103,8 @@ def _summary(config: DictConfig, base: str, *, adapter: bool) -> str:
         how = "with the ground truth of the training questions"
     else:
         how = "without labels: no ground truth of a training question was read"
-    return f"{what} {code(public_name(base))}, trained by {code(_method(config))} {how}."
-
-
-def _method(config: DictConfig) -> str:
-    return str(config.mmupt.baseline.method or config.reward.reward_manager.name)
+    method = config.mmupt.baseline.method or config.reward.reward_manager.name
+    return f"{what} {code(public_name(base))}, trained by {code(method)} {how}."
 
 
 def _usage(config: DictConfig, name: str, base: str, *, adapter: bool, has_images: bool) -> str:

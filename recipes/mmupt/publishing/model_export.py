@@ -31,11 +31,7 @@ def is_run(folder: Path) -> bool:
 def export_model(run_folder: Path, target: Path, name: str, *, adapter: bool = False) -> None:
     """Write the model of a run into a folder as the hub gets it; weights are hard links where there can be some.
 
-    Args:
-        run_folder: of a run that has ended.
-        target: the folder; an earlier export there is replaced.
-        name: of the repository, for the card.
-        adapter: publish the LoRA adapter alone instead of the merged weights.
+    `name` is that of the repository, for the card; `adapter` publishes the LoRA adapter instead of the merged weights.
 
     Raises:
         ExportError: there is no model or adapter, it is not whole, or `target` is not of an export.
@@ -57,7 +53,9 @@ def export_model(run_folder: Path, target: Path, name: str, *, adapter: bool = F
         if adapter:
             for file in _published(model / ADAPTER):
                 _place(file, folder)
-            _name_base(folder / "adapter_config.json", public_name(str(config.actor_rollout_ref.model.path)))
+            settings = folder / "adapter_config.json"
+            base = {"base_model_name_or_path": public_name(str(config.actor_rollout_ref.model.path))}
+            write_json(settings, json.loads(settings.read_text()) | base)
         if (plot := run_folder / "report.png").is_file():
             _place(plot, folder)
         write_atomically(folder / CARD, str(model_card(run_folder, config, name, adapter=adapter)))
@@ -80,7 +78,3 @@ def _place(file: Path, folder: Path) -> None:
         link_or_copy(str(file.resolve()), str(folder / file.name))
     else:
         shutil.copyfile(file, folder / file.name)
-
-
-def _name_base(file: Path, base: str) -> None:
-    write_json(file, json.loads(file.read_text()) | {"base_model_name_or_path": base})

@@ -50,11 +50,7 @@ class RowSource:
 
 
 def row_sources(files: Iterable[Path]) -> list[RowSource]:
-    """The sources of the rows of data files, by their names; columns that a file lacks are unknown.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-    """
+    """The sources of the rows of data files, which must exist, by name; columns that a file lacks are unknown."""
     counted: Counter[tuple[str, str | None, str | None, str | None, str | None]] = Counter()
     for file in files:
         with pq.ParquetFile(file) as opened:

@@ -11,14 +11,9 @@ DRAWING_COLOURS = 256
 
 
 def encode_anew(encoded: bytes, longest_side: int | None = None) -> tuple[str, bytes]:
-    """Decode a picture and encode it anew: drawings as PNG, photos as JPEG.
+    """Decode a picture and encode it anew, drawings as PNG, photos as JPEG: the media type and the bytes.
 
-    Args:
-        encoded: an image file.
-        longest_side: the largest width and height of the result, in pixels; None keeps the size.
-
-    Returns:
-        The media type and the bytes.
+    `longest_side` bounds width and height of the result, in px; None keeps the size.
 
     Raises:
         ImageError: it cannot be decoded.

@@ -69,12 +69,7 @@ def answer_with_formulas(answer: str) -> str:
 
 @lru_cache(maxsize=4096)
 def mathml(latex: str, display: str = "inline") -> str | None:
-    """A formula as a MathML element; None for one that cannot be shown.
-
-    Args:
-        latex: the formula without delimiters.
-        display: "inline" or "block".
-    """
+    """A formula without delimiters as a MathML element, "inline" or "block"; None for one that cannot be shown."""
     if len(latex) > LONGEST_FORMULA or _DEFINITION.search(latex):
         return None
     try:

@@ -26,15 +26,8 @@ PAIRS_NAMED = 3
 def check_overlap(
     train_files: Sequence[Path], eval_files: Sequence[Path], images: Images, allowed: int, report_folder: Path
 ) -> list[Overlap]:
-    """Write the report of all overlaps, and refuse more than are allowed.
-
-    Args:
-        train_files, eval_files, images: as for `mmupt_data.leakage.overlaps`.
-        allowed: pairs of rows that may overlap.
-        report_folder: gets `leakage.html` and `leakage.json`; created if missing.
-
-    Returns:
-        All overlaps.
+    """Write the report of all overlaps (`mmupt_data.leakage.overlaps`) into a folder, and return them if they are
+    allowed.
 
     Raises:
         ValueError: more pairs overlap than are allowed, with counts, the first pairs and the report; or as `overlaps`.

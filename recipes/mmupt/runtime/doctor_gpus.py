@@ -95,12 +95,9 @@ def check_gpus(gpus: Sequence[Gpu], smi_error: str | None, has_vllm_for_cpu: boo
 
 
 def check_driver(driver: str, cuda: str | None, *, is_used: bool) -> Iterator[Finding]:
-    """Check a driver against the CUDA that torch is built for.
+    """Check a driver against the CUDA that torch is built for, as `cuda_of_torch` returns it.
 
-    Args:
-        driver: its version.
-        cuda: as `cuda_of_torch` returns it.
-        is_used: whether torch can use a GPU, as it can by NVIDIA's packages for forward compatibility.
+    `is_used` says whether torch can use a GPU, as it can by NVIDIA's packages for forward compatibility.
     """
     major = cuda and cuda.partition(".")[0]
     oldest = OLDEST_DRIVERS.get(int(major)) if major and major.isdecimal() else None

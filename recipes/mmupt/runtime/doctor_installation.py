@@ -113,12 +113,7 @@ def _requirements(name: str) -> list[str]:
 
 
 def check_checkout(checkout: Path, prefix: Path) -> Iterator[Finding]:
-    """Check whether the .venv of a checkout is what `make setup` would make; nothing for any other environment.
-
-    Args:
-        checkout: folder of the repository, or of the installed packages.
-        prefix: folder of the environment that runs, `sys.prefix`.
-    """
+    """Check whether the .venv of a checkout is what `make setup` would make; nothing for any other `prefix`."""
     setup, venv = checkout / "scripts" / "setup.sh", checkout / ".venv"
     if not setup.is_file() or venv.resolve() != prefix.resolve():
         return

@@ -27,11 +27,9 @@ class Start:
 
 
 def record_start(run_folder: Path, command: Sequence[str]) -> None:
-    """Append a start to the record of a run.
+    """Append a start to the record of a run, by the words of its command.
 
-    Args:
-        run_folder: of the run; it exists.
-        command: its words. The home folder becomes `~`, and values of overrides that may be credentials become `***`.
+    The home folder becomes `~`, and values of overrides that may be credentials become `***`.
     """
     start = Start(shlex.join(map(_harmless, command)), {"verl-mmupt": __version__, **_versions()})
     with (run_folder / FILE).open("a") as file:

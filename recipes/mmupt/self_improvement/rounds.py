@@ -56,11 +56,7 @@ def round_folder(folder: Path, number: int) -> Path:
 
 
 def read_round(folder: Path, number: int) -> Round:
-    """Read a round that is finished.
-
-    Raises:
-        FileNotFoundError, ValueError: as `mmupt.training.run_report.write_report`.
-    """
+    """Read a round that is finished; raises as `mmupt.training.run_report.write_report`."""
     run = round_folder(folder, number) / "run"
     before, after = judge_evaluations(run)
     changes = changes_between(before, after)

@@ -21,11 +21,8 @@ def write_report(
 ) -> str:
     """Write both files and return the text.
 
-    Args:
-        folder: where they go.
-        judged: all candidates.
-        filters: the names of the applied filters, in order.
-        rows, without_images: number of rows with and without images.
+    `filters` are the names of the applied ones, in order; `rows` and `without_images` count rows with and without
+    images.
     """
     facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged, filters)}
     text = render(facts)

@@ -17,19 +17,13 @@ from verl_ext.files import write_json_lines
 
 # In the folder of a synthesis: what became of every candidate.
 CANDIDATES = "candidates.jsonl"
+# Fields of a `JudgedCandidate` beside its candidate.
+OUTCOME = ("dropped_by", "reason", "vote_share")
 
 
 def write_candidates(file: Path, judged: Sequence[JudgedCandidate]) -> None:
     """Write one JSON line per candidate: its fields, `dropped_by`, `reason` and `vote_share`."""
-    lines = (
-        {
-            **asdict(one.candidate),
-            "dropped_by": one.dropped_by,
-            "reason": one.reason,
-            "vote_share": one.vote_share,
-        }
-        for one in judged
-    )
+    lines = ({**asdict(one.candidate), **{name: getattr(one, name) for name in OUTCOME}} for one in judged)
     write_json_lines(file, lines)
 
 
@@ -38,7 +32,7 @@ def read_candidates(file: Path) -> list[JudgedCandidate]:
     found = []
     for line in file.read_text().splitlines():
         content = json.loads(line)
-        outcome = {name: content.pop(name) for name in ("dropped_by", "reason", "vote_share")}
+        outcome = {name: content.pop(name) for name in OUTCOME}
         found.append(JudgedCandidate(Candidate(**content), **outcome))
     return found
 
@@ -70,12 +64,9 @@ def write_questions(
 
 
 def write_request_rows(folder: Path, name: str, asked: Mapping[str, tuple[Parent, str, str]]) -> Path:
-    """Write requests for questions to `NAME.parquet`, without truth file, and return it.
+    """Write requests for questions, row, strategy and text by id, to `NAME.parquet`, without truth file, and return it.
 
-    Args:
-        folder: of the file; equal requests about equal images are dropped, which its manifest lists.
-        name: of the file.
-        asked: row, strategy and text of each request by its id.
+    Equal requests about equal images are dropped, which the manifest lists.
     """
     rows = (
         Row(

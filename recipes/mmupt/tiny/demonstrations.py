@@ -116,11 +116,7 @@ Shares = Mapping[Callable[[Figure, Random], Demonstration], float]
 
 
 def steps(figure: Figure, question: FigureQuestion) -> str:
-    """The true steps that lead to the answer, without the answer itself.
-
-    Raises:
-        KeyError: the question is one that is never demonstrated.
-    """
+    """The true steps that lead to the answer, without the answer; KeyError for a question that is not demonstrated."""
     return _STEPS[question.type](*figure.lengths)
 
 

@@ -26,10 +26,7 @@ BEFORE, AFTER = "before", "after"
 def evaluate_policy(config: DictConfig, model: str | Path, name: str) -> None:
     """Generate the missing responses of a model in a separate process: vLLM keeps its memory while a process lives.
 
-    Args:
-        config: of the run, saved in its folder as `config.yaml`.
-        model: Hugging Face folder or hub name.
-        name: BEFORE or AFTER.
+    The run has saved its config in its folder; `name` is BEFORE or AFTER.
 
     Raises:
         RecipeError: the evaluation failed; its output says why.

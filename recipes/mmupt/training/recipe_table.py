@@ -279,11 +279,9 @@ def finished_runs(folder: Path, first: Sequence[str] = ()) -> dict[str, list[int
 
 
 def read_majority(base: Path, run: Path) -> tuple[str, Score]:
-    """The accuracy of the majority in a file of the base's responses, with its name.
+    """The accuracy of the majority in a file of the base's responses by `mmupt eval`, with its name.
 
-    Args:
-        base: made by `mmupt eval` with any number of samples.
-        run: folder of a run, whose evaluation asks the same questions of the same base at the same temperature.
+    The evaluation of the run in the folder `run` asks the same questions of the same base at the same temperature.
 
     Raises:
         ValueError: they are not the same, or there are fewer than two samples.

@@ -57,6 +57,13 @@ def check_rows(config: DictConfig) -> None:
             without `data.supervised`; two training or two validation rows share an id; no row of a file can be used; a
             row is bad under `stop`; or a row to be evaluated cannot be read.
     """
+    try:
+        _check_rows(config)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _check_rows(config: DictConfig) -> None:
     dropped: dict[str, list[BadRow]] = {}
     wrong: dict[str, list[BadRow]] = {}
     for training, key in ((True, "train_files"), (False, "val_files")):
@@ -127,10 +134,7 @@ def check_leakage(config: DictConfig) -> None:
 
 
 def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
-    """Tell how many rows of each file have this outcome, with the first row of each kind of problem.
-
-    RecipeError under the policy `stop`.
-    """
+    """Tell how many rows of each file have this outcome, with the first of each kind; RecipeError under `stop`."""
     for file, bad in found.items():
         kinds = {problem.kind for one in bad for problem in one.problems}
         firsts = [next(one for one in bad if kind in {p.kind for p in one.problems}) for kind in sorted(kinds)]
@@ -148,14 +152,8 @@ def _describe(bad: BadRow) -> str:
 
 
 def _check_file(file: str, unlabelled: bool) -> None:
-    try:
-        require_prompt(file)
-        if unlabelled:
-            check_unlabelled(file)
-        else:
-            check_truth(file)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
+    require_prompt(file)
+    (check_unlabelled if unlabelled else check_truth)(file)
 
 
 def _check_ids(files: Sequence[str]) -> None:
@@ -168,10 +166,7 @@ def _check_ids(files: Sequence[str]) -> None:
 
 
 def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
-    try:
-        found = bad_rows(file, lengths, training)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
+    found = bad_rows(file, lengths, training)
     if unread := [bad for bad in found if not training and any(problem.kind == "row" for problem in bad.problems)]:
         raise RecipeError(
             f"{file}: {len(unread)} rows cannot be read, and an evaluation leaves none out; the first: "

@@ -63,10 +63,7 @@ def _rows(files: str | list[str] | None) -> int:
 
 
 def follow_steps(config: DictConfig, total: int | None) -> None:
-    """Have veRL log the steps of a run to a file as well, and the console show them.
-
-    Call it once the variables of the run are set.
-    """
+    """Have veRL log the steps of a run, whose variables are set, to a file as well, and the console show them."""
     loggers = file_list(config.trainer.logger)
     is_wanted = "file" in loggers
     config.trainer.logger = loggers if is_wanted else [*loggers, "file"]
@@ -113,16 +110,11 @@ def _watch_start(ended: threading.Event, left: dict[str, str]) -> None:
 def take_last_begun(actors: Collection[str], left: dict[str, str]) -> str | None:
     """Return the last phase that has begun, None for no new one; it and those before it are removed from `left`.
 
-    Args:
-        actors: names of the actors that are there.
-        left: the phases by a part of the name of the actor that each begins with, in their order.
+    `left` has the phases by a part of the name of the actor that each begins with, in their order.
     """
-    begun = [part for part in left if any(part in actor for actor in actors)]
-    if not begun:
-        return None
-    phase = left[begun[-1]]
-    for part in list(left):
-        del left[part]
-        if part == begun[-1]:
-            break
+    phase = None
+    parts = list(left)
+    begun = [number for number, part in enumerate(parts) if any(part in actor for actor in actors)]
+    for part in parts[: max(begun, default=-1) + 1]:
+        phase = left.pop(part)
     return phase

@@ -61,18 +61,17 @@ def read_cost(run_folder: Path) -> Cost:
     assert isinstance(config, DictConfig)
     file = run_folder / HOURS
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    questions, tokens = _of_stages(run_folder) if config.mmupt.baseline.method else _of_steps(config, run_folder)
+    if config.mmupt.baseline.method:
+        summary = read_summary(stages_folder(run_folder))
+        questions, tokens = summary["rows"], summary["generated_tokens"]["all"]
+    else:
+        questions, tokens = _of_steps(config, run_folder)
     return Cost(
         labels=questions if config.data.supervised else 0,
         tokens=tokens,
         hours=sum(line["hours"] for line in lines),
         device={"cpu": "core", "cuda": "GPU"}[config.trainer.device],
     )
-
-
-def _of_stages(run_folder: Path) -> tuple[int, int]:
-    summary = read_summary(stages_folder(run_folder))
-    return summary["rows"], summary["generated_tokens"]["all"]
 
 
 def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:

@@ -66,12 +66,7 @@ class Curves(NamedTuple):
 
 CURVES = (
     Curves(
-        "Accuracy on held-out questions",
-        VALIDATION_ACCURACY,
-        "accuracy, %",
-        True,
-        r"validation questions (\1)",
-        GREEDY,
+        "Accuracy on held-out questions", VALIDATION_ACCURACY, "accuracy, %", True, r"validation questions (\1)", GREEDY
     ),
     Curves("Majority ratio", MAJORITY_RATIO, "share of responses, %", True, "training questions"),
     Curves("Label accuracy", LABEL_ACCURACY, "accuracy, %", True, "training questions"),
@@ -107,11 +102,9 @@ class StoredChange(NamedTuple):
 
 
 def write_report(run_folder: Path, note: str | None = None) -> str:
-    """Write the report of a run into its folder and return its table.
+    """Write the report of a run into its folder and return its table; without event files the plot says so.
 
-    Args:
-        run_folder: see the module; without event files the plot says so.
-        note: a caveat printed below the table, by default `mmupt.report_note` of the run.
+    `note` is a caveat printed below the table, by default `mmupt.report_note` of the run.
 
     Raises:
         FileNotFoundError: a file of responses is missing; the message has the command that makes it.

@@ -26,16 +26,13 @@ BINS = 5
 
 @dataclass(frozen=True)
 class Election:
-    """The vote on one question in one step.
+    """The vote on one question in one step, counted from 1.
 
-    Attributes:
-        step: training step, from 1.
-        id: id of the question.
-        pseudo_label: the elected answer, None if none was.
-        majority_ratio: share of the largest class of equal answers.
-        label_correct: whether the pseudo-label is right; None without either.
-        right_share: share of right answers among all responses that voted; None without a ground truth.
-        choices: options of a multiple-choice question.
+    pseudo_label: the elected answer, None if none was.
+    majority_ratio: share of the largest class of equal answers.
+    label_correct: whether the pseudo-label is right; None without either.
+    right_share: share of right answers among all responses that voted; None without a ground truth.
+    choices: options of a multiple-choice question.
     """
 
     step: int

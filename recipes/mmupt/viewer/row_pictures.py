@@ -22,8 +22,7 @@ class RowPictures:
         """The media type and bytes of an image of a row, numbered from 0; see `encode_anew`.
 
         Raises:
-            KeyError: no file has a row of this id.
-            IndexError: the row has no such image.
+            KeyError, IndexError: no file has such a row, or the row no such image.
             ValueError: file, row or image cannot be read.
         """
         return encode_anew(self._rows.read(id_, ("images",))["images"][number]["bytes"], longest_side)

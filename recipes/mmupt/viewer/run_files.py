@@ -101,11 +101,7 @@ class RunFiles:
         return self._changed("curves", files, lambda: read_series(self.folder / "tensorboard", METRICS))
 
     def groups(self, before: int | None = None, after: int | None = None) -> dict[str, Any]:
-        """Groups on file, the latest steps first: whole steps, until there are GROUPS_PER_CHUNK groups.
-
-        Args:
-            before: only steps before this one.
-            after: only steps after this one.
+        """Groups on file between these steps, the latest first: whole steps, until there are GROUPS_PER_CHUNK groups.
 
         Returns:
             `fields`, the names of what `groups` has in lists, and `before` for the next request, None at the end.
@@ -197,7 +193,8 @@ class RunFiles:
                 for id_, question in _questions(judged).items()
             ]
 
-        return self._changed(f"questions {number}", self._evaluated(), entries)
+        evaluated = [file for pair in self._pairs() for file in (pair.before, pair.after)]
+        return self._changed(f"questions {number}", evaluated, entries)
 
     def evaluation_previews(self, keys: Iterable[str]) -> list[dict[str, Any]]:
         """Question and greedy answers, given by pair and id as in "0.q7", with formulas drawn; KeyError if unknown."""
@@ -245,7 +242,9 @@ class RunFiles:
 
     def _listed(self, step: int) -> list[list[Any]]:
         file = self._votes()[step]
-        return self._changed(f"step {step}", [file], lambda: list(map(_group_fields, _numbered(file))))
+        return self._changed(
+            f"step {step}", [file], lambda: [_group_fields(*one) for one in enumerate(read_votes(file, LISTED))]
+        )
 
     def _judged(self, number: int) -> tuple[JudgedFile, JudgedFile]:
         pair = self._pairs()[number]
@@ -280,9 +279,6 @@ class RunFiles:
 
     def _events(self) -> list[Path]:
         return sorted((self.folder / "tensorboard").rglob("events.out.tfevents.*"))
-
-    def _evaluated(self) -> list[Path]:
-        return [file for pair in self._pairs() for file in (pair.before, pair.after)]
 
     def _pairs(self) -> list[Pair]:
         if (trained := self._trained()) is not None:
@@ -328,18 +324,13 @@ class RunFiles:
         return value
 
 
-def _numbered(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    return list(enumerate(read_votes(file, LISTED)))
-
-
-def _group_fields(numbered: tuple[int, dict[str, Any]]) -> list[Any]:
-    number, row = numbered
-    rewards = {one["reward"] for one in row["responses"]}
+def _group_fields(number: int, row: dict[str, Any]) -> list[Any]:
+    responses = row["responses"]
     computed = {
         "number": number,
         "question": _plain(row["question"]),
-        "responses": len(row["responses"]),
-        "equal_rewards": len(rewards) < 2,
+        "responses": len(responses),
+        "equal_rewards": len({one["reward"] for one in responses}) < 2,
     }
     return [{**row, **computed}[name] for name in GROUP_FIELDS]
 
