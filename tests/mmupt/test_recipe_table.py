@@ -15,6 +15,7 @@ from mmupt.console import Result
 from mmupt.console.events import Event
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.training import recipe_table
+from mmupt.training.metric_series import read_series
 from mmupt.training.recipe_table import (
     BEFORE,
     run_folder,
@@ -182,6 +183,50 @@ def test_costs_of_a_baseline_are_those_of_its_stages(folder: Path) -> None:
     assert row(text, "mmupt_tiny-lmsi", 2)[4:] == ["49.97", "49.75", "49.78"]
 
 
+def test_a_table_without_methods_of_the_paper_has_none_of_its_figures(folder: Path) -> None:
+    finish(folder, "mmupt_tiny-soft", 1, right_after=3)
+    text = write_table(folder)
+    assert len(row(text, "mmupt_tiny-soft", 2)) == 4 and "paper" not in text
+
+
+def test_votes_are_shown_at_the_start_and_the_end_of_the_steps(folder: Path) -> None:
+    for seed, last in ((1, 0.75), (2, 0.25)):
+        finish(folder, "vote", seed, right_after=3)
+        steps = {step: (1.0 if step <= 2 else 0.5 if step <= 6 else last) for step in range(1, 9)}
+        write_events(run_folder(folder, "vote", seed) / "tensorboard", 0, {"vote/label_accuracy": steps})
+    finish(folder, "random", 1, right_after=3)
+    text = write_table(folder, ["vote", "random"])
+    # Of eight steps, the first two and the last two; the other metrics are not on file, nor is any of the other recipe.
+    assert row(text, "vote", 3)[1:] == ["100.0 → 50.0", "", ""]
+    assert len([line for line in text.splitlines() if line.startswith("| random ")]) == 3
+    assert not recipe_table.render_votes({"lmsi": [{}]})
+
+
+def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Path) -> None:
+    kinds = ("length", "area", "area", "area")
+    rows = [Row(f"q{n}", "figures", f"what is {n} ?", (), kind, TRUTH[n]) for n, kind in enumerate(kinds)]
+    write_dataset(tmp_path, {"test": rows}, {})
+    finish(tmp_path, "vote", 1, right_after=2)
+    finish(tmp_path, "vote", 2, right_after=4)
+    text = write_table(tmp_path, ["vote"])
+    assert row(text, "the base")[1:] == ["0.0", "100.0"]
+    assert row(text, "vote", 3)[1:] == ["66.7", "100.0"]
+    assert "| area (3) | length (1) |" in text
+    assert json.loads((tmp_path / "table.json").read_text())["vote"]["breakdowns"]["2"] == {
+        "figures, question_type": {"area": 1.0, "length": 1.0}
+    }
+
+
+def test_a_table_is_written_again_without_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
+    arguments = ["table", "--folder", str(folder), "--no-training"]
+    with pytest.raises(SystemExit, match="has no finished run: leave --no-training out"):
+        main(arguments)
+    finish(folder, "mmupt_tiny", 1, right_after=3)
+    main(arguments)
+    assert row((folder / "table.md").read_text(), "mmupt_tiny")[4] == "+50.0"
+
+
 def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
     assert write_table(folder, ["vote"]) == ""
     finish(folder, "vote", 2, right_after=2)
@@ -214,8 +259,9 @@ def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
     name = "val-core/figures/acc/mean@1"
     write_events(tmp_path / "a" / "tensorboard", 0, {name: {0: 0.5, 5: 0.75, 10: 1.0}})
     write_events(tmp_path / "b" / "tensorboard", 0, {name: {0: 0.25, 5: 0.25}, "vote/majority_ratio": {1: 0.1}})
-    assert validation_curve([tmp_path / "a", tmp_path / "b"]) == {0: 0.375, 5: 0.5}
-    assert validation_curve([tmp_path / "c"]) == {}
+    a, b, c = (read_series(tmp_path / name / "tensorboard") for name in "abc")
+    assert validation_curve([a, b]) == {0: 0.375, 5: 0.5}
+    assert validation_curve([c]) == {}
 
 
 def test_a_recipe_that_cannot_be_compared_is_refused_before_anything_is_trained() -> None:

@@ -9,6 +9,8 @@ another one adds methods and seeds.
     mmupt table --methods soft random --seeds 4 5 --folder runs/table --against mmupt_tiny
     mmupt table --recipes my_recipe --config-dir my_configs --methods mmupt random --seeds 1
     mmupt table --recipes mmupt_tiny mmupt_tiny_lora --seeds 1 --folder runs/short trainer.total_training_steps=5
+    mmupt table --methods supervised --folder runs/table data.train_max_samples=64 mmupt.name=supervised_64
+    mmupt table --methods mmupt random --folder runs/table --no-training
 """
 
 import argparse
@@ -41,6 +43,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         metavar="RESPONSES",
         help="responses of the base by `mmupt eval`, whose majority is tested against (those of the runs' evaluations)",
     )
+    parser.add_argument(
+        "--no-training", action="store_true", help="write the table of the finished runs again, without training"
+    )
     add_overrides(parser, "Hydra overrides of every run")
     add_config_dir(parser)
     add_verbose(parser)
@@ -58,7 +63,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         log_to(folder / "logs" / "table.log")
         emit(recipe_table.head_of(folder, list(selected), seeds))
         failed = []
-        runs = [(seed, name) for seed in seeds for name in selected]
+        runs = [] if arguments.no_training else [(seed, name) for seed in seeds for name in selected]
+        table = ""
         for number, (seed, name) in enumerate(runs, 1):
             emit(Phase(f"{name}, seed {seed} (run {number} of {len(runs)})"))
             target = recipe_table.run_folder(folder, name, seed)
@@ -68,9 +74,14 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
                 failed.append(str(target))
             table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base)
             print(table, flush=True)
+        if arguments.no_training:
+            with as_messages(FileNotFoundError, ValueError):
+                table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base)
+            if not table:
+                sys.exit(f"error: {folder} has no finished run: leave --no-training out")
         if table:
             # The others are too wide for a screen.
             results, _, _ = table.partition("\n\n")
-            emit(Result(f"{results}\n\nThe table is in {folder / 'table.md'}, with tests and costs"))
+            emit(Result(f"{results}\n\nThe table is in {folder / 'table.md'}, with tests, costs and votes"))
         if failed:
             sys.exit(f"error: these runs failed, see logs/train.log in each: {', '.join(failed)}")

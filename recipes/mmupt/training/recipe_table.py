@@ -3,7 +3,8 @@
 Every run is `mmupt train` in its own process and folder, `DIR/NAME/seed_N` with the name of the run (mmupt_tiny,
 mmupt_tiny-random). The base answers the evaluation once for all runs that evaluate it alike. After each run
 `table.md`, `table.json` and `table.png` are rewritten with all finished runs of the folder, so that later commands may
-add methods and seeds: scores, gains with their paired tests, and the cost of each run, with the paper's figures.
+add methods and seeds: scores, gains with their paired tests, the cost of each run with the paper's figures, the votes
+over the steps, and greedy accuracy by the breakdowns of each benchmark.
 """
 
 import json
@@ -20,12 +21,12 @@ from omegaconf import OmegaConf
 from mmupt.benchmarks.paper_scores import read_paper
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.console import Head, shown_path
-from mmupt.evaluation.benchmark_scores import GREEDY
+from mmupt.evaluation.benchmark_scores import GREEDY, score_verdicts
 from mmupt.evaluation.response_files import copy_responses, read_parameters
-from mmupt.evaluation.verdicts import judge_file
+from mmupt.evaluation.verdicts import JudgedFile, judge_file
 from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
 from mmupt.reports.tables import markdown_table, plus_minus
-from mmupt.training.metric_series import read_series
+from mmupt.training.metric_series import Series, read_series
 from mmupt.training.run_cost import Cost, read_cost
 from mmupt.training.run_report import (
     PERCENTAGE,
@@ -33,20 +34,26 @@ from mmupt.training.run_report import (
     Change,
     ScoreUnit,
     beyond_majority,
+    changes_between,
+    judge_evaluations,
     majority_of,
     overall_scores,
-    read_changes,
 )
 from verl_ext.files import write_atomically, write_json
-from verl_ext.metric_names import VALIDATION_ACCURACY
+from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, REWARD_ACCURACY, VALIDATION_ACCURACY
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
 
 # In the folder of a run.
 BEFORE = Path("evaluation", "before.jsonl")
 
+# What the votes table shows.
+VOTES = {"label accuracy": LABEL_ACCURACY, "majority ratio": MAJORITY_RATIO, "reward accuracy": REWARD_ACCURACY}
+
 # The runs of one recipe by their seed.
 Runs = dict[int, dict[str, Change]]
+# The greedy accuracy of a model by benchmark and breakdown, then by label with the number of its questions.
+Breakdowns = dict[tuple[str, str], dict[tuple[str, int], float]]
 
 
 def run_folder(folder: Path, name: str, seed: int) -> Path:
@@ -207,9 +214,10 @@ def _p(difference: SeedEstimate) -> str:
 
 
 def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str | None]) -> str:
-    """The cost of a run of each recipe, averaged over seeds, and the paper's figures of that method."""
+    """The cost of a run of each recipe, averaged over seeds, and the paper's figures of its method, if any."""
     paper = read_paper()
-    sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on))
+    named = methods.values()
+    sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on and row.method in named))
     head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in sets))
     rows: list[tuple[str, ...]] = [head]
     for recipe, each in costs.items():
@@ -224,7 +232,61 @@ def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str 
             )
         )
     base = paper.base
-    return f"{markdown_table(rows)}\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})."
+    of_base = f"\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})." if sets else ""
+    return markdown_table(rows) + of_base
+
+
+def render_votes(series: Mapping[str, Sequence[Series]]) -> str:
+    """The votes in the first and the last quarter of the steps, averaged over seeds; "" if no recipe has any."""
+    rows = [
+        (recipe, *(_first_and_last([run[metric] for run in runs if metric in run]) for metric in VOTES.values()))
+        for recipe, runs in series.items()
+        if any(metric in run for run in runs for metric in VOTES.values())
+    ]
+    if not rows:
+        return ""
+    table = markdown_table([("recipe", *(f"{name}, %" for name in VOTES)), *rows])
+    return (
+        "The votes on training questions in the first → last quarter of the steps, whether or not the reward uses "
+        f"them:\n\n{table}"
+    )
+
+
+def _first_and_last(runs: Sequence[Mapping[int, float]]) -> str:
+    if not runs:
+        return ""
+    values = [[steps[step] for step in sorted(steps)] for steps in runs]
+    quarters = [max(len(one) // 4, 1) for one in values]
+    first = fmean(fmean(one[:quarter]) for one, quarter in zip(values, quarters, strict=True))
+    last = fmean(fmean(one[-quarter:]) for one, quarter in zip(values, quarters, strict=True))
+    return f"{100 * first:.1f} → {100 * last:.1f}"
+
+
+def read_breakdowns(judged: JudgedFile) -> Breakdowns:
+    """The greedy accuracy by the breakdowns of each benchmark that a file answers."""
+    return {
+        (scores.benchmark, name): {(label, int(one["questions"])): one["value"] for label, one in labels.items()}
+        for scores in score_verdicts(judged)
+        for name, labels in scores.breakdowns.items()
+    }
+
+
+def render_breakdowns(base: Breakdowns, trained: Mapping[str, Sequence[Breakdowns]]) -> str:
+    """Greedy accuracy of the base and of each recipe, averaged over seeds: a table per benchmark and breakdown."""
+    tables = []
+    for (benchmark, name), of_base in base.items():
+        rows = [("recipe", *(f"{label} ({questions})" for label, questions in of_base))]
+        rows.append(("the base", *(f"{100 * value:.1f}" for value in of_base.values())))
+        for recipe, runs in trained.items():
+            found = [run[benchmark, name] for run in runs if (benchmark, name) in run]
+            if found:
+                values = (fmean(run[label] for run in found) for label in of_base)
+                rows.append((recipe, *(f"{100 * value:.1f}" for value in values)))
+        tables.append(
+            f"Greedy accuracy by {name} of {benchmark} (number of questions), %, averaged over seeds:\n\n"
+            f"{markdown_table(rows)}"
+        )
+    return "\n\n".join(tables)
 
 
 def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
@@ -253,10 +315,9 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     )
 
 
-def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
+def validation_curve(runs: Sequence[Series]) -> dict[int, float]:
     """Return the validation accuracy, averaged over runs and data sources, of the steps that all of them have."""
-    series = [read_series(folder / "tensorboard") for folder in folders]
-    lines = [steps for one in series for name, steps in one.items() if re.fullmatch(VALIDATION_ACCURACY, name)]
+    lines = [steps for one in runs for name, steps in one.items() if re.fullmatch(VALIDATION_ACCURACY, name)]
     common = set.intersection(*(set(steps) for steps in lines)) if lines else set()
     return {step: fmean(steps[step] for steps in lines) for step in sorted(common)}
 
@@ -315,9 +376,15 @@ def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None =
     finished = finished_runs(folder, recipes)
     if not finished:
         return ""
-    results = {
-        name: {seed: read_changes(run_folder(folder, name, seed)) for seed in seeds} for name, seeds in finished.items()
-    }
+    results: dict[str, Runs] = {name: {} for name in finished}
+    trained: dict[str, list[Breakdowns]] = {name: [] for name in finished}
+    base_breakdowns: Breakdowns = {}
+    for name, seeds in finished.items():
+        for seed in seeds:
+            before, after = judge_evaluations(run_folder(folder, name, seed))
+            results[name][seed] = changes_between(before, after)
+            trained[name].append(read_breakdowns(after))
+            base_breakdowns = base_breakdowns or read_breakdowns(before)
     for name, runs in results.items():
         if len({tuple(changes) for changes in runs.values()}) > 1:
             raise ValueError(f"the runs in {folder / name} were not evaluated with the same number of samples")
@@ -326,8 +393,11 @@ def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None =
     methods = {recipe: read_method(of_recipe[0]) for recipe, of_recipe in folders.items()}
     first = next(iter(results))
     tests = render_tests(results, against or first, read_majority(base, folders[first][0]) if base else None)
-    table = "\n\n".join((render(results), tests, render_costs(costs, methods)))
-    curves = {recipe: validation_curve(of_recipe) for recipe, of_recipe in folders.items()}
+    series = {recipe: [read_series(one / "tensorboard") for one in of_recipe] for recipe, of_recipe in folders.items()}
+    of_votes, by_label = render_votes(series), render_breakdowns(base_breakdowns, trained)
+    parts = (render(results), tests, render_costs(costs, methods), of_votes, by_label)
+    table = "\n\n".join(part for part in parts if part)
+    curves = {recipe: validation_curve(runs) for recipe, runs in series.items()}
     text = [
         f"# {folder.resolve().name}",
         "Before → after training, on the same questions. ± is one standard error over questions and, with several of "
@@ -349,6 +419,12 @@ def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None =
                     for name, change in changes.items()
                 }
                 for seed, changes in runs.items()
+            },
+            "breakdowns": {
+                str(seed): {
+                    ", ".join(key): {label: value for (label, _), value in one.items()} for key, one in of.items()
+                }
+                for seed, of in zip(runs, trained[recipe], strict=True)
             },
         }
         for recipe, runs in results.items()
