@@ -60,6 +60,8 @@ def test_no_answer_equals_nothing_and_not_even_no_answer() -> None:
         (r"|x^2+1|", "x^2+1"),
         (r"\frac{e^x-e^{-x}}{2}", r"\sinh x"),
         (r"\frac{n!}{(n-1)!}", "n"),
+        (r"\frac{x}{{3 \over 4}}", r"\frac{4x}{3}"),
+        (r"{{1 \over 2} \over {n \choose 1}}", r"\frac{1}{2n}"),
         (r"\lfloor\pi\rfloor", "3"),
         (r"\max(\sqrt2, \sqrt3)", r"\sqrt3"),
         (r"2^{100000}", r"2\cdot 2^{99999}"),

@@ -8,11 +8,11 @@ equal, such as trigonometric identities, is decided numerically (`verl_ext.answe
 Work is bounded for every input, by a budget per expression and by limits on the size of numbers and powers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from math import comb, factorial, gcd, isqrt, lcm
+from math import ceil, comb, factorial, floor, gcd, isqrt, lcm
 from typing import Literal, NamedTuple, Union
 
 # Larger powers and factorials are not evaluated.
@@ -123,7 +123,7 @@ def number(value: Rational) -> Sum:
 @lru_cache(maxsize=4096)
 def name(text: str) -> Sum:
     """A variable, constant or unit."""
-    return Sum(((((Atom(text, "name"), 1),), 1),))
+    return _to_the(Atom(text, "name"))
 
 
 ONE, MINUS_ONE = number(1), number(-1)
@@ -158,6 +158,17 @@ def prime_factors(value: int) -> tuple[tuple[int, int], ...]:
     while isqrt(value) ** 2 == value:
         value, exponent = isqrt(value), exponent * 2
     return (*factors, (value, exponent))
+
+
+def _prime_powers(value: Rational) -> Iterator[tuple[int, int]]:
+    """(prime, exponent) pairs of a positive rational number."""
+    yield from prime_factors(value.numerator)
+    yield from ((prime, -exponent) for prime, exponent in prime_factors(value.denominator))
+
+
+def _to_the(atom: Atom, exponent: Rational = 1) -> Sum:
+    """A power of an atom as an expression."""
+    return Sum(((((atom, exponent),), 1),))
 
 
 _PRIMES = [n for n in range(2, MAX_PRIME) if all(n % d for d in range(2, isqrt(n) + 1))]
@@ -302,7 +313,7 @@ class Algebra:
         inverse = (tuple((atom, -power) for atom, power in outside[0]), 1 / content)
         inner = self._collect(self._multiply_terms(term, inverse) for term in base.terms)
         atom = self._atom(f"({inner.text})", "sum", (inner,))
-        return self.multiply(self._power_of_term(outside, exponent), Sum(((((atom, exponent),), 1),)))
+        return self.multiply(self._power_of_term(outside, exponent), _to_the(atom, exponent))
 
     def _common_factor(self, base: Sum) -> dict[Atom, Rational]:
         """The lowest power of each name that all terms share."""
@@ -330,25 +341,23 @@ class Algebra:
         positive = {a: p * exponent for a, p in monomial if a.kind == "number" or a.text in POSITIVE_NAMES}
         remaining = tuple((a, p) for a, p in monomial if a not in positive)
         result = Sum((self._normal_term(positive, 1),))
-        if coefficient < 0 and exponent.denominator % 2 and not remaining:
+        sign = -1 if coefficient < 0 else 1
+        if sign < 0 and not remaining and exponent.denominator % 2:
             result = self.multiply(result, number((-1) ** (exponent.numerator % 2)))
-            coefficient = -coefficient
-        elif coefficient < 0 and exponent.denominator == 2 and not remaining:
+            sign = 1
+        elif sign < 0 and not remaining and exponent.denominator == 2:
             imaginary = self._normal_term({Atom(IMAGINARY, "name"): exponent.numerator}, 1)
             result = self.multiply(result, Sum((imaginary,)))
-            coefficient = -coefficient
-        if coefficient < 0:
-            remaining_sum, coefficient = Sum(((remaining, -1),)), -coefficient
-        else:
-            remaining_sum = Sum(((remaining, 1),))
-        result = self.multiply(result, self._root(coefficient, exponent))
-        if remaining_sum == ONE:
+            sign = 1
+        result = self.multiply(result, self._root(abs(coefficient), exponent))
+        if sign == 1 and not remaining:
             return result
-        if len(remaining) == 1 and remaining[0][1] == 1 and remaining_sum.terms[0][1] == 1:
+        if sign == 1 and len(remaining) == 1 and remaining[0][1] == 1:
             atom = remaining[0][0]
         else:
-            atom = self._atom(f"({remaining_sum.text})", "sum", (remaining_sum,))
-        return self.multiply(result, Sum(((((atom, exponent),), 1),)))
+            under_the_root = Sum(((remaining, sign),))
+            atom = self._atom(f"({under_the_root.text})", "sum", (under_the_root,))
+        return self.multiply(result, _to_the(atom, exponent))
 
     def _checked(self, term: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
         self._spend(1 + _bits(term[1]) // 256)
@@ -359,36 +368,28 @@ class Algebra:
         if value == 1:
             return ONE
         self._spend(20)
-        powers: dict[Atom, Rational] = {}
-        for part, sign in ((value.numerator, 1), (value.denominator, -1)):
-            if part != 1:
-                for prime, count in prime_factors(part):
-                    powers[Atom(str(prime), "number", (prime,))] = sign * count * exponent
+        powers: dict[Atom, Rational] = {
+            Atom(str(prime), "number", (prime,)): count * exponent for prime, count in _prime_powers(value)
+        }
         return Sum((self._checked(self._normal_term(powers, 1)),))
 
     def _symbolic_power(self, base: Sum, monomial: Monomial, coefficient: Rational) -> Sum:
         """base ^ (coefficient * monomial), for a monomial that is not 1."""
         if base == ONE:
             return ONE
-        if len(base.terms) == 1:
-            (inner, value) = base.terms[0]
-            parts = dict(inner)
-            # (x^2)^y is not x^(2y) for a negative x.
-            splits = all(
-                exponent == 1 or atom.kind == "number" or atom.text in POSITIVE_NAMES for atom, exponent in inner
-            )
-            if value > 0 and splits:
-                for part, sign in ((value.numerator, 1), (value.denominator, -1)):
-                    if part != 1:
-                        self._spend(20)
-                        for prime, count in prime_factors(part):
-                            atom = Atom(str(prime), "number", (prime,))
-                            parts[atom] = parts.get(atom, 0) + sign * count
-            else:
-                base_atom = self._atom(f"({base.text})", "sum", (base,))
-                parts = {base_atom: 1}
-        elif not base.terms:
+        if not base.terms:
             return base
+        (inner, value), *others = base.terms
+        # (x^2)^y is not x^(2y) for a negative x.
+        splits = all(power == 1 or atom.kind == "number" or atom.text in POSITIVE_NAMES for atom, power in inner)
+        parts: dict[Atom, Rational]
+        if not others and value > 0 and splits:
+            parts = dict(inner)
+            if value != 1:
+                self._spend(20)
+            for prime, count in _prime_powers(value):
+                atom = Atom(str(prime), "number", (prime,))
+                parts[atom] = parts.get(atom, 0) + count
         else:
             parts = {self._atom(f"({base.text})", "sum", (base,)): 1}
         shown = Sum(((monomial, 1),)).text
@@ -411,10 +412,8 @@ class Algebra:
             return ONE
         if function == "abs" and value is not None:
             return number(abs(value))
-        if function == "floor" and value is not None:
-            return number(value.numerator // value.denominator)
-        if function == "ceil" and value is not None:
-            return number(-(-value.numerator // value.denominator))
+        if function in ("floor", "ceil") and value is not None:
+            return number(floor(value) if function == "floor" else ceil(value))
         exact = [item for item in values if item is not None]
         if function in ("max", "min") and len(exact) == len(values):
             return number(max(exact) if function == "max" else min(exact))
@@ -430,20 +429,16 @@ class Algebra:
             if n.denominator == k.denominator == 1 and 0 <= n <= MAX_BINOMIAL and k >= 0:
                 return number(comb(n.numerator, k.numerator))
         text = f"{function}({','.join(argument.text for argument in arguments)})"
-        return Sum(((((self._atom(text, "call", arguments), 1),), 1),))
+        return _to_the(self._atom(text, "call", arguments))
 
     def _logarithm(self, value: Rational) -> Sum:
         """The natural logarithm of a rational number, as a sum over its primes."""
         if value <= 0:
             raise Undefined
         self._spend(20)
-        terms: list[tuple[Monomial, Rational]] = []
-        for part, sign in ((value.numerator, 1), (value.denominator, -1)):
-            if part != 1:
-                for prime, count in prime_factors(part):
-                    atom = Atom(f"ln({prime})", "call", (number(prime),))
-                    terms.append((((atom, 1),), sign * count))
-        return self._collect(terms)
+        return self._collect(
+            (((Atom(f"ln({prime})", "call", (number(prime),)), 1),), count) for prime, count in _prime_powers(value)
+        )
 
     def substitute(self, expression: Sum, atom: Atom, value: Sum) -> Sum:
         """Replace an atom of the terms by a value."""

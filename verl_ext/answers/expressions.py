@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Atom, Sum, name, number
-from verl_ext.answers.structures import Form, Value, collection, set_of, variables
+from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
 
@@ -126,8 +126,7 @@ class ExpressionParser:
     def _product(self, value: Value, factor: Value) -> Value:
         """Factors side by side; a vector may be multiplied by a number, as in 2(1, 3)."""
         if isinstance(factor, Form) and factor.kind == "brackets ()" and not variables(value):
-            parts = [self.algebra.multiply(self._sum_of(value), self._sum_of(part)) for part in factor.parts]
-            return collection(factor.kind, "(", parts, ")", ordered=True)
+            return brackets(self.algebra.multiply(self._sum_of(value), self._sum_of(part)) for part in factor.parts)
         return self.algebra.multiply(self._sum_of(value), self._sum_of(factor))
 
     def _operand(self) -> Sum:
@@ -203,7 +202,7 @@ class ExpressionParser:
         return self.algebra.multiply(sign, exponent)
 
     def _postfix(self, value: Value) -> Value:
-        while self._next.text in ("!", "%", "‰", "'"):
+        while self._next.kind == "symbol" and self._next.text in ("!", "%", "‰", "'"):
             sign = self._take().text
             if sign == "!":
                 # They may be nested to any depth.
@@ -304,7 +303,7 @@ class ExpressionParser:
             self._take()
             items = self._items()
             if len(items) > 1 and self._takes(")"):
-                point = collection("brackets ()", "(", map(assigned_value, items), ")", ordered=True)
+                point = brackets(map(assigned_value, items))
                 return Form(f"{function}={point.text}", "assignment", (name(function), point))
             self._go_to(position)
         return None
@@ -376,7 +375,7 @@ class ExpressionParser:
         if opening + closing == "()" and [item.text for item in items] == ["-∞", "∞"]:
             # Because blackboard letters are plain letters here.
             return name("R")
-        return collection(f"brackets {opening}{closing}", opening, map(assigned_value, items), closing, ordered=True)
+        return brackets(map(assigned_value, items), opening, closing)
 
     def _function(self, function: str) -> Sum:
         exponent, base = None, None

@@ -6,6 +6,7 @@ r"""Normalization of Unicode and LaTeX spellings, before an answer is parsed.
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from verl_ext.answers.phrases import chinese_number
 from verl_ext.answers.units import unit_of
@@ -126,7 +127,7 @@ _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 _CHINESE_PERCENT = re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)")
 
 
-def _from_the_inside(pattern: re.Pattern[str], replacement: str, text: str) -> str:
+def _from_the_inside(pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str], text: str) -> str:
     """Replace nested matches, whose parts hold few braces; bounded by the depth that is read at all."""
     for _ in range(10):
         text, found = pattern.subn(replacement, text)
@@ -151,8 +152,9 @@ def _and_so_on(match: re.Match[str]) -> str:
 
 def _prefix_fractions(text: str) -> str:
     r"""Write {a \over b} as \frac{a}{b}, and \choose as \binom."""
-    text = _from_the_inside(_INFIX, r"\\\2{\1}{\3}", text if _INFIX.search(text) else f"{{{text}}}")
-    return text.replace(r"\over{", r"\frac{").replace(r"\choose{", r"\binom{")
+    names = {"over": "frac", "choose": "binom"}
+    text = text if _INFIX.search(text) else f"{{{text}}}"
+    return _from_the_inside(_INFIX, lambda match: rf"\{names[match[2]]}{{{match[1]}}}{{{match[3]}}}", text)
 
 
 def _fraction_of_units(match: re.Match[str]) -> str:
@@ -238,7 +240,7 @@ def _from_latex(text: str) -> str:
         text = _prefix_fractions(text)
     text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
-    text = _from_the_inside(_WRAPPER, r" \1 ", _SPACES.sub(" ", text))
+    text = _from_the_inside(_WRAPPER, lambda match: f" {match[1]} ", _SPACES.sub(" ", text))
     text = _COMMAND.sub(lambda match: f"{_SYMBOLS[match[1]]} " if match[1] in _SYMBOLS else match[0], text)
     if r"\frac" in text:
         text = _FRACTION_OF_UNITS.sub(_fraction_of_units, text)

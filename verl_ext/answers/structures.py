@@ -27,17 +27,25 @@ class Form(NamedTuple):
 Value = Union[Sum, Form]  # noqa: UP007
 
 
-def collection(kind: str, opening: str, parts: Iterable[Value], closing: str, *, ordered: bool) -> Form:
-    """Parts between brackets, sorted where order has no meaning."""
+def collection(kind: str, opening: str, parts: Iterable[Value], closing: str) -> Form:
+    """Parts in order between brackets."""
     members = tuple(parts)
-    if not ordered:
-        members = tuple(sorted(members, key=lambda part: part.text))
     return Form(f"{opening}{', '.join(part.text for part in members)}{closing}", kind, members)
+
+
+def brackets(parts: Iterable[Value], opening: str = "(", closing: str = ")") -> Form:
+    """Values in order: a point, a vector, an interval."""
+    return collection(f"brackets {opening}{closing}", opening, parts, closing)
+
+
+def sorted_by_text(parts: Iterable[Value]) -> list[Value]:
+    """Parts whose order has no meaning, in one order."""
+    return sorted(parts, key=lambda part: part.text)
 
 
 def list_of(parts: Iterable[Value]) -> Form:
     """Values in any order, repetitions included: 5, 5, 8."""
-    return collection("set", "{", parts, "}", ordered=False)
+    return collection("set", "{", sorted_by_text(parts), "}")
 
 
 def set_of(parts: Iterable[Value]) -> Form:
@@ -48,7 +56,7 @@ def set_of(parts: Iterable[Value]) -> Form:
 def all_of(relations: Iterable[Value]) -> Form:
     """Relations that hold together, in any order; joined relations are flattened."""
     parts = (part for item in relations for part in parts_of(item, "all"))
-    return collection("all", "", {part.text: part for part in parts}.values(), "", ordered=False)
+    return collection("all", "", sorted_by_text({part.text: part for part in parts}.values()), "")
 
 
 def parts_of(value: Value, kind: str) -> tuple[Value, ...]:

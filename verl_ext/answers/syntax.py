@@ -16,11 +16,13 @@ from verl_ext.answers.structures import (
     Form,
     Value,
     all_of,
+    brackets,
     collection,
     is_relation,
     list_of,
     parts_of,
     set_of,
+    sorted_by_text,
     variables,
 )
 from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
@@ -105,7 +107,7 @@ class _Parser(ExpressionParser):
 
     def _relation(self) -> Value:
         sides, relations = [self._ratio()], []
-        while self._next.kind == "symbol" and self._next.text in _RELATIONS:
+        while self._next.text in _RELATIONS:
             relations.append(_RELATIONS[self._take().text])
             sides.append(self._ratio())
         if not relations:
@@ -124,10 +126,10 @@ class _Parser(ExpressionParser):
             return right if label is None else Form(f"{label.text}={right.text}", "assignment", (label, right))
         if len(left) == 1 and self._is_constant(left[0]) and self._is_label(right):
             return Form(f"{right.text}={left[0].text}", "assignment", (right, left[0]))
-        if len(left) > 1 and self._is_constant(right):
-            return right
         if len(left) > 1:
-            self._fail()
+            if not self._is_constant(right):
+                self._fail()
+            return right
         if left[0].text.startswith("→") and (components := _components(right)) is not None:
             return Form(f"{left[0].text}={components.text}", "assignment", (left[0], components))
         equation = self._compare(left[0], "=", right)
@@ -181,7 +183,7 @@ class _Parser(ExpressionParser):
     def _compare(self, a: Value, relation: str, b: Value) -> Form:
         if isinstance(a, Form) or isinstance(b, Form):
             if relation in ("=", "≠"):
-                first, second = sorted((a, b), key=lambda side: side.text)
+                first, second = sorted_by_text((a, b))
                 return Form(f"{first.text}{relation}{second.text}", f"relation {relation}", (first, second))
             self._fail()
         if relation in _TURNED:
@@ -226,7 +228,7 @@ class _Parser(ExpressionParser):
         if len(signs) > 1 or any(isinstance(part, Sum) and not part.atoms for part in parts):
             self._fail()
         (sign,) = signs
-        members = sorted({part.text: part for part in parts}.values(), key=lambda part: part.text)
+        members = sorted_by_text({part.text: part for part in parts}.values())
         return Form(sign.join(part.text for part in members), f"union {sign}", tuple(members))
 
 
@@ -234,13 +236,11 @@ def _is_quantity(value: Value) -> bool:
     """Whether it is a product or sum of names, such as xy or a + b, which a question may ask for."""
     if isinstance(value, Form) or not value.terms:
         return False
+    coefficients = {coefficient for _, coefficient in value.terms}
+    are_names = all(atom.kind == "name" and power == 1 for monomial, _ in value.terms for atom, power in monomial)
     if len(value.terms) == 1:
-        ((monomial, coefficient),) = value.terms
-        return coefficient == 1 and all(atom.kind == "name" and exponent == 1 for atom, exponent in monomial)
-    return all(
-        abs(coefficient) == 1 and len(monomial) == 1 and monomial[0][0].kind == "name" and monomial[0][1] == 1
-        for monomial, coefficient in value.terms
-    )
+        return are_names and coefficients == {1}
+    return are_names and coefficients <= {1, -1} and all(len(monomial) == 1 for monomial, _ in value.terms)
 
 
 def _are_of_one_name(labels: list[str]) -> bool:
@@ -269,12 +269,10 @@ def _matrix(text: str) -> ParsedAnswer | None:
         rows = [[_scaled(scalar, cell) for cell in row] for row in rows]
     if match["transposed"]:
         rows = [list(column) for column in zip(*rows, strict=True)]
-    matrix = collection(
-        "matrix", "[", (collection("row", "[", row, "]", ordered=True) for row in rows), "]", ordered=True
-    )
+    matrix = collection("matrix", "[", (collection("row", "[", row, "]") for row in rows), "]")
     cells = [cell for row in rows for cell in row]
     is_vector = len(cells) > 1 and len(rows) in (1, len(cells))
-    return ParsedAnswer(matrix, instead=collection("brackets ()", "(", cells, ")", ordered=True) if is_vector else None)
+    return ParsedAnswer(matrix, instead=brackets(cells) if is_vector else None)
 
 
 def _determinant(rows: Sequence[Sequence[Sum]]) -> Sum:
@@ -338,8 +336,7 @@ def _parse(text: str) -> ParsedAnswer:
         return ParsedAnswer(value, instead=parser.formula if is_relation(value) else _components(value))
     point = None
     if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):
-        values = (given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
-        point = collection("brackets ()", "(", values, ")", ordered=True)
+        point = brackets(given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
     return ParsedAnswer(value, core, tuple(sorted(details.items())), point)
 
 
@@ -352,9 +349,7 @@ def _components(value: Value) -> Form | None:
                  if len(monomial) == 1 and monomial[0][1] == 1}  # fmt: skip
     if len(multiples) < len(value.terms) or not {"j"} <= set(multiples) <= set("ijk"):
         return None
-    axes = "ijk" if "k" in multiples else "ij"
-    numbers = (number(multiples.get(axis, 0)) for axis in axes)
-    return collection("brackets ()", "(", numbers, ")", ordered=True)
+    return brackets(number(multiples.get(axis, 0)) for axis in ("ijk" if "k" in multiples else "ij"))
 
 
 def _both(plus: Value, minus: Value) -> Value:
@@ -393,11 +388,7 @@ def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
     if len(parts) < len(found):
         return None
     symbols = {unit for _, unit in parts if unit}
-    without = (
-        list_of(part for part, _ in parts)
-        if value.kind == "set"
-        else collection(value.kind, "(", (part for part, _ in parts), ")", ordered=True)
-    )
+    without = (list_of if value.kind == "set" else brackets)(part for part, _ in parts)
     return without, symbols.pop() if len(symbols) == 1 else value.text if symbols else ""
 
 

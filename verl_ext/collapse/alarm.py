@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_ext.checkpoints.best import keep, kept_checkpoint
 from verl_ext.collapse.history import History
 from verl_ext.collapse.rule import Collapse, CollapseRule, best_of, find_collapse
-from verl_ext.rewards.group_reward import REWARDS
+from verl_ext.rewards.group_reward import REWARDS, GroupReward
 from verl_ext.unknown_keys import read_block
 
 
@@ -108,7 +108,6 @@ def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
 
 def read_alarm(sampler_kwargs: DictConfig) -> CollapseAlarm:
     """Read `stop_on_collapse`, `history`, `checkpoints` and `reward_manager` of the sampler; raises as `read_rule`."""
-    reward = REWARDS.get(sampler_kwargs.reward_manager)
-    is_control = reward is not None and reward.is_control
+    is_control = REWARDS.get(sampler_kwargs.reward_manager, GroupReward).is_control
     rule = None if is_control else read_rule(sampler_kwargs.stop_on_collapse)
     return CollapseAlarm(Path(sampler_kwargs.history), Path(sampler_kwargs.checkpoints), rule)

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from verl_ext.datasets.messages import copied, images_in
 from verl_ext.datasets.pixel_limits import on_canvas
 from verl_ext.images import decode
 
@@ -27,16 +28,9 @@ class EncodedImage:
 
 
 def with_decoded_images(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a copy of messages whose encoded images are decoded; all else is shared."""
-    return [
-        {
-            **message,
-            "content": content if isinstance(content := message["content"], str) else list(map(_decoded, content)),
-        }
-        for message in messages
-    ]
-
-
-def _decoded(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    image = part.get("image")
-    return {**part, "image": image.decode()} if isinstance(image, EncodedImage) else part
+    """Return a copy of messages whose encoded images are decoded."""
+    decoded = copied(messages)
+    for part in images_in(decoded):
+        if isinstance(part.get("image"), EncodedImage):
+            part["image"] = part["image"].decode()
+    return decoded

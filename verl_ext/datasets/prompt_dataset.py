@@ -15,6 +15,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.control_text import control_tokens, plain_messages
 from verl_ext.datasets.encoded_image import EncodedImage, with_decoded_images
+from verl_ext.datasets.messages import images_in
 from verl_ext.datasets.parquet_reader import write_trainer_rows
 from verl_ext.datasets.pixel_limits import accepted_size
 from verl_ext.datasets.row_format import with_instruction
@@ -70,11 +71,8 @@ class PromptDataset(RLHFDataset):
         # veRL opens files by itself, without orientation and with transparency over black.
         images = [{"image": self._encoded(image["bytes"])} for image in images]
         messages = super()._build_messages({**example, key: [*before, question], self.image_key: images}, key)
-        for message in messages:
-            if not isinstance(message["content"], str):
-                for part in message["content"]:
-                    if part["type"] == "image":
-                        part.update(self._limits)
+        for part in images_in(messages):
+            part.update(self._limits)
         return messages
 
     def _encoded(self, image: bytes) -> EncodedImage:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from verl_ext.answers import extract_answer, verdict_in
 from verl_ext.datasets.encoded_image import with_decoded_images
+from verl_ext.datasets.messages import images_in, parts_of
 from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 Scale = Literal["score", "yes_no"]
@@ -81,15 +82,13 @@ def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Images are Pillow's or encoded ones; ImageError as from `verl_ext.images.decode`.
     """
-    images, texts = [], []
-    for message in with_decoded_images(messages):
-        content = message["content"]
-        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if part["type"] == "image":
-                images.append({"type": "image_url", "image_url": {"url": _data_url(part["image"])}})
-            elif message["role"] == "user":
-                texts.append(part["text"].strip())
-    return [*images, {"type": "text", "text": "\n".join(text for text in texts if text)}]
+    images = [
+        {"type": "image_url", "image_url": {"url": _data_url(part["image"])}}
+        for part in images_in(with_decoded_images(messages))
+    ]
+    asked = (part for message in messages if message["role"] == "user" for part in parts_of(message))
+    texts = [part["text"].strip() for part in asked if part["type"] != "image"]
+    return [*images, {"type": "text", "text": "\n".join(filter(None, texts))}]
 
 
 def judge_messages(

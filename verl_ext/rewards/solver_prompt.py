@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_ext.control_text import escaped
+from verl_ext.datasets.messages import images_in
 from verl_ext.datasets.row_format import with_instruction
 from verl_ext.unknown_keys import is_whole, refuse_values
 
@@ -41,13 +42,7 @@ def solver_messages(
 
     Messages other than the user's stay. The question is untrusted: control text in it is escaped.
     """
-    images = [
-        dict(part)
-        for message in messages
-        if not isinstance(message["content"], str)
-        for part in message["content"]
-        if part["type"] == "image"
-    ]
+    images = list(map(dict, images_in(messages)))
     text = with_instruction(escaped(question, control_tokens), instruction)
     content = [*images, {"type": "text", "text": text}] if images else text
     return [*(dict(one) for one in messages if one["role"] != "user"), {"role": "user", "content": content}]

@@ -26,8 +26,9 @@ from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.config_defaults import SAMPLER, SAMPLER_KEY, SHARED_PROMPT_AGENT, uses
+from verl_ext.datasets.messages import copied
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore, WrittenQuestion
-from verl_ext.rewards.group_reward import REWARDS
+from verl_ext.rewards.group_reward import REWARDS, GroupReward
 from verl_ext.rewards.judgements import judge_prompt
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.group_collector import Group
@@ -42,13 +43,7 @@ from verl_ext.rollout.question_fields import (
 from verl_ext.rollout.question_solver import QuestionSolver
 from verl_ext.rollout.queue_rows import VOTED_QUESTION, QueueRow, make_row, put
 from verl_ext.rollout.shared_features import SharedFeatures
-from verl_ext.rollout.shared_prompt import (
-    SharedPrompt,
-    SharedPromptAgentLoop,
-    continued,
-    copied,
-    current_prompt,
-)
+from verl_ext.rollout.shared_prompt import SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
 from verl_ext.votes.vote_files import VotedQuestion, VotedResponse
 from verl_ext.votes.vote_record import VoteRecord
 
@@ -82,10 +77,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
-        reward = REWARDS.get(self.config.reward.reward_manager.name)
-        self._needs_log_probs = reward is not None and reward.needs_log_probs
-        self._needs_judgements = reward is not None and reward.needs_judgements
-        self._needs_questions = reward is not None and reward.needs_questions
+        # Other reward managers need what the base class needs: nothing.
+        self._reward = REWARDS.get(self.config.reward.reward_manager.name, GroupReward)
         self._settings = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs"))
         self._vote_n = self._settings.vote_options.vote_n
         # Only VoteReplayBuffer logs it.
@@ -120,8 +113,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             # The number of sessions that veRL is about to start for this prompt.
             prompt = {**prompt, "__rollout_n__": sessions}
             # The images are removed from the prompt once they are sent.
-            judged = await asyncio.to_thread(judge_prompt, prompt["raw_prompt"]) if self._needs_judgements else None
-            asked = copied(prompt["raw_prompt"]) if self._needs_questions else None
+            messages, reward = prompt["raw_prompt"], self._reward
+            judged = await asyncio.to_thread(judge_prompt, messages) if reward.needs_judgements else None
+            asked = copied(messages) if reward.needs_questions else None
 
             async def score(outputs: list[AgentLoopOutput]) -> list[ScoredResponse]:
                 questions = None
@@ -273,7 +267,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             validate=False,
             ground_truth=ground_truth_of(prompt) if is_supervised else None,
             choices=choices_of(prompt),
-            log_probs=[sampled_log_probs(output) for output in outputs] if self._needs_log_probs else None,
+            log_probs=[sampled_log_probs(output) for output in outputs] if self._reward.needs_log_probs else None,
             prompt=judged,
             questions=questions,
         )

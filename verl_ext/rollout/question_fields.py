@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from verl_ext.datasets.messages import images_in, parts_of
+
 
 def question_id(row: Mapping[str, Any]) -> str:
     """Return the id of a row, which is the same in every epoch and validation.
@@ -17,9 +19,7 @@ def question_id(row: Mapping[str, Any]) -> str:
         return str(row["uid"])
     digest = hashlib.blake2b(str(row.get("data_source")).encode(), digest_size=16)
     for message in row["raw_prompt"]:
-        content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        for part in parts:
+        for part in parts_of(message):
             digest.update(f"\0{message['role']}\0{part['type']}\0".encode())
             digest.update(_content(part))
     return digest.hexdigest()
@@ -35,19 +35,16 @@ def _content(part: Mapping[str, Any]) -> bytes:
 
 def text_of(row: Mapping[str, Any]) -> str:
     """Return the text of the user messages of a row's prompt as the policy sees it, without image placeholders."""
-    texts = []
-    for message in row.get("raw_prompt") or ():
-        content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if message["role"] == "user":
-            texts.append(" ".join(part["text"].strip() for part in parts if part["type"] == "text").strip())
-    return "\n".join(texts)
+    return "\n".join(
+        " ".join(part["text"].strip() for part in parts_of(message) if part["type"] == "text").strip()
+        for message in row.get("raw_prompt") or ()
+        if message["role"] == "user"
+    )
 
 
 def image_count(row: Mapping[str, Any]) -> int:
     """Return the number of images in the messages of a row's prompt."""
-    contents = [message["content"] for message in row.get("raw_prompt") or ()]
-    return sum(part["type"] == "image" for content in contents if not isinstance(content, str) for part in content)
+    return len(images_in(row.get("raw_prompt") or ()))
 
 
 def ground_truth_of(row: Mapping[str, Any]) -> str | None:

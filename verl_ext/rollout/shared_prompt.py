@@ -9,7 +9,7 @@ task that the worker starts for the prompt inherits.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_ext.config_defaults import SHARED_PROMPT_AGENT
+from verl_ext.datasets.messages import images_in
 from verl_ext.process_memory import return_freed_memory
 from verl_ext.rollout.group_client import with_shared_calls
 from verl_ext.rollout.pixel_codes import PIXELS, PixelCoder
@@ -110,28 +111,6 @@ PROMPTS_AT_A_TIME = 2
 PROMPTS_BETWEEN_RETURNS = 8
 
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
-
-
-def copied(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A copy of messages that shares their images."""
-    return [
-        {
-            **message,
-            "content": message["content"]
-            if isinstance(message["content"], str)
-            else [dict(part) for part in message["content"]],
-        }
-        for message in messages
-    ]
-
-
-def remove_images(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Remove the images from messages, but not their places."""
-    for message in messages:
-        for part in () if isinstance(message["content"], str) else message["content"]:
-            if part["type"] == "image":
-                part.clear()
-                part["type"] = "image"
 
 
 def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
@@ -222,7 +201,10 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
             prompt.tokens = list(tokens)
             if images is not None:
                 images.send()
-                remove_images(messages)
+                for part in images_in(messages):
+                    # Its place stays.
+                    part.clear()
+                    part["type"] = "image"
             return tokens, processed
 
         tokens, processed = await prompt.once("tokens", build_tokens)

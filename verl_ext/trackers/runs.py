@@ -75,18 +75,18 @@ class OncePerStep:
     def log(self, data: Mapping[str, Any], step: int) -> None:
         """Log the metrics of a step, unless it has them."""
         if self.takes(step):
-            self._tracker.log(data=data, step=step)
+            self._write(data, step)
             self._record.logged(self._name, step)
+
+    def _write(self, data: Mapping[str, Any], step: int) -> None:
+        self._tracker.log(data=data, step=step)
 
 
 class WandbRun(OncePerStep):
     """wandb, which keeps the last step to itself until the next one begins, unless told that it is whole."""
 
-    def log(self, data: Mapping[str, Any], step: int) -> None:
-        """Log the metrics of a step, unless it has them."""
-        if self.takes(step):
-            self._tracker.log(data=data, step=step, commit=True)
-            self._record.logged(self._name, step)
+    def _write(self, data: Mapping[str, Any], step: int) -> None:
+        self._tracker.log(data=data, step=step, commit=True)
 
 
 class TensorboardRun(OncePerStep):
@@ -118,12 +118,10 @@ class TensorboardRun(OncePerStep):
         self._refused = step if self._validates_first else None
         return not self._validates_first
 
-    def log(self, data: Mapping[str, Any], step: int) -> None:
-        """Log the metrics of a step and write them: a run that is killed loses what TensorBoard still holds."""
-        if self.takes(step):
-            self._tracker.log(data=data, step=step)
-            self._tracker.writer.flush()
-            self._record.logged(self._name, step)
+    def _write(self, data: Mapping[str, Any], step: int) -> None:
+        super()._write(data, step)
+        # A run that is killed loses what TensorBoard still holds.
+        self._tracker.writer.flush()
 
 
 def record_file(config: Mapping[str, Any] | None) -> Path | None:
@@ -184,9 +182,9 @@ def _run_of(name: str, tracker: Any, record: TrackerRecord) -> str | None:
         return os.environ.get("SWANLAB_RUN_ID")
     if name == "trackio":
         return _trackio_run()
-    if name == "tensorboard":
-        return os.path.relpath(tracker.writer.log_dir, record.file.parent)
-    return os.path.relpath(tracker.filepath, record.file.parent) if name == "file" else None
+    if name not in ("tensorboard", "file"):
+        return None
+    return os.path.relpath(tracker.filepath if name == "file" else tracker.writer.log_dir, record.file.parent)
 
 
 def _prepare_mlflow(project: str, record: TrackerRecord) -> None:
