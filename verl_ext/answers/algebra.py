@@ -349,7 +349,7 @@ class Algebra:
             imaginary = self._normal_term({Atom(IMAGINARY, "name"): exponent.numerator}, 1)
             result = self.multiply(result, Sum((imaginary,)))
             sign = 1
-        result = self.multiply(result, self._root(abs(coefficient), exponent))
+        result = self.multiply(result, self._root(coefficient if coefficient > 0 else -coefficient, exponent))
         if sign == 1 and not remaining:
             return result
         if sign == 1 and len(remaining) == 1 and remaining[0][1] == 1:

@@ -78,7 +78,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         super().__init__(*args, **kwargs)
         self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
         # Other reward managers need what the base class needs: nothing.
-        self._reward = REWARDS.get(self.config.reward.reward_manager.name, GroupReward)
+        self._reward = REWARDS.get(self.config.reward.reward_manager.name, GroupReward)  # type: ignore[type-abstract]
         self._settings = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs"))
         self._vote_n = self._settings.vote_options.vote_n
         # Only VoteReplayBuffer logs it.
