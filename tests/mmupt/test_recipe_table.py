@@ -14,6 +14,7 @@ from mmupt.compose import RecipeError, load_recipe
 from mmupt.console import Result
 from mmupt.console.events import Event
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
+from mmupt.reports.plots import Panel
 from mmupt.training import recipe_table
 from mmupt.training.metric_series import read_series
 from mmupt.training.recipe_table import (
@@ -215,6 +216,21 @@ def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Pat
     assert json.loads((tmp_path / "table.json").read_text())["vote"]["breakdowns"]["2"] == {
         "figures, question_type": {"area": 1.0, "length": 1.0}
     }
+
+
+def test_the_picture_shows_both_kinds_of_change_by_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Panel] = []
+    monkeypatch.setattr(recipe_table, "draw", lambda panels, **_: drawn.extend(panels) or b"")
+    finish(folder, "mmupt_tiny", 1, right_after=3)
+    finish(folder, "mmupt_tiny", 2, right_after=4)
+    finish(folder, "mmupt_tiny-random", 1, right_after=1)
+    write_table(folder, ["mmupt_tiny", "mmupt_tiny-random"])
+    greedy, passed, _ = drawn
+    assert [greedy.title, passed.title] == ["Change of greedy accuracy, points", "Change of pass@2, points"]
+    assert greedy.y_names == ["mmupt_tiny", "random"]
+    # The two seeds of one row and their mean, and the one of the other.
+    assert [list(points.x) for points in passed.points] == [[50.0, 75.0], [62.5], [0.0], [0.0]]
+    assert [list(points.y) for points in passed.points] == [[0, 0], [0], [1], [1]]
 
 
 def test_a_table_is_written_again_without_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

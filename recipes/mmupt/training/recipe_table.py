@@ -11,10 +11,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -290,29 +291,43 @@ def render_breakdowns(base: Breakdowns, trained: Mapping[str, Sequence[Breakdown
 
 
 def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
-    """Draw a PNG: the gains of every run with their mean, and the validation accuracy of every recipe over its steps.
+    """Draw a PNG: changes of greedy accuracy and pass@k of every run with their mean, and validation accuracy of
+    every recipe over its steps.
 
     Args:
         curves: recipe -> step -> accuracy, averaged over seeds; empty without training.
     """
-    gains, accuracies = [], []
-    for row, (color, (recipe, runs)) in enumerate(zip(palette(len(results)), results.items(), strict=True)):
-        per_seed = [100 * changes[GREEDY].difference.value for changes in runs.values()]
-        mean = gain(runs, GREEDY)
-        gains.append(Points(per_seed, [row] * len(per_seed), color=color))
-        error = [100 * mean.standard_error]
-        gains.append(Points([100 * mean.value], [row], color=color, marker="D", size=6, x_errors=error))
+    first = next(iter(results))
+    # The methods of one recipe are told apart by their own names.
+    names = [recipe.removeprefix(f"{first}-") for recipe in results]
+    colors = palette(len(results))
+    measures = [name for name in next(iter(results[first].values())) if name == GREEDY or name.startswith("pass@")]
+    panels = [
+        Panel(
+            f"Change of {name}, points",
+            [*_gains(name, results, colors)],
+            y_names=names if name == measures[0] else [""] * len(names),
+            zero_line=True,
+        )
+        for name in measures
+    ]
+    accuracies = []
+    for color, name, recipe in zip(colors, names, results, strict=True):
         if steps := dict(sorted(curves.get(recipe, {}).items())):
             values = [100 * value for value in steps.values()]
-            accuracies.append(Points(list(steps), values, recipe, color=color, joined=True))
-    return draw(
-        [
-            Panel("Gain in greedy accuracy on test questions, points", gains, y_names=list(results), zero_line=True),
-            Panel("Validation accuracy over steps, %", accuracies, y_limits=PERCENT, whole_x=True),
-        ],
-        columns=2,
-        size=(11, 1.6 + 0.45 * max(len(results), 5)),
-    )
+            accuracies.append(Points(list(steps), values, name, color=color, joined=True))
+    panels.append(Panel("Validation accuracy over steps, %", accuracies, y_limits=PERCENT, whole_x=True))
+    return draw(panels, columns=len(panels), size=(5 * len(panels), 1.6 + 0.45 * max(len(results), 5)))
+
+
+def _gains(name: str, results: Mapping[str, Runs], colors: Sequence[Any]) -> Iterator[Points]:
+    for row, (color, runs) in enumerate(zip(colors, results.values(), strict=True)):
+        measured = [changes[name].difference.value for changes in runs.values() if name in changes]
+        if measured:
+            yield Points([100 * value for value in measured], [row] * len(measured), color=color)
+            mean = gain(runs, name)
+            error = [100 * mean.standard_error]
+            yield Points([100 * mean.value], [row], color=color, marker="D", size=6, x_errors=error)
 
 
 def validation_curve(runs: Sequence[Series]) -> dict[int, float]:
@@ -405,7 +420,7 @@ def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None =
         "for the number of rows. One seed says nothing about others: its p is about questions alone. "
         "Costs are those of a run without its evaluation, averaged over seeds; hours, those that a device was there.",
         table,
-        "![Gain in accuracy of every run, and validation accuracy over steps](table.png)",
+        "![Change of greedy accuracy and pass@k of every run, and validation accuracy over steps](table.png)",
     ]
     write_atomically(folder / "table.png", plot(results, curves))
     write_atomically(folder / "table.md", "\n\n".join(text) + "\n")
