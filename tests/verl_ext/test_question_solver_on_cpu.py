@@ -20,16 +20,20 @@ TOKENIZER = AutoTokenizer.from_pretrained(configuration(SHARED_PROMPT_AGENT, OVE
 
 
 class Policy:
-    """Stands for the engine: writes the questions in turn, and answers any other prompt with "3"."""
+    """Stands for the engine: writes the questions in turn, calls those about an area valid, and answers with "3"."""
 
     def __init__(self, *questions: str) -> None:
         self.questions = list(questions)
         self.solved: list[tuple[str, Any]] = []
+        self.judged: list[str] = []
 
     async def generate(self, prompt_ids: list[int], image_data: Any = None, **request: Any) -> TokenOutput:
         text = TOKENIZER.decode(prompt_ids, skip_special_tokens=True)
         if "ask a question" in text:
             said = self.questions.pop(0)
+        elif "is right ?" in text:
+            self.judged.append(text.split("user")[1].split(" is right ?")[0].strip())
+            said = "yes" if "area" in text else "no"
         else:
             self.solved.append((text, image_data))
             said = "3"
@@ -82,6 +86,25 @@ def test_each_different_question_is_answered_about_the_image_and_the_answers_go_
         [f"{area} is right"] * 2 + [f"{total} is right"] * 2
     )
     assert all(image[0].size == (84, 84) for _, image in policy.solved)
+
+
+def test_the_policy_is_asked_once_whether_a_question_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    area, total = "what is the area ?", "what is the total ?"
+    policy = Policy(area, total, area)
+    validity = "reward.reward_kwargs.solver.validity_prompt='{question} is right ?'"
+    assert roll_out(policy, monkeypatch, validity) == [
+        WrittenQuestion(area, ["3", "3"], True),
+        WrittenQuestion(total, ["3", "3"], False),
+        WrittenQuestion(area, ["3", "3"], True),
+    ]
+    assert sorted(policy.judged) == [area, total]
+
+
+def test_a_validity_prompt_that_is_too_long_affirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy(*["what is the area ?"] * 3)
+    validity = f"reward.reward_kwargs.solver.validity_prompt='{{question}} is right ?{' is right ?' * 9}'"
+    questions = roll_out(policy, monkeypatch, validity, "data.max_prompt_length=40")
+    assert questions == [WrittenQuestion("what is the area ?", ["3", "3"], False)] * 3 and not policy.judged
 
 
 def test_a_response_without_a_question_or_with_too_long_a_one_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ solver.
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,9 +30,9 @@ GROUPS = [
 AREA, SIDE = "what is the area of the circle ?", "how long is AB ?"
 
 
-def rewards(questions: Sequence[WrittenQuestion]) -> list[float]:
+def rewards(questions: Sequence[WrittenQuestion], solver: SolverSettings = SolverSettings()) -> list[float]:
     group = VotedGroup([""] * len(questions), [None] * len(questions), vote([None]), questions=questions)
-    return list(REWARDS["question_writer"](RewardSettings()).rewards(group))
+    return list(REWARDS["question_writer"](RewardSettings(solver=solver)).rewards(group))
 
 
 def written(text: str | None, *answers: str) -> WrittenQuestion:
@@ -53,6 +54,16 @@ def test_the_reward_is_the_doubt_of_the_solver_less_the_share_of_the_cluster() -
 def test_solutions_without_an_answer_count_in_the_majority_ratio_and_elect_none() -> None:
     half = WrittenQuestion(AREA, [r"\boxed{1}", "it is so", r"\boxed{1}", "hm"])
     assert rewards([half, WrittenQuestion(SIDE, ["hm"] * 4)]) == [0.5 - 1 / 2, 0.0 - 1 / 2]
+
+
+def test_a_question_that_the_solver_calls_valid_is_worth_a_bonus() -> None:
+    unsure = written(AREA, "1", "2"), written(SIDE, "1", "2")
+    questions = [replace(question, is_valid=valid) for question, valid in zip(unsure, (True, False), strict=True)]
+    # min(s, 1 - s) - c + 0.1 v of RISE, with s = c = 1/2.
+    assert rewards(questions) == pytest.approx([0.1, 0.0])
+    assert rewards(questions, SolverSettings(validity_bonus=0.5)) == pytest.approx([0.5, 0.0])
+    # Not asked.
+    assert rewards(list(unsure)) == [0.0, 0.0]
 
 
 def test_bleu_is_that_of_nltk() -> None:
@@ -140,7 +151,17 @@ def test_the_solver_sees_the_images_and_the_question_in_place_of_the_request_for
     ]
 
 
-@pytest.mark.parametrize(("field", "value"), [("samples", 1), ("samples", 2.0), ("samples", True), ("instruction", 3)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("samples", 1),
+        ("samples", 2.0),
+        ("samples", True),
+        ("instruction", 3),
+        ("validity_prompt", "is it valid ?"),
+        ("validity_bonus", -0.1),
+    ],
+)
 def test_settings_of_the_solver_that_make_no_sense_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         SolverSettings(**{field: value})  # type: ignore[arg-type]

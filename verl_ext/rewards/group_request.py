@@ -13,10 +13,12 @@ class WrittenQuestion:
     Attributes:
         text: None for a response without a question, or with one that is too long for the solver.
         solutions: responses of the solver to it; none without a question.
+        is_valid: whether the solver calls it valid; None if it was not asked.
     """
 
     text: str | None
     solutions: list[str]
+    is_valid: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from verl_ext.answers import extract_answer
+from verl_ext.rewards.group_request import WrittenQuestion
 from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 from verl_ext.votes import vote
 
@@ -32,7 +33,9 @@ class QuestionWriterReward(GroupReward):
     """min(s, 1 - s) - c for a question, -1 - c for a response without one.
 
     s is the majority ratio of the solver's answers to the question, c the share of the group in the question's cluster
-    of near-duplicates, from `cluster_shares`.
+    of near-duplicates, from `cluster_shares`. A question that the solver calls valid, if it was asked, has
+    `solver.validity_bonus` more, as in RISE: Xu et al. 2026, arXiv 2605.20914, `compute_score` in
+    `train_examples/reward_function/cot_val.py` (github.com/AMAP-ML/RISE, 7c7ce81).
 
     Departs from the authors in these points:
 
@@ -41,6 +44,8 @@ class QuestionWriterReward(GroupReward):
     - A question is what `question_in` finds in a response. Theirs must come with an answer, which is not used.
     - Answers are equal by meaning, as in every vote of this project. Theirs are compared by mathruler, and those with
       "no " in them are equal.
+    - Of RISE, the bonus alone: there a response without a question has -1 and is in no cluster, a judged question must
+      also be of the skill that it declares, and rare skills have a bonus of their own.
     """
 
     name = "question_writer"
@@ -48,13 +53,16 @@ class QuestionWriterReward(GroupReward):
     needs_questions = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """From -2 to 0.5 - 1 / n for n responses."""
+        """From -2 to 0.5 - 1 / n for n responses, and the bonus."""
         assert group.questions is not None
         shares = cluster_shares([question.text or "" for question in group.questions])
         return [
-            (-1.0 if question.text is None else self._uncertainty(question.solutions)) - share
+            (-1.0 if question.text is None else self._uncertainty(question.solutions)) - share + self._bonus(question)
             for question, share in zip(group.questions, shares, strict=True)
         ]
+
+    def _bonus(self, question: WrittenQuestion) -> float:
+        return self.settings.solver.validity_bonus if question.is_valid else 0.0
 
     def _uncertainty(self, solutions: Sequence[str]) -> float:
         answers = [extract_answer(solution, self.settings.extraction) for solution in solutions]

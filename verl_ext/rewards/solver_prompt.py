@@ -1,4 +1,4 @@
-"""How the policy is asked to answer a question that it wrote. Pure.
+"""How the policy is asked about a question that it wrote: to answer it, and whether it is valid. Pure.
 
 `verl_ext.rollout.question_solver` sends the requests.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from verl_ext.control_text import escaped
 from verl_ext.datasets.messages import images_in
 from verl_ext.datasets.row_format import with_instruction
-from verl_ext.unknown_keys import is_whole, refuse_values
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class SolverSettings:
 
     samples: answers per question; VisPlay has 10.
     instruction: follows the question after a space; None for nothing.
+    validity_prompt: asks whether a question is valid, {question} standing for it; the last line of the reply begins or
+        ends with yes or no. None: it is not asked.
+    validity_bonus: reward of a question that the reply affirms; RISE has 0.1.
 
     Raises:
         ValueError: values that are not allowed, naming each field.
@@ -26,11 +29,18 @@ class SolverSettings:
 
     samples: int = 10
     instruction: str | None = None
+    validity_prompt: str | None = None
+    validity_bonus: float = 0.1
 
     def __post_init__(self) -> None:
         allowed = {
             "samples": (is_whole(self.samples, 2), "a whole number from 2 on"),
             "instruction": (self.instruction is None or isinstance(self.instruction, str), "null or a text"),
+            "validity_prompt": (
+                self.validity_prompt is None or "{question}" in str(self.validity_prompt),
+                "null or a text with {question}",
+            ),
+            "validity_bonus": (is_number(self.validity_bonus, 0), "a number from 0 on"),
         }
         refuse_values(self, allowed)
 

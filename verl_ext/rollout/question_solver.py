@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from verl_ext.answers import verdict_in
 from verl_ext.control_text import control_tokens
 from verl_ext.rewards.group_request import WrittenQuestion
 from verl_ext.rewards.question_parsing import question_in
@@ -16,7 +17,7 @@ class QuestionSolver:
 
     Args:
         loop: generates with the current weights of the policy.
-        settings: how often a question is answered.
+        settings: how often a question is answered, and whether its validity is asked for.
         max_prompt_length: longest prompt of a question, in tokens.
     """
 
@@ -35,7 +36,7 @@ class QuestionSolver:
     ) -> list[WrittenQuestion]:
         """Return the question in each response to `messages`, with its solutions.
 
-        Equal questions are answered once. Questions see the images of `messages`, whose prompt is `uid`.
+        Equal questions are asked once. They see the images of `messages`, whose prompt is `uid`.
         """
         texts = await asyncio.to_thread(lambda: [question_in(text) for text in self._decoded(response_ids)])
         asked = list(dict.fromkeys(text for text in texts if text is not None))
@@ -48,19 +49,34 @@ class QuestionSolver:
     async def _answer(
         self, uid: str, messages: Sequence[dict[str, Any]], question: str, sampling_params: dict[str, Any]
     ) -> WrittenQuestion:
+        settings = self._settings
+        asked = solver_messages(messages, question, settings.instruction, self._control_tokens)
+        requests = [self._replies(uid, asked, settings.samples, sampling_params)]
+        if settings.validity_prompt is not None:
+            text = settings.validity_prompt.replace("{question}", question)
+            asked = solver_messages(messages, text, None, self._control_tokens)
+            requests.append(self._replies(f"{uid}_valid", asked, 1, sampling_params))
+        solutions, *validity = await asyncio.gather(*requests)
+        if not solutions:
+            return WrittenQuestion(None, [])
+        if not validity:
+            return WrittenQuestion(question, solutions)
+        return WrittenQuestion(question, solutions, [verdict_in(reply) for reply in validity[0]] == ["yes"])
+
+    async def _replies(
+        self, uid: str, asked: list[dict[str, Any]], samples: int, sampling_params: dict[str, Any]
+    ) -> list[str]:
+        """Replies to a prompt; none if it is too long."""
         # Of this task alone, as `asyncio.gather` copies the context.
         prompt = SharedPrompt(uid, is_trained_on=False)
         current_prompt.set(prompt)
-        asked = solver_messages(messages, question, self._settings.instruction, self._control_tokens)
         try:
             if await self._loop.prepare(asked) > self._max_prompt_length:
-                return WrittenQuestion(None, [])
-            outputs = await asyncio.gather(
-                *(self._loop.run(sampling_params, raw_prompt=asked) for _ in range(self._settings.samples))
-            )
+                return []
+            outputs = await asyncio.gather(*(self._loop.run(sampling_params, raw_prompt=asked) for _ in range(samples)))
         finally:
             prompt.close()
-        return WrittenQuestion(question, await asyncio.to_thread(self._decoded, [one.response_ids for one in outputs]))
+        return await asyncio.to_thread(self._decoded, [one.response_ids for one in outputs])
 
     def _decoded(self, response_ids: Sequence[Sequence[int]]) -> list[str]:
         responses: list[str] = self._loop.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
