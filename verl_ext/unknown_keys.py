@@ -42,15 +42,16 @@ def read_block(block: Mapping[str, Any], make: Callable[..., Settings], others: 
     return settings
 
 
-def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]]) -> None:
+def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]], block: str = "") -> None:
     """Raise ValueError that names every field with a value that is not allowed.
 
     Args:
         settings: an object with the fields.
         allowed: of each field, whether its value is allowed, and which values are.
+        block: what the messages have before the name of a field.
     """
     problems = [
-        f"{name} must be {values}, not {getattr(settings, name)!r}"
+        f"{block}{name} must be {values}, not {getattr(settings, name)!r}"
         for name, (is_allowed, values) in allowed.items()
         if not is_allowed
     ]

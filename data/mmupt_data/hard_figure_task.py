@@ -13,6 +13,7 @@ from random import Random
 from PIL import ImageDraw
 
 from mmupt_data.figure_task import (
+    FIGURES,
     RECTANGLE_AREA,
     RECTANGLE_PERIMETER,
     TRIANGLE_AREA,
@@ -133,3 +134,6 @@ FIGURES_HARD = FigureTask(
         ),
     ),
 )
+
+# By name.
+FIGURE_TASKS = {task.name: task for task in (FIGURES, FIGURES_HARD)}

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.prompt_templates import placeholders, read_prompt
 from verl_ext.registry import Registry
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 PROMPTS = Path(__file__).parent / "baselines" / "prompts"
 TrainerName = Literal["sft", "dpo"]
@@ -74,11 +75,14 @@ class BaselineSettings:
     synthesis: Sequence[str]
 
     def __post_init__(self) -> None:
-        self._check("rows", self.rows is None or self.rows > 0, "null or a whole number from 1 on")
-        self._check("verdict_samples", self.verdict_samples > 0, "a whole number from 1 on")
-        self._check("judge_scale", self.judge_scale in get_args(Scale), f"one of {', '.join(get_args(Scale))}")
-        for name in ("min_yes", "bad_prompt_share"):
-            self._check(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        allowed_values = {
+            "rows": (self.rows is None or is_whole(self.rows, 1), "null or a whole number from 1 on"),
+            "verdict_samples": (is_whole(self.verdict_samples, 1), "a whole number from 1 on"),
+            "judge_scale": (self.judge_scale in get_args(Scale), f"one of {', '.join(get_args(Scale))}"),
+            "min_yes": (is_number(self.min_yes, 0, 1), "a number from 0 to 1"),
+            "bad_prompt_share": (is_number(self.bad_prompt_share, 0, 1), "a number from 0 to 1"),
+        }
+        refuse_values(self, allowed_values, "mmupt.baseline.")
         for name, text in self.prompts.items():
             allowed, needed = BASELINES[self.method].prompts[name]
             found = placeholders(text)
@@ -88,10 +92,6 @@ class BaselineSettings:
                     f"{', '.join(f'{{{place}}}' for place in allowed) or 'nothing'} in braces"
                     + (f", and must have {' or '.join(f'{{{place}}}' for place in needed)}" if needed else "")
                 )
-
-    def _check(self, name: str, is_allowed: bool, allowed: str) -> None:
-        if not is_allowed:
-            raise ValueError(f"mmupt.baseline.{name} must be {allowed}, not {getattr(self, name)!r}")
 
 
 def read_baseline(config: DictConfig) -> BaselineSettings | None:

@@ -86,6 +86,17 @@ def test_a_method_trains_by_its_trainers_in_turn_and_leaves_the_last_policy(
     assert stage_runner.run_baseline(config) == left and len(trained) == len(BASELINES[method].stages)
 
 
+def test_settings_of_a_trainer_are_refused_before_its_responses_are_generated(
+    data: Path, tmp_path: Path, trained
+) -> None:
+    config = recipe("stic", data, tmp_path / "run")
+    # Of the second stage.
+    config.mmupt.baseline.sft.warmup_share = 2.0
+    with pytest.raises(RecipeError, match=r"mmupt\.baseline\.sft: warmup_share must be a number from 0 to less than 1"):
+        stage_runner.run_baseline(saved(config))
+    assert not (tmp_path / "run" / "stages").exists()
+
+
 def test_the_second_policy_of_stic_is_asked_in_its_second_stage(data: Path, tmp_path: Path, trained) -> None:
     stage_runner.run_baseline(saved(recipe("stic", data, tmp_path / "run")))
     (row, *_) = pq.read_table(tmp_path / "run" / "stages" / "responses.parquet").to_pylist()
@@ -148,6 +159,7 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
         ("mmupt", "mmupt.baseline.rows=5", r"rows=5: method=mmupt is GRPO, which has no such key"),
         ("mmupt", "mmupt.baseline.method=lmsi", r"method=lmsi lacks its other keys: choose method=lmsi"),
         ("lmsi", "mmupt.baseline.rows=0", r"mmupt\.baseline\.rows must be null or a whole number from 1 on"),
+        ("lmsi", "mmupt.baseline.rows=many", r"rows must be null or a whole number from 1 on, not 'many'"),
         ("srlm", "mmupt.baseline.judge_scale=stars", r"judge_scale must be one of points, yes_no"),
         (
             "srlm",

@@ -37,8 +37,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"epochs": 0}, "epochs must be more than 0"),
-        ({"beta": 0.0}, "beta must be more than 0"),
+        ({"epochs": 0}, "epochs must be a whole number from 1 on"),
+        ({"beta": 0.0}, "beta must be a number above 0"),
         ({"device": "tpu"}, "device must be cpu or cuda"),
         ({"processes": 2}, "processes must be 1 on the CPU"),
         ({"batch_size": 6, "processes": 2, "device": "cuda"}, "multiple of micro_batch_size x processes = 4"),

@@ -172,9 +172,13 @@ def phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phases:
     write_dataset(tmp_path, {"test": rows}, {})
     found = Phases(tmp_path / "test.parquet", lambda number: 10 + 10 * number)
     monkeypatch.setattr(module.subprocess, "run", found)
-    monkeypatch.setattr(module, "data_set", lambda _: found)
-    monkeypatch.setattr(found, "prepare", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr(module, "prepare_data_sets", lambda _: None)
     return found
+
+
+def test_a_data_set_that_cannot_be_prepared_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"mmupt\.datasets: there is no data set 'figurs'"):
+        self_improve("mmupt_tiny_self_improve", 1, tmp_path / "rounds", ["mmupt.datasets=[figurs]"])
 
 
 def test_each_round_starts_from_the_policy_of_the_round_before(phases: Phases, tmp_path: Path) -> None:

@@ -49,13 +49,14 @@ def begin(folder: Path, file: Path, *names: str) -> Path:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"epochs": 0}, "epochs must be more than 0"),
-        ({"steps": 0}, "steps must be more than 0, or null"),
-        ({"learning_rate": -1e-6}, "learning_rate must be more than 0"),
-        ({"warmup_share": 1.0}, "warmup_share must be from 0 to less than 1"),
+        ({"epochs": 0}, "epochs must be a whole number from 1 on"),
+        ({"epochs": "many"}, "epochs must be a whole number from 1 on, not 'many'"),
+        ({"steps": 0}, "steps must be a whole number from 1 on, or null"),
+        ({"learning_rate": -1e-6}, "learning_rate must be a number above 0"),
+        ({"warmup_share": 1.0}, "warmup_share must be a number from 0 to less than 1"),
         ({"device": "tpu"}, "device must be cpu or cuda"),
         ({"batch_size": 7, "processes": 2}, "batch_size must be a multiple of processes = 2"),
-        ({"micro_batch_tokens": 95}, "micro_batch_tokens must hold a row of max_length = 96"),
+        ({"micro_batch_tokens": 95}, "micro_batch_tokens must be a whole number that holds a row of max_length = 96"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str) -> None:

@@ -16,9 +16,10 @@ from packaging.version import Version
 
 from mmupt.baselines.preference_pairs import check_pairs
 from mmupt.baselines.training_folder import CHECKPOINTS, POLICY, record_training
-from mmupt.baselines.training_settings import TrainingSettings
+from mmupt.baselines.training_settings import TrainingSettings, is_positive
 from mmupt.console import Phase, emit
 from verl_ext.checkpoints import MARKER
+from verl_ext.unknown_keys import is_whole, refuse_values
 
 # The oldest version whose DPOTrainer is known to train a vision-language model with transformers 5.9.
 OLDEST_TRL = "1.16.0"
@@ -40,8 +41,13 @@ class DpoSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("micro_batch_size", "beta"):
-            self._require_positive(name)
+        refuse_values(
+            self,
+            {
+                "micro_batch_size": (is_whole(self.micro_batch_size, 1), "a whole number from 1 on"),
+                "beta": (is_positive(self.beta), "a number above 0"),
+            },
+        )
         if self.device == "cpu" and self.processes > 1:
             raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: more share the model among GPUs")
         if self.batch_size % (at_a_time := self.micro_batch_size * self.processes):

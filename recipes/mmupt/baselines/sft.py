@@ -26,6 +26,7 @@ from mmupt.runtime.export import merge
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from verl_ext.checkpoints import TRACKER, checkpoint_of
 from verl_ext.files import replacing
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 # Of each update since the last start, by veRL's FileLogger.
 METRICS = "metrics.jsonl"
@@ -49,17 +50,22 @@ class SftSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be more than 0, or null for as many as epochs take, not {self.steps}")
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(f"warmup_share must be from 0 to less than 1, not {self.warmup_share}")
-        if self.batch_size % self.processes:
-            raise ValueError(f"batch_size must be a multiple of processes = {self.processes}, not {self.batch_size}")
-        if self.micro_batch_tokens < self.max_length:
-            raise ValueError(
-                f"micro_batch_tokens must hold a row of max_length = {self.max_length} tokens, not "
-                f"{self.micro_batch_tokens}"
-            )
+        row, share = self.max_length, self.warmup_share
+        refuse_values(
+            self,
+            {
+                "steps": (
+                    self.steps is None or is_whole(self.steps, 1),
+                    "a whole number from 1 on, or null for as many as epochs take",
+                ),
+                "warmup_share": (is_number(share, 0) and share < 1, "a number from 0 to less than 1"),
+                "batch_size": (not self.batch_size % self.processes, f"a multiple of processes = {self.processes}"),
+                "micro_batch_tokens": (
+                    is_whole(self.micro_batch_tokens, row),
+                    f"a whole number that holds a row of max_length = {row} tokens",
+                ),
+            },
+        )
 
     def steps_of(self, rows: int) -> int:
         """Updates that this many rows take."""

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -35,6 +35,10 @@ from verl_ext.checkpoints.best import link_or_copy
 from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.files import file_list, replacing, write_json
 from verl_ext.rewards.reward_settings import read_settings
+
+if TYPE_CHECKING:
+    from mmupt.baselines.dpo import DpoSettings
+    from mmupt.baselines.sft import SftSettings
 
 FILES = {"sft": ("responses.parquet", RESPONSES), "dpo": ("pairs.parquet", PAIRS)}
 SUMMARY = "summary.json"
@@ -60,8 +64,12 @@ def run_baseline(config: DictConfig) -> Path:
     target = run_folder / "model"
     if target.is_dir():
         return target
+    stages = BASELINES[config.mmupt.baseline.method].stages
+    for stage in stages:
+        # Refused now rather than after its responses are generated.
+        training_settings(stage.trainer, config)
     policy = str(config.actor_rollout_ref.model.path)
-    for number, stage in enumerate(BASELINES[config.mmupt.baseline.method].stages):
+    for number, stage in enumerate(stages):
         _make_set_in_process(run_folder, number, policy)
         policy = str(train_policy(stage.trainer, config, policy, stages_folder(run_folder)))
     return _export(Path(policy), target)
@@ -138,8 +146,29 @@ def train_policy(trainer: TrainerName, config: DictConfig, model: str, folder: P
     """Train a model on the set of a trainer, or resume that, and return the folder of the policy.
 
     Raises:
-        RecipeError: the training failed.
+        RecipeError: a setting is not allowed, or the training failed.
     """
+    # Imported lazily: the processes of stages need no trainer.
+    from mmupt.baselines.dpo import train_dpo
+    from mmupt.baselines.sft import SftSettings, train_sft
+
+    settings = training_settings(trainer, config)
+    file = folder / FILES[trainer][0]
+    try:
+        if isinstance(settings, SftSettings):
+            return train_sft(settings, model, file, folder / trainer)
+        return train_dpo(settings, model, file, folder / trainer)
+    except ValueError as error:
+        raise RecipeError(f"mmupt.baseline.{trainer}: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise RecipeError(f"the training in {folder / trainer} ended with status {error.returncode}") from error
+
+
+def training_settings(trainer: TrainerName, config: DictConfig) -> "SftSettings | DpoSettings":
+    """How a recipe trains by SFT or DPO; RecipeError for a value that is not allowed."""
+    from mmupt.baselines.dpo import DpoSettings
+    from mmupt.baselines.sft import SftSettings
+
     data = config.data
     limits = pixel_limits(data, training=True)
     settings: dict[str, Any] = {
@@ -153,19 +182,10 @@ def train_policy(trainer: TrainerName, config: DictConfig, model: str, folder: P
         "processes": config.trainer.n_gpus_per_node,
         "chat_template_kwargs": OmegaConf.to_container(data.apply_chat_template_kwargs, resolve=True),
     }
-    file = folder / FILES[trainer][0]
-    # Imported lazily: the processes of stages need no trainer.
-    from mmupt.baselines.dpo import DpoSettings, train_dpo
-    from mmupt.baselines.sft import SftSettings, train_sft
-
     try:
-        if trainer == "sft":
-            return train_sft(SftSettings(**settings), model, file, folder / trainer)
-        return train_dpo(DpoSettings(**settings), model, file, folder / trainer)
+        return SftSettings(**settings) if trainer == "sft" else DpoSettings(**settings)
     except ValueError as error:
         raise RecipeError(f"mmupt.baseline.{trainer}: {error}") from error
-    except subprocess.CalledProcessError as error:
-        raise RecipeError(f"the training in {folder / trainer} ended with status {error.returncode}") from error
 
 
 def _make_set_in_process(run_folder: Path, number: int, model: str) -> None:

@@ -4,6 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verl_ext.datasets.pixel_limits import set_limits
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a number above 0."""
+    return is_number(value, 0) and value > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +45,17 @@ class TrainingSettings:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "max_length", "save_steps", "processes"):
-            self._require_positive(name)
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"device must be cpu or cuda, not {self.device!r}")
-
-    def _require_positive(self, name: str) -> None:
-        if not (value := getattr(self, name)) > 0:
-            raise ValueError(f"{name} must be more than 0, not {value}")
+        refuse_values(
+            self,
+            {
+                **{
+                    name: (is_whole(getattr(self, name), 1), "a whole number from 1 on")
+                    for name in ("epochs", "batch_size", "max_length", "save_steps", "processes")
+                },
+                "learning_rate": (is_positive(self.learning_rate), "a number above 0"),
+                "device": (self.device in ("cpu", "cuda"), "cpu or cuda"),
+            },
+        )
 
     @property
     def limits(self) -> dict[str, int]:

@@ -7,22 +7,28 @@ a shell may only want the options completed. `mmupt.cli` has the list.
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import get_args
 
 from mmupt.completion import PACKAGE, group_overrides, presets_in, recipe_names, use_completer
 
 
 class Choices(Collection[str]):
-    """The choices of an argument, imported when they are shown, compared with or completed.
+    """The choices of an argument, `MODULE:NAME`, imported when they are shown, compared with or completed.
 
     Set as `parser.add_argument(...).choices`: add_argument itself would ask for them at once.
     """
 
-    def __init__(self, load: Callable[[], Collection[str]]) -> None:
-        self._load = load
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _load(self) -> Collection[str]:
+        named: Collection[str] = resolve_name(self._name)
+        # Of a Literal, its values.
+        return get_args(named) or named
 
     def __contains__(self, choice: object) -> bool:
         return choice in self._load()
@@ -43,25 +49,15 @@ def as_messages(*errors: type[Exception]) -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
-def extractions() -> Collection[str]:
-    """Where the answer can be in a response."""
-    from mmupt.evaluation.verdicts import EXTRACTIONS
-
-    return EXTRACTIONS
+EXTRACTIONS = "mmupt.evaluation.verdicts:EXTRACTIONS"
 
 
 def add_answer_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options that replace how saved responses are scored."""
-
-    def rules() -> Collection[str]:
-        from verl_ext.answers import AnswerRule
-
-        return get_args(AnswerRule)
-
     where = parser.add_argument("--extraction", help="where the answer is in a response; default: as the prompt asked")
-    where.choices = Choices(extractions)
+    where.choices = Choices(EXTRACTIONS)
     rule = parser.add_argument("--rule", help="which rule compares answers; default: as recorded, or canonical")
-    rule.choices = Choices(rules)
+    rule.choices = Choices("verl_ext.answers:AnswerRule")
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:

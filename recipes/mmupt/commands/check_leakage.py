@@ -9,7 +9,6 @@ Writes leakage.html and leakage.json. Exits with 1 when more pairs of rows overl
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from mmupt.commands import Choices
 
@@ -19,7 +18,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files that are trained on")
     parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files that are evaluated on")
     parser.add_argument("--report", type=Path, default=Path("runs/leakage"), help="output folder (%(default)s)")
-    parser.add_argument("--images", default="near", help="exact: no altered copies").choices = Choices(_images)
+    images = parser.add_argument("--images", default="near", help="exact: no altered copies")
+    images.choices = Choices("mmupt_data.leakage:Images")
     parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap (%(default)s)")
     arguments = parser.parse_args(words)
     from mmupt.reports.leakage_report import summary, write_report
@@ -34,9 +34,3 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
         parser.error(str(error))
     print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
     return int(len(found) > arguments.allowed)
-
-
-def _images() -> tuple[str, ...]:
-    from mmupt_data.leakage import Images
-
-    return get_args(Images)

@@ -11,7 +11,7 @@ The answers go into separate files, which training does not open. A second run d
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mmupt.commands import Choices, as_messages
 from mmupt.completion import use_completer
@@ -25,7 +25,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--source", help="a local copy, a parquet file, or another hub repository")
     parser.add_argument("--revision", help="of the hub repository (default: the newest)")
     parser.add_argument("--output", type=Path, help="folder of the files (default: datasets/NAME)")
-    parser.add_argument("--bad-rows", default="drop", help="what to do about a bad row").choices = Choices(_bad_rows)
+    bad_rows = parser.add_argument("--bad-rows", default="drop", help="what to do about a bad row")
+    bad_rows.choices = Choices("mmupt_data.writer:BadRows")
     parser.add_argument("--workers", type=int, help="threads that check images (default: one per core)")
     arguments = parser.parse_args(words)
     from mmupt.datasets import data_set, data_sets
@@ -49,9 +50,3 @@ def _names(**_: Any) -> Mapping[str, str]:
     from mmupt.datasets import data_sets
 
     return {name: one.summary for name, one in data_sets().items()}
-
-
-def _bad_rows() -> tuple[str, ...]:
-    from mmupt_data.writer import BadRows
-
-    return get_args(BadRows)

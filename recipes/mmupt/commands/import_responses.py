@@ -12,20 +12,20 @@ row must be a response to one question, once; otherwise the bad rows are named a
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
-from mmupt.commands import Choices, as_messages, extractions
+from mmupt.commands import EXTRACTIONS, Choices, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Import the file of the command line."""
     parser.add_argument("file", type=Path, help="what the other program wrote")
-    parser.add_argument("--format", required=True, help="which program, or jsonl").choices = Choices(_formats)
+    format_ = parser.add_argument("--format", required=True, help="which program, or jsonl")
+    format_.choices = Choices("mmupt.evaluation.harness_importers:Format")
     parser.add_argument("--data", type=Path, required=True, help="parquet file with the questions, see `mmupt data`")
     parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
     parser.add_argument("--model", help="name of the model, for the record")
     where = parser.add_argument("--extraction", default="boxed", help="where the answer is in a response (boxed)")
-    where.choices = Choices(extractions)
+    where.choices = Choices(EXTRACTIONS)
     parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
     parser.add_argument("--skip-bad-rows", action="store_true", help="import the other rows instead of none")
     arguments = parser.parse_args(words)
@@ -43,9 +43,3 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             arguments.skip_bad_rows,
         )
     print(f"{arguments.output}: {count} responses")
-
-
-def _formats() -> tuple[str, ...]:
-    from mmupt.evaluation.harness_importers import Format
-
-    return get_args(Format)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mmupt.commands import Choices
 
 if TYPE_CHECKING:
-    from mmupt_data.figure_task import FigureTask, Split
+    from mmupt_data.figure_task import Split
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -38,28 +38,15 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     answerable = actions.add_parser("answerable", description="Count the written questions that can be answered.")
     answerable.add_argument("candidates", type=Path, help="candidates.jsonl of `mmupt synthesize`")
     answerable.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
-    answerable.add_argument("--split", default="train", help="split of these figures (train)").choices = Choices(
-        _splits
-    )
+    split = answerable.add_argument("--split", default="train", help="split of these figures (train)")
+    split.choices = Choices("mmupt_data.figure_task:SPLIT_SHARES")
     answerable.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with (%(default)s)")
     for action in (build, measure, answerable):
-        action.add_argument("--task", default="figures", help="its figures (figures)").choices = Choices(_tasks)
+        task = action.add_argument("--task", default="figures", help="its figures (figures)")
+        task.choices = Choices("mmupt_data.hard_figure_task:FIGURE_TASKS")
     arguments = vars(parser.parse_args(words))
     functions: dict[str, Callable[..., None]] = {"build": _build, "measure": _measure, "answerable": _answerable}
     functions[arguments.pop("action")](**arguments)
-
-
-def _tasks() -> "dict[str, FigureTask]":
-    from mmupt_data.figure_task import FIGURES
-    from mmupt_data.hard_figure_task import FIGURES_HARD
-
-    return {task.name: task for task in (FIGURES, FIGURES_HARD)}
-
-
-def _splits() -> tuple[str, ...]:
-    from mmupt_data.figure_task import SPLIT_SHARES
-
-    return tuple(SPLIT_SHARES)
 
 
 def _build(task: str, batch: int, learning_rate: float, seed: int, output: Path | None, **lengths: Any) -> None:
@@ -82,5 +69,6 @@ def _measure(task: str, model: Path | None) -> None:
 def _answerable(candidates: Path, data: Path, split: "Split", seed: int, task: str) -> None:
     from mmupt.synthesis.synthesized_dataset import read_candidates
     from mmupt.tiny.answerable import answerable_lines, figures_of
+    from mmupt_data.hard_figure_task import FIGURE_TASKS
 
-    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed, _tasks()[task])))
+    print(answerable_lines(read_candidates(candidates), figures_of(data, split, seed, FIGURE_TASKS[task])))

@@ -13,6 +13,7 @@ from verl_ext.answers import AnswerRule, Comparison
 from verl_ext.datasets.pixel_limits import pixel_limits, set_limits
 from verl_ext.files import sha256
 from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 # GenerationSettings that change the responses by rounding only.
 IGNORED_FOR_RESUME = {"replicas", "tensor_parallel_size", "engine"}
@@ -55,13 +56,17 @@ class GenerationSettings:
     chat_template_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if not self.greedy and self.samples < 1:
+        allowed = {
+            "samples": (is_whole(self.samples, 0), "a whole number from 0 on"),
+            "max_tokens": (is_whole(self.max_tokens, 1), "a whole number from 1 on"),
+            "temperature": (is_number(self.temperature, 0), "a number from 0 on"),
+            "top_p": (is_number(self.top_p, 0, 1), "a number from 0 to 1"),
+            "prompt": (self.prompt in ("own", "official"), "one of own, official"),
+            "device": (self.device in ("cpu", "cuda"), "one of cpu, cuda"),
+        }
+        refuse_values(self, allowed)
+        if not self.greedy and not self.samples:
             raise ValueError("no responses are asked for: set greedy=true, or samples to at least 1")
-        if self.samples < 0:
-            raise ValueError(f"samples must be 0 or more, not {self.samples}")
-        for name, known in (("prompt", ("own", "official")), ("device", ("cpu", "cuda"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         # Refuses a rule that does not exist or whose package is missing before anything is generated.
         Comparison(self.rule)
 

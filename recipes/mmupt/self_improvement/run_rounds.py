@@ -21,13 +21,12 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
-from mmupt.datasets import data_set
 from mmupt.evaluation.generation_settings import input_settings
 from mmupt.evaluation.response_files import copy_responses
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive_run
 from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
 from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, write_requests
-from mmupt_data.prepare import FOLDER
+from mmupt.training.recipe_run import prepare_data_sets
 from verl_ext.collapse import Collapse, read_rule
 from verl_ext.files import file_list, write_atomically
 
@@ -53,9 +52,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
                 end_processes(round_folder(folder, number) / phase)
         log_to(folder / "logs" / "rounds.log")
         emit(_head(config, rounds, folder))
-        for name in config.mmupt.datasets:
-            emit(Phase(f"prepare the data set {name}"))
-            data_set(name).prepare(FOLDER / name, progress=True)
+        prepare_data_sets(config)
         policy, done, stopped = str(config.actor_rollout_ref.model.path), [], None
         for number in range(1, rounds + 1):
             policy = make_round(config, recipe, number, folder, policy, overrides)

@@ -122,12 +122,7 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
-    for name in config.mmupt.datasets:
-        emit(Phase(f"prepare the data set {name}"))
-        try:
-            data_set(name).prepare(FOLDER / name, progress=True)
-        except (ValueError, OSError) as error:
-            raise RecipeError(f"mmupt.datasets: {error}") from error
+    prepare_data_sets(config)
     emit(Phase("check files and settings"))
     refuse(problems_of_files(config, os.environ))
     # May download the model's config.json.
@@ -137,6 +132,16 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     # Last, as it may download the processor.
     limit_profiled_images(config)
     return config
+
+
+def prepare_data_sets(config: DictConfig) -> None:
+    """Prepare the data sets of a recipe; RecipeError if one is unknown or cannot be prepared."""
+    for name in config.mmupt.datasets:
+        emit(Phase(f"prepare the data set {name}"))
+        try:
+            data_set(name).prepare(FOLDER / name, progress=True)
+        except (ValueError, OSError) as error:
+            raise RecipeError(f"mmupt.datasets: {error}") from error
 
 
 def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
