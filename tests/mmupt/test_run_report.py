@@ -13,7 +13,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from mmupt.cli import main
 from mmupt.evaluation.response_files import Response, read_parameters, write_responses
 from mmupt.training.metric_series import read_series
-from mmupt.training.run_report import CURVES, read_changes, write_report
+from mmupt.training.run_report import CURVES, _lines, read_changes, write_report
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 from verl_ext.metric_names import VALIDATION_ACCURACY
@@ -149,6 +149,14 @@ def test_a_run_that_was_trained_on_its_test_questions_says_so(run_folder: Path) 
         write_report(run_folder)
         assert ("These are not scores on unseen questions" in (run_folder / "report.md").read_text()) is trained
         assert json.loads((run_folder / "report.json").read_text())["test_time_training"] is trained
+
+
+def test_the_plot_has_a_line_for_every_validated_data_source() -> None:
+    series = {f"val-core/set_{number}/acc/mean@1": {1: 0.5} for number in range(6)}
+    assert all(re.fullmatch(VALIDATION_ACCURACY, name) for name in series)
+    assert [points.label for points in _lines(CURVES[0], series)] == [
+        f"validation questions (set_{number})" for number in range(6)
+    ]
 
 
 def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:

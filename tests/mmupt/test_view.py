@@ -224,6 +224,14 @@ def test_the_majority_flips_when_the_answer_differs_and_not_when_it_is_written_d
     assert [one["flipped"] for one in history] == [False, False, True, True]
 
 
+def test_a_majority_that_names_the_same_option_in_another_way_has_not_flipped(tmp_path: Path) -> None:
+    for step, answer in enumerate(("A", "0.5 cm", "B"), start=1):
+        row = group("q", "Find $y$.", [answer, answer, None]).row(step)
+        row["choices"] = ["0.5 cm", "2 cm"]
+        write_votes(tmp_path / "votes" / f"{step}.parquet", [row], [])
+    assert [one["flipped"] for one in RunFiles(tmp_path).history("q")] == [False, False, True]
+
+
 def test_rewards_that_are_no_numbers_do_not_break_the_page(tmp_path: Path) -> None:
     row = group("q", "Find $y$.", ["1", "1", None]).row(1)
     row["responses"][0]["reward"] = float("nan")

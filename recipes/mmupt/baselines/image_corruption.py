@@ -11,18 +11,18 @@ from PIL import Image, ImageEnhance
 
 from verl_ext.images import decode
 
-# Pixels that are left of the shorter side.
+# Pixels of the shorter side after scaling down.
 SHORTER_SIDE = 20
-# Brightness is multiplied by a factor that is as far from 1 at most.
+# The factor of the brightness differs from 1 by at most this.
 MAX_BRIGHTNESS_CHANGE = 0.5
-# Hues are turned by as large a share of the whole circle at most.
+# Hues are turned by at most this share of the circle.
 MAX_HUE_SHIFT = 0.3
 
 
 def corrupt(image: bytes, seed: str) -> bytes:
-    """Spoil an encoded image by one of the two, drawn like its strength by `seed`; returns a PNG.
+    """Spoil an encoded image in one of the two ways; `seed` draws the way and its strength.
 
-    Of the size at which the image is shown, so that a model sees as many patches of both.
+    The PNG has the size at which the image is shown, so that a model sees as many patches of both.
     """
     random = Random(f"corrupt/{seed}")
     clean = decode(image).image

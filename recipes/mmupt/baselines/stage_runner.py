@@ -72,7 +72,10 @@ def run_baseline(config: DictConfig) -> Path:
     for number, stage in enumerate(stages):
         _make_set_in_process(run_folder, number, policy)
         policy = str(train_policy(stage.trainer, config, policy, stages_folder(run_folder)))
-    return _export(Path(policy), target)
+    # By hard links where the file system has them.
+    with replacing(target) as temporary:
+        shutil.copytree(policy, temporary, copy_function=link_or_copy)
+    return target
 
 
 def make_set(config: DictConfig, number: int, model: str) -> Path:
@@ -195,13 +198,6 @@ def _make_set_in_process(run_folder: Path, number: int, model: str) -> None:
         subprocess.run(command, check=True)
     except subprocess.CalledProcessError as error:
         raise RecipeError(f"the stages in {stages_folder(run_folder)} ended with status {error.returncode}") from error
-
-
-def _export(policy: Path, target: Path) -> Path:
-    """Copy a policy to where a run leaves it, by hard links where the file system has them."""
-    with replacing(target) as temporary:
-        shutil.copytree(policy, temporary, copy_function=link_or_copy)
-    return target
 
 
 def main() -> None:

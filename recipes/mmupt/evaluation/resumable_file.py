@@ -42,7 +42,9 @@ class ResumableFile:
         self._groups: dict[tuple[str, Mode], list[Response]] = {}
         self.whole = read_parameters(path) == self._parameters
         if not self.whole:
-            lines = _whole_lines(self._growing)
+            # The last line may have been cut.
+            written = self._growing.read_text().split("\n")[:-1] if self._growing.is_file() else []
+            lines = [json.loads(line) for line in written]
             made_with = [found for found in (read_parameters(path), lines[0] if lines else None) if found is not None]
             same = bool(lines) and lines[0] == self._parameters
             if not replace and not same and made_with:
@@ -75,10 +77,3 @@ class ResumableFile:
 
     def _add(self, group: Sequence[Response]) -> None:
         self._groups[group[0].id, group[0].mode] = list(group)
-
-
-def _whole_lines(path: Path) -> list[Any]:
-    if not path.is_file():
-        return []
-    *lines, _ = path.read_text().split("\n")
-    return [json.loads(line) for line in lines]

@@ -24,10 +24,10 @@ from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
 from mmupt.evaluation.generation_settings import input_settings
 from mmupt.evaluation.response_files import copy_responses
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive_run
-from mmupt.self_improvement.rounds import Round, best_round, find_collapse_of, read_round, round_folder, write_rounds
+from mmupt.self_improvement.rounds import best_round, find_collapse_of, read_round, round_folder, write_rounds
 from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, write_requests
 from mmupt.training.recipe_run import prepare_data_sets
-from verl_ext.collapse import Collapse, read_rule
+from verl_ext.collapse import read_rule
 from verl_ext.files import file_list, write_atomically
 
 # Written when a round is finished: the path of its policy.
@@ -53,15 +53,18 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
         log_to(folder / "logs" / "rounds.log")
         emit(_head(config, rounds, folder))
         prepare_data_sets(config)
-        policy, done, stopped = str(config.actor_rollout_ref.model.path), [], None
+        policy, done = str(config.actor_rollout_ref.model.path), []
+        rule = read_rule(config.mmupt.stop_on_collapse)
         for number in range(1, rounds + 1):
             policy = make_round(config, recipe, number, folder, policy, overrides)
             done.append(read_round(folder, number))
-            stopped = _collapse(config, done)
+            stopped = find_collapse_of(done, rule) if rule else None
             show_result(f"\n{write_rounds(folder, done, stopped)}\n")
             if stopped:
                 break
-        show_result(f"The best policy is in {_best_policy(config, folder, done)}")
+        best = best_round(done)
+        kept = (round_folder(folder, best) / POLICY).read_text() if best else config.actor_rollout_ref.model.path
+        show_result(f"The best policy is in {kept}")
 
 
 def make_round(
@@ -177,16 +180,6 @@ def _take_evaluation(previous: Path, evaluation: Path) -> None:
     after, before = previous / "after.jsonl", evaluation / "before.jsonl"
     if after.is_file() and not before.exists():
         copy_responses(after, before)
-
-
-def _collapse(config: DictConfig, done: Sequence[Round]) -> Collapse | None:
-    rule = read_rule(config.mmupt.stop_on_collapse)
-    return None if rule is None else find_collapse_of(done, rule)
-
-
-def _best_policy(config: DictConfig, folder: Path, done: Sequence[Round]) -> str:
-    best = best_round(done)
-    return (round_folder(folder, best) / POLICY).read_text() if best else str(config.actor_rollout_ref.model.path)
 
 
 def _check(config: DictConfig, recipe: str, overrides: Sequence[str]) -> None:

@@ -269,8 +269,8 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
         keys = "trainer.n_gpus_per_node" + (" and actor_rollout_ref.rollout.n_gpus_per_node" if generating else "")
         yield (
             f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} "
-            f"GPUs a machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or run "
-            f"RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else '; `mmupt doctor` checks the driver'}"
+            f"GPUs per machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or "
+            f"run RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else '; `mmupt doctor` checks the driver'}"
         )
     ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
     for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size"):

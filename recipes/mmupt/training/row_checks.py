@@ -49,8 +49,8 @@ def check_rows(config: DictConfig) -> None:
     """Check all files of a recipe, and drop bad training rows or stop, as `data.bad_rows` says.
 
     Evaluation never leaves out rows: in validation and evaluation files, rows that the model cannot be asked count as
-        wrong. `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the dropped training rows
-        and the validation rows that count as wrong; both are summarized on the console.
+    wrong. `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the dropped training rows and
+    the validation rows that count as wrong; both are summarized on the console.
 
     Raises:
         RecipeError: a file cannot be read, or lacks prompts or needed ground truth; a training file has ground truth
@@ -285,8 +285,8 @@ class PromptLengths:
                 if accepted_size(*size, images, self._limits) != size:
                     detail = f"image {index} has {size[0]} x {size[1]} px, which the model's scaling does not accept"
                     return [Problem("extreme aspect ratio", detail)]
-        of_text, of_images = prompt_tokens(row, self._processor, self._instruction, self._limits)
-        tokens = of_text + sum(of_images)
+        text_tokens, image_tokens = prompt_tokens(row, self._processor, self._instruction, self._limits)
+        tokens, visual = text_tokens + sum(image_tokens), sum(image_tokens)
         if tokens <= self._limit:
             return []
-        return [Problem("long prompt", f"{tokens} tokens, {sum(of_images)} of them images, over {self._limit}")]
+        return [Problem("long prompt", f"{tokens} tokens, {visual} of them images, over {self._limit}")]

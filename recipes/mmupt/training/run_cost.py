@@ -77,9 +77,9 @@ def read_cost(run_folder: Path) -> Cost:
 def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
     """The number of training questions, and of tokens generated for them."""
     lengths = read_series(run_folder / "tensorboard").get(RESPONSE_LENGTH, {})
-    of_a_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
+    per_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
     prompts = len(lengths) * config.data.train_batch_size
     rows = sum(pq.read_metadata(file).num_rows for file in file_list(config.data.train_files))
     if config.data.train_max_samples > 0:
         rows = min(rows, config.data.train_max_samples)
-    return min(rows, prompts), round(sum(lengths.values()) * config.data.train_batch_size * of_a_prompt)
+    return min(rows, prompts), round(sum(lengths.values()) * config.data.train_batch_size * per_prompt)

@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.collapse_record import read_stop
 from mmupt.training.metric_series import Series, read_series
 from mmupt.training.vote_diagnostics import diagnose, model_collapse_step, read_elections, render
+from verl_ext.answers import Comparison
 from verl_ext.files import write_atomically, write_json
 from verl_ext.metric_names import (
     LABEL_ACCURACY,
@@ -117,9 +118,8 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     table = render_table(changes)
     stop = read_stop(run_folder)
     elections = read_elections(run_folder / "votes")
-    file = run_folder / "config.yaml"
-    config = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
-    diagnostics = diagnose(elections, read_settings(OmegaConf.select(config, "reward.reward_kwargs")).comparison)
+    config = read_config(run_folder)
+    diagnostics = diagnose(elections, comparison_of(config))
     note = note or OmegaConf.select(config, "mmupt.report_note")
     on_test_questions = bool(OmegaConf.select(config, "mmupt.test_time_training"))
     reward_accuracy = series.get(REWARD_ACCURACY, {})
@@ -155,6 +155,17 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     }
     write_json(run_folder / "report.json", content)
     return table
+
+
+def read_config(run_folder: Path) -> Any:
+    """The config of a run; empty without one."""
+    file = run_folder / "config.yaml"
+    return OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+
+
+def comparison_of(config: Any) -> Comparison:
+    """How the vote of a run compares answers."""
+    return read_settings(OmegaConf.select(config, "reward.reward_kwargs")).comparison
 
 
 def read_changes(run_folder: Path) -> dict[str, Change]:
@@ -278,7 +289,7 @@ def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
 
 def _lines(curves: Curves, series: Series) -> Iterator[Points]:
     matches = [match for name in series if (match := re.fullmatch(curves.metrics, name))]
-    for match, color in zip(matches, LINE_COLORS, strict=False):
+    for match, color in zip(matches, cycle(LINE_COLORS), strict=False):
         steps = dict(sorted(series[match.string].items()))
         values = [(100 if curves.percent else 1) * value for value in steps.values()]
         yield Points(list(steps), values, match.expand(curves.line), color=color, joined=True)

@@ -19,8 +19,9 @@ from mmupt.reports.html_page import shown, shown_answer, shown_question
 from mmupt.synthesis.synthesized_dataset import CANDIDATES, read_candidates
 from mmupt.training.collapse_record import read_stop
 from mmupt.training.metric_series import Series, read_series
+from mmupt.training.run_report import comparison_of, read_config
 from mmupt.viewer.row_pictures import RowPictures
-from verl_ext.answers import classify
+from verl_ext.answers import equivalent
 from verl_ext.collapse import History
 from verl_ext.control_text import PLACEHOLDER
 from verl_ext.files import file_list
@@ -151,22 +152,30 @@ class RunFiles:
         }
 
     def history(self, id_: str) -> list[dict[str, Any]]:
-        """The groups of one question in the order of steps; `flipped` says whether the pseudo-label has changed."""
+        """The groups of one question in the order of steps; `flipped` says whether the pseudo-label has changed.
+
+        Labels are compared as the run compares answers, see `mmupt.training.vote_diagnostics`.
+        """
         found = [
             dict(zip(GROUP_FIELDS, fields, strict=True))
             for step in self._votes()
             for fields in self._listed(step)
             if fields[GROUP_FIELDS.index("id")] == id_
         ]
-        classes = classify([one["pseudo_label"] for one in found])
-        class_of = {position: number for number, members in enumerate(classes.members) for position in members}
+        comparison, choices = comparison_of(read_config(self.folder)), None
+        if found:
+            choices = read_votes(self._votes()[found[0]["step"]], ["choices"])[found[0]["number"]]["choices"]
+
+        def differ(one: str | None, other: str | None) -> bool:
+            return one is not other if None in (one, other) else not equivalent(one, other, comparison, choices)
+
         return [
             {
                 **{name: one[name] for name in ("step", "number", "majority_ratio", "tied", "label_correct")},
                 "pseudo_label_html": _answer(one["pseudo_label"]),
-                "flipped": position > 0 and class_of.get(position) != class_of.get(position - 1),
+                "flipped": differ(before["pseudo_label"], one["pseudo_label"]),
             }
-            for position, one in enumerate(found)
+            for before, one in zip([*found[:1], *found], found, strict=False)
         ]
 
     def evaluation(self) -> list[dict[str, Any]]:
