@@ -1,15 +1,21 @@
 """Trials of all methods vary the same settings, whatever a method has in them."""
 
+from functools import cache
+
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from benchmarks import tuning
 from mmupt.compose import load_recipe
 
 
+@cache
+def config_of_trial(method: str, name: str) -> DictConfig:
+    return load_recipe("mmupt_tiny", [f"method={method}", *tuning.trials(method)[name]])[0]
+
+
 def of_trial(method: str, name: str, key: str) -> float:
-    config, _ = load_recipe("mmupt_tiny", [f"method={method}", *tuning.trials(method)[name]])
-    return float(OmegaConf.select(config, key))
+    return float(OmegaConf.select(config_of_trial(method, name), key))
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,9 @@ def test_rows_are_asked_for_only_a_little_ahead_of_those_that_are_written(tmp_pa
 
 
 def test_row_groups_are_small_in_bytes_too(tmp_path: Path) -> None:
+    # 2.25 MB each, so that 15 fill a group.
     large = [
-        replace(row(f"{index}"), images=(encode(Image.effect_noise((1500, 1500), 100), "BMP"),)) for index in range(40)
+        replace(row(f"{index}"), images=(encode(Image.effect_noise((1500, 1500), 100), "BMP"),)) for index in range(17)
     ]
     write_dataset(tmp_path, {"train": large}, {})
     metadata = pq.read_metadata(tmp_path / "train.parquet")

@@ -1,6 +1,5 @@
 """The plugin is loaded by veRL itself, lightly, says so, and fails loudly where it does not fit."""
 
-import os
 import re
 import subprocess
 import sys
@@ -12,28 +11,39 @@ from verl_ext import patches
 from verl_ext.patches import PATCHES, Patch
 
 
-def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
-    )
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-def test_importing_verl_activates_the_plugin_without_vllm_or_recipes_and_logs_one_line() -> None:
-    result = python(
-        "import sys, verl; from verl.utils.device import get_device_name; print(get_device_name());"
-        "heavy = ('vllm', 'mmupt', 'verl_ext.rewards', 'verl.experimental.reward_loop', 'verl.workers');"
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    assert result.stdout.splitlines() == ["cpu", "[]"]
-    (line,) = [line for line in result.stderr.splitlines() if "verl_ext" in line]
+IMPORT_VERL = """
+import os, sys, verl
+from verl.plugin.platform.platform_manager import _detect_platform_name as detect
+from verl.utils.device import get_device_name
+print(get_device_name())
+heavy = ("vllm", "mmupt", "verl_ext.rewards", "verl.experimental.reward_loop", "verl.workers")
+print([name for name in heavy if name in sys.modules])
+os.environ["VERL_PLATFORM"] = ""
+print(detect())
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> subprocess.CompletedProcess[str]:
+    """A process that has imported veRL on the CPU."""
+    return python(IMPORT_VERL)
+
+
+def test_importing_verl_activates_the_plugin_without_vllm_or_recipes_and_logs_one_line(
+    imported: subprocess.CompletedProcess[str],
+) -> None:
+    assert imported.stdout.splitlines()[:2] == ["cpu", "[]"]
+    (line,) = [line for line in imported.stderr.splitlines() if "verl_ext" in line]
     assert "verl_ext is active" in line and "verl_ext.rewards" in line
     assert all(patch.name in line for patch in PATCHES)
 
 
-def test_the_cpu_is_used_only_where_it_is_asked_for() -> None:
-    code = "from verl.plugin.platform.platform_manager import _detect_platform_name as detect; print(detect())"
-    result = python(code, VERL_PLATFORM="")
-    assert result.stdout.split()[-1] in ("nvidia", "rocm", "npu")
+def test_the_cpu_is_used_only_where_it_is_asked_for(imported: subprocess.CompletedProcess[str]) -> None:
+    assert imported.stdout.split()[-1] in ("nvidia", "rocm", "npu")
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
