@@ -11,6 +11,8 @@ from hypothesis import settings
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
+from verl_ext.process_memory import collect_garbage_rarely
+
 os.environ["VERL_PLATFORM"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Not safe for process groups in several threads of one process, which only tests have.
@@ -19,6 +21,8 @@ os.environ["TORCH_FR_BUFFER_SIZE"] = "0"
 # How long an example takes is a matter of what else the machine does.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+collect_garbage_rarely()
 
 _load_config = OmegaConf.load
 
