@@ -1,163 +1,41 @@
-"""Evaluation: it asks what veRL asks, each question once however often it is killed, and its file is there whole."""
+"""An evaluation asks each question once, however often it is killed, and says at once what it cannot evaluate."""
 
-import asyncio
-import io
 import json
-import os
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from evaluation_rows import MODEL, PICTURES, ROWS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from judge_server import MODEL as JUDGE
 from judge_server import Said, serve
-from PIL import Image
 from stand_in_engine import OutOfMemory, StandInEngine
-from transformers import AutoProcessor
 
-from mmupt.benchmarks import BENCHMARKS, Question, read_questions
+from mmupt.benchmarks import Question, read_questions
 from mmupt.compose import as_override
-from mmupt.datasets import data_set
 from mmupt.evaluation import evaluate as module
-from mmupt.evaluation import generation, response_cache
+from mmupt.evaluation import response_cache
 from mmupt.evaluation.evaluate import EvaluationError, load_evaluation_config
 from mmupt.evaluation.generation import QuestionRequest
-from mmupt.evaluation.generation_settings import GenerationSettings
-from mmupt.evaluation.messages import engine_prompt, rendered
 from mmupt.evaluation.response_files import (
-    Mode,
     Response,
     parameters_path,
-    read_parameters,
     read_whole,
-    write_responses,
 )
 from mmupt.evaluation.verdicts import verdicts_of
 from mmupt.runtime.run_lock import exclusive_run
-from mmupt_data.figure_task import write_figures as figures
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
-
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
-PROCESSOR = AutoProcessor.from_pretrained(MODEL)
-RESPONSES = [Response("q1", "greedy", 0, 'so "\\boxed{1}"\n', 5), Response("q1", "sample", 0, "né \u2028", 3)]
-
-
-def picture(width: int, height: int, color: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), color).save(file, format="PNG")
-    return file.getvalue()
-
-
-PICTURES = (picture(84, 84, "red"), picture(84, 90, "blue"))
-ROWS = [
-    Row("one", "made-up", "<image>what is the area of the triangle ?", (picture(84, 84, "red"),), "a", "1"),
-    # Neither side is a multiple of what the vision tower takes, so that both must be scaled alike.
-    Row("two", "made-up", "<image>or\n<image>?", (picture(90, 131, "red"), picture(300, 60, "blue")), "a", "2"),
-    Row("none", "made-up", "what is the sum ?", (), "a", "3"),
-]
-# What a row may bring besides.
-HARD_ROWS = [
-    # Text that veRL and the tokenizer would take for something else, with and without an image.
-    Row("tags", "made-up", "<image>is a <video> or an <image> an <|im_end|> ?", PICTURES[:1], "a", "4"),
-    Row("tag", "made-up", "is a <video> an <|image_pad|> or an <image> ?", (), "a", "5"),
-    # An image that only margins make acceptable to both scalings.
-    Row("narrow", "made-up", "<image>how long ?", (picture(2000, 3, "red"),), "a", "6"),
-]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     write_dataset(tmp_path, {"test": ROWS}, {})
     return prompts_path(tmp_path, "test")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"min_pixels": 16_000}, {"max_pixels": 8_000}, {"instruction": "put the answer in a \\boxed{ }"}],
-    ids=["as is", "min", "max", "instruction"],
-)
-def test_the_prompt_equals_the_one_that_verl_builds_in_training(tmp_path: Path, changes: dict[str, Any]) -> None:
-    from omegaconf import OmegaConf
-    from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
-    from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
-
-    from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
-
-    write_dataset(tmp_path, {"test": [*ROWS, *HARD_ROWS]}, {}, evaluation=["test"])
-    data, processor = prompts_path(tmp_path, "test"), PROCESSOR
-    keys = {"instruction": None, "min_pixels": None, "max_pixels": None, "dropped_rows": None}
-    keys |= {"generated_share": None, **changes}
-    config = OmegaConf.create(
-        {
-            "train_files": str(data),
-            "val_files": None,
-            "filter_overlong_prompts": False,
-            "cache_dir": str(data.parent),
-            **keys,
-        }
-    )
-    dataset = UnlabelledDataset(str(data), config, tokenizer=processor.tokenizer, processor=processor)
-    builder = create_continuous_token_builder(processor.tokenizer, hf_model_type="qwen2_5_vl", processor=processor)
-    for row, trained_on in zip(pq.read_table(data).to_pylist(), dataset, strict=True):
-        messages = trained_on["raw_prompt"]
-        images, _, _ = asyncio.run(UnlabelledDataset.process_multi_modal_info(messages, 14, config))
-        expanded = builder.build_initial_tokens(messages, images=images)
-        limits = {name: value for name, value in changes.items() if name != "instruction"}
-        prompt = engine_prompt(row, processor, limits, changes.get("instruction"))
-        assert prompt["prompt_token_ids"] == qwen2_5_vl_dedup_image_tokens(expanded, processor)
-        ours = prompt.get("multi_modal_data", {}).get("image")
-        assert [(i.size, i.tobytes()) for i in ours or []] == [(i.size, i.tobytes()) for i in images or []]
-        # One token of an image for each image, and one end of a turn for each turn.
-        ids = prompt["prompt_token_ids"]
-        text = processor.tokenizer.decode(ids)
-        assert text.count("<|image_pad|>") == len(row["images"]) and text.count("<|video_pad|>") == 0
-        assert text.count("<|im_end|>") == text.count("<|im_start|>") - 1
-
-
-def test_responses_are_read_as_they_were_written(tmp_path: Path) -> None:
-    file = tmp_path / "new" / "responses.jsonl"
-    write_responses(file, RESPONSES, {"samples": 1})
-    assert read_whole(file) == RESPONSES
-    assert read_parameters(file) == {"samples": 1}
-    assert sorted(path.name for path in file.parent.iterdir()) == ["responses.jsonl", "responses.parameters.json"]
-
-
-def test_a_row_that_is_no_response_is_named_by_file_and_line(tmp_path: Path) -> None:
-    file = tmp_path / "responses.jsonl"
-    write_responses(file, RESPONSES[:1], {})
-    for row in ('{"id": "q2"}', "{"):
-        file.write_text(file.read_text().splitlines()[0] + f"\n{row}\n")
-        with pytest.raises(ValueError, match=r"responses\.jsonl, line 2, is not a response"):
-            read_whole(file)
-
-
-@pytest.mark.parametrize("fails_at", [1, 2])
-def test_an_interrupted_write_leaves_no_file_that_counts_as_whole(tmp_path: Path, monkeypatch, fails_at: int) -> None:
-    file = tmp_path / "responses.jsonl"
-    write_responses(file, RESPONSES[:1], {"seed": 0})
-    replace, calls = os.replace, []
-
-    def interrupted(*paths: Path) -> None:
-        calls.append(paths)
-        if len(calls) == fails_at:
-            raise KeyboardInterrupt
-        replace(*paths)
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_responses(file, RESPONSES, {"seed": 1})
-    assert read_parameters(file) is None
-    assert read_whole(file) in (RESPONSES[:1], RESPONSES)
 
 
 class Engine(StandInEngine):
@@ -306,28 +184,6 @@ def test_what_cannot_be_evaluated_is_said_before_anything_starts(
         module.evaluate(load_evaluation_config([*fixed, *overrides]))
 
 
-def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, monkeypatch) -> None:
-    metadata = {"query": "Hint: Give a whole number.\nQuestion: how many ?", "answer_type": "integer", "metadata": {}}
-    rows = [
-        Row(
-            f"q{i}",
-            "mathvista",
-            f"<image>how many {i} ?",
-            (picture(84, 84 + i, "red"),),
-            "free_form",
-            "7",
-            metadata=metadata,
-        )
-        for i in range(2)
-    ]
-    write_dataset(tmp_path, {"test": rows}, {})
-    one = module.QuestionSet("test", (prompts_path(tmp_path, "test"),), tmp_path / "test.jsonl")
-    assert [row["prompt"][0]["content"] for row in module.read_question_rows(one, "official", None)] == [
-        "<image>Hint: Give a whole number.\nQuestion: how many ?"
-    ] * 2
-    assert module.read_question_rows(one, "own", 1)[0]["prompt"][0]["content"] == "<image>how many 0 ?"
-
-
 def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:
     data.with_suffix(".truth.parquet").unlink()
     with pytest.raises(EvaluationError, match=r"test\.parquet has no truth: .*test\.truth\.parquet .*score=false"):
@@ -371,84 +227,6 @@ def test_the_papers_settings_are_the_default() -> None:
 def test_a_launcher_can_hand_any_text_on(text: str) -> None:
     config = load_evaluation_config([as_override("model", text), as_override("forbidden_openings", [text, "b"])])
     assert config.model == text and list(config.forbidden_openings) == [text, "b"]
-
-
-def test_the_system_prompt_goes_first() -> None:
-    row = {"id": "q", "prompt": [{"role": "user", "content": "why ?"}], "images": []}
-    assert rendered(row, PROCESSOR, {}, "say", "be kind")[0].startswith("<|im_start|>system\nbe kind<|im_end|>")
-    assert rendered(row, PROCESSOR, {}, "say")[0].startswith("<|im_start|>user\n")
-
-
-def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "engine_prompt", lambda *_: {})
-
-    def seed(device: str, id_: str, mode: Mode, seed: int = 0) -> int | None:
-        config = load_evaluation_config(["model=m", f"seed={seed}"])
-        replica = generation.Replica.__new__(generation.Replica)
-        settings = GenerationSettings.from_config(config, model="m", device=device, dtype="float32", replicas=1)
-        replica._processor = None
-        return replica._group(settings, QuestionRequest("test", mode, {"id": id_})).sampling.seed
-
-    assert seed("cpu", "a", "sample") is None and seed("cuda", "a", "greedy") is None
-    assert seed("cuda", "a", "sample") == seed("cuda", "a", "sample") is not None
-    assert len({seed("cuda", "a", "sample"), seed("cuda", "b", "sample"), seed("cuda", "a", "sample", seed=1)}) == 3
-
-
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "mmupt", "eval", f"model={MODEL}", "preset=tiny", *overrides]
-
-
-@pytest.mark.full_stack
-@pytest.mark.parametrize("forbidden", [[], ["so"]], ids=["freely", "not opening with so"])
-def test_the_tiny_model_answers_every_question_on_a_cpu(data: Path, tmp_path: Path, forbidden: list[str]) -> None:
-    keys = [f"files={{test:{data}}}", f"output={tmp_path}", "samples=3", "max_tokens=8", "max_model_len=256"]
-    subprocess.run(command(*keys, as_override("forbidden_openings", forbidden)), cwd=ROOT, check=True, timeout=300)
-    responses = read_whole(tmp_path / "test.jsonl")
-    expected = [(row.id, mode, i) for row in ROWS for mode, n in (("greedy", 1), ("sample", 3)) for i in range(n)]
-    assert sorted((r.id, r.mode, r.sample) for r in responses) == sorted(expected)
-    assert all(1 <= response.tokens <= 8 for response in responses)
-    assert not any(response.response.split()[:1] == [word] for response in responses for word in forbidden)
-    assert json.loads((tmp_path / "test.scores.json").read_text())[0]["questions"] == 3
-
-
-@pytest.mark.full_stack
-def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tmp_path: Path) -> None:
-    figures(tmp_path / "figures", train=3, validation=3, test=256)
-    keys = [f"files={{test:{tmp_path}/figures/test.parquet}}", f"output={tmp_path}/out"]
-    growing = tmp_path / "out" / "test.partial.jsonl"
-    process = subprocess.Popen(command(*keys), cwd=ROOT)
-    deadline = time.monotonic() + 300
-    while not growing.is_file() or growing.read_text().count("\n") < 20:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    made = growing.read_text().split("\n")[1:-1]
-    assert 19 <= len(made) < 512
-    subprocess.run(command(*keys, "replicas=2"), cwd=ROOT, check=True, timeout=400)
-    responses = read_whole(tmp_path / "out" / "test.jsonl")
-    assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses) == 256 * 9
-    assert {Response(**one) for line in made for one in json.loads(line)} <= set(responses)
-
-
-@pytest.mark.full_stack
-def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mmupt_data"))
-    from hub_shaped import write
-
-    files = {}
-    for name in ("mathvista", "mathvision", "mathverse", "wemath"):
-        data_set(name).prepare(tmp_path / name, str(write(tmp_path / "source" / name, name, rows=8)))
-        files[name] = str(tmp_path / name / f"{BENCHMARKS[name].split}.parquet")
-    keys = [as_override("files", files), f"output={tmp_path / 'out'}", "samples=2", "max_model_len=1024"]
-    done = subprocess.run(command(*keys), cwd=ROOT, check=True, timeout=400, capture_output=True, text=True)
-    for name in files:
-        (scores,) = json.loads((tmp_path / "out" / f"{name}.scores.json").read_text())
-        assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name
-        assert scores["accuracy"][scores["rule"]]["greedy"]["questions"] == 8
-        assert f"## {name}" in done.stdout
-    assert "paper: MM-UPT" in (tmp_path / "out" / "results.md").read_text()
 
 
 def test_a_question_whose_image_nobody_can_decode_is_wrong_and_counted(

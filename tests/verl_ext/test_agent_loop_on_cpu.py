@@ -1,7 +1,4 @@
-"""veRL's agent loop worker with groups: what is sent to the reward workers, when, and what becomes of failures.
-
-veRL's own `_run_prompt` runs as is; the model and the transfer queue are replaced by stand-ins.
-"""
+"""veRL's agent loop worker with groups: what is sent to the reward workers, and when."""
 
 import asyncio
 from dataclasses import replace
@@ -9,109 +6,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-import torch
-from omegaconf import OmegaConf
-from tensordict import TensorDict
+from stand_in_rollout import Rollout
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
-from verl.trainer.ppo.v1 import agent_loop_tq
 
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
-from verl_ext.rollout import queue_rows
-from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
-from verl_ext.rollout.queue_rows import VOTED_QUESTION
+from verl_ext.rollout.agent_loop import _AgentLoopWorkerTQ, sampled_log_probs
 from verl_ext.votes import vote
-from verl_ext.votes.vote_files import VotedQuestion
 from verl_ext.votes.vote_record import VoteRecord
-
-
-class RewardWorker:
-    """Stands for the Ray actor: remembers requests and rewards a response with the size of its group."""
-
-    def __init__(self) -> None:
-        self.requests: list[GroupRequest] = []
-        self.compute_score = self
-
-    async def remote(self, request: GroupRequest) -> list[ResponseScore]:
-        self.requests.append(request)
-        size = len(request.response_ids)
-        return [ResponseScore(float(size), {"size": size}) for _ in request.response_ids]
-
-
-class Rollout:
-    """A worker whose sessions answer with their own number, or fail, when their prompt's event is set."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, n: int, reward_workers: int = 3, vote_n: int | None = None
-    ) -> None:
-        self.tags: dict[str, dict[str, str]] = {}
-        self.partitions: dict[str, str] = {}
-        self.outputs: dict[tuple[str, int], AgentLoopOutput] = {}
-        self.failing: set[tuple[str, int]] = set()
-        self.may_finish: dict[str, asyncio.Event] = {}
-        self.reward_workers = [RewardWorker() for _ in range(reward_workers)]
-        self.worker = object.__new__(GroupAgentLoopWorker)
-        self.worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}}})
-        self.worker.reward_loop_worker_handles = self.reward_workers
-        self.worker._scores_groups, self.worker._measures_accuracy = True, False
-        self.worker._needs_log_probs, self.worker._needs_judgements = False, False
-        self.worker._needs_questions = False
-        self.worker._groups, self.worker._rows, self.worker._vote_n = {}, {}, vote_n
-        self.worker._records_votes = False
-        self.worker.processor, self.worker.distillation_enabled = None, False
-        self.puts: list[list[str]] = []
-        self.fields: dict[str, dict[str, Any]] = {}
-
-        async def put(key: str, partition_id: str, tag: dict[str, str]) -> None:
-            self.tags.setdefault(key, {}).update(tag)
-            self.partitions[key] = partition_id
-
-        async def run_agent_loop(worker: Any, sampling_params: Any, trajectory: Any, **kwargs: Any) -> None:
-            session = kwargs["uid"], kwargs["session_id"]
-            await self.may_finish.get(kwargs["uid"], asyncio.Event()).wait()
-            if session in self.failing:
-                raise RuntimeError("out of memory")
-            output = AgentLoopOutput(
-                prompt_ids=[1],
-                response_ids=[session[1]],
-                response_mask=[1],
-                response_logprobs=[-0.5 * session[1]],
-                metrics=AgentLoopMetrics(),
-            )
-            self.outputs[session] = output
-            await worker._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
-
-        async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
-            assert all((scores != 0).any() for scores in fields["rm_scores"]) and partition_id == "train"
-            self.puts.append(keys)
-            for number, key in enumerate(keys):
-                self.fields[key] = {name: getattr(value, "data", value) for name, value in fields[number].items()}
-
-        async def store(worker: Any, output: Any, validate: bool, **kwargs: Any) -> None:
-            assert output.reward_score is not None
-
-        monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
-        monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put_batch)
-        monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", run_agent_loop)
-        monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
-
-    @property
-    def status(self) -> dict[str, str]:
-        return {uid: tag["status"] for uid, tag in self.tags.items()}
-
-    @property
-    def requests(self) -> list[GroupRequest]:
-        return [request for worker in self.reward_workers for request in worker.requests]
-
-    async def prompt(self, uid: str, validate: bool = False, **extra: Any) -> None:
-        self.may_finish.setdefault(uid, asyncio.Event())
-        prompt = {"uid": uid, "id": f"row {uid}", "agent_name": "fake", "reward_model": {"ground_truth": "7"}, **extra}
-        prompt["global_steps"] = 1
-        await self.worker._run_prompt(prompt, {}, trajectory={"validate": validate})
-
-    def finish(self, *uids: str) -> None:
-        for uid in uids:
-            self.may_finish.setdefault(uid, asyncio.Event()).set()
 
 
 def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,55 +26,6 @@ def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypat
         assert {output.reward_score for output in rollout.outputs.values()} == {4.0}
         assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"size": 4}
         assert rollout.worker._groups == {} and rollout.worker._rows == {}
-
-    asyncio.run(body())
-
-
-def test_the_rows_of_a_group_are_put_at_once_before_it_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=3)
-        running = asyncio.create_task(rollout.prompt("a"))
-        rollout.finish("a")
-        while not rollout.puts:
-            await asyncio.sleep(0)
-        assert rollout.puts == [["a_0_0", "a_1_0", "a_2_0"]] and rollout.status == {"a": "running"}
-        await running
-        assert len(rollout.puts) == 1
-
-    asyncio.run(body())
-
-
-def test_rows_with_other_fields_are_put_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[list[str], set[str]]] = []
-
-    async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
-        calls.append((keys, set(fields.keys())))
-
-    monkeypatch.setattr(queue_rows.tq, "async_kv_batch_put", put_batch)
-    some, other = {"responses": torch.zeros(2)}, {"responses": torch.zeros(3), "rollout_log_probs": torch.zeros(3)}
-    asyncio.run(
-        queue_rows.put(
-            [
-                queue_rows.QueueRow("a", some, {}),
-                queue_rows.QueueRow("b", other, {}),
-                queue_rows.QueueRow("c", some, {}),
-            ]
-        )
-    )
-    assert calls == [(["a", "c"], {"responses"}), (["b"], {"responses", "rollout_log_probs"})]
-
-
-def test_a_transfer_queue_that_refuses_the_rows_fails_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2)
-
-        async def refuse(**row: Any) -> None:
-            raise RuntimeError("no storage")
-
-        monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", refuse)
-        rollout.finish("a")
-        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
-        assert rollout.status == {"a": "failure"}
 
     asyncio.run(body())
 
@@ -225,49 +78,6 @@ def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(mo
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("failing", [set(), {0, 2}], ids=str)
-def test_the_row_of_the_first_response_holds_its_whole_group_with_the_truth_that_the_vote_never_saw(
-    monkeypatch: pytest.MonkeyPatch, failing: set[int]
-) -> None:
-    async def compute(request: Any) -> Any:
-        if isinstance(request, AccuracyRequest):
-            return GroupAccuracy(request.record, "7", [answer == "7" for answer in request.answers])
-        assert "truth" not in repr(request).replace("ground_truth=None", "")
-        answers = ["4" if response == [1] else "7" for response in request.response_ids]
-        result = vote(answers)
-        record = VoteRecord(result, 0.5).to_extra_info()
-        return [
-            ResponseScore(reward + 0.5, {"answer": answer, **record}, f"It is {answer}.")
-            for answer, reward in zip(answers, result.rewards, strict=True)
-        ]
-
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=3, vote_n=4, reward_workers=1)
-        rollout.worker._measures_accuracy = rollout.worker._records_votes = True
-        rollout.reward_workers[0].remote = compute
-        rollout.failing = {("a", session) for session in failing}
-        rollout.finish("a")
-        parts = [{"type": "image"}, {"type": "text", "text": " Find x. "}, {"type": "text", "text": "Think."}]
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": parts}]
-        await rollout.prompt("a", raw_prompt=messages, choices=["4", "7"])
-        sessions = [session for session in range(4) if session not in failing]
-        first, *others = (rollout.fields[f"a_{session}_0"][VOTED_QUESTION] for session in sessions[:3])
-        assert set(others) == {""}
-        voted = VotedQuestion.from_json(first)
-        assert (voted.id, voted.question, voted.images) == ("row a", "Find x. Think.", 1)
-        assert (voted.choices, voted.ground_truth) == (["4", "7"], "7")
-        assert [one.text for one in voted.responses] == [f"It is {'4' if s == 1 else '7'}." for s in sessions]
-        assert [one.correct for one in voted.responses] == [session != 1 for session in sessions]
-        agreed = len(sessions) > 2
-        assert [one.reward for one in voted.responses] == [1.5 if agreed and s != 1 else 0.5 for s in sessions]
-        assert [one.trained for one in voted.responses] == [number < 3 for number in range(len(sessions))]
-        # Nothing that a trainer or a logger asks for has it.
-        fields = {name: value for name, value in rollout.fields[f"a_{sessions[0]}_0"].items() if name != VOTED_QUESTION}
-        assert "It is" not in repr(fields)
-
-    asyncio.run(body())
-
-
 def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
@@ -278,74 +88,6 @@ def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.Mon
         rollout.finish("slow")
         await slow
         assert rollout.status["slow"] == "finished" and len(rollout.requests) == 2
-
-    asyncio.run(body())
-
-
-@pytest.mark.parametrize("failing", [{1}, {0, 2, 3}, {0, 1, 2, 3}], ids=["1 of 4", "3 of 4", "4 of 4"])
-def test_a_failed_response_leaves_its_group_and_the_others_are_scored(
-    monkeypatch: pytest.MonkeyPatch, failing: set[int]
-) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=4)
-        rollout.failing = {("a", session) for session in failing}
-        rollout.finish("a", "b")
-        await asyncio.wait_for(asyncio.gather(rollout.prompt("a"), rollout.prompt("b")), timeout=5)
-        survivors = [[session] for session in range(4) if session not in failing]
-        sent = sorted((request.response_ids for request in rollout.requests), key=len)
-        assert sent == ([survivors] if survivors else []) + [[[0], [1], [2], [3]]]
-        assert rollout.status == {"a": "failure", "b": "finished"}
-        assert rollout.puts.count([f"a_{session}_0" for (session,) in survivors]) == bool(survivors)
-        assert rollout.worker._groups == {} and rollout.worker._rows == {}
-
-    asyncio.run(body())
-
-
-def test_a_prompt_is_tagged_with_its_row_and_with_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2, reward_workers=1)
-        running = asyncio.create_task(rollout.prompt("a"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert rollout.tags["a"] == {"id": "row a", "phase": "generation", "status": "running"}
-        rollout.finish("a", "v")
-        await running
-        assert rollout.tags["a"]["phase"] == "reward worker 0" and rollout.partitions["a"] == "train"
-        await rollout.prompt("v", validate=True)
-        assert rollout.partitions["v"] == "val"
-
-    asyncio.run(body())
-
-
-def test_a_prompt_without_a_row_id_is_told_by_its_uid(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2)
-        rollout.finish("a")
-        prompt = {"uid": "a", "agent_name": "fake", "global_steps": 1}
-        await rollout.worker._run_prompt(prompt, {}, trajectory={"validate": False})
-        assert rollout.tags["a"]["id"] == "a" and rollout.status == {"a": "finished"}
-
-    asyncio.run(body())
-
-
-@pytest.mark.parametrize("validate", [False, True])
-def test_plain_rows_of_verl_get_an_id_that_their_responses_carry(
-    monkeypatch: pytest.MonkeyPatch, validate: bool
-) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2)
-        ids = []
-        run_agent_loop = _AgentLoopWorkerTQ._run_agent_loop
-
-        async def remember(worker: Any, *args: Any, **kwargs: Any) -> None:
-            ids.append(kwargs["id"])
-            await run_agent_loop(worker, *args, **kwargs)
-
-        monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", remember)
-        rollout.finish("a", "b")
-        for uid in ("a", "b"):
-            await rollout.prompt(uid, validate, id=None, raw_prompt=[{"role": "user", "content": "Find x."}])
-        assert len(ids) == 4 and len(set(ids)) == 1 and rollout.tags["a"]["id"] == ids[0]
 
     asyncio.run(body())
 
@@ -393,49 +135,6 @@ def test_a_prompt_with_its_own_number_of_responses_forms_a_group_of_that_size(mo
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("failing", [set(), {1}, {0, 2, 4}, {0, 1, 2, 3}], ids=str)
-def test_more_responses_vote_than_are_trained_on_which_are_the_first_that_survive(
-    monkeypatch: pytest.MonkeyPatch, failing: set[int]
-) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2, vote_n=5)
-        rollout.failing = {("a", session) for session in failing}
-        rollout.finish("a")
-        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
-        survivors = [session for session in range(5) if session not in failing]
-        assert [request.response_ids for request in rollout.requests] == [[[session] for session in survivors]]
-        assert rollout.puts == [[f"a_{session}_0" for session in survivors[:2]]]
-        assert rollout.status == {"a": "failure" if failing else "finished"}
-        assert rollout.worker._groups == {} and rollout.worker._rows == {}
-
-    asyncio.run(body())
-
-
-def test_an_agent_loop_of_several_outputs_puts_those_of_the_trained_sessions_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2, vote_n=4)
-        stored: list[int] = []
-
-        async def run_agent_loop(worker: Any, sampling_params: Any, trajectory: Any, **kwargs: Any) -> None:
-            outputs = [
-                AgentLoopOutput(prompt_ids=[1], response_ids=[turn], response_mask=[1], metrics=AgentLoopMetrics())
-                for turn in range(2)
-            ]
-            await worker._agent_loop_postprocess(outputs, trajectory["validate"], **kwargs)
-
-        async def store(worker: Any, output: list[AgentLoopOutput], validate: bool, **kwargs: Any) -> None:
-            stored.append(kwargs["session_id"])
-
-        monkeypatch.setattr(_AgentLoopWorkerTQ, "_run_agent_loop", run_agent_loop)
-        monkeypatch.setattr(_AgentLoopWorkerTQ, "_agent_loop_postprocess", store)
-        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
-        assert sorted(stored) == [0, 1] and rollout.status == {"a": "finished"}
-
-    asyncio.run(body())
-
-
 def test_more_voters_are_a_matter_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2, vote_n=5)
@@ -477,22 +176,6 @@ def test_the_choices_of_a_row_are_sent_with_its_responses(
         rollout.finish("a")
         await rollout.prompt("a", validate, **row)
         assert rollout.requests and all(request.choices == ["a", "b"] for request in rollout.requests)
-
-    asyncio.run(body())
-
-
-def test_a_reward_worker_that_dies_fails_the_group_instead_of_hanging_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        rollout = Rollout(monkeypatch, n=2)
-
-        async def die(request: GroupRequest) -> None:
-            raise RuntimeError("actor died")
-
-        for worker in rollout.reward_workers:
-            worker.remote = die
-        rollout.finish("a")
-        await asyncio.wait_for(rollout.prompt("a"), timeout=5)
-        assert rollout.status == {"a": "failure"}
 
     asyncio.run(body())
 

@@ -1,0 +1,5 @@
+"""Control sequences of terminals."""
+
+import re
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

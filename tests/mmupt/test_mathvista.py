@@ -1,0 +1,131 @@
+"""Every branch of MathVista's official rule, on rows made by hand, each with the reason for its expectation."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from benchmark_questions import question
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmupt.benchmarks import (
+    BENCHMARKS,
+    mathvista,
+)
+from mmupt.benchmarks.mathvista import levenshtein
+
+SIZES = ("larger than", "smaller than", "equal to")
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("smaller than", True),  # the option's text
+        ("B", True),  # its letter
+        ("(B) whatever", True),  # the first letter in brackets, whatever follows
+        ("(b)", True),  # made upper-case
+        ("b", False),  # no letter in brackets, so a text: nearest are all equally far but "equal to" is shortest
+        ("(C) or (B)", False),  # the first one counts
+        ("smaler then", True),  # the nearest text
+        ("(E)", False),  # no option of that letter: the nearest to the text "E" is "equal to"
+        ("", False),  # an empty answer takes the nearest, too: the shortest option
+    ],
+)
+def test_mathvista_takes_an_option_by_letter_by_text_and_by_the_nearest_text(answer: str, right: bool) -> None:
+    assert mathvista.is_correct(answer, question("smaller than", SIZES, "multi_choice")) == right
+
+
+def test_mathvista_gives_the_nearest_option_even_for_no_answer_the_first_of_equals() -> None:
+    assert mathvista.normalise(None, question("x", ("ab", "cd"), "multi_choice")) == "ab"
+    assert mathvista.normalise("", question("x", SIZES, "multi_choice")) == "equal to"
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "kind", "precision", "right"),
+    [
+        ("5", "5", "integer", None, True),
+        ("5.0", "5", "integer", None, True),  # int(float(x))
+        ("5.9", "5", "integer", None, True),  # cut off, not rounded
+        ("five", "5", "integer", None, False),  # no number: no answer
+        ("1e999", "5", "integer", None, False),  # infinite: no answer
+        ("1.24", "1.2", "float", 1.0, True),  # rounded to the precision
+        ("1.26", "1.2", "float", 1.0, False),
+        ("1.2", "1.20", "float", 2.0, False),  # "1.2" is what round gives, and texts are compared
+        ("1/2", "0.5", "float", 1.0, False),  # float() reads no fraction
+        ("[1, 2]", "[1, 2]", "list", None, True),  # lists as text
+        ("[1,2]", "[1, 2]", "list", None, False),
+        ("yes", "yes", "text", None, True),
+        (None, "5", "integer", None, False),
+    ],
+)
+def test_mathvista_compares_the_texts_of_normalised_numbers(
+    answer: str | None, truth: str, kind: str, precision: float | None, right: bool
+) -> None:
+    assert mathvista.is_correct(answer, question(truth, answer_type=kind, precision=precision)) == right
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "metadata"),
+    [
+        (r"\boxed{\text{B}}", "osaka", {}),
+        (r"\text{B}", "osaka", {}),
+        (r"\textbf{(B)}", "osaka", {}),
+        ("B.", "osaka", {}),
+        ("b", "osaka", {}),
+        ("**B**", "osaka", {}),
+        ("B. osaka", "osaka", {}),
+        ("B: tokyo", "osaka", {}),  # the letter counts
+        ("Option B", "osaka", {}),
+        (r"\text{osaka}", "osaka", {}),
+        (r"5^\circ", "5", {"answer_type": "integer"}),
+        ("5°", "5", {"answer_type": "integer"}),
+        ("1{,}000", "1000", {"answer_type": "integer"}),
+        ("1,000,000", "1000000", {"answer_type": "integer"}),
+        (r"5\text{ cm}", "5", {"answer_type": "integer"}),
+        ("x = 5", "5", {"answer_type": "integer"}),
+        (r"$\approx 5$", "5", {"answer_type": "integer"}),
+        ("$5", "5", {"answer_type": "integer"}),
+        (r"50\%", "50", {"answer_type": "integer"}),
+        (r"\frac12", "0.5", {"answer_type": "float", "precision": 1.0}),
+        (r"\frac{1}{4}", "0.25", {"answer_type": "float", "precision": 2.0}),
+        (r"\(1.5\)", "1.5", {"answer_type": "float", "precision": 1.0}),
+        ("[1,2]", "[1, 2]", {"answer_type": "list"}),
+    ],
+)
+def test_mathvista_takes_the_dress_off_an_answer_and_keeps_the_bare_rule_beside(
+    answer: str, truth: str, metadata: dict[str, Any]
+) -> None:
+    cities = None if metadata else ("hong kong", "osaka", "shanghai")
+    asked = replace(question(truth, cities, "multi_choice" if cities else "free_form", **metadata), id="q")
+    verdicts = [rule.is_correct(answer, asked) for rule in BENCHMARKS["mathvista"].rules]
+    assert verdicts[0] and verdicts[1] == mathvista.is_correct(answer, asked)
+    bare = mathvista.cleaned(answer, asked)
+    assert mathvista.cleaned(bare, asked) == bare and mathvista.is_correct(bare, asked)
+
+
+def test_mathvista_by_the_bare_rule_gives_nothing_for_dress() -> None:
+    assert not mathvista.is_correct(r"5\text{ cm}", question("5", answer_type="integer"))
+    assert not mathvista.is_correct("B.", question("osaka", ("ab", "osaka"), "multi_choice"))
+
+
+@pytest.mark.parametrize("answer", ["3 or 4", "5x", "A or B", "about five", ""])
+def test_mathvista_leaves_alone_what_is_more_than_one_letter_or_number(answer: str) -> None:
+    asked = question("5", answer_type="integer")
+    assert mathvista.cleaned(answer, asked) == answer
+    assert mathvista.cleaned(answer, question("x", ("hong kong", "osaka"), "multi_choice")) == answer
+
+
+@given(st.text("abc", max_size=8), st.text("abc", max_size=8))
+def test_the_distance_of_texts_is_a_metric_bounded_by_their_lengths(one: str, other: str) -> None:
+    distance = levenshtein(one, other)
+    assert distance == levenshtein(other, one)
+    assert (distance == 0) == (one == other)
+    assert abs(len(one) - len(other)) <= distance <= max(len(one), len(other))
+    assert levenshtein(f"x{one}", other) <= distance + 1
+    if one and other:
+        replaced = levenshtein(one[1:], other[1:]) + (one[0] != other[0])
+        assert distance == min(levenshtein(one[1:], other) + 1, levenshtein(one, other[1:]) + 1, replaced)
+
+
+def test_the_distance_of_texts_counts_insertions_deletions_and_replacements() -> None:
+    assert [levenshtein("kitten", "sitting"), levenshtein("", "abc"), levenshtein("flaw", "lawn")] == [3, 3, 2]

@@ -1,0 +1,19 @@
+"""What the tests of data sets share."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmupt_data import hub_reader
+
+
+@pytest.fixture
+def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache of the test's own, and no way to the hub."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(hub_reader.HfApi, "dataset_info", unreachable)
