@@ -14,6 +14,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import agent_loop_tq
 
 from verl_ext.rewards.group_request import GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward import GroupReward
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 
 
@@ -46,8 +47,7 @@ class Rollout:
         self.worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": n, "val_kwargs": {"n": 2}}}})
         self.worker.reward_loop_worker_handles = self.reward_workers
         self.worker._scores_groups, self.worker._measures_accuracy = True, False
-        self.worker._needs_log_probs, self.worker._needs_judgements = False, False
-        self.worker._needs_questions = False
+        self.worker._reward = GroupReward  # type: ignore[type-abstract]
         self.worker._groups, self.worker._rows, self.worker._vote_n = {}, {}, vote_n
         self.worker._records_votes = False
         self.worker.processor, self.worker.distillation_enabled = None, False

@@ -11,6 +11,7 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
+from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rollout.agent_loop import _AgentLoopWorkerTQ, sampled_log_probs
 from verl_ext.votes import vote
 from verl_ext.votes.vote_record import VoteRecord
@@ -150,7 +151,7 @@ def test_log_probabilities_of_sampled_tokens_are_sent_to_managers_that_need_them
 ) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
-        rollout.worker._needs_log_probs = True
+        rollout.worker._reward = REWARDS["token_entropy"]
         rollout.finish("a")
         await rollout.prompt("a")
         assert [request.log_probs for request in rollout.requests] == [[[0.0], [-0.5]]]

@@ -113,9 +113,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             # The number of sessions that veRL is about to start for this prompt.
             prompt = {**prompt, "__rollout_n__": sessions}
             # The images are removed from the prompt once they are sent.
-            messages, reward = prompt["raw_prompt"], self._reward
-            judged = await asyncio.to_thread(judge_prompt, messages) if reward.needs_judgements else None
-            asked = copied(messages) if reward.needs_questions else None
+            judged = (
+                await asyncio.to_thread(judge_prompt, prompt["raw_prompt"]) if self._reward.needs_judgements else None
+            )
+            asked = copied(prompt["raw_prompt"]) if self._reward.needs_questions else None
 
             async def score(outputs: list[AgentLoopOutput]) -> list[ScoredResponse]:
                 questions = None
