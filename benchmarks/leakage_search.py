@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-import numpy as np
 from PIL import Image
 
 from benchmarks.random_groups import (
@@ -36,7 +35,7 @@ from benchmarks.random_groups import (
 )
 from mmupt_data import figure_task
 from mmupt_data.fingerprints import ImageFingerprint, image_fingerprint
-from mmupt_data.leakage import Images, Pictures, near_images, overlaps
+from mmupt_data.leakage import Images, near_images, overlaps, pictures_of
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 from verl_ext.images import decode, suffixes
@@ -72,12 +71,6 @@ def encoded(images: Iterable[Image.Image], format: str) -> Iterator[bytes]:
     return (encode(image, format) for image in images)
 
 
-def pictures(found: Iterable[ImageFingerprint]) -> Pictures:
-    """Images as `mmupt_data.leakage` compares them."""
-    digests, aspects, thumbnails = zip(*((each.digest, each.aspects, each.thumbnails) for each in found), strict=True)
-    return Pictures(list(digests), np.stack(aspects), np.stack(thumbnails))
-
-
 def read_sets(folders: Sequence[Path]) -> dict[str, dict[Path, ImageFingerprint]]:
     """The different images of each folder, by their files."""
     sets = {}
@@ -93,12 +86,12 @@ def print_copies(sets: Mapping[str, Sequence[Image.Image]]) -> None:
     print(f"| change | {' | '.join(f'{name}, of {len(images)}' for name, images in sets.items())} |")
     print(f"|---|{'---|' * len(sets)}")
     originals = {
-        name: pictures(image_fingerprint(encode(image, "BMP")) for image in images) for name, images in sets.items()
+        name: pictures_of(image_fingerprint(encode(image, "BMP")) for image in images) for name, images in sets.items()
     }
     for change, alter in (CHANGES | MISSED).items():
         found = []
         for name, images in sets.items():
-            altered = pictures(image_fingerprint(encode(alter(image), "BMP")) for image in images)
+            altered = pictures_of(image_fingerprint(encode(alter(image), "BMP")) for image in images)
             pairs = set(near_images(originals[name], altered))
             same = zip(originals[name].digests, altered.digests, strict=True)
             found.append(sum((place, place) in pairs or one == other for place, (one, other) in enumerate(same)))
@@ -111,7 +104,7 @@ def print_between(sets: Mapping[str, Mapping[Path, ImageFingerprint]], listed: b
     print("| sets | pairs | found |\n|---|---|---|")
     total = alarms = 0
     names: list[str] = []
-    looks = {name: pictures(found.values()) for name, found in sets.items()}
+    looks = {name: pictures_of(found.values()) for name, found in sets.items()}
     for one, other in itertools.combinations(sets, 2):
         count = len(sets[one]) * len(sets[other])
         same = set(looks[one].digests) & set(looks[other].digests)

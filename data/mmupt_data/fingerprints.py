@@ -68,20 +68,12 @@ class ImageFingerprint:
 
 
 @dataclass(frozen=True)
-class Fingerprints:
-    """The fingerprints of a file: `ids` and `questions` per row; everything else per image, in order.
+class RowFingerprint:
+    """The fingerprints of a row: its id, the text of its question, and its images in order."""
 
-    Shapes, with R rows and I images: `image_rows` (I,) the row of each image; `aspects` (I, 4) float32 and `thumbnails`
-    (I, 4, 64, 64) uint8 of the VIEWS of each image.
-    """
-
-    file: Path
-    ids: list[str]
-    questions: list[str]
-    image_rows: np.ndarray
-    digests: list[bytes]
-    aspects: np.ndarray
-    thumbnails: np.ndarray
+    id: str
+    question: str
+    images: list[ImageFingerprint]
 
 
 def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
@@ -152,8 +144,8 @@ def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
     return first, last
 
 
-def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
-    """The fingerprints of a file, cached beside it if the folder is writable.
+def read_fingerprints(file: Path, near: bool = True) -> list[RowFingerprint]:
+    """The fingerprints of each row of a file, cached beside it if the folder is writable.
 
     Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`.
 
@@ -171,7 +163,11 @@ def read_fingerprints(file: Path, near: bool = True) -> Fingerprints:
         # Without a cache, the next call computes them again.
         with contextlib.suppress(OSError), replacing(cache, concurrent=True) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-    return _from_table(file, table)
+    return [
+        RowFingerprint(row["id"], row["question"], list(map(_from_bytes, row["images"])))
+        for batch in table.to_batches()
+        for row in batch.to_pylist()
+    ]
 
 
 def cache_path(file: Path) -> Path:
@@ -180,8 +176,6 @@ def cache_path(file: Path) -> Path:
 
 
 def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
-    row = 0
-
     def look(image: tuple[int, str, bytes]) -> dict[str, Any] | None:
         row, id, encoded = image
         try:
@@ -197,22 +191,18 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for rows in in_batches(_compared(row) for row in read_rows(file, COLUMNS)):
-            images = [
-                (row + index, each["id"], image["bytes"])
-                for index, each in enumerate(rows)
-                for image in each["images"] or ()
-            ]
-            looked = pool.map(look, images)
+        for rows in in_batches(enumerate(map(_compared, read_rows(file, COLUMNS)))):
+            looked = pool.map(
+                look, [(row, each["id"], image["bytes"]) for row, each in rows for image in each["images"]]
+            )
             found = [
                 {
                     "id": each["id"],
                     "question": user_text(each["prompt"]),
-                    "images": [one for _ in each["images"] or () if (one := next(looked)) is not None],
+                    "images": [one for _ in each["images"] if (one := next(looked)) is not None],
                 }
-                for each in rows
+                for _, each in rows
             ]
-            row += len(rows)
             yield pa.RecordBatch.from_pylist(found, schema=SCHEMA)
 
 
@@ -232,20 +222,6 @@ def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:
     return table if fits else None
 
 
-def _from_table(file: Path, table: pa.Table) -> Fingerprints:
-    lists = table["images"].chunks
-    rows: np.ndarray = np.repeat(
-        np.arange(table.num_rows), np.concatenate([np.zeros(0, int), *(each.value_lengths() for each in lists)])
-    )
-    images = [image for each in lists for image in each.flatten().to_pylist()]
-    aspects = np.frombuffer(b"".join(image["aspects"] for image in images), np.float32)
-    thumbnails = np.frombuffer(b"".join(image["thumbnails"] for image in images), np.uint8)
-    return Fingerprints(
-        file=file,
-        ids=table["id"].to_pylist(),
-        questions=table["question"].to_pylist(),
-        image_rows=rows,
-        digests=[image["digest"] for image in images],
-        aspects=aspects.reshape(-1, len(VIEWS)),
-        thumbnails=thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE),
-    )
+def _from_bytes(image: dict[str, bytes]) -> ImageFingerprint:
+    thumbnails = np.frombuffer(image["thumbnails"], np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    return ImageFingerprint(image["digest"], np.frombuffer(image["aspects"], np.float32), thumbnails)

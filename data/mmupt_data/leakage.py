@@ -7,7 +7,7 @@
 import itertools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, Fingerprints, read_fingerprints
+from mmupt_data.fingerprints import THUMBNAIL_SIZE, VIEWS, ImageFingerprint, read_fingerprints
 from mmupt_data.question_words import shingles, words
 
 MatchKind = Literal["image exact", "image near", "question exact", "question near"]
@@ -182,30 +182,31 @@ def _gather(files: Sequence[Path], near: bool) -> _Set:
     places: list[Place] = []
     asked: list[Words] = []
     images: list[frozenset[bytes]] = []
-    known: dict[bytes, list[np.ndarray]] = {}
+    known: dict[bytes, ImageFingerprint] = {}
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     for file in dict.fromkeys(files):
-        found = read_fingerprints(file, near)
-        of_row = _digests_of_rows(found)
-        for row, digests in enumerate(of_row):
+        for row, found in enumerate(read_fingerprints(file, near)):
+            digests = frozenset(image.digest for image in found.images)
             for digest in digests:
-                rows_of[digest].append(len(places) + row)
-        for digest, *looks in zip(found.digests, found.aspects, found.thumbnails, strict=True):
-            known.setdefault(digest, looks)
-        places += [Place(str(file), row, id) for row, id in enumerate(found.ids)]
-        asked += map(words, found.questions)
-        images += of_row
-    aspects = np.array([aspects for aspects, _ in known.values()], np.float32).reshape(-1, len(VIEWS))
-    thumbnails = np.array([thumbnails for _, thumbnails in known.values()], np.uint8)
-    pictures = Pictures(list(known), aspects, thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-    return _Set(places, asked, images, pictures, rows_of)
+                rows_of[digest].append(len(places))
+            for image in found.images:
+                known.setdefault(image.digest, image)
+            places.append(Place(str(file), row, found.id))
+            asked.append(words(found.question))
+            images.append(digests)
+    return _Set(places, asked, images, pictures_of(known.values()), rows_of)
 
 
-def _digests_of_rows(found: Fingerprints) -> list[frozenset[bytes]]:
-    digests: list[set[bytes]] = [set() for _ in found.ids]
-    for row, digest in zip(found.image_rows, found.digests, strict=True):
-        digests[row].add(digest)
-    return list(map(frozenset, digests))
+def pictures_of(found: Iterable[ImageFingerprint]) -> Pictures:
+    """Distinct images as they are compared."""
+    images = list(found)
+    aspects = np.array([image.aspects for image in images], np.float32).reshape(-1, len(VIEWS))
+    thumbnails = np.array([image.thumbnails for image in images], np.uint8)
+    return Pictures(
+        [image.digest for image in images],
+        aspects,
+        thumbnails.reshape(-1, len(VIEWS), THUMBNAIL_SIZE, THUMBNAIL_SIZE),
+    )
 
 
 def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tuple[MatchKind, list[int], list[int]]]:

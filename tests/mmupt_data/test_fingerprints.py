@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from benchmarks.random_groups import drawing, encode, photo, reworded
 from mmupt_data import fingerprints
-from mmupt_data.fingerprints import INK, VIEWS, cache_path, image_fingerprint, read_fingerprints
+from mmupt_data.fingerprints import INK, VIEWS, RowFingerprint, cache_path, image_fingerprint, read_fingerprints
 from mmupt_data.question_words import shingles, words
 from mmupt_data.row_schema import PROMPT_SCHEMA, Row
 from verl_ext.datasets import parquet_reader
@@ -36,6 +36,10 @@ def write(folder: Path, *rows: tuple[str, list[bytes]]) -> Path:
 
 def digest(image: Image.Image, format: str = "PNG") -> bytes:
     return image_fingerprint(encode(image, format)).digest
+
+
+def digests(rows: list[RowFingerprint]) -> list[bytes]:
+    return [image.digest for row in rows for image in row.images]
 
 
 def test_the_same_pixels_have_the_same_digest_in_any_lossless_file() -> None:
@@ -243,19 +247,18 @@ def test_rows_and_images_are_read_in_order_over_several_batches(
     one, other = encode(drawing(1)), encode(photo(1))
     rows = [("alone", []), ("<image>one", [one]), ("<image><image>two", [other, one])] * 3
     found = read_fingerprints(write(tmp_path, *rows))
-    assert found.ids == [f"id{index}" for index in range(len(rows))]
-    assert found.questions == [question for question, _ in rows]
-    assert found.image_rows[:6].tolist() == [1, 2, 2, 4, 5, 5]
-    assert found.digests[:3] == [image_fingerprint(image).digest for image in (one, other, one)]
-    assert np.array_equal(found.aspects[1], image_fingerprint(other).aspects)
-    assert np.array_equal(found.thumbnails[-1], image_fingerprint(one).thumbnails)
+    assert [row.id for row in found] == [f"id{index}" for index in range(len(rows))]
+    assert [row.question for row in found] == [question for question, _ in rows]
+    looks = image_fingerprint(one), image_fingerprint(other)
+    expected = [[], [looks[0].digest], [looks[1].digest, looks[0].digest]] * 3
+    assert [[image.digest for image in row.images] for row in found] == expected
+    assert np.array_equal(found[2].images[0].aspects, looks[1].aspects)
+    assert np.array_equal(found[-1].images[-1].thumbnails, looks[0].thumbnails)
 
 
 def test_a_file_without_images_has_none_and_one_without_rows_is_refused(tmp_path: Path) -> None:
-    found = read_fingerprints(write(tmp_path / "text", ("alone", [])))
-    assert len(found.ids) == 1
-    assert found.aspects.shape == (0, 4)
-    assert found.thumbnails.shape == (0, 4, 64, 64)
+    (found,) = read_fingerprints(write(tmp_path / "text", ("alone", [])))
+    assert found.images == []
     with pytest.raises(ValueError, match="has no rows"):
         read_fingerprints(write(tmp_path / "empty"))
 
@@ -267,7 +270,7 @@ def test_somebody_elses_file_is_compared_but_for_rows_that_cannot_be_read(
     file = tmp_path / "mine.parquet"
     pq.write_table(pa.table({"prompt": ["what ?", "which ?"], "image": ["a.png", "gone.png"]}), file)
     found = read_fingerprints(file)
-    assert (found.questions, found.digests) == (["<image>what ?", ""], [digest(drawing(1))])
+    assert [row.question for row in found] == ["<image>what ?", ""] and digests(found) == [digest(drawing(1))]
     assert "row 1" in (said := capsys.readouterr().out) and "gone.png" in said and "is not compared" in said
 
 
@@ -275,7 +278,7 @@ def test_only_what_the_user_says_is_the_question(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "what ?"}]
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"id": ["a"], "prompt": [messages], "images": pa.array([None], pa.list_(pa.null()))}), file)
-    assert read_fingerprints(file).questions == ["what ?"]
+    assert [row.question for row in read_fingerprints(file)] == ["what ?"]
 
 
 def refuse(encoded: bytes, near: bool) -> None:
@@ -288,16 +291,17 @@ def test_fingerprints_are_kept_beside_the_file(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.name for path in tmp_path.glob("*finger*")) == ["train.fingerprints.parquet"]
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
     after = read_fingerprints(file)
-    assert (after.ids, after.questions, after.digests) == (before.ids, before.questions, before.digests)
-    assert np.array_equal(after.image_rows, before.image_rows)
-    assert np.array_equal(after.aspects, before.aspects)
-    assert np.array_equal(after.thumbnails, before.thumbnails)
+    for one, other in zip(after, before, strict=True):
+        assert (one.id, one.question) == (other.id, other.question)
+        for image, same in zip(one.images, other.images, strict=True):
+            assert image.digest == same.digest
+            assert np.array_equal(image.aspects, same.aspects) and np.array_equal(image.thumbnails, same.thumbnails)
 
 
 def test_fingerprints_of_a_file_that_changed_are_made_anew(tmp_path: Path) -> None:
     read_fingerprints(write(tmp_path, ("<image>what ?", [encode(drawing(1))])))
     file = write(tmp_path, ("<image>what ?", [encode(drawing(2))]), ("alone", []))
-    assert read_fingerprints(file).digests == [digest(drawing(2))]
+    assert digests(read_fingerprints(file)) == [digest(drawing(2))]
 
 
 def test_fingerprints_of_a_file_with_another_time_are_made_anew(
@@ -324,7 +328,7 @@ def test_damaged_fingerprints_are_made_anew(tmp_path: Path) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     read_fingerprints(file)
     cache_path(file).write_bytes(cache_path(file).read_bytes()[:100])
-    assert read_fingerprints(file).digests == [digest(drawing(1))]
+    assert digests(read_fingerprints(file)) == [digest(drawing(1))]
 
 
 def test_a_folder_that_cannot_be_written_to_means_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +339,7 @@ def test_a_folder_that_cannot_be_written_to_means_no_cache(tmp_path: Path, monke
 
     # Root may write anywhere, so that a folder without write permission would prove nothing.
     monkeypatch.setattr(os, "replace", refuse_to_write)
-    assert read_fingerprints(file).digests == [digest(drawing(1))]
+    assert digests(read_fingerprints(file)) == [digest(drawing(1))]
     assert not list(tmp_path.glob("*finger*"))
 
 
@@ -345,7 +349,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(
 ) -> None:
     file = write(tmp_path, ("alone", []), ("<image><image>what ?", [damaged, encode(drawing(2))]))
     found = read_fingerprints(file)
-    assert (found.image_rows.tolist(), found.digests) == ([1], [digest(drawing(2))])
+    assert found[0].images == [] and digests(found) == [digest(drawing(2))]
     assert capsys.readouterr().out.startswith(f"{file}: row 1 ('id1'): an image cannot be decoded")
 
 
@@ -362,9 +366,9 @@ def test_what_only_exact_copies_need_is_kept_apart_from_what_near_ones_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
-    exact = read_fingerprints(file, near=False)
-    assert exact.digests == [digest(drawing(1))] and not exact.thumbnails.any()
-    whole = read_fingerprints(file)
-    assert whole.digests == exact.digests and whole.aspects.all() and whole.thumbnails.any()
+    (exact,) = read_fingerprints(file, near=False)[0].images
+    assert exact.digest == digest(drawing(1)) and not exact.thumbnails.any()
+    (whole,) = read_fingerprints(file)[0].images
+    assert whole.digest == exact.digest and whole.aspects.all() and whole.thumbnails.any()
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
-    assert read_fingerprints(file, near=False).thumbnails.any()
+    assert read_fingerprints(file, near=False)[0].images[0].thumbnails.any()
