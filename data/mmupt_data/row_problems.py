@@ -15,23 +15,10 @@ from verl_ext.control_text import control_texts, lost_characters
 from verl_ext.images import Change, ImageError, decode
 
 ProblemKind = Literal[
-    "no question",
-    "broken text",
-    "choices",
-    "control text",
-    "image tags",
-    "no image",
-    "unreadable image",
-    "truncated image",
-    "small image",
-    "extreme aspect ratio",
-    "huge image",
-    "image mode",
-    "duplicate",
-    "no vision tower",
-    "long prompt",
-    "row",
-]
+    "no question", "broken text", "choices", "control text", "image tags", "no image", "unreadable image",
+    "truncated image", "small image", "extreme aspect ratio", "huge image", "image mode", "duplicate",
+    "no vision tower", "long prompt", "row",
+]  # fmt: skip
 # Above this, `smart_resize` of qwen_vl_utils and of transformers raises.
 MAX_ASPECT_RATIO = 200.0
 # Problems that are reported but do not drop a training row, because prompts handle them.

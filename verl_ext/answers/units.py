@@ -113,27 +113,13 @@ ORDINAL = "th"
 IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image)"
 # Two units in one word: a quotient, or a product, which only a preceding number distinguishes from a segment Nm.
 QUOTIENTS = {
-    "kmphr": ("km", "h"),
-    "rpm": ("rev", "min"),
-    "rps": ("rev", "s"),
-    "mps": ("m", "s"),
-    "mph": ("mi", "h"),
-    "mpg": ("mi", "gallon"),
-    "kph": ("km", "h"),
-    "kmh": ("km", "h"),
-    "kmph": ("km", "h"),
-}
+    "kmphr": ("km", "h"), "rpm": ("rev", "min"), "rps": ("rev", "s"), "mps": ("m", "s"), "mph": ("mi", "h"),
+    "mpg": ("mi", "gallon"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h"),
+}  # fmt: skip
 PRODUCTS = {
-    "Nm": ("N", "m"),
-    "kNm": ("kN", "m"),
-    "Ns": ("N", "s"),
-    "Wh": ("W", "h"),
-    "kWh": ("kW", "h"),
-    "kwh": ("kW", "h"),
-    "KWh": ("kW", "h"),
-    "Ah": ("A", "h"),
-    "mAh": ("mA", "h"),
-}
+    "Nm": ("N", "m"), "kNm": ("kN", "m"), "Ns": ("N", "s"), "Wh": ("W", "h"), "kWh": ("kW", "h"), "kwh": ("kW", "h"),
+    "KWh": ("kW", "h"), "Ah": ("A", "h"), "mAh": ("mA", "h"),
+}  # fmt: skip
 
 
 def unit_of(word: str) -> str | None:

@@ -16,32 +16,11 @@ from verl_ext.datasets.row_format import RowFormatError, id_text, text_or_number
 # Columns in which a file that is not trained on may have its answers, in this order.
 OWN_COLUMNS = ("reward_model", "answer")
 # Columns in which data sets contain ground truth, in lower case with "_" for spaces and hyphens.
-TRUTH_COLUMNS = frozenset(
-    {
-        "answer",
-        "answers",
-        "correct",
-        "correct_answer",
-        "correct_choice",
-        "correct_option",
-        "final_answer",
-        "gold",
-        "gold_answer",
-        "ground_truth",
-        "groundtruth",
-        "gt",
-        "gt_answer",
-        "label",
-        "labels",
-        "rationale",
-        "reference_answer",
-        "reward_model",
-        "solution",
-        "solutions",
-        "target",
-        "truth",
-    }
-)
+TRUTH_COLUMNS = frozenset({
+    "answer", "answers", "correct", "correct_answer", "correct_choice", "correct_option", "final_answer", "gold",
+    "gold_answer", "ground_truth", "groundtruth", "gt", "gt_answer", "label", "labels", "rationale",
+    "reference_answer", "reward_model", "solution", "solutions", "target", "truth",
+})  # fmt: skip
 
 
 def sidecar_of(data_file: str | Path) -> Path:

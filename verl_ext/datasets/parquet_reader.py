@@ -21,19 +21,9 @@ Item = TypeVar("Item")
 
 # The columns that can be read; others are ignored.
 COLUMNS = (
-    "id",
-    "data_source",
-    "prompt",
-    "images",
-    "question_type",
-    "choices",
-    "provenance",
-    "licence",
-    "synthesis",
-    "response",
-    "extra_info",
-    "agent_name",
-)
+    "id", "data_source", "prompt", "images", "question_type", "choices", "provenance", "licence", "synthesis",
+    "response", "extra_info", "agent_name",
+)  # fmt: skip
 # Rows whose images are in memory at a time.
 ROWS_PER_BATCH = 32
 FORMAT = "docs/data.md says what a file may look like"
