@@ -54,7 +54,8 @@ def lost_characters(text: str) -> list[str]:
 
     U+FFFD replaces bytes of another encoding. Line breaks, among them U+0085, and tabs are text.
     """
-    return sorted({sign for sign in text if sign == "\ufffd" or _is_control(sign)})
+    controls = {sign for sign in text if unicodedata.category(sign) in ("Cc", "Cs")} - {*"\t\n\r\x85"}
+    return sorted(controls | {sign for sign in text if sign == "\ufffd"})
 
 
 def plain_messages(
@@ -78,10 +79,6 @@ def plain_messages(
     if left and isinstance(plain[-1]["content"], str):
         plain[-1]["content"] = PLACEHOLDER * left + plain[-1]["content"]
     return plain
-
-
-def _is_control(sign: str) -> bool:
-    return unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\t\n\r\x85"
 
 
 @lru_cache

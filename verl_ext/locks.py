@@ -23,7 +23,6 @@ def exclusive_lock(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the lock of an existing file or folder; the kernel releases it when the process ends, however it ends.
 
     Args:
-        path: what is locked.
         wait: whether to wait for another process that holds the lock.
 
     Raises:

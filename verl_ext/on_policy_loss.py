@@ -26,10 +26,8 @@ def compute_policy_loss_on_policy(
 
     Args:
         old_log_prob: log-probabilities of the sampled tokens by vLLM, (responses, tokens), used for a metric only.
-        log_prob: the same by the policy that is updated.
         advantages: (responses, tokens).
         response_mask: (responses, tokens), 1 for a token of the response.
-        settings: the other arguments of `compute_policy_loss_vanilla`.
 
     Returns:
         The loss, and veRL's metrics with `rollout_probs_diff_mean`: the mean absolute difference between vLLM's and the

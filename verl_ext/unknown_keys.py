@@ -46,7 +46,6 @@ def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]], blo
     """Raise ValueError that names every field with a value that is not allowed.
 
     Args:
-        settings: an object with the fields.
         allowed: of each field, whether its value is allowed, and which values are.
         block: what the messages have before the name of a field.
     """

@@ -29,7 +29,6 @@ class DataSet(ABC):
         """Write the files into a folder unless they are there, and return whether any was written.
 
         Args:
-            folder: where the files go.
             source: another hub repository, a local copy of one, or, for a set with one split, a parquet file. None for
                 the source of the files in the folder, or else the data set's own.
             revision: of a hub repository; None for the newest when the files are made.

@@ -59,11 +59,8 @@ class FigureKind:
     """One kind of figure.
 
     Attributes:
-        name: of the kind.
         unit: px per unit of length.
-        draw_lengths: draws the lengths of a figure at random.
         max_offset: how far a figure can be moved right and up, in px.
-        colors: number of colours of a figure.
         shape: draws a figure, given its bottom left corner in px.
         questions: what can be asked of each figure, the main questions first.
     """
@@ -199,10 +196,7 @@ FIGURES = FigureTask(
             max_offset=MAX_OFFSET,
             colors=1,
             shape=draw_rectangle,
-            questions=(
-                RECTANGLE_PERIMETER,
-                replace(RECTANGLE_AREA, role="second"),
-            ),
+            questions=(RECTANGLE_PERIMETER, replace(RECTANGLE_AREA, role="second")),
         ),
         FigureKind(
             "triangle",
@@ -329,12 +323,8 @@ def write_figures(
     """Write the data set of the questions of one role; see `mmupt_data.row_schema` for files and result.
 
     Args:
-        folder: where the files go.
         train, validation, test: the number of figures of each split, one question each.
-        seed: which figures are drawn from each split.
         role: which question is asked of each figure. Kinds of figure without such a question are left out.
-        task: the kinds of figure and their questions.
-        options: see `mmupt_data.writer.WriteOptions`.
     """
     counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
     parameters = {"data_source": task.name, "version": task.version, "counts": counts, "seed": seed, "role": role}

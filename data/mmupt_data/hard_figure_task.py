@@ -82,10 +82,7 @@ FIGURES_HARD = FigureTask(
             max_offset=8,
             colors=1,
             shape=draw_rectangle,
-            questions=(
-                RECTANGLE_PERIMETER,
-                RECTANGLE_AREA,
-            ),
+            questions=(RECTANGLE_PERIMETER, RECTANGLE_AREA),
         ),
         FigureKind(
             "triangle",
@@ -99,10 +96,7 @@ FIGURES_HARD = FigureTask(
                 FigureQuestion(
                     "triangle-squares",
                     "main",
-                    (
-                        "what is the sum of the squares of the legs ?",
-                        "how large are the two squares in total ?",
-                    ),
+                    ("what is the sum of the squares of the legs ?", "how large are the two squares in total ?"),
                     lambda lengths, _: lengths[0] ** 2 + lengths[1] ** 2,
                 ),
             ),

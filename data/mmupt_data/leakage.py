@@ -146,7 +146,7 @@ def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Im
 
     Args:
         train_files, eval_files: parquet files of `mmupt_data.row_schema`. Swapping the two only swaps the rows of each
-        pair, and the order of files and rows does not matter.
+            pair, and the order of files and rows does not matter.
         images: "exact" matches only images with the same pixels. It is for sets such as procedural figures, whose
             images differ so little that "near" takes many for copies.
 

@@ -23,7 +23,6 @@ def row_writer(
 
     Args:
         path: the file; its name shows a part of it until the block ends, see `verl_ext.files.replacing`.
-        schema: of the rows.
         max_bytes: encoded images that a row group may hold; it always holds at least one row.
         options: of `pyarrow.parquet.ParquetWriter`.
     """

@@ -53,7 +53,6 @@ class WriteOptions:
     Attributes:
         bad_rows: drop rows with problems and list them in the manifest, or stop at the first one.
         workers: threads that check rows; None for one per core.
-        progress: show a progress bar.
     """
 
     bad_rows: BadRows = "drop"
@@ -78,11 +77,9 @@ def write_dataset(
         folder: of the files; created if missing, and locked meanwhile.
         splits: the rows of each split by its name. Iterables are consumed lazily, and only if there is something to do.
         parameters: everything that determines the rows, as JSON can hold it.
-        source: the source of the rows, for the manifest.
         truth: write truth files; without them no row may have an answer.
         evaluation: splits that are evaluated on. They keep every row, whatever `bad_rows` says.
         official_rows: rows per split at the publisher, for the manifest.
-        options: how bad rows are treated, and how the work is done.
 
     Returns:
         Whether anything was written: False if the folder has unchanged files of these parameters.

@@ -122,7 +122,6 @@ def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
     """Return the key of an answer.
 
     Args:
-        answer: as it was extracted.
         choices: the texts of the options A, B, ... in order. An option's letter, its text and both together then have
             the same key. Without choices, an answer is an option only if it is a single letter.
 

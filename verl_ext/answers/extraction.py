@@ -115,7 +115,6 @@ def extract_answer(response: str, extraction: Extraction = "boxed") -> str | Non
     Takes a few passes over the text, whatever it contains.
 
     Args:
-        response: what the policy wrote.
         extraction: where an answer stands.
             "boxed": in `\boxed{...}` or `\fbox{...}`, also with a space before the brace, and in `\boxed 5`. Braces
             inside must balance; `\{` and `\}` do not count. The last box is the one that closes last, so of nested

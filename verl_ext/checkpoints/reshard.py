@@ -31,7 +31,6 @@ def reshard(actor: Path, ranks: int) -> None:
 
     Args:
         actor: veRL's folder `global_step_N/actor`.
-        ranks: number of ranks that will load it.
 
     Raises:
         ValueError: a tensor is sharded in a way that is not FSDP2's over all ranks.

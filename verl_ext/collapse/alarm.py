@@ -24,7 +24,6 @@ class CollapseAlarm:
     """Receives every batch from the replay buffer, in the order of training, and records it in a file.
 
     Args:
-        history: file of the record.
         checkpoints: veRL's checkpoint folder.
         rule: when a run has collapsed; None to record only and never stop.
     """

@@ -108,7 +108,6 @@ def find_collapse(
     Args:
         majority_ratios: training step -> its majority ratio.
         validations: step -> validation of the policy after it.
-        rule: the thresholds.
         measure: what `validations` measure, for the message.
     """
     steps = sorted(validations)

@@ -12,7 +12,6 @@ def mixture(generated: Sequence[bool], share: float, seed: int) -> list[int]:
     Args:
         generated: of every row, whether its question was written by the model.
         share: of self-generated questions, 0 to 1.
-        seed: of the choice.
 
     Raises:
         ValueError: the share is not between 0 and 1, or there are no rows of a kind that it asks for.

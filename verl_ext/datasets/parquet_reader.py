@@ -105,7 +105,6 @@ def read_rows(file: str | Path, columns: Sequence[str] = COLUMNS) -> Iterator[di
     """Yield the rows of a file in order, or a MalformedRow in place of one that cannot be read.
 
     Args:
-        file: a parquet file.
         columns: the needed columns besides the id, of COLUMNS. `prompt` must exist; all others may be null.
 
     Raises:
@@ -188,7 +187,6 @@ def write_trainer_rows(files: Iterable[str], target: Path, dropped: Collection[s
     """Write the rows of several files as one Arrow stream of TRAINER_SCHEMA, which can be mapped into memory.
 
     Args:
-        files: parquet files.
         target: replaced as a whole; a process that has mapped it before keeps what it has.
         dropped: ids of rows that are left out.
 

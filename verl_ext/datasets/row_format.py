@@ -61,7 +61,6 @@ def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, 
         columns: among those of `verl_ext.datasets.parquet_reader.COLUMNS`.
         folder: base of relative image paths.
         name: the data source of rows without one.
-        id_: the id of the row.
 
     Raises:
         RowFormatError: a value has no accepted form.

@@ -43,7 +43,6 @@ class Patch:
     Attributes:
         name: the file in this folder whose function `patched` is called in its place, with the original as the first
             argument. The file is imported only then, so it may import veRL and torch.
-        module: the module that is changed.
         function: the function, or CLASS.METHOD, in that module.
     """
 

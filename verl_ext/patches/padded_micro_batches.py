@@ -37,7 +37,6 @@ def partition(lengths: Sequence[int], limit: int, agree: Callable[[int], int] = 
 
     Args:
         lengths: tokens of each sequence.
-        limit: tokens of a group, padding included.
         agree: given the number of groups that this rank needs, returns that of all ranks, at least as large.
     """
     if max(lengths) > limit:

@@ -54,7 +54,6 @@ def _attend(
     """Attend within each sequence and keep its state for the next call, as vLLM's function does with its kernels.
 
     Args:
-        module: that of vLLM's function.
         layer: vLLM's layer, which has the states of all sequences.
         metadata: vLLM's `GDNAttentionMetadata`.
         mixed_qkv: (tokens, channels) of all sequences, those with one new token first.

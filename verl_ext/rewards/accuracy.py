@@ -19,7 +19,6 @@ class AccuracyMeter:
 
     Args:
         files: training files whose sidecars hold the ground truth by row id.
-        comparison: when an answer equals the ground truth.
         bounds: `GroupReward.bounds` of the reward, which scale its rewards to 0 for wrong and 1 for right.
 
     Raises:

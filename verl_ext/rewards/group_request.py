@@ -27,9 +27,7 @@ class GroupRequest:
 
     Attributes:
         response_ids: token ids per response, including the end-of-sequence token where it was sampled.
-        validate: veRL's flag for validation.
         ground_truth: the correct answer; set in validation and under `data.supervised` only.
-        choices: options of a multiple-choice question, otherwise None.
         question: in validation, the columns of the row as `data/mmupt_data/row_schema.py` documents them, and
             `metadata` from its sidecar.
         log_probs: for rewards that need them, log p per sampled token and response.
@@ -52,12 +50,10 @@ class AccuracyRequest:
     """Asks how accurate the pseudo-label and the final rewards of a group are; answered by a `GroupAccuracy`.
 
     Attributes:
-        id: id of the row.
         own_ground_truth: ground truth of the row itself, used where the sidecar of its file has none.
         answers: one per response that voted.
         rewards: one per response that is trained on, which are the first of them.
         choices: options of a multiple-choice question, otherwise None.
-        record: the vote of the group.
     """
 
     id: str
@@ -74,7 +70,6 @@ class GroupAccuracy:
 
     Attributes:
         record: the record of the request, completed if the ground truth is known.
-        ground_truth: the correct answer, None if unknown.
         correct: whether each answer of the request equals it, None if it is unknown.
     """
 
@@ -88,7 +83,6 @@ class ResponseScore:
     """The score of a response.
 
     Attributes:
-        reward: its reward.
         extra_info: its `reward_extra_info`, which has the same keys for every response of a mode.
         text: the decoded response in training, None in validation.
     """

@@ -52,15 +52,10 @@ class GroupReward(ABC):
         name: what recipes call it.
         bounds: the rewards of a certainly wrong and of a certainly right response, to which `vote/reward_accuracy`
             scales; None for rewards without bounds, which have no accuracy.
-        needs_log_probs: whether `VotedGroup.log_probs` must be set.
-        needs_embeddings: whether `VotedGroup.embeddings` must be set.
-        needs_judgements: whether `VotedGroup.judgements` must be set; it requires `reward.reward_model`, the judge.
-        needs_questions: whether `VotedGroup.questions` must be set: responses are questions, which the policy answers.
-        needs_ground_truth: whether `VotedGroup.ground_truth` must be set; it requires `data.supervised=True`.
+        needs_log_probs, needs_embeddings, needs_judgements, needs_questions, needs_ground_truth: whether the field of
+            `VotedGroup` must be set. Judgements require `reward.reward_model`, the judge; with questions, responses are
+            questions that the policy answers; a ground truth requires `data.supervised=True`.
         is_control: whether the reward is a control experiment, which the collapse alarm never stops.
-
-    Args:
-        settings: the blocks `answers` and `vote` of `reward.reward_kwargs`.
 
     Example:
         >>> @REWARDS.register

@@ -38,11 +38,9 @@ class PixelCoder:
 
     @classmethod
     def of(cls, processor: Any, arguments: Mapping[str, Any] | None = None) -> "PixelCoder | None":
-        """The coder of a processor, None unless it restores what the processor makes of two images bit by bit.
+        """The coder of a processor that is called with these arguments.
 
-        Args:
-            processor: of text and images.
-            arguments: with which the processor is called.
+        None unless it restores what the processor makes of two images bit by bit.
         """
         images: Any = getattr(processor, "image_processor", None)
         needed = ("image_mean", "merge_size", "patch_size", "temporal_patch_size")

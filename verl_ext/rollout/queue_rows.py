@@ -35,7 +35,6 @@ def make_row(
     """Make the row that veRL's worker makes of a session with one output.
 
     Args:
-        output: the scored output of the agent loop.
         kwargs: the fields of the prompt, with `uid`, `session_id` and `global_steps`.
         complete: maps the tokens of prompt and response, (tokens,), to their position ids, (4, tokens) for M-RoPE and
             (tokens,) otherwise, and to their features, a dict or a `SharedFeatures`.

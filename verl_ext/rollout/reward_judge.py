@@ -25,7 +25,6 @@ class RewardJudge:
     Args:
         address: host and port of the router.
         model: `reward.reward_model.model_path`, the name under which vLLM serves the model.
-        settings: how it is asked.
         control_tokens: texts that the model's tokenizer reads as control, which are escaped in responses.
     """
 

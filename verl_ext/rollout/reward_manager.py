@@ -47,16 +47,12 @@ class GroupRewardManager(RewardManagerBase):
         self._reward = REWARDS.named(OmegaConf.select(config, REWARD_MANAGER_KEY))(settings)
         train_files = file_list(OmegaConf.select(config, f"{SAMPLER_KEY}.train_files"))
         self._accuracy = AccuracyMeter(train_files, settings.comparison, self._reward.bounds)
-        self._embeddings = (
-            TokenEmbeddings(config.actor_rollout_ref.model.path) if self._reward.needs_embeddings else None
-        )
-        self._judge = (
-            RewardJudge(
-                reward_router_address, config.reward.reward_model.model_path, settings.judge, control_tokens(tokenizer)
-            )
-            if self._reward.needs_judgements and reward_router_address
-            else None
-        )
+        self._embeddings, self._judge = None, None
+        if self._reward.needs_embeddings:
+            self._embeddings = TokenEmbeddings(config.actor_rollout_ref.model.path)
+        if self._reward.needs_judgements and reward_router_address:
+            model = config.reward.reward_model.model_path
+            self._judge = RewardJudge(reward_router_address, model, settings.judge, control_tokens(tokenizer))
         # Otherwise veRL passes its own function, which does not know the data sets of this project.
         is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
         self._validation_score = compute_score if is_custom else None
@@ -74,28 +70,22 @@ class GroupRewardManager(RewardManagerBase):
                 f"{type(self).__name__} scores groups, but received a {type(data).__name__} of single responses: set "
                 f"{AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
             )
-        judgements = None if data.validate else await self._judgements(data)
-        return await asyncio.to_thread(self._score, data, judgements)
+        decode, settings = self.tokenizer.batch_decode, self._reward.settings
+        responses: list[str] = await asyncio.to_thread(decode, data.response_ids, skip_special_tokens=True)
+        judgements = None
+        if data.prompt is not None and self._judge is not None:
+            answers = [extract_answer(response, settings.extraction) for response in responses]
+            judgements = await self._judge.judge(data.prompt, responses, answers)
+        return await asyncio.to_thread(self._score, data, responses, judgements)
 
-    async def _judgements(self, request: GroupRequest) -> list[float] | None:
-        if self._judge is None:
-            return None
-        assert request.prompt is not None
-        responses = self._decoded(request)
-        answers = [extract_answer(response, self._reward.settings.extraction) for response in responses]
-        return await self._judge.judge(request.prompt, responses, answers)
-
-    def _decoded(self, request: GroupRequest) -> list[str]:
-        responses: list[str] = self.tokenizer.batch_decode(request.response_ids, skip_special_tokens=True)
-        return responses
-
-    def _score(self, request: GroupRequest, judgements: list[float] | None) -> list[ResponseScore]:
-        responses = self._decoded(request)
-        if not request.validate:
-            embeddings = self._embeddings.of(request.response_ids) if self._embeddings else None
-            return score_group(responses, request, self._reward, embeddings, judgements)
-        settings = self._reward.settings
-        return [grade_response(response, request, settings, self._validation_score) for response in responses]
+    def _score(
+        self, request: GroupRequest, responses: list[str], judgements: list[float] | None
+    ) -> list[ResponseScore]:
+        if request.validate:
+            settings, score = self._reward.settings, self._validation_score
+            return [grade_response(response, request, settings, score) for response in responses]
+        embeddings = self._embeddings.of(request.response_ids) if self._embeddings else None
+        return score_group(responses, request, self._reward, embeddings, judgements)
 
 
 for _name in REWARDS:

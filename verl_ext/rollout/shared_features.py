@@ -32,7 +32,6 @@ class SharedFeatures:
     """The part of a dict of features that veRL reads; only the uid of the prompt is sent to another process.
 
     Args:
-        uid: uid of the prompt.
         local: features that need not be fetched.
     """
 
@@ -80,7 +79,6 @@ def clear_unused(removed: Iterable[str], partition_id: str) -> None:
     Args:
         removed: keys that were just removed from the partition: `{uid}` of a prompt, `{uid}_{session}_{index}` of a
             response.
-        partition_id: the partition.
     """
     if partition_id == PARTITION:
         return

@@ -87,7 +87,6 @@ class OneReplicaClient:
     (`verl_ext.rollout.group_client`). Ray resolves a reference among the arguments of a call.
 
     Args:
-        client: veRL's client.
         keeps_ids: whether the engine sees the ids (`rollout.full_determinism`); it refuses to serve one twice, so each
             request keeps its own.
     """

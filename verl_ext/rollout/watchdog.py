@@ -40,7 +40,6 @@ class Watchdog(threading.Thread):
         function: name of the function of the main thread outside which nothing is watched.
         patience: seconds without a call of `progress` or a change of `finished` after which the run ends.
         list_actors: returns the names of the actors that are alive. An actor that was there and is gone has died.
-        describe: returns what is pending.
         finished: returns the phases that have finished so far, as any comparable value.
         end: called with the reason when the run cannot continue.
     """

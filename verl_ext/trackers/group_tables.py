@@ -33,7 +33,6 @@ class GroupTables:
     Args:
         number: groups per table, 0 for no tables.
         every: steps between two tables; the first step has one, too.
-        train_files: the files that the questions come from.
     """
 
     def __init__(self, number: int, every: int, train_files: Sequence[str]) -> None:
@@ -53,7 +52,6 @@ class GroupTables:
         Args:
             loggers: by name, as `Tracking.logger` of veRL has them.
             groups: rows of `verl_ext.votes.vote_files.SCHEMA`.
-            step: the training step.
         """
         self._step = step
         shown = groups[: self._number]

@@ -47,13 +47,7 @@ class TrackerRecord:
 
 
 class OncePerStep:
-    """A tracker as veRL calls it, which gets no step that it has from before a restart.
-
-    Args:
-        name: of the tracker.
-        tracker: what veRL logs to.
-        record: which knows the run of this tracker.
-    """
+    """A tracker as veRL calls it, which gets no step that it has from before a restart."""
 
     def __init__(self, name: str, tracker: Any, record: TrackerRecord) -> None:
         self._name, self._tracker, self._record = name, tracker, record
@@ -151,8 +145,6 @@ def continue_runs(loggers: dict[str, Any], record: TrackerRecord, kept_lines: by
 
     Args:
         loggers: by name, as `Tracking.logger` has them.
-        record: of the run.
-        kept_lines: what `prepare` returned.
         validates_first: whether the run validates before it trains.
     """
     for name, tracker in loggers.items():

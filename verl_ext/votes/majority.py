@@ -55,7 +55,6 @@ def vote(
     Args:
         answers: one per response, None for a response without an answer.
         options: tie rule, quorums and kind of reward.
-        comparison: when answers are equal.
         choices: the texts of the options of a multiple-choice question.
         responses: texts that seed the draw of the tie rule "seeded". Without them, ties between the same answers always
             have the same outcome.

@@ -112,8 +112,6 @@ class GroupOnFile:
     """A group of a training step.
 
     Attributes:
-        voted: the question and its responses.
-        record: the vote of these responses.
         policies: first and last policy that sampled it, in training steps; None if unknown.
     """
 
@@ -148,7 +146,6 @@ class VoteFiles:
     The file of a step is replaced as a whole, so a kill leaves no part of one, and a resumed run repeats no step.
 
     Args:
-        folder: the folder of the files.
         per_step: the number of groups to keep of each step, None for all, 0 for none.
         train_files: the files that the questions come from.
     """

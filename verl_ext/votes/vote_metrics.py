@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum
 from statistics import fmean
 
 from verl_ext import metric_names as names
@@ -27,7 +28,6 @@ def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dic
     """Return the metrics of a step by their names, which docs/vote.md explains.
 
     Args:
-        groups: groups with at least one surviving response.
         expected_responses: voters per prompt times prompts per step, including failed groups.
     """
     votes = [group.record.vote for group in groups]
@@ -47,15 +47,12 @@ def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dic
         names.SCORING_SECONDS: sum(group.record.seconds for group in groups),
         names.POLICY_VERSIONS: fmean(group.policy_versions for group in groups),
     }
-    labels = [group.record.label_correct for group in groups if group.record.label_correct is not None]
-    if labels:
-        metrics[names.LABEL_ACCURACY] = fmean(labels)
-    shares = [group.record.ground_truth_ratio for group in groups if group.record.ground_truth_ratio is not None]
-    if shares:
-        metrics[names.GROUND_TRUTH_RATIO] = fmean(shares)
-    known = [(group.record.reward_accuracy, len(group.rewards)) for group in groups]
-    accuracies = [(accuracy, count) for accuracy, count in known if accuracy is not None]
-    if accuracies:
-        right = sum(accuracy * count for accuracy, count in accuracies)
-        metrics[names.REWARD_ACCURACY] = right / sum(count for _, count in accuracies)
+    of_groups: dict[str, list[tuple[float | None, int]]] = {
+        names.LABEL_ACCURACY: [(group.record.label_correct, 1) for group in groups],
+        names.GROUND_TRUTH_RATIO: [(group.record.ground_truth_ratio, 1) for group in groups],
+        names.REWARD_ACCURACY: [(group.record.reward_accuracy, len(group.rewards)) for group in groups],
+    }
+    for name, weighted in of_groups.items():
+        if known := [(value, weight) for value, weight in weighted if value is not None]:
+            metrics[name] = fsum(value * weight for value, weight in known) / sum(weight for _, weight in known)
     return metrics

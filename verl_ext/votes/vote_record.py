@@ -15,7 +15,6 @@ class VoteRecord:
     """The vote of one prompt's responses and how accurate its outcome is.
 
     Attributes:
-        vote: its outcome.
         seconds: time to extract, compare and reward.
         label_correct: whether the pseudo-label equals the ground truth; None without either.
         ground_truth_ratio: share of correct answers among all responses that voted; None without a ground truth.
