@@ -208,24 +208,24 @@ def _file_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:
-    given = select(config, SAMPLER_KEY) or {}
+    def block_of(key: str) -> str:
+        # Recipes declare it under `mmupt`.
+        return "mmupt" if select(config, f"mmupt.{key}") is not None else SAMPLER_KEY
+
     try:
-        refuse_unknown_keys(given, SAMPLER_DEFAULTS)
+        refuse_unknown_keys(select(config, SAMPLER_KEY) or {}, SAMPLER_DEFAULTS)
     except ValueError as error:
         yield f"{SAMPLER_KEY}: {error}"
     if stop_on_collapse := select(config, f"{SAMPLER_KEY}.stop_on_collapse"):
         try:
             read_rule(stop_on_collapse)
         except ValueError as error:
-            # Recipes declare it under `mmupt`.
-            block = "mmupt" if select(config, "mmupt.stop_on_collapse") is not None else SAMPLER_KEY
-            yield f"{block}.{error}"
-
+            yield f"{block_of('stop_on_collapse')}.{error}"
     if problem := problem_of_size(select(config, f"{SAMPLER_KEY}.votes_per_step")):
-        yield f"{'mmupt' if select(config, 'mmupt.votes_per_step') is not None else SAMPLER_KEY}.{problem}"
+        yield f"{block_of('votes_per_step')}.{problem}"
     tracked = select(config, f"{SAMPLER_KEY}.tracked_groups", default=SAMPLER_DEFAULTS["tracked_groups"])
     if problem := problem_of_tracked(tracked):
-        yield f"{'mmupt' if select(config, 'mmupt.tracked_groups') is not None else SAMPLER_KEY}.{problem}"
+        yield f"{block_of('tracked_groups')}.{problem}"
 
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
@@ -290,10 +290,8 @@ def _mode_problems(config: DictConfig) -> Iterator[str]:
         yield f"algorithm.rollout_correction needs the log-probabilities of sampled tokens: set {log_probs}=True"
     if select(config, "trainer.v1.trainer_mode") != "separate_async":
         return
-    updates, batch = (
-        select(config, "trainer.v1.separate_async.parameter_sync_step"),
-        select(config, "data.train_batch_size"),
-    )
+    updates = select(config, "trainer.v1.separate_async.parameter_sync_step")
+    batch = select(config, "data.train_batch_size")
     mini_batch = select(config, "actor_rollout_ref.actor.ppo_mini_batch_size")
     if batch != updates * mini_batch:
         yield (

@@ -56,10 +56,9 @@ class CollapseAlarm:
         if collapse := self.find_collapse():
             raise StoppedOnCollapse(str(collapse))
 
-    def trained(self, step: int, majority_ratio: float | None) -> None:
-        """Record the majority ratio of a training step, if there was a vote."""
-        if majority_ratio is not None:
-            self.history.add_majority_ratio(step, majority_ratio)
+    def trained(self, step: int, majority_ratio: float) -> None:
+        """Record the majority ratio of a training step."""
+        self.history.add_majority_ratio(step, majority_ratio)
 
     def validated(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
         """Record the outcomes per question of a validation batch after a step."""

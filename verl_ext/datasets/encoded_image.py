@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from verl_ext.datasets.messages import copied, images_in
+from verl_ext.datasets.message_parts import copied, images_in
 from verl_ext.datasets.pixel_limits import on_canvas
 from verl_ext.images import decode
 

@@ -145,8 +145,8 @@ def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> di
     with _open(file) as opened:
         first = 0
         for group in range(opened.metadata.num_row_groups):
-            following = first + opened.metadata.row_group(group).num_rows
-            if first <= row < following:
+            rows = opened.metadata.row_group(group).num_rows
+            if first <= row < first + rows:
                 needed = _needed(columns, opened.schema_arrow)
                 raws = _raw_rows(opened, [name for name in names if name in needed], file, group)
                 raw = next(islice(raws, row - first, None))
@@ -154,7 +154,7 @@ def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> di
                 if isinstance(found, MalformedRow):
                     raise found
                 return found
-            first = following
+            first += rows
     raise IndexError(f"{file} has no row {row}")
 
 

@@ -15,7 +15,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.control_text import control_tokens, plain_messages
 from verl_ext.datasets.encoded_image import EncodedImage, with_decoded_images
-from verl_ext.datasets.messages import images_in
+from verl_ext.datasets.message_parts import images_in
 from verl_ext.datasets.parquet_reader import write_trainer_rows
 from verl_ext.datasets.pixel_limits import accepted_size
 from verl_ext.datasets.row_format import with_instruction

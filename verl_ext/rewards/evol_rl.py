@@ -45,7 +45,9 @@ class EvolRlReward(GroupReward):
         assert group.embeddings is not None
         rewards = [-1.0] * len(group.answers)
         valid = sorted(member for members in group.vote.classes for member in members)
-        majority = self._majority(group)
+        # The responses that gave the pseudo-label.
+        label = group.vote.pseudo_label
+        majority = next((members for members in group.vote.classes if label in {group.answers[m] for m in members}), ())
         if len(valid) < 2 or not majority:
             return rewards
         similarity = _similarities(group.embeddings[valid])
@@ -57,16 +59,6 @@ class EvolRlReward(GroupReward):
             for place, scaled in zip(side, _scaled(novelty), strict=True):
                 rewards[valid[place]] = low + (high - low) * float(scaled)
         return rewards
-
-    @staticmethod
-    def _majority(group: VotedGroup) -> frozenset[int]:
-        """The responses that gave the pseudo-label."""
-        label = group.vote.pseudo_label
-        if label is None:
-            return frozenset()
-        return next(
-            frozenset(members) for members in group.vote.classes if label in {group.answers[m] for m in members}
-        )
 
 
 def _similarities(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from verl_ext.answers import extract_answer, verdict_in
 from verl_ext.datasets.encoded_image import with_decoded_images
-from verl_ext.datasets.messages import images_in, parts_of
+from verl_ext.datasets.message_parts import images_in, parts_of
 from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
 Scale = Literal["score", "yes_no"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_ext.control_text import escaped
-from verl_ext.datasets.messages import images_in
+from verl_ext.datasets.message_parts import images_in
 from verl_ext.datasets.row_format import with_instruction
 from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 

@@ -26,7 +26,7 @@ from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.config_defaults import SAMPLER, SAMPLER_KEY, SHARED_PROMPT_AGENT, uses
-from verl_ext.datasets.messages import copied
+from verl_ext.datasets.message_parts import copied
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore, WrittenQuestion
 from verl_ext.rewards.group_reward import REWARDS, GroupReward
 from verl_ext.rewards.judgements import judge_prompt
@@ -280,7 +280,15 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         if self._measures_accuracy and record is not None:
             # The same worker, so that the queue need not be told of another.
             accuracy: GroupAccuracy = await reward_worker.compute_score.remote(
-                self._accuracy_request(prompt, scores, trained, record)
+                AccuracyRequest(
+                    prompt["id"],
+                    ground_truth_of(prompt),
+                    answers=[score.extra_info["answer"] for score in scores],
+                    # All of them are final.
+                    rewards=[score.reward for score in scores[:trained]],
+                    choices=request.choices,
+                    record=record,
+                )
             )
             if self._records_votes:
                 voted_question = _voted_question(prompt, scores, trained, accuracy).to_json()
@@ -290,20 +298,6 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             ScoredResponse(score, number < trained, "" if number else voted_question)
             for number, score in enumerate(scores)
         ]
-
-    @staticmethod
-    def _accuracy_request(
-        prompt: dict, scores: list[ResponseScore], trained: int, record: VoteRecord
-    ) -> AccuracyRequest:
-        """Make the request for the accuracy of a group, which changes no reward: all of them are final."""
-        return AccuracyRequest(
-            prompt["id"],
-            ground_truth_of(prompt),
-            answers=[score.extra_info["answer"] for score in scores],
-            rewards=[score.reward for score in scores[:trained]],
-            choices=choices_of(prompt),
-            record=record,
-        )
 
     async def _choose_reward_worker(self, uid: str, validate: bool) -> Any:
         """Return a reward worker and let the watchdog know that the prompt waits for it."""

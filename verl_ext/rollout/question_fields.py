@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from verl_ext.datasets.messages import images_in, parts_of
+from verl_ext.datasets.message_parts import images_in, parts_of
 
 
 def question_id(row: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_ext.config_defaults import SHARED_PROMPT_AGENT
-from verl_ext.datasets.messages import images_in
+from verl_ext.datasets.message_parts import images_in
 from verl_ext.process_memory import return_freed_memory
 from verl_ext.rollout.group_client import with_shared_calls
 from verl_ext.rollout.pixel_codes import PIXELS, PixelCoder
