@@ -4,6 +4,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,17 @@ print(json.dumps(found), file=sys.stderr)
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stderr
     found = json.loads(said.splitlines()[-1])
     assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+def test_no_rounds_at_all_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["self-improve", "mmupt_tiny_self_improve", "--rounds", "0"])
+    assert "--rounds must be at least 1" in capsys.readouterr().err
+
+
+def test_a_file_that_the_tiny_model_command_cannot_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*nowhere\.jsonl"):
+        main(["tiny-model", "answerable", str(tmp_path / "nowhere.jsonl"), "--data", "train.parquet"])
 
 
 def test_overrides_may_stand_before_and_after_options(monkeypatch: pytest.MonkeyPatch) -> None:

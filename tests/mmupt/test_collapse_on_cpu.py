@@ -186,6 +186,8 @@ def test_the_command_replays_a_run_with_another_rule(trainer: FakeTrainer, capsy
     assert "The alarm stops the run here: " in capsys.readouterr().out
     assert main(["collapse", "run", "--patience", "5"]) == 0
     assert capsys.readouterr().out.endswith("The alarm does not stop the run.\n")
+    with pytest.raises(SystemExit, match="error: patience must be a whole number from 1 on, not 0"):
+        main(["collapse", "run", "--patience", "0"])
 
 
 @pytest.mark.full_stack

@@ -243,6 +243,21 @@ def test_a_table_is_written_again_without_training(folder: Path, monkeypatch: py
     assert row((folder / "table.md").read_text(), "mmupt_tiny")[4] == "+50.0"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--against", "mmupt_tny", r"--against mmupt_tny: the table has no such row; did you mean 'mmupt_tiny'\?"),
+        ("--base", "base.jsonl", r"--base: base\.jsonl with its parameters is missing"),
+    ],
+)
+def test_what_nothing_can_be_tested_against_is_refused_before_anything_is_trained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, said: str
+) -> None:
+    monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit, match=said):
+        main(["table", "--folder", str(folder), option, value])
+
+
 def test_runs_that_are_not_finished_are_left_out(folder: Path) -> None:
     assert write_table(folder, ["vote"]) == ""
     finish(folder, "vote", 2, right_after=2)

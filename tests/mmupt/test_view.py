@@ -267,6 +267,9 @@ def test_a_port_that_is_taken_is_named_with_the_option(run_folder: Path, capsys:
         main(["view", str(run_folder), "--port", str(port)])
     assert f"port {port}: " in capsys.readouterr().err
     server.server_close()
+    with pytest.raises(SystemExit):
+        main(["view", str(run_folder), "--port", "99999"])
+    assert "port 99999: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "warns"), [([], False), (["--host", "0.0.0.0"], True)])

@@ -52,12 +52,12 @@ class Rule:
 class JudgeSteps:
     """The steps of a benchmark that its authors leave to a judge model.
 
-    plain: the answer of a response that needs no judge; None if it needs one.
+    plain: the answer of a response that needs no judge, None if it needs one; without it, every response does.
     ask_answer: the prompt that asks the judge for the answer of a response.
     ask_agreement: the prompt that asks whether an answer agrees with the ground truth; None: the first rule decides.
     """
 
-    plain: Callable[[str, Question], str | None]
+    plain: Callable[[str, Question], str | None] | None
     ask_answer: Callable[[str, Question], str]
     ask_agreement: Callable[[str, Question], str] | None = None
 

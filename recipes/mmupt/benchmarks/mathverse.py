@@ -108,11 +108,6 @@ def extract(response: str, question: Question) -> str | None:
     return option_in(response, options(question) or "ABCD") or stated
 
 
-def plain(response: str, question: Question) -> str | None:
-    """Always None: the authors ask their judge about every response."""
-    return None
-
-
 def ask_answer(response: str, question: Question) -> str:
     """The prompt that asks a judge for the answer of a response. Like the authors', it does not show the question."""
     return judge_prompt("mathverse_answer", response=end_of(response))
@@ -166,6 +161,7 @@ BENCHMARKS.register(
         breakdowns=breakdowns,
         official_prompt=official_prompt,
         extract=extract,
-        judge=JudgeSteps(plain, ask_answer, ask_agreement),
+        # The authors ask their judge about every response.
+        judge=JudgeSteps(None, ask_answer, ask_agreement),
     )
 )

@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmupt.commands import as_messages
+
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Replay the history of the run of the command line."""
@@ -26,12 +28,13 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.training.collapse_record import replay
     from verl_ext.collapse import CollapseRule, History
 
-    settings = OmegaConf.load(arguments.run / "config.yaml").mmupt.stop_on_collapse
-    rule = CollapseRule(
-        settings.z if arguments.z is None else arguments.z,
-        settings.patience if arguments.patience is None else arguments.patience,
-        settings.min_fall if arguments.min_fall is None else arguments.min_fall,
-    )
+    with as_messages(FileNotFoundError, ValueError):
+        settings = OmegaConf.load(arguments.run / "config.yaml").mmupt.stop_on_collapse
+        rule = CollapseRule(
+            settings.z if arguments.z is None else arguments.z,
+            settings.patience if arguments.patience is None else arguments.patience,
+            settings.min_fall if arguments.min_fall is None else arguments.min_fall,
+        )
     first = None
     for line, collapse in replay(History(file), rule):
         print(line)

@@ -24,6 +24,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_config_dir(parser)
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
     from mmupt.console import session
 
     folder = arguments.folder or Path("runs") / arguments.recipe

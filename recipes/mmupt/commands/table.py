@@ -60,6 +60,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         with as_messages(RecipeError):
             use_config_dir(arguments.config_dir)
             selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)
+            recipe_table.check_references(folder, selected, arguments.against, arguments.base)
         log_to(folder / "logs" / "table.log")
         emit(recipe_table.head_of(folder, list(selected), seeds))
         failed = []

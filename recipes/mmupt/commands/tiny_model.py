@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmupt.commands import Choices
+from mmupt.commands import Choices, as_messages
 
 if TYPE_CHECKING:
     from mmupt_data.figure_task import Split
@@ -46,7 +46,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         task.choices = Choices("mmupt_data.hard_figure_task:FIGURE_TASKS")
     arguments = vars(parser.parse_args(words))
     functions: dict[str, Callable[..., None]] = {"build": _build, "measure": _measure, "answerable": _answerable}
-    functions[arguments.pop("action")](**arguments)
+    with as_messages(OSError, ValueError):
+        functions[arguments.pop("action")](**arguments)
 
 
 def _build(task: str, batch: int, learning_rate: float, seed: int, output: Path | None, **lengths: Any) -> None:

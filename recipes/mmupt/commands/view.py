@@ -29,7 +29,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         server = make_server(runs, arguments.host, arguments.port)
     except FileNotFoundError as error:
         parser.exit(1, f"error: {error}\n")
-    except OSError as error:
+    # A port beyond 65535 overflows.
+    except (OSError, OverflowError) as error:
         parser.exit(
             1, f"error: cannot listen on {arguments.host}, port {arguments.port}: {error}; give another --port\n"
         )

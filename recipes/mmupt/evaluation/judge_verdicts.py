@@ -43,7 +43,10 @@ def judge_verdicts(
 
     # A question that could not be asked is wrong without a judge.
     not_asked = {index for index in steps if verdicts[index].response.not_asked is not None}
-    readings = {index: Reading(steps[index].plain(*texts(index))) for index in steps.keys() - not_asked}
+    readings = {
+        index: Reading(plain(*texts(index)) if (plain := steps[index].plain) else None)
+        for index in steps.keys() - not_asked
+    }
     asked = {
         index: steps[index].ask_answer(*texts(index)) for index, reading in readings.items() if reading.answer is None
     }

@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -44,6 +44,7 @@ from verl_ext.files import write_atomically, write_json
 from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, REWARD_ACCURACY, VALIDATION_ACCURACY
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
+from verl_ext.unknown_keys import nearest
 
 # In the folder of a run.
 BEFORE = Path("evaluation", "before.jsonl")
@@ -373,6 +374,20 @@ def read_majority(base: Path, run: Path) -> tuple[str, Score]:
             f"{base} has fewer than two samples per question: a majority needs `mmupt eval ... samples=64`"
         )
     return found
+
+
+def check_references(folder: Path, recipes: Collection[str], against: str | None, base: Path | None) -> None:
+    """Refuse, before anything is trained, what `write_table` cannot test against.
+
+    Raises:
+        RecipeError: neither one of these recipes nor a finished run of the folder is called `against`, or `base` is no
+            file of responses.
+    """
+    known = {*recipes, *finished_runs(folder)}
+    if against is not None and against not in known:
+        raise RecipeError(f"--against {against}: the table has no such row{nearest(against, known)}")
+    if base is not None and read_parameters(base) is None:
+        raise RecipeError(f"--base: {base} with its parameters is missing: `mmupt eval` makes both")
 
 
 def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None = None, base: Path | None = None) -> str:
