@@ -37,6 +37,9 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
         "data.train_files": str(data / "train.parquet"),
         "data.val_files": str(data / "validation.parquet"),
         "mmupt.self_improve.writer_steps": 1,
+        # In words that the tiny model was taught to reply to with yes or no.
+        "reward.reward_kwargs.solver.validity_prompt": "{question} is 7 right ?",
+        "reward.reward_kwargs.solver.validity_bonus": 0.25,
     }
     command = [sys.executable, "-m", "mmupt", "self-improve", "mmupt_tiny_writer", "--rounds", "1"]
     written = [as_override(key, value) for key, value in overrides.items()]
@@ -73,8 +76,8 @@ def _check_writer(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "rollouts" / "1.jsonl").open()]
     asked = {re.search(r"user\s+(.*?)\s+assistant", line["input"])[1] for line in lines}  # type: ignore[index]
     assert asked == {"ask a question about this figure ."} and len(lines) == 4 * 4
-    assert all(-2 <= line["score"] <= 0.5 - 1 / 4 for line in lines)
-    # Shares of eight answers and of four questions.
+    assert all(-2 <= line["score"] <= 0.5 - 1 / 4 + 0.25 for line in lines)
+    # Shares of eight answers and of four questions, and the bonus.
     assert all((8 * line["score"]).is_integer() for line in lines)
     assert scalars(run)["critic/rewards/mean"][1] == pytest.approx(sum(line["score"] for line in lines) / len(lines))
     base, writer = (load_file(path / "model.safetensors") for path in (BASE, run / "model"))
