@@ -279,15 +279,12 @@ def number_of(answer: str) -> float | None:
     >>> number_of(r"\\frac{3}{2}")
     1.5
     """
+    if len(answer) > MAX_LENGTH or notation_of(text := normalize(answer)) is not None:
+        return None
     try:
-        key = (
-            _math_key(normalize(answer))
-            if len(answer) <= MAX_LENGTH and notation_of(normalize(answer)) is None
-            else None
-        )
+        value = _math_key(text).bare.value
     except NotMath:
         return None
-    value = None if key is None else key.bare.value
     return real_value(value) if isinstance(value, Sum) and not variables(value) else None
 
 

@@ -194,12 +194,6 @@ def _sign_in_words(text: str) -> str | None:
     return rest and ("" if match["sign"].lower() == "positive" else "-") + rest
 
 
-def _approximately(text: str) -> str | None:
-    patterns = (_APPROXIMATELY, _MONEY_BEHIND, _BEHIND, _IN_THE_YEAR)
-    match = next(filter(None, (pattern.fullmatch(text) for pattern in patterns)), None)
-    return match["rest"].strip() if match and match["rest"] != text else None
-
-
 def _statement(text: str) -> str | None:
     match = _STATEMENT.fullmatch(text)
     return (
@@ -308,8 +302,9 @@ def chinese_number(text: str) -> str:
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (
-    _lead, _rest_of(_THEREFORE), _sign_in_words, _approximately, _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal,
-    _shape, _verdict, _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
+    _lead, _rest_of(_THEREFORE), _sign_in_words, _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND),
+    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _shape, _verdict,
+    _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
     _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number,
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ serve_forks({descriptor})
 """
 
 
-class Sandbox:
+class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
     """A session of comparisons by one function, used by one thread at a time; any number of sessions may be open.
 
     The child is forked at the first call, which takes a second if there is no fork server yet, and serves all calls of
@@ -72,9 +72,6 @@ class Sandbox:
         if self._child is not None:
             self._child.end()
             self._child = None
-
-    def __enter__(self) -> "Sandbox":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
