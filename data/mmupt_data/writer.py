@@ -37,6 +37,8 @@ from verl_ext.images import Change
 from verl_ext.locks import exclusive_lock
 
 BadRows = Literal["drop", "stop"]
+# The problems of a row, and how many of its images each change by decoding affects.
+Inspected = tuple[list[Problem], Counter[Change]]
 MANIFEST = "manifest.json"
 # Rows per thread that are checked ahead of the one being written.
 CHECKED_AHEAD = 8
@@ -165,7 +167,7 @@ def _write_split(
     split: str,
     prompts: Path,
     truths: Path | None,
-    checked: Iterable[tuple[Row | Rejected, tuple[list[Problem], Counter[Change]]]],
+    checked: Iterable[tuple[Row | Rejected, Inspected]],
     report: _Report,
     evaluation: bool,
     bar: tqdm,
@@ -236,9 +238,9 @@ def problem_summary(reported: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _checked(
     rows: Iterable[Row | Rejected], threads: ThreadPoolExecutor, limit: int
-) -> Iterator[tuple[Row | Rejected, tuple[list[Problem], Counter[Change]]]]:
+) -> Iterator[tuple[Row | Rejected, Inspected]]:
     """Check rows in threads, at most `limit` ahead, and yield them in order."""
-    ahead: deque[tuple[Row | Rejected, Future[tuple[list[Problem], Counter[Change]]]]] = deque()
+    ahead: deque[tuple[Row | Rejected, Future[Inspected]]] = deque()
     for row in rows:
         ahead.append((row, threads.submit(_inspected, row)))
         if len(ahead) > limit:
@@ -248,5 +250,5 @@ def _checked(
         yield checked, future.result()
 
 
-def _inspected(row: Row | Rejected) -> tuple[list[Problem], Counter[Change]]:
+def _inspected(row: Row | Rejected) -> Inspected:
     return (list(row.problems), Counter()) if isinstance(row, Rejected) else inspect(row)
