@@ -19,23 +19,11 @@ import psutil
 import pytest
 
 from benchmarks.gpu import full_stack, phase_log
-from benchmarks.gpu.full_stack import (
-    FAILURES,
-    MEGAPIXEL,
-    STAGES,
-    ActorStage,
-    Stage,
-    Variant,
-    image_of,
-    on_cpu,
-    overrides_of,
-    run_command,
-    run_stages,
-    why_skipped,
-)
+from benchmarks.gpu.full_stack import FAILURES, run_command, run_stages, why_skipped
 from benchmarks.gpu.machine import CardMemory
 from benchmarks.gpu.phase_figures import ESTIMATED, estimated, summary
 from benchmarks.gpu.random_model import write_processor
+from benchmarks.gpu.stages import MEGAPIXEL, STAGES, ActorStage, Stage, Variant, image_of, on_cpu, overrides_of
 from mmupt.compose import load_recipe
 from mmupt.tiny import FOLDER as TINY_MODEL
 

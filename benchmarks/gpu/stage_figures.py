@@ -1,0 +1,126 @@
+"""The figures of a stage: its settings and workload, and time, speed and memory from what its run has left."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarks.gpu.machine import CardMemory, card_name
+from benchmarks.gpu.model_flops import PEAK_FLOPS, flops
+from benchmarks.gpu.phase_figures import estimated, phases_of, summary
+from benchmarks.gpu.stages import Stage, image_of
+from mmupt.models import shape_of
+
+# Keys of the composed recipe that decide over time and memory.
+SETTINGS = (
+    "actor_rollout_ref.model.override_config.attn_implementation",
+    "actor_rollout_ref.model.use_remove_padding",
+    "actor_rollout_ref.model.use_fused_kernels",
+    "actor_rollout_ref.model.fused_kernel_options.impl_backend",
+    "actor_rollout_ref.model.enable_gradient_checkpointing",
+    "actor_rollout_ref.model.lora_rank",
+    "actor_rollout_ref.actor.strategy",
+    "actor_rollout_ref.actor.use_dynamic_bsz",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
+    "actor_rollout_ref.actor.fsdp_config.model_dtype",
+    "actor_rollout_ref.actor.fsdp_config.param_offload",
+    "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
+    "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu",
+    "actor_rollout_ref.rollout.gpu_memory_utilization",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "actor_rollout_ref.rollout.max_model_len",
+    "actor_rollout_ref.rollout.max_num_seqs",
+    "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
+    "actor_rollout_ref.rollout.enforce_eager",
+    "actor_rollout_ref.rollout.agent.num_workers",
+    "algorithm.rollout_correction.bypass_mode",
+    "trainer.n_gpus_per_node",
+)
+
+
+def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launched: float) -> dict[str, Any]:
+    """Return what a run has left: all of it, or as much as it had done when it failed."""
+    config_file = run_folder / "config.yaml"
+    if not config_file.is_file():
+        return {}
+    config = OmegaConf.load(config_file)
+    assert isinstance(config, DictConfig)
+    notes = _read_lines(run_folder / "phases.jsonl")
+    # veRL's file logger has one file, in a folder named by the project.
+    files = (run_folder / config.trainer.project_name).glob("*.jsonl")
+    metrics = [line["data"] for file in files for line in _read_lines(file)]
+    settings = {key: OmegaConf.select(config, key) for key in SETTINGS}
+    result: dict[str, Any] = {"settings": settings, "estimate_gib": estimated(config, model)}
+    begins = [note["begin"] for note in notes if note.get("phase") == "step"]
+    result["start_s"] = round(min(begins) - launched, 1) if begins else None
+    result["steps"] = [phases_of(one) for one in metrics]
+    result["phases"] = summary(result["steps"], notes, card, result["estimate_gib"])
+    if metrics:
+        last = metrics[-1]
+        result["workload"] = workload(stage, model, last)
+        result["update"] = update_rate(stage, model, last, result["phases"]["update_actor"]["seconds"], config)
+        keys = ("training/rollout_actor_probs_pearson_corr", "training/rollout_probs_diff_mean")
+        result["vllm_against_actor"] = {key.removeprefix("training/"): last.get(key) for key in keys}
+    return result
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the JSON lines of a file, without a last one that was cut off; none where there is no file."""
+    if not file.is_file():
+        return []
+    found = []
+    for line in file.read_text().splitlines():
+        with suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
+def workload(stage: Stage, model: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step consists of."""
+    shape = shape_of(str(model))
+    tokens, side = image_of(stage, model)
+    return {
+        "model": stage.model or "tiny",
+        "parameters": None if shape is None else shape.parameters,
+        "recipe": stage.recipe,
+        "prompts": stage.prompts,
+        "responses_per_prompt": stage.responses,
+        "image_px": [side, side],
+        "visual_tokens": tokens,
+        "prompt_tokens": metrics["prompt_length/mean"],
+        "response_tokens": metrics["response_length/mean"],
+    }
+
+
+def update_rate(
+    stage: Stage, model: Path, metrics: Mapping[str, Any], seconds: float, config: DictConfig
+) -> dict[str, Any]:
+    """Return model FLOP/s a card and MFU of an update, on its wall-clock time.
+
+    Responses to one prompt share the work on its image where they are in one micro-batch, and how many do depends on
+    the batch: `least` counts every image once for its prompt, `most` once for every response.
+    """
+    from transformers import AutoConfig
+
+    hf_config = AutoConfig.from_pretrained(model)
+    patches = image_of(stage, model)[1] // hf_config.vision_config.patch_size
+    length = round(metrics["prompt_length/mean"] + metrics["response_length/mean"])
+    one = flops(hf_config, length, patches, patches)
+    cards = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    sequences = stage.prompts * stage.responses
+    rates = {
+        "least": (sequences * one.update_language + stage.prompts * one.update_vision) / seconds / cards,
+        "most": sequences * one.update / seconds / cards,
+    }
+    peak = PEAK_FLOPS.get(card_name() or "")
+    # 0 is what veRL logs for a card or a model that it does not know, and its peak for a CPU is a guess.
+    verl = metrics.get("perf/mfu/actor") if config.trainer.device == "cuda" else None
+    return {
+        "model_tflops_per_second": {name: round(rate / 1e12, 6) for name, rate in rates.items()},
+        "mfu": {name: None if peak is None else round(rate / peak, 4) for name, rate in rates.items()},
+        "mfu_of_verl": verl or None,
+    }
