@@ -1,6 +1,7 @@
 """Prompts of every family: one processor call, tokens that match the features, positions as veRL computes them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -51,27 +52,47 @@ def prompts(family: Family) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+@dataclass(frozen=True)
+class Rolled:
+    """What our worker has made of the prompts of a family.
+
+    rows: as `rollouts.rollout` returns them, with the features of each fetched.
+    """
+
+    rows: dict[tuple[str, int], dict[str, Any]]
+    processor_calls: int
+    requests: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path, prompts: dict[str, Any]) -> Rolled:
+    requests: list[dict[str, Any]] = []
+    model = [f"actor_rollout_ref.model.path={folder}"]
+    with pytest.MonkeyPatch.context() as patched:
+        server = Server(requests.append)
+        rows, calls = rollout(GroupAgentLoopWorker, "shared_prompt_agent", patched, server, prompts, model)
+        for row in rows.values():
+            row["multi_modal_inputs"] = dict(row["multi_modal_inputs"].items())
+    return Rolled(rows, calls, requests)
+
+
 def test_one_processor_call_a_prompt_gives_the_tensors_of_plain_verl(
-    family: Family, folder: Path, prompts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    family: Family, folder: Path, prompts: dict[str, Any], ours: Rolled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = [f"actor_rollout_ref.model.path={folder}"]
-    requests: list[dict[str, Any]] = []
-    server = Server(requests.append)
-    ours, calls = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch, server, prompts, model)
-    features = {key: dict(row["multi_modal_inputs"].items()) for key, row in ours.items()}
     verls, _ = rollout(_AgentLoopWorkerTQ, "single_turn_agent", monkeypatch, Server(), prompts, model)
-    assert not family.has_images or calls == len(prompts)
-    assert ours.keys() == verls.keys() and len(ours) == N * len(prompts)
-    for key, row in ours.items():
+    assert not family.has_images or ours.processor_calls == len(prompts)
+    assert ours.rows.keys() == verls.keys() and len(ours.rows) == N * len(prompts)
+    for key, row in ours.rows.items():
         for name in ("prompts", "responses", "response_mask", "input_ids", "position_ids", "loss_mask"):
             assert torch.equal(row[name], verls[key][name]), (key, name)
-        expected = verls[key]["multi_modal_inputs"]
-        assert features[key].keys() == expected.keys()
-        assert all(torch.equal(value, expected[name]) for name, value in features[key].items()), key
+        features, expected = row["multi_modal_inputs"], verls[key]["multi_modal_inputs"]
+        assert features.keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in features.items()), key
     if family.has_images:
-        assert next(iter(ours.values()))["position_ids"].shape[0] == 4
+        assert next(iter(ours.rows.values()))["position_ids"].shape[0] == 4
         processor = hf_processor(str(folder))
-        for (uid, _), request in zip(ours, requests, strict=True):
+        for (uid, _), request in zip(ours.rows, ours.requests, strict=True):
             # vLLM replaces the one token that is left of each image.
             asked = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], processor)
             assert asked.count(processor.image_token_id) == len(SIDES[uid]), uid
@@ -105,15 +126,8 @@ def test_pixel_values_are_stored_as_bytes(family: Family, folder: Path, prompts:
 
 
 def test_fine_tuning_sees_prompts_as_the_rollout_does(
-    family: Family, folder: Path, prompts: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    folder: Path, prompts: dict[str, Any], ours: Rolled, tmp_path: Path
 ) -> None:
-    rows, _ = rollout(
-        GroupAgentLoopWorker,
-        "shared_prompt_agent",
-        monkeypatch,
-        prompts=prompts,
-        overrides=[f"actor_rollout_ref.model.path={folder}"],
-    )
     asked = []
     for uid, messages in prompts.items():
         images = [part["image"] for part in messages[0]["content"] if part["type"] == "image"]
@@ -128,10 +142,10 @@ def test_fine_tuning_sees_prompts_as_the_rollout_does(
     )
     for position in range(len(dataset)):
         learnt = dataset[position]
-        row = rows[dataset.dataframe[position]["id"], 1]
+        row = ours.rows[dataset.dataframe[position]["id"], 1]
         length = len(row["prompts"])
         assert torch.equal(learnt["input_ids"][:length], row["prompts"])
         assert torch.equal(learnt["position_ids"][..., :length], row["position_ids"][..., :length])
-        features = dict(row["multi_modal_inputs"].items())
+        features = row["multi_modal_inputs"]
         assert learnt["multi_modal_inputs"].keys() == features.keys() - {"images_seqlens"}
         assert all(torch.equal(value, features[name]) for name, value in learnt["multi_modal_inputs"].items())

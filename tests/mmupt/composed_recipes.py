@@ -7,8 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
-from verl.utils.config import validate_config
 
 from mmupt.compose import load_recipe
 from mmupt.recipe_files import CONFIG_FOLDER
@@ -22,6 +20,9 @@ def shipped(recipe: str, *overrides: str) -> DictConfig:
 
 def validate(config: DictConfig, folder: Path) -> None:
     """As veRL validates before it starts, when the files of a recipe are made."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
     rows = pa.table({"id": ["a"], "prompt": [[{"role": "user", "content": "how many ?"}]]})
     pq.write_table(rows, folder / "rows.parquet")
     config = deepcopy(config)

@@ -1,11 +1,11 @@
 """The GPU options have the values that docs/gpu_settings.md gives with their sources, and keys can be explained."""
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from composed_recipes import shipped
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import RecipeError, load_recipe
@@ -33,10 +33,9 @@ def documented() -> list[tuple[str, str, str]]:
     ]
 
 
-@cache
 def composed(hardware: str) -> DictConfig:
     model = "qwen2_5_vl_7b" if "8x" in hardware or "4x" in hardware else "qwen2_5_vl_3b"
-    return load_recipe("mmupt_mathvista", [f"hardware={hardware}", f"model={model}"])[0]
+    return shipped("mmupt_mathvista", f"hardware={hardware}", f"model={model}")
 
 
 def text(value: Any) -> str:
@@ -79,7 +78,7 @@ def test_limits_of_micro_batches_follow_verls_guide(hardware: str) -> None:
 
 @pytest.mark.parametrize("model", options("model"))
 def test_the_largest_tensor_of_a_whole_model_fits_into_a_bucket(model: str) -> None:
-    config = load_recipe("mmupt_mathvista", [f"model={model}"])[0]
+    config = shipped("mmupt_geometry3k", f"model={model}")
     shape = shape_of(config.actor_rollout_ref.model.path)
     assert shape is not None
     bucket = config.actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes
@@ -97,7 +96,7 @@ def test_the_adapters_for_a_small_card_fit_into_its_bucket() -> None:
 def test_qwen3_5_shares_no_prefixes_as_in_verls_examples() -> None:
     shared = {}
     for model in ("qwen3_5_4b", "qwen3_5_35b_a3b", "qwen3_vl_4b"):
-        config = load_recipe("mmupt_mathvista", [f"model={model}"])[0]
+        config = shipped("mmupt_geometry3k", f"model={model}")
         shared[model] = config.actor_rollout_ref.rollout.enable_prefix_caching
     assert shared == {"qwen3_5_4b": False, "qwen3_5_35b_a3b": False, "qwen3_vl_4b": True}
 

@@ -1,24 +1,17 @@
 """The estimate of memory counts the parameters that models have, and what the options of a recipe do to it."""
 
-from functools import cache
 from math import prod
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
+from composed_recipes import shipped
 from safetensors import safe_open
 
-from mmupt.compose import load_recipe
 from mmupt.models import ModelShape, shape_of
 from mmupt.models.qwen2_5_vl import TEXT_7B, read_shape
 from mmupt.tiny import FOLDER
 from mmupt.training import memory_estimate
 from mmupt.training.memory_estimate import activations, estimate, forward_activations, report
-
-
-@cache
-def compose(recipe: str, *overrides: str) -> DictConfig:
-    return load_recipe(recipe, overrides)[0]
 
 
 def known(model: str) -> ModelShape:
@@ -54,7 +47,7 @@ def test_the_older_and_the_newer_layout_of_a_config_are_the_same_shape() -> None
 
 
 def test_every_gpu_has_its_share_of_sixteen_bytes_a_parameter() -> None:
-    update = estimate(compose("mmupt_mathvista"), SEVEN).phases["update"]
+    update = estimate(shipped("mmupt_mathvista"), SEVEN).phases["update"]
     # 8.292e9 parameters x 4 bytes / 8 GPUs / 2^30 = 3.861 GiB.
     assert update["weights"] == update["gradients"] == pytest.approx(3.861, abs=1e-3)
     assert update["moments"] == pytest.approx(7.723, abs=1e-3)
@@ -72,37 +65,37 @@ def in_gib(*parts: float) -> Any:
 def test_activations_are_those_of_one_micro_batch() -> None:
     # In bytes, 4,096 tokens and 16,384 patches: 28 x 4,096 x 3,584 x 2 + 32 x 16,384 x 1,280 x 2 = 2.164e9 kept. The
     # output layer: 512 tokens x 152,064 x (5 x 4 + 2) = 1.713e9, and 2 x 152,064 x 3,584 x 2 = 2.180e9 of its gradient.
-    assert activations(compose("mmupt_mathvista", SHORT), SEVEN) == in_gib(2.164, 1.713, 2.180)
+    assert activations(shipped("mmupt_mathvista", SHORT), SEVEN) == in_gib(2.164, 1.713, 2.180)
     # Logits of 4,096 x 152,064 x 2 = 1.246e9: four of them where sequences are packed, six where they are padded.
-    assert activations(compose("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN) == in_gib(2.164, 4 * 1.246)
-    padded = compose("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
+    assert activations(shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN) == in_gib(2.164, 4 * 1.246)
+    padded = shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
     assert activations(padded, SEVEN) == in_gib(2.164, 6 * 1.246)
-    offloaded = compose("mmupt_mathvista", SHORT, f"{MODEL}.enable_activation_offload=True")
+    offloaded = shipped("mmupt_mathvista", SHORT, f"{MODEL}.enable_activation_offload=True")
     assert activations(offloaded, SEVEN) == in_gib(1.713, 2.180)
-    kept = compose("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.enable_gradient_checkpointing=False")
-    assert activations(kept, SEVEN) > 5 * activations(compose("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN)
+    kept = shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.enable_gradient_checkpointing=False")
+    assert activations(kept, SEVEN) > 5 * activations(shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN)
 
 
 def test_log_probabilities_keep_one_layer_and_the_entropy() -> None:
     tokens = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=8192"
     # One layer of 8,192 tokens: 8,192 x (10 x 3,584 + 4 x 18,944) x 2 = 1.829e9.
-    assert forward_activations(compose("mmupt_mathvista", tokens), SEVEN) == in_gib(1.829)
+    assert forward_activations(shipped("mmupt_mathvista", tokens), SEVEN) == in_gib(1.829)
     # Logits of 8,192 tokens are 2.491e9: twice with chunked entropy, five times where sequences are padded.
-    whole = compose("mmupt_mathvista", tokens, WHOLE_LOGITS)
+    whole = shipped("mmupt_mathvista", tokens, WHOLE_LOGITS)
     assert forward_activations(whole, SEVEN) == in_gib(2 * 2.491)
-    padded = compose("mmupt_mathvista", tokens, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
+    padded = shipped("mmupt_mathvista", tokens, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
     assert forward_activations(padded, SEVEN) == in_gib(5 * 2.491)
 
 
 def test_a_gradient_is_summed_over_ranks_in_fp32() -> None:
     # The table of 152,064 x 3,584 in bf16 and fp32, and an eighth of it in fp32: 545e6 x (2 + 4 + 0.5) = 3.543e9.
-    assert estimate(compose("mmupt_mathvista"), SEVEN).phases["update"]["reduced"] == in_gib(3.543)
+    assert estimate(shipped("mmupt_mathvista"), SEVEN).phases["update"]["reduced"] == in_gib(3.543)
 
 
 def test_the_cache_has_room_for_requests_of_full_length_or_the_report_warns() -> None:
     # 4,096 tokens x 2 x 28 layers x 512 x 2 bytes / 2 GPUs = 0.117e9, of 47.4 - 7.72 - 2 GiB.
-    assert "room for 344 requests of 4096 tokens, 0.11 GiB each" in report(compose("mmupt_mathvista"))
-    long = compose(
+    assert "room for 344 requests of 4096 tokens, 0.11 GiB each" in report(shipped("mmupt_mathvista"))
+    long = shipped(
         "mmupt_mathvista",
         "model=qwen2_5_vl_3b",
         "hardware=gpu_1x24gb",
@@ -113,10 +106,10 @@ def test_the_cache_has_room_for_requests_of_full_length_or_the_report_warns() ->
 
 
 def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
-    kept = estimate(compose("mmupt_mathvista"), SEVEN)
+    kept = estimate(shipped("mmupt_mathvista"), SEVEN)
     names = ("param_offload", "optimizer_offload")
     overrides = [f"actor_rollout_ref.actor.fsdp_config.{name}=True" for name in names]
-    offloaded = estimate(compose("mmupt_mathvista", *overrides), SEVEN)
+    offloaded = estimate(shipped("mmupt_mathvista", *overrides), SEVEN)
     assert sum(offloaded.phases["generation"].values()) == pytest.approx(0.6 * 79 + memory_estimate.OTHER)
     assert offloaded.phases["update"] == kept.phases["update"]
     # The reference is there in both: 8.292e9 x 4 bytes = 30.89 GiB; weights and two moments are three times that.
@@ -126,27 +119,27 @@ def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
 
 def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and_in_the_ranks() -> None:
     # 1,204,224 px x 3 bytes = 3.61 MB per image; x 512 = 1.723 GiB.
-    one = estimate(compose("mmupt_mathvista"), SEVEN).main_memory
+    one = estimate(shipped("mmupt_mathvista"), SEVEN).main_memory
     assert one["image features in the queue"] == one["images for the engines"] == pytest.approx(1.723, abs=1e-3)
     # A rank of 8 has 1 - (7/8)^10 = 73.7 % of the prompts, and a micro-batch of 24,576 tokens, 98,304 patches of 1,176
     # pixel values in fp32, twice: 0.861 GiB.
     assert one["image features in the ranks"] == pytest.approx(8 * (0.737 * 1.723 + 0.861), abs=0.01)
-    two = estimate(compose("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
+    two = estimate(shipped("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
     assert two["image features in the queue"] == pytest.approx(1.723 / 2, abs=1e-3)
     # The batch of the step, and the one in flight.
-    ahead = estimate(compose("mmupt_mathvista", "+async=colocate"), SEVEN).main_memory
+    ahead = estimate(shipped("mmupt_mathvista", "+async=colocate"), SEVEN).main_memory
     assert ahead["image features in the queue"] == pytest.approx(2 * 1.723, abs=2e-3)
-    short = compose("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
+    short = shipped("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
     assert estimate(short, SEVEN).main_memory["image features in the queue"] == pytest.approx(1.723 * 2 / 3, abs=1e-3)
 
 
 def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None:
-    update = estimate(compose("mmupt_mathvista", "actor_rollout_ref.actor.fsdp_config.offload_policy=True"), SEVEN)
+    update = estimate(shipped("mmupt_mathvista", "actor_rollout_ref.actor.fsdp_config.offload_policy=True"), SEVEN)
     assert set(update.phases["update"]) == {"gathered", "reduced", "activations", "other"}
 
 
 def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
-    config = compose("mmupt_mathvista", "model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
+    config = shipped("mmupt_mathvista", "model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
     shape = known(config.actor_rollout_ref.model.path)
     result = estimate(config, shape)
     adapters = shape.adapters(64, with_vision=False)
@@ -157,8 +150,8 @@ def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
 
 def test_adapters_of_the_vision_tower_count_unless_they_are_excluded() -> None:
     overrides = ("model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
-    without = compose("mmupt_mathvista", *overrides)
-    with_tower = compose("mmupt_mathvista", *overrides, "actor_rollout_ref.model.exclude_modules=null")
+    without = shipped("mmupt_mathvista", *overrides)
+    with_tower = shipped("mmupt_mathvista", *overrides, "actor_rollout_ref.model.exclude_modules=null")
     shape = known(without.actor_rollout_ref.model.path)
     trained = [estimate(config, shape).phases["update"]["gradients"] for config in (without, with_tower)]
     expected = [shape.adapters(64, with_vision) * 4 / 2**30 for with_vision in (False, True)]
@@ -166,7 +159,7 @@ def test_adapters_of_the_vision_tower_count_unless_they_are_excluded() -> None:
 
 
 def test_a_language_model_has_no_images_in_main_memory() -> None:
-    text = compose("mmupt_mathvista", "model=qwen3_8b")
+    text = shipped("mmupt_mathvista", "model=qwen3_8b")
     result = estimate(text, known(text.actor_rollout_ref.model.path))
     assert set(result.main_memory) == {"model"}
     assert result.phases["update"]["activations"] > 0
@@ -174,25 +167,25 @@ def test_a_language_model_has_no_images_in_main_memory() -> None:
 
 def test_ranks_of_all_machines_share_the_model() -> None:
     one, two = (
-        estimate(compose("mmupt_mathvista", f"hardware={name}"), SEVEN).phases["update"]["weights"]
+        estimate(shipped("mmupt_mathvista", f"hardware={name}"), SEVEN).phases["update"]["weights"]
         for name in ("gpu_8x80gb", "gpu_nodes_8x80gb")
     )
     assert two == one / 2
 
 
 def test_a_recipe_that_fits_is_reported_without_a_warning() -> None:
-    text = report(compose("mmupt_mathvista"))
+    text = report(shipped("mmupt_mathvista"))
     assert text.startswith("Estimate of GPU memory") and "not measured" in text and "WARNING" not in text
 
 
 def test_a_recipe_that_does_not_fit_is_told_what_to_change() -> None:
-    text = report(compose("mmupt_mathvista", "hardware=gpu_1x80gb"))
+    text = report(shipped("mmupt_mathvista", "hardware=gpu_1x80gb"))
     assert "WARNING: update may run out of GPU memory: lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu" in text
     assert "WARNING: generation" not in text
 
 
 def test_what_the_advice_names_are_keys_of_a_recipe() -> None:
-    config = compose("mmupt_mathvista")
+    config = shipped("mmupt_mathvista")
     for advice in memory_estimate.ADVICE.values():
         for word in advice.replace("=", " ").replace(",", " ").split():
             if word.startswith("actor_rollout_ref."):
@@ -205,8 +198,8 @@ def test_what_the_advice_names_are_keys_of_a_recipe() -> None:
 
 def test_an_unknown_model_or_an_unknown_gpu_has_no_estimate() -> None:
     model = "actor_rollout_ref.model.path=somebody/some-model"
-    assert report(compose("mmupt_mathvista", model)).startswith("No estimate of GPU memory: the shape of somebody/some")
-    assert "set mmupt.gpu_memory_gib" in report(compose("mmupt_mathvista", "mmupt.gpu_memory_gib=null"))
+    assert report(shipped("mmupt_mathvista", model)).startswith("No estimate of GPU memory: the shape of somebody/some")
+    assert "set mmupt.gpu_memory_gib" in report(shipped("mmupt_mathvista", "mmupt.gpu_memory_gib=null"))
 
 
 def test_every_line_of_the_table_but_the_warned_one_fits() -> None:

@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from composed_recipes import shipped
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig, get_peft_model
 from torch.nn import Linear
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
 
-from mmupt.compose import load_recipe
 from mmupt.models import MODEL_FAMILIES, ModelShape, shape_of
 from mmupt.recipe_files import options
 from mmupt.training.adapters import ATTENTION, DELTA_NET, MLP, SHARED_EXPERT, excludes_vision, problems_of_adapters
@@ -178,10 +177,8 @@ def test_adapters_are_on_the_linear_layers_that_peft_finds(model_type: str, excl
     assert with_vision == any(one.requires_grad for name, one in model.named_parameters() if "visual." in name)
 
 
-@cache
 def composed(option: str) -> DictConfig:
-    """A recipe with a model option: composing takes a second."""
-    return load_recipe("mmupt_geometry3k", [f"model={option}"])[0]
+    return shipped("mmupt_geometry3k", f"model={option}")
 
 
 @pytest.mark.parametrize("option", options("model"))
