@@ -6,9 +6,9 @@
     .venv/bin/python benchmarks/gpu/full_stack.py --device cpu                      # the same stages, tiny, on a CPU
 
 A stage (`stages.py`) is a training run of its own: vLLM, the vote, actor and reference through `mmupt`, or the actor
-alone through `actor_step.py`. Its weights are random, in the shape of a published model (`random_model.py`); its questions
-are those about figures, whose images are enlarged. Random weights do not end a response, so that all responses have
-the full length (`ignore_eos`). Answers, rewards and accuracies mean nothing here.
+alone through `actor_step.py`. Its weights are random, in the shape of a published model (`random_model.py`); its
+questions are those about figures, whose images are enlarged. Random weights do not end a response, so that all
+responses have the full length (`ignore_eos`). Answers, rewards and accuracies mean nothing here.
 
 `--fused-kernels`, `--tokens-per-gpu` and `--attentions` run every stage once for each combination; what is not given is
 as in the recipe. A stage that fails leaves its cause and its log, and the next one goes on. Within `--budget-s` seconds
