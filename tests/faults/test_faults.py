@@ -293,7 +293,8 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     overrides = (
         f"trainer.total_training_steps={last}",
         "mmupt.evaluation_files=datasets/figures/validation.parquet",
-        "mmupt.evaluation_samples=2",
+        # Enough that an evaluation is still under way when its log line is seen, also on a busy machine.
+        "mmupt.evaluation_samples=16",
     )
     matrix.start(*overrides)
     run.wait_for("export", lambda: run.named("verl.model_merger") and (run.folder / "model").is_dir())
