@@ -6,7 +6,7 @@ from benchmarks import collapse_alarm
 from benchmarks.collapse_alarm import SCENARIOS, Scenario
 from verl_ext.collapse import CollapseRule
 
-RUNS = 100
+RUNS = 200
 # The others are less likely to be stopped; benchmarks/collapse_alarm.py prints all of them.
 WORST = [one for one in SCENARIOS if one.healthy and (one.wobble == 2.0 or "dip" in one.name)]
 COLLAPSES = [one for one in SCENARIOS if not one.healthy]
@@ -17,8 +17,8 @@ def alarms(scenario: Scenario, runs: int) -> int:
 
 
 @pytest.mark.parametrize("scenario", WORST, ids=lambda one: one.name)
-def test_a_healthy_run_is_stopped_at_most_once_in_a_hundred(scenario: Scenario) -> None:
-    assert alarms(scenario, RUNS) <= 1
+def test_a_healthy_run_is_stopped_at_most_twice_in_two_hundred(scenario: Scenario) -> None:
+    assert alarms(scenario, RUNS) <= 2
 
 
 @pytest.mark.parametrize("scenario", COLLAPSES, ids=lambda one: one.name)
