@@ -134,7 +134,7 @@ def test_where_no_step_was_better_than_the_start_the_model_before_training_is_le
 
 
 def test_a_rule_that_cannot_be_is_refused_with_the_recipe() -> None:
-    with pytest.raises(RecipeError, match=r"mmupt\.stop_on_collapse: patience must be at least 1, not 0"):
+    with pytest.raises(RecipeError, match=r"mmupt\.stop_on_collapse: patience must be a whole number from 1 on, not 0"):
         load_recipe("mmupt_tiny", ["mmupt.stop_on_collapse.patience=0"])
 
 
