@@ -38,8 +38,8 @@ def same(rule: AnswerRule, row: Row) -> bool | None:
     """Whether the two answers are one class in a vote; None if that is not decided."""
     if rule == "canonical":
         return len(classify([row["a"], row["b"]], choices=row.get("choices")).members) == 1
-    with foreign_rules.ForeignComparison(rule) as compare:
-        return compare(*sorted((row["a"].strip(), row["b"].strip())))
+    with foreign_rules.comparison(rule) as accepts:
+        return accepts(*sorted((row["a"].strip(), row["b"].strip())))
 
 
 def outcome_of(rule: AnswerRule, row: Row, *, alone: bool) -> str:

@@ -26,8 +26,9 @@ from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.self_improvement.rounds import round_folder
 from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
-from mmupt.training.recipe_table import Runs, averages, render, take_answers_of_base
+from mmupt.training.recipe_table import take_answers_of_base
 from mmupt.training.run_report import Change, read_changes
+from mmupt.training.table_sections import Runs, averages, render
 from mmupt_data.prepare import FOLDER
 
 RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3

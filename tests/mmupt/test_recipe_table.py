@@ -15,7 +15,7 @@ from mmupt.console import Result
 from mmupt.console.events import Event
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.reports.plots import Panel
-from mmupt.training import recipe_table
+from mmupt.training import recipe_table, table_sections
 from mmupt.training.metric_series import read_series
 from mmupt.training.recipe_table import (
     BEFORE,
@@ -140,9 +140,9 @@ def test_the_table_has_all_finished_runs_of_its_folder(folder: Path) -> None:
 
 
 def test_no_difference_that_varies_has_a_p_of_zero() -> None:
-    assert recipe_table._p(mean_over_runs([Score((1.0,) * 10**5 + (0.0,))])) == "<1e-300"
+    assert table_sections._p(mean_over_runs([Score((1.0,) * 10**5 + (0.0,))])) == "<1e-300"
     constant = [mean_over_runs([Score((value, value))]) for value in (1.0, 0.0)]
-    assert [recipe_table._p(one) for one in constant] == ["0", "1"]
+    assert [table_sections._p(one) for one in constant] == ["0", "1"]
 
 
 def test_costs_are_counted_from_the_steps_and_hours_of_a_run_with_the_papers_figures_beside(folder: Path) -> None:
@@ -200,7 +200,7 @@ def test_votes_are_shown_at_the_start_and_the_end_of_the_steps(folder: Path) -> 
     # Of eight steps, the first two and the last two; the other metrics are not on file, nor is any of the other recipe.
     assert row(text, "vote", 3)[1:] == ["100.0 → 50.0", "", ""]
     assert len([line for line in text.splitlines() if line.startswith("| random ")]) == 3
-    assert not recipe_table.render_votes({"lmsi": [{}]})
+    assert not table_sections.render_votes({"lmsi": [{}]})
 
 
 def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Pat
 
 def test_the_picture_shows_both_kinds_of_change_by_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Panel] = []
-    monkeypatch.setattr(recipe_table, "draw", lambda panels, **_: drawn.extend(panels) or b"")
+    monkeypatch.setattr(table_sections, "draw", lambda panels, **_: drawn.extend(panels) or b"")
     finish(folder, "mmupt_tiny", 1, right_after=3)
     finish(folder, "mmupt_tiny", 2, right_after=4)
     finish(folder, "mmupt_tiny-random", 1, right_after=1)

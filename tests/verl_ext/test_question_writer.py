@@ -159,6 +159,7 @@ def test_the_solver_sees_the_images_and_the_question_in_place_of_the_request_for
         ("samples", True),
         ("instruction", 3),
         ("validity_prompt", "is it valid ?"),
+        ("validity_prompt", ["{question}"]),
         ("validity_bonus", -0.1),
     ],
 )

@@ -37,7 +37,8 @@ class SolverSettings:
             "samples": (is_whole(self.samples, 2), "a whole number from 2 on"),
             "instruction": (self.instruction is None or isinstance(self.instruction, str), "null or a text"),
             "validity_prompt": (
-                self.validity_prompt is None or "{question}" in str(self.validity_prompt),
+                self.validity_prompt is None
+                or (isinstance(self.validity_prompt, str) and "{question}" in self.validity_prompt),
                 "null or a text with {question}",
             ),
             "validity_bonus": (is_number(self.validity_bonus, 0), "a number from 0 on"),

@@ -37,11 +37,15 @@ def require_package(rule: ForeignRule) -> None:
 
 
 @contextmanager
-def _comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool]]:
-    """The grader as a function of an answer and the ground truth, for one group and its child process."""
+def comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool | None]]:
+    """The grader as a function of an answer and the ground truth, for one group and its child process.
+
+    The function returns None for a pair that it does not decide within `SECONDS_PER_PAIR`, or after
+    `SECONDS_PER_GROUP`.
+    """
     seconds_left, undecided = SECONDS_PER_GROUP, 0
 
-    def accepts(answer: str, truth: str) -> bool:
+    def accepts(answer: str, truth: str) -> bool | None:
         nonlocal seconds_left, undecided
         if answer == truth:
             return True
@@ -51,7 +55,7 @@ def _comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool]]:
             equal = sandbox(answer, truth)
             seconds_left -= time.monotonic() - start
         undecided += equal is None
-        return bool(equal)
+        return equal
 
     with Sandbox(_FUNCTIONS[rule], SECONDS_PER_PAIR) as sandbox:
         yield accepts
@@ -64,8 +68,8 @@ def _comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool]]:
 
 def foreign_equal(rule: ForeignRule, answer: str, truth: str) -> bool:
     """Return whether the grader accepts an answer if another one is the ground truth."""
-    with _comparison(rule) as accepts:
-        return accepts(answer, truth)
+    with comparison(rule) as accepts:
+        return bool(accepts(answer, truth))
 
 
 def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]]:
@@ -74,6 +78,6 @@ def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]
     The graders are not symmetric: the alphabetically later of two answers is taken as the ground truth.
     """
     texts = sorted(answers)
-    with _comparison(rule) as accepts:
-        components = connected_components(len(texts), lambda a, b: accepts(texts[a], texts[b]))
+    with comparison(rule) as accepts:
+        components = connected_components(len(texts), lambda a, b: bool(accepts(texts[a], texts[b])))
     return [[texts[position] for position in component] for component in components]
