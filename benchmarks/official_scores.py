@@ -195,9 +195,12 @@ def compare_wemath(folder: Path) -> Iterator[Agreement]:
 def _question(benchmark: str, row: dict[str, Any]) -> Any:
     """A row of the authors as the benchmark reads it, ready to be scored."""
     from mmupt.benchmarks import BENCHMARKS, Question
+    from mmupt_data.hub import HubDataset
 
-    layouts = BENCHMARKS[benchmark].data.layouts
-    read = next(layout.read for layout in layouts if layout.columns.keys() <= row.keys())(row)
+    data = BENCHMARKS[benchmark].data
+    assert isinstance(data, HubDataset)
+    read = next(layout.read for layout in data.layouts if layout.columns.keys() <= row.keys())(row)
+    assert read.id is not None and read.answer is not None
     return Question(
         read.id,
         benchmark,
@@ -227,7 +230,7 @@ def _theirs(name: str, folder: Path, task: Any) -> Any:
 def run_mathvision(folder: Path, files: list[str]) -> list[list[tuple[bool, bool]]]:
     """The verdicts of `evaluate.py` on the answers of each file and, extracting anew, on its responses."""
     os.chdir(folder)
-    import evaluate  # type: ignore[import-not-found]
+    import evaluate
 
     evaluate.is_equal = cache(evaluate.is_equal)
     found = []
@@ -246,7 +249,7 @@ def run_mathvision(folder: Path, files: list[str]) -> list[list[tuple[bool, bool
 def run_mathvista(folder: Path, files: list[list[dict[str, Any]]]) -> list[list[str | None]]:
     """What `calculate_score.py` makes of the extractions of each file."""
     sys.path.insert(0, str(folder))
-    from calculate_score import normalize_extracted_answer  # type: ignore[import-not-found]
+    from calculate_score import normalize_extracted_answer
 
     names = ("extraction", "choices", "question_type", "answer_type", "precision")
     return [[normalize_extracted_answer(*(row[name] for name in names)) for row in rows] for rows in files]
@@ -254,8 +257,8 @@ def run_mathvista(folder: Path, files: list[list[dict[str, Any]]]) -> list[list[
 
 def run_wemath(folder: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
     """The figures of `accuracy.py` and `four_dimensional_metrics.py` by the names of `wemath.scores`, as printed."""
-    import accuracy  # type: ignore[import-not-found]
-    import four_dimensional_metrics as metrics  # type: ignore[import-not-found]
+    import accuracy
+    import four_dimensional_metrics as metrics
     import pandas
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -68,7 +68,7 @@ SECONDS_OF_A_STEP = 600
 METRIC = re.compile(r"(\S+):(-?[\d.]+(?:e[+-]?\d+)?)(?= - |$)")
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "step")
 # Prompts, responses to each and pixels per side; ranks and workers stay.
-SMALLEST = {"prompts": 4, "responses": 4, "side": 112}
+SMALLEST: dict[str, Any] = {"prompts": 4, "responses": 4, "side": 112}
 # Pixels per side of an image for vLLM itself.
 SIDE_FOR_ENGINES = 448
 Engines = Literal["stand-ins", "one replica per group", "any replica"]
@@ -278,8 +278,8 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
         }
         for kind, seen in kinds.items()
     }
-    for one in processes.values():
-        one["CPU ms per response"] = round(1000 * one["CPU s"] / responses, 2)
+    for of_kind in processes.values():
+        of_kind["CPU ms per response"] = round(1000 * of_kind["CPU s"] / responses, 2)
     vote = metrics.get(SCORING_SECONDS)
     return {
         "responses": responses,
@@ -315,7 +315,7 @@ def sizes_of(arguments: argparse.Namespace) -> Sequence[Size]:
     """The runs that the command line asks for."""
     if arguments.smallest:
         return [Size(workers=1, seconds_per_token=0.0, **SMALLEST)]
-    common = {"ranks": arguments.ranks, "seconds_per_token": arguments.seconds_per_token}
+    common: dict[str, Any] = {"ranks": arguments.ranks, "seconds_per_token": arguments.seconds_per_token}
     ours = [Size(prompts, workers, **common) for prompts in arguments.prompts for workers in arguments.workers]
     plain = [Size(arguments.plain, 1, plain=plain, **common) for plain in (False, True)] if arguments.plain else []
     replicas: list[Size] = []

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.evaluation.response_files import Mode, Response, write_responses
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 
@@ -104,10 +104,11 @@ def make_up(folder: Path, questions: int, seed: int) -> Path:
         Image.frombytes("RGB", (64, 64), generator.randbytes(64 * 64 * 3)).save(encoded, "PNG")
         rows.append(made_up_row(number, generator, encoded.getvalue()))
     write_dataset(folder / "data", {"testmini": rows}, {"seed": seed})
+    modes: list[tuple[Mode, int]] = [("greedy", 0), *(("sample", sample) for sample in range(SAMPLES))]
     responses = [
         Response(row.id, mode, sample, made_up_response(row, generator), CHARACTERS // 3)
         for row in rows
-        for mode, sample in (("greedy", 0), *(("sample", sample) for sample in range(SAMPLES)))
+        for mode, sample in modes
     ]
     file = folder / "mathvista.jsonl"
     write_responses(file, responses, {"data": {str(folder / "data" / "testmini.parquet"): None}})

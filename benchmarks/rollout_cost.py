@@ -144,7 +144,7 @@ class Measured:
 async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
     """Measure both in turn and return medians and ratios."""
     agent_loop_tq.tq.init = lambda: None
-    SentImages.send = send_images
+    SentImages.send = send_images  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder:
         model = model_for_large_images(Path(folder) / "model")
         measured = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}

@@ -16,7 +16,7 @@ import random
 import re
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -254,10 +254,10 @@ STAND_INS = {
 SCATTER = {"verl_ext.rollout.shared_prompt": _scatter}
 
 
-def _arm(replacements: dict[str, Callable[[Any], None]]) -> None:
+def _arm(replacements: Mapping[str, Callable[..., None]]) -> None:
     """Replace parts of modules once they are imported, after what `hardware/cpu.yaml` runs here."""
     collect_garbage_rarely()
-    for name, replace in (COUNTER | replacements).items():
+    for name, replace in {**COUNTER, **replacements}.items():
         wrapt.register_post_import_hook(replace, name)
 
 

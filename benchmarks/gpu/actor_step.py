@@ -290,7 +290,8 @@ class LogProb:
     """The pass that gives the old log-probabilities: `_compute_old_log_prob` of veRL's trainer without its queue."""
 
     def __init__(self, worker: Any, config: DictConfig, batch: "TensorDict") -> None:
-        self.worker, self.batch, self.output = worker, batch, None
+        self.worker, self.batch = worker, batch
+        self.output: Any = None
         self.extra_info = {
             "calculate_entropy": True,
             "compute_loss": False,

@@ -32,7 +32,7 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -144,7 +144,7 @@ def run_stage(
         return result | {"status": "not installed", "cause": "flash-attn is not installed", "needed_s": 0.0}
     result["log"] = str(log)
     try:
-        run = _run_actor if isinstance(stage, ActorStage) else _run_steps
+        run: Callable[..., dict[str, Any]] = _run_actor if isinstance(stage, ActorStage) else _run_steps
         result |= run(stage, variant, limit, models, log)
     # Whatever it is, the next stage goes on.
     except Exception as error:
@@ -251,6 +251,7 @@ def run_stages(
     with tempfile.TemporaryDirectory(prefix="models_", dir=output.parent) as models:
         for (name, stage), variant in product(stages.items(), variants):
             left = None if end is None else end - time.monotonic()
+            result: dict[str, Any]
             if reason := why_skipped(name, left, needed):
                 result = {"stage": name, "variant": variant.name, "status": "skipped", "cause": reason, "needed_s": 0.0}
             else:

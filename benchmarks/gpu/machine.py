@@ -5,7 +5,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,7 +71,7 @@ def machine() -> dict[str, Any]:
     """Return what the figures depend on: card, driver, processor, memory and versions."""
     import torch
 
-    card = _query_card("name,driver_version,memory.total") or [None, None, None]
+    card: Sequence[str | None] = _query_card("name,driver_version,memory.total") or [None, None, None]
     found = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):

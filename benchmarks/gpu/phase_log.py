@@ -50,7 +50,7 @@ def _time_phases(trainer: ModuleType) -> None:
             yield
         note(phase=name, begin=begin, end=time.time())
 
-    trainer.marked_timer = noted
+    trainer.marked_timer = noted  # type: ignore[attr-defined]
 
 
 def _measure_memory(workers: ModuleType) -> None:
