@@ -1,6 +1,6 @@
 """The comparison of recipes over seeds: its numbers by hand, and what it does with runs that are missing or fail."""
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from mmupt.console.events import Event
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
 from mmupt.reports.plots import Panel
 from mmupt.training import recipe_table, table_sections
-from mmupt.training.metric_series import read_series
 from mmupt.training.recipe_table import (
     BEFORE,
+    read_included,
     run_folder,
     select_runs,
     take_answers_of_base,
@@ -27,6 +27,7 @@ from mmupt.training.recipe_table import (
 )
 from mmupt.training.run_cost import hours_of, read_cost
 from mmupt.training.run_report import write_report
+from mmupt.training.table_runs import TABLE, read_run, read_table
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
 from verl_ext.scores import Score
@@ -79,7 +80,7 @@ def test_gains_are_averaged_over_seeds_question_by_question(folder: Path) -> Non
     assert row(text, "random")[1:5] == ["1", "25.0 → 25.0", "+0.0 ± 0.0", "+0.0"]
     assert row(text, "vote")[5:] == ["25.0 → 87.5"] * 3 + ["0.00 → 0.00", "5.0 → 5.0"]
     assert text in (folder / "table.md").read_text()
-    assert json.loads((folder / "table.json").read_text())["vote"]["scores"]["2"]["greedy accuracy"]["after"] == 1.0
+    assert read_table(folder / TABLE)["vote"][2].trained.scores["greedy accuracy"].value == 1.0
     assert (folder / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -200,7 +201,8 @@ def test_votes_are_shown_at_the_start_and_the_end_of_the_steps(folder: Path) -> 
     # Of eight steps, the first two and the last two; the other metrics are not on file, nor is any of the other recipe.
     assert row(text, "vote", 3)[1:] == ["100.0 → 50.0", "", ""]
     assert len([line for line in text.splitlines() if line.startswith("| random ")]) == 3
-    assert not table_sections.render_votes({"lmsi": [{}]})
+    shutil.rmtree(folder / "vote")
+    assert "The votes" not in write_table(folder)
 
 
 def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Path) -> None:
@@ -213,8 +215,8 @@ def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Pat
     assert row(text, "the base")[1:] == ["0.0", "100.0"]
     assert row(text, "vote", 3)[1:] == ["66.7", "100.0"]
     assert "| area (3) | length (1) |" in text
-    assert json.loads((tmp_path / "table.json").read_text())["vote"]["breakdowns"]["2"] == {
-        "figures, question_type": {"area": 1.0, "length": 1.0}
+    assert read_table(tmp_path / TABLE)["vote"][2].trained.breakdowns == {
+        ("figures", "question_type"): {("area", 3): 1.0, ("length", 1): 1.0}
     }
 
 
@@ -286,13 +288,94 @@ def test_runs_with_other_numbers_of_samples_are_not_averaged(folder: Path) -> No
         write_table(folder, ["vote"])
 
 
-def test_a_curve_has_the_steps_of_all_runs_averaged(tmp_path: Path) -> None:
+def test_a_curve_has_the_steps_of_all_runs_averaged(folder: Path) -> None:
     name = "val-core/figures/acc/mean@1"
-    write_events(tmp_path / "a" / "tensorboard", 0, {name: {0: 0.5, 5: 0.75, 10: 1.0}})
-    write_events(tmp_path / "b" / "tensorboard", 0, {name: {0: 0.25, 5: 0.25}, "vote/majority_ratio": {1: 0.1}})
-    a, b, c = (read_series(tmp_path / name / "tensorboard") for name in "abc")
-    assert validation_curve([a, b]) == {0: 0.375, 5: 0.5}
-    assert validation_curve([c]) == {}
+    for seed, accuracies in ((1, {0: 0.5, 5: 0.75, 10: 1.0}), (2, {0: 0.25, 5: 0.25}), (3, {})):
+        finish(folder, "vote", seed, right_after=3)
+        if accuracies:
+            events = {name: accuracies, "vote/majority_ratio": {1: 0.1}}
+            write_events(run_folder(folder, "vote", seed) / "tensorboard", 0, events)
+    first, second, third = (read_run(run_folder(folder, "vote", seed), "vote", seed) for seed in (1, 2, 3))
+    assert validation_curve([first, second, third]) == {0: 0.375, 5: 0.5}
+    assert validation_curve([third]) == {}
+
+
+@pytest.fixture
+def published(folder: Path) -> Path:
+    """The `table.json` of a folder that is there no more, with two seeds of the vote and one of random rewards."""
+    elsewhere = folder / "elsewhere"
+    finish(folder, "vote", 1, right_after=3)
+    finish(folder, "vote", 2, right_after=4)
+    finish(folder, "random", 1, right_after=1)
+    write_events(run_folder(folder, "vote", 1) / "tensorboard", 0, {"vote/label_accuracy": {1: 0.25, 2: 0.75}})
+    write_table(folder, ["vote", "random"])
+    elsewhere.mkdir()
+    for name in (TABLE, "table.md"):
+        (folder / name).rename(elsewhere / name)
+    for name in ("vote", "random"):
+        shutil.rmtree(folder / name)
+    return elsewhere / TABLE
+
+
+def test_a_table_is_written_again_from_its_file_alone(folder: Path, published: Path) -> None:
+    main(["table", "--folder", str(folder), "--no-training", "--include", str(published), "--against", "vote"])
+    once, again = ((where / "table.md").read_text().splitlines() for where in (published.parent, folder))
+    # Their titles are the folders' names; this one has its rows by name.
+    assert sorted(once[1:]) == sorted(again[1:])
+    assert read_table(folder / TABLE) == read_table(published)
+
+
+def test_own_runs_are_tested_question_by_question_against_those_of_another_table(folder: Path, published: Path) -> None:
+    finish(folder, "soft", 1, right_after=4)
+    finish(folder, "vote", 3, right_after=3)
+    text = write_table(folder, ["soft"], included=read_included(published, folder))
+    assert row(text, "vote")[1] == "1, 2, 3"
+    # Against the first row, soft: -1/4 in the last question with two of three seeds, so -1/6 on average.
+    assert row(text, "vote", 1)[3] == "-16.7 ± 16.7"
+    assert [row(text, recipe)[4] for recipe in ("soft", "random")] == ["+75.0", "+0.0"]
+
+
+def test_a_seed_that_both_tables_have_is_refused_before_anything_is_trained(
+    folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
+    finish(folder, "vote", 2, right_after=4)
+    with pytest.raises(ValueError, match="has vote with seed 2, too: choose other --seeds, or name your runs by mmupt"):
+        read_included(published, folder)
+    with pytest.raises(ValueError, match="has random with seed 1, too"):
+        read_included(published, folder / "empty", {"random": ["mmupt_tiny"]}, [1, 2])
+
+
+def test_a_table_of_other_questions_is_refused_before_anything_is_trained(
+    folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit, match=r"runs evaluated on .*, and mmupt_tiny is evaluated on figures/test\.parquet"):
+        main(["table", "--folder", str(folder), "--include", str(published)])
+    # The same names with other questions in the files.
+    published.write_text(published.read_text().replace('"sha"', '"other"'))
+    finish(folder, "soft", 1, right_after=4)
+    with pytest.raises(ValueError, match="vote with seed 1 was not evaluated on the questions of soft with seed 1"):
+        write_table(folder, ["soft"], included=read_included(published, folder))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"bases": []}', '{"bases": [], "runs": [{"recipe": "vote"}]}'])
+def test_a_file_that_is_no_table_is_refused(folder: Path, content: str) -> None:
+    (folder / "other.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"other\.json is no table\.json of `mmupt table`"):
+        main(["table", "--folder", str(folder), "--include", str(folder / "other.json")])
+    with pytest.raises(SystemExit, match=r"missing\.json"):
+        main(["table", "--folder", str(folder), "--include", str(folder / "missing.json")])
+
+
+def test_a_published_table_names_no_folder_of_the_machine(folder: Path, published: Path) -> None:
+    assert str(folder.parent) not in published.read_text()
+    assert '"data":{"' + folder.name + '/test.parquet":"sha"}' in published.read_text()
+
+
+def test_recipes_with_different_questions_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"mmupt_tiny_hard is evaluated on .*figures_hard.*make one table of each"):
+        select_runs(["mmupt_tiny", "mmupt_tiny_hard"])
 
 
 def test_a_recipe_that_cannot_be_compared_is_refused_before_anything_is_trained() -> None:

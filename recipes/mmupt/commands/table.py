@@ -11,6 +11,7 @@ another one adds methods and seeds.
     mmupt table --recipes mmupt_tiny mmupt_tiny_lora --seeds 1 --folder runs/short trainer.total_training_steps=5
     mmupt table --methods supervised --folder runs/table data.train_max_samples=64 mmupt.name=supervised_64
     mmupt table --methods mmupt random --folder runs/table --no-training
+    mmupt table --recipes mmupt_tiny_hard --methods soft --seeds 4 --include docs/table_hard.json
 """
 
 import argparse
@@ -44,6 +45,12 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help="responses of the base by `mmupt eval`, whose majority is tested against (those of the runs' evaluations)",
     )
     parser.add_argument(
+        "--include",
+        type=Path,
+        metavar="TABLE",
+        help="table.json of other runs on the same questions, which become rows, too",
+    )
+    parser.add_argument(
         "--no-training", action="store_true", help="write the table of the finished runs again, without training"
     )
     add_overrides(parser, "Hydra overrides of every run")
@@ -60,11 +67,18 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         with as_messages(RecipeError):
             use_config_dir(arguments.config_dir)
             selected = recipe_table.select_runs(arguments.recipes, arguments.methods, arguments.overrides)
-            recipe_table.check_references(folder, selected, arguments.against, arguments.base)
+        training = {} if arguments.no_training else selected
+        included = {}
+        if arguments.include is not None:
+            with as_messages(FileNotFoundError, ValueError):
+                included = recipe_table.read_included(arguments.include, folder, training, seeds)
+        with as_messages(RecipeError):
+            known = [*selected, *recipe_table.finished_runs(folder), *included]
+            recipe_table.check_references(known, arguments.against, arguments.base)
         log_to(folder / "logs" / "table.log")
         emit(recipe_table.head_of(folder, list(selected), seeds))
         failed = []
-        runs = [] if arguments.no_training else [(seed, name) for seed in seeds for name in selected]
+        runs = [(seed, name) for seed in seeds for name in training]
         table = ""
         for number, (seed, name) in enumerate(runs, 1):
             emit(Phase(f"{name}, seed {seed} (run {number} of {len(runs)})"))
@@ -73,11 +87,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
                 tell(recipe_table.outcome(target))
             else:
                 failed.append(str(target))
-            table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base)
+            table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base, included)
             print(table, flush=True)
         if arguments.no_training:
             with as_messages(FileNotFoundError, ValueError):
-                table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base)
+                table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base, included)
             if not table:
                 sys.exit(f"error: {folder} has no finished run: leave --no-training out")
         if table:

@@ -11,39 +11,29 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-
-from omegaconf import OmegaConf
 
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.console import Head, shown_path
 from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.evaluation.response_files import copy_responses, read_parameters
 from mmupt.evaluation.verdicts import judge_file
-from mmupt.training.metric_series import Series, read_series
-from mmupt.training.run_cost import read_cost
-from mmupt.training.run_report import (
-    changes_between,
-    judge_evaluations,
-    majority_of,
-    overall_scores,
-)
-from mmupt.training.table_sections import (
-    Breakdowns,
+from mmupt.training.run_report import majority_of, overall_scores
+from mmupt.training.table_runs import (
+    TABLE,
     Runs,
-    plot,
-    read_breakdowns,
-    render,
-    render_breakdowns,
-    render_costs,
-    render_tests,
-    render_votes,
+    TableRun,
+    by_recipe,
+    evaluation_of,
+    read_run,
+    read_table,
+    short_name,
+    write_runs,
 )
-from verl_ext.files import write_atomically, write_json
-from verl_ext.metric_names import VALIDATION_ACCURACY
+from mmupt.training.table_sections import plot, render, render_breakdowns, render_costs, render_tests, render_votes
+from verl_ext.files import file_list, write_atomically
 from verl_ext.scores import Score
 from verl_ext.unknown_keys import nearest
 
@@ -64,14 +54,22 @@ def select_runs(
     Without methods, every recipe keeps its own. All of them are composed, so that none fails after hours of others.
 
     Raises:
-        RecipeError: as `load_recipe`, a recipe that is not evaluated, or two runs of one name.
+        RecipeError: as `load_recipe`, a recipe that is not evaluated or on other files than the first, or two runs of
+            one name.
     """
-    selected = {}
+    selected, evaluated = {}, list[str]()
     for recipe in recipes:
         for chosen in [[f"method={method}"] for method in methods] or [[]]:
             config, _ = load_recipe(recipe, [*chosen, *overrides])
             if config.mmupt.evaluation_files is None:
                 raise RecipeError(f"recipe {recipe} has nothing to compare: it needs mmupt.evaluation_files")
+            files = file_list(config.mmupt.evaluation_files)
+            evaluated = evaluated or files
+            if files != evaluated:
+                raise RecipeError(
+                    f"recipe {recipe} is evaluated on {', '.join(files)}, and {recipes[0]} on {', '.join(evaluated)}: "
+                    "a table compares runs on the same questions; make one table of each"
+                )
             name = str(config.mmupt.name)
             if name in selected:
                 raise RecipeError(
@@ -118,42 +116,71 @@ def take_answers_of_base(folder: Path, run: Path) -> None:
         copy_responses(source, target)
 
 
-def validation_curve(runs: Sequence[Series]) -> dict[int, float]:
-    """Return the validation accuracy, averaged over runs and data sources, of the steps that all of them have."""
-    lines = [steps for one in runs for name, steps in one.items() if re.fullmatch(VALIDATION_ACCURACY, name)]
-    common = set.intersection(*(set(steps) for steps in lines)) if lines else set()
+def validation_curve(runs: Iterable[TableRun]) -> dict[int, float]:
+    """Return the validation accuracy, averaged over runs, of the steps that all of them have."""
+    lines = [run.validation for run in runs if run.validation]
+    common = set.intersection(*map(set, lines)) if lines else set[int]()
     return {step: fmean(steps[step] for steps in lines) for step in sorted(common)}
 
 
-def read_method(run_folder: Path) -> str | None:
-    """The paper's name of a run's method."""
-    method = OmegaConf.select(OmegaConf.load(run_folder / "config.yaml"), "mmupt.paper_method")
-    return None if method is None else str(method)
-
-
-def finished_runs(folder: Path, first: Sequence[str] = ()) -> dict[str, list[int]]:
-    """The seeds of the finished runs of a folder by recipe: those of `first` in their order, then others by name."""
+def finished_runs(folder: Path) -> dict[str, list[int]]:
+    """The seeds of the finished runs of a folder by recipe, both sorted."""
     found: dict[str, list[int]] = {}
     # The last file that a run writes.
     for report in folder.glob("*/seed_*/report.json"):
         if seed := re.fullmatch(r"seed_(\d+)", report.parent.name):
             found.setdefault(report.parents[1].name, []).append(int(seed[1]))
-    names = [name for name in first if name in found] + sorted(found.keys() - set(first))
-    return {name: sorted(found[name]) for name in names}
+    return {name: sorted(found[name]) for name in sorted(found)}
 
 
-def read_majority(base: Path, run: Path) -> tuple[str, Score]:
+def read_included(
+    file: Path, folder: Path, selected: Mapping[str, Sequence[str]] | None = None, seeds: Collection[int] = ()
+) -> Runs:
+    """Read the runs of another table, which the table of `folder` shows beside its own.
+
+    Args:
+        selected: the runs to train, as `select_runs` returns them, each with every seed.
+        seeds: of these.
+
+    Raises:
+        ValueError: a run of the file has the recipe and seed of one of the folder or of one to be trained, another data
+            set than theirs, or as `read_table`.
+        FileNotFoundError: there is no such file.
+    """
+    included, selected = read_table(file), selected or {}
+    own = {(recipe, seed) for recipe, seeds in finished_runs(folder).items() for seed in seeds}
+    theirs = {(recipe, seed) for recipe, seeds in included.items() for seed in seeds}
+    own |= {(recipe, seed) for recipe in selected for seed in seeds}
+    if both := sorted(theirs & own):
+        recipe, seed = both[0]
+        raise ValueError(
+            f"{file} has {recipe} with seed {seed}, too: choose other --seeds, or name your runs by mmupt.name=NAME"
+        )
+    for recipe, *overrides in selected.values():
+        config, _ = load_recipe(recipe, overrides)
+        names = set(map(short_name, file_list(config.mmupt.evaluation_files)))
+        for other in (run for runs in included.values() for run in runs.values()):
+            if names != other.evaluation["data"].keys():
+                raise ValueError(
+                    f"{file} has runs evaluated on {', '.join(other.evaluation['data'])}, and {recipe} is evaluated on "
+                    f"{', '.join(sorted(names))}: choose --recipes with the same questions"
+                )
+    return included
+
+
+def read_majority(base: Path, run: TableRun) -> tuple[str, Score]:
     """The accuracy of the majority in a file of the base's responses by `mmupt eval`, with its name.
 
-    The evaluation of the run in the folder `run` asks the same questions of the same base at the same temperature.
+    The evaluation of `run` asks the same questions of the same base at the same temperature.
 
     Raises:
         ValueError: they are not the same, or there are fewer than two samples.
     """
-    ours, theirs = (read_parameters(file) or {} for file in (base, run / BEFORE))
-    if differing := [name for name in ("data", "model", "temperature") if ours.get(name) != theirs.get(name)]:
+    theirs = evaluation_of(read_parameters(base) or {})
+    if differing := [name for name in ("data", "model", "temperature") if run.evaluation[name] != theirs[name]]:
         raise ValueError(
-            f"{base} and {run / BEFORE} differ in {' and '.join(differing)}: give the responses of the base"
+            f"{base} and the evaluation of {run.recipe} with seed {run.seed} differ in {' and '.join(differing)}: give "
+            "the responses of the base"
         )
     found = majority_of(overall_scores(judge_file(base)))
     if found is None:
@@ -163,58 +190,78 @@ def read_majority(base: Path, run: Path) -> tuple[str, Score]:
     return found
 
 
-def check_references(folder: Path, recipes: Collection[str], against: str | None, base: Path | None) -> None:
+def check_references(known: Collection[str], against: str | None, base: Path | None) -> None:
     """Refuse, before anything is trained, what `write_table` cannot test against.
 
     Raises:
-        RecipeError: neither one of these recipes nor a finished run of the folder is called `against`, or `base` is no
-            file of responses.
+        RecipeError: `against` is none of the known recipes, or `base` is no file of responses.
     """
-    known = {*recipes, *finished_runs(folder)}
     if against is not None and against not in known:
         raise RecipeError(f"--against {against}: the table has no such row{nearest(against, known)}")
     if base is not None and read_parameters(base) is None:
         raise RecipeError(f"--base: {base} with its parameters is missing: `mmupt eval` makes both")
 
 
-def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None = None, base: Path | None = None) -> str:
+def read_runs(folder: Path, first: Sequence[str], included: Runs) -> Runs:
+    """The finished runs of a folder and the included ones: recipes of `first` in their order, then others by name.
+
+    Raises:
+        ValueError: two runs were evaluated on different questions, runs of one recipe have different numbers of
+            samples, or as `read_run`.
+    """
+    own = [
+        read_run(run_folder(folder, recipe, seed), recipe, seed)
+        for recipe, seeds in finished_runs(folder).items()
+        for seed in seeds
+    ]
+    each = [*own, *(run for runs in included.values() for run in runs.values())]
+    places = {name: place for place, name in enumerate(first)}
+    runs = by_recipe(sorted(each, key=lambda run: (places.get(run.recipe, len(places)), run.recipe)))
+    for run in each[1:]:
+        if run.questions != each[0].questions:
+            raise ValueError(
+                f"{run.recipe} with seed {run.seed} was not evaluated on the questions of {each[0].recipe} with seed "
+                f"{each[0].seed}: tabulate them separately"
+            )
+    for recipe, seeds in runs.items():
+        if len({tuple(run.changes) for run in seeds.values()}) > 1:
+            raise ValueError(f"the runs of {recipe} were not evaluated with the same number of samples")
+    return runs
+
+
+def write_table(
+    folder: Path,
+    first: Sequence[str] = (),
+    against: str | None = None,
+    base: Path | None = None,
+    included: Runs | None = None,
+) -> str:
     """Write the comparison of all finished runs in a folder; return its tables, "" if there are none yet.
 
     Args:
         folder: of the runs, and of the table.
-        recipes: whose rows come first, in this order.
+        first: the recipes whose rows come first, in this order.
         against: the recipe that all are tested against, the first row unless given.
         base: responses of the base whose majority is tested against; those of the runs' own evaluations unless given.
+        included: runs of another table, as `read_included` reads them.
 
     Raises:
-        ValueError: runs of one recipe that were not evaluated alike, or as `read_majority` or
-            `mmupt.training.run_report` raise it.
+        ValueError: as `read_runs` or `read_majority`.
     """
-    finished = finished_runs(folder, recipes)
-    if not finished:
+    runs = read_runs(folder, first, included or {})
+    if not runs:
         return ""
-    results: dict[str, Runs] = {name: {} for name in finished}
-    trained: dict[str, list[Breakdowns]] = {name: [] for name in finished}
-    base_breakdowns: Breakdowns = {}
-    for name, seeds in finished.items():
-        for seed in seeds:
-            before, after = judge_evaluations(run_folder(folder, name, seed))
-            results[name][seed] = changes_between(before, after)
-            trained[name].append(read_breakdowns(after))
-            base_breakdowns = base_breakdowns or read_breakdowns(before)
-    for name, runs in results.items():
-        if len({tuple(changes) for changes in runs.values()}) > 1:
-            raise ValueError(f"the runs in {folder / name} were not evaluated with the same number of samples")
-    folders = {recipe: [run_folder(folder, recipe, seed) for seed in runs] for recipe, runs in results.items()}
-    costs = {recipe: [read_cost(one) for one in of_recipe] for recipe, of_recipe in folders.items()}
-    methods = {recipe: read_method(of_recipe[0]) for recipe, of_recipe in folders.items()}
-    first = next(iter(results))
-    tests = render_tests(results, against or first, read_majority(base, folders[first][0]) if base else None)
-    series = {recipe: [read_series(one / "tensorboard") for one in of_recipe] for recipe, of_recipe in folders.items()}
-    of_votes, by_label = render_votes(series), render_breakdowns(base_breakdowns, trained)
-    parts = (render(results), tests, render_costs(costs, methods), of_votes, by_label)
+    results = {recipe: {seed: run.changes for seed, run in seeds.items()} for recipe, seeds in runs.items()}
+    some_run = next(run for seeds in runs.values() for run in seeds.values())
+    majority = read_majority(base, some_run) if base else None
+    parts = (
+        render(results),
+        render_tests(results, against or some_run.recipe, majority),
+        render_costs(runs),
+        render_votes(runs),
+        render_breakdowns(runs),
+    )
     table = "\n\n".join(part for part in parts if part)
-    curves = {recipe: validation_curve(runs) for recipe, runs in series.items()}
     text = [
         f"# {folder.resolve().name}",
         "Before → after training, on the same questions. ± is one standard error over questions and, with several of "
@@ -224,27 +271,8 @@ def write_table(folder: Path, recipes: Sequence[str] = (), against: str | None =
         table,
         "![Change of greedy accuracy and pass@k of every run, and validation accuracy over steps](table.png)",
     ]
+    curves = {recipe: validation_curve(seeds.values()) for recipe, seeds in runs.items()}
     write_atomically(folder / "table.png", plot(results, curves))
     write_atomically(folder / "table.md", "\n\n".join(text) + "\n")
-    content = {
-        recipe: {
-            "method": methods[recipe],
-            "cost": {str(seed): asdict(cost) for seed, cost in zip(runs, costs[recipe], strict=True)},
-            "scores": {
-                str(seed): {
-                    name: {"before": change.before.value, "after": change.after.value}
-                    for name, change in changes.items()
-                }
-                for seed, changes in runs.items()
-            },
-            "breakdowns": {
-                str(seed): {
-                    ", ".join(key): {label: value for (label, _), value in one.items()} for key, one in of.items()
-                }
-                for seed, of in zip(runs, trained[recipe], strict=True)
-            },
-        }
-        for recipe, runs in results.items()
-    }
-    write_json(folder / "table.json", content)
+    write_runs(folder / TABLE, runs)
     return table

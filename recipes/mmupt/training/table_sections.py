@@ -1,6 +1,6 @@
 """The sections of the table of `mmupt table`, as Markdown, and its picture: scores, tests, costs, votes, breakdowns.
 
-`recipe_table.py` reads the runs and writes the files.
+`table_runs.py` reads the runs, and `recipe_table.py` writes the files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,27 +8,19 @@ from statistics import fmean
 from typing import Any
 
 from mmupt.benchmarks.paper_scores import read_paper
-from mmupt.evaluation.benchmark_scores import GREEDY, score_verdicts
-from mmupt.evaluation.verdicts import JudgedFile
+from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
 from mmupt.reports.tables import markdown_table, plus_minus
-from mmupt.training.metric_series import Series
-from mmupt.training.run_cost import Cost
 from mmupt.training.run_report import PERCENTAGE, UNITS, Change, ScoreUnit, beyond_majority
-from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, REWARD_ACCURACY
+from mmupt.training.table_runs import VOTES, Runs
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
 
-# What the votes table shows.
-VOTES = {"label accuracy": LABEL_ACCURACY, "majority ratio": MAJORITY_RATIO, "reward accuracy": REWARD_ACCURACY}
-
-# The runs of one recipe by their seed.
-Runs = dict[int, dict[str, Change]]
-# The greedy accuracy of a model by benchmark and breakdown, then by label with the number of its questions.
-Breakdowns = dict[tuple[str, str], dict[tuple[str, int], float]]
+# The scores of the runs of one recipe by their seed.
+Changes = dict[int, dict[str, Change]]
 
 
-def averages(runs: Runs) -> dict[str, Change]:
+def averages(runs: Changes) -> dict[str, Change]:
     """Average the scores of the runs of one recipe by name, question by question."""
     return {
         name: Change(
@@ -39,7 +31,7 @@ def averages(runs: Runs) -> dict[str, Change]:
     }
 
 
-def render(results: Mapping[str, Runs]) -> str:
+def render(results: Mapping[str, Changes]) -> str:
     """The comparison as a Markdown table: one row per recipe, averaged over its seeds."""
     mean = {recipe: averages(runs) for recipe, runs in results.items()}
     others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
@@ -63,7 +55,7 @@ def render(results: Mapping[str, Runs]) -> str:
     return markdown_table(rows)
 
 
-def gain(runs: Runs, name: str) -> SeedEstimate:
+def gain(runs: Changes, name: str) -> SeedEstimate:
     """The gain of a recipe over the base, which is one model whatever the seeds."""
     return mean_over_runs([changes[name].difference for changes in runs.values()])
 
@@ -73,7 +65,7 @@ def _before_and_after(change: Change, unit: ScoreUnit) -> str:
     return f"{before} → {after}"
 
 
-def render_tests(results: Mapping[str, Runs], against: str, majority: tuple[str, Score] | None) -> str:
+def render_tests(results: Mapping[str, Changes], against: str, majority: tuple[str, Score] | None) -> str:
     """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table.
 
     The last test is of greedy accuracy against the majority of the base's samples: `majority`, a name and an accuracy,
@@ -104,7 +96,7 @@ def render_tests(results: Mapping[str, Runs], against: str, majority: tuple[str,
     return markdown_table(rows)
 
 
-def _after(runs: Runs, name: str) -> list[Score]:
+def _after(runs: Changes, name: str) -> list[Score]:
     return [changes[name].after for changes in runs.values()]
 
 
@@ -118,21 +110,23 @@ def _p(difference: SeedEstimate) -> str:
     return "<1e-300" if not value and difference.standard_error else f"{value:.2g}"
 
 
-def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str | None]) -> str:
+def render_costs(recipes: Runs) -> str:
     """The cost of a run of each recipe, averaged over seeds, and the paper's figures of its method, if any."""
     paper = read_paper()
+    methods = {recipe: next(iter(runs.values())).method for recipe, runs in recipes.items()}
     named = methods.values()
     sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on and row.method in named))
     head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in sets))
     rows: list[tuple[str, ...]] = [head]
-    for recipe, each in costs.items():
+    for recipe, runs in recipes.items():
+        costs = [run.cost for run in runs.values()]
         of_method = {row.trained_on: row.average for row in paper.rows if row.method == methods[recipe]}
         rows.append(
             (
                 recipe,
-                f"{fmean(cost.labels for cost in each):,.0f}",
-                f"{fmean(cost.tokens for cost in each):,.0f}",
-                f"{fmean(cost.hours for cost in each):.2f} {each[0].device}-hours",
+                f"{fmean(cost.labels for cost in costs):,.0f}",
+                f"{fmean(cost.tokens for cost in costs):,.0f}",
+                f"{fmean(cost.hours for cost in costs):.2f} {costs[0].device}-hours",
                 *(f"{of_method[name]:.2f}" if name in of_method else "" for name in sets),
             )
         )
@@ -141,12 +135,12 @@ def render_costs(costs: Mapping[str, Sequence[Cost]], methods: Mapping[str, str 
     return markdown_table(rows) + of_base
 
 
-def render_votes(series: Mapping[str, Sequence[Series]]) -> str:
+def render_votes(recipes: Runs) -> str:
     """The votes in the first and the last quarter of the steps, averaged over seeds; "" if no recipe has any."""
     rows = [
-        (recipe, *(_first_and_last([run[metric] for run in runs if metric in run]) for metric in VOTES.values()))
-        for recipe, runs in series.items()
-        if any(metric in run for run in runs for metric in VOTES.values())
+        (recipe, *(_first_and_last([run.votes[name] for run in runs.values() if name in run.votes]) for name in VOTES))
+        for recipe, runs in recipes.items()
+        if any(run.votes for run in runs.values())
     ]
     if not rows:
         return ""
@@ -157,35 +151,23 @@ def render_votes(series: Mapping[str, Sequence[Series]]) -> str:
     )
 
 
-def _first_and_last(runs: Sequence[Mapping[int, float]]) -> str:
-    if not runs:
-        return ""
-    values = [[steps[step] for step in sorted(steps)] for steps in runs]
-    quarters = [max(len(one) // 4, 1) for one in values]
-    first = fmean(fmean(one[:quarter]) for one, quarter in zip(values, quarters, strict=True))
-    last = fmean(fmean(one[-quarter:]) for one, quarter in zip(values, quarters, strict=True))
-    return f"{100 * first:.1f} → {100 * last:.1f}"
+def _first_and_last(runs: Sequence[tuple[float, float]]) -> str:
+    first, last = ([100 * run[moment] for run in runs] for moment in (0, 1))
+    return f"{fmean(first):.1f} → {fmean(last):.1f}" if runs else ""
 
 
-def read_breakdowns(judged: JudgedFile) -> Breakdowns:
-    """The greedy accuracy by the breakdowns of each benchmark that a file answers."""
-    return {
-        (scores.benchmark, name): {(label, int(one["questions"])): one["value"] for label, one in labels.items()}
-        for scores in score_verdicts(judged)
-        for name, labels in scores.breakdowns.items()
-    }
-
-
-def render_breakdowns(base: Breakdowns, trained: Mapping[str, Sequence[Breakdowns]]) -> str:
+def render_breakdowns(recipes: Runs) -> str:
     """Greedy accuracy of the base and of each recipe, averaged over seeds: a table per benchmark and breakdown."""
+    base = next(run.base.breakdowns for runs in recipes.values() for run in runs.values())
     tables = []
     for (benchmark, name), of_base in base.items():
         rows = [("recipe", *(f"{label} ({questions})" for label, questions in of_base))]
         rows.append(("the base", *(f"{100 * value:.1f}" for value in of_base.values())))
-        for recipe, runs in trained.items():
-            found = [run[benchmark, name] for run in runs if (benchmark, name) in run]
+        for recipe, runs in recipes.items():
+            each = [run.trained.breakdowns for run in runs.values()]
+            found = [breakdowns[benchmark, name] for breakdowns in each if (benchmark, name) in breakdowns]
             if found:
-                values = (fmean(run[label] for run in found) for label in of_base)
+                values = (fmean(labels[label] for labels in found) for label in of_base)
                 rows.append((recipe, *(f"{100 * value:.1f}" for value in values)))
         tables.append(
             f"Greedy accuracy by {name} of {benchmark} (number of questions), %, averaged over seeds:\n\n"
@@ -194,7 +176,7 @@ def render_breakdowns(base: Breakdowns, trained: Mapping[str, Sequence[Breakdown
     return "\n\n".join(tables)
 
 
-def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) -> bytes:
+def plot(results: Mapping[str, Changes], curves: Mapping[str, dict[int, float]]) -> bytes:
     """Draw a PNG: changes of greedy accuracy and pass@k of every run with their mean, and validation accuracy of
     every recipe over its steps.
 
@@ -224,7 +206,7 @@ def plot(results: Mapping[str, Runs], curves: Mapping[str, dict[int, float]]) ->
     return draw(panels, columns=len(panels), size=(5 * len(panels), 1.6 + 0.45 * max(len(results), 5)))
 
 
-def _gains(name: str, results: Mapping[str, Runs], colors: Sequence[Any]) -> Iterator[Points]:
+def _gains(name: str, results: Mapping[str, Changes], colors: Sequence[Any]) -> Iterator[Points]:
     for row, (color, runs) in enumerate(zip(colors, results.values(), strict=True)):
         measured = [changes[name].difference.value for changes in runs.values() if name in changes]
         if measured:
