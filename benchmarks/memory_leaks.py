@@ -19,7 +19,6 @@ import argparse
 import json
 import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,6 +26,8 @@ from itertools import combinations
 from pathlib import Path
 
 import psutil
+
+from benchmarks.observed_command import observed
 
 STEP = re.compile(rb"(?<!_)step:(\d+) - ")
 SHARED_MEMORY = Path("/dev/shm")
@@ -131,18 +132,19 @@ def main() -> None:
     parser.add_argument("command", nargs="+", help="the command, after --")
     arguments = parser.parse_args()
     before = segments()
-    command = subprocess.Popen(arguments.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    root, samples = psutil.Process(command.pid), Samples()
-    assert command.stdout is not None
-    for line in command.stdout:
-        sys.stdout.buffer.write(line)
-        sys.stdout.flush()
-        if found := STEP.search(line):
-            made = {segment: size for segment, size in segments().items() if segment not in before}
-            shared = {"segments": len(made), "segments_mib": sum(made.values()) / 2**20}
-            for name, sample in (sample_tree(root) | {"/dev/shm": shared}).items():
-                samples.setdefault(name, {})[int(found[1])] = sample
-    status = command.wait()
+    samples = Samples()
+    with observed(arguments.command) as command:
+        root = psutil.Process(command.pid)
+        assert command.stdout is not None
+        for line in command.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            if found := STEP.search(line):
+                made = {segment: size for segment, size in segments().items() if segment not in before}
+                shared = {"segments": len(made), "segments_mib": sum(made.values()) / 2**20}
+                for name, sample in (sample_tree(root) | {"/dev/shm": shared}).items():
+                    samples.setdefault(name, {})[int(found[1])] = sample
+        status = command.wait()
     if arguments.samples:
         arguments.samples.write_text(json.dumps(samples))
     if len(samples.get("all", {})) < 4:

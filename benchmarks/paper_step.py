@@ -27,7 +27,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -44,6 +43,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.memory_leaks import STEP, name_of, sample_process
+from benchmarks.observed_command import observed
 from benchmarks.random_groups import encode, photo
 from benchmarks.stand_ins import (
     BYTES_FOLDER,
@@ -239,23 +239,20 @@ def run(size: Size) -> dict[str, Any]:
             BYTES_FOLDER: str(folder / "bytes"),
             SECONDS_PER_TOKEN: str(size.seconds_per_token),
         }
-        command = subprocess.Popen(
-            [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", "--verbose", *overrides],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        assert command.stdout is not None
-        observer = Observer(psutil.Process(command.pid), folder / "bytes")
-        observer.start()
         lines: list[str] = []
         metrics: dict[str, float] = {}
-        for line in command.stdout:
-            lines.append(line.decode(errors="replace").rstrip())
-            if found := STEP.search(line):
-                observer.end_step(int(found[1]))
-                metrics = {key: float(value) for key, value in METRIC.findall(lines[-1])}
-        status = command.wait()
+        with observed(
+            [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", "--verbose", *overrides], environment
+        ) as command:
+            observer = Observer(psutil.Process(command.pid), folder / "bytes")
+            observer.start()
+            assert command.stdout is not None
+            for line in command.stdout:
+                lines.append(line.decode(errors="replace").rstrip())
+                if found := STEP.search(line):
+                    observer.end_step(int(found[1]))
+                    metrics = {key: float(value) for key, value in METRIC.findall(lines[-1])}
+            status = command.wait()
         observer.stop()
         if status:
             sys.exit("\n".join([*lines[-80:], f"error: {size.name} ended with status {status}"]))

@@ -10,7 +10,6 @@ the command's.
 """
 
 import argparse
-import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -18,6 +17,7 @@ from contextlib import suppress
 import psutil
 
 from benchmarks.memory_leaks import STEP, name_of
+from benchmarks.observed_command import observed
 
 
 def cpu_seconds(root: psutil.Process) -> Counter[str]:
@@ -35,15 +35,16 @@ def main() -> None:
     """Run the command after `--` and print the table."""
     parser = argparse.ArgumentParser(description="CPU seconds of each process of a command that trains.")
     parser.add_argument("command", nargs="+", help="the command, after --")
-    command = subprocess.Popen(parser.parse_args().command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    root, at_step = psutil.Process(command.pid), dict[int, Counter[str]]()
-    assert command.stdout is not None
-    for line in command.stdout:
-        sys.stdout.buffer.write(line)
-        sys.stdout.flush()
-        if found := STEP.search(line):
-            at_step[int(found[1])] = cpu_seconds(root)
-    status = command.wait()
+    at_step: dict[int, Counter[str]] = {}
+    with observed(parser.parse_args().command) as command:
+        root = psutil.Process(command.pid)
+        assert command.stdout is not None
+        for line in command.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            if found := STEP.search(line):
+                at_step[int(found[1])] = cpu_seconds(root)
+        status = command.wait()
     if len(at_step) < 2:
         sys.exit(f"fewer than 2 steps were seen in what the console logger prints; the command ended with {status}")
     first, last = min(at_step), max(at_step)
