@@ -28,7 +28,7 @@ from mmupt.synthesis.synthesized_dataset import read_candidates
 from mmupt.tiny.answerable import count_answerable, figures_of
 from mmupt.training.recipe_table import take_answers_of_base
 from mmupt.training.run_report import Change, read_changes
-from mmupt.training.table_sections import Runs, averages, render
+from mmupt.training.table_sections import Changes, averages, render
 from mmupt_data.prepare import FOLDER
 
 RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3
@@ -70,7 +70,7 @@ def answerable(folder: Path) -> list[tuple[int, int]]:
     return [count_answerable(read_candidates(file), figures)["kept"] for file in files]
 
 
-def difference(one: Runs, other: Runs, name: str) -> str:
+def difference(one: Changes, other: Changes, name: str) -> str:
     """How much more of a score the runs of one have, averaged over seeds, question by question."""
     found = averages(one)[name].after - averages(other)[name].after
     return f"{100 * found.value:+.1f} ± {100 * found.standard_error:.1f} points"
@@ -79,7 +79,7 @@ def difference(one: Runs, other: Runs, name: str) -> str:
 def report(folder: Path, seeds: Sequence[int]) -> str:
     """All figures that the module describes, of the seeds that have finished."""
     rounds = {seed: changes_of_rounds(folder / "rounds" / f"seed_{seed}") for seed in seeds}
-    results: Mapping[str, Runs] = {
+    results: Mapping[str, Changes] = {
         **{
             f"after round {number}": {seed: each[number - 1] for seed, each in rounds.items()}
             for number in range(1, min(map(len, rounds.values())) + 1)

@@ -352,8 +352,11 @@ def test_a_table_of_other_questions_is_refused_before_anything_is_trained(
     monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
     with pytest.raises(SystemExit, match=r"runs evaluated on .*, and mmupt_tiny is evaluated on figures/test\.parquet"):
         main(["table", "--folder", str(folder), "--include", str(published)])
-    # The same names with other questions in the files.
+    # The same name with other questions in the file, known before or only after the first run.
     published.write_text(published.read_text().replace('"sha"', '"other"'))
+    evaluated = {"soft": ["mmupt_tiny", f"mmupt.evaluation_files={folder / 'test.parquet'}"]}
+    with pytest.raises(ValueError, match=r"runs evaluated on other questions than those of .*test\.parquet"):
+        read_included(published, folder, evaluated, [1])
     finish(folder, "soft", 1, right_after=4)
     with pytest.raises(ValueError, match="vote with seed 1 was not evaluated on the questions of soft with seed 1"):
         write_table(folder, ["soft"], included=read_included(published, folder))

@@ -33,7 +33,7 @@ from mmupt.training.table_runs import (
     write_runs,
 )
 from mmupt.training.table_sections import plot, render, render_breakdowns, render_costs, render_tests, render_votes
-from verl_ext.files import file_list, write_atomically
+from verl_ext.files import file_list, sha256, write_atomically
 from verl_ext.scores import Score
 from verl_ext.unknown_keys import nearest
 
@@ -158,13 +158,17 @@ def read_included(
         )
     for recipe, *overrides in selected.values():
         config, _ = load_recipe(recipe, overrides)
-        names = set(map(short_name, file_list(config.mmupt.evaluation_files)))
-        for other in (run for runs in included.values() for run in runs.values()):
-            if names != other.evaluation["data"].keys():
+        files = {short_name(name): Path(name) for name in file_list(config.mmupt.evaluation_files)}
+        for run in (run for runs in included.values() for run in runs.values()):
+            digests = run.evaluation["data"]
+            if files.keys() != digests.keys():
                 raise ValueError(
-                    f"{file} has runs evaluated on {', '.join(other.evaluation['data'])}, and {recipe} is evaluated on "
-                    f"{', '.join(sorted(names))}: choose --recipes with the same questions"
+                    f"{file} has runs evaluated on {', '.join(digests)}, and {recipe} is evaluated on "
+                    f"{', '.join(files)}: choose --recipes with the same questions"
                 )
+            # A data set that is prepared on first use is compared after the first run.
+            if other := [name for name, path in files.items() if path.is_file() and sha256(path) != digests[name]]:
+                raise ValueError(f"{file} has runs evaluated on other questions than those of {files[other[0]]}")
     return included
 
 
