@@ -3,8 +3,12 @@
     .venv/bin/python benchmarks/collapse_by_reward.py --methods mmupt soft_min scrl evol_rl entropy supervised random
 
 Validates twenty times with four sampled responses per question, and evaluates the last policy with 16. The same command
-after an interruption continues. Prints a table of all methods and draws `--picture`: accuracy, pass@4 and majority
-ratio by step. A run takes ten times as long as its recipe, or `--times` as long; prepared for a night per five methods.
+after an interruption continues. Prints a table of the base and all methods and draws `--picture`: accuracy, pass@4 and
+majority ratio by step. A run takes ten times as long as its recipe, a night per five methods on the hard task, or
+`--times` as long. With a question that was never learned, the recipe's own length is enough:
+
+    .venv/bin/python benchmarks/collapse_by_reward.py --recipe mmupt_tiny_unlearned --times 1 --validations 8 \
+        --methods mmupt soft_min self_judge scrl evol_rl token_entropy supervised random
 """
 
 import argparse
@@ -18,19 +22,18 @@ from mmupt.baseline_settings import BASELINES
 from mmupt.compose import as_override, load_recipe
 from mmupt.evaluation.benchmark_scores import GREEDY
 from mmupt.reports.plots import PERCENT, Panel, Points, draw, palette
-from mmupt.reports.tables import markdown_table
+from mmupt.reports.tables import markdown_table, plus_minus
 from mmupt.training.recipe_table import take_answers_of_base
 from mmupt.training.run_report import read_changes
 from verl_ext.collapse import History
 
-VALIDATIONS = 20
 SAMPLES = 16
 # Validation samples, so that pass@k is measured.
 SAMPLING = {"n": 4, "do_sample": True, "temperature": 1.0}
 PASS_AT_K = f"pass@{SAMPLING['n']}"
 
 
-def overrides_of(recipe: str, method: str, times: int, target: Path) -> list[str]:
+def overrides_of(recipe: str, method: str, times: int, validations: int, target: Path) -> list[str]:
     """What makes a run too long, and measures it."""
     config, _ = load_recipe(recipe, [f"method={method}"])
     steps = times * config.trainer.total_training_steps
@@ -39,20 +42,20 @@ def overrides_of(recipe: str, method: str, times: int, target: Path) -> list[str
         "mmupt.evaluation_samples": SAMPLES,
         "mmupt.stop_on_collapse.enable": False,
         "trainer.total_training_steps": steps,
-        "trainer.test_freq": max(1, steps // VALIDATIONS),
+        "trainer.test_freq": max(1, steps // validations),
         **{f"actor_rollout_ref.rollout.val_kwargs.{key}": value for key, value in SAMPLING.items()},
     }
     return [f"method={method}", *(as_override(key, value) for key, value in keys.items())]
 
 
-def train(folder: Path, recipe: str, method: str, times: int) -> None:
+def train(folder: Path, recipe: str, method: str, times: int, validations: int) -> None:
     """Make a run, or continue it, or find it finished; its own messages say what went wrong."""
     target = folder / method
     # What a run leaves last.
     if not (target / "report.json").is_file():
         take_answers_of_base(folder, target)
-        command = [sys.executable, "-m", "mmupt", "train", recipe, *overrides_of(recipe, method, times, target)]
-        subprocess.run(command, check=True)
+        overrides = overrides_of(recipe, method, times, validations, target)
+        subprocess.run([sys.executable, "-m", "mmupt", "train", recipe, *overrides], check=True)
 
 
 def means_by_step(run_folder: Path) -> dict[str, dict[int, float]]:
@@ -66,14 +69,17 @@ def means_by_step(run_folder: Path) -> dict[str, dict[int, float]]:
 
 
 def report(folder: Path, methods: Sequence[str]) -> str:
-    """A row for each method that has been evaluated."""
+    """A row for the base, and one for each method that has been evaluated."""
     pass_at_samples = f"pass@{SAMPLES}"
     head = ("method", "steps", f"{GREEDY}, %", f"{pass_at_samples}, %", f"best {PASS_AT_K}, %", f"last {PASS_AT_K}, %")
     rows: list[tuple[str, ...]] = [head]
     for method in finished(folder, methods):
         changes, series = read_changes(folder / method), means_by_step(folder / method)[PASS_AT_K]
         best = max(series, key=lambda step: series[step])
-        scores = (f"{100 * changes[name].after.value:.1f}" for name in (GREEDY, pass_at_samples))
+        measured = [changes[name] for name in (GREEDY, pass_at_samples)]
+        if len(rows) == 1:
+            rows.append(("base", "", *(plus_minus(change.before, 1) for change in measured), "", ""))
+        scores = (plus_minus(change.after, 1) for change in measured)
         rows.append(
             (method, str(max(series)), *scores, f"{series[best]:.1f} (step {best})", f"{[*series.values()][-1]:.1f}")
         )
@@ -109,13 +115,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", required=True)
     parser.add_argument("--recipe", default="mmupt_tiny_hard")
     parser.add_argument("--times", type=int, default=10, help="steps, in multiples of the recipe's")
+    parser.add_argument("--validations", type=int, default=20, help="of each run, evenly spaced")
     parser.add_argument("--folder", type=Path, default=Path("runs/collapse_by_reward"))
     parser.add_argument("--picture", type=Path, default=Path("runs/collapse_by_reward/collapse.png"))
     arguments = parser.parse_args()
     if others := set(arguments.methods) & {*BASELINES}:
         parser.error(f"{', '.join(sorted(others))}: not GRPO, so without steps that could be too many")
     for method in arguments.methods:
-        train(arguments.folder, arguments.recipe, method, arguments.times)
+        train(arguments.folder, arguments.recipe, method, arguments.times, arguments.validations)
         print(report(arguments.folder, arguments.methods), flush=True)
         done = finished(arguments.folder, arguments.methods)
         arguments.picture.write_bytes(picture({name: means_by_step(arguments.folder / name) for name in done}))

@@ -201,12 +201,13 @@ def test_methods_are_trained_for_too_long_and_what_they_keep_is_shown(
     launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "collapse"
-    arguments = ["--methods", "mmupt", "scrl", "--recipe", "mmupt_tiny", "--folder", str(folder)]
+    arguments = ["--methods", "mmupt", "scrl", "--recipe", "mmupt_tiny", "--validations", "10", "--folder", str(folder)]
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["collapse_by_reward.py", *arguments, "--picture", str(folder / "all.png")])
         collapse_by_reward.main()
-        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[-2:]]
-        assert rows == [[name, "200", "100.0", "100.0", "100.0 (step 0)", "100.0"] for name in ("mmupt", "scrl")]
+        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[-3:]]
+        trained = [[name, "200", "100.0 ± 0.0", "100.0 ± 0.0", "100.0 (step 0)", "100.0"] for name in ("mmupt", "scrl")]
+        assert rows == [["base", "", "0.0 ± 0.0", "0.0 ± 0.0", "", ""], *trained]
     assert (folder / "all.png").read_bytes().startswith(b"\x89PNG")
     # The second time both are there.
     assert len(launchers.started) == 2
