@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
 from verl_ext.answers.expressions import ExpressionParser, assigned_value
+from verl_ext.answers.intervals import solution_interval, union
 from verl_ext.answers.structures import (
     Form,
     Value,
@@ -50,7 +51,7 @@ class ParsedAnswer(NamedTuple):
     details: by kind, what other answers may leave out: a unit, the names of several values, or the sum or product of
         names that has the value.
     instead: another possible reading: the point (x, y) if x and y are given, the right side of a formula for a
-        quantity, such as S = ah or f(x) = x + 1, or the components of a vector 3i - 4j.
+        quantity, such as S = ah or f(x) = x + 1, the interval of -1 < x < 4, or the components of a vector 3i - 4j.
     """
 
     value: Value
@@ -228,8 +229,7 @@ class _Parser(ExpressionParser):
         if len(signs) > 1 or any(isinstance(part, Sum) and not part.atoms for part in parts):
             self._fail()
         (sign,) = signs
-        members = sorted_by_text({part.text: part for part in parts}.values())
-        return Form(sign.join(part.text for part in members), f"union {sign}", tuple(members))
+        return union(parts, sign)
 
 
 def _is_quantity(value: Value) -> bool:
@@ -333,7 +333,8 @@ def _parse(text: str) -> ParsedAnswer:
         if unit:
             details["unit"] = unit
     if not details:
-        return ParsedAnswer(value, instead=parser.formula if is_relation(value) else _components(value))
+        formula = parser.formula if is_relation(value) else None
+        return ParsedAnswer(value, instead=formula or solution_interval(value) or _components(value))
     point = None
     if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):
         point = brackets(given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
