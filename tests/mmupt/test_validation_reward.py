@@ -17,7 +17,7 @@ from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
 from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 from verl_ext.rewards.group_request import GroupRequest
-from verl_ext.rollout.question_fields import question_of
+from verl_ext.rollout.question_fields import function_arguments
 from verl_ext.rollout.reward_manager import GroupRewardManager
 
 # One that is right, and the same in other words, which only some of the rules take.
@@ -55,7 +55,8 @@ def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, m
         for wording in WORDINGS:
             text = f"so \\boxed{{{wording.format(questions[row['id']].truth)}}}"
             manager = GroupRewardManager(config, Words(text), get_custom_reward_fn(config))
-            request = GroupRequest([[0]], True, row["reward_model"]["ground_truth"], row["choices"], question_of(row))
+            truth = row["reward_model"]["ground_truth"]
+            request = GroupRequest([[0]], True, truth, row["choices"], function_arguments(row))
             (score,) = asyncio.run(manager.run_single(request))
             (verdict,) = verdicts_of([Response(row["id"], "greedy", 0, text)], questions)
             assert score.extra_info["acc"] == next(iter(verdict.right.values())), (row["id"], text)
@@ -66,8 +67,9 @@ def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, m
 def test_without_a_reward_function_the_projects_comparison_is_the_rule() -> None:
     config, _ = load_recipe("mmupt_tiny", ["reward.custom_reward_function.path=null"])
     manager = GroupRewardManager(config, Words("so \\boxed{1/2}"), compute_score=None)
-    question = {"id": "q", "data_source": "mathvista", "question_type": "free_form", "metadata": None}
-    (score,) = asyncio.run(manager.run_single(GroupRequest([[0]], True, "0.5", None, question)))
+    row = {"id": "q", "data_source": "mathvista", "question_type": "free_form", "reward_model": {"ground_truth": "0.5"}}
+    request = GroupRequest([[0]], True, "0.5", None, function_arguments(row))
+    (score,) = asyncio.run(manager.run_single(request))
     assert score.reward == 1.0
 
 

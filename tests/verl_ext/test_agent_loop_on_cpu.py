@@ -122,6 +122,8 @@ def test_validation_sends_each_response_alone_with_its_truth_and_verls_flag(monk
         await rollout.prompt("v", validate=True)
         assert sorted(request.response_ids for request in rollout.requests) == [[[0]], [[1]]]
         assert all(request.validate and request.ground_truth == "7" for request in rollout.requests)
+        arguments = [request.function_arguments for request in rollout.requests]
+        assert all(found["ground_truth"] == "7" and "num_turns" in found["extra_info"] for found in arguments)
 
     asyncio.run(body())
 

@@ -16,6 +16,7 @@ from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, Group
 from verl_ext.rewards.group_reward import REWARDS, GroupReward
 from verl_ext.rewards.reward_settings import RewardSettings, read_settings
 from verl_ext.rewards.scoring import grade_response
+from verl_ext.rollout.question_fields import function_arguments
 from verl_ext.rollout.reward_manager import GroupRewardManager
 from verl_ext.votes import vote
 from verl_ext.votes.vote_record import VoteRecord
@@ -178,6 +179,36 @@ def test_validation_is_graded_against_the_truth_even_where_the_majority_disagree
     assert score.reward == score.extra_info["acc"] == 1.0
     scores = run(GroupRequest([[0], [0], [1]], validate=True, ground_truth="5"), r"\boxed{4}", r"\boxed{5}")
     assert [score.reward for score in scores] == [0.0, 0.0, 1.0]
+
+
+def graded_by(function: Any, ground_truth: Any = "5") -> ResponseScore:
+    """The validation of a response by a reward function as veRL passes it on."""
+    row = {"data_source": "theirs", "reward_model": {"ground_truth": ground_truth}, "extra_info": {"index": 3}}
+    settings = config(reward__custom_reward_function__path="mine.py")
+    manager = GroupRewardManager(settings, Words(r"\boxed{4}"), compute_score=function)
+    request = GroupRequest([[0]], True, function_arguments=function_arguments(row))
+    (score,) = asyncio.run(manager.run_single(request))
+    return score
+
+
+def test_a_reward_function_grades_validation_as_under_verls_own_manager() -> None:
+    def score(data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any]) -> float:
+        assert (data_source, solution_str, extra_info["index"]) == ("theirs", r"\boxed{4}", 3)
+        return 0.25 * len(ground_truth)
+
+    async def score_later(**arguments: Any) -> float:
+        await asyncio.sleep(0)
+        return score(**arguments)
+
+    for function in (score, score_later):
+        assert graded_by(function, ["4", "four"]).reward == 0.5
+
+
+def test_all_values_of_a_reward_function_are_kept() -> None:
+    found = graded_by(lambda **_: {"score": 0.9, "acc": 1.0, "format": 0.5})
+    assert found.reward == 0.9
+    assert found.extra_info == {"acc": 1.0, "format": 0.5, "answered": 1.0, "answer": "4"}
+    assert graded_by(lambda **_: {"score": 1}).extra_info["acc"] == 1.0
 
 
 @pytest.mark.parametrize(("response", "truth"), [("no box", None), (r"\boxed{None}", None), ("None", "None")])

@@ -8,10 +8,10 @@ from PIL import Image
 
 from verl_ext.rollout.question_fields import (
     choices_of,
+    function_arguments,
     ground_truth_of,
     image_count,
     question_id,
-    question_of,
     text_of,
 )
 
@@ -90,5 +90,20 @@ def test_the_ground_truth_is_text_or_none(reward_model: Any, truth: str | None) 
 
 def test_a_row_without_ground_truth_or_choices_still_has_a_question() -> None:
     row = {"id": "q1", "data_source": "s"}
-    assert question_of(row)["data_source"] == "s" and question_of(row)["metadata"] is None
+    arguments = function_arguments(row)
+    assert (arguments["data_source"], arguments["ground_truth"]) == ("s", None)
+    assert arguments["extra_info"]["id"] == "q1" and arguments["extra_info"]["metadata"] is None
     assert ground_truth_of(row) is None and choices_of(row) is None
+
+
+@pytest.mark.parametrize("choices", ["A. 5 B. 6", {"label": ["A", "B"], "text": ["5", "6"]}, None])
+def test_a_column_choices_that_is_no_list_has_no_options(choices: Any) -> None:
+    assert choices_of({"choices": choices}) is None and choices_of({"choices": ["5", 6]}) == ["5", "6"]
+
+
+def test_a_reward_function_gets_the_ground_truth_and_extra_info_of_a_row_as_they_are() -> None:
+    row = plain_row(reward_model={"ground_truth": ["7", "8"]}, extra_info={"index": 3, "id": "theirs"}, id="ours")
+    arguments = function_arguments(row, {"num_turns": 2})
+    assert arguments["ground_truth"] == ["7", "8"] and arguments["data_source"] == "hiyouga/geometry3k"
+    info = arguments["extra_info"]
+    assert (info["index"], info["id"], info["num_turns"], info["metadata"]) == (3, "theirs", 2, None)

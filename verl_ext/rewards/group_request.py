@@ -28,8 +28,7 @@ class GroupRequest:
     Attributes:
         response_ids: token ids per response, including the end-of-sequence token where it was sampled.
         ground_truth: the correct answer; set in validation and under `data.supervised` only.
-        question: in validation, the columns of the row as `data/mmupt_data/row_schema.py` documents them, and
-            `metadata` from its sidecar.
+        function_arguments: in validation, the arguments of a reward function, without the text of the response.
         log_probs: for rewards that need them, log p per sampled token and response.
         prompt: for rewards that need judgements, the messages of the prompt in OpenAI's format, images as data URLs.
         questions: for rewards of a policy that writes questions, that of each response.
@@ -39,7 +38,7 @@ class GroupRequest:
     validate: bool
     ground_truth: str | None = None
     choices: list[str] | None = None
-    question: dict[str, Any] | None = None
+    function_arguments: dict[str, Any] | None = None
     log_probs: list[list[float]] | None = None
     prompt: list[dict[str, Any]] | None = None
     questions: list[WrittenQuestion] | None = None

@@ -1,7 +1,8 @@
 """Scores the responses of a reward request: groups vote and are rewarded, validation responses are graded. Pure."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,6 @@ from verl_ext.rewards.group_reward import GroupReward, VotedGroup
 from verl_ext.rewards.reward_settings import RewardSettings
 from verl_ext.votes import vote
 from verl_ext.votes.vote_record import VoteRecord
-
-# Called as veRL calls a reward function: data_source, solution_str, ground_truth and extra_info by name.
-ValidationScore = Callable[..., float]
 
 
 def score_group(
@@ -53,17 +51,21 @@ def score_group(
 
 
 def grade_response(
-    response: str, request: GroupRequest, settings: RewardSettings, score: ValidationScore | None = None
+    response: str, request: GroupRequest, settings: RewardSettings, verdict: float | Mapping[str, Any] | None = None
 ) -> ResponseScore:
     """Grade a validation response: 1 if its answer equals the ground truth, 0 otherwise and where either is missing.
 
-    A custom `score` grades it instead, given the response, its ground truth and its question. `extra_info` holds `acc`,
-    which is the reward, `answered`, and `answer`, "" for none because veRL's statistics expect columns of one type.
+    The `verdict` of a reward function counts instead: a score, or as in veRL a mapping with `score` and other values.
+    `extra_info` holds these, `acc`, which is the reward unless the function gives one, `answered`, and `answer`, "" for
+    none because veRL's statistics expect columns of one type.
     """
     answer = extract_answer(response, settings.extraction)
-    if score is None or (question := request.question) is None:
-        acc = float(correct(answer, request.ground_truth, settings.comparison, request.choices))
-    else:
-        source, ground_truth = question["data_source"], request.ground_truth
-        acc = float(score(data_source=source, solution_str=response, ground_truth=ground_truth, extra_info=question))
-    return ResponseScore(acc, {"acc": acc, "answered": float(answer is not None), "answer": answer or ""})
+    if verdict is None:
+        verdict = correct(answer, request.ground_truth, settings.comparison, request.choices)
+    others = dict(verdict) if isinstance(verdict, Mapping) else {"score": verdict}
+    reward = float(others.pop("score"))
+    # veRL has a column of its own with this name.
+    others.pop("reward", None)
+    return ResponseScore(
+        reward, {"acc": reward, **others, "answered": float(answer is not None), "answer": answer or ""}
+    )

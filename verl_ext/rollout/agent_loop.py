@@ -34,10 +34,10 @@ from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.group_collector import Group
 from verl_ext.rollout.question_fields import (
     choices_of,
+    function_arguments,
     ground_truth_of,
     image_count,
     question_id,
-    question_of,
     text_of,
 )
 from verl_ext.rollout.question_solver import QuestionSolver
@@ -237,7 +237,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 validate=True,
                 ground_truth=ground_truth_of(kwargs),
                 choices=choices_of(kwargs),
-                question=question_of(kwargs),
+                # As veRL's reward managers have it (reward_manager/naive.py).
+                function_arguments=function_arguments(
+                    kwargs, {**output.extra_fields, "num_turns": output.num_turns, "rollout_reward_scores": {}}
+                ),
             )
             reward_worker = await self._choose_reward_worker(kwargs["uid"], validate)
             (score,) = await reward_worker.compute_score.remote(request)

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from verl_ext.datasets.message_parts import images_in, parts_of
 
 
@@ -56,10 +58,23 @@ def ground_truth_of(row: Mapping[str, Any]) -> str | None:
 def choices_of(row: Mapping[str, Any]) -> list[str] | None:
     """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
     choices = row.get("choices", (row.get("extra_info") or {}).get("choices"))
-    return None if choices is None else [str(choice) for choice in choices]
+    # Other data sets have a text or a dict in a column of this name.
+    if not isinstance(choices, list | tuple | np.ndarray):
+        return None
+    return [str(choice) for choice in choices]
 
 
-def question_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a row that describe its question, and the `metadata` that came with its ground truth."""
+def function_arguments(row: Mapping[str, Any], of_response: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the arguments with which veRL calls a reward function on a row, but for the text of the response.
+
+    `extra_info` is that of the row and `of_response`; where these leave it free, it also has the columns that describe
+    the question, and the `metadata` that came with the ground truth.
+    """
+    reward_model = row.get("reward_model") or {}
     columns = {name: row.get(name) for name in ("id", "data_source", "prompt", "question_type", "choices")}
-    return {**columns, "metadata": (row.get("reward_model") or {}).get("metadata")}
+    own = row.get("extra_info") or {}
+    return {
+        "data_source": row.get("data_source"),
+        "ground_truth": reward_model.get("ground_truth"),
+        "extra_info": {**columns, "metadata": reward_model.get("metadata"), **own, **(of_response or {})},
+    }

@@ -4,6 +4,8 @@ Which reward a group gets is `reward.reward_manager.name`, one of `verl_ext.rewa
 """
 
 import asyncio
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -54,7 +56,7 @@ class GroupRewardManager(RewardManagerBase):
             model = config.reward.reward_model.model_path
             self._judge = RewardJudge(reward_router_address, model, settings.judge, control_tokens(tokenizer))
         # Otherwise veRL passes its own function, which does not know the data sets of this project.
-        is_custom = OmegaConf.select(config, "reward.custom_reward_function.path") is not None
+        is_custom = bool(OmegaConf.select(config, "reward.custom_reward_function.path"))
         self._validation_score = compute_score if is_custom else None
 
     async def run_single(self, data: GroupRequest | AccuracyRequest) -> list[ResponseScore] | GroupAccuracy:
@@ -72,18 +74,25 @@ class GroupRewardManager(RewardManagerBase):
             )
         decode, settings = self.tokenizer.batch_decode, self._reward.settings
         responses: list[str] = await asyncio.to_thread(decode, data.response_ids, skip_special_tokens=True)
+        if data.validate:
+            return [await self._grade(response, data) for response in responses]
         judgements = None
         if data.prompt is not None and self._judge is not None:
             answers = [extract_answer(response, settings.extraction) for response in responses]
             judgements = await self._judge.judge(data.prompt, responses, answers)
         return await asyncio.to_thread(self._score, data, responses, judgements)
 
+    async def _grade(self, response: str, request: GroupRequest) -> ResponseScore:
+        verdict = None
+        if self._validation_score is not None and request.function_arguments is not None:
+            score = partial(self._validation_score, solution_str=response, **request.function_arguments)
+            # veRL's reward functions may be either (reward_manager/naive.py).
+            verdict = await (score() if iscoroutinefunction(score) else asyncio.to_thread(score))
+        return await asyncio.to_thread(grade_response, response, request, self._reward.settings, verdict)
+
     def _score(
         self, request: GroupRequest, responses: list[str], judgements: list[float] | None
     ) -> list[ResponseScore]:
-        if request.validate:
-            settings, score = self._reward.settings, self._validation_score
-            return [grade_response(response, request, settings, score) for response in responses]
         embeddings = self._embeddings.of(request.response_ids) if self._embeddings else None
         return score_group(responses, request, self._reward, embeddings, judgements)
 
