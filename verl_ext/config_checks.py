@@ -46,6 +46,17 @@ BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
 FUSED_KEY = "actor_rollout_ref.model.use_fused_kernels"
 STRATEGY_KEY = "actor_rollout_ref.actor.strategy"
 MODE_KEY = "trainer.v1.trainer_mode"
+ESTIMATOR_KEY = "algorithm.adv_estimator"
+# They read what veRL's v1 trainer does not give them (PPOTrainer._compute_advantage), and fail after the first rollout.
+ESTIMATORS_OF_V0 = ("gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline")
+# What configs for older versions set to change rewards, and the values that change none. veRL's YAML still lists the
+# blocks, but `main_ppo` reads none of them (verl/trainer/config/legacy_reward_impl.yaml).
+LEGACY_REWARDS = {
+    "reward_model.reward_manager": (None, "naive"),
+    "reward_model.enable": (None, False),
+    "reward_model.reward_kwargs.overlong_buffer_cfg.enable": (None, False),
+    "reward_model.overlong_buffer.enable": (None, False),
+}
 # `verl_ext.confidence_trainer`, which imports veRL.
 CONFIDENCE_MODE = "sync_confidence"
 CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.CheckpointMarker"
@@ -94,8 +105,8 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     legacy = select(config, "reward_model.reward_manager")
     if legacy in REWARDS:
         yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
-    if is_selected(config) and (function := select(config, "custom_reward_function.path")) is not None:
-        yield f"veRL does not read custom_reward_function.path: set {REWARD_FUNCTION}.path={function}"
+    if is_selected(config):
+        yield from _legacy_problems(config)
     agent, manager = DEFAULT_AGENT_LOOP, select(config, AGENT_LOOP_KEY)
     if select(config, agent) == SHARED_PROMPT_AGENT and manager != AGENT_LOOP_MANAGER:
         yield f"{agent}={SHARED_PROMPT_AGENT} exists only under {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}: set both"
@@ -112,6 +123,20 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     # A baseline of the launcher that is not GRPO trains with another loss.
     if select(config, LOSS_KEY) == "on_policy" and select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)
+
+
+def _legacy_problems(config: DictConfig) -> Iterator[str]:
+    """Keys of older versions that change rewards, and that veRL would pass over without a word."""
+    if (function := select(config, "custom_reward_function.path")) is not None:
+        use = ", which grades validation alone" if select(config, REWARD_MANAGER_KEY) in REWARDS else ""
+        yield (
+            f"veRL does not read custom_reward_function.path={function}: rename custom_reward_function to "
+            f"{REWARD_FUNCTION}{use}"
+        )
+    found = {key: select(config, key) for key in LEGACY_REWARDS}
+    unread = [f"{key}={value}" for key, value in found.items() if value not in (*LEGACY_REWARDS[key], *REWARDS)]
+    if unread:
+        yield f"veRL does not read {', '.join(unread)}: remove {'it' if len(unread) == 1 else 'them'}"
 
 
 def _confidence_problems(config: DictConfig) -> Iterator[str]:
@@ -238,10 +263,25 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
         )
     if select(config, AGENT_LOOP_KEY) != AGENT_LOOP_MANAGER:
         yield f"{REWARD_MANAGER_KEY}={name} needs whole groups: set {AGENT_LOOP_KEY}={AGENT_LOOP_MANAGER}"
-    if not select(config, "trainer.use_v1"):
+    source = "reward.reward_manager.source"
+    if (given := select(config, source)) not in ("register", None):
+        yield f"{REWARD_MANAGER_KEY}={name} is registered, not in a file: set {source}=register, not {given}"
+    # Blocks of the configs of `verl.experimental.one_step_off_policy` and `fully_async_policy`.
+    if "async_training" in config or select(config, "rollout.nnodes") is not None:
+        yield (
+            f"{REWARD_MANAGER_KEY}={name} needs the rollout of veRL's v1 trainer: run verl.trainer.main_ppo with "
+            f"{MODE_KEY}=separate_async, without the blocks async_training and rollout"
+        )
+    elif not select(config, "trainer.use_v1"):
         yield f"{REWARD_MANAGER_KEY}={name} needs veRL's v1 trainer: set trainer.use_v1=True"
+    if (estimator := select(config, ESTIMATOR_KEY)) in ESTIMATORS_OF_V0:
+        yield f"veRL's v1 trainer cannot compute {ESTIMATOR_KEY}={estimator}: set {ESTIMATOR_KEY}=grpo"
+    task_rewards = "distillation.distillation_loss.use_task_rewards"
+    if select(config, "distillation.enabled") and not select(config, task_rewards):
+        yield f"{task_rewards}=False trains on no reward: set {task_rewards}=True, or distillation.enabled=False"
     n = select(config, "actor_rollout_ref.rollout.n") or 1
-    if n < 2:
+    # Nothing votes in validation.
+    if n < 2 and not select(config, "trainer.val_only"):
         yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
     try:
         options = read_settings(select(config, "reward.reward_kwargs")).vote_options

@@ -112,10 +112,11 @@ def _named(config: DictConfig) -> Iterator[Named]:
         # veRL treats an empty path as none.
         if path := select(config, f"{key}.path"):
             yield Named(f"{key}.path", str(path), f"{key}.name", str(select(config, f"{key}.name")))
-    if select(config, f"{REWARD_MANAGER}.source") == "importlib":
+    # Named beside the module, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
+    name = select(config, f"{REWARD_MANAGER}.name")
+    # Rewards of this plugin are in no file, as `config_checks` says.
+    if select(config, f"{REWARD_MANAGER}.source") == "importlib" and name not in REWARDS:
         key = f"{REWARD_MANAGER}.module.path"
-        # Named beside the module, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
-        name = select(config, f"{REWARD_MANAGER}.name")
         yield Named(key, str(select(config, key)), f"{REWARD_MANAGER}.name", str(name))
     for key in CLASSES:
         if fully_qualified := select(config, key):

@@ -289,9 +289,25 @@ def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:
 
 def test_a_reward_function_by_its_old_key_is_refused_as_verl_does_not_read_it() -> None:
     old = "custom_reward_function.path=mine.py"
-    with pytest.raises(ValueError, match=r"does not read custom_reward_function.path: set reward.custom.*=mine.py"):
+    with pytest.raises(ValueError, match=r"custom_reward_function.path=mine.py: rename .* to reward.custom_reward"):
         check_config(composed(*TWO_KEYS, old))
     check_config(composed(old))
+
+
+def test_other_old_keys_that_would_change_rewards_are_refused_together() -> None:
+    old = (
+        "reward_model.reward_manager=dapo",
+        "+reward_model.reward_kwargs.overlong_buffer_cfg.enable=True",
+        "+reward_model.reward_kwargs.max_resp_len=2048",
+    )
+    with pytest.raises(ValueError) as refused:
+        check_config(composed(*TWO_KEYS, *old, "reward_model.enable=True"))
+    assert str(refused.value) == (
+        "veRL does not read reward_model.reward_manager=dapo, reward_model.enable=True, "
+        "reward_model.reward_kwargs.overlong_buffer_cfg.enable=True: remove them"
+    )
+    check_config(composed(*old))
+    check_config(composed(*TWO_KEYS, "reward_model.reward_manager=naive", "reward_model.enable=False"))
 
 
 @pytest.mark.parametrize("parts", [(), TWO_KEYS])

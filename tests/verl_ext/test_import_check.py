@@ -105,6 +105,8 @@ def test_a_reward_manager_of_a_file_is_looked_for_in_it(file: Path) -> None:
         reward__reward_manager=own
     )
     assert not problems(reward__reward_manager={**own, "name": "Manager"})
+    # A reward of the plugin is in no file, which is told with the key to change.
+    assert not problems(reward__reward_manager={**own, "name": "majority_vote"})
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,18 @@ def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() ->
         ({"actor_rollout_ref__rollout__agent__agent_loop_manager_class": None}, "agent_loop_manager_class="),
         ({"actor_rollout_ref__rollout__n": 1}, "rollout.n >= 2"),
         ({"trainer__use_v1": False}, "trainer.use_v1=True"),
+        ({"async_training": {"require_batches": 1}}, "run verl.trainer.main_ppo with .*=separate_async"),
+        ({"rollout": {"nnodes": 1}}, "run verl.trainer.main_ppo with .*=separate_async"),
+        ({"reward__reward_manager__source": "importlib"}, "reward_manager.source=register, not importlib"),
+        ({"algorithm__adv_estimator": "remax"}, "cannot compute algorithm.adv_estimator=remax: set .*=grpo"),
+        (
+            {"distillation": {"enabled": True, "distillation_loss": {"use_task_rewards": False}}},
+            "use_task_rewards=False trains on no reward",
+        ),
+        (
+            {"reward__reward_kwargs__overlong_buffer_cfg": {"enable": True, "len": 4096}},
+            "a penalty of veRL's reward manager dapo, .*: set reward.reward_kwargs.overlong_buffer_cfg.enable=False$",
+        ),
         ({"reward__reward_model__enable": True}, "reward.reward_model.enable=False"),
         ({"data__supervised": True}, "data.supervised=True does not go with .*majority_vote"),
         ({"reward__reward_manager__name": "ground_truth"}, "data.supervised=False does not go with .*ground_truth"),
@@ -277,3 +289,10 @@ def test_without_its_blocks_a_configuration_means_the_defaults(reward_kwargs: di
 def test_settings_that_are_allowed_pass() -> None:
     check_config(config(reward__reward_kwargs__vote={"vote_n": 8, "min_votes": 6, "tie": "seeded", "seed": 7}))
     check_config(config(algorithm__filter_groups={"enable": True, "metric": "reward"}))
+    check_config(config(algorithm__adv_estimator="rloo", distillation={"enabled": False}))
+    dapo = {"overlong_buffer_cfg": {"enable": False, "len": 4096}, "max_resp_len": 8192}
+    check_config(config(reward__reward_kwargs=dapo))
+
+
+def test_a_run_that_only_validates_needs_no_group() -> None:
+    check_config(config(actor_rollout_ref__rollout__n=1, trainer__val_only=True))

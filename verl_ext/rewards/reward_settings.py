@@ -39,6 +39,11 @@ def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
     content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
     settings: dict[str, Any] = {}
     problems = []
+    # Of veRL's reward manager `dapo`, whose configs often carry them with the penalty turned off.
+    content.pop("max_resp_len", None)
+    if (content.pop("overlong_buffer_cfg", None) or {}).get("enable"):
+        key = "reward.reward_kwargs.overlong_buffer_cfg.enable"
+        problems.append(f"{key}=True is a penalty of veRL's reward manager dapo, which no vote has: set {key}=False")
     try:
         refuse_unknown_keys(content, _READERS)
     except ValueError as error:
