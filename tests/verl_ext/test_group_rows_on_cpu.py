@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from stand_in_rollout import Rollout
 from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
@@ -12,7 +13,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, ResponseScore
 from verl_ext.rollout import queue_rows
-from verl_ext.rollout.agent_loop import _AgentLoopWorkerTQ
+from verl_ext.rollout.agent_loop import GroupAgentLoopManager, _AgentLoopWorkerTQ
 from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.votes import vote
 from verl_ext.votes.vote_files import VotedQuestion
@@ -168,3 +169,9 @@ def test_an_agent_loop_of_several_outputs_puts_those_of_the_trained_sessions_onl
         assert sorted(stored) == [0, 1] and rollout.status == {"a": "finished"}
 
     asyncio.run(body())
+
+
+def test_another_trainer_than_verls_v1_trainer_is_refused_with_the_command_to_run() -> None:
+    config = OmegaConf.create({"transfer_queue": {"enable": False}, "trainer": {"use_v1": True}})
+    with pytest.raises(ValueError, match=r"GroupAgentLoopManager needs veRL's v1 trainer: run verl.trainer.main_ppo"):
+        GroupAgentLoopManager(config, llm_client=None)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ray
 import torch
 import transfer_queue as tq
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
@@ -329,8 +329,16 @@ def _voted_question(prompt: dict, scores: list[ResponseScore], trained: int, acc
 
 
 class GroupAgentLoopManager(AgentLoopManagerTQ):
-    """veRL's manager with `GroupAgentLoopWorker`s."""
+    """veRL's manager with `GroupAgentLoopWorker`s.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Raises:
+        ValueError: in another trainer than veRL's v1 trainer, whatever the config says: a recipe may have one of its
+            own, and would fail here without saying why.
+    """
+
+    def __init__(self, config: DictConfig, *args: Any, **kwargs: Any) -> None:
+        # The v1 trainer alone sets it, as its rows are in TransferQueue (main_ppo.py, TaskRunnerV1).
+        if not OmegaConf.select(config, "transfer_queue.enable"):
+            raise ValueError(f"{type(self).__name__} needs veRL's v1 trainer: run verl.trainer.main_ppo")
+        super().__init__(config, *args, **kwargs)
         self.agent_loop_workers_class = ray.remote(GroupAgentLoopWorker)
