@@ -186,7 +186,8 @@ class Algebra:
     def __init__(self) -> None:
         self._budget = BUDGET
 
-    def _spend(self, work: int) -> None:
+    def spend(self, work: int) -> None:
+        """Count work; TooLarge beyond the budget."""
         self._budget -= work
         if self._budget < 0:
             raise TooLarge
@@ -198,7 +199,7 @@ class Algebra:
         parts: tuple[Union[int, Sum, Atom, Monomial], ...],  # noqa: UP007
     ) -> Atom:
         # The text of an outer expression contains the texts of inner ones, repeatedly where powers were expanded.
-        self._spend(len(text) // 64)
+        self.spend(len(text) // 64)
         return Atom(text, kind, parts)
 
     def _collect(self, terms: Iterable[tuple[Monomial, Rational]]) -> Sum:
@@ -209,7 +210,7 @@ class Algebra:
 
     def add(self, *summands: Sum) -> Sum:
         """a + b + ..."""
-        self._spend(sum(len(summand.terms) for summand in summands))
+        self.spend(sum(len(summand.terms) for summand in summands))
         return self._collect(term for summand in summands for term in summand.terms)
 
     def subtract(self, a: Sum, b: Sum) -> Sum:
@@ -231,7 +232,7 @@ class Algebra:
     def _multiply_terms(self, a: tuple[Monomial, Rational], b: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
         coefficient = a[1] * b[1]
         bits = _bits(coefficient)
-        self._spend(1 + bits // 256)
+        self.spend(1 + bits // 256)
         if bits > 2 * MAX_BITS:
             raise TooLarge
         if not a[0] or not b[0]:
@@ -360,14 +361,14 @@ class Algebra:
         return self.multiply(result, _to_the(atom, exponent))
 
     def _checked(self, term: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
-        self._spend(1 + _bits(term[1]) // 256)
+        self.spend(1 + _bits(term[1]) // 256)
         return term
 
     def _root(self, value: Rational, exponent: Rational) -> Sum:
         """A positive rational number to any rational power."""
         if value == 1:
             return ONE
-        self._spend(20)
+        self.spend(20)
         powers: dict[Atom, Rational] = {
             Atom(str(prime), "number", (prime,)): count * exponent for prime, count in _prime_powers(value)
         }
@@ -386,7 +387,7 @@ class Algebra:
         if not others and value > 0 and splits:
             parts = dict(inner)
             if value != 1:
-                self._spend(20)
+                self.spend(20)
             for prime, count in _prime_powers(value):
                 atom = Atom(str(prime), "number", (prime,))
                 parts[atom] = parts.get(atom, 0) + count
@@ -435,7 +436,7 @@ class Algebra:
         """The natural logarithm of a rational number, as a sum over its primes."""
         if value <= 0:
             raise Undefined
-        self._spend(20)
+        self.spend(20)
         return self._collect(
             (((Atom(f"ln({prime})", "call", (number(prime),)), 1),), count) for prime, count in _prime_powers(value)
         )

@@ -14,10 +14,11 @@ from verl_ext.answers.algebra import Sum, number
 from verl_ext.answers.normalize import normalize
 from verl_ext.answers.notations import Notation, notation_of
 from verl_ext.answers.numeric_equality import real_value
-from verl_ext.answers.phrases import DAYS, QUANTITY, SAME_WORD, unit_in_brackets, without_wording
-from verl_ext.answers.structures import Value, list_of, variables
+from verl_ext.answers.phrases import NAMES_OF_TIMES, QUANTITY, unit_in_brackets, without_wording
+from verl_ext.answers.structures import Value, is_relation, list_of, variables
 from verl_ext.answers.syntax import parse
 from verl_ext.answers.tokens import NotMath
+from verl_ext.answers.words import list_of_words, words_of
 
 # Longer answers are compared as text.
 MAX_LENGTH = 1000
@@ -32,6 +33,8 @@ _LETTER = re.compile(
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
+# Not products of variables.
+_COMPASS = frozenset({"ne", "nw", "se", "sw"})
 # A single triangle; a statement that two triangles are congruent says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
@@ -50,18 +53,18 @@ _ANOTHER_LETTER_IN_ANY_CASE = re.compile(_ANOTHER_LETTER.pattern, re.IGNORECASE)
 _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
 )
+# The value of what is not read itself: an integral, a limit, a derivative at a point, E[X].
+_VALUE_OF = re.compile(
+    r"(?:[A-Za-z](?:_\{?\w+\}?)?\s*=\s*)?(?:\\(?:i{1,3}nt|oint|lim|sum|prod|det|inf|sup|max|min|dim|Pr)(?![A-Za-z])"
+    r"|\\frac\s*\{\s*d[^{}]*\}\s*\{\s*d|[A-Za-z]\s*[\[(])[^<>≤≥≠≈?;]*=\s*(?P<value>[^=,;]+)"
+)
+_BETWEEN_POINTS = re.compile(r"\s*;\s*(?:or\s+|and\s+)?|\s+or\s+")
 _SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
 _LABELLED = re.compile(
     r"(?:the\s+)?(?!reject|discard|ignor)([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)"
 )
 _MEASURED = re.compile(rf"(?:the\s+|an?\s+)?({QUANTITY})\s+(?:of\s+)?(-?[\d\\√$][^:=]*)", re.IGNORECASE)
 _NUMBER_OF_PART = re.compile(r"(?:^|\s*[,;]?(?:\s+and)?\s*)\(([1-9a-h])\)\s*:?\s*(?=[-\d\\√$])")
-_SAME_WORDS = {
-    "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
-    "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
-    "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
-    "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
-}  # fmt: skip
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _SOMETHING = re.compile(r"[^\W_]")
 # Statements and quadrants numbered by Roman numerals.
@@ -69,12 +72,9 @@ _ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
 _ROMAN_LIST = re.compile(
     rf"(?:[Ss]tatements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)(?:\s+only)?"
 )
-_NON = re.compile(r"\bnon[- ](?=[a-z])")
-_HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
 _REMAINDER = re.compile(
     r"(\d+),?\s*(?:with\s+)?(?:an?\s+)?(?:r|rem|remainder)\.?\s*(?:of\s+|=\s*)?(\d+)", re.IGNORECASE
 )
-_SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 
 
 @dataclass(frozen=True, order=True)
@@ -147,10 +147,14 @@ def _text_key(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         capital = _math_key((letter[1] or letter[2] or letter[3]).upper())
         return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
+    if text[-1:].isdecimal() and (remainder := _REMAINDER.fullmatch(text)) is not None:
+        return Key(f'"{int(remainder[1])} remainder {int(remainder[2])}"')
     if triangle := _TRIANGLE.fullmatch(text):
         return _math_key("△" + "".join(sorted(triangle[1])))
-    if not text.isupper() and text.rstrip(".").lower() in DAYS:
-        return Key(f'"{_words(text.rstrip("."))}"')
+    if text.lower() in _COMPASS:
+        return Key(f'"{text.lower()}"')
+    if not text.isupper() and text.rstrip(".").lower() in NAMES_OF_TIMES:
+        return Key(f'"{words_of(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:
         return several
     if text[:1] in "(IVSsb" and (statements := _ROMAN_LIST.fullmatch(text)) is not None and len(text) > 2:
@@ -163,22 +167,26 @@ def _text_key(text: str, depth: int = 0) -> Key:
             return _approximation_key(exact.strip(), decimal.strip(" )"), depth)
     if text[:1] == "(" and (numbered := _numbered_key(text)) is not None:
         return numbered
+    if "=" in text and (points := _points_key(text)) is not None:
+        return points
     if ":" in text and (labelled := _labelled_key(text)) is not None:
         return labelled
     if (notation := notation_of(text)) is not None:
         return _notation_key(notation)
-    if option := _option_with_text(text):
-        letter_alone, words = _math_key(option[0]), _without_letter(option[1], _text_key(option[1], MAX_WORDING))
+    if depth < MAX_WORDING and (option := _option_with_text(text)):
+        letter_alone, words = _math_key(option[0]), _without_letter(option[1], _text_key(option[1], depth + 1))
         details = (("option", words.bare.text),)
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
         return _math_key(unit_in_brackets(text) or text)
     except NotMath:
-        if (labelled := _labelled_key(text)) is not None:
+        if (labelled := _labelled_key(text) or _key_of_value(text)) is not None:
             return labelled
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
             return _text_key(part.strip(), depth + 1)
-        return Key(f'"{_words(text)}"')
+        # In a phrase such as "large, red ball" the comma means nothing.
+        words = Key(f'"{words_of(text)}"')
+        return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
 
 
 def _letters_key(text: str) -> Key | None:
@@ -224,6 +232,22 @@ def _one_spelling(unit: str) -> str:
         return unit
 
 
+def _points_key(text: str) -> Key | None:
+    """The key of the points of x=1, y=2; x=3, y=4."""
+    parts = _BETWEEN_POINTS.split(text)
+    if len(parts) < 2 or not all(part.count("=") > 1 for part in parts):
+        return None
+    try:
+        readings = [parse(part) for part in parts]
+    except NotMath:
+        return None
+    points = [reading.instead for reading in readings if reading.instead is not None]
+    if len(points) < len(parts) or any(is_relation(point) for point in points):
+        return None
+    value = list_of(points)
+    return Key(value.text, value)
+
+
 def _labelled_key(text: str) -> Key | None:
     """The key of values with labels in words or before colons: the values and their labels."""
     parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
@@ -262,9 +286,19 @@ def _math_key(text: str) -> Key:
     return Key(reading.value.text, reading.value, core, reading.details, instead)
 
 
+def _key_of_value(text: str) -> Key | None:
+    """The key of the right side, if it is a constant, of an equation whose left side is an operation."""
+    match = _VALUE_OF.fullmatch(text)
+    try:
+        key = match and _math_key(match["value"])
+    except NotMath:
+        return None
+    return key if key and key.bare.value is not None and not variables(key.bare.value) else None
+
+
 def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
     """The key of an approximation: the exact value of 4π ≈ 12.57, the only value of x ≈ 12.57."""
-    number = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{_words(decimal)}"')
+    number = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{words_of(decimal)}"')
     try:
         key = _math_key(exact)
     except NotMath:
@@ -288,16 +322,6 @@ def number_of(answer: str) -> float | None:
     return real_value(value) if isinstance(value, Sum) and not variables(value) else None
 
 
-def _words(text: str) -> str:
-    """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
-    if (remainder := _REMAINDER.fullmatch(text)) is not None:
-        return f"{int(remainder[1])} remainder {int(remainder[2])}"
-    words = (
-        _HYPHEN.sub(" ", _NON.sub("non", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))).replace(",", " ").split()
-    )
-    return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
-
-
 @lru_cache(maxsize=CACHE)
 def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
     text = normalize(answer)
@@ -317,7 +341,7 @@ def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
             if _ANOTHER_LETTER_IN_ANY_CASE.search(words):
                 return key
             if other is not None or _is_other_value(_answer_key(words), options[named]):
-                return Key(f'"{_words(text)}"')
+                return Key(f'"{words_of(text)}"')
     return _answer_key(answer if named is None or named >= len(options) else chr(ord("A") + named))
 
 

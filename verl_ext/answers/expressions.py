@@ -1,6 +1,7 @@
 """Recursive-descent parser of expressions, from tokens of plain text or LaTeX to normal forms.
 
-Brackets may hold more than an expression; the subclass in `verl_ext.answers.syntax` parses their content.
+Functions, roots and commands are in the subclass in `verl_ext.answers.operators`. Brackets may hold more than an
+expression; the subclass of that in `verl_ext.answers.syntax` parses their content.
 """
 
 import math
@@ -9,7 +10,7 @@ from abc import abstractmethod
 from fractions import Fraction
 from typing import NoReturn
 
-from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Atom, Sum, name, number
+from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Sum, name, number
 from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
 from verl_ext.answers.tokens import CLOSING, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
@@ -20,10 +21,7 @@ MAX_DIGITS = 400
 MAX_WORDS = 7
 MAX_DECIMAL_EXPONENT = 300
 
-_SIGNS = ("+", "-", "±", "∓")
-_INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
-_TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
-_SYMMETRIC = frozenset({"max", "min", "gcd", "lcm"})
+SIGNS = ("+", "-", "±", "∓")
 # A number followed by one of these is more than a number with a unit.
 _NO_UNITS = frozenset({
     "is", "are", "was", "not", "no", "if", "or", "more", "less", "than", "when", "where", "only", "but", "then",
@@ -33,8 +31,7 @@ _NO_UNITS = frozenset({
 })  # fmt: skip
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
-_ROUNDINGS = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
-_CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元"}
+_CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元", "₹": "rupee", "₩": "won", "₽": "rouble"}
 
 
 class ExpressionParser:
@@ -50,6 +47,8 @@ class ExpressionParser:
         self.algebra = Algebra()
         # Names that were written as units.
         self.units: set[str] = set()
+        # The value of the index of a sum or product, by its name.
+        self._indices: dict[str, Sum] = {}
 
     # Tokens
 
@@ -80,6 +79,18 @@ class ExpressionParser:
     def _items(self) -> list[Value]:
         """The items between brackets, separated by commas."""
 
+    @abstractmethod
+    def _function(self, function: str) -> Sum:
+        """A function with its exponent, base and argument."""
+
+    @abstractmethod
+    def _root(self) -> Sum:
+        """A root, after its sign."""
+
+    @abstractmethod
+    def _command(self, command: str) -> Sum:
+        """Any other command of LaTeX, such as a fraction."""
+
     # Expressions
 
     def _sum_of(self, value: Value) -> Sum:
@@ -89,12 +100,12 @@ class ExpressionParser:
 
     def _expression(self) -> Value:
         terms = [self._signed_term()]
-        while self._next.text in _SIGNS:
+        while self._next.text in SIGNS:
             terms.append(self._signed_term())
         return terms[0] if len(terms) == 1 else self.algebra.add(*map(self._sum_of, terms))
 
     def _signed_term(self) -> Value:
-        sign = self._signs(*_SIGNS)
+        sign = self._signs(*SIGNS)
         value = self._term()
         return value if sign == 1 else self._product(number(-1), value)
 
@@ -171,14 +182,20 @@ class ExpressionParser:
     def _words(self) -> str:
         """The things that a number counts, as apples; singular and plural are the same."""
         words: list[str] = []
-        while self._next.kind == "word" and len(words) < MAX_WORDS:
+        while len(words) < MAX_WORDS:
+            if words and self._next.text == "-" and not self._next.spaced:
+                # light-years
+                self._take()
+            if self._next.kind != "word":
+                break
             words.append(self._take().text.lower())
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
         ends = self._next.kind in ("end", "and") or self._next.text in (",", ";")
         if not (0 < len(words) < MAX_WORDS and ends) or set(words) & _NO_UNITS:
             self._fail()
-        return f'"{" ".join(words).removesuffix("s")}"'
+        counted = " ".join(words)
+        return unit_of(counted) or f'"{counted.removesuffix("s")}"'
 
     def _factor(self) -> Value:
         if self._next.kind == "unit":
@@ -234,8 +251,10 @@ class ExpressionParser:
             return self._mixed(_number(token.text))
         if token.kind == "name":
             text = token.text
+            if text in self._indices:
+                return self._indices[text]
             if self._next.kind == "sub":
-                text += self._take().text
+                text += self._subscript()
                 if (combinations := self._combinations(text)) is not None:
                     return combinations
             primes = 0
@@ -264,6 +283,15 @@ class ExpressionParser:
             self.units.add(_CURRENCIES[token.text])
             return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
         return self._command(token.text)
+
+    def _subscript(self) -> str:
+        """A subscript with its underscore: the value of an index, as in a_k, instead of its name."""
+        text = self._take().text
+        if text[1:] in self._indices:
+            return f"_{self._indices[text[1:]].text}"
+        if any(index in text for index in self._indices):
+            self._fail()
+        return text
 
     def _combinations(self, text: str) -> Sum | None:
         """C_6^2 and A_6^2, the Chinese notation of combinations and permutations."""
@@ -376,81 +404,6 @@ class ExpressionParser:
             # Because blackboard letters are plain letters here.
             return name("R")
         return brackets(map(assigned_value, items), opening, closing)
-
-    def _function(self, function: str) -> Sum:
-        exponent, base = None, None
-        for _ in range(2):
-            if self._next.kind == "sub":
-                base = read_number(self._take().text[1:])
-            elif self._takes("^"):
-                exponent = self._exponent()
-        if exponent is not None and exponent.rational == -1 and function in _INVERSES:
-            function, exponent = _INVERSES[function], None
-        value = self._apply(function, base)
-        return value if exponent is None else self.algebra.power(value, exponent)
-
-    def _apply(self, function: str, base: Sum | None) -> Sum:
-        self._enter()
-        if self._next.text in ("(", "{", "["):
-            opening = self._take().text
-            items = [self._sum_of(item) for item in self._items()]
-            self._expect(*CLOSING[opening])
-        else:
-            items = [self._bare_argument()]
-        self._depth -= 1
-        if function in _TRIGONOMETRIC:
-            degree = self.algebra.divide(name("π"), number(180))
-            items = [self.algebra.substitute(item, Atom("°", "name"), degree) for item in items]
-        if function in _SYMMETRIC:
-            return self.algebra.call(function, *sorted(items, key=lambda item: item.text))
-        if len(items) != 1:
-            self._fail()
-        (argument,) = items
-        if function == "exp":
-            return self.algebra.power(name("e"), argument)
-        if function == "lg":
-            function, base = "log", number(10)
-        if function == "log" and base is not None:
-            return self.algebra.divide(self.algebra.call("ln", argument), self.algebra.call("ln", base))
-        return self.algebra.call(function, argument)
-
-    def _bare_argument(self) -> Sum:
-        """The argument of a function without brackets, up to the next sign or function."""
-        sign = number(self._signs("+", "-"))
-        argument = self._sum_of(self._factor())
-        while True:
-            if self._next.kind == "unit":
-                factor = self._unit()
-            elif self._starts_factor() and self._next.kind != "function" and self._next.text != "(":
-                factor = self._sum_of(self._factor())
-            else:
-                return self.algebra.multiply(sign, argument)
-            argument = self.algebra.multiply(argument, factor)
-
-    def _root(self) -> Sum:
-        order = 2
-        if self._takes("["):
-            token = self._take()
-            if not (token.text.isdigit() and len(token.text) < 3 and int(token.text) and self._takes("]")):
-                self._fail()
-            order = int(token.text)
-        radicand = self._sum_of(self._primary())
-        return self.algebra.power(radicand, number(Fraction(1, order)))
-
-    def _command(self, command: str) -> Sum:
-        if command in (r"\frac", r"\binom"):
-            above, below = self._argument(), self._argument()
-            return (
-                self.algebra.divide(above, below)
-                if command == r"\frac"
-                else self.algebra.call("binomial", above, below)
-            )
-        if command in _ROUNDINGS:
-            closing, function = _ROUNDINGS[command]
-            inner = self._sum_of(self._expression())
-            self._expect(closing)
-            return self.algebra.call(function, inner)
-        self._fail()
 
 
 def _is_natural(value: Sum) -> bool:

@@ -2,13 +2,14 @@ r"""Normalization of Unicode and LaTeX spellings, before an answer is parsed.
 
 `normalize` drops LaTeX decoration (`\left`, `\text{...}`, `$`, thin spaces), writes symbols as single characters
 (`\leq` as ≤, `^\circ` as °) and digits and brackets in ASCII. It keeps structure: `\frac`, `\sqrt`, braces, powers.
+`verl_ext.answers.spellings` has the spellings of plain text.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 
-from verl_ext.answers.phrases import chinese_number
+from verl_ext.answers.spellings import before_latex, one_spelling
 from verl_ext.answers.units import unit_of
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
@@ -27,7 +28,7 @@ _AFTER = str.maketrans(
         "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "✕": "×", "·": "*", "⋅": "*",
         "∙": "*", "•": "*", "∗": "*", "∶": ":", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "⩽": "≤",
         "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
-        "；": ";", "¢": " cent ",
+        "；": ";", "¢": " cent ", "∑": r"\sum ", "∏": r"\prod ",
         "π": "π", "Π": "Π", "∏": "∏", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
         "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
     }
@@ -40,6 +41,7 @@ _SYMBOLS = {
     "textdegree": "°", "deg": "°", "circ": "∘", "ohm": "Ω", "ell": "l", "langle": "(", "rangle": ")", "bullet": "*",
     "land": " and ",
     "lor": " or ", "wedge": " and ", "vee": " or ", "because": " because ", "therefore": "",
+    "measuredangle": "∠", "sphericalangle": "∠",
     "angle": "∠", "triangle": "△", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "percent": "%",
     "prime": "'", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "ldots": "…", "dots": "…",
     "cdots": "…", "to": "→", "rightarrow": "→", "parallel": "∥", "cdotp": "*", "perp": "⊥", "sim": "∼", "dollar": "$",
@@ -59,8 +61,8 @@ _SYMBOLS = {
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WRAPPER = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|boldsymbol|bm|mbox|hbox|emph"
-    r"|operatorname|underline|boxed|fbox|cancel|bcancel|xcancel|ensuremath|displaystyle|textnormal|mathop)\*?\s*"
+    r"\\(?:(?:text|math)(?:bf|it|rm|sf|tt|up|sc|sl|md|normal|bb|cal|scr|frak)?|boldsymbol|bm|mbox|hbox|emph|operatorname"
+    r"|underline|boxed|fbox|cancel|bcancel|xcancel|ensuremath|displaystyle|mathop|ce|num|unit|si)\*?\s*"
     r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 # What a reader does not see.
@@ -83,32 +85,8 @@ _DIGITS_AND_SO_ON = re.compile(
     r"(?<![\d.])(\d{1,20}\.)(\d{0,8}?)(\d{1,6}?)(\3+)\s*(?:\.{2,}|…|\\(?:l|c)?dots(?![A-Za-z]))"
 )
 _MORE_OF_A_LIST = re.compile(r"(?<=,)\s*(?:\.{2,}|…)")
-# Full stops may separate thousands if there are two of them; a single one is a decimal point.
-_THOUSANDS_BY_STOPS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
-_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
-_LETTER_O_FOR_DEGREES = re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})")
-_SIMILAR = re.compile(r"\s*~\s*(?=△|\\triangle)")
-_RANGE_BY_TILDE = re.compile(r"(?<=\d)\s*(?:~|∼)\s*(?=\d)")
-# ]0, 1[ is the French way to write (0, 1).
-_OPEN_ON_THE_LEFT = re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)")
-_OPEN_ON_THE_RIGHT = re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))")
-_DEGREES_OF = re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.IGNORECASE)
-_DOT_BEFORE_POWER = re.compile(r"(?<=[a-z])\.(?=\s*\^)")
-_SQUARE = re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.IGNORECASE)
-_ABBREVIATED = re.compile(r"[qQuUвб]\.")
 # Not "$5 and $6".
 _FORMULA = re.compile(r"\$([^$]+)\$(?!\s*\d)")
-# 5C2, ^5C_2 and _5C_2.
-_CHOOSE = re.compile(
-    r"(?<![A-Za-z0-9_.{}^])(?:\{\}\s*)?[_^]?\s*\{?(?P<n>\d{1,3})\}?\s*(?P<kind>[CP])\s*_?\s*\{?(?P<k>\d{1,3})\}?(?![\w.])"
-)
-_FEET = re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")")
-_TRIANGLE = re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))")
-_OHMS = re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)")
-_MICRO = re.compile(r"μ\s+(?=[ACFHJLNTVWgms])")
-_PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
-_PARALLEL = re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])")
-_CHINESE_AND_OR = re.compile(r"(?<=[\dA-Za-z)}°%])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])")
 # J/(mol K), written as a fraction.
 _FRACTION_OF_UNITS = re.compile(
     r"(?<=[\d})π])\s*\\frac\s*\{([A-Za-zμΩ*^\d{}\s-]+?)\}\s*\{((?:[A-Za-zμΩ*\s]|\^\s*(?:-?\d|\{-?\d\}))+)\}"
@@ -118,13 +96,10 @@ _TIMES = ("s", "h", "hr", "min", "sec", "second", "hour", "minute")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
-_CIRCLE = re.compile(r"\^\s*(?:∘|\{\s*∘\s*\})|∘")
-_TEMPERATURE = re.compile(r"°\s*([CFK])(?![A-Za-z])")
 # Stands for an escaped dollar sign, where others are the bounds of a formula.
 _MONEY = "\x00"
 _DRESSING = " \t\n.,;:!?\"'`*"
 _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
-_CHINESE_PERCENT = re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)")
 
 
 def _from_the_inside(pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str], text: str) -> str:
@@ -165,13 +140,6 @@ def _fraction_of_units(match: re.Match[str]) -> str:
     return f" {match[1]}/({match[2]})" if are_units and surely else match[0]
 
 
-def _chosen(match: re.Match[str]) -> str:
-    n, k = int(match["n"]), int(match["k"])
-    if k > n:
-        return match[0]
-    return rf"\binom{{{n}}}{{{k}}}" if match["kind"] == "C" else rf"\frac{{{n}!}}{{{n - k}!}}"
-
-
 def _without_dollars(text: str) -> str:
     r"""Drop dollar signs around formulas. Before a number, or escaped, they are money."""
     return _FORMULA.sub(r" \1 ", text) if text.count("$") > 1 else text
@@ -179,43 +147,13 @@ def _without_dollars(text: str) -> str:
 
 def normalize(answer: str) -> str:
     """Return an answer in normalized spelling, trimmed. Idempotent on what is normalized already."""
-    text = answer if answer.isascii() else _from_unicode(answer)
-    if "~" in text and "sim" not in text:
-        text = _SIMILAR.sub("∼", text)
-    if "~" in text or "∼" in text:
-        text = _RANGE_BY_TILDE.sub(" to ", text)
+    text = before_latex(answer if answer.isascii() else _from_unicode(answer))
     if "(" in text and "." in text:
         text = _BRACKETED_DIGITS.sub(lambda match: rf"{match[1]}\overline{{{match[2]}}}", text)
     if "…" in text or ".." in text or "dots" in text:
         text = _MORE_OF_A_LIST.sub("…", _DIGITS_AND_SO_ON.sub(_and_so_on, text))
     text = _from_latex(text) if "\\" in text else _without_dollars(_BRACED_COMMA.sub(",", text.replace("$$", " ")))
-    if text.count(".") > 1:
-        text = _THOUSANDS_BY_STOPS.sub(lambda match: match[0].replace(".", ""), text)
-    if "^" in text or "C" in text or "P" in text:
-        text = _CHOOSE.sub(_chosen, text)
-    if "^" in text:
-        text = _DOT_BEFORE_POWER.sub("", text)
-        text = _LETTER_O_FOR_DEGREES.sub("°", _TIMES_TEN.sub("×", text))
-    if "egree" in text or _ABBREVIATED.search(text):
-        text = _SQUARE.sub(r"\1 ", _DEGREES_OF.sub(lambda match: f"°{match[1][0].upper()}", text))
-    if "Ω" in text or "μ" in text:
-        text = _MICRO.sub("μ", _OHMS.sub(r"\1", text))
-    if "'" in text:
-        text = _FEET.sub(r"\1 ft \2 in", text)
-    if "Δ" in text:
-        text = _TRIANGLE.sub("△", text)
-    if "∘" in text or "°" in text:
-        text = _TEMPERATURE.sub(r"°\1", _CIRCLE.sub("°", text))
-    if "百分之" in text:
-        text = _CHINESE_PERCENT.sub(lambda match: f"{chinese_number(match[1])}%", text)
-    if "//" in text or "||" in text:
-        text = _PARALLEL.sub("∥", text)
-    if "er cent" in text:
-        text = _PER_CENT.sub("percent", text)
-    if not text.isascii():
-        text = _CHINESE_AND_OR.sub(lambda match: " or " if match[1][0] == "或" else " and ", text)
-    if "[" in text or "]" in text:
-        text = _OPEN_ON_THE_RIGHT.sub(r"\1)", _OPEN_ON_THE_LEFT.sub(r"\1(", text))
+    text = one_spelling(" ".join(text.split()))
     return _trim(" ".join(text.split()))
 
 

@@ -7,27 +7,25 @@
 import re
 from typing import NamedTuple
 
-from verl_ext.answers.phrases import number_in_words
+from verl_ext.answers.phrases import MONTHS, NAMES_OF_TIMES, number_in_words
 from verl_ext.answers.units import unit_of
 
-_MONTHS = {
-    month: number
-    for number, names in enumerate(
-        ("jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july", "aug august",
-         "sep sept september", "oct october", "nov november", "dec december"),
-        start=1,
-    )
-    for month in names.split()
-}  # fmt: skip
+_MONTHS = {spelled: number for number, name in enumerate(dict.fromkeys(MONTHS.values()), start=1)
+           for spelled in (name, *(short for short in MONTHS if MONTHS[short] == name))}  # fmt: skip
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 # A unit, a sign of money or a percent sign: anything but one letter straight behind the number, which is a variable.
 _POWER = r"(?:\^?[23]|/[A-Za-z]+(?:\^?[23])?)?"
 _UNIT = rf"(?:\s*[%°Ω]|\s*[numkMGμ]Ω|\s*(?:[A-Za-z]{{2,}}|°[CF]){_POWER}|\s+[A-Za-z]{_POWER})"
 _QUANTITY = rf"[$€£¥]?\s*{_NUMBER}{_UNIT}?"
+_TO = "(?:to|through|thru|until|till)"
 _RANGE = re.compile(
     rf"(?:between\s+)(?P<between>{_QUANTITY})\s+and\s+(?P<and>{_QUANTITY})"
-    rf"|(?:from\s+)?(?P<low>-?{_QUANTITY})(?:\s*-\s*|\s+to\s+)(?P<high>-?{_QUANTITY})",
+    rf"|(?:from\s+)?(?P<low>-?{_QUANTITY})(?:\s*-\s*|\s+{_TO}\s+)(?P<high>-?{_QUANTITY})",
     re.IGNORECASE,
+)
+# Times of day, days and months, or numbers in words.
+_RANGE_OF_TIMES = re.compile(
+    rf"(?:from\s+|between\s+(?=.*\sand\s))?(?P<low>[^-]+?)(?:\s*-\s*|\s+(?:{_TO}|and)\s+)(?P<high>[^-]+)", re.IGNORECASE
 )
 _PARTS = re.compile(rf"([$€£¥]?)\s*({_NUMBER})({_UNIT}?)")
 _ISO_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
@@ -58,6 +56,7 @@ _OUT_OF = re.compile(r"(\d{1,9})\s+(?:out\s+of|in)\s+(\d{1,9})", re.IGNORECASE)
 
 
 # Every notation contains one of these, after or before a digit.
+_WORDS = re.compile(r" past |[a-z]\.?(?: (?:to|through) |\s?-\s?)[A-Za-z]{2}", re.IGNORECASE)
 _HINTS = re.compile(r"\d.*[-:/.×年月点时A-Za-z]|[A-Za-z].*\d", re.DOTALL)
 
 
@@ -77,9 +76,9 @@ class Notation(NamedTuple):
 def notation_of(text: str) -> Notation | None:
     """Recognize one of the notations; None for everything else."""
     # What is left of LaTeX is mathematics.
-    if "\\" in text or not (_HINTS.search(text) or " past " in text or " to " in text):
+    if "\\" in text or not (_HINTS.search(text) or _WORDS.search(text)):
         return None
-    return _clock(text) or _date(text) or _range(text) or _dimensions(text) or _share(text)
+    return _clock(text) or _date(text) or _range(text) or _range_of_times(text) or _dimensions(text) or _share(text)
 
 
 def _range(text: str) -> Notation | None:
@@ -103,6 +102,25 @@ def _range(text: str) -> Notation | None:
         (("unit", unit),) if unit else (),
         f"{ends[0]}:{ends[1]}" if re.search(r"\d\s+to\s", text) and not unit else None,
     )
+
+
+def _range_of_times(text: str) -> Notation | None:
+    match = _RANGE_OF_TIMES.fullmatch(text)
+    if match is None or (" and " in text.lower()) != text.lower().startswith("between"):
+        return None
+    # Twenty-five is one number.
+    ends = [_time(match[end], in_words="-" not in text) for end in ("low", "high")]
+    return None if None in ends else Notation(f"{ends[0]} to {ends[1]}")
+
+
+def _time(text: str, *, in_words: bool) -> str | None:
+    """A time of day, a day, a month, a date or a number `in_words`, as a text; None for anything else."""
+    if name := NAMES_OF_TIMES.get(text.rstrip(".").lower()):
+        return name
+    if notation := _clock(text) or _date(text):
+        return " ".join((notation.text, *(detail for _, detail in notation.details)))
+    number = number_in_words(text) if in_words else None
+    return number if number and number.isdecimal() else None
 
 
 def _is_unit(text: str) -> bool:

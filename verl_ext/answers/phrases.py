@@ -17,8 +17,19 @@ DAYS = {
     )
     for short in shorts.split()
 }  # fmt: skip
+MONTHS = {
+    short: name
+    for shorts, name in (
+        ("jan", "january"), ("feb", "february"), ("mar", "march"), ("apr", "april"), ("may", "may"), ("jun", "june"),
+        ("jul", "july"), ("aug", "august"), ("sep sept", "september"), ("oct", "october"), ("nov", "november"),
+        ("dec", "december"),
+    )
+    for short in shorts.split()
+}  # fmt: skip
+# Days and months, in full and abbreviated, by their spellings in lower case.
+NAMES_OF_TIMES = {spelled: name for short, name in (DAYS | MONTHS).items() for spelled in (short, name)}
 # Words with two spellings or two names for one thing, in lower case.
-SAME_WORD = DAYS | {
+SAME_WORD = NAMES_OF_TIMES | {
     "solutions": "solution", "grey": "gray", "anticlockwise": "counterclockwise", "centre": "center", "colour": "color",
     "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
 }  # fmt: skip
@@ -31,20 +42,31 @@ QUANTITY = (
 )
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
+    r"|(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
+    r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
     r"|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
     r"|(?:故|所以|因此)?(?:答案|正确答案|正确选项|应?选择?|选项)(?:是|为|：|:)?\s*(?P<chinese>.+)"
     r"|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series|statement|system"
     r"|equation|number))\s+is\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
 )
+# Several options, statements or things: "both A and B", "options A, C", "A and B only".
+_SEVERAL = re.compile(
+    r"(?:both\s+(?=.*\s(?:and|&)\s)|either\s+(?=.*\sor\s)|all\s+of\s+(?=.*,)|all\s+three\s+(?=.*,))(?P<rest>.+)"
+    r"|(?:(?:both|either|all\s+of)\s+)?(?:options|choices|statements|answers)\s+(?P<named>[(A-Za-z\d].*)"
+    r"|(?:(?P<before>[(]?[A-H1-9][).]?(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+)[(]?[A-H1-9][)]?)*)\s+only"
+    r"|only\s+(?P<behind>[(]?[A-H1-9].*))",
+    re.IGNORECASE | re.DOTALL,
+)
 _THEREFORE = re.compile(
-    r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z])[,:\s]*(?P<rest>.+)", re.I | re.S
+    r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z_^{\d])[,:\s]*(?P<rest>.+)",
+    re.I | re.S,
 )
 _SIGN_IN_WORDS = re.compile(
     r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+)", re.I | re.S
 )
 _APPROXIMATELY = re.compile(
-    r"(?:≈|~|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
+    r"(?:≈|~|∼|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
     r"(?![A-Za-z]))\s*(?P<rest>.+)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -59,6 +81,9 @@ _BEHIND = re.compile(
     r"|all|value))"
     r"|左右)",
     re.IGNORECASE | re.DOTALL,
+)
+_IN_THE_MONTH = re.compile(
+    rf"(?:(?:in|on)\s+)?(?:the\s+month\s+of\s+)?(?P<rest>(?:{'|'.join(NAMES_OF_TIMES)})\.?)", re.IGNORECASE
 )
 _IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:年)?", re.IGNORECASE)
 _MEASURE = re.compile(
@@ -77,7 +102,9 @@ _STATEMENT = re.compile(
     re.DOTALL,
 )
 _LABEL = re.compile(
-    r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|[A-Za-z][A-Za-z ]{2,40}:)\s*(?P<rest>-?[\d.$√].*|\\(?:frac|sqrt).*)", re.DOTALL
+    r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|[A-Za-z][A-Za-z ]{2,40}:)\s*"
+    r"(?P<rest>-?[\d.$√].*|[(\[]?\s*\\(?:frac|sqrt|begin).*)",
+    re.DOTALL,
 )
 _CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fffA-Za-z∠△]{1,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
 _MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
@@ -171,7 +198,7 @@ _CHINESE_NUMERAL = re.compile(
     r"(?P<numeral>[一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
 )
 _CHINESE_FRACTION = re.compile(
-    r"(?P<below>[一二两三四五六七八九十百\d]+)分之(?P<above>[零一二两三四五六七八九十百\d]+)"
+    r"(?P<below>[一二两三四五六七八九十百\d]+)分之(?:(?P<above>[零一二两三四五六七八九十百\d]+)|(?P<root>(?:\d*√|\\sqrt).+))"
 )
 _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
 
@@ -186,10 +213,17 @@ def _lead(text: str) -> str | None:
     return match and next(filter(None, match.groups()))
 
 
+def _several(text: str) -> str | None:
+    match = _SEVERAL.fullmatch(text)
+    return match and next(filter(None, match.groups()))
+
+
 def _sign_in_words(text: str) -> str | None:
     match = _SIGN_IN_WORDS.fullmatch(text)
     if match is None:
         return None
+    if match["rest"].lower() == "infinity":
+        return "-∞" if match["sign"].lower() != "positive" else "∞"
     rest = number_in_words(match["rest"]) if match["rest"].isalpha() or "-" in match["rest"] else match["rest"]
     return rest and ("" if match["sign"].lower() == "positive" else "-") + rest
 
@@ -280,7 +314,8 @@ def number_in_words(text: str) -> str | None:
 
 def _chinese_number(text: str) -> str | None:
     if match := _CHINESE_FRACTION.fullmatch(text):
-        return f"{chinese_number(match['above'])}/{chinese_number(match['below'])}"
+        above = match["root"] or chinese_number(match["above"])
+        return f"{above}/{chinese_number(match['below'])}"
     match = _CHINESE_NUMERAL.fullmatch(text)
     if match is None or not ((len(match["unit"]) < 2 and match["unit"] != "角") or unit_of(match["unit"])):
         return None
@@ -302,8 +337,9 @@ def chinese_number(text: str) -> str:
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (
-    _lead, _rest_of(_THEREFORE), _sign_in_words, _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND),
-    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _shape, _verdict,
+    _lead, _several,
+    _rest_of(_THEREFORE), _sign_in_words, _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND),
+    _rest_of(_IN_THE_MONTH), _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _shape, _verdict,
     _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
     _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number,
 )  # fmt: skip

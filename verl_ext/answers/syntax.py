@@ -7,12 +7,13 @@ compared as text.
 
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
-from verl_ext.answers.expressions import ExpressionParser, assigned_value
+from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, number
+from verl_ext.answers.expressions import assigned_value
 from verl_ext.answers.intervals import solution_interval, union
+from verl_ext.answers.operators import OperatorParser
+from verl_ext.answers.relations import relation_of, solved_for
 from verl_ext.answers.structures import (
     Form,
     Value,
@@ -30,7 +31,6 @@ from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
 
 _RELATIONS = {"=": "=", "==": "=", ":=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "<=": "≤", ">=": "≥", "≠": "≠",
               "!=": "≠", "∈": "∈"}  # fmt: skip
-_TURNED = {">": "<", "≥": "≤"}
 _MATRIX = re.compile(
     r"(?:[A-Za-z](?:_\w|\^\{?(?:-1|T)\}?)?\s*=\s*)?(?P<scalar>[^=&]*?)\s*(?:[*×]\s*)?"
     r"(?P<det>\\det\s*)?(?P<bracket>[(\[|]?)\s*\\begin\s*\{(?P<kind>[pbBv]?matrix|smallmatrix|array)\}"
@@ -60,7 +60,7 @@ class ParsedAnswer(NamedTuple):
     instead: Value | None = None
 
 
-class _Parser(ExpressionParser):
+class _Parser(OperatorParser):
     """Adds lists and relations."""
 
     def __init__(self, tokens: list[Token], sign: int) -> None:
@@ -81,8 +81,7 @@ class _Parser(ExpressionParser):
             return value, self.named[0][1] if self.named and is_relation(value) else value
         if not self._has_or and all(is_relation(item) for item in items):
             self.named = []
-            relations = all_of(items)
-            return relations, relations
+            return (lines := _lines_or_conditions(items)), lines
         labels = [item.parts[0].text for item in items if isinstance(item, Form) and item.kind == "assignment"]
         values = [part for item in map(assigned_value, items) for part in parts_of(item, "set")]
         if len(labels) == len(items) and _are_of_one_name(labels):
@@ -135,31 +134,14 @@ class _Parser(ExpressionParser):
             return Form(f"{left[0].text}={components.text}", "assignment", (left[0], components))
         equation = self._compare(left[0], "=", right)
         (difference, *others) = equation.parts
-        if not others and isinstance(difference, Sum) and (solved := self._solved(difference)) is not None:
+        is_bare = not others and not self.units and isinstance(difference, Sum)
+        if is_bare and (solved := solved_for(difference)) is not None:
             return solved
         if self._is_constant(right) and _is_quantity(left[0]):
             self.named = [(left[0].text, right)]
         elif isinstance(right, Sum) and _DEFINED.fullmatch(left[0].text) and not self._is_label(right):
             self.formula = None if variables(left[0]) & variables(right) else right
         return equation
-
-    def _solved(self, difference: Sum) -> Form | None:
-        """The value of the only name of an equation such as x - 5 = 0."""
-        names = variables(difference)
-        if self.units or len(names) != 1 or len(difference.terms) > 2:
-            return None
-        (unknown,) = names
-        slope: Rational = 0
-        constant: Rational = 0
-        for monomial, coefficient in difference.terms:
-            if not monomial:
-                constant = coefficient
-            elif len(monomial) == 1 and monomial[0][0].kind == "name" and monomial[0][1] == 1:
-                slope = coefficient
-            else:
-                return None
-        solution = number(Fraction(-constant, slope))
-        return Form(f"{unknown}={solution.text}", "assignment", (name(unknown), solution))
 
     def _is_constant(self, value: Value) -> bool:
         return variables(value) <= self.units
@@ -182,33 +164,12 @@ class _Parser(ExpressionParser):
         )
 
     def _compare(self, a: Value, relation: str, b: Value) -> Form:
-        if isinstance(a, Form) or isinstance(b, Form):
-            if relation in ("=", "≠"):
-                first, second = sorted_by_text((a, b))
-                return Form(f"{first.text}{relation}{second.text}", f"relation {relation}", (first, second))
+        if isinstance(a, Sum) and isinstance(b, Sum):
+            return relation_of(self.algebra, a, relation, b)
+        if relation not in ("=", "≠"):
             self._fail()
-        if relation in _TURNED:
-            a, relation, b = b, _TURNED[relation], a
-        difference = self.algebra.primitive(self.algebra.subtract(a, b), signed=relation in ("=", "≠"))
-        if relation in ("<", "≤") and (bounds := self._without_absolute_value(difference, relation)) is not None:
-            return bounds
-        return Form(f"{difference.text}{relation}0", f"relation {relation}", (difference,))
-
-    def _without_absolute_value(self, difference: Sum, relation: str) -> Form | None:
-        """Turn k|X| + R < 0 into kX + R < 0 and -kX + R < 0: both for a positive k, else one of them."""
-        absolute = [term for term in difference.terms if any(atom.text.startswith("abs(") for atom, _ in term[0])]
-        if len(absolute) != 1:
-            return None
-        ((monomial, k),) = absolute
-        ((atom, exponent), *others) = monomial
-        if others or exponent != 1:
-            return None
-        (inner,) = atom.parts
-        assert isinstance(inner, Sum)
-        rest = Sum(tuple(term for term in difference.terms if term[0] != monomial))
-        sides = (self.algebra.add(self.algebra.multiply(number(factor), inner), rest) for factor in (k, -k))
-        parts = [self._compare(side, relation, number(0)) for side in sides]
-        return all_of(parts) if k > 0 else set_of(parts)
+        first, second = sorted_by_text((a, b))
+        return Form(f"{first.text}{relation}{second.text}", f"relation {relation}", (first, second))
 
     def _ratio(self) -> Value:
         parts = [self._union()]
@@ -232,12 +193,18 @@ class _Parser(ExpressionParser):
         return union(parts, sign)
 
 
+def _lines_or_conditions(relations: Sequence[Value]) -> Form:
+    """Equations are listed, as those of two lines are by a ±, other relations hold together."""
+    equations = all(isinstance(item, Form) and item.kind == "relation =" for item in relations)
+    return set_of(relations) if equations else all_of(relations)
+
+
 def _is_quantity(value: Value) -> bool:
-    """Whether it is a product or sum of names, such as xy or a + b, which a question may ask for."""
+    """Whether it is a product, quotient or sum of names, such as xy, AB/CD or a + b, which a question may ask for."""
     if isinstance(value, Form) or not value.terms:
         return False
     coefficients = {coefficient for _, coefficient in value.terms}
-    are_names = all(atom.kind == "name" and power == 1 for monomial, _ in value.terms for atom, power in monomial)
+    are_names = all(atom.kind == "name" and power in (1, -1) for monomial, _ in value.terms for atom, power in monomial)
     if len(value.terms) == 1:
         return are_names and coefficients == {1}
     return are_names and coefficients <= {1, -1} and all(len(monomial) == 1 for monomial, _ in value.terms)

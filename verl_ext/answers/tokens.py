@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from verl_ext.answers.units import CHINESE_UNITS, IN_ORDER, ORDINAL, POWERS, POWERS_BEHIND, PRODUCTS, QUOTIENTS, unit_of
+from verl_ext.answers.units import (
+    CHINESE_UNITS,
+    IN_ORDER,
+    ORDINAL,
+    POWERS,
+    POWERS_BEHIND,
+    PRODUCTS,
+    QUOTIENTS,
+    is_like_a_product,
+    unit_of,
+)
 
 MAX_TOKENS = 400
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
@@ -53,8 +63,8 @@ _ROMAN = re.compile("[IVX]{2,}")
 _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": "θ", "alpha": "α", "beta": "β"}
 # After a number, these are not what it counts.
 NUMBER_WORDS = {
-    "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
-    "trillion": "1000000000000",
+    "dozen": "12", "dozens": "12", "hundred": "100", "thousand": "1000", "million": "1000000",
+    "billion": "1000000000", "trillion": "1000000000000",
 }  # fmt: skip
 FRACTION_WORDS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5,
@@ -66,7 +76,7 @@ _CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", 
 # Letters right after a number are units only if nothing else can be meant: 10m/s, and 12m as a whole answer.
 _LONE_UNIT = re.compile(
     r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
-    r"|m(?=\^\{?[23]\}?$)"
+    r"|m(?=\^?\{?[23]\}?$)"
 )
 _ANGLE = re.compile("∠[A-Z]{3}")
 # Bold letters have already lost their decoration.
@@ -79,7 +89,7 @@ _SHORT_WORDS = frozenset({
 })  # fmt: skip
 
 
-def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterator[Token]:
+def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor: bool) -> Iterator[Token]:
     """Classify a run of letters: a function, a unit, an English word, or variables side by side."""
     lower = run.lower()
     # After a number, min is the unit, and so is sec without an argument.
@@ -107,7 +117,7 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool) -> Iterat
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
     elif (
-        lower not in _SHORT_WORDS
+        (is_factor or lower not in _SHORT_WORDS)
         and not _ROMAN.fullmatch(run)
         and not _COMPASS.fullmatch(run)
         and (len(run) == 2 or _in_alphabetical_order(run))
@@ -150,17 +160,23 @@ def _of_another_script(run: str, follows_number: bool, spaced: bool) -> Token:
     return Token("word" if len(run) > 1 else "name", run, spaced)
 
 
+def _is_index(before: str, digits: str) -> bool:
+    return len(before) == 1 and before.isascii() and digits.isdecimal() and len(digits) < 3
+
+
 def _is_alone(tokens: list[Token]) -> bool:
     """Whether the last token, up to a sign, is all of the answer or side of an equation so far."""
     before = [token.text for token in tokens[-3:-1]]
     return before in ([], ["-"]) or before[-1] == "=" or before == ["=", "-"]
 
 
-def _follows_number(tokens: list[Token]) -> bool:
-    """Whether a unit may follow here: after a number or unit, also within J/(g*K) and g*cm^(-3)."""
+def _may_be_unit(run: str, tokens: list[Token], spaced: bool) -> bool:
+    """Whether letters are a unit if they spell one: after a number or unit, also within J/(g*K) and g*cm^(-3)."""
     if not tokens:
         return False
     last = tokens[-1]
+    if is_like_a_product(run) and not (spaced and last.kind == "number"):
+        return any(token.kind == "unit" for token in tokens)
     if last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π"):
         return True
     return last.text in ("*", "(") and len(tokens) > 1 and any(token.kind == "unit" for token in tokens)
@@ -187,19 +203,23 @@ def tokenize(text: str) -> list[Token]:
         if kind == "number" and last.kind == "unit" and not spaced and found in ("2", "3"):
             # cm2
             tokens.extend((Token("symbol", "^", False), Token("number", found, False)))
+        elif kind == "number" and last.kind == "name" and not spaced and _is_index(last.text, found):
+            # v0 is v_0.
+            tokens.append(Token("sub", f"_{found}", False))
         elif kind == "ordinal":
             tokens.extend((Token("number", found[:-2], spaced), Token("unit", ORDINAL, False)))
         elif kind in ("number", "repeating"):
             digits = found if found.isdecimal() else re.sub(r"[,\s]", "", found)
             tokens.append(Token("number", digits, spaced))
         elif kind == "letters":
-            tokens.extend(
-                _letters(found, _follows_number(tokens), spaced, not text[position : position + 1].strip(" ,;)/^"))
-            )
+            ends = not text[position : position + 1].strip(" ,;)/^")
+            # 0.5at^2 and {NO} are products, no words.
+            is_factor = (last.kind == "number" and not spaced) or (last.text == "{" and found.isupper())
+            tokens.extend(_letters(found, _may_be_unit(found, tokens, spaced), spaced, ends, is_factor))
         elif kind == "foreign":
-            tokens.append(_of_another_script(found, _follows_number(tokens), spaced))
+            tokens.append(_of_another_script(found, _may_be_unit(found, tokens, spaced), spaced))
         elif kind == "metric":
-            tokens.append(Token("unit" if _follows_number(tokens) else "name", found, spaced))
+            tokens.append(Token("unit" if _may_be_unit(found, tokens, spaced) else "name", found, spaced))
         elif kind == "chinese":
             tokens.extend(_chinese(found, spaced))
         elif kind == "decorated":
@@ -209,7 +229,7 @@ def tokenize(text: str) -> list[Token]:
             unit_vector = _UNIT_VECTOR.fullmatch(decorated)
             tokens.append(Token("name", unit_vector[1] if unit_vector else decorated, spaced))
         elif kind == "sub":
-            tokens.append(Token("sub", f"_{re.sub(r'[_{}]', '', found).strip()}", spaced))
+            tokens.append(Token("sub", "_" + re.sub(r"[_{}\\\s]", "", found), spaced))
         elif kind == "degrees":
             tokens.append(Token("unit", found, spaced))
         elif kind == "command" and found[1:] in FUNCTIONS:

@@ -19,11 +19,27 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "mg": ("milligram", "毫克", "мг"),
     "g": ("gram", "克", "г", "グラム", "그램"),
     "kg": ("kilogram", "kilo", "kgs", "千克", "公斤", "кг", "キログラム", "킬로그램"),
-    "t": ("ton", "tonne", "吨", "т"),
+    "t": ("ton", "tonne", "metric ton", "metric tonne", "吨", "т"),
     "lb": ("pound", "lbs"),
     "oz": ("ounce",),
+    "stone": (),
     "mL": ("ml", "milliliter", "millilitre", "毫升", "мл"),
+    "cL": ("centiliter", "centilitre", "厘升"),
+    "dL": ("deciliter", "decilitre", "分升"),
     "L": ("l", "liter", "litre", "升", "л", "リットル", "리터"),
+    "cup": (),
+    "pt": ("pint",),
+    "qt": ("quart",),
+    "gallon": ("gal",),
+    "floz": ("fluid ounce",),
+    "tbsp": ("tablespoon",),
+    "tsp": ("teaspoon",),
+    "ha": ("hectare", "公顷"),
+    "acre": (),
+    "nmi": ("nautical mile", "海里"),
+    "ly": ("light year", "lightyear", "光年"),
+    "Å": ("angstrom", "ångström"),
+    "knot": (),
     "ms": ("millisecond", "毫秒"),
     "s": ("sec", "secs", "second", "秒", "秒钟", "с", "сек", "초"),
     "min": ("minute", "mins", "分钟", "分鐘", "мин", "분"),
@@ -32,6 +48,7 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "week": ("wk", "wks", "周", "星期"),
     "month": ("mo", "月", "个月"),
     "year": ("yr", "yrs", "年", "год", "года", "лет"),
+    "century": ("centuries", "世纪"),
     "Hz": ("hertz", "hz", "赫兹", "Гц"),
     "N": ("newton", "牛", "牛顿", "Н"),
     "J": ("joule", "焦", "焦耳", "Дж"),
@@ -43,8 +60,14 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "MHz": ("megahertz", "mhz"),
     "V": ("volt", "伏", "伏特", "В"),
     "Ω": ("ohm", "欧", "欧姆", "Ом"),
+    "kΩ": ("kilohm",),
+    "MΩ": ("megohm",),
     "Pa": ("pascal", "帕", "Па"),
     "kPa": ("kilopascal", "千帕"),
+    "atm": ("atmosphere",),
+    "psi": (),
+    "mmHg": ("mm hg", "millimeters of mercury"),
+    "hp": ("horsepower", "马力"),
     "A": ("ampere", "amp", "安", "安培"),
     "C": ("coulomb", "库仑"),
     "F": ("farad", "法拉"),
@@ -52,6 +75,14 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "K": ("kelvin", "kelvins", "开尔文"),
     "kcal": ("kilocalorie",),
     "cal": ("calorie", "卡路里"),
+    "bit": ("比特",),
+    "byte": ("字节",),
+    "cd": ("candela",),
+    "lm": ("lumen",),
+    "lux": ("lx",),
+    "Bq": ("becquerel",),
+    "Wb": ("weber",),
+    "amu": ("atomic mass unit",),
     "eV": ("electronvolt",),
     "dB": ("decibel", "分贝"),
     "°C": ("celsius", "摄氏度"),
@@ -59,18 +90,23 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "mol": ("mole", "摩尔", "моль"),
     "rad": ("radian", "弧度"),
     "rev": ("revolution",),
-    "acre": (),
-    "gallon": ("gal",),
     "°": ("degree", "deg", "度", "градус", "градуса", "градусов", "도"),
     "%": ("percent", "pct", "percentage"),
-    "$": ("dollar", "usd", "美元"),
+    "$": ("dollar", "usd", "us dollar", "美元"),
     "cent": ("¢",),
-    "€": ("euro", "eur"),
-    "£": ("gbp",),
-    "元": ("yuan", "rmb", "¥", "人民币"),
-    "rouble": ("ruble", "₽", "руб", "рубль", "рубля", "рублей"),
-    "yen": ("円",),
-    "won": ("₩", "원"),
+    "€": ("euro", "eur", "欧元"),
+    "£": ("gbp", "pound sterling", "pounds sterling", "british pound", "英镑"),
+    "元": ("yuan", "rmb", "cny", "renminbi", "¥", "人民币"),
+    "rouble": ("ruble", "₽", "rub", "руб", "рубль", "рубля", "рублей"),
+    "rupee": ("₹", "inr"),
+    "yen": ("円", "jpy", "日元"),
+    "won": ("₩", "krw", "원"),
+    "franc": ("chf",),
+    "cad": ("canadian dollar",),
+    "aud": ("australian dollar",),
+    "hkd": ("港元",),
+    "sgd": (),
+    "nzd": (),
     "角": (),
     "分": (),
 }
@@ -86,10 +122,20 @@ _PREFIXED = {
     "H": "henry", "Ω": "ohm", "Hz": "hertz", "Pa": "pascal", "eV": "electronvolt", "mol": "mole", "s": "second",
     "g": "gram", "L": "liter",
 }  # fmt: skip
+# Symbols that are as well products of variables: units only behind a number and a space, in exactly this case.
+_LIKE_PRODUCTS = {
+    "ha": "ha", "cL": "cL", "cl": "cL", "dL": "dL", "dl": "dL", "pt": "pt", "qt": "qt", "kn": "knot", "kt": "knot",
+    "kts": "knot", "hp": "hp", "ly": "ly", "cd": "cd", "lm": "lm", "lx": "lux", "Bq": "Bq", "Wb": "Wb", "pF": "pF",
+    "fm": "fm", "kB": "kB", "KB": "kB", "MB": "MB", "GB": "GB", "TB": "TB", "Mb": "Mb", "Gb": "Gb", "TW": "TW",
+    "TJ": "TJ", "Rs": "rupee",
+}  # fmt: skip
 
 UNITS: dict[str, str] = {}
 for _symbol, _others in _SPELLINGS.items():
-    UNITS[_symbol] = _symbol
+    if _symbol not in _LIKE_PRODUCTS:
+        UNITS[_symbol] = _symbol
+    if len(_symbol) > 2 and _symbol.isascii() and _symbol.islower():
+        UNITS[f"{_symbol}s"] = _symbol
     for _other in _others:
         UNITS[_other] = _symbol
         if _other.isascii() and len(_other) > 2:
@@ -99,9 +145,16 @@ for _prefix, _long in _PREFIXES.items():
         # Nobody writes megaseconds and megagrams; MT, mT and MC are segments and products.
         if not (_prefix in "MG" and _symbol in "sgCTALFH"):
             UNITS.setdefault(_prefix + _symbol, _prefix + _symbol)
-            for _word in (_long + _name, _long + _name + ("" if _name.endswith("hertz") else "s")):
+            for _word in (_long + _name, _long + _name.replace("liter", "litre")):
                 UNITS.setdefault(_word, _prefix + _symbol)
-for _word in ("day", "week", "month", "year", "cent", "unit", "acre", "cm", "mm", "km", "kg"):
+                UNITS.setdefault(_word if _word.endswith("hertz") else f"{_word}s", _prefix + _symbol)
+for _symbol, _name in (
+    ("kB", "kilobyte"), ("MB", "megabyte"), ("GB", "gigabyte"), ("TB", "terabyte"), ("Mb", "megabit"),
+    ("Gb", "gigabit"),
+    ("pF", "picofarad"), ("fm", "femtometer"), ("TW", "terawatt"), ("TJ", "terajoule"),
+):  # fmt: skip
+    UNITS[_name] = UNITS[f"{_name}s"] = _symbol
+for _word in ("cm", "mm", "km", "kg"):
     UNITS[f"{_word}s"] = _word
 _CASE_MATTERS = frozenset(f"m{symbol.lower()}" for symbol in _PREFIXED if symbol not in ("L", "Hz", "s", "g"))
 CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.isalpha()), key=len, reverse=True)
@@ -115,6 +168,7 @@ IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|s
 QUOTIENTS = {
     "kmphr": ("km", "h"), "rpm": ("rev", "min"), "rps": ("rev", "s"), "mps": ("m", "s"), "mph": ("mi", "h"),
     "mpg": ("mi", "gallon"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h"),
+    "mbps": ("Mb", "s"),
 }  # fmt: skip
 PRODUCTS = {
     "Nm": ("N", "m"), "kNm": ("kN", "m"), "Ns": ("N", "s"), "Wh": ("W", "h"), "kWh": ("kW", "h"), "kwh": ("kW", "h"),
@@ -127,4 +181,10 @@ def unit_of(word: str) -> str | None:
     if len(word) == 1 and word.isascii() and word.isalpha():
         return _SINGLE.get(word)
     # MN is not mN, but CM and MIN mean the same in lower case.
-    return UNITS.get(word) or (None if word.lower() in _CASE_MATTERS else UNITS.get(word.lower()))
+    found = UNITS.get(word) or _LIKE_PRODUCTS.get(word)
+    return found or (None if word.lower() in _CASE_MATTERS else UNITS.get(word.lower()))
+
+
+def is_like_a_product(word: str) -> bool:
+    """Whether a symbol of a unit may as well be a product of variables, as ha and MB."""
+    return word in _LIKE_PRODUCTS

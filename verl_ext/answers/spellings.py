@@ -1,0 +1,191 @@
+r"""One spelling for what is written in several ways in plain text: thousands, money, angles, units, ranges.
+
+`one_spelling` applies a table of rules to an answer without LaTeX decoration, and `before_latex` to one that still has
+it. Each rule needs one of its hints in the text, so that most answers cost no search.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from verl_ext.answers.phrases import chinese_number
+from verl_ext.answers.units import unit_of
+
+_Match = re.Match[str]
+
+
+class _Rule(NamedTuple):
+    hints: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replacement: str | Callable[[_Match], str]
+
+
+# Braces behind these are an argument; behind other braces they are none only where these are complete.
+_TAKES_ARGUMENT = re.compile(
+    r"(?:\\[A-Za-z]+\s*(?:\[[^\[\]]*\])?|[_^]|\\(?:[dtc]?frac|binom|begin)\s*(?:\{[^{}]*\}|\d))$"
+)
+_COMPLETE = re.compile(r"\\(?:sqrt\s*(?:\[[^\[\]]*\])?|frac\s*\{[^{}]*\}\s*)\{[^{}]*\}$")
+# Codes of money that stand before an amount, as the units behind it.
+_CODES = {"US$": "USD", "RMB": "CNY", "Rs": "INR", "Re": "INR", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD",
+          "HK$": "HKD", "S$": "SGD", "NZ$": "NZD"}  # fmt: skip
+_CURRENCIES = ("USD", "EUR", "GBP", "CNY", "RMB", "JPY", "INR", "KRW", "RUB", "CHF", "CAD", "AUD", "HKD", "SGD", "NZD")
+_MAGNITUDE = r"(?:\s+(?:thousand|million|billion|trillion)(?![a-z]))?"
+
+
+def _shown_words(match: _Match) -> str:
+    """Drop the braces around words that are no argument, and around letters that may be a unit."""
+    before = match.string[: match.start()].rstrip()[-80:]
+    is_argument = _TAKES_ARGUMENT.search(before) or (before[-1:] == "}" and not _COMPLETE.search(before))
+    is_letter = len(match[1]) == 1 and not before[-1:].isdecimal()
+    return match[0] if is_argument or is_letter else f" {match[1]} "
+
+
+def _in_degrees(match: _Match) -> str:
+    """Write degrees, minutes and seconds of an angle as a mixed number of degrees."""
+    minutes, seconds = Fraction(match["minutes"]), Fraction(match["seconds"] or 0)
+    if minutes >= 60 or seconds >= 60:
+        return match[0]
+    part = minutes / 60 + seconds / 3600
+    return rf"{match['degrees']}\frac{{{part.numerator}}}{{{part.denominator}}}°" if part else f"{match['degrees']}°"
+
+
+def _money_before(match: _Match) -> str:
+    code = match["code"].rstrip(".")
+    return f"{match['amount']} {_CODES.get(code, code)}"
+
+
+def _chosen(match: _Match) -> str:
+    n, k = int(match["n"]), int(match["k"])
+    if k > n:
+        return match[0]
+    return rf"\frac{{{n}!}}{{{n - k}!}}" if match["kind"] == "P" else rf"\binom{{{n}}}{{{k}}}"
+
+
+def _power_of_unit(match: _Match) -> str:
+    return f"{match[1]} {match[2]}" if unit_of(match[2]) else match[0]
+
+
+def _strings(match: _Match) -> str:
+    return match[0].strip("[]").replace("'", "")
+
+
+def _without(*signs: str) -> Callable[[_Match], str]:
+    return lambda match: match[0].translate({ord(sign): None for sign in signs})
+
+
+# A tilde is a space in LaTeX, but between numbers it makes a range, unless what follows it can only be thousands.
+_RANGE_BY_TILDE = r"(\d\s*(?:\\?%|°[CF]?|[A-Za-z]{1,3}(?:\^?[23])?)?)\s*[~∼]\s*(?=-?\d)"
+_BEFORE_LATEX: Sequence[_Rule] = (
+    _Rule(("~",), re.compile(r"(?<![\d~])\d{1,3}(?:~0\d\d|~\d{3}(?=~\d{3}))(?:~\d{3})*(?!~?\d)"), _without("~")),
+    _Rule(("~",), re.compile(r"\s*~\s*(?=△|\\triangle)"), "∼"),
+    _Rule(("~",), re.compile(_RANGE_BY_TILDE), r"\1 to "),
+    _Rule(("{",), re.compile(r"\{\s*\\[,;:! ]\s*\}"), " "),
+    # Words run into the command before them.
+    _Rule(("quad",), re.compile(r"\\q?quad(?=[A-Za-z])(?!quad)"), " "),
+)
+_RULES: Sequence[_Rule] = (
+    _Rule(("['",), re.compile(r"^\[\s*'[^'\[\]]*'(?:\s*,\s*'[^'\[\]]*')*\s*\]$"), _strings),
+    # What is left of {\rm cm}.
+    _Rule(("{",), re.compile(r"(?<!\\)\{\s*([A-Za-z](?:[A-Za-z\s./^*]*[A-Za-z.])?(?:\^?[23])?)\s*\}"), _shown_words),
+    # Ranges
+    _Rule(("∼", "~"), re.compile(_RANGE_BY_TILDE), r"\1 to "),
+    _Rule(("--",), re.compile(r"(?<=[\d%°])\s*-{2,3}\s*(?=[\d$€£¥])|(?<=[A-Za-z]{2})-{2,3}(?=[A-Za-z]{2})"), "-"),
+    # Full stops may separate thousands if there are two of them; a single one is a decimal point.
+    _Rule((".",), re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])"), _without(".")),
+    _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
+    # Money
+    _Rule(
+        ("$", "Rs", "Re", *_CURRENCIES),
+        re.compile(
+            rf"(?<![A-Za-z])(?P<code>(?:US|AU?|CA?|HK|S|NZ)\$|R[es]\.?|{'|'.join(_CURRENCIES)})\s*(?P<amount>-?\d[\d,]*(?:\.\d+)?{_MAGNITUDE})(?!\s*[A-Z$])"
+        ),
+        _money_before,
+    ),
+    _Rule(("$", "€", "£", "₹", "₩", "₽"), re.compile(r"^(-?\d[\d,]*(?:\.\d+)?)\s*([$€£₹₩₽])$"), r"\2\1"),
+    _Rule(("$-", "€-", "£-", "₹-"), re.compile(r"^([$€£₹])-\s*(?=\d)"), r"-\1"),
+    # 5C2, ^5C_2, _5C_2 and 5 choose 2.
+    _Rule(
+        ("C", "P", "choose"),
+        re.compile(
+            r"(?<![A-Za-z0-9_.{}^])(?:\{\}\s*)?[_^]?\s*\{?(?P<n>\d{1,3})\}?\s*(?P<kind>[CP]|choose)\s*_?\s*\{?(?P<k>\d{1,3})\}?"
+            r"(?![\w.])"
+        ),
+        _chosen,
+    ),
+    _Rule(("factorial",), re.compile(r"(?<=\d)\s*factorial(?![A-Za-z])"), "!"),
+    _Rule(("^",), re.compile(r"(?<=[a-z])\.(?=\s*\^)"), ""),
+    _Rule(("^",), re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)"), "×"),
+    # Degrees
+    _Rule(("^",), re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})"), "°"),
+    _Rule(
+        ("egree", "°"),
+        re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.I),
+        lambda match: f"°{match[1][0].upper()}",
+    ),
+    _Rule(("∘",), re.compile(r"\^\s*(?:∘|\{\s*∘\s*\})|∘"), "°"),
+    _Rule(("°",), re.compile(r"\^\s*(?:°|\{\s*°\s*\})"), "°"),
+    _Rule(("°",), re.compile(r"°\s*([CFK])(?![A-Za-z])"), r"°\1"),
+    # Primes are an exponent in LaTeX.
+    _Rule(
+        ("'",),
+        re.compile(r"\^\s*(?:\{\s*('(?:\s*')*)\s*\}|('(?:\s*')*))"),
+        lambda match: "".join((match[1] or match[2]).split()),
+    ),
+    _Rule(
+        ("'", "分", "minute"),
+        re.compile(
+            r"(?<![\d.])(?P<degrees>\d+)\s*(?:°|度|degrees?\s)\s*(?:and\s+)?(?P<minutes>\d{1,2}(?:\.\d+)?)\s*(?:'(?!')|分"
+            r"|minutes?(?![A-Za-z]))(?:\s*(?:and\s+)?(?P<seconds>\d{1,2}(?:\.\d+)?)\s*(?:''|\"|秒|seconds?(?![A-Za-z])))?"
+        ),
+        _in_degrees,
+    ),
+    _Rule(("∠",), re.compile(r"(?<![A-Za-z])m\s*(?=∠)"), ""),
+    # Units
+    _Rule(("'",), re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")"), r"\1 ft \2 in"),
+    _Rule(("q.", "Q.", "u.", "U.", "в.", "б."), re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.I), r"\1 "),
+    _Rule(("square", "cubic"), re.compile(r"(?<![A-Za-z])(square|cubic)([a-z]+)"), _power_of_unit),
+    _Rule(("Ω",), re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)"), r"\1"),
+    _Rule(("μ",), re.compile(r"μ\s+(?=[ACFHJLNTVWgms])"), "μ"),
+    _Rule(("er cent",), re.compile(r"\bper\s+cent\b", re.I), "percent"),
+    _Rule(("fl",), re.compile(r"(?<=\d)\s*fl\.?\s*oz(?![a-z])\.?"), " floz"),
+    _Rule(("mm Hg",), re.compile(r"(?<=\d)\s*mm Hg(?![a-z])"), " mmHg"),
+    _Rule((" sterling",), re.compile(r"\bpounds?\s+sterling\b", re.I), "GBP"),
+    _Rule(
+        ("百分之",),
+        re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)"),
+        lambda match: f"{chinese_number(match[1])}%",
+    ),
+    _Rule(("根号",), re.compile(r"根号\s*(?:下\s*)?"), "√"),
+    # Objects
+    _Rule(("Δ",), re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))"), "△"),
+    _Rule(("//", "||"), re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])"), "∥"),
+    _Rule(
+        ("或", "和", "与", "及", "且"),
+        re.compile(r"(?<=[\dA-Za-z)}°%])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])"),
+        lambda match: " or " if match[1][0] == "或" else " and ",
+    ),
+    _Rule((" & ",), re.compile(r"(?<=[\w)}]) & (?=[\w(\\])(?!.*\\end)"), " and "),
+    # The letter of an option inside a chain of equations.
+    _Rule(("= (",), re.compile(r"^[^(]*=\s*(\([A-E]\)) (?=\S[^=]*$)"), r"\1 "),
+    # ]0, 1[ is the French way to write (0, 1).
+    _Rule(("]",), re.compile(r"(^\s*|[∪=∈]\s*)\](?=[^\[\]]*,)"), r"\1("),
+    _Rule(("[",), re.compile(r"(,[^\[\],]*)\[(?=\s*(?:$|∪))"), r"\1)"),
+)
+
+
+def before_latex(text: str) -> str:
+    """Apply the rules for what LaTeX decoration would hide."""
+    return _applied(_BEFORE_LATEX, text)
+
+
+def one_spelling(text: str) -> str:
+    """Apply the rules for text without LaTeX decoration."""
+    return _applied(_RULES, text)
+
+
+def _applied(rules: Sequence[_Rule], text: str) -> str:
+    for rule in rules:
+        if any(hint in text for hint in rule.hints):
+            text = rule.pattern.sub(rule.replacement, text)
+    return text

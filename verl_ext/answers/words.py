@@ -1,0 +1,66 @@
+"""One spelling for answers in words, and for lists of words, whose order does not matter."""
+
+import re
+
+from verl_ext.answers.phrases import SAME_WORD
+
+_SAME_WORDS = {
+    "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
+    "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
+    "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
+    "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
+}  # fmt: skip
+_NON = re.compile(r"\bnon[- ](?=[a-z])")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
+_SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
+_BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
+# H_2SO_4, Ca(OH)_2 and Na^+; what can be read as a product of names is no word.
+_CHEMICAL = re.compile(r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?)?")
+_INDEX = re.compile(r"[_{}]")
+_SEPARATOR = re.compile(
+    r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+|\s*&\s*|(?<=[\u4e00-\u9fff])[和与及或](?=[\u4e00-\u9fff])"
+)
+_OR = re.compile(r"\sor\s|或")
+_AND = re.compile(r"\sand\s|&|[和与及]")
+# Longer parts are clauses.
+_MAX_WORDS = 3
+_MAX_CHARACTERS = 6
+# Parts with these words are clauses, too, or answers to the parts of a question, in their order.
+_NO_ITEMS = frozenset({
+    "is", "are", "was", "were", "be", "has", "have", "had", "do", "does", "can", "will", "not", "no", "yes", "true",
+    "false", "correct", "incorrect", "right", "wrong", "it", "they", "he", "she", "we", "you", "this", "that", "these",
+    "those", "there", "then", "than", "if", "because", "since", "so", "but", "when", "where", "who", "which", "as",
+    "both", "neither", "nor", "either", "increasing", "decreasing", "increase", "decrease", "positive", "negative",
+    "left", "up", "down", "more", "less", "greater", "smaller", "higher", "lower", "larger", "even", "odd", "parallel",
+    "perpendicular", "maximum", "minimum", "first", "second", "before", "after", "always", "sometimes", "never",
+    "possible", "impossible", "closer", "farther", "faster", "slower", "convergent", "divergent", "converges",
+    "diverges", "same", "different",
+})  # fmt: skip
+_NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右上下于比等能有]")
+
+
+def words_of(text: str) -> str:
+    """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
+    if not text.isalpha() and _CHEMICAL.fullmatch(packed := text.replace(" ", "")):
+        text = _INDEX.sub("", packed)
+    symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))
+    words = _HYPHEN.sub(" ", _NON.sub("non", symbols)).replace(",", " ").split()
+    return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
+
+
+def list_of_words(text: str) -> str | None:
+    """A list of words such as "red and blue" in one order; None for anything else."""
+    inner = text.removeprefix(r"\{").removesuffix(r"\}").removeprefix("{").removesuffix("}")
+    parts = _SEPARATOR.split(inner.casefold())
+    alternatives = bool(_OR.search(inner))
+    if len(parts) < 2 or not all(map(_is_item, parts)) or (alternatives and _AND.search(inner)):
+        return None
+    return f" {'or' if alternatives else 'and'} ".join(sorted(map(words_of, parts)))
+
+
+def _is_item(part: str) -> bool:
+    words = part.split()
+    if not part.isascii():
+        return len(part) <= _MAX_CHARACTERS and len(words) == 1 and not _NO_CHINESE_ITEMS.search(part)
+    are_words = all(word.replace("-", "").replace("'", "").isalpha() for word in words)
+    return 0 < len(words) <= _MAX_WORDS and are_words and not _NO_ITEMS & set(words)
