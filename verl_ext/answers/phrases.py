@@ -339,7 +339,8 @@ def chinese_number(text: str) -> str:
 _RULES: Sequence[Callable[[str], str | None]] = (
     _lead, _several,
     _rest_of(_THEREFORE), _sign_in_words, _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND),
-    _rest_of(_IN_THE_MONTH), _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _shape, _verdict,
+    _rest_of(_IN_THE_MONTH), _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal,
+    _shape, _verdict,
     _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
     _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number,
 )  # fmt: skip

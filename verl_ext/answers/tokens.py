@@ -214,7 +214,9 @@ def tokenize(text: str) -> list[Token]:
         elif kind == "letters":
             ends = not text[position : position + 1].strip(" ,;)/^")
             # 0.5at^2 and {NO} are products, no words.
-            is_factor = (last.kind == "number" and not spaced) or (last.text == "{" and found.isupper())
+            is_factor = ((last.kind == "number" or last.text == "}") and not spaced) or (
+                last.text == "{" and found.isupper()
+            )
             tokens.extend(_letters(found, _may_be_unit(found, tokens, spaced), spaced, ends, is_factor))
         elif kind == "foreign":
             tokens.append(_of_another_script(found, _may_be_unit(found, tokens, spaced), spaced))
