@@ -134,8 +134,8 @@ class _Parser(OperatorParser):
             return Form(f"{left[0].text}={components.text}", "assignment", (left[0], components))
         equation = self._compare(left[0], "=", right)
         (difference, *others) = equation.parts
-        is_bare = not others and not self.units and isinstance(difference, Sum)
-        if is_bare and (solved := solved_for(difference)) is not None:
+        is_bare = not others and not self.units
+        if is_bare and isinstance(difference, Sum) and (solved := solved_for(difference)) is not None:
             return solved
         if self._is_constant(right) and _is_quantity(left[0]):
             self.named = [(left[0].text, right)]
