@@ -343,3 +343,11 @@ def test_sentences_and_signs_say_what_they_say(answer: str, said: str, other: st
 def test_other_spellings_and_phrases(answer: str, said: str, other: str) -> None:
     assert same(answer, said)
     assert not same(answer, other)
+
+
+@given(st.sampled_from("abcde"), st.sampled_from("ABCDE"))
+def test_a_small_letter_beside_a_capital_is_an_option(small: str, capital: str) -> None:
+    assert same(small, capital) == (small.upper() == capital)
+    # Alone it may be a variable.
+    assert canonical(small) != canonical(capital)
+    assert same(small, f"{small}*1") and not same(f"2{small}", f"2{capital}")

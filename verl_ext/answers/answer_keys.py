@@ -32,6 +32,7 @@ _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
+_BARE_LETTER = re.compile(r"[a-e]")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Not products of variables.
 _COMPASS = frozenset({"ne", "nw", "se", "sw"})
@@ -147,6 +148,9 @@ def _text_key(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         capital = _math_key((letter[1] or letter[2] or letter[3]).upper())
         return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
+    if _BARE_LETTER.fullmatch(text):
+        # A variable, or an option beside its capital.
+        return replace(_math_key(text), instead=_math_key(text.upper()))
     if text[-1:].isdecimal() and (remainder := _REMAINDER.fullmatch(text)) is not None:
         return Key(f'"{int(remainder[1])} remainder {int(remainder[2])}"')
     if triangle := _TRIANGLE.fullmatch(text):
