@@ -433,3 +433,11 @@ def test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made(
     (result,) = [event.text for event in shown if isinstance(event, Result)]
     assert row(result, "mmupt_tiny-random")[4] == "+75.0, +75.0"
     assert max(map(len, result.splitlines())) <= 200
+
+
+def test_the_published_runs_of_the_hard_task_can_be_included(tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "docs" / "table_hard.json"
+    arguments = ["--folder", str(tmp_path), "--no-training", "--include", str(file)]
+    main(["table", "--recipes", "mmupt_tiny_hard", *arguments])
+    assert row((tmp_path / "table.md").read_text(), "mmupt_tiny_hard")[2] == "70.1 → 82.0"
+    assert str(Path.home()) not in file.read_text() and "/tmp/" not in file.read_text()
