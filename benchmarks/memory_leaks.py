@@ -27,9 +27,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.observed_command import observed
+from benchmarks.observed_command import observed, steps_of
 
-STEP = re.compile(rb"(?<!_)step:(\d+) - ")
 SHARED_MEMORY = Path("/dev/shm")
 # By how much each measure may grow in 100 steps.
 ALLOWANCE = {
@@ -135,15 +134,11 @@ def main() -> None:
     samples = Samples()
     with observed(arguments.command) as command:
         root = psutil.Process(command.pid)
-        assert command.stdout is not None
-        for line in command.stdout:
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
-            if found := STEP.search(line):
-                made = {segment: size for segment, size in segments().items() if segment not in before}
-                shared = {"segments": len(made), "segments_mib": sum(made.values()) / 2**20}
-                for name, sample in (sample_tree(root) | {"/dev/shm": shared}).items():
-                    samples.setdefault(name, {})[int(found[1])] = sample
+        for step in steps_of(command):
+            made = {segment: size for segment, size in segments().items() if segment not in before}
+            shared = {"segments": len(made), "segments_mib": sum(made.values()) / 2**20}
+            for name, sample in (sample_tree(root) | {"/dev/shm": shared}).items():
+                samples.setdefault(name, {})[step] = sample
         status = command.wait()
     if arguments.samples:
         arguments.samples.write_text(json.dumps(samples))

@@ -1,10 +1,14 @@
 """Runs a command whose processes a benchmark looks at, and ends it together with the benchmark."""
 
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+
+# The metrics of a step, as veRL's console logger prints them.
+STEP = re.compile(rb"(?<!_)step:(\d+) - ")
 
 
 @contextmanager
@@ -24,3 +28,13 @@ def observed(command: Sequence[str], environment: Mapping[str, str] | None = Non
                 raise
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+def steps_of(command: subprocess.Popen[bytes]) -> Iterator[int]:
+    """Print what an observed command prints, and yield each step whose metrics are among it."""
+    assert command.stdout is not None
+    for line in command.stdout:
+        sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+        if found := STEP.search(line):
+            yield int(found[1])

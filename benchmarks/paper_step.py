@@ -42,8 +42,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.memory_leaks import STEP, name_of, sample_process
-from benchmarks.observed_command import observed
+from benchmarks.memory_leaks import name_of, sample_process
+from benchmarks.observed_command import STEP, observed
 from benchmarks.random_groups import encode, photo
 from benchmarks.stand_ins import (
     BYTES_FOLDER,

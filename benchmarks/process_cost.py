@@ -16,8 +16,8 @@ from contextlib import suppress
 
 import psutil
 
-from benchmarks.memory_leaks import STEP, name_of
-from benchmarks.observed_command import observed
+from benchmarks.memory_leaks import name_of
+from benchmarks.observed_command import observed, steps_of
 
 
 def cpu_seconds(root: psutil.Process) -> Counter[str]:
@@ -38,12 +38,8 @@ def main() -> None:
     at_step: dict[int, Counter[str]] = {}
     with observed(parser.parse_args().command) as command:
         root = psutil.Process(command.pid)
-        assert command.stdout is not None
-        for line in command.stdout:
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
-            if found := STEP.search(line):
-                at_step[int(found[1])] = cpu_seconds(root)
+        for step in steps_of(command):
+            at_step[step] = cpu_seconds(root)
         status = command.wait()
     if len(at_step) < 2:
         sys.exit(f"fewer than 2 steps were seen in what the console logger prints; the command ended with {status}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.observed_command import observed
+from benchmarks.observed_command import observed, steps_of
 
 CHILD = "import time; print('started', flush=True); time.sleep(600)"
 PARENT = f"""
@@ -46,3 +46,10 @@ def test_output_and_status_of_the_command_are_the_callers() -> None:
         assert command.stdout is not None
         assert sorted(command.stdout) == [b"error\n", b"out\n"]
         assert command.wait() == 1
+
+
+def test_steps_are_those_of_verls_console_logger(capfd: pytest.CaptureFixture[str]) -> None:
+    code = "print('step:1 - loss:0.5'); print('global_step:7 - x'); print('step:2 - loss:0.25')"
+    with observed([sys.executable, "-c", code]) as command:
+        assert list(steps_of(command)) == [1, 2]
+    assert capfd.readouterr().out.splitlines() == ["step:1 - loss:0.5", "global_step:7 - x", "step:2 - loss:0.25"]
