@@ -20,6 +20,8 @@ preset = $(if $(filter $(tiny),$(MODEL)),preset=tiny)
 BENCHMARKS ?= figures
 OUT ?= runs/compare
 DATA ?= datasets/figures/train.parquet
+# Tests at a time. A run of the real trainer keeps little more than one core busy and takes up to 6 GiB.
+PROCESSES ?= 2
 ARGS ?=
 python := .venv/bin/python
 mmupt = $(python) -m mmupt
@@ -85,11 +87,14 @@ check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.pa
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
 	$(mmupt) compare $(call path,$(A)) $(call path,$(B)) --output $(call path,$(OUT)) $(ARGS)
 
-test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_ext for a part)
-	$(python) -m pytest $(ARGS)
+# The tests of a file share fixtures.
+pytest = $(python) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test-all: setup ## Run what `make test` leaves out: all runs of the real trainer, and every benchmark at its smallest
-	$(python) -m pytest -m "(full_stack or benchmark) and not faults" $(ARGS)
+test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_ext for a part, PROCESSES=2)
+	$(pytest) $(ARGS)
+
+test-all: setup ## Run what `make test` leaves out: all runs of the real trainer, and every benchmark at its smallest (PROCESSES=2)
+	$(pytest) -m "(full_stack or benchmark) and not faults" $(ARGS)
 
 test-faults: setup ## Kill and break the real trainer on purpose (an hour and a half)
 	$(python) -m pytest -m faults $(ARGS) tests/faults

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from family_table import documented_cells
 from full_stack import scalars, train
 from hub_shaped import TEXT_SHAPES, write_split
 from tiny_families import FAMILIES, Family
@@ -108,7 +109,7 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_actor_and_vllm_agree_in_every_step(family: Family, folder: Path, matrix: dict[str, dict[str, str]]) -> None:
+def test_actor_and_vllm_agree_in_every_step(family: Family, folder: Path) -> None:
     series = scalars(folder / "run")
     assert set(series["training/rollout_actor_probs_pearson_corr"]) == {1, 2}
     assert min(series["training/rollout_actor_probs_pearson_corr"].values()) >= 0.9999
@@ -117,12 +118,10 @@ def test_actor_and_vllm_agree_in_every_step(family: Family, folder: Path, matrix
     # token of Qwen3.5 has been seen to differ by 1.6e-3, at a mean of 3e-5.
     if not family.has_experts:
         assert max(series["training/rollout_probs_diff_max"].values()) < 1e-2
-    matrix[family.name]["correlation"] = ">= 0.9999"
+    assert documented_cells()[family.name]["correlation"] == ">= 0.9999"
 
 
-def test_every_row_is_trained_on_by_the_vote_of_its_group(
-    family: Family, folder: Path, matrix: dict[str, dict[str, str]]
-) -> None:
+def test_every_row_is_trained_on_by_the_vote_of_its_group(family: Family, folder: Path) -> None:
     series = scalars(folder / "run")
     for step in (1, 2):
         lines = (folder / "run" / "rollouts" / f"{step}.jsonl").read_text().splitlines()
@@ -130,7 +129,7 @@ def test_every_row_is_trained_on_by_the_vote_of_its_group(
     assert series["vote/failed_responses"] == {1: 0.0, 2: 0.0}
     # Some groups have a winner, whose gradient is no zero.
     assert series["vote/zero_advantage_rate"][1] < 1 and series["actor/grad_norm"][1] > 0
-    matrix[family.name]["steps"] = str(len(series["actor/grad_norm"]))
+    assert documented_cells()[family.name]["steps"] == str(len(series["actor/grad_norm"]))
 
 
 def test_the_exported_policy_loads_and_has_changed(family: Family, folder: Path) -> None:
