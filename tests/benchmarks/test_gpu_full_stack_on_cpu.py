@@ -17,6 +17,7 @@ from unittest.mock import MagicMock
 
 import psutil
 import pytest
+from full_stack import HANG_SECONDS
 
 from benchmarks.gpu import full_stack, phase_log
 from benchmarks.gpu.full_stack import FAILURES, run_command, run_stages, why_skipped
@@ -278,7 +279,7 @@ def test_a_stage_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     script = str(Path(full_stack.__file__))
     command = [sys.executable, script, "--device", "cpu", "--stages", "3b", "--steps", "1", "--output", str(output)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=400, cwd=ROOT)
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=HANG_SECONDS, cwd=ROOT)
     report = json.loads(output.read_text())
     (stage,) = report["stages"]
     assert process.returncode == 0 and stage["status"] == "ok", stage["cause"]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from full_stack import HANG_SECONDS
 
 # Also full_stack, so that whoever leaves out the long tests leaves this out as well.
 pytestmark = [pytest.mark.benchmark, pytest.mark.full_stack]
@@ -15,7 +16,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 def test_the_smallest_step_reports_every_process_and_byte() -> None:
     command = [sys.executable, str(BENCHMARKS / "paper_step.py"), "--smallest"]
-    result = subprocess.run(command, check=True, timeout=600, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(command, check=True, timeout=HANG_SECONDS, stdout=subprocess.PIPE, text=True)
     (figures,) = json.loads(result.stdout.splitlines()[-1]).values()
     assert figures["responses"] == 16 and figures["response tokens"] > 16
     assert figures["seconds"].keys() == {"gen", "old_log_prob", "ref", "adv", "update_actor", "step"}

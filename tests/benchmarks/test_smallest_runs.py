@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from full_stack import HANG_SECONDS
 
 from benchmarks import collapse_by_reward, self_generated, tuning
 from mmupt.compose import load_recipe
@@ -53,7 +54,7 @@ def run(script: str, *arguments: str) -> str:
         [sys.executable, str(SCRIPTS / script), *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        timeout=500,
+        timeout=HANG_SECONDS,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
     )

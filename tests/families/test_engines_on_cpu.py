@@ -11,6 +11,7 @@ import pytest
 import torch
 from engines import environment
 from family_table import documented_cells
+from full_stack import HANG_SECONDS
 from tiny_families import FAMILIES, Family
 
 # Exported weights are rounded to bfloat16.
@@ -31,7 +32,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 def result(family: Family, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("engines")
     script = Path(__file__).with_name("engines.py")
-    subprocess.run([sys.executable, script, folder, family.name], env=environment(), check=True, timeout=300)
+    subprocess.run([sys.executable, script, folder, family.name], env=environment(), check=True, timeout=HANG_SECONDS)
     result = json.loads((folder / f"{family.name}.json").read_text())
     assert result["failure"] is None, result["failure"]
     return result

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from family_table import documented_cells
-from full_stack import scalars, train
+from full_stack import HANG_SECONDS, scalars, train
 from hub_shaped import TEXT_SHAPES, write_split
 from tiny_families import FAMILIES, Family
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -164,6 +164,8 @@ def test_text_alone_is_validated_evaluated_and_reported(text_run: Path) -> None:
 def test_an_evaluation_asks_the_trained_policy_questions_of_text_alone(text_run: Path) -> None:
     data, output = text_run.parent / "datasets" / "amc" / "test.parquet", text_run.parent / "eval"
     keys = [f"model={text_run}", f"files={{amc:{data}}}", f"output={output}", "preset=greedy", "max_tokens=16"]
-    subprocess.run([sys.executable, "-m", "mmupt", "eval", *keys, "max_model_len=512"], check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-m", "mmupt", "eval", *keys, "max_model_len=512"], check=True, timeout=HANG_SECONDS
+    )
     (scores,) = json.loads((output / "amc.scores.json").read_text())
     assert scores["questions"] == QUESTIONS

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+# Until a command counts as hung. A slow machine that runs two of them at once takes several minutes for one.
+HANG_SECONDS = 1200
 SMALL = (
     "data.train_batch_size=4",
     "actor_rollout_ref.actor.ppo_mini_batch_size=4",
@@ -23,7 +25,7 @@ def train(recipe: str, folder: Path, *overrides: str, cwd: Path | None = None) -
     `cwd` is the working folder of the command, where recipes look for their data sets.
     """
     command = [sys.executable, "-m", "mmupt", "train", recipe, f"mmupt.run_folder={folder}"]
-    subprocess.run([*command, *SMALL, *overrides], check=True, timeout=400, cwd=cwd)
+    subprocess.run([*command, *SMALL, *overrides], check=True, timeout=HANG_SECONDS, cwd=cwd)
     return folder
 
 

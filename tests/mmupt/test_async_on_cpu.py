@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from full_stack import scalars
+from full_stack import HANG_SECONDS, scalars
 
 from mmupt_data import figure_task
 from verl_ext.answers import extract_answer
@@ -72,7 +72,7 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         time.sleep(0.1)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert start(request.param, folder).wait(timeout=600) == 0
+    assert start(request.param, folder).wait(timeout=HANG_SECONDS) == 0
     return folder
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from full_stack import HANG_SECONDS
 
 from mmupt.evaluation.response_files import read_whole
 from mmupt_data.figure_task import write_figures
@@ -41,21 +42,21 @@ def check_report(run: Path, *sets: str) -> None:
 
 
 def test_a_method_with_two_trainers_runs_to_its_report(tmp_path: Path) -> None:
-    subprocess.run(command("stic", tmp_path), check=True, timeout=900)
+    subprocess.run(command("stic", tmp_path), check=True, timeout=HANG_SECONDS)
     check_report(tmp_path / "run", "pairs", "responses")
 
 
 def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on_to_its_report(tmp_path: Path) -> None:
     growing = tmp_path / "run" / "stages" / "samples.partial.jsonl"
     run = subprocess.Popen(command("genixer", tmp_path), start_new_session=True)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + HANG_SECONDS
     while not (growing.is_file() and growing.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     before = growing.read_text().splitlines()[1:-1]
     assert before
-    subprocess.run(command("genixer", tmp_path), check=True, timeout=900)
+    subprocess.run(command("genixer", tmp_path), check=True, timeout=HANG_SECONDS)
     after: dict[str, list[str]] = {}
     for one in read_whole(growing.with_name("samples.jsonl")):
         after.setdefault(one.id, []).append(one.response)

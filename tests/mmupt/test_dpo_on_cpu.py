@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from full_stack import HANG_SECONDS
 from preference_pairs import SETTINGS, pair, write_pairs
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
@@ -144,7 +145,7 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(policy: Path, 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", TRAIN, str(FOLDER), str(file), str(folder)]
     killed = subprocess.Popen(command, start_new_session=True, env=environment)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + HANG_SECONDS
     while not (folder / "checkpoints" / "checkpoint-2" / "whole").is_file():
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -199,7 +200,7 @@ def test_no_step_makes_the_logits_of_all_tokens(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
     )
     logits, of_step, of_forward = map(int, done.stdout.rpartition("elements ")[2].split())
     assert of_forward >= logits > 2 * of_step

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from evaluation_rows import MODEL, ROOT, ROWS
+from full_stack import HANG_SECONDS
 
 from mmupt.benchmarks import BENCHMARKS
 from mmupt.compose import as_override
@@ -35,7 +36,9 @@ def test_the_tiny_model_answers_every_question_on_a_cpu(tmp_path: Path, forbidde
         "max_tokens=8",
         "max_model_len=256",
     ]
-    subprocess.run(command(*keys, as_override("forbidden_openings", forbidden)), cwd=ROOT, check=True, timeout=300)
+    subprocess.run(
+        command(*keys, as_override("forbidden_openings", forbidden)), cwd=ROOT, check=True, timeout=HANG_SECONDS
+    )
     responses = read_whole(tmp_path / "test.jsonl")
     expected = [(row.id, mode, i) for row in ROWS for mode, n in (("greedy", 1), ("sample", 3)) for i in range(n)]
     assert sorted((r.id, r.mode, r.sample) for r in responses) == sorted(expected)
@@ -50,7 +53,7 @@ def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tm
     keys = [f"files={{test:{tmp_path}/figures/test.parquet}}", f"output={tmp_path}/out"]
     growing = tmp_path / "out" / "test.partial.jsonl"
     process = subprocess.Popen(command(*keys), cwd=ROOT)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + HANG_SECONDS
     while not growing.is_file() or growing.read_text().count("\n") < 20:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -58,7 +61,7 @@ def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tm
     process.wait()
     made = growing.read_text().split("\n")[1:-1]
     assert 19 <= len(made) < 512
-    subprocess.run(command(*keys, "replicas=2"), cwd=ROOT, check=True, timeout=400)
+    subprocess.run(command(*keys, "replicas=2"), cwd=ROOT, check=True, timeout=HANG_SECONDS)
     responses = read_whole(tmp_path / "out" / "test.jsonl")
     assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses) == 256 * 9
     assert {Response(**one) for line in made for one in json.loads(line)} <= set(responses)
@@ -75,7 +78,7 @@ def test_every_benchmark_goes_from_its_hub_columns_to_a_table(tmp_path: Path, mo
         data_set(name).prepare(tmp_path / name, str(write(tmp_path / "source" / name, name, rows=8)))
         files[name] = str(tmp_path / name / f"{BENCHMARKS[name].split}.parquet")
     keys = [as_override("files", files), f"output={tmp_path / 'out'}", "samples=2", "max_model_len=1024"]
-    done = subprocess.run(command(*keys), cwd=ROOT, check=True, timeout=400, capture_output=True, text=True)
+    done = subprocess.run(command(*keys), cwd=ROOT, check=True, timeout=HANG_SECONDS, capture_output=True, text=True)
     for name in files:
         (scores,) = json.loads((tmp_path / "out" / f"{name}.scores.json").read_text())
         assert scores["benchmark"] == name and scores["rule"] == BENCHMARKS[name].rules[0].name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from full_stack import scalars
+from full_stack import HANG_SECONDS, scalars
 
 from verl_ext.checkpoints import last_whole_step
 from verl_ext.trackers.runs import TrackerRecord
@@ -66,7 +66,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     with (folder / "console.txt").open("wb") as console:
-        assert train(folder, steps=3, console=console).wait(timeout=600) == 0
+        assert train(folder, steps=3, console=console).wait(timeout=HANG_SECONDS) == 0
     return folder
 
 
@@ -168,7 +168,7 @@ def test_the_exported_policy_loads_in_transformers_and_has_changed(run_folder: P
 def test_the_same_command_after_the_end_only_reports(run_folder: Path) -> None:
     log, after = run_folder / "logs" / "train.log", run_folder / "evaluation" / "after.jsonl"
     so_far, evaluated = len(log.read_text()), after.stat().st_mtime_ns
-    assert train(run_folder, steps=3).wait(timeout=120) == 0
+    assert train(run_folder, steps=3).wait(timeout=HANG_SECONDS) == 0
     assert "Training Progress" not in log.read_text()[so_far:] and "The report is in" in log.read_text()[so_far:]
     assert "all 3 training steps are done already" in log.read_text()[so_far:]
     assert after.stat().st_mtime_ns == evaluated

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from full_stack import HANG_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_server import MODEL, Said, asks_agreement, honest, judge, said, serve
@@ -306,7 +307,7 @@ def test_vllm_serves_the_tiny_model_as_a_judge_on_a_cpu(tmp_path: Path, monkeypa
     environment = {**os.environ, **cpu.ray_kwargs.ray_init.runtime_env.env_vars}
     with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as server:
         try:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + HANG_SECONDS
             while True:
                 with socket.socket() as trial:
                     if trial.connect_ex(("127.0.0.1", port)) == 0:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import verl
-from full_stack import scalars
+from full_stack import HANG_SECONDS, scalars
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import validate_config
@@ -172,7 +172,7 @@ def run_main_ppo(folder: Path, *overrides: str) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "verl.trainer.main_ppo", *EXAMPLE, *overrides]
     command += forced(hardware() | SMALL | keys)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TENSORBOARD_DIR": str(folder / "tensorboard")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG_SECONDS)
 
 
 def groups_of(file: Path) -> list[list[dict[str, Any]]]:

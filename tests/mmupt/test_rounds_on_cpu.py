@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from full_stack import SMALL, scalars
+from full_stack import HANG_SECONDS, SMALL, scalars
 from safetensors.torch import load_file
 
 from mmupt.compose import as_override
@@ -43,7 +43,7 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
     }
     command = [sys.executable, "-m", "mmupt", "self-improve", "mmupt_tiny_writer", "--rounds", "1"]
     written = [as_override(key, value) for key, value in overrides.items()]
-    subprocess.run([*command, "--folder", str(folder), *SMALL, *written], check=True, timeout=500)
+    subprocess.run([*command, "--folder", str(folder), *SMALL, *written], check=True, timeout=HANG_SECONDS)
 
     (candidates, questions, run) = (
         [json.loads(line) for line in (round_folder(folder, 1) / "synthesis" / "candidates.jsonl").open()],

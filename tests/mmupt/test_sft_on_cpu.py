@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from full_stack import scalars
+from full_stack import HANG_SECONDS, scalars
 from omegaconf import OmegaConf
 from response_rows import SETTINGS, responses, write_responses
 from safetensors.torch import load_file
@@ -113,7 +113,7 @@ def test_vllm_answers_with_the_policy_as_it_was_taught(policy: Path, file: Path,
         f"model={policy}", f"files={{asked:{file}}}", f"output={tmp_path}", "preset=tiny", "samples=0", "score=False",
         "device=cpu",
     ]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "mmupt", "eval", *settings], check=True, timeout=400)
+    subprocess.run([sys.executable, "-m", "mmupt", "eval", *settings], check=True, timeout=HANG_SECONDS)
     answers = read_whole(tmp_path / "asked.jsonl")
     assert len(answers) == ROWS
     # The model of before glances at most figures.
@@ -132,7 +132,7 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(
     for step in kills:
         arguments = map(str, (FOLDER, file, folder, step, processes))
         killed = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], env=environment)
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + HANG_SECONDS
         while not tracker.is_file() or int(tracker.read_text() or 0) < step:
             assert killed.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)

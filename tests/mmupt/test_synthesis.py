@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from full_stack import HANG_SECONDS
 from omegaconf import OmegaConf
 from stand_in_engine import OutOfMemory, StandInEngine, content
 from watched import watch_truth
@@ -425,7 +426,7 @@ def test_the_tiny_model_writes_questions_about_figures_on_a_cpu(tmp_path: Path) 
     data, output = tmp_path / "figures" / "train.parquet", tmp_path / "out"
     sidecar_of(data).unlink()
     keys = ["preset=tiny", "ask.samples=2", f"data={data}", f"output={output}", f"model={MODEL}"]
-    subprocess.run([sys.executable, "-m", "mmupt", "synthesize", *keys], cwd=ROOT, check=True, timeout=600)
+    subprocess.run([sys.executable, "-m", "mmupt", "synthesize", *keys], cwd=ROOT, check=True, timeout=HANG_SECONDS)
     rows, judged = rows_of(output), read_candidates(output / "candidates.jsonl")
     assert len(judged) == 2 * 2 * 24 and len(rows) == sum(one.kept for one in judged)
     assert {row["synthesis"]["strategy"] for row in rows} == {"in_context", "direct"}
