@@ -19,6 +19,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Not safe for process groups in several threads of one process, which only tests have.
 os.environ["TORCH_FR_BUFFER_SIZE"] = "0"
 
+# Tests that run make do not inherit the variables of a `make test ARGS=...` above them.
+os.environ.pop("MAKEFLAGS", None)
+
 # How long an example takes is a matter of what else the machine does.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -1,16 +1,18 @@
 """The comparison of recipes over seeds: its numbers by hand, and what it does with runs that are missing or fail."""
 
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from composed_recipes import shipped
 from omegaconf import OmegaConf
 from test_run_report import write_events
 
 from mmupt.baselines.stage_runner import stages_folder, write_summary
 from mmupt.cli import main
-from mmupt.compose import RecipeError, load_recipe
+from mmupt.compose import RecipeError
 from mmupt.console import Result
 from mmupt.console.events import Event
 from mmupt.evaluation.response_files import Response, parameters_path, read_parameters, read_whole, write_responses
@@ -58,7 +60,7 @@ def finish(folder: Path, recipe: str, seed: int, right_after: int, samples: int 
         write_responses(target / "evaluation" / f"{name}.jsonl", responses, {"model": name, **parameters})
     write_report(target)
     _, _, method = {"vote": "", "random": "mmupt_tiny-random"}.get(recipe, recipe).partition("-")
-    config, _ = load_recipe("mmupt_tiny", [f"method={method or 'mmupt'}"])
+    config = deepcopy(shipped("mmupt_tiny", f"method={method or 'mmupt'}"))
     config.data.train_files = str(folder / "test.parquet")
     OmegaConf.save(config, target / "config.yaml")
 
