@@ -18,7 +18,7 @@ from verl_ext.config_defaults import (
     SHARED_PROMPT_AGENT,
     uses,
 )
-from verl_ext.datasets.ground_truth import check_unlabelled
+from verl_ext.datasets.ground_truth import check_unlabelled, problem_of_own_truth
 from verl_ext.datasets.parquet_reader import read_columns
 from verl_ext.files import file_list
 from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
@@ -81,7 +81,7 @@ def check_before_ray(config: DictConfig) -> None:
     Raises:
         ValueError: names the key and the fix of every problem.
     """
-    files = _file_problems(config) if uses(config, "data.custom_cls", DATASET) else ()
+    files = (_file_problems if uses(config, "data.custom_cls", DATASET) else _truth_problems)(config)
     _refuse([*problems_of_config(config), *files, *problems_of_code(config)])
 
 
@@ -230,6 +230,26 @@ def _file_problems(config: DictConfig) -> Iterator[str]:
             problem_of(file)
         except (ValueError, OSError) as error:
             yield str(error)
+
+
+def _truth_problems(config: DictConfig) -> Iterator[str]:
+    """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads."""
+    if select(config, REWARD_MANAGER_KEY) not in REWARDS or select(config, "data.custom_cls.path"):
+        return
+    validates = config.trainer.get("val_before_train", True) or (select(config, "trainer.test_freq") or 0) > 0
+    graded = {}
+    if validates and not select(config, f"{REWARD_FUNCTION}.path"):
+        graded["data.val_files"] = (
+            f"set {REWARD_FUNCTION} to a function that grades the responses, or validate nothing "
+            "(trainer.val_before_train=False trainer.test_freq=-1)"
+        )
+    if select(config, "data.supervised"):
+        graded["data.train_files"] = "each row needs a text or a number there under data.supervised=True"
+    for key, fix in graded.items():
+        # veRL reads other formats and copies files from elsewhere.
+        for file in file_list(select(config, key)):
+            if Path(file).is_file() and file.endswith(".parquet") and (problem := problem_of_own_truth(file)):
+                yield f"{key}: {problem}: {fix}"
 
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:

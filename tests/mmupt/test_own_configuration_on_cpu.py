@@ -7,10 +7,12 @@ composed.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from mmupt.compose import as_override
 from mmupt.recipe_files import CONFIG_FOLDER
 from mmupt_data.figure_task import Split, answer, draw_figure, encode_png, questions, sample_figures
 from verl_ext.answers import extract_answer
-from verl_ext.config_checks import check_config
+from verl_ext.config_checks import _truth_problems, check_before_ray, check_config
 from verl_ext.config_defaults import SAMPLER_DEFAULTS, complete_config
 from verl_ext.cpu.fork_server import fork_server
 from verl_ext.votes import vote
@@ -264,6 +266,43 @@ def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(
         validate_config(config, use_reference_policy=True, use_critic=False)
     for part in ("2 settings must change", "train.parquet: a label-free", "reward_model", "missing.parquet is missing"):
         assert part in str(refused.value), part
+
+
+@pytest.mark.parametrize(
+    ("reward_models", "problem"),
+    [
+        # As in veRL's examples/data_preprocess for search (Search-R1).
+        (
+            [{"ground_truth": {"target": ["4", "four"]}, "style": "rule"}],
+            "ground truths of the type struct<target: list<element: string>>, which are neither text nor a number",
+        ),
+        ([{"ground_truth": ["4", "four"]}], "ground truths of the type list<element: string>"),
+        ([{"ground_truth": "4"}, {"ground_truth": None}, None], "no ground truth in 2 rows, the first of them row 1"),
+        ([{"style": "model"}], "has no reward_model.ground_truth"),
+        (["4"], "has no reward_model.ground_truth"),
+        (None, "has no reward_model.ground_truth"),
+        ([{"ground_truth": 4.5}], None),
+        ([{"ground_truth": Decimal("4.5")}], None),
+    ],
+)
+def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray(
+    reward_models: list[Any] | None, problem: str | None, tmp_path: Path
+) -> None:
+    prompts = [[{"role": "user", "content": "how many ?"}]] * len(reward_models or [1])
+    columns = {"prompt": prompts} | ({"reward_model": reward_models} if reward_models else {})
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table(columns), file)
+    keys = forced({"data.train_files": str(file), "data.val_files": [str(file)]})
+    if problem is None:
+        check_before_ray(composed(*TWO_KEYS, *keys))
+        return
+    with pytest.raises(ValueError, match=rf"^data\.val_files: .*{re.escape(problem)}.*: set reward\.custom_reward"):
+        check_before_ray(composed(*TWO_KEYS, *keys))
+    function = {"reward.custom_reward_function.path": __file__, "reward.custom_reward_function.name": "forced"}
+    others = ("trainer.val_before_train=False", "trainer.test_freq=-1"), ("reward.reward_manager.name=naive",)
+    for other in (forced(function), *others):
+        config = composed(*TWO_KEYS, *keys, *other)
+        assert not list(_truth_problems(config))
 
 
 def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:

@@ -78,6 +78,25 @@ def check_truth(file: str | Path) -> None:
         )
 
 
+def problem_of_own_truth(file: str | Path) -> str | None:
+    """Why the rows of a Parquet file cannot be graded by their own `reward_model.ground_truth`; None if they can.
+
+    A ground truth is text or a number, as `verl_ext.rollout.question_fields.ground_truth_of` reads it.
+    """
+    field = pq.read_schema(file)
+    for name in ("reward_model", "ground_truth"):
+        fields = field if isinstance(field, pa.Schema) else field.type
+        index = fields.get_field_index(name) if isinstance(fields, pa.Schema | pa.StructType) else -1
+        if index < 0:
+            return f"{file} has no reward_model.ground_truth"
+        field = fields.field(index)
+    if pa.types.is_nested(field.type):
+        return f"{file} has ground truths of the type {field.type}, which are neither text nor a number"
+    truths = pq.ParquetFile(file).read(columns=["reward_model.ground_truth"])["reward_model"]
+    missing = [row for row, truth in enumerate(truths.to_pylist()) if not truth or truth["ground_truth"] is None]
+    return f"{file} has no ground truth in {len(missing)} rows, the first of them row {missing[0]}" if missing else None
+
+
 def _truth_rows(data_file: str | Path) -> Iterator[dict[str, Any]]:
     """The `id`, `answer` (unchanged), `metadata` and `source` of the rows of a file with known answers or metadata."""
     sidecar = sidecar_of(data_file)
