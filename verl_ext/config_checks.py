@@ -236,7 +236,8 @@ def _truth_problems(config: DictConfig) -> Iterator[str]:
     """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads."""
     if select(config, REWARD_MANAGER_KEY) not in REWARDS or select(config, "data.custom_cls.path"):
         return
-    validates = config.trainer.get("val_before_train", True) or (select(config, "trainer.test_freq") or 0) > 0
+    before = OmegaConf.select(config, "trainer.val_before_train", default=True)
+    validates = before or (select(config, "trainer.test_freq") or 0) > 0
     graded = {}
     if validates and not select(config, f"{REWARD_FUNCTION}.path"):
         graded["data.val_files"] = (
