@@ -34,6 +34,8 @@ _LETTER = re.compile(
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
 _BARE_LETTER = re.compile(r"[a-e]")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
+# Answers to several questions, in their order.
+_VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
 # Not products of variables.
 _COMPASS = frozenset({"ne", "nw", "se", "sw"})
 # A single triangle; a statement that two triangles are congruent says which corners correspond.
@@ -157,6 +159,8 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return _math_key("△" + "".join(sorted(triangle[1])))
     if text.lower() in _COMPASS:
         return Key(f'"{text.lower()}"')
+    if text[:1] in "TFYN" and _VERDICTS.fullmatch(text):
+        return Key(f'"{", ".join(re.findall("[A-Z]", text))}"'.casefold())
     if not text.isupper() and text.rstrip(".").lower() in NAMES_OF_TIMES:
         return Key(f'"{words_of(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:

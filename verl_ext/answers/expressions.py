@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Sum, name, number
 from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
-from verl_ext.answers.tokens import CLOSING, NotMath, Token
+from verl_ext.answers.tokens import CLOSING, VECTOR, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
 
 MAX_DEPTH = 30
@@ -27,7 +27,7 @@ _NO_UNITS = frozenset({
     "is", "are", "was", "not", "no", "if", "or", "more", "less", "than", "when", "where", "only", "but", "then",
     "because", "either", "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive",
     "zero", "by", "of", "out", "ago", "later", "before", "after", "short", "fewer", "greater", "squared", "cubed", "am",
-    "pm", "noon", "midnight", "o'clock", "remainder", "and", "with",
+    "pm", "bc", "bce", "noon", "midnight", "o'clock", "remainder", "and", "with",
 })  # fmt: skip
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
@@ -121,8 +121,13 @@ class ExpressionParser:
     def _term(self) -> Value:
         value = self._factor()
         while True:
-            if self._takes("*", "×"):
-                value = self.algebra.multiply(self._sum_of(value), self._operand())
+            if self._next.text in ("*", "×"):
+                sign = self._take().text
+                factors = self._sum_of(value), self._operand()
+                if sign == "×" and all(map(_has_vector, factors)):
+                    # A cross product, whose factors cannot change places.
+                    self._fail()
+                value = self.algebra.multiply(*factors)
             elif self._takes("/", "per"):
                 value = self.algebra.divide(self._sum_of(value), self._operand())
             elif self._next.kind in ("unit", "power") or (self._next.kind == "word" and variables(value) <= {ORDINAL}):
@@ -222,6 +227,9 @@ class ExpressionParser:
         while self._next.kind == "symbol" and self._next.text in ("!", "%", "‰", "'"):
             sign = self._take().text
             if sign == "!":
+                if self._next.text == "!":
+                    # A double factorial.
+                    self._fail()
                 # They may be nested to any depth.
                 self._enter()
                 value = self.algebra.call("factorial", self._sum_of(value))
@@ -404,6 +412,10 @@ class ExpressionParser:
             # Because blackboard letters are plain letters here.
             return name("R")
         return brackets(map(assigned_value, items), opening, closing)
+
+
+def _has_vector(factor: Sum) -> bool:
+    return any(name.startswith(VECTOR) for name in variables(factor))
 
 
 def _is_natural(value: Sum) -> bool:

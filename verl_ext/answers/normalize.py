@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 
 from verl_ext.answers.spellings import before_latex, one_spelling
+from verl_ext.answers.tokens import VECTOR
 from verl_ext.answers.units import unit_of
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
@@ -30,7 +31,7 @@ _AFTER = str.maketrans(
         "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
         "；": ";", "¢": " cent ", "∑": r"\sum ", "∏": r"\prod ",
         "π": "π", "Π": "Π", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
-        "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
+        "⟶": "→", "➔": "→", "⟹": "⇒", "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
     }
 )  # fmt: skip
 _SYMBOLS = {
@@ -57,7 +58,8 @@ _SYMBOLS = {
     "large": "", "Large": "", "LARGE": "", "huge": "", "Huge": "", "normalsize": "", "small": "", "tiny": "",
     "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "nicefrac": r"\frac", "sfrac": r"\frac",
     "flatfrac": r"\frac", "xfrac": r"\frac", "dbinom": r"\binom",
-    "tbinom": r"\binom", "vec": "→", "overrightarrow": "→",
+    "tbinom": r"\binom", "vec": VECTOR, "overrightarrow": VECTOR,
+    "longrightarrow": "→", "Rightarrow": "⇒", "implies": "⇒", "Longrightarrow": "⇒",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WRAPPER = re.compile(
@@ -189,11 +191,11 @@ def _trim(text: str) -> str:
     """Strip punctuation, but not decimal points, primes and factorials."""
     end = text.rstrip(_DRESSING + "\\")
     behind = text[len(end) :]
-    sign = behind[:1] if behind[:1] != "'" else behind[: len(behind) - len(behind.lstrip("'"))]
+    sign = behind[: len(behind) - len(behind.lstrip(behind[0]))] if behind[:1] in ("'", "!") else behind[:1]
     if (
         (sign and set(sign) == {"'"} and end[-1:].isalnum())
         or (sign == '"' and end[-1:].isdigit())
-        or (sign == "!" and _FACTORIAL.search(end))
+        or (sign and set(sign) == {"!"} and _FACTORIAL.search(end))
     ):
         end += sign
     begin = end.lstrip(" \t\n,;:!?\"'`*")

@@ -7,6 +7,7 @@ only if the words that it drops cannot make a difference: "A is greater" and "B 
 import re
 from collections.abc import Callable, Sequence
 
+from verl_ext.answers.tokens import VECTOR
 from verl_ext.answers.units import IN_ORDER, ORDINAL, POWERS, unit_of
 
 DAYS = {
@@ -59,7 +60,7 @@ _SEVERAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _THEREFORE = re.compile(
-    r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z_^{\d])[,:\s]*(?P<rest>.+)",
+    r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z_^{\d])[,:\s]*(?P<rest>[^\s_^].*)",
     re.I | re.S,
 )
 _SIGN_IN_WORDS = re.compile(
@@ -140,7 +141,8 @@ _KIND_OF_SHAPE = re.compile(
 _NAMED_OBJECT = re.compile(
     r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle\s+|三角形)(?P<b>[A-Z]{3})"
     r"|(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
-    r"|(?:segment|point|side|line|ray|plane|edge|diagonal|vertex|region|graph|figure)\s+"
+    r"|(?P<ray>ray)\s+(?P<c>(?-i:[A-Z]{2}))"
+    r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure)\s+"
     r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-z])'?)"
     r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
     re.IGNORECASE,
@@ -279,6 +281,8 @@ def _object(text: str) -> str | None:
         return None
     if match["angle"]:
         return f"∠{{{match['a'].upper()}}}"
+    if match["ray"]:
+        return f"{VECTOR}{{{match['c']}}}"
     if match["noun"]:
         return f"{match['number']}{ORDINAL} {match['noun'].lower()}"
     return f"△{{{match['b'].upper()}}}" if match["triangle"] else match["place"] or match["rest"]

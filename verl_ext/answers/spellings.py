@@ -148,6 +148,7 @@ _RULES: Sequence[_Rule] = (
     _Rule(("Ω",), re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)"), r"\1"),
     _Rule(("μ",), re.compile(r"μ\s+(?=[ACFHJLNTVWgms])"), "μ"),
     _Rule(("er cent",), re.compile(r"\bper\s+cent\b", re.I), "percent"),
+    _Rule((" B",), re.compile(r"^(\d{1,5})\s+B\.?\s?C(?:\.?\s?E)?\.?$"), r"\1 BCE"),
     _Rule(("fl",), re.compile(r"(?<=\d)\s*fl\.?\s*oz(?![a-z])\.?"), " floz"),
     _Rule(("mm Hg",), re.compile(r"(?<=\d)\s*mm Hg(?![a-z])"), " mmHg"),
     _Rule((" sterling",), re.compile(r"\bpounds?\s+sterling\b", re.I), "GBP"),

@@ -21,7 +21,7 @@ class Form(NamedTuple):
     @property
     def is_ordered(self) -> bool:
         """Whether the order of the parts has a meaning."""
-        return self.kind not in ("set", "all") and not self.kind.startswith("union")
+        return self.kind not in ("set", "all", "either") and not self.kind.startswith("union")
 
 
 Value = Union[Sum, Form]  # noqa: UP007

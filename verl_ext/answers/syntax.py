@@ -27,7 +27,7 @@ from verl_ext.answers.structures import (
     sorted_by_text,
     variables,
 )
-from verl_ext.answers.tokens import CLOSING, NotMath, Token, tokenize
+from verl_ext.answers.tokens import CLOSING, VECTOR, NotMath, Token, tokenize
 
 _RELATIONS = {"=": "=", "==": "=", ":=": "=", "<": "<", ">": ">", "≤": "≤", "≥": "≥", "<=": "≤", ">=": "≥", "≠": "≠",
               "!=": "≠", "∈": "∈"}  # fmt: skip
@@ -89,6 +89,10 @@ class _Parser(OperatorParser):
         elif len(labels) == len(items):
             self.named = [(item.parts[0].text, item.parts[1]) for item in items if isinstance(item, Form)]
             return set_of(items), list_of(values)
+        if self._has_or and all(_is_product_of_names(value) for value in values):
+            # Solutions may be joined by either word, but A or B is not both.
+            either = collection("either", "either ", sorted_by_text(values), "")
+            return either, either
         joined = set_of(values) if self._has_or else list_of(values)
         only = joined.parts[0] if len(joined.parts) == 1 and self._has_or else joined
         return only, only
@@ -130,7 +134,7 @@ class _Parser(OperatorParser):
             if not self._is_constant(right):
                 self._fail()
             return right
-        if left[0].text.startswith("→") and (components := _components(right)) is not None:
+        if left[0].text.startswith(VECTOR) and (components := _components(right)) is not None:
             return Form(f"{left[0].text}={components.text}", "assignment", (left[0], components))
         equation = self._compare(left[0], "=", right)
         (difference, *others) = equation.parts
@@ -197,6 +201,10 @@ def _lines_or_conditions(relations: Sequence[Value]) -> Form:
     """Equations are listed, as those of two lines are by a ±, other relations hold together."""
     equations = all(isinstance(item, Form) and item.kind == "relation =" for item in relations)
     return set_of(relations) if equations else all_of(relations)
+
+
+def _is_product_of_names(value: Value) -> bool:
+    return isinstance(value, Sum) and len(value.terms) == 1 and _is_quantity(value)
 
 
 def _is_quantity(value: Value) -> bool:
@@ -312,7 +320,7 @@ def _components(value: Value) -> Form | None:
     """The components of a vector that is a sum of multiples of i, j and k; beside j, i is not the imaginary unit."""
     if not isinstance(value, Sum):
         return None
-    multiples = {monomial[0][0].text.removeprefix("hat").removeprefix("→"): coefficient
+    multiples = {monomial[0][0].text.removeprefix("hat").removeprefix(VECTOR): coefficient
                  for monomial, coefficient in value.terms
                  if len(monomial) == 1 and monomial[0][1] == 1}  # fmt: skip
     if len(multiples) < len(value.terms) or not {"j"} <= set(multiples) <= set("ijk"):

@@ -18,6 +18,8 @@ from verl_ext.answers.units import (
 )
 
 MAX_TOKENS = 400
+# Stands before the name of a vector; the arrow of A → B is another sign.
+VECTOR = "\u20d7"
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
 
 
@@ -40,8 +42,9 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<repeating>\d*\.\d*\\overline\s*\{\s*\d+\s*\})
     |(?P<ordinal>\d+(?:st|nd|rd|th)(?=\s*$|\s+IN_ORDER\s*$))
+    |(?P<word>0[xX][0-9A-Fa-f]+(?![A-Za-z\d]))
     |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z\d.]))?)
-    |(?P<decorated>(?:[∠△→⊙]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot|overparen|overarc|wideparen)(?![A-Za-z]))
+    |(?P<decorated>(?:[∠△⊙\u20d7]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot|overparen|overarc|wideparen)(?![A-Za-z]))
         \s*(?:\{[^{}]*\}|[A-Za-z]+\d?|\d))
     |(?P<command>\\[A-Za-z]+|\\[{}])
     |(?P<metric>[nmkMGμ]?Ω|μ(?:[ACFHJLNTVWgms]|Pa)(?![A-Za-z]))
@@ -80,7 +83,7 @@ _LONE_UNIT = re.compile(
 )
 _ANGLE = re.compile("∠[A-Z]{3}")
 # Bold letters have already lost their decoration.
-_UNIT_VECTOR = re.compile("(?:→|hat|widehat)([ijk])")
+_UNIT_VECTOR = re.compile(f"(?:{VECTOR}|hat|widehat)([ijk])")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
 # Short words, which would otherwise be products of variables.
 _SHORT_WORDS = frozenset({
@@ -131,7 +134,9 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor
 def _in_alphabetical_order(run: str) -> bool:
     """Whether letters are sorted, as in abc, xyz and ABCD: at most one anagram of a word is, so no two words are the
     same product."""
-    return len(run) <= 4 and all(a < b for a, b in pairwise(run)) and not set(run.lower()) & set("eiou")
+    if len(run) > 4 or run.istitle():
+        return False
+    return all(a < b for a, b in pairwise(run)) and not set(run.lower()) & set("eiou")
 
 
 def _chinese(run: str, spaced: bool) -> Iterator[Token]:

@@ -10,13 +10,17 @@ _SAME_WORDS = {
     "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
     "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
 }  # fmt: skip
-_NON = re.compile(r"\bnon[- ](?=[a-z])")
+_PREFIX = re.compile(r"\b(non|anti|counter)[- ](?=[a-z])")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
 _SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 _BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
 # H_2SO_4, Ca(OH)_2 and Na^+; what can be read as a product of names is no word.
-_CHEMICAL = re.compile(r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?)?")
+_CHEMICAL = re.compile(r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?|[+-])?")
 _INDEX = re.compile(r"[_{}]")
+# Na+; in Fe3+ it is not told from an index.
+_CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
+_ARROW = re.compile(r"-{1,2}>|→")
+_INITIAL = re.compile(r"\b([A-Z])\.(?=[A-Z]\b)")
 _SEPARATOR = re.compile(
     r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+|\s*&\s*|(?<=[\u4e00-\u9fff])[和与及或](?=[\u4e00-\u9fff])"
 )
@@ -34,17 +38,24 @@ _NO_ITEMS = frozenset({
     "left", "up", "down", "more", "less", "greater", "smaller", "higher", "lower", "larger", "even", "odd", "parallel",
     "perpendicular", "maximum", "minimum", "first", "second", "before", "after", "always", "sometimes", "never",
     "possible", "impossible", "closer", "farther", "faster", "slower", "convergent", "divergent", "converges",
-    "diverges", "same", "different",
+    "diverges", "same", "different", "increases", "decreases", "increased", "decreased", "rise", "rises", "fall",
+    "falls", "gains", "loses", "upward", "downward", "upwards", "downwards", "clockwise", "counterclockwise",
+    "anticlockwise", "longer", "shorter", "heavier", "lighter", "older", "younger", "taller", "hotter", "colder",
+    "stronger", "weaker", "doubled", "halved", "doubles", "halves", "high", "low",
 })  # fmt: skip
-_NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右上下于比等能有]")
+_NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右上下于比等能有√×✓✗✔✘]")
 
 
 def words_of(text: str) -> str:
     """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
     if not text.isalpha() and _CHEMICAL.fullmatch(packed := text.replace(" ", "")):
-        text = _INDEX.sub("", packed)
+        text = _CHARGE.sub("^", _INDEX.sub("", packed))
+    elif len(sides := _ARROW.split(text)) > 1:
+        # A reaction, or an order; reactants may change places.
+        text = "→".join("+".join(sorted(_INDEX.sub("", side).replace(" ", "").split("+"))) for side in sides)
+    text = _INITIAL.sub(r"\1", text)
     symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))
-    words = _HYPHEN.sub(" ", _NON.sub("non", symbols)).replace(",", " ").split()
+    words = _HYPHEN.sub(" ", _PREFIX.sub(r"\1", symbols)).replace(",", " ").split()
     return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
 
 
