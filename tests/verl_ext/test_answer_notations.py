@@ -164,6 +164,13 @@ def test_what_is_left_away_is_told_by_the_group(group: list[str], members: tuple
         ("(b)", ["12", "13"], "B"),
         ("CD", [r"$\overline{AB}$", r"$\overline{CD}$"], "B"),
         (r"-2 \textbf{ (B)}", ["-4", "-2"], "B"),
+        ("选项B", ["12", "15"], "B"),
+        ("B (15)", ["12", "15"], "B"),
+        ("B - 15", ["12", "15"], "B"),
+        ("b)", ["12", "15"], "B"),
+        ("**B. 15**", ["12", "15"], "B"),
+        ("It increases.", ["decreases", "increases"], "B"),
+        ("A only", ["A and B", "A only"], "B"),
     ],
 )
 def test_options_match_with_and_without_their_units(answer: str, options: list[str], letter: str | None) -> None:

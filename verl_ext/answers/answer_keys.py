@@ -29,7 +29,7 @@ MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
 _LETTER = re.compile(
-    r"[(\[]?([A-Z])[)\].:]*|\(([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
+    r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
 _BARE_LETTER = re.compile(r"[a-e]")
@@ -41,7 +41,9 @@ _COMPASS = frozenset({"ne", "nw", "se", "sw"})
 # A single triangle; a statement that two triangles are congruent says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
-_LETTER_WITH_TEXT = re.compile(r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]])\s*(.+)", re.I | re.S)
+_LETTER_WITH_TEXT = re.compile(
+    r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]]|\s+-(?=\s)|\s+(?=\())\s*(.+)", re.I | re.S
+)
 # Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
 _CAPITAL_WITH_TEXT = re.compile(
     r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])[.:)])\s*((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
@@ -334,7 +336,7 @@ def number_of(answer: str) -> float | None:
 def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
     text = normalize(answer)
     # GDA and GAD are options of one question and triangles in another, and (b) may be the text of any option.
-    is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text)
+    is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text) or " " in text
     spelled = [position for position, choice in enumerate(choices) if is_spelled and normalize(choice) == text]
     options = [_without_letter(normalize(choice), canonical(choice)) for choice in choices]
     key = _answer_key(answer)

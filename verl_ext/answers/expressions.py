@@ -30,6 +30,7 @@ _NO_UNITS = frozenset({
     "pm", "bc", "bce", "noon", "midnight", "o'clock", "remainder", "and", "with",
 })  # fmt: skip
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
+_POINT = re.compile(r"[A-Z](?:_\d)?'*")
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
 _CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元", "₹": "rupee", "₩": "won", "₽": "rouble"}
 
@@ -147,7 +148,7 @@ class ExpressionParser:
 
     def _operand(self) -> Sum:
         """The operand after a sign; after a unit another unit, as in km/h and N*m."""
-        if self.units and (self._next.kind == "power" or unit_of(self._next.text)):
+        if self.units and (self._next.kind in ("power", "word") or unit_of(self._next.text)):
             return self._unit()
         if self.units and self._next.text == "(" and unit_of(self._tokens[self._position + 1].text):
             return self._units_in_brackets()
@@ -196,7 +197,7 @@ class ExpressionParser:
             words.append(self._take().text.lower())
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
-        ends = self._next.kind in ("end", "and") or self._next.text in (",", ";")
+        ends = self._next.kind in ("end", "and") or self._next.text in (",", ";", "per")
         if not (0 < len(words) < MAX_WORDS and ends) or set(words) & _NO_UNITS:
             self._fail()
         counted = " ".join(words)
@@ -333,14 +334,15 @@ class ExpressionParser:
             self._take()
             items = self._items()
             self._expect(")")
+            if len(items) > 1 and function.endswith("'") and _POINT.fullmatch(function):
+                return _named_point(function, items)
             return name(f"{function}({','.join(item.text for item in items)})")
-        if len(function) == 1 and function.isupper():
+        if _POINT.fullmatch(function):
             position = self._position
             self._take()
             items = self._items()
             if len(items) > 1 and self._takes(")"):
-                point = brackets(map(assigned_value, items))
-                return Form(f"{function}={point.text}", "assignment", (name(function), point))
+                return _named_point(function, items)
             self._go_to(position)
         return None
 
@@ -412,6 +414,11 @@ class ExpressionParser:
             # Because blackboard letters are plain letters here.
             return name("R")
         return brackets(map(assigned_value, items), opening, closing)
+
+
+def _named_point(label: str, coordinates: list[Value]) -> Form:
+    point = brackets(map(assigned_value, coordinates))
+    return Form(f"{label}={point.text}", "assignment", (name(label), point))
 
 
 def _has_vector(factor: Sum) -> bool:

@@ -75,6 +75,11 @@ _CASES = re.compile(
     r"(?:\\left\s*)?\\?\{?\s*\\begin\{(cases|aligned|align\*?|gathered)\}(.*?)\\end\{\1\}(?:\s*\\right\s*\.)?",
     re.DOTALL,
 )
+# Of a function defined by cases; in a system of equations the sign of a relation is aligned.
+_CONDITION = re.compile(
+    r"(?:,\s*)?&\s*(?![=<>≤≥\s]|\\(?:[lg]eq?|[lg]t|approx)(?![A-Za-z]))(?:\\(?:text|mbox|textrm|mathrm)\s*"
+    r"\{\s*(?:,\s*)?(?:if|for|when)\s*\}|(?:if|for|when)\b)?"
+)
 _IS_INFIX = re.compile(r"\\(?:over|choose)(?![A-Za-z])")
 _SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
 # The digits that repeat stand in brackets, under a bar or under dots, or they are followed by an ellipsis.
@@ -175,7 +180,7 @@ def _from_latex(text: str) -> str:
         text = _DOTTED_DIGITS.sub(_repeating, text)
     text = _SEGMENT.sub(r" \1 ", _UNSEEN.sub(" ", text))
     if r"\begin" in text:
-        text = _CASES.sub(lambda match: match[2].replace(r"\\", ", ").replace("&", ""), text)
+        text = _CASES.sub(lambda match: _CONDITION.sub(" if ", match[2]).replace(r"\\", ", ").replace("&", ""), text)
     if _IS_INFIX.search(text):
         text = _prefix_fractions(text)
     text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
@@ -189,6 +194,8 @@ def _from_latex(text: str) -> str:
 
 def _trim(text: str) -> str:
     """Strip punctuation, but not decimal points, primes and factorials."""
+    if text[:1] == text[-1:] == "'":
+        text = text.strip("'")
     end = text.rstrip(_DRESSING + "\\")
     behind = text[len(end) :]
     sign = behind[: len(behind) - len(behind.lstrip(behind[0]))] if behind[:1] in ("'", "!") else behind[:1]

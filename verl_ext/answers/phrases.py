@@ -39,14 +39,14 @@ _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution
 QUANTITY = (
     r"(?:(?:total|surface|lateral|maximum|minimum|average|mean)\s+)?(?:length|width|height|depth|thickness|area|perimeter"
     r"|circumference|radius|diameter|volume|distance|speed|velocity|mass|weight|slope|sum|mean|median|average|probability"
-    r"|cost|price|total|temperature|density)"
+    r"|cost|price|total|temperature|density|pH)"
 )
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
     r"|(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
     r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
-    r"|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
-    r"|(?:故|所以|因此)?(?:答案|正确答案|正确选项|应?选择?|选项)(?:是|为|：|:)?\s*(?P<chinese>.+)"
+    r"|(?:an?\s+|the\s+)?ratio\s+of\s+(?P<ratio>\d.*)|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
+    r"|(?:故|所以|因此)?(?:选项|答案|正确答案|正确选项|应?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
     r"|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series|statement|system"
     r"|equation|number))\s+is\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
@@ -86,7 +86,7 @@ _BEHIND = re.compile(
 _IN_THE_MONTH = re.compile(
     rf"(?:(?:in|on)\s+)?(?:the\s+month\s+of\s+)?(?P<rest>(?:{'|'.join(NAMES_OF_TIMES)})\.?)", re.IGNORECASE
 )
-_IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4})(?:年)?", re.IGNORECASE)
+_IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4}s?)(?:年)?", re.IGNORECASE)
 _MEASURE = re.compile(
     rf"(?:an?\s+|the\s+)?{QUANTITY}\s+(?:of\s+)?(?P<rest>(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)", re.IGNORECASE
 )
@@ -111,6 +111,8 @@ _CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fffA-Za-z∠△]{1,16}?(?:是|为|�
 _MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
+# It remains constant.
+_PRONOUN = re.compile(r"(?:it|they)\s+(?P<rest>[a-z][a-z' -]+)", re.IGNORECASE)
 _VERDICT = re.compile(
     r"(?P<rest>yes|no|true|false|correct|incorrect)(?:\s*[,.;:(-]+\s*|\s+)(?P<reason>\S.*)", re.IGNORECASE | re.DOTALL
 )
@@ -122,8 +124,11 @@ _REASON = re.compile(
 _CHINESE_VERDICT = re.compile(r"(?P<rest>是|不是|对|错|正确|错误|能|不能)(?:的)?[,.;](?:因为|由于).+", re.DOTALL)
 _BRACKET_BEHIND = re.compile(r"(?P<rest>.*[^\s(\[])\s*[(\[](?P<inner>[^()\[\]]*)[)\]]", re.DOTALL)
 _REMARK = re.compile(
-    r"(?:reject|discard|ignor|exclud|approx|about|rounded|round|to the nearest|since|because|as |where|given|by |using"
-    r"|from |see |note|not |after |only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)"
+    r"(?:reject|discard|ignor|exclud|approx|about|rounded|round|(?:to the )?nearest "
+    r"|(?:correct )?(?:to )?(?:\d|one|two|three|four) ?(?:d\.? ?p|s\.? ?f|dec|sig)"
+    r"|since|because|as |where|given|by |using"
+    r"|from |see |note|not |after "
+    r"|only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)"
     r"|.*\b(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid|impossible|ignored|excluded)|.*舍去",
     re.IGNORECASE,
 )
@@ -142,10 +147,22 @@ _NAMED_OBJECT = re.compile(
     r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle\s+|三角形)(?P<b>[A-Z]{3})"
     r"|(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
     r"|(?P<ray>ray)\s+(?P<c>(?-i:[A-Z]{2}))"
-    r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure)\s+"
+    r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure|image|picture|diagram)\s+"
     r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-z])'?)"
     r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
     re.IGNORECASE,
+)
+_BOUND = re.compile(
+    r"(?P<low>at\s+least|not?\s+(?:less|fewer)\s+than)\s+(?P<a>\S.*)|(?P<b>\S.*)\s+or\s+(?P<up>more|greater|above)"
+    r"|(?P<high>at\s+most|not?\s+more\s+than|up\s+to)\s+(?P<c>\S.*)|(?P<d>\S.*)\s+or\s+(?P<down>less|fewer|below)"
+    r"|(?P<above>(?:more|greater)\s+than)\s+(?P<e>[-$\d].*)|(?P<below>(?:less|fewer)\s+than)\s+(?P<f>[-$\d].*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_BOUND_SIGNS = {"low": "≥", "up": "≥", "high": "≤", "down": "≤", "above": ">", "below": "<"}
+_CHANGES = "(?:increase|decrease|drop|rise|gain|loss|decline|growth|reduction|discount|profit)"
+_CHANGE = re.compile(
+    rf"(?:an?\s+)?(?P<change>{_CHANGES})\s+of\s+(?P<by>[$€£]?\d.*)|an?\s+(?P<rest>[$€£]?\d.*\s{_CHANGES})",
+    re.IGNORECASE | re.DOTALL,
 )
 # The meaning of phrases, in symbols.
 _PHRASES = {
@@ -191,11 +208,14 @@ _NUMBER_WORDS = {
     word: 10 * tens
     for tens, word in enumerate(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)
 }  # fmt: skip
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_SCALE = "|".join(_SCALES)
 _NUMBER_IN_WORDS = re.compile(
-    rf"(?P<first>{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})(?:[\s-]"
-    r"(?P<second>one|two|three|four|five|six|seven|eight|nine)(?![A-Za-z]))?(?P<rest>[\s-]+[A-Za-z][A-Za-z\s]*)?",
+    rf"(?:an?\s+(?={_SCALE}))?(?P<number>(?:(?:\band\s+)?(?:{'|'.join(_NUMBER_WORDS)}|{_SCALE})\b(?:[\s-]+|$))+)"
+    r"(?P<part>and\s+(?:a\s+half|(?:a|one)\s+(?:third|quarter)|three\s+quarters)\b\s*)?(?P<rest>[A-Za-z][A-Za-z\s-]*)?",
     re.IGNORECASE,
 )
+_PARTS = {"half": "1/2", "third": "1/3", "quarter": "1/4", "quarters": "3/4"}
 _CHINESE_NUMERAL = re.compile(
     r"(?P<numeral>[一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
 )
@@ -244,6 +264,21 @@ def _measure(text: str) -> str | None:
 
 def _phrase(text: str) -> str | None:
     return next((meaning for phrase, meaning in _PHRASES.items() if phrase.fullmatch(text)), None)
+
+
+def _bound(text: str) -> str | None:
+    """Read at least 5, and 5 or more, as ≥ 5."""
+    match = _BOUND.fullmatch(text)
+    if match is None:
+        return None
+    (sign,) = (sign for kind, sign in _BOUND_SIGNS.items() if match[kind])
+    return f"{sign} {next(filter(None, (match[group] for group in 'abcdef')))}"
+
+
+def _change(text: str) -> str | None:
+    """Read an increase of 20% as 20% increase."""
+    match = _CHANGE.fullmatch(text)
+    return match and (match["rest"] or f"{match['by']} {match['change']}")
 
 
 def _verdict(text: str) -> str | None:
@@ -310,10 +345,31 @@ def _ordinal(text: str) -> str | None:
 def number_in_words(text: str) -> str | None:
     """The digits of a number in words, with what it counts; None for anything else."""
     match = _NUMBER_IN_WORDS.fullmatch(text)
-    if match is None or (match["second"] and _NUMBER_WORDS[match["first"].lower()] < 20):
+    if match is None:
         return None
-    number = _NUMBER_WORDS[match["first"].lower()] + (_NUMBER_WORDS[match["second"].lower()] if match["second"] else 0)
-    return f"{number}{(match['rest'] or '').replace('-', ' ')}"
+    number = _value_of([word for word in re.findall("[a-z]+", match["number"].lower()) if word != "and"])
+    if number is None:
+        return None
+    part = f" {_PARTS[match['part'].lower().split()[-1]]}" if match["part"] else ""
+    return f"{number}{part} {(match['rest'] or '').replace('-', ' ')}".strip()
+
+
+def _value_of(words: Sequence[str]) -> int | None:
+    """The value of number words such as two, hundred, forty, five; None if they do not make one number."""
+    total, below = 0, 0
+    # What the next number and the next scale have to be below.
+    limit, scale_limit = 100, 10**12
+    for word in words:
+        value, scale = _NUMBER_WORDS.get(word, 0), _SCALES.get(word)
+        if scale == 100 and below < 100:
+            below, limit = (below or 1) * 100, 100
+        elif scale and scale != 100 and scale < scale_limit:
+            total, below, limit, scale_limit = total + (below or 1) * scale, 0, 100, scale
+        elif not scale and value < limit and (value or len(words) == 1):
+            below, limit = below + value, 10 if value >= 20 else 1
+        else:
+            return None
+    return total + below
 
 
 def _chinese_number(text: str) -> str | None:
@@ -343,10 +399,11 @@ def chinese_number(text: str) -> str:
 _RULES: Sequence[Callable[[str], str | None]] = (
     _lead, _several,
     _rest_of(_THEREFORE), _sign_in_words, _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND),
-    _rest_of(_IN_THE_MONTH), _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal,
+    _bound, _change, _rest_of(_IN_THE_MONTH), _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object,
+    _ordinal,
     _shape, _verdict,
     _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
-    _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number,
+    _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ _COMPLETE = re.compile(r"\\(?:sqrt\s*(?:\[[^\[\]]*\])?|frac\s*\{[^{}]*\}\s*)\{[^
 _CODES = {"US$": "USD", "RMB": "CNY", "Rs": "INR", "Re": "INR", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD",
           "HK$": "HKD", "S$": "SGD", "NZ$": "NZD"}  # fmt: skip
 _CURRENCIES = ("USD", "EUR", "GBP", "CNY", "RMB", "JPY", "INR", "KRW", "RUB", "CHF", "CAD", "AUD", "HKD", "SGD", "NZD")
+_MAGNITUDES = {"k": "thousand", "m": "million", "b": "billion"}
 _MAGNITUDE = r"(?:\s+(?:thousand|million|billion|trillion)(?![a-z]))?"
 
 
@@ -77,6 +78,8 @@ def _without(*signs: str) -> Callable[[_Match], str]:
 # A tilde is a space in LaTeX, but between numbers it makes a range, unless what follows it can only be thousands.
 _RANGE_BY_TILDE = r"(\d\s*(?:\\?%|°[CF]?|[A-Za-z]{1,3}(?:\^?[23])?)?)\s*[~∼]\s*(?=-?\d)"
 _BEFORE_LATEX: Sequence[_Rule] = (
+    # Bold in Markdown; behind a number or name two stars are a power.
+    _Rule(("**",), re.compile(r"(?<![\w)\]}*])\s*\*\*(?![\s*])([^*]+)\*\*(?![\w(*])"), r" \1 "),
     _Rule(("~",), re.compile(r"(?<![\d~])\d{1,3}(?:~0\d\d|~\d{3}(?=~\d{3}))(?:~\d{3})*(?!~?\d)"), _without("~")),
     _Rule(("~",), re.compile(r"\s*~\s*(?=△|\\triangle)"), "∼"),
     _Rule(("~",), re.compile(_RANGE_BY_TILDE), r"\1 to "),
@@ -103,6 +106,14 @@ _RULES: Sequence[_Rule] = (
         _money_before,
     ),
     _Rule(("$", "€", "£", "₹", "₩", "₽"), re.compile(r"^(-?\d[\d,]*(?:\.\d+)?)\s*([$€£₹₩₽])$"), r"\2\1"),
+    _Rule(
+        ("$", "€", "£", "¥", "₹"),
+        re.compile(r"^(-?[$€£¥₹]\s*\d[\d,]*(?:\.\d+)?)\s*([kKmMbB]|[mb]n|mln)$"),
+        lambda match: f"{match[1]} {_MAGNITUDES[match[2][0].lower()]}",
+    ),
+    _Rule((" bn", " mln"), re.compile(r"(?<=\d) (bn|mln)(?![A-Za-z])"), lambda match: f" {_MAGNITUDES[match[1][0]]}"),
+    # Lakhs and crores.
+    _Rule(("₹", "Rs", "INR", "upee"), re.compile(r"(?<![\d,.])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])"), _without(",")),
     _Rule(("$-", "€-", "£-", "₹-"), re.compile(r"^([$€£₹])-\s*(?=\d)"), r"-\1"),
     # 5C2, ^5C_2, _5C_2 and 5 choose 2.
     _Rule(
@@ -147,6 +158,13 @@ _RULES: Sequence[_Rule] = (
     _Rule(("square", "cubic"), re.compile(r"(?<![A-Za-z])(square|cubic)([a-z]+)"), _power_of_unit),
     _Rule(("Ω",), re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)"), r"\1"),
     _Rule(("μ",), re.compile(r"μ\s+(?=[ACFHJLNTVWgms])"), "μ"),
+    _Rule(
+        ("to the ", "due "),
+        re.compile(r"(?:^|,? )(?:to the|due) (?=(?:left|right|north|south|east|west)(?![a-z]))"),
+        " ",
+    ),
+    _Rule(("h",), re.compile(r"(?<=\d)\s*h\s*(?=\d+\s*min(?![a-z]))"), " h "),
+    _Rule(("°",), re.compile(r"^([NS])\s*(\d+(?:\.\d+)?°)\s*([EW])$"), r"\1 \2 \3"),
     _Rule(("er cent",), re.compile(r"\bper\s+cent\b", re.I), "percent"),
     _Rule((" B",), re.compile(r"^(\d{1,5})\s+B\.?\s?C(?:\.?\s?E)?\.?$"), r"\1 BCE"),
     _Rule(("fl",), re.compile(r"(?<=\d)\s*fl\.?\s*oz(?![a-z])\.?"), " floz"),

@@ -68,6 +68,7 @@ _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": 
 NUMBER_WORDS = {
     "dozen": "12", "dozens": "12", "hundred": "100", "thousand": "1000", "million": "1000000",
     "billion": "1000000000", "trillion": "1000000000000",
+    "lakh": "100000", "lakhs": "100000", "crore": "10000000", "crores": "10000000",
 }  # fmt: skip
 FRACTION_WORDS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5,
@@ -85,6 +86,8 @@ _ANGLE = re.compile("∠[A-Z]{3}")
 # Bold letters have already lost their decoration.
 _UNIT_VECTOR = re.compile(f"(?:{VECTOR}|hat|widehat)([ijk])")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
+# A product such as nRT and kQq: no word and no element is written so.
+_FORMULA = re.compile("[a-z]{1,2}[A-Z][A-Za-z]?(?<=[A-Za-z]{3})")
 # Short words, which would otherwise be products of variables.
 _SHORT_WORDS = frozenset({
     "no", "on", "or", "is", "in", "it", "of", "to", "up", "us", "an", "at", "as", "am", "pm", "be", "by", "do", "go",
@@ -119,7 +122,7 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor
         yield from (Token("symbol", "/", spaced), Token("number", str(FRACTION_WORDS[lower]), spaced))
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
-    elif (
+    elif _FORMULA.fullmatch(run) or (
         (is_factor or lower not in _SHORT_WORDS)
         and not _ROMAN.fullmatch(run)
         and not _COMPASS.fullmatch(run)

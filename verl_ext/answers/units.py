@@ -83,13 +83,14 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "Bq": ("becquerel",),
     "Wb": ("weber",),
     "amu": ("atomic mass unit",),
-    "eV": ("electronvolt",),
+    "eV": ("electronvolt", "electron volt"),
     "dB": ("decibel", "分贝"),
     "°C": ("celsius", "摄氏度"),
     "°F": ("fahrenheit", "华氏度"),
     "mol": ("mole", "摩尔", "моль"),
     "rad": ("radian", "弧度"),
     "rev": ("revolution",),
+    "beat": (),
     "°": ("degree", "deg", "度", "градус", "градуса", "градусов", "도"),
     "%": ("percent", "pct", "percentage"),
     "$": ("dollar", "usd", "us dollar", "美元"),
@@ -168,7 +169,7 @@ IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|s
 QUOTIENTS = {
     "kmphr": ("km", "h"), "rpm": ("rev", "min"), "rps": ("rev", "s"), "mps": ("m", "s"), "mph": ("mi", "h"),
     "mpg": ("mi", "gallon"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h"),
-    "mbps": ("Mb", "s"),
+    "mbps": ("Mb", "s"), "bpm": ("beat", "min"),
 }  # fmt: skip
 PRODUCTS = {
     "Nm": ("N", "m"), "kNm": ("kN", "m"), "Ns": ("N", "s"), "Wh": ("W", "h"), "kWh": ("kW", "h"), "kwh": ("kW", "h"),
