@@ -32,6 +32,14 @@ _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
+_POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
+_YEN = re.compile(r"¥\s*(\d[\d,.]*)")
+# A share of something, which other answers leave out.
+_SHARE_OF = re.compile(
+    r"((?:an?\s+)?[^,;=]{0,40}(?:\d|%|\}|percent|half|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?))\s+of\s+"
+    r"(?:the|all|an?|its|their|his|her)\s+[A-Za-z][A-Za-z\s]*",
+    re.IGNORECASE,
+)
 _BARE_LETTER = re.compile(r"[a-e]")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Answers to several questions, in their order.
@@ -188,7 +196,8 @@ def _text_key(text: str, depth: int = 0) -> Key:
         details = (("option", words.bare.text),)
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
-        return _math_key(unit_in_brackets(text) or text)
+        key = _math_key(unit_in_brackets(text) or text)
+        return replace(key, instead=_math_key(money)) if (money := _as_money(text)) else key
     except NotMath:
         if (labelled := _labelled_key(text) or _key_of_value(text)) is not None:
             return labelled
@@ -196,7 +205,16 @@ def _text_key(text: str, depth: int = 0) -> Key:
             return _text_key(part.strip(), depth + 1)
         # In a phrase such as "large, red ball" the comma means nothing.
         words = Key(f'"{words_of(text)}"')
+        if depth < MAX_WORDING and (share := _SHARE_OF.fullmatch(text)):
+            return replace(words, instead=_text_key(share[1], depth + 1))
         return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
+
+
+def _as_money(text: str) -> str | None:
+    """The other reading of pounds, which may be a weight, and of ¥, which may be yuan; None without them."""
+    if "ound" in text and _POUNDS.search(text):
+        return _POUNDS.sub(" GBP", text)
+    return f"{yen[1]} JPY" if text[:1] == "¥" and (yen := _YEN.fullmatch(text)) else None
 
 
 def _letters_key(text: str) -> Key | None:

@@ -125,7 +125,7 @@ _CHINESE_VERDICT = re.compile(r"(?P<rest>是|不是|对|错|正确|错误|能|�
 _BRACKET_BEHIND = re.compile(r"(?P<rest>.*[^\s(\[])\s*[(\[](?P<inner>[^()\[\]]*)[)\]]", re.DOTALL)
 _REMARK = re.compile(
     r"(?:reject|discard|ignor|exclud|approx|about|rounded|round|(?:to the )?nearest "
-    r"|(?:correct )?(?:to )?(?:\d|one|two|three|four) ?(?:d\.? ?p|s\.? ?f|dec|sig)"
+    r"|(?:correct )?(?:to )?(?:\d|one|two|three|four) ?(?:d\.? ?p|s\.? ?f|dec(?:imals?)?(?![a-z])|sig)"
     r"|since|because|as |where|given|by |using"
     r"|from |see |note|not |after "
     r"|only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)"
@@ -153,11 +153,12 @@ _NAMED_OBJECT = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?P<low>at\s+least|not?\s+(?:less|fewer)\s+than)\s+(?P<a>\S.*)|(?P<b>\S.*)\s+or\s+(?P<up>more|greater|above)"
-    r"|(?P<high>at\s+most|not?\s+more\s+than|up\s+to)\s+(?P<c>\S.*)|(?P<d>\S.*)\s+or\s+(?P<down>less|fewer|below)"
+    r"(?P<low>at\s+least|not?\s+(?:less|fewer)\s+than)\s+(?P<a>\S.*)|(?P<b>\S.{0,60})\s+or\s+(?P<up>more|greater|above)"
+    r"|(?P<high>at\s+most|not?\s+more\s+than|up\s+to)\s+(?P<c>\S.*)|(?P<d>\S.{0,60})\s+or\s+(?P<down>less|fewer|below)"
     r"|(?P<above>(?:more|greater)\s+than)\s+(?P<e>[-$\d].*)|(?P<below>(?:less|fewer)\s+than)\s+(?P<f>[-$\d].*)",
     re.IGNORECASE | re.DOTALL,
 )
+_BOUND_WORD = re.compile(r"\s(?:or|than|least|most|to)\s", re.IGNORECASE)
 _BOUND_SIGNS = {"low": "≥", "up": "≥", "high": "≤", "down": "≤", "above": ">", "below": "<"}
 _CHANGES = "(?:increase|decrease|drop|rise|gain|loss|decline|growth|reduction|discount|profit)"
 _CHANGE = re.compile(
@@ -211,7 +212,7 @@ _NUMBER_WORDS = {
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _SCALE = "|".join(_SCALES)
 _NUMBER_IN_WORDS = re.compile(
-    rf"(?:an?\s+(?={_SCALE}))?(?P<number>(?:(?:\band\s+)?(?:{'|'.join(_NUMBER_WORDS)}|{_SCALE})\b(?:[\s-]+|$))+)"
+    rf"(?:an?\s+(?={_SCALE}))?(?P<number>(?:(?:\band\s+(?!three\s+quarters))?(?:{'|'.join(_NUMBER_WORDS)}|{_SCALE})\b(?:[\s-]+|$))+)"
     r"(?P<part>and\s+(?:a\s+half|(?:a|one)\s+(?:third|quarter)|three\s+quarters)\b\s*)?(?P<rest>[A-Za-z][A-Za-z\s-]*)?",
     re.IGNORECASE,
 )
@@ -268,7 +269,7 @@ def _phrase(text: str) -> str | None:
 
 def _bound(text: str) -> str | None:
     """Read at least 5, and 5 or more, as ≥ 5."""
-    match = _BOUND.fullmatch(text)
+    match = _BOUND.fullmatch(text) if _BOUND_WORD.search(text) else None
     if match is None:
         return None
     (sign,) = (sign for kind, sign in _BOUND_SIGNS.items() if match[kind])

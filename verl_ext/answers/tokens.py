@@ -87,7 +87,7 @@ _ANGLE = re.compile("∠[A-Z]{3}")
 _UNIT_VECTOR = re.compile(f"(?:{VECTOR}|hat|widehat)([ijk])")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
 # A product such as nRT and kQq: no word and no element is written so.
-_FORMULA = re.compile("[a-z]{1,2}[A-Z][A-Za-z]?(?<=[A-Za-z]{3})")
+_FORMULA = re.compile("[a-z]{1,2}[A-Z][A-Za-z]?")
 # Short words, which would otherwise be products of variables.
 _SHORT_WORDS = frozenset({
     "no", "on", "or", "is", "in", "it", "of", "to", "up", "us", "an", "at", "as", "am", "pm", "be", "by", "do", "go",
@@ -122,7 +122,7 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor
         yield from (Token("symbol", "/", spaced), Token("number", str(FRACTION_WORDS[lower]), spaced))
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
-    elif _FORMULA.fullmatch(run) or (
+    elif (len(run) == 3 and _FORMULA.fullmatch(run)) or (
         (is_factor or lower not in _SHORT_WORDS)
         and not _ROMAN.fullmatch(run)
         and not _COMPASS.fullmatch(run)

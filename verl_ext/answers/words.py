@@ -50,10 +50,12 @@ def words_of(text: str) -> str:
     """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
     if not text.isalpha() and _CHEMICAL.fullmatch(packed := text.replace(" ", "")):
         text = _CHARGE.sub("^", _INDEX.sub("", packed))
-    elif len(sides := _ARROW.split(text)) > 1:
+    elif "→" in text or "->" in text:
         # A reaction, or an order; reactants may change places.
-        text = "→".join("+".join(sorted(_INDEX.sub("", side).replace(" ", "").split("+"))) for side in sides)
-    text = _INITIAL.sub(r"\1", text)
+        sides = _ARROW.split(_INDEX.sub("", text.replace(" ", "")))
+        text = "→".join("+".join(sorted(side.split("+"))) for side in sides)
+    elif "." in text:
+        text = _INITIAL.sub(r"\1", text)
     symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))
     words = _HYPHEN.sub(" ", _PREFIX.sub(r"\1", symbols)).replace(",", " ").split()
     return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
