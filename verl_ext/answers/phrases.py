@@ -45,10 +45,11 @@ _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
     r"|(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
     r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
+    r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)|(?P<right>(?-i:[(]?[A-H])\)?)\s+is\s+(?:correct|right)"
     r"|(?:an?\s+|the\s+)?ratio\s+of\s+(?P<ratio>\d.*)|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
     r"|(?:故|所以|因此)?(?:选项|答案|正确答案|正确选项|应?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
     r"|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series|statement|system"
-    r"|equation|number))\s+is\s+(?:an?\s+|the\s+)?(?P<it>.+)",
+    r"|equation|number|colou?r|country|city|name|domain|range|roots|zeros))\s+(?:is|are)\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
 )
 # Several options, statements or things: "both A and B", "options A, C", "A and B only".
