@@ -136,19 +136,29 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
     connections: dict[int, socket.socket] = {}
     cluster: list[str | None] | None = None
 
-    def reap(*_: Any) -> None:
+    def reap() -> None:
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 with connections.pop(ended[0]) as connection, suppress(OSError):
                     connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
 
-    signal.signal(signal.SIGCHLD, reap)
+    # A process may end just before `select` begins to wait, which would then not hear of the signal.
+    wakes, signalled = socket.socketpair()
+    for one in (wakes, signalled):
+        one.setblocking(False)
+    signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     # As in all that Ray starts.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     while True:
-        readable, _, _ = select.select([listener, sys.stdin], [], [])
+        readable, _, _ = select.select([listener, sys.stdin, wakes], [], [])
         if sys.stdin in readable:
             sys.exit()
+        if wakes in readable:
+            wakes.recv(4096)
+            reap()
+        if listener not in readable:
+            continue
         connection, _ = listener.accept()
         message, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 64)
         request = json.loads(message) if message and _user_of(connection) == os.getuid() else None
@@ -166,7 +176,6 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
                 gc.enable()
             if cluster != [environment.get(name) for name in OF_THE_CLUSTER]:
                 request = None
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         if request is None:
             connection.close()
         elif pid := os.fork():
@@ -176,13 +185,12 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
             with suppress(OSError):
                 connection.send(str(pid).encode())
         else:
+            signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-            for other in (listener, *connections.values()):
+            for other in (listener, wakes, signalled, *connections.values()):
                 other.close()
             _join_group(0, request["group"])
             return _become(request, connection.detach(), descriptors, changed)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         for descriptor in descriptors:
             os.close(descriptor)
 
