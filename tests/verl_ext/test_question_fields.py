@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from verl_ext.datasets.message_parts import copied
 from verl_ext.rollout.question_fields import (
     choices_of,
     function_arguments,
@@ -47,6 +48,22 @@ def test_a_plain_row_has_the_same_id_whenever_it_is_asked_and_one_of_its_own() -
     ]
     assert len({question_id(row) for row in rows}) == len(rows)
     assert question_id(plain_row(uid="u2")) == question_id(plain_row(id=None)) == question_id(rows[0])
+
+
+def test_a_video_is_told_by_the_pixels_of_its_frames() -> None:
+    def row(*colors: str) -> dict[str, Any]:
+        frames = [Image.new("RGB", (2, 2), color) for color in colors]
+        return plain_row(raw_prompt=[{"role": "user", "content": [{"type": "video", "video": frames}]}])
+
+    assert question_id(row("red", "blue")) == question_id(row("red", "blue")) != question_id(row("blue", "red"))
+
+
+def test_an_earlier_message_may_call_tools_and_say_nothing() -> None:
+    calls = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "zoom"}}]}
+    question = {"role": "user", "content": "Find x."}
+    row = plain_row(raw_prompt=[calls, question])
+    assert copied(row["raw_prompt"]) == [calls, question]
+    assert question_id(row) == question_id(row) and text_of(row) == "Find x." and image_count(row) == 0
 
 
 @pytest.mark.parametrize("image", ["/a.png", Image.new("RGB", (2, 2))], ids=["path", "decoded"])
@@ -96,9 +113,10 @@ def test_a_row_without_ground_truth_or_choices_still_has_a_question() -> None:
     assert ground_truth_of(row) is None and choices_of(row) is None
 
 
-@pytest.mark.parametrize("choices", ["A. 5 B. 6", {"label": ["A", "B"], "text": ["5", "6"]}, None])
-def test_a_column_choices_that_is_no_list_has_no_options(choices: Any) -> None:
+@pytest.mark.parametrize("choices", ["A. 5 B. 6", {"label": ["A", "B"], "text": ["5", "6"]}, [], None])
+def test_where_a_column_choices_has_no_options_they_are_those_of_extra_info(choices: Any) -> None:
     assert choices_of({"choices": choices}) is None and choices_of({"choices": ["5", 6]}) == ["5", "6"]
+    assert choices_of({"choices": choices, "extra_info": {"choices": ["5", "6"]}}) == ["5", "6"]
 
 
 def test_a_reward_function_gets_the_ground_truth_and_extra_info_of_a_row_as_they_are() -> None:

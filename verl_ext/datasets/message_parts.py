@@ -1,4 +1,7 @@
-"""Messages of a prompt: a list of `role` and `content`, which is a text or a list of parts with a `type`. Pure."""
+"""Messages of a prompt: a list of `role` and `content`, which is a text or a list of parts with a `type`. Pure.
+
+An assistant message that calls tools may have the content None.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +12,7 @@ Message = Mapping[str, Any]
 def parts_of(message: Message) -> list[dict[str, Any]]:
     """The parts of a message; a text is one part."""
     content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
 
 
 def images_in(messages: Iterable[Message]) -> list[dict[str, Any]]:
@@ -20,6 +23,6 @@ def images_in(messages: Iterable[Message]) -> list[dict[str, Any]]:
 def copied(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """A copy of messages that shares their images."""
     return [
-        {**message, "content": content if isinstance(content := message["content"], str) else list(map(dict, content))}
+        {**message, "content": list(map(dict, content)) if isinstance(content := message["content"], list) else content}
         for message in messages
     ]

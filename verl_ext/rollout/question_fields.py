@@ -24,14 +24,16 @@ def question_id(row: Mapping[str, Any]) -> str:
     for message in row["raw_prompt"]:
         for part in parts_of(message):
             digest.update(f"\0{message['role']}\0{part['type']}\0".encode())
-            digest.update(_content(part))
+            digest.update(_content(part.get("bytes") or part.get(part["type"])))
     return digest.hexdigest()
 
 
-def _content(part: Mapping[str, Any]) -> bytes:
-    value: Any = part.get("bytes") or part.get(part["type"])
+def _content(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
+    # The frames of a video.
+    if isinstance(value, list | tuple):
+        return b"\0".join(map(_content, value))
     # An image that is already decoded.
     return value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
 
@@ -58,11 +60,11 @@ def ground_truth_of(row: Mapping[str, Any]) -> str | None:
 
 def choices_of(row: Mapping[str, Any]) -> list[str] | None:
     """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
-    choices = row.get("choices", (row.get("extra_info") or {}).get("choices"))
-    # Other data sets have a text or a dict in a column of this name.
-    if not isinstance(choices, list | tuple | np.ndarray):
-        return None
-    return [str(choice) for choice in choices]
+    for choices in (row.get("choices"), (row.get("extra_info") or {}).get("choices")):
+        # Other data sets have a text or a dict in a column of this name.
+        if isinstance(choices, list | tuple | np.ndarray) and len(choices):
+            return [str(choice) for choice in choices]
+    return None
 
 
 def function_arguments(row: Mapping[str, Any], of_response: Mapping[str, Any] | None = None) -> dict[str, Any]:
