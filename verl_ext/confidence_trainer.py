@@ -10,6 +10,8 @@ Sources: the authors' `verl/trainer/ppo/ray_trainer.py` of RENT, under `trainer.
 (`base_format`), and of Intuitor, under `AdvantageEstimator.INTUITOR` (github.com/sunblaze-ucb/Intuitor, 3f0cdd7).
 """
 
+from collections import Counter
+
 import torch
 import transfer_queue as tq
 from tensordict import TensorDict
@@ -53,6 +55,9 @@ class ConfidenceTrainer(PPOTrainerSync):
         # veRL has cut its entropies to the response.
         of_tokens = response_from_nested(data[field], mask) if self._rewards_self_certainty else -data[field]
         rewards = confidence_rewards(of_tokens.to_padded_tensor(0.0), mask.to_padded_tensor(0))
+        # veRL's GRPO takes the reward of a lone survivor for its advantage.
+        sessions = Counter(session.split("_")[0] for session in {key.rpartition("_")[0] for key in batch.keys})
+        rewards[[sessions[key.split("_")[0]] == 1 for key in batch.keys]] = 0.0
         fields = TensorDict({"rm_scores": response_to_nested(rewards, mask)}, batch_size=len(batch))
         tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
         return super()._compute_advantage(batch, metrics)

@@ -45,21 +45,27 @@ def test_a_reward_is_the_mean_over_the_sampled_tokens_at_the_last_one() -> None:
     ("name", "field", "of_tokens", "rewards"),
     [
         # veRL has cut its entropies to the response.
-        ("token_entropy", "entropy", nested([1.0, 3.0], [5.0]), [[0.0, -2.0], [-5.0]]),
+        ("token_entropy", "entropy", nested([1.0, 3.0], [5.0], [4.0]), [[0.0, -2.0], [-5.0], [0.0]]),
         # Of prompt and response; the value at a token is that of the distribution of the next one.
-        ("self_certainty", "self_certainty", nested([9.0, 1.0, 3.0, 9.0], [9.0, 5.0, 9.0]), [[0.0, 2.0], [5.0]]),
+        (
+            "self_certainty",
+            "self_certainty",
+            nested([9.0, 1.0, 3.0, 9.0], [9.0, 5.0, 9.0], [9.0, 4.0, 9.0]),
+            [[0.0, 2.0], [5.0], [0.0]],
+        ),
     ],
 )
 def test_the_rewards_in_the_queue_are_replaced_before_the_advantages(
     name: str, field: str, of_tokens: torch.Tensor, rewards: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {field: of_tokens, "response_mask": nested([1, 1], [1])}
+    rows = {field: of_tokens, "response_mask": nested([1, 1], [1], [1])}
     put: list[TensorDict] = []
     queue = SimpleNamespace(
         kv_batch_get=lambda select_fields, **_: {name: rows[name] for name in select_fields},
         kv_batch_put=lambda fields, **_: put.append(fields),
     )
-    given: Any = Batch(keys=["a_0_0", "a_1_0"], partition_id="train")
+    # veRL would take the reward of the only response to a prompt for its advantage.
+    given: Any = Batch(keys=["a_0_0", "a_1_0", "b_1_0"], partition_id="train")
     monkeypatch.setattr(confidence_trainer, "tq", queue)
     monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: (put[0], batch))
     fields, passed = trainer(name)._compute_advantage(given, {})

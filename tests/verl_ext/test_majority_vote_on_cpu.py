@@ -124,6 +124,13 @@ def test_the_mean_log_probability_of_its_tokens_is_the_reward_of_a_response_unde
     assert [len(record.vote.rewards) for record in votes(scores) if record] == [3] * 3
 
 
+@pytest.mark.parametrize("name", ["majority_vote", "ground_truth", "scrl", "entropy"])
+def test_a_lone_survivor_has_no_reward_which_verl_would_take_for_its_advantage(name: str) -> None:
+    request = GroupRequest([[0]], validate=False, log_probs=[[-1.0]], ground_truth="4")
+    (score,) = asyncio.run(manager_of(name, r"\boxed{4}").run_single(request))
+    assert score.reward == 0.0
+
+
 def test_the_policy_of_the_configuration_rewards() -> None:
     request = GroupRequest([[0], [0], [1], [1]], validate=False)
     policy = {"tie": "all"}

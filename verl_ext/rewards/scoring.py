@@ -24,8 +24,8 @@ def score_group(
 ) -> list[ResponseScore]:
     """Let the decoded responses of a group vote and reward them.
 
-    `embeddings` and `judgements` are those of `VotedGroup`. `extra_info` of each response holds its `answer` (None
-    without one) and the `VoteRecord` of the group.
+    A response whose siblings have all failed has the reward 0.0. `embeddings` and `judgements` are those of
+    `VotedGroup`. `extra_info` of each response holds its `answer` (None without one) and the `VoteRecord` of the group.
     """
     start = time.perf_counter()
     settings = reward.settings
@@ -42,7 +42,8 @@ def score_group(
         questions=request.questions,
         ground_truth=request.ground_truth,
     )
-    rewards = reward.rewards(group)
+    # veRL's GRPO takes the reward of a lone survivor for its advantage.
+    rewards = reward.rewards(group) if len(responses) > 1 else [0.0] * len(responses)
     record = VoteRecord(result, time.perf_counter() - start).to_extra_info()
     return [
         ResponseScore(value, {"answer": answer, **record}, response)
