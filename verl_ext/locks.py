@@ -37,11 +37,12 @@ def exclusive_lock(path: Path, *, wait: bool) -> Iterator[None]:
         except OSError as error:
             if error.errno not in WITHOUT_FLOCK:
                 raise
-            os.close(descriptor)
             substitute = _substitute(path)
             note = f"{path}: this file system has no locks; {substitute} is locked instead, which other machines ignore"
             print(note, flush=True)
-            descriptor = os.open(substitute, os.O_RDWR | os.O_CREAT, 0o600)
+            other = os.open(substitute, os.O_RDWR | os.O_CREAT, 0o600)
+            os.close(descriptor)
+            descriptor = other
             fcntl.flock(descriptor, operation)
         yield
     finally:

@@ -62,6 +62,16 @@ def test_where_there_is_no_flock_this_machine_still_has_one_at_a_time(
     assert in_another_process(path, refuse).returncode == 0
 
 
+def test_an_error_of_the_substitute_is_reported_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(locks.fcntl, "flock", without)
+    monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError), exclusive_lock(tmp_path, wait=False):
+        pass
+
+
 def test_other_errors_of_the_file_system_are_not_taken_for_a_missing_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
