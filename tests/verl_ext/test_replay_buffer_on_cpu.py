@@ -158,6 +158,15 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     assert [row["label_correct"] for row in on_file] == ([True, False] if measured else [None, None])
 
 
+def test_where_nothing_has_voted_no_vote_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = KVBatchMeta(partition_id="train", keys=["u1_0_0", "u1_1_0"], tags=[{}, {}])
+    monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"training/x": 1}))
+    scored = {"rm_scores": torch.tensor([[1.0], [0.0]]), "extra_fields": [{"reward_extra_info": {"acc": 1.0}}] * 2}
+    monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", lambda **_: scored)
+    buffer = build(settings(f"mmupt.run_folder={tmp_path}"))
+    assert buffer.sample(global_steps=1, partition_id="train", batch_size=1) == (batch, {"training/x": 1})
+
+
 def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

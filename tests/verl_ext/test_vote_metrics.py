@@ -62,10 +62,6 @@ def test_without_any_truth_no_accuracy_is_claimed() -> None:
     assert not [name for name in metrics if "accuracy" in name]
 
 
-def test_a_step_in_which_everything_failed_reports_only_that() -> None:
-    assert vote_metrics([], expected_responses=8) == {"vote/failed_responses": 8.0}
-
-
 def test_all_that_voted_are_counted_where_fewer_are_trained_on() -> None:
     metrics = vote_metrics([group(["7", "3", "7", "7", None], truth="7", trained=2)], expected_responses=6)
     assert metrics["vote/majority_ratio"] == 0.6

@@ -174,8 +174,7 @@ class VoteReplayBuffer(ReplayBuffer):
             sync_refill_failed_groups=sampler_kwargs.sync_refill_failed_groups,
             **kwargs,
         )
-        settings = read_settings(sampler_kwargs.get("reward_kwargs"))
-        self._voters = settings.vote_options.vote_n or sampler_kwargs.n
+        self._voters = read_settings(sampler_kwargs.get("reward_kwargs")).vote_options.vote_n or sampler_kwargs.n
         # A bound method of the trainer.
         self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
         self._watchdog = Watchdog(
@@ -210,7 +209,9 @@ class VoteReplayBuffer(ReplayBuffer):
             expected = batch_size * self._voters
             policies = _policies(batch)
             groups = _trained_groups(batch, policies)
-            metrics = metrics | vote_metrics([*groups.values()], expected)
+            # Nothing has voted under other reward managers.
+            if groups:
+                metrics = metrics | vote_metrics([*groups.values()], expected)
             if self._votes.per_step != 0:
                 kept = _groups_for_file(batch, groups, policies, self._votes.chosen)
                 self._votes.add(global_steps, kept)

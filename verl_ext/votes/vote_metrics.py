@@ -28,14 +28,13 @@ def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dic
     """Return the metrics of a step by their names, which docs/vote.md explains.
 
     Args:
+        groups: at least one.
         expected_responses: voters per prompt times prompts per step, including failed groups.
     """
     votes = [group.record.vote for group in groups]
     voters = sum(len(vote.rewards) for vote in votes)
-    metrics = {names.FAILED_RESPONSES: float(expected_responses - voters)}
-    if not groups:
-        return metrics
-    metrics |= {
+    metrics = {
+        names.FAILED_RESPONSES: float(expected_responses - voters),
         names.MAJORITY_RATIO: fmean(vote.majority_ratio for vote in votes),
         names.DISTINCT_ANSWERS: fmean(vote.distinct for vote in votes),
         names.NO_ANSWER_RATE: sum(vote.no_answer for vote in votes) / voters,
