@@ -211,6 +211,11 @@ def test_a_reward_function_grades_validation_as_under_verls_own_manager() -> Non
         assert graded_by(function, ["4", "four"]).reward == 0.5
 
 
+def test_a_reward_function_that_returns_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"reward\.custom_reward_function returned None for .*boxed.4.*: it must"):
+        graded_by(lambda **_: None)
+
+
 def test_all_values_of_a_reward_function_are_kept() -> None:
     found = graded_by(lambda **_: {"score": 0.9, "acc": 1.0, "format": 0.5})
     assert found.reward == 0.9

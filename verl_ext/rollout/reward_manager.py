@@ -17,6 +17,7 @@ from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, REWARD_MA
 from verl_ext.config_defaults import SAMPLER_KEY
 from verl_ext.control_text import control_tokens
 from verl_ext.files import file_list
+from verl_ext.import_check import REWARD_FUNCTION
 from verl_ext.rewards.accuracy import AccuracyMeter
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
@@ -49,15 +50,14 @@ class GroupRewardManager(RewardManagerBase):
         self._reward = REWARDS.named(OmegaConf.select(config, REWARD_MANAGER_KEY))(settings)
         train_files = file_list(OmegaConf.select(config, f"{SAMPLER_KEY}.train_files"))
         self._accuracy = AccuracyMeter(train_files, settings.comparison, self._reward.bounds)
-        self._embeddings, self._judge = None, None
-        if self._reward.needs_embeddings:
-            self._embeddings = TokenEmbeddings(config.actor_rollout_ref.model.path)
+        needs_embeddings = self._reward.needs_embeddings
+        self._embeddings = TokenEmbeddings(config.actor_rollout_ref.model.path) if needs_embeddings else None
+        self._judge = None
         if self._reward.needs_judgements and reward_router_address:
             model = config.reward.reward_model.model_path
             self._judge = RewardJudge(reward_router_address, model, settings.judge, control_tokens(tokenizer))
         # Otherwise veRL passes its own function, which does not know the data sets of this project.
-        is_custom = bool(OmegaConf.select(config, "reward.custom_reward_function.path"))
-        self._validation_score = compute_score if is_custom else None
+        self._validation_score = compute_score if OmegaConf.select(config, f"{REWARD_FUNCTION}.path") else None
 
     async def run_single(self, data: GroupRequest | AccuracyRequest) -> list[ResponseScore] | GroupAccuracy:
         """Answer a request in a thread, so that slow comparisons do not block other requests.
@@ -88,6 +88,8 @@ class GroupRewardManager(RewardManagerBase):
             score = partial(self._validation_score, solution_str=response, **request.function_arguments)
             # veRL's reward functions may be either (reward_manager/naive.py).
             verdict = await (score() if iscoroutinefunction(score) else asyncio.to_thread(score))
+            if verdict is None:
+                raise ValueError(f"{REWARD_FUNCTION} returned None for {response[:80]!r}: it must return a score")
         return await asyncio.to_thread(grade_response, response, request, self._reward.settings, verdict)
 
     def _score(
