@@ -248,9 +248,10 @@ def _problems_of_importing(
         if answer is not None:
             part, problem = answer
             yield f"{_written(named, of_name=part == 'name')}: {problem}"
-    if len(answers) < len(to_import):
-        # The objects after it have not been tried.
-        yield f"{_written(to_import[len(answers)])}: {failure}"
+    asked = [*map(_written, to_import), *(f"{key}={name}" for key, name, _ in unknown.values())]
+    if len(answers) < len(asked):
+        # What follows it has not been tried.
+        yield f"{asked[len(answers)]}: {failure}"
     for (key, name, known), names in zip(unknown.values(), answers[len(to_import) :], strict=False):
         if name not in names:
             yield f"{key}={name}: none is registered under this name{nearest(name, {*known, *names})}"

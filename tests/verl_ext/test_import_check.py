@@ -144,6 +144,14 @@ def test_modules_are_found_where_the_workers_find_them(tmp_path: Path) -> None:
     assert not problems(**library, ray_kwargs__ray_init__runtime_env__working_dir=str(tmp_path))
 
 
+def test_a_name_is_refused_where_verl_cannot_be_imported_with_the_modules_that_may_register_it() -> None:
+    found = problems(
+        algorithm__adv_estimator="mine",
+        ray_kwargs__ray_init__runtime_env__env_vars={"VERL_USE_EXTERNAL_MODULES": "no_such_module"},
+    )
+    assert "algorithm.adv_estimator=mine: " in found and "no_such_module" in found
+
+
 def test_agent_loops_of_a_file_are_looked_for(tmp_path: Path) -> None:
     key, file = "actor_rollout_ref__rollout__agent__agent_loop_config_path", tmp_path / "loops.yaml"
     assert "agent_loop_config_path=nosuch.yaml: there is no such file" in problems(**{key: "nosuch.yaml"})
