@@ -8,7 +8,7 @@ which takes most of a processor's time, and returns the pixels in the same layou
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -110,17 +110,13 @@ def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     codes, palette = features[CODES].numpy(), features[PALETTE].numpy()
     patches, channels, pixels = codes.shape
     values = np.empty((patches, channels, int(features[FRAMES]), pixels), dtype=np.float32)
-    for some, its_codes in _in_parts(values, codes):
+    for start in range(0, patches, PATCHES):
+        some = slice(start, start + PATCHES)
         for channel in range(channels):
             # No byte is beyond the palette: "clip" only spares numpy a check.
-            some[:, channel] = np.take(palette[channel], its_codes[:, channel], mode="clip")[:, None]
+            values[some, channel] = np.take(palette[channel], codes[some, channel], mode="clip")[:, None]
     others = {name: features[name] for name in names_of(features) if name != PIXELS}
     return {PIXELS: torch.from_numpy(values).view(patches, -1), **others}
-
-
-def _in_parts(pixels: np.ndarray, codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(pixels), PATCHES):
-        yield pixels[start : start + PATCHES], codes[start : start + PATCHES]
 
 
 def names_of(features: Mapping[str, torch.Tensor]) -> set[str]:

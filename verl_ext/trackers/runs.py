@@ -128,10 +128,12 @@ def record_file(config: Mapping[str, Any] | None) -> Path | None:
     return Path(sampler["sampler_kwargs"]["trackers"])
 
 
-def prepare(names: Sequence[str], project: str, run_name: str, config: Mapping[str, Any], record: TrackerRecord) -> Any:
+def prepare(
+    names: Sequence[str], project: str, run_name: str, config: Mapping[str, Any], record: TrackerRecord
+) -> bytes:
     """Do what makes veRL continue the runs of a record: set variables, and start those that take no variable.
 
-    Returns what `continue_runs` needs.
+    Returns the `kept_lines` of `continue_runs`.
     """
     if "mlflow" in names:
         _prepare_mlflow(project, record)
