@@ -18,17 +18,22 @@ from verl_ext.config_defaults import (
     SHARED_PROMPT_AGENT,
     uses,
 )
-from verl_ext.datasets.ground_truth import check_unlabelled, problem_of_own_truth
-from verl_ext.datasets.parquet_reader import read_columns
+from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, problem_of_own_truth
 from verl_ext.files import file_list
-from verl_ext.import_check import DEFAULT_AGENT_LOOP, REWARD_FUNCTION, problems_of_code
+from verl_ext.import_check import (
+    ADVANTAGE_ESTIMATOR,
+    DEFAULT_AGENT_LOOP,
+    POLICY_LOSS,
+    REWARD_FUNCTION,
+    TRAINER_MODE,
+    problems_of_code,
+)
 from verl_ext.rewards.confidence import FROM_LOGITS, SelfCertaintyReward
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.trackers.group_tables import problem_of as problem_of_tracked
-from verl_ext.unknown_keys import nearest, refuse_unknown_keys
+from verl_ext.unknown_keys import is_number, is_whole, nearest, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
-from verl_ext.votes.vote_files import problem_of_size
 
 select = OmegaConf.select
 
@@ -41,12 +46,10 @@ UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need
 PATCH_SIZE_OF_VERL = 14
 # Keys of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes as well.
 LAUNCHER_DATA_KEYS = ("bad_rows",)
-LOSS_KEY = "actor_rollout_ref.actor.policy_loss.loss_mode"
+LOG_PROBS_KEY = "actor_rollout_ref.rollout.calculate_log_probs"
 BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
 FUSED_KEY = "actor_rollout_ref.model.use_fused_kernels"
 STRATEGY_KEY = "actor_rollout_ref.actor.strategy"
-MODE_KEY = "trainer.v1.trainer_mode"
-ESTIMATOR_KEY = "algorithm.adv_estimator"
 # They read what veRL's v1 trainer does not give them (PPOTrainer._compute_advantage), and fail after the first rollout.
 ESTIMATORS_OF_V0 = ("gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline")
 # What configs for older versions set to change rewards, and the values that change none. veRL's YAML still lists the
@@ -121,7 +124,7 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
     yield from _confidence_problems(config)
     # A baseline of the launcher that is not GRPO trains with another loss.
-    if select(config, LOSS_KEY) == "on_policy" and select(config, "mmupt.baseline.method") is None:
+    if select(config, POLICY_LOSS) == "on_policy" and select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)
 
 
@@ -141,16 +144,16 @@ def _legacy_problems(config: DictConfig) -> Iterator[str]:
 
 def _confidence_problems(config: DictConfig) -> Iterator[str]:
     """Problems of rewards that are computed from logits, and of the trainer mode that does so."""
-    name, mode = select(config, REWARD_MANAGER_KEY), f"{MODE_KEY}={CONFIDENCE_MODE}"
-    if select(config, MODE_KEY) != CONFIDENCE_MODE:
+    name, mode = select(config, REWARD_MANAGER_KEY), f"{TRAINER_MODE}={CONFIDENCE_MODE}"
+    if select(config, TRAINER_MODE) != CONFIDENCE_MODE:
         if name in FROM_LOGITS:
             yield f"{REWARD_MANAGER_KEY}={name} needs logits: set {mode}"
         return
     if name not in FROM_LOGITS:
         wanted = f"{REWARD_MANAGER_KEY} to {' or '.join(FROM_LOGITS)}"
-        yield f"{mode} replaces the rewards of {name}: set {wanted}, or {MODE_KEY}=sync"
+        yield f"{mode} replaces the rewards of {name}: set {wanted}, or {TRAINER_MODE}=sync"
     if select(config, BYPASS_KEY):
-        yield f"{mode} needs the pass for old log-probabilities: set {BYPASS_KEY}=False and {LOSS_KEY}=vanilla"
+        yield f"{mode} needs the pass for old log-probabilities: set {BYPASS_KEY}=False and {POLICY_LOSS}=vanilla"
     if name != SelfCertaintyReward.name:
         return
     if select(config, FUSED_KEY):
@@ -161,20 +164,20 @@ def _confidence_problems(config: DictConfig) -> Iterator[str]:
 
 def _on_policy_problems(config: DictConfig) -> Iterator[str]:
     """Reasons why the policy may change within a batch, or why veRL would compute old log-probabilities."""
-    otherwise = f"or set {LOSS_KEY}=vanilla and {BYPASS_KEY}=False"
-    batch, mode = select(config, "data.train_batch_size"), select(config, "trainer.v1.trainer_mode")
+    otherwise = f"or set {POLICY_LOSS}=vanilla and {BYPASS_KEY}=False"
+    batch, mode = select(config, "data.train_batch_size"), select(config, TRAINER_MODE)
     actor = config.actor_rollout_ref.actor
     if actor.ppo_mini_batch_size < batch or actor.ppo_epochs > 1:
         yield (
-            f"{LOSS_KEY}=on_policy is for one update per batch: set actor_rollout_ref.actor.ppo_epochs=1 and "
+            f"{POLICY_LOSS}=on_policy is for one update per batch: set actor_rollout_ref.actor.ppo_epochs=1 and "
             f"actor_rollout_ref.actor.ppo_mini_batch_size={batch}, {otherwise}"
         )
     if mode != "sync":
-        yield f"{LOSS_KEY}=on_policy is for synchronous training: set trainer.v1.trainer_mode=sync, {otherwise}"
+        yield f"{POLICY_LOSS}=on_policy is for synchronous training: set {TRAINER_MODE}=sync, {otherwise}"
     if not select(config, BYPASS_KEY):
-        yield f"{LOSS_KEY}=on_policy uses no old log-probabilities: set {BYPASS_KEY}=True, {otherwise}"
-    if not select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
-        yield f"{BYPASS_KEY}=True needs actor_rollout_ref.rollout.calculate_log_probs=True, {otherwise}"
+        yield f"{POLICY_LOSS}=on_policy uses no old log-probabilities: set {BYPASS_KEY}=True, {otherwise}"
+    if not select(config, LOG_PROBS_KEY):
+        yield f"{BYPASS_KEY}=True needs {LOG_PROBS_KEY}=True, {otherwise}"
 
 
 def is_selected(config: DictConfig) -> bool:
@@ -222,9 +225,9 @@ def _data_keys_of_verl() -> frozenset[str]:
 
 
 def _file_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the files that the dataset of this plugin reads, by their columns alone."""
-    files = dict.fromkeys(file_list(config.data.val_files), read_columns)
-    check = read_columns if select(config, "data.supervised") else check_unlabelled
+    """Problems of the files that the dataset of this plugin reads, by their columns, ids and ground truths."""
+    files = dict.fromkeys(file_list(config.data.val_files), check_truth)
+    check = check_truth if select(config, "data.supervised") else check_unlabelled
     for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
         try:
             problem_of(file)
@@ -247,9 +250,10 @@ def _truth_problems(config: DictConfig) -> Iterator[str]:
     if select(config, "data.supervised"):
         graded["data.train_files"] = "each row needs a text or a number there under data.supervised=True"
     for key, fix in graded.items():
-        # veRL reads other formats and copies files from elsewhere.
         for file in file_list(select(config, key)):
-            if Path(file).is_file() and file.endswith(".parquet") and (problem := problem_of_own_truth(file)):
+            # veRL copies files from elsewhere, and refuses other formats.
+            is_read = Path(file).is_file() and file.endswith((".parquet", ".json", ".jsonl"))
+            if is_read and (problem := problem_of_own_truth(file)):
                 yield f"{key}: {problem}: {fix}"
 
 
@@ -258,20 +262,26 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
         # Recipes declare it under `mmupt`.
         return "mmupt" if select(config, f"mmupt.{key}") is not None else SAMPLER_KEY
 
+    given = select(config, SAMPLER_KEY) or {}
     try:
-        refuse_unknown_keys(select(config, SAMPLER_KEY) or {}, SAMPLER_DEFAULTS)
+        refuse_unknown_keys(given, SAMPLER_DEFAULTS)
     except ValueError as error:
         yield f"{SAMPLER_KEY}: {error}"
-    if stop_on_collapse := select(config, f"{SAMPLER_KEY}.stop_on_collapse"):
+    if "stop_on_collapse" in given:
         try:
-            read_rule(stop_on_collapse)
+            read_rule(given["stop_on_collapse"])
         except ValueError as error:
             yield f"{block_of('stop_on_collapse')}.{error}"
-    if problem := problem_of_size(select(config, f"{SAMPLER_KEY}.votes_per_step")):
-        yield f"{block_of('votes_per_step')}.{problem}"
-    tracked = select(config, f"{SAMPLER_KEY}.tracked_groups", default=SAMPLER_DEFAULTS["tracked_groups"])
-    if problem := problem_of_tracked(tracked):
+    if "tracked_groups" in given and (problem := problem_of_tracked(given["tracked_groups"])):
         yield f"{block_of('tracked_groups')}.{problem}"
+    numbers = {
+        "votes_per_step": (lambda value: value is None or is_whole(value, 0), "null or a whole number from 0 on"),
+        "watchdog_seconds": (lambda value: is_number(value, 1), "a number from 1 on"),
+        "poll_interval": (lambda value: is_number(value, 0), "a number from 0 on"),
+    }
+    for name, (is_allowed, values) in numbers.items():
+        if name in given and not is_allowed(given[name]):
+            yield f"{block_of(name)}.{name} must be {values}, not {given[name]!r}"
 
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
@@ -291,12 +301,12 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if "async_training" in config or select(config, "rollout.nnodes") is not None:
         yield (
             f"{REWARD_MANAGER_KEY}={name} needs the rollout of veRL's v1 trainer: run verl.trainer.main_ppo with "
-            f"{MODE_KEY}=separate_async, without the blocks async_training and rollout"
+            f"{TRAINER_MODE}=separate_async, without the blocks async_training and rollout"
         )
     elif not select(config, "trainer.use_v1"):
         yield f"{REWARD_MANAGER_KEY}={name} needs veRL's v1 trainer: set trainer.use_v1=True"
-    if (estimator := select(config, ESTIMATOR_KEY)) in ESTIMATORS_OF_V0:
-        yield f"veRL's v1 trainer cannot compute {ESTIMATOR_KEY}={estimator}: set {ESTIMATOR_KEY}=grpo"
+    if (estimator := select(config, ADVANTAGE_ESTIMATOR)) in ESTIMATORS_OF_V0:
+        yield f"veRL's v1 trainer cannot compute {ADVANTAGE_ESTIMATOR}={estimator}: set {ADVANTAGE_ESTIMATOR}=grpo"
     task_rewards = "distillation.distillation_loss.use_task_rewards"
     if select(config, "distillation.enabled") and not select(config, task_rewards):
         yield f"{task_rewards}=False trains on no reward: set {task_rewards}=True, or distillation.enabled=False"
@@ -310,9 +320,8 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
         yield str(error)
     else:
         yield from _vote_problems(options, n) if n >= 2 else ()
-    if reward.needs_log_probs and not select(config, "actor_rollout_ref.rollout.calculate_log_probs"):
-        needed = "actor_rollout_ref.rollout.calculate_log_probs=True"
-        yield f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set {needed}"
+    if reward.needs_log_probs and not select(config, LOG_PROBS_KEY):
+        yield f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set {LOG_PROBS_KEY}=True"
     deterministic = "actor_rollout_ref.rollout.full_determinism"
     # Engines then refuse to serve an id twice, and solutions have no ids of their own.
     if reward.needs_questions and select(config, deterministic):
@@ -344,12 +353,11 @@ def _judge_problems(config: DictConfig, name: str) -> Iterator[str]:
 
 def _mode_problems(config: DictConfig) -> Iterator[str]:
     """Settings that veRL's asynchronous trainers refuse late, or get wrong silently."""
-    log_probs = "actor_rollout_ref.rollout.calculate_log_probs"
     corrections = ("rollout_is", "rollout_rs", "bypass_mode")
     corrects = any(select(config, f"algorithm.rollout_correction.{name}") for name in corrections)
-    if corrects and not select(config, log_probs):
-        yield f"algorithm.rollout_correction needs the log-probabilities of sampled tokens: set {log_probs}=True"
-    if select(config, "trainer.v1.trainer_mode") != "separate_async":
+    if corrects and not select(config, LOG_PROBS_KEY):
+        yield f"algorithm.rollout_correction needs the log-probabilities of sampled tokens: set {LOG_PROBS_KEY}=True"
+    if select(config, TRAINER_MODE) != "separate_async":
         return
     updates = select(config, "trainer.v1.separate_async.parameter_sync_step")
     batch = select(config, "data.train_batch_size")

@@ -14,15 +14,21 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import verl
 from full_stack import HANG_SECONDS, scalars
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from verl.experimental.fully_async_policy import fully_async_main
+from verl.experimental.one_step_off_policy import main_ppo as one_step_off_main
 from verl.utils.config import validate_config
 
 from mmupt.compose import as_override
@@ -30,7 +36,7 @@ from mmupt.recipe_files import CONFIG_FOLDER
 from mmupt_data.figure_task import Split, answer, draw_figure, encode_png, questions, sample_figures
 from verl_ext.answers import extract_answer
 from verl_ext.config_checks import _truth_problems, check_before_ray, check_config
-from verl_ext.config_defaults import SAMPLER_DEFAULTS, complete_config
+from verl_ext.config_defaults import SAMPLER_DEFAULTS, SAMPLER_KEY, complete_config
 from verl_ext.cpu.fork_server import fork_server
 from verl_ext.votes import vote
 
@@ -204,6 +210,25 @@ def test_a_configuration_with_another_reward_manager_is_left_alone() -> None:
     assert config == untouched
 
 
+@pytest.mark.parametrize(
+    ("trainer", "recipe"),
+    [(fully_async_main, "fully_async_ppo_trainer"), (one_step_off_main, "one_step_off_ppo_trainer")],
+)
+def test_the_experimental_trainers_refuse_the_vote_before_ray_and_run_without_it(
+    trainer: ModuleType, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", start := Mock(side_effect=SystemExit))
+    with initialize_config_dir(str(Path(str(trainer.__file__)).parent / "config"), version_base=None):
+        # One of the recipes looks for veRL's own beside the working directory.
+        own = "hydra.searchpath=[pkg://verl.trainer.config]"
+        vote_config, plain_config = compose(recipe, [own, *TWO_KEYS]), compose(recipe, [own])
+    with pytest.raises(ValueError, match=r"run verl\.trainer\.main_ppo with trainer\.v1\.trainer_mode=separate_async"):
+        trainer.main.__wrapped__(vote_config)
+    assert not start.called
+    with pytest.raises(SystemExit):
+        trainer.main.__wrapped__(plain_config)
+
+
 def test_every_problem_is_in_one_message() -> None:
     config = composed(
         TWO_KEYS[0],
@@ -252,11 +277,26 @@ def test_every_problem_is_in_one_message() -> None:
         assert part in str(refused.value), part
 
 
+def test_values_of_the_sampler_are_refused_where_its_watchdog_or_alarm_would_fail() -> None:
+    with pytest.raises(ValueError) as refused:
+        values = "watchdog_seconds: 1h, poll_interval: -1, votes_per_step: True, stop_on_collapse: null"
+        check_config(composed(*SAMPLER, f"+{SAMPLER_KEY}={{{values}, tracked_groups: {{number: 1, evry: 2}}}}"))
+    for part in (
+        "sampler_kwargs.stop_on_collapse must be a block with enable, not None",
+        "sampler_kwargs.watchdog_seconds must be a number from 1 on, not '1h'",
+        "sampler_kwargs.poll_interval must be a number from 0 on, not -1",
+        "sampler_kwargs.votes_per_step must be null or a whole number from 0 on, not True",
+        "sampler_kwargs.tracked_groups: there is no key 'evry'; did you mean 'every'?",
+    ):
+        assert part in str(refused.value), part
+
+
 def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", "train", 2)
+    pq.write_table(pa.table({"prompt": ["how many ?"]}), tmp_path / "no_truth.parquet")
     keys = {
         "data.train_files": str(tmp_path / "train.parquet"),
-        "data.val_files": str(tmp_path / "missing.parquet"),
+        "data.val_files": [str(tmp_path / "missing.parquet"), str(tmp_path / "no_truth.parquet")],
         "data.custom_cls.path": "pkg://verl_ext.datasets.unlabelled_dataset",
         "data.custom_cls.name": "UnlabelledDataset",
     }
@@ -264,7 +304,13 @@ def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(
     check_config(config)
     with pytest.raises(ValueError) as refused:
         validate_config(config, use_reference_policy=True, use_critic=False)
-    for part in ("2 settings must change", "train.parquet: a label-free", "reward_model", "missing.parquet is missing"):
+    for part in (
+        "3 settings must change",
+        "train.parquet: a label-free",
+        "reward_model",
+        "missing.parquet is missing",
+        "no_truth.parquet has no truth: ",
+    ):
         assert part in str(refused.value), part
 
 
@@ -274,24 +320,34 @@ def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(
         # As in veRL's examples/data_preprocess for search (Search-R1).
         (
             [{"ground_truth": {"target": ["4", "four"]}, "style": "rule"}],
-            "ground truths of the type struct<target: list<element: string>>, which are neither text nor a number",
+            "1 of 1 rows, the first of them row 0, whose reward_model is {'ground_truth': {'target': ['4', 'four']}",
         ),
-        ([{"ground_truth": ["4", "four"]}], "ground truths of the type list<element: string>"),
-        ([{"ground_truth": "4"}, {"ground_truth": None}, None], "no ground truth in 2 rows, the first of them row 1"),
-        ([{"style": "model"}], "has no reward_model.ground_truth"),
-        (["4"], "has no reward_model.ground_truth"),
-        (None, "has no reward_model.ground_truth"),
+        ([{"ground_truth": ["4", "four"]}], "1 of 1 rows"),
+        ([{"ground_truth": "4"}, {"ground_truth": None}, None], "2 of 3 rows, the first of them row 1"),
+        ([{"style": "model"}], "whose reward_model is {'style': 'model'}"),
+        (["4"], "whose reward_model is 4"),
+        (None, "whose reward_model is None"),
+        ([{"ground_truth": b"4"}], "1 of 1 rows"),
         ([{"ground_truth": 4.5}], None),
         ([{"ground_truth": Decimal("4.5")}], None),
     ],
 )
+@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
 def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray(
-    reward_models: list[Any] | None, problem: str | None, tmp_path: Path
+    reward_models: list[Any] | None, problem: str | None, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     prompts = [[{"role": "user", "content": "how many ?"}]] * len(reward_models or [1])
-    columns = {"prompt": prompts} | ({"reward_model": reward_models} if reward_models else {})
-    file = tmp_path / "rows.parquet"
-    pq.write_table(pa.table(columns), file)
+    table = pa.table({"prompt": prompts} | ({"reward_model": reward_models} if reward_models else {}))
+    file = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, file)
+    else:
+        try:
+            lines = [*map(json.dumps, table.to_pylist())]
+        except TypeError:
+            pytest.skip("JSON has no such value")
+        file.write_text(f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines))
     keys = forced({"data.train_files": str(file), "data.val_files": [str(file)]})
     if problem is None:
         check_before_ray(composed(*TWO_KEYS, *keys))

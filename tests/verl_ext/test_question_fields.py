@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from verl_ext.datasets.ground_truth import ground_truth_of
 from verl_ext.datasets.message_parts import copied
 from verl_ext.rollout.question_fields import (
     choices_of,
     function_arguments,
-    ground_truth_of,
     image_count,
     question_id,
     text_of,
@@ -99,6 +99,7 @@ def test_a_row_without_messages_is_known_by_its_uid() -> None:
         ({"ground_truth": ["7", "8"]}, None),
         ({"style": "rule"}, None),
         (None, None),
+        ("7", None),
     ],
 )
 def test_the_ground_truth_is_text_or_none(reward_model: Any, truth: str | None) -> None:

@@ -114,12 +114,6 @@ def test_the_same_questions_are_kept_in_every_epoch() -> None:
     assert len(kept & again) >= 6
 
 
-@pytest.mark.parametrize("size", [-1, 1.5, True, "all"])
-def test_a_number_of_groups_that_is_none_is_refused(size: Any) -> None:
-    with pytest.raises(ValueError, match="votes_per_step must be null or a whole number from 0 on"):
-        VoteFiles(Path("unused"), size)
-
-
 def test_a_step_of_several_updates_is_one_file_with_no_more_groups(tmp_path: Path) -> None:
     files = VoteFiles(tmp_path, 3)
     for first in (0, 2, 4):

@@ -96,6 +96,8 @@ def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
     Raises:
         ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
     """
+    if not isinstance(stop_on_collapse, DictConfig):
+        raise ValueError(f"stop_on_collapse must be a block with enable, not {stop_on_collapse!r}")
     block: Any = OmegaConf.to_container(stop_on_collapse, resolve=True)
     try:
         rule = read_block(block, CollapseRule, others=("enable",))

@@ -4,6 +4,7 @@ Read for validation and for diagnostics only. Files that are only evaluated on m
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,6 @@ def sidecar_of(data_file: str | Path) -> Path:
     return Path(data_file).with_suffix(".truth.parquet")
 
 
-def has_truth(data_file: str | Path) -> bool:
-    """Whether the answers of a file are known, from its sidecar or a column of the file itself."""
-    return sidecar_of(data_file).is_file() or _own_column(data_file) is not None
-
-
 def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
     """Return the answer by row id of all `data_files`; files without a truth and rows without an answer add nothing.
 
@@ -48,7 +44,10 @@ def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
         for row in _truth_rows(data_file):
             if row["answer"] is None:
                 continue
-            answer = _answer_text(row["answer"], f"{row['source']}, id {row['id']}")
+            try:
+                answer = text_or_number(row["answer"], "the answer")
+            except RowFormatError as error:
+                raise ValueError(f"{row['source']}, id {row['id']}: {error}") from None
             if truth.setdefault(row["id"], answer) != answer:
                 raise ValueError(f"{row['source']} contradicts another file about the answer of row {row['id']!r}")
     return truth
@@ -61,8 +60,12 @@ def read_metadata(data_files: Iterable[str | Path]) -> dict[str, str]:
 
 
 def check_truth(file: str | Path) -> None:
-    """Raise ValueError for a file that is evaluated on, or trained on with labels, whose answers are not all known."""
-    if not has_truth(file):
+    """Raise ValueError for a file that is evaluated on, or trained on with labels, whose answers are not all known.
+
+    Also as `read_columns`.
+    """
+    read_columns(file)
+    if not (sidecar_of(file).is_file() or _own_column(file)):
         raise ValueError(
             f"{file} has no truth: {sidecar_of(file)} is missing (columns id and answer), and the file has no column "
             f"{' or '.join(OWN_COLUMNS)} in its place"
@@ -78,23 +81,31 @@ def check_truth(file: str | Path) -> None:
         )
 
 
-def problem_of_own_truth(file: str | Path) -> str | None:
-    """Why the rows of a Parquet file cannot be graded by their own `reward_model.ground_truth`; None if they can.
+def ground_truth_of(row: Mapping[str, Any]) -> str | None:
+    """Return the ground truth of a row in veRL's format; None without one, or if it is neither text nor a number."""
+    reward_model = row.get("reward_model")
+    truth = reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
+    return str(truth) if isinstance(truth, str | int | float | Decimal) else None
 
-    A ground truth is text or a number, as `verl_ext.rollout.question_fields.ground_truth_of` reads it.
-    """
-    field = pq.read_schema(file)
-    for name in ("reward_model", "ground_truth"):
-        fields = field if isinstance(field, pa.Schema) else field.type
-        index = fields.get_field_index(name) if isinstance(fields, pa.Schema | pa.StructType) else -1
-        if index < 0:
-            return f"{file} has no reward_model.ground_truth"
-        field = fields.field(index)
-    if pa.types.is_nested(field.type):
-        return f"{file} has ground truths of the type {field.type}, which are neither text nor a number"
-    truths = pq.ParquetFile(file).read(columns=["reward_model.ground_truth"])["reward_model"]
-    missing = [row for row, truth in enumerate(truths.to_pylist()) if not truth or truth["ground_truth"] is None]
-    return f"{file} has no ground truth in {len(missing)} rows, the first of them row {missing[0]}" if missing else None
+
+def problem_of_own_truth(file: str) -> str | None:
+    """Why not all rows of a Parquet or JSON file in veRL's format can be graded, see `ground_truth_of`; None if all
+    can."""
+    if file.endswith(".parquet"):
+        rows = pq.ParquetFile(file).read(columns=["reward_model"]).to_pylist()
+    else:
+        # Imported lazily: takes seconds.
+        import datasets
+
+        # As veRL reads it (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
+        rows = datasets.load_dataset("json", data_files=file, split="train")
+    wrong = [number for number, row in enumerate(rows) if ground_truth_of(row) is None]
+    if not wrong:
+        return None
+    return (
+        f"{file} has no reward_model.ground_truth that is text or a number in {len(wrong)} of {len(rows)} rows, the "
+        f"first of them row {wrong[0]}, whose reward_model is {str(rows[wrong[0]].get('reward_model'))[:80]}"
+    )
 
 
 def _truth_rows(data_file: str | Path) -> Iterator[dict[str, Any]]:
@@ -131,13 +142,6 @@ def _own_column(data_file: str | Path) -> str | None:
     # The dataset refuses a missing file; diagnostics need not.
     names = read_columns(data_file) if Path(data_file).is_file() else []
     return next((name for name in OWN_COLUMNS if name in names), None)
-
-
-def _answer_text(value: Any, place: str) -> str:
-    try:
-        return text_or_number(value, "the answer")
-    except RowFormatError as error:
-        raise ValueError(f"{place}: {error}") from None
 
 
 def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:

@@ -26,6 +26,7 @@ from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
 
 from verl_ext.config_defaults import SAMPLER, SAMPLER_KEY, SHARED_PROMPT_AGENT, uses
+from verl_ext.datasets.ground_truth import ground_truth_of
 from verl_ext.datasets.message_parts import copied
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore, WrittenQuestion
 from verl_ext.rewards.group_reward import REWARDS, GroupReward
@@ -35,7 +36,6 @@ from verl_ext.rollout.group_collector import Group
 from verl_ext.rollout.question_fields import (
     choices_of,
     function_arguments,
-    ground_truth_of,
     image_count,
     question_id,
     text_of,

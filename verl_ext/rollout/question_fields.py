@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -50,12 +49,6 @@ def text_of(row: Mapping[str, Any]) -> str:
 def image_count(row: Mapping[str, Any]) -> int:
     """Return the number of images in the messages of a row's prompt."""
     return len(images_in(row.get("raw_prompt") or ()))
-
-
-def ground_truth_of(row: Mapping[str, Any]) -> str | None:
-    """Return the ground truth of a row; None if there is none, or if it is neither text nor a number."""
-    truth = (row.get("reward_model") or {}).get("ground_truth")
-    return str(truth) if isinstance(truth, str | int | float | Decimal) else None
 
 
 def choices_of(row: Mapping[str, Any]) -> list[str] | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from verl_ext.datasets.rows_by_id import RowsById
 from verl_ext.images import ImageError, decode
 from verl_ext.trackers.runs import OncePerStep
-from verl_ext.unknown_keys import is_whole
+from verl_ext.unknown_keys import is_whole, refuse_unknown_keys
 
 NAME = "vote/groups"
 # Longest side of a picture, in pixels.
@@ -90,9 +90,13 @@ class GroupTables:
 
 def problem_of(block: Any) -> str | None:
     """Why a block is none of `number` and `every`; None if it is one."""
+    given = block if isinstance(block, Mapping) else {}
+    try:
+        refuse_unknown_keys(given, ("number", "every"))
+    except ValueError as error:
+        return f"tracked_groups: {error}"
     for name, least in (("number", 0), ("every", 1)):
-        value = (block or {}).get(name)
-        if not is_whole(value, least):
+        if not is_whole(value := given.get(name), least):
             return f"tracked_groups.{name} must be a whole number from {least} on, not {value!r}"
     return None
 

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verl_ext.files import replacing
-from verl_ext.unknown_keys import is_whole
 from verl_ext.votes.vote_record import VoteRecord
 
 # Increment it with every change of a column.
@@ -151,8 +150,6 @@ class VoteFiles:
     """
 
     def __init__(self, folder: Path, per_step: int | None, train_files: Iterable[str] = ()) -> None:
-        if problem := problem_of_size(per_step):
-            raise ValueError(problem)
         self.per_step = per_step
         self._folder = folder
         self._train_files = [str(Path(file).absolute()) for file in train_files]
@@ -196,13 +193,6 @@ class VoteFiles:
         if self._written is not None:
             self._written.result()
             self._written = None
-
-
-def problem_of_size(per_step: Any) -> str | None:
-    """The problem of a number of groups per step; None if it is valid."""
-    if per_step is None or is_whole(per_step, 0):
-        return None
-    return f"votes_per_step must be null or a whole number from 0 on, not {per_step!r}"
 
 
 def write_votes(file: Path, rows: Sequence[Mapping[str, Any]], train_files: Sequence[str]) -> None:
