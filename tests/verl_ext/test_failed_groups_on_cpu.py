@@ -7,7 +7,9 @@ import pytest
 from stand_in_rollout import Rollout
 from verl.trainer.ppo.v1 import agent_loop_tq
 
+from verl_ext.datasets.encoded_image import EncodedImage
 from verl_ext.rewards.group_request import GroupRequest
+from verl_ext.rewards.self_judge import SelfJudgeReward
 
 
 def test_a_transfer_queue_that_refuses_the_rows_fails_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,20 @@ def test_a_transfer_queue_that_refuses_the_rows_fails_the_group(monkeypatch: pyt
         assert rollout.status == {"a": "failure"}
 
     asyncio.run(body())
+
+
+def test_a_prompt_that_fails_before_its_sessions_start_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.worker._reward = SelfJudgeReward
+        image = EncodedImage(b"no image", (1, 1))
+        await rollout.prompt("a", raw_prompt=[{"role": "user", "content": [{"type": "image", "image": image}]}])
+        assert rollout.status == {"a": "failure"} and not rollout.worker._groups
+
+    asyncio.run(body())
+    assert "prompt a failed" in caplog.text and "is not an image that Pillow reads" in caplog.text
 
 
 @pytest.mark.parametrize("failing", [{1}, {0, 2, 3}, {0, 1, 2, 3}], ids=["1 of 4", "3 of 4", "4 of 4"])

@@ -7,6 +7,7 @@ has settled, while other groups still generate. Selected by `actor_rollout_ref.r
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ from verl_ext.rollout.shared_features import SharedFeatures
 from verl_ext.rollout.shared_prompt import SharedPrompt, SharedPromptAgentLoop, continued, current_prompt
 from verl_ext.votes.vote_files import VotedQuestion, VotedResponse
 from verl_ext.votes.vote_record import VoteRecord
+
+logger = logging.getLogger(__name__)
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
@@ -89,19 +92,23 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._rows: dict[str, Group[QueueRow, None]] = {}
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
-        # veRL's own rows lack the id by which everything downstream identifies a question.
-        prompt = {**prompt, "id": question_id(prompt)}
-        if "raw_prompt" in prompt:
-            # Our agent loop removes images from the messages once they are sent; the caller keeps its messages.
-            prompt["raw_prompt"] = copied(prompt["raw_prompt"])
         shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
         # Each prompt runs in its own task, so only its sessions see this.
         current_prompt.set(shared)
         try:
+            # veRL's own rows lack the id by which everything downstream identifies a question.
+            prompt = {**prompt, "id": question_id(prompt)}
+            if "raw_prompt" in prompt:
+                # Our agent loop removes images from the messages once they are sent; the caller keeps its messages.
+                prompt["raw_prompt"] = copied(prompt["raw_prompt"])
             if self._scores_groups:
                 await self._run_group(prompt, sampling_params, trajectory, trace)
             else:
                 await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        except Exception:
+            # As veRL does with errors of sessions: the trainer waits until each prompt has finished or failed.
+            logger.exception("prompt %s failed", prompt["uid"])
+            await self._tag(prompt["uid"], trajectory["validate"], status="failure")
         finally:
             shared.close()
 
