@@ -29,8 +29,6 @@ BUDGET = 1000
 Rational = Union[int, Fraction]  # noqa: UP007
 
 IMAGINARY = "i"
-# A logarithm without a base is the natural logarithm times this constant.
-LOG_SCALE = "1/ln(base)"
 # Positive constants: the root of a product with one of them is the product of the roots.
 POSITIVE_NAMES = ("π", "e")
 
@@ -407,8 +405,6 @@ class Algebra:
         value = values[0]
         if function == "ln" and value is not None:
             return self._logarithm(value)
-        if function == "log":
-            return self.multiply(self.call("ln", *arguments), name(LOG_SCALE))
         if function == "ln" and arguments[0] == name("e"):
             return ONE
         if function == "abs" and value is not None:

@@ -14,7 +14,8 @@ from verl_ext.answers.algebra import Sum, number
 from verl_ext.answers.normalize import normalize
 from verl_ext.answers.notations import Notation, notation_of
 from verl_ext.answers.numeric_equality import real_value
-from verl_ext.answers.phrases import NAMES_OF_TIMES, QUANTITY, unit_in_brackets, without_wording
+from verl_ext.answers.phrases import NAMES_OF_TIMES, QUANTITY, change_of, unit_in_brackets, without_wording
+from verl_ext.answers.spellings import MAGNITUDES
 from verl_ext.answers.structures import Value, is_relation, list_of, variables
 from verl_ext.answers.syntax import parse
 from verl_ext.answers.tokens import NotMath
@@ -32,11 +33,12 @@ _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
+_SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([KMB])")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
 _YEN = re.compile(r"¥\s*(\d[\d,.]*)")
 # A share of something, which other answers leave out.
 _SHARE_OF = re.compile(
-    r"((?:an?\s+)?[^,;=]{0,40}(?:\d|%|\}|percent|half|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?))\s+of\s+"
+    r"((?:an?\s+)?[^,;=]{0,40}(?:/\d{1,9}|%|\}|percent|half|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?))\s+of\s+"
     r"(?:the|all|an?|its|their|his|her)\s+[A-Za-z][A-Za-z\s]*",
     re.IGNORECASE,
 )
@@ -54,7 +56,8 @@ _LETTER_WITH_TEXT = re.compile(
 )
 # Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
 _CAPITAL_WITH_TEXT = re.compile(
-    r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])[.:)])\s*((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
+    r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])(?:[.:)]|(?=\s+\([^(),A-Z]*\d[^(),A-Z]*\)$)))\s*"
+    r"((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
     re.S,
 )
 _TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
@@ -197,10 +200,14 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
         key = _math_key(unit_in_brackets(text) or text)
-        return replace(key, instead=_math_key(money)) if (money := _as_money(text)) else key
+        return replace(key, instead=_math_key(amount)) if (amount := _as_amount(text)) else key
     except NotMath:
         if (labelled := _labelled_key(text) or _key_of_value(text)) is not None:
             return labelled
+        if depth < MAX_WORDING and (change := change_of(text)) is not None:
+            value = _text_key(change[0], depth + 1)
+            details = tuple(sorted((*value.details, ("change", change[1]))))
+            return Key(f"{value.text} {change[1]}", None, value.bare, details)
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
             return _text_key(part.strip(), depth + 1)
         # In a phrase such as "large, red ball" the comma means nothing.
@@ -210,8 +217,10 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
 
 
-def _as_money(text: str) -> str | None:
-    """The other reading of pounds, which may be a weight, and of ¥, which may be yuan; None without them."""
+def _as_amount(text: str) -> str | None:
+    """The other reading of pounds, which may be a weight, of ¥, which may be yuan, and of the K in 1.2K; else None."""
+    if (short := _SHORT_AMOUNT.fullmatch(text)) is not None:
+        return f"{short[1]} {MAGNITUDES[short[2].lower()]}"
     if "ound" in text and _POUNDS.search(text):
         return _POUNDS.sub(" GBP", text)
     return f"{yen[1]} JPY" if text[:1] == "¥" and (yen := _YEN.fullmatch(text)) else None
@@ -281,7 +290,15 @@ def _labelled_key(text: str) -> Key | None:
     parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
     if len(parts) < 2 or not all(parts):
         return None
-    return _named_values_key([(part[1].strip().casefold(), part[2]) for part in parts if part])
+    return _named_values_key([(_label(part[1].strip()), part[2]) for part in parts if part])
+
+
+def _label(text: str) -> str:
+    """A label in one spelling; that of A: 50, B: 60 is the name of A = 50, B = 60."""
+    try:
+        return parse(text).value.text
+    except NotMath:
+        return text.casefold()
 
 
 def _numbered_key(text: str) -> Key | None:

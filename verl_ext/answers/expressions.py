@@ -29,9 +29,13 @@ _NO_UNITS = frozenset({
     "zero", "by", "of", "out", "ago", "later", "before", "after", "short", "fewer", "greater", "squared", "cubed", "am",
     "pm", "bc", "bce", "noon", "midnight", "o'clock", "remainder", "and", "with",
 })  # fmt: skip
+_PARTITIVE = frozenset({"the", "them", "these", "those", "all", "it", "us", "which", "whom"})
+_SINGULARS = {"people": "person", "children": "child"}
+_PLURAL = re.compile("(?:(?<=[xh])|(?<=ss))es$|(?<!s)s$")
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
 _POINT = re.compile(r"[A-Z](?:_\d)?'*")
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
+_MINUS_FIRST = re.compile(r"\^ (?:\{ - 1 \}|- 1) \(")
 _CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元", "₹": "rupee", "₩": "won", "₽": "rouble"}
 
 
@@ -198,10 +202,14 @@ class ExpressionParser:
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
         ends = self._next.kind in ("end", "and") or self._next.text in (",", ";", "per")
-        if not (0 < len(words) < MAX_WORDS and ends) or set(words) & _NO_UNITS:
+        # Pieces of wood, but neither 5 of them nor 5 parts of the whole.
+        counts = not _NO_UNITS & set(words) - {"of"} and not (
+            "of" in words and (words[0] == "of" or _PARTITIVE & set(words))
+        )
+        if not (0 < len(words) < MAX_WORDS and ends and counts):
             self._fail()
-        counted = " ".join(words)
-        return unit_of(counted) or f'"{counted.removesuffix("s")}"'
+        counted = " ".join(_SINGULARS.get(word, word) for word in words)
+        return unit_of(counted) or f'"{_PLURAL.sub("", counted)}"'
 
     def _factor(self) -> Value:
         if self._next.kind == "unit":
@@ -266,14 +274,7 @@ class ExpressionParser:
                 text += self._subscript()
                 if (combinations := self._combinations(text)) is not None:
                     return combinations
-            primes = 0
-            while self._tokens[self._position + primes].text == "'":
-                primes += 1
-            if primes and self._tokens[self._position + primes].text == "(":
-                # f'(2) is not a product.
-                self._go_to(self._position + primes)
-                text += "'" * primes
-            return self._applied(text) or name(text)
+            return self._applied(text + self._mark_of_function(text)) or name(text)
         if token.kind == "function":
             return self._function(token.text)
         if token.text in CLOSING:
@@ -292,6 +293,18 @@ class ExpressionParser:
             self.units.add(_CURRENCIES[token.text])
             return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
         return self._command(token.text)
+
+    def _mark_of_function(self, function: str) -> str:
+        """Take the primes of f'(2), which is not a product, and the -1 of f^{-1}(2), which is not 2/f."""
+        if self._next.text not in ("'", "^"):
+            return ""
+        coming = " ".join(token.text for token in self._tokens[self._position : self._position + 6])
+        inverse = _MINUS_FIRST.match(coming) if function in "fghFGH" else None
+        mark = inverse or re.match(r"('(?: ')*) \(", coming)
+        if mark is None:
+            return ""
+        self._go_to(self._position + mark[0].count(" "))
+        return "^(-1)" if inverse else mark[1].replace(" ", "")
 
     def _subscript(self) -> str:
         """A subscript with its underscore: the value of an index, as in a_k, instead of its name."""
@@ -330,7 +343,7 @@ class ExpressionParser:
             (argument.kind == "name" and argument.text != function and (function.isupper() or argument.text in "xtn"))
             or (argument.kind == "number" and function in _FUNCTION_NAMES)
         )
-        if is_short or function in ("f", "F") or function.endswith("'"):
+        if is_short or function in ("f", "F") or function.endswith(("'", ")")):
             self._take()
             items = self._items()
             self._expect(")")

@@ -31,7 +31,8 @@ _AFTER = str.maketrans(
         "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
         "；": ";", "¢": " cent ", "∑": r"\sum ", "∏": r"\prod ",
         "π": "π", "Π": "Π", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
-        "⟶": "→", "➔": "→", "⟹": "⇒", "⟨": "(", "⟩": ")", "〜": "~", "～": "~",
+        "⟶": "→", "➔": "→", "⟹": "⇒", "⟨": "(", "⟩": ")", "〜": "~", "～": "~", "∛": r"\sqrt[3]", "⟂": "⊥",
+        "∧": " and ", "∨": " or ",
     }
 )  # fmt: skip
 _SYMBOLS = {
@@ -40,9 +41,8 @@ _SYMBOLS = {
     "cdot": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓",
     "infty": "∞", "cup": "∪", "cap": "∩", "in": "∈", "emptyset": "∅", "varnothing": "∅", "degree": "°",
     "textdegree": "°", "deg": "°", "circ": "∘", "ohm": "Ω", "ell": "l", "langle": "(", "rangle": ")", "bullet": "*",
-    "land": " and ",
-    "lor": " or ", "wedge": " and ", "vee": " or ", "because": " because ", "therefore": "",
-    "measuredangle": "∠", "sphericalangle": "∠",
+    "land": " and ", "lor": " or ", "wedge": " and ", "vee": " or ", "neg": "¬", "lnot": "¬", "because": " because ",
+    "therefore": "", "measuredangle": "∠", "sphericalangle": "∠", "odot": "⊙",
     "angle": "∠", "triangle": "△", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "percent": "%",
     "prime": "'", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "ldots": "…", "dots": "…",
     "cdots": "…", "to": "→", "rightarrow": "→", "parallel": "∥", "cdotp": "*", "perp": "⊥", "sim": "∼", "dollar": "$",
@@ -51,14 +51,15 @@ _SYMBOLS = {
     "omega": "ω", "Omega": "Ω", "Delta": "Δ", "Gamma": "Γ", "Theta": "Θ", "Phi": "Φ", "eta": "η", "xi": "ξ",
     "zeta": "ζ", "nu": "ν", "chi": "χ", "psi": "ψ", "kappa": "κ",
     "imath": "i", "jmath": "j",
-    "euro": "€", "pounds": "£", "yen": "¥",
+    "euro": "€", "pounds": "£", "yen": "¥", "textdollar": "$",
     "quad": " ", "qquad": " ", "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
     "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
     "middle": "", "biggl": "", "biggr": "", "Biggl": "", "Biggr": "", "mathrm": "", "text": "", "mathstrut": "",
     "large": "", "Large": "", "LARGE": "", "huge": "", "Huge": "", "normalsize": "", "small": "", "tiny": "",
     "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "nicefrac": r"\frac", "sfrac": r"\frac",
     "flatfrac": r"\frac", "xfrac": r"\frac", "dbinom": r"\binom",
-    "tbinom": r"\binom", "vec": VECTOR, "overrightarrow": VECTOR,
+    "tbinom": r"\binom", "overarc": r"\widehat", "overparen": r"\widehat", "wideparen": r"\widehat", "vec": VECTOR,
+    "overrightarrow": VECTOR,
     "longrightarrow": "→", "Rightarrow": "⇒", "implies": "⇒", "Longrightarrow": "⇒",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -194,8 +195,8 @@ def _from_latex(text: str) -> str:
 
 def _trim(text: str) -> str:
     """Strip punctuation, but not decimal points, primes and factorials."""
-    if text[:1] == text[-1:] == "'":
-        text = text.strip("'")
+    if text[:1] in ("'", '"') and text[:1] == text[-1:]:
+        text = text.strip(text[0])
     end = text.rstrip(_DRESSING + "\\")
     behind = text[len(end) :]
     sign = behind[: len(behind) - len(behind.lstrip(behind[0]))] if behind[:1] in ("'", "!") else behind[:1]

@@ -41,7 +41,7 @@ _DATE = re.compile(
 _CHINESE_DATE = re.compile(r"(?:(\d{4})年)?(\d{1,2})月(?:(\d{1,2})[日号])?")
 _CLOCK = re.compile(
     r"(?:at\s+)?(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?\s*(?P<clock>o'?clock)?\s*"
-    r"(?P<half>[ap]\.?\s?m(?:\.|\b))?",
+    r"(?P<half>[ap]\.?\s?m(?:\.|\b)|in\s+the\s+(?:morning|afternoon|evening))?",
     re.IGNORECASE,
 )
 _CLOCK_IN_WORDS = re.compile(
@@ -49,7 +49,9 @@ _CLOCK_IN_WORDS = re.compile(
     r"(?P<side>past|to)\s+(?P<hour>\d{1,2}|[a-z]+)(?:\s+o'?clock)?",
     re.IGNORECASE,
 )
-_CHINESE_CLOCK = re.compile(r"(\d{1,2})[点时](\d{1,2})分?")
+_CHINESE_CLOCK = re.compile(
+    r"(?=.*[点时午早晚])(?P<half>上午|早上|下午|晚上)?(\d{1,2})(?:[点时:](\d{1,2})分?|点(半|整)?)"
+)
 _DIMENSIONS = re.compile(rf"{_NUMBER}{_UNIT}?(?:\s*(?:×|\bby\b|(?<=[\d ])[xX](?=[\d ]))\s*{_NUMBER}{_UNIT}?){{1,2}}")
 _BY = re.compile(r"×|\bby\b|[xX](?=[\d ])")
 _OUT_OF = re.compile(r"(\d{1,9})\s+(?:out\s+of|in)\s+(\d{1,9})", re.IGNORECASE)
@@ -156,21 +158,22 @@ def _clock(text: str) -> Notation | None:
     if match := _CLOCK_IN_WORDS.fullmatch(text):
         return _clock_in_words(match)
     if match := _CHINESE_CLOCK.fullmatch(text):
-        return Notation(f"{int(match[1])}:{int(match[2]):02}")
+        half = {"": "", "上午": " am", "早上": " am"}.get(match["half"] or "", " pm")
+        text = f"{match[2]}:{match[3] or ('30' if match[4] == '半' else '00'):0>2}{half}"
     match = _CLOCK.fullmatch(text)
     if match is None or not (match["minute"] or match["clock"] or match["half"]):
         return None
     hour, minute, second = int(match["hour"]), int(match["minute"] or 0), int(match["second"] or 0)
     if hour > 24 or minute > 59 or second > 59:
         return None
-    half = match["half"]
+    half = match["half"] and ("a" if match["half"][0] in "aA" or "morning" in match["half"].lower() else "p")
     in_24_hours = None
     if half:
-        other = hour % 12 + (12 if half[0] in "pP" else 0)
+        other = hour % 12 + (12 if half == "p" else 0)
         in_24_hours = None if other == hour or hour > 12 else f"{other}:{minute:02}"
     # As the ratio of these numbers, in case it is one.
     time = f"{hour}:{minute:02}" + (f":{second:02}" if match["second"] else "")
-    return Notation(time, (("half of the day", half[0].lower()),) if half else (), in_24_hours)
+    return Notation(time, (("half of the day", half),) if half else (), in_24_hours)
 
 
 def _clock_in_words(match: re.Match[str]) -> Notation | None:

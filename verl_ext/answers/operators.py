@@ -23,7 +23,9 @@ class OperatorParser(ExpressionParser):
         exponent, base = None, None
         for _ in range(2):
             if self._next.kind == "sub":
-                base = read_number(self._take().text[1:])
+                subscript = self._take().text[1:]
+                is_name = function == "log" and len(subscript) == 1 and subscript.isalpha()
+                base = name(subscript) if is_name else read_number(subscript)
             elif self._takes("^"):
                 exponent = self._exponent()
         if exponent is not None and exponent.rational == -1 and function in _INVERSES:
@@ -50,10 +52,8 @@ class OperatorParser(ExpressionParser):
         (argument,) = items
         if function == "exp":
             return self.algebra.power(name("e"), argument)
-        if function == "lg":
-            function, base = "log", number(10)
-        if function == "log" and base is not None:
-            return self.algebra.divide(self.algebra.call("ln", argument), self.algebra.call("ln", base))
+        if function == "log":
+            return self.algebra.divide(self.algebra.call("ln", argument), self.algebra.call("ln", base or number(10)))
         return self.algebra.call(function, argument)
 
     def _bare_argument(self) -> Sum:

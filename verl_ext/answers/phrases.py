@@ -33,6 +33,7 @@ NAMES_OF_TIMES = {spelled: name for short, name in (DAYS | MONTHS).items() for s
 SAME_WORD = NAMES_OF_TIMES | {
     "solutions": "solution", "grey": "gray", "anticlockwise": "counterclockwise", "centre": "center", "colour": "color",
     "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
+    **{f"周{day}": f"星期{day}" for day in "一二三四五六日"},
 }  # fmt: skip
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
 # What is measured: "a length of 8 cm", "area 24". Not angles and sides, which have numbers.
@@ -41,21 +42,35 @@ QUANTITY = (
     r"|circumference|radius|diameter|volume|distance|speed|velocity|mass|weight|slope|sum|mean|median|average|probability"
     r"|cost|price|total|temperature|density|pH)"
 )
+_NUMBER_WORDS = {
+    word: number
+    for number, word in enumerate(
+        (
+            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+        )
+    )
+} | {
+    word: 10 * tens
+    for tens, word in enumerate(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)
+}  # fmt: skip
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
     r"|(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
     r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
-    r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)|(?P<right>(?-i:[(]?[A-H])\)?)\s+is\s+(?:correct|right)"
+    r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)|(?P<right>(?-i:[(]?[A-H])\)?)"
+    r"(?:\s+is\s+(?:correct|right)|\s*选项)"
     r"|(?:an?\s+|the\s+)?ratio\s+of\s+(?P<ratio>\d.*)|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
     r"|(?:故|所以|因此)?(?:选项|答案|正确答案|正确选项|应?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
-    r"|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series|statement|system"
-    r"|equation|number|colou?r|country|city|name|domain|range|roots|zeros))\s+(?:is|are)\s+(?:an?\s+|the\s+)?(?P<it>.+)",
+    r"|(?:it's|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series"
+    r"|statement|system|equation|number|colou?r|country|city|name|domain|range|roots|zeros))\s+(?:is|are))\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
 )
 # Several options, statements or things: "both A and B", "options A, C", "A and B only".
 _SEVERAL = re.compile(
     r"(?:both\s+(?=.*\s(?:and|&)\s)|either\s+(?=.*\sor\s)|all\s+of\s+(?=.*,)|all\s+three\s+(?=.*,))(?P<rest>.+)"
-    r"|(?:(?:both|either|all\s+of)\s+)?(?:options|choices|statements|answers)\s+(?P<named>[(A-Za-z\d].*)"
+    r"|(?:(?:both|either|all\s+of)\s+)?(?:options|choices|statements|answers|points|lines|segments|angles|figures|graphs)\s+"
+    r"(?P<named>[(A-Za-z\d].*)"
     r"|(?:(?P<before>[(]?[A-H1-9][).]?(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+)[(]?[A-H1-9][)]?)*)\s+only"
     r"|only\s+(?P<behind>[(]?[A-H1-9].*))",
     re.IGNORECASE | re.DOTALL,
@@ -64,6 +79,8 @@ _THEREFORE = re.compile(
     r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z_^{\d])[,:\s]*(?P<rest>[^\s_^].*)",
     re.I | re.S,
 )
+# 2x + 3 = 7 ⇒ x = 2.
+_CONCLUSION = re.compile(r"[^⇒]*=[^⇒]*⇒(?:.*⇒)?\s*(?P<rest>[^⇒]*=[^⇒]*)", re.DOTALL)
 _SIGN_IN_WORDS = re.compile(
     r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+)", re.I | re.S
 )
@@ -74,7 +91,7 @@ _APPROXIMATELY = re.compile(
 )
 _MONEY_BEHIND = re.compile(
     r"(?P<rest>[$€£]\s*[\d.,]+|\d[\d.,]*\s*(?:dollars|cents|euros|yuan))\s+"
-    r"(?:left(?:\s+over)?|remaining|in\s+(?:change|total|all)|profit)",
+    r"(?:left(?:\s+over)?|remaining|in\s+(?:change|total|all))",
     re.IGNORECASE,
 )
 _BEHIND = re.compile(
@@ -100,15 +117,17 @@ _STATEMENT = re.compile(
     r"\s+(?:after|at|in))\s+"
     r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\()"
     rf"|an?\s+{QUANTITY}\s+of\s+)?"
-    r"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*)",
+    rf"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*|(?:{'|'.join(_NUMBER_WORDS)})\b.*)",
     re.DOTALL,
 )
 _LABEL = re.compile(
-    r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|[A-Za-z][A-Za-z ]{2,40}:)\s*"
-    r"(?P<rest>-?[\d.$√].*|[(\[]?\s*\\(?:frac|sqrt|begin).*)",
+    r"(?:[A-Z][A-Za-z]?\([^()=]*\)\s*=|(?!not?\b)[A-Za-z][A-Za-z -]{2,40}:)\s*"
+    r"(?P<rest>-?[\d.$√].*|[(\[]?\s*\\(?:frac|sqrt|begin).*|(?:[(\[]\s*[-\d√]|[A-Za-z]\s*[=<>≤≥≠∈])[^:]*)",
     re.DOTALL,
 )
-_CHINESE_STATEMENT = re.compile(r"[\u4e00-\u9fffA-Za-z∠△]{1,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL)
+_CHINESE_STATEMENT = re.compile(
+    r"(?!.*[不没无非未])[\u4e00-\u9fffA-Za-z∠△]{1,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL
+)
 _MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
@@ -129,7 +148,7 @@ _REMARK = re.compile(
     r"|(?:correct )?(?:to )?(?:\d|one|two|three|four) ?(?:d\.? ?p|s\.? ?f|dec(?:imals?)?(?![a-z])|sig)"
     r"|since|because|as |where|given|by |using"
     r"|from |see |note|not |after "
-    r"|only|simplified|exact|negative|positive|extraneous|invalid|in simplest|舍|约|保留)"
+    r"|the |only|simplified|exact|extraneous|invalid|in simplest|舍|约|保留)"
     r"|.*\b(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid|impossible|ignored|excluded)|.*舍去",
     re.IGNORECASE,
 )
@@ -144,26 +163,29 @@ _KIND_OF_SHAPE = re.compile(
     r"|(?-i:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+(?P<article>[A-Za-z][A-Za-z\s-]{2,})",
     re.IGNORECASE,
 )
+_OVER_LETTERS = {"ray": VECTOR, "arc": r"\widehat"}
 _NAMED_OBJECT = re.compile(
-    r"(?P<angle>angle)\s+(?P<a>[A-Z]{1,3}|\d)|(?P<triangle>triangle\s+|三角形)(?P<b>[A-Z]{3})"
-    r"|(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
-    r"|(?P<ray>ray)\s+(?P<c>(?-i:[A-Z]{2}))"
+    r"(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
+    r"|(?P<ray>ray|arc)\s+(?P<c>(?-i:[A-Z]{2,3}))"
     r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure|image|picture|diagram)\s+"
     r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-z])'?)"
     r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?P<low>at\s+least|not?\s+(?:less|fewer)\s+than)\s+(?P<a>\S.*)|(?P<b>\S.{0,60})\s+or\s+(?P<up>more|greater|above)"
+    r"(?P<low>at\s+least|not?\s+(?:less|fewer)\s+than)\s+(?P<a>\S.*)|(?P<b>\S.{0,60})\s+(?:or|and)\s+"
+    r"(?P<up>more|greater|above|over|older)|(?P<g>[$€£]?\d[\d,.]*%?)(?P<plus>\+)"
     r"|(?P<high>at\s+most|not?\s+more\s+than|up\s+to)\s+(?P<c>\S.*)|(?P<d>\S.{0,60})\s+or\s+(?P<down>less|fewer|below)"
     r"|(?P<above>(?:more|greater)\s+than)\s+(?P<e>[-$\d].*)|(?P<below>(?:less|fewer)\s+than)\s+(?P<f>[-$\d].*)",
     re.IGNORECASE | re.DOTALL,
 )
-_BOUND_WORD = re.compile(r"\s(?:or|than|least|most|to)\s", re.IGNORECASE)
-_BOUND_SIGNS = {"low": "≥", "up": "≥", "high": "≤", "down": "≤", "above": ">", "below": "<"}
-_CHANGES = "(?:increase|decrease|drop|rise|gain|loss|decline|growth|reduction|discount|profit)"
+_BOUND_WORD = re.compile(r"\s(?:or|and|than|least|most|to)\s|\+$", re.IGNORECASE)
+_BOUND_SIGNS = {"low": "≥", "up": "≥", "plus": "≥", "high": "≤", "down": "≤", "above": ">", "below": "<"}
+_RISES = ("increase", "rise", "gain", "growth", "profit")
+_CHANGES = f"(?:{'|'.join(_RISES)}|decrease|drop|loss|decline|reduction|discount)"
 _CHANGE = re.compile(
-    rf"(?:an?\s+)?(?P<change>{_CHANGES})\s+of\s+(?P<by>[$€£]?\d.*)|an?\s+(?P<rest>[$€£]?\d.*\s{_CHANGES})",
+    rf"(?:the\s+|an?\s+|it\s+)?(?:(?P<change>{_CHANGES})(?:s|d|ed)?\s*(?:\b(?:of|by|is|was)\b|[:=])\s*(?P<by>[$€£]?\d.*)"
+    rf"|(?P<value>[$€£]?\d.*\S)\s+(?P<behind>{_CHANGES}))",
     re.IGNORECASE | re.DOTALL,
 )
 # The meaning of phrases, in symbols.
@@ -174,6 +196,8 @@ _PHRASES = {
         re.IGNORECASE,
     ): "R",
     re.compile(r"(?:there\s+(?:is|are)\s+)?no\s+solutions?(?:\s+exists?)?|(?:the\s+)?empty\s+set", re.IGNORECASE): "∅",
+    re.compile(r"(?:a\s+)?half|一半", re.IGNORECASE): "1/2",
+    re.compile(r"a\s+quarter", re.IGNORECASE): "1/4",
     re.compile(r"(?:at\s+)?(?:12\s+)?noon", re.IGNORECASE): "12:00 PM",
     re.compile(r"(?:at\s+)?(?:12\s+)?midnight", re.IGNORECASE): "12:00 AM",
 }
@@ -197,19 +221,7 @@ _QUADRANT = re.compile(
     r"\s+quadrant|第(?P<chinese>[一二三四])象限)",
     re.IGNORECASE,
 )
-_SET_BUILDER = re.compile(r"\\?\{\s*(?P<name>[A-Za-z])\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)\s*\\?\}", re.DOTALL)
-_NUMBER_WORDS = {
-    word: number
-    for number, word in enumerate(
-        (
-            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-        )
-    )
-} | {
-    word: 10 * tens
-    for tens, word in enumerate(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)
-}  # fmt: skip
+_SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)\s*\\?\}", re.DOTALL)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _SCALE = "|".join(_SCALES)
 _NUMBER_IN_WORDS = re.compile(
@@ -228,18 +240,8 @@ _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四�
 
 
 def _rest_of(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
-    """The rule that returns the group `rest` of a pattern."""
-    return lambda text: (match := pattern.fullmatch(text)) and match["rest"]
-
-
-def _lead(text: str) -> str | None:
-    match = _LEAD.fullmatch(text)
-    return match and next(filter(None, match.groups()))
-
-
-def _several(text: str) -> str | None:
-    match = _SEVERAL.fullmatch(text)
-    return match and next(filter(None, match.groups()))
+    """The rule that returns the only group of a pattern that matches."""
+    return lambda text: (match := pattern.fullmatch(text)) and next(filter(None, match.groups()))
 
 
 def _sign_in_words(text: str) -> str | None:
@@ -274,13 +276,16 @@ def _bound(text: str) -> str | None:
     if match is None:
         return None
     (sign,) = (sign for kind, sign in _BOUND_SIGNS.items() if match[kind])
-    return f"{sign} {next(filter(None, (match[group] for group in 'abcdef')))}"
+    return f"{sign} {next(filter(None, (match[group] for group in 'abcdefg')))}"
 
 
-def _change(text: str) -> str | None:
-    """Read an increase of 20% as 20% increase."""
+def change_of(text: str) -> tuple[str, str] | None:
+    """The value and the direction of a change, as in an increase of 20% and 20% increase; None for anything else."""
     match = _CHANGE.fullmatch(text)
-    return match and (match["rest"] or f"{match['by']} {match['change']}")
+    if match is None:
+        return None
+    is_rise = (match["change"] or match["behind"]).lower() in _RISES
+    return match["by"] or match["value"], "rise" if is_rise else "fall"
 
 
 def _verdict(text: str) -> str | None:
@@ -304,7 +309,12 @@ def unit_in_brackets(text: str) -> str | None:
 
 def _remark(text: str) -> str | None:
     match = _BRACKET_BEHIND.fullmatch(text)
-    return match["rest"] if match and _REMARK.match(match["inner"].strip()) else None
+    if match is None:
+        return None
+    rest, inner = match["rest"], match["inner"].strip()
+    # Seven (7) and 7 (seven).
+    is_again = number_in_words(rest) == inner or number_in_words(inner) == rest
+    return rest if is_again or _REMARK.match(inner) else None
 
 
 def _shape(text: str) -> str | None:
@@ -316,13 +326,11 @@ def _object(text: str) -> str | None:
     match = _NAMED_OBJECT.fullmatch(text)
     if match is None:
         return None
-    if match["angle"]:
-        return f"∠{{{match['a'].upper()}}}"
     if match["ray"]:
-        return f"{VECTOR}{{{match['c']}}}"
+        return f"{_OVER_LETTERS[match['ray'].lower()]}{{{match['c']}}}"
     if match["noun"]:
         return f"{match['number']}{ORDINAL} {match['noun'].lower()}"
-    return f"△{{{match['b'].upper()}}}" if match["triangle"] else match["place"] or match["rest"]
+    return match["place"] or match["rest"]
 
 
 def _quadrant(text: str) -> str | None:
@@ -379,7 +387,7 @@ def _chinese_number(text: str) -> str | None:
         above = match["root"] or chinese_number(match["above"])
         return f"{above}/{chinese_number(match['below'])}"
     match = _CHINESE_NUMERAL.fullmatch(text)
-    if match is None or not ((len(match["unit"]) < 2 and match["unit"] != "角") or unit_of(match["unit"])):
+    if match is None or not ((len(match["unit"]) < 2 and match["unit"] not in ("角", "半")) or unit_of(match["unit"])):
         return None
     return f"{chinese_number(match['numeral'])}{match['unit']}"
 
@@ -399,13 +407,11 @@ def chinese_number(text: str) -> str:
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (
-    _lead, _several,
-    _rest_of(_THEREFORE), _sign_in_words, _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND),
-    _bound, _change, _rest_of(_IN_THE_MONTH), _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object,
-    _ordinal,
-    _shape, _verdict,
-    _rest_of(_CHINESE_VERDICT), _phrase, _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement,
-    _rest_of(_CHINESE_STATEMENT), _measure, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
+    _rest_of(_LEAD), _rest_of(_SEVERAL), _rest_of(_THEREFORE), _rest_of(_CONCLUSION), _sign_in_words,
+    _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND), _bound, _rest_of(_IN_THE_MONTH),
+    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _phrase, _shape, _verdict,
+    _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement, _rest_of(_CHINESE_STATEMENT),
+    _measure, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ _COMPLETE = re.compile(r"\\(?:sqrt\s*(?:\[[^\[\]]*\])?|frac\s*\{[^{}]*\}\s*)\{[^
 _CODES = {"US$": "USD", "RMB": "CNY", "Rs": "INR", "Re": "INR", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD",
           "HK$": "HKD", "S$": "SGD", "NZ$": "NZD"}  # fmt: skip
 _CURRENCIES = ("USD", "EUR", "GBP", "CNY", "RMB", "JPY", "INR", "KRW", "RUB", "CHF", "CAD", "AUD", "HKD", "SGD", "NZD")
-_MAGNITUDES = {"k": "thousand", "m": "million", "b": "billion"}
+MAGNITUDES = {"k": "thousand", "m": "million", "b": "billion"}
 _MAGNITUDE = r"(?:\s+(?:thousand|million|billion|trillion)(?![a-z]))?"
 
 
@@ -64,7 +64,8 @@ def _chosen(match: _Match) -> str:
 
 
 def _power_of_unit(match: _Match) -> str:
-    return f"{match[1]} {match[2]}" if unit_of(match[2]) else match[0]
+    # Squares are no square seconds.
+    return f"{match[1]} {match[2]}" if unit_of(match[2]) and match[2] != "s" else match[0]
 
 
 def _strings(match: _Match) -> str:
@@ -84,6 +85,7 @@ _BEFORE_LATEX: Sequence[_Rule] = (
     _Rule(("~",), re.compile(r"\s*~\s*(?=△|\\triangle)"), "∼"),
     _Rule(("~",), re.compile(_RANGE_BY_TILDE), r"\1 to "),
     _Rule(("{",), re.compile(r"\{\s*\\[,;:! ]\s*\}"), " "),
+    _Rule(("frown",), re.compile(r"\\overset\s*\{\s*\\frown\s*\}"), r"\\widehat"),
     # Words run into the command before them.
     _Rule(("quad",), re.compile(r"\\q?quad(?=[A-Za-z])(?!quad)"), " "),
 )
@@ -109,9 +111,9 @@ _RULES: Sequence[_Rule] = (
     _Rule(
         ("$", "€", "£", "¥", "₹"),
         re.compile(r"^(-?[$€£¥₹]\s*\d[\d,]*(?:\.\d+)?)\s*([kKmMbB]|[mb]n|mln)$"),
-        lambda match: f"{match[1]} {_MAGNITUDES[match[2][0].lower()]}",
+        lambda match: f"{match[1]} {MAGNITUDES[match[2][0].lower()]}",
     ),
-    _Rule((" bn", " mln"), re.compile(r"(?<=\d) (bn|mln)(?![A-Za-z])"), lambda match: f" {_MAGNITUDES[match[1][0]]}"),
+    _Rule((" bn", " mln"), re.compile(r"(?<=\d) (bn|mln)(?![A-Za-z])"), lambda match: f" {MAGNITUDES[match[1][0]]}"),
     # Lakhs and crores.
     _Rule(("₹", "Rs", "INR", "upee"), re.compile(r"(?<![\d,.])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])"), _without(",")),
     _Rule(("$-", "€-", "£-", "₹-"), re.compile(r"^([$€£₹])-\s*(?=\d)"), r"-\1"),
@@ -127,6 +129,20 @@ _RULES: Sequence[_Rule] = (
     _Rule(("factorial",), re.compile(r"(?<=\d)\s*factorial(?![A-Za-z])"), "!"),
     _Rule(("^",), re.compile(r"(?<=[a-z])\.(?=\s*\^)"), ""),
     _Rule(("^",), re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)"), "×"),
+    _Rule(("root of",), re.compile(r"(?:the )?square root of\s*", re.I), "√"),
+    _Rule(("plus or minus",), re.compile(r"\bplus or minus\s*"), "±"),
+    # The base of a numeral.
+    _Rule((")_", ") _"), re.compile(r"^\(([0-9A-F]+)\)\s*(?=_)"), r"\1"),
+    _Rule(("#", "o. ", "umber "), re.compile(r"^(?:#|[Nn]o\.|[Nn]umber)\s*(?=\d+$)"), ""),
+    # Derivatives
+    _Rule(
+        ("{d", "{ d", "/d"),
+        re.compile(
+            r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}(?!\s*[|\\])"
+            r"|(?<![A-Za-z\d])d([a-z])\s*/\s*d[a-z](?=\s*(?:=|$))"
+        ),
+        lambda match: f"{match[1] or match[2]}'",
+    ),
     # Degrees
     _Rule(("^",), re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})"), "°"),
     _Rule(
@@ -134,8 +150,7 @@ _RULES: Sequence[_Rule] = (
         re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.I),
         lambda match: f"°{match[1][0].upper()}",
     ),
-    _Rule(("∘",), re.compile(r"\^\s*(?:∘|\{\s*∘\s*\})|∘"), "°"),
-    _Rule(("°",), re.compile(r"\^\s*(?:°|\{\s*°\s*\})"), "°"),
+    _Rule(("∘", "°"), re.compile(r"\^\s*(?:[∘°]|\{\s*[∘°]\s*\})|∘"), "°"),
     _Rule(("°",), re.compile(r"°\s*([CFK])(?![A-Za-z])"), r"°\1"),
     # Primes are an exponent in LaTeX.
     _Rule(
@@ -152,8 +167,12 @@ _RULES: Sequence[_Rule] = (
         _in_degrees,
     ),
     _Rule(("∠",), re.compile(r"(?<![A-Za-z])m\s*(?=∠)"), ""),
+    _Rule(("° a",), re.compile(r"(?<=°) angles?$"), ""),
     # Units
     _Rule(("'",), re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")"), r"\1 ft \2 in"),
+    _Rule(("''", '"'), re.compile(r"^(\d+(?:\.\d+)?)\s*(?:''|\")$"), r"\1 in"),
+    _Rule(("s^", "s ^"), re.compile(r"(?<=\d)\s*(k?m)s\s*\^\s*\{?\s*-\s*([12])\s*\}?"), r" \1/s^\2"),
+    _Rule(("比",), re.compile(r"(?<=\d)\s*比\s*(?=\d)"), ":"),
     _Rule(("q.", "Q.", "u.", "U.", "в.", "б."), re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.I), r"\1 "),
     _Rule(("square", "cubic"), re.compile(r"(?<![A-Za-z])(square|cubic)([a-z]+)"), _power_of_unit),
     _Rule(("Ω",), re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)"), r"\1"),
@@ -163,7 +182,13 @@ _RULES: Sequence[_Rule] = (
         re.compile(r"(?:^|,? )(?:to the|due) (?=(?:left|right|north|south|east|west)(?![a-z]))"),
         " ",
     ),
-    _Rule(("min",), re.compile(r"(?<=\d)\s*h\s*(?=\d+\s*min(?![a-z]))"), " h "),
+    # J/mol·K and J/g°C: all that follows the line is below it.
+    _Rule(("/",), re.compile(r"/\s*(k?g|mol)\s*[* ]?\s*(°C|K)(?![\w)])"), r"/(\1*\2)"),
+    _Rule(
+        ("min", "小时", "分", "米", "元"),
+        re.compile(r"(?<=\d)\s*(h(?=\s*\d+\s*min(?![a-z]))|小时|分钟?|米|元)\s*(?=\d)"),
+        r" \1 ",
+    ),
     _Rule(("°",), re.compile(r"^([NS])\s*(\d+(?:\.\d+)?°)\s*([EW])$"), r"\1 \2 \3"),
     _Rule(("er cent",), re.compile(r"\bper\s+cent\b", re.I), "percent"),
     _Rule((" B",), re.compile(r"^(\d{1,5})\s+B\.?\s?C(?:\.?\s?E)?\.?$"), r"\1 BCE"),
@@ -177,6 +202,9 @@ _RULES: Sequence[_Rule] = (
     ),
     _Rule(("根号",), re.compile(r"根号\s*(?:下\s*)?"), "√"),
     # Objects
+    _Rule(("iangle ", "三角形"), re.compile(r"(?:\b[Tt]riangle |三角形)(?=[A-Z]{3}(?![A-Za-z]))"), "△"),
+    _Rule(("ngle ",), re.compile(r"\b[Aa]ngle (?=[A-Z]{1,3}(?![A-Za-z])|\d)"), "∠"),
+    _Rule(("<",), re.compile(r"^<([^<>=]*,[^<>=]*)>$"), r"(\1)"),
     _Rule(("Δ",), re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))"), "△"),
     _Rule(("//", "||"), re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])"), "∥"),
     _Rule(

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Union
 
-from verl_ext.answers.algebra import IMAGINARY, LOG_SCALE, POSITIVE_NAMES, Atom, Sum
+from verl_ext.answers.algebra import IMAGINARY, POSITIVE_NAMES, Atom, Sum
 
-CONSTANTS = frozenset({*POSITIVE_NAMES, IMAGINARY, LOG_SCALE, "∞"})
+CONSTANTS = frozenset({*POSITIVE_NAMES, IMAGINARY, "∞"})
 
 
 class Form(NamedTuple):

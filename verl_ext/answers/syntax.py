@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, number
+from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
 from verl_ext.answers.expressions import assigned_value
 from verl_ext.answers.intervals import solution_interval, union
 from verl_ext.answers.operators import OperatorParser
@@ -39,8 +39,9 @@ _MATRIX = re.compile(
     re.DOTALL,
 )
 # Quantities that formulas define; y = 2x + 1 is a line, AB = 2CD a relation.
-_DEFINED = re.compile(r"(?![xy]$)(?:[A-Za-zα-ωΩ](?:_\w+)?|[A-Za-z]\([a-z]\))")
-_LABEL_IN_WORDS = re.compile(r"[A-Za-z ]+(?:\([A-Za-z ]*\))?\s*=(.+)", re.DOTALL)
+_DEFINED = re.compile(r"(?![xy]$)[A-Za-zα-ωΩ](?:_\w+|'+|(?:'+|\^\(-1\))?\([a-z]\))?")
+# Area of △ABC = 24; of Area = bh/2 = 24 the last side.
+_LABEL_IN_WORDS = re.compile(r"[A-Za-z△∠ ]+(?:\([A-Za-z ]*\))?\s*=(?:(?:(?! and | or )[^,;])*=)?(.+)", re.DOTALL)
 
 
 class ParsedAnswer(NamedTuple):
@@ -68,8 +69,8 @@ class _Parser(OperatorParser):
         self._has_or = False
         # Names with their values if there are several, or the value of a sum or product of names.
         self.named: list[tuple[str, Value]] = []
-        # The right side of the only equation, if its left side is a quantity.
-        self.formula: Sum | None = None
+        # The right side of the only equation, if its left side is a quantity; f(x) = 2x for y = 2x.
+        self.formula: Value | None = None
 
     def answer(self) -> tuple[Value, Value]:
         """Return the value of the tokens, and the same without the names of values (`self.named`)."""
@@ -145,6 +146,8 @@ class _Parser(OperatorParser):
             self.named = [(left[0].text, right)]
         elif isinstance(right, Sum) and _DEFINED.fullmatch(left[0].text) and not self._is_label(right):
             self.formula = None if variables(left[0]) & variables(right) else right
+        elif left[0].text == "y" and isinstance(right, Sum) and variables(right) == {"x"}:
+            self.formula = self._compare(name("f(x)"), "=", right)
         return equation
 
     def _is_constant(self, value: Value) -> bool:
@@ -308,7 +311,7 @@ def _parse(text: str) -> ParsedAnswer:
         if unit:
             details["unit"] = unit
     if not details:
-        formula = parser.formula if is_relation(value) else None
+        formula = parser.formula if isinstance(value, Form) and value.kind == "relation =" else None
         return ParsedAnswer(value, instead=formula or solution_interval(value) or _components(value))
     point = None
     if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):

@@ -44,7 +44,7 @@ _TOKEN = re.compile(
     |(?P<ordinal>\d+(?:st|nd|rd|th)(?=\s*$|\s+IN_ORDER\s*$))
     |(?P<word>0[xX][0-9A-Fa-f]+(?![A-Za-z\d]))
     |(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z\d.]))?)
-    |(?P<decorated>(?:[∠△⊙\u20d7]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot|overparen|overarc|wideparen)(?![A-Za-z]))
+    |(?P<decorated>(?:[∠△⊙\u20d7]|\\(?:overline|bar|hat|widehat|tilde|dot|ddot)(?![A-Za-z]))
         \s*(?:\{[^{}]*\}|[A-Za-z]+\d?|\d))
     |(?P<command>\\[A-Za-z]+|\\[{}])
     |(?P<metric>[nmkMGμ]?Ω|μ(?:[ACFHJLNTVWgms]|Pa)(?![A-Za-z]))
@@ -60,7 +60,7 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|\d{1,3}(?: \d{3})
 FUNCTIONS = {
     "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin",
     "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "ln": "ln", "log": "log",
-    "lg": "lg", "exp": "exp", "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm", "abs": "abs",
+    "lg": "log", "exp": "exp", "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm", "abs": "abs",
 }  # fmt: skip
 _ROMAN = re.compile("[IVX]{2,}")
 _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "theta": "θ", "alpha": "α", "beta": "β"}
@@ -185,6 +185,9 @@ def _may_be_unit(run: str, tokens: list[Token], spaced: bool) -> bool:
     last = tokens[-1]
     if is_like_a_product(run) and not (spaced and last.kind == "number"):
         return any(token.kind == "unit" for token in tokens)
+    if spaced and [token.kind for token in tokens[-2:]] == ["number", "name"]:
+        # 2x cm
+        return len(run) > 1 and run.lower() not in _SHORT_WORDS
     if last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π"):
         return True
     return last.text in ("*", "(") and len(tokens) > 1 and any(token.kind == "unit" for token in tokens)

@@ -91,6 +91,7 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "rad": ("radian", "弧度"),
     "rev": ("revolution",),
     "beat": (),
+    "px": ("pixel",),
     "°": ("degree", "deg", "度", "градус", "градуса", "градусов", "도"),
     "%": ("percent", "pct", "percentage"),
     "$": ("dollar", "usd", "us dollar", "美元"),

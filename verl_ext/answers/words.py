@@ -20,6 +20,8 @@ _INDEX = re.compile(r"[_{}]")
 # Na+; in Fe3+ it is not told from an index.
 _CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
 _ARROW = re.compile(r"-{1,2}>|→")
+# AB ∥ CD is CD ∥ BA.
+_MUTUAL = re.compile(r"\s*(\w{1,2})\s*([∥⊥])\s*(\w{1,2})\s*")
 _INITIAL = re.compile(r"\b([A-Z])\.(?=[A-Z]\b)")
 _SEPARATOR = re.compile(
     r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+|\s*&\s*|(?<=[\u4e00-\u9fff])[和与及或](?=[\u4e00-\u9fff])"
@@ -54,6 +56,9 @@ def words_of(text: str) -> str:
         # A reaction, or an order; reactants may change places.
         sides = _ARROW.split(_INDEX.sub("", text.replace(" ", "")))
         text = "→".join("+".join(sorted(side.split("+"))) for side in sides)
+    elif (relation := _MUTUAL.fullmatch(text)) is not None:
+        sides = ("".join(sorted(relation[side])) for side in (1, 3))
+        text = relation[2].join(sorted(sides))
     elif "." in text:
         text = _INITIAL.sub(r"\1", text)
     symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))
