@@ -5,9 +5,16 @@ import io
 import os
 import pickle
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import IO, Any
 
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.defaults_list import DefaultsList
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.types import Override
 from hypothesis import settings
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
@@ -49,6 +56,54 @@ def _load_config_once(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
 
 
 OmegaConf.load = staticmethod(_load_config_once)  # type: ignore[method-assign, assignment]
+
+_create_defaults_list = config_loader_impl.create_defaults_list
+_compose_defaults = ConfigLoaderImpl._compose_config_from_defaults_list
+# The checkout's packages and veRL, whose configs no test changes.
+_PACKAGES = (Path(__file__).parents[1] / "recipes", Path(distribution("verl").locate_file("verl")))
+_defaults_lists: dict[tuple[Any, ...], DefaultsList] = {}
+_composed: dict[tuple[Any, ...], bytes] = {}
+
+
+def _unchanging_sources(repo: IConfigRepository) -> tuple[str, ...] | None:
+    """The folders in which Hydra looks for files; None if a test may change one of them."""
+    folders = tuple(source.path for source in repo.get_sources() if source.scheme() == "file")
+    are_ours = all(any(Path(folder).is_relative_to(package) for package in _PACKAGES) for folder in folders)
+    return folders if are_ours else None
+
+
+def _create_defaults_list_once(
+    repo: IConfigRepository, config_name: str | None, overrides_list: list[Override], **options: bool
+) -> DefaultsList:
+    """Hydra's function, which depends on no override of a key: so once for each choice of options is enough."""
+
+    def is_of_group(override: Override) -> bool:
+        return repo.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+
+    of_groups = [override for override in overrides_list if is_of_group(override)]
+    of_keys = [override for override in overrides_list if not is_of_group(override)]
+    key = (_unchanging_sources(repo), config_name, *(one.input_line for one in of_groups), *options.items())
+    found = _defaults_lists.get(key) or _create_defaults_list(repo, config_name, of_groups, **options)
+    if key[0]:
+        _defaults_lists[key] = found
+    return DefaultsList(found.defaults, found.defaults_tree, of_keys, found.overrides)
+
+
+def _compose_defaults_once(
+    loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository
+) -> DictConfig:
+    """Hydra's method, whose result no override of a key has changed yet."""
+    key = (_unchanging_sources(repo), str(defaults))
+    if key not in _composed:
+        config = _compose_defaults(loader, defaults, repo)
+        if key[0] is None:
+            return config
+        _composed[key] = pickle.dumps(config)
+    return pickle.loads(_composed[key])
+
+
+config_loader_impl.create_defaults_list = _create_defaults_list_once
+ConfigLoaderImpl._compose_config_from_defaults_list = _compose_defaults_once  # type: ignore[method-assign]
 
 
 def pytest_collection_finish() -> None:

@@ -215,18 +215,20 @@ def _data_sets_named(config: DictConfig) -> list[str]:
 
 def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) -> Iterator[str]:
     """Settings of the options chosen on the command line that the recipe replaces by its own."""
-    for group in NAMING_GROUPS:
-        if group not in given:
-            continue
+    groups = [group for group in NAMING_GROUPS if group in given]
+    # As written, interpolations included.
+    composed = OmegaConf.to_container(config, resolve=False) if groups else None
+    for group in groups:
         option = OmegaConf.load(config_file(f"{group}/{given[group]}"))
         assert isinstance(option, DictConfig)
+        written = OmegaConf.to_container(option, resolve=False)
         for key in _keys(option):
             if key.split(".")[0] == "defaults" or key in DESCRIPTIVE_KEYS:
                 continue
             parts = key.split(".")
             if overridden & {".".join(parts[:end]) for end in range(1, len(parts) + 1)}:
                 continue
-            wanted, found = (_written(node, parts) for node in (option, config))
+            wanted, found = (_value(content, parts) for content in (written, composed))
             if not isinstance(wanted, dict) and wanted != found:
                 yield (
                     f"{group}={given[group]} sets {key} to {wanted}, and the recipe itself to {found}: give {key}=... "
@@ -234,9 +236,8 @@ def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) 
                 )
 
 
-def _written(node: Any, parts: Sequence[str]) -> Any:
-    """The value of a key as it is written, interpolations included."""
-    content = OmegaConf.to_container(node, resolve=False)
+def _value(content: Any, parts: Sequence[str]) -> Any:
+    """The value of a key, None where there is none."""
     for part in parts:
         content = content[part] if isinstance(content, dict) else None
     return content
