@@ -13,11 +13,14 @@ import argparse
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
+from typing import Any
 
 from verl_ext.collapse import CollapseRule, find_collapse
 
 VALIDATIONS, QUESTIONS, STEPS_BETWEEN = 9, 2_740, 10
+NAMES = [f"q{number}" for number in range(QUESTIONS)]
 RULES = [CollapseRule(2.0, patience, min_fall) for patience in (2, 3) for min_fall in (0.0, 0.05, 0.07)]
 
 
@@ -63,10 +66,18 @@ Shares = dict[int, float]
 Validations = dict[int, dict[str, float]]
 
 
+@cache
+def _abilities(seed: int) -> tuple[list[float], tuple[Any, ...]]:
+    """How often each question is answered right, and the state of the generator after drawing that."""
+    draw = random.Random(seed)
+    return [draw.betavariate(2, 1) for _ in range(QUESTIONS)], draw.getstate()
+
+
 def simulate(scenario: Scenario, seed: int) -> Iterator[tuple[Shares, Validations, float]]:
     """Yield shares, validations and the points lost so far, after every validation."""
-    draw = random.Random(seed)
-    ability = {f"q{number}": draw.betavariate(2, 1) for number in range(QUESTIONS)}
+    abilities, state = _abilities(seed)
+    draw = random.Random()
+    draw.setstate(state)
     shares: Shares = {}
     validations: Validations = {}
     for number, points in enumerate(scenario.course):
@@ -74,7 +85,8 @@ def simulate(scenario: Scenario, seed: int) -> Iterator[tuple[Shares, Validation
         for one in range(max(1, step - STEPS_BETWEEN + 1), step + 1):
             shares[one] = 0.6 + 0.3 * one / (VALIDATIONS * STEPS_BETWEEN) + draw.gauss(0, 0.005)
         change = (points + draw.gauss(0, scenario.wobble)) / 100
-        validations[step] = {question: float(draw.random() < right + change) for question, right in ability.items()}
+        outcomes = [float(draw.random() < right + change) for right in abilities]
+        validations[step] = dict(zip(NAMES, outcomes, strict=True))
         yield shares, validations, -points
 
 

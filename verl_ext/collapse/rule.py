@@ -51,24 +51,36 @@ class CollapseRule:
 class Fall:
     """How far a validation is below the best earlier one, over the same questions.
 
-    step, best_step: of both. value, best: their means over these questions. questions: their number. standard_error: of
-    the paired difference, from the spread over questions and the wobble between validations. threshold: the number of
-    standard errors by which `value` must be below `best` to count. min_fall: the smallest difference that counts.
+    step, best_step: of both. value, best: their means over these questions. difference: of the two. variance: between
+    validations, see `wobble`. threshold: the number of standard errors by which `value` must be below `best` to count.
+    min_fall: the smallest difference that counts.
     """
 
     step: int
     best_step: int
     value: float
     best: float
-    standard_error: float
-    questions: int
+    difference: Score
+    variance: float
     threshold: float
     min_fall: float
 
     @property
+    def questions(self) -> int:
+        """Number of questions that both validations have."""
+        return self.difference.questions
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the paired difference, from the spread over questions and the wobble of validations."""
+        return sqrt(self.difference.standard_error**2 + 2 * self.variance)
+
+    @property
     def counts(self) -> bool:
         """Whether the fall is large enough to matter and chance does not explain it."""
-        return self.best - self.value > max(self.min_fall, self.threshold * self.standard_error) + ROUNDING
+        fall = self.best - self.value - ROUNDING
+        # In this order, as a standard error of thousands of questions takes long.
+        return fall > self.min_fall and fall > self.threshold * self.standard_error
 
 
 @dataclass(frozen=True)
@@ -180,15 +192,14 @@ def fall_between(
     difference = _difference(latest, best)
     if difference is None:
         return None
-    common = best.keys() & latest.keys()
     looks = sum(one <= step for one in validations)
     return Fall(
         step=step,
         best_step=best_step,
-        value=fmean(latest[question] for question in common),
-        best=fmean(best[question] for question in common),
-        standard_error=sqrt(difference.standard_error**2 + 2 * variance),
-        questions=len(common),
+        value=fmean([value for question, value in latest.items() if question in best]),
+        best=fmean([value for question, value in best.items() if question in latest]),
+        difference=difference,
+        variance=variance,
         threshold=rule.z + sqrt(log(looks)),
         min_fall=rule.min_fall,
     )
@@ -198,7 +209,7 @@ def _difference(later: Validation, earlier: Validation) -> Score | None:
     common = sorted(earlier.keys() & later.keys())
     if len(common) < 2:
         return None
-    return Score(tuple(later[question] - earlier[question] for question in common))
+    return Score(tuple([later[question] - earlier[question] for question in common]))
 
 
 def rises(ratios: Sequence[float], z: float) -> bool:
