@@ -383,6 +383,7 @@ def test_a_run_folder_that_cannot_be_made_is_named() -> None:
 
 
 def test_settings_are_checked_before_data_are_made(elsewhere: Path) -> None:
+    shutil.rmtree("datasets")
     with pytest.raises(RecipeError, match="nosuch"):
         recipe_run.prepare_run("mmupt_tiny", ["trainer.logger=[nosuch]"])
     assert not (elsewhere / "datasets").exists()

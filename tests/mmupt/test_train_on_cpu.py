@@ -1,6 +1,7 @@
 """The launcher finds out what is missing before anything starts, and says what to do."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from verl_ext.checkpoints import mark_whole
 
 
 def test_the_tiny_recipe_prepares_its_data_and_its_environment(elsewhere: Path) -> None:
+    shutil.rmtree("datasets")
     config = recipe_run.prepare_run("mmupt_tiny", [])
     assert Path(config.data.train_files).is_file() and Path(config.mmupt.evaluation_files).is_file()
     assert config.mmupt.run_folder == str(elsewhere / "runs" / "mmupt_tiny")
