@@ -99,8 +99,8 @@ class Key:
 
     value: the normal form of a mathematical answer, None for words.
     core: the key without its details, None if it has none.
-    details: what other answers may leave out, by kind: the unit of a number, a.m. or p.m., the names of values, the
-        text of an option after its letter.
+    details: what other answers may leave out, by kind: the unit of a number, the direction of a change, a.m. or p.m.,
+        the names of values, the text of an option after its letter.
     instead: another possible reading: the decimal of 4π ≈ 12.57, the text of an option with its letter.
     """
 
@@ -206,8 +206,8 @@ def _text_key(text: str, depth: int = 0) -> Key:
             return labelled
         if depth < MAX_WORDING and (change := change_of(text)) is not None:
             value = _text_key(change[0], depth + 1)
-            details = tuple(sorted((*value.details, ("change", change[1]))))
-            return Key(f"{value.text} {change[1]}", None, value.bare, details)
+            with_direction = tuple(sorted((*value.details, ("change", change[1]))))
+            return Key(f"{value.text} {change[1]}", None, value.bare, with_direction)
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
             return _text_key(part.strip(), depth + 1)
         # In a phrase such as "large, red ball" the comma means nothing.

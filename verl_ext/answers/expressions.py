@@ -201,7 +201,7 @@ class ExpressionParser:
             words.append(self._take().text.lower())
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
-        ends = self._next.kind in ("end", "and") or self._next.text in (",", ";", "per")
+        ends = self._next.kind in ("end", "and") or self._next.text in (",", ";", "per", "/")
         # Pieces of wood, but neither 5 of them nor 5 parts of the whole.
         counts = not _NO_UNITS & set(words) - {"of"} and not (
             "of" in words and (words[0] == "of" or _PARTITIVE & set(words))

@@ -54,7 +54,7 @@ _CHINESE_CLOCK = re.compile(
 )
 _DIMENSIONS = re.compile(rf"{_NUMBER}{_UNIT}?(?:\s*(?:×|\bby\b|(?<=[\d ])[xX](?=[\d ]))\s*{_NUMBER}{_UNIT}?){{1,2}}")
 _BY = re.compile(r"×|\bby\b|[xX](?=[\d ])")
-_OUT_OF = re.compile(r"(\d{1,9})\s+(?:out\s+of|in)\s+(\d{1,9})", re.IGNORECASE)
+_OUT_OF = re.compile(r"(\d{1,9})\s+(?:(?:out\s+)?of|in)\s+(\d{1,9})", re.IGNORECASE)
 
 
 # Every notation contains one of these, after or before a digit.

@@ -61,7 +61,7 @@ _LEAD = re.compile(
     r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)|(?P<right>(?-i:[(]?[A-H])\)?)"
     r"(?:\s+is\s+(?:correct|right)|\s*选项)"
     r"|(?:an?\s+|the\s+)?ratio\s+of\s+(?P<ratio>\d.*)|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
-    r"|(?:故|所以|因此)?(?:选项|答案|正确答案|正确选项|应?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
+    r"|(?:故|所以|因此|本题)?(?:选项|答案|正确答案|正确选项|(?:应该?)?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
     r"|(?:it's|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series"
     r"|statement|system|equation|number|colou?r|country|city|name|domain|range|roots|zeros))\s+(?:is|are))\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
@@ -160,6 +160,7 @@ _REASON_BEHIND = re.compile(
 )
 _KIND_OF_SHAPE = re.compile(
     r"(?P<rest>(?:(?:acute|obtuse|right|isosceles|equilateral|scalene|straight|reflex)[\s-]*)+)\s(?:triangles?|angles?)"
+    r"|(?P<parity>even|odd|prime|composite|rational|irrational)\s(?:numbers?|integers?)"
     r"|(?-i:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+(?P<article>[A-Za-z][A-Za-z\s-]{2,})",
     re.IGNORECASE,
 )
@@ -231,7 +232,7 @@ _NUMBER_IN_WORDS = re.compile(
 )
 _PARTS = {"half": "1/2", "third": "1/3", "quarter": "1/4", "quarters": "3/4"}
 _CHINESE_NUMERAL = re.compile(
-    r"(?P<numeral>[一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
+    r"(?P<numeral>[零一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
 )
 _CHINESE_FRACTION = re.compile(
     r"(?P<below>[一二两三四五六七八九十百\d]+)分之(?:(?P<above>[零一二两三四五六七八九十百\d]+)|(?P<root>(?:\d*√|\\sqrt).+))"
@@ -319,7 +320,7 @@ def _remark(text: str) -> str | None:
 
 def _shape(text: str) -> str | None:
     match = _KIND_OF_SHAPE.fullmatch(text)
-    return match and (" ".join(sorted(match["rest"].split())) if match["rest"] else match["article"])
+    return match and (" ".join(sorted(match["rest"].split())) if match["rest"] else match["parity"] or match["article"])
 
 
 def _object(text: str) -> str | None:

@@ -52,7 +52,8 @@ class ParsedAnswer(NamedTuple):
     details: by kind, what other answers may leave out: a unit, the names of several values, or the sum or product of
         names that has the value.
     instead: another possible reading: the point (x, y) if x and y are given, the right side of a formula for a
-        quantity, such as S = ah or f(x) = x + 1, the interval of -1 < x < 4, or the components of a vector 3i - 4j.
+        quantity, such as S = ah or f(x) = x + 1, f(x) = 2x for the line y = 2x, the interval of -1 < x < 4, or the
+        components of a vector 3i - 4j.
     """
 
     value: Value

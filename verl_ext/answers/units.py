@@ -69,6 +69,7 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "mmHg": ("mm hg", "millimeters of mercury"),
     "hp": ("horsepower", "马力"),
     "A": ("ampere", "amp", "安", "安培"),
+    "mA": ("milliamp",),
     "C": ("coulomb", "库仑"),
     "F": ("farad", "法拉"),
     "T": ("tesla", "特斯拉"),

@@ -22,7 +22,9 @@ _CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
 _ARROW = re.compile(r"-{1,2}>|→")
 # AB ∥ CD is CD ∥ BA.
 _MUTUAL = re.compile(r"\s*(\w{1,2})\s*([∥⊥])\s*(\w{1,2})\s*")
-_INITIAL = re.compile(r"\b([A-Z])\.(?=[A-Z]\b)")
+# U.S.A. and Mr. Smith.
+_ABBREVIATION = re.compile(r"\b([A-Z](?=\.[A-Z]\b)|Mrs?|Ms|Dr|St|Mt|Jr)\.")
+_PLURAL = re.compile(r"(?<=[a-z]{3}[^\W\dsui])s$")
 _SEPARATOR = re.compile(
     r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+|\s*&\s*|(?<=[\u4e00-\u9fff])[和与及或](?=[\u4e00-\u9fff])"
 )
@@ -57,11 +59,11 @@ def words_of(text: str) -> str:
         sides = _ARROW.split(_INDEX.sub("", text.replace(" ", "")))
         text = "→".join("+".join(sorted(side.split("+"))) for side in sides)
     elif (relation := _MUTUAL.fullmatch(text)) is not None:
-        sides = ("".join(sorted(relation[side])) for side in (1, 3))
-        text = relation[2].join(sorted(sides))
+        text = relation[2].join(sorted("".join(sorted(relation[side])) for side in (1, 3)))
     elif "." in text:
-        text = _INITIAL.sub(r"\1", text)
-    symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text.casefold()))
+        text = _ABBREVIATION.sub(r"\1", text)
+    text = _PLURAL.sub("", text.casefold())
+    symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text))
     words = _HYPHEN.sub(" ", _PREFIX.sub(r"\1", symbols)).replace(",", " ").split()
     return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
 
