@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Sum, name, number
+from verl_ext.answers.phrases import CHANGES
 from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
 from verl_ext.answers.tokens import CLOSING, VECTOR, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
@@ -28,7 +29,7 @@ _NO_UNITS = frozenset({
     "because", "either", "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive",
     "zero", "by", "of", "out", "ago", "later", "before", "after", "short", "fewer", "greater", "squared", "cubed", "am",
     "pm", "bc", "bce", "noon", "midnight", "o'clock", "remainder", "and", "with",
-})  # fmt: skip
+} | CHANGES)  # fmt: skip
 _PARTITIVE = frozenset({"the", "them", "these", "those", "all", "it", "us", "which", "whom"})
 _SINGULARS = {"people": "person", "children": "child"}
 _PLURAL = re.compile("(?:(?<=[xh])|(?<=ss))es$|(?<!s)s$")

@@ -148,7 +148,7 @@ _REMARK = re.compile(
     r"|(?:correct )?(?:to )?(?:\d|one|two|three|four) ?(?:d\.? ?p|s\.? ?f|dec(?:imals?)?(?![a-z])|sig)"
     r"|since|because|as |where|given|by |using"
     r"|from |see |note|not |after "
-    r"|the |only|simplified|exact|extraneous|invalid|in simplest|舍|约|保留)"
+    r"|only|simplified|exact|extraneous|invalid|in simplest|舍|约|保留)"
     r"|.*\b(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid|impossible|ignored|excluded)|.*舍去",
     re.IGNORECASE,
 )
@@ -183,10 +183,11 @@ _BOUND = re.compile(
 _BOUND_WORD = re.compile(r"\s(?:or|and|than|least|most|to)\s|\+$", re.IGNORECASE)
 _BOUND_SIGNS = {"low": "≥", "up": "≥", "plus": "≥", "high": "≤", "down": "≤", "above": ">", "below": "<"}
 _RISES = ("increase", "rise", "gain", "growth", "profit")
-_CHANGES = f"(?:{'|'.join(_RISES)}|decrease|drop|loss|decline|reduction|discount)"
+CHANGES = frozenset((*_RISES, "decrease", "drop", "loss", "decline", "reduction", "discount"))
+_A_CHANGE = f"(?:{'|'.join(sorted(CHANGES))})"
 _CHANGE = re.compile(
-    rf"(?:the\s+|an?\s+|it\s+)?(?:(?P<change>{_CHANGES})(?:s|d|ed)?\s*(?:\b(?:of|by|is|was)\b|[:=])\s*(?P<by>[$€£]?\d.*)"
-    rf"|(?P<value>[$€£]?\d.*\S)\s+(?P<behind>{_CHANGES}))",
+    rf"(?:the\s+|an?\s+|it\s+)?(?:(?P<change>{_A_CHANGE})(?:s|d|ed)?\s*(?:\b(?:of|by|is|was)\b|[:=])\s*(?P<by>[$€£]?\d.*)"
+    rf"|(?P<value>[$€£]?\d(?:.*\S)?)\s+(?P<behind>{_A_CHANGE}))",
     re.IGNORECASE | re.DOTALL,
 )
 # The meaning of phrases, in symbols.
@@ -315,7 +316,8 @@ def _remark(text: str) -> str | None:
     rest, inner = match["rest"], match["inner"].strip()
     # Seven (7) and 7 (seven).
     is_again = number_in_words(rest) == inner or number_in_words(inner) == rest
-    return rest if is_again or _REMARK.match(inner) else None
+    explains = inner.startswith("the ") and (rest[0].isdigit() or len(rest) == 1)
+    return rest if is_again or explains or _REMARK.match(inner) else None
 
 
 def _shape(text: str) -> str | None:
