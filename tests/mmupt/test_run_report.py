@@ -18,6 +18,8 @@ from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 from verl_ext.metric_names import VALIDATION_ACCURACY
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TRUTH = {"q1": "1", "q2": "2", "q3": "3", "q4": "4"}
 BEFORE = {  # greedy answer, then four samples
     "q1": ["1", "1", "1", "9", "9"],
@@ -159,7 +161,9 @@ def test_the_plot_has_a_line_for_every_validated_data_source() -> None:
     ]
 
 
-def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path) -> None:
+def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Here it is drawn.
+    monkeypatch.undo()
     write_events(run_folder / "tensorboard", 0, {"vote/majority_ratio": {1: 0.5, 2: 0.625}, "actor/lr": {1: 1.0}})
     table = write_report(run_folder, note="It learned no new skill.")
     text = (run_folder / "report.md").read_text()
