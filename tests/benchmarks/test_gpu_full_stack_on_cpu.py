@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +49,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[stage.model]
 
     return folder_of
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Commands do not inherit that a shell ignores Ctrl-C in what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
@@ -149,6 +158,7 @@ def test_a_rank_notes_the_peak_of_a_phase(is_async: bool, tmp_path: Path, monkey
     assert noted == {"phase": "update_actor", "rank": 1, "allocated_gib": 3.0, "reserved_gib": 4.0}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> None:
     child = tmp_path / "child"
     code = (
@@ -163,6 +173,7 @@ def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> No
     assert not psutil.pid_exists(int(child.read_text()))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_run_that_is_told_to_end_leaves_no_weights_and_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +253,7 @@ def test_a_stage_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path, mon
     assert [stage["status"] for stage in json.loads(output.read_text())["stages"]] == ["skipped", "skipped"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_weights_that_are_not_made_in_time_are_not_used_by_the_next_stage(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
