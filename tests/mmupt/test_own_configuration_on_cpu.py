@@ -405,25 +405,42 @@ def test_other_old_keys_that_would_change_rewards_are_refused_together() -> None
     check_config(composed(*TWO_KEYS, "reward_model.reward_manager=naive", "reward_model.enable=False"))
 
 
-@pytest.mark.parametrize("parts", [(), TWO_KEYS])
-def test_verls_command_line_ends_before_ray_where_its_code_does_not_exist(
-    parts: tuple[str, ...], tmp_path: Path
-) -> None:
+CODE_PROBLEMS = (
+    "3 settings must change",
+    "score.py: importing it raises ModuleNotFoundError: No module named 'no_such_library'",
+    "trainer.checkpoint_callback_class=no_such.Callback: there is no such module",
+    "=single_turn_agnt: none is registered under this name; did you mean 'single_turn_agent'?",
+)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> tuple[str, ...]:
+    """Overrides that name code which does not exist or cannot be imported."""
     (tmp_path / "score.py").write_text("import no_such_library\ndef compute_score(**response): ...\n")
-    faulty = (
+    return (
         f"reward.custom_reward_function.path={tmp_path / 'score.py'}",
         "trainer.checkpoint_callback_class=no_such.Callback",
         "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agnt",
     )
-    run = run_main_ppo(tmp_path, *parts, *faulty)
+
+
+def test_verls_command_line_ends_before_ray_where_its_code_does_not_exist(
+    faulty: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = run_main_ppo(tmp_path, *faulty)
     assert run.returncode == 1 and "ray init kwargs" not in run.stdout
-    for part in (
-        "ValueError: 3 settings must change",
-        "score.py: importing it raises ModuleNotFoundError: No module named 'no_such_library'",
-        "trainer.checkpoint_callback_class=no_such.Callback: there is no such module",
-        "=single_turn_agnt: none is registered under this name; did you mean 'single_turn_agent'?",
-    ):
+    for part in (f"ValueError: {CODE_PROBLEMS[0]}", *CODE_PROBLEMS[1:]):
         assert part in run.stderr, part
+
+
+def test_code_that_does_not_exist_is_refused_beside_the_two_keys(faulty: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    write_rows(file, "train", 4)
+    keys = forced({"data.train_files": str(file), "data.val_files": str(file)})
+    with pytest.raises(ValueError) as refused:
+        check_before_ray(composed(*TWO_KEYS, *keys, *faulty))
+    for part in CODE_PROBLEMS:
+        assert part in str(refused.value), part
 
 
 @pytest.fixture(scope="module")
