@@ -20,7 +20,7 @@ from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
 from mmupt.self_improvement import run_rounds as module
-from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, read_round, render
+from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, plot, read_round, render
 from mmupt.self_improvement.run_rounds import self_improve
 from mmupt.synthesis.run_synthesis import load_synthesis_config
 from mmupt_data.figure_task import write_figures
@@ -29,6 +29,8 @@ from mmupt_data.writer import write_dataset
 from verl_ext.answers import Comparison
 from verl_ext.collapse import CollapseRule
 from verl_ext.scores import Score
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 QUESTIONS = 40
 
@@ -120,6 +122,11 @@ def test_the_table_has_the_rewards_of_the_writer_where_one_was_trained() -> None
     assert head.endswith("| writer's reward |")
     assert [line.split("|")[-2].strip() for line in lines] == ["", "", "-0.50 → 0.25"]
     assert "writer" not in render([before, plain])
+
+
+def test_rounds_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert plot([made(1, 10, 20, [0.5, 0.75]), made(2, 20, 30, [])]).startswith(b"\x89PNG")
 
 
 class Phases:
