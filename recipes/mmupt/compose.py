@@ -36,7 +36,7 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.config_checks import problems_of_config
 from verl_ext.config_defaults import complete_config
 from verl_ext.files import file_list
-from verl_ext.unknown_keys import nearest
+from verl_ext.unknown_keys import is_whole, nearest
 
 # How recipes refer to files of this package; the path exists in a checkout only.
 PACKAGE_IN_CHECKOUT = "recipes/mmupt/"
@@ -252,14 +252,27 @@ def refuse(problems: Iterable[str]) -> None:
 def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type[Exception]) -> DictConfig:
     """Compose the config of a command without recipes, `folder/name.yaml`.
 
-    Raises `error` for an unknown key, and for anything else that Hydra refuses.
+    Raises `error` for an unknown key, a `limit` that is no number of rows, and for anything else that Hydra refuses.
     """
-    _parsed(overrides, error)
+    parsed = _parsed(overrides, error)
     try:
         with initialize_config_dir(str(folder), version_base=None):
-            return compose(name, overrides=list(overrides))
+            known = [str(key) for key in compose(name)] + [group.name for group in folder.iterdir() if group.is_dir()]
+            for key in (re.split(r"[.@]", override.key_or_group)[0] for override in parsed):
+                if key not in known:
+                    raise error(f"there is no key {key!r}{nearest(key, known)} The keys are documented in {folder}")
+            config = compose(name, overrides=list(overrides))
     except HydraException as refused:
         raise error(f"{refused}\nThe keys are documented in {folder}") from refused
+    if config.limit is not None and not is_whole(config.limit, 1):
+        raise error(f"limit must be null or a whole number from 1 on, not {config.limit!r}")
+    return config
+
+
+def require_values(config: DictConfig, error: type[Exception]) -> None:
+    """Raise `error` if a key of a config has no value, as `model` and `data` that a command line must give."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise error(f"give {' and '.join(f'{key}=...' for key in missing)}")
 
 
 def _parsed(overrides: Sequence[str], error: type[Exception]) -> list[Override]:

@@ -168,7 +168,16 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
         (["prompt=polite"], "prompt must be one of own, official"),
         (["preset=official"], "test: made-up has no official prompt"),
         (["device=tpu"], "device must be one of cpu, cuda"),
-        (["temprature=1"], "temprature"),
+        (["temprature=1"], "there is no key 'temprature'; did you mean 'temperature'"),
+        (["+temprature=1"], "there is no key 'temprature'; did you mean 'temperature'"),
+        (["judge.ulr=1"], "ulr"),
+        (["limit=0"], "limit must be null or a whole number from 1 on, not 0"),
+        (["limit=1.5"], "limit must be null or a whole number from 1 on, not 1.5"),
+        (["limit=1"], "test: .*a single question of made-up has no standard error"),
+        (["extraction=box"], "extraction must be one of boxed, answer_tag, answer_is, official"),
+        (["extraction=official"], "test: made-up has no official prompt"),
+        (["files={x/y: missing.parquet}"], "'x/y' names a file of responses"),
+        (["files={figures: missing.parquet}", "benchmarks=[figures]"], "'figures' names a file of responses"),
         (["preset=warm"], "preset/warm"),
         (["temperature 1"], "temperature 1"),
         (["judge.model=m"], "judge.url and judge.model belong together"),
@@ -182,6 +191,31 @@ def test_what_cannot_be_evaluated_is_said_before_anything_starts(
         fixed.append(f"files={{test:{data}}}")
     with pytest.raises(EvaluationError, match=said):
         module.evaluate(load_evaluation_config([*fixed, *overrides]))
+
+
+def test_a_command_without_a_model_says_so() -> None:
+    with pytest.raises(EvaluationError, match="give model="):
+        module.evaluate(load_evaluation_config(["benchmarks=[figures]"]))
+
+
+def test_two_rows_with_one_id_are_refused_as_their_responses_would_be_mixed_up(
+    data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    write_dataset(tmp_path / "other", {"test": [replace(ROWS[0], question="<image>another one ?")]}, {})
+    files = f"files={{test:[{data},{prompts_path(tmp_path / 'other', 'test')}]}}"
+    with pytest.raises(EvaluationError, match=r"test: two rows of .* have the id 'one'"):
+        run(data, tmp_path / "out", monkeypatch, files, fails_after=0)
+
+
+@pytest.mark.parametrize(("source", "key"), [("mathvista", "metadata"), ("wemath", "key")])
+def test_rows_that_call_themselves_a_benchmarks_and_lack_what_it_is_scored_by_are_refused(
+    source: str, key: str, tmp_path: Path, monkeypatch
+) -> None:
+    rows = [replace(row, data_source=source, question_type="free_form") for row in ROWS]
+    write_dataset(tmp_path, {"test": rows}, {})
+    said = f"test: question '.*' has no '{key}' in its metadata, .* benchmark {source} .*`mmupt data {source}`"
+    with pytest.raises(EvaluationError, match=said):
+        run(prompts_path(tmp_path, "test"), tmp_path / "out", monkeypatch, "score=true", fails_after=0)
 
 
 def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_path: Path) -> None:

@@ -196,6 +196,17 @@ def test_missing_columns_and_ids_that_are_given_twice_are_named(tmp_path: Path) 
         check_rows(recipe(tmp_path))
 
 
+def test_an_evaluation_that_could_not_be_scored_after_training_is_refused(tmp_path: Path) -> None:
+    write_by_hand(tmp_path, "train", [row("a"), row("b")])
+    write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
+    files = [write_by_hand(tmp_path / name, "final", [row("x", f"<image>{name} ?", (GRAY,))]) for name in "ab"]
+    with pytest.raises(RecipeError, match="the id 'x' is that of"):
+        check_rows(recipe(tmp_path, f"mmupt.evaluation_files=[{files[0]},{files[1]}]"))
+    write_by_hand(tmp_path / "a", "final", [replace(row("x"), data_source="one"), row("y"), row("z")])
+    with pytest.raises(RecipeError, match=r"mmupt\.evaluation_files: .* single question of one has no standard error"):
+        check_rows(recipe(tmp_path, f"mmupt.evaluation_files={files[0]}"))
+
+
 @pytest.mark.parametrize("split", ["val_files", "mmupt.evaluation_files"])
 def test_a_recipe_that_evaluates_what_it_trains_on_is_refused_with_the_pairs_and_the_way_out(
     tmp_path: Path, split: str

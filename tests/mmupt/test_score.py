@@ -201,7 +201,7 @@ def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted
     # The second sample of the last question, and all of the first question.
     file.write_text("".join(file.read_text().splitlines(keepends=True)[3:-1]))
     (scores,) = score_file(file)
-    assert (scores.questions, scores.not_answered, scores.left_out) == (6, 1, 0)
+    assert (scores.questions, scores.not_answered, scores.left_out) == (6, 1, 1)
     assert scores.accuracy["own"]["greedy"].questions == 5
     assert scores.accuracy["own"]["mean@2"].questions == 4
 

@@ -122,6 +122,20 @@ def read_questions(file: str | Path) -> dict[str, Question]:
     return {row["id"]: as_question(row, truth[row["id"]], metadata.get(row["id"])) for row in rows}
 
 
+class _Metadata(dict[str, Any]):
+    """The metadata of a question, with an error that names it where a key is missing."""
+
+    def __init__(self, metadata: str | None, id_: str, source: str) -> None:
+        super().__init__(json.loads(metadata) if metadata else {})
+        self._id, self._source = id_, source
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(
+            f"question {self._id!r} has no {key!r} in its metadata, by which the benchmark {self._source} is scored: "
+            f"prepare it by `mmupt data {self._source}`, or give its rows another data_source"
+        )
+
+
 def as_question(row: Mapping[str, Any], truth: str, metadata: str | None) -> Question:
     """A row of a benchmark with its ground truth and its metadata, a JSON object."""
     return Question(
@@ -131,5 +145,5 @@ def as_question(row: Mapping[str, Any], truth: str, metadata: str | None) -> Que
         question_type=row["question_type"],
         choices=tuple(row["choices"]) if row.get("choices") else None,
         truth=truth,
-        metadata=json.loads(metadata) if metadata else {},
+        metadata=_Metadata(metadata, row["id"], row["data_source"]),
     )

@@ -7,12 +7,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mmupt.benchmarks import BENCHMARKS, Question, rule_version
-from mmupt.evaluation.response_files import Mode
-from mmupt.evaluation.verdicts import JudgedFile, Verdict, comparison_rule
+from mmupt.evaluation.response_files import Mode, Response
+from mmupt.evaluation.verdicts import AnyExtraction, JudgedFile, Verdict, comparison_rule, verdicts_of
 from mmupt.reports.tables import escaped, markdown_table, plus_minus
 from verl_ext.answers import Comparison
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
@@ -42,8 +43,9 @@ class BenchmarkScores(Generic[AnyScore]):
     rule: the leading one, by which breakdowns and `further` scores are made, of greedy responses if there are any,
         else averaged over samples.
     versions: of each rule.
-    questions: number of questions; not_answered: of those without a response; left_out: of those with fewer responses
-        than others, which are in no score; not_asked: of those the model could not be asked, which count as wrong.
+    questions: number of questions; not_answered: of those without a response; left_out: of those with fewer greedy or
+        sampled responses than others, which are not in the scores of these; not_asked: of those the model could not be
+        asked, which count as wrong.
     no_answer: share of responses without an answer.
     accuracy: by rule, then by measure: greedy, mean@k, pass@k, and for the comparison of answers maj@k. A rule that did
         not decide on every response, as a judge model may not have, is left out.
@@ -109,22 +111,34 @@ def score_verdicts(judged: JudgedFile, verdicts: Sequence[Verdict] | None = None
     """The scores of every benchmark that a file answers, in the order of its first question.
 
     `verdicts` take the place of the file's own, as those of a judge model do.
+
+    Raises:
+        ValueError: a single question of a benchmark has all responses, and so no standard error.
     """
     by_source: dict[str, list[Verdict]] = {question.data_source: [] for question in judged.questions.values()}
     for verdict in judged.verdicts if verdicts is None else verdicts:
         by_source[judged.questions[verdict.response.id].data_source].append(verdict)
-    return [
-        _scores_of(source, of_source, judged.questions, judged.comparison)
-        for source, of_source in by_source.items()
-        if of_source
-    ]
+    return [_scores_of(judged, source, of_source) for source, of_source in by_source.items() if of_source]
 
 
-def _scores_of(
-    source: str, verdicts: Sequence[Verdict], all_questions: Mapping[str, Question], comparison: Comparison
-) -> BenchmarkScores[Score]:
-    questions = {id_: question for id_, question in sorted(all_questions.items()) if question.data_source == source}
+def check_scorable(questions: dict[str, Question], extraction: AnyExtraction, comparison: Comparison) -> None:
+    """Score an empty response to each question, before a model is asked any of them.
+
+    Raises:
+        ValueError: as `verdicts_of` and `score_verdicts`.
+    """
+    verdicts = verdicts_of([Response(id_, "greedy", 0, "") for id_ in questions], questions, extraction, comparison)
+    score_verdicts(JudgedFile(Path("the responses"), {}, questions, verdicts, [], comparison))
+
+
+def _scores_of(judged: JudgedFile, source: str, verdicts: Sequence[Verdict]) -> BenchmarkScores[Score]:
+    comparison = judged.comparison
+    questions = {id_: question for id_, question in sorted(judged.questions.items()) if question.data_source == source}
     greedy, sampled = (groups_of(verdicts, mode, questions) for mode in ("greedy", "sample"))
+    modes: dict[Mode, dict[str, list[Verdict]]] = {"greedy": greedy, "sample": sampled}
+    modes = {mode: groups for mode, groups in modes.items() if groups}
+    if any(len(groups) == 1 for groups in modes.values()):
+        raise ValueError(f"{judged.file}: a single question of {source} has no standard error: ask two or more")
     rules = [rule for rule in verdicts[0].right if all(rule in verdict.right for verdict in verdicts)]
     answered = {verdict.response.id for verdict in verdicts}
     readings = [verdict.judged for verdict in verdicts if verdict.judged]
@@ -134,8 +148,7 @@ def _scores_of(
     if responses_per_question(sampled) > 1:
         choices = [questions[id_].choices for id_ in sampled]
         entropy = semantic_entropy(_answers(sampled), comparison, choices)
-    modes: dict[Mode, dict[str, list[Verdict]]] = {"greedy": greedy, "sample": sampled}
-    lengths = {mode: _mean_tokens(groups) for mode, groups in modes.items() if groups}
+    lengths = {mode: _mean_tokens(groups) for mode, groups in modes.items()}
     breakdowns: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
     further: dict[str, float] = {}
     if benchmark := BENCHMARKS.get(source):
@@ -151,7 +164,7 @@ def _scores_of(
         versions={rule: rule_version(source, rule) for rule in rules},
         questions=len(questions),
         not_answered=len(questions.keys() - answered),
-        left_out=len(answered - (greedy.keys() | sampled.keys())),
+        left_out=len(answered - set.intersection(*map(set, modes.values()))),
         not_asked=len({verdict.response.id for verdict in verdicts if verdict.response.not_asked is not None}),
         no_answer=fmean(answer is None for answer in answers),
         accuracy=accuracy_of(rules, greedy, sampled, questions, comparison),
@@ -287,7 +300,7 @@ def render(scores: BenchmarkScores[Any]) -> str:
     if scores.not_answered or scores.left_out:
         notes.append(
             f"Of {scores.questions} questions, {scores.not_answered} have no response and {scores.left_out} have fewer "
-            "than the others: they are in no score."
+            "than the others: the scores leave them out."
         )
     parts = [f"## {escaped(scores.benchmark)}", markdown_table(rows), " ".join(notes)]
     for name, labels in scores.breakdowns.items():

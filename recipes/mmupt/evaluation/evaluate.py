@@ -7,8 +7,9 @@ the questions without responses. Prompts are built as veRL builds them, so evalu
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, read_questions
-from mmupt.compose import compose_entry
+from mmupt.compose import compose_entry, require_values
 from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path, tell
 from mmupt.datasets import data_set
-from mmupt.evaluation.benchmark_scores import BenchmarkScores, render
+from mmupt.evaluation.benchmark_scores import BenchmarkScores, check_scorable, render
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.judge_client import Judge
 from mmupt.evaluation.paper_results import PAPER
@@ -29,12 +30,14 @@ from mmupt.evaluation.response_cache import answer_missing
 from mmupt.evaluation.response_files import read_responses
 from mmupt.evaluation.resumable_file import OtherParametersError, ResumableFile
 from mmupt.evaluation.score_files import score_file
+from mmupt.evaluation.verdicts import questions_of
 from mmupt.hardware import engine_keys
 from mmupt.runtime.environment import use_folder
 from mmupt.runtime.export import model_folder
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from mmupt_data.prepare import FOLDER
 from mmupt_data.writer import read_manifest
+from verl_ext.answers import Comparison
 from verl_ext.datasets.ground_truth import check_truth
 from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
 from verl_ext.files import file_list
@@ -74,11 +77,15 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
     """The question sets of a config, benchmarks first; missing benchmarks are prepared.
 
     Raises:
-        EvaluationError: there are no questions, a benchmark is unknown or cannot be prepared, a file or its ground
-            truth is missing, or a benchmark is incomplete and `allow_partial` is not set.
+        EvaluationError: there are no questions, two sets have one name, a benchmark is unknown or cannot be prepared, a
+            file or its ground truth is missing, or a benchmark is incomplete and `allow_partial` is not set.
     """
+    titles = [benchmark.replace("/", "_") for benchmark in config.benchmarks]
+    names = Counter([*titles, *map(str, config.files or ())])
+    if bad := [name for name, times in names.items() if times > 1 or Path(name).name != name]:
+        raise EvaluationError(f"benchmarks and files: {bad[0]!r} names a file of responses: give it once, without /")
     found = []
-    for benchmark in config.benchmarks:
+    for benchmark, title in zip(config.benchmarks, titles, strict=True):
         name, _, split = benchmark.partition("/")
         if not split and name not in BENCHMARKS:
             raise EvaluationError(
@@ -91,11 +98,10 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
             raise EvaluationError(f"benchmarks: {error}") from error
         file = Path(FOLDER / name / f"{split}.parquet")
         manifest = read_manifest(file.parent) or {}
-        title = benchmark.replace("/", "_")
         official = manifest.get("official", {}).get(split)
         found.append(QuestionSet(title, (file,), output / f"{title}.jsonl", official))
     for name, files in (config.files or {}).items():
-        found.append(QuestionSet(name, tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
+        found.append(QuestionSet(str(name), tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
     if not found:
         raise EvaluationError("nothing to answer: name benchmarks=[...] or files={NAME:FILE}")
     for one in found:
@@ -120,12 +126,18 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
     """The rows of a set with the project's prompts ("own") or those of the benchmark's authors ("official").
 
     Raises:
-        EvaluationError: a row cannot be read, or belongs to no benchmark with an official prompt.
+        EvaluationError: a row cannot be read or has the id of another, or belongs to no benchmark with an official
+            prompt.
     """
     try:
         rows = list(islice((row for file in one.files for row in whole_rows(file)), limit))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
+    if repeated := [id_ for id_, times in Counter(row["id"] for row in rows).items() if times > 1]:
+        raise EvaluationError(
+            f"{one.name}: two rows of {', '.join(map(str, one.files))} have the id {repeated[0]!r}: make ids unique, "
+            "as they tell whose a response is"
+        )
     if prompt == "own":
         return rows
     questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
@@ -133,7 +145,10 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
         benchmark = BENCHMARKS.get(row["data_source"])
         if benchmark is None or benchmark.official_prompt is None:
             raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
-        row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
+        try:
+            row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
+        except ValueError as error:
+            raise EvaluationError(f"{one.name}: {error}") from error
     return rows
 
 
@@ -169,15 +184,20 @@ def evaluate(config: DictConfig) -> None:
         BlockingIOError: another evaluation is writing into the same folder.
     """
     emit(Phase("prepare the questions"))
+    require_values(config, EvaluationError)
     judge = _judge(config)
     output = Path(config.output or f"runs/eval/{Path(str(config.model).rstrip('/')).name}").absolute()
     os.environ.setdefault(RUN_FOLDER_VARIABLE, str(output))
     use_folder(output)
     with exclusive_run(output, output / "config.yaml"):
         log_to(output / "logs" / "eval.log")
+        settings = _settings(config)
         sets = question_sets(config, output)
+        if config.score:
+            for one in sets:
+                _check_scorable(one, settings, config.limit)
         emit(_head(config, sets, output))
-        settings = _settings(config, model_folder(str(config.model), output))
+        settings = replace(settings, model=model_folder(str(config.model), output))
         OmegaConf.save(config, output / "config.yaml")
         emit(Phase("answer the questions"))
         generate(settings, sets, config.limit, config.replace)
@@ -215,11 +235,19 @@ def _head(config: DictConfig, sets: Sequence[QuestionSet], output: Path) -> Head
     )
 
 
-def _settings(config: DictConfig, model: str) -> GenerationSettings:
+def _settings(config: DictConfig) -> GenerationSettings:
     try:
-        return GenerationSettings.from_config(config, model=model, **engine_keys(config))
+        return GenerationSettings.from_config(config, **engine_keys(config))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
+
+
+def _check_scorable(one: QuestionSet, settings: GenerationSettings, limit: int | None) -> None:
+    try:
+        questions = questions_of({"data": one.files, "limit": limit})
+        check_scorable(questions, settings.extraction, Comparison(settings.rule))
+    except ValueError as error:
+        raise EvaluationError(f"{one.name}: {error} (score=false only generates)") from error
 
 
 def generate(

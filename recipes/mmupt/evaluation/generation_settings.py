@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.evaluation.response_files import Mode
+from mmupt.evaluation.verdicts import EXTRACTIONS, AnyExtraction
 from mmupt.hardware import engine_keys
 from verl_ext.answers import AnswerRule, Comparison
 from verl_ext.datasets.pixel_limits import pixel_limits, set_limits
@@ -42,7 +43,7 @@ class GenerationSettings:
     prompt: str
     system_prompt: str | None
     instruction: str | None
-    extraction: str
+    extraction: AnyExtraction
     min_pixels: int | None
     max_pixels: int | None
     dtype: str
@@ -62,6 +63,7 @@ class GenerationSettings:
             "temperature": (is_number(self.temperature, 0), "a number from 0 on"),
             "top_p": (is_number(self.top_p, 0, 1), "a number from 0 to 1"),
             "prompt": (self.prompt in ("own", "official"), "one of own, official"),
+            "extraction": (self.extraction in EXTRACTIONS, f"one of {', '.join(EXTRACTIONS)}"),
             "device": (self.device in ("cpu", "cuda"), "one of cpu, cuda"),
         }
         refuse_values(self, allowed)

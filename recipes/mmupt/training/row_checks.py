@@ -16,8 +16,10 @@ from omegaconf import DictConfig
 
 from mmupt.compose import RecipeError
 from mmupt.console import tell
+from mmupt.evaluation.benchmark_scores import check_scorable
 from mmupt.evaluation.messages import prompt_tokens
 from mmupt.evaluation.prompt_processor import load_processor
+from mmupt.evaluation.verdicts import questions_of
 from mmupt.reports.leakage_report import check_overlap
 from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
 from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
@@ -28,6 +30,7 @@ from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_ids,
 from verl_ext.datasets.pixel_limits import accepted_size, pixel_limits, token_side
 from verl_ext.files import file_list, write_json
 from verl_ext.images import stored_size
+from verl_ext.rewards.reward_settings import read_settings
 
 COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
 
@@ -54,8 +57,8 @@ def check_rows(config: DictConfig) -> None:
 
     Raises:
         RecipeError: a file cannot be read, or lacks prompts or needed ground truth; a training file has ground truth
-            without `data.supervised`; two training or two validation rows share an id; no row of a file can be used; a
-            row is bad under `stop`; or a row to be evaluated cannot be read.
+            without `data.supervised`; two rows of one key share an id; the evaluation cannot be scored; no row of a
+            file can be used; a row is bad under `stop`; or a row to be evaluated cannot be read.
     """
     try:
         _check_rows(config)
@@ -82,8 +85,12 @@ def _check_rows(config: DictConfig) -> None:
                 count, first = len(lengths.escaped), lengths.escaped[0]
                 tell(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
                 lengths.escaped.clear()
-    for file in file_list(config.mmupt.evaluation_files):
+    evaluated = file_list(config.mmupt.evaluation_files)
+    for file in evaluated:
         _check_file(file, unlabelled=False)
+    _check_ids(evaluated)
+    _check_scorable(evaluated, config)
+    for file in evaluated:
         if bad := _look(file, lengths=None, training=False):
             wrong.setdefault(file, bad)
     report_bad_rows(dropped, "are left out", config.data.bad_rows)
@@ -163,6 +170,14 @@ def _check_ids(files: Sequence[str]) -> None:
             place = f"{file}, row {row}"
             if (other := first.setdefault(id, place)) != place:
                 raise RecipeError(f"{place}: the id {id!r} is that of {other}, too; ids must be unique")
+
+
+def _check_scorable(files: Sequence[str], config: DictConfig) -> None:
+    answers = read_settings(config.reward.reward_kwargs)
+    try:
+        check_scorable(questions_of({"data": files}), answers.extraction, answers.comparison)
+    except ValueError as error:
+        raise RecipeError(f"mmupt.evaluation_files: {error}") from error
 
 
 def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
