@@ -24,7 +24,7 @@ from verl_ext.files import replacing
 from verl_ext.images import ImageError, decode
 
 # Increment it with every change of a fingerprint, so that caches are made again.
-VERSION = 3
+VERSION = 4
 # The lines of a drawing are still distinct at this size.
 THUMBNAIL_SIZE = 64
 # Parts of an image that a copy may consist of, see `_boxes`.
@@ -147,7 +147,8 @@ def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
 def read_fingerprints(file: Path, near: bool = True) -> list[RowFingerprint]:
     """The fingerprints of each row of a file, cached beside it if the folder is writable.
 
-    Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`.
+    Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`. Rows and images that cannot be
+    read are not compared; each is printed.
 
     Raises:
         ValueError: a column is missing; names the file.
@@ -159,10 +160,14 @@ def read_fingerprints(file: Path, near: bool = True) -> list[RowFingerprint]:
     table = _read_cache(cache, (whole,) if near else (whole, without))
     if table is None:
         key = whole if near else without
-        table = pa.Table.from_batches(list(_look(file, near)), SCHEMA).replace_schema_metadata({"fingerprints": key})
+        left_out: list[str] = []
+        table = pa.Table.from_batches(list(_look(file, near, left_out)), SCHEMA)
+        table = table.replace_schema_metadata({"fingerprints": key, "left_out": json.dumps(left_out)})
         # Without a cache, the next call computes them again.
         with contextlib.suppress(OSError), replacing(cache, concurrent=True) as temporary:
             pq.write_table(table, temporary, compression="zstd")
+    for line in json.loads(table.schema.metadata[b"left_out"]):
+        print(f"{file}: {line}")
     return [
         RowFingerprint(row["id"], row["question"], list(map(_from_bytes, row["images"])))
         for batch in table.to_batches()
@@ -175,14 +180,22 @@ def cache_path(file: Path) -> Path:
     return file.with_suffix(".fingerprints.parquet")
 
 
-def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
+def _look(file: Path, near: bool, left_out: list[str]) -> Iterator[pa.RecordBatch]:
+    """The fingerprints of rows; `left_out` gets a line on every row and image that is not compared."""
+
+    def compared(row: dict[str, Any] | MalformedRow) -> dict[str, Any]:
+        if not isinstance(row, MalformedRow):
+            return row
+        left_out.append(f"row {row.row} ({row.id!r}): {row.problem}; the row is not compared")
+        return {"id": row.id, "prompt": [], "images": []}
+
     def look(image: tuple[int, str, bytes]) -> dict[str, Any] | None:
         row, id, encoded = image
         try:
             found = image_fingerprint(encoded, near)
         # No model sees such an image.
         except ImageError as error:
-            print(f"{file}: row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
+            left_out.append(f"row {row} ({id!r}): an image cannot be decoded and is not compared ({error})")
             return None
         return {
             "digest": found.digest,
@@ -191,7 +204,7 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for rows in in_batches(enumerate(map(_compared, read_rows(file, COLUMNS)))):
+        for rows in in_batches(enumerate(map(compared, read_rows(file, COLUMNS)))):
             looked = pool.map(
                 look, [(row, each["id"], image["bytes"]) for row, each in rows for image in each["images"]]
             )
@@ -204,13 +217,6 @@ def _look(file: Path, near: bool) -> Iterator[pa.RecordBatch]:
                 for _, each in rows
             ]
             yield pa.RecordBatch.from_pylist(found, schema=SCHEMA)
-
-
-def _compared(row: dict[str, Any] | MalformedRow) -> dict[str, Any]:
-    if not isinstance(row, MalformedRow):
-        return row
-    print(f"{row}; the row is not compared")
-    return {"id": row.id, "prompt": [], "images": []}
 
 
 def _read_cache(cache: Path, keys: Sequence[bytes]) -> pa.Table | None:

@@ -5,6 +5,7 @@ of its visual tokens.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ ProblemKind = Literal[
     "truncated image", "small image", "extreme aspect ratio", "huge image", "image mode", "duplicate",
     "no vision tower", "long prompt", "row",
 ]  # fmt: skip
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Above this, `smart_resize` of qwen_vl_utils and of transformers raises.
 MAX_ASPECT_RATIO = 200.0
 # Problems that are reported but do not drop a training row, because prompts handle them.
@@ -72,7 +74,11 @@ def problems_of(row: Row) -> list[Problem]:
 def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
     """All problems of a row, and how many of its images each change by decoding affects."""
     problems = text_problems(row.question, row.choices)
-    if row.question_type != NO_QUESTION and not row.question.replace(PLACEHOLDER, "").strip():
+    for text in (row.id, row.question_type, row.answer or ""):
+        # JSON can hold them, and no other file.
+        if _SURROGATE.search(text):
+            problems.append(Problem("broken text", f"a lone surrogate in {text[:60]!r}"))
+    if (row.question_type != NO_QUESTION or not row.images) and not row.question.replace(PLACEHOLDER, "").strip():
         problems.append(Problem("no question", "the question is empty"))
     if (tags := row.question.count(PLACEHOLDER)) != len(row.images):
         problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {len(row.images)} images"))

@@ -90,13 +90,32 @@ def test_a_file_that_is_outside_or_not_there_is_reported_and_never_read(
         ("{", "line 1 is not JSON"),
         ("[]", "line 1: an object expected"),
         ('{"file_name": "b.png", "qestion": "what ?"}', "line 1: unknown qestion; known are file_name"),
-        ('{"question": "what ?"}', "line 1: file_name must be a text"),
+        ('{"question": "what ?"}', "line 1: give either file_name, a text, or file_names"),
+        ('{"file_name": "b.png", "file_names": ["b.png"]}', "line 1: give either file_name, a text, or file_names"),
+        ('{"file_name": 1}', "line 1: file_name must be a text"),
+        ('{"file_names": "b.png"}', "line 1: file_names must be a list of texts"),
+        ('{"file_name": "b.png", "choices": "yes"}', "line 1: choices must be a list of texts, not 'yes'"),
     ],
 )
 def test_metadata_that_cannot_be_read_is_named_by_line(line: str, message: str, folder: Path, tmp_path: Path) -> None:
     (folder / "metadata.jsonl").write_text(line)
     with pytest.raises(ValueError, match=message):
         made(tmp_path, folder)
+
+
+def test_lines_without_any_question_or_image_and_texts_that_no_file_can_hold_are_dropped(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines = [
+        {"file_names": []},
+        *({"file_names": [], "question": f"{key} ?", key: "\ud800"} for key in ("id", "answer")),
+    ]
+    ask(folder, *lines, {"file_names": [], "question": "what ?"})
+    assert "what ?" in [one["prompt"][0]["content"] for one in made(tmp_path, folder)]
+    manifest = read_manifest(tmp_path / "made")
+    assert manifest is not None
+    kinds = [one["problems"][0]["kind"] for one in manifest["dropped"]]
+    assert kinds == ["no question", "broken text", "broken text"]
 
 
 @pytest.mark.parametrize("kind", BAD)

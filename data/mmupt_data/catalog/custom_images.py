@@ -217,11 +217,15 @@ def _line(line: str, where: str) -> dict[str, Any]:
         raise ValueError(
             f"{where}: unknown {', '.join(unknown)}; known are file_name, file_names, {', '.join(COLUMNS)}"
         )
-    names = row.pop("file_names", None)
-    if names is None:
-        names = [row.pop("file_name", None)]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{where}: file_name must be a text, or file_names a list of texts")
+    if ("file_name" in row) == ("file_names" in row):
+        raise ValueError(f"{where}: give either file_name, a text, or file_names, a list of texts")
+    names = row.pop("file_names") if "file_names" in row else [row.pop("file_name")]
+    if not isinstance(names, list):
+        raise ValueError(f"{where}: file_names must be a list of texts, not {names!r:.60}")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{where}: file_name must be a text, and file_names a list of texts, not {names!r:.60}")
+    if not isinstance(row.get("choices"), list | None):
+        raise ValueError(f"{where}: choices must be a list of texts, not {row['choices']!r:.60}")
     return {**row, "file_names": names}
 
 
