@@ -374,6 +374,7 @@ def test_the_page_shows_pictures_and_no_markup_of_others(data: Path, tmp_path: P
         (["ask.samples=0"], "no responses are asked for"),
         (["device=tpu"], "device must be one of cpu, cuda"),
         (["filters.lenght.enabled=false"], "lenght"),
+        (["limit=0"], "limit must be null or a whole number from 1 on, not 0"),
         (["preset=warm"], "preset/warm"),
     ],
 )
@@ -396,6 +397,23 @@ def test_somebody_elses_images_are_asked_about_and_a_row_that_cannot_be_read_is_
     file.write_text("what ?")
     with pytest.raises(ValueError, match=r"mine\.parquet is not a parquet file"):
         read_parents([file])
+
+
+def test_an_image_that_cannot_be_decoded_is_named_before_anything_is_asked(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"prompt": ["what ?", "how ?"], "image": [PICTURES[0], PICTURES[1][:-40]]}), file)
+    with pytest.raises(SynthesisError, match=r"row '.*-mine-000001': truncated image \(image 0 .*mmupt data images"):
+        run(file, tmp_path / "out", monkeypatch, engine=Engine(fails_after=0))
+
+
+def test_equal_questions_that_no_filter_drops_are_written_once(data: Path, tmp_path: Path, monkeypatch) -> None:
+    class Repetitive(Engine):
+        def says(self, one: QuestionRequest, number: int) -> str:
+            return "Question: how many things are here ?"
+
+    filters = [f"filters.{name}.enabled=false" for name in ("copy_of_other", "self_check", "difficulty")]
+    run(data, tmp_path / "out", monkeypatch, *filters, engine=Repetitive())
+    assert [one["synthesis"]["parent"] for one in rows_of(tmp_path / "out")] == ["a", "b", "c"]
 
 
 def test_two_rows_with_one_id_are_refused(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -10,12 +10,13 @@ images with their questions. After an interruption, the same command asks the mo
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmupt.compose import compose_entry
+from mmupt.compose import compose_entry, require_values
 from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
 from mmupt.evaluation.generation import EngineError
 from mmupt.evaluation.generation_settings import GenerationSettings
@@ -34,6 +35,7 @@ from mmupt.synthesis.source_rows import Parent, read_parents
 from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 from mmupt.synthesis.synthesis_report import write_report
 from mmupt.synthesis.synthesized_dataset import CANDIDATES, write_candidates, write_questions, write_request_rows
+from mmupt_data.row_problems import Problem, image_problems
 from verl_ext.answers import Extraction, extract_answer
 from verl_ext.files import file_list
 from verl_ext.rewards.question_parsing import question_in
@@ -58,6 +60,7 @@ def synthesize(config: DictConfig) -> Path:
         SynthesisError: before anything starts, everything known to fail; at the end, that no question is left.
         BlockingIOError: another synthesis is writing into the same folder.
     """
+    require_values(config, SynthesisError)
     files = [Path(file) for file in file_list(config.data)]
     if missing := [str(file) for file in files if not file.is_file()]:
         raise SynthesisError(f"data: {', '.join(missing)} is missing; make it by `make data`")
@@ -74,6 +77,7 @@ def synthesize(config: DictConfig) -> Path:
             prompts = {name: read_prompt(prompt, PROMPTS) for name, prompt in config.prompts.items()}
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
             parents, without_images = read_parents(files, config.limit)
+            _check_images(parents)
         except ValueError as error:
             raise SynthesisError(str(error)) from error
         OmegaConf.save(config, output / "config.yaml")
@@ -108,6 +112,21 @@ def write_requests(config: DictConfig, folder: Path) -> Path:
         return write_request_rows(folder, str(config.name), _asked(config, prompts, parents, {}))
     except (OSError, ValueError) as error:
         raise SynthesisError(str(error)) from error
+
+
+def _check_images(parents: Sequence[Parent]) -> None:
+    """Raise ValueError for an image that no model can be asked about; names the row."""
+
+    def problems(parent: Parent) -> list[Problem]:
+        return [one for index, image in enumerate(parent.images) for one in image_problems(image, f"image {index}")]
+
+    with ThreadPoolExecutor() as threads:
+        for parent, found in zip(parents, threads.map(problems, parents), strict=True):
+            if found:
+                raise ValueError(
+                    f"data: row {parent.id!r}: {found[0].kind} ({found[0].detail}): leave it out, as `mmupt data "
+                    "images --source FILE` does"
+                )
 
 
 def _head(config: DictConfig, output: Path) -> Head:

@@ -42,8 +42,7 @@ def write_questions(
 ) -> Path:
     """Write the kept candidates to `NAME.parquet`, without truth file, and return it.
 
-    Raises:
-        mmupt_data.writer.BadRowError: an image of a row cannot be used.
+    Equal questions about equal images, which only a filter that is off leaves, are dropped, which the manifest lists.
     """
     by_id = {parent.id: parent for parent in parents}
 
@@ -59,7 +58,7 @@ def write_questions(
         "round": round,
     }
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    write_dataset(folder, {name: rows()}, {"synthesis": digest}, truth=False)
+    write_dataset(folder, {name: rows()}, {"synthesis": digest}, truth=False, options=WriteOptions("drop"))
     return prompts_path(folder, name)
 
 
