@@ -13,11 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mmupt import recipe_files
 from mmupt.baseline_settings import read_baseline
@@ -137,11 +139,17 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         else:
             kept.append(line)
     config, choices = _compose(recipe, kept)
+    if "mmupt" not in config:
+        raise RecipeError(f"recipe {recipe} builds on no other: its defaults must name base or a recipe")
     if OmegaConf.is_missing(config.mmupt, "name"):
         changed = [choices[group] for group in NAMING_GROUPS if group in given and given[group] != own.get(group)]
         config.mmupt.name = "-".join([recipe, *changed])
     elif Path(str(config.mmupt.name)).name != str(config.mmupt.name):
         problems.append(f"mmupt.name={config.mmupt.name} must be the name of a folder, without /")
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"recipe {recipe}: {error.full_key}: {str(error).splitlines()[0]}") from error
     config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
     if config.mmupt.datasets is None:
         config.mmupt.datasets = _data_sets_named(config)
@@ -219,7 +227,7 @@ def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) 
     # As written, interpolations included.
     composed = OmegaConf.to_container(config, resolve=False) if groups else None
     for group in groups:
-        option = OmegaConf.load(config_file(f"{group}/{given[group]}"))
+        option = _load(config_file(f"{group}/{given[group]}"))
         assert isinstance(option, DictConfig)
         written = OmegaConf.to_container(option, resolve=False)
         for key in _keys(option):
@@ -363,6 +371,13 @@ def _files_of(recipe: str) -> list[Path]:
     return list(dict.fromkeys((file, *ancestors, *files)))
 
 
+def _load(file: Path) -> Any:
+    try:
+        return OmegaConf.load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{_shown(file)} is not YAML: {' '.join(str(error).split())}") from error
+
+
 def _parents(file: Path) -> list[str]:
     """The recipes on which the recipe in a file builds."""
     names = [entry for entry in _defaults_of(file) if isinstance(entry, str) and entry not in FOUNDATIONS]
@@ -372,7 +387,7 @@ def _parents(file: Path) -> list[str]:
 def _defaults_of(file: Path) -> list[Any]:
     """The defaults list of a file: names, and dicts of a group with its option."""
     # Not resolved: ${method} in such a list is Hydra's.
-    content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    content: Any = OmegaConf.to_container(_load(file), resolve=False)
     return list(content.get("defaults") or []) if isinstance(content, dict) else []
 
 
@@ -386,7 +401,7 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _keys_of_file(file: Path) -> Iterator[str]:
-    content = OmegaConf.load(file)
+    content = _load(file)
     if not isinstance(content, DictConfig):
         raise RecipeError(f"{file} holds no keys")
     return (key for key in _keys(content) if key.split(".")[0] != "defaults")

@@ -89,7 +89,32 @@ def test_no_rounds_at_all_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--rounds must be at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data", "--source", "x"], "give its NAME"),
+        (["export", "run", "--private"], "name it by --push-to-hub"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert said in capsys.readouterr().err
+
+
+def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text("{\n")
+    settings = "{mmupt: {stop_on_collapse: {z: 1.0, patience: 2, min_fall: 0.02}}}"
+    (tmp_path / "config.yaml").write_text(settings)
+    with pytest.raises(SystemExit, match="error: "):
+        main(["collapse", str(tmp_path)])
+
+
 def test_a_file_that_the_tiny_model_command_cannot_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*nowhere is not a model folder"):
+        main(["tiny-model", "measure", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"error: .*nowhere\.jsonl"):
         main(["tiny-model", "answerable", str(tmp_path / "nowhere.jsonl"), "--data", "train.parquet"])
 

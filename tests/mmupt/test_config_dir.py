@@ -58,6 +58,26 @@ def test_a_file_with_a_name_that_is_taken_is_refused(folder: Path, name: str) ->
         use_config_dir(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("mine", "trainer:\n  total_epochs: [1\n", r"mine\.yaml is not YAML: .* line"),
+        ("model/own", "trainer: [\n", r"model/own\.yaml is not YAML"),
+        ("mine", "trainer:\n  total_epochs: 1\n", "recipe mine builds on no other"),
+        (
+            "mine",
+            "defaults:\n  - mmupt_tiny\n  - _self_\ntrainer:\n  total_epochs: ${no.key}\n",
+            r"recipe mine: trainer\.total_epochs: Interpolation key 'no\.key' not found",
+        ),
+    ],
+)
+def test_a_file_of_ones_own_that_cannot_be_composed_is_named(folder: Path, name: str, content: str, said: str) -> None:
+    (folder / f"{name}.yaml").write_text(content)
+    use_config_dir(folder)
+    with pytest.raises(RecipeError, match=said):
+        load_recipe("mine" if name == "mine" else "my_own")
+
+
 def test_an_unknown_key_in_a_file_of_ones_own_is_named_with_its_path(folder: Path) -> None:
     (folder / "my_own.yaml").write_text(RECIPE.replace("total_training_steps", "total_steps"))
     use_config_dir(folder)

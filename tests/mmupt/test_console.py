@@ -89,6 +89,12 @@ def test_a_row_has_the_figures_of_its_step_and_the_time_left() -> None:
     assert " ".join(second) == "20/20 61.2 % 80.0 % 70.0 % 50.0 % 12,346 9.5 0:00 3"
 
 
+def test_a_name_or_a_response_cannot_control_the_terminal() -> None:
+    hostile = "a\x1b[2Jb\x1b]0;title\x07\x9b"
+    shown = drawn([Phase(hostile), Note(hostile), Failure(hostile), Result(f"{hostile}\nnext")])
+    assert not set(shown) & {"\x1b", "\x07", "\x9b"} and "a?[2Jb" in shown and "\nnext" in shown
+
+
 def test_what_is_not_known_has_no_column() -> None:
     shown = drawn([Step(1, None, majority_ratio=0.5, seconds=2.0)])
     assert "majority" in shown and "label acc." not in shown and "reward acc." not in shown

@@ -54,6 +54,19 @@ def test_a_checkpoint_is_merged_into_the_output_once(tmp_path: Path, merged: lis
     assert merged == [str(actor)]
 
 
+def test_what_a_failed_merge_left_of_an_earlier_one_does_not_pass_for_that(tmp_path: Path, monkeypatch, merged) -> None:
+    merge(tmp_path / "five", tmp_path / "model", "5")
+
+    def fail(_: Path) -> None:
+        raise OSError("full")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="full"):
+        broken.setattr(module, "restore_expert_layout", fail)
+        merge(tmp_path / "six", tmp_path / "model", "6")
+    merge(tmp_path / "five", tmp_path / "model", "5")
+    assert merged == [str(tmp_path / name) for name in ("five", "six", "five")]
+
+
 def test_a_merge_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: list[str]) -> None:
     def fail(*_: object, **__: object) -> None:
         (tmp_path / "model").mkdir(exist_ok=True)

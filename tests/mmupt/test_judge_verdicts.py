@@ -278,7 +278,8 @@ def test_of_many_responses_that_could_not_be_judged_the_first_are_named() -> Non
     ("arguments", "why"),
     [
         (["--judge-url", "http://127.0.0.1:1/v1"], "belong together"),
-        (["--judge-key-variable", "X"], "without --judge-url"),
+        (["--judge-key-variable", "X"], "every other --judge option needs them"),
+        (["--judge-temperature", "1"], "every other --judge option needs them"),
         (
             ["--judge-url", "http://127.0.0.1:1/v1", "--judge-model", "m", "--judge-key-variable", "NO_SUCH_KEY"],
             "there is no environment variable NO_SUCH_KEY",

@@ -35,8 +35,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             settings.patience if arguments.patience is None else arguments.patience,
             settings.min_fall if arguments.min_fall is None else arguments.min_fall,
         )
-    first = None
-    for line, collapse in replay(History(file), rule):
-        print(line)
-        first = first or collapse
+        first = None
+        for line, collapse in replay(History(file), rule):
+            print(line)
+            first = first or collapse
     print(f"The alarm stops the run here: {first}" if first else "The alarm does not stop the run.")

@@ -29,6 +29,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     bad_rows.choices = Choices("mmupt_data.writer:BadRows")
     parser.add_argument("--workers", type=int, help="threads that check images (default: one per core)")
     arguments = parser.parse_args(words)
+    if not arguments.name and (arguments.source or arguments.revision or arguments.output):
+        parser.error("--source, --revision and --output are of a data set: give its NAME")
+    from mmupt.console import printable
     from mmupt.datasets import data_set, data_sets
     from mmupt_data.prepare import FOLDER, describe
 
@@ -43,7 +46,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             folder, arguments.source, arguments.revision, arguments.bad_rows, arguments.workers, progress=True
         )
     print(f"{folder}: {'written' if written else 'up to date'}")
-    print(describe(folder))
+    print(printable(describe(folder)))
 
 
 def _names(**_: Any) -> Mapping[str, str]:

@@ -24,6 +24,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--adapter", action="store_true", help="the LoRA adapter alone instead of merged weights")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write (hub/ of RUN)")
     arguments = parser.parse_args(words)
+    if arguments.private and arguments.push_to_hub is None:
+        parser.error("--private is of a repository: name it by --push-to-hub")
     from mmupt.publishing import ExportError
     from mmupt.publishing.folder_export import export
 

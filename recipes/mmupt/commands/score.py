@@ -10,7 +10,6 @@ With a judge, a model grades the responses where the authors of the benchmark us
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,20 +25,21 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Score the files of the command line."""
     parser.add_argument("files", type=Path, nargs="+", help="files of responses, NAME.jsonl")
     add_answer_settings(parser)
-    parser.add_argument("--judge-url", help="OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1")
-    parser.add_argument("--judge-model", help="name under which the endpoint serves it")
-    parser.add_argument("--judge-key-variable", help="environment variable with its key; default: OPENAI_API_KEY")
+    for option, kind, help_text in (
+        ("url", str, "OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1"),
+        ("model", str, "name under which the endpoint serves it"),
+        ("key-variable", str, "environment variable with its key; default: OPENAI_API_KEY"),
+        ("temperature", _or_null(float), "null: not sent; default: 0.0"),
+        ("max-tokens", _or_null(int), "longest reply, null: not sent; default: 256"),
+        ("max-completion-tokens", _or_null(int), "the same under its newer name; default: not sent"),
+    ):
+        parser.add_argument(f"--judge-{option}", type=kind, default=argparse.SUPPRESS, help=help_text)
     parser.add_argument(
-        "--judge-temperature", type=_or_null(float), default=0.0, help="null: not sent; default: %(default)s"
-    )
-    parser.add_argument(
-        "--judge-max-tokens", type=_or_null(int), default=256, help="longest reply, null: not sent; default: 256"
-    )
-    parser.add_argument(
-        "--judge-max-completion-tokens", type=_or_null(int), help="the same under its newer name; default: not sent"
-    )
-    parser.add_argument(
-        "--judge-without-model-list", action="store_true", help="ask an endpoint that has no list of models"
+        "--judge-without-model-list",
+        dest="judge_list_models",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="ask an endpoint that has no list of models",
     )
     arguments = parser.parse_args(words)
     from mmupt.evaluation.benchmark_scores import render
@@ -61,26 +61,13 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def _judge(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> "Judge | None":
     from mmupt.evaluation.judge_client import Judge
 
-    if bool(arguments.judge_url) != bool(arguments.judge_model):
-        parser.error("--judge-url and --judge-model belong together")
-    variable = arguments.judge_key_variable
-    if not arguments.judge_url:
-        if variable:
-            parser.error("--judge-key-variable without --judge-url")
-        return None
-    judge = Judge(
-        arguments.judge_url,
-        arguments.judge_model,
-        temperature=arguments.judge_temperature,
-        max_tokens=arguments.judge_max_tokens,
-        max_completion_tokens=arguments.judge_max_completion_tokens,
-        list_models=not arguments.judge_without_model_list,
-    )
-    if variable is None:
-        return judge
-    if variable not in os.environ:
+    prefix = "judge_"
+    given = {name.removeprefix(prefix): one for name, one in vars(arguments).items() if name.startswith(prefix)}
+    if given and not {"url", "model"} <= given.keys():
+        parser.error("--judge-url and --judge-model belong together, and every other --judge option needs them")
+    if (variable := given.get("key_variable")) is not None and variable not in os.environ:
         parser.error(f"--judge-key-variable: there is no environment variable {variable}")
-    return replace(judge, key_variable=variable)
+    return Judge(**given) if given else None
 
 
 def _or_null(kind: type[Number]) -> Callable[[str], Number | None]:

@@ -4,7 +4,20 @@ Whatever works calls `emit` with an event, in whichever process it runs. `Sessio
 of a command, draws them by `Screen`, and sends all other output to the log. Imports neither veRL, Ray, vLLM nor torch.
 """
 
-from mmupt.console.events import Head, Note, Part, Phase, Progress, Result, counted, emit, follow, show_result, tell
+from mmupt.console.events import (
+    Head,
+    Note,
+    Part,
+    Phase,
+    Progress,
+    Result,
+    counted,
+    emit,
+    follow,
+    printable,
+    show_result,
+    tell,
+)
 from mmupt.console.session import log_to, session, shown_path
 
 __all__ = [
@@ -18,6 +31,7 @@ __all__ = [
     "emit",
     "follow",
     "log_to",
+    "printable",
     "session",
     "show_result",
     "shown_path",

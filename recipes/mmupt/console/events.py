@@ -153,9 +153,14 @@ def append_event(file: str, event: Event) -> None:
             os.close(descriptor)
 
 
+def printable(text: str) -> str:
+    """A text for a terminal, whose ids, names and responses are not trusted: "?" for characters that control it."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)
+
+
 def tell(text: str) -> None:
     """Show a note; it also goes to standard output, which is the log where there is a screen."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
     emit(Note(text))
 
 

@@ -31,6 +31,7 @@ from mmupt.console.events import (
     Result,
     Step,
     Warnings,
+    printable,
 )
 
 # Of plain lines; a terminal may be narrower.
@@ -195,7 +196,7 @@ class Screen:
                     self._print(_clipped(" " * 9 + line, LONGEST_LINE), "red")
             case Result():
                 self._end_phase()
-                self._console.print(Text(event.text), soft_wrap=True)
+                self._print(event.text)
             case Follow():
                 self._steps, self._columns = TrainingSteps(), None
 
@@ -212,13 +213,13 @@ class Screen:
         """Draw what ended the command, after `close`."""
         for line in lines:
             # Wrapped by the terminal, as a path or a message that is cut off is of no use.
-            self._errors.print(Text(_clipped(line, LONGEST_LINE), "red"), soft_wrap=True)
+            self._errors.print(Text(printable(_clipped(line, LONGEST_LINE)), "red"), soft_wrap=True)
 
     def _fitting(self, line: str) -> str:
         return _clipped(line, self._console.width)
 
     def _print(self, line: str, style: str = "") -> None:
-        self._console.print(Text(line, style), soft_wrap=True)
+        self._console.print(Text(printable(line), style), soft_wrap=True)
 
     def _wrapped(self, text: str, indent: int) -> list[str]:
         return textwrap.wrap(text, max(self._console.width - indent, 20), break_on_hyphens=False)
@@ -342,7 +343,7 @@ class Screen:
         for _ in parts:
             grid.add_column()
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        grid.add_row(*parts, Text("  ".join(filter(None, words))))
+        grid.add_row(*parts, Text(printable("  ".join(filter(None, words)))))
         return grid
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmupt.console import printable
 from mmupt.evaluation.comparison_report import as_content, page, plot, render
 from mmupt.evaluation.model_comparison import ModelComparison, compare
 from mmupt.evaluation.response_files import response_files
@@ -27,7 +28,7 @@ def read_evaluation(
     for file in response_files(path):
         judged = judge_file(file, extraction, rule)
         for line, why in judged.bad_lines:
-            print(f"{file}, line {line}, is left out: {why}", file=sys.stderr)
+            print(printable(f"{file}, line {line}, is left out: {why}"), file=sys.stderr)
         for benchmark in sorted({judged.questions[verdict.response.id].data_source for verdict in judged.verdicts}):
             if benchmark in found:
                 raise ValueError(

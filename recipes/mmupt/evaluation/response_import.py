@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from mmupt.console import printable
 from mmupt.evaluation.harness_importers import Format, read_harness_file
 from mmupt.evaluation.question_matching import read_index
 from mmupt.evaluation.response_files import parameters_path, write_responses
@@ -45,7 +46,7 @@ def import_responses(
             raise FileExistsError(f"{written} is there already: name another --output, or --replace it")
     responses, bad_rows = read_harness_file(file, format_, read_index(data))
     for line, _, why in bad_rows[:SHOWN]:
-        print(f"{file}, line {line}: {why}", file=sys.stderr)
+        print(printable(f"{file}, line {line}: {why}"), file=sys.stderr)
     if len(bad_rows) > SHOWN:
         print(f"{file}: and {len(bad_rows) - SHOWN} more rows", file=sys.stderr)
     counts = ", ".join(f"{count} {problem}" for problem, count in Counter(row.problem for row in bad_rows).items())

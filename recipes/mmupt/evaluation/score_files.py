@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from mmupt.console import Note, emit
+from mmupt.console import Note, emit, printable
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, score_verdicts
 from mmupt.evaluation.judge_client import Judge
 from mmupt.evaluation.judge_verdicts import describe, judge_verdicts, kept_path
@@ -62,5 +62,5 @@ def score_file(
 
 def _warn(text: str) -> None:
     """Say something on stderr, and on the screen of the command where there is one."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
     emit(Note(text))

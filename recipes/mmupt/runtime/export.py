@@ -20,6 +20,8 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
     marker = target / MARKER
     if marker.is_file() and marker.read_text() == mark:
         return target
+    # An interrupted merge into an earlier one must not pass for that.
+    marker.unlink(missing_ok=True)
     merger = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
     subprocess.run([sys.executable, "-m", *map(str, merger)], check=True)
     if (adapter := target / ADAPTER).is_dir():

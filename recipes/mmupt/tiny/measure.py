@@ -210,7 +210,9 @@ def measure_skills(
 
 
 def load(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Encoder]:
-    """Load a tiny model and its encoder from a folder."""
+    """Load a tiny model and its encoder from a folder; FileNotFoundError if it is none of a model."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
     return model, Encoder(Qwen2_5_VLProcessor.from_pretrained(folder), model)
 

@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         run = self.served[_number(query, "run")]
         if path == "/picture":
             longest_side = None if "full" in query else SMALL
-            return run.picture(query["source"], query["id"], int(query["image"]), longest_side)
+            return run.picture(query["source"], query["id"], _number(query, "image"), longest_side)
         return _json(ANSWERS[path](run, query))
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
