@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmupt.commands import Choices, as_messages
 
@@ -27,11 +27,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="build, measure or answerable")
     build = actions.add_parser("build", description="Build the tiny model and print its measurements.")
     build.add_argument("--output", type=Path, help="folder of the model (that of the repository)")
-    build.add_argument("--figures", type=int, help="distinct figures of the warm start (as in the repository)")
-    build.add_argument("--clean-steps", type=int, help="steps without wrong answers first (as in the repository)")
-    build.add_argument("--steps", type=int, help="optimizer steps in total (as in the repository)")
-    build.add_argument("--batch", type=int, default=48, help="demonstrations per step (%(default)s)")
-    build.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine schedule (%(default)s)")
     build.add_argument("--seed", type=int, default=0, help="of weights, figures and demonstrations (%(default)s)")
     measure = actions.add_parser("measure", description="Measure a tiny model on held-out figures.")
     measure.add_argument("model", type=Path, nargs="?", help="folder of the model (that of the repository)")
@@ -50,13 +45,12 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         functions[arguments.pop("action")](**arguments)
 
 
-def _build(task: str, batch: int, learning_rate: float, seed: int, output: Path | None, **lengths: Any) -> None:
+def _build(task: str, seed: int, output: Path | None) -> None:
     from mmupt.tiny.build_model import build
     from mmupt.tiny.tiny_models import TINY_MODELS
 
     tiny = TINY_MODELS[task]
-    given = {name: length for name, length in lengths.items() if length is not None}
-    build(replace(tiny, folder=output or tiny.folder, **given), batch, learning_rate, seed)
+    build(replace(tiny, folder=output or tiny.folder), seed)
 
 
 def _measure(task: str, model: Path | None) -> None:

@@ -100,7 +100,7 @@ def copy_weights(folder: Path, model: Qwen2_5_VLForConditionalGeneration) -> Non
             weight[: len(start[name])].copy_(start[name])
 
 
-def build(tiny: TinyModel, batch: int, learning_rate: float, seed: int) -> None:
+def build(tiny: TinyModel, seed: int) -> None:
     """Build, train and save the model with its processor, and print how long that took."""
     torch.manual_seed(seed)
     started = time.monotonic()
@@ -116,8 +116,6 @@ def build(tiny: TinyModel, batch: int, learning_rate: float, seed: int) -> None:
         tiny.shares,
         clean_steps=tiny.clean_steps,
         steps=tiny.steps,
-        batch=batch,
-        learning_rate=learning_rate,
         seed=seed,
     )
     model.save_pretrained(tiny.folder)

@@ -19,6 +19,8 @@ from mmupt.tiny.vocabulary import IMAGE_PAD, TURN_END
 from mmupt_data.figure_task import SIZE, Figure, draw_figure
 
 IGNORED = -100
+# Demonstrations per step, and the peak of the cosine schedule.
+BATCH, LEARNING_RATE = 48, 2e-3
 
 
 class Encoder:
@@ -81,8 +83,6 @@ def warm_start(
     *,
     clean_steps: int,
     steps: int,
-    batch: int,
-    learning_rate: float,
     seed: int,
 ) -> None:
     """Train every weight of the model, in place, on fresh demonstrations about the figures.
@@ -93,7 +93,7 @@ def warm_start(
     """
     random = Random(f"warm start/{seed}")
     images = render_figures(figures)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     warm_up = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -102,13 +102,13 @@ def warm_start(
     model.train()
     started = time.monotonic()
     for step in range(steps):
-        rows = random.sample(range(len(figures)), batch)
+        rows = random.sample(range(len(figures)), BATCH)
         shown = CLEAN_SHARES if step < clean_steps else shares
         demonstrations = [demonstrate(figures[row], random, shown) for row in rows]
         pairs = [(encoder.prompt(d.prompt), encoder.response(d.response)) for d in demonstrations]
         length = max(len(prompt) + len(response) for prompt, response in pairs)
-        ids = torch.full((batch, length), encoder.tokenizer.pad_token_id)
-        labels = torch.full((batch, length), IGNORED)
+        ids = torch.full((BATCH, length), encoder.tokenizer.pad_token_id)
+        labels = torch.full((BATCH, length), IGNORED)
         for index, (prompt, response) in enumerate(pairs):
             end = len(prompt) + len(response)
             ids[index, :end] = torch.tensor(prompt + response)
@@ -116,9 +116,9 @@ def warm_start(
         # Padding is on the right, where causal attention cannot see it: no mask is needed.
         logits = model(
             input_ids=ids,
-            position_ids=encoder.positions(length).expand(3, batch, length),
+            position_ids=encoder.positions(length).expand(3, BATCH, length),
             pixel_values=encoder.pixels(images[rows]),
-            image_grid_thw=encoder.grid(batch),
+            image_grid_thw=encoder.grid(BATCH),
             use_cache=False,
         ).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
