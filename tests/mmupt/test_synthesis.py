@@ -402,7 +402,7 @@ def test_somebody_elses_images_are_asked_about_and_a_row_that_cannot_be_read_is_
 def test_an_image_that_cannot_be_decoded_is_named_before_anything_is_asked(tmp_path: Path, monkeypatch) -> None:
     file = tmp_path / "mine.parquet"
     pq.write_table(pa.table({"prompt": ["what ?", "how ?"], "image": [PICTURES[0], PICTURES[1][:-40]]}), file)
-    with pytest.raises(SynthesisError, match=r"row '.*-mine-000001': truncated image \(image 0 .*mmupt data images"):
+    with pytest.raises(SynthesisError, match=r"question '.*-mine-000001-.*-r0' of questions: image 0"):
         run(file, tmp_path / "out", monkeypatch, engine=Engine(fails_after=0))
 
 

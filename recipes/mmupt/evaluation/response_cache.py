@@ -60,10 +60,11 @@ def answer_missing(
         if not files[name].has(row["id"], mode)
     ]
     total = sum(map(len, rows.values())) * len(settings.modes)
-    failing = {} if refuse else _undecodable(requests)
+    failing = _undecodable(requests)
     for request in requests:
         if why := failing.get((request.name, request.row["id"])):
-            files[request.name].append(empty_responses(request, settings, why).responses)
+            empty = empty_responses(request, settings, why)
+            files[request.name].append((require_responses(empty) if refuse else empty).responses)
     if requests := [request for request in requests if (request.name, request.row["id"]) not in failing]:
         done = total - len(requests)
         bar = tqdm(total=total, initial=done, desc=", ".join(rows), unit="request", smoothing=0.05)

@@ -18,6 +18,7 @@ from mmupt.reports.tables import code, escaped, markdown_table, plus_minus
 from mmupt.runtime.export import MARKER
 from mmupt.runtime.start_record import read_starts
 from mmupt.training.adapters import lora_rank
+from mmupt.training.resume_rules import flatten
 from mmupt.training.run_report import TEST_TIME_TRAINING, UNITS, StoredChange, render_table, stored_changes
 from verl_ext.files import file_list
 
@@ -152,12 +153,9 @@ def _training(run_folder: Path, config: DictConfig, base: str, sources: Sequence
 def _values(config: DictConfig, key: str) -> Iterator[tuple[str, str]]:
     """The settings below a key; null ones are left out."""
     found: Any = OmegaConf.select(config, key)
-    if isinstance(found, DictConfig):
-        for name in map(str, found):
-            yield from _values(config, f"{key}.{name}")
-    elif found is not None:
-        text = str(found)
-        yield key, public_name(text) if text.startswith(("/", "~")) else text
+    for name, value in flatten(OmegaConf.to_object(found) if OmegaConf.is_config(found) else found, key).items():
+        if value is not None:
+            yield name, public_name(str(value)) if str(value).startswith(("/", "~")) else str(value)
 
 
 def _evaluation(

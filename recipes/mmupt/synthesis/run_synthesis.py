@@ -10,7 +10,6 @@ images with their questions. After an interruption, the same command asks the mo
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import compose_entry, require_values
 from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
-from mmupt.evaluation.generation import EngineError
+from mmupt.evaluation.generation import EngineError, Refused
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.response_cache import ResponseCache, prompt_row
 from mmupt.evaluation.resumable_file import OtherParametersError
@@ -35,7 +34,6 @@ from mmupt.synthesis.source_rows import Parent, read_parents
 from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 from mmupt.synthesis.synthesis_report import write_report
 from mmupt.synthesis.synthesized_dataset import CANDIDATES, write_candidates, write_questions, write_request_rows
-from mmupt_data.row_problems import Problem, image_problems
 from verl_ext.answers import Extraction, extract_answer
 from verl_ext.files import file_list
 from verl_ext.rewards.question_parsing import question_in
@@ -77,7 +75,6 @@ def synthesize(config: DictConfig) -> Path:
             prompts = {name: read_prompt(prompt, PROMPTS) for name, prompt in config.prompts.items()}
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
             parents, without_images = read_parents(files, config.limit)
-            _check_images(parents)
         except ValueError as error:
             raise SynthesisError(str(error)) from error
         OmegaConf.save(config, output / "config.yaml")
@@ -86,7 +83,7 @@ def synthesize(config: DictConfig) -> Path:
             voted = voted_answers(cache, quick, parents) if config.show_voted_answer else {}
             candidates = ask(config, cache, asking, prompts, parents, voted)
             judged = filter_candidates(config, cache, (checking, quick), prompts["self_check"], parents, candidates)
-        except (EngineError, OtherParametersError, PromptError) as error:
+        except (EngineError, OtherParametersError, PromptError, Refused) as error:
             raise SynthesisError(str(error)) from error
         write_candidates(output / CANDIDATES, judged)
         off = {name for name, block in config.filters.items() if not block.enabled}
@@ -112,21 +109,6 @@ def write_requests(config: DictConfig, folder: Path) -> Path:
         return write_request_rows(folder, str(config.name), _asked(config, prompts, parents, {}))
     except (OSError, ValueError) as error:
         raise SynthesisError(str(error)) from error
-
-
-def _check_images(parents: Sequence[Parent]) -> None:
-    """Raise ValueError for an image that no model can be asked about; names the row."""
-
-    def problems(parent: Parent) -> list[Problem]:
-        return [one for index, image in enumerate(parent.images) for one in image_problems(image, f"image {index}")]
-
-    with ThreadPoolExecutor() as threads:
-        for parent, found in zip(parents, threads.map(problems, parents), strict=True):
-            if found:
-                raise ValueError(
-                    f"data: row {parent.id!r}: {found[0].kind} ({found[0].detail}): leave it out, as `mmupt data "
-                    "images --source FILE` does"
-                )
 
 
 def _head(config: DictConfig, output: Path) -> Head:
