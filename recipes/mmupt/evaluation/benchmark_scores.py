@@ -164,7 +164,7 @@ def _scores_of(judged: JudgedFile, source: str, verdicts: Sequence[Verdict]) -> 
         versions={rule: rule_version(source, rule) for rule in rules},
         questions=len(questions),
         not_answered=len(questions.keys() - answered),
-        left_out=len(answered - set.intersection(*map(set, modes.values()))),
+        left_out=sum(any(id_ not in groups for groups in modes.values()) for id_ in answered),
         not_asked=len({verdict.response.id for verdict in verdicts if verdict.response.not_asked is not None}),
         no_answer=fmean(answer is None for answer in answers),
         accuracy=accuracy_of(rules, greedy, sampled, questions, comparison),
