@@ -1,4 +1,4 @@
-"""Estimate the GPU memory that a recipe needs, part by part; without a recipe, print the table of the README.
+"""Estimate the GPU memory that a recipe needs, part by part; without a recipe, print estimates for the paper's recipes.
 
 An estimate from the config and the shape of the model, not a measurement.
 

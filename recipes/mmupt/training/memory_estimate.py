@@ -1,6 +1,6 @@
 """Estimates the memory of a recipe on each GPU from its config and the shape of its model.
 
-    mmupt memory                                        # the table of the README
+    mmupt memory                                        # the table of recipes/mmupt/README.md
     mmupt memory mmupt_mathvista hardware=gpu_4x80gb    # one recipe, part by part
 
 No run has confirmed the arithmetic; the launcher prints the estimate and starts in any case. It counts the memory of
@@ -65,7 +65,7 @@ OTHER = 4.0
 # Another assumption: vLLM's memory beside weights and cache. GiB.
 VLLM_ACTIVATIONS = 2.0
 
-# The rows of the README's table.
+# The rows of the table in recipes/mmupt/README.md.
 LINES = (
     ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_8x80gb"),
     ("mmupt_mathvista", "qwen2_5_vl_7b", "gpu_4x80gb"),

@@ -292,7 +292,7 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
 def _use_available_attention(config: DictConfig) -> None:
     attention = config.actor_rollout_ref.model.override_config.attn_implementation
     if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        tell("flash-attn is not installed: using sdpa attention, without packing; the README says how to install it")
+        tell("flash-attn is not installed: using sdpa attention, without packing; README.md says how to install it")
         use_sdpa(config)
 
 
