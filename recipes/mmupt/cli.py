@@ -1,7 +1,7 @@
 """The command `mmupt`: finds the subcommand of a command line and runs it.
 
-Subcommands live in `mmupt.commands`, one module each, and are imported only when they are asked for, so that the list
-of commands appears at once.
+Subcommands are in `mmupt.commands`, one module each, and imported only when they run, so that the list of commands
+appears at once.
 """
 
 import argparse
@@ -19,22 +19,22 @@ COMMANDS = {
     "train": "train a recipe, or continue it",
     "recipes": "list the recipes",
     "data": "prepare a data set, or list them",
-    "check-leakage": "find training rows that an evaluation contains",
+    "check-leakage": "find training rows in evaluation files",
     "eval": "generate a model's responses to benchmarks and score them",
     "score": "score saved responses again",
     "import-responses": "import responses that another program generated",
     "compare": "compare two models on the same questions",
     "report": "rewrite the report of a run, or compare evaluations with the paper",
     "export": "prepare a model or written questions for the Hugging Face hub, and upload them",
-    "view": "look at runs in a browser: curves, votes, responses",
+    "view": "show runs in a browser: curves, votes, responses",
     "table": "train several recipes with several seeds and compare them",
     "synthesize": "let a model write questions about images",
     "self-improve": "train in rounds on questions that the model writes itself",
     "collapse": "replay the collapse alarm on a finished run",
     "memory": "estimate the GPU memory that a recipe needs",
     "tiny-model": "build or measure the tiny model of the CPU recipes",
-    "doctor": "check this machine and installation, and say what to do",
-    "completion": "print the script that completes mmupt in a shell",
+    "doctor": "check this machine and installation, and say how to fix problems",
+    "completion": "print the completion script for a shell",
 }
 
 
@@ -93,7 +93,7 @@ def overview() -> str:
             "commands:",
             *lines,
             "",
-            "`mmupt COMMAND --help` explains a command by examples. Start with:",
+            "`mmupt COMMAND --help` explains a command and shows examples. Start with:",
             "    mmupt train mmupt_tiny",
         ]
     )

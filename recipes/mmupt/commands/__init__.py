@@ -1,8 +1,8 @@
 """The subcommands of `mmupt`, one module each: options, one call of the library, and its errors as messages.
 
 The docstring of a module is its help: what the command does, then indented examples. `run(parser, words)` adds the
-options, parses and runs; it returns the exit status, None for 0. The library is imported after the parsing: until then,
-a shell may only want the options completed. `mmupt.cli` has the list.
+options, parses and runs; it returns the exit status, None for 0. The library is imported after parsing, because shell
+completion needs only the options. `mmupt.cli` has the list.
 """
 
 import argparse
@@ -54,22 +54,20 @@ EXTRACTIONS = "mmupt.evaluation.verdicts:EXTRACTIONS"
 
 def add_answer_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options that replace how saved responses are scored."""
-    where = parser.add_argument("--extraction", help="where the answer is in a response; default: as the prompt asked")
+    where = parser.add_argument("--extraction", help="where the answer is in a response (default: as recorded)")
     where.choices = Choices(EXTRACTIONS)
-    rule = parser.add_argument("--rule", help="which rule compares answers; default: as recorded, or canonical")
+    rule = parser.add_argument("--rule", help="rule that compares answers (default: as recorded, or canonical)")
     rule.choices = Choices("verl_ext.answers:AnswerRule")
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Add the option of all commands that show progress; `mmupt.console.session` takes its value."""
-    parser.add_argument("--verbose", action="store_true", help="print everything, instead of progress alone")
+    parser.add_argument("--verbose", action="store_true", help="print all output instead of only progress")
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Add the option of all commands that compose recipes; `mmupt.compose.use_config_dir` takes its value."""
-    parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="folder of your own recipes and options, beside ours"
-    )
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with your own recipes and options")
 
 
 def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_of_both: str = "") -> None:

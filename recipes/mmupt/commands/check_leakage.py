@@ -1,6 +1,6 @@
-"""Find training rows that an evaluation contains, too: the same image or question, or an altered copy of it.
+"""Find training rows in evaluation files: the same image or question, or an altered copy.
 
-Writes leakage.html and leakage.json. Exits with 1 when more pairs of rows overlap than are allowed.
+Writes leakage.html and leakage.json. Exits with 1 if more pairs of rows overlap than allowed.
 
     mmupt check-leakage --train datasets/mmr1/train.parquet --eval datasets/mathvista/testmini.parquet
     mmupt check-leakage --train my/train.parquet --eval my/a.parquet my/b.parquet --images exact
@@ -15,10 +15,10 @@ from mmupt.commands import Choices
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     """Compare the files of the command line; returns 0 when no more pairs overlap than are allowed, else 1."""
-    parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files that are trained on")
-    parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files that are evaluated on")
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files to train on")
+    parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files to evaluate on")
     parser.add_argument("--report", type=Path, default=Path("runs/leakage"), help="output folder (%(default)s)")
-    images = parser.add_argument("--images", default="near", help="exact: no altered copies")
+    images = parser.add_argument("--images", default="near", help="exact: ignore altered copies (%(default)s)")
     images.choices = Choices("mmupt_data.leakage:Images")
     parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap (%(default)s)")
     arguments = parser.parse_args(words)

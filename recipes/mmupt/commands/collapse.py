@@ -1,7 +1,7 @@
-"""Replay the collapse alarm on a finished run: at which validation does it stop, with these settings?
+"""Replay the collapse alarm on a finished run: at which validation would it stop, with these settings?
 
-Prints every validation of the run with the majority ratio since the one before, how far each measure is below its best,
-and where the alarm stops the run, whether it was on or not. Unset options are those of the run.
+Prints every validation of the run with the majority ratio since the previous one, how far each measure is below its
+best, and where the alarm would stop the run, even if it was off. Unset options are those of the run.
 
     mmupt collapse runs/mmupt_tiny --z 1.5 --patience 1
 """

@@ -1,8 +1,8 @@
-"""Compare two models on the same questions, from their responses alone. Generates nothing.
+"""Compare two models on the same questions, from saved responses. Generates nothing.
 
-A and B are folders of evaluations, or single files of responses; every benchmark that both have is compared. Writes
-compare.md (printed, too), compare.json, compare.png and compare.html, a page of questions gained and lost; `mmupt view`
-shows all questions of the comparison.
+A and B are folders of evaluations, or single files of responses; every benchmark in both is compared. Writes compare.md
+(also printed), compare.json, compare.png and compare.html, a page of questions gained and lost; `mmupt view` shows all
+questions of the comparison.
 
     mmupt compare runs/eval/base runs/eval/trained --output runs/compare
     mmupt view runs/compare
@@ -18,7 +18,7 @@ from mmupt.commands import add_answer_settings, as_messages
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Compare the two evaluations of the command line."""
     parser.add_argument("a", type=Path, metavar="A", help="folder of an evaluation, or a file of responses")
-    parser.add_argument("b", type=Path, metavar="B", help="what it is compared with; differences are B - A")
+    parser.add_argument("b", type=Path, metavar="B", help="the same of the other model; differences are B - A")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="output folder (%(default)s)")
     add_answer_settings(parser)
     arguments = parser.parse_args(words)

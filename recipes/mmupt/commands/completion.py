@@ -1,7 +1,6 @@
 """Print the script that completes `mmupt` in a shell: commands, options, recipes and the options of config groups.
 
-Fish finds the file of the first example by its name. The second is a line for ~/.bashrc; the same with `zsh` is one for
-~/.zshrc, after compinit.
+The first example is all that fish needs. Put the second into ~/.bashrc or, with `zsh`, into ~/.zshrc after compinit.
 
     mmupt completion fish > ~/.config/fish/completions/mmupt.fish
     eval "$(mmupt completion bash)"

@@ -1,6 +1,6 @@
-"""Prepare a data set: download or read it, check every row, write parquet files, and say what was dropped.
+"""Prepare a data set: download or read it, check every row, write parquet files, and report dropped rows.
 
-The answers go into separate files, which training does not open. A second run does nothing.
+Answers go into separate files, which training does not open. A second run does nothing.
 
     mmupt data --list
     mmupt data geometry3k
@@ -19,13 +19,13 @@ from mmupt.completion import use_completer
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Prepare the data set of the command line."""
-    data_set_name = parser.add_argument("name", nargs="?", metavar="NAME", help="a name that --list shows")
+    data_set_name = parser.add_argument("name", nargs="?", metavar="NAME", help="data set, one that --list shows")
     use_completer(data_set_name, _names)
     parser.add_argument("--list", action="store_true", help="list the data sets")
     parser.add_argument("--source", help="a local copy, a parquet file, or another hub repository")
-    parser.add_argument("--revision", help="of the hub repository (default: the newest)")
-    parser.add_argument("--output", type=Path, help="folder of the files (default: datasets/NAME)")
-    bad_rows = parser.add_argument("--bad-rows", default="drop", help="what to do about a bad row")
+    parser.add_argument("--revision", help="revision of the hub repository (default: the newest)")
+    parser.add_argument("--output", type=Path, help="output folder (default: datasets/NAME)")
+    bad_rows = parser.add_argument("--bad-rows", default="drop", help="drop bad rows, or stop at one (%(default)s)")
     bad_rows.choices = Choices("mmupt_data.writer:BadRows")
     parser.add_argument("--workers", type=int, help="threads that check images (default: one per core)")
     arguments = parser.parse_args(words)

@@ -1,7 +1,7 @@
-"""Check this machine and installation, and say what to do about what is missing. Changes nothing.
+"""Check this machine and installation, and say how to fix problems. Changes nothing.
 
-Versions against the pins, plugin, GPUs and driver, flash-attn, memory, shared memory, disk, and what dead Ray clusters
-left. Exits with 1 if something keeps runs from working.
+Checks versions against the pins, the plugin, GPUs and driver, flash-attn, memory, shared memory, disk, and remains of
+dead Ray clusters. Exits with 1 if a problem would keep runs from working.
 
     mmupt doctor
     mmupt doctor --run-folder /scratch/runs --json
@@ -19,7 +19,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
         "--run-folder",
         type=Path,
         default=Path("runs"),
-        help="where runs are written (%(default)s): its disk is checked",
+        help="where runs are written, to check its disk (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     arguments = parser.parse_args(words)

@@ -1,7 +1,7 @@
 """Generate a model's responses to benchmarks, and score them.
 
-MODEL is a hub name, a folder, or the folder of a run. Every key is documented in mmupt/evaluation/config/. After an
-interruption, the same command asks only what has no response yet.
+`model` is a hub name, a model folder, a checkpoint, or the folder of a run. mmupt/evaluation/config/ documents every
+key. After an interruption, the same command asks only questions without a response.
 
     mmupt eval model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
     mmupt eval model=runs/mmupt_mathvista "files={mine:my/test.parquet}"
@@ -15,7 +15,7 @@ from mmupt.commands import add_settings, add_verbose, as_messages
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Evaluate the model of the command line."""
-    add_settings(parser, "evaluation", "settings of the evaluation, `model` at least")
+    add_settings(parser, "evaluation", "settings of the evaluation; `model` is required")
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
     from mmupt.console import session

@@ -1,8 +1,8 @@
 """Prepare the model of a run, or the questions of a synthesis, for the Hugging Face hub, and upload them.
 
-Writes the folder that the hub gets into hub/ of RUN: of a run the weights in safetensors, the processor, the tokenizer
-and a model card; of a synthesis its questions and a dataset card. Look at it. With --push-to-hub it is uploaded, if
-this machine has a token of the hub (`hf auth login`); otherwise nothing is sent.
+Writes the folder to upload into hub/ of RUN: for a run the weights in safetensors, the processor, the tokenizer and a
+model card; for a synthesis its questions and a dataset card. Read the card first. --push-to-hub uploads the folder if
+this machine has a hub token (`hf auth login`); otherwise nothing is sent.
 
     mmupt export runs/mmupt_tiny
     mmupt export runs/mmupt_geoqa --push-to-hub me/geoqa-without-labels --private
@@ -20,8 +20,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Write the folder of the command line, and upload it if that was asked for and there is a token."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run or of a synthesis")
     parser.add_argument("--push-to-hub", metavar="NAME", help="repository, as OWNER/NAME or NAME")
-    parser.add_argument("--private", action="store_true", help="of a new repository: only its owner can see it")
-    parser.add_argument("--adapter", action="store_true", help="the LoRA adapter alone instead of merged weights")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--adapter", action="store_true", help="only the LoRA adapter instead of merged weights")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write (hub/ of RUN)")
     arguments = parser.parse_args(words)
     if arguments.private and arguments.push_to_hub is None:

@@ -1,7 +1,7 @@
-"""List the recipes and the options of every config group; with --explain, say where the value of a key comes from.
+"""List the recipes and the options of every config group; with --explain, show where the value of a key comes from.
 
-A recipe is a YAML file in mmupt/config/; its head says on what data and hardware it trains. `GROUP=OPTION` replaces the
-option that a recipe chooses: `mmupt train mmupt_geometry3k method=lmsi model=qwen2_5_vl_3b`.
+A recipe is a YAML file in mmupt/config/, whose header names its data and hardware. `GROUP=OPTION` replaces the option
+that a recipe chooses: `mmupt train mmupt_geometry3k method=lmsi model=qwen2_5_vl_3b`.
 
     mmupt recipes
     mmupt recipes --config-dir my_configs
@@ -20,8 +20,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--explain",
         metavar="KEY",
-        help="the value of a key in RECIPE, every file or override that sets it, the last of which counts, and the "
-        "comment above it; for a block, of all its keys",
+        help="show the value of a key, or of all keys of a block, in RECIPE, with its comment and every file or "
+        "override that sets it; the last one counts",
     )
     add_recipe(parser, nargs="?", help_of_both="with --explain: ")
     add_config_dir(parser)

@@ -1,7 +1,7 @@
 """Score saved responses again, by the benchmark's own rule and by the project's. Generates nothing.
 
-Writes NAME.scores.json with the scores and NAME.verdicts.jsonl with the verdict on every response beside each file.
-With a judge, a model grades the responses where the authors of the benchmark use one; its replies are kept.
+Writes NAME.scores.json with the scores and NAME.verdicts.jsonl with the verdict on every response next to each file.
+For benchmarks whose authors use a judge model, --judge-url and --judge-model name one; its replies are saved.
 
     mmupt score runs/eval/Qwen2.5-VL-7B-Instruct/mathvista.jsonl
     mmupt score runs/mathverse.jsonl --judge-url http://localhost:8000/v1 --judge-model NAME
@@ -23,15 +23,15 @@ Number = TypeVar("Number", int, float)
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Score the files of the command line."""
-    parser.add_argument("files", type=Path, nargs="+", help="files of responses, NAME.jsonl")
+    parser.add_argument("files", type=Path, nargs="+", help="response files, NAME.jsonl")
     add_answer_settings(parser)
     for option, kind, help_text in (
         ("url", str, "OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1"),
-        ("model", str, "name under which the endpoint serves it"),
-        ("key-variable", str, "environment variable with its key; default: OPENAI_API_KEY"),
-        ("temperature", _or_null(float), "null: not sent; default: 0.0"),
-        ("max-tokens", _or_null(int), "longest reply, null: not sent; default: 256"),
-        ("max-completion-tokens", _or_null(int), "the same under its newer name; default: not sent"),
+        ("model", str, "name of the judge model at the endpoint"),
+        ("key-variable", str, "environment variable with the API key (default: OPENAI_API_KEY)"),
+        ("temperature", _or_null(float), "temperature; null: not sent (default: 0.0)"),
+        ("max-tokens", _or_null(int), "longest reply; null: not sent (default: 256)"),
+        ("max-completion-tokens", _or_null(int), "the same under its newer name (default: not sent)"),
     ):
         parser.add_argument(f"--judge-{option}", type=kind, default=argparse.SUPPRESS, help=help_text)
     parser.add_argument(
@@ -39,7 +39,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         dest="judge_list_models",
         action="store_false",
         default=argparse.SUPPRESS,
-        help="ask an endpoint that has no list of models",
+        help="for endpoints that do not list their models",
     )
     arguments = parser.parse_args(words)
     from mmupt.evaluation.benchmark_scores import render

@@ -1,7 +1,7 @@
-"""Train in rounds: in each, the model of the round before writes questions about images and trains on them by the vote.
+"""Train in rounds: in each, the latest model writes questions about images and trains on them by the vote.
 
-`mmupt.self_improve` in a recipe says which images, and how. When the vote share rises while held-out scores fall beyond
-noise, no further round is made, and the best model is kept. After an interruption, the same command continues.
+`mmupt.self_improve` in a recipe names the images and the settings. If agreement rises while held-out scores fall beyond
+noise, no further round starts, and the best model is kept. After an interruption, the same command continues.
 
     mmupt self-improve mmupt_tiny_self_improve --rounds 3
     mmupt self-improve my_recipe --config-dir my_configs --rounds 2 mmupt.seed=2
@@ -20,7 +20,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Make the rounds of the command line."""
     add_recipe(parser)
     parser.add_argument("--rounds", type=int, default=3, help="rounds in total (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="of all rounds (default: runs/RECIPE)")
+    parser.add_argument("--folder", type=Path, help="folder of all rounds (default: runs/RECIPE)")
     add_config_dir(parser)
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)

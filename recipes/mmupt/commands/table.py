@@ -1,9 +1,9 @@
 """Train several methods or recipes with several seeds, and compare them in one table and plot.
 
-Every recipe is trained by every method, each run being `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides hold
-for all of them. After each run, table.md (its first table is printed, too), table.json and table.png are rewritten with
-all finished runs of FOLDER. A run that fails is named at the end. After an interruption, the same command continues;
-another one adds methods and seeds.
+Trains every recipe by every method with every seed, each as `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides
+apply to all runs. After each run, table.md (its first table is also printed), table.json and table.png are rewritten
+with all finished runs of FOLDER. Failed runs are named at the end. After an interruption, the same command continues;
+other methods and seeds add rows.
 
     mmupt table --methods mmupt supervised lmsi --seeds 1 2 3 --folder runs/table
     mmupt table --methods soft random --seeds 4 5 --folder runs/table --against mmupt_tiny
@@ -33,25 +33,25 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--methods", nargs="+", default=[], help="options of method= that `mmupt recipes` lists (each recipe's own)"
     )
     use_completer(methods, method_names)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of every run (1 2 3)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="seeds of the runs (1 2 3)")
     parser.add_argument(
-        "--folder", type=Path, default=Path("runs/table"), help="of the runs and the table (%(default)s)"
+        "--folder", type=Path, default=Path("runs/table"), help="folder of the runs and the table (%(default)s)"
     )
-    parser.add_argument("--against", help="the row that all are tested against, as mmupt_tiny-random (the first one)")
+    parser.add_argument("--against", help="row to test all others against, such as mmupt_tiny-random (the first row)")
     parser.add_argument(
         "--base",
         type=Path,
         metavar="RESPONSES",
-        help="responses of the base by `mmupt eval`, whose majority is tested against (those of the runs' evaluations)",
+        help="responses of the base by `mmupt eval`, whose majority all runs are tested against (those of each run)",
     )
     parser.add_argument(
         "--include",
         type=Path,
         metavar="TABLE",
-        help="table.json of other runs on the same questions, which become rows, too",
+        help="table.json of other runs on the same questions, to add as rows",
     )
     parser.add_argument(
-        "--no-training", action="store_true", help="write the table of the finished runs again, without training"
+        "--no-training", action="store_true", help="rewrite the table of finished runs without training"
     )
     add_overrides(parser, "Hydra overrides of every run")
     add_config_dir(parser)

@@ -1,8 +1,8 @@
 """Build a tiny model that the CPU recipes start from, or measure it.
 
 build       train it from random weights, and measure it
-measure     print its accuracy on held-out figures, and how it does at its other skills
-answerable  count which of the questions that it wrote can be answered, which only the figures' generator knows
+measure     print its accuracy on held-out figures and at its other skills
+answerable  count how many of the questions that it wrote can be answered
 
     mmupt tiny-model build
     mmupt tiny-model build --task figures_hard
@@ -26,18 +26,18 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Do the action of the command line."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="build, measure or answerable")
     build = actions.add_parser("build", description="Build the tiny model and print its measurements.")
-    build.add_argument("--output", type=Path, help="folder of the model (that of the repository)")
-    build.add_argument("--seed", type=int, default=0, help="of weights, figures and demonstrations (%(default)s)")
+    build.add_argument("--output", type=Path, help="output folder (the model folder of the repository)")
+    build.add_argument("--seed", type=int, default=0, help="seed of weights, figures and demonstrations (%(default)s)")
     measure = actions.add_parser("measure", description="Measure a tiny model on held-out figures.")
     measure.add_argument("model", type=Path, nargs="?", help="folder of the model (that of the repository)")
     answerable = actions.add_parser("answerable", description="Count the written questions that can be answered.")
     answerable.add_argument("candidates", type=Path, help="candidates.jsonl of `mmupt synthesize`")
-    answerable.add_argument("--data", type=Path, required=True, help="the file of figures that it was made from")
+    answerable.add_argument("--data", type=Path, required=True, help="parquet file of the figures")
     split = answerable.add_argument("--split", default="train", help="split of these figures (train)")
     split.choices = Choices("mmupt_data.figure_task:SPLIT_SHARES")
-    answerable.add_argument("--seed", type=int, default=0, help="the seed that they were drawn with (%(default)s)")
+    answerable.add_argument("--seed", type=int, default=0, help="seed that the figures were drawn with (%(default)s)")
     for action in (build, measure, answerable):
-        task = action.add_argument("--task", default="figures", help="its figures (figures)")
+        task = action.add_argument("--task", default="figures", help="kind of figures (figures)")
         task.choices = Choices("mmupt_data.hard_figure_task:FIGURE_TASKS")
     arguments = vars(parser.parse_args(words))
     functions: dict[str, Callable[..., None]] = {"build": _build, "measure": _measure, "answerable": _answerable}

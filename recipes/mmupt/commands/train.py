@@ -1,7 +1,7 @@
 """Train a recipe: check it, prepare its data, train, export the model, evaluate it and write a report.
 
 Everything is written to `mmupt.run_folder`, by default runs/RECIPE. After an interruption, the same command continues
-from the last checkpoint.
+from the last checkpoint. `mmupt recipes` lists recipes and options.
 
     mmupt train mmupt_tiny
     mmupt train mmupt_mathvista hardware=gpu_4x80gb mmupt.run_folder=runs/four_gpus

@@ -1,7 +1,7 @@
-"""Look at runs in a browser: curves, votes, responses before and after training, and self-written questions.
+"""Show runs in a browser: curves, votes, responses before and after training, and self-written questions.
 
-A local server shows the folders of runs until Ctrl-C; several runs share their curves. A run may still be going on.
-Nothing is loaded from elsewhere, and only this machine can open the page, unless --host says otherwise.
+Serves a page until Ctrl-C, also while a run goes on; several runs share their curves. Nothing is loaded from elsewhere,
+and only this machine can open the page, unless --host says otherwise.
 
     mmupt view runs/mmupt_tiny
     mmupt view runs/compare
@@ -16,9 +16,9 @@ from pathlib import Path
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Serve the page of the command line until it is interrupted."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, synthesis or comparison")
-    parser.add_argument("--port", type=int, default=8765, help="port of the page, 0 for a free one (%(default)s)")
+    parser.add_argument("--port", type=int, default=8765, help="port of the page, 0 for any free port (%(default)s)")
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s, this machine alone)"
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s, only this machine)"
     )
     arguments = parser.parse_args(words)
     from mmupt.viewer.run_files import RunFiles
