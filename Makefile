@@ -1,12 +1,12 @@
-# All that one does in this repository, one target each; `make` alone lists them.
-# ARGS is handed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. A value with
+# The commands of this repository, one target each; `make` alone lists them.
+# ARGS is passed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. A value with
 # spaces, quotes, brackets or = is quoted twice there, for Hydra and for the shell:
 # `make train ARGS="\"data.train_files='my data/a=b [1].parquet'\""`. MODEL, SOURCE, DATA and the folders take any path.
 
 RECIPE ?= mmupt_tiny
 ROUNDS ?= 3
 RECIPES ?= mmupt_tiny
-# Every row of docs/results.md; recipes of one's own are trained by the method that they choose.
+# Every row of docs/results.md; other recipes are trained by their own method.
 METHODS ?= $(if $(filter file,$(origin RECIPES)),mmupt supervised rejection_sft lmsi srlm genixer stic soft soft_min \
 	entropy random careful)
 # A number, 3 for the seeds 1, 2 and 3, or the seeds themselves, "4 5".
@@ -40,22 +40,22 @@ path = $(if $(word 2,$(1)),"$(1)",$(1))
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-setup: ## Make .venv ready, at once if it is (DEVICE=cpu|cuda, PYTHON=python3.12, FLASH_ATTN=build)
+setup: ## Install into .venv if anything has changed (DEVICE=cpu|cuda, PYTHON=python3.12, FLASH_ATTN=build)
 	@scripts/setup.sh
 
 train: setup ## Train a recipe (RECIPE=mmupt_tiny ARGS="method=lmsi model=... key=value ...")
 	$(mmupt) train $(RECIPE) $(ARGS)
 
-self-improve: setup ## Let a policy write its own questions and train on them (RECIPE=mmupt_tiny_self_improve ROUNDS=3)
+self-improve: setup ## Train in rounds on questions that the model writes itself (RECIPE=mmupt_tiny_self_improve ROUNDS=3)
 	$(mmupt) self-improve $(RECIPE) --rounds $(ROUNDS) $(ARGS)
 
-data: setup ## Make a data set ready (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
+data: setup ## Prepare a data set (DATASET=geometry3k, SOURCE=a local copy; without DATASET, list them)
 	$(mmupt) data $(DATASET) $(if $(SOURCE),--source $(call path,$(SOURCE))) $(ARGS)
 
-eval: setup ## Let a model answer benchmarks and score it (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
+eval: setup ## Evaluate a model on benchmarks (MODEL=folder-or-hub-name BENCHMARKS=mathvista,wemath)
 	$(mmupt) eval $(call text_override,model,$(MODEL)) 'benchmarks=[$(BENCHMARKS)]' $(preset) $(ARGS)
 
-score: setup ## Score responses again, without generating (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
+score: setup ## Rescore saved responses (RESPONSES="runs/eval/NAME/mathvista.jsonl ...")
 	$(mmupt) score $(RESPONSES) $(ARGS)
 
 synthesize: setup ## Let a model write questions about images and filter them (MODEL=folder-or-hub-name DATA=file.parquet)
@@ -64,7 +64,7 @@ synthesize: setup ## Let a model write questions about images and filter them (M
 comma := ,
 empty :=
 files = [$(subst $(empty) $(empty),$(comma),$(strip $(1)))]
-# MODEL has a default, which is for others.
+# The default of MODEL is for other targets.
 table_model = $(if $(filter-out file,$(origin MODEL)),$(call text_override,actor_rollout_ref.model.path,$(MODEL)))
 table_train = $(if $(TRAIN),'data.train_files=$(call files,$(TRAIN))')
 table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
@@ -81,7 +81,7 @@ recipes: setup ## List the recipes and the options of method=, dataset=, model=,
 tiny-model: setup ## Rebuild the tiny model that the CPU recipes start from
 	$(mmupt) tiny-model build $(ARGS)
 
-check-leakage: setup ## Find rows that are trained and evaluated on (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
+check-leakage: setup ## Find training rows in evaluation files (TRAIN="a.parquet ..." EVAL="b.parquet ..." REPORT=runs/leakage)
 	$(mmupt) check-leakage --train $(TRAIN) --eval $(EVAL) --report $(call path,$(REPORT)) $(ARGS)
 
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
@@ -93,7 +93,7 @@ pytest = $(python) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-lo
 test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_ext for a part, PROCESSES=2)
 	$(pytest) $(ARGS)
 
-test-all: setup ## Run what `make test` leaves out: all runs of the real trainer, and every benchmark at its smallest (PROCESSES=2)
+test-all: setup ## Run all other tests: runs of the real trainer, and the smallest run of every benchmark (PROCESSES=2)
 	$(pytest) -m "(full_stack or benchmark) and not faults" $(ARGS)
 
 test-faults: setup ## Kill and break the real trainer on purpose (an hour and a half)
