@@ -18,7 +18,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files to train on")
     parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files to evaluate on")
     parser.add_argument("--report", type=Path, default=Path("runs/leakage"), help="output folder (%(default)s)")
-    images = parser.add_argument("--images", default="near", help="exact: ignore altered copies (%(default)s)")
+    images = parser.add_argument("--images", default="near", help="exact: ignore altered copies (near)")
     images.choices = Choices("mmupt_data.leakage:Images")
     parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap (%(default)s)")
     arguments = parser.parse_args(words)

@@ -25,7 +25,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--source", help="a local copy, a parquet file, or another hub repository")
     parser.add_argument("--revision", help="revision of the hub repository (default: the newest)")
     parser.add_argument("--output", type=Path, help="output folder (default: datasets/NAME)")
-    bad_rows = parser.add_argument("--bad-rows", default="drop", help="drop bad rows, or stop at one (%(default)s)")
+    bad_rows = parser.add_argument("--bad-rows", default="drop", help="drop bad rows, or stop at one (drop)")
     bad_rows.choices = Choices("mmupt_data.writer:BadRows")
     parser.add_argument("--workers", type=int, help="threads that check images (default: one per core)")
     arguments = parser.parse_args(words)

@@ -24,7 +24,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="parquet file with the questions, see `mmupt data`")
     parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
     parser.add_argument("--model", help="name of the model, for the record")
-    where = parser.add_argument("--extraction", default="boxed", help="where the answer is in a response (%(default)s)")
+    where = parser.add_argument("--extraction", default="boxed", help="where the answer is in a response (boxed)")
     where.choices = Choices(EXTRACTIONS)
     parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
     parser.add_argument("--skip-bad-rows", action="store_true", help="import the good rows instead of none")
