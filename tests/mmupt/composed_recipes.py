@@ -25,6 +25,8 @@ def validate(config: DictConfig, folder: Path) -> None:
 
     rows = pa.table({"id": ["a"], "prompt": [[{"role": "user", "content": "how many ?"}]]})
     pq.write_table(rows, folder / "rows.parquet")
+    # For the methods with labels.
+    pq.write_table(pa.table({"id": ["a"], "answer": ["4"]}), folder / "rows.truth.parquet")
     config = deepcopy(config)
     config.data.train_files = config.data.val_files = str(folder / "rows.parquet")
     validate_config(config, need_reference_policy(config), need_critic(config))
