@@ -19,7 +19,7 @@ from mmupt.completion import PACKAGE, group_overrides, presets_in, recipe_names,
 class Choices(Collection[str]):
     """The choices of an argument, `MODULE:NAME`, imported when they are shown, compared with or completed.
 
-    Set as `parser.add_argument(...).choices`: add_argument itself would ask for them at once, and so would `%(default)s` in
+    Set as `parser.add_argument(...).choices`: add_argument itself would ask for them at once. So would `%(default)s` in
     the help, where the default is written out instead.
     """
 
