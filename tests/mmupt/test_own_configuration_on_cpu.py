@@ -314,25 +314,31 @@ def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(
         assert part in str(refused.value), part
 
 
+# Columns `reward_model` of a file, and the problem with them.
+GROUND_TRUTHS: list[tuple[list[Any] | None, str | None]] = [
+    # As in veRL's examples/data_preprocess for search (Search-R1).
+    (
+        [{"ground_truth": {"target": ["4", "four"]}, "style": "rule"}],
+        "1 of 1 rows, the first of them row 0, whose reward_model is {'ground_truth': {'target': ['4', 'four']}",
+    ),
+    ([{"ground_truth": ["4", "four"]}], "1 of 1 rows"),
+    ([{"ground_truth": "4"}, {"ground_truth": None}, None], "2 of 3 rows, the first of them row 1"),
+    ([{"style": "model"}], "whose reward_model is {'style': 'model'}"),
+    (["4"], "whose reward_model is 4"),
+    (None, "whose reward_model is None"),
+    ([{"ground_truth": 4.5}], None),
+]
+NOT_IN_JSON: list[tuple[list[Any] | None, str | None]] = [
+    ([{"ground_truth": b"4"}], "1 of 1 rows"),
+    ([{"ground_truth": Decimal("4.5")}], None),
+]
+
+
 @pytest.mark.parametrize(
-    ("reward_models", "problem"),
-    [
-        # As in veRL's examples/data_preprocess for search (Search-R1).
-        (
-            [{"ground_truth": {"target": ["4", "four"]}, "style": "rule"}],
-            "1 of 1 rows, the first of them row 0, whose reward_model is {'ground_truth': {'target': ['4', 'four']}",
-        ),
-        ([{"ground_truth": ["4", "four"]}], "1 of 1 rows"),
-        ([{"ground_truth": "4"}, {"ground_truth": None}, None], "2 of 3 rows, the first of them row 1"),
-        ([{"style": "model"}], "whose reward_model is {'style': 'model'}"),
-        (["4"], "whose reward_model is 4"),
-        (None, "whose reward_model is None"),
-        ([{"ground_truth": b"4"}], "1 of 1 rows"),
-        ([{"ground_truth": 4.5}], None),
-        ([{"ground_truth": Decimal("4.5")}], None),
-    ],
+    ("suffix", "reward_models", "problem"),
+    [(suffix, *case) for suffix in (".parquet", ".json", ".jsonl") for case in GROUND_TRUTHS]
+    + [(".parquet", *case) for case in NOT_IN_JSON],
 )
-@pytest.mark.parametrize("suffix", [".parquet", ".json", ".jsonl"])
 def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray(
     reward_models: list[Any] | None, problem: str | None, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,10 +349,7 @@ def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray
     if suffix == ".parquet":
         pq.write_table(table, file)
     else:
-        try:
-            lines = [*map(json.dumps, table.to_pylist())]
-        except TypeError:
-            pytest.skip("JSON has no such value")
+        lines = [*map(json.dumps, table.to_pylist())]
         file.write_text(f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines))
     keys = forced({"data.train_files": str(file), "data.val_files": [str(file)]})
     if problem is None:
