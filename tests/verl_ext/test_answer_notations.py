@@ -77,8 +77,7 @@ def test_clock_times_are_no_ratios_and_join_am_or_pm(
     assert same(time, f"{hour}:{minute:02} p.m.") and same(f"0{time}"[-5:], f"{time} AM")
     assert not same(f"{time} am", f"{time} PM")
     assert len(classify([time, f"{time} am", f"{time} pm"]).members) == 3
-    assume(minute < 10)
-    assert not same(time, f"{hour}:{minute}")
+    assert minute >= 10 or not same(time, f"{hour}:{minute}")
 
 
 @given(st.lists(_small, min_size=2, max_size=5), st.lists(_small, min_size=2, max_size=5))
