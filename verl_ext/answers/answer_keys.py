@@ -14,7 +14,7 @@ from verl_ext.answers.algebra import Sum, number
 from verl_ext.answers.normalize import normalize
 from verl_ext.answers.notations import Notation, notation_of
 from verl_ext.answers.numeric_equality import real_value
-from verl_ext.answers.phrases import NAMES_OF_TIMES, QUANTITY, change_of, unit_in_brackets, without_wording
+from verl_ext.answers.phrases import NAMES_OF_TIMES, QUANTITY, change_of, kind_of, unit_in_brackets, without_wording
 from verl_ext.answers.spellings import MAGNITUDES
 from verl_ext.answers.structures import Value, is_relation, list_of, variables
 from verl_ext.answers.syntax import parse
@@ -34,6 +34,7 @@ _LETTER = re.compile(
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
 _SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([KMB])")
+_MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
 _YEN = re.compile(r"¥\s*(\d[\d,.]*)")
 # A share of something, which other answers leave out.
@@ -47,7 +48,7 @@ _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Answers to several questions, in their order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
 # Not products of variables.
-_COMPASS = frozenset({"ne", "nw", "se", "sw"})
+_NO_PRODUCTS = frozenset({"ne", "nw", "se", "sw", "n/a"})
 # A single triangle; a statement that two triangles are congruent says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
@@ -56,7 +57,8 @@ _LETTER_WITH_TEXT = re.compile(
 )
 # Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
 _CAPITAL_WITH_TEXT = re.compile(
-    r"(?:[Oo]ption |[Cc]hoice )?(?:[(\[]([A-H])[)\]][.:]?|([A-H])(?:[.:)]|(?=\s+\([^(),A-Z]*\d[^(),A-Z]*\)$)))\s*"
+    r"(?:[Oo]ption |[Cc]hoice )?"
+    r"(?:[(\[]([A-H])[)\]][.:]?|\(?([a-e])\)(?=\s)|([A-H])(?:[.:)]|(?=\s+\([^(),A-Z]*\d[^(),A-Z]*\)$)))\s*"
     r"((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
     re.S,
 )
@@ -68,6 +70,11 @@ _ANOTHER_LETTER = re.compile(
 _ANOTHER_LETTER_IN_ANY_CASE = re.compile(_ANOTHER_LETTER.pattern, re.IGNORECASE)
 _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
+)
+# The same in another unit: 3/5 = 60%, 0.6 (60%), 5 km (5000 m).
+_OR_IN = re.compile(
+    r"(?P<exact>[^%]*\d[^%]*?)(?<=[./}\d])\s*(?:=|\(|\bor\b)\s*(?P<other>[\d.]+\s*%)\)?"
+    r"|(?P<first>\d[\d.,]*\s+[a-z]+)\s+\((?P<second>\d[\d.,]*\s+[a-z]+)\)"
 )
 # The value of what is not read itself: an integral, a limit, a derivative at a point, E[X].
 _VALUE_OF = re.compile(
@@ -83,10 +90,12 @@ _MEASURED = re.compile(rf"(?:the\s+|an?\s+)?({QUANTITY})\s+(?:of\s+)?(-?[\d\\√
 _NUMBER_OF_PART = re.compile(r"(?:^|\s*[,;]?(?:\s+and)?\s*)\(([1-9a-h])\)\s*:?\s*(?=[-\d\\√$])")
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _SOMETHING = re.compile(r"[^\W_]")
-# Statements and quadrants numbered by Roman numerals.
+# Statements and quadrants numbered by Roman numerals; (i) alone may be a number.
 _ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
 _ROMAN_LIST = re.compile(
-    rf"(?:[Ss]tatements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)(?:\s+only)?"
+    rf"(?!\(?(?-i:[iv])\)?$)(?:statements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)"
+    r"(?:\s+only)?",
+    re.IGNORECASE,
 )
 _REMAINDER = re.compile(
     r"(\d+),?\s*(?:with\s+)?(?:an?\s+)?(?:r|rem|remainder)\.?\s*(?:of\s+|=\s*)?(\d+)", re.IGNORECASE
@@ -170,7 +179,7 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f'"{int(remainder[1])} remainder {int(remainder[2])}"')
     if triangle := _TRIANGLE.fullmatch(text):
         return _math_key("△" + "".join(sorted(triangle[1])))
-    if text.lower() in _COMPASS:
+    if text.lower() in _NO_PRODUCTS:
         return Key(f'"{text.lower()}"')
     if text[:1] in "TFYN" and _VERDICTS.fullmatch(text):
         return Key(f'"{", ".join(re.findall("[A-Z]", text))}"'.casefold())
@@ -178,14 +187,17 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f'"{words_of(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:
         return several
-    if text[:1] in "(IVSsb" and (statements := _ROMAN_LIST.fullmatch(text)) is not None and len(text) > 2:
-        found = sorted(set(re.findall("[IV]+", statements[1])))
+    if text[:1] in "(IVSsbiv" and len(text) > 1 and (statements := _ROMAN_LIST.fullmatch(text)) is not None:
+        found = sorted(set(re.findall("[IV]+", statements[1].upper())))
         if len(found) > 1 or found[0] != text:
             return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _text_key(found[0])
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         if sign and exact.strip():
             return _approximation_key(exact.strip(), decimal.strip(" )"), depth)
+    if text[-1:] in "%)" and (twice := _OR_IN.fullmatch(text)) is not None:
+        exact, other = twice["exact"] or twice["first"], twice["other"] or twice["second"]
+        return _approximation_key(exact, other, depth)
     if text[:1] == "(" and (numbered := _numbered_key(text)) is not None:
         return numbered
     if "=" in text and (points := _points_key(text)) is not None:
@@ -210,6 +222,9 @@ def _text_key(text: str, depth: int = 0) -> Key:
             return Key(f"{value.text} {change[1]}", None, value.bare, with_direction)
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
             return _text_key(part.strip(), depth + 1)
+        if depth < MAX_WORDING and (kind := kind_of(text)) is not None:
+            value = _text_key(kind[0], depth + 1)
+            return Key(f"{value.text} {kind[1]}", None, value.bare, tuple(sorted((*value.details, ("kind", kind[1])))))
         # In a phrase such as "large, red ball" the comma means nothing.
         words = Key(f'"{words_of(text)}"')
         if depth < MAX_WORDING and (share := _SHARE_OF.fullmatch(text)):
@@ -218,9 +233,11 @@ def _text_key(text: str, depth: int = 0) -> Key:
 
 
 def _as_amount(text: str) -> str | None:
-    """The other reading of pounds, which may be a weight, of ¥, which may be yuan, and of the K in 1.2K; else None."""
+    """The other reading of an amount: 2 3/4 of 2 and 3/4, money of pounds and ¥, 1200 of 1.2K; else None."""
     if (short := _SHORT_AMOUNT.fullmatch(text)) is not None:
         return f"{short[1]} {MAGNITUDES[short[2].lower()]}"
+    if " and " in text and (mixed := _MIXED.sub(r"\1 ", text)) != text:
+        return mixed
     if "ound" in text and _POUNDS.search(text):
         return _POUNDS.sub(" GBP", text)
     return f"{yen[1]} JPY" if text[:1] == "¥" and (yen := _YEN.fullmatch(text)) else None
@@ -242,7 +259,7 @@ def _letters_key(text: str) -> Key | None:
 def _option_with_text(text: str) -> tuple[str, str] | None:
     """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for anything else."""
     if match := _CAPITAL_WITH_TEXT.fullmatch(text):
-        letter, words = match[1] or match[2], match[3]
+        letter, words = (match[1] or match[2] or match[3]).upper(), match[4]
     elif text[-1:] in (")", "]") and (match := _TEXT_WITH_CAPITAL.fullmatch(text)):
         letter, words = match["letter"], match["text"]
     else:

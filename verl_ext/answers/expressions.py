@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Sum, name, number
-from verl_ext.answers.phrases import CHANGES
+from verl_ext.answers.phrases import CHANGES, COMPARATIVES
 from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
 from verl_ext.answers.tokens import CLOSING, VECTOR, NotMath, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
@@ -25,12 +25,14 @@ MAX_DECIMAL_EXPONENT = 300
 SIGNS = ("+", "-", "±", "∓")
 # A number followed by one of these is more than a number with a unit.
 _NO_UNITS = frozenset({
-    "is", "are", "was", "not", "no", "if", "or", "more", "less", "than", "when", "where", "only", "but", "then",
-    "because", "either", "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive",
-    "zero", "by", "of", "out", "ago", "later", "before", "after", "short", "fewer", "greater", "squared", "cubed", "am",
-    "pm", "bc", "bce", "noon", "midnight", "o'clock", "remainder", "and", "with",
-} | CHANGES)  # fmt: skip
+    "is", "are", "was", "not", "no", "if", "or", "than", "when", "where", "only", "but", "then", "because", "either",
+    "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive", "zero", "by", "of", "out",
+    "ago", "later", "before", "after", "ahead", "behind", "short", "too", "squared", "cubed", "am", "pm", "bc", "bce",
+    "noon", "midnight", "o'clock", "remainder", "and", "with",
+} | CHANGES | COMPARATIVES)  # fmt: skip
 _PARTITIVE = frozenset({"the", "them", "these", "those", "all", "it", "us", "which", "whom"})
+# Ways, different ways and possible ways are counted alike.
+_ANY = frozenset({"different", "distinct", "possible"})
 _SINGULARS = {"people": "person", "children": "child"}
 _PLURAL = re.compile("(?:(?<=[xh])|(?<=ss))es$|(?<!s)s$")
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
@@ -209,7 +211,7 @@ class ExpressionParser:
         )
         if not (0 < len(words) < MAX_WORDS and ends and counts):
             self._fail()
-        counted = " ".join(_SINGULARS.get(word, word) for word in words)
+        counted = " ".join(_SINGULARS.get(word, word) for word in words if word not in _ANY)
         return unit_of(counted) or f'"{_PLURAL.sub("", counted)}"'
 
     def _factor(self) -> Value:
@@ -424,6 +426,9 @@ class ExpressionParser:
             return items[0]
         if len(items) == 1:
             self._fail()
+        if len(items) > 2 and opening + closing == "[]":
+            # No interval has three ends.
+            opening, closing = "()"
         if opening + closing == "()" and [item.text for item in items] == ["-∞", "∞"]:
             # Because blackboard letters are plain letters here.
             return name("R")

@@ -23,7 +23,7 @@ _CIRCLED = re.compile("[①-⑳]{2,}")
 _CIRCLED_LABEL = re.compile(r"[①-⑳](?=\s*[-\d\\√$(A-Za-z])")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 # º and ˚ would become letters or accents.
-_BEFORE = str.maketrans({"º": "°", "˚": "°"})
+_BEFORE = str.maketrans({"º": "°", "˚": "°", "◦": "°"})
 _AFTER = str.maketrans(
     {
         "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "✕": "×", "·": "*", "⋅": "*",
@@ -51,7 +51,7 @@ _SYMBOLS = {
     "omega": "ω", "Omega": "Ω", "Delta": "Δ", "Gamma": "Γ", "Theta": "Θ", "Phi": "Φ", "eta": "η", "xi": "ξ",
     "zeta": "ζ", "nu": "ν", "chi": "χ", "psi": "ψ", "kappa": "κ",
     "imath": "i", "jmath": "j",
-    "euro": "€", "pounds": "£", "yen": "¥", "textdollar": "$",
+    "checkmark": "", "euro": "€", "pounds": "£", "yen": "¥", "textdollar": "$",
     "quad": " ", "qquad": " ", "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
     "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
     "middle": "", "biggl": "", "biggr": "", "Biggl": "", "Biggr": "", "mathrm": "", "text": "", "mathstrut": "",
@@ -106,7 +106,7 @@ _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
 # Stands for an escaped dollar sign, where others are the bounds of a formula.
 _MONEY = "\x00"
-_DRESSING = " \t\n.,;:!?\"'`*"
+_DRESSING = " \t\n.,;:!?\"'`*_"
 _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 
 
@@ -206,5 +206,5 @@ def _trim(text: str) -> str:
         or (sign and set(sign) == {"!"} and _FACTORIAL.search(end))
     ):
         end += sign
-    begin = end.lstrip(" \t\n,;:!?\"'`*")
+    begin = end.lstrip(_DRESSING.replace(".", ""))
     return begin if re.match(r"\.\d", begin) else begin.lstrip(".")

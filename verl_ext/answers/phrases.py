@@ -58,18 +58,22 @@ _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
     r"|(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
     r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
-    r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)|(?P<right>(?-i:[(]?[A-H])\)?)"
+    r"|(?P<measured>-?\d[\d./]*)\s+is\s+the\s+[a-z\s]+"
+    r"|(?!it\b|this\b|that\b)(?P<most>[^,;]+?)\s+(?:is|was|has|had)\s+the\s+(?:most|least|[a-z]{3,}est)\b[^,;]*"
+    r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)"
+    r"|(?P<right>(?-i:(?:[Ss]tatement\s+|[Oo]ption\s+)?[(]?(?:[A-H]|[IV]+|\d))\)?)"
     r"(?:\s+is\s+(?:correct|right)|\s*选项)"
-    r"|(?:an?\s+|the\s+)?ratio\s+of\s+(?P<ratio>\d.*)|(?:ans\.?|sol\.?)\s*[:=]\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
+    r"|(?:an?\s+|the\s+)?ratio\s+(?:of\s+)?(?P<ratio>\d.*)|(?:ans\.|(?:ans|sol)\.?\s*[:=])\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
     r"|(?:故|所以|因此|本题)?(?:选项|答案|正确答案|正确选项|(?:应该?)?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
     r"|(?:it's|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series"
-    r"|statement|system|equation|number|colou?r|country|city|name|domain|range|roots|zeros))\s+(?:is|are))\s+(?:an?\s+|the\s+)?(?P<it>.+)",
+    r"|statement|system|equation|number|colou?r|country|city|name|domain|range|roots|zeros"
+    r"|[a-z]{3,}est(?:\s+[a-z]+)?|[a-z]+\s+with\s+the\s+[a-z\s]+?))\s+(?:is|are))\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
 )
 # Several options, statements or things: "both A and B", "options A, C", "A and B only".
 _SEVERAL = re.compile(
     r"(?:both\s+(?=.*\s(?:and|&)\s)|either\s+(?=.*\sor\s)|all\s+of\s+(?=.*,)|all\s+three\s+(?=.*,))(?P<rest>.+)"
-    r"|(?:(?:both|either|all\s+of)\s+)?(?:options|choices|statements|answers|points|lines|segments|angles|figures|graphs)\s+"
+    r"|(?:(?:both|either|all\s+of)\s+)?(?:options?|choices?|statements|answers|points|lines|segments|angles|figures|graphs)\s+"
     r"(?P<named>[(A-Za-z\d].*)"
     r"|(?:(?P<before>[(]?[A-H1-9][).]?(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+)[(]?[A-H1-9][)]?)*)\s+only"
     r"|only\s+(?P<behind>[(]?[A-H1-9].*))",
@@ -85,7 +89,7 @@ _SIGN_IN_WORDS = re.compile(
     r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+)", re.I | re.S
 )
 _APPROXIMATELY = re.compile(
-    r"(?:≈|~|∼|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
+    r"(?:≈|~|∼|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|just|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
     r"(?![A-Za-z]))\s*(?P<rest>.+)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -95,8 +99,8 @@ _MONEY_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _BEHIND = re.compile(
-    r"(?P<rest>.*\S)(?:\s+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart|away"
-    r"|in\s+(?:length|width|height|depth|thickness|diameter|radius|area|volume|perimeter|circumference|size|weight|mass"
+    r"(?P<rest>.*\S)(?:[\s-]+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart"
+    r"|away|in\s+(?:length|width|height|depth|thickness|diameter|radius|area|volume|perimeter|circumference|size|weight|mass"
     r"|all|value))"
     r"|左右)",
     re.IGNORECASE | re.DOTALL,
@@ -154,15 +158,23 @@ _REMARK = re.compile(
 )
 # x = 3 because x > 0; x = 3, reject x = -2.
 _REASON_BEHIND = re.compile(
-    r"(?P<rest>[^,;]*(?:\d|[A-H]|\}))(?:[,;]?\s+(?:because|since)\s.+|\s*[,;]\s*(?:and\s+)?(?:(?:we\s+)?(?:reject|discard|ignor)"
+    r"(?P<rest>[^,;]*(?:\d|[A-H]|\}))(?:(?:[,;]|\s-)?\s+(?:because|since)\s.+|\s*[,;]\s*(?:and\s+)?(?:(?:we\s+)?(?:reject|discard|ignor)"
     r"|[A-Za-z]\s*=[^,;=]*\s(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid)).*)",
     re.IGNORECASE | re.DOTALL,
 )
-_KIND_OF_SHAPE = re.compile(
-    r"(?P<rest>(?:(?:acute|obtuse|right|isosceles|equilateral|scalene|straight|reflex)[\s-]*)+)\s(?:triangles?|angles?)"
-    r"|(?P<parity>even|odd|prime|composite|rational|irrational)\s(?:numbers?|integers?)"
-    r"|(?-i:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+(?P<article>[A-Za-z][A-Za-z\s-]{2,})",
+_ARTICLE = re.compile(
+    r"(?:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+"
+    r"(?P<rest>(?:\d+[a-z]{2}\s)?[A-Za-z][A-Za-z\s-]{2,})"
+)
+# What is said to be right, odd or SAS.
+_KIND = re.compile(
+    r"(?P<which>[a-z][a-z' -]*?)\s(?P<noun>triangle|angle|function|number|integer|line|one|colou?r|similarity"
+    r"|congruence|theorem|postulate|criterion|condition|rule|property)s?",
     re.IGNORECASE,
+)
+# Words before such a noun that say more than which one.
+_MORE_THAN_A_KIND = re.compile(
+    rf"\b(?:no|not|non|an?|the|and|or|of|is|are|each|both|all|any|{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE
 )
 _OVER_LETTERS = {"ray": VECTOR, "arc": r"\widehat"}
 _NAMED_OBJECT = re.compile(
@@ -170,7 +182,7 @@ _NAMED_OBJECT = re.compile(
     r"|(?P<ray>ray|arc)\s+(?P<c>(?-i:[A-Z]{2,3}))"
     r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure|image|picture|diagram)\s+"
     r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-z])'?)"
-    r"|(?P<noun>figure|graph|diagram|picture|image|step|row|column|day|pattern)\s+(?P<number>\d{1,3})",
+    r"|(?P<noun>fig(?:\.|ure)?|graph|diagram|picture|image|step|row|column|day|pattern|line|table|box)\s*\(?(?P<number>\d{1,3})\)?",
     re.IGNORECASE,
 )
 _BOUND = re.compile(
@@ -190,6 +202,10 @@ _CHANGE = re.compile(
     rf"|(?P<value>[$€£]?\d(?:.*\S)?)\s+(?P<behind>{_A_CHANGE}))",
     re.IGNORECASE | re.DOTALL,
 )
+COMPARATIVES = frozenset({
+    "more", "less", "fewer", "greater", "smaller", "higher", "lower", "larger", "closer", "farther", "faster", "slower",
+    "longer", "shorter", "heavier", "lighter", "older", "younger", "taller", "hotter", "colder", "stronger", "weaker",
+})  # fmt: skip
 # The meaning of phrases, in symbols.
 _PHRASES = {
     re.compile(
@@ -200,8 +216,8 @@ _PHRASES = {
     re.compile(r"(?:there\s+(?:is|are)\s+)?no\s+solutions?(?:\s+exists?)?|(?:the\s+)?empty\s+set", re.IGNORECASE): "∅",
     re.compile(r"(?:a\s+)?half|一半", re.IGNORECASE): "1/2",
     re.compile(r"a\s+quarter", re.IGNORECASE): "1/4",
-    re.compile(r"(?:at\s+)?(?:12\s+)?noon", re.IGNORECASE): "12:00 PM",
-    re.compile(r"(?:at\s+)?(?:12\s+)?midnight", re.IGNORECASE): "12:00 AM",
+    re.compile(r"(?:at\s+)?(?:12(?::00)?\s+)?noon", re.IGNORECASE): "12:00 PM",
+    re.compile(r"(?:at\s+)?(?:12(?::00)?\s+)?midnight", re.IGNORECASE): "12:00 AM",
 }
 _ORDINALS = (
     "first", "second", "third", "fourth", "1st", "2nd", "3rd", "4th", "i", "ii", "iii", "iv", "1", "2", "3", "4",
@@ -290,23 +306,40 @@ def change_of(text: str) -> tuple[str, str] | None:
     return match["by"] or match["value"], "rise" if is_rise else "fall"
 
 
+def kind_of(text: str) -> tuple[str, str] | None:
+    """Which one and the noun of a right triangle, an odd function or SAS congruence; None for anything else."""
+    match = _KIND.fullmatch(text)
+    if match is None or _MORE_THAN_A_KIND.search(match["which"]):
+        return None
+    return match["which"], match["noun"].lower()
+
+
 def _verdict(text: str) -> str | None:
     match = _VERDICT.fullmatch(text)
     return match["rest"] if match and _REASON.match(match["reason"]) else None
 
 
 def unit_in_brackets(text: str) -> str | None:
-    """Return 5 cm for 5 (cm), None if no unit in brackets follows a number."""
+    """Return 5 cm for 5 (cm) and 5 cm (centimeters), None if no unit in brackets follows a number."""
     match = _BRACKET_BEHIND.fullmatch(text) if text.endswith((")", "]")) else None
     if match is None:
         return None
     rest, inner = match["rest"], match["inner"].strip()
+    if (unit := unit_of(inner)) and unit == unit_of(rest.rpartition(" ")[2]):
+        return rest
     words = re.split(r"[\^/ ]", inner)
     # A letter right after a number is a factor.
     is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (
         len(inner) > 1 or (text[len(rest)] == " " and inner not in "ABCDEFGH")
     )
     return f"{rest} {inner}" if is_unit and rest[-1] in "0123456789})π" else None
+
+
+def _abbreviated(text: str) -> str | None:
+    """Read hypotenuse-leg (HL) as HL."""
+    match = _BRACKET_BEHIND.fullmatch(text)
+    initials = match and "".join(re.findall(r"(?<![A-Za-z])[a-z]", match["rest"].lower()))
+    return match["inner"] if match and initials == match["inner"].lower() else None
 
 
 def _remark(text: str) -> str | None:
@@ -316,13 +349,8 @@ def _remark(text: str) -> str | None:
     rest, inner = match["rest"], match["inner"].strip()
     # Seven (7) and 7 (seven).
     is_again = number_in_words(rest) == inner or number_in_words(inner) == rest
-    explains = inner.startswith("the ") and (rest[0].isdigit() or len(rest) == 1)
+    explains = inner.startswith(("the ", "a ", "an ", "in ", "for ", "with ")) and (rest[0].isdigit() or len(rest) == 1)
     return rest if is_again or explains or _REMARK.match(inner) else None
-
-
-def _shape(text: str) -> str | None:
-    match = _KIND_OF_SHAPE.fullmatch(text)
-    return match and (" ".join(sorted(match["rest"].split())) if match["rest"] else match["parity"] or match["article"])
 
 
 def _object(text: str) -> str | None:
@@ -332,7 +360,7 @@ def _object(text: str) -> str | None:
     if match["ray"]:
         return f"{_OVER_LETTERS[match['ray'].lower()]}{{{match['c']}}}"
     if match["noun"]:
-        return f"{match['number']}{ORDINAL} {match['noun'].lower()}"
+        return f"{match['number']}{ORDINAL} {re.sub('^fig.*', 'figure', match['noun'].lower())}"
     return match["place"] or match["rest"]
 
 
@@ -412,9 +440,9 @@ def chinese_number(text: str) -> str:
 _RULES: Sequence[Callable[[str], str | None]] = (
     _rest_of(_LEAD), _rest_of(_SEVERAL), _rest_of(_THEREFORE), _rest_of(_CONCLUSION), _sign_in_words,
     _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND), _bound, _rest_of(_IN_THE_MONTH),
-    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _phrase, _shape, _verdict,
+    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _phrase, _rest_of(_ARTICLE), _verdict,
     _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement, _rest_of(_CHINESE_STATEMENT),
-    _measure, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
+    _measure, _abbreviated, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
 )  # fmt: skip
 
 

@@ -56,6 +56,10 @@ def _money_before(match: _Match) -> str:
     return f"{match['amount']} {_CODES.get(code, code)}"
 
 
+def _dollars_and_cents(match: _Match) -> str:
+    return f"${match[1]}.{match[2]:0>2}"
+
+
 def _chosen(match: _Match) -> str:
     n, k = int(match["n"]), int(match["k"])
     if k > n:
@@ -66,6 +70,18 @@ def _chosen(match: _Match) -> str:
 def _power_of_unit(match: _Match) -> str:
     # Squares are no square seconds.
     return f"{match[1]} {match[2]}" if unit_of(match[2]) and match[2] != "s" else match[0]
+
+
+def _hyphenated_unit(match: _Match) -> str:
+    """Read the units of 5-km, kilo-ohms and newton-meters."""
+    first, last = match[1] or "", match[2]
+    if unit_of(first + last):
+        return f" {first}{last}"
+    return f" {first} {last}" if unit_of(first) and unit_of(last) else match[0]
+
+
+def _listed(match: _Match) -> str:
+    return ", ".join(re.findall(r"\w", match[0]))
 
 
 def _strings(match: _Match) -> str:
@@ -100,6 +116,12 @@ _RULES: Sequence[_Rule] = (
     _Rule((".",), re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])"), _without(".")),
     _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
     # Money
+    _Rule(("dollar",), re.compile(r"^(\d[\d,]*) dollars? and (\d\d?) cents?$"), _dollars_and_cents),
+    _Rule(
+        ("USD", "dollars"),
+        re.compile(r"^(?:USD\s*)?(-?\$\s*\d[\d,.]*(?:\s+[mb]illion)?)(?:\s*(?:USD|dollars))?$"),
+        r"\1",
+    ),
     _Rule(
         ("$", "Rs", "Re", *_CURRENCIES),
         re.compile(
@@ -110,7 +132,7 @@ _RULES: Sequence[_Rule] = (
     _Rule(("$", "€", "£", "₹", "₩", "₽"), re.compile(r"^(-?\d[\d,]*(?:\.\d+)?)\s*([$€£₹₩₽])$"), r"\2\1"),
     _Rule(
         ("$", "€", "£", "¥", "₹"),
-        re.compile(r"^(-?[$€£¥₹]\s*\d[\d,]*(?:\.\d+)?)\s*([kKmMbB]|[mb]n|mln)$"),
+        re.compile(r"^(-?[$€£¥₹]\s*\d[\d,]*(?:\.\d+)?)\s*([kKmMbB]|[mb]n|mln|mil)$"),
         lambda match: f"{match[1]} {MAGNITUDES[match[2][0].lower()]}",
     ),
     _Rule((" bn", " mln"), re.compile(r"(?<=\d) (bn|mln)(?![A-Za-z])"), lambda match: f" {MAGNITUDES[match[1][0]]}"),
@@ -130,10 +152,12 @@ _RULES: Sequence[_Rule] = (
     _Rule(("^",), re.compile(r"(?<=[a-z])\.(?=\s*\^)"), ""),
     _Rule(("^",), re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)"), "×"),
     _Rule(("root of",), re.compile(r"(?:the )?square root of\s*", re.I), "√"),
+    _Rule(("half a", "Half a"), re.compile(r"^half an? (?=[a-z])", re.I), "1/2 "),
+    _Rule(("repeating", "recurring"), re.compile(r"(?<=\d\.)(\d)\s*(?:repeating|recurring)$"), r"\\overline{\1}"),
     _Rule(("plus or minus",), re.compile(r"\bplus or minus\s*"), "±"),
     # The base of a numeral.
     _Rule((")_", ") _"), re.compile(r"^\(([0-9A-F]+)\)\s*(?=_)"), r"\1"),
-    _Rule(("#", "o. ", "umber "), re.compile(r"^(?:#|[Nn]o\.|[Nn]umber)\s*(?=\d+$)"), ""),
+    _Rule(("#", "o. ", "umber "), re.compile(r"^(?:#+|[Nn]o\.|[Nn]umber)\s*(?=\d+$)"), ""),
     # Derivatives
     _Rule(
         ("{d", "{ d", "/d"),
@@ -146,8 +170,8 @@ _RULES: Sequence[_Rule] = (
     # Degrees
     _Rule(("^",), re.compile(r"(?<=[\d})])\s*\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|°)\s*\})"), "°"),
     _Rule(
-        ("egree", "°"),
-        re.compile(r"(?:°|\bdegrees?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.I),
+        ("deg", "Deg", "°"),
+        re.compile(r"(?:°|\bdeg(?:rees?)?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.I),
         lambda match: f"°{match[1][0].upper()}",
     ),
     _Rule(("∘", "°"), re.compile(r"\^\s*(?:[∘°]|\{\s*[∘°]\s*\})|∘"), "°"),
@@ -171,10 +195,15 @@ _RULES: Sequence[_Rule] = (
     # Units
     _Rule(("'",), re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")"), r"\1 ft \2 in"),
     _Rule(("''", '"'), re.compile(r"^(\d+(?:\.\d+)?)\s*(?:''|\")$"), r"\1 in"),
+    _Rule(("'",), re.compile(r"^(\d+(?:\.\d+)?)\s*'$"), r"\1 ft"),
     _Rule(("s^", "s ^"), re.compile(r"(?<=\d)\s*(k?m)s\s*\^\s*\{?\s*-\s*([12])\s*\}?"), r" \1/s^\2"),
     _Rule(("比",), re.compile(r"(?<=\d)\s*比\s*(?=\d)"), ":"),
     _Rule(("q.", "Q.", "u.", "U.", "в.", "б."), re.compile(r"\b(sq|cu|кв|куб)\.\s*", re.I), r"\1 "),
-    _Rule(("square", "cubic"), re.compile(r"(?<![A-Za-z])(square|cubic)([a-z]+)"), _power_of_unit),
+    _Rule(("sq", "cubic"), re.compile(r"(?<![A-Za-z])(square|cubic|sq)([a-z]+)"), _power_of_unit),
+    _Rule(("cc",), re.compile(r"(?<=\d)\s*cc(?![A-Za-z])"), " cm^3"),
+    _Rule(("-",), re.compile(r"(?<=\d)(?:-| ([a-z]+)-)([a-z]{2,})$"), _hyphenated_unit),
+    _Rule((" a ", " an "), re.compile(r"(?<=[a-z]) an? (?=(?:second|minute|hour|day|week|month|year)$)"), " per "),
+    _Rule(("+ ",), re.compile(r"^(\d[\d,.]*)\+ ([a-z]+)$"), r"\1 \2 or more"),
     _Rule(("Ω",), re.compile(r"(?<=[\d }])([kMmμ])\s+(?=Ω)"), r"\1"),
     _Rule(("μ",), re.compile(r"μ\s+(?=[ACFHJLNTVWgms])"), "μ"),
     _Rule(
@@ -204,15 +233,30 @@ _RULES: Sequence[_Rule] = (
     # Objects
     _Rule(("iangle ", "三角形"), re.compile(r"(?:\b[Tt]riangle |三角形)(?=[A-Z]{3}(?![A-Za-z]))"), "△"),
     _Rule(("ngle ",), re.compile(r"\b[Aa]ngle (?=[A-Z]{1,3}(?![A-Za-z])|\d)"), "∠"),
-    _Rule(("<",), re.compile(r"^<([^<>=]*,[^<>=]*)>$"), r"(\1)"),
+    _Rule(("ircle ",), re.compile(r"\b[Cc]ircle (?=[A-Z]$)"), "⊙"),
+    _Rule(("第",), re.compile(r"^第\s*(\d+)\s*[个名次天行列步]?$"), r"\1th"),
+    _Rule(("<",), re.compile(r"^<([^<>=]+)>$"), r"(\1)"),
     _Rule(("Δ",), re.compile(r"Δ\s*(?=\{?[A-Z]{3}(?![A-Za-z]))"), "△"),
     _Rule(("//", "||"), re.compile(r"(?<=[A-Za-z])\s*(?://|\|\|)\s*(?=[A-Za-z])"), "∥"),
     _Rule(
         ("或", "和", "与", "及", "且"),
-        re.compile(r"(?<=[\dA-Za-z)}°%])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])"),
+        re.compile(r"(?<=[\dA-Za-z)}°%\u4e00-\u9fff])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])"),
         lambda match: " or " if match[1][0] == "或" else " and ",
     ),
     _Rule((" & ",), re.compile(r"(?<=[\w)}]) & (?=[\w(\\])(?!.*\\end)"), " and "),
+    _Rule(
+        ("except", "other than"),
+        re.compile(r"^all real numbers,? (?:except|other than) (?:for )?(?:x = )?(-?\d[\d/.]*)$", re.I),
+        r"x≠\1",
+    ),
+    _Rule(
+        (" so ", " thus ", " hence ", " therefore "),
+        re.compile(r"(?<==)([^=]*?),?\s+(?:so|thus|hence|therefore)\s+(?=\S[^=]*=[^=]*$)"),
+        r"\1⇒",
+    ),
+    # Statements (1)(3) and options (A)(B); a product would have been evaluated.
+    _Rule((")(", ") ("), re.compile(r"^(?:\([1-9A-H]\)\s*){2,}$"), _listed),
+    _Rule(("ption ",), re.compile(r"(?<=[,&d] )[Oo]ption (?=\(?[A-H]\b)"), ""),
     # The letter of an option inside a chain of equations.
     _Rule(("= (",), re.compile(r"^[^(]*=\s*(\([A-E]\)) (?=\S[^=]*$)"), r"\1 "),
     # ]0, 1[ is the French way to write (0, 1).

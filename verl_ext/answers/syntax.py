@@ -126,7 +126,11 @@ class _Parser(OperatorParser):
         return parts[0] if len(parts) == 1 else all_of(parts)
 
     def _equation(self, sides: list[Value]) -> Value:
-        *left, right = sides
+        # Of x(x + 2) = x^2 + 2x, and of P = 2(x + 5) + 2x = 4x + 10, the last side is the value.
+        right = sides[-1]
+        left = [side for side in sides[:-1] if side.text != right.text]
+        if not left:
+            return right
         if self._is_constant(right) and all(self._is_label(side) or self._is_constant(side) for side in left):
             label = next((side for side in left if not self._is_constant(side)), None)
             return right if label is None else Form(f"{label.text}={right.text}", "assignment", (label, right))
@@ -208,7 +212,7 @@ def _lines_or_conditions(relations: Sequence[Value]) -> Form:
 
 
 def _is_product_of_names(value: Value) -> bool:
-    return isinstance(value, Sum) and len(value.terms) == 1 and _is_quantity(value)
+    return isinstance(value, Sum) and len(value.terms) == 1 and value.rational is None and _is_quantity(value)
 
 
 def _is_quantity(value: Value) -> bool:
@@ -219,7 +223,10 @@ def _is_quantity(value: Value) -> bool:
     are_names = all(atom.kind == "name" and power in (1, -1) for monomial, _ in value.terms for atom, power in monomial)
     if len(value.terms) == 1:
         return are_names and coefficients == {1}
-    return are_names and coefficients <= {1, -1} and all(len(monomial) == 1 for monomial, _ in value.terms)
+    are_quantities = all(
+        len(monomial) == 1 or all(atom.text.isupper() for atom, _ in monomial) for monomial, _ in value.terms
+    )
+    return are_names and are_quantities and coefficients <= {1, -1}
 
 
 def _are_of_one_name(labels: list[str]) -> bool:

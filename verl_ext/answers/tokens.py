@@ -224,9 +224,11 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token("number", digits, spaced))
         elif kind == "letters":
             ends = not text[position : position + 1].strip(" ,;)/^")
-            # 0.5at^2 and {NO} are products, no words.
-            is_factor = ((last.kind == "number" or last.text == "}") and not spaced) or (
-                last.text == "{" and found.isupper()
+            # 0.5at^2, u + at and {NO} are products, no words.
+            is_factor = (
+                ((last.kind == "number" or last.text == "}") and not spaced)
+                or (last.text == "{" and found.isupper())
+                or last.text == "+"
             )
             tokens.extend(_letters(found, _may_be_unit(found, tokens, spaced), spaced, ends, is_factor))
         elif kind == "foreign":

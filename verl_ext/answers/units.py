@@ -130,7 +130,7 @@ _LIKE_PRODUCTS = {
     "ha": "ha", "cL": "cL", "cl": "cL", "dL": "dL", "dl": "dL", "pt": "pt", "qt": "qt", "kn": "knot", "kt": "knot",
     "kts": "knot", "hp": "hp", "ly": "ly", "cd": "cd", "lm": "lm", "lx": "lux", "Bq": "Bq", "Wb": "Wb", "pF": "pF",
     "fm": "fm", "kB": "kB", "KB": "kB", "MB": "MB", "GB": "GB", "TB": "TB", "Mb": "Mb", "Gb": "Gb", "TW": "TW",
-    "TJ": "TJ", "Rs": "rupee",
+    "TJ": "TJ", "Rs": "rupee", "gm": "g", "gms": "g",
 }  # fmt: skip
 
 UNITS: dict[str, str] = {}
@@ -159,14 +159,17 @@ for _symbol, _name in (
     UNITS[_name] = UNITS[f"{_name}s"] = _symbol
 for _word in ("cm", "mm", "km", "kg"):
     UNITS[f"{_word}s"] = _word
-_CASE_MATTERS = frozenset(f"m{symbol.lower()}" for symbol in _PREFIXED if symbol not in ("L", "Hz", "s", "g"))
+_CASE_MATTERS = frozenset(f"m{symbol.lower()}" for symbol in _PREFIXED if symbol not in ("L", "Hz", "s"))
 CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.isalpha()), key=len, reverse=True)
 # "5 square cm" and "5 cm squared".
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3, "кв": 2, "куб": 3}
 POWERS_BEHIND = {"squared": 2, "cubed": 3}
 # The unit of 5th, so that it joins a bare 5, but neither 5 s nor 5 m, and of what it counts.
 ORDINAL = "th"
-IN_ORDER = r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image)"
+IN_ORDER = (
+    r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image|line|table"
+    r"|box)"
+)
 # Two units in one word: a quotient, or a product, which only a preceding number distinguishes from a segment Nm.
 QUOTIENTS = {
     "kmphr": ("km", "h"), "rpm": ("rev", "min"), "rps": ("rev", "s"), "mps": ("m", "s"), "mph": ("mi", "h"),
@@ -183,9 +186,10 @@ def unit_of(word: str) -> str | None:
     """The symbol of a unit as written, None for anything else; the case of a single letter matters."""
     if len(word) == 1 and word.isascii() and word.isalpha():
         return _SINGLE.get(word)
-    # MN is not mN, but CM and MIN mean the same in lower case.
+    # MN is not mN and mM not mm, but CM and Min mean the same in lower case.
     found = UNITS.get(word) or _LIKE_PRODUCTS.get(word)
-    return found or (None if word.lower() in _CASE_MATTERS else UNITS.get(word.lower()))
+    is_fixed = not word[:1].isupper() or word.lower() in _CASE_MATTERS
+    return found or (None if is_fixed else UNITS.get(word.lower()))
 
 
 def is_like_a_product(word: str) -> bool:

@@ -2,12 +2,15 @@
 
 import re
 
-from verl_ext.answers.phrases import SAME_WORD
+from verl_ext.answers.phrases import COMPARATIVES, SAME_WORD
 
 _SAME_WORDS = {
     "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
     "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
     "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
+    **{"side side side": "sss", "side angle side": "sas", "angle side angle": "asa", "angle angle side": "aas",
+       "angle angle": "aa", "hypotenuse leg": "hl"},
+    **{f"isosceles {kind}": f"{kind} isoscele" for kind in ("right", "acute", "obtuse")},
     "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
 }  # fmt: skip
 _PREFIX = re.compile(r"\b(non|anti|counter)[- ](?=[a-z])")
@@ -39,14 +42,12 @@ _NO_ITEMS = frozenset({
     "false", "correct", "incorrect", "right", "wrong", "it", "they", "he", "she", "we", "you", "this", "that", "these",
     "those", "there", "then", "than", "if", "because", "since", "so", "but", "when", "where", "who", "which", "as",
     "both", "neither", "nor", "either", "increasing", "decreasing", "increase", "decrease", "positive", "negative",
-    "left", "up", "down", "more", "less", "greater", "smaller", "higher", "lower", "larger", "even", "odd", "parallel",
-    "perpendicular", "maximum", "minimum", "first", "second", "before", "after", "always", "sometimes", "never",
-    "possible", "impossible", "closer", "farther", "faster", "slower", "convergent", "divergent", "converges",
+    "left", "up", "down", "even", "odd", "parallel", "perpendicular", "maximum", "minimum", "first", "second", "before",
+    "after", "always", "sometimes", "never", "possible", "impossible", "convergent", "divergent", "converges",
     "diverges", "same", "different", "increases", "decreases", "increased", "decreased", "rise", "rises", "fall",
     "falls", "gains", "loses", "upward", "downward", "upwards", "downwards", "clockwise", "counterclockwise",
-    "anticlockwise", "longer", "shorter", "heavier", "lighter", "older", "younger", "taller", "hotter", "colder",
-    "stronger", "weaker", "doubled", "halved", "doubles", "halves", "high", "low",
-})  # fmt: skip
+    "anticlockwise", "doubled", "halved", "doubles", "halves", "high", "low",
+} | COMPARATIVES)  # fmt: skip
 _NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右上下于比等能有√×✓✗✔✘]")
 
 
