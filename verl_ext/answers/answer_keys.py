@@ -44,6 +44,7 @@ _SHARE_OF = re.compile(
     re.IGNORECASE,
 )
 _BARE_LETTER = re.compile(r"[a-e]")
+_SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?)+")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Answers to several questions, in their order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
@@ -58,7 +59,7 @@ _LETTER_WITH_TEXT = re.compile(
 # Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
 _CAPITAL_WITH_TEXT = re.compile(
     r"(?:[Oo]ption |[Cc]hoice )?"
-    r"(?:[(\[]([A-H])[)\]][.:]?|\(?([a-e])\)(?=\s)|([A-H])(?:[.:)]|(?=\s+\([^(),A-Z]*\d[^(),A-Z]*\)$)))\s*"
+    r"(?:[(\[]([A-H])[)\]][.:]?|\(?([a-e])\)(?=\s)|([A-H])(?:[.:)]|,(?=\s+[-$\d\\√][^,]*$)|(?=\s+\([^(),A-Z]*\d[^(),A-Z]*\)$)))\s*"
     r"((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
     re.S,
 )
@@ -69,7 +70,8 @@ _ANOTHER_LETTER = re.compile(
 )
 _ANOTHER_LETTER_IN_ANY_CASE = re.compile(_ANOTHER_LETTER.pattern, re.IGNORECASE)
 _OR_ABOUT = re.compile(
-    r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+|\s*\(\s*(?:≈|approximately|about)\s*(?=[^()]*\)$)"
+    r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+"
+    r"|\s*\(\s*(?:≈|approximately|about|or(?=\s*\d*\.\d))\s*(?=[^()]*\)$)"
 )
 # The same in another unit: 3/5 = 60%, 0.6 (60%), 5 km (5000 m).
 _OR_IN = re.compile(
@@ -174,6 +176,8 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
     if _BARE_LETTER.fullmatch(text):
         # A variable, or an option beside its capital.
+        return replace(_math_key(text), instead=_math_key(text.upper()))
+    if _SMALL_LETTERS.fullmatch(text):
         return replace(_math_key(text), instead=_math_key(text.upper()))
     if text[-1:].isdecimal() and (remainder := _REMAINDER.fullmatch(text)) is not None:
         return Key(f'"{int(remainder[1])} remainder {int(remainder[2])}"')
@@ -349,13 +353,15 @@ def _math_key(text: str) -> Key:
 
 
 def _key_of_value(text: str) -> Key | None:
-    """The key of the right side, if it is a constant, of an equation whose left side is an operation."""
+    """The key of the right side of an equation whose left side is an operation; of E[X] = 3 if it is a constant."""
     match = _VALUE_OF.fullmatch(text)
     try:
         key = match and _math_key(match["value"])
     except NotMath:
         return None
-    return key if key and key.bare.value is not None and not variables(key.bare.value) else None
+    if not key or key.bare.value is None or (text[0] != "\\" and variables(key.bare.value)):
+        return None
+    return key
 
 
 def _approximation_key(exact: str, decimal: str, depth: int) -> Key:

@@ -28,7 +28,7 @@ _AFTER = str.maketrans(
     {
         "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "✕": "×", "·": "*", "⋅": "*",
         "∙": "*", "•": "*", "∗": "*", "∶": ":", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "⩽": "≤",
-        "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
+        "⩾": "≥", "≦": "≤", "≧": "≥", "≃": "≈", "≒": "≈", "≅": "=", "≌": "=", "∣": "|", "，": ",", "、": ",", "。": ".",
         "；": ";", "¢": " cent ", "∑": r"\sum ", "∏": r"\prod ",
         "π": "π", "Π": "Π", "µ": "μ", "½": "1/2", "【": "[", "】": "]", "￥": "¥", "ϕ": "φ", "ε": "ε",
         "⟶": "→", "➔": "→", "⟹": "⇒", "⟨": "(", "⟩": ")", "〜": "~", "～": "~", "∛": r"\sqrt[3]", "⟂": "⊥",
@@ -51,15 +51,16 @@ _SYMBOLS = {
     "omega": "ω", "Omega": "Ω", "Delta": "Δ", "Gamma": "Γ", "Theta": "Θ", "Phi": "Φ", "eta": "η", "xi": "ξ",
     "zeta": "ζ", "nu": "ν", "chi": "χ", "psi": "ψ", "kappa": "κ",
     "imath": "i", "jmath": "j",
-    "checkmark": "", "euro": "€", "pounds": "£", "yen": "¥", "textdollar": "$",
-    "quad": " ", "qquad": " ", "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
+    "checkmark": "✓", "euro": "€", "pounds": "£", "yen": "¥", "textdollar": "$",
+    "quad": " ", "qquad": " ", "enspace": " ",
+    "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
     "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
     "middle": "", "biggl": "", "biggr": "", "Biggl": "", "Biggr": "", "mathrm": "", "text": "", "mathstrut": "",
     "large": "", "Large": "", "LARGE": "", "huge": "", "Huge": "", "normalsize": "", "small": "", "tiny": "",
     "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "nicefrac": r"\frac", "sfrac": r"\frac",
     "flatfrac": r"\frac", "xfrac": r"\frac", "dbinom": r"\binom",
     "tbinom": r"\binom", "overarc": r"\widehat", "overparen": r"\widehat", "wideparen": r"\widehat", "vec": VECTOR,
-    "overrightarrow": VECTOR,
+    "overrightarrow": VECTOR, "overleftrightarrow": "",
     "longrightarrow": "→", "Rightarrow": "⇒", "implies": "⇒", "Longrightarrow": "⇒",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -69,7 +70,7 @@ _WRAPPER = re.compile(
     r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 # What a reader does not see.
-_UNSEEN = re.compile(r"\\(?:(?:text)?color|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\])?\{[^{}]*\}")
+_UNSEEN = re.compile(r"\\(?:(?:text)?color(?:box)?|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\])?\{[^{}]*\}")
 _INFIX = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*?)\\(over|choose)(?![A-Za-z])((?:[^{}]|\{[^{}]*\})*)\}")
 # A system of equations, one in each row.
 _CASES = re.compile(
@@ -182,9 +183,11 @@ def _from_latex(text: str) -> str:
     text = _SEGMENT.sub(r" \1 ", _UNSEEN.sub(" ", text))
     if r"\begin" in text:
         text = _CASES.sub(lambda match: _CONDITION.sub(" if ", match[2]).replace(r"\\", ", ").replace("&", ""), text)
+    else:
+        text = text.replace(r"\\", ", ")
     if _IS_INFIX.search(text):
         text = _prefix_fractions(text)
-    text = _BRACED_COMMA.sub(",", text).replace("{}^", "^")
+    text = _BRACED_COMMA.sub(",", text).replace("{}", " ")
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
     text = _from_the_inside(_WRAPPER, lambda match: f" {match[1]} ", _SPACES.sub(" ", text))
     text = _COMMAND.sub(lambda match: f"{_SYMBOLS[match[1]]} " if match[1] in _SYMBOLS else match[0], text)

@@ -56,15 +56,15 @@ _NUMBER_WORDS = {
 }  # fmt: skip
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
-    r"|(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
+    r"|(?:the\s+)?(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*|can(?:not|'t)\s.*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
     r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
     r"|(?P<measured>-?\d[\d./]*)\s+is\s+the\s+[a-z\s]+"
     r"|(?!it\b|this\b|that\b)(?P<most>[^,;]+?)\s+(?:is|was|has|had)\s+the\s+(?:most|least|[a-z]{3,}est)\b[^,;]*"
     r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)"
     r"|(?P<right>(?-i:(?:[Ss]tatement\s+|[Oo]ption\s+)?[(]?(?:[A-H]|[IV]+|\d))\)?)"
-    r"(?:\s+is\s+(?:correct|right)|\s*选项)"
+    r"(?:\s+is\s+(?:correct|right)|\s*选?项)"
     r"|(?:an?\s+|the\s+)?ratio\s+(?:of\s+)?(?P<ratio>\d.*)|(?:ans\.|(?:ans|sol)\.?\s*[:=])\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
-    r"|(?:故|所以|因此|本题)?(?:选项|答案|正确答案|正确选项|(?:应该?)?选择?)(?:是|为|：|:)?\s*(?P<chinese>.+)"
+    r"|(?:故|所以|因此|本题)?(?:选项|答案|正确答案|正确选项|(?:应该?)?选择?)(?:是|为)?\s*:?\s*(?P<chinese>.+)"
     r"|(?:it's|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series"
     r"|statement|system|equation|number|colou?r|country|city|name|domain|range|roots|zeros"
     r"|[a-z]{3,}est(?:\s+[a-z]+)?|[a-z]+\s+with\s+the\s+[a-z\s]+?))\s+(?:is|are))\s+(?:an?\s+|the\s+)?(?P<it>.+)",
@@ -80,7 +80,8 @@ _SEVERAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _THEREFORE = re.compile(
-    r"(?:so|thus|hence|therefore|then|finally|in conclusion|∴|所以|因此)(?![A-Za-z_^{\d])[,:\s]*(?P<rest>[^\s_^].*)",
+    r"(?:so|thus|hence|therefore|then|finally|in conclusion|[∴→⇒]|所以|因此)(?![A-Za-z_^{\d])[,:\s]*"
+    r"(?P<rest>[^\s_^].*)",
     re.I | re.S,
 )
 # 2x + 3 = 7 ⇒ x = 2.
@@ -130,7 +131,7 @@ _LABEL = re.compile(
     re.DOTALL,
 )
 _CHINESE_STATEMENT = re.compile(
-    r"(?!.*[不没无非未])[\u4e00-\u9fffA-Za-z∠△]{1,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL
+    r"(?!.*[不没无非未])[\u4e00-\u9fffA-Za-z∠△]{0,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL
 )
 _MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
@@ -138,7 +139,9 @@ _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|wh
 # It remains constant.
 _PRONOUN = re.compile(r"(?:it|they)\s+(?P<rest>[a-z][a-z' -]+)", re.IGNORECASE)
 _VERDICT = re.compile(
-    r"(?P<rest>yes|no|true|false|correct|incorrect)(?:\s*[,.;:(-]+\s*|\s+)(?P<reason>\S.*)", re.IGNORECASE | re.DOTALL
+    r"(?P<rest>yes|no|true|false|correct|incorrect)(?:\s+(?:-\s|\()(?!.*\b(?:yes|no|true|false|(?:in)?correct)\b).+"
+    r"|(?:\s*[,.;:(-]+\s*|\s+)(?P<reason>\S.*))",
+    re.IGNORECASE | re.DOTALL,
 )
 _REASON = re.compile(
     r"(?:because|since|as|it|they|he|she|we|you|this|these|those|that|the|there|its|their|both|all|for|by|angle|triangle"
@@ -152,7 +155,7 @@ _REMARK = re.compile(
     r"|(?:correct )?(?:to )?(?:\d|one|two|three|four) ?(?:d\.? ?p|s\.? ?f|dec(?:imals?)?(?![a-z])|sig)"
     r"|since|because|as |where|given|by |using"
     r"|from |see |note|not |after "
-    r"|only|simplified|exact|extraneous|invalid|in simplest|舍|约|保留)"
+    r"|only|answer$|simplified|exact|extraneous|invalid|in simplest|舍|约|保留)"
     r"|.*\b(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid|impossible|ignored|excluded)|.*舍去",
     re.IGNORECASE,
 )
@@ -243,11 +246,11 @@ _SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _SCALE = "|".join(_SCALES)
 _NUMBER_IN_WORDS = re.compile(
-    rf"(?:an?\s+(?={_SCALE}))?(?P<number>(?:(?:\band\s+(?!three\s+quarters))?(?:{'|'.join(_NUMBER_WORDS)}|{_SCALE})\b(?:[\s-]+|$))+)"
-    r"(?P<part>and\s+(?:a\s+half|(?:a|one)\s+(?:third|quarter)|three\s+quarters)\b\s*)?(?P<rest>[A-Za-z][A-Za-z\s-]*)?",
+    rf"(?:an?\s+(?={_SCALE}))?(?P<number>(?:(?:\band\s+(?!(?:one|two|three)[\s-]+(?:half|third|quarter|fourth)s?))?(?:{'|'.join(_NUMBER_WORDS)}|{_SCALE})\b(?:[\s-]+|$))+)"
+    r"(?P<part>and\s+(?:(?:a|one)[\s-]+(?:half|third|quarter)|two[\s-]+thirds|three[\s-]+(?:quarters|fourths))\b\s*)?(?P<rest>[A-Za-z][A-Za-z\s-]*)?",
     re.IGNORECASE,
 )
-_PARTS = {"half": "1/2", "third": "1/3", "quarter": "1/4", "quarters": "3/4"}
+_PARTS = {"half": "1/2", "third": "1/3", "thirds": "2/3", "quarter": "1/4", "quarters": "3/4", "fourths": "3/4"}
 _CHINESE_NUMERAL = re.compile(
     r"(?P<numeral>[零一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
 )
@@ -316,7 +319,7 @@ def kind_of(text: str) -> tuple[str, str] | None:
 
 def _verdict(text: str) -> str | None:
     match = _VERDICT.fullmatch(text)
-    return match["rest"] if match and _REASON.match(match["reason"]) else None
+    return match["rest"] if match and (match["reason"] is None or _REASON.match(match["reason"])) else None
 
 
 def unit_in_brackets(text: str) -> str | None:
@@ -391,7 +394,7 @@ def number_in_words(text: str) -> str | None:
     number = _value_of([word for word in re.findall("[a-z]+", match["number"].lower()) if word != "and"])
     if number is None:
         return None
-    part = f" {_PARTS[match['part'].lower().split()[-1]]}" if match["part"] else ""
+    part = f" {_PARTS[re.findall('[a-z]+', match['part'].lower())[-1]]}" if match["part"] else ""
     return f"{number}{part} {(match['rest'] or '').replace('-', ' ')}".strip()
 
 

@@ -84,6 +84,10 @@ def _listed(match: _Match) -> str:
     return ", ".join(re.findall(r"\w", match[0]))
 
 
+def _next_value(match: _Match) -> str:
+    return match[0] if unit_of(match.string[match.end()]) else f"{match[1]}, "
+
+
 def _strings(match: _Match) -> str:
     return match[0].strip("[]").replace("'", "")
 
@@ -174,6 +178,7 @@ _RULES: Sequence[_Rule] = (
         re.compile(r"(?:°|\bdeg(?:rees?)?)\s*(C(?:elsius)?|F(?:ahrenheit)?)(?![A-Za-z])", re.I),
         lambda match: f"°{match[1][0].upper()}",
     ),
+    _Rule(("egree",), re.compile(r"(?<=\d)\s*degrees?(?![A-Za-z\s]*\d)(?![A-Za-z])", re.I), "°"),
     _Rule(("∘", "°"), re.compile(r"\^\s*(?:[∘°]|\{\s*[∘°]\s*\})|∘"), "°"),
     _Rule(("°",), re.compile(r"°\s*([CFK])(?![A-Za-z])"), r"°\1"),
     # Primes are an exponent in LaTeX.
@@ -243,12 +248,19 @@ _RULES: Sequence[_Rule] = (
         re.compile(r"(?<=[\dA-Za-z)}°%\u4e00-\u9fff])\s*(或者?|[和与及且])\s*(?=[-\dA-Za-z(\\√])"),
         lambda match: " or " if match[1][0] == "或" else " and ",
     ),
-    _Rule((" & ",), re.compile(r"(?<=[\w)}]) & (?=[\w(\\])(?!.*\\end)"), " and "),
+    _Rule((" & ",), re.compile(r"(?<=[\w)}]) & (?=[-\w(\\])(?!.*\\end)"), " and "),
     _Rule(
-        ("except", "other than"),
-        re.compile(r"^all real numbers,? (?:except|other than) (?:for )?(?:x = )?(-?\d[\d/.]*)$", re.I),
+        ("except", "other than", "setminus"),
+        re.compile(
+            r"^(?:all real numbers,? (?:except|other than) (?:for )?(?:x = )?|R\s*\\setminus\s*\\\{)"
+            r"(-?\d[\d/.]*)(?:\\\})?$",
+            re.I,
+        ),
         r"x≠\1",
     ),
+    _Rule(("✓", "✔"), re.compile(r"(?<=\w)\s*[✓✔]$"), ""),
+    # Values side by side, as \quad leaves them.
+    _Rule(("=",), re.compile(r"(=[^=,;]*[\d})])\s+(?=[A-Za-z](?:_\w+)?\s*=)"), _next_value),
     _Rule(
         (" so ", " thus ", " hence ", " therefore "),
         re.compile(r"(?<==)([^=]*?),?\s+(?:so|thus|hence|therefore)\s+(?=\S[^=]*=[^=]*$)"),

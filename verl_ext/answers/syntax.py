@@ -80,6 +80,8 @@ class _Parser(OperatorParser):
             self._fail()
         if len(items) == 1:
             value = assigned_value(items[0])
+            if isinstance(value, Form) and value.kind == "set" and len(value.parts) == 1:
+                (value,) = value.parts
             return value, self.named[0][1] if self.named and is_relation(value) else value
         if not self._has_or and all(is_relation(item) for item in items):
             self.named = []

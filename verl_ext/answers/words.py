@@ -29,7 +29,7 @@ _MUTUAL = re.compile(r"\s*(\w{1,2})\s*([∥⊥])\s*(\w{1,2})\s*")
 _ABBREVIATION = re.compile(r"\b([A-Z](?=\.[A-Z]\b)|Mrs?|Ms|Dr|St|Mt|Jr)\.")
 _PLURAL = re.compile(r"(?<=[a-z]{3}[^\W\dsui])s$")
 _SEPARATOR = re.compile(
-    r"\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+|\s*&\s*|(?<=[\u4e00-\u9fff])[和与及或](?=[\u4e00-\u9fff])"
+    r"\.?\s*[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+|\s*&\s*|(?<=[\u4e00-\u9fff])[和与及或](?=[\u4e00-\u9fff])"
 )
 _OR = re.compile(r"\sor\s|或")
 _AND = re.compile(r"\sand\s|&|[和与及]")
