@@ -33,7 +33,7 @@ _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 _SMALL_LETTER = re.compile(r"\([a-e]\)")
-_SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([KMB])")
+_SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([kKMB])")
 _MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
 _YEN = re.compile(r"¥\s*(\d[\d,.]*)")
@@ -49,7 +49,7 @@ _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Answers to several questions, in their order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
 # Not products of variables.
-_NO_PRODUCTS = frozenset({"ne", "nw", "se", "sw", "n/a"})
+_NO_PRODUCTS = frozenset({"ne", "nw", "se", "sw", "n/a", "aa", "hl"})
 # A single triangle; a statement that two triangles are congruent says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
@@ -75,7 +75,7 @@ _OR_ABOUT = re.compile(
 )
 # The same in another unit: 3/5 = 60%, 0.6 (60%), 5 km (5000 m).
 _OR_IN = re.compile(
-    r"(?P<exact>[^%]*\d[^%]*?)(?<=[./}\d])\s*(?:=|\(|\bor\b)\s*(?P<other>[\d.]+\s*%)\)?"
+    r"(?P<exact>[^%]*(?:[./]\d+|\}))\s*(?:=|\(|\bor\b)\s*(?P<other>[\d.]+\s*%)\)?"
     r"|(?P<first>\d[\d.,]*\s+[a-z]+)\s+\((?P<second>\d[\d.,]*\s+[a-z]+)\)"
 )
 # The value of what is not read itself: an integral, a limit, a derivative at a point, E[X].

@@ -59,14 +59,15 @@ _LEAD = re.compile(
     r"|(?:the\s+)?(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*|can(?:not|'t)\s.*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
     r"|(?P<named>.+?)\s+is\s+the\s+(?:final\s+|correct\s+)?(?:answer|solution)(?:\s+set)?"
     r"|(?P<measured>-?\d[\d./]*)\s+is\s+the\s+[a-z\s]+"
-    r"|(?!it\b|this\b|that\b)(?P<most>[^,;]+?)\s+(?:is|was|has|had)\s+the\s+(?:most|least|[a-z]{3,}est)\b[^,;]*"
+    r"|(?!it\b|this\b|that\b)(?P<most>[^,;]+?)\s+(?:is|was|has|had)\s+the\s+(?:most|least|[a-z]{3,}est)\b(?:(?!\band\b)[^,;])*"
     r"|(?:I\s+)?(?:choose|select|pick)\s+(?P<chosen>(?-i:[(A-H]).*)"
     r"|(?P<right>(?-i:(?:[Ss]tatement\s+|[Oo]ption\s+)?[(]?(?:[A-H]|[IV]+|\d))\)?)"
     r"(?:\s+is\s+(?:correct|right)|\s*选?项)"
     r"|(?:an?\s+|the\s+)?ratio\s+(?:of\s+)?(?P<ratio>\d.*)|(?:ans\.|(?:ans|sol)\.?\s*[:=])\s*(?P<short>.+)|(?:答|解)\s*:\s*(?P<reply>.+)"
     r"|(?:故|所以|因此|本题)?(?:选项|答案|正确答案|正确选项|(?:应该?)?选择?)(?:是|为)?\s*:?\s*(?P<chinese>.+)"
-    r"|(?:it's|(?:it|this|the\s+(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series"
-    r"|statement|system|equation|number|colou?r|country|city|name|domain|range|roots|zeros"
+    r"|(?:it's|(?:it|this|the\s+(?:(?:triangle|quadrilateral|polygon|figure|shape|function|graph|curve|sequence|series"
+    r"|statement|system|equation|expression|inverse|number|colou?r|country|city|name|domain|range|roots|zeros)"
+    r"(?:\s+of\s+[a-z][a-z\s]*?)?"
     r"|[a-z]{3,}est(?:\s+[a-z]+)?|[a-z]+\s+with\s+the\s+[a-z\s]+?))\s+(?:is|are))\s+(?:an?\s+|the\s+)?(?P<it>.+)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -74,7 +75,7 @@ _LEAD = re.compile(
 _SEVERAL = re.compile(
     r"(?:both\s+(?=.*\s(?:and|&)\s)|either\s+(?=.*\sor\s)|all\s+of\s+(?=.*,)|all\s+three\s+(?=.*,))(?P<rest>.+)"
     r"|(?:(?:both|either|all\s+of)\s+)?(?:options?|choices?|statements|answers|points|lines|segments|angles|figures|graphs)\s+"
-    r"(?P<named>[(A-Za-z\d].*)"
+    r"(?P<named>(?!(?:is|are|was|were|has|have)\b)[(A-Za-z\d].*)"
     r"|(?:(?P<before>[(]?[A-H1-9][).]?(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+)[(]?[A-H1-9][)]?)*)\s+only"
     r"|only\s+(?P<behind>[(]?[A-H1-9].*))",
     re.IGNORECASE | re.DOTALL,
@@ -115,13 +116,13 @@ _MEASURE = re.compile(
 )
 # A sentence with one verb and no digit before it.
 _STATEMENT = re.compile(
-    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?)\s+(?:(?:will|can|must|should|would)\s+)?"
+    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?(?:\s+in\s+\d{4})?)\s+(?:(?:will|can|must|should|would)\s+)?"
     r"(?:be|take|have|need|cost|is|are|was|were|has|have|had|equals?|costs?|weighs?|measures?|takes|took|needs|contains?|holds?"
     r"|gives?|makes?|made|earns?|earned|gets?|got|pays?|paid|spends?|spent|travels?|travell?ed|walks?|walked|sold|bought|eats?"
-    r"|ate|comes\s+to|(?:lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
+    r"|ate|shows?|(?:comes|amounts|adds\s+up|simplifies|evaluates|reduces)\s+to|(?:intersects?|lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
     r"\s+(?:after|at|in))\s+"
     r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\()"
-    rf"|an?\s+{QUANTITY}\s+of\s+)?"
+    rf"|(?:an?\s+)?{QUANTITY}\s+(?:of\s+)?)?"
     rf"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*|(?:{'|'.join(_NUMBER_WORDS)})\b.*)",
     re.DOTALL,
 )
@@ -352,7 +353,9 @@ def _remark(text: str) -> str | None:
     rest, inner = match["rest"], match["inner"].strip()
     # Seven (7) and 7 (seven).
     is_again = number_in_words(rest) == inner or number_in_words(inner) == rest
-    explains = inner.startswith(("the ", "a ", "an ", "in ", "for ", "with ")) and (rest[0].isdigit() or len(rest) == 1)
+    explains = (inner.startswith("the ") and (rest[0].isdigit() or len(rest) == 1)) or (
+        inner.startswith(("a ", "an ", "in ", "for ", "with ")) and rest[0].isdigit() and not CHANGES & {*inner.split()}
+    )
     return rest if is_again or explains or _REMARK.match(inner) else None
 
 
