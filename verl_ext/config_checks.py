@@ -18,7 +18,7 @@ from verl_ext.config_defaults import (
     SHARED_PROMPT_AGENT,
     uses,
 )
-from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, problem_of_own_truth
+from verl_ext.datasets.ground_truth import check_held_out, check_truth, check_unlabelled, problem_of_own_truth
 from verl_ext.files import file_list
 from verl_ext.import_check import (
     ADVANTAGE_ESTIMATOR,
@@ -191,7 +191,8 @@ def is_selected(config: DictConfig) -> bool:
 
 
 def _data_problems(config: DictConfig) -> Iterator[str]:
-    """Keys of `data` that do not exist, or that the configured dataset does not read."""
+    """Keys of `data` that do not exist or that the configured dataset does not read, and files trained and validated
+    on."""
     if not is_selected(config):
         return
     block = select(config, "data") or {}
@@ -202,6 +203,10 @@ def _data_problems(config: DictConfig) -> Iterator[str]:
         for key in block:
             if key not in known:
                 yield f"there is no key data.{key}{nearest(str(key), known)}"
+        try:
+            check_held_out(file_list(block.get("train_files")), file_list(block.get("val_files")))
+        except ValueError as error:
+            yield str(error)
     elif select(config, "data.custom_cls.path") is None:
         path, name = DATASET
         # A reward manager asks for `supervised`, whatever the dataset.

@@ -24,11 +24,12 @@ def validate(config: DictConfig, folder: Path) -> None:
     from verl.utils.config import validate_config
 
     rows = pa.table({"id": ["a"], "prompt": [[{"role": "user", "content": "how many ?"}]]})
-    pq.write_table(rows, folder / "rows.parquet")
-    # For the methods with labels.
-    pq.write_table(pa.table({"id": ["a"], "answer": ["4"]}), folder / "rows.truth.parquet")
     config = deepcopy(config)
-    config.data.train_files = config.data.val_files = str(folder / "rows.parquet")
+    for name in ("train", "val"):
+        pq.write_table(rows, folder / f"{name}.parquet")
+        # For the methods with labels.
+        pq.write_table(pa.table({"id": ["a"], "answer": ["4"]}), folder / f"{name}.truth.parquet")
+        config.data[f"{name}_files"] = str(folder / f"{name}.parquet")
     validate_config(config, need_reference_policy(config), need_critic(config))
 
 

@@ -114,6 +114,11 @@ def test_an_unknown_option_in_a_recipe_is_named_with_the_recipe(new_recipe: Path
         load_recipe("mine")
 
 
+def test_a_file_that_is_trained_and_validated_on_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"a\.parquet is in data\.train_files and in data\.val_files: validate on an"):
+        load_recipe("mmupt_tiny", ["data.train_files=[a.parquet,b.parquet]", "data.val_files=./a.parquet"])
+
+
 def test_an_option_that_the_recipe_would_undo_is_refused_unless_the_command_line_decides(new_recipe: Path) -> None:
     new_recipe.write_text("# Mine.\ndefaults:\n  - mmupt_tiny\n  - _self_\ndata:\n  train_files: mine.parquet\n")
     with pytest.raises(RecipeError, match=r"method=direct sets data\.train_files to .*, and the recipe itself to mine"):

@@ -81,6 +81,14 @@ def check_truth(file: str | Path) -> None:
         )
 
 
+def check_held_out(train_files: Iterable[str], val_files: Iterable[str]) -> None:
+    """Raise ValueError for a file that is both trained and validated on, under whatever names."""
+    trained = {Path(file).resolve() for file in train_files}
+    for file in val_files:
+        if Path(file).resolve() in trained:
+            raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
+
+
 def ground_truth_of(row: Mapping[str, Any]) -> str | None:
     """Return the ground truth of a row in veRL's format; None without one, or if it is neither text nor a number."""
     reward_model = row.get("reward_model")

@@ -1,6 +1,5 @@
 """veRL's dataset for rows without ground truth, selected by `data.custom_cls`."""
 
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -8,7 +7,7 @@ from omegaconf import DictConfig
 
 from verl_ext.config_defaults import DATA_DEFAULTS, fill
 from verl_ext.datasets.dropped_rows import dropped_ids
-from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, read_metadata, read_truth
+from verl_ext.datasets.ground_truth import check_held_out, check_truth, check_unlabelled, read_metadata, read_truth
 from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import PromptDataset
@@ -49,10 +48,7 @@ class UnlabelledDataset(PromptDataset):
                 check_truth(file)
             self._truth = read_truth(files)
         self._metadata = None if training else read_metadata(files)
-        trained = {Path(file).resolve() for file in train_files}
-        for file in file_list(config.val_files):
-            if Path(file).resolve() in trained:
-                raise ValueError(f"{file} is in data.train_files and in data.val_files: validate on another file")
+        check_held_out(train_files, file_list(config.val_files))
         self._share: float | None = config.generated_share if training else None
         listed = dropped_ids(config.dropped_rows, files)
         self._not_asked = frozenset() if training else listed
