@@ -181,13 +181,13 @@ def _path_in_package(path: str) -> str:
 
 def _own_choices(recipe: str) -> dict[str, str]:
     """The option of each config group that the recipe itself, or one that it builds on, chooses."""
-    file = config_file(recipe)
-    choices = {group: option for parent in _parents(file) for group, option in _own_choices(parent).items()}
-    for entry in _defaults_of(file):
-        if isinstance(entry, dict):
-            # "model", "override model" or "/model".
-            choices |= {key.split()[-1].lstrip("/"): option for key, option in entry.items()}
-    _check_options(f"recipe {recipe}: ", choices)
+    choices: dict[str, str] = {}
+    for file in _lineage(config_file(recipe)):
+        for entry in _defaults_of(file):
+            if isinstance(entry, dict):
+                # "model", "override model" or "/model".
+                choices |= {key.split()[-1].lstrip("/"): option for key, option in entry.items()}
+        _check_options(f"recipe {file.stem}: ", choices)
     return choices
 
 
@@ -365,10 +365,8 @@ def _shown(file: Path) -> Path:
 
 def _files_of(recipe: str) -> list[Path]:
     """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
-    file = config_file(recipe)
-    ancestors = [ancestor for parent in _parents(file) for ancestor in _files_of(parent)]
     files = [file for folder in config_folders() for file in config_files(folder) if file.parent != folder]
-    return list(dict.fromkeys((file, *ancestors, *files)))
+    return list(dict.fromkeys((*reversed(_lineage(config_file(recipe))), *files)))
 
 
 def _load(file: Path) -> Any:
@@ -378,10 +376,17 @@ def _load(file: Path) -> Any:
         raise RecipeError(f"{_shown(file)} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _parents(file: Path) -> list[str]:
-    """The recipes on which the recipe in a file builds."""
+def _lineage(file: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:
+    """The files of the recipes on which the recipe in a file builds, the first ones first, and the file.
+
+    RecipeError if one builds on itself; `heirs` are the files that led here.
+    """
+    if file in heirs:
+        loop = " -> ".join(one.stem for one in (*heirs[heirs.index(file) :], file))
+        raise RecipeError(f"{_shown(file)} builds on itself ({loop}): remove one of these names from the defaults")
     names = [entry for entry in _defaults_of(file) if isinstance(entry, str) and entry not in FOUNDATIONS]
-    return [name for name in names if config_file(name).is_file()]
+    parents = [parent for name in names if (parent := config_file(name)).is_file()]
+    return [*(one for parent in parents for one in _lineage(parent, (*heirs, file))), file]
 
 
 def _defaults_of(file: Path) -> list[Any]:

@@ -114,6 +114,15 @@ def test_an_unknown_option_in_a_recipe_is_named_with_the_recipe(new_recipe: Path
         load_recipe("mine")
 
 
+@pytest.mark.parametrize("other", ["mine", "other"])
+def test_a_recipe_that_builds_on_itself_is_refused(new_recipe: Path, other: str) -> None:
+    new_recipe.write_text(f"# Mine.\ndefaults:\n  - {other}\n  - _self_\n")
+    if other != "mine":
+        new_recipe.with_name("other.yaml").write_text("# Other.\ndefaults:\n  - mine\n  - _self_\n")
+    with pytest.raises(RecipeError, match=r"mine\.yaml builds on itself \(mine -> (other -> )?mine\): remove one of"):
+        load_recipe("mine")
+
+
 def test_a_file_that_is_trained_and_validated_on_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"a\.parquet is in data\.train_files and in data\.val_files: validate on an"):
         load_recipe("mmupt_tiny", ["data.train_files=[a.parquet,b.parquet]", "data.val_files=./a.parquet"])
