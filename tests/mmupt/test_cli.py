@@ -83,10 +83,16 @@ print(json.dumps(found), file=sys.stderr)
     assert {name: modules for name, modules in found.items() if modules} == {}
 
 
-def test_no_rounds_at_all_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["self-improve", "mmupt_tiny_self_improve", "--rounds", "0"], ["data", "figures", "--workers", "-1"]],
+)
+def test_a_number_below_one_is_refused_by_the_name_of_its_option(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(["self-improve", "mmupt_tiny_self_improve", "--rounds", "0"])
-    assert "--rounds must be at least 1" in capsys.readouterr().err
+        main(words)
+    assert f"{words[-2]} must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     if not arguments.name and (arguments.source or arguments.revision or arguments.output):
         parser.error("--source, --revision and --output are of a data set: give its NAME")
+    if arguments.workers is not None and arguments.workers < 1:
+        parser.error("--workers must be at least 1")
     from mmupt.console import printable
     from mmupt.datasets import data_set, data_sets
     from mmupt_data.prepare import FOLDER, describe
