@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -151,6 +152,47 @@ def test_a_second_evaluation_into_the_same_folder_waits_for_nobody(data: Path, t
         run(data, output, monkeypatch)
 
 
+def test_scores_are_written_while_the_folder_is_locked(data: Path, tmp_path: Path, monkeypatch) -> None:
+    output, score_file = tmp_path / "out", module.score_file
+
+    def scored(*arguments: Any, **options: Any) -> Any:
+        with pytest.raises(BlockingIOError), exclusive_run(output, output / "x"):
+            pass
+        return score_file(*arguments, **options)
+
+    monkeypatch.setattr(module, "score_file", scored)
+    run(data, output, monkeypatch, "score=true")
+    assert (output / "test.scores.json").is_file()
+
+
+@pytest.mark.parametrize("source", ["made-up", "figures"])
+def test_several_files_of_one_data_source_are_all_scored(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(module.PAPER.titles, "figures", "Figures")
+    write_dataset(tmp_path, {"test": [replace(row, data_source=source) for row in ROWS]}, {})
+    data = prompts_path(tmp_path, "test")
+    run(data, tmp_path / "out", monkeypatch, "score=true", f"+files.again={data}")
+    assert len([*(tmp_path / "out").glob("*.scores.json")]) == 2
+    told = "there is no table next to the paper's results" in capsys.readouterr().out
+    assert told == (source == "figures")
+
+
+def test_a_file_that_cannot_be_continued_is_named(data: Path, tmp_path: Path, monkeypatch) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(OutOfMemory):
+        run(data, output, monkeypatch, fails_after=4)
+    growing = output / "test.partial.jsonl"
+    growing.write_text(growing.read_text().replace("[{", "\0{", 1))
+    with pytest.raises(EvaluationError, match=r"test\.partial\.jsonl, line 2, is not JSON .*: remove the line"):
+        run(data, output, monkeypatch)
+    growing.unlink()
+    run(data, output, monkeypatch)
+    parameters_path(output / "test.jsonl").write_text("")
+    with pytest.raises(EvaluationError, match=r"test\.parameters\.json is not a JSON object"):
+        run(data, output, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -224,6 +266,14 @@ def test_a_missing_truth_is_named_before_anything_is_generated(data: Path, tmp_p
         module.evaluate(
             load_evaluation_config([f"model={MODEL}", f"files={{test:{data}}}", f"output={tmp_path / 'out'}"])
         )
+
+
+def test_an_official_prompt_without_the_file_that_it_is_made_from_is_named(tmp_path: Path, monkeypatch) -> None:
+    write_dataset(tmp_path, {"test": [replace(row, data_source="mathvista") for row in ROWS]}, {})
+    data = prompts_path(tmp_path, "test")
+    data.with_suffix(".truth.parquet").unlink()
+    with pytest.raises(EvaluationError, match=r"test: .*test\.truth\.parquet: no ground truth for 3 of 3 rows"):
+        run(data, tmp_path / "out", monkeypatch, "prompt=official")
 
 
 def test_somebody_elses_file_is_answered_and_a_row_that_cannot_be_read_is_named_before(

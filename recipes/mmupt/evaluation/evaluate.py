@@ -28,7 +28,7 @@ from mmupt.evaluation.paper_results import PAPER
 from mmupt.evaluation.report_results import read_scores, write_results
 from mmupt.evaluation.response_cache import answer_missing
 from mmupt.evaluation.response_files import read_responses
-from mmupt.evaluation.resumable_file import OtherParametersError, ResumableFile
+from mmupt.evaluation.resumable_file import ResumableFile
 from mmupt.evaluation.score_files import score_file
 from mmupt.evaluation.verdicts import questions_of
 from mmupt.hardware import engine_keys
@@ -140,15 +140,15 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
         )
     if prompt == "own":
         return rows
-    questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
-    for row in rows:
-        benchmark = BENCHMARKS.get(row["data_source"])
-        if benchmark is None or benchmark.official_prompt is None:
-            raise EvaluationError(f"{one.name}: {row['data_source']} has no official prompt: set another preset")
-        try:
+    try:
+        questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
+        for row in rows:
+            benchmark = BENCHMARKS.get(row["data_source"])
+            if benchmark is None or benchmark.official_prompt is None:
+                raise ValueError(f"{row['data_source']} has no official prompt: set another preset")
             row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
-        except ValueError as error:
-            raise EvaluationError(f"{one.name}: {error}") from error
+    except ValueError as error:
+        raise EvaluationError(f"{one.name}: {error}") from error
     return rows
 
 
@@ -201,18 +201,27 @@ def evaluate(config: DictConfig) -> None:
         OmegaConf.save(config, output / "config.yaml")
         emit(Phase("answer the questions"))
         generate(settings, sets, config.limit, config.replace)
-    if not config.score:
-        return
+        if config.score:
+            _score(sets, output, config, judge)
+
+
+def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge: Judge | None) -> None:
+    """Score the responses to question sets, and show them next to the paper's if a benchmark of the paper is among
+    them; raises as `evaluate` does at the end."""
     emit(Phase("score the answers"))
-    not_judged = 0
+    not_judged, benchmarks = 0, set()
     for one in sets:
         scores = score_file(one.output, judge=judge)
         not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
+        benchmarks |= {of_benchmark.benchmark for of_benchmark in scores}
         check_whole(one, scores, config.limit, config.allow_partial)
         show_result(f"\n# {shown_path(one.output)}\n\n" + "\n\n".join(map(render, scores)) + "\n")
-    evaluations = read_scores([output])
-    if any(found.keys() & PAPER.titles.keys() for found in evaluations.values()):
-        show_result(write_results(output, evaluations))
+    if benchmarks & PAPER.titles.keys():
+        try:
+            show_result(write_results(output, read_scores([output])))
+        # Earlier evaluations in the folder, or several sets of one benchmark, do not fit into one row.
+        except ValueError as error:
+            tell(f"there is no table next to the paper's results: {error}")
     if not_judged:
         raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
 
@@ -264,7 +273,7 @@ def generate(
     for one in sets:
         try:
             files[one.name] = ResumableFile(one.output, settings.parameters(one.files, limit), replace)
-        except OtherParametersError as error:
+        except ValueError as error:
             raise EvaluationError(str(error)) from error
     rows = {one.name: read_question_rows(one, settings.prompt, limit) for one in sets if not files[one.name].whole}
     answer_missing(settings, files, rows)

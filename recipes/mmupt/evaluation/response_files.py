@@ -70,10 +70,14 @@ def parameters_path(path: Path) -> Path:
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
-    """The parameters of a file of responses; None without a complete file."""
-    if not (path.is_file() and parameters_path(path).is_file()):
+    """The parameters of a file of responses; None without a complete file, ValueError if they cannot be read."""
+    file = parameters_path(path)
+    if not (path.is_file() and file.is_file()):
         return None
-    return dict(json.loads(parameters_path(path).read_text()))
+    try:
+        return dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is not a JSON object ({error}): remove it to make {path} anew") from error
 
 
 def response_files(path: Path) -> list[Path]:

@@ -34,6 +34,7 @@ class ResumableFile:
 
     Raises:
         OtherParametersError: the file has responses made with other parameters, and `replace` is not set.
+        ValueError: what is on file cannot be read.
     """
 
     def __init__(self, path: Path, parameters: Mapping[str, Any], replace: bool = False) -> None:
@@ -44,7 +45,7 @@ class ResumableFile:
         if not self.whole:
             # The last line may have been cut.
             written = self._growing.read_text().split("\n")[:-1] if self._growing.is_file() else []
-            lines = [json.loads(line) for line in written]
+            lines = [self._parsed(line, number) for number, line in enumerate(written, start=1)]
             made_with = [found for found in (read_parameters(path), lines[0] if lines else None) if found is not None]
             same = bool(lines) and lines[0] == self._parameters
             if not replace and not same and made_with:
@@ -57,6 +58,12 @@ class ResumableFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = [self._parameters, *([as_object(one) for one in group] for group in self._groups.values())]
             write_json_lines(self._growing, kept)
+
+    def _parsed(self, line: str, number: int) -> Any:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{self._growing}, line {number}, is not JSON ({error}): remove the line") from error
 
     def has(self, id: str, mode: Mode) -> bool:
         """Whether the file has the responses of this mode to a question."""
