@@ -222,7 +222,7 @@ def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -
     monkeypatch.setattr("mmupt.evaluation.verdicts.read_questions", lambda _: questions)
     file = tmp_path / "responses.jsonl"
     responses = [Response(id_, "greedy", 0, text, 1) for id_, text in zip(questions, texts, strict=True)]
-    write_responses(file, responses, {"data": {"data": "sha"}})
+    write_responses(file, responses, {"data": {"data": None}})
     return file
 
 

@@ -11,11 +11,13 @@ from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
 from mmupt.cli import main
 from mmupt.datasets import data_set
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, StoredScore, labelled, render
-from mmupt.evaluation.response_files import Response, write_responses
+from mmupt.evaluation.judge_client import Judge
+from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
 from mmupt.evaluation.score_files import score_file
 from mmupt_data.figure_task import write_figures
 from mmupt_data.row_schema import Row
 from mmupt_data.writer import write_dataset
+from verl_ext.files import sha256
 
 Answer = Callable[[Question, int], str]
 
@@ -28,7 +30,7 @@ def answered(tmp_path: Path, data: Path, answer: Answer, samples: int = 2) -> Pa
         responses.append(Response(question.id, "greedy", 0, text, 5))
         responses += [Response(question.id, "sample", sample, text, 5) for sample in range(samples)]
     file = tmp_path / "responses.jsonl"
-    write_responses(file, responses, {"data": {str(data): "sha"}})
+    write_responses(file, responses, {"data": {str(data): sha256(data)}})
     return file
 
 
@@ -250,3 +252,41 @@ def test_the_command_prints_a_table_of_each_file(tagged: Path, capsys: pytest.Ca
     assert main(["score", str(tagged), "--rule", "canonical"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"# {tagged}\n") and "own, mean@4" in shown
+
+
+def test_the_command_takes_the_folder_of_an_evaluation(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", str(tagged.parent)]) == 0
+    assert f"# {tagged}\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="has no file of responses"):
+        main(["score", str(tagged.parent.parent)])
+
+
+def test_scores_that_cannot_be_written_are_one_line(tagged: Path) -> None:
+    tagged.with_suffix(".scores.json").mkdir()
+    with pytest.raises(SystemExit, match=r"error: .*\.scores\.json"):
+        main(["score", str(tagged)])
+
+
+def test_data_that_have_changed_since_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_figures(tmp_path, train=1, validation=1, test=4)
+    data = tmp_path / "test.parquet"
+    file = answered(tmp_path, data, lambda question, _: question.truth)
+    score_file(file)
+    assert capsys.readouterr().err == ""
+    write_figures(tmp_path, train=1, validation=1, test=5)
+    score_file(file)
+    assert capsys.readouterr().err == (
+        f"{file}: {data} has changed since these responses; its ids may name other questions now\n"
+    )
+
+
+def test_an_extraction_that_does_not_exist_is_named_with_its_file(tagged: Path) -> None:
+    write_responses(tagged, read_whole(tagged), {**read_parameters(tagged), "extraction": "box"})
+    with pytest.raises(ValueError, match=r"parameters\.json: extraction='box' is none of boxed"):
+        score_file(tagged)
+
+
+def test_a_judge_that_no_benchmark_of_a_file_asks_is_told(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (scores,) = score_file(tagged, judge=Judge("http://127.0.0.1:1/v1", "some/judge"))
+    assert scores.not_judged == 0 and scores.rule == "mathruler"
+    assert f"{tagged}: some/judge is not asked about made-up, whose authors use no judge" in capsys.readouterr().err

@@ -25,7 +25,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.evaluation.compare_files import compare_evaluations, read_evaluation, write_comparison
 
     settings = arguments.extraction, arguments.rule
-    with as_messages(FileNotFoundError, ValueError):
+    with as_messages(OSError, ValueError):
         a, b = (read_evaluation(path, *settings) for path in (arguments.a, arguments.b))
-        comparisons = compare_evaluations(a, b)
-    print(write_comparison(arguments.output, comparisons, *settings))
+        print(write_comparison(arguments.output, compare_evaluations(a, b), *settings))

@@ -28,7 +28,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.evaluation.report_results import read_scores, write_results
     from mmupt.training.run_report import write_report
 
-    with as_messages(FileNotFoundError, ValueError):
+    with as_messages(OSError, ValueError):
         if arguments.paper:
             print(write_results(arguments.output, read_scores(arguments.paper)))
         else:

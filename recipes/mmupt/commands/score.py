@@ -23,7 +23,7 @@ Number = TypeVar("Number", int, float)
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Score the files of the command line."""
-    parser.add_argument("files", type=Path, nargs="+", help="response files, NAME.jsonl")
+    parser.add_argument("files", type=Path, nargs="+", help="response files, NAME.jsonl, or folders of them")
     add_answer_settings(parser)
     for option, kind, help_text in (
         ("url", str, "OpenAI-compatible endpoint of a judge model, http://localhost:8000/v1"),
@@ -44,12 +44,15 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     from mmupt.evaluation.benchmark_scores import render
     from mmupt.evaluation.judge_client import JudgeError
+    from mmupt.evaluation.response_files import response_files
     from mmupt.evaluation.score_files import score_file
 
     judge = _judge(parser, arguments)
     not_judged = 0
-    for file in arguments.files:
-        with as_messages(FileNotFoundError, ValueError, JudgeError):
+    with as_messages(FileNotFoundError):
+        files = [file for path in arguments.files for file in response_files(path)]
+    for file in files:
+        with as_messages(OSError, ValueError, JudgeError):
             scores = score_file(file, arguments.extraction, judge, arguments.rule)
         not_judged += sum(one.not_judged or 0 for one in scores)
         print(f"# {file}\n")

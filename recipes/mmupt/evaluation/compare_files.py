@@ -27,8 +27,8 @@ def read_evaluation(
     found: dict[str, JudgedFile] = {}
     for file in response_files(path):
         judged = judge_file(file, extraction, rule)
-        for line, why in judged.bad_lines:
-            print(printable(f"{file}, line {line}, is left out: {why}"), file=sys.stderr)
+        for warning in judged.warnings():
+            print(printable(warning), file=sys.stderr)
         for benchmark in sorted({judged.questions[verdict.response.id].data_source for verdict in judged.verdicts}):
             if benchmark in found:
                 raise ValueError(

@@ -47,7 +47,7 @@ def _scores_of_file(file: Path) -> list[BenchmarkScores[Any]]:
         scores = [_current(one) for one in content]
         if None not in scores:
             return [one for one in scores if one]
-        rules = [one["rule"] for one, current in zip(content, scores, strict=True) if current is None]
+        rules = [str(one.get("rule")) for one, current in zip(content, scores, strict=True) if current is None]
         if judges := [rule for rule in rules if rule.startswith("judge ")]:
             raise ValueError(
                 f"{found} has scores by another version of the rule {judges[0]!r}: run `mmupt score {file}` "

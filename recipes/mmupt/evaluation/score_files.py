@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from mmupt.benchmarks import BENCHMARKS
 from mmupt.console import Note, emit, printable
 from mmupt.evaluation.benchmark_scores import BenchmarkScores, score_verdicts
 from mmupt.evaluation.judge_client import Judge
@@ -40,13 +41,16 @@ def score_file(
         ValueError: no line that can be used, or as `judge_file`.
     """
     judged = judge_file(file, extraction, rule)
-    for line, why in judged.bad_lines:
-        _warn(f"{file}, line {line}, is left out: {why}")
+    for warning in judged.warnings():
+        _warn(warning)
     if not judged.verdicts:
         raise ValueError(f"{file}: none of its {len(judged.bad_lines)} lines can be scored")
     verdicts = judged.verdicts
     failures: Counter[str] = Counter()
     if judge:
+        sources = dict.fromkeys(judged.questions[one.response.id].data_source for one in verdicts)
+        if rest := [name for name in sources if not (name in BENCHMARKS and BENCHMARKS[name].judge)]:
+            _warn(f"{file}: {judge.model} is not asked about {', '.join(rest)}, whose authors use no judge")
         judgement = judge_verdicts(verdicts, judged.questions, judge, kept_path(file))
         verdicts = judgement.verdicts
         failures.update(judged.questions[one.response.id].data_source for one, _ in judgement.failures)

@@ -3,7 +3,7 @@
 `judge_file` is how every score, comparison and report reads a file of responses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from mmupt.evaluation.response_files import (
     read_responses,
 )
 from verl_ext.answers import AnswerRule, Comparison, Extraction, correct, extract_answer
-from verl_ext.files import write_json_lines
+from verl_ext.files import sha256, write_json_lines
 
 # Beside those of `verl_ext.answers`, "official": as responses to the benchmark's own prompt answer.
 AnyExtraction = Extraction | Literal["official"]
@@ -59,6 +59,14 @@ class JudgedFile:
     verdicts: list[Verdict]
     bad_lines: list[BadLine]
     comparison: Comparison = Comparison()
+
+    def warnings(self) -> Iterator[str]:
+        """What to know about its scores: lines that are left out, and data that have changed since."""
+        for data, digest in dict(self.parameters["data"]).items():
+            if digest and sha256(Path(data)) != digest:
+                yield f"{self.file}: {data} has changed since these responses; its ids may name other questions now"
+        for line, why in self.bad_lines:
+            yield f"{self.file}, line {line}, is left out: {why}"
 
 
 def verdicts_of(
@@ -117,8 +125,8 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
 
     Raises:
         FileNotFoundError: the file or its parameters are missing.
-        ValueError: a question without ground truth, one whose benchmark has no official extraction, or a recorded rule
-            that does not exist.
+        ValueError: a question without ground truth, one whose benchmark has no official extraction, or a recorded
+            extraction or rule that does not exist.
     """
     parameters = read_parameters(file)
     if parameters is None:
@@ -126,13 +134,16 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
             f"{file} with its parameters is missing: `mmupt eval` makes both, and `mmupt import-responses` does for "
             "responses that another program generated"
         )
+    extraction = extraction or parameters.get("extraction", "boxed")
     try:
+        if extraction not in EXTRACTIONS:
+            raise ValueError(f"extraction={extraction!r} is none of {', '.join(EXTRACTIONS)}")
         comparison = Comparison(rule or parameters.get("rule", "canonical"))
     except ValueError as error:
         raise ValueError(f"{parameters_path(file)}: {error}") from error
     questions = questions_of(parameters)
     responses, bad_lines = read_responses(file, questions)
-    verdicts = verdicts_of(responses, questions, extraction or parameters.get("extraction", "boxed"), comparison)
+    verdicts = verdicts_of(responses, questions, extraction, comparison)
     return JudgedFile(file, parameters, questions, verdicts, bad_lines, comparison)
 
 
