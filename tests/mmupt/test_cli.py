@@ -114,8 +114,17 @@ def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text("{\n")
     settings = "{mmupt: {stop_on_collapse: {z: 1.0, patience: 2, min_fall: 0.02}}}"
     (tmp_path / "config.yaml").write_text(settings)
-    with pytest.raises(SystemExit, match="error: "):
+    with pytest.raises(SystemExit, match=r"error: .*history\.jsonl, line 1, is no entry of a history: "):
         main(["collapse", str(tmp_path)])
+
+
+def test_a_collapse_is_replayed_with_the_defaults_of_keys_that_an_earlier_version_lacks(tmp_path: Path, capsys) -> None:
+    (tmp_path / "history.jsonl").write_text('{"step": 1, "majority_ratio": 0.5}\n')
+    (tmp_path / "config.yaml").write_text("{mmupt: {stop_on_collapse: {enable: false, z: 1.0}}}")
+    assert main(["collapse", str(tmp_path), "--patience", "1"]) == 0
+    assert "does not stop the run" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="min_fall must be a number from 0 to 1, not 2"):
+        main(["collapse", str(tmp_path), "--min-fall", "2"])
 
 
 def test_a_file_that_the_tiny_model_command_cannot_read_is_named(tmp_path: Path) -> None:

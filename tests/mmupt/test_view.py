@@ -105,6 +105,12 @@ def test_what_is_not_there_is_no_error_of_the_server(get: Get, path: str, query:
     assert get(path, run=0, **query)[0] == 404
 
 
+def test_a_picture_of_votes_in_a_run_without_any_is_answered(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    with pytest.raises(KeyError):
+        RunFiles(tmp_path).picture("votes", "q0", 0, None)
+
+
 @pytest.mark.parametrize("run", [-1, 1, 99])
 def test_only_the_runs_of_the_command_line_are_served(get: Get, run: int) -> None:
     assert get("/groups", run=run)[0] == 404

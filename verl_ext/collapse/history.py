@@ -17,17 +17,24 @@ Outcomes = dict[str, list[float]]
 
 
 class History:
-    """Majority ratios by training step, and validation outcomes by the step of their policy."""
+    """Majority ratios by training step, and validation outcomes by the step of their policy.
+
+    Raises:
+        ValueError: a line of the file is no entry; names file and line.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.majority_ratios: dict[int, float] = {}
         self.validations: dict[int, Outcomes] = {}
         lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
             # A kill may have truncated the last line.
             if line.endswith("\n"):
-                self._take(json.loads(line))
+                try:
+                    self._take(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise ValueError(f"{file}, line {number}, is no entry of a history: {error!r}") from error
 
     def continue_from(self, step: int) -> None:
         """Discard the entries after a step, from which the run resumes."""

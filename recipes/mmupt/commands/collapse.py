@@ -8,6 +8,7 @@ best, and where the alarm would stop the run, even if it was off. Unset options 
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from mmupt.commands import as_messages
@@ -16,9 +17,11 @@ from mmupt.commands import as_messages
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Replay the history of the run of the command line."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
-    parser.add_argument("--z", type=float, help="as mmupt.stop_on_collapse.z")
-    parser.add_argument("--patience", type=int, help="as mmupt.stop_on_collapse.patience")
-    parser.add_argument("--min-fall", type=float, help="as mmupt.stop_on_collapse.min_fall")
+    for option, kind in (("z", float), ("patience", int), ("min-fall", float)):
+        name = option.replace("-", "_")
+        parser.add_argument(
+            f"--{option}", type=kind, default=argparse.SUPPRESS, help=f"as mmupt.stop_on_collapse.{name}"
+        )
     arguments = parser.parse_args(words)
     file = arguments.run / "history.jsonl"
     if not file.is_file():
@@ -29,12 +32,10 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from verl_ext.collapse import CollapseRule, History
 
     with as_messages(FileNotFoundError, ValueError):
-        settings = OmegaConf.load(arguments.run / "config.yaml").mmupt.stop_on_collapse
-        rule = CollapseRule(
-            settings.z if arguments.z is None else arguments.z,
-            settings.patience if arguments.patience is None else arguments.patience,
-            settings.min_fall if arguments.min_fall is None else arguments.min_fall,
-        )
+        stored = OmegaConf.select(OmegaConf.load(arguments.run / "config.yaml"), "mmupt.stop_on_collapse") or {}
+        names = [field.name for field in fields(CollapseRule)]
+        # A run of an earlier version lacks the newer keys.
+        rule = CollapseRule(**{name: one for name, one in {**stored, **vars(arguments)}.items() if name in names})
         first = None
         for line, collapse in replay(History(file), rule):
             print(line)

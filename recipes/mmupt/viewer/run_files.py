@@ -276,7 +276,8 @@ class RunFiles:
 
     def _data_files(self, source: str) -> list[Path]:
         if source == "votes":
-            return read_train_files(next(iter(self._votes().values())))
+            votes = self._votes()
+            return read_train_files(votes[min(votes, default=0)])
         name, _, pair = source.partition(".")
         if name == "evaluation" and pair.isdecimal():
             return [Path(file) for file in self._judged(int(pair))[0].parameters["data"]]
