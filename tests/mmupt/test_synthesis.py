@@ -376,6 +376,12 @@ def test_the_page_shows_pictures_and_no_markup_of_others(data: Path, tmp_path: P
         (["filters.lenght.enabled=false"], "lenght"),
         (["limit=0"], "limit must be null or a whole number from 1 on, not 0"),
         (["preset=warm"], "preset/warm"),
+        (["filters.length.min_words=x"], r"filters\.length\.min_words must be a whole number from 0 on, not 'x'"),
+        (["filters.copy_of_other.ngram=0"], r"filters\.copy_of_other\.ngram must be a whole number from 1 on, not 0"),
+        (["filters.difficulty.low=25"], r"filters\.difficulty\.low must be a number from 0 to 1, not 25"),
+        (["filters.self_check.enabled=no_way"], r"filters\.self_check\.enabled must be true or false, not 'no_way'"),
+        (["name=../mine"], "name must be the name of a file, without /, not '../mine'"),
+        (["shown=-1", "round=one"], "round must be a whole number from 0 on, not 'one'; shown must be a whole number"),
     ],
 )
 def test_what_cannot_be_synthesized_is_said_before_anything_starts(
@@ -383,6 +389,12 @@ def test_what_cannot_be_synthesized_is_said_before_anything_starts(
 ) -> None:
     with pytest.raises(SynthesisError, match=said):
         run(data, tmp_path / "out", monkeypatch, *overrides, engine=Engine(fails_after=0))
+
+
+def test_rows_without_an_image_are_said_before_anything_starts(tmp_path: Path, monkeypatch) -> None:
+    write_dataset(tmp_path / "data", {"train": ROWS[3:]}, {})
+    with pytest.raises(SynthesisError, match="data: none of the 1 rows that are read has an image"):
+        run(prompts_path(tmp_path / "data", "train"), tmp_path / "out", monkeypatch, engine=Engine(fails_after=0))
 
 
 def test_somebody_elses_images_are_asked_about_and_a_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ images with their questions. After an interruption, the same command asks the mo
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,9 +37,22 @@ from mmupt.synthesis.synthesized_dataset import CANDIDATES, write_candidates, wr
 from verl_ext.answers import Extraction, extract_answer
 from verl_ext.files import file_list
 from verl_ext.rewards.question_parsing import question_in
+from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
+# The values of filters: which are allowed, and in words.
+THRESHOLDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "enabled": (lambda value: isinstance(value, bool), "true or false"),
+    "ngram": (lambda value: is_whole(value, 1), "a whole number from 1 on"),
+    **dict.fromkeys(
+        ("min_words", "max_words", "max_characters"), (lambda value: is_whole(value, 0), "a whole number from 0 on")
+    ),
+    **dict.fromkeys(
+        ("max_other_share", "min_similarity", "low", "high"),
+        (lambda value: is_number(value, 0, 1), "a number from 0 to 1"),
+    ),
+}
 
 
 class SynthesisError(Exception):
@@ -72,9 +85,12 @@ def synthesize(config: DictConfig) -> Path:
         emit(_head(config, output))
         emit(Phase("read the rows"))
         try:
+            _check_values(config)
             prompts = {name: read_prompt(prompt, PROMPTS) for name, prompt in config.prompts.items()}
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
             parents, without_images = read_parents(files, config.limit)
+            if not parents:
+                raise ValueError(f"data: none of the {without_images} rows that are read has an image to ask about")
         except ValueError as error:
             raise SynthesisError(str(error)) from error
         OmegaConf.save(config, output / "config.yaml")
@@ -95,6 +111,22 @@ def synthesize(config: DictConfig) -> Path:
         if not any(one.kept for one in judged):
             raise SynthesisError(f"{output}: no question of {len(judged)} is left; report.md says what dropped them")
         return write_questions(output, str(config.name), parents, judged, str(config.model), config.round)
+
+
+def _check_values(config: DictConfig) -> None:
+    """Raise ValueError for values that would fail only after the model has been asked."""
+    allowed = {
+        "name": (Path(str(config.name)).name == str(config.name), "the name of a file, without /"),
+        "round": (is_whole(config.round, 0), "a whole number from 0 on"),
+        "seed": (is_whole(config.seed), "a whole number"),
+        "shown": (is_whole(config.shown, 0), "a whole number from 0 on"),
+    }
+    refuse_values(config, allowed)
+    for name, block in config.filters.items():
+        known = {key: THRESHOLDS[key] for key in block if key in THRESHOLDS}
+        refuse_values(
+            block, {key: (check(block[key]), values) for key, (check, values) in known.items()}, f"filters.{name}."
+        )
 
 
 def write_requests(config: DictConfig, folder: Path) -> Path:
