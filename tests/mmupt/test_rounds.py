@@ -234,6 +234,19 @@ def test_after_a_kill_finished_rounds_are_not_made_again(phases: Phases, tmp_pat
     )
 
 
+def test_further_rounds_under_other_settings_are_refused(phases: Phases, tmp_path: Path) -> None:
+    def improve(rounds: int, *overrides: str) -> None:
+        self_improve("mmupt_tiny_self_improve", rounds, tmp_path / "rounds", overrides)
+
+    improve(1)
+    rate = "actor_rollout_ref.actor.optim.lr"
+    with pytest.raises(RecipeError, match=rf"(?s)rounds holds rounds with other settings:\n  {rate}: .* give --folder"):
+        improve(2, f"{rate}=0.5")
+    # Longer rounds are no other method.
+    improve(2, "trainer.total_training_steps=7")
+    assert [one.partition(" from")[0] for one in phases.ran][2:] == ["synthesize 2", "train 2"]
+
+
 def test_a_collapse_ends_the_rounds_and_the_best_is_kept(
     phases: Phases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,8 +16,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmupt.compose import RecipeError, as_override, load_recipe
 from mmupt.console import Head, Phase, emit, log_to, show_result, shown_path
@@ -27,11 +28,14 @@ from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, end_processes, exclusive
 from mmupt.self_improvement.rounds import best_round, find_collapse_of, read_round, round_folder, write_rounds
 from mmupt.synthesis.run_synthesis import SynthesisError, load_synthesis_config, write_requests
 from mmupt.training.recipe_run import prepare_data_sets
+from mmupt.training.resume_rules import why_another_run
 from verl_ext.collapse import read_rule
 from verl_ext.files import file_list, write_atomically
 
 # Written when a round is finished: the path of its policy.
 POLICY = "policy.txt"
+# The composed recipe of all rounds.
+RECIPE = "recipe.yaml"
 
 
 def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str]) -> None:
@@ -51,6 +55,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
                 # We hold the lock: whatever still runs there was left by a killed launcher.
                 end_processes(round_folder(folder, number) / phase)
         log_to(folder / "logs" / "rounds.log")
+        _check_continued(config, folder)
         emit(_head(config, rounds, folder))
         prepare_data_sets(config)
         policy, done = str(config.actor_rollout_ref.model.path), []
@@ -180,6 +185,16 @@ def _take_evaluation(previous: Path, evaluation: Path) -> None:
     after, before = previous / "after.jsonl", evaluation / "before.jsonl"
     if after.is_file() and not before.exists():
         copy_responses(after, before)
+
+
+def _check_continued(config: DictConfig, folder: Path) -> None:
+    """Refuse further rounds under settings that would make the finished ones those of another method."""
+    saved = folder / RECIPE
+    if saved.is_file() and any(folder.glob(f"round_*/{POLICY}")):
+        before: Any = OmegaConf.load(saved)
+        if reason := why_another_run(before, config):
+            raise RecipeError(f"{folder} holds rounds with other settings:{reason}; for others, give --folder")
+    write_atomically(saved, OmegaConf.to_yaml(config))
 
 
 def _check(config: DictConfig, recipe: str, overrides: Sequence[str]) -> None:
