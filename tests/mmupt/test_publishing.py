@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard, ModelCard, metadata_load
 from omegaconf import DictConfig, OmegaConf
@@ -361,6 +363,28 @@ def test_rows_that_were_prepared_before_a_licence_was_known_get_it_from_the_cata
     write_dataset(tmp_path / "amc", {"test": made}, {})
     (source,) = row_sources([prompts_path(tmp_path / "amc", "test")])
     assert source.licence is not None and source.hub_licence == "apache-2.0" and source.rows == 4
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"provenance": ["the web", None], "licence": [1, 2], "synthesis": [True, False]},
+        {"provenance": [{"source": 1}, {"source": 2}], "licence": [["MIT"], []], "data_source": [None, None]},
+    ],
+)
+def test_columns_of_somebody_else_are_no_origin(tmp_path: Path, columns: dict[str, list[Any]]) -> None:
+    file = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"prompt": ["how many ?", "how much ?"], **columns}), file)
+    (source,) = row_sources([file])
+    assert (source.data_set, source.rows) == ("mine", 2)
+    assert (source.origin, source.licence, source.repository, source.model) == ("unknown", None, None, None)
+
+
+def test_data_that_are_gone_are_named(run: Path, tmp_path: Path) -> None:
+    prompts_path(tmp_path / "train", "train").unlink()
+    with pytest.raises(SystemExit, match=r"error: .*train\.parquet is missing"):
+        main(["export", str(run)])
 
 
 def test_no_text_leaves_its_code_block() -> None:

@@ -29,7 +29,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from mmupt.publishing import ExportError
     from mmupt.publishing.folder_export import export
 
-    with as_messages(ExportError, FileNotFoundError):
+    with as_messages(OSError, ValueError):
         exported = export(arguments.run, arguments.output, arguments.push_to_hub, adapter=arguments.adapter)
     print(exported.listing())
     if arguments.push_to_hub is None:

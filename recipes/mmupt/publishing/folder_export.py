@@ -63,7 +63,7 @@ def export(source: Path, target: Path | None = None, name: str | None = None, *,
     Raises:
         ExportError: `source` holds nothing to publish or is in use, `name` is no name of a repository, or `target` has
             files of others.
-        FileNotFoundError: a data file of the run is not there any more.
+        ValueError: a data file of the run cannot be read any more.
     """
     target, title = target or source / FOLDER, name or source.resolve().name
     if name is not None:

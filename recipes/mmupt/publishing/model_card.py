@@ -65,7 +65,7 @@ def model_card(run_folder: Path, config: DictConfig, name: str, *, adapter: bool
     """The card of the model of a run, or of its adapter alone, in a repository of this name.
 
     Raises:
-        FileNotFoundError: a data file of the run is not there any more.
+        ValueError: a data file of the run cannot be read any more.
     """
     report_file = run_folder / "report.json"
     report = json.loads(report_file.read_text()) if report_file.is_file() else None

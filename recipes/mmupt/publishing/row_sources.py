@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from mmupt.datasets import data_sets
 from mmupt.publishing import is_path, public_name
 from mmupt.reports.tables import markdown_table
 from mmupt_data.hub import HubDataset, Licence
 from mmupt_data.prepare import NON_COMMERCIAL
+from verl_ext.datasets.parquet_reader import MalformedRow, file_name, read_rows
 
 COLUMNS = ("data_source", "provenance", "licence", "synthesis")
 # Of the hub's identifiers (https://huggingface.co/docs/hub/repositories-licenses), those that our sources use.
@@ -50,19 +49,23 @@ class RowSource:
 
 
 def row_sources(files: Iterable[Path]) -> list[RowSource]:
-    """The sources of the rows of data files, which must exist, by name; columns that a file lacks are unknown."""
+    """The sources of the rows of data files by name; unknown for rows that cannot be read and columns of another form.
+
+    Raises:
+        ValueError: a file is missing or cannot be read.
+    """
     counted: Counter[tuple[str, str | None, str | None, str | None, str | None]] = Counter()
     for file in files:
-        with pq.ParquetFile(file) as opened:
-            found = [name for name in COLUMNS if name in opened.schema_arrow.names]
-            rows: list[dict[str, Any]] = opened.read(found).to_pylist() if found else [{}] * opened.metadata.num_rows
-        for row in rows:
-            origin, synthesis = row.get("provenance") or {}, row.get("synthesis") or {}
+        for row in read_rows(file, COLUMNS):
+            known: dict[str, Any] = {} if isinstance(row, MalformedRow) else row
+            origin, synthesis = known.get("provenance") or {}, known.get("synthesis") or {}
+            licence, data_set = known.get("licence"), known.get("data_source")
             counted[
-                row.get("data_source") or Path(file).stem,
+                # In place of a data source, rows have the name of the file and of its folder, which may tell too much.
+                Path(file).stem if data_set in (None, file_name(file)) else data_set,
                 origin.get("source"),
                 origin.get("revision"),
-                row.get("licence"),
+                licence if isinstance(licence, str) else None,
                 synthesis.get("model"),
             ] += 1
     sources = (_source(*key, rows=rows) for key, rows in counted.items())
@@ -113,7 +116,8 @@ def _source(
     known = _catalogued(data_set, source)
     repository = source if source is not None and not is_path(source) else known.path if known and source else None
     if source is None:
-        origin = "made by a program" if model is None else "unknown"
+        is_ours = known is None and data_set in data_sets()
+        origin = "made by a program" if is_ours and model is None else "unknown"
     elif repository is None:
         origin = f"{public_name(source)}, a local folder"
     else:
