@@ -152,17 +152,27 @@ def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
 
 
 def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations: list[Path]) -> None:
-    def rule_of_base() -> str:
-        return str(read_scores(evaluations)["base"]["figures"].rule)
+    def share_without_answer() -> float:
+        return read_scores(evaluations)["base"]["figures"].no_answer
 
-    assert rule_of_base() == "own"
+    assert share_without_answer() == 0.0
     kept = evaluations[0] / "figures.scores.json"
-    # As a judge model would leave it.
+    kept.write_text(kept.read_text().replace('"no_answer": 0.0', '"no_answer": 0.5'))
+    assert share_without_answer() == 0.5
+    os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
+    assert share_without_answer() == 0.0
+
+
+def test_scores_by_a_judge_are_not_replaced_where_a_copy_has_other_times(evaluations: list[Path]) -> None:
+    read_scores(evaluations)
+    kept = evaluations[0] / "figures.scores.json"
     kept.write_text(kept.read_text().replace('"own', '"judge it'))
     assert rule_version("figures", "judge it") == rule_version("figures", "own")
-    assert rule_of_base() == "judge it"
+    assert read_scores(evaluations)["base"]["figures"].rule == "judge it"
     os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
-    assert rule_of_base() == "own"
+    with pytest.raises(ValueError, match="older than the responses, by 'judge it': run `mmupt score"):
+        read_scores(evaluations)
+    assert '"judge it' in kept.read_text()
 
 
 def test_scores_by_another_version_of_a_rule_are_never_set_beside_those_of_this_one(evaluations: list[Path]) -> None:

@@ -1,7 +1,8 @@
 """Puts the scores of evaluations beside the paper's results, as `mmupt report --paper` does. Generates nothing.
 
 Scores saved beside the responses, those of a judge model included, are used unless the responses are newer, or the
-schema or a rule has changed; otherwise the responses are scored again, as by `mmupt score`.
+schema or a rule has changed; otherwise the responses are scored again, as by `mmupt score`. Scores by a judge are never
+replaced by others.
 """
 
 import json
@@ -42,16 +43,18 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, BenchmarkScores[
 def _scores_of_file(file: Path) -> list[BenchmarkScores[Any]]:
     found = file.with_suffix(".scores.json")
     made_of = [path for path in (file, parameters_path(file)) if path.is_file()]
-    if found.is_file() and found.stat().st_mtime >= max(path.stat().st_mtime for path in made_of):
+    if found.is_file():
+        is_newer = found.stat().st_mtime >= max(path.stat().st_mtime for path in made_of)
         content = json.loads(found.read_text())
-        scores = [_current(one) for one in content]
+        scores = [_current(one) if is_newer else None for one in content]
         if None not in scores:
             return [one for one in scores if one]
         rules = [str(one.get("rule")) for one, current in zip(content, scores, strict=True) if current is None]
         if judges := [rule for rule in rules if rule.startswith("judge ")]:
+            why = "by another version of the rule" if is_newer else "that are older than the responses, by"
             raise ValueError(
-                f"{found} has scores by another version of the rule {judges[0]!r}: run `mmupt score {file}` "
-                "with the judge again, which is asked only what it was not asked yet"
+                f"{found} has scores {why} {judges[0]!r}: run `mmupt score {file}` with the judge again, which is "
+                "asked only what it was not asked yet"
             )
     return score_file(file)
 
