@@ -179,6 +179,11 @@ def test_the_folder_receives_text_numbers_and_a_plot(run_folder: Path, monkeypat
     assert sorted(file.name for file in run_folder.glob("report*")) == ["report.json", "report.md", "report.png"]
 
 
+def test_data_that_have_changed_since_the_responses_are_told(run_folder: Path, tmp_path: Path, capsys) -> None:
+    write_report(run_folder)
+    assert f"{tmp_path / 'test.parquet'} has changed since these responses" in capsys.readouterr().out
+
+
 def test_the_command_prints_the_table_and_takes_the_note_from_the_run(run_folder: Path, capsys) -> None:
     (run_folder / "config.yaml").write_text("mmupt: {report_note: The vote chose a style.}\n")
     assert main(["report", str(run_folder)]) == 0

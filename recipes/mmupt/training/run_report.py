@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from mmupt.console import tell
 from mmupt.evaluation.benchmark_scores import ENTROPY, GREEDY, LENGTH, StoredScore, score_json, score_verdicts
 from mmupt.evaluation.response_files import Mode, read_parameters
 from mmupt.evaluation.verdicts import JudgedFile, judge_file
@@ -114,6 +115,9 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
     """
     before, after = judge_evaluations(run_folder)
     changes, parameters = changes_between(before, after), before.parameters
+    # Of the data; lines that are left out have been refused.
+    for warning in before.warnings():
+        tell(warning)
     series = read_series(run_folder / "tensorboard")
     table = render_table(changes)
     stop = read_stop(run_folder)
