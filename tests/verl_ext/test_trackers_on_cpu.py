@@ -26,6 +26,7 @@ from verl.utils.tracking import Tracking
 
 from mmupt.runtime.environment import logger_variables
 from verl_ext.config_defaults import SAMPLER
+from verl_ext.trackers import group_tables
 from verl_ext.trackers.group_tables import GroupTables, as_markdown, problem_of, table_row
 from verl_ext.trackers.runs import TrackerRecord
 
@@ -421,3 +422,18 @@ def test_tables_are_due_at_the_first_step_and_every_so_many() -> None:
     tables = GroupTables(8, 10, [])
     assert [step for step in range(1, 31) if tables.is_due(step)] == [1, 10, 20, 30]
     assert not GroupTables(0, 10, []).is_due(1)
+
+
+def test_a_file_that_has_fewer_rows_than_before_costs_a_picture_and_no_training(
+    train_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setitem(
+        group_tables.TABLES, "mine", lambda logger, rows, pictures, step: shown.append(sum(map(len, pictures)))
+    )
+    tables = GroupTables(2, 1, [train_file])
+    tables.log({"mine": object()}, groups(1), 1)
+    rows = pq.read_table(train_file)
+    pq.write_table(rows.slice(1), train_file)
+    tables.log({"mine": object()}, groups(2)[1:2] + groups(2)[:1], 2)
+    assert shown == [1, 0]

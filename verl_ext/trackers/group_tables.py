@@ -75,7 +75,7 @@ class GroupTables:
         """The images of a row, made smaller; those that cannot be read are left out."""
         try:
             encoded = [image["bytes"] for image in self._rows.read(id_, ("images",))["images"]]
-        except (KeyError, ValueError, OSError):
+        except (LookupError, ValueError, OSError):
             return []
         found = []
         for one in encoded:
