@@ -4,7 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmupt.benchmarks import BENCHMARKS, Question, read_questions, rule_version
@@ -290,3 +293,12 @@ def test_a_judge_that_no_benchmark_of_a_file_asks_is_told(tagged: Path, capsys: 
     (scores,) = score_file(tagged, judge=Judge("http://127.0.0.1:1/v1", "some/judge"))
     assert scores.not_judged == 0 and scores.rule == "mathruler"
     assert f"{tagged}: some/judge is not asked about made-up, whose authors use no judge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metadata", [["easy", ""], ["[1]", "1"], [{"level": 1}, None], [1, 2]])
+def test_a_column_metadata_of_somebody_else_is_ignored(tmp_path: Path, metadata: list[Any]) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "prompt": ["how many ?", "how much ?"]}), tmp_path / "mine.parquet")
+    truth = pa.table({"id": ["a", "b"], "answer": ["1", "2"], "metadata": metadata})
+    pq.write_table(truth, tmp_path / "mine.truth.parquet")
+    questions = read_questions(tmp_path / "mine.parquet")
+    assert [(one.truth, dict(one.metadata)) for one in questions.values()] == [("1", {}), ("2", {})]

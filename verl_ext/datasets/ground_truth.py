@@ -3,6 +3,7 @@
 Read for validation and for diagnostics only. Files that are only evaluated on may contain their answers.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -54,9 +55,19 @@ def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
 
 
 def read_metadata(data_files: Iterable[str | Path]) -> dict[str, str]:
-    """Return the column `metadata` of the sidecars of `data_files` by row id, without nulls."""
+    """Return the column `metadata` of the sidecars of `data_files` by row id: JSON objects as text.
+
+    All else is ignored: a sidecar of somebody else may have a column of this name for something else.
+    """
     rows = (row for data_file in data_files for row in _truth_rows(data_file))
-    return {row["id"]: row["metadata"] for row in rows if row["metadata"] is not None}
+    return {row["id"]: row["metadata"] for row in rows if _is_json_object(row["metadata"])}
+
+
+def _is_json_object(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and isinstance(json.loads(value), dict)
+    except ValueError:
+        return False
 
 
 def check_truth(file: str | Path) -> None:
