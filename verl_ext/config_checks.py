@@ -2,9 +2,10 @@
 
 import difflib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +19,13 @@ from verl_ext.config_defaults import (
     SHARED_PROMPT_AGENT,
     uses,
 )
-from verl_ext.datasets.ground_truth import check_held_out, check_truth, check_unlabelled, problem_of_own_truth
+from verl_ext.datasets.ground_truth import (
+    check_held_out,
+    check_truth,
+    check_unlabelled,
+    problem_of_own_truth,
+    problem_of_truths,
+)
 from verl_ext.files import file_list
 from verl_ext.import_check import (
     ADVANTAGE_ESTIMATOR,
@@ -241,9 +248,44 @@ def _file_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _truth_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads."""
-    if select(config, REWARD_MANAGER_KEY) not in REWARDS or select(config, "data.custom_cls.path"):
-        return
+    """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads from local files."""
+    for key, fix in _graded_by_rule(config).items():
+        for file in filter(_is_read_here, _files_of_verl(config, key)):
+            try:
+                problem = problem_of_own_truth(file)
+            except ValueError as error:
+                yield f"{key}: {error}"
+            else:
+                if problem:
+                    yield f"{key}: {problem}: {fix}"
+
+
+def check_rows(config: DictConfig, datasets: Mapping[str, Any]) -> None:
+    """Refuse the ground truths that `check_before_ray` could not read: of files elsewhere, or of one's own dataset.
+
+    Args:
+        datasets: what veRL has made of the files of each key, such as `data.val_files`.
+
+    Raises:
+        ValueError: names the key, the first row and the fix.
+    """
+    problems = []
+    for key, fix in _graded_by_rule(config).items():
+        files = _files_of_verl(config, key)
+        if files and all(map(_is_read_here, files)):
+            continue
+        rows = datasets[key]
+        truths = [rows[number].get("reward_model") for number in range(len(rows))]
+        if problem := problem_of_truths(truths, type(rows).__name__):
+            problems.append(f"{key}: {problem}: {fix}")
+    _refuse(problems)
+
+
+def _graded_by_rule(config: DictConfig) -> dict[str, str]:
+    """The keys of the files whose rows this plugin grades by their own ground truth, and what to do if it cannot."""
+    # `UnlabelledDataset` checks its rows itself.
+    if select(config, REWARD_MANAGER_KEY) not in REWARDS or uses(config, "data.custom_cls", DATASET):
+        return {}
     before = OmegaConf.select(config, "trainer.val_before_train", default=True)
     validates = before or (select(config, "trainer.test_freq") or 0) > 0
     graded = {}
@@ -254,12 +296,17 @@ def _truth_problems(config: DictConfig) -> Iterator[str]:
         )
     if select(config, "data.supervised"):
         graded["data.train_files"] = "each row needs a text or a number there under data.supervised=True"
-    for key, fix in graded.items():
-        for file in file_list(select(config, key)):
-            # veRL copies files from elsewhere, and refuses other formats.
-            is_read = Path(file).is_file() and file.endswith((".parquet", ".json", ".jsonl"))
-            if is_read and (problem := problem_of_own_truth(file)):
-                yield f"{key}: {problem}: {fix}"
+    return graded
+
+
+def _files_of_verl(config: DictConfig, key: str) -> list[str]:
+    """The files of a key, none if veRL's own dataset does not read them."""
+    return [] if select(config, "data.custom_cls.path") else file_list(select(config, key))
+
+
+def _is_read_here(file: str) -> bool:
+    # veRL copies files from elsewhere, and refuses other formats.
+    return Path(file).is_file() and file.endswith((".parquet", ".json", ".jsonl"))
 
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:

@@ -29,7 +29,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from verl.experimental.fully_async_policy import fully_async_main
 from verl.experimental.one_step_off_policy import main_ppo as one_step_off_main
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import validate_config
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.fs import get_local_temp_path
 
 from mmupt.compose import as_override
 from mmupt.recipe_files import CONFIG_FOLDER
@@ -362,6 +365,71 @@ def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray
     for other in (forced(function), *others):
         config = composed(*TWO_KEYS, *keys, *other)
         assert not list(_truth_problems(config))
+
+
+OWN_DATASET = """
+from torch.utils.data import Dataset
+
+class Rows(Dataset):
+    truths = {"text": ["4", "5"], "list": ["4", ["4", "four"]]}
+
+    def __init__(self, data_files, **others):
+        self.rows = [{"reward_model": {"ground_truth": truth}} for truth in self.truths[data_files]]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, item):
+        return self.rows[item]
+"""
+SUPERVISED = ("reward.reward_manager.name=ground_truth", "+data.supervised=True")
+NO_VALIDATION = ("trainer.val_before_train=False", "trainer.test_freq=-1")
+
+
+def make_datasets(*overrides: str) -> None:
+    """What veRL's trainer does before it starts a worker."""
+    trainer: Any = object.__new__(PPOTrainerSync)
+    trainer.config = composed(*TWO_KEYS, "data.filter_overlong_prompts=False", *overrides)
+    trainer.tokenizer = trainer.processor = None
+    trainer.trainer_mode, trainer.parameter_sync_step = "sync", 1
+    check_before_ray(trainer.config)
+    trainer._init_dataloader()
+
+
+def test_ground_truths_of_ones_own_dataset_are_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(OWN_DATASET)
+    own = (f"data.custom_cls.path={tmp_path}/rows.py", "data.custom_cls.name=Rows", "data.train_files=text")
+    make_datasets(*own, "data.val_files=text")
+    problem = "Rows has no reward_model.ground_truth that is text or a number in 1 of 2 rows, the first of them row 1"
+    with pytest.raises(ValueError, match=rf"^data\.val_files: {problem}.*'four'.*: set reward\.custom_reward_function"):
+        make_datasets(*own, "data.val_files=list", "trainer.val_before_train=False")
+    with pytest.raises(ValueError, match=rf"^data\.train_files: {problem}.*: each row needs a text or a number"):
+        make_datasets(*own, *SUPERVISED, *NO_VALIDATION, "data.val_files=text", "data.train_files=list")
+    # Nothing grades by them.
+    for other in (NO_VALIDATION, ("reward.reward_manager.name=naive",)):
+        make_datasets(*own, "data.val_files=list", *other)
+
+
+def test_ground_truths_of_files_elsewhere_are_refused_once_verl_has_copied_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    write_rows(file := tmp_path / "train.parquet", "train", 2)
+    elsewhere = "hdfs://host/rows.parquet"
+    # A copy that is there is not made again.
+    copy = Path(get_local_temp_path(elsewhere, str(tmp_path)))
+    table = pa.table(
+        {"prompt": [[{"role": "user", "content": "how many ?"}]], "reward_model": [{"ground_truth": ["4"]}]}
+    )
+    pq.write_table(table, copy)
+    files = forced({"data.train_files": str(file), "data.val_files": [elsewhere], "data.cache_dir": str(tmp_path)})
+    with pytest.raises(
+        ValueError, match=r"^data\.val_files: RLHFDataset has no .* in 1 of 1 rows.*: set reward\.custom"
+    ):
+        make_datasets(*files)
+    # Files that are here have been read before Ray started.
+    monkeypatch.setattr(RLHFDataset, "__getitem__", Mock(side_effect=AssertionError))
+    make_datasets(*files, *forced({"data.val_files": str(file)}))
 
 
 def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:

@@ -4,7 +4,7 @@ Read for validation and for diagnostics only. Files that are only evaluated on m
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -108,22 +108,29 @@ def ground_truth_of(row: Mapping[str, Any]) -> str | None:
 
 
 def problem_of_own_truth(file: str) -> str | None:
-    """Why not all rows of a Parquet or JSON file in veRL's format can be graded, see `ground_truth_of`; None if all
-    can."""
+    """As `problem_of_truths`, of a Parquet or JSON file in veRL's format; ValueError if it is no Parquet file."""
     if file.endswith(".parquet"):
-        rows = pq.ParquetFile(file).read(columns=["reward_model"]).to_pylist()
+        try:
+            rows = pq.ParquetFile(file).read(columns=["reward_model"]).to_pylist()
+        except pa.ArrowException as error:
+            raise ValueError(f"{file} is not a parquet file: {error}") from error
     else:
         # Imported lazily: takes seconds.
         import datasets
 
         # As veRL reads it (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
         rows = datasets.load_dataset("json", data_files=file, split="train")
-    wrong = [number for number, row in enumerate(rows) if ground_truth_of(row) is None]
+    return problem_of_truths([row.get("reward_model") for row in rows], file)
+
+
+def problem_of_truths(reward_models: Sequence[Any], source: str) -> str | None:
+    """Why not all rows of a source can be graded by their `reward_model`, see `ground_truth_of`; None if all can."""
+    wrong = [row for row, found in enumerate(reward_models) if ground_truth_of({"reward_model": found}) is None]
     if not wrong:
         return None
     return (
-        f"{file} has no reward_model.ground_truth that is text or a number in {len(wrong)} of {len(rows)} rows, the "
-        f"first of them row {wrong[0]}, whose reward_model is {str(rows[wrong[0]].get('reward_model'))[:80]}"
+        f"{source} has no reward_model.ground_truth that is text or a number in {len(wrong)} of {len(reward_models)} "
+        f"rows, the first of them row {wrong[0]}, whose reward_model is {str(reward_models[wrong[0]])[:80]}"
     )
 
 

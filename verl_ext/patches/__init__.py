@@ -79,6 +79,7 @@ _WITH_A_TOWER = ("qwen2_vl", "qwen3_vl", "qwen3_5", "glm4v")
 PATCHES = (
     Patch("validate_config", "verl.utils.config", "validate_config"),
     Patch("validate_config", "verl.trainer.main_ppo", "run_ppo"),
+    Patch("gradable_rows", "verl.trainer.ppo.v1.trainer_base", "PPOTrainer._init_dataloader"),
     Patch("features_go_with_rows", "transfer_queue", "kv_clear"),
     Patch("cpu_process_group", "verl.utils.distributed", "initialize_global_process_group_ray"),
     Patch("cpu_sft_process_group", "verl.utils.distributed", "initialize_global_process_group"),
