@@ -26,6 +26,10 @@ def describe(folder: Path) -> str:
         official, read = manifest.get("official", {}).get(split), rows + len(dropped)
         if official not in (None, read):
             lines.append(f"  the source is not whole: it has {read} of {official} rows")
+    if rows := manifest.get("no_question"):
+        lines.append(f"  {rows} rows without a question: for synthesis, not for training")
+    if columns := manifest["parameters"].get("unread_columns"):
+        lines.append(f"  columns not read: {', '.join(columns)}")
     for suffix, left_out in manifest["parameters"].get("left_out", {}).items():
         lines.append(f"  left out: {left_out['files']} x {suffix}, the first: {left_out['first']}")
     if manifest["dropped"] or manifest.get("kept"):

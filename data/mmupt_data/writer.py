@@ -7,6 +7,7 @@
     rows         rows per split
     official     rows per split at the publisher; null if unknown
     licences     rows per licence; "" for an unknown one
+    no_question  number of rows without a question, which no training uses
     dropped      {"split", "row", "id", "files", "problems": [{"kind", "detail"}]} per dropped row; files are its image
                  files in a folder
     kept         the same per row with problems that was kept: in an evaluation split, which loses no row, or with
@@ -30,7 +31,7 @@ from tqdm import tqdm
 
 from mmupt_data.parquet_writer import row_writer
 from mmupt_data.row_problems import HARMLESS, Duplicates, Problem, Rejected, files_of, inspect, place
-from mmupt_data.row_schema import PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path
+from mmupt_data.row_schema import NO_QUESTION, PROMPT_SCHEMA, SCHEMA_VERSION, TRUTH_SCHEMA, Row, prompts_path
 from verl_ext.datasets.ground_truth import sidecar_of
 from verl_ext.files import replacing, sha256, write_json
 from verl_ext.images import Change
@@ -114,6 +115,7 @@ def write_dataset(
             "rows": rows,
             "official": {split: (official_rows or {}).get(split) for split in rows},
             "licences": report.licences,
+            "no_question": report.no_question,
             "dropped": report.dropped,
             "kept": report.kept,
             "changed": report.changed,
@@ -161,6 +163,7 @@ class _Report:
     kept: list[dict[str, Any]] = field(default_factory=list)
     changed: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     licences: Counter[str] = field(default_factory=Counter)
+    no_question: int = 0
 
 
 def _write_split(
@@ -214,6 +217,7 @@ def _write_split(
             for change, images in changes.items():
                 changed.setdefault(change, {"images": 0, "first": where})["images"] += images
             report.licences[row.licence or ""] += 1
+            report.no_question += row.question_type == NO_QUESTION
             append_prompt(row.without_answer())
             if append_truth and row.answer is not None:
                 append_truth(row.truth())

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmupt.datasets import data_set
 from mmupt_data.hub import ColumnError
+from mmupt_data.prepare import describe
 from mmupt_data.writer import read_manifest
 
 IMAGES = data_set("images")
@@ -89,7 +90,7 @@ def test_a_file_that_is_outside_or_not_there_is_reported_and_never_read(
     [
         ("{", "line 1 is not JSON"),
         ("[]", "line 1: an object expected"),
-        ('{"file_name": "b.png", "qestion": "what ?"}', "line 1: unknown qestion; known are file_name"),
+        ('{"file_name": "b.png", "qestion": "what ?"}', "line 1: unknown key 'qestion'; known are file_name"),
         ('{"question": "what ?"}', "line 1: give either file_name, a text, or file_names"),
         ('{"file_name": "b.png", "file_names": ["b.png"]}', "line 1: give either file_name, a text, or file_names"),
         ('{"file_name": 1}', "line 1: file_name must be a text"),
@@ -286,14 +287,25 @@ def test_a_parquet_file_may_hold_paths_and_prompts_and_says_which_rows_it_cannot
     assert [row["answer"] for row in truth] == ["0", "1", "3"]
 
 
+def test_columns_that_are_not_read_and_rows_without_a_question_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"image": [picture(0), picture(1)], "problem": ["what ?", "how ?"], "A": ["1", "2"]}), source)
+    made(tmp_path, source)
+    told = describe(tmp_path / "made")
+    assert "2 rows without a question: for synthesis, not for training" in told
+    assert "columns not read: problem, A\n" in told
+
+
 def test_a_source_that_is_missing_empty_or_without_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="name a folder or a parquet file by SOURCE"):
+    with pytest.raises(ValueError, match="give a folder or a parquet file as SOURCE"):
         IMAGES.prepare(tmp_path / "made")
     with pytest.raises(FileNotFoundError, match="there is no"):
         IMAGES.prepare(tmp_path / "made", str(tmp_path / "gone"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="has no images"):
         IMAGES.prepare(tmp_path / "made", str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match=r"with questions in its metadata\.jsonl, or a parquet file, not .*list\.csv"):
+        IMAGES.prepare(tmp_path / "made", str(tmp_path / "list.csv"))
     pq.write_table(pa.table({"picture": [b""]}), tmp_path / "other.parquet")
     with pytest.raises(ColumnError, match="a column image or images expected, found picture"):
         IMAGES.prepare(tmp_path / "made", str(tmp_path / "other.parquet"))

@@ -54,7 +54,7 @@ class CustomImages(DataSet):
             ColumnError: the parquet file has no images.
         """
         if source is None or revision is not None:
-            raise ValueError(f"{self.name}: name a folder or a parquet file by SOURCE, and no REVISION")
+            raise ValueError(f"{self.name}: give a folder or a parquet file as SOURCE, and no REVISION")
         path = Path(source).expanduser()
         if path.is_dir():
             files, left_out = image_files(path)
@@ -62,6 +62,11 @@ class CustomImages(DataSet):
                 found = ", ".join(f"{one['files']} x {suffix} ({one['first']})" for suffix, one in left_out.items())
                 raise FileNotFoundError(f"{path} has no images and no {METADATA}; found: {found or 'nothing'}")
             rows: FolderRows | ParquetRows = FolderRows(self.name, path, files)
+        elif path.suffix in (".csv", ".json", ".jsonl", ".tsv"):
+            raise ValueError(
+                f"{self.name}: SOURCE is a folder of images, with questions in its {METADATA}, or a parquet file, not "
+                f"{path}; docs/data.md says how to convert other formats"
+            )
         elif path.is_file():
             left_out = {}
             rows = ParquetRows(self.name, path)
@@ -73,6 +78,7 @@ class CustomImages(DataSet):
             "path": str(source),
             "files": {name: sha256(file) for name, file in rows.sources().items()},
             "left_out": left_out,
+            "unread_columns": rows.unread_columns if isinstance(rows, ParquetRows) else [],
         }
         origin = {"path": str(source), "revision": None}
         return write_dataset(folder, {"train": rows}, parameters, source=origin, options=options)
@@ -152,7 +158,10 @@ class FolderRows:
 
 
 class ParquetRows:
-    """The rows of a parquet file, a few of them in memory at a time."""
+    """The rows of a parquet file, a few of them in memory at a time.
+
+    unread_columns: columns of other names, such as `conversations`.
+    """
 
     def __init__(self, name: str, file: Path) -> None:
         self._name, self._file = name, file
@@ -162,6 +171,7 @@ class ParquetRows:
         # Without a column of questions, take those of a file made for training.
         self._has_prompts = "prompt" in names and "question" not in names
         self._columns = [*COLUMNS, "images", "reward_model", *(["prompt"] if self._has_prompts else [])]
+        self.unread_columns = [name for name in names if name not in (*self._columns, "image")]
 
     def sources(self) -> dict[str, Path]:
         """The file, by its name."""
@@ -215,7 +225,8 @@ def _line(line: str, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: an object expected, found {line[:60]!r}")
     if unknown := sorted(row.keys() - {"file_name", "file_names", *COLUMNS}):
         raise ValueError(
-            f"{where}: unknown {', '.join(unknown)}; known are file_name, file_names, {', '.join(COLUMNS)}"
+            f"{where}: unknown key {', '.join(map(repr, unknown))}; known are file_name, file_names, "
+            f"{', '.join(COLUMNS)}"
         )
     if ("file_name" in row) == ("file_names" in row):
         raise ValueError(f"{where}: give either file_name, a text, or file_names, a list of texts")
