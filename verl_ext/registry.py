@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from threading import RLock
+from traceback import extract_tb
 from typing import Any, Generic, TypeVar, cast
 
 GROUP = "mmupt.plugins"
@@ -24,7 +25,7 @@ Added = TypeVar("Added")
 
 
 class PluginError(ValueError):
-    """A module that is named as a plugin cannot be imported; the message says who names it."""
+    """A plugin cannot be imported, in which case the message says who names it, or has a name that is taken."""
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
@@ -47,12 +48,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Add an entry under its `name`, or a function under its own, and return it: usable as a decorator.
 
         Raises:
-            ValueError: another entry has the name.
+            PluginError: another entry has the name.
         """
         name = str(entry.name if hasattr(entry, "name") else entry.__name__)  # type: ignore[attr-defined]
         other: Any = self._entries.setdefault(name, cast("Any", entry))
         if other is not entry:
-            raise ValueError(f"the {self._noun} {name!r} is already registered by {_described(other)}")
+            raise PluginError(f"the {self._noun} {name!r} is already registered by {_described(other)}: rename one")
         return entry
 
     def named(self, name: str) -> Entry:
@@ -106,7 +107,14 @@ def load_plugins() -> None:
             try:
                 import_module(name)
             except Exception as error:
-                raise PluginError(f"{source} names {name}, which cannot be imported: {error!r}") from error
+                raise PluginError(f"{source} names {name!r}, which cannot be imported: {_summary(error)}") from error
+
+
+def _summary(error: Exception) -> str:
+    """An error with the place where it was raised, unless Python's import system raised it."""
+    last = extract_tb(error.__traceback__)[-1]
+    place = "" if last.filename.startswith("<") else f" ({last.filename}, line {last.lineno})"
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _described(entry: Any) -> str:

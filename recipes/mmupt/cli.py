@@ -12,6 +12,7 @@ from importlib import import_module
 
 from mmupt.completion import REQUESTED, complete
 from verl_ext import __version__
+from verl_ext.registry import PluginError
 from verl_ext.unknown_keys import nearest
 
 # Every subcommand with its line in `mmupt --help`; the module has the same name with underscores.
@@ -69,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = module.run(parser, words) or 0
         sys.stdout.flush()
         return status
+    except PluginError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader has seen enough, as in `mmupt recipes | head`. What is left to print at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmupt.benchmarks import BENCHMARKS
+from mmupt.cli import main
 from mmupt.datasets import data_set, data_sets
 from mmupt_data.catalog import DATA_SETS
 from verl_ext.registry import GROUP, VARIABLE, PluginError, Registry, load_plugins
@@ -88,8 +89,23 @@ def test_a_plugin_that_cannot_be_imported_is_named_every_time(folder: Path, monk
     colors = colors_in(folder, red=RED)
     monkeypatch.setenv(VARIABLE, "no_such_module")
     for _ in range(2):
-        with pytest.raises(PluginError, match=f"variable {VARIABLE} names no_such_module, which cannot be imported"):
+        with pytest.raises(PluginError, match=f"variable {VARIABLE} names 'no_such_module', which cannot be imported"):
             list(colors)
+
+
+def test_a_mistake_in_a_plugin_is_told_with_its_place_instead_of_a_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "my_colors.py").write_text("\nundefined_name\n")
+    monkeypatch.setenv(VARIABLE, "my_colors")
+    for registry in DATA_SETS, BENCHMARKS:
+        monkeypatch.setattr(registry, "_loaded", False)
+    assert main(["data"]) == 1
+    told = capsys.readouterr().err
+    assert told == (
+        f"error: the variable {VARIABLE} names 'my_colors', which cannot be imported: NameError: name 'undefined_name' "
+        f"is not defined ({folder / 'my_colors.py'}, line 2)\n"
+    )
 
 
 def test_data_sets_and_benchmarks_are_listed_together_by_one_name_each() -> None:

@@ -32,6 +32,7 @@ from mmupt.console.events import (
 )
 from mmupt.console.screen import Outline, Screen
 from mmupt.console.step_metrics import read_step
+from verl_ext.registry import PluginError
 
 SECONDS_BETWEEN_LOOKS = 0.2
 # Of the end of a log, in which the cause of an error is looked for.
@@ -128,7 +129,7 @@ class Session:
         for descriptor, original in zip((1, 2), self._descriptors, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
-        if self._log is None and isinstance(error, Exception):
+        if self._log is None and isinstance(error, Exception) and not isinstance(error, PluginError):
             # There is no other place for the traceback.
             self._early.seek(0)
             sys.stderr.write(self._early.read().decode(errors="replace"))
@@ -199,6 +200,8 @@ class Session:
             lines = ["interrupted: the same command continues"]
         elif self._failure_is_shown and _of_a_process(error):
             lines = []
+        elif isinstance(error, PluginError):
+            lines = [f"error: {error}"]
         elif isinstance(error, Exception) or _of_a_process(error):
             cause, where = find_cause(self._end_of_log())
             lines = [f"error: {cause}", *([f"  in {where}"] if where else [])]
