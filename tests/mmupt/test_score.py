@@ -144,7 +144,7 @@ def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path
 
 
 def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"responses\.jsonl with its parameters is missing"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*responses\.jsonl: "):
         score_file(tmp_path / "responses.jsonl")
     write_figures(tmp_path / "figures", train=3, validation=3, test=6)
     data = tmp_path / "figures" / "test.parquet"

@@ -130,9 +130,10 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
     """
     parameters = read_parameters(file)
     if parameters is None:
+        missing = parameters_path(file) if file.is_file() else file
         raise FileNotFoundError(
-            f"{file} with its parameters is missing: `mmupt eval` makes both, and `mmupt import-responses` does for "
-            "responses that another program generated"
+            f"there is no file {missing}: `mmupt eval` writes responses and their parameters, and `mmupt "
+            "import-responses` does for responses that another program generated"
         )
     extraction = extraction or parameters.get("extraction", "boxed")
     try:
