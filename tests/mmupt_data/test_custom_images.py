@@ -289,10 +289,12 @@ def test_a_parquet_file_may_hold_paths_and_prompts_and_says_which_rows_it_cannot
 
 def test_columns_that_are_not_read_and_rows_without_a_question_are_told(tmp_path: Path) -> None:
     source = tmp_path / "mine.parquet"
-    pq.write_table(pa.table({"image": [picture(0), picture(1)], "problem": ["what ?", "how ?"], "A": ["1", "2"]}), source)
+    pq.write_table(
+        pa.table({"image": [picture(0), picture(1)], "problem": ["what ?", "how ?"], "A": ["1", "2"]}), source
+    )
     made(tmp_path, source)
     told = describe(tmp_path / "made")
-    assert "2 rows without a question: for synthesis, not for training" in told
+    assert "1 rows without a question: for synthesis, not for training" in told
     assert "columns not read: problem, A\n" in told
 
 
