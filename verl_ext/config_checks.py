@@ -32,6 +32,7 @@ from verl_ext.import_check import (
     DEFAULT_AGENT_LOOP,
     POLICY_LOSS,
     REWARD_FUNCTION,
+    REWARD_MANAGERS,
     TRAINER_MODE,
     problems_of_code,
 )
@@ -125,6 +126,15 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
             yield f"{key}.path={extension[0]} needs {key}.name={extension[1]}"
     if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         yield from _sampler_problems(config)
+    elif (
+        manager == AGENT_LOOP_MANAGER
+        and select(config, agent) != SHARED_PROMPT_AGENT
+        and (reward := select(config, REWARD_MANAGER_KEY)) in REWARD_MANAGERS
+    ):
+        yield (
+            f"{AGENT_LOOP_KEY}={manager} does nothing under {REWARD_MANAGER_KEY}={reward}: set "
+            f"{REWARD_MANAGER_KEY}=majority_vote, or remove it"
+        )
     asynchronous = "actor_rollout_ref.actor.checkpoint.async_save"
     callback = select(config, "trainer.checkpoint_callback_class")
     if callback == CHECKPOINT_CALLBACK and select(config, asynchronous):
@@ -286,8 +296,7 @@ def _graded_by_rule(config: DictConfig) -> dict[str, str]:
     # `UnlabelledDataset` checks its rows itself.
     if select(config, REWARD_MANAGER_KEY) not in REWARDS or uses(config, "data.custom_cls", DATASET):
         return {}
-    before = OmegaConf.select(config, "trainer.val_before_train", default=True)
-    validates = before or (select(config, "trainer.test_freq") or 0) > 0
+    validates = _validates_first(config) or (select(config, "trainer.test_freq") or 0) > 0
     graded = {}
     if validates and not select(config, f"{REWARD_FUNCTION}.path"):
         graded["data.val_files"] = (
@@ -297,6 +306,10 @@ def _graded_by_rule(config: DictConfig) -> dict[str, str]:
     if select(config, "data.supervised"):
         graded["data.train_files"] = "each row needs a text or a number there under data.supervised=True"
     return graded
+
+
+def _validates_first(config: DictConfig) -> bool:
+    return bool(select(config, "trainer.val_before_train", default=True))
 
 
 def _files_of_verl(config: DictConfig, key: str) -> list[str]:
@@ -363,8 +376,8 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if select(config, "distillation.enabled") and not select(config, task_rewards):
         yield f"{task_rewards}=False trains on no reward: set {task_rewards}=True, or distillation.enabled=False"
     n = select(config, "actor_rollout_ref.rollout.n") or 1
-    # Nothing votes in validation.
-    if n < 2 and not select(config, "trainer.val_only"):
+    # Nothing votes in validation, after which a run ends only if it begins with it.
+    if n < 2 and not (select(config, "trainer.val_only") and _validates_first(config)):
         yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
     try:
         options = read_settings(select(config, "reward.reward_kwargs")).vote_options
@@ -382,6 +395,9 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     # All other scores are the same for a whole group, so no group would ever be kept.
     if filters and filters.enable and filters.metric != "reward":
         yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
+    # Whatever manager scored them.
+    if select(config, saved := "skip.rollout_tq.enable"):
+        yield f"{saved}=True trains on saved responses with their saved rewards: set {saved}=False"
     yield from _mode_problems(config)
     yield from _judge_problems(config, name)
 

@@ -25,8 +25,10 @@ def read_block(block: Mapping[str, Any], make: Callable[..., Settings], others: 
     """Return `make(**block)` without the keys `others`, which the caller reads.
 
     Raises:
-        ValueError: the unknown keys, and what `make` refuses.
+        ValueError: it is no block, the unknown keys, and what `make` refuses.
     """
+    if not isinstance(block, Mapping):
+        raise ValueError(f"must be a block of {', '.join(signature(make).parameters)}, not {block!r}")
     problems = []
     parameters = signature(make).parameters
     try:

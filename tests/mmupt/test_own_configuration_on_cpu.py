@@ -1,6 +1,6 @@
 """Two keys make the vote in veRL's own example for a VLM, on the data and by the command that the example uses.
 
-The example is `examples/grpo_trainer/run_qwen2_5_vl-7b.sh` of veRL's repository over veRL's own `ppo_trainer.yaml`, its
+The example is `examples/grpo_trainer/run_qwen2_5_vl_7b_fsdp.sh` of veRL 0.9.0 over veRL's own `ppo_trainer.yaml`, its
 rows those of `examples/data_preprocess/geo3k.py`. Sizes and hardware are what the CPU needs; nothing of our base is
 composed.
 """
@@ -55,46 +55,49 @@ SAMPLER = (
 # The overrides of the script, without the paths of model and data.
 EXAMPLE = (
     "algorithm.adv_estimator=grpo",
+    "algorithm.use_kl_in_reward=False",
+    "data.image_key=images",
     "data.train_batch_size=512",
     "data.max_prompt_length=1024",
     "data.max_response_length=2048",
     "data.filter_overlong_prompts=True",
     "data.truncation=error",
-    "data.image_key=images",
-    "actor_rollout_ref.actor.optim.lr=1e-6",
     "actor_rollout_ref.model.use_remove_padding=True",
-    "actor_rollout_ref.model.use_fused_kernels=True",
+    "actor_rollout_ref.model.enable_gradient_checkpointing=True",
+    "actor_rollout_ref.actor.optim.lr=1e-6",
     "actor_rollout_ref.actor.ppo_mini_batch_size=128",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=10",
+    "actor_rollout_ref.actor.use_dynamic_bsz=True",
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=24576",
     "actor_rollout_ref.actor.use_kl_loss=True",
     "actor_rollout_ref.actor.kl_loss_coef=0.01",
     "actor_rollout_ref.actor.kl_loss_type=low_var_kl",
     "actor_rollout_ref.actor.entropy_coeff=0",
-    "actor_rollout_ref.model.enable_gradient_checkpointing=True",
     "actor_rollout_ref.actor.fsdp_config.param_offload=False",
     "actor_rollout_ref.actor.fsdp_config.optimizer_offload=False",
-    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=20",
-    "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
     "actor_rollout_ref.rollout.name=vllm",
-    # The script's disable_mm_preprocessor_cache=True by the name that it has in the installed vLLM.
-    "+actor_rollout_ref.rollout.engine_kwargs.vllm.mm_processor_cache_gb=0",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
     "actor_rollout_ref.rollout.gpu_memory_utilization=0.6",
-    "actor_rollout_ref.rollout.enable_chunked_prefill=False",
-    "actor_rollout_ref.rollout.enforce_eager=False",
-    "actor_rollout_ref.rollout.free_cache_engine=True",
     "actor_rollout_ref.rollout.n=5",
-    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=20",
+    "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=True",
+    "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=24576",
+    "actor_rollout_ref.ref.log_prob_use_dynamic_bsz=True",
+    "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=24576",
     "actor_rollout_ref.ref.fsdp_config.param_offload=True",
-    "algorithm.use_kl_in_reward=False",
-    "trainer.critic_warmup=0",
+    "trainer.balance_batch=True",
     "trainer.logger=[console,wandb]",
-    "trainer.project_name=verl_grpo_example_geo3k",
-    "trainer.experiment_name=qwen2_5_vl_7b_function_rm",
+    "trainer.project_name=verl_grpo_geo3k",
+    "trainer.experiment_name=qwen2_5_vl_7b_vllm_fsdp",
     "trainer.n_gpus_per_node=8",
     "trainer.nnodes=1",
     "trainer.save_freq=20",
     "trainer.test_freq=5",
     "trainer.total_epochs=15",
+    "actor_rollout_ref.actor.strategy=fsdp2",
+    "actor_rollout_ref.model.use_fused_kernels=True",
+    "actor_rollout_ref.rollout.multi_stage_wake_up=True",
+    "actor_rollout_ref.rollout.enable_chunked_prefill=False",
+    "actor_rollout_ref.rollout.enforce_eager=False",
+    "actor_rollout_ref.rollout.free_cache_engine=True",
 )
 SMALL = {
     "data.train_batch_size": 4,
@@ -203,6 +206,18 @@ def test_two_keys_are_all_that_verls_example_needs() -> None:
     assert isinstance(kwargs, dict) and kwargs.keys() == SAMPLER_DEFAULTS.keys()
     assert (kwargs["n"], kwargs["train_batch_size"], kwargs["reward_manager"]) == (5, 512, "majority_vote")
     assert kwargs["stop_on_collapse"] == {"enable": False} and kwargs["filter_groups"]["enable"] is False
+
+
+def test_one_key_without_the_other_is_refused() -> None:
+    reward, manager = TWO_KEYS
+    with pytest.raises(ValueError, match=r"majority_vote needs whole groups: set .*agent_loop_manager_class="):
+        check_config(composed(reward))
+    for other in ("naive", "dapo"):
+        with pytest.raises(ValueError, match=rf"does nothing under reward.reward_manager.name={other}: set "):
+            check_config(composed(manager, f"reward.reward_manager.name={other}"))
+    # It prepares prompts, or identifies questions, under any reward manager.
+    check_config(composed(manager, "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent"))
+    check_config(composed(manager, *SAMPLER))
 
 
 def test_a_configuration_with_another_reward_manager_is_left_alone() -> None:
@@ -367,6 +382,14 @@ def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray
         assert not list(_truth_problems(config))
 
 
+def test_a_validation_file_that_is_no_parquet_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    file.write_text("PAR1 no longer")
+    keys = forced({"data.train_files": str(file), "data.val_files": str(file)})
+    with pytest.raises(ValueError, match=rf"^data\.val_files: {file} is not a parquet file: "):
+        check_before_ray(composed(*TWO_KEYS, *keys))
+
+
 OWN_DATASET = """
 from torch.utils.data import Dataset
 
@@ -406,7 +429,11 @@ def test_ground_truths_of_ones_own_dataset_are_refused_before_a_model_is_loaded(
     with pytest.raises(ValueError, match=rf"^data\.train_files: {problem}.*: each row needs a text or a number"):
         make_datasets(*own, *SUPERVISED, *NO_VALIDATION, "data.val_files=text", "data.train_files=list")
     # Nothing grades by them.
-    for other in (NO_VALIDATION, ("reward.reward_manager.name=naive",)):
+    plain = (
+        "reward.reward_manager.name=naive",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent",
+    )
+    for other in (NO_VALIDATION, plain):
         make_datasets(*own, "data.val_files=list", *other)
 
 

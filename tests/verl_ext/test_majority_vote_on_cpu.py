@@ -274,6 +274,8 @@ def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() ->
         ({"reward__reward_kwargs__answers": {"extraction": "box"}}, r"answers: extraction must be one of boxed, "),
         ({"reward__reward_kwargs__vote": {"vote_n": 3}}, r"vote_n=3 is less than the 4 responses .*rollout\.n"),
         ({"reward__reward_kwargs__vote": {"min_votes": 5}}, r"min_votes=5 can never be reached by 4 responses"),
+        ({"reward__reward_kwargs__vote": "soft"}, r"reward_kwargs\.vote: must be a block of tie, .*, not 'soft'"),
+        ({"skip": {"rollout_tq": {"enable": True}}}, "with their saved rewards: set skip.rollout_tq.enable=False"),
         ({"algorithm__filter_groups__enable": True}, r"set algorithm\.filter_groups\.metric=reward, not acc"),
         (
             {
@@ -307,4 +309,9 @@ def test_settings_that_are_allowed_pass() -> None:
 
 
 def test_a_run_that_only_validates_needs_no_group() -> None:
-    check_config(config(actor_rollout_ref__rollout__n=1, trainer__val_only=True))
+    only_validates = config(actor_rollout_ref__rollout__n=1, trainer__val_only=True)
+    check_config(only_validates)
+    # veRL then trains after all.
+    only_validates.trainer.val_before_train = False
+    with pytest.raises(ValueError, match=r"rollout\.n >= 2"):
+        check_config(only_validates)

@@ -52,6 +52,9 @@ def test_without_filters_the_buffer_is_verls_with_a_shorter_poll() -> None:
     buffer = build(settings())
     assert buffer.filter_groups_metric is None and not buffer.sync_refill_failed_groups
     assert (buffer.poll_interval, buffer.train_batch_size, buffer.gen_batch_size) == (0.05, 32, 32)
+    without = settings()
+    without.filter_groups = None
+    assert build(without).filter_groups_metric is None
 
 
 def test_verls_group_filter_and_refill_reach_the_buffer() -> None:

@@ -108,12 +108,10 @@ def ground_truth_of(row: Mapping[str, Any]) -> str | None:
 
 
 def problem_of_own_truth(file: str) -> str | None:
-    """As `problem_of_truths`, of a Parquet or JSON file in veRL's format; ValueError if it is no Parquet file."""
+    """As `problem_of_truths`, of a Parquet or JSON file in veRL's format; ValueError as `read_columns`."""
     if file.endswith(".parquet"):
-        try:
-            rows = pq.ParquetFile(file).read(columns=["reward_model"]).to_pylist()
-        except pa.ArrowException as error:
-            raise ValueError(f"{file} is not a parquet file: {error}") from error
+        read_columns(file, empty=True)
+        rows = pq.ParquetFile(file).read(columns=["reward_model"]).to_pylist()
     else:
         # Imported lazily: takes seconds.
         import datasets

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
+from verl.trainer.config import FilterGroupsConfig
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from verl_ext import metric_names
@@ -160,7 +161,8 @@ class VoteReplayBuffer(ReplayBuffer):
             raise ValueError(
                 f"{SAMPLER_KEY} lacks {', '.join(sorted(missing))}: call verl_ext.config_defaults.complete_config first"
             )
-        filters = sampler_kwargs.filter_groups
+        # Null, as in older configurations, is no filter.
+        filters = sampler_kwargs.filter_groups or FilterGroupsConfig()
         refills = filters.enable or sampler_kwargs.sync_refill_failed_groups
         super().__init__(
             trainer_mode=trainer_mode,
@@ -174,7 +176,7 @@ class VoteReplayBuffer(ReplayBuffer):
             sync_refill_failed_groups=sampler_kwargs.sync_refill_failed_groups,
             **kwargs,
         )
-        self._voters = read_settings(sampler_kwargs.get("reward_kwargs")).vote_options.vote_n or sampler_kwargs.n
+        self._voters = read_settings(sampler_kwargs.reward_kwargs).vote_options.vote_n or sampler_kwargs.n
         # A bound method of the trainer.
         self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
         self._watchdog = Watchdog(
