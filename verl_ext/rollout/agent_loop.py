@@ -21,7 +21,6 @@ import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
-from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tokenizer import get_processor_token_id
@@ -75,13 +74,14 @@ _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
-    """veRL's worker, which scores a group at once if the reward manager takes whole groups (`scores_groups`)."""
+    """veRL's worker, which scores a group at once for the rewards of this plugin."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._scores_groups = getattr(resolve_reward_manager_cls(self.config), "scores_groups", False)
+        reward = self.config.reward.reward_manager.name
+        self._scores_groups = reward in REWARDS
         # Other reward managers need what the base class needs: nothing.
-        self._reward = REWARDS.get(self.config.reward.reward_manager.name, GroupReward)  # type: ignore[type-abstract]
+        self._reward = REWARDS.get(reward, GroupReward)  # type: ignore[type-abstract]
         self._settings = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs"))
         self._vote_n = self._settings.vote_options.vote_n
         # Only VoteReplayBuffer logs it.
@@ -284,10 +284,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         )
         reward_worker = await self._choose_reward_worker(prompt["uid"], validate=False)
         scores: list[ResponseScore] = await reward_worker.compute_score.remote(request)
-        record = VoteRecord.from_extra_info(scores[0].extra_info)
+        record = VoteRecord.from_extra_info(scores[0].extra_info) if self._measures_accuracy else None
         voted_question = ""
-        # Other reward managers for groups may not vote.
-        if self._measures_accuracy and record is not None:
+        if record is not None:
             # The same worker, so that the queue need not be told of another.
             accuracy: GroupAccuracy = await reward_worker.compute_score.remote(
                 AccuracyRequest(

@@ -33,9 +33,6 @@ class GroupRewardManager(RewardManagerBase):
     `reward.custom_reward_function` grades validation responses only.
     """
 
-    # Tells the agent loop that this manager takes whole groups.
-    scores_groups = True
-
     def __init__(
         self,
         config: DictConfig,
