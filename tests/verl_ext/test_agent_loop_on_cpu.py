@@ -6,13 +6,15 @@ from functools import partial
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from stand_in_rollout import Rollout
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
-from verl_ext.rollout.agent_loop import _AgentLoopWorkerTQ, sampled_log_probs
+from verl_ext.rewards.reward_settings import RewardSettings
+from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
 from verl_ext.votes import vote
 from verl_ext.votes.vote_record import VoteRecord
 
@@ -77,6 +79,14 @@ def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(mo
         assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"answer": "2", **completed.to_extra_info()}
 
     asyncio.run(body())
+
+
+def test_the_options_of_another_reward_manager_are_not_those_of_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_AgentLoopWorkerTQ, "__init__", lambda worker, config: setattr(worker, "config", config))
+    penalty = {"overlong_buffer_cfg": {"enable": True, "len": 16}}
+    reward = {"reward_manager": {"name": "dapo"}, "reward_kwargs": penalty}
+    worker = GroupAgentLoopWorker(OmegaConf.create({"reward": reward}))
+    assert not worker._scores_groups and worker._settings == RewardSettings()
 
 
 def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:

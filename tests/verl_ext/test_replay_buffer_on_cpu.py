@@ -57,6 +57,11 @@ def test_without_filters_the_buffer_is_verls_with_a_shorter_poll() -> None:
     assert build(without).filter_groups_metric is None
 
 
+def test_the_options_of_another_reward_manager_are_not_those_of_a_vote() -> None:
+    penalty = "+reward.reward_kwargs.overlong_buffer_cfg={enable: True, len: 16}"
+    assert build(settings("reward.reward_manager.name=dapo", penalty))._voters == 8
+
+
 def test_verls_group_filter_and_refill_reach_the_buffer() -> None:
     filters = ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.max_inflight_gen_batches=3")
     buffer = build(settings(*filters, "trainer.v1.sampler.sync_refill_failed_groups=True"))

@@ -82,7 +82,9 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._scores_groups = reward in REWARDS
         # Other reward managers need what the base class needs: nothing.
         self._reward = REWARDS.get(reward, GroupReward)  # type: ignore[type-abstract]
-        self._settings = read_settings(OmegaConf.select(self.config, "reward.reward_kwargs"))
+        # The options of other reward managers are their own.
+        reward_kwargs = OmegaConf.select(self.config, "reward.reward_kwargs") if self._scores_groups else None
+        self._settings = read_settings(reward_kwargs)
         self._vote_n = self._settings.vote_options.vote_n
         # Only VoteReplayBuffer logs it.
         self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)

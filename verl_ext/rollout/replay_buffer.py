@@ -20,6 +20,7 @@ from verl_ext import metric_names
 from verl_ext.collapse import read_alarm
 from verl_ext.config_defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
 from verl_ext.files import file_list
+from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.rollout.queue_rows import VOTED_QUESTION
 from verl_ext.rollout.watchdog import Watchdog
@@ -176,7 +177,9 @@ class VoteReplayBuffer(ReplayBuffer):
             sync_refill_failed_groups=sampler_kwargs.sync_refill_failed_groups,
             **kwargs,
         )
-        self._voters = read_settings(sampler_kwargs.reward_kwargs).vote_options.vote_n or sampler_kwargs.n
+        # The options of other reward managers are their own.
+        reward_kwargs = sampler_kwargs.reward_kwargs if sampler_kwargs.reward_manager in REWARDS else None
+        self._voters = read_settings(reward_kwargs).vote_options.vote_n or sampler_kwargs.n
         # A bound method of the trainer.
         self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
         self._watchdog = Watchdog(
