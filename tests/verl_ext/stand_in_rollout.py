@@ -23,12 +23,13 @@ class RewardWorker:
 
     def __init__(self) -> None:
         self.requests: list[GroupRequest] = []
+        self.answer: str | None = "7"
         self.compute_score = self
 
     async def remote(self, request: GroupRequest) -> list[ResponseScore]:
         self.requests.append(request)
         size = len(request.response_ids)
-        return [ResponseScore(float(size), {"size": size}) for _ in request.response_ids]
+        return [ResponseScore(float(size), {"answer": self.answer}) for _ in request.response_ids]
 
 
 class Rollout:
@@ -49,7 +50,7 @@ class Rollout:
         self.worker._scores_groups, self.worker._measures_accuracy = True, False
         self.worker._reward = GroupReward  # type: ignore[type-abstract]
         self.worker._groups, self.worker._rows, self.worker._vote_n = {}, {}, vote_n
-        self.worker._records_votes = False
+        self.worker._records_votes, self.worker._without_answer = False, 0
         self.worker.processor, self.worker.distillation_enabled = None, False
         self.puts: list[list[str]] = []
         self.fields: dict[str, dict[str, Any]] = {}

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from stand_in_rollout import Rollout
+from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import RewardSettings
+from verl_ext.rollout import agent_loop
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ, sampled_log_probs
 from verl_ext.votes import vote
 from verl_ext.votes.vote_record import VoteRecord
@@ -27,7 +29,7 @@ def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypat
         assert rollout.requests == [GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None)]
         assert rollout.status == {"a": "finished"}
         assert {output.reward_score for output in rollout.outputs.values()} == {4.0}
-        assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"size": 4}
+        assert rollout.outputs["a", 2].extra_fields["reward_extra_info"] == {"answer": "7"}
         assert rollout.worker._groups == {} and rollout.worker._rows == {}
 
     asyncio.run(body())
@@ -87,6 +89,38 @@ def test_the_options_of_another_reward_manager_are_not_those_of_a_vote(monkeypat
     reward = {"reward_manager": {"name": "dapo"}, "reward_kwargs": penalty}
     worker = GroupAgentLoopWorker(OmegaConf.create({"reward": reward}))
     assert not worker._scores_groups and worker._settings == RewardSettings()
+
+
+@pytest.mark.parametrize("answer", [None, "7"])
+def test_a_run_ends_with_the_key_to_set_where_no_response_has_an_answer(
+    answer: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(worker: Any, batch: TensorDict) -> None:
+        started.append(batch)
+
+    started: list[TensorDict] = []
+    monkeypatch.setattr(_AgentLoopWorkerTQ, "generate_sequences", start)
+    monkeypatch.setattr(agent_loop, "MOST_WITHOUT_ANSWER", 4)
+
+    async def body() -> None:
+        rollout = Rollout(monkeypatch, n=2)
+        rollout.worker._settings = RewardSettings()
+        for reward_worker in rollout.reward_workers:
+            reward_worker.answer = answer
+        rollout.finish("a", "b")
+        for uid in ("a", "b"):
+            await rollout.worker.generate_sequences(TensorDict())
+            await rollout.prompt(uid)
+        if answer is None:
+            with pytest.raises(
+                ValueError, match=r"none of the first 4 responses .* boxed, .*: set .*answers.extraction"
+            ):
+                await rollout.worker.generate_sequences(TensorDict())
+        else:
+            await rollout.worker.generate_sequences(TensorDict())
+
+    asyncio.run(body())
+    assert len(started) == (2 if answer is None else 3)
 
 
 def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:
