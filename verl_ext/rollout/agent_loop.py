@@ -19,7 +19,6 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
-from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
@@ -51,8 +50,8 @@ from verl_ext.votes.vote_record import VoteRecord
 
 logger = logging.getLogger(__name__)
 
-# Responses without any answer after which a worker ends the run: they answer in another form, or not at all.
-MOST_WITHOUT_ANSWER = 256
+# Responses without any answer after which a worker warns: they answer in another form, or not at all.
+MANY_WITHOUT_ANSWER = 256
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
@@ -97,22 +96,25 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         self._records_votes = self._measures_accuracy and per_step != 0
         self._groups: dict[str, Group[AgentLoopOutput, ScoredResponse]] = {}
         self._rows: dict[str, Group[QueueRow, None]] = {}
-        # Responses so far; None once one has an answer, or the rewards of a group differ without one.
+        # Responses so far; None once one has an answer or the rewards of a group differ, and after the warning.
         self._without_answer: int | None = 0
 
-    async def generate_sequences(self, batch: TensorDict) -> None:
-        """Start the prompts of a batch as veRL does.
-
-        Raises:
-            ValueError: no response so far has an answer. The trainer waits for this call, so the run ends.
-        """
-        if (self._without_answer or 0) >= MOST_WITHOUT_ANSWER:
-            raise ValueError(
-                f"none of the first {self._without_answer} responses has an answer in the form "
-                f"{self._settings.extraction}, so no group can vote: set reward.reward_kwargs.answers.extraction to "
-                f"the form that the prompts ask for ({', '.join(get_args(Extraction))}), or have them ask for this one"
+    def _warn_without_answers(self, scores: list[ResponseScore]) -> None:
+        """Say once which key to set if no response so far has an answer."""
+        if self._without_answer is None:
+            return
+        no_answer = all(score.extra_info["answer"] is None and score.reward == scores[0].reward for score in scores)
+        self._without_answer = self._without_answer + len(scores) if no_answer else None
+        if self._without_answer is not None and self._without_answer >= MANY_WITHOUT_ANSWER:
+            logger.warning(
+                "none of the first %d responses has an answer in the form %s, so no group can vote and nothing is "
+                "learned: set reward.reward_kwargs.answers.extraction to the form that the prompts ask for (%s), or "
+                "have them ask for this one",
+                self._without_answer,
+                self._settings.extraction,
+                ", ".join(get_args(Extraction)),
             )
-        await super().generate_sequences(batch)
+            self._without_answer = None
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
@@ -307,9 +309,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         )
         reward_worker = await self._choose_reward_worker(prompt["uid"], validate=False)
         scores: list[ResponseScore] = await reward_worker.compute_score.remote(request)
-        if self._without_answer is not None:
-            no_answer = all(score.extra_info["answer"] is None and score.reward == scores[0].reward for score in scores)
-            self._without_answer = self._without_answer + len(scores) if no_answer else None
+        self._warn_without_answers(scores)
         record = VoteRecord.from_extra_info(scores[0].extra_info) if self._measures_accuracy else None
         voted_question = ""
         if record is not None:
