@@ -32,7 +32,7 @@ _INTEGER = re.compile(r"-?\d{1,15}")
 _LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
-_SMALL_LETTER = re.compile(r"\([a-e]\)")
+_LETTER_IN_BRACKETS = re.compile(r"\([a-e]\)")
 _SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([kKMB])")
 _MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
@@ -43,8 +43,7 @@ _SHARE_OF = re.compile(
     r"(?:the|all|an?|its|their|his|her)\s+[A-Za-z][A-Za-z\s]*",
     re.IGNORECASE,
 )
-_BARE_LETTER = re.compile(r"[a-e]")
-_SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?)+")
+_SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?)*")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Answers to several questions, in their order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
@@ -174,10 +173,8 @@ def _text_key(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         capital = _math_key((letter[1] or letter[2] or letter[3]).upper())
         return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
-    if _BARE_LETTER.fullmatch(text):
-        # A variable, or an option beside its capital.
-        return replace(_math_key(text), instead=_math_key(text.upper()))
     if _SMALL_LETTERS.fullmatch(text):
+        # Variables, or options beside their capitals.
         return replace(_math_key(text), instead=_math_key(text.upper()))
     if text[-1:].isdecimal() and (remainder := _REMAINDER.fullmatch(text)) is not None:
         return Key(f'"{int(remainder[1])} remainder {int(remainder[2])}"')
@@ -394,7 +391,7 @@ def number_of(answer: str) -> float | None:
 def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
     text = normalize(answer)
     # GDA and GAD are options of one question and triangles in another, and (b) may be the text of any option.
-    is_spelled = _LETTERS.fullmatch(text) or _SMALL_LETTER.fullmatch(text) or " " in text
+    is_spelled = _LETTERS.fullmatch(text) or _LETTER_IN_BRACKETS.fullmatch(text) or " " in text
     spelled = [position for position, choice in enumerate(choices) if is_spelled and normalize(choice) == text]
     options = [_without_letter(normalize(choice), canonical(choice)) for choice in choices]
     key = _answer_key(answer)
@@ -415,7 +412,7 @@ def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
 
 def _without_letter(text: str, key: Key) -> Key:
     """The key of the text of an option, in which (b) is not a letter: the second option may be the figure (d)."""
-    return key.instead if key.instead is not None and _SMALL_LETTER.fullmatch(text) else key
+    return key.instead if key.instead is not None and _LETTER_IN_BRACKETS.fullmatch(text) else key
 
 
 def _is_other_value(text: Key, option: Key) -> bool:

@@ -107,7 +107,7 @@ _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
 # Stands for an escaped dollar sign, where others are the bounds of a formula.
 _MONEY = "\x00"
-_DRESSING = " \t\n.,;:!?\"'`*_"
+_DRESSING = " \t\n.,;:!?\"'`*_~"
 _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 
 
@@ -209,5 +209,5 @@ def _trim(text: str) -> str:
         or (sign and set(sign) == {"!"} and _FACTORIAL.search(end))
     ):
         end += sign
-    begin = end.lstrip(_DRESSING.replace(".", ""))
+    begin = end.lstrip(" \t\n,;:!?\"'`*_")
     return begin if re.match(r"\.\d", begin) else begin.lstrip(".")

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from verl_ext.answers.phrases import MONTHS, NAMES_OF_TIMES, number_in_words
 from verl_ext.answers.units import unit_of
 
-_MONTHS = {spelled: number for number, name in enumerate(dict.fromkeys(MONTHS.values()), start=1)
-           for spelled in (name, *(short for short in MONTHS if MONTHS[short] == name))}  # fmt: skip
+_MONTHS = {spelled: MONTHS.index(name) + 1 for spelled, name in NAMES_OF_TIMES.items() if name in MONTHS}
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 # A unit, a sign of money or a percent sign: anything but one letter straight behind the number, which is a variable.
 _POWER = r"(?:\^?[23]|/[A-Za-z]+(?:\^?[23])?)?"

@@ -10,30 +10,12 @@ from collections.abc import Callable, Sequence
 from verl_ext.answers.tokens import VECTOR
 from verl_ext.answers.units import IN_ORDER, ORDINAL, POWERS, unit_of
 
-DAYS = {
-    short: day
-    for shorts, day in (
-        ("mon", "monday"), ("tue tues", "tuesday"), ("wed", "wednesday"), ("thu thur thurs", "thursday"),
-        ("fri", "friday"), ("sat", "saturday"), ("sun", "sunday"),
-    )
-    for short in shorts.split()
-}  # fmt: skip
-MONTHS = {
-    short: name
-    for shorts, name in (
-        ("jan", "january"), ("feb", "february"), ("mar", "march"), ("apr", "april"), ("may", "may"), ("jun", "june"),
-        ("jul", "july"), ("aug", "august"), ("sep sept", "september"), ("oct", "october"), ("nov", "november"),
-        ("dec", "december"),
-    )
-    for short in shorts.split()
-}  # fmt: skip
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+          "december")  # fmt: skip
 # Days and months, in full and abbreviated, by their spellings in lower case.
-NAMES_OF_TIMES = {spelled: name for short, name in (DAYS | MONTHS).items() for spelled in (short, name)}
-# Words with two spellings or two names for one thing, in lower case.
-SAME_WORD = NAMES_OF_TIMES | {
-    "solutions": "solution", "grey": "gray", "anticlockwise": "counterclockwise", "centre": "center", "colour": "color",
-    "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
-    **{f"周{day}": f"星期{day}" for day in "一二三四五六日"},
+NAMES_OF_TIMES = {spelled: name for name in (*_DAYS, *MONTHS) for spelled in (name, name[:3])} | {
+    "tues": "tuesday", "thur": "thursday", "thurs": "thursday", "sept": "september",
 }  # fmt: skip
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
 # What is measured: "a length of 8 cm", "area 24". Not angles and sides, which have numbers.
@@ -185,7 +167,7 @@ _NAMED_OBJECT = re.compile(
     r"(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
     r"|(?P<ray>ray|arc)\s+(?P<c>(?-i:[A-Z]{2,3}))"
     r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure|image|picture|diagram)\s+"
-    r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-z])'?)"
+    r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-zα-ω])'?)"
     r"|(?P<noun>fig(?:\.|ure)?|graph|diagram|picture|image|step|row|column|day|pattern|line|table|box)\s*\(?(?P<number>\d{1,3})\)?",
     re.IGNORECASE,
 )

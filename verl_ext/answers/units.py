@@ -148,7 +148,8 @@ for _prefix, _long in _PREFIXES.items():
     for _symbol, _name in _PREFIXED.items():
         # Nobody writes megaseconds and megagrams; MT, mT and MC are segments and products.
         if not (_prefix in "MG" and _symbol in "sgCTALFH"):
-            UNITS.setdefault(_prefix + _symbol, _prefix + _symbol)
+            for _spelled in (_prefix, "u") if _prefix == "μ" else (_prefix,):
+                UNITS.setdefault(_spelled + _symbol, _prefix + _symbol)
             for _word in (_long + _name, _long + _name.replace("liter", "litre")):
                 UNITS.setdefault(_word, _prefix + _symbol)
                 UNITS.setdefault(_word if _word.endswith("hertz") else f"{_word}s", _prefix + _symbol)

@@ -2,9 +2,15 @@
 
 import re
 
-from verl_ext.answers.phrases import COMPARATIVES, SAME_WORD
+from verl_ext.answers.phrases import COMPARATIVES, NAMES_OF_TIMES
 
-_SAME_WORDS = {
+# Words with two spellings or two names for one thing, in lower case.
+_SAME_WORD = NAMES_OF_TIMES | {
+    "solutions": "solution", "grey": "gray", "anticlockwise": "counterclockwise", "centre": "center", "colour": "color",
+    "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
+    **{f"周{day}": f"星期{day}" for day in "一二三四五六日"},
+}  # fmt: skip
+_SAME_PHRASE = {
     "infinitely many": "infinitely many solution", "infinite solution": "infinitely many solution",
     "infinite": "infinitely many solution", "an infinite number of solution": "infinitely many solution",
     "dne": "does not exist", "是的": "是", "不是的": "不是", "对的": "对", "正确的": "正确", "错误的": "错误",
@@ -13,7 +19,7 @@ _SAME_WORDS = {
     **{f"isosceles {kind}": f"{kind} isoscele" for kind in ("right", "acute", "obtuse")},
     "north east": "northeast", "north west": "northwest", "south east": "southeast", "south west": "southwest",
 }  # fmt: skip
-_PREFIX = re.compile(r"\b(non|anti|counter)[- ](?=[a-z])")
+_PREFIX = re.compile(r"\b(non|anti|counter|(?:co|e)(?=-)|can(?= not\b))[- ](?=[a-z])")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
 _SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 _BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
@@ -66,7 +72,7 @@ def words_of(text: str) -> str:
     text = _PLURAL.sub("", text.casefold())
     symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text))
     words = _HYPHEN.sub(" ", _PREFIX.sub(r"\1", symbols)).replace(",", " ").split()
-    return _SAME_WORDS.get(found := " ".join(SAME_WORD.get(word, word) for word in words), found)
+    return _SAME_PHRASE.get(found := " ".join(_SAME_WORD.get(word, word) for word in words), found)
 
 
 def list_of_words(text: str) -> str | None:
