@@ -208,9 +208,14 @@ class _Parser(OperatorParser):
 
 
 def _lines_or_conditions(relations: Sequence[Value]) -> Form:
-    """Equations are listed, as those of two lines are by a ±, other relations hold together."""
-    equations = all(isinstance(item, Form) and item.kind == "relation =" for item in relations)
-    return set_of(relations) if equations else all_of(relations)
+    """Equations are listed, as those of two lines are by a ±, as are x < 1, x > 3; other relations hold together."""
+    if all(isinstance(item, Form) and item.kind == "relation =" for item in relations):
+        return set_of(relations)
+    together = all_of(relations)
+    interval = solution_interval(together)
+    ends = interval.parts if interval else ()
+    numbers = [value for end in ends if isinstance(end, Sum) and (value := end.rational) is not None]
+    return set_of(relations) if len(numbers) == 2 and numbers[0] > numbers[1] else together
 
 
 def _is_product_of_names(value: Value) -> bool:
