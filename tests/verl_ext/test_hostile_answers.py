@@ -19,6 +19,11 @@ def test_hostile_answers_have_keys_which_are_the_same_when_read_again() -> None:
     assert [canonical(answer) for answer in ANSWERS] == keys
 
 
+@pytest.mark.parametrize("answer", ["(a", "(a, b", "b, " * 300, "2 and 3/4 and (", "(ii", "5 km (5000 m"])
+def test_what_only_begins_like_options_or_amounts_is_compared_as_text(answer: str) -> None:
+    assert canonical(answer).is_words
+
+
 def test_hostile_answers_equal_themselves_and_the_order_of_two_does_not_matter() -> None:
     rng = Random(1)
     for answer in ANSWERS[::10]:

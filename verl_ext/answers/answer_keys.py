@@ -43,7 +43,7 @@ _SHARE_OF = re.compile(
     r"(?:the|all|an?|its|their|his|her)\s+[A-Za-z][A-Za-z\s]*",
     re.IGNORECASE,
 )
-_SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?)*")
+_SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?){0,7}")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
 # Answers to several questions, in their order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
@@ -173,9 +173,6 @@ def _text_key(text: str, depth: int = 0) -> Key:
     if letter := _LETTER.fullmatch(text):
         capital = _math_key((letter[1] or letter[2] or letter[3]).upper())
         return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
-    if _SMALL_LETTERS.fullmatch(text):
-        # Variables, or options beside their capitals.
-        return replace(_math_key(text), instead=_math_key(text.upper()))
     if text[-1:].isdecimal() and (remainder := _REMAINDER.fullmatch(text)) is not None:
         return Key(f'"{int(remainder[1])} remainder {int(remainder[2])}"')
     if triangle := _TRIANGLE.fullmatch(text):
@@ -213,7 +210,7 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
         key = _math_key(unit_in_brackets(text) or text)
-        return replace(key, instead=_math_key(amount)) if (amount := _as_amount(text)) else key
+        return replace(key, instead=_text_key(other, MAX_WORDING)) if (other := _other_reading(text)) else key
     except NotMath:
         if (labelled := _labelled_key(text) or _key_of_value(text)) is not None:
             return labelled
@@ -233,8 +230,10 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
 
 
-def _as_amount(text: str) -> str | None:
-    """The other reading of an amount: 2 3/4 of 2 and 3/4, money of pounds and ¥, 1200 of 1.2K; else None."""
+def _other_reading(text: str) -> str | None:
+    """The other reading: options of a, b, 2 3/4 of 2 and 3/4, money of pounds and ¥, 1200 of 1.2K; else None."""
+    if _SMALL_LETTERS.fullmatch(text):
+        return text.upper()
     if (short := _SHORT_AMOUNT.fullmatch(text)) is not None:
         return f"{short[1]} {MAGNITUDES[short[2].lower()]}"
     if " and " in text and (mixed := _MIXED.sub(r"\1 ", text)) != text:
