@@ -12,6 +12,7 @@ from mmupt.benchmarks import (
     BENCHMARKS,
     mathvista,
 )
+from mmupt.benchmarks.benchmark import as_question
 from mmupt.benchmarks.mathvista import levenshtein
 
 SIZES = ("larger than", "smaller than", "equal to")
@@ -33,6 +34,13 @@ SIZES = ("larger than", "smaller than", "equal to")
 )
 def test_mathvista_takes_an_option_by_letter_by_text_and_by_the_nearest_text(answer: str, right: bool) -> None:
     assert mathvista.is_correct(answer, question("smaller than", SIZES, "multi_choice")) == right
+
+
+@pytest.mark.parametrize(("metadata", "missing"), [("{}", "answer_type"), ('{"answer_type": "float"}', "precision")])
+def test_mathvista_takes_no_missing_key_for_a_wrong_answer(metadata: str, missing: str) -> None:
+    row = {"id": "q", "data_source": "mathvista", "prompt": [{"content": "how many ?"}], "question_type": "free_form"}
+    with pytest.raises(ValueError, match=f"question 'q' has no '{missing}' in its metadata"):
+        mathvista.is_correct("1", as_question(row, "1", metadata))
 
 
 def test_mathvista_gives_the_nearest_option_even_for_no_answer_the_first_of_equals() -> None:

@@ -104,11 +104,14 @@ def normalise(answer: str | None, question: Question) -> str | None:
         return nearest(text, question.choices)
     if answer is None:
         return None
+    # Outside of the block below, which would take a missing key for a wrong answer.
+    kind = question.metadata["answer_type"]
+    precision = question.metadata["precision"] if kind == "float" else None
     try:
-        if question.metadata["answer_type"] == "integer":
+        if kind == "integer":
             return str(int(float(answer)))
-        if question.metadata["answer_type"] == "float":
-            return str(round(float(answer), int(question.metadata["precision"])))
+        if kind == "float":
+            return str(round(float(answer), None if precision is None else int(precision)))
     except (ValueError, OverflowError):
         return None
     return answer
