@@ -207,6 +207,15 @@ def test_an_evaluation_that_could_not_be_scored_after_training_is_refused(tmp_pa
         check_rows(recipe(tmp_path, f"mmupt.evaluation_files={files[0]}"))
 
 
+def test_a_validation_that_could_not_be_graded_is_refused(tmp_path: Path) -> None:
+    write_by_hand(tmp_path, "train", [row("a"), row("b")])
+    write_by_hand(tmp_path, "test", [replace(row("t", images=(OTHER,)), data_source="mathvista")])
+    with pytest.raises(RecipeError, match=r"data\.val_files: question 't' has no 'answer_type' in its metadata"):
+        check_rows(recipe(tmp_path))
+    # A function of one's own may need none.
+    check_rows(recipe(tmp_path, "reward.custom_reward_function.path=my_function.py"))
+
+
 @pytest.mark.parametrize("split", ["val_files", "mmupt.evaluation_files"])
 def test_a_recipe_that_evaluates_what_it_trains_on_is_refused_with_the_pairs_and_the_way_out(
     tmp_path: Path, split: str

@@ -19,7 +19,8 @@ from mmupt.console import tell
 from mmupt.evaluation.benchmark_scores import check_scorable
 from mmupt.evaluation.messages import prompt_tokens
 from mmupt.evaluation.prompt_processor import load_processor
-from mmupt.evaluation.verdicts import questions_of
+from mmupt.evaluation.response_files import Response
+from mmupt.evaluation.verdicts import questions_of, verdicts_of
 from mmupt.reports.leakage_report import check_overlap
 from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem, place, problems_of
 from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
@@ -33,6 +34,10 @@ from verl_ext.images import stored_size
 from verl_ext.rewards.reward_settings import read_settings
 
 COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
+# In `reward.custom_reward_function` of base.yaml.
+VALIDATION_REWARD = "pkg://mmupt.evaluation.validation_reward"
+# Has an answer under every extraction.
+ANSWER = "<answer>\\boxed{1}</answer> The answer is 1."
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ def check_rows(config: DictConfig) -> None:
 
     Raises:
         RecipeError: a file cannot be read, or lacks prompts or needed ground truth; a training file has ground truth
-            without `data.supervised`; two rows of one key share an id; the evaluation cannot be scored; no row of a
-            file can be used; a row is bad under `stop`; or a row to be evaluated cannot be read.
+            without `data.supervised`; two rows of one key share an id; validation or evaluation cannot be scored; no
+            row of a file can be used; a row is bad under `stop`; or a row to be evaluated cannot be read.
     """
     try:
         _check_rows(config)
@@ -85,6 +90,8 @@ def _check_rows(config: DictConfig) -> None:
                 count, first = len(lengths.escaped), lengths.escaped[0]
                 tell(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
                 lengths.escaped.clear()
+    if config.reward.custom_reward_function.path == VALIDATION_REWARD:
+        _check_graded(file_list(config.data.val_files), config)
     evaluated = file_list(config.mmupt.evaluation_files)
     for file in evaluated:
         _check_file(file, unlabelled=False)
@@ -178,6 +185,17 @@ def _check_scorable(files: Sequence[str], config: DictConfig) -> None:
         check_scorable(questions_of({"data": files}), answers.extraction, answers.comparison)
     except ValueError as error:
         raise RecipeError(f"mmupt.evaluation_files: {error}") from error
+
+
+def _check_graded(files: Sequence[str], config: DictConfig) -> None:
+    """Grade a response to each validation question, which would otherwise fail in the first validation."""
+    answers = read_settings(config.reward.reward_kwargs)
+    try:
+        questions = questions_of({"data": files})
+        responses = [Response(id_, "greedy", 0, ANSWER) for id_ in questions]
+        verdicts_of(responses, questions, answers.extraction, answers.comparison)
+    except ValueError as error:
+        raise RecipeError(f"data.val_files: {error}") from error
 
 
 def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
