@@ -292,7 +292,7 @@ def test_an_extraction_that_does_not_exist_is_named_with_its_file(tagged: Path) 
 def test_a_judge_that_no_benchmark_of_a_file_asks_is_told(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scores,) = score_file(tagged, judge=Judge("http://127.0.0.1:1/v1", "some/judge"))
     assert scores.not_judged == 0 and scores.rule == "mathruler"
-    assert f"{tagged}: some/judge is not asked about made-up, whose authors use no judge" in capsys.readouterr().err
+    assert f"{tagged}: some/judge is not asked about made-up, which has no rule with a judge" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("metadata", [["easy", ""], ["[1]", "1"], [{"level": 1}, None], [1, 2]])

@@ -3,7 +3,7 @@
 Writes NAME.scores.json with the scores and NAME.verdicts.jsonl with the verdict on every response next to each file.
 For benchmarks whose authors use a judge model, --judge-url and --judge-model name one; its replies are saved.
 
-    mmupt score runs/eval/Qwen2.5-VL-7B-Instruct/mathvista.jsonl
+    mmupt score runs/eval/Qwen2.5-VL-7B-Instruct
     mmupt score runs/mathverse.jsonl --judge-url http://localhost:8000/v1 --judge-model NAME
 """
 

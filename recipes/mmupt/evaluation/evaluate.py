@@ -206,10 +206,15 @@ def evaluate(config: DictConfig) -> None:
 
 
 def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge: Judge | None) -> None:
-    """Score the responses to question sets, and show them next to the paper's if a benchmark of the paper is among
-    them; raises as `evaluate` does at the end."""
+    """Score the responses to question sets, and write the table next to the paper if one of its benchmarks is among
+    them.
+
+    Raises:
+        EvaluationError: responses are missing or not judged yet.
+    """
     emit(Phase("score the answers"))
-    not_judged, benchmarks = 0, set()
+    not_judged = 0
+    benchmarks: set[str] = set()
     for one in sets:
         scores = score_file(one.output, judge=judge)
         not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)

@@ -50,7 +50,7 @@ def score_file(
     if judge:
         sources = dict.fromkeys(judged.questions[one.response.id].data_source for one in verdicts)
         if rest := [name for name in sources if not (name in BENCHMARKS and BENCHMARKS[name].judge)]:
-            _warn(f"{file}: {judge.model} is not asked about {', '.join(rest)}, whose authors use no judge")
+            _warn(f"{file}: {judge.model} is not asked about {', '.join(rest)}, which has no rule with a judge")
         judgement = judge_verdicts(verdicts, judged.questions, judge, kept_path(file))
         verdicts = judgement.verdicts
         failures.update(judged.questions[one.response.id].data_source for one, _ in judgement.failures)
