@@ -254,7 +254,11 @@ def _problems_of_importing(
         yield f"{asked[len(answers)]}: {failure}"
     for (key, name, known), names in zip(unknown.values(), answers[len(to_import) :], strict=False):
         if name not in names:
-            yield f"{key}={name}: none is registered under this name{nearest(name, {*known, *names})}"
+            registered = sorted({*known, *names})
+            yield (
+                f"{key}={name}: none is registered under this name{nearest(name, registered) or '.'} "
+                f"Known: {', '.join(registered)}"
+            )
 
 
 @functools.cache

@@ -10,14 +10,19 @@ Settings = TypeVar("Settings")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean ...?" with the nearest known name, to end a message; empty without known names."""
-    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+    """Return "did you mean ...?" with the nearest known name, to end a message; empty if none is near.
+
+    Of a key with dots, the nearest has the same last part, if any has.
+    """
+    last = name.rpartition(".")[2]
+    alike = sorted(other for other in known if other.rpartition(".")[2] == last)
+    matches = difflib.get_close_matches(name, alike or sorted(known), n=1, cutoff=0.0 if alike else 0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def refuse_unknown_keys(given: Iterable[str], known: Collection[str]) -> None:
     """Raise ValueError that names every given key that is not known."""
-    if problems := [f"there is no key {key!r}{nearest(key, known)}" for key in given if key not in known]:
+    if problems := [f"there is no key {key!r}{nearest(key, known) or '.'}" for key in given if key not in known]:
         raise ValueError(" ".join(problems))
 
 

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmupt import recipe_files
 from mmupt.baseline_settings import read_baseline
+from mmupt.config_values import problems_of_values
 from mmupt.datasets import data_sets
 from mmupt.recipe_files import (
     CONFIG_DIR_VARIABLE,
@@ -118,7 +119,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     parsed = _parsed(overrides, RecipeError)
     own = _own_choices(recipe)
     given = _given_choices(recipe, own, parsed)
-    known_keys = _known_keys(recipe_files.CONFIG_FOLDER)
+    known_keys = _known_keys()
     problems = [
         f"{_shown(file)}: {problem}"
         for file in _files_of(recipe)
@@ -130,7 +131,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         key, line = override.key_or_group, str(override.input_line)
         if override.is_add() or override.is_force_add() or any((folder / key).is_dir() for folder in config_folders()):
             kept.append(line)
-        elif (problem := _problem_of_key(key, known_keys)) is not None:
+        elif (problem := _problem_of_key(key, known_keys, GROUPS)) is not None:
             problems.append(f"override {line}: {problem}")
         elif key.startswith("mmupt.baseline.") and not override.is_delete():
             # GRPO has no such block: added here, so that it is refused below with the fix.
@@ -147,9 +148,12 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     elif Path(str(config.mmupt.name)).name != str(config.mmupt.name):
         problems.append(f"mmupt.name={config.mmupt.name} must be the name of a folder, without /")
     try:
-        OmegaConf.to_container(config, resolve=True)
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise RecipeError(f"recipe {recipe}: {error.full_key}: {str(error).splitlines()[0]}") from error
+    if wrong := list(problems_of_values(resolved, OmegaConf.to_container(_base(recipe_files.CONFIG_FOLDER)))):
+        # Everything below computes with these values.
+        refuse([*problems, *wrong])
     config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
     if config.mmupt.datasets is None:
         config.mmupt.datasets = _data_sets_named(config)
@@ -208,7 +212,7 @@ def _check_options(prefix: str, choices: Mapping[str, str]) -> None:
     for group in GROUPS:
         if group in choices and choices[group] not in (known := options(group)):
             raise RecipeError(
-                f"{prefix}there is no {group} {choices[group]!r}{nearest(choices[group], known)} "
+                f"{prefix}there is no {group} {choices[group]!r}{nearest(choices[group], known) or '.'} "
                 f"Known: {', '.join(known)}"
             )
 
@@ -260,15 +264,20 @@ def refuse(problems: Iterable[str]) -> None:
 def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type[Exception]) -> DictConfig:
     """Compose the config of a command without recipes, `folder/name.yaml`.
 
-    Raises `error` for an unknown key, a `limit` that is no number of rows, and for anything else that Hydra refuses.
+    Raises `error` for an unknown key or option, a `limit` that is no number of rows, and whatever else Hydra refuses.
     """
     parsed = _parsed(overrides, error)
     try:
         with initialize_config_dir(str(folder), version_base=None):
-            known = [str(key) for key in compose(name)] + [group.name for group in folder.iterdir() if group.is_dir()]
-            for key in (re.split(r"[.@]", override.key_or_group)[0] for override in parsed):
+            groups = {group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in folder.iterdir()}
+            known = [*map(str, compose(name)), *(group for group, names in groups.items() if names)]
+            for override in parsed:
+                key, names = re.split(r"[.@]", override.key_or_group)[0], groups.get(override.key_or_group)
                 if key not in known:
-                    raise error(f"there is no key {key!r}{nearest(key, known)} The keys are documented in {folder}")
+                    hint = nearest(key, known) or "."
+                    raise error(f"there is no key {key!r}{hint} The keys are documented in {folder}")
+                if names and not override.is_delete() and (option := str(override.value())) not in names:
+                    raise error(f"there is no {key} {option!r}; known: {', '.join(names)}")
             config = compose(name, overrides=list(overrides))
     except HydraException as refused:
         raise error(f"{refused}\nThe keys are documented in {folder}") from refused
@@ -320,9 +329,15 @@ def _quoted(value: Any) -> str:
 
 
 @cache
-def _known_keys(folder: Path) -> frozenset[str]:
-    """The keys of base and baseline, cached because composing takes a second; `folder` is CONFIG_FOLDER."""
-    return frozenset((*_keys(_compose("base", [])[0]), *_keys_of_file(folder / "baseline.yaml")))
+def _base(folder: Path) -> DictConfig:
+    """The config without any recipe, cached because composing takes a second; `folder` is CONFIG_FOLDER."""
+    return _compose("base", [])[0]
+
+
+def _known_keys() -> frozenset[str]:
+    """The keys of base and baseline."""
+    folder = recipe_files.CONFIG_FOLDER
+    return frozenset((*_keys(_base(folder)), *_keys_of_file(folder / "baseline.yaml")))
 
 
 def search_folders(name: str) -> list[Path]:
@@ -412,7 +427,9 @@ def _keys_of_file(file: Path) -> Iterator[str]:
     return (key for key in _keys(content) if key.split(".")[0] != "defaults")
 
 
-def _problem_of_key(key: str, known: frozenset[str]) -> str | None:
+def _problem_of_key(key: str, known: frozenset[str], groups: Iterable[str] = ()) -> str | None:
     if key in known or any(key.startswith(f"{open_key}.") for open_key in OPEN_KEYS):
         return None
-    return f"there is no key {key!r}{nearest(key, known)}"
+    # GRPO has no critic.
+    used = (name for name in known if not name.startswith("critic."))
+    return f"there is no key {key!r}{nearest(key, [*used, *groups])}"

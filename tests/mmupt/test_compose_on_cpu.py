@@ -187,6 +187,31 @@ def test_a_misspelt_override_is_named_with_the_nearest_key() -> None:
         load_recipe("mmupt_tiny", ["trainer.total_step=3"])
 
 
+def test_a_key_is_looked_for_by_its_last_part_and_among_the_groups() -> None:
+    overrides = {"train_batch_size=8": "data.train_batch_size", "metod=lmsi": "method", "xyz=1": None}
+    with pytest.raises(RecipeError) as refused:
+        load_recipe("mmupt_tiny", list(overrides))
+    for override, meant in overrides.items():
+        hint = f"; did you mean '{meant}'?" if meant else ""
+        assert f"override {override}: there is no key '{override.partition('=')[0]}'{hint}\n" in f"{refused.value}\n"
+
+
+def test_values_of_the_wrong_kind_or_out_of_range_are_told_at_once() -> None:
+    overrides = {
+        "trainer.total_training_steps=abc": "total_training_steps must be null or a whole number from 0 on, not 'abc'",
+        "trainer.save_freq=often": "trainer.save_freq must be a number, not 'often'",
+        "data.shuffle=maybe": "data.shuffle must be True or False, not 'maybe'",
+        "data.train_batch_size=null": "data.train_batch_size must be a whole number from 1 on, not None",
+        "actor_rollout_ref.rollout.temperature=-1": "rollout.temperature must be a number above 0, not -1",
+        "mmupt.stop_on_collapse=off": "mmupt.stop_on_collapse must be a block of keys, not 'off'",
+        "trainer.lr=1": "there is no key 'trainer.lr'",
+    }
+    with pytest.raises(RecipeError, match="7 problems:") as refused:
+        load_recipe("mmupt_tiny", list(overrides))
+    for message in overrides.values():
+        assert message in str(refused.value), message
+
+
 @pytest.mark.parametrize(
     ("block", "key", "nearest"),
     [

@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_continued_is_named(data: Path, tmp_path: Path, mo
         (["extraction=official"], "test: made-up has no official prompt"),
         (["files={x/y: missing.parquet}"], "'x/y' names a file of responses"),
         (["files={figures: missing.parquet}", "benchmarks=[figures]"], "'figures' names a file of responses"),
-        (["preset=warm"], "preset/warm"),
+        (["preset=warm"], "there is no preset 'warm'; known: greedy, official, paper, tiny"),
         (["temperature 1"], "temperature 1"),
         (["judge.model=m"], "judge.url and judge.model belong together"),
     ],

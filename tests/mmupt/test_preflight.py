@@ -67,10 +67,7 @@ def of_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> D
         (["data.gen_batch_size=5"], "data.gen_batch_size=5 does not divide data.train_batch_size=32"),
         (["data.gen_batch_size=64"], "data.gen_batch_size=64 does not divide"),
         (["data.val_batch_size=-1"], "data.val_batch_size=-1: set it to null"),
-        (["trainer.total_epochs=0"], "trainer.total_epochs=0 trains nothing"),
-        (["trainer.total_training_steps=-5"], "trainer.total_training_steps=-5: give a number"),
         (["trainer.val_only=True", "trainer.val_before_train=False"], "set trainer.val_before_train=True, too"),
-        (["mmupt.evaluation_samples=0"], "mmupt.evaluation_samples=0 asks for nothing"),
         (["trainer.logger=[wandbb]"], "trainer.logger: 'wandbb' is none of console"),
         (["reward.custom_reward_function.path=no/reward.py"], "custom_reward_function.path=no/reward.py: there is no"),
         (

@@ -106,8 +106,6 @@ NEVER_IMPORTED = frozenset(("recipe", "scripts", "test", "tests", "tutorial"))
 def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with a recipe, whatever its data."""
     yield from _problems_of_batches(config)
-    if config.mmupt.evaluation_files is not None and config.mmupt.evaluation_samples < 1:
-        yield f"mmupt.evaluation_samples={config.mmupt.evaluation_samples} asks for nothing: set it to 1 or more"
     yield from problems_of_loggers(config.trainer.logger, environ)
     yield from problems_of_code(config)
     yield from _problems_of_paths(config)
@@ -155,9 +153,6 @@ def _problems_of_batches(config: DictConfig) -> Iterator[str]:
     if not is_trained_by_steps(config):
         return
     batch, mini_batch = data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
-    if batch < 1 or mini_batch < 1:
-        yield "data.train_batch_size and actor_rollout_ref.actor.ppo_mini_batch_size must be at least 1"
-        return
     if mini_batch > batch:
         yield (
             f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch} is more than the {batch} prompts of a step: "
@@ -168,10 +163,6 @@ def _problems_of_batches(config: DictConfig) -> Iterator[str]:
             f"data.gen_batch_size={fetched} does not divide data.train_batch_size={batch}, and a step takes whole "
             "fetches: set it to null"
         )
-    if trainer.total_epochs < 1:
-        yield f"trainer.total_epochs={trainer.total_epochs} trains nothing: raise it"
-    if trainer.total_training_steps is not None and trainer.total_training_steps < 0:
-        yield f"trainer.total_training_steps={trainer.total_training_steps}: give a number of steps, or null"
 
 
 def _prompts_per_fetch(config: DictConfig) -> int:
