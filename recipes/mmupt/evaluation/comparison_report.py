@@ -20,9 +20,9 @@ NOTE = (
     "± is one standard error over questions (over problems where a line says so); for differences it is that of the "
     f"paired differences. The {LEVEL:.0%} interval is that of {RESAMPLES:,} paired resamples of the questions or "
     f'problems (percentiles, seed {SEED}), the same ones for all scores of a benchmark; "B not better" is the share of '
-    "resamples without a difference above 0. It speaks of other questions of the same kind, not of another training or "
-    "other samples of the same models; it is not the probability that B is not better, and among many scores some are "
-    "small by chance."
+    "resamples without a difference above 0. It covers other questions of the same kind, but no retraining and no "
+    "other samples of the models. It is not the probability that B is not better, and among many scores some are small "
+    "by chance."
 )
 
 
