@@ -115,7 +115,8 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
     """
     known_recipes = recipes()
     if recipe not in known_recipes:
-        raise RecipeError(f"there is no recipe {recipe!r}; known recipes: {', '.join(known_recipes)}")
+        hint = "" if CONFIG_DIR_VARIABLE in os.environ else "; --config-dir names a folder with your own"
+        raise RecipeError(f"there is no recipe {recipe!r}; known recipes: {', '.join(known_recipes)}{hint}")
     parsed = _parsed(overrides, RecipeError)
     own = _own_choices(recipe)
     given = _given_choices(recipe, own, parsed)

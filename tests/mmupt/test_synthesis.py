@@ -367,7 +367,7 @@ def test_the_page_shows_pictures_and_no_markup_of_others(data: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["data=missing.parquet"], r"missing\.parquet is missing; make it by `make data`"),
+        (["data=missing.parquet"], r"missing\.parquet is missing; make it by `mmupt data`"),
         (["strategies=[telepathy]"], "telepathy is none of direct, in_context"),
         (["prompts.direct=nowhere"], r"there is no prompt .*nowhere\.txt"),
         (["respond.extraction=official"], r"respond\.extraction must be one of boxed"),

@@ -34,7 +34,7 @@ def test_everything_a_run_makes_lies_in_its_folder(elsewhere: Path) -> None:
 
 def test_a_recipe_without_its_gpus_says_so_and_names_one_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 0)
-    with pytest.raises(RecipeError, match=r"hardware=gpu_8x80gb\) needs 8 GPUs .* none answered.*RECIPE=mmupt_tiny"):
+    with pytest.raises(RecipeError, match=r"hardware=gpu_8x80gb\) needs 8 GPUs .* has none: .*RECIPE=mmupt_tiny"):
         recipe_run.prepare_run("mmupt_mathvista", [])
 
 

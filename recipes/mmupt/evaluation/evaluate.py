@@ -112,7 +112,7 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
             )
         for file in one.files:
             if not file.is_file():
-                raise EvaluationError(f"{one.name}: {file} is missing; make it by `make data`")
+                raise EvaluationError(f"{one.name}: {file} is missing; make it by `mmupt data`")
             try:
                 require_prompt(file)
                 if config.score:

@@ -119,10 +119,7 @@ def problems_of_files(config: DictConfig, environ: Mapping[str, str]) -> Iterato
     for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
         for file in file_list(OmegaConf.select(config, key)):
             if not Path(file).is_file():
-                yield (
-                    f"{key}: {file} is missing; make it by `make data`, put it there in the schema of "
-                    "data/mmupt_data/row_schema.py, or run RECIPE=mmupt_tiny, which makes its own data"
-                )
+                yield f"{key}: {file} is missing: `mmupt data` makes such files, also of your own images (docs/data.md)"
     if config.mmupt.test_time_training and not file_list(config.data.train_files):
         yield "mmupt.test_time_training trains on the questions of mmupt.evaluation_files: set it to their files"
     model = config.actor_rollout_ref.model

@@ -74,7 +74,7 @@ def synthesize(config: DictConfig) -> Path:
     require_values(config, SynthesisError)
     files = [Path(file) for file in file_list(config.data)]
     if missing := [str(file) for file in files if not file.is_file()]:
-        raise SynthesisError(f"data: {', '.join(missing)} is missing; make it by `make data`")
+        raise SynthesisError(f"data: {', '.join(missing)} is missing; make it by `mmupt data`")
     if unknown := sorted(set(config.strategies) - STRATEGIES.keys()):
         raise SynthesisError(f"strategies: {', '.join(unknown)} is none of {', '.join(STRATEGIES)}")
     output = Path(config.output or f"runs/synthesis/{Path(str(config.model).rstrip('/')).name}").absolute()

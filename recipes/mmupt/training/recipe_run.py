@@ -268,8 +268,8 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
         parts = f" ({listed})" if needed > training else ""
         keys = "trainer.n_gpus_per_node" + (" and actor_rollout_ref.rollout.n_gpus_per_node" if generating else "")
         yield (
-            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} "
-            f"GPUs per machine{parts}, and {gpus or 'none'} answered: set {keys}, join a cluster by RAY_ADDRESS, or "
+            f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} GPUs per machine"
+            f"{parts}, but this machine has {gpus or 'none'}: set {keys}, join a cluster by RAY_ADDRESS, or "
             f"run RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else '; `mmupt doctor` checks the driver'}"
         )
     ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
