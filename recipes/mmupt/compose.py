@@ -152,7 +152,8 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         resolved: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise RecipeError(f"recipe {recipe}: {error.full_key}: {str(error).splitlines()[0]}") from error
-    if wrong := list(problems_of_values(resolved, OmegaConf.to_container(_base(recipe_files.CONFIG_FOLDER)))):
+    base: Any = OmegaConf.to_container(_base(recipe_files.CONFIG_FOLDER))
+    if wrong := list(problems_of_values(resolved, base)):
         # Everything below computes with these values.
         refuse([*problems, *wrong])
     config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
