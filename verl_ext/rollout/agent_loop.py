@@ -103,7 +103,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         """Say once which key to set if no response so far has an answer."""
         if self._without_answer is None:
             return
-        no_answer = all(score.extra_info["answer"] is None and score.reward == scores[0].reward for score in scores)
+        no_answer = all(score.extra_info.get("answer") is None and score.reward == scores[0].reward for score in scores)
         self._without_answer = self._without_answer + len(scores) if no_answer else None
         if self._without_answer is not None and self._without_answer >= MANY_WITHOUT_ANSWER:
             logger.warning(
