@@ -39,7 +39,7 @@ def test_an_asynchronous_option_goes_with_a_recipe_and_verls_settings(recipe: st
 def test_the_gpus_that_only_judge_are_counted() -> None:
     config, choices = load_recipe("mmupt_mathvista", ["method=self_judge", "reward.reward_model.n_gpus_per_node=2"])
     (problem,) = _problems_of_hardware(config, choices, gpus=8)
-    assert "needs 10 GPUs per machine (8 to train, 2 to judge), and 8 answered" in problem
+    assert "needs 10 GPUs per machine (8 to train, 2 to judge), but this machine has 8" in problem
     assert not list(_problems_of_hardware(config, choices, gpus=10))
     assert devices(config) == 10
 
@@ -47,7 +47,7 @@ def test_the_gpus_that_only_judge_are_counted() -> None:
 def test_the_gpus_that_only_generate_are_counted() -> None:
     config, choices = load_recipe("mmupt_mathvista", ["+async=separate", "actor_rollout_ref.rollout.n_gpus_per_node=4"])
     (problem,) = _problems_of_hardware(config, choices, gpus=8)
-    assert "needs 12 GPUs per machine (8 to train, 4 to generate), and 8 answered" in problem
+    assert "needs 12 GPUs per machine (8 to train, 4 to generate), but this machine has 8" in problem
     assert not list(_problems_of_hardware(config, choices, gpus=12))
     assert devices(config) == 12
 

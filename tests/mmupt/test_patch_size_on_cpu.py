@@ -119,7 +119,7 @@ def test_rollout_fine_tuning_and_evaluation_see_the_same_pixels(
 
 def test_the_computed_length_of_a_prompt_is_that_of_the_processor(model: Path, tmp_path: Path) -> None:
     limits = LIMITS[1]
-    overrides = [f"actor_rollout_ref.model.path={model}", "data.instruction=null", "data.max_prompt_length=0"]
+    overrides = [f"actor_rollout_ref.model.path={model}", "data.instruction=null", "data.max_prompt_length=1"]
     config, _ = load_recipe("mmupt_geometry3k", [*overrides, *(f"data.{key}={value}" for key, value in limits.items())])
     row = asked("a", *(noise(*size) for size in SIZES))
     (problem,) = PromptLengths(config, training=True).check(row)

@@ -293,7 +293,7 @@ def test_computed_lengths_are_those_of_verls_dataset_and_the_processor(
         f"data.{prefix}{name}_pixels={'null' if value is None else value}"
         for name, value in zip(("min", "max"), limits, strict=True)
     ]
-    config = recipe(tmp_path, *pixels, "data.instruction=put the answer in a box", "data.max_prompt_length=0")
+    config = recipe(tmp_path, *pixels, "data.instruction=put the answer in a box", "data.max_prompt_length=1")
     if limits[0] is not None:
         # The tiny model's own processor makes every image 84 x 84 px: without that, limits show.
         widen(config, tmp_path)

@@ -375,7 +375,7 @@ def test_the_page_shows_pictures_and_no_markup_of_others(data: Path, tmp_path: P
         (["device=tpu"], "device must be one of cpu, cuda"),
         (["filters.lenght.enabled=false"], "lenght"),
         (["limit=0"], "limit must be null or a whole number from 1 on, not 0"),
-        (["preset=warm"], "preset/warm"),
+        (["preset=warm"], "there is no preset 'warm'; known: paper, tiny"),
         (["filters.length.min_words=x"], r"filters\.length\.min_words must be a whole number from 0 on, not 'x'"),
         (["filters.copy_of_other.ngram=0"], r"filters\.copy_of_other\.ngram must be a whole number from 1 on, not 0"),
         (["filters.difficulty.low=25"], r"filters\.difficulty\.low must be a number from 0 to 1, not 25"),

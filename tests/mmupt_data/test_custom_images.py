@@ -294,7 +294,7 @@ def test_columns_that_are_not_read_and_rows_without_a_question_are_told(tmp_path
     )
     made(tmp_path, source)
     told = describe(tmp_path / "made")
-    assert "1 rows without a question: for synthesis, not for training" in told
+    assert "2 rows without a question: for synthesis, not for training" in told
     assert "columns not read: problem, A\n" in told
 
 
