@@ -191,8 +191,9 @@ def _text_key(text: str, depth: int = 0) -> Key:
             return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _text_key(found[0])
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
-        if sign and exact.strip():
-            return _approximation_key(exact.strip(), decimal.strip(" )"), depth)
+        decimal = decimal.strip(" )")
+        if sign and exact.strip() and decimal:
+            return _approximation_key(exact.strip(), decimal, depth)
     if text[-1:] in "%)" and (twice := _OR_IN.fullmatch(text)) is not None:
         exact, other = twice["exact"] or twice["first"], twice["other"] or twice["second"]
         return _approximation_key(exact, other, depth)
@@ -366,7 +367,8 @@ def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
     try:
         key = _math_key(exact)
     except NotMath:
-        return number
+        # Not 0.25 (25%) is neither.
+        return Key(f'"{words_of(exact)}"', instead=number) if re.search(r"\d", exact) else number
     named = key.bare.value is None or variables(key.bare.value)
     return number if named else replace(key, instead=number)
 

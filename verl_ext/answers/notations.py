@@ -7,7 +7,8 @@
 import re
 from typing import NamedTuple
 
-from verl_ext.answers.phrases import MONTHS, NAMES_OF_TIMES, number_in_words
+from verl_ext.answers.phrases import CHANGES, COMPARATIVES, MONTHS, NAMES_OF_TIMES, number_in_words
+from verl_ext.answers.tokens import FRACTION_WORDS, NUMBER_WORDS
 from verl_ext.answers.units import unit_of
 
 _MONTHS = {spelled: MONTHS.index(name) + 1 for spelled, name in NAMES_OF_TIMES.items() if name in MONTHS}
@@ -26,6 +27,8 @@ _RANGE = re.compile(
 _RANGE_OF_TIMES = re.compile(
     rf"(?:from\s+|between\s+(?=.*\sand\s))?(?P<low>[^-]+?)(?:\s*-\s*|\s+(?:{_TO}|and)\s+)(?P<high>[^-]+)", re.IGNORECASE
 )
+# 5 to 10 thousand and 5-10 more are other values than 5 to 10.
+_NO_UNITS = frozenset({*NUMBER_WORDS, *FRACTION_WORDS, *COMPARATIVES, *CHANGES})
 _PARTS = re.compile(rf"([$€£¥]?)\s*({_NUMBER})({_UNIT}?)")
 _ISO_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
 _DIGIT_GROUPS = re.compile(r"\d+(?:-\d+){2,}|\d+(?:/\d+){2,}|\d+(?:\.\d+){2,}")
@@ -93,6 +96,8 @@ def _range(text: str) -> Notation | None:
         assert parts
         ends.append(("-" if end.startswith("-") else "") + _trimmed(parts[2]))
         units.append((parts[1] + parts[3]).strip())
+    if any(unit.lower() in _NO_UNITS for unit in units):
+        return Notation(f"{ends[0]} {units[0] or units[1]} to {ends[1]} {units[1]}".lower())
     if not all(map(_is_unit, units)):
         return None
     if units[0] and units[1] and units[0] != units[1]:
@@ -128,7 +133,7 @@ def _is_unit(text: str) -> bool:
     """Whether it is empty, a known unit or a word, and not one or two variables."""
     head = re.match(r"[A-Za-zμΩ]*", text)
     assert head
-    return not head[0] or len(head[0]) > 3 or unit_of(head[0]) is not None
+    return not head[0] or (len(head[0]) > 3 and text.lower() not in _NO_UNITS) or unit_of(head[0]) is not None
 
 
 def _trimmed(number: str) -> str:

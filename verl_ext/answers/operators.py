@@ -14,6 +14,14 @@ _ROUNDINGS = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
 # Longer sums and products are not evaluated, and only with limits that are whole numbers.
 MAX_TERMS = 100
 _INDEX = re.compile(r"_([a-zA-Z])=(-?\d{1,4})")
+_FRACTION = re.compile(r"0?\.\d{1,9}|\d{1,9}/[1-9]\d{0,8}")
+
+
+def _base(subscript: str) -> Sum:
+    """The base of a logarithm: a letter, 2, 0.5 or 1/2."""
+    if len(subscript) == 1 and subscript.isalpha():
+        return name(subscript)
+    return number(Fraction(subscript)) if _FRACTION.fullmatch(subscript) else read_number(subscript)
 
 
 class OperatorParser(ExpressionParser):
@@ -22,10 +30,11 @@ class OperatorParser(ExpressionParser):
     def _function(self, function: str) -> Sum:
         exponent, base = None, None
         for _ in range(2):
-            if self._next.kind == "sub":
-                subscript = self._take().text[1:]
-                is_name = function == "log" and len(subscript) == 1 and subscript.isalpha()
-                base = name(subscript) if is_name else read_number(subscript)
+            if function == "log" and self._next.kind == "sub":
+                base = _base(self._take().text[1:])
+            elif function == "log" and self._takes("_"):
+                # The tokenizer leaves it where braces are nested.
+                base = self._argument()
             elif self._takes("^"):
                 exponent = self._exponent()
         if exponent is not None and exponent.rational == -1 and function in _INVERSES:

@@ -41,7 +41,9 @@ _MATRIX = re.compile(
 # Quantities that formulas define; y = 2x + 1 is a line, AB = 2CD a relation.
 _DEFINED = re.compile(r"(?![xy]$)[A-Za-zα-ωΩ](?:_\w+|'+|(?:'+|\^\(-1\))?\([a-z]\))?")
 # Area of △ABC = 24; of Area = bh/2 = 24 the last side.
-_LABEL_IN_WORDS = re.compile(r"[A-Za-z△∠ ]+(?:\([A-Za-z ]*\))?\s*=(?:(?:(?! and | or )[^,;])*=)?(.+)", re.DOTALL)
+_LABEL_IN_WORDS = re.compile(
+    r"(?![Nn]ot\s)[A-Za-z△∠ -]+(?:\([A-Za-z ]*\))?\s*=(?:(?:(?! and | or )[^,;])*=)?(.+)", re.DOTALL
+)
 
 
 class ParsedAnswer(NamedTuple):

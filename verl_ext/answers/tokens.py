@@ -67,10 +67,10 @@ _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "Infinity
           "beta": "β"}  # fmt: skip
 # After a number, these are not what it counts.
 NUMBER_WORDS = {
-    "dozen": "12", "dozens": "12", "hundred": "100", "thousand": "1000", "million": "1000000",
-    "billion": "1000000000", "trillion": "1000000000000",
-    "lakh": "100000", "lakhs": "100000", "crore": "10000000", "crores": "10000000",
+    "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
+    "trillion": "1000000000000", "lakh": "100000", "crore": "10000000",
 }  # fmt: skip
+NUMBER_WORDS |= {"tens": "10"} | {f"{word}s": digits for word, digits in NUMBER_WORDS.items()}
 FRACTION_WORDS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5,
     "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9,
