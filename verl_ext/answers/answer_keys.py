@@ -85,6 +85,7 @@ _VALUE_OF = re.compile(
 _BETWEEN_POINTS = re.compile(r"\s*;\s*(?:or\s+|and\s+)?|\s+or\s+")
 _SEPARATOR = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
 _LABELLED = re.compile(
+    r"(?!(?:[Tt]he\s+)?(?:final\s+|correct\s+)?(?:[Aa]nswer|[Ss]olution)s?\b)"
     r"(?:the\s+)?(?!reject|discard|ignor)([A-Za-z∠△][A-Za-z∠△' ]{0,40}?)\s*(?:[:=]|\bis\b)\s*([^:=]+)"
 )
 _MEASURED = re.compile(rf"(?:the\s+|an?\s+)?({QUANTITY})\s+(?:of\s+)?(-?[\d\\√$][^:=]*)", re.IGNORECASE)
@@ -220,7 +221,7 @@ def _text_key(text: str, depth: int = 0) -> Key:
             with_direction = tuple(sorted((*value.details, ("change", change[1]))))
             return Key(f"{value.text} {change[1]}", None, value.bare, with_direction)
         if depth < MAX_WORDING and (part := without_wording(text)) is not None:
-            return _text_key(part.strip(), depth + 1)
+            return _text_key(normalize(part), depth + 1)
         if depth < MAX_WORDING and (kind := kind_of(text)) is not None:
             value = _text_key(kind[0], depth + 1)
             return Key(f"{value.text} {kind[1]}", None, value.bare, tuple(sorted((*value.details, ("kind", kind[1])))))

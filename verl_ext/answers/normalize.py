@@ -53,9 +53,8 @@ _SYMBOLS = {
     "imath": "i", "jmath": "j",
     "checkmark": "✓", "euro": "€", "pounds": "£", "yen": "¥", "textdollar": "$",
     "quad": " ", "qquad": " ", "enspace": " ",
-    "displaystyle": "", "textstyle": "", "limits": "", "left": "", "right": "", "big": "",
-    "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "rm": "", "bf": "", "it": "",
-    "middle": "", "biggl": "", "biggr": "", "Biggl": "", "Biggr": "", "mathrm": "", "text": "", "mathstrut": "",
+    "displaystyle": "", "textstyle": "", "limits": "", "rm": "", "bf": "", "it": "",
+    "mathrm": "", "text": "", "mathstrut": "",
     "large": "", "Large": "", "LARGE": "", "huge": "", "Huge": "", "normalsize": "", "small": "", "tiny": "",
     "thinspace": "", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "nicefrac": r"\frac", "sfrac": r"\frac",
     "flatfrac": r"\frac", "xfrac": r"\frac", "dbinom": r"\binom",
@@ -67,7 +66,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WRAPPER = re.compile(
     r"\\(?:(?:text|math)(?:bf|it|rm|sf|tt|up|sc|sl|md|normal|bb|cal|scr|frak)?|boldsymbol|bm|mbox|hbox|emph|operatorname"
     r"|underline|boxed|fbox|cancel|bcancel|xcancel|ensuremath|displaystyle|mathop|ce|num|unit|si)\*?\s*"
-    r"\{((?:[^{}]|\{[^{}]*\})*)\}"
+    r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
 # What a reader does not see.
 _UNSEEN = re.compile(r"\\(?:(?:text)?color(?:box)?|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\])?\{[^{}]*\}")
@@ -88,7 +87,7 @@ _SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
 _BRACKETED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*)\((\d+)\)(?!\s*[\dA-Za-z(^])")
 _BARRED_DIGITS = re.compile(r"(?:\d\u0305)+")
 _DOTTED_DIGITS = re.compile(
-    r"(?<=[.\d])\\dot\s*(?:\{(\d)\}|(\d))(?:(\d*)\\dot\s*(?:\{(\d)\}|(\d)))?|(?<=[.\d])\\bar\s*\{?(\d+)\}?"
+    r"(?<=[.\d])\\dot\s*(?:\{(\d)\}|(\d))(?:(\d*)\\dot\s*(?:\{(\d)\}|(\d)))?|(?<=[.\d])\\(?:bar|overline)\s*\{?(\d+)\}?"
 )
 _DIGITS_AND_SO_ON = re.compile(
     r"(?<![\d.])(\d{1,20}\.)(\d{0,8}?)(\d{1,6}?)(\3+)\s*(?:\.{2,}|…|\\(?:l|c)?dots(?![A-Za-z]))"
@@ -104,7 +103,10 @@ _UNIT_WORDS = re.compile("[A-Za-zμΩ]+")
 _TIMES = ("s", "h", "hr", "min", "sec", "second", "hour", "minute")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
-_BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*|,\\!\s*")
+_BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*")
+_SIZE_OF_BRACKET = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*")
+# Before a letter it may end a command.
+_NEGATIVE_SPACE = re.compile(r"(?<!\\)\\!\s*(?![A-Za-z])")
 # Stands for an escaped dollar sign, where others are the bounds of a formula.
 _MONEY = "\x00"
 _DRESSING = " \t\n.,;:!?\"'`*_~"
@@ -162,7 +164,7 @@ def normalize(answer: str) -> str:
     if "…" in text or ".." in text or "dots" in text:
         text = _MORE_OF_A_LIST.sub("…", _DIGITS_AND_SO_ON.sub(_and_so_on, text))
     text = _from_latex(text) if "\\" in text else _without_dollars(_BRACED_COMMA.sub(",", text.replace("$$", " ")))
-    text = one_spelling(" ".join(text.split()))
+    text = one_spelling(" ".join(text.split()).removesuffix(".").rstrip())
     return _trim(" ".join(text.split()))
 
 
@@ -178,7 +180,7 @@ def _from_unicode(text: str) -> str:
 
 
 def _from_latex(text: str) -> str:
-    if "dot" in text or "bar" in text:
+    if "dot" in text or "bar" in text or "overline" in text:
         text = _DOTTED_DIGITS.sub(_repeating, text)
     text = _SEGMENT.sub(r" \1 ", _UNSEEN.sub(" ", text))
     if r"\begin" in text:
@@ -187,6 +189,7 @@ def _from_latex(text: str) -> str:
         text = text.replace(r"\\", ", ")
     if _IS_INFIX.search(text):
         text = _prefix_fractions(text)
+    text = _SIZE_OF_BRACKET.sub("", _NEGATIVE_SPACE.sub("", text))
     text = _BRACED_COMMA.sub(",", text).replace("{}", " ")
     text = _without_dollars(_DELIMITERS.sub(" ", text).replace(r"\$", _MONEY)).replace(_MONEY, "$")
     text = _from_the_inside(_WRAPPER, lambda match: f" {match[1]} ", _SPACES.sub(" ", text))

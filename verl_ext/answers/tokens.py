@@ -63,8 +63,8 @@ FUNCTIONS = {
     "lg": "log", "exp": "exp", "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm", "abs": "abs",
 }  # fmt: skip
 _ROMAN = re.compile("[IVX]{2,}")
-_NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "Infinity": "∞", "theta": "θ", "alpha": "α",
-          "beta": "β"}  # fmt: skip
+_NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "Infinity": "∞", "INFINITY": "∞", "theta": "θ",
+          "alpha": "α", "beta": "β"}  # fmt: skip
 # After a number, these are not what it counts.
 NUMBER_WORDS = {
     "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",

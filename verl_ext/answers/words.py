@@ -59,7 +59,7 @@ _NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右�
 
 def words_of(text: str) -> str:
     """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
-    if not text.isalpha() and _CHEMICAL.fullmatch(packed := text.replace(" ", "")):
+    if not (packed := text.replace(" ", "")).isalpha() and _CHEMICAL.fullmatch(packed):
         text = _CHARGE.sub("^", _INDEX.sub("", packed))
     elif "→" in text or "->" in text:
         # A reaction, or an order; reactants may change places.
