@@ -32,7 +32,7 @@ def test_everyday_pairs_are_decided_as_a_careful_reader_does() -> None:
     pairs = [json.loads(line) for line in EVERYDAY.read_text().splitlines()]
     wrong = [pair for pair in pairs if same(pair["a"], pair["b"]) != pair["equal"]]
     assert [pair for pair in wrong if not pair["equal"]] == []
-    assert len(wrong) <= 0.02 * len(pairs), wrong
+    assert len(wrong) <= 2, wrong
 
 
 _years = st.integers(1900, 2099)

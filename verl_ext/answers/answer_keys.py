@@ -95,7 +95,7 @@ _SOMETHING = re.compile(r"[^\W_]")
 # Statements and quadrants numbered by Roman numerals; (i) alone may be a number.
 _ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
 _ROMAN_LIST = re.compile(
-    rf"(?!\(?(?-i:[iv])\)?$)(?:statements?\s+|both\s+)?({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)"
+    rf"(?!\(?(?-i:[iv])\)?$)(?:(?:statements?|quadrants?|both|only)\s+){{0,2}}({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)"
     r"(?:\s+only)?",
     re.IGNORECASE,
 )
@@ -186,7 +186,7 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f'"{words_of(text.rstrip("."))}"')
     if _LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:
         return several
-    if text[:1] in "(IVSsbiv" and len(text) > 1 and (statements := _ROMAN_LIST.fullmatch(text)) is not None:
+    if text[:1] in "(IVSsbivOoQq" and len(text) > 1 and (statements := _ROMAN_LIST.fullmatch(text)) is not None:
         found = sorted(set(re.findall("[IV]+", statements[1].upper())))
         if len(found) > 1 or found[0] != text:
             return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _text_key(found[0])

@@ -140,12 +140,17 @@ class ExpressionParser:
                 value = self.algebra.divide(self._sum_of(value), self._operand())
             elif self._next.kind in ("unit", "power") or (self._next.kind == "word" and variables(value) <= {ORDINAL}):
                 value = self.algebra.multiply(self._sum_of(value), self._unit())
-            elif self._starts_factor() or (
-                self._next.kind == "number" and self._tokens[self._position - 1].text == "!"
-            ):
+            elif self._starts_factor() or self._is_number_behind(value):
                 value = self._product(value, self._factor())
             else:
                 return value
+
+    def _is_number_behind(self, value: Value) -> bool:
+        """Whether a number is a factor, as in 3!2 and (n-2)180."""
+        before = self._tokens[self._position - 1].text
+        return self._next.kind == "number" and (
+            before == "!" or (before == ")" and not self._next.spaced and bool(variables(value)))
+        )
 
     def _product(self, value: Value, factor: Value) -> Value:
         """Factors side by side; a vector may be multiplied by a number, as in 2(1, 3)."""

@@ -42,7 +42,7 @@ _DATE = re.compile(
 )
 _CHINESE_DATE = re.compile(r"(?:(\d{4})年)?(\d{1,2})月(?:(\d{1,2})[日号])?")
 _CLOCK = re.compile(
-    r"(?:at\s+)?(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?\s*(?P<clock>o'?clock)?\s*"
+    r"(?:at\s+)?(?P<hour>\d{1,2})(?:(?::|\.(?=\d\d\s*[ap]\.?\s?m\b))(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?\s*(?P<clock>o'?clock)?\s*"
     r"(?P<half>[ap]\.?\s?m(?:\.|\b)|in\s+the\s+(?:morning|afternoon|evening))?",
     re.IGNORECASE,
 )

@@ -70,10 +70,11 @@ _THEREFORE = re.compile(
 # 2x + 3 = 7 ⇒ x = 2.
 _CONCLUSION = re.compile(r"[^⇒]*=[^⇒]*⇒(?:.*⇒)?\s*(?P<rest>[^⇒]*=[^⇒]*)", re.DOTALL)
 _SIGN_IN_WORDS = re.compile(
-    r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+)", re.I | re.S
+    r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+|[\u4e00-\u9fff]+)",
+    re.I | re.S,
 )
 _APPROXIMATELY = re.compile(
-    r"(?:≈|~|∼|(?:about|around|approximately|approx\.?|roughly|nearly|exactly|just|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
+    r"(?:≈|~|∼|(?:about|around|approximately|approx\.?|circa|ca\.|roughly|nearly|exactly|just|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
     r"(?![A-Za-z]))\s*(?P<rest>.+)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -85,8 +86,9 @@ _MONEY_BEHIND = re.compile(
 _BEHIND = re.compile(
     r"(?P<rest>.*\S)(?:[\s-]+(?:approximately|approx\.?|in total|altogether|each|old|tall|long|wide|high|deep|apart"
     r"|away|in\s+(?:length|width|height|depth|thickness|diameter|radius|area|volume|perimeter|circumference|size|weight|mass"
-    r"|all|value))"
-    r"|左右)",
+    r"|all|value)|only)|左右)"
+    r"|(?P<criterion>.*(?:congruence|similarity))\s+(?:postulate|theorem|criterion|rule|condition)"
+    r"|(?P<unknown>(?:it\s+)?can(?:not|'t)\s+be\s+determined)\s+(?:from|with|without|based\s+on|using)\s.*",
     re.IGNORECASE | re.DOTALL,
 )
 _IN_THE_MONTH = re.compile(
@@ -98,10 +100,10 @@ _MEASURE = re.compile(
 )
 # A sentence with one verb and no digit before it.
 _STATEMENT = re.compile(
-    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s]{0,80}?(?:\s+in\s+\d{4})?)\s+(?:(?:will|can|must|should|would)\s+)?"
+    r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s-]{0,80}?(?:\s+in\s+\d{4})?)\s+(?:(?:will|can|must|should|would)\s+)?"
     r"(?:be|take|have|need|cost|is|are|was|were|has|have|had|equals?|costs?|weighs?|measures?|takes|took|needs|contains?|holds?"
-    r"|gives?|makes?|made|earns?|earned|gets?|got|pays?|paid|spends?|spent|travels?|travell?ed|walks?|walked|sold|bought|eats?"
-    r"|ate|shows?|(?:comes|amounts|adds\s+up|simplifies|evaluates|reduces)\s+to|(?:intersects?|lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
+    r"|gives?|makes?|made|earns?|earned|gets?|got|pays?|paid|spends?|spent|travels?|travell?ed|walks?|walked|runs?|ran|drives?"
+    r"|drove|scores?|scored|saves?|saved|uses?|used|lasts?|lasted|sold|bought|eats?|ate|shows?|(?:comes|amounts|adds\s+up|simplifies|evaluates|reduces)\s+to|(?:intersects?|lands?|landed|meets?|met|stops?|stopped|ends?|ended|arrives?|arrived|hits\s+the\s+ground)"
     r"\s+(?:after|at|in))\s+"
     r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\()"
     rf"|(?:an?\s+)?{QUANTITY}\s+(?:of\s+)?)?"
@@ -118,6 +120,7 @@ _CHINESE_STATEMENT = re.compile(
 )
 _MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
+_NUMBERS = re.compile(r"[^A-Za-z]+(?:and|or)[^A-Za-z]+")
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
 # It remains constant.
 _PRONOUN = re.compile(r"(?:it|they)\s+(?P<rest>[a-z][a-z' -]+)", re.IGNORECASE)
@@ -128,7 +131,9 @@ _VERDICT = re.compile(
 )
 _REASON = re.compile(
     r"(?:because|since|as|it|they|he|she|we|you|this|these|those|that|the|there|its|their|both|all|for|by|angle|triangle"
-    r"|∠|△|the)(?![A-Za-z])",
+    r"|∠|△|the)(?![A-Za-z])"
+    # 3 + 4 = 7
+    r"|[-+*/×.^()\s\d]+(?:[=<>≠≤≥][-+*/×.^()\s\d]+)+$",
     re.IGNORECASE,
 )
 _CHINESE_VERDICT = re.compile(r"(?P<rest>是|不是|对|错|正确|错误|能|不能)(?:的)?[,.;](?:因为|由于).+", re.DOTALL)
@@ -139,7 +144,7 @@ _REMARK = re.compile(
     r"|since|because|as |where|given|by |using"
     r"|from |see |note|not |after "
     r"|only|answer$|simplified|exact|extraneous|invalid|in simplest|舍|约|保留)"
-    r"|.*\b(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid|impossible|ignored|excluded)|.*舍去",
+    r"|.*\b(?:(?:is|are)\s+(?:not\s+valid|invalid|impossible|ignored|excluded)|extraneous|rejected|discarded)|.*舍去",
     re.IGNORECASE,
 )
 # x = 3 because x > 0; x = 3, reject x = -2.
@@ -148,14 +153,16 @@ _REASON_BEHIND = re.compile(
     r"|[A-Za-z]\s*=[^,;=]*\s(?:is|are)\s+(?:not\s+valid|extraneous|rejected|discarded|invalid)).*)",
     re.IGNORECASE | re.DOTALL,
 )
+# x = 5 (x > 0)
+_CONDITION_BEHIND = re.compile(r"(?P<rest>([A-Za-z])\s*=\s*[^()=,;]+)\(\s*\2\s*[<>≤≥≠][^()]*\)")
 _ARTICLE = re.compile(
     r"(?:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+"
     r"(?P<rest>(?:\d+[a-z]{2}\s)?[A-Za-z][A-Za-z\s-]{2,})"
 )
 # What is said to be right, odd or SAS.
 _KIND = re.compile(
-    r"(?P<which>[a-z][a-z' -]*?)\s(?P<noun>triangle|angle|function|number|integer|line|one|colou?r|similarity"
-    r"|congruence|theorem|postulate|criterion|condition|rule|property)s?",
+    r"(?P<which>[a-z][a-z' -]*?)\s(?P<noun>triangle|angle|function|number|integer|line|bar|curve|slice|section|sector"
+    r"|slope|correlation|one|colou?r|similarity|congruence|theorem|postulate|criterion|condition|rule|property)s?",
     re.IGNORECASE,
 )
 # Words before such a noun that say more than which one.
@@ -166,8 +173,8 @@ _OVER_LETTERS = {"ray": VECTOR, "arc": r"\widehat"}
 _NAMED_OBJECT = re.compile(
     r"(?:the\s+)?(?:point|center|centre|vertex|coordinates?)\s+(?:at\s+)?(?P<place>\([^()]*\))"
     r"|(?P<ray>ray|arc)\s+(?P<c>(?-i:[A-Z]{2,3}))"
-    r"|(?:segment|point|side|line|plane|edge|diagonal|vertex|region|graph|figure|image|picture|diagram)\s+"
-    r"(?P<rest>(?-i:[A-Z]{1,2})(?:'|\([^()]*\))?|(?-i:[a-zα-ω])'?)"
+    r"|(?:(?:line\s+)?segment|point|side|line|plane|quadrilateral|edge|diagonal|vertex|region|graph|figure|image|picture"
+    r"|diagram)\s+(?P<rest>(?-i:[A-Z]{1,4})(?:'|\([^()]*\))?|(?-i:[a-zα-ω])'?)"
     r"|(?P<noun>fig(?:\.|ure)?|graph|diagram|picture|image|step|row|column|day|pattern|line|table|box)\s*\(?(?P<number>\d{1,3})\)?",
     re.IGNORECASE,
 )
@@ -220,7 +227,7 @@ _ORDINAL = re.compile(
     re.I,
 )
 _QUADRANT = re.compile(
-    r"(?:in\s+)?(?:the\s+)?(?:quadrant\s+(?P<behind>iv|i{1,3}|[1-4])"
+    r"(?:in\s+)?(?:the\s+)?(?:(?:quadrant\s+|(?-i:Q)(?=[IV]))(?P<behind>iv|i{1,3}|[1-4])"
     r"|(?P<before>first|second|third|fourth|1st|2nd|3rd|4th|iv|i{1,3})"
     r"\s+quadrant|第(?P<chinese>[一二三四])象限)",
     re.IGNORECASE,
@@ -254,15 +261,18 @@ def _sign_in_words(text: str) -> str | None:
         return None
     if match["rest"].lower() == "infinity":
         return "-∞" if match["sign"].lower() != "positive" else "∞"
-    rest = number_in_words(match["rest"]) if match["rest"].isalpha() or "-" in match["rest"] else match["rest"]
+    rest = match["rest"]
+    if rest.isalpha() or "-" in rest:
+        rest = number_in_words(rest) or _chinese_number(rest)
     return rest and ("" if match["sign"].lower() == "positive" else "-") + rest
 
 
 def _statement(text: str) -> str | None:
     match = _STATEMENT.fullmatch(text)
-    return (
-        match["rest"] if match and not _NEGATIVE.search(match["subject"]) and not _VERB.search(match["rest"]) else None
-    )
+    if match is None or _NEGATIVE.search(match["subject"]):
+        return None
+    rest = match["rest"]
+    return rest if _NUMBERS.fullmatch(rest) or not _VERB.search(rest) else None
 
 
 def _measure(text: str) -> str | None:
@@ -318,7 +328,9 @@ def unit_in_brackets(text: str) -> str | None:
     is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (
         len(inner) > 1 or (text[len(rest)] == " " and inner not in "ABCDEFGH")
     )
-    return f"{rest} {inner}" if is_unit and rest[-1] in "0123456789})π" else None
+    # Not 35 (in thousands)
+    is_behind_value = rest[-1] in "0123456789})π" and not inner.startswith("in ")
+    return f"{rest} {inner}" if is_unit and is_behind_value else None
 
 
 def _abbreviated(text: str) -> str | None:
@@ -429,8 +441,8 @@ _RULES: Sequence[Callable[[str], str | None]] = (
     _rest_of(_LEAD), _rest_of(_SEVERAL), _rest_of(_THEREFORE), _rest_of(_CONCLUSION), _sign_in_words,
     _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND), _bound, _rest_of(_IN_THE_MONTH),
     _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _phrase, _rest_of(_ARTICLE), _verdict,
-    _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_LABEL), _statement, _rest_of(_CHINESE_STATEMENT),
-    _measure, _abbreviated, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
+    _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_CONDITION_BEHIND), _rest_of(_LABEL), _statement,
+    _rest_of(_CHINESE_STATEMENT), _measure, _abbreviated, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
 )  # fmt: skip
 
 

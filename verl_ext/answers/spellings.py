@@ -105,7 +105,7 @@ _BEFORE_LATEX: Sequence[_Rule] = (
     _Rule(("~",), re.compile(r"\s*~\s*(?=△|\\triangle)"), "∼"),
     _Rule(("~",), re.compile(_RANGE_BY_TILDE), r"\1 to "),
     _Rule(("{",), re.compile(r"\{\s*\\[,;:! ]\s*\}"), " "),
-    _Rule(("frown",), re.compile(r"\\overset\s*\{\s*\\frown\s*\}"), r"\\widehat"),
+    _Rule(("frown",), re.compile(r"\\(?:overset|stackrel)\s*\{\s*\\frown\s*\}"), r"\\widehat"),
     # Words run into the command before them.
     _Rule(("quad",), re.compile(r"\\q?quad(?=[A-Za-z])(?!quad)"), " "),
 )
@@ -119,6 +119,7 @@ _RULES: Sequence[_Rule] = (
     # Full stops may separate thousands if there are two of them; a single one is a decimal point.
     _Rule((".",), re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])"), _without(".")),
     _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
+    _Rule(("到", "至"), re.compile(r"^从?(-?\d[\d.%°]*)\s*[到至]\s*(?=-?\d)"), r"\1 to "),
     # Money
     _Rule(("dollar",), re.compile(r"^(\d[\d,]*) dollars? and (\d\d?) cents?$"), _dollars_and_cents),
     _Rule(
@@ -152,13 +153,14 @@ _RULES: Sequence[_Rule] = (
         ),
         _chosen,
     ),
+    _Rule((" over ",), re.compile(r"^(-?\d+) over (\d+)$"), r"\1/\2"),
     _Rule(("factorial",), re.compile(r"(?<=\d)\s*factorial(?![A-Za-z])"), "!"),
     _Rule(("^",), re.compile(r"(?<=[a-z])\.(?=\s*\^)"), ""),
     _Rule(("^",), re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)"), "×"),
     _Rule(("root of",), re.compile(r"(?:the )?square root of\s*", re.I), "√"),
     _Rule(("half a", "Half a"), re.compile(r"^half an? (?=[a-z])", re.I), "1/2 "),
     _Rule(("repeating", "recurring"), re.compile(r"(?<=\d\.)(\d)\s*(?:repeating|recurring)$"), r"\\overline{\1}"),
-    _Rule(("plus or minus",), re.compile(r"\bplus or minus\s*"), "±"),
+    _Rule(("plus or minus", "+/-"), re.compile(r"\bplus or minus\s*|\+/-"), "±"),
     # The base of a numeral.
     _Rule((")_", ") _"), re.compile(r"^\(([0-9A-F]+)\)\s*(?=_)"), r"\1"),
     _Rule(("#", "o. ", "umber "), re.compile(r"^(?:#+|[Nn]o\.|[Nn]umber)\s*(?=\d+$)"), ""),
@@ -196,7 +198,8 @@ _RULES: Sequence[_Rule] = (
         _in_degrees,
     ),
     _Rule(("∠",), re.compile(r"(?<![A-Za-z])m\s*(?=∠)"), ""),
-    _Rule(("° a",), re.compile(r"(?<=°) angles?$"), ""),
+    _Rule(("° a", "度角"), re.compile(r"(?<=°) angles?$|(?<=度)角$"), ""),
+    _Rule(("below zero", "零下"), re.compile(r"^(?:(\d[\d.]*\s*(?:°[CF]?)?) below zero|零下\s*(\d.*))$"), r"-\1\2"),
     # Units
     _Rule(("'",), re.compile(r"(?<![\d°])(\d+)\s*'\s*(\d+)\s*(?:''|\")"), r"\1 ft \2 in"),
     _Rule(("''", '"'), re.compile(r"^(\d+(?:\.\d+)?)\s*(?:''|\")$"), r"\1 in"),
@@ -219,11 +222,22 @@ _RULES: Sequence[_Rule] = (
     # J/mol·K and J/g°C: all that follows the line is below it.
     _Rule(("/",), re.compile(r"/\s*(k?g|mol)\s*[* ]?\s*(°C|K)(?![\w)])"), r"/(\1*\2)"),
     _Rule(
-        ("min", "小时", "分", "米", "元"),
-        re.compile(r"(?<=\d)\s*(h(?=\s*\d+\s*min(?![a-z]))|小时|分钟?|米|元)\s*(?=\d)"),
+        ("h", "小时", "分", "米", "元"),
+        re.compile(r"(?<=\d)\s*(h(?=\s*\d+\s*m(?:in)?(?![a-z]))|小时|分钟?|米|元)\s*(?=\d)"),
         r" \1 ",
     ),
-    _Rule((" m",), re.compile(r"^(\d+\s*h(?:rs?)?\s+\d+)\s*m$"), r"\1 min"),
+    _Rule(("h",), re.compile(r"^(\d+\s*h(?:rs?)?\s+\d+)\s*m$"), r"\1 min"),
+    _Rule(("小时",), re.compile(r"(小时\s*\d+\s*)分$"), r"\1分钟"),
+    # A letter behind a number is a unit if the quantity is measured in it.
+    _Rule(
+        ("=",),
+        re.compile(
+            r"^(?:[tT]\s*=\s*\d[\d.]*(?=[sh]$)|T\s*=\s*\d[\d.]*(?=K$)|[qQ]\s*=\s*-?\d[\d.]*(?=C$)"
+            r"|B\s*=\s*\d[\d.]*(?=T$))"
+        ),
+        r"\g<0> ",
+    ),
+    _Rule((" unit ",), re.compile(r"(?<=\d) unit (?=(?:cube|square|triangle)s?$)"), " "),
     _Rule(("°",), re.compile(r"^([NS])\s*(\d+(?:\.\d+)?°)\s*([EW])$"), r"\1 \2 \3"),
     _Rule(("er cent",), re.compile(r"\bper\s+cent\b", re.I), "percent"),
     _Rule((" B",), re.compile(r"^(\d{1,5})\s+B\.?\s?C(?:\.?\s?E)?\.?$"), r"\1 BCE"),
@@ -238,7 +252,10 @@ _RULES: Sequence[_Rule] = (
     _Rule(("根号",), re.compile(r"根号\s*(?:下\s*)?"), "√"),
     # Objects
     _Rule(("iangle ", "三角形"), re.compile(r"(?:\b[Tt]riangle |三角形)(?=[A-Z]{3}(?![A-Za-z]))"), "△"),
-    _Rule(("ngle ",), re.compile(r"\b[Aa]ngle (?=[A-Z]{1,3}(?![A-Za-z])|\d)"), "∠"),
+    _Rule(
+        ("ngle ", "角"), re.compile(r"\b[Aa]ngle (?=(?:[A-Z]{1,3}|[a-z])(?![A-Za-z])|[\dα-ω])|^角(?=[A-Z]{1,3}$)"), "∠"
+    ),
+    _Rule(("y ",), re.compile(r"^[Bb]y (?=[A-Z]{2,3}$)"), ""),
     _Rule(("ircle ",), re.compile(r"\b[Cc]ircle (?=[A-Z]$)"), "⊙"),
     _Rule(("第",), re.compile(r"^第\s*(\d+)\s*[个名次天行列步]?$"), r"\1th"),
     _Rule(("<",), re.compile(r"^<([^<>=]+)>$"), r"(\1)"),

@@ -42,7 +42,7 @@ _MATRIX = re.compile(
 _DEFINED = re.compile(r"(?![xy]$)[A-Za-zα-ωΩ](?:_\w+|'+|(?:'+|\^\(-1\))?\([a-z]\))?")
 # Area of △ABC = 24; of Area = bh/2 = 24 the last side.
 _LABEL_IN_WORDS = re.compile(
-    r"(?![Nn]ot\s)[A-Za-z△∠ -]+(?:\([A-Za-z ]*\))?\s*=(?:(?:(?! and | or )[^,;])*=)?(.+)", re.DOTALL
+    r"(?!(?i:not?|yes|true|false)\b)[A-Za-z△∠ -]+(?:\([A-Za-z ]*\))?\s*=(?:(?:(?! and | or )[^,;])*=)?(.+)", re.DOTALL
 )
 
 
@@ -206,6 +206,8 @@ class _Parser(OperatorParser):
         if len(signs) > 1 or any(isinstance(part, Sum) and not part.atoms for part in parts):
             self._fail()
         (sign,) = signs
+        if sign == "∪" and all(isinstance(part, Form) and part.kind == "set" for part in parts):
+            return set_of(element for part in parts for element in parts_of(part, "set"))
         return union(parts, sign)
 
 

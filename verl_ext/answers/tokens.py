@@ -80,7 +80,7 @@ _CHINESE_POWERS_OF_TEN = {"百": "100", "千": "1000", "万": "10000", "亿": "1
 _CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", *_CHINESE_POWERS_OF_TEN)))
 # Letters right after a number are units only if nothing else can be meant: 10m/s, and 12m as a whole answer.
 _LONE_UNIT = re.compile(
-    r"[mgsLNJWVA](?=\s*/\s*(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
+    r"[mgsLNJWVA](?=\s*/\s*\(?(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
     r"|m(?=\^?\{?[23]\}?$)"
 )
 _ANGLE = re.compile("∠[A-Z]{3}")
@@ -173,6 +173,14 @@ def _is_index(before: str, digits: str) -> bool:
     return len(before) == 1 and before.isascii() and digits.isdecimal() and len(digits) < 3
 
 
+def _ends_in_unit(tokens: list[Token]) -> bool:
+    """Whether the last token is a unit, also a letter below one, as in m/s2."""
+    if not tokens:
+        return False
+    is_below = len(tokens) > 2 and tokens[-2].text == "/" and any(token.kind == "unit" for token in tokens)
+    return tokens[-1].kind == "unit" or (is_below and unit_of(tokens[-1].text) is not None)
+
+
 def _is_alone(tokens: list[Token]) -> bool:
     """Whether the last token, up to a sign, is all of the answer or side of an equation so far."""
     before = [token.text for token in tokens[-3:-1]]
@@ -186,9 +194,13 @@ def _may_be_unit(run: str, tokens: list[Token], spaced: bool) -> bool:
     last = tokens[-1]
     if is_like_a_product(run) and not (spaced and last.kind == "number"):
         return any(token.kind == "unit" for token in tokens)
+    is_short = len(run) == 1 or run.lower() in _SHORT_WORDS
     if spaced and [token.kind for token in tokens[-2:]] == ["number", "name"]:
-        # 2x cm
-        return len(run) > 1 and run.lower() not in _SHORT_WORDS
+        # 2x cm and 4π m; 4π h may be a product.
+        return not is_short or (last.text == "π" and run in ("m", "in"))
+    if spaced and len(tokens) == 1 and last.kind == "name" and last.text not in "aAπ":
+        # x cm, but not a cup
+        return not is_short and unit_of(run) is not None
     if last.kind in ("number", "unit", "power") or last.text in (")", "}", "/", "π"):
         return True
     return last.text in ("*", "(") and len(tokens) > 1 and any(token.kind == "unit" for token in tokens)
@@ -201,8 +213,8 @@ def tokenize(text: str) -> list[Token]:
     has_groups = "," in text or " " in text
     while position < len(text):
         if tokens and tokens[-1].kind == "number" and _is_alone(tokens) and (unit := _LONE_UNIT.match(text, position)):
-            tokens.append(Token("unit", unit[0], False))
-            position = unit.end()
+            tokens.append(Token("unit", unit[0], spaced))
+            position, spaced = unit.end(), False
             continue
         match = (depth == 0 and has_groups and _THOUSANDS.match(text, position)) or _TOKEN.match(text, position)
         assert match
@@ -212,7 +224,7 @@ def tokenize(text: str) -> list[Token]:
             spaced = True
             continue
         last = tokens[-1] if tokens else Token("end", "", False)
-        if kind == "number" and last.kind == "unit" and not spaced and found in ("2", "3"):
+        if kind == "number" and not spaced and found in ("2", "3") and _ends_in_unit(tokens):
             # cm2
             tokens.extend((Token("symbol", "^", False), Token("number", found, False)))
         elif kind == "number" and last.kind == "name" and not spaced and _is_index(last.text, found):
