@@ -63,7 +63,7 @@ class TokenEntropyReward(EntropyReward):
 
 @REWARDS.register
 class SelfCertaintyReward(EntropyReward):
-    """Self-certainty (Intuitor, arXiv 2505.19590): the mean KL divergence of p_t from the uniform distribution.
+    """Self-certainty (Intuitor, arXiv 2505.19590): the mean of KL(U || p_t), with U uniform over the vocabulary.
 
     As in the authors' code, the constant log V is left out, which cancels in a group: the mean of
     logsumexp(z_t) - (1 / V) * sum of z_t over the logits z_t.
