@@ -34,7 +34,6 @@ FOREIGN = {
     "examples/qwen3_vl_4b_geo3k_grpo_lora.sh",
     "examples/ttrl/aime.sh",
     "scripts/model_merger.py",
-    "verl/experimental/reward_loop/reward_loop.py",
     "verl/trainer/config.py",
     "verl/trainer/ray_trainer.py",
     "verl/utils/dataset.py",
