@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml, that each fails when it is broken, and the picture of the rooms."""
+"""The import contracts of pyproject.toml, that each fails when it is broken, and the picture of the subpackages."""
 
 import ast
 import importlib.util
@@ -90,7 +90,7 @@ def test_arrows_that_follow_from_others_are_omitted(drawing: ModuleType) -> None
 
 
 def test_no_two_files_and_no_two_public_classes_have_one_name() -> None:
-    sources = [file for room in ("verl_ext", "recipes", "data") for file in (ROOT / room).rglob("*.py")]
+    sources = [file for folder in ("verl_ext", "recipes", "data") for file in (ROOT / folder).rglob("*.py")]
     # A command is named after what it runs, and its file after the command.
     files = Counter(file.name for file in sources if file.parent.name != "commands")
     classes = Counter(

@@ -76,7 +76,7 @@ def _table_of_arrows(drawing: re.Match[str]) -> str:
     for importer, imported in re.findall(r"^ *(\w+) --> (\w+)$", drawing[1], re.MULTILINE):
         imports[importer].append(imported)
     rows = [f"| `{one}` | {', '.join(f'`{other}`' for other in others)} |" for one, others in imports.items()]
-    return "\n".join(["| room | imports |", "|---|---|", *rows])
+    return "\n".join(["| subpackage | imports |", "|---|---|", *rows])
 
 
 def _python_page(name: str) -> str:

@@ -80,10 +80,10 @@ def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_o
     add_overrides(parser, f"{help_of_both}Hydra overrides of its config")
 
 
-def add_settings(parser: argparse.ArgumentParser, room: str, help_text: str) -> None:
-    """Add the Hydra overrides of a command without recipes, whose config is in `mmupt/ROOM/config`."""
+def add_settings(parser: argparse.ArgumentParser, folder: str, help_text: str) -> None:
+    """Add the Hydra overrides of a command without recipes, whose config is in `mmupt/FOLDER/config`."""
     overrides = parser.add_argument("overrides", nargs="+", metavar="key=value", help=help_text)
-    use_completer(overrides, presets_in(PACKAGE / room / "config"))
+    use_completer(overrides, presets_in(PACKAGE / folder / "config"))
 
 
 def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
