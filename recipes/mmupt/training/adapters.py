@@ -62,7 +62,8 @@ def excludes_vision(modules: str | Iterable[str] | None) -> bool:
 def problems_of_adapters(config: DictConfig) -> Iterator[str]:
     """Yield why vLLM would generate without some of the adapters that are trained, or with other weights.
 
-    Neither vLLM nor veRL says so. A name on Hugging Face that is not known here costs the download of its config.json.
+    vLLM warns of it at most, and veRL never. A name on Hugging Face that is not known here costs the download of its
+    config.json.
     """
     model = config.actor_rollout_ref.model
     if not lora_rank(config):
