@@ -4,10 +4,9 @@
         make train ARGS="--verbose trainer.total_training_steps=200 trainer.test_freq=-1"
 
 Whenever veRL's console logger prints the metrics of a step, every process of the command's tree is looked at; without
---verbose they are in the run's log alone. Memory is
-the anonymous and shared memory of a process, each page split among those who share it; pages of files, such as
-libraries, are left out, as their share changes with whatever else runs. Of /dev/shm everything counts that was made
-since the start, so that nothing else may use it meanwhile.
+--verbose they are in the run's log alone. Memory is the anonymous and shared memory of a process, each page split among
+those who share it; pages of files, such as libraries, are left out, as their share changes with whatever else runs. Of
+/dev/shm everything counts that was made since the start, so that nothing else may use it meanwhile.
 
 The first half of the steps is for allocators, caches and thread pools to fill. Over the second half the slope is the
 median of the slopes between all pairs of steps (Theil-Sen), which single steps do not move. What grows by more than its
