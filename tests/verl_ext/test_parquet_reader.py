@@ -70,6 +70,13 @@ def shapes_of_an_image(folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("media", ["videos", "audios"])
+def test_a_row_with_media_that_no_model_is_shown_is_refused(media: str, tmp_path: Path) -> None:
+    file = write(tmp_path, prompt=[ASKED], images=[[IMAGE]], **{media: [["clip.mp4"]]})
+    assert f"row 0, id {tmp_path.name}-mine-000000: it has {media}" in problem(file)
+    assert only(write(tmp_path, prompt=[ASKED], images=[[IMAGE]], **{media: [None]}))["images"]
+
+
 def test_an_image_in_any_shape_alone_or_in_a_list_under_either_name_is_the_same_bytes(tmp_path: Path) -> None:
     for number, (shape, value) in enumerate(shapes_of_an_image(tmp_path / "data").items()):
         for column, images in (("images", [value]), ("image", value), ("images", value)):

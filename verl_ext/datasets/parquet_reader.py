@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verl_ext.datasets.row_format import RowFormatError, canonical_row, id_text
+from verl_ext.datasets.row_format import OTHER_MEDIA, RowFormatError, canonical_row, id_text
 from verl_ext.files import is_lfs_pointer, replacing
 
 Item = TypeVar("Item")
@@ -227,6 +227,8 @@ def _open(file: str | Path) -> pq.ParquetFile:
 def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:
     """The columns of a file from which these columns of a row are made."""
     needed = {"id", *columns}
+    if "prompt" in columns:
+        needed.update(OTHER_MEDIA)
     # A prompt that is plain text depends on the number of images, and a missing question type on the options.
     if "prompt" in columns and _may_lack_places(schema.field("prompt").type):
         needed.add("images")

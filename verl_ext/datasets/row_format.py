@@ -18,6 +18,8 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from verl_ext.control_text import PLACEHOLDER
 
+# Columns of veRL's datasets beside images. No recipe here shows them to a model.
+OTHER_MEDIA = ("videos", "audios")
 ROLES = ("system", "user", "assistant", "tool")
 # Fields of an image given as a struct: the first that is not null is taken.
 IMAGE_KEYS = ("bytes", "path", "image", "image_url", "url")
@@ -65,6 +67,8 @@ def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, 
     Raises:
         RowFormatError: a value has no accepted form.
     """
+    if "prompt" in columns and (unread := [media for media in OTHER_MEDIA if any(_several(raw.get(media)))]):
+        raise RowFormatError(f"it has {' and '.join(unread)}, which no model is shown here: leave it out")
     images = _several(raw.get("images", raw.get("image")))
     prompt: list[dict[str, str]] | None = None
     embedded: list[Any] = []
