@@ -19,19 +19,14 @@ from verl_ext.config_defaults import (
     SHARED_PROMPT_AGENT,
     uses,
 )
-from verl_ext.datasets.ground_truth import (
-    check_held_out,
-    check_truth,
-    check_unlabelled,
-    problem_of_own_truth,
-    problem_of_truths,
-)
+from verl_ext.datasets.ground_truth import check_held_out
 from verl_ext.files import file_list
 from verl_ext.import_check import (
     ADVANTAGE_ESTIMATOR,
     DEFAULT_AGENT_LOOP,
     POLICY_LOSS,
     REWARD_FUNCTION,
+    REWARD_MANAGER_KEY,
     REWARD_MANAGERS,
     TRAINER_MODE,
     problems_of_code,
@@ -39,6 +34,7 @@ from verl_ext.import_check import (
 from verl_ext.rewards.confidence import FROM_LOGITS, SelfCertaintyReward
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
+from verl_ext.row_grading import problems_of_files, problems_of_rows, validates_first
 from verl_ext.trackers.group_tables import problem_of as problem_of_tracked
 from verl_ext.unknown_keys import is_number, is_whole, nearest, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
@@ -47,7 +43,6 @@ select = OmegaConf.select
 
 AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
-REWARD_MANAGER_KEY = "reward.reward_manager.name"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
 # veRL's YAML has it for every model.
@@ -92,8 +87,19 @@ def check_before_ray(config: DictConfig) -> None:
     Raises:
         ValueError: names the key and the fix of every problem.
     """
-    files = (_file_problems if uses(config, "data.custom_cls", DATASET) else _truth_problems)(config)
-    _refuse([*problems_of_config(config), *files, *problems_of_code(config)])
+    _refuse([*problems_of_config(config), *problems_of_files(config), *problems_of_code(config)])
+
+
+def check_rows(config: DictConfig, datasets: Mapping[str, Any]) -> None:
+    """Refuse the ground truths that `check_before_ray` could not read: of files elsewhere, or of one's own dataset.
+
+    Args:
+        datasets: what veRL has made of the files of each key, such as `data.val_files`.
+
+    Raises:
+        ValueError: names the key, the first row and the fix.
+    """
+    _refuse([*problems_of_rows(config, datasets)])
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -246,82 +252,6 @@ def _data_keys_of_verl() -> frozenset[str]:
     return frozenset((*map(str, listed), *UNLISTED_DATA_KEYS))
 
 
-def _file_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the files that the dataset of this plugin reads, by their columns, ids and ground truths."""
-    files = dict.fromkeys(file_list(config.data.val_files), check_truth)
-    check = check_truth if select(config, "data.supervised") else check_unlabelled
-    for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
-        try:
-            problem_of(file)
-        except (ValueError, OSError) as error:
-            yield str(error)
-
-
-def _truth_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads from local files."""
-    for key, fix in _graded_by_rule(config).items():
-        for file in filter(_is_read_here, _files_of_verl(config, key)):
-            try:
-                problem = problem_of_own_truth(file)
-            except ValueError as error:
-                yield f"{key}: {error}"
-            else:
-                if problem:
-                    yield f"{key}: {problem}: {fix}"
-
-
-def check_rows(config: DictConfig, datasets: Mapping[str, Any]) -> None:
-    """Refuse the ground truths that `check_before_ray` could not read: of files elsewhere, or of one's own dataset.
-
-    Args:
-        datasets: what veRL has made of the files of each key, such as `data.val_files`.
-
-    Raises:
-        ValueError: names the key, the first row and the fix.
-    """
-    problems = []
-    for key, fix in _graded_by_rule(config).items():
-        files = _files_of_verl(config, key)
-        if files and all(map(_is_read_here, files)):
-            continue
-        rows = datasets[key]
-        truths = [rows[number].get("reward_model") for number in range(len(rows))]
-        if problem := problem_of_truths(truths, type(rows).__name__):
-            problems.append(f"{key}: {problem}: {fix}")
-    _refuse(problems)
-
-
-def _graded_by_rule(config: DictConfig) -> dict[str, str]:
-    """The keys of the files whose rows this plugin grades by their own ground truth, and what to do if it cannot."""
-    # `UnlabelledDataset` checks its rows itself.
-    if select(config, REWARD_MANAGER_KEY) not in REWARDS or uses(config, "data.custom_cls", DATASET):
-        return {}
-    validates = _validates_first(config) or (select(config, "trainer.test_freq") or 0) > 0
-    graded = {}
-    if validates and not select(config, f"{REWARD_FUNCTION}.path"):
-        graded["data.val_files"] = (
-            f"set {REWARD_FUNCTION} to a function that grades the responses, or validate nothing "
-            "(trainer.val_before_train=False trainer.test_freq=-1)"
-        )
-    if select(config, "data.supervised"):
-        graded["data.train_files"] = "each row needs a text or a number there under data.supervised=True"
-    return graded
-
-
-def _validates_first(config: DictConfig) -> bool:
-    return bool(select(config, "trainer.val_before_train", default=True))
-
-
-def _files_of_verl(config: DictConfig, key: str) -> list[str]:
-    """The files of a key, none if veRL's own dataset does not read them."""
-    return [] if select(config, "data.custom_cls.path") else file_list(select(config, key))
-
-
-def _is_read_here(file: str) -> bool:
-    # veRL copies files from elsewhere, and refuses other formats.
-    return Path(file).is_file() and file.endswith((".parquet", ".json", ".jsonl"))
-
-
 def _sampler_problems(config: DictConfig) -> Iterator[str]:
     def block_of(key: str) -> str:
         # Recipes declare it under `mmupt`.
@@ -377,7 +307,7 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
         yield f"{task_rewards}=False trains on no reward: set {task_rewards}=True, or distillation.enabled=False"
     n = select(config, "actor_rollout_ref.rollout.n") or 1
     # Nothing votes in validation, after which a run ends only if it begins with it.
-    if n < 2 and not (select(config, "trainer.val_only") and _validates_first(config)):
+    if n < 2 and not (select(config, "trainer.val_only") and validates_first(config)):
         yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
     try:
         options = read_settings(select(config, "reward.reward_kwargs")).vote_options

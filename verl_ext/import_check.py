@@ -35,6 +35,7 @@ MODULES = "actor_rollout_ref.model.external_lib"
 AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
 DEFAULT_AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
 REWARD_MANAGER = "reward.reward_manager"
+REWARD_MANAGER_KEY = f"{REWARD_MANAGER}.name"
 TRAINER_MODE = "trainer.v1.trainer_mode"
 ADVANTAGE_ESTIMATOR = "algorithm.adv_estimator"
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
@@ -113,11 +114,11 @@ def _named(config: DictConfig) -> Iterator[Named]:
         if path := select(config, f"{key}.path"):
             yield Named(f"{key}.path", str(path), f"{key}.name", str(select(config, f"{key}.name")))
     # Named beside the module, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
-    name = select(config, f"{REWARD_MANAGER}.name")
+    name = select(config, REWARD_MANAGER_KEY)
     # Rewards of this plugin are in no file, as `config_checks` says.
     if select(config, f"{REWARD_MANAGER}.source") == "importlib" and name not in REWARDS:
         key = f"{REWARD_MANAGER}.module.path"
-        yield Named(key, str(select(config, key)), f"{REWARD_MANAGER}.name", str(name))
+        yield Named(key, str(select(config, key)), REWARD_MANAGER_KEY, str(name))
     for key in CLASSES:
         if fully_qualified := select(config, key):
             module, _, name = str(fully_qualified).rpartition(".")
@@ -210,7 +211,7 @@ def _problems_of_importing(
     search: Sequence[str],
 ) -> Iterator[str]:
     """Import in a child process, and look up there the names that are not known to be registered."""
-    manager = select(config, f"{REWARD_MANAGER}.name")
+    manager = select(config, REWARD_MANAGER_KEY)
     managers = (*REWARD_MANAGERS, *REWARDS)
     looked_up: dict[str, tuple[str, Collection[str]]] = {
         "agent_loops": (DEFAULT_AGENT_LOOP, agent_loops),
@@ -218,7 +219,7 @@ def _problems_of_importing(
         "policy_losses": (POLICY_LOSS, POLICY_LOSSES),
     }
     if select(config, f"{REWARD_MANAGER}.source") in ("register", None):
-        looked_up["reward_managers"] = (f"{REWARD_MANAGER}.name", managers)
+        looked_up["reward_managers"] = (REWARD_MANAGER_KEY, managers)
     if select(config, "trainer.use_v1"):
         looked_up["trainer_modes"] = (TRAINER_MODE, TRAINER_MODES)
     # The code that is imported may register others under any name.

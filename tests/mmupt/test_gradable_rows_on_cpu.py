@@ -1,0 +1,171 @@
+"""Ground truths that cannot be graded end a run of veRL's own example before Ray starts, or before a model loads."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from own_configuration import TWO_KEYS, composed, forced, write_rows
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.config import validate_config
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.fs import get_local_temp_path
+
+from verl_ext.config_checks import check_before_ray, check_config
+from verl_ext.row_grading import problems_of_files
+
+
+def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.parquet", "train", 2)
+    pq.write_table(pa.table({"prompt": ["how many ?"]}), tmp_path / "no_truth.parquet")
+    keys = {
+        "data.train_files": str(tmp_path / "train.parquet"),
+        "data.val_files": [str(tmp_path / "missing.parquet"), str(tmp_path / "no_truth.parquet")],
+        "data.custom_cls.path": "pkg://verl_ext.datasets.unlabelled_dataset",
+        "data.custom_cls.name": "UnlabelledDataset",
+    }
+    config = composed(*TWO_KEYS, *forced(keys))
+    check_config(config)
+    with pytest.raises(ValueError) as refused:
+        validate_config(config, use_reference_policy=True, use_critic=False)
+    for part in (
+        "3 settings must change",
+        "train.parquet: a label-free",
+        "reward_model",
+        "missing.parquet is missing",
+        "no_truth.parquet has no truth: ",
+    ):
+        assert part in str(refused.value), part
+
+
+# Columns `reward_model` of a file, and the problem with them.
+GROUND_TRUTHS: list[tuple[list[Any] | None, str | None]] = [
+    # As in veRL's examples/data_preprocess for search (Search-R1).
+    (
+        [{"ground_truth": {"target": ["4", "four"]}, "style": "rule"}],
+        "1 of 1 rows, the first of them row 0, whose reward_model is {'ground_truth': {'target': ['4', 'four']}",
+    ),
+    ([{"ground_truth": ["4", "four"]}], "1 of 1 rows"),
+    ([{"ground_truth": "4"}, {"ground_truth": None}, None], "2 of 3 rows, the first of them row 1"),
+    ([{"style": "model"}], "whose reward_model is {'style': 'model'}"),
+    (["4"], "whose reward_model is 4"),
+    (None, "whose reward_model is None"),
+    ([{"ground_truth": 4.5}], None),
+]
+NOT_IN_JSON: list[tuple[list[Any] | None, str | None]] = [
+    ([{"ground_truth": b"4"}], "1 of 1 rows"),
+    ([{"ground_truth": Decimal("4.5")}], None),
+]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reward_models", "problem"),
+    [(suffix, *case) for suffix in (".parquet", ".json", ".jsonl") for case in GROUND_TRUTHS]
+    + [(".parquet", *case) for case in NOT_IN_JSON],
+)
+def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray(
+    reward_models: list[Any] | None, problem: str | None, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    prompts = [[{"role": "user", "content": "how many ?"}]] * len(reward_models or [1])
+    table = pa.table({"prompt": prompts} | ({"reward_model": reward_models} if reward_models else {}))
+    file = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, file)
+    else:
+        lines = [*map(json.dumps, table.to_pylist())]
+        file.write_text(f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines))
+    keys = forced({"data.train_files": str(file), "data.val_files": [str(file)]})
+    if problem is None:
+        check_before_ray(composed(*TWO_KEYS, *keys))
+        return
+    with pytest.raises(ValueError, match=rf"^data\.val_files: .*{re.escape(problem)}.*: set reward\.custom_reward"):
+        check_before_ray(composed(*TWO_KEYS, *keys))
+    function = {"reward.custom_reward_function.path": __file__, "reward.custom_reward_function.name": "forced"}
+    others = ("trainer.val_before_train=False", "trainer.test_freq=-1"), ("reward.reward_manager.name=naive",)
+    for other in (forced(function), *others):
+        config = composed(*TWO_KEYS, *keys, *other)
+        assert not list(problems_of_files(config))
+
+
+def test_a_validation_file_that_is_no_parquet_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    file.write_text("PAR1 no longer")
+    keys = forced({"data.train_files": str(file), "data.val_files": str(file)})
+    with pytest.raises(ValueError, match=rf"^data\.val_files: {file} is not a parquet file: "):
+        check_before_ray(composed(*TWO_KEYS, *keys))
+
+
+OWN_DATASET = """
+from torch.utils.data import Dataset
+
+class Rows(Dataset):
+    truths = {"text": ["4", "5"], "list": ["4", ["4", "four"]]}
+
+    def __init__(self, data_files, **others):
+        self.rows = [{"reward_model": {"ground_truth": truth}} for truth in self.truths[data_files]]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, item):
+        return self.rows[item]
+"""
+SUPERVISED = ("reward.reward_manager.name=ground_truth", "+data.supervised=True")
+NO_VALIDATION = ("trainer.val_before_train=False", "trainer.test_freq=-1")
+
+
+def make_datasets(*overrides: str) -> None:
+    """What veRL's trainer does before it starts a worker."""
+    trainer: Any = object.__new__(PPOTrainerSync)
+    trainer.config = composed(*TWO_KEYS, "data.filter_overlong_prompts=False", *overrides)
+    trainer.tokenizer = trainer.processor = None
+    trainer.trainer_mode, trainer.parameter_sync_step = "sync", 1
+    check_before_ray(trainer.config)
+    trainer._init_dataloader()
+
+
+def test_ground_truths_of_ones_own_dataset_are_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(OWN_DATASET)
+    own = (f"data.custom_cls.path={tmp_path}/rows.py", "data.custom_cls.name=Rows", "data.train_files=text")
+    make_datasets(*own, "data.val_files=text")
+    problem = "Rows has no reward_model.ground_truth that is text or a number in 1 of 2 rows, the first of them row 1"
+    with pytest.raises(ValueError, match=rf"^data\.val_files: {problem}.*'four'.*: set reward\.custom_reward_function"):
+        make_datasets(*own, "data.val_files=list", "trainer.val_before_train=False")
+    with pytest.raises(ValueError, match=rf"^data\.train_files: {problem}.*: each row needs a text or a number"):
+        make_datasets(*own, *SUPERVISED, *NO_VALIDATION, "data.val_files=text", "data.train_files=list")
+    # Nothing grades by them.
+    plain = (
+        "reward.reward_manager.name=naive",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent",
+    )
+    for other in (NO_VALIDATION, plain):
+        make_datasets(*own, "data.val_files=list", *other)
+
+
+def test_ground_truths_of_files_elsewhere_are_refused_once_verl_has_copied_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    write_rows(file := tmp_path / "train.parquet", "train", 2)
+    elsewhere = "hdfs://host/rows.parquet"
+    # A copy that is there is not made again.
+    copy = Path(get_local_temp_path(elsewhere, str(tmp_path)))
+    table = pa.table(
+        {"prompt": [[{"role": "user", "content": "how many ?"}]], "reward_model": [{"ground_truth": ["4"]}]}
+    )
+    pq.write_table(table, copy)
+    files = forced({"data.train_files": str(file), "data.val_files": [elsewhere], "data.cache_dir": str(tmp_path)})
+    with pytest.raises(
+        ValueError, match=r"^data\.val_files: RLHFDataset has no .* in 1 of 1 rows.*: set reward\.custom"
+    ):
+        make_datasets(*files)
+    # Files that are here have been read before Ray started.
+    monkeypatch.setattr(RLHFDataset, "__getitem__", Mock(side_effect=AssertionError))
+    make_datasets(*files, *forced({"data.val_files": str(file)}))

@@ -1,0 +1,96 @@
+"""Checks before training that the ground truths of rows, by which this plugin grades, are known and can be graded.
+
+What a ground truth is, and where a file has it, says `verl_ext.datasets.ground_truth`. Imports no veRL.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_ext.config_defaults import DATASET, uses
+from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, problem_of_own_truth, problem_of_truths
+from verl_ext.files import file_list
+from verl_ext.import_check import REWARD_FUNCTION, REWARD_MANAGER_KEY
+from verl_ext.rewards.group_reward import REWARDS
+
+select = OmegaConf.select
+
+
+def problems_of_files(config: DictConfig) -> Iterator[str]:
+    """Yield the problems of the ground truths of data files on this machine."""
+    yield from (_file_problems if uses(config, "data.custom_cls", DATASET) else _truth_problems)(config)
+
+
+def problems_of_rows(config: DictConfig, datasets: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the problems of ground truths that `problems_of_files` could not read: of files elsewhere, or of one's own
+    dataset.
+
+    Args:
+        datasets: what veRL has made of the files of each key, such as `data.val_files`.
+    """
+    for key, fix in _graded_by_rule(config).items():
+        files = _files_of_verl(config, key)
+        if files and all(map(_is_read_here, files)):
+            continue
+        rows = datasets[key]
+        truths = [rows[number].get("reward_model") for number in range(len(rows))]
+        if problem := problem_of_truths(truths, type(rows).__name__):
+            yield f"{key}: {problem}: {fix}"
+
+
+def validates_first(config: DictConfig) -> bool:
+    """Whether a run begins with a validation."""
+    return bool(select(config, "trainer.val_before_train", default=True))
+
+
+def _file_problems(config: DictConfig) -> Iterator[str]:
+    """Problems of the files that the dataset of this plugin reads, by their columns, ids and ground truths."""
+    files = dict.fromkeys(file_list(config.data.val_files), check_truth)
+    check = check_truth if select(config, "data.supervised") else check_unlabelled
+    for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
+        try:
+            problem_of(file)
+        except (ValueError, OSError) as error:
+            yield str(error)
+
+
+def _truth_problems(config: DictConfig) -> Iterator[str]:
+    """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads from local files."""
+    for key, fix in _graded_by_rule(config).items():
+        for file in filter(_is_read_here, _files_of_verl(config, key)):
+            try:
+                problem = problem_of_own_truth(file)
+            except ValueError as error:
+                yield f"{key}: {error}"
+            else:
+                if problem:
+                    yield f"{key}: {problem}: {fix}"
+
+
+def _graded_by_rule(config: DictConfig) -> dict[str, str]:
+    """The keys of the files whose rows this plugin grades by their own ground truth, and what to do if it cannot."""
+    # `UnlabelledDataset` checks its rows itself.
+    if select(config, REWARD_MANAGER_KEY) not in REWARDS or uses(config, "data.custom_cls", DATASET):
+        return {}
+    validates = validates_first(config) or (select(config, "trainer.test_freq") or 0) > 0
+    graded = {}
+    if validates and not select(config, f"{REWARD_FUNCTION}.path"):
+        graded["data.val_files"] = (
+            f"set {REWARD_FUNCTION} to a function that grades the responses, or validate nothing "
+            "(trainer.val_before_train=False trainer.test_freq=-1)"
+        )
+    if select(config, "data.supervised"):
+        graded["data.train_files"] = "each row needs a text or a number there under data.supervised=True"
+    return graded
+
+
+def _files_of_verl(config: DictConfig, key: str) -> list[str]:
+    """The files of a key, none if veRL's own dataset does not read them."""
+    return [] if select(config, "data.custom_cls.path") else file_list(select(config, key))
+
+
+def _is_read_here(file: str) -> bool:
+    # veRL copies files from elsewhere, and refuses other formats.
+    return Path(file).is_file() and file.endswith((".parquet", ".json", ".jsonl"))
