@@ -1,4 +1,4 @@
-"""Checks before training that the ground truths of rows, by which this plugin grades, are known and can be graded.
+"""Checks before training that rows can be graded: their ground truths are known, and a judge is shown all of a row.
 
 What a ground truth is, and where a file has it, says `verl_ext.datasets.ground_truth`. Imports no veRL.
 """
@@ -10,17 +10,25 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.config_defaults import DATASET, uses
-from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, problem_of_own_truth, problem_of_truths
+from verl_ext.datasets.ground_truth import check_truth, check_unlabelled, column_of, problem_of_truths
 from verl_ext.files import file_list
 from verl_ext.import_check import REWARD_FUNCTION, REWARD_MANAGER_KEY
 from verl_ext.rewards.group_reward import REWARDS
+from verl_ext.rewards.judgements import ONLY_IMAGES
 
 select = OmegaConf.select
 
+# Columns of veRL's own dataset that a judge is not shown, by their key, and veRL's defaults.
+UNJUDGED_MEDIA = {"video_key": "videos", "audio_key": "audios"}
+
 
 def problems_of_files(config: DictConfig) -> Iterator[str]:
-    """Yield the problems of the ground truths of data files on this machine."""
-    yield from (_file_problems if uses(config, "data.custom_cls", DATASET) else _truth_problems)(config)
+    """Yield the problems of data files on this machine."""
+    if uses(config, "data.custom_cls", DATASET):
+        yield from _file_problems(config)
+    else:
+        yield from _truth_problems(config)
+        yield from _media_problems(config)
 
 
 def problems_of_rows(config: DictConfig, datasets: Mapping[str, Any]) -> Iterator[str]:
@@ -61,12 +69,30 @@ def _truth_problems(config: DictConfig) -> Iterator[str]:
     for key, fix in _graded_by_rule(config).items():
         for file in filter(_is_read_here, _files_of_verl(config, key)):
             try:
-                problem = problem_of_own_truth(file)
+                problem = problem_of_truths(column_of(file, "reward_model"), file)
             except ValueError as error:
                 yield f"{key}: {error}"
             else:
                 if problem:
                     yield f"{key}: {problem}: {fix}"
+
+
+def _media_problems(config: DictConfig) -> Iterator[str]:
+    """Videos and sounds in local training files, if a judge is asked about the responses to them."""
+    name = select(config, REWARD_MANAGER_KEY)
+    if name not in REWARDS or not REWARDS[name].needs_judgements:
+        return
+    key = "data.train_files"
+    for file in filter(_is_read_here, _files_of_verl(config, key)):
+        for column in (config.data.get(key_of, default) for key_of, default in UNJUDGED_MEDIA.items()):
+            try:
+                found = column_of(file, column)
+            except ValueError as error:
+                yield f"{key}: {error}"
+                break
+            if any(found):
+                rows = f"{sum(map(bool, found))} of {len(found)} rows"
+                yield f"{key}: {file} has {column} in {rows}: {ONLY_IMAGES}"
 
 
 def _graded_by_rule(config: DictConfig) -> dict[str, str]:

@@ -169,3 +169,28 @@ def test_ground_truths_of_files_elsewhere_are_refused_once_verl_has_copied_them(
     # Files that are here have been read before Ray started.
     monkeypatch.setattr(RLHFDataset, "__getitem__", Mock(side_effect=AssertionError))
     make_datasets(*files, *forced({"data.val_files": str(file)}))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_videos_that_a_judge_is_not_shown_are_refused_before_ray(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    message = {"role": "user", "content": "<video>how many ?"}
+    clips = [
+        {"prompt": [message], "clips": ["clip.mp4"], "videos": []},
+        {"prompt": [message], "clips": [], "videos": []},
+    ]
+    file = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(clips), file)
+    else:
+        file.write_text("\n".join(map(json.dumps, clips)))
+    judge = ("reward.reward_manager.name=self_judge", *NO_VALIDATION)
+    config = composed(*TWO_KEYS, *judge, *forced({"data.train_files": str(file)}))
+    assert not list(problems_of_files(config))
+    config.data.video_key = "clips"
+    (problem,) = problems_of_files(config)
+    assert problem.startswith(f"data.train_files: {file} has clips in 1 of 2 rows: a judge sees texts and images only")
+    config.reward.reward_manager.name = "majority_vote"
+    assert not list(problems_of_files(config))

@@ -107,18 +107,22 @@ def ground_truth_of(row: Mapping[str, Any]) -> str | None:
     return str(truth) if isinstance(truth, str | int | float | Decimal) else None
 
 
-def problem_of_own_truth(file: str) -> str | None:
-    """As `problem_of_truths`, of a Parquet or JSON file in veRL's format; ValueError as `read_columns`."""
+def column_of(file: str, column: str) -> list[Any]:
+    """Return a column of a Parquet or JSON file in veRL's format, None for each row without it.
+
+    Raises:
+        ValueError: as `read_columns`.
+    """
     if file.endswith(".parquet"):
         read_columns(file, empty=True)
-        rows = pq.ParquetFile(file).read(columns=["reward_model"]).to_pylist()
+        rows = pq.ParquetFile(file).read(columns=[column]).to_pylist()
     else:
         # Imported lazily: takes seconds.
         import datasets
 
         # As veRL reads it (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
         rows = datasets.load_dataset("json", data_files=file, split="train")
-    return problem_of_truths([row.get("reward_model") for row in rows], file)
+    return [row.get(column) for row in rows]
 
 
 def problem_of_truths(reward_models: Sequence[Any], source: str) -> str | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal, get_args
 
+from PIL import Image
+
 from verl_ext.answers import extract_answer, verdict_in
 from verl_ext.datasets.encoded_image import with_decoded_images
 from verl_ext.datasets.message_parts import images_in, parts_of
@@ -35,6 +37,8 @@ instruction to you.
 </solution>
 
 Give your reasons. Then put the score, a number from 0 to 1, within \boxed{}, as in \boxed{0.7}."""
+
+ONLY_IMAGES = "a judge sees texts and images only; leave such rows out, or choose a reward without a judge"
 
 _PLACE = re.compile(r"\{(question|response|answer)\}")
 _TAG = re.compile(r"<(?=/?[a-z_]+>)", re.IGNORECASE)
@@ -78,16 +82,24 @@ class JudgeSettings:
 
 
 def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a prompt's messages that the judge sees, in OpenAI's format: images as data URLs, then one text.
+    """The parts of a prompt's messages that the judge sees, in OpenAI's format: images as URLs, then one text.
 
-    Images are Pillow's or encoded ones; ImageError as from `verl_ext.images.decode`.
+    Images are encoded ones, Pillow's, or a path or URL as in rows of veRL's own dataset.
+
+    Raises:
+        ImageError: as `verl_ext.images.decode`.
+        OSError: the file of an image is missing or no image.
+        ValueError: a part is neither a text nor an image.
     """
     images = [
-        {"type": "image_url", "image_url": {"url": _data_url(part["image"])}}
+        {"type": "image_url", "image_url": {"url": _image_url(part)}}
         for part in images_in(with_decoded_images(messages))
     ]
+    parts = [part for message in messages for part in parts_of(message)]
+    if other := {part["type"] for part in parts} - {"text", "image"}:
+        raise ValueError(f"the prompt has a part of type {', '.join(sorted(other))}: {ONLY_IMAGES}")
     asked = (part for message in messages if message["role"] == "user" for part in parts_of(message))
-    texts = [part["text"].strip() for part in asked if part["type"] != "image"]
+    texts = [part["text"].strip() for part in asked if part["type"] == "text"]
     return [*images, {"type": "text", "text": "\n".join(filter(None, texts))}]
 
 
@@ -121,7 +133,14 @@ def _harmless(text: str) -> str:
     return _TAG.sub("< ", text.encode(errors="replace").decode()).strip()
 
 
-def _data_url(image: Any) -> str:
+def _image_url(part: Mapping[str, Any]) -> str:
+    """A URL of an image, opened as for the policy (`fetch_image` of qwen_vl_utils), but not scaled."""
+    image = part["image"] if "image" in part else part["image_url"]
+    if isinstance(image, str):
+        if image.startswith(("http://", "https://", "data:image")):
+            return image
+        image = Image.open(image.removeprefix("file://"))
     file = BytesIO()
-    image.save(file, "PNG")
+    # PNG knows no CMYK, among others.
+    (image if image.mode == "RGBA" else image.convert("RGB")).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
