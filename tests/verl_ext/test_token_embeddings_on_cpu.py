@@ -1,12 +1,15 @@
 """Responses are embedded by the input embeddings of the model that is trained."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from verl.utils.fs import _record_directory_structure, get_local_temp_path
 
 from verl_ext.rollout.token_embeddings import TokenEmbeddings
 
@@ -28,6 +31,17 @@ def test_the_table_is_found_in_a_model_of_several_files(tmp_path: Path) -> None:
     index = {"model.language_model.embed_tokens.weight": "a.safetensors", "visual.patch_embed.weight": "b.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     assert TokenEmbeddings(str(tmp_path)).of([[0, 2]]).tolist() == [[3.0, 4.0, 5.0]]
+
+
+def test_the_table_of_a_model_elsewhere_is_read_from_verls_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # A complete copy that is there is not made again.
+    copy = get_local_temp_path(elsewhere := "hdfs://host/tiny", str(tmp_path))
+    shutil.copytree(TINY, copy)
+    _record_directory_structure(copy)
+    assert np.array_equal(TokenEmbeddings(elsewhere).of([[5, 7]]), TokenEmbeddings(TINY).of([[5, 7]]))
 
 
 def test_a_model_without_a_table_that_can_be_read_is_refused_with_its_name(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from transformers.utils import cached_file
+from verl.utils.fs import copy_to_local
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -26,14 +27,14 @@ class TokenEmbeddings:
     """The input embeddings of a model in Hugging Face's format. Rows are read from the memory-mapped file on demand.
 
     Args:
-        model: folder or name on the hub.
+        model: folder, name on the hub, or a path that veRL copies to this machine (hdfs://).
 
     Raises:
         ValueError: the model has no safetensors weights, or not one table of input embeddings.
     """
 
     def __init__(self, model: str) -> None:
-        file, name = _find(model)
+        file, name = _find(copy_to_local(model))
         self._rows: Any = safe_open(file, framework="pt").get_slice(name)
 
     def of(self, responses: Sequence[Sequence[int]]) -> NDArray[np.float64]:
