@@ -43,8 +43,7 @@ def problems_of_rows(config: DictConfig, datasets: Mapping[str, Any]) -> Iterato
         if files and all(map(_is_read_here, files)):
             continue
         rows = datasets[key]
-        truths = [rows[number].get("reward_model") for number in range(len(rows))]
-        if problem := problem_of_truths(truths, type(rows).__name__):
+        if problem := problem_of_truths(_reward_models(rows), type(rows).__name__):
             yield f"{key}: {problem}: {fix}"
 
 
@@ -93,6 +92,19 @@ def _media_problems(config: DictConfig) -> Iterator[str]:
             if any(found):
                 rows = f"{sum(map(bool, found))} of {len(found)} rows"
                 yield f"{key}: {file} has {column} in {rows}: {ONLY_IMAGES}"
+
+
+def _reward_models(rows: Any) -> list[Any]:
+    """The `reward_model` of each row, None without one, of a dataset that veRL has made."""
+    # Imported lazily: whoever has such a dataset has imported it.
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    if type(rows).__getitem__ is RLHFDataset.__getitem__:
+        # It hands the column on, but also decodes the images of a row.
+        frame = rows.dataframe
+        return list(frame["reward_model"]) if "reward_model" in frame.column_names else [None] * len(frame)
+    print(f"{type(rows).__name__} has its own __getitem__: reading its {len(rows)} rows once for their ground truths")
+    return [rows[number].get("reward_model") for number in range(len(rows))]
 
 
 def _graded_by_rule(config: DictConfig) -> dict[str, str]:

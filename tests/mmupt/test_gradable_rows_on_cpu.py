@@ -104,6 +104,11 @@ def test_a_validation_file_that_is_no_parquet_file_is_named(tmp_path: Path) -> N
 
 OWN_DATASET = """
 from torch.utils.data import Dataset
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+class OwnMessages(RLHFDataset):
+    def _build_messages(self, example, key):
+        raise AssertionError("a row is read whole")
 
 class Rows(Dataset):
     truths = {"text": ["4", "5"], "list": ["4", ["4", "four"]]}
@@ -147,6 +152,22 @@ def test_ground_truths_of_ones_own_dataset_are_refused_before_a_model_is_loaded(
     )
     for other in (NO_VALIDATION, plain):
         make_datasets(*own, "data.val_files=list", *other)
+
+
+def test_of_a_dataset_derived_from_verls_only_the_ground_truths_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    (tmp_path / "rows.py").write_text(OWN_DATASET)
+    write_rows(file := tmp_path / "train.parquet", "train", 2)
+    prompt = [{"role": "user", "content": "how many ?"}]
+    pq.write_table(pa.table({"prompt": [prompt]}), without := tmp_path / "without.parquet")
+    own = (f"data.custom_cls.path={tmp_path}/rows.py", "data.custom_cls.name=OwnMessages", *SUPERVISED)
+    files = {"data.train_files": str(file), "data.val_files": str(file)}
+    make_datasets(*own, *forced(files))
+    for key in files:
+        with pytest.raises(ValueError, match=rf"^{key}: OwnMessages has no .* in 1 of 1 rows"):
+            make_datasets(*own, *forced(files | {key: str(without)}))
 
 
 def test_ground_truths_of_files_elsewhere_are_refused_once_verl_has_copied_them(

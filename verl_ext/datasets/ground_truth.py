@@ -116,13 +116,13 @@ def column_of(file: str, column: str) -> list[Any]:
     if file.endswith(".parquet"):
         read_columns(file, empty=True)
         rows = pq.ParquetFile(file).read(columns=[column]).to_pylist()
-    else:
-        # Imported lazily: takes seconds.
-        import datasets
+        return [row.get(column) for row in rows]
+    # Imported lazily: takes seconds.
+    import datasets
 
-        # As veRL reads it (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
-        rows = datasets.load_dataset("json", data_files=file, split="train")
-    return [row.get(column) for row in rows]
+    # As veRL reads it (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
+    rows = datasets.load_dataset("json", data_files=file, split="train")
+    return list(rows[column]) if column in rows.column_names else [None] * len(rows)
 
 
 def problem_of_truths(reward_models: Sequence[Any], source: str) -> str | None:
