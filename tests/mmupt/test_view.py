@@ -259,6 +259,38 @@ def test_a_file_that_cannot_be_read_is_named_on_the_page(tmp_path: Path) -> None
         RunFiles(run).groups()
 
 
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"comparisons": 1}', '{"comparisons": [1]}', '{"comparisons": [{"a": {"file": 1}}]}']
+)
+def test_a_comparison_that_mmupt_has_not_written_is_named_beside_what_else_there_is(
+    content: str, tmp_path: Path
+) -> None:
+    row = group("q", "Find $y$.", ["1", "1", None]).row(1)
+    write_votes(tmp_path / "votes" / "1.parquet", [row], [])
+    (tmp_path / "compare.json").write_text(content)
+    run = RunFiles(tmp_path)
+    summary = run.summary()
+    assert (summary["steps"], summary["sides"]) == (1, [])
+    assert len(run.groups()["groups"]) == 1
+    (problem,) = summary["problems"]
+    assert problem.startswith(f"{tmp_path}/compare.json is damaged, or was not written by mmupt (")
+    with pytest.raises(ValueError, match=r"compare\.json is damaged"):
+        run.evaluation()
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["reward: {reward_kwargs: {vo", "reward: {reward_kwargs: vo}", 'reward: {reward_kwargs: {vote: "${cut}"}}'],
+)
+def test_a_config_cut_in_half_is_named_on_the_page(config: str, tmp_path: Path) -> None:
+    write_votes(tmp_path / "votes" / "1.parquet", [group("q", "Find $y$.", ["1", "1", None]).row(1)], [])
+    (tmp_path / "config.yaml").write_text(config)
+    run = RunFiles(tmp_path)
+    assert run.summary()["problems"] == [] and run.group(1, 0)["id"] == "q"
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged, or was not written by mmupt \("):
+        run.history("q")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["view", str(tmp_path)])

@@ -27,8 +27,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     try:
         runs = [RunFiles(folder) for folder in arguments.runs]
         server = make_server(runs, arguments.host, arguments.port)
-    # A comparison that cannot be read is a ValueError.
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
         parser.exit(1, f"error: {error}\n")
     # A port beyond 65535 overflows.
     except (OSError, OverflowError) as error:

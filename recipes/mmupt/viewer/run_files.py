@@ -5,19 +5,22 @@ All text of rows and responses is escaped in that HTML (`mmupt.reports.formulas`
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mmupt.benchmarks import Question
 from mmupt.evaluation.verdicts import JudgedFile, Verdict, judge_file
 from mmupt.reports.html_page import shown, shown_answer, shown_question
 from mmupt.synthesis.synthesized_dataset import CANDIDATES, read_candidates
-from mmupt.training.collapse_record import read_stop
+from mmupt.training.collapse_record import STOP, read_stop
 from mmupt.training.metric_series import Series, read_series
 from mmupt.training.run_report import comparison_of, read_config
 from mmupt.viewer.row_pictures import RowPictures
@@ -73,27 +76,36 @@ class RunFiles:
         self.folder = folder.absolute()
         self._kept: dict[str, tuple[Any, Any]] = {}
         self._lock = Lock()
-        begun = self._history().is_file() or (self.folder / "evaluation").is_dir()
-        if not any((begun, self._votes(), self._events(), self._pairs(), self._sheet_files())):
+        files = self._history(), self.folder / COMPARISON
+        begun = any(file.is_file() for file in files) or (self.folder / "evaluation").is_dir()
+        if not any((begun, self._votes(), self._events(), self._sheet_files())):
             raise FileNotFoundError(
                 f"{folder} is not the folder of a run: it holds no votes/, tensorboard/, evaluation/, {CANDIDATES} or "
                 f"{COMPARISON}"
             )
 
     def summary(self) -> dict[str, Any]:
-        """What the run has to show."""
+        """What the run has to show, and in `problems` which of its files cannot be read."""
         votes = self._votes()
-        stop = read_stop(self.folder)
-        history = self._changed("history", [self._history()], lambda: History(self._history()))
+        problems: list[str] = []
+
+        def part(read: Callable[[], Value], otherwise: Value) -> Value:
+            try:
+                return read()
+            except ValueError as error:
+                problems.append(str(error))
+                return otherwise
+
         return {
             "folder": str(self.folder),
             "steps": len(votes),
             "last_step": max(votes, default=None),
-            "validations": sorted(history.validations),
-            "collapse": stop and stop["message"],
+            "validations": part(self._validations, []),
+            "collapse": part(self._collapse, None),
             "curves": bool(self._events()),
-            "sides": self._sides(),
+            "sides": part(self._sides, []),
             "sheets": [str(file.parent.relative_to(self.folder)) for file in self._sheet_files()],
+            "problems": problems,
         }
 
     def curves(self) -> Series:
@@ -162,7 +174,9 @@ class RunFiles:
             for fields in self._listed(step)
             if fields[GROUP_FIELDS.index("id")] == id_
         ]
-        comparison, choices = comparison_of(read_config(self.folder)), None
+        with _readable(self.folder / "config.yaml"):
+            comparison = comparison_of(read_config(self.folder))
+        choices = None
         if found:
             choices = read_votes(self._votes()[found[0]["step"]], ["choices"])[found[0]["number"]]["choices"]
 
@@ -281,8 +295,9 @@ class RunFiles:
         name, _, pair = source.partition(".")
         if name == "evaluation" and pair.isdecimal():
             return [Path(file) for file in self._judged(int(pair))[0].parameters["data"]]
-        config = OmegaConf.load(self._sheets()[source].parent / "config.yaml")
-        return [Path(file) for file in file_list(OmegaConf.select(config, "data"))]
+        file = self._sheets()[source].parent / "config.yaml"
+        with _readable(file):
+            return [Path(file) for file in file_list(OmegaConf.select(OmegaConf.load(file), "data"))]
 
     def _votes(self) -> dict[int, Path]:
         return files_of_steps(self.folder / "votes")
@@ -309,7 +324,16 @@ class RunFiles:
     def _compared(self) -> Any:
         file = self.folder / COMPARISON
         nothing: Any = {"comparisons": []}
-        return self._changed("comparison", [file], lambda: json.loads(file.read_text()) if file.is_file() else nothing)
+        return self._changed("comparison", [file], lambda: _read_comparison(file) if file.is_file() else nothing)
+
+    def _validations(self) -> list[int]:
+        file = self._history()
+        return sorted(self._changed("history", [file], lambda: History(file)).validations)
+
+    def _collapse(self) -> str | None:
+        with _readable(self.folder / STOP):
+            stop = read_stop(self.folder)
+            return stop and stop["message"]
 
     def _history(self) -> Path:
         return self.folder / "history.jsonl"
@@ -332,6 +356,25 @@ class RunFiles:
                 self._kept[name] = kept
         value: Value = kept[1]
         return value
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """ValueError that names the file, for what a damaged or foreign one raises."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, OSError, YAMLError, OmegaConfBaseException) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{file} is damaged, or was not written by mmupt ({problem}): restore or remove it") from error
+
+
+def _read_comparison(file: Path) -> Any:
+    with _readable(file):
+        content = json.loads(file.read_text())
+        sides = [one[side] for one in content["comparisons"] for side in ("a", "b")]
+        if not all(isinstance(side["file"], str) and "model" in side for side in sides):
+            raise ValueError("a side of a comparison needs a model and a file")
+        return content
 
 
 def _group_fields(number: int, row: dict[str, Any]) -> list[Any]:

@@ -435,8 +435,9 @@ async function drawCurves() {
 
 function drawAlarm() {
   const run = state.runs[state.run], alarm = at("alarm");
-  alarm.classList.toggle("collapsed", run.collapse !== null);
-  alarm.textContent = run.collapse ?? (run.validations.length ? `Collapse alarm: no collapse up to the validation after step ${run.validations.at(-1)}.` : "");
+  const collapse = run.collapse ?? (run.validations.length ? `Collapse alarm: no collapse up to the validation after step ${run.validations.at(-1)}.` : "");
+  alarm.classList.toggle("collapsed", run.collapse !== null || run.problems.length > 0);
+  alarm.textContent = [...run.problems, collapse].filter(Boolean).join(" · ");
   alarm.hidden = !alarm.textContent;
 }
 
