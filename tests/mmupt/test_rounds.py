@@ -21,7 +21,7 @@ from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE
 from mmupt.self_improvement import run_rounds as module
 from mmupt.self_improvement.rounds import Round, agreement, best_round, find_collapse_of, plot, read_round, render
-from mmupt.self_improvement.run_rounds import self_improve
+from mmupt.self_improvement.run_rounds import read_policy, self_improve
 from mmupt.synthesis.run_synthesis import load_synthesis_config
 from mmupt_data.figure_task import write_figures
 from mmupt_data.row_schema import Row
@@ -232,6 +232,16 @@ def test_after_a_kill_finished_rounds_are_not_made_again(phases: Phases, tmp_pat
     assert len(phases.ran) == 4 + begun and phases.ran[before].startswith(
         phase.replace("train", "synthesize") if begun else phase
     )
+
+
+def test_rounds_whose_folder_was_moved_go_on_from_the_policy_in_it(phases: Phases, tmp_path: Path) -> None:
+    self_improve("mmupt_tiny_self_improve", 1, tmp_path / "rounds", [])
+    moved = (tmp_path / "rounds").rename(tmp_path / "moved")
+    self_improve("mmupt_tiny_self_improve", 2, moved, [])
+    assert phases.ran[2:] == [f"{phase} 2 from {moved}/round_1/run/model" for phase in ("synthesize", "train")]
+    # One from elsewhere is left as it is.
+    (moved / "round_1" / "policy.txt").write_text("Qwen/Qwen2.5-VL-7B-Instruct")
+    assert read_policy(moved, 1) == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 def test_further_rounds_under_other_settings_are_refused(phases: Phases, tmp_path: Path) -> None:

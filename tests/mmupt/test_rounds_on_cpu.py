@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from mmupt.compose import as_override
 from mmupt.self_improvement.rounds import read_round, round_folder
+from mmupt.self_improvement.run_rounds import read_policy
 from mmupt_data.figure_task import write_figures as figures
 from verl_ext.datasets.ground_truth import sidecar_of
 
@@ -65,7 +66,7 @@ def test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_with
     assert len(one.scores["greedy accuracy"].per_question) == 16
     assert one.synthesis is not None and one.synthesis["kept"] == len(questions)
     assert set(one.writer_rewards) == {1}
-    policy = Path((round_folder(folder, 1) / "policy.txt").read_text())
+    policy = Path(read_policy(folder, 1))
     before, after = (load_file(path / "model.safetensors") for path in (BASE, policy))
     assert any(not before[name].equal(after[name]) for name in before)
     assert json.loads((folder / "rounds.json").read_text())["stopped"] is None

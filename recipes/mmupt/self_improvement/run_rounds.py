@@ -32,7 +32,7 @@ from mmupt.training.resume_rules import why_another_run
 from verl_ext.collapse import read_rule
 from verl_ext.files import file_list, write_atomically
 
-# Written when a round is finished: the path of its policy.
+# Written when a round is finished: its policy, relative to the folder of all rounds if it lies in there.
 POLICY = "policy.txt"
 # The composed recipe of all rounds.
 RECIPE = "recipe.yaml"
@@ -68,7 +68,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
             if stopped:
                 break
         best = best_round(done)
-        kept = (round_folder(folder, best) / POLICY).read_text() if best else config.actor_rollout_ref.model.path
+        kept = read_policy(folder, best) if best else config.actor_rollout_ref.model.path
         show_result(f"The best policy is in {kept}")
 
 
@@ -77,9 +77,8 @@ def make_round(
 ) -> str:
     """Run what is missing of one round, which starts from `policy`; return the path of its policy."""
     target = round_folder(folder, number)
-    marker = target / POLICY
-    if marker.is_file():
-        return marker.read_text()
+    if (target / POLICY).is_file():
+        return read_policy(folder, number)
     writer = policy
     if config.mmupt.self_improve.writer_steps:
         emit(Phase(f"round {number}: train the writer of questions"))
@@ -102,8 +101,14 @@ def make_round(
     _run("train", [recipe, *trained], run)
     # A run that collapsed immediately leaves the policy it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
-    write_atomically(marker, left)
+    write_atomically(target / POLICY, str(Path(left).relative_to(folder)) if folder in Path(left).parents else left)
     return left
+
+
+def read_policy(folder: Path, number: int) -> str:
+    """The path, or the name on the hub, of the policy of a finished round, also where the folder has been moved."""
+    policy = (round_folder(folder, number) / POLICY).read_text()
+    return str(folder / policy) if (folder / policy).is_dir() else policy
 
 
 def _synthesis(config: DictConfig, number: int, model: str, output: Path) -> list[str]:
