@@ -118,6 +118,18 @@ def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         main(["collapse", str(tmp_path)])
 
 
+def test_a_config_that_is_missing_or_cut_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "history.jsonl").touch()
+    with pytest.raises(SystemExit):
+        main(["collapse", str(tmp_path)])
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/config.yaml is missing: `mmupt train` writes it into the folder of a run\n"
+    )
+    (tmp_path / "config.yaml").write_text("mmupt: {stop_on_")
+    with pytest.raises(SystemExit, match=rf"error: {tmp_path}/config\.yaml is damaged: restore or remove it \("):
+        main(["collapse", str(tmp_path)])
+
+
 def test_a_collapse_is_replayed_with_the_defaults_of_keys_that_an_earlier_version_lacks(tmp_path: Path, capsys) -> None:
     (tmp_path / "history.jsonl").write_text('{"step": 1, "majority_ratio": 0.5}\n')
     (tmp_path / "config.yaml").write_text("{mmupt: {stop_on_collapse: {enable: false, z: 1.0}}}")
@@ -130,7 +142,7 @@ def test_a_collapse_is_replayed_with_the_defaults_of_keys_that_an_earlier_versio
 def test_a_file_that_the_tiny_model_command_cannot_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .*nowhere is not a model folder"):
         main(["tiny-model", "measure", str(tmp_path / "nowhere")])
-    with pytest.raises(SystemExit, match=r"error: .*nowhere\.jsonl"):
+    with pytest.raises(SystemExit, match=r"error: .*nowhere\.jsonl: No such file or directory$"):
         main(["tiny-model", "answerable", str(tmp_path / "nowhere.jsonl"), "--data", "train.parquet"])
 
 

@@ -463,6 +463,12 @@ def test_a_file_with_a_bad_row_is_refused_with_the_count_unless_bad_rows_are_ski
     assert parameters and parameters["imported_from"]["skipped_rows"] == {"match no question": 2, "cannot be read": 1}
 
 
+def test_a_file_that_is_not_there_is_named(figures: Path, tmp_path: Path) -> None:
+    for file, what in ((tmp_path / "nowhere.jsonl", "missing"), (tmp_path, "a folder")):
+        with pytest.raises(ValueError, match=f"{file} is {what}: name a file of the other program"):
+            import_responses(file, "jsonl", figures, tmp_path / "out.jsonl")
+
+
 def test_a_file_without_a_usable_line_leaves_no_output(figures: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "file.jsonl", [{"id": "x", "response": "y"}])
     with pytest.raises(ValueError, match=r"file\.jsonl: nothing in it is a response to a question of .*test\.parquet"):

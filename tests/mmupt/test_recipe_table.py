@@ -379,7 +379,7 @@ def test_a_file_that_is_no_table_is_refused(folder: Path, content: str) -> None:
     (folder / "other.json").write_text(content)
     with pytest.raises(SystemExit, match=r"other\.json is no table\.json of `mmupt table`"):
         main(["table", "--folder", str(folder), "--include", str(folder / "other.json")])
-    with pytest.raises(SystemExit, match=r"missing\.json"):
+    with pytest.raises(SystemExit, match=r"error: --include: .*missing\.json is missing: name the table\.json"):
         main(["table", "--folder", str(folder), "--include", str(folder / "missing.json")])
 
 

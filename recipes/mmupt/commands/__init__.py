@@ -47,7 +47,14 @@ def as_messages(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message_of(error)}")
+
+
+def message_of(error: Exception) -> str:
+    """The message of an error; of one of the operating system `FILE: No such file or directory`, without its number."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 EXTRACTIONS = "mmupt.evaluation.verdicts:EXTRACTIONS"

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmupt.commands import Choices
+from mmupt.commands import Choices, message_of
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
@@ -31,6 +31,6 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
             arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, found
         )
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(message_of(error))
     print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
     return int(len(found) > arguments.allowed)

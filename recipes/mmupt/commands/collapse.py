@@ -24,15 +24,17 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         )
     arguments = parser.parse_args(words)
     file = arguments.run / "history.jsonl"
-    if not file.is_file():
-        parser.exit(1, f"error: {file} is missing: `mmupt train` writes it from the first step on\n")
+    for needed in (file, arguments.run / "config.yaml"):
+        if not needed.is_file():
+            parser.exit(1, f"error: {needed} is missing: `mmupt train` writes it into the folder of a run\n")
     from omegaconf import OmegaConf
 
     from mmupt.training.collapse_record import replay
+    from mmupt.training.run_report import read_config
     from verl_ext.collapse import CollapseRule, History
 
-    with as_messages(FileNotFoundError, ValueError):
-        stored = OmegaConf.select(OmegaConf.load(arguments.run / "config.yaml"), "mmupt.stop_on_collapse") or {}
+    with as_messages(ValueError):
+        stored = OmegaConf.select(read_config(arguments.run), "mmupt.stop_on_collapse") or {}
         names = [field.name for field in fields(CollapseRule)]
         # A run of an earlier version lacks the newer keys.
         rule = CollapseRule(**{name: one for name, one in {**stored, **vars(arguments)}.items() if name in names})

@@ -44,6 +44,8 @@ def import_responses(
     for written in (output, parameters_path(output)):
         if written.exists() and not replace:
             raise FileExistsError(f"{written} is there already: name another --output, or --replace it")
+    if not file.is_file():
+        raise ValueError(f"{file} is {'a folder' if file.is_dir() else 'missing'}: name a file of the other program")
     responses, bad_rows = read_harness_file(file, format_, read_index(data))
     for line, _, why in bad_rows[:SHOWN]:
         print(printable(f"{file}, line {line}: {why}"), file=sys.stderr)

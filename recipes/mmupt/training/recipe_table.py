@@ -147,6 +147,8 @@ def read_included(
             set than theirs, or as `read_table`.
         FileNotFoundError: there is no such file.
     """
+    if not file.is_file():
+        raise FileNotFoundError(f"--include: {file} is missing: name the {TABLE} of another folder of `mmupt table`")
     included, selected = read_table(file), selected or {}
     own = {(recipe, seed) for recipe, seeds in finished_runs(folder).items() for seed in seeds}
     theirs = {(recipe, seed) for recipe, seeds in included.items() for seed in seeds}

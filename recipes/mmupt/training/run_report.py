@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from mmupt.console import tell
 from mmupt.evaluation.benchmark_scores import ENTROPY, GREEDY, LENGTH, StoredScore, score_json, score_verdicts
@@ -162,9 +163,12 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
 
 
 def read_config(run_folder: Path) -> Any:
-    """The config of a run; empty without one."""
+    """The config of a run; empty without one. ValueError if it is not YAML."""
     file = run_folder / "config.yaml"
-    return OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+    try:
+        return OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+    except YAMLError as error:
+        raise ValueError(f"{file} is damaged: restore or remove it ({error})") from error
 
 
 def comparison_of(config: Any) -> Comparison:

@@ -174,9 +174,9 @@ class RunFiles:
             for fields in self._listed(step)
             if fields[GROUP_FIELDS.index("id")] == id_
         ]
+        config, choices = read_config(self.folder), None
         with _readable(self.folder / "config.yaml"):
-            comparison = comparison_of(read_config(self.folder))
-        choices = None
+            comparison = comparison_of(config)
         if found:
             choices = read_votes(self._votes()[found[0]["step"]], ["choices"])[found[0]["number"]]["choices"]
 
