@@ -1,5 +1,7 @@
 """Every branch of MathVista's official rule, on rows made by hand, each with the reason for its expectation."""
 
+import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +123,50 @@ def test_mathvista_leaves_alone_what_is_more_than_one_letter_or_number(answer: s
     asked = question("5", answer_type="integer")
     assert mathvista.cleaned(answer, asked) == answer
     assert mathvista.cleaned(answer, question("x", ("hong kong", "osaka"), "multi_choice")) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "metadata"),
+    [
+        ("osaka" * 80_000, "osaka", {}),
+        (f"5{' ' * 400_000}x", f"5{' ' * 400_000}x", {"answer_type": "text"}),
+        (f"5{' ' * 400_000}\\circ", "5", {"answer_type": "integer"}),
+        ("\\text{" * 50_000 + "5" + "}" * 50_000, "5", {"answer_type": "integer"}),
+        ("\\(" * 80_000 + "B" + "\\)" * 80_000, "osaka", {}),
+    ],
+    ids=["text", "spaces", "degrees", "braces", "brackets"],
+)
+def test_mathvista_scores_a_long_answer_in_time_linear_in_its_length(
+    answer: str, truth: str, metadata: dict[str, Any]
+) -> None:
+    cities = None if metadata else ("hong kong", "osaka", "shanghai")
+    asked = question(truth, cities, "multi_choice" if cities else "free_form", **metadata)
+    start = time.process_time()
+    assert mathvista.is_correct_cleaned(answer, asked)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "cleaned"),
+    [
+        (r"\text{\mathbf{ 5 }}", "5"),
+        (r"\(\text{$5$}\)", "5"),
+        (r"\text{a}\text{b}", r"\text{a}\text{b}"),
+        (r"\text{\text{a}b\text{c}}", r"\text{a}b\text{c}"),
+        (r"\text{\(a}\)}", r"\text{\(a}\)}"),
+        (r"\(a}\)", r"\(a}\)"),
+        (r"\text{a{b}", "a{b"),
+        (r"\text{}", ""),
+    ],
+)
+def test_mathvista_takes_off_wrappers_of_the_whole_answer_alone(answer: str, cleaned: str) -> None:
+    assert mathvista.cleaned(answer, question("x", answer_type="text")) == cleaned
+
+
+@given(st.text("^ {}\\$°5", max_size=12).map(lambda text: text.replace("\\", r"\circ")))
+def test_mathvista_takes_degrees_off_wherever_they_begin(text: str) -> None:
+    from_anywhere = r"\^?\s*\{?\s*\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]"
+    assert mathvista.SIGNS.sub("", text) == re.sub(from_anywhere, "", text)
 
 
 @given(st.text("abc", max_size=8), st.text("abc", max_size=8))

@@ -12,7 +12,6 @@ on the bare extraction is reported beside it.
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import accumulate
 from string import ascii_uppercase
 from typing import Any
 
@@ -31,7 +30,10 @@ WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed|fbox)\s*
 DRESSED_LETTER = re.compile(
     r"(?:(?:the )?(?:option|choice)\s+)?\(?([A-Za-z])(?:[).:]+(?:\s.*)?)?", re.IGNORECASE | re.DOTALL
 )
-SIGNS = re.compile(r"\^?\s*\{?\s*\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]")
+BRACE = re.compile("[{}]")
+MARKDOWN = "$*` "
+# A match enters a run of spaces at its first one only: with all as starts, the time is cubic in their number.
+SIGNS = re.compile(r"(?:\^\s*|(?<!\s)\s+|)(?:\{\s*)?\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]")
 FIELDS = ("language", "source", "category", "task", "context", "grade")
 
 
@@ -66,9 +68,7 @@ def cleaned(answer: str, question: Question) -> str:
     """
     if question.choices and answer.strip() in question.choices:
         return answer.strip()
-    text = answer.strip().strip("$*` ")
-    while (wrapped := WRAPPED.fullmatch(text)) and _is_balanced(inner := wrapped[1] or wrapped[2] or ""):
-        text = inner.strip("$*` ")
+    text = _unwrapped(answer.strip().strip(MARKDOWN))
     if question.choices:
         letter = DRESSED_LETTER.fullmatch(text)
         return letter[1].upper() if letter and ord(letter[1].upper()) - ord("A") < len(question.choices) else text
@@ -82,10 +82,33 @@ def cleaned(answer: str, question: Question) -> str:
     return text if value is None else str(value)
 
 
-def _is_balanced(text: str) -> bool:
-    """Whether no closing brace lacks its opening one."""
-    depths = accumulate({"{": 1, "}": -1}.get(sign, 0) for sign in text)
-    return min(depths, default=0) >= 0
+def _unwrapped(text: str) -> str:
+    """The text without wrappers of all of it. In one pass: there may be any number of them."""
+    # Where the brace closes after which a text begins.
+    closings: dict[int, int] = {}
+    opened: list[int] = []
+    closing = len(text)
+    for brace in BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.end())
+        elif opened:
+            closings[opened.pop()] = brace.start()
+        else:
+            closing = min(closing, brace.start())
+    begin, end = 0, len(text)
+    while wrapped := WRAPPED.fullmatch(text, begin, end):
+        inner_begin, inner_end = wrapped.span(wrapped.lastindex or 0)
+        if wrapped.lastindex == 1:
+            closing = closings.get(inner_begin, len(text))
+        # The first wrapper ends before the last one: \text{a} or \text{b}.
+        if closing < inner_end:
+            break
+        begin, end = inner_begin, inner_end
+        while begin < end and text[begin] in MARKDOWN:
+            begin += 1
+        while begin < end and text[end - 1] in MARKDOWN:
+            end -= 1
+    return text[begin:end]
 
 
 def normalise(answer: str | None, question: Question) -> str | None:
@@ -129,13 +152,15 @@ def levenshtein(one: str, other: str) -> int:
     Two integers encode a column of the distance table: their bits say where it rises and falls (Hyyrö 2003).
     """
     one, other = sorted((one, other), key=len, reverse=True)
-    where: dict[str, int] = {}
+    places = {character: bytearray(len(one) // 8 + 1) for character in other}
     for index, character in enumerate(one):
-        where[character] = where.get(character, 0) | 1 << index
+        if character in places:
+            places[character][index >> 3] |= 1 << (index & 7)
+    where = {character: int.from_bytes(bits, "little") for character, bits in places.items()}
     last = 1 << len(one) >> 1
     grows, falls, distance = (1 << len(one)) - 1, 0, len(one)
     for character in other:
-        same = where.get(character, 0)
+        same = where[character]
         diagonal = ((same & grows) + grows ^ grows) | same | falls
         right, left = falls | ~(diagonal | grows), grows & diagonal
         distance += bool(right & last) - bool(left & last)
