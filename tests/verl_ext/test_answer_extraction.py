@@ -157,6 +157,8 @@ def test_the_answer_may_be_stated_in_a_sentence(response: str, answer: str | Non
         "<answer>" * 12_000,
         "the answer is " * 7_000,
         "the" + " " * 100_000,
+        "\\boxed{1}" + " " * 100_000 + "\\boxed{2}",
+        "\\boxed{1}, " + " " * 100_000 + "but \\boxed{2}",
     ],
     ids=[
         "open boxes",
@@ -168,6 +170,8 @@ def test_the_answer_may_be_stated_in_a_sentence(response: str, answer: str | Non
         "open tags",
         "statements",
         "a gap in a statement",
+        "a gap between boxes",
+        "a gap after a comma",
     ],
 )
 def test_hostile_text_of_100000_characters_takes_no_time(hostile: str, extraction: Extraction) -> None:

@@ -18,9 +18,9 @@ _ANY_BOX = re.compile(r"\\(?:boxed|fbox)")
 _BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
 # Longer boxes count as not empty, which bounds the work on many nested boxes.
 _LONG = 200
-# Text between two boxes that form one answer: x = 1 or x = 2.
+# Text between two boxes that form one answer: x = 1 or x = 2. Each space fits in one place only, which keeps it linear.
 _CONNECTIVE = re.compile(
-    r"[\s$]*(?:,|,?\s*(?P<word>or|and|或|或者|和|与))[\s$]*(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?[\s$]*", re.IGNORECASE
+    r"[\s$]*(?:(?:,\s*)?(?P<word>or|and|或|或者|和|与)|,)[\s$]*(?:[A-Za-z](?:_\{?\d\}?)?\s*=[\s$]*)?", re.IGNORECASE
 )
 _TAG = re.compile(r"<(?P<close>/?)answer>", re.IGNORECASE)
 _PHRASE = re.compile(r"\bthe\s+(?:final\s+|correct\s+)?answer\s+is\b\s*:?", re.IGNORECASE)
