@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from mmupt_data.writer import MANIFEST, problem_summary, read_manifest
+from verl_ext.counts import pluralize
 
 # Each data set is prepared into a folder of its name here.
 FOLDER = Path("datasets")
@@ -18,16 +19,18 @@ def describe(folder: Path) -> str:
     for split, rows in manifest["rows"].items():
         dropped = [row for row in manifest["dropped"] if row["split"] == split]
         kept = [row for row in manifest.get("kept", []) if row["split"] == split]
-        lines.append(f"{folder / split}.parquet: {rows} rows, {len(dropped)} dropped, {len(kept)} kept with problems")
+        counts = f"{pluralize(rows, 'row')}, {len(dropped)} dropped, {len(kept)} kept with problems"
+        lines.append(f"{folder / split}.parquet: {counts}")
         lines += [f"  dropped: {line}" for line in problem_summary(dropped)]
         lines += [f"  kept: {line}" for line in problem_summary(kept)]
         for change, found in manifest["changed"][split].items():
-            lines.append(f"  {found['images']} images converted when decoded: {change}, the first: {found['first']}")
+            images = pluralize(found["images"], "image")
+            lines.append(f"  {images} converted when decoded: {change}, the first: {found['first']}")
         official, read = manifest.get("official", {}).get(split), rows + len(dropped)
         if official not in (None, read):
             lines.append(f"  the source is not whole: it has {read} of {official} rows")
     if rows := manifest.get("no_question"):
-        lines.append(f"  {rows} rows without a question: for synthesis, not for training")
+        lines.append(f"  {pluralize(rows, 'row')} without a question: for synthesis, not for training")
     if columns := manifest["parameters"].get("unread_columns"):
         lines.append(f"  columns not read: {', '.join(columns)}")
     for suffix, left_out in manifest["parameters"].get("left_out", {}).items():
@@ -36,5 +39,5 @@ def describe(folder: Path) -> str:
         lines.append(f"all of them: {folder / MANIFEST}")
     for licence, rows in manifest.get("licences", {}).items():
         restricted = ": not for commercial use" if NON_COMMERCIAL.search(licence) else ""
-        lines.append(f"licence of {rows} rows: {licence or 'not known'}{restricted}")
+        lines.append(f"licence of {pluralize(rows, 'row')}: {licence or 'not known'}{restricted}")
     return "\n".join(lines)

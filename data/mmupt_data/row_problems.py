@@ -13,6 +13,7 @@ from typing import Literal
 
 from mmupt_data.row_schema import NO_QUESTION, PLACEHOLDER, Row
 from verl_ext.control_text import control_texts, lost_characters
+from verl_ext.counts import pluralize
 from verl_ext.images import Change, ImageError, decode
 
 ProblemKind = Literal[
@@ -81,7 +82,8 @@ def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
     if (row.question_type != NO_QUESTION or not row.images) and not row.question.replace(PLACEHOLDER, "").strip():
         problems.append(Problem("no question", "the question is empty"))
     if (tags := row.question.count(PLACEHOLDER)) != len(row.images):
-        problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {len(row.images)} images"))
+        images = pluralize(len(row.images), "image")
+        problems.append(Problem("image tags", f"{tags} {PLACEHOLDER} in the question, {images}"))
     changes: Counter[Change] = Counter()
     for index, image in enumerate(row.images):
         found, changed = _inspect(image, f"image {index}")

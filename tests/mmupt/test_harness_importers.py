@@ -441,7 +441,7 @@ def test_an_output_is_replaced_only_when_asked_to(
     assert stopped.value.code == f"error: {output} is there already: name another --output, or --replace it"
     assert read_whole(output)[0].response == "old"
     assert main([*command, "--replace"]) == 0
-    assert capsys.readouterr().out == f"{output}: 1 responses\n"
+    assert capsys.readouterr().out == f"{output}: 1 response\n"
     assert read_whole(output)[0].response == "new"
 
 

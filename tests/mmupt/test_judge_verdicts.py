@@ -177,7 +177,7 @@ def test_replies_that_cannot_be_read_count_as_wrong_and_are_counted(tmp_path: Pa
     assert [one.right["judge some/judge"] for one in judgement.verdicts] == [False, False]
     assert [one.judged.readable for one in judgement.verdicts if one.judged] == [False, True]
     (scores,) = score_verdicts(JudgedFile(Path("file"), {}, questions, judgement.verdicts, []))
-    assert scores.judge_unreadable == 1 and "The judge's replies about 1 responses cannot be read" in render(scores)
+    assert scores.judge_unreadable == 1 and "The judge's replies about 1 response cannot be read" in render(scores)
     write_verdicts(tmp_path / "verdicts.jsonl", judgement.verdicts, questions)
 
 
@@ -258,7 +258,7 @@ def test_no_figure_is_by_the_judge_until_it_has_decided_on_all(
         (scores,) = score_file(file, judge=judge(server.url))
     assert scores.not_judged == 1 and list(labelled(scores.accuracy)) == ["rule-based, greedy", "own, greedy"]
     told = capsys.readouterr().err
-    assert "1 responses could not be judged" in told and "Run the same command again" in told
+    assert "1 response could not be judged" in told and "Run the same command again" in told
     assert re.search(r"  q1, greedy 0: InternalServerError: ", told)
     lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
     assert ["judge some/judge" in line["right"] for line in lines] == [True, False, True]

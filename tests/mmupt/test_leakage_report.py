@@ -23,7 +23,7 @@ def test_more_overlaps_than_are_allowed_are_refused_with_counts_rows_and_the_rep
     with pytest.raises(ValueError) as refusal:
         check_overlap([train], [test], "near", 1, tmp_path / "report")
     assert str(refusal.value) == (
-        "2 pairs of a training row and an evaluation row overlap (image exact: 2, question exact: 1), first "
+        "2 overlapping pairs of a training row and an evaluation row (image exact: 2, question exact: 1), first "
         f"0 of {train} ('train-0') and 0 of {test} ('test-0'); 1 of {train} ('train-1') and 1 of {test} ('test-1'); "
         f"1 allowed, all in {tmp_path / 'report' / 'leakage.html'}"
     )

@@ -338,7 +338,7 @@ def test_the_card_of_questions_has_their_origin_and_is_safe(synthesis: Path, tmp
     assert "dropped by length" in card.text and "Prompt `direct`" in card.text
     assert "<script" not in card.text.replace("\\<script", "") and "<img" not in card.text.replace("\\<img", "")
     assert not [line for line in card.text.splitlines() if line.startswith("# ") and "What is" in line]
-    assert exported.warnings == ["the licence of 1 rows of images_direct is not known"]
+    assert exported.warnings == ["the licence of 1 row of images_direct is not known"]
     assert str(tmp_path) not in card.content
 
 

@@ -114,10 +114,10 @@ def test_bad_rows_are_left_out_of_training_by_id_and_named_on_the_console(
     config = recipe(tmp_path)
     check_rows(config)
     said = capsys.readouterr().out
-    assert f"{tmp_path / 'train.parquet'}: 2 rows are left out" in said
+    assert f"{tmp_path / 'train.parquet'}: 2 rows left out" in said
     assert "row 1, id b: no image (image 0 is empty)" in said and "row 2, id c: long prompt (" in said
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
-    assert f"{tmp_path / 'test.parquet'}: 1 rows cannot be asked and count as wrong: row 1, id u: long prompt" in said
+    assert f"{tmp_path / 'test.parquet'}: 1 row not asked and counted as wrong: row 1, id u: long prompt" in said
     for key, ids in (("train_files", ["a", "d"]), ("val_files", ["t", "u"])):
         dataset = create_rl_dataset(config.data[key], config.data, processor.tokenizer, processor)
         assert [dataset[index]["id"] for index in range(len(dataset))] == ids
@@ -128,7 +128,7 @@ def test_bad_rows_are_left_out_of_training_by_id_and_named_on_the_console(
 def test_under_the_policy_stop_nothing_starts(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "train", [row("a"), row("b", images=(b"",))])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
-    with pytest.raises(RecipeError, match=r"train\.parquet: 1 rows cannot be used: row 1, id b: no image"):
+    with pytest.raises(RecipeError, match=r"train\.parquet: 1 row cannot be used: row 1, id b: no image"):
         check_rows(recipe(tmp_path, "data.bad_rows=stop"))
 
 
@@ -141,7 +141,7 @@ def test_an_evaluation_leaves_no_row_out(tmp_path: Path, capsys: pytest.CaptureF
     check_rows(config)
     said = capsys.readouterr().out
     for name in ("test", "held_out"):
-        assert f"{name}.parquet: 1 rows cannot be asked and count as wrong: row 1, id i: truncated image" in said
+        assert f"{name}.parquet: 1 row not asked and counted as wrong: row 1, id i: truncated image" in said
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     dataset = create_rl_dataset(config.data.val_files, config.data, processor.tokenizer, processor)
     rows = {one["id"]: one for one in (dataset[index] for index in range(len(dataset)))}
@@ -165,7 +165,7 @@ def test_control_text_of_the_tokenizer_is_counted_and_drops_nothing(
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     check_rows(recipe(tmp_path))
     said = capsys.readouterr().out
-    assert "1 rows have control text, which is shown as characters; the first: id b: <|im_end|>, <video>" in said
+    assert "1 row has control text, which is shown as characters; the first: id b: <|im_end|>, <video>" in said
     assert "left out" not in said
 
 
@@ -355,7 +355,7 @@ def test_rows_of_somebody_elses_file_that_pass_the_checks_are_those_that_are_tra
     check_rows(config)
     said = capsys.readouterr().out
     name = f"{tmp_path.name}-train"
-    assert f"{train}: 2 rows are left out: row 1, id {name}-000001: row (image 0 is the address 'https" in said
+    assert f"{train}: 2 rows left out: row 1, id {name}-000001: row (image 0 is the address 'https" in said
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     dataset = create_rl_dataset(str(train), config.data, processor.tokenizer, processor)
     assert [dataset[index]["id"] for index in range(len(dataset))] == [f"{name}-000000", f"{name}-000002"]

@@ -28,9 +28,7 @@ def test_it_says_what_was_written_and_what_was_dropped_and_why(
     assert f"{tmp_path / 'made'}: written" in output and "train.parquet: 2 rows, 1 dropped" in output
     first = "row 1, id images-train-000001, file b.png: image 0 has 20 x 4020 px"
     assert f"1 x extreme aspect ratio, the first: {first}" in output
-    assert (
-        "1 images converted when decoded: orientation, the first: row 2, id images-train-000002, file c.jpg" in output
-    )
+    assert "1 image converted when decoded: orientation, the first: row 2, id images-train-000002, file c.jpg" in output
     assert "left out: 1 x .svg, the first: d.svg" in output
     assert "left out: 2 x .mov, the first: e.mov" in output
     main(["data", *arguments])

@@ -57,7 +57,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
 @pytest.mark.parametrize("question", ["what ?", "<image><image>what ?"])
 def test_more_or_fewer_tags_than_images_are_counted(question: str) -> None:
     (problem,) = problems_of(replace(ROW, question=question))
-    assert problem.kind == "image tags" and "1 images" in problem.detail
+    assert problem.kind == "image tags" and "1 image" in problem.detail
 
 
 @pytest.mark.parametrize("question", ["<image>", "<image> \n"])

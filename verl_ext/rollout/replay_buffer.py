@@ -19,6 +19,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from verl_ext import metric_names
 from verl_ext.collapse import read_alarm
 from verl_ext.config_defaults import SAMPLER_DEFAULTS, SAMPLER_KEY
+from verl_ext.counts import pluralize
 from verl_ext.files import file_list
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
@@ -125,7 +126,8 @@ def _pending_prompts() -> str:
     if not waiting:
         return "no prompt is pending, the trainer itself waits"
     return "; ".join(
-        f"{len(ids)} prompts wait for {phase}: {', '.join(sorted(ids)[:5])}{', ...' if len(ids) > 5 else ''}"
+        f"{pluralize(len(ids), 'prompt waits', 'prompts wait')} for {phase}: "
+        f"{', '.join(sorted(ids)[:5])}{', ...' if len(ids) > 5 else ''}"
         for phase, ids in sorted(waiting.items())
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmupt.commands import EXTRACTIONS, Choices, as_messages
+from verl_ext.counts import pluralize
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -42,4 +43,4 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             arguments.replace,
             arguments.skip_bad_rows,
         )
-    print(f"{arguments.output}: {count} responses")
+    print(f"{arguments.output}: {pluralize(count, 'response')}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mmupt.commands import add_answer_settings, as_messages
+from verl_ext.counts import pluralize
 
 if TYPE_CHECKING:
     from mmupt.evaluation.judge_client import Judge
@@ -58,7 +59,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         print(f"# {file}\n")
         print("\n\n".join(map(render, scores)) + "\n")
     if not_judged:
-        parser.exit(1, f"error: {not_judged} responses are not judged yet\n")
+        parser.exit(1, f"error: {pluralize(not_judged, 'response is', 'responses are')} not judged yet\n")
 
 
 def _judge(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> "Judge | None":

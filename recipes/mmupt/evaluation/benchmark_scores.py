@@ -16,6 +16,7 @@ from mmupt.evaluation.response_files import Mode, Response
 from mmupt.evaluation.verdicts import AnyExtraction, JudgedFile, Verdict, comparison_rule, verdicts_of
 from mmupt.reports.tables import escaped, markdown_table, plus_minus
 from verl_ext.answers import Comparison
+from verl_ext.counts import pluralize
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
 # Names of `BenchmarkScores.headline`, beside mean@k, maj@k and pass@k.
@@ -292,11 +293,11 @@ def render(scores: BenchmarkScores[Any]) -> str:
         notes.append(f"{entropy.value:.3g} ± {entropy.standard_error:.2g} nats of semantic entropy.")
     if scores.judge_unreadable:
         notes.append(
-            f"The judge's replies about {scores.judge_unreadable} responses cannot be read: they have no answer, or "
-            "are wrong."
+            f"The judge's replies about {pluralize(scores.judge_unreadable, 'response')} cannot be read: they have no "
+            "answer, or are wrong."
         )
     if scores.not_asked:
-        notes.append(f"{scores.not_asked} questions could not be asked and count as wrong.")
+        notes.append(f"{pluralize(scores.not_asked, 'question')} could not be asked, counted as wrong.")
     if scores.not_answered or scores.left_out:
         notes.append(
             f"Of {scores.questions} questions, {scores.not_answered} have no response and {scores.left_out} have fewer "

@@ -13,6 +13,7 @@ from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from mmupt.reports.html_page import paragraph, pictures, section, shown, shown_answer, shown_question
 from mmupt.reports.plots import AFTER_COLOR, LONGEST_LABEL, Panel, Points, draw
 from mmupt.reports.tables import code, markdown_table, plus_minus
+from verl_ext.counts import pluralize
 
 # Ids named in a text; the JSON has all of them.
 NAMED = 5
@@ -68,9 +69,9 @@ def _changes(comparison: ModelComparison) -> str:
     found = comparison.changes
     in_part = f", {found.equal_in_part:,} both in part, equally often" if found.equal_in_part else ""
     return (
-        f"By {found.score}: {len(found.gained):,} questions gained, {len(found.lost):,} lost, {found.both_right:,} "
-        f"both right, {found.both_wrong:,} both wrong{in_part}. If gains and losses were equally likely, a count this "
-        f"uneven would have p = {found.p_value:.3g} (exact McNemar or sign test)."
+        f"By {found.score}: {pluralize(len(found.gained), 'question')} gained, {len(found.lost):,} lost, "
+        f"{found.both_right:,} both right, {found.both_wrong:,} both wrong{in_part}. If gains and losses were equally "
+        f"likely, a count this uneven would have p = {found.p_value:.3g} (exact McNemar or sign test)."
     )
 
 

@@ -38,6 +38,7 @@ from mmupt.runtime.run_lock import RUN_FOLDER_VARIABLE, exclusive_run
 from mmupt_data.prepare import FOLDER
 from mmupt_data.writer import read_manifest
 from verl_ext.answers import Comparison
+from verl_ext.counts import pluralize
 from verl_ext.datasets.ground_truth import check_truth
 from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
 from verl_ext.files import file_list
@@ -228,7 +229,8 @@ def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge:
         except ValueError as error:
             tell(f"there is no table next to the paper's results: {error}")
     if not_judged:
-        raise EvaluationError(f"{not_judged} responses are not judged yet: the same command asks for these alone")
+        responses = pluralize(not_judged, "response is", "responses are")
+        raise EvaluationError(f"{responses} not judged yet: the same command asks for these alone")
 
 
 def _judge(config: DictConfig) -> Judge | None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from mmupt.benchmarks import BENCHMARKS, JudgeSteps, Question, Unreadable, read_agreement, read_answer
 from mmupt.evaluation.judge_client import Judge, Replies, ask
 from mmupt.evaluation.verdicts import Reading, Verdict
+from verl_ext.counts import pluralize
 
 Read = TypeVar("Read")
 # Number of responses named that could not be judged.
@@ -104,8 +105,8 @@ def describe(failures: Sequence[tuple[Verdict, str]]) -> str:
         named.append(f"  and {len(failures) - NAMED} more")
     return "\n".join(
         [
-            f"{len(failures)} responses could not be judged, so that no score is by the judge. Run the same command "
-            "again: it asks for these alone.",
+            f"{pluralize(len(failures), 'response')} could not be judged, so that no score is by the judge. "
+            "Run the same command again: it asks for these alone.",
             *named,
         ]
     )

@@ -9,6 +9,7 @@ from mmupt.evaluation.harness_importers import Format, read_harness_file
 from mmupt.evaluation.question_matching import read_index
 from mmupt.evaluation.response_files import parameters_path, write_responses
 from mmupt.evaluation.verdicts import AnyExtraction
+from verl_ext.counts import pluralize
 from verl_ext.files import sha256
 
 # Number of unusable rows that are named.
@@ -50,14 +51,15 @@ def import_responses(
     for line, _, why in bad_rows[:SHOWN]:
         print(printable(f"{file}, line {line}: {why}"), file=sys.stderr)
     if len(bad_rows) > SHOWN:
-        print(f"{file}: and {len(bad_rows) - SHOWN} more rows", file=sys.stderr)
+        print(f"{file}: and {pluralize(len(bad_rows) - SHOWN, 'more row')}", file=sys.stderr)
     counts = ", ".join(f"{count} {problem}" for problem, count in Counter(row.problem for row in bad_rows).items())
     if not responses:
         raise ValueError(f"{file}: nothing in it is a response to a question of {data} ({counts or 'it is empty'})")
     if bad_rows and not skip_bad_rows:
         raise ValueError(
-            f"{file}: {len(bad_rows)} rows cannot be used ({counts}) beside {len(responses)} responses to questions of "
-            f"{data}. Nothing is written; --skip-bad-rows imports the others"
+            f"{file}: {pluralize(len(bad_rows), 'row')} cannot be used ({counts}) beside "
+            f"{pluralize(len(responses), 'response')} to questions of {data}. Nothing is written; --skip-bad-rows "
+            "imports the others"
         )
     parameters = {
         "model": model,

@@ -12,6 +12,7 @@ from mmupt.publishing import is_path, public_name
 from mmupt.reports.tables import markdown_table
 from mmupt_data.hub import HubDataset, Licence
 from mmupt_data.prepare import NON_COMMERCIAL
+from verl_ext.counts import pluralize
 from verl_ext.datasets.parquet_reader import MalformedRow, file_name, read_rows
 
 COLUMNS = ("data_source", "provenance", "licence", "synthesis")
@@ -94,9 +95,10 @@ def warnings(sources: Iterable[RowSource]) -> list[str]:
     found = []
     for one in sources:
         if one.licence is None:
-            found.append(f"the licence of {one.rows} rows of {one.data_set} is not known")
+            found.append(f"the licence of {pluralize(one.rows, 'row')} of {one.data_set} is not known")
         elif NON_COMMERCIAL.search(one.licence.name):
-            found.append(f"{one.rows} rows of {one.data_set} are not for commercial use ({one.licence.name})")
+            rows = f"{pluralize(one.rows, 'row')} of {one.data_set}"
+            found.append(f"{rows}: not for commercial use ({one.licence.name})")
     return found
 
 

@@ -15,6 +15,7 @@ from mmupt.reports.html_page import paragraph, pictures, section, shown, shown_q
 from mmupt_data.fingerprints import COLUMNS
 from mmupt_data.leakage import Images, MatchKind, Overlap, Place, overlaps
 from mmupt_data.row_schema import user_text
+from verl_ext.counts import pluralize
 from verl_ext.datasets.parquet_reader import MalformedRow, read_rows
 from verl_ext.files import write_json
 
@@ -42,7 +43,7 @@ def check_overlap(
 def summary(overlaps: Sequence[Overlap]) -> str:
     """A sentence with the number of overlapping pairs by kind, and the first pairs."""
     counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
-    text = f"{len(overlaps):,} pairs of a training row and an evaluation row overlap"
+    text = f"{pluralize(len(overlaps), 'overlapping pair')} of a training row and an evaluation row"
     if overlaps:
         text += f" ({', '.join(f'{kind}: {counts[kind]:,}' for kind in get_args(MatchKind) if counts[kind])}), first "
         text += "; ".join(f"{each.train} and {each.evaluation}" for each in overlaps[:PAIRS_NAMED])

@@ -14,6 +14,7 @@ from mmupt.synthesis.candidates import Candidate
 from mmupt_data.question_words import words
 from verl_ext.answers import verdict_in
 from verl_ext.control_text import control_texts
+from verl_ext.counts import pluralize
 
 Reason = str | None
 Filter = Callable[..., list[Reason]]
@@ -93,7 +94,7 @@ def length(candidate: Candidate, min_words: int, max_words: int, max_characters:
     text = candidate.question or ""
     count = len(text.split())
     if not min_words <= count <= max_words:
-        return f"{count} words"
+        return pluralize(count, "word")
     return f"{len(text)} characters" if len(text) > max_characters else None
 
 

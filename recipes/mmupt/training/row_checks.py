@@ -26,6 +26,7 @@ from mmupt_data.row_problems import HARMLESS, UNANSWERABLE, Duplicates, Problem,
 from mmupt_data.row_schema import NO_QUESTION, SCHEMA_VERSION, Row
 from mmupt_data.writer import is_unchanged, read_manifest
 from verl_ext.control_text import control_texts, control_tokens
+from verl_ext.counts import pluralize
 from verl_ext.datasets.ground_truth import check_truth, check_unlabelled
 from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_ids, read_rows, require_prompt
 from verl_ext.datasets.pixel_limits import accepted_size, pixel_limits, token_side
@@ -88,7 +89,8 @@ def _check_rows(config: DictConfig) -> None:
                 (dropped if training else wrong)[file] = bad
             if lengths and lengths.escaped:
                 count, first = len(lengths.escaped), lengths.escaped[0]
-                tell(f"{file}: {count} rows have control text, which is shown as characters; the first: {first}")
+                rows = pluralize(count, "row has", "rows have")
+                tell(f"{file}: {rows} control text, which is shown as characters; the first: {first}")
                 lengths.escaped.clear()
     if config.reward.custom_reward_function.path == VALIDATION_REWARD:
         _check_graded(file_list(config.data.val_files), config)
@@ -100,8 +102,8 @@ def _check_rows(config: DictConfig) -> None:
     for file in evaluated:
         if bad := _look(file, lengths=None, training=False):
             wrong.setdefault(file, bad)
-    report_bad_rows(dropped, "are left out", config.data.bad_rows)
-    report_bad_rows(wrong, "cannot be asked and count as wrong", config.data.bad_rows)
+    report_bad_rows(dropped, "left out", config.data.bad_rows)
+    report_bad_rows(wrong, "not asked and counted as wrong", config.data.bad_rows)
     dropped |= {file: bad for file, bad in wrong.items() if file in file_list(config.data.val_files)}
     listing = {file: [asdict(one) for one in bad] for file, bad in dropped.items()}
     write_json(Path(config.data.dropped_rows), listing)
@@ -155,10 +157,10 @@ def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy:
         examples = "; ".join(dict.fromkeys(map(_describe, firsts)))
         if policy == "stop":
             raise RecipeError(
-                f"{file}: {len(bad)} rows cannot be used: {examples}. Mend them, or accept that they {outcome}: "
-                "data.bad_rows=drop"
+                f"{file}: {pluralize(len(bad), 'row')} cannot be used: {examples}. Mend them, or accept that "
+                f"they are {outcome}: data.bad_rows=drop"
             )
-        tell(f"{file}: {len(bad)} rows {outcome}: {examples}")
+        tell(f"{file}: {pluralize(len(bad), 'row')} {outcome}: {examples}")
 
 
 def _describe(bad: BadRow) -> str:
@@ -202,7 +204,7 @@ def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[Ba
     found = bad_rows(file, lengths, training)
     if unread := [bad for bad in found if not training and any(problem.kind == "row" for problem in bad.problems)]:
         raise RecipeError(
-            f"{file}: {len(unread)} rows cannot be read, and an evaluation leaves none out; the first: "
+            f"{file}: {pluralize(len(unread), 'row')} cannot be read, and an evaluation leaves none out; the first: "
             f"{_describe(unread[0])}"
         )
     return found
@@ -308,7 +310,8 @@ class PromptLengths:
             self.escaped.append(f"id {row['id']}: {', '.join(found)}")
         images = self._processor.image_processor
         if images is None and row["images"]:
-            return [Problem("no vision tower", f"{len(row['images'])} images, and the model reads text alone")]
+            count = pluralize(len(row["images"]), "image")
+            return [Problem("no vision tower", f"{count}, and the model reads text alone")]
         if self._training:
             for index, image in enumerate(row["images"]):
                 size = stored_size(image["bytes"])

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.console import Head, Phase, emit, follow, shown_path
 from mmupt.runtime.preflight import row_counts
+from verl_ext.counts import pluralize
 from verl_ext.files import file_list
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -36,7 +37,8 @@ def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
     method = config.mmupt.baseline.method
     rollout, data = config.actor_rollout_ref.rollout, config.data
     steps = config.trainer.total_training_steps
-    length = f"{config.trainer.total_epochs} epochs in steps" if steps is None else f"{steps} steps"
+    epochs = pluralize(config.trainer.total_epochs, "epoch")
+    length = f"{epochs} in steps" if steps is None else pluralize(steps, "step")
     votes = OmegaConf.select(config, "reward.reward_kwargs.vote.vote_n")
     responses = f"{rollout.n} responses each" if votes is None else f"{votes} responses each, {rollout.n} trained on"
     work = f"{length} of {data.train_batch_size} prompts, {responses}"
@@ -50,7 +52,7 @@ def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
             "recipe": " ".join([str(config.trainer.experiment_name), *overrides]),
             "model": str(config.actor_rollout_ref.model.path),
             "method": method or f"{config.reward.reward_manager.name}, {work}",
-            "data": ", ".join(f"{name} {count:,} questions" for name, count in rows.items() if count),
+            "data": ", ".join(f"{name} {pluralize(count, 'question')}" for name, count in rows.items() if count),
             "writes to": f"{folder}, all output to {folder}/logs/train.log",
             "see more": f"mmupt view {folder}, or --verbose",
         }
