@@ -34,7 +34,7 @@ from verl_ext.import_check import (
 from verl_ext.rewards.confidence import FROM_LOGITS, SelfCertaintyReward
 from verl_ext.rewards.group_reward import REWARDS
 from verl_ext.rewards.reward_settings import read_settings
-from verl_ext.row_grading import problems_of_files, problems_of_rows, validates_first
+from verl_ext.row_grading import problems_of_local_files, problems_of_rows, validates_first
 from verl_ext.trackers.group_tables import problem_of as problem_of_tracked
 from verl_ext.unknown_keys import is_number, is_whole, nearest, refuse_unknown_keys
 from verl_ext.votes import VoteOptions
@@ -87,7 +87,7 @@ def check_before_ray(config: DictConfig) -> None:
     Raises:
         ValueError: names the key and the fix of every problem.
     """
-    _refuse([*problems_of_config(config), *problems_of_files(config), *problems_of_code(config)])
+    _refuse([*problems_of_config(config), *problems_of_local_files(config), *problems_of_code(config)])
 
 
 def check_rows(config: DictConfig, datasets: Mapping[str, Any]) -> None:

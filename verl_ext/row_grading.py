@@ -22,7 +22,7 @@ select = OmegaConf.select
 UNJUDGED_MEDIA = {"video_key": "videos", "audio_key": "audios"}
 
 
-def problems_of_files(config: DictConfig) -> Iterator[str]:
+def problems_of_local_files(config: DictConfig) -> Iterator[str]:
     """Yield the problems of data files on this machine."""
     if uses(config, "data.custom_cls", DATASET):
         yield from _file_problems(config)
@@ -32,8 +32,8 @@ def problems_of_files(config: DictConfig) -> Iterator[str]:
 
 
 def problems_of_rows(config: DictConfig, datasets: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of ground truths that `problems_of_files` could not read: of files elsewhere, or of one's own
-    dataset.
+    """Yield the problems of ground truths of files elsewhere, or of one's own dataset, which `problems_of_local_files`
+    could not read.
 
     Args:
         datasets: what veRL has made of the files of each key, such as `data.val_files`.

@@ -18,7 +18,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.fs import get_local_temp_path
 
 from verl_ext.config_checks import check_before_ray, check_config
-from verl_ext.row_grading import problems_of_files
+from verl_ext.row_grading import problems_of_local_files
 
 
 def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray
     others = ("trainer.val_before_train=False", "trainer.test_freq=-1"), ("reward.reward_manager.name=naive",)
     for other in (forced(function), *others):
         config = composed(*TWO_KEYS, *keys, *other)
-        assert not list(problems_of_files(config))
+        assert not list(problems_of_local_files(config))
 
 
 def test_a_validation_file_that_is_no_parquet_file_is_named(tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_videos_that_a_judge_is_not_shown_are_refused_before_ray(
         file.write_text("\n".join(map(json.dumps, clips)))
     judge = ("reward.reward_manager.name=self_judge", *NO_VALIDATION)
     config = composed(*TWO_KEYS, *judge, *forced({"data.train_files": str(file)}))
-    assert not list(problems_of_files(config))
+    assert not list(problems_of_local_files(config))
     config.data.video_key = "clips"
-    (problem,) = problems_of_files(config)
+    (problem,) = problems_of_local_files(config)
     assert problem.startswith(f"data.train_files: {file} has clips in 1 of 2 rows: a judge sees texts and images only")
     config.reward.reward_manager.name = "majority_vote"
-    assert not list(problems_of_files(config))
+    assert not list(problems_of_local_files(config))
