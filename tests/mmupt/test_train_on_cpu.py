@@ -118,6 +118,15 @@ def test_settings_that_would_fail_hours_later_are_refused_at_once(
         recipe_run.prepare_run("mmupt_tiny", overrides)
 
 
+def test_missing_files_are_named_together_with_missing_gpus(elsewhere: Path) -> None:
+    with pytest.raises(RecipeError) as refused:
+        recipe_run.prepare_run("mmupt_geometry3k", ["data.val_files=nowhere.parquet"])
+    assert "GPUs per machine, but this machine has none" in str(refused.value)
+    assert "data.val_files: nowhere.parquet is missing: `mmupt data`" in str(refused.value)
+    # Those of the data set are made next.
+    assert "geometry3k/train.parquet" not in str(refused.value)
+
+
 def test_environment_variables_may_be_given_as_numbers(elsewhere: Path) -> None:
     variable = "ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE"
     config = recipe_run.prepare_run("mmupt_tiny", [f"{variable}=2"])

@@ -114,11 +114,16 @@ def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iter
     yield from _problems_of_folder(Path(config.mmupt.run_folder))
 
 
-def problems_of_files(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield which files of a recipe are missing after its data are prepared, and what keeps its model from loading."""
+def problems_of_files(config: DictConfig, environ: Mapping[str, str], to_prepare: Sequence[Path] = ()) -> Iterator[str]:
+    """Yield which files of a recipe are missing, and what keeps its model from loading.
+
+    Files in the folders `to_prepare` are not missed, as they are yet to be made.
+    """
+    folders = [folder.absolute() for folder in to_prepare]
     for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
         for file in file_list(OmegaConf.select(config, key)):
-            if not Path(file).is_file():
+            path = Path(file).absolute()
+            if not (path.is_file() or any(folder in path.parents for folder in folders)):
                 yield f"{key}: {file} is missing: `mmupt data` makes such files, also of your own images (docs/data.md)"
     if config.mmupt.test_time_training and not file_list(config.data.train_files):
         yield "mmupt.test_time_training trains on the questions of mmupt.evaluation_files: set it to their files"

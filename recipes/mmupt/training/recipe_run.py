@@ -119,7 +119,9 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     given = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
     _set_variables(config, own | cache_variables(folder, given) | visible_gpu_variables(given))
     os.environ.update(own_ray_token(os.environ))
-    refuse([*problems, *_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)])
+    problems += [*_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)]
+    to_prepare = [FOLDER / name for name in config.mmupt.datasets]
+    refuse([*problems, *problems_of_files(config, os.environ, to_prepare)])
     _set_variables(config, logger_variables(config.trainer.logger, folder, os.environ))
     _use_available_attention(config)
     prepare_data_sets(config)
