@@ -355,6 +355,9 @@ def test_a_folder_of_neither_and_an_adapter_of_questions_are_refused(synthesis: 
         export(tmp_path)
     with pytest.raises(ExportError, match="--adapter"):
         export(synthesis, adapter=True)
+    (tmp_path / "config.yaml").write_text("actor_rollout_ref: {mod")
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: restore or remove it"):
+        export(tmp_path)
 
 
 def test_rows_that_were_prepared_before_a_licence_was_known_get_it_from_the_catalog(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mmupt.publishing.hub_folder import CARD, writing
 from mmupt.publishing.model_card import model_card
 from mmupt.runtime.export import ADAPTER, MARKER
 from mmupt.runtime.preflight import problems_of_model
+from mmupt.training.run_report import read_config
 from verl_ext.checkpoints.best import link_or_copy
 from verl_ext.files import write_atomically, write_json
 
@@ -23,9 +24,8 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run."""
-    config = folder / "config.yaml"
-    return config.is_file() and "actor_rollout_ref" in OmegaConf.load(config)
+    """Whether a folder is that of a training run; ValueError as `read_config`."""
+    return "actor_rollout_ref" in read_config(folder)
 
 
 def export_model(run_folder: Path, target: Path, name: str, *, adapter: bool = False) -> None:
