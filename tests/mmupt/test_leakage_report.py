@@ -68,7 +68,7 @@ def test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed(
     report = tmp_path / "report"
     arguments = ["--train", train, "--eval", test, "--report", report, "--allowed", allowed]
     assert main(["check-leakage", *map(str, arguments)]) == status
-    assert "2 pairs" in capsys.readouterr().out
+    assert "2 overlapping pairs" in capsys.readouterr().out
     assert (report / "leakage.html").exists()
 
 
