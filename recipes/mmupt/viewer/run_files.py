@@ -89,7 +89,7 @@ class RunFiles:
         votes = self._votes()
         problems: list[str] = []
 
-        def part(read: Callable[[], Value], otherwise: Value) -> Value:
+        def part(read: Callable[[], Any], otherwise: Any) -> Any:
             try:
                 return read()
             except ValueError as error:
@@ -333,7 +333,7 @@ class RunFiles:
     def _collapse(self) -> str | None:
         with _readable(self.folder / STOP):
             stop = read_stop(self.folder)
-            return stop and stop["message"]
+            return None if stop is None else str(stop["message"])
 
     def _history(self) -> Path:
         return self.folder / "history.jsonl"
