@@ -226,9 +226,12 @@ def test_code_that_does_not_exist_is_refused_beside_the_two_keys(faulty: tuple[s
         assert part in str(refused.value), part
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def forked_workers() -> Iterator[list[str]]:
-    """Overrides by which the runs of this module start in half the time; they have no say in what is trained."""
+    """Overrides by which a run starts in half the time; they have no say in what is trained.
+
+    A fork server serves one cluster: to the workers of the next one it gives nothing.
+    """
     block = "ray_kwargs.ray_init.runtime_env"
     variables = {name.removeprefix(f"{block}.env_vars."): value for name, value in hardware().items() if block in name}
     del variables[f"{block}.worker_process_setup_hook"]
