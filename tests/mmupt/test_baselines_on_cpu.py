@@ -1,4 +1,4 @@
-"""The methods on the real stack: vLLM says what is kept, the trainers learn it, and the report compares."""
+"""A method on the real stack: vLLM says what is kept, two trainers learn it in turn, and the report compares."""
 
 import json
 import os
@@ -17,8 +17,10 @@ from mmupt_data.figure_task import write_figures
 
 pytestmark = pytest.mark.full_stack
 
+ROWS = 32
 
-def command(method: str, folder: Path, *overrides: str) -> list[str]:
+
+def command(folder: Path) -> list[str]:
     write_figures(folder / "figures", train=48, validation=3, test=6)
     files = {
         "data.train_files": folder / "figures" / "train.parquet",
@@ -26,41 +28,33 @@ def command(method: str, folder: Path, *overrides: str) -> list[str]:
         "mmupt.evaluation_files": folder / "figures" / "test.parquet",
         "mmupt.run_folder": folder / "run",
     }
-    keys = ["mmupt.datasets=[]", "mmupt.baseline.rows=32", "mmupt.leakage.allowed_pairs=null"]
+    keys = ["mmupt.datasets=[]", f"mmupt.baseline.rows={ROWS}", "mmupt.leakage.allowed_pairs=null"]
     keys += ["actor_rollout_ref.actor.ppo_mini_batch_size=8", *(f"{name}={file}" for name, file in files.items())]
-    return [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", f"method={method}", *keys, *overrides]
+    return [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", "method=stic", *keys]
 
 
-def check_report(run: Path, *sets: str) -> None:
-    """Check what a run leaves: its policy, its report, and the sets that its trainers learnt from."""
-    assert (run / "model" / "config.json").is_file() and "greedy accuracy" in (run / "report.md").read_text()
-    summary = json.loads((run / "stages" / "summary.json").read_text())
-    for name in sets:
-        rows = pq.read_table(run / "stages" / f"{name}.parquet").num_rows
-        assert 0 < rows == summary["sets"][f"{name}.parquet"]
-    assert summary["rows"] == 32 and summary["generated_tokens"]["all"] > 32 * 8
-
-
-def test_a_method_with_two_trainers_runs_to_its_report(tmp_path: Path) -> None:
-    subprocess.run(command("stic", tmp_path), check=True, timeout=HANG_SECONDS)
-    check_report(tmp_path / "run", "pairs", "responses")
-
-
-def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on_to_its_report(tmp_path: Path) -> None:
-    growing = tmp_path / "run" / "stages" / "samples.partial.jsonl"
-    run = subprocess.Popen(command("genixer", tmp_path), start_new_session=True)
-    deadline = time.monotonic() + HANG_SECONDS
-    while not (growing.is_file() and growing.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
+def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on_through_both_trainers_to_its_report(
+    tmp_path: Path,
+) -> None:
+    stages = tmp_path / "run" / "stages"
+    growing = stages / "preferred.partial.jsonl"
+    run = subprocess.Popen(command(tmp_path), start_new_session=True)
+    while not (growing.is_file() and growing.read_bytes().count(b"\n") > 2):
+        assert run.poll() is None and not growing.with_name("preferred.jsonl").exists()
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     before = growing.read_text().splitlines()[1:-1]
     assert before
-    subprocess.run(command("genixer", tmp_path), check=True, timeout=HANG_SECONDS)
-    after: dict[str, list[str]] = {}
-    for one in read_whole(growing.with_name("samples.jsonl")):
-        after.setdefault(one.id, []).append(one.response)
-    assert len(after) == pq.read_metadata(tmp_path / "run" / "stages" / "questions" / "train.parquet").num_rows
-    for group in map(json.loads, before):
-        assert after[group[0]["id"]] == [one["response"] for one in group]
-    check_report(tmp_path / "run", "responses")
+    subprocess.run(command(tmp_path), check=True, timeout=HANG_SECONDS)
+    after = {one.id: one.response for one in read_whole(stages / "preferred.jsonl")}
+    assert len(after) == ROWS
+    for (said,) in map(json.loads, before):
+        assert after[said["id"]] == said["response"]
+
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
+    assert "greedy accuracy" in (tmp_path / "run" / "report.md").read_text()
+    summary = json.loads((stages / "summary.json").read_text())
+    for name in ("pairs.parquet", "responses.parquet"):
+        assert 0 < pq.read_metadata(stages / name).num_rows == summary["sets"][name]
+    assert summary["rows"] == ROWS and summary["generated_tokens"]["all"] > 8 * ROWS
