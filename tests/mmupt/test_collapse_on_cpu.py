@@ -5,15 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from full_stack import train as train_for_real
 from omegaconf import DictConfig, OmegaConf
 
 from mmupt.cli import main
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.training import collapse_record, recipe_run
-from mmupt_data import figure_task
 from verl_ext.checkpoints import checkpoint_of, mark_whole
 from verl_ext.collapse import CollapseAlarm, CollapseRule, History, StoppedOnCollapse, read_alarm
 
@@ -188,26 +185,3 @@ def test_the_command_replays_a_run_with_another_rule(trainer: FakeTrainer, capsy
     assert capsys.readouterr().out.endswith("The alarm does not stop the run.\n")
     with pytest.raises(SystemExit, match="error: patience must be a whole number from 1 on, not 0"):
         main(["collapse", "run", "--patience", "0"])
-
-
-@pytest.mark.full_stack
-def test_the_real_trainer_is_stopped_and_the_policy_that_was_kept_is_exported(tmp_path: Path) -> None:
-    # A past in which all was right, so that the first validation is a fall.
-    figure_task.write_figures(Path("datasets/figures"))
-    questions = pq.read_table("datasets/figures/validation.parquet").column("id").to_pylist()
-    entries = [{"step": -3, "right": {question: [1.0] for question in questions}}]
-    entries += [{"step": step, "majority_ratio": 0.01} for step in (-2, -1, 0)]
-    (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
-    validated = ("trainer.test_freq=2", "data.val_max_samples=16", "trainer.total_training_steps=6")
-    at_once = ("mmupt.stop_on_collapse.z=0", "mmupt.stop_on_collapse.patience=1")
-    for _ in range(2):
-        train_for_real("mmupt_tiny", tmp_path, *validated, *at_once)
-        content = json.loads((tmp_path / "collapse.json").read_text())
-        assert (content["step"], content["kept_step"]) == (2, 2)
-    assert set(History(tmp_path / "history.jsonl").validations[2]) < set(questions)
-    assert (tmp_path / "model" / "config.json").is_file()
-    assert (tmp_path / "model" / "global_step.txt").read_text() == "2"
-    assert not list(tmp_path.glob("checkpoints/best/*/actor/optim_*"))
-    log = (tmp_path / "logs" / "train.log").read_text()
-    assert log.count("The run collapsed and was stopped after step 2") == 2 and log.count("Training Progress") >= 1
-    assert "step:3 - " not in log

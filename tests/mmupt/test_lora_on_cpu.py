@@ -1,29 +1,55 @@
 """LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays.
 
-The reward is `self_judge`, whose judge is the model before training in a separate vLLM.
+The reward is `self_judge`, whose judge is the model before training in a separate vLLM. A collapse stops the run after
+its second step.
 """
 
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from full_stack import scalars, train
 from transformers import AutoModelForImageTextToText
 
+from mmupt_data.figure_task import write_figures
 from verl_ext.answers import extract_answer
+from verl_ext.collapse import History
 from verl_ext.rewards.self_judge import judge_factor
 from verl_ext.votes import vote
 
 pytestmark = pytest.mark.full_stack
 
+OVERRIDES = (
+    "method=self_judge",
+    # As on GPUs.
+    "actor_rollout_ref.model.use_fused_kernels=True",
+    "trainer.total_training_steps=6",
+    "trainer.test_freq=2",
+    "data.val_max_samples=16",
+    # Any fall, see `run_folder`.
+    "mmupt.stop_on_collapse.z=0",
+    "mmupt.stop_on_collapse.patience=1",
+)
+
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # With fused kernels as on GPUs.
-    fused = "actor_rollout_ref.model.use_fused_kernels=True"
-    return train("mmupt_tiny_lora", tmp_path_factory.mktemp("run"), "method=self_judge", fused)
+def questions() -> set[str]:
+    """Those of the validation."""
+    write_figures(Path("datasets/figures"))
+    return {*pq.read_table("datasets/figures/validation.parquet", columns=["id"])["id"].to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def run_folder(questions: set[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a past in which all was right, so that the first validation is a fall."""
+    folder = tmp_path_factory.mktemp("run")
+    past = [{"step": -3, "right": {question: [1.0] for question in sorted(questions)}}]
+    past += [{"step": step, "majority_ratio": 0.01} for step in (-2, -1, 0)]
+    (folder / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in past))
+    return train("mmupt_tiny_lora", folder, *OVERRIDES)
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +110,16 @@ def test_the_exported_policy_has_the_adapters_merged_and_the_vision_tower_of_bef
         is_adapted = ".language_model.layers." in name and name.endswith("_proj.weight")
         # veRL's merger writes bfloat16.
         assert torch.equal(exported[name], tensor.bfloat16()) != is_adapted, name
+
+
+def test_a_collapse_stops_the_real_trainer_and_the_policy_that_was_kept_is_exported(
+    run_folder: Path, questions: set[str]
+) -> None:
+    content = json.loads((run_folder / "collapse.json").read_text())
+    assert (content["step"], content["kept_step"]) == (2, 2)
+    assert set(History(run_folder / "history.jsonl").validations[2]) < questions
+    assert (run_folder / "model" / "global_step.txt").read_text() == "2"
+    assert not list(run_folder.glob("checkpoints/best/*/actor/optim_*"))
+    log = (run_folder / "logs" / "train.log").read_text()
+    assert log.count("The run collapsed and was stopped after step 2") == 1
+    assert "step:2 - " in log and "step:3 - " not in log
