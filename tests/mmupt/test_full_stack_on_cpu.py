@@ -1,4 +1,7 @@
-"""The whole product once on the real stack: train, kill, resume, export, evaluate, report, on the tiny model."""
+"""The whole product once on the real stack: train, kill, resume, export, evaluate, report, on the tiny model.
+
+Extra responses vote, groups that teach nothing are replaced by others, and votes go on file.
+"""
 
 import json
 import os
@@ -7,14 +10,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import IO
 
 import pytest
 from full_stack import HANG_SECONDS, scalars
 
+from mmupt_data.figure_task import write_figures
+from verl_ext.answers import extract_answer
 from verl_ext.checkpoints import last_whole_step
+from verl_ext.datasets.parquet_reader import read_ids
 from verl_ext.trackers.runs import TrackerRecord
+from verl_ext.votes import VoteOptions, vote
+from verl_ext.votes.vote_files import files_of_steps, read_train_files, read_votes
 
 pytestmark = pytest.mark.full_stack
 
@@ -26,12 +35,20 @@ OVERRIDES = (
     "trainer.save_freq=1",
     "trainer.test_freq=2",
     "mmupt.evaluation_samples=2",
+    "reward.reward_kwargs.vote.vote_n=6",
+    # Few groups of the untrained model agree so much: it is next to certain that some are replaced.
+    "reward.reward_kwargs.vote.min_votes=4",
+    "algorithm.filter_groups.enable=True",
+    "algorithm.filter_groups.metric=reward",
     # More reward workers than one: any of them may be handed a group.
     "reward.num_workers=2",
 )
+STEPS = (1, 2, 3)
+# Of the evaluation.
+QUESTIONS = 64
 
 
-def train(run_folder: Path, steps: int, console: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+def train(run_folder: Path, console: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
@@ -39,10 +56,11 @@ def train(run_folder: Path, steps: int, console: IO[bytes] | None = None) -> sub
         "train",
         "mmupt_tiny",
         f"mmupt.run_folder={run_folder}",
+        f"mmupt.evaluation_files={run_folder.parent / 'figures' / 'test.parquet'}",
+        f"trainer.total_training_steps={len(STEPS)}",
         *OVERRIDES,
     ]
     # A group of its own, so that it can be killed without any of our own processes.
-    command.append(f"trainer.total_training_steps={steps}")
     return subprocess.Popen(command, start_new_session=True, stdout=console, stderr=console)
 
 
@@ -53,8 +71,10 @@ def rows(file: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three steps whose launcher was killed once the first was saved and logged, and started again."""
-    folder = tmp_path_factory.mktemp("run")
-    killed = train(folder, steps=3)
+    product = tmp_path_factory.mktemp("product")
+    write_figures(product / "figures", train=3, validation=3, test=QUESTIONS)
+    folder = product / "run"
+    killed = train(folder)
     # veRL logs a step after it has saved it.
     while not (
         last_whole_step(folder / "checkpoints") >= 1
@@ -66,7 +86,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     with (folder / "console.txt").open("wb") as console:
-        assert train(folder, steps=3, console=console).wait(timeout=HANG_SECONDS) == 0
+        assert train(folder, console).wait(timeout=HANG_SECONDS) == 0
     return folder
 
 
@@ -74,7 +94,7 @@ def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_repo
     assert (run_folder / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "3"
     assert "Resuming from" in (run_folder / "logs" / "train.log").read_text()
     report = json.loads((run_folder / "report.json").read_text())
-    assert report["questions"] >= 500
+    assert report["questions"] == QUESTIONS
     accuracies = {"greedy accuracy", "mean@2", "maj@2", "pass@2"}
     assert set(report["scores"]) == accuracies | {"semantic entropy", "response length"}
     assert (run_folder / "report.png").stat().st_size > 10_000
@@ -105,9 +125,13 @@ def test_every_step_reports_the_vote_to_tensorboard(run_folder: Path) -> None:
     series = scalars(run_folder)
     for name in ("majority_ratio", "distinct_answers", "no_answer_rate", "tie_rate", "zero_advantage_rate",
                  "failed_responses", "scoring_seconds", "label_accuracy", "reward_accuracy"):  # fmt: skip
-        assert set(series[f"vote/{name}"]) == {1, 2, 3}, name
-    assert set(series["response_length/mean"]) == {1, 2, 3}
+        assert set(series[f"vote/{name}"]) == {*STEPS}, name
+    assert set(series["response_length/mean"]) == {*STEPS}
     assert all(value == 0 for value in series["vote/failed_responses"].values())
+    for step in STEPS:
+        # A mean over four groups of six voters.
+        votes = series["vote/majority_ratio"][step] * 4 * 6
+        assert votes == pytest.approx(round(votes), abs=1e-4) and votes >= 4 * 4 - 1e-4
     assert {0, 2, 3} <= set(series["val-core/figures/acc/mean@1"])
 
 
@@ -116,7 +140,7 @@ def test_rollout_and_training_see_the_same_policy(run_folder: Path) -> None:
 
 
 def test_trained_rows_carried_no_truth_and_validated_rows_did(run_folder: Path) -> None:
-    trained = [row for step in (1, 2, 3) for row in rows(run_folder / "rollouts" / f"{step}.jsonl")]
+    trained = [row for step in STEPS for row in rows(run_folder / "rollouts" / f"{step}.jsonl")]
     assert len(trained) == 3 * 4 * 4
     assert all(row["gts"] is None for row in trained)
     validated = rows(run_folder / "validation" / "3.jsonl")
@@ -124,33 +148,51 @@ def test_trained_rows_carried_no_truth_and_validated_rows_did(run_folder: Path) 
     assert all(row["gts"] is not None and row["acc"] == row["score"] for row in validated)
 
 
-def test_the_rewards_of_a_step_are_the_vote_of_each_group(run_folder: Path) -> None:
-    from verl_ext.answers import extract_answer
-    from verl_ext.votes import vote
-
-    for step in (1, 2, 3):
-        groups: dict[str, list[dict]] = {}
+def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(run_folder: Path) -> None:
+    for step in STEPS:
+        groups: dict[str, list[float]] = defaultdict(list)
         for row in rows(run_folder / "rollouts" / f"{step}.jsonl"):
-            groups.setdefault(row["uid"].split("_")[0], []).append(row)
-        assert len(groups) == 4
-        for group in groups.values():
-            result = vote([extract_answer(row["output"]) for row in group])
-            assert [row["score"] for row in group] == list(result.rewards)
+            groups[row["uid"].split("_")[0]].append(row["score"])
+        assert [len(rewards) for rewards in groups.values()] == [4] * 4
+        assert all(set(rewards) == {0.0, 1.0} for rewards in groups.values())
+    assert scalars(run_folder)["vote/zero_advantage_rate"] == dict.fromkeys(STEPS, 0.0)
 
 
-def test_every_step_has_its_votes_on_file_once_and_the_page_shows_the_evaluation(run_folder: Path) -> None:
-    from mmupt.viewer.run_files import RunFiles
-    from verl_ext.votes.vote_files import files_of_steps, read_votes
+def test_groups_that_teach_nothing_were_replaced(run_folder: Path) -> None:
+    assert sum(scalars(run_folder)["training/filter_groups/evicted_samples"].values()) > 0
 
+
+def test_every_step_has_its_votes_on_file_once_with_the_rewards_that_were_trained_on(run_folder: Path) -> None:
     files = files_of_steps(run_folder / "votes")
-    assert [*files] == [1, 2, 3] and not [*(run_folder / "votes").glob("*.tmp")]
+    assert [*files] == [*STEPS] and not [*(run_folder / "votes").glob("*.tmp")]
+    label_accuracy = scalars(run_folder)["vote/label_accuracy"]
     for step, file in files.items():
-        rows_of_step = rows(run_folder / "rollouts" / f"{step}.jsonl")
-        said = {one["text"] for group in read_votes(file) for one in group["responses"]}
-        assert said == {row["output"] for row in rows_of_step}
+        groups = read_votes(file)
+        assert len(groups) == 4 and all(len(group["responses"]) == 6 for group in groups)
+        for group in groups:
+            responses = group["responses"]
+            result = vote([extract_answer(one["text"]) for one in responses], VoteOptions(min_votes=4))
+            assert [one["reward"] for one in responses] == [*result.rewards]
+            assert (group["pseudo_label"], group["majority_ratio"]) == (result.pseudo_label, result.majority_ratio)
+            assert [one["trained"] for one in responses] == [True] * 4 + [False] * 2
+            assert (group["first_policy"], group["last_policy"], group["images"]) == (step - 1, step - 1, 1)
+            assert group["question"] and "<image>" not in group["question"]
+            # The task is labelled: the truth was joined after the vote.
+            assert group["label_correct"] == responses[result.classes[0][0]]["correct"]
+        assert label_accuracy[step] == pytest.approx(sum(group["label_correct"] for group in groups) / 4)
+        voted = [(one["text"], one["reward"]) for group in groups for one in group["responses"] if one["trained"]]
+        trained = [(row["output"], row["score"]) for row in rows(run_folder / "rollouts" / f"{step}.jsonl")]
+        assert sorted(voted) == sorted(trained)
+    (train_file,) = read_train_files(files[1])
+    assert {group["id"] for group in read_votes(files[1])} <= {*read_ids(train_file)}
+
+
+def test_the_page_shows_votes_and_evaluation(run_folder: Path) -> None:
+    from mmupt.viewer.run_files import RunFiles
+
     shown = RunFiles(run_folder)
-    assert shown.summary()["sides"] and len(shown.evaluation()) >= 500
-    _, picture = shown.picture("votes", read_votes(files[3])[0]["id"], 0, None)
+    assert shown.summary()["sides"] and len(shown.evaluation()) == QUESTIONS
+    _, picture = shown.picture("votes", read_votes(files_of_steps(run_folder / "votes")[3])[0]["id"], 0, None)
     assert picture
 
 
@@ -168,7 +210,7 @@ def test_the_exported_policy_loads_in_transformers_and_has_changed(run_folder: P
 def test_the_same_command_after_the_end_only_reports(run_folder: Path) -> None:
     log, after = run_folder / "logs" / "train.log", run_folder / "evaluation" / "after.jsonl"
     so_far, evaluated = len(log.read_text()), after.stat().st_mtime_ns
-    assert train(run_folder, steps=3).wait(timeout=HANG_SECONDS) == 0
+    assert train(run_folder).wait(timeout=HANG_SECONDS) == 0
     assert "Training Progress" not in log.read_text()[so_far:] and "The report is in" in log.read_text()[so_far:]
     assert "all 3 training steps are done already" in log.read_text()[so_far:]
     assert after.stat().st_mtime_ns == evaluated
