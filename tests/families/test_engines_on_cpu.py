@@ -29,11 +29,19 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 
 @pytest.fixture(scope="module")
-def result(family: Family, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of all families that are tested, by one process: its imports take as long as a family."""
     folder = tmp_path_factory.mktemp("engines")
-    script = Path(__file__).with_name("engines.py")
-    subprocess.run([sys.executable, script, folder, family.name], env=environment(), check=True, timeout=HANG_SECONDS)
-    result = json.loads((folder / f"{family.name}.json").read_text())
+    tested = (item.callspec.params["family"].name for item in request.session.items if item.path == request.path)
+    names = [*dict.fromkeys(tested)]
+    command = [sys.executable, Path(__file__).with_name("engines.py"), folder, *names]
+    subprocess.run(command, env=environment(), check=True, timeout=len(names) * HANG_SECONDS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(family: Family, results: Path) -> dict[str, Any]:
+    result = json.loads((results / f"{family.name}.json").read_text())
     assert result["failure"] is None, result["failure"]
     return result
 
