@@ -67,8 +67,8 @@ SECONDS_BETWEEN_SAMPLES = 1.0
 SECONDS_OF_A_STEP = 600
 METRIC = re.compile(r"(\S+):(-?[\d.]+(?:e[+-]?\d+)?)(?= - |$)")
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "step")
-# Prompts, responses to each and pixels per side; ranks and workers stay.
-SMALLEST: dict[str, Any] = {"prompts": 4, "responses": 4, "side": 112}
+# Pixels per side of an image.
+SMALLEST: dict[str, Any] = {"prompts": 4, "responses": 4, "side": 112, "ranks": 1}
 # Pixels per side of an image for vLLM itself.
 SIDE_FOR_ENGINES = 448
 Engines = Literal["stand-ins", "one replica per group", "any replica"]

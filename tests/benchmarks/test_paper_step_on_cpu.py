@@ -22,13 +22,10 @@ def test_the_smallest_step_reports_every_process_and_byte() -> None:
     assert figures["seconds"].keys() == {"gen", "old_log_prob", "ref", "adv", "update_actor", "step"}
     assert 0 < figures["vote s"] < figures["seconds"]["step"]
     processes = figures["processes"]
-    assert {name: processes[name]["processes"] for name in ("GroupAgentLoopWorker", "WorkerDict", "StandInServer")} == {
-        "GroupAgentLoopWorker": 1,
-        "WorkerDict": 2,
-        "StandInServer": 2,
-    }
+    for name in ("GroupAgentLoopWorker", "WorkerDict", "StandInServer"):
+        assert processes[name]["processes"] == 1, name
     # Features once per prompt and as bytes: in fp32, 4 images of 112 x 112 px alone are 1.2 MB, and 4.8 in every row.
     assert 0 < processes["GroupAgentLoopWorker"]["sent MB"] < 1.2
-    # Every pass of every rank reads them.
+    # Every pass reads them.
     assert processes["SimpleStorageUnit"]["sent MB"] > processes["GroupAgentLoopWorker"]["sent MB"]
     assert all(0.2 < processes[name]["peak GiB"] < 4 for name in ("TaskRunnerV1", "WorkerDict", "RewardLoopWorker"))
