@@ -26,8 +26,7 @@ def command(*overrides: str) -> list[str]:
 
 
 @pytest.mark.full_stack
-@pytest.mark.parametrize("forbidden", [[], ["so"]], ids=["freely", "not opening with so"])
-def test_the_tiny_model_answers_every_question_on_a_cpu(tmp_path: Path, forbidden: list[str]) -> None:
+def test_the_tiny_model_answers_every_question_on_a_cpu(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"test": ROWS}, {})
     keys = [
         f"files={{test:{tmp_path}/test.parquet}}",
@@ -35,21 +34,20 @@ def test_the_tiny_model_answers_every_question_on_a_cpu(tmp_path: Path, forbidde
         "samples=3",
         "max_tokens=8",
         "max_model_len=256",
+        "forbidden_openings=[so]",
     ]
-    subprocess.run(
-        command(*keys, as_override("forbidden_openings", forbidden)), cwd=ROOT, check=True, timeout=HANG_SECONDS
-    )
+    subprocess.run(command(*keys), cwd=ROOT, check=True, timeout=HANG_SECONDS)
     responses = read_whole(tmp_path / "test.jsonl")
     expected = [(row.id, mode, i) for row in ROWS for mode, n in (("greedy", 1), ("sample", 3)) for i in range(n)]
     assert sorted((r.id, r.mode, r.sample) for r in responses) == sorted(expected)
     assert all(1 <= response.tokens <= 8 for response in responses)
-    assert not any(response.response.split()[:1] == [word] for response in responses for word in forbidden)
+    assert not any(response.response.split()[:1] == ["so"] for response in responses)
     assert json.loads((tmp_path / "test.scores.json").read_text())[0]["questions"] == 3
 
 
 @pytest.mark.full_stack
 def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tmp_path: Path) -> None:
-    figures(tmp_path / "figures", train=3, validation=3, test=256)
+    figures(tmp_path / "figures", train=3, validation=3, test=96)
     keys = [f"files={{test:{tmp_path}/figures/test.parquet}}", f"output={tmp_path}/out"]
     growing = tmp_path / "out" / "test.partial.jsonl"
     process = subprocess.Popen(command(*keys), cwd=ROOT)
@@ -60,10 +58,10 @@ def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tm
     process.kill()
     process.wait()
     made = growing.read_text().split("\n")[1:-1]
-    assert 19 <= len(made) < 512
+    assert 19 <= len(made) < 2 * 96
     subprocess.run(command(*keys, "replicas=2"), cwd=ROOT, check=True, timeout=HANG_SECONDS)
     responses = read_whole(tmp_path / "out" / "test.jsonl")
-    assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses) == 256 * 9
+    assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses) == 96 * 9
     assert {Response(**one) for line in made for one in json.loads(line)} <= set(responses)
 
 
