@@ -123,3 +123,11 @@ def test_a_collapse_stops_the_real_trainer_and_the_policy_that_was_kept_is_expor
     log = (run_folder / "logs" / "train.log").read_text()
     assert log.count("The run collapsed and was stopped after step 2") == 1
     assert "step:2 - " in log and "step:3 - " not in log
+
+
+def test_the_same_command_does_not_train_on_after_a_collapse(run_folder: Path) -> None:
+    log = run_folder / "logs" / "train.log"
+    before = log.read_text().count("Training Progress")
+    train("mmupt_tiny_lora", run_folder, *OVERRIDES)
+    assert log.read_text().count("The run collapsed and was stopped after step 2") == 2
+    assert log.read_text().count("Training Progress") == before
