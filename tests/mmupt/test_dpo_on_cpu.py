@@ -40,8 +40,8 @@ from mmupt.baselines.preference_pairs import PairCollator
 train_dpo(SETTINGS, sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
-# What is said of a pair that is too long; a training step of a model with a large vocabulary, and a forward pass with
-# logits for comparison.
+# What is said of a pair that is too long; then a training step of a model with the vocabulary of Qwen2.5-VL-7B, and a
+# forward pass with logits for comparison.
 STEP = """
 import sys
 from dataclasses import replace
@@ -64,7 +64,7 @@ class Largest(TorchDispatchMode):
 
 base, file, folder = map(Path, sys.argv[1:])
 model = AutoModelForImageTextToText.from_pretrained(base)
-model.resize_token_embeddings(32768, mean_resizing=False)
+model.resize_token_embeddings(152064, mean_resizing=False)
 model.save_pretrained(folder / "wide")
 AutoProcessor.from_pretrained(base).save_pretrained(folder / "wide")
 try:
@@ -79,7 +79,7 @@ with Largest() as step:
 plain = {name: value for name, value in batch.items() if name != "completion_mask"}
 with Largest() as forward, torch.no_grad():
     model(**plain)
-print("elements", batch["input_ids"].numel() * 32768, step.elements, forward.elements)
+print("elements", batch["input_ids"].numel() * 152064, step.elements, forward.elements)
 """
 
 
