@@ -282,11 +282,10 @@ def differences(actor: Actor, exported: Path) -> list[str]:
     return problems
 
 
-def run(family: Any, folder: Path, result: Result) -> None:
-    """Run a family, whose files are in `folder`, and fill its result."""
+def run(family: Any, model: Path, folder: Path, result: Result) -> None:
+    """Run a family by its base model, with files in `folder`, and fill its result."""
     from mmupt.runtime.export import merge
 
-    model = family.build(folder / "model")
     prompts = Prompts(family, model)
     batch = prompts.batch()
     result.with_image = ["pixel_values" in row["multi_modal_inputs"] for row in prompts.rows]
@@ -341,11 +340,12 @@ def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     from tiny_families import FAMILIES
 
-    for name in names:
-        (folder / name).mkdir(parents=True)
+    # Before the first actor: veRL then patches classes of transformers that several families have in common.
+    models = {name: FAMILIES[name].build(folder / name / "model") for name in names}
+    for name, model in models.items():
         result = Result()
         try:
-            run(FAMILIES[name], folder / name, result)
+            run(FAMILIES[name], model, folder / name, result)
         except Exception:
             result.failure = traceback.format_exc()
         (folder / f"{name}.json").write_text(json.dumps(asdict(result)))
