@@ -1,6 +1,7 @@
 """Checks before training that rows can be graded: their ground truths are known, and a judge is shown all of a row.
 
-What a ground truth is, and where a file has it, says `verl_ext.datasets.ground_truth`. Imports no veRL.
+`verl_ext.datasets.ground_truth` says what a ground truth is and where a file has it. Imports veRL only to look at rows
+that veRL has read.
 """
 
 from collections.abc import Iterator, Mapping
