@@ -7,7 +7,8 @@
 import re
 from typing import NamedTuple
 
-from verl_ext.answers.phrases import CHANGES, COMPARATIVES, MONTHS, NAMES_OF_TIMES, number_in_words
+from verl_ext.answers.number_words import number_in_words
+from verl_ext.answers.phrases import CHANGES, COMPARATIVES, MONTHS, NAMES_OF_TIMES
 from verl_ext.answers.tokens import FRACTION_WORDS, NUMBER_WORDS
 from verl_ext.answers.units import unit_of
 

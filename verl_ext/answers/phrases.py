@@ -7,8 +7,15 @@ only if the words that it drops cannot make a difference: "A is greater" and "B 
 import re
 from collections.abc import Callable, Sequence
 
+from verl_ext.answers.number_words import (
+    CARDINALS,
+    number_in_chinese,
+    number_in_words,
+    ordinal_in_words,
+    signed_number_in_words,
+)
 from verl_ext.answers.tokens import VECTOR
-from verl_ext.answers.units import IN_ORDER, ORDINAL, POWERS, unit_of
+from verl_ext.answers.units import ORDINAL, POWERS, unit_of
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
@@ -24,18 +31,6 @@ QUANTITY = (
     r"|circumference|radius|diameter|volume|distance|speed|velocity|mass|weight|slope|sum|mean|median|average|probability"
     r"|cost|price|total|temperature|density|pH)"
 )
-_NUMBER_WORDS = {
-    word: number
-    for number, word in enumerate(
-        (
-            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-        )
-    )
-} | {
-    word: 10 * tens
-    for tens, word in enumerate(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)
-}  # fmt: skip
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore)[,\s]+)?(?:the\s+|my\s+)?{_ANSWER}(?:\s+(?:is|are|=)\s*:?|\s*:)\s*(?P<rest>.+)"
     r"|(?:the\s+)?(?:final\s+)?answer\s+(?P<value>[-(\d√\\].*|can(?:not|'t)\s.*)|(?:we\s+)?(?:find|get|have|obtain|conclude|see)(?:\s+that)?\s+(?P<found>.+)"
@@ -69,10 +64,6 @@ _THEREFORE = re.compile(
 )
 # 2x + 3 = 7 ⇒ x = 2.
 _CONCLUSION = re.compile(r"[^⇒]*=[^⇒]*⇒(?:.*⇒)?\s*(?P<rest>[^⇒]*=[^⇒]*)", re.DOTALL)
-_SIGN_IN_WORDS = re.compile(
-    r"(?P<sign>negative|minus|positive|负)\s*(?P<rest>[\d.$√]\S.*|\d|\\(?:frac|sqrt).*|[a-z-]+|[\u4e00-\u9fff]+)",
-    re.I | re.S,
-)
 _APPROXIMATELY = re.compile(
     r"(?:≈|~|∼|(?:about|around|approximately|approx\.?|circa|ca\.|roughly|nearly|exactly|just|equals?(?:\s+to)?|is|=|约为?|大约|等于)"
     r"(?![A-Za-z]))\s*(?P<rest>.+)",
@@ -96,7 +87,9 @@ _IN_THE_MONTH = re.compile(
 )
 _IN_THE_YEAR = re.compile(r"(?:in\s+)?(?:the\s+)?(?:year\s+)?(?P<rest>\d{4}s?)(?:年)?", re.IGNORECASE)
 _MEASURE = re.compile(
-    rf"(?:an?\s+|the\s+)?{QUANTITY}\s+(?:of\s+)?(?P<rest>(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)", re.IGNORECASE
+    rf"(?:an?\s+|the\s+)?{QUANTITY}\s+(?:of\s+)?"
+    r"(?P<rest>(?!.*\b(?:and|or|to|from|by|than|in|on|if)\b)(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)",
+    re.IGNORECASE,
 )
 # A sentence with one verb and no digit before it.
 _STATEMENT = re.compile(
@@ -107,7 +100,7 @@ _STATEMENT = re.compile(
     r"\s+(?:after|at|in))\s+"
     r"(?:equal\s+to\s+|about\s+|approximately\s+|exactly\s+|now\s+|only\s+|at\s+(?=\()"
     rf"|(?:an?\s+)?{QUANTITY}\s+(?:of\s+)?)?"
-    rf"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*|(?:{'|'.join(_NUMBER_WORDS)})\b.*)",
+    rf"(?P<rest>[^A-Za-z]*\d.*|\\(?:frac|sqrt).*|(?:{'|'.join(CARDINALS)})\b.*)",
     re.DOTALL,
 )
 _LABEL = re.compile(
@@ -118,7 +111,6 @@ _LABEL = re.compile(
 _CHINESE_STATEMENT = re.compile(
     r"(?!.*[不没无非未])[\u4e00-\u9fffA-Za-z∠△]{0,16}?(?:是|为|等于|有|共)\s*(?P<rest>\d.*)", re.DOTALL
 )
-_MORE_THAN_A_MEASURE = re.compile(r"\b(?:and|or|to|from|by|than|in|on|if)\b", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|and|or|but|not|than|if)\b", re.IGNORECASE)
 _NUMBERS = re.compile(r"[^A-Za-z]+(?:and|or)[^A-Za-z]+")
 _NEGATIVE = re.compile(r"\b(?:no|not|none|neither|nor|nobody|nothing|never|if|when|except)\b", re.IGNORECASE)
@@ -167,7 +159,7 @@ _KIND = re.compile(
 )
 # Words before such a noun that say more than which one.
 _MORE_THAN_A_KIND = re.compile(
-    rf"\b(?:no|not|non|an?|the|and|or|of|is|are|each|both|all|any|{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE
+    rf"\b(?:no|not|non|an?|the|and|or|of|is|are|each|both|all|any|{'|'.join(CARDINALS)})\b", re.IGNORECASE
 )
 _OVER_LETTERS = {"ray": VECTOR, "arc": r"\widehat"}
 _NAMED_OBJECT = re.compile(
@@ -216,16 +208,6 @@ _ORDINALS = (
     "first", "second", "third", "fourth", "1st", "2nd", "3rd", "4th", "i", "ii", "iii", "iv", "1", "2", "3", "4",
     "一", "二", "三", "四",
 )  # fmt: skip
-_ORDINAL_WORDS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
-    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
-    "twentieth",
-)  # fmt: skip
-_ORDINAL = re.compile(
-    rf"(?P<article>(?:the\s+|an?\s+(?!first|second))?)(?:(?P<word>{'|'.join(_ORDINAL_WORDS)})|(?P<digits>\d+)(?:st|nd|rd|th))"
-    rf"(?P<rest>\s+{IN_ORDER})?",
-    re.I,
-)
 _QUADRANT = re.compile(
     r"(?:in\s+)?(?:the\s+)?(?:(?:quadrant\s+|(?-i:Q)(?=[IV]))(?P<behind>iv|i{1,3}|[1-4])"
     r"|(?P<before>first|second|third|fourth|1st|2nd|3rd|4th|iv|i{1,3})"
@@ -233,38 +215,11 @@ _QUADRANT = re.compile(
     re.IGNORECASE,
 )
 _SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)\s*\\?\}", re.DOTALL)
-_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-_SCALE = "|".join(_SCALES)
-_NUMBER_IN_WORDS = re.compile(
-    rf"(?:an?\s+(?={_SCALE}))?(?P<number>(?:(?:\band\s+(?!(?:one|two|three)[\s-]+(?:half|third|quarter|fourth)s?))?(?:{'|'.join(_NUMBER_WORDS)}|{_SCALE})\b(?:[\s-]+|$))+)"
-    r"(?P<part>and\s+(?:(?:a|one)[\s-]+(?:half|third|quarter)|two[\s-]+thirds|three[\s-]+(?:quarters|fourths))\b\s*)?(?P<rest>[A-Za-z][A-Za-z\s-]*)?",
-    re.IGNORECASE,
-)
-_PARTS = {"half": "1/2", "third": "1/3", "thirds": "2/3", "quarter": "1/4", "quarters": "3/4", "fourths": "3/4"}
-_CHINESE_NUMERAL = re.compile(
-    r"(?P<numeral>[零一二两三四五六七八九十百]+)(?P<unit>[个人只本支名次块条张倍件辆]?|[\u4e00-\u9fff]+)"
-)
-_CHINESE_FRACTION = re.compile(
-    r"(?P<below>[一二两三四五六七八九十百\d]+)分之(?:(?P<above>[零一二两三四五六七八九十百\d]+)|(?P<root>(?:\d*√|\\sqrt).+))"
-)
-_CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
 
 
 def _rest_of(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
     """The rule that returns the only group of a pattern that matches."""
     return lambda text: (match := pattern.fullmatch(text)) and next(filter(None, match.groups()))
-
-
-def _sign_in_words(text: str) -> str | None:
-    match = _SIGN_IN_WORDS.fullmatch(text)
-    if match is None:
-        return None
-    if match["rest"].lower() == "infinity":
-        return "-∞" if match["sign"].lower() != "positive" else "∞"
-    rest = match["rest"]
-    if rest.isalpha() or "-" in rest:
-        rest = number_in_words(rest) or _chinese_number(rest)
-    return rest and ("" if match["sign"].lower() == "positive" else "-") + rest
 
 
 def _statement(text: str) -> str | None:
@@ -273,11 +228,6 @@ def _statement(text: str) -> str | None:
         return None
     rest = match["rest"]
     return rest if _NUMBERS.fullmatch(rest) or not _VERB.search(rest) else None
-
-
-def _measure(text: str) -> str | None:
-    match = _MEASURE.fullmatch(text)
-    return match["rest"] if match and not _MORE_THAN_A_MEASURE.search(match["rest"]) else None
 
 
 def _phrase(text: str) -> str | None:
@@ -372,77 +322,13 @@ def _quadrant(text: str) -> str | None:
     return ("IV", "I", "II", "III")[(_ORDINALS.index(found) + 1) % 4]
 
 
-def _ordinal(text: str) -> str | None:
-    """Read fifth and the 5th as 5th, a fifth as 1/5."""
-    match = _ORDINAL.fullmatch(text)
-    if match is None:
-        return None
-    number = _ORDINAL_WORDS.index(match["word"].lower()) + 1 if match["word"] else int(match["digits"])
-    if match["article"].lower().startswith("a"):
-        return None if match["rest"] else f"1/{number}"
-    return f"{number}{ORDINAL}{match['rest'] or ''}"
-
-
-def number_in_words(text: str) -> str | None:
-    """The digits of a number in words, with what it counts; None for anything else."""
-    match = _NUMBER_IN_WORDS.fullmatch(text)
-    if match is None:
-        return None
-    number = _value_of([word for word in re.findall("[a-z]+", match["number"].lower()) if word != "and"])
-    if number is None:
-        return None
-    part = f" {_PARTS[re.findall('[a-z]+', match['part'].lower())[-1]]}" if match["part"] else ""
-    return f"{number}{part} {(match['rest'] or '').replace('-', ' ')}".strip()
-
-
-def _value_of(words: Sequence[str]) -> int | None:
-    """The value of number words such as two, hundred, forty, five; None if they do not make one number."""
-    total, below = 0, 0
-    # What the next number and the next scale have to be below.
-    limit, scale_limit = 100, 10**12
-    for word in words:
-        value, scale = _NUMBER_WORDS.get(word, 0), _SCALES.get(word)
-        if scale == 100 and below < 100:
-            below, limit = (below or 1) * 100, 100
-        elif scale and scale != 100 and scale < scale_limit:
-            total, below, limit, scale_limit = total + (below or 1) * scale, 0, 100, scale
-        elif not scale and value < limit and (value or len(words) == 1):
-            below, limit = below + value, 10 if value >= 20 else 1
-        else:
-            return None
-    return total + below
-
-
-def _chinese_number(text: str) -> str | None:
-    if match := _CHINESE_FRACTION.fullmatch(text):
-        above = match["root"] or chinese_number(match["above"])
-        return f"{above}/{chinese_number(match['below'])}"
-    match = _CHINESE_NUMERAL.fullmatch(text)
-    if match is None or not ((len(match["unit"]) < 2 and match["unit"] not in ("角", "半")) or unit_of(match["unit"])):
-        return None
-    return f"{chinese_number(match['numeral'])}{match['unit']}"
-
-
-def chinese_number(text: str) -> str:
-    """Up to 999; digits are returned as they are."""
-    if text[0] in "0123456789.":
-        return text
-    total, digit = 0, 1 if text[0] in "十百" else 0
-    for character in text:
-        if character in _CHINESE_DIGITS:
-            digit = _CHINESE_DIGITS[character]
-        else:
-            total += digit * (10 if character == "十" else 100)
-            digit = 0
-    return str(total + digit)
-
-
 _RULES: Sequence[Callable[[str], str | None]] = (
-    _rest_of(_LEAD), _rest_of(_SEVERAL), _rest_of(_THEREFORE), _rest_of(_CONCLUSION), _sign_in_words,
+    _rest_of(_LEAD), _rest_of(_SEVERAL), _rest_of(_THEREFORE), _rest_of(_CONCLUSION), signed_number_in_words,
     _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND), _bound, _rest_of(_IN_THE_MONTH),
-    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, _ordinal, _phrase, _rest_of(_ARTICLE), _verdict,
-    _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_CONDITION_BEHIND), _rest_of(_LABEL), _statement,
-    _rest_of(_CHINESE_STATEMENT), _measure, _abbreviated, _remark, number_in_words, _chinese_number, _rest_of(_PRONOUN),
+    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, ordinal_in_words, _phrase, _rest_of(_ARTICLE),
+    _verdict, _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_CONDITION_BEHIND), _rest_of(_LABEL),
+    _statement, _rest_of(_CHINESE_STATEMENT), _rest_of(_MEASURE), _abbreviated, _remark, number_in_words,
+    number_in_chinese, _rest_of(_PRONOUN),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from verl_ext.answers.phrases import chinese_number
+from verl_ext.answers.number_words import chinese_numeral
 from verl_ext.answers.units import unit_of
 
 _Match = re.Match[str]
@@ -247,7 +247,7 @@ _RULES: Sequence[_Rule] = (
     _Rule(
         ("百分之",),
         re.compile("百分之([零一二三四五六七八九十百]+|[0-9.]+)"),
-        lambda match: f"{chinese_number(match[1])}%",
+        lambda match: f"{chinese_numeral(match[1])}%",
     ),
     _Rule(("根号",), re.compile(r"根号\s*(?:下\s*)?"), "√"),
     # Objects
