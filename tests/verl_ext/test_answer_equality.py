@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl_ext.answers import Comparison, canonical, classify, correct, equivalent, foreign_rules
-from verl_ext.answers.algebra import Algebra, name, number
+from verl_ext.answers.algebra import Algebra
+from verl_ext.answers.normal_form import name, number
 
 HAND_CHECKED = Path(__file__).parent / "hand_checked"
 

@@ -1,36 +1,33 @@
-"""Exact arithmetic on expressions in normal form: two normal forms are equal if their texts are.
+"""Exact arithmetic on normal forms. Work is bounded for every input, by a budget per expression and by limits on the
+size of numbers and powers."""
 
-An expression is a sum of terms. A term is a rational coefficient times powers of atoms with rational exponents. Atoms
-are numbers under a root, names (variables, constants, units), function calls, sums under a power, and symbolic powers.
-For fractions, surds, multiples of pi and polynomials, equality of normal forms decides. Whether other expressions are
-equal, such as trigonometric identities, is decided numerically (`verl_ext.answers.numeric_equality`).
-
-Work is bounded for every input, by a budget per expression and by limits on the size of numbers and powers.
-"""
-
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, lru_cache
-from math import ceil, comb, factorial, floor, gcd, isqrt, lcm
-from typing import Literal, NamedTuple, Union
+from math import ceil, comb, factorial, floor, gcd, lcm
+from typing import Literal, Union
+
+from verl_ext.answers.normal_form import (
+    IMAGINARY,
+    MINUS_ONE,
+    ONE,
+    POSITIVE_NAMES,
+    Atom,
+    Monomial,
+    Rational,
+    Sum,
+    atom_power,
+    collect,
+    name,
+    number,
+    prime_powers,
+)
 
 # Larger powers and factorials are not evaluated.
 MAX_BITS = 4096
 MAX_EXPANDED_EXPONENT = 12
 MAX_FACTORIAL = 100
 MAX_BINOMIAL = 200
-# Numbers under a root are searched for prime factors up to here.
-MAX_PRIME = 1000
 # Multiplications of two terms per expression.
 BUDGET = 1000
-
-# Integers are ints, which are much faster than Fractions.
-Rational = Union[int, Fraction]  # noqa: UP007
-
-IMAGINARY = "i"
-# Positive constants: the root of a product with one of them is the product of the roots.
-POSITIVE_NAMES = ("π", "e")
 
 
 class TooLarge(ValueError):
@@ -41,141 +38,8 @@ class Undefined(ValueError):
     """The expression has no value, for example because of a division by zero."""
 
 
-class Atom(NamedTuple):
-    """A base in a term. Atoms are equal if their `text` is. `parts` depend on the kind:
-
-    number: the int. name: empty. call: the arguments, each a `Sum`. sum: one `Sum`. power: the base, an Atom, and the
-    monomial of the exponent, whose coefficient is the exponent of this atom in the term.
-    """
-
-    text: str
-    kind: Literal["number", "name", "call", "sum", "power"]
-    parts: tuple[Union[int, "Sum", "Atom", "Monomial"], ...] = ()
-
-
-Monomial = tuple[tuple[Atom, Rational], ...]  # sorted by atoms, no exponent is zero
-
-
-def _power_text(text: str, exponent: Rational) -> str:
-    if exponent == 1:
-        return text
-    return f"{text}^{exponent}" if exponent.denominator == 1 and exponent > 0 else f"{text}^({exponent})"
-
-
-@dataclass(frozen=True, eq=False)
-class Sum:
-    """An expression in normal form: (monomial, coefficient) pairs sorted by monomial, no coefficient zero."""
-
-    terms: tuple[tuple[Monomial, Rational], ...]
-
-    @cached_property
-    def text(self) -> str:
-        """The normal form as readable text, which is equal exactly if the sums are."""
-        if not self.terms:
-            return "0"
-        parts = []
-        for monomial, coefficient in self.terms:
-            factors = [_power_text(atom.text, exponent) for atom, exponent in monomial]
-            if not factors or coefficient not in (1, -1):
-                factors.insert(0, str(abs(coefficient)))
-            parts.append(("-" if coefficient < 0 else "+") + "*".join(factors))
-        return "".join(parts).removeprefix("+")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sum) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    @property
-    def rational(self) -> Rational | None:
-        """The value if it is a rational number, else None."""
-        if not self.terms:
-            return 0
-        if len(self.terms) == 1 and not self.terms[0][0]:
-            return self.terms[0][1]
-        return None
-
-    @property
-    def atoms(self) -> frozenset[Atom]:
-        """The atoms of all terms, without those nested in other atoms."""
-        return frozenset(atom for monomial, _ in self.terms for atom, _ in monomial)
-
-    @cached_property
-    def is_canonical(self) -> bool:
-        """Whether the normal form decides equality: two canonical expressions are equal only if their texts are."""
-        return all(
-            (atom.kind == "name" and exponent.denominator == 1) or (_is_prime(atom) and 0 < exponent < 1)
-            for monomial, _ in self.terms
-            for atom, exponent in monomial
-        )
-
-
-# Sums are immutable, and answers repeat their numbers and names.
-@lru_cache(maxsize=4096)
-def number(value: Rational) -> Sum:
-    """A rational number."""
-    return Sum((((), value.numerator if value.denominator == 1 else value),)) if value else Sum(())
-
-
-@lru_cache(maxsize=4096)
-def name(text: str) -> Sum:
-    """A variable, constant or unit."""
-    return _to_the(Atom(text, "name"))
-
-
-ONE, MINUS_ONE = number(1), number(-1)
-
-
-def _is_prime(atom: Atom) -> bool:
-    (base,) = atom.parts if atom.kind == "number" else (None,)
-    return isinstance(base, int) and base < MAX_PRIME**2
-
-
 def _bits(value: Rational) -> int:
     return value.numerator.bit_length() + value.denominator.bit_length()
-
-
-@lru_cache(maxsize=4096)
-def prime_factors(value: int) -> tuple[tuple[int, int], ...]:
-    """(prime, exponent) pairs of a positive integer. A cofactor without primes up to `MAX_PRIME` counts as a prime.
-
-    If the cofactor is a square, its root is taken first, so that square roots of large squares are found.
-    """
-    factors = []
-    for prime in _PRIMES:
-        exponent = 0
-        while value % prime == 0:
-            value //= prime
-            exponent += 1
-        if exponent:
-            factors.append((prime, exponent))
-        if value == 1:
-            return tuple(factors)
-    exponent = 1
-    while isqrt(value) ** 2 == value:
-        value, exponent = isqrt(value), exponent * 2
-    return (*factors, (value, exponent))
-
-
-def _prime_powers(value: Rational) -> Iterator[tuple[int, int]]:
-    """(prime, exponent) pairs of a positive rational number."""
-    yield from prime_factors(value.numerator)
-    yield from ((prime, -exponent) for prime, exponent in prime_factors(value.denominator))
-
-
-def _to_the(atom: Atom, exponent: Rational = 1) -> Sum:
-    """A power of an atom as an expression."""
-    return Sum(((((atom, exponent),), 1),))
-
-
-_PRIMES = [n for n in range(2, MAX_PRIME) if all(n % d for d in range(2, isqrt(n) + 1))]
-
-
-def _content(expression: Sum) -> Fraction:
-    """The positive number that, divided out, leaves coprime integer coefficients."""
-    coefficients = [coefficient for _, coefficient in expression.terms]
-    return Fraction(gcd(*(c.numerator for c in coefficients)), lcm(*(c.denominator for c in coefficients)))
 
 
 class Algebra:
@@ -200,16 +64,10 @@ class Algebra:
         self.spend(len(text) // 64)
         return Atom(text, kind, parts)
 
-    def _collect(self, terms: Iterable[tuple[Monomial, Rational]]) -> Sum:
-        collected: dict[Monomial, Rational] = {}
-        for monomial, coefficient in terms:
-            collected[monomial] = collected[monomial] + coefficient if monomial in collected else coefficient
-        return Sum(tuple(sorted((m, c) for m, c in collected.items() if c)))
-
     def add(self, *summands: Sum) -> Sum:
         """a + b + ..."""
         self.spend(sum(len(summand.terms) for summand in summands))
-        return self._collect(term for summand in summands for term in summand.terms)
+        return collect(term for summand in summands for term in summand.terms)
 
     def subtract(self, a: Sum, b: Sum) -> Sum:
         """a - b."""
@@ -221,7 +79,7 @@ class Algebra:
             return b if a is ONE else a
         if len(a.terms) == len(b.terms) == 1:
             return Sum((self._multiply_terms(a.terms[0], b.terms[0]),))
-        return self._collect(self._multiply_terms(first, second) for first in a.terms for second in b.terms)
+        return collect(self._multiply_terms(first, second) for first in a.terms for second in b.terms)
 
     def divide(self, a: Sum, b: Sum) -> Sum:
         """a / b."""
@@ -304,15 +162,15 @@ class Algebra:
 
     def _power_of_sum(self, base: Sum, exponent: Rational) -> Sum:
         """Power of a sum that is not expanded: its content to the power, times an atom."""
-        content = _content(base)
+        content = base.content
         common = self._common_factor(base) if exponent.denominator == 1 else {}
         if exponent.denominator == 1 and base.terms[0][1] < 0:
             content = -content
         outside: tuple[Monomial, Rational] = (tuple(sorted(common.items())), content)
         inverse = (tuple((atom, -power) for atom, power in outside[0]), 1 / content)
-        inner = self._collect(self._multiply_terms(term, inverse) for term in base.terms)
+        inner = collect(self._multiply_terms(term, inverse) for term in base.terms)
         atom = self._atom(f"({inner.text})", "sum", (inner,))
-        return self.multiply(self._power_of_term(outside, exponent), _to_the(atom, exponent))
+        return self.multiply(self._power_of_term(outside, exponent), atom_power(atom, exponent))
 
     def _common_factor(self, base: Sum) -> dict[Atom, Rational]:
         """The lowest power of each name that all terms share."""
@@ -356,7 +214,7 @@ class Algebra:
         else:
             under_the_root = Sum(((remaining, sign),))
             atom = self._atom(f"({under_the_root.text})", "sum", (under_the_root,))
-        return self.multiply(result, _to_the(atom, exponent))
+        return self.multiply(result, atom_power(atom, exponent))
 
     def _checked(self, term: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
         self.spend(1 + _bits(term[1]) // 256)
@@ -368,7 +226,7 @@ class Algebra:
             return ONE
         self.spend(20)
         powers: dict[Atom, Rational] = {
-            Atom(str(prime), "number", (prime,)): count * exponent for prime, count in _prime_powers(value)
+            Atom(str(prime), "number", (prime,)): count * exponent for prime, count in prime_powers(value)
         }
         return Sum((self._checked(self._normal_term(powers, 1)),))
 
@@ -386,7 +244,7 @@ class Algebra:
             parts = dict(inner)
             if value != 1:
                 self.spend(20)
-            for prime, count in _prime_powers(value):
+            for prime, count in prime_powers(value):
                 atom = Atom(str(prime), "number", (prime,))
                 parts[atom] = parts.get(atom, 0) + count
         else:
@@ -426,15 +284,15 @@ class Algebra:
             if n.denominator == k.denominator == 1 and 0 <= n <= MAX_BINOMIAL and k >= 0:
                 return number(comb(n.numerator, k.numerator))
         text = f"{function}({','.join(argument.text for argument in arguments)})"
-        return _to_the(self._atom(text, "call", arguments))
+        return atom_power(self._atom(text, "call", arguments))
 
     def _logarithm(self, value: Rational) -> Sum:
         """The natural logarithm of a rational number, as a sum over its primes."""
         if value <= 0:
             raise Undefined
         self.spend(20)
-        return self._collect(
-            (((Atom(f"ln({prime})", "call", (number(prime),)), 1),), count) for prime, count in _prime_powers(value)
+        return collect(
+            (((Atom(f"ln({prime})", "call", (number(prime),)), 1),), count) for prime, count in prime_powers(value)
         )
 
     def substitute(self, expression: Sum, atom: Atom, value: Sum) -> Sum:
@@ -454,7 +312,7 @@ class Algebra:
         """Scale an expression to coprime integer coefficients; with `signed`, also to a positive first coefficient."""
         if not expression.terms:
             return expression
-        content = _content(expression)
+        content = expression.content
         if signed and expression.terms[0][1] < 0:
             content = -content
         return self.multiply(expression, number(1 / content))

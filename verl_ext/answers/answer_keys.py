@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Optional
 
-from verl_ext.answers.algebra import Sum, number
+from verl_ext.answers.normal_form import Sum, number
 from verl_ext.answers.normalize import normalize
 from verl_ext.answers.notations import Notation, notation_of
 from verl_ext.answers.numeric_equality import real_value

@@ -7,21 +7,17 @@ expression; the subclass of that in `verl_ext.answers.syntax` parses their conte
 import math
 import re
 from abc import abstractmethod
-from fractions import Fraction
-from typing import NoReturn
 
-from verl_ext.answers.algebra import MAX_FACTORIAL, ONE, Algebra, Sum, name, number
+from verl_ext.answers.algebra import MAX_FACTORIAL
+from verl_ext.answers.normal_form import ONE, Sum, name, number
 from verl_ext.answers.phrases import CHANGES, COMPARATIVES
 from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
-from verl_ext.answers.tokens import CLOSING, VECTOR, NotMath, Token
+from verl_ext.answers.token_reader import TokenReader, parse_number
+from verl_ext.answers.tokens import CLOSING, VECTOR, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
 
-MAX_DEPTH = 30
-MAX_DIGITS = 400
 # What is counted, as in "students in the class".
 MAX_WORDS = 7
-MAX_DECIMAL_EXPONENT = 300
-
 SIGNS = ("+", "-", "±", "∓")
 # A number followed by one of these is more than a number with a unit.
 _NO_UNITS = frozenset({
@@ -42,46 +38,18 @@ _MINUS_FIRST = re.compile(r"\^ (?:\{ - 1 \}|- 1) \(")
 _CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元", "₹": "rupee", "₩": "won", "₽": "rouble"}
 
 
-class ExpressionParser:
+class ExpressionParser(TokenReader):
     """Parses the tokens once, with `sign`, 1 or -1, for ±."""
 
     def __init__(self, tokens: list[Token], sign: int) -> None:
-        self._tokens = list(tokens)
-        self._go_to(0)
-        self._depth = 0
+        super().__init__(tokens)
         self._bars = 0
         self._sign = sign
         self.has_plus_minus = False
-        self.algebra = Algebra()
         # Names that were written as units.
         self.units: set[str] = set()
         # The value of the index of a sum or product, by its name.
         self._indices: dict[str, Sum] = {}
-
-    # Tokens
-
-    def _go_to(self, position: int) -> None:
-        self._position = position
-        self._next = self._tokens[position]
-
-    def _take(self) -> Token:
-        token = self._next
-        self._go_to(self._position + 1)
-        return token
-
-    def _takes(self, *texts: str) -> bool:
-        found = self._next.text in texts
-        if found:
-            self._take()
-        return found
-
-    def _expect(self, *texts: str) -> str:
-        if self._next.text not in texts:
-            self._fail()
-        return self._take().text
-
-    def _fail(self) -> NoReturn:
-        raise NotMath(f"{self._next.text!r} at token {self._position}")
 
     @abstractmethod
     def _items(self) -> list[Value]:
@@ -259,11 +227,6 @@ class ExpressionParser:
 
     # Primaries
 
-    def _enter(self) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise NotMath("nested too deeply")
-
     def _primary(self) -> Value:
         self._enter()
         value = self._unnested_primary()
@@ -273,7 +236,7 @@ class ExpressionParser:
     def _unnested_primary(self) -> Value:
         token = self._take()
         if token.kind == "number":
-            return self._mixed(_number(token.text))
+            return self._mixed(parse_number(token.text))
         if token.kind == "name":
             text = token.text
             if text in self._indices:
@@ -299,7 +262,7 @@ class ExpressionParser:
             return set_of(())
         if token.text in _CURRENCIES and self._next.kind == "number":
             self.units.add(_CURRENCIES[token.text])
-            return self.algebra.multiply(_number(self._take().text), name(_CURRENCIES[token.text]))
+            return self.algebra.multiply(parse_number(self._take().text), name(_CURRENCIES[token.text]))
         return self._command(token.text)
 
     def _mark_of_function(self, function: str) -> str:
@@ -367,55 +330,10 @@ class ExpressionParser:
             self._go_to(position)
         return None
 
-    def _mixed(self, whole: Sum) -> Sum:
-        r"""Three and a half, as `3 1/2` or `3\frac{1}{2}`; nothing else is a number right after a number."""
-        if self._next.text == r"\frac" and _is_natural(whole):
-            position = self._position
-            self._take()
-            fraction = self._plain_fraction()
-            if fraction is not None:
-                return self.algebra.add(whole, number(fraction))
-            self._go_to(position)
-        if self._next.kind == "number":
-            above, slash, below = self._tokens[self._position : self._position + 3]
-            if not (_is_natural(whole) and slash.text == "/" and above.text.isdigit() and below.text.isdigit()):
-                self._fail()
-            self._go_to(self._position + 3)
-            if not 0 <= int(above.text) < int(below.text):
-                self._fail()
-            return self.algebra.add(whole, number(Fraction(int(above.text), int(below.text))))
-        return whole
-
-    def _plain_fraction(self) -> Fraction | None:
-        """The proper fraction of two integers that follows, None if there is none."""
-        values = []
-        for _ in range(2):
-            braced = self._takes("{")
-            if self._next.kind != "number" or not self._next.text.isdigit():
-                return None
-            text = self._next.text
-            if braced:
-                self._take()
-                if not self._takes("}"):
-                    return None
-            else:
-                text = self._first_digit()
-            values.append(int(text))
-        above, below = values
-        return Fraction(above, below) if above < below else None
-
-    def _first_digit(self) -> str:
-        """Take one digit, as LaTeX does for an argument without braces."""
-        token = self._take()
-        if len(token.text) > 1 and token.text.isdigit():
-            self._go_to(self._position - 1)
-            self._tokens[self._position] = self._next = token._replace(text=token.text[1:], spaced=False)
-        return token.text[0] if token.text.isdigit() else token.text
-
     def _argument(self) -> Sum:
         """The argument of a LaTeX command: braces, or one token."""
         if self._next.kind == "number":
-            return _number(self._first_digit())
+            return parse_number(self._first_digit())
         return self._sum_of(self._primary())
 
     def _brackets(self, opening: str) -> Value:
@@ -449,33 +367,6 @@ def _has_vector(factor: Sum) -> bool:
     return any(name.startswith(VECTOR) for name in variables(factor))
 
 
-def _is_natural(value: Sum) -> bool:
-    rational = value.rational
-    return rational is not None and rational.denominator == 1 and rational >= 0
-
-
 def assigned_value(item: Value) -> Value:
     """An item without the name that a value was given."""
     return item.parts[1] if isinstance(item, Form) and item.kind == "assignment" else item
-
-
-def _number(text: str) -> Sum:
-    if len(text) < 16 and text.isdecimal():
-        return number(int(text))
-    if "overline" in text:
-        before, repeated = re.findall(r"[\d.]+", text)
-        whole, _, decimals = before.partition(".")
-        scale = 10 ** len(decimals)
-        tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * scale)
-        return number(Fraction(int(whole + decimals or "0"), scale) + tail)
-    digits, _, exponent = text.lower().partition("e")
-    if len(digits) > MAX_DIGITS or (exponent and (len(exponent) > 5 or abs(int(exponent)) > MAX_DECIMAL_EXPONENT)):
-        raise NotMath("too many digits")
-    return number(Fraction(text))
-
-
-def read_number(text: str) -> Sum:
-    """A natural number; NotMath for anything else."""
-    if not text.isdecimal() or len(text) > MAX_DIGITS:
-        raise NotMath(text)
-    return number(int(text))

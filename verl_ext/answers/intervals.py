@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import MINUS_ONE, Algebra, Sum, name, number
+from verl_ext.answers.algebra import Algebra
+from verl_ext.answers.normal_form import MINUS_ONE, Sum, name, number
 from verl_ext.answers.structures import Form, Value, brackets, sorted_by_text, variables
 
 _INFINITY = name("∞")

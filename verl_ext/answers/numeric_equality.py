@@ -17,7 +17,7 @@ from zlib import crc32
 from mpmath import MPContext
 from mpmath.libmp import mpf_pos
 
-from verl_ext.answers.algebra import Atom, Monomial, Rational, Sum
+from verl_ext.answers.normal_form import Atom, Monomial, Rational, Sum
 from verl_ext.answers.structures import Value, variables
 
 # A value with a longer normal form, a longer number in it or more factorials, which are slow, equals only itself.

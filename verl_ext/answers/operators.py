@@ -3,8 +3,9 @@
 import re
 from fractions import Fraction
 
-from verl_ext.answers.algebra import ONE, Atom, Sum, name, number
-from verl_ext.answers.expressions import ExpressionParser, read_number
+from verl_ext.answers.expressions import ExpressionParser
+from verl_ext.answers.normal_form import ONE, Atom, Sum, name, number
+from verl_ext.answers.token_reader import parse_number
 from verl_ext.answers.tokens import CLOSING, NotMath
 
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
@@ -21,7 +22,9 @@ def _base(subscript: str) -> Sum:
     """The base of a logarithm: a letter, 2, 0.5 or 1/2."""
     if len(subscript) == 1 and subscript.isalpha():
         return name(subscript)
-    return number(Fraction(subscript)) if _FRACTION.fullmatch(subscript) else read_number(subscript)
+    if not subscript.isdecimal() and not _FRACTION.fullmatch(subscript):
+        raise NotMath(subscript)
+    return parse_number(subscript)
 
 
 class OperatorParser(ExpressionParser):

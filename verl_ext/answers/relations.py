@@ -2,7 +2,8 @@
 
 from fractions import Fraction
 
-from verl_ext.answers.algebra import Algebra, Atom, Rational, Sum, name, number
+from verl_ext.answers.algebra import Algebra
+from verl_ext.answers.normal_form import Atom, Rational, Sum, name, number
 from verl_ext.answers.structures import Form, all_of, set_of, variables
 
 # More denominators are left as they are.

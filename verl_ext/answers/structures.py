@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Union
 
-from verl_ext.answers.algebra import IMAGINARY, POSITIVE_NAMES, Atom, Sum
+from verl_ext.answers.normal_form import IMAGINARY, POSITIVE_NAMES, Atom, Sum
 
 CONSTANTS = frozenset({*POSITIVE_NAMES, IMAGINARY, "∞"})
 

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from verl_ext.answers.algebra import Algebra, Monomial, Rational, Sum, TooLarge, Undefined, name, number
+from verl_ext.answers.algebra import Algebra, TooLarge, Undefined
 from verl_ext.answers.expressions import assigned_value
 from verl_ext.answers.intervals import solution_interval, union
+from verl_ext.answers.normal_form import Monomial, Rational, Sum, collect, name, number
 from verl_ext.answers.operators import OperatorParser
 from verl_ext.answers.relations import relation_of, solved_for
 from verl_ext.answers.structures import (
@@ -391,14 +392,13 @@ def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
 
 
 def _sum_without_units(value: Sum, units: set[str]) -> tuple[Sum, str] | None:
-    bare: dict[Monomial, Rational] = {}
+    bare: list[tuple[Monomial, Rational]] = []
     found: set[str] = set()
     for monomial, coefficient in value.terms:
         unit = tuple((atom, exponent) for atom, exponent in monomial if atom.text in units)
-        rest = tuple(factor for factor in monomial if factor not in unit)
+        bare.append((tuple(factor for factor in monomial if factor not in unit), coefficient))
         found.add(Sum(((unit, 1),)).text if unit else "")
-        bare[rest] = bare.get(rest, 0) + coefficient
-    result = Sum(tuple(sorted((monomial, coefficient) for monomial, coefficient in bare.items() if coefficient)))
+    result = collect(bare)
     found_units = found - {""}
     if len(found_units) > 1 or ("" in found and found_units and found_units != {"°"} and variables(result)):
         return None
