@@ -1,7 +1,7 @@
-"""veRL's FSDP engine with one output more: the self-certainty of every token, where the trainer asks for it.
+"""veRL's FSDP engine with one extra output on request: the self-certainty of every token.
 
-Registered for the vendors of CUDA devices, which veRL's `EngineRegistry` prefers to the engine of the device; the
-engine of `verl_ext/cpu` extends it. A pass that does not ask costs nothing.
+Registered per vendor of CUDA devices, because veRL's `EngineRegistry` prefers a vendor's engine to the device's. The
+CPU engine in `verl_ext/cpu` extends it. A pass without the request costs nothing.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from verl.utils import tensordict_utils
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-# The output, under which it is in veRL's queue, and the non-tensor field of a batch that asks for it.
+# Name of the output, in veRL's queue too, and the non-tensor field of a batch that requests it.
 SELF_CERTAINTY = "self_certainty"
 CALCULATE = "calculate_self_certainty"
 
@@ -21,12 +21,12 @@ CALCULATE = "calculate_self_certainty"
     model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "amd"]
 )
 class ConfidenceFSDPEngineWithLMHead(FSDPEngineWithLMHead):
-    """veRL's engine, which also returns `self_certainty` for batches with `calculate_self_certainty`."""
+    """veRL's engine plus the output `self_certainty` for batches with `calculate_self_certainty`."""
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, torch.Tensor]:
-        """Return veRL's outputs, nested tensors of (sequences, tokens), and the self-certainty of the same shape."""
+        """Return veRL's outputs, nested tensors of (sequences, tokens), and self-certainty in the same shape."""
         certainty = {}
         if tensordict_utils.get_non_tensor_data(micro_batch, key=CALCULATE, default=False):
             certainty[SELF_CERTAINTY] = self._self_certainty(output.logits, output_args, micro_batch)
@@ -36,7 +36,7 @@ class ConfidenceFSDPEngineWithLMHead(FSDPEngineWithLMHead):
         self, logits: torch.Tensor, output_args: dict[str, Any], micro_batch: TensorDict
     ) -> torch.Tensor:
         offsets, rows = micro_batch["input_ids"].offsets(), self.engine_config.entropy_from_logits_chunk_size
-        # With tensor parallelism, as a DTensor.
+        # Under tensor parallelism, logits are a DTensor.
         logits = logits.full_tensor() if hasattr(logits, "full_tensor") else logits
         if tensordict_utils.get_non_tensor_data(micro_batch, key="use_remove_padding", default=True):
             packed = self_certainty(logits.squeeze(0), output_args["temperature_rmpad"], rows)
@@ -54,12 +54,12 @@ class ConfidenceFSDPEngineWithLMHead(FSDPEngineWithLMHead):
 
 @torch.no_grad()
 def self_certainty(logits: torch.Tensor, temperature: torch.Tensor, rows: int) -> torch.Tensor:
-    """logsumexp(z) - mean(z) of the scaled logits z at each token, `SelfCertaintyReward`.
+    """Compute logsumexp(z) - mean(z) of the scaled logits z at each token; see `SelfCertaintyReward`.
 
     Args:
         logits: (tokens, vocabulary).
-        temperature: by which logits are divided, (tokens,).
-        rows: tokens that are computed at a time, so that no other copy of all logits exists.
+        temperature: divides the logits, (tokens,).
+        rows: number of tokens computed at a time, which avoids a second copy of all logits.
 
     Returns:
         (tokens,), fp32, in nats.

@@ -1,13 +1,13 @@
-"""The trainer mode `sync_confidence`: veRL's synchronous trainer, whose rewards are computed from logits.
+"""The trainer mode `sync_confidence`: veRL's synchronous trainer with rewards computed from logits.
 
-It goes with `reward.reward_manager.name` `token_entropy` and `self_certainty` (`verl_ext/rewards/confidence.py`).
-Logits exist in veRL's pass for old log-probabilities only, after the rewards. This mode, which `register_trainer` adds
-to veRL's, replaces the rewards before the advantages are computed. Until then they are those of `entropy`, which
-`vote/zero_advantage_rate` and the votes on file show. `verl_ext.config_checks` refuses other combinations.
+For `reward.reward_manager.name` `token_entropy` and `self_certainty` (`verl_ext/rewards/confidence.py`);
+`verl_ext.config_checks` refuses other combinations. Logits exist only in veRL's pass for old log-probabilities, after
+responses are rewarded, so this mode replaces the rewards before it computes advantages. Until then they are those of
+`entropy`, and so are the figures of `vote/zero_advantage_rate` and of the votes on file.
 
-Sources: the authors' `verl/trainer/ppo/ray_trainer.py` of RENT, under `trainer.minimize_entropy`
-(github.com/satrams/rent-rl, 5d4d38a), without its penalty for responses in the wrong format, which is off by default
-(`base_format`), and of Intuitor, under `AdvantageEstimator.INTUITOR` (github.com/sunblaze-ucb/Intuitor, 3f0cdd7).
+Sources: `verl/trainer/ppo/ray_trainer.py` of RENT, under `trainer.minimize_entropy` (github.com/satrams/rent-rl,
+5d4d38a), without its penalty for responses in the wrong format, which is off by default (`base_format`); and of
+Intuitor, under `AdvantageEstimator.INTUITOR` (github.com/sunblaze-ucb/Intuitor, 3f0cdd7).
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ class ConfidenceTrainer(PPOTrainerSync):
     """veRL's synchronous trainer with rewards from logits."""
 
     def _build_replay_buffer(self) -> ReplayBuffer:
-        # veRL asks for the name of the mode to tell synchronous training from asynchronous.
+        # veRL takes any other mode for an asynchronous one.
         self.trainer_mode = "sync"
         return super()._build_replay_buffer()
 
@@ -43,7 +43,7 @@ class ConfidenceTrainer(PPOTrainerSync):
             return super()._compute_old_log_prob(batch, metrics)
         batch.extra_info[CALCULATE] = True
         computed = super()._compute_old_log_prob(batch, metrics)
-        # Not in the update, which reads the same information.
+        # The update reads the same `extra_info` and must not compute self-certainty again.
         for one in (batch, computed):
             one.extra_info.pop(CALCULATE, None)
         return computed
@@ -52,10 +52,10 @@ class ConfidenceTrainer(PPOTrainerSync):
         field = SELF_CERTAINTY if self._rewards_self_certainty else "entropy"
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[field, "response_mask"])
         mask = data["response_mask"]
-        # veRL has cut its entropies to the response.
+        # veRL's entropies cover the response only; self-certainty covers the prompt too.
         of_tokens = response_from_nested(data[field], mask) if self._rewards_self_certainty else -data[field]
         rewards = confidence_rewards(of_tokens.to_padded_tensor(0.0), mask.to_padded_tensor(0))
-        # veRL's GRPO takes the reward of a lone survivor for its advantage.
+        # veRL's GRPO uses the reward of a lone survivor as its advantage.
         sessions = Counter(session.split("_")[0] for session in {key.rpartition("_")[0] for key in batch.keys})
         rewards[[sessions[key.split("_")[0]] == 1 for key in batch.keys]] = 0.0
         fields = TensorDict({"rm_scores": response_to_nested(rewards, mask)}, batch_size=len(batch))
@@ -64,11 +64,11 @@ class ConfidenceTrainer(PPOTrainerSync):
 
 
 def confidence_rewards(of_tokens: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
-    """The mean over the tokens of each response, at its last token; 0.0 at all others.
+    """Put the mean confidence of each response at its last token and 0.0 at all other tokens.
 
     Args:
-        of_tokens: the confidence at each token, in nats, (responses, tokens).
-        response_mask: (responses, tokens), 1 for a token of the response that the policy sampled.
+        of_tokens: confidence at each token, in nats, (responses, tokens).
+        response_mask: (responses, tokens), 1 for a token that the policy sampled.
     """
     mask = response_mask.to(of_tokens.dtype)
     means = (of_tokens * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)

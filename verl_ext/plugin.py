@@ -1,9 +1,9 @@
-"""The entry point that veRL imports in every process (group `verl.plugins`), and what it arms there.
+"""The entry point that veRL imports in every process (group `verl.plugins`): arms all registrations and patches.
 
-veRL imports this module at the end of `import verl`, so it must be light: apart from the CPU platform, which veRL
-looks up first of all, every registration and patch waits until the module that it concerns is imported. A patch that
-does not fit the installed version raises there, in the process that needs it. veRL reports a plugin that fails to load
-at DEBUG level only, so `activate` logs such a failure itself; the reward manager is then unknown and no run starts.
+veRL imports this module at the end of `import verl`, so it must be light. Except for the CPU platform, which veRL looks
+up immediately, each registration or patch waits until its target module is imported. A patch that does not fit the
+installed version raises at that import, in the process that needs it. veRL reports a plugin that fails to load at DEBUG
+level only, so `activate` logs the failure itself; the reward manager is then unknown and no run starts.
 """
 
 import importlib
@@ -16,7 +16,7 @@ import wrapt
 from verl_ext.cpu.platform import register_cpu_platform
 from verl_ext.patches import PATCHES
 
-# What is registered with veRL, and the module of veRL whose import triggers it.
+# What is registered -> the veRL module whose import triggers it, the module of this package that registers it.
 REGISTRATIONS = {
     "rewards of verl_ext.rewards": ("verl.experimental.reward_loop.reward_manager", "verl_ext.rollout.reward_manager"),
     "policy loss on_policy": ("verl.trainer.ppo.core_algos", "verl_ext.on_policy_loss"),
@@ -32,7 +32,7 @@ def _import(module: str, trigger: ModuleType) -> None:
 
 
 def activate() -> None:
-    """Arm every registration and patch, and log one line that says so; errors are logged and raised."""
+    """Arm all registrations and patches and log one line that lists them; log and re-raise errors."""
     logger = logging.getLogger("verl_ext")
     logger.setLevel(logging.INFO)
     try:
