@@ -1,7 +1,7 @@
-"""How accurate the pseudo-label and the rewards of a group are, for the metrics of a step.
+"""Measures the accuracy of a group's pseudo-label and rewards, for the metrics of a step.
 
-Computed in the reward workers once the rewards of a group are final, while other groups still generate. Nothing that
-votes or rewards sees the ground truth that is used here.
+The reward workers do this once the rewards of a group are final, while other groups still generate. The vote and the
+rewards never see the ground truth used here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ class AccuracyMeter:
 
     Args:
         files: training files whose sidecars hold the ground truth by row id.
-        bounds: `GroupReward.bounds` of the reward, which scale its rewards to 0 for wrong and 1 for right.
+        bounds: `GroupReward.bounds`; rewards are scaled to 0 for the lower bound and 1 for the upper bound.
 
     Raises:
         ValueError: a sidecar cannot be read, see `read_truth`.
@@ -55,9 +55,9 @@ class AccuracyMeter:
         return GroupAccuracy(record, ground_truth, correct_answers)
 
     def _reward_accuracy(self, rewards: Sequence[float], right: Sequence[bool]) -> float | None:
-        """1 minus the mean distance between scaled rewards and truth; None for rewards outside the bounds.
+        """Return 1 minus the mean distance between scaled rewards and correctness, None for rewards outside the bounds.
 
-        `rewards` are those of the first responses of `right`.
+        `rewards` may be shorter than `right`: the last responses voted but are not trained on.
         """
         if self._bounds is None or not all(self._bounds[0] <= reward <= self._bounds[1] for reward in rewards):
             return None

@@ -20,8 +20,8 @@ class EntropyReward(GroupReward):
     It is minus an unbiased estimate of the mean token entropy that RENT (arXiv 2505.22660) minimizes, from one sample
     per token.
 
-    Departs from the authors in that log p is vLLM's, with temperature and top_p applied; theirs is the actor's, for
-    which `token_entropy` makes one more pass per step.
+    Difference from the authors' code: log p is vLLM's, with temperature and top_p applied. Theirs is the actor's, which
+    takes one more pass per step (see `token_entropy`).
     """
 
     name = "entropy"
@@ -29,7 +29,7 @@ class EntropyReward(GroupReward):
     needs_log_probs = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """The mean log-probability of the tokens of each response, at most 0.0."""
+        """Return the mean log-probability of the tokens of each response, at most 0.0."""
         assert group.log_probs is not None
         return [fmean(log_probs) for log_probs in group.log_probs]
 
@@ -38,7 +38,7 @@ class EntropyReward(GroupReward):
 class ProbabilityReward(GroupReward):
     """Probability of the response (RLSC, arXiv 2506.06395): the product of p_t(y_t), which favours short responses.
 
-    Departs from the authors in the same point as `EntropyReward`.
+    Difference from the authors' code: the one described in `EntropyReward`.
     """
 
     name = "probability"
@@ -46,7 +46,7 @@ class ProbabilityReward(GroupReward):
     needs_log_probs = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """exp of the summed log-probabilities of the tokens of each response, from 0.0 to 1.0."""
+        """Return exp of the summed log-probabilities of the tokens of each response, from 0.0 to 1.0."""
         assert group.log_probs is not None
         return [exp(fsum(log_probs)) for log_probs in group.log_probs]
 
@@ -65,8 +65,8 @@ class TokenEntropyReward(EntropyReward):
 class SelfCertaintyReward(EntropyReward):
     """Self-certainty (Intuitor, arXiv 2505.19590): the mean of KL(U || p_t), with U uniform over the vocabulary.
 
-    As in the authors' code, the constant log V is left out, which cancels in a group: the mean of
-    logsumexp(z_t) - (1 / V) * sum of z_t over the logits z_t.
+    Computed as the mean of logsumexp(z_t) - (1 / V) * sum of z_t over the logits z_t. As in the authors' code, this
+    leaves out the constant -log V, which cancels within a group.
 
     Needs logits: `verl_ext.confidence_trainer` replaces the rewards returned here, those of `entropy`.
     """

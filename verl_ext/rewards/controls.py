@@ -1,4 +1,4 @@
-"""Control experiments for the vote: `ground_truth` shows what labels would give, `random` what noise gives."""
+"""Control experiments: `ground_truth` shows what training on labels gives, `random` what training on noise gives."""
 
 import random
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ class GroundTruthReward(GroupReward):
     is_control = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """1.0 for a correct answer, otherwise 0.0."""
+        """Return 1.0 for a correct answer, otherwise 0.0."""
         comparison = self.settings.comparison
         return [float(correct(answer, group.ground_truth, comparison, group.choices)) for answer in group.answers]
 
 
 @REWARDS.register
 class RandomReward(GroupReward):
-    """Rewards without information (Spurious Rewards, arXiv 2506.10947): what training changes by itself."""
+    """Rewards without information (Spurious Rewards, arXiv 2506.10947): the effect of training alone."""
 
     name = "random"
     is_control = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """1.0 or 0.0, each with probability 1/2 and independently per response."""
+        """Return 1.0 or 0.0 with equal probability, independently per response."""
         return [float(random.random() < 0.5) for _ in group.answers]

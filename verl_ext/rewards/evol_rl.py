@@ -1,4 +1,4 @@
-"""The reward `evol_rl`: the majority is rewarded, and within majority and minority what is new.
+"""The reward `evol_rl`: rewards the majority, and novel responses within majority and minority.
 
 EVOL-RL: Zhou et al. 2025, "Evolving Language Models without Labels", arXiv 2509.15194. Formula: the authors'
 `verl/workers/reward_manager/semantic_novelty.py` (github.com/YujunZhou/EVOL-RL, 19896e0).
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 
-# Rewards of the least and the most novel response of the majority, and of all others.
+# Rewards of the least and the most novel response: of the majority, and of the minority.
 MAJORITY = (0.5, 1.0)
 MINORITY = (-1.0, -0.5)
-# Novelties that differ by less are equal: identical responses differ in their last digits.
+# Smaller differences in novelty are rounding: even identical responses differ in the last digits.
 RESOLUTION = 1e-6
 
 
@@ -22,13 +22,13 @@ RESOLUTION = 1e-6
 class EvolRlReward(GroupReward):
     """Majority for selection, novelty for variation.
 
-    Departs from the authors in three points:
+    Differences from the authors' code:
 
-    - A response is embedded by the model that is trained, as the mean of the input embeddings of its tokens. The
-      authors ask a server of Qwen3-Embedding-4B about the text after `</think>`.
-    - The majority is that of the vote, with its tie rule and quorums. Where it elects no answer, all rewards are -1, so
-      that advantages are zero; the authors then elect the answer that came first.
-    - A response is invalid if it has no answer; the authors also call boxes without a digit invalid.
+    - A response is embedded as the mean of the trained model's input embeddings over its tokens. The authors query a
+      Qwen3-Embedding-4B server with the text after `</think>`.
+    - The vote determines the majority, with its tie rule and quorums. If it elects no answer, all rewards are -1 and
+      all advantages 0. The authors then elect the answer that came first.
+    - A response is invalid if it has no answer. The authors also reject boxes without a digit.
     """
 
     name = "evol_rl"
@@ -36,16 +36,17 @@ class EvolRlReward(GroupReward):
     needs_embeddings = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """0.5 to 1 in the majority, -1 to -0.5 in the minority, more for a more novel response; -1 without an answer.
+        """Return 0.5 to 1 in the majority, -1 to -0.5 in the minority, more for novel responses; -1 without an answer.
 
-        Novelty is 1 minus the mean of two cosine similarities, each at least 0: the mean similarity to the others of
-        the same side, and the largest similarity to any other response with an answer. It is scaled to the limits of
-        the side, from its least to its most novel response. Equals get the middle, and a side of one gets the most.
+        Novelty is 1 minus the mean of two cosine similarities, each clipped at 0: the mean similarity to the other
+        responses of the same side, and the largest similarity to any other response with an answer. Within a side,
+        novelty is scaled so that the least and the most novel response get the limits of the side. If all are equally
+        novel, they get the middle; a side with a single response gets the upper limit.
         """
         assert group.embeddings is not None
         rewards = [-1.0] * len(group.answers)
         valid = sorted(member for members in group.vote.classes for member in members)
-        # The responses that gave the pseudo-label.
+        # Responses that agree with the pseudo-label.
         label = group.vote.pseudo_label
         majority = next((members for members in group.vote.classes if label in {group.answers[m] for m in members}), ())
         if len(valid) < 2 or not majority:
@@ -62,7 +63,7 @@ class EvolRlReward(GroupReward):
 
 
 def _similarities(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cosine similarities of all pairs, (n, n), at least 0."""
+    """Return the cosine similarities of all pairs, clipped at 0, (n, n)."""
     norms = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-8)
     similarities: NDArray[np.float64] = np.clip((embeddings / norms) @ (embeddings / norms).T, 0.0, 1.0)
     return similarities
@@ -75,7 +76,7 @@ def _novelty(similarity: NDArray[np.float64], place: int, side: Sequence[int]) -
 
 
 def _scaled(novelty: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Novelties scaled to 0 for the least and 1 for the most novel."""
+    """Scale novelties to 0 for the least and 1 for the most novel response."""
     if len(novelty) == 1:
         return np.ones(1)
     spread = np.ptp(novelty) if len(novelty) else 0.0

@@ -1,4 +1,4 @@
-"""The messages between the rollout and the reward workers. Pure data."""
+"""Messages between the rollout and the reward workers. Pure data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,12 @@ from verl_ext.votes.vote_record import VoteRecord
 
 @dataclass(frozen=True)
 class WrittenQuestion:
-    """The question in a response of a policy that writes questions.
+    """The question in a response of a question-writing policy.
 
     Attributes:
-        text: None for a response without a question, or with one that is too long for the solver.
-        solutions: responses of the solver to it; none without a question.
-        is_valid: whether the solver calls it valid; None if it was not asked.
+        text: None if the response has no question or the question is too long for the solver.
+        solutions: the solver's responses to the question; empty without a question.
+        is_valid: whether the solver calls the question valid; None if it was not asked.
     """
 
     text: str | None
@@ -23,15 +23,15 @@ class WrittenQuestion:
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """Asks for the scores of the surviving responses of one prompt.
+    """Requests scores for the surviving responses to one prompt.
 
     Attributes:
-        response_ids: token ids per response, including the end-of-sequence token where it was sampled.
-        ground_truth: the correct answer; set in validation and under `data.supervised` only.
-        function_arguments: in validation, the arguments of a reward function, without the text of the response.
-        log_probs: for rewards that need them, log p per sampled token and response.
-        prompt: for rewards that need judgements, the messages of the prompt in OpenAI's format, images as data URLs.
-        questions: for rewards of a policy that writes questions, that of each response.
+        response_ids: token ids per response, including the end-of-sequence token if it was sampled.
+        ground_truth: the correct answer; set only in validation and under `data.supervised`.
+        function_arguments: in validation, the arguments of a reward function except the text of the response.
+        log_probs: log p of each sampled token per response, if the reward needs it.
+        prompt: content parts of the prompt in OpenAI's format, images as URLs, if the reward needs judgements.
+        questions: the question in each response, if the reward needs questions.
     """
 
     response_ids: list[list[int]]
@@ -46,12 +46,12 @@ class GroupRequest:
 
 @dataclass(frozen=True)
 class AccuracyRequest:
-    """Asks how accurate the pseudo-label and the final rewards of a group are; answered by a `GroupAccuracy`.
+    """Requests the accuracy of a group's pseudo-label and final rewards, a `GroupAccuracy`.
 
     Attributes:
-        own_ground_truth: ground truth of the row itself, used where the sidecar of its file has none.
+        own_ground_truth: ground truth in the row, used if the sidecar of its file has none.
         answers: one per response that voted.
-        rewards: one per response that is trained on, which are the first of them.
+        rewards: one per response that is trained on; these are the first of those that voted.
         choices: options of a multiple-choice question, otherwise None.
     """
 
@@ -65,11 +65,11 @@ class AccuracyRequest:
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """How accurate a group is, once its rewards are final.
+    """The accuracy of a group with final rewards.
 
     Attributes:
         record: the record of the request, completed if the ground truth is known.
-        correct: whether each answer of the request equals it, None if it is unknown.
+        correct: whether each answer of the request is correct; None if the ground truth is unknown.
     """
 
     record: VoteRecord
@@ -82,7 +82,7 @@ class ResponseScore:
     """The score of a response.
 
     Attributes:
-        extra_info: its `reward_extra_info`, which has the same keys for every response of a mode.
+        extra_info: veRL's `reward_extra_info`, with the same keys for all training and all validation responses.
         text: the decoded response in training, None in validation.
     """
 

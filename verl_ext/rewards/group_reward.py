@@ -1,4 +1,4 @@
-"""The base class of every reward, and the registry that `reward.reward_manager.name` is looked up in. Pure."""
+"""The base class of all rewards, and the registry behind `reward.reward_manager.name`. Pure."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class VotedGroup:
         vote: the outcome of the vote, with the pseudo-label and the classes of equal answers.
         choices: options of a multiple-choice question, otherwise None.
         log_probs: log-probabilities of the sampled tokens, None unless the reward sets `needs_log_probs`.
-        embeddings: of the responses, (responses, width), None unless the reward sets `needs_embeddings`.
+        embeddings: one row per response, (responses, width), None unless the reward sets `needs_embeddings`.
         judgements: the judge's score of each response, 0 to 1, None unless the reward sets `needs_judgements`.
         questions: the question in each response and its solutions, None unless the reward sets `needs_questions`.
         ground_truth: the correct answer, None unless the reward sets `needs_ground_truth`.
@@ -44,17 +44,17 @@ class VotedGroup:
 class GroupReward(ABC):
     """Base class of a reward that sees all responses to a prompt at once.
 
-    To add a reward, save a subclass with one method as a file in `verl_ext/rewards`, or as a plugin, see
-    `verl_ext.registry`, and select it by `reward.reward_manager.name`. The vote takes place under every reward, so its
+    To add a reward, save a subclass with one method as a file in `verl_ext/rewards` or as a plugin (see
+    `verl_ext.registry`), and select it by `reward.reward_manager.name`. The vote takes place under every reward, so its
     metrics are always logged.
 
     Attributes:
-        name: what recipes call it.
-        bounds: the rewards of a certainly wrong and of a certainly right response, to which `vote/reward_accuracy`
-            scales; None for rewards without bounds, which have no accuracy.
+        name: the name in recipes.
+        bounds: the rewards of a certainly wrong and a certainly right response; `vote/reward_accuracy` scales to them.
+            None for rewards without bounds, which have no accuracy.
         needs_log_probs, needs_embeddings, needs_judgements, needs_questions, needs_ground_truth: whether the field of
-            `VotedGroup` must be set. Judgements require `reward.reward_model`, the judge; with questions, responses are
-            questions that the policy answers; a ground truth requires `data.supervised=True`.
+            `VotedGroup` must be set. Judgements require the judge, `reward.reward_model`. With `needs_questions`, the
+            policy answers the questions in its responses. A ground truth requires `data.supervised=True`.
         is_control: whether the reward is a control experiment, which the collapse alarm never stops.
 
     Example:

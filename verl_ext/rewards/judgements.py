@@ -1,4 +1,4 @@
-r"""How a frozen judge is asked about a response, and the judgement in its reply. Pure.
+r"""Builds the prompts of a frozen judge and parses the judgements in its replies. Pure.
 
 `verl_ext.rollout.reward_judge` sends the requests.
 """
@@ -46,14 +46,13 @@ _TAG = re.compile(r"<(?=/?[a-z_]+>)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """The block `reward.reward_kwargs.judge`; the defaults are those of Self-Judge, but for the prompt, which is ours.
+    """The block `reward.reward_kwargs.judge`. Defaults are Self-Judge's, except for the prompt, which is ours.
 
-    prompt: what the judge is asked after the images; {question}, {response} and {answer} stand for texts. None for
-        `PROMPT`.
-    scale: "score": the reply boxes a number from 0 to 1; "yes_no": its last line begins or ends with yes or no.
-    samples: replies per response, whose mean is the judgement.
-    temperature, top_p: how replies are sampled.
-    max_tokens: longest reply.
+    prompt: text after the images, with the placeholders {question}, {response} and {answer}; None for `PROMPT`.
+    scale: "score" for a boxed number from 0 to 1, "yes_no" for a yes or no at the start or end of the last line.
+    samples: replies per response; the judgement is their mean.
+    temperature, top_p: sampling parameters of replies.
+    max_tokens: maximum length of a reply.
 
     Raises:
         ValueError: values that are not allowed, naming each field.
@@ -82,14 +81,14 @@ class JudgeSettings:
 
 
 def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a prompt's messages that the judge sees, in OpenAI's format: images as URLs, then one text.
+    """Convert a prompt to what the judge sees, in OpenAI's format: images as URLs, then one text.
 
-    Images are encoded ones, Pillow's, or a path or URL as in rows of veRL's own dataset.
+    Images may be encoded, Pillow images, or a path or URL as in rows of veRL's own dataset.
 
     Raises:
-        ImageError: as `verl_ext.images.decode`.
-        OSError: the file of an image is missing or no image.
-        ValueError: a part is neither a text nor an image.
+        ImageError: an encoded image cannot be decoded, see `verl_ext.images.decode`.
+        OSError: an image file is missing or not an image.
+        ValueError: a part is neither text nor an image.
     """
     images = [
         {"type": "image_url", "image_url": {"url": _image_url(part)}}
@@ -106,7 +105,7 @@ def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def judge_messages(
     prompt: Sequence[Mapping[str, Any]], response: str, answer: str | None, template: str
 ) -> list[dict[str, Any]]:
-    """What to ask about a response: `prompt` as `judge_prompt` makes it, and the response, which is untrusted."""
+    """Build the messages that ask about a response, which is untrusted; `prompt` comes from `judge_prompt`."""
     *images, question = prompt
     texts = {"question": question["text"], "response": _harmless(response), "answer": _harmless(answer or "")}
     text = _PLACE.sub(lambda place: texts[place[1]], template)
@@ -114,7 +113,7 @@ def judge_messages(
 
 
 def judgement_of(reply: str, scale: Scale) -> float:
-    r"""The judgement in a reply, from 0 to 1; 0 for a reply without one, as in Self-Judge's `extract_overall_score`.
+    r"""Return the judgement in a reply, from 0 to 1; 0 without one, as in Self-Judge's `extract_overall_score`.
 
     >>> judgement_of(r"It misreads the angle. \boxed{0.25}", "score"), judgement_of("3 + 4 = 7 . yes", "yes_no")
     (0.25, 1.0)
@@ -125,7 +124,7 @@ def judgement_of(reply: str, scale: Scale) -> float:
         score = float((extract_answer(reply, "boxed") or "").strip().strip("$"))
     except ValueError:
         return 0.0
-    # Also for nan, which is not equal to itself.
+    # nan, which does not equal itself, counts as 0.
     return min(1.0, max(0.0, score)) if score == score else 0.0
 
 
@@ -134,13 +133,13 @@ def _harmless(text: str) -> str:
 
 
 def _image_url(part: Mapping[str, Any]) -> str:
-    """A URL of an image, opened as for the policy (`fetch_image` of qwen_vl_utils), but not scaled."""
+    """Return a URL for an image, which is opened as for the policy (`fetch_image` of qwen_vl_utils) but not scaled."""
     image = part["image"] if "image" in part else part["image_url"]
     if isinstance(image, str):
         if image.startswith(("http://", "https://", "data:image")):
             return image
         image = Image.open(image.removeprefix("file://"))
     file = BytesIO()
-    # PNG knows no CMYK, among others.
+    # PNG does not support CMYK and some other modes.
     (image if image.mode == "RGBA" else image.convert("RGB")).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

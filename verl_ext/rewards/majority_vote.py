@@ -1,6 +1,6 @@
-"""The reward `majority_vote`: a response is rewarded for agreeing with the majority of its group.
+"""The reward `majority_vote`: rewards a response for agreeing with the majority of its group.
 
-Papers: MM-UPT, arXiv 2505.22453, section 3, for hard rewards; EMPO, arXiv 2504.05812, for soft ones.
+Papers: MM-UPT, arXiv 2505.22453, section 3, for hard rewards; EMPO, arXiv 2504.05812, for soft rewards.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 
 @REWARDS.register
 class MajorityVoteReward(GroupReward):
-    """The method of the paper. It never sees a ground truth.
+    """The method of the paper; never sees a ground truth.
 
-    The vote counts and compares agreement at once, so `verl_ext.votes.majority.vote` computes these rewards.
+    `verl_ext.votes.majority.vote` computes the rewards, because it has already compared all answers.
     """
 
     name = "majority_vote"
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """With y the pseudo-label and n_a of n responses answering a: 1 if a = y, else 0; soft rules give n_a / n."""
+        """Return 1 if the answer a equals the pseudo-label, else 0; under soft rewards n_a / n, the share of a."""
         return group.vote.rewards

@@ -5,9 +5,9 @@ import unicodedata
 
 from verl_ext.control_text import PLACEHOLDER, lost_characters
 
-# Longer responses, such as those that never ended, contain no question.
+# Maximum length in characters. Longer responses, such as truncated ones, contain no question.
 LONGEST_RESPONSE = 8_000
-# Levels of nested labels and quotes; deeper nesting is not a question.
+# Maximum nesting of labels and quotes in a question.
 DEEPEST = 12
 
 _THOUGHT_END = "</think>"
@@ -21,15 +21,15 @@ _ANSWER_LABEL = re.compile(
     r"^[ \t>#*_]{0,8}(?:answer|solution|explanation|reasoning|rationale|a)[ \t]{0,2}[*_]{0,3}[ \t]{0,2}[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
-# No letters, which would match options.
+# List numbers and bullets only: letters would match answer options.
 _ITEM = re.compile(r"^[ \t]{0,8}(?:\d{1,3}[.)]|[-*•])[ \t]{1,4}(?=\S)", re.MULTILINE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "`": "`", "**": "**", "__": "__", "*": "*"}
 
 
 def question_in(response: str) -> str | None:
-    """The last question of a response, without labels, fences, quotes and any answer that follows; None without one.
+    """Return the last question of a response without labels, fences, quotes and any answer that follows.
 
-    Also None for text with control characters or lost characters.
+    None if there is no question, or if the text contains control or lost characters.
 
     >>> question_in("Sure! Here it is:\\n**Question:** \\"How long is AB?\\"\\nAnswer: 5")
     'How long is AB?'
@@ -55,7 +55,7 @@ def _stripped(text: str) -> str:
     if label:
         text = text[label.end() :]
     if answer := _ANSWER_LABEL.search(text):
-        # The question precedes the answer, unless nothing does.
+        # The question precedes the answer, unless the response starts with the answer.
         text = text[: answer.start()].strip() or text[answer.end() :]
     text = "\n".join(line for line in (" ".join(line.split()) for line in text.split("\n")) if line)
     first, newline, rest = text.partition("\n")

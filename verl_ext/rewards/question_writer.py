@@ -1,9 +1,9 @@
-"""The reward `question_writer`: questions that the solver is unsure about, and that differ from each other. Pure.
+"""The reward `question_writer`: rewards diverse questions that the solver is unsure about. Pure.
 
 VisPlay: He et al. 2025, "Self-Evolving Vision-Language Models from Images", arXiv 2511.15661, and R-Zero: Huang et al.
 2025, "Self-Evolving Reasoning LLM from Zero Data", arXiv 2508.05004. Formula: `compute_score` in the authors'
 `train_examples/reward_function/cot_val.py` (github.com/bruno686/VisPlay, 3aa895b), the same as in
-`examples/reward_function/caller_penalty.py` (github.com/Chengsong-Huang/R-Zero, 5699329). Majority share:
+`examples/reward_function/caller_penalty.py` (github.com/Chengsong-Huang/R-Zero, 5699329). Majority ratio:
 `vllm_service_init/start_vllm_server.py` in both.
 """
 
@@ -20,11 +20,11 @@ from verl_ext.rewards.group_request import WrittenQuestion
 from verl_ext.rewards.group_reward import REWARDS, GroupReward, VotedGroup
 from verl_ext.votes import vote
 
-# Questions whose clusters are farther apart, in 1 - BLEU, are different ones.
+# Clusters farther apart than this, in 1 - BLEU, are not merged.
 LARGEST_DISTANCE = 0.5
-# Up to as many words in a row are compared.
+# Maximum n-gram length of BLEU, in words.
 LONGEST_NGRAM = 4
-# Stands for a count of zero (`SmoothingFunction.method1` of nltk).
+# Replaces a count of zero (`SmoothingFunction.method1` of nltk).
 SMOOTHING = 0.1
 
 
@@ -33,19 +33,19 @@ class QuestionWriterReward(GroupReward):
     """min(s, 1 - s) - c for a question, -1 - c for a response without one.
 
     s is the majority ratio of the solver's answers to the question, c the share of the group in the question's cluster
-    of near-duplicates, from `cluster_shares`. A question that the solver calls valid, if it was asked, has
-    `solver.validity_bonus` more, as in RISE: Xu et al. 2026, arXiv 2605.20914, `compute_score` in
+    of near-duplicates, from `cluster_shares`. If the solver is asked whether a question is valid and affirms it, the
+    reward increases by `solver.validity_bonus`, as in RISE: Xu et al. 2026, arXiv 2605.20914, `compute_score` in
     `train_examples/reward_function/cot_val.py` (github.com/AMAP-ML/RISE, 7c7ce81).
 
-    Departs from the authors in these points:
+    Differences from the authors' code:
 
-    - Clusters are those of a group, which is about the same images. Theirs are those of a whole batch.
-    - The solver is the policy itself, at its current weights. Theirs is the frozen solver of the round before.
-    - A question is what `question_in` finds in a response. Theirs must come with an answer, which is not used.
-    - Answers are equal by meaning, as in every vote of this project. Theirs are compared by mathruler, and those with
-      "no " in them are equal.
-    - Of RISE, the bonus alone: there a response without a question has -1 and is in no cluster, a judged question must
-      also be of the skill that it declares, and rare skills have a bonus of their own.
+    - Clusters are formed within a group, whose questions are about the same images. Theirs span a whole batch.
+    - The solver is the policy itself, at its current weights. Theirs is the frozen solver of the previous round.
+    - `question_in` finds the question in a response. Theirs must include an answer, which is not used.
+    - Answers are equal by meaning, as in every vote of this project. Theirs are compared by mathruler, and all answers
+      with "no " in them count as equal.
+    - Of RISE, only the bonus is implemented. There, a response without a question gets -1 and is in no cluster, a
+      judged question must also match the skill that it declares, and rare skills get a separate bonus.
     """
 
     name = "question_writer"
@@ -53,7 +53,7 @@ class QuestionWriterReward(GroupReward):
     needs_questions = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """From -2 to 0.5 - 1 / n for n responses, and the bonus."""
+        """Return rewards from -2 to 0.5 - 1 / n for n responses, plus the bonus."""
         assert group.questions is not None
         shares = cluster_shares([question.text or "" for question in group.questions])
         return [
@@ -71,11 +71,11 @@ class QuestionWriterReward(GroupReward):
 
 
 def cluster_shares(texts: Sequence[str]) -> list[float]:
-    """For every text, the share of all texts that are in its cluster.
+    """Return the share of all texts that are in the cluster of each text.
 
-    Clusters are merged while their average distance is below 0.5; the distance of two texts is 1 - BLEU. As in the
-    authors' code, the earlier text is compared to the later one, so that the order of texts of different lengths may
-    matter, and an empty text has a cluster of its own.
+    Clusters are merged while their average distance is below 0.5. The distance between two texts is 1 - BLEU. As in the
+    authors' code, the later text is the reference for the earlier text, so the order of texts of different lengths may
+    matter, and every empty text is its own cluster.
 
     >>> cluster_shares(["what is the area of it ?", "how long is AB ?", "what is the area of it ?", ""])
     [0.5, 0.25, 0.5, 0.25]
@@ -87,7 +87,7 @@ def cluster_shares(texts: Sequence[str]) -> list[float]:
     for later in range(len(texts)):
         for earlier in range(later):
             distances[earlier, later] = distances[later, earlier] = 1 - bleu(words[earlier], words[later])
-    # fcluster merges at the threshold as well, the authors' AgglomerativeClustering only below.
+    # fcluster also merges at the threshold, the authors' AgglomerativeClustering only below it.
     threshold = math.nextafter(LARGEST_DISTANCE, 0.0)
     labels = fcluster(linkage(squareform(distances), "average"), threshold, "distance")
     sizes = Counter(labels)
@@ -95,9 +95,9 @@ def cluster_shares(texts: Sequence[str]) -> list[float]:
 
 
 def bleu(words: Sequence[str], reference: Sequence[str]) -> float:
-    """BLEU of a text against one reference, from 0 to 1: `sentence_bleu` of nltk, smoothed by its method 1.
+    """Return the BLEU of a text against one reference, 0 to 1: nltk's `sentence_bleu` with smoothing method 1.
 
-    It is not symmetric, and 0.1 ** (1 / 4) for the same three words, which have no n-gram of four.
+    Not symmetric. Two copies of a three-word text, which has no 4-gram, score 0.1 ** (1 / 4).
     """
     logarithms = []
     for n in range(1, LONGEST_NGRAM + 1):

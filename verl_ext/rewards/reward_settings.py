@@ -1,6 +1,6 @@
-"""What `reward.reward_kwargs` tells the reward managers of this plugin, read and checked. Pure: imports no veRL.
+"""Reads and checks `reward.reward_kwargs` for the reward managers of this plugin. Pure: imports no veRL.
 
-The blocks `answers`, `vote`, `judge` and `solver`; what is left out has the default of the field that it names.
+The blocks are `answers`, `vote`, `judge` and `solver`. Missing keys get the default of the field of the same name.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,14 @@ from verl_ext.votes import VoteOptions
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """extraction: where a response has its answer. comparison: when answers are equal. vote_options: how they vote.
-    judge: how the judge is asked, for rewards that need judgements. solver: how the policy answers the questions that
-    it writes, for rewards that need them.
+    """Settings of a reward.
+
+    Attributes:
+        extraction: where the answer is in a response.
+        comparison: when two answers are equal.
+        vote_options: rules of the vote.
+        judge: for rewards that need judgements.
+        solver: for rewards that need questions, how the policy answers the questions that it writes.
     """
 
     extraction: Extraction = "boxed"
@@ -31,15 +36,15 @@ class RewardSettings:
 
 
 def read_settings(reward_kwargs: DictConfig | None) -> RewardSettings:
-    """Read the blocks.
+    """Read all blocks.
 
     Raises:
-        ValueError: keys that do not exist, naming the nearest ones, and values that are not allowed, in all blocks.
+        ValueError: unknown keys, with the nearest known key, and invalid values; lists the problems of all blocks.
     """
     content: Any = {} if reward_kwargs is None else OmegaConf.to_container(reward_kwargs, resolve=True)
     settings: dict[str, Any] = {}
     problems = []
-    # Of veRL's reward manager `dapo`, whose configs often carry them with the penalty turned off.
+    # Options of veRL's reward manager `dapo`: configs often contain them with the penalty turned off.
     content.pop("max_resp_len", None)
     if (content.pop("overlong_buffer_cfg", None) or {}).get("enable"):
         key = "reward.reward_kwargs.overlong_buffer_cfg.enable"
@@ -64,7 +69,7 @@ def _answers(extraction: Extraction = RewardSettings.extraction, rule: AnswerRul
     return {"extraction": extraction, "comparison": Comparison(rule)}
 
 
-# Of each block, what returns the fields of `RewardSettings` that it sets.
+# Block -> function that reads it into fields of `RewardSettings`.
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "answers": lambda block: read_block(block, _answers),
     "vote": lambda block: {"vote_options": read_block(block, VoteOptions)},

@@ -1,4 +1,4 @@
-"""Scores the responses of a reward request: groups vote and are rewarded, validation responses are graded. Pure."""
+"""Scores the responses of a reward request: rewards voting groups and grades validation responses. Pure."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,11 @@ def score_group(
     embeddings: NDArray[np.float64] | None = None,
     judgements: Sequence[float] | None = None,
 ) -> list[ResponseScore]:
-    """Let the decoded responses of a group vote and reward them.
+    """Let the decoded responses of a group vote, and reward them.
 
-    A response whose siblings have all failed has the reward 0.0. `embeddings` and `judgements` are those of
-    `VotedGroup`. `extra_info` of each response holds its `answer` (None without one) and the `VoteRecord` of the group.
+    If all other responses of the group have failed, the remaining one gets the reward 0.0. `embeddings` and
+    `judgements` are the fields of `VotedGroup`. Each `extra_info` holds the `answer` of its response (None without an
+    answer) and the `VoteRecord` of the group.
     """
     start = time.perf_counter()
     settings = reward.settings
@@ -42,7 +43,7 @@ def score_group(
         questions=request.questions,
         ground_truth=request.ground_truth,
     )
-    # veRL's GRPO takes the reward of a lone survivor for its advantage.
+    # veRL's GRPO uses the reward of a lone survivor as its advantage.
     rewards = reward.rewards(group) if len(responses) > 1 else [0.0] * len(responses)
     record = VoteRecord(result, time.perf_counter() - start).to_extra_info()
     return [
@@ -54,18 +55,18 @@ def score_group(
 def grade_response(
     response: str, request: GroupRequest, settings: RewardSettings, verdict: float | Mapping[str, Any] | None = None
 ) -> ResponseScore:
-    """Grade a validation response: 1 if its answer equals the ground truth, 0 otherwise and where either is missing.
+    """Grade a validation response: 1 if its answer equals the ground truth, 0 if not or if either is missing.
 
-    The `verdict` of a reward function counts instead: a score, or as in veRL a mapping with `score` and other values.
-    `extra_info` holds these, `acc`, which is the reward unless the function gives one, `answered`, and `answer`, "" for
-    none because veRL's statistics expect columns of one type.
+    The `verdict` of a reward function takes precedence: a score, or as in veRL a mapping with `score` and other values.
+    `extra_info` holds these other values, `acc` (the reward unless the function returns `acc`), `answered`, and
+    `answer`, which is "" without an answer because veRL's statistics expect columns of one type.
     """
     answer = extract_answer(response, settings.extraction)
     if verdict is None:
         verdict = correct(answer, request.ground_truth, settings.comparison, request.choices)
     others = dict(verdict) if isinstance(verdict, Mapping) else {"score": verdict}
     reward = float(others.pop("score"))
-    # veRL has a column of its own with this name.
+    # veRL adds its own column with this name.
     others.pop("reward", None)
     return ResponseScore(
         reward, {"acc": reward, **others, "answered": float(answer is not None), "answer": answer or ""}

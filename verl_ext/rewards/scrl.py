@@ -1,4 +1,4 @@
-"""The reward `scrl`: +1 for a clear majority, -1 for rare answers of which the policy is unsure.
+"""The reward `scrl`: +1 for a clear majority, -1 for rare answers that the policy is unsure about.
 
 SCRL: Yan et al. 2026, "What If Consensus Lies?", arXiv 2603.19880. Formula: the authors'
 `verl/trainer/ppo/scrl_utils.py` and `verl/utils/reward_score/scrl_math/__init__.py` (github.com/Jasper-Yan/SCRL,
@@ -20,9 +20,9 @@ NEGATIVE_SHARE = 0.15
 class ScrlReward(GroupReward):
     """Selective positive and entropy-gated negative pseudo-labels.
 
-    Departs from the authors in the entropy of a response, which is their mean over the whole vocabulary at each token:
-    here it is -log p of the sampled tokens, its unbiased estimate, see `verl_ext.rewards.confidence`. The quorums and
-    the tie rule of the vote do not apply.
+    Difference from the authors' code: the entropy of a response is the mean -log p of its sampled tokens, an unbiased
+    estimate (see `verl_ext.rewards.confidence`) of their mean entropy over the whole vocabulary. The quorums and the
+    tie rule of the vote do not apply.
     """
 
     name = "scrl"
@@ -30,10 +30,10 @@ class ScrlReward(GroupReward):
     needs_log_probs = True
 
     def rewards(self, group: VotedGroup) -> Sequence[float]:
-        """1, 0 or -1 by the share of the response's answer among all responses; -1 for a response without an answer.
+        """Return 1, 0 or -1, depending on the share of the response's answer in the group; -1 without an answer.
 
-        1 if the share is the largest, at least 0.5 and more than 0.15 above the second one. -1 if it is below 0.15 and
-        the mean entropy of the responses with that answer is at least that of the group. 0 otherwise.
+        1 if the share is the largest, at least 0.5 and more than 0.15 above the second largest. -1 if it is below 0.15
+        and the mean entropy of the responses with that answer is at least the mean entropy of the group. 0 otherwise.
         """
         assert group.log_probs is not None
         entropies = [-fmean(log_probs) for log_probs in group.log_probs]

@@ -1,4 +1,4 @@
-"""How the policy is asked about a question that it wrote: to answer it, and whether it is valid. Pure.
+"""Builds the prompts that ask the policy to answer a question it wrote, and whether the question is valid. Pure.
 
 `verl_ext.rollout.question_solver` sends the requests.
 """
@@ -17,11 +17,11 @@ from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 class SolverSettings:
     """The block `reward.reward_kwargs.solver`.
 
-    samples: answers per question; VisPlay has 10.
-    instruction: follows the question after a space; None for nothing.
-    validity_prompt: asks whether a question is valid, {question} standing for it; the last line of the reply begins or
-        ends with yes or no. None: it is not asked.
-    validity_bonus: reward of a question that the reply affirms; RISE has 0.1.
+    samples: answers per question; 10 in VisPlay.
+    instruction: appended to the question after a space, if not None.
+    validity_prompt: asks whether a question is valid, with the placeholder {question}; the last line of the reply must
+        begin or end with yes or no. None to skip this.
+    validity_bonus: extra reward of a question that the reply calls valid; 0.1 in RISE.
 
     Raises:
         ValueError: values that are not allowed, naming each field.
@@ -49,9 +49,9 @@ class SolverSettings:
 def solver_messages(
     messages: Sequence[Mapping[str, Any]], question: str, instruction: str | None, control_tokens: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """The prompt that asks the question about the images of `messages`, which asked for a question.
+    """Build the prompt that asks a question about the images of `messages`, the prompt that requested the question.
 
-    Messages other than the user's stay. The question is untrusted: control text in it is escaped.
+    Keeps all messages but the user's. The question is untrusted, so control text in it is escaped.
     """
     images = list(map(dict, images_in(messages)))
     text = with_instruction(escaped(question, control_tokens), instruction)
