@@ -1,4 +1,4 @@
-"""Checks of a config before anything expensive starts. Imports no veRL."""
+"""Checks a config before anything expensive starts. Imports no veRL."""
 
 import difflib
 import functools
@@ -45,25 +45,26 @@ AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
-# veRL's YAML has it for every model.
+# The default of veRL's YAML, whatever the model.
 PATCH_SIZE_OF_VERL = 14
-# Keys of `recipes/mmupt/config/base.yaml`, which veRL's own command line composes as well.
+# Declared by `recipes/mmupt/config/base.yaml`, which veRL's own command line composes as well.
 LAUNCHER_DATA_KEYS = ("bad_rows",)
 LOG_PROBS_KEY = "actor_rollout_ref.rollout.calculate_log_probs"
 BYPASS_KEY = "algorithm.rollout_correction.bypass_mode"
 FUSED_KEY = "actor_rollout_ref.model.use_fused_kernels"
 STRATEGY_KEY = "actor_rollout_ref.actor.strategy"
-# They read what veRL's v1 trainer does not give them (PPOTrainer._compute_advantage), and fail after the first rollout.
+# Estimators that need inputs which veRL's v1 trainer does not pass (PPOTrainer._compute_advantage); they fail after the
+# first rollout.
 ESTIMATORS_OF_V0 = ("gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline")
-# What configs for older versions set to change rewards, and the values that change none. veRL's YAML still lists the
-# blocks, but `main_ppo` reads none of them (verl/trainer/config/legacy_reward_impl.yaml).
+# Keys by which configs for older versions change rewards, with the values that change nothing. veRL's YAML still lists
+# the blocks, but `main_ppo` reads none of them (verl/trainer/config/legacy_reward_impl.yaml).
 LEGACY_REWARDS = {
     "reward_model.reward_manager": (None, "naive"),
     "reward_model.enable": (None, False),
     "reward_model.reward_kwargs.overlong_buffer_cfg.enable": (None, False),
     "reward_model.overlong_buffer.enable": (None, False),
 }
-# `verl_ext.confidence_trainer`, which imports veRL.
+# The trainer mode of `verl_ext.confidence_trainer`, which is not imported here because it imports veRL.
 CONFIDENCE_MODE = "sync_confidence"
 CHECKPOINT_CALLBACK = "verl_ext.checkpoints.callback.CheckpointMarker"
 
@@ -80,9 +81,9 @@ def check_config(config: DictConfig) -> None:
 
 
 def check_before_ray(config: DictConfig) -> None:
-    """Refuse what `check_config` refuses, data files with ground truth, and code that does not exist.
+    """Refuse what `check_config` refuses, unusable local data files, and code that cannot be loaded.
 
-    The code is checked whether or not any part of this plugin is selected.
+    Code is checked even if the config selects no part of this plugin.
 
     Raises:
         ValueError: names the key and the fix of every problem.
@@ -91,10 +92,10 @@ def check_before_ray(config: DictConfig) -> None:
 
 
 def check_rows(config: DictConfig, datasets: Mapping[str, Any]) -> None:
-    """Refuse the ground truths that `check_before_ray` could not read: of files elsewhere, or of one's own dataset.
+    """Refuse bad ground truths that `check_before_ray` could not read: of remote files and custom datasets.
 
     Args:
-        datasets: what veRL has made of the files of each key, such as `data.val_files`.
+        datasets: veRL's dataset for each key of files, such as `data.val_files`.
 
     Raises:
         ValueError: names the key, the first row and the fix.
@@ -118,7 +119,7 @@ def problems_of_config(config: DictConfig) -> Iterator[str]:
 
 
 def _extension_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the parts of the plugin that work with any reward manager."""
+    """Yield problems of the parts of the plugin that work with any reward manager."""
     legacy = select(config, "reward_model.reward_manager")
     if legacy in REWARDS:
         yield f"veRL does not read reward_model.reward_manager={legacy}: set {REWARD_MANAGER_KEY}={legacy}"
@@ -146,13 +147,13 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
     if callback == CHECKPOINT_CALLBACK and select(config, asynchronous):
         yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
     yield from _confidence_problems(config)
-    # A baseline of the launcher that is not GRPO trains with another loss.
+    # The launcher's baselines other than GRPO train with another loss.
     if select(config, POLICY_LOSS) == "on_policy" and select(config, "mmupt.baseline.method") is None:
         yield from _on_policy_problems(config)
 
 
 def _legacy_problems(config: DictConfig) -> Iterator[str]:
-    """Keys of older versions that change rewards, and that veRL would pass over without a word."""
+    """Yield keys that changed rewards in older versions and that veRL silently ignores."""
     if (function := select(config, "custom_reward_function.path")) is not None:
         use = ", which grades validation alone" if select(config, REWARD_MANAGER_KEY) in REWARDS else ""
         yield (
@@ -166,7 +167,7 @@ def _legacy_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _confidence_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of rewards that are computed from logits, and of the trainer mode that does so."""
+    """Yield problems of rewards that are computed from logits, and of the trainer mode that computes them."""
     name, mode = select(config, REWARD_MANAGER_KEY), f"{TRAINER_MODE}={CONFIDENCE_MODE}"
     if select(config, TRAINER_MODE) != CONFIDENCE_MODE:
         if name in FROM_LOGITS:
@@ -186,7 +187,7 @@ def _confidence_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _on_policy_problems(config: DictConfig) -> Iterator[str]:
-    """Reasons why the policy may change within a batch, or why veRL would compute old log-probabilities."""
+    """Yield settings that let the policy change within a batch or make veRL compute old log-probabilities."""
     otherwise = f"or set {POLICY_LOSS}=vanilla and {BYPASS_KEY}=False"
     batch, mode = select(config, "data.train_batch_size"), select(config, TRAINER_MODE)
     actor = config.actor_rollout_ref.actor
@@ -214,8 +215,7 @@ def is_selected(config: DictConfig) -> bool:
 
 
 def _data_problems(config: DictConfig) -> Iterator[str]:
-    """Keys of `data` that do not exist or that the configured dataset does not read, and files trained and validated
-    on."""
+    """Yield keys of `data` that the configured dataset does not read, and files in both training and validation."""
     if not is_selected(config):
         return
     block = select(config, "data") or {}
@@ -232,7 +232,7 @@ def _data_problems(config: DictConfig) -> Iterator[str]:
             yield str(error)
     elif select(config, "data.custom_cls.path") is None:
         path, name = DATASET
-        # A reward manager asks for `supervised`, whatever the dataset.
+        # Reward managers need `supervised` with any dataset.
         own = DATA_DEFAULTS.keys() - _data_keys_of_verl() - {"supervised"}
         for key in block.keys() - _data_keys_of_verl():
             if block[key] is not None and (meant := difflib.get_close_matches(str(key), own, n=1, cutoff=0.8)):
@@ -254,7 +254,7 @@ def _data_keys_of_verl() -> frozenset[str]:
 
 def _sampler_problems(config: DictConfig) -> Iterator[str]:
     def block_of(key: str) -> str:
-        # Recipes declare it under `mmupt`.
+        # Recipes declare the key under `mmupt`.
         return "mmupt" if select(config, f"mmupt.{key}") is not None else SAMPLER_KEY
 
     given = select(config, SAMPLER_KEY) or {}
@@ -280,7 +280,7 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
-    """Problems of the reward of this name and of what it needs."""
+    """Yield problems of the reward of this name and of its requirements."""
     reward = REWARDS[name]
     if (supervised := bool(select(config, "data.supervised"))) != reward.needs_ground_truth:
         yield (
@@ -306,7 +306,7 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if select(config, "distillation.enabled") and not select(config, task_rewards):
         yield f"{task_rewards}=False trains on no reward: set {task_rewards}=True, or distillation.enabled=False"
     n = select(config, "actor_rollout_ref.rollout.n") or 1
-    # Nothing votes in validation, after which a run ends only if it begins with it.
+    # Validation takes no votes, but `val_only` ends a run only after an initial validation.
     if n < 2 and not (select(config, "trainer.val_only") and validates_first(config)):
         yield f"a vote takes at least two responses per prompt: set actor_rollout_ref.rollout.n >= 2, not {n}"
     try:
@@ -318,14 +318,14 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
     if reward.needs_log_probs and not select(config, LOG_PROBS_KEY):
         yield f"{REWARD_MANAGER_KEY}={name} needs the log-probabilities of tokens: set {LOG_PROBS_KEY}=True"
     deterministic = "actor_rollout_ref.rollout.full_determinism"
-    # Engines then refuse to serve an id twice, and solutions have no ids of their own.
+    # Deterministic engines refuse to serve an id twice, and solutions have no ids of their own.
     if reward.needs_questions and select(config, deterministic):
         yield f"{REWARD_MANAGER_KEY}={name} cannot repeat its solutions: set {deterministic}=False"
     filters = select(config, "algorithm.filter_groups")
-    # All other scores are the same for a whole group, so no group would ever be kept.
+    # All other scores are constant within a group, so every group would be dropped.
     if filters and filters.enable and filters.metric != "reward":
         yield f"set algorithm.filter_groups.metric=reward, not {filters.metric}: nothing else tells responses apart"
-    # Whatever manager scored them.
+    # Any manager may have scored them.
     if select(config, saved := "skip.rollout_tq.enable"):
         yield f"{saved}=True trains on saved responses with their saved rewards: set {saved}=False"
     yield from _mode_problems(config)
@@ -333,7 +333,7 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
 
 
 def _judge_problems(config: DictConfig, name: str) -> Iterator[str]:
-    """Problems of veRL's reward model, which is the judge of a reward that needs judgements."""
+    """Yield problems of veRL's reward model, which serves as the judge of a reward that needs judgements."""
     key = "reward.reward_model"
     if not REWARDS[name].needs_judgements:
         if select(config, f"{key}.enable"):
@@ -343,14 +343,14 @@ def _judge_problems(config: DictConfig, name: str) -> Iterator[str]:
     if wrong := [f"{key}.{one}={value}" for one, value in wanted.items() if select(config, f"{key}.{one}") != value]:
         yield f"{REWARD_MANAGER_KEY}={name} needs a judge on separate GPUs: set {' '.join(wrong)}"
     if select(config, f"{key}.model_path") is None:
-        yield f"{REWARD_MANAGER_KEY}={name} needs a judge: set {key}.model_path, as to the model of the policy"
-    # Without one, veRL takes every reward model for a classifier (RewardLoopWorker.compute_score).
+        yield f"{REWARD_MANAGER_KEY}={name} needs a judge: set {key}.model_path, for example to the policy's model"
+    # Without this function, veRL treats every reward model as a classifier (RewardLoopWorker.compute_score).
     if select(config, f"{REWARD_FUNCTION}.path") is None:
         yield f"{REWARD_MANAGER_KEY}={name} needs a function that grades validation: set {REWARD_FUNCTION}.path"
 
 
 def _mode_problems(config: DictConfig) -> Iterator[str]:
-    """Settings that veRL's asynchronous trainers refuse late, or get wrong silently."""
+    """Yield settings that veRL's asynchronous trainers refuse late or silently mishandle."""
     corrections = ("rollout_is", "rollout_rs", "bypass_mode")
     corrects = any(select(config, f"algorithm.rollout_correction.{name}") for name in corrections)
     if corrects and not select(config, LOG_PROBS_KEY):

@@ -1,6 +1,6 @@
-"""Defaults of the plugin's own keys, so that a configuration needs to name only those that it changes. Pure.
+"""Defaults of the plugin's own keys; a config names only the keys that it changes. Pure.
 
-A recipe declares every key that it changes or that users may override on the command line, in
+Recipes declare every key that they change, or that users may override on the command line, in
 `recipes/mmupt/config/base.yaml`.
 """
 
@@ -15,13 +15,13 @@ SHARED_PROMPT_AGENT = "shared_prompt_agent"
 
 SAMPLER_KEY = "trainer.v1.sampler.sampler_kwargs"
 
-# `sampler_kwargs` of VoteReplayBuffer. veRL passes a custom sampler nothing else, so most of them repeat other keys.
+# `sampler_kwargs` of VoteReplayBuffer. Most repeat other keys, because veRL passes a custom sampler nothing else.
 SAMPLER_DEFAULTS: Mapping[str, Any] = {
     # Responses per prompt, to count those that failed.
     "n": "${actor_rollout_ref.rollout.n}",
-    # How many of them vote.
+    # Vote settings, among them the number of responses that vote.
     "reward_kwargs": "${oc.select:reward.reward_kwargs,null}",
-    # Controls are never stopped for a collapse.
+    # Identifies control runs, which a collapse never stops.
     "reward_manager": "${reward.reward_manager.name}",
     # veRL's own group filter.
     "filter_groups": "${algorithm.filter_groups}",
@@ -29,40 +29,40 @@ SAMPLER_DEFAULTS: Mapping[str, Any] = {
     "sync_refill_failed_groups": "${trainer.v1.sampler.sync_refill_failed_groups}",
     # Prompts per step.
     "train_batch_size": "${data.train_batch_size}",
-    # Prompts that the data loader returns at a time.
+    # Prompts per batch of the data loader.
     "gen_batch_size": "${data.gen_batch_size}",
-    # Files with sidecars of ground truth, for diagnostics; null: rows carry their own, or none.
+    # Files whose sidecars have the ground truth for diagnostics; null: rows carry their own or none.
     "train_files": None,
-    # Vote shares and validations.
+    # File of vote shares and validation scores.
     "history": "${trainer.default_local_dir}/history.jsonl",
-    # Folder of the votes on file.
+    # Folder of saved votes.
     "votes": "${trainer.default_local_dir}/votes",
-    # Groups per step on file; null for all, 0 for none.
+    # Groups saved per step; null for all, 0 for none.
     "votes_per_step": 32,
-    # Groups of a table that trackers get, and steps between two tables.
+    # Groups per table that is sent to trackers, and steps between tables.
     "tracked_groups": {"number": 8, "every": 10},
-    # What each tracker has of the run, for a restart.
+    # Run and last step of each tracker, for a restart.
     "trackers": "${trainer.default_local_dir}/trackers.json",
-    # veRL's checkpoints, of which the best are kept if a collapse is to stop the run.
+    # Folder of veRL's checkpoints; the best ones are kept if a collapse may stop the run.
     "checkpoints": "${trainer.default_local_dir}",
-    # Whether and when a collapse stops the run; missing keys have the defaults of CollapseRule.
+    # Whether and when a collapse stops the run; missing keys take the defaults of CollapseRule.
     "stop_on_collapse": {"enable": False},
     # Seconds without any progress after which the run ends.
     "watchdog_seconds": 3600,
-    # Seconds between two looks at which groups have finished.
+    # Seconds between polls for finished groups.
     "poll_interval": 0.05,
 }
 
-# What UnlabelledDataset reads from `data` beyond veRL's own keys.
+# The keys of `data` that UnlabelledDataset reads beyond veRL's own.
 DATA_DEFAULTS: Mapping[str, Any] = {
     # Whether training rows get their ground truth.
     "supervised": False,
-    # Text after every question.
+    # Text appended to every question.
     "instruction": None,
-    # Pixels of a training image.
+    # Pixel limits of training images.
     "min_pixels": None,
     "max_pixels": None,
-    # Pixels of an image in validation.
+    # Pixel limits of validation images.
     "validation_min_pixels": None,
     "validation_max_pixels": None,
     # Share of self-generated questions.
@@ -80,7 +80,7 @@ def uses(config: DictConfig, key: str, extension: tuple[str, str]) -> bool:
 
 
 def complete_config(config: DictConfig) -> None:
-    """Fill in the `sampler_kwargs` that a configuration with `VoteReplayBuffer` leaves out."""
+    """Fill in the `sampler_kwargs` that a config with `VoteReplayBuffer` leaves out."""
     if not uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         return
     files = "${data.train_files}" if uses(config, "data.custom_cls", DATASET) else None

@@ -1,8 +1,8 @@
-"""Escapes text in rows that a trainer or tokenizer would read as control, so that prompts show it as plain characters.
+"""Escapes control text in prompts: text of a row that a trainer or tokenizer would not read as plain characters.
 
 `<video>` in a question makes veRL look for a video, and `<|im_end|>` closes the turn. Rows keep such text unchanged.
-Prompts for training, validation, evaluation and synthesis are all made by `plain_messages`, which puts a space after
-its first character: `< video>`, `< |im_end|>`. Pure.
+`plain_messages` makes the prompts for training, validation, evaluation and synthesis, and puts a space after its first
+character: `< video>`, `< |im_end|>`. Pure.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-# veRL's placeholder of an image in a message.
+# veRL's placeholder for an image in a message.
 PLACEHOLDER = "<image>"
 # veRL splits messages at these (verl/utils/dataset/rl_dataset.py, RLHFDataset._build_messages).
 MEDIA = (PLACEHOLDER, "<video>", "<audio>")
@@ -20,9 +20,9 @@ _LIKELY = r"<\|[^<>|\s]{1,40}\|>|</?(?:s|unk|pad|bos|eos|mask|think|tool_call|to
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """The texts that a tokenizer of `transformers` reads as single tokens anywhere in a text.
+    """The strings that a `transformers` tokenizer reads as single tokens anywhere in a text.
 
-    Those are its special tokens, and added tokens in the form of a tag.
+    These are its special tokens and the added tokens that look like tags.
     """
     added = tokenizer.added_tokens_decoder.values()
     return tuple(
@@ -33,7 +33,7 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
 def control_texts(text: str, tokens: Iterable[str] | None = None) -> list[str]:
     """The control texts in a text, each once, without image placeholders.
 
-    `tokens` are those of `control_tokens`; None if the model is unknown, which takes likely tokens instead.
+    `tokens` come from `control_tokens`; None, for an unknown model, stands for the tokens of common models.
     """
     found = _pattern(None if tokens is None else tuple(tokens)).findall(text)
     return [one for one in dict.fromkeys(found) if one != PLACEHOLDER]
@@ -50,9 +50,9 @@ def escaped(text: str, tokens: Iterable[str] | None = None) -> str:
 
 
 def lost_characters(text: str) -> list[str]:
-    """The characters of a text that stand for lost ones, and control characters, each once and sorted.
+    """The replacement, control and surrogate characters of a text, each once and sorted.
 
-    U+FFFD replaces bytes of another encoding. Line breaks, among them U+0085, and tabs are text.
+    U+FFFD replaces bytes of another encoding. Tabs and line breaks, including U+0085, are text.
     """
     controls = {sign for sign in text if unicodedata.category(sign) in ("Cc", "Cs")} - {*"\t\n\r\x85"}
     return sorted(controls | {sign for sign in text if sign == "\ufffd"})
@@ -83,6 +83,6 @@ def plain_messages(
 
 @lru_cache
 def _pattern(tokens: Sequence[str] | None) -> re.Pattern[str]:
-    # The longest first, because one may be a prefix of another.
+    # The longest first, because a token may be a prefix of another.
     known = map(re.escape, sorted((*MEDIA, *(tokens or ())), key=len, reverse=True))
     return re.compile("|".join([*known, *([_LIKELY] if tokens is None else [])]))

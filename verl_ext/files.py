@@ -1,4 +1,4 @@
-"""Writes files atomically, so that a kill never leaves a part of one under its name, and identifies them by content.
+"""Writes files atomically, so that a kill never leaves a partial file under its final name, and hashes their content.
 
 Imports no framework.
 """
@@ -17,9 +17,9 @@ LFS_POINTER = b"version https://git-lfs"
 
 @contextmanager
 def replacing(path: Path, *, concurrent: bool = False) -> Iterator[Path]:
-    """Yield the temporary path `NAME.tmp` beside `path`; what is written there replaces `path` when the block ends.
+    """Yield the temporary path `NAME.tmp` beside `path`, and rename it to `path` when the block ends.
 
-    If the block fails, `path` stays as it is and the temporary file is removed.
+    If the block fails, `path` is unchanged and the temporary file is removed.
 
     Args:
         path: a file, or a folder that does not exist yet; its parent is created.
@@ -69,11 +69,11 @@ def sha256(file: Path) -> str:
 
 
 def is_lfs_pointer(file: Path) -> bool:
-    """Whether a file is a pointer that git leaves in place of a large file that it has not fetched."""
+    """Whether a file is the pointer that Git LFS leaves in place of a file that it has not fetched."""
     with file.open("rb") as opened:
         return opened.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def file_list(files: str | Iterable[str] | None) -> list[str]:
-    """The files that a config names: a path, a list of paths, or null for none."""
+    """The files of a config value: a path, a list of paths, or null for none."""
     return [files] if isinstance(files, str) else list(files or [])

@@ -23,8 +23,8 @@ Fault = Literal["unreadable image", "truncated image", "huge image", "image mode
 
 # Pillow's own limit, above which it warns of a decompression bomb.
 MAX_PIXELS = 89_478_485
-# Formats that Pillow or a plugin opens, but that are neither photos nor drawings: documents (Ghostscript would run
-# them), video, measurements, brushes, cursors, game textures, and formats that are only recognised.
+# Formats that Pillow or a plugin opens although they are neither photos nor drawings: documents (Ghostscript would run
+# them), video, measurements, brushes, cursors, game textures, and formats that Pillow recognises but cannot decode.
 NOT_IMAGES = frozenset(
     (
         *("BLP", "BUFR", "CUR", "DDS", "EPS", "FITS", "FLI", "FTEX", "GBR", "GRIB", "HDF5", "IMT", "IPTC", "MCIDAS"),
@@ -45,18 +45,18 @@ _SIDEWAYS = (5, 6, 7, 8)
 # The pixel mode of a colour profile, by its colour space.
 _PROFILED = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
-# The extra `heif`. Without it, .heic files are unreadable images, and a folder of photos counts them as left out.
+# The extra `heif`. Without it, .heic files are unreadable images, and a folder of photos reports them as left out.
 if importlib.util.find_spec("pillow_heif"):
     import pillow_heif
 
     pillow_heif.register_heif_opener()
 Image.init()
-# In Pillow's order, in which formats with a signature come before those without.
+# In Pillow's order: formats with a signature come before formats without.
 FORMATS = tuple(name for name in Image.ID if name not in NOT_IMAGES)
 
 
 class ImageError(ValueError):
-    """An image that cannot be decoded; `kind` says why, and the message what was found."""
+    """An image cannot be decoded; `kind` says why, and the message says what was found."""
 
     def __init__(self, kind: Fault, detail: str) -> None:
         super().__init__(detail)
@@ -78,15 +78,15 @@ def suffixes() -> frozenset[str]:
 
 
 def stored_size(encoded: bytes) -> tuple[int, int]:
-    """Width and height in the header of an image; the orientation may swap the two. Raises as `decode`."""
+    """Width and height in the header of an image; the orientation may swap the two. Raises like `decode`."""
     return _open(encoded).size
 
 
 def shown_size(encoded: bytes) -> tuple[int, int]:
-    """Width and height of the decoded image, from its header and metadata alone. Raises as `decode`."""
+    """Width and height of the decoded image, from its header and metadata alone. Raises like `decode`."""
     opened = _open(encoded)
     width, height = opened.size
-    # Pillow has already swapped the two of a TIFF.
+    # Pillow has already swapped them for a TIFF.
     is_sideways = opened.format != "TIFF" and _orientation(opened)[0] in _SIDEWAYS
     return (height, width) if is_sideways else (width, height)
 
@@ -96,7 +96,7 @@ def decode(encoded: bytes) -> DecodedImage:
 
     Only the first of several frames or pages is decoded. Transparent pixels are shown over white. CMYK, LAB and colours
     with an embedded profile are converted to sRGB, as colour-managed viewers do. 16-bit samples are scaled to 8 bits.
-    Damaged metadata is ignored, as viewers do, and "metadata" is then among the changes.
+    Damaged metadata is ignored, as in viewers, and reported as the change "metadata".
 
     Raises:
         ImageError: the bytes are not an image, are incomplete, have over `MAX_PIXELS` pixels, or have values without a
@@ -106,7 +106,7 @@ def decode(encoded: bytes) -> DecodedImage:
     changes: list[Change] = []
     if opened.format == "JPEG2000" and opened.mode != "I;16" and (bits := _jpeg_2000_bits(encoded)) > 8:
         raise ImageError(
-            "image mode", f"is JPEG 2000 in {bits} bits, of which Pillow turns white to black: save it as PNG"
+            "image mode", f"is JPEG 2000 in {bits} bits, whose white Pillow decodes as black: save it as PNG"
         )
     stored = _raw_modes(opened)
     if opened.mode.startswith("I") or ";16" in stored:
@@ -120,12 +120,12 @@ def decode(encoded: bytes) -> DecodedImage:
             changes.append("first of several frames")
         frame = opened.tile[0].extents if isinstance(opened, GifImageFile) else None
         opened.load()
-    # Third-party decoders raise any exception at damaged data.
+    # Third-party decoders may raise any exception on damaged data.
     except Exception as error:
         raise ImageError("truncated image", f"cannot be decoded to its end: {error}") from error
     if orientation in _TRANSPOSED:
         changes.append("orientation")
-        # Pillow applies the orientation of a TIFF itself, and removes it from the metadata.
+        # Pillow has applied the orientation of a TIFF by now and removed it from the metadata.
         orientation = _orientation(opened)[0]
     colours, alpha = _split(opened, stored)
     if frame and alpha is None:
@@ -144,7 +144,7 @@ def decode(encoded: bytes) -> DecodedImage:
         image = shown
     if orientation in _TRANSPOSED:
         image = image.transpose(_TRANSPOSED[orientation])
-    # Removed, so that nothing applies the metadata a second time.
+    # Remove the metadata, so that nothing applies it a second time.
     image.info = {}
     return DecodedImage(image, tuple(dict.fromkeys(changes)))
 
@@ -152,15 +152,16 @@ def decode(encoded: bytes) -> DecodedImage:
 def _open(encoded: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # The size is judged below, before anything is decoded.
+            # The size is checked below, before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("huge image", str(error)) from error
-    # Third-party decoders raise any exception at bytes that are not theirs.
+    # Third-party decoders may raise any exception on bytes of another format.
     except Exception as error:
         raise ImageError(
-            "unreadable image", f"is not an image that Pillow reads: {len(encoded)} bytes, {encoded[:8]!r} at first"
+            "unreadable image",
+            f"is not an image that Pillow reads: {len(encoded)} bytes, starting with {encoded[:8]!r}",
         ) from error
     width, height = opened.size
     if width * height > MAX_PIXELS:
@@ -172,18 +173,18 @@ def _orientation(image: Image.Image) -> tuple[int, bool]:
     """The EXIF orientation, 1 if there is none, and whether the metadata can be read."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1), True
-    # As viewers do, a photo with damaged metadata is shown; the change is reported.
+    # Like viewers, show a photo with damaged metadata; the change is reported.
     except Exception:
         return 1, False
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """How the file stores its samples, in the names of Pillow's decoders, such as RGB;16B; empty once it is loaded."""
+    """The raw modes in which the file stores its samples, such as RGB;16B, by Pillow's names; empty after loading."""
     return " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
 
 
 def _jpeg_2000_bits(encoded: bytes) -> int:
-    """Bits per sample, from the SIZ segment, which begins the codestream."""
+    """Bits per sample, from the SIZ segment at the start of the codestream."""
     start = encoded.find(b"\xff\x4f\xff\x51")
     return (encoded[start + 42] & 0x7F) + 1
 
@@ -198,7 +199,7 @@ def _split(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | 
         return image.convert("L" if image.mode == "1" else "RGB"), None
     if image.format == "PNG" and "transparency" in image.info:
         image.info["transparency"] = _transparent(image.info["transparency"], image.mode, stored)
-    # Divides out premultiplied alpha; Pillow converts each of these modes to one other only.
+    # Divide out premultiplied alpha; Pillow converts each of these modes to a single other mode.
     if premultiplied := {"La": "LA", "RGBa": "RGBA"}.get(image.mode):
         image = image.convert(premultiplied)
     if image.mode == "LA":
@@ -208,7 +209,7 @@ def _split(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | 
 
 
 def _split_wide(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Image | None]:
-    # Of the formats with 32-bit integers, only PGM defines white; Pillow scales it to 16 bits.
+    # PGM is the only format with 32-bit integers that defines white; Pillow scales it to 16 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         values = "floating point numbers" if image.mode == "F" else "signed or 32-bit integers"
         raise ImageError("image mode", f"holds {values} without a known black and white")
@@ -224,7 +225,7 @@ def _split_wide(image: Image.Image, stored: str) -> tuple[Image.Image, Image.Ima
 
 @lru_cache
 def _scale(white: int, inverted: bool) -> list[int]:
-    """The 8 bits of every 16-bit value."""
+    """The 8-bit value of every 16-bit value."""
     scaled = [round(255 * min(value, white) / white) for value in range(65536)]
     return [255 - value for value in scaled] if inverted else scaled
 
@@ -239,7 +240,7 @@ def _transparent(value: Any, mode: str, stored: str) -> Any:
 
 
 def _to_srgb(colours: Image.Image, profile: bytes | None) -> tuple[Image.Image, Change | None]:
-    """The colours as RGB, and "colour profile" if an embedded one was applied, "metadata" if it is damaged."""
+    """The colours as RGB, and "colour profile" if an embedded profile was applied, "metadata" if it is damaged."""
     if not profile or colours.mode == "LAB":
         return colours.convert("RGB"), None
     try:
@@ -253,7 +254,7 @@ def _to_srgb(colours: Image.Image, profile: bytes | None) -> tuple[Image.Image, 
 
 @lru_cache
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From an embedded profile to sRGB; None if it is sRGB already, or for other colours, which viewers ignore."""
+    """The transform from a profile to sRGB; None if it is sRGB or for another colour space, which viewers ignore."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if _PROFILED.get(source.profile.xcolor_space.strip()) != mode or "sRGB" in ImageCms.getProfileDescription(source):
         return None

@@ -1,8 +1,8 @@
 """Checks before Ray starts that the code named in a config exists and can be imported.
 
-veRL imports most of it in Ray workers, or only when the first response is scored. Here its files are parsed, which runs
-nothing. Code from outside veRL and this plugin is then imported in a child process (`import_check_child`), because
-importing it may do anything. Imports no veRL.
+veRL imports most of this code in Ray workers, or only when the first response is scored. Here its files are parsed,
+which runs nothing. Code from outside veRL and this plugin is then imported in a child process (`import_check_child`),
+because an import may do anything. Imports no veRL.
 """
 
 import ast
@@ -29,7 +29,7 @@ select = OmegaConf.select
 # Keys with a `path` and `name` by which veRL loads an object (verl/utils/import_utils.py, load_extern_object).
 REWARD_FUNCTION = "reward.custom_reward_function"
 OBJECTS = ("data.custom_cls", REWARD_FUNCTION, "trainer.v1.sampler.custom_sampler")
-# Keys with a class and its module (load_class_from_fqn), and one with modules only.
+# Keys that name a class with its module (load_class_from_fqn), and a key that names modules only.
 CLASSES = ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "trainer.checkpoint_callback_class")
 MODULES = "actor_rollout_ref.model.external_lib"
 AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
@@ -55,9 +55,9 @@ POLICY_LOSSES = (
     *("vanilla", "on_policy"),
 )
 
-# If Ray brings files or packages to its workers, this process cannot know what they find.
+# Settings by which Ray ships files or packages to its workers; this process cannot know what they import.
 RUNTIME_ENV_CODE = ("conda", "container", "image_uri", "pip", "py_modules", "uv", "working_dir")
-# Packages that are parsed only: importing them takes long, and their tests do it.
+# Packages that are only parsed: importing them is slow, and their own tests do it.
 TRUSTED = ("verl", "verl_ext")
 IMPORT_SECONDS = 300
 
@@ -67,9 +67,9 @@ class Named(NamedTuple):
 
     Attributes:
         path_key: the key of its module or file.
-        path: the module or file as veRL's `load_module` takes it: `pkg://MODULE`, or a path.
-        name_key: the key of its name in there; equal to `path_key` if one key holds both.
-        name: its name; None for a module alone.
+        path: the module or file in the syntax of veRL's `load_module`: `pkg://MODULE`, or a path.
+        name_key: the key of the object's name; equal to `path_key` if one key holds both.
+        name: the object's name; None for a module alone.
     """
 
     path_key: str
@@ -79,7 +79,7 @@ class Named(NamedTuple):
 
 
 def problems_of_code(config: DictConfig) -> Iterator[str]:
-    """Yield the code that does not exist, cannot be imported or called, or is not registered."""
+    """Yield a problem for code that does not exist, cannot be imported or called, or is not registered."""
     environment = select(config, ENVIRONMENT) or {}
     if any(environment.get(key) for key in RUNTIME_ENV_CODE):
         return
@@ -113,9 +113,9 @@ def _named(config: DictConfig) -> Iterator[Named]:
         # veRL treats an empty path as none.
         if path := select(config, f"{key}.path"):
             yield Named(f"{key}.path", str(path), f"{key}.name", str(select(config, f"{key}.name")))
-    # Named beside the module, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
+    # The name stands beside the block `module`, not in it (trainer/ppo/reward.py, resolve_reward_manager_cls).
     name = select(config, REWARD_MANAGER_KEY)
-    # Rewards of this plugin are in no file, as `config_checks` says.
+    # This plugin's rewards are registered, not in a file; `config_checks` reports that.
     if select(config, f"{REWARD_MANAGER}.source") == "importlib" and name not in REWARDS:
         key = f"{REWARD_MANAGER}.module.path"
         yield Named(key, str(select(config, key)), REWARD_MANAGER_KEY, str(name))
@@ -129,10 +129,10 @@ def _named(config: DictConfig) -> Iterator[Named]:
 
 
 def _agent_loops(file: str) -> dict[str, str]:
-    """Read the class of each agent loop in a file; OSError or ValueError if the file is missing or lists none."""
+    """Read the class of each agent loop in a file; OSError if it is missing, ValueError if it is not such a list."""
     package = find_spec("verl")
     folders = [Path(found) for found in (package and package.submodule_search_locations) or ()]
-    # Where veRL looks for it (verl/utils/import_utils.py, resolve_config_path).
+    # The places where veRL looks (verl/utils/import_utils.py, resolve_config_path).
     places = [Path(file), *(folder / file for root in folders for folder in (root.parent, root))]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
@@ -144,15 +144,15 @@ def _agent_loops(file: str) -> dict[str, str]:
 
 
 def _written(named: Named, of_name: bool = False) -> str:
-    """KEY=VALUE of the module, or of the name in it, as the config has it."""
+    """The setting of the module, or of the object's name in it, as KEY=VALUE."""
     if named.path_key != named.name_key:
         return f"{named.name_key}={named.name}" if of_name else f"{named.path_key}={named.path}"
     return f"{named.path_key}={'.'.join(filter(None, (named.path.removeprefix('pkg://'), named.name)))}"
 
 
 def _problem_of(named: Named, search: Sequence[str], parse_names: bool) -> str | None:
-    """The problem that the files show, if any; names are checked only if `parse_names`, because code may bind any
-    name."""
+    """The problem that parsing the file shows, if any. Without `parse_names`, names are left to the import: code may
+    bind them dynamically."""
     path, name, where = named.path, named.name, _written(named)
     if path.startswith("pkg://"):
         spec = _spec(path.removeprefix("pkg://").replace("/", "."), search)
@@ -175,7 +175,7 @@ def _problem_of(named: Named, search: Sequence[str], parse_names: bool) -> str |
 
 
 def _spec(module: str, search: Sequence[str]) -> ModuleSpec | None:
-    """Find a module without importing the packages that it is in."""
+    """Find a module without importing the packages that contain it."""
     top, *rest = module.split(".")
     try:
         spec = PathFinder.find_spec(top, search) or find_spec(top)
@@ -210,7 +210,7 @@ def _problems_of_importing(
     variables: dict[str, str],
     search: Sequence[str],
 ) -> Iterator[str]:
-    """Import in a child process, and look up there the names that are not known to be registered."""
+    """Yield the problems of importing code and of registered names, both looked up in a child process."""
     manager = select(config, REWARD_MANAGER_KEY)
     managers = (*REWARD_MANAGERS, *REWARDS)
     looked_up: dict[str, tuple[str, Collection[str]]] = {
@@ -222,7 +222,7 @@ def _problems_of_importing(
         looked_up["reward_managers"] = (REWARD_MANAGER_KEY, managers)
     if select(config, "trainer.use_v1"):
         looked_up["trainer_modes"] = (TRAINER_MODE, TRAINER_MODES)
-    # The code that is imported may register others under any name.
+    # Imported code may register further names.
     unknown = {
         registry: (key, name, known)
         for registry, (key, known) in looked_up.items()
@@ -234,13 +234,13 @@ def _problems_of_importing(
         *("data_source", "solution_str", "ground_truth", "extra_info"),
         *(select(config, f"{REWARD_FUNCTION}.reward_kwargs") or {}),
     ]
-    # For our rewards the reward model is a judge, which is not passed to the function that grades validation.
+    # Under this plugin's rewards the reward model is a judge, which the function that grades validation does not get.
     if select(config, "reward.reward_model.enable") and manager not in REWARDS:
         arguments += ["reward_router_address", "reward_model_tokenizer"]
     request = {
         "objects": [(named.path, named.name) for named in to_import],
         "registries": list(unknown),
-        # Known managers call it as veRL's do (reward_loop/reward_manager/naive.py).
+        # Known managers call the function like veRL's own (reward_loop/reward_manager/naive.py).
         "called": [named.path_key == f"{REWARD_FUNCTION}.path" and manager in managers for named in to_import],
         "arguments": arguments,
     }
@@ -251,7 +251,7 @@ def _problems_of_importing(
             yield f"{_written(named, of_name=part == 'name')}: {problem}"
     asked = [*map(_written, to_import), *(f"{key}={name}" for key, name, _ in unknown.values())]
     if len(answers) < len(asked):
-        # What follows it has not been tried.
+        # The child has tried nothing after this.
         yield f"{asked[len(answers)]}: {failure}"
     for (key, name, known), names in zip(unknown.values(), answers[len(to_import) :], strict=False):
         if name not in names:

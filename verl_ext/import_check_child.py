@@ -1,4 +1,4 @@
-"""The child process of `import_check`: imports what it is asked to and reports the outcome in JSON lines."""
+"""The child process of `import_check`: imports the requested code and reports each outcome as a line of JSON."""
 
 import importlib
 import importlib.util
@@ -28,7 +28,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     if request["registries"]:
-        # Its plugins and the modules of VERL_USE_EXTERNAL_MODULES may register some too.
+        # veRL's plugins and the modules in VERL_USE_EXTERNAL_MODULES may register names, too.
         importlib.import_module("verl")
     for (path, name), called in zip(request["objects"], request["called"], strict=True):
         problem = _problem_of(path, name, request["arguments"] if called else None)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _problem_of(path: str, name: str | None, arguments: list[str] | None) -> tuple[str, str] | None:
-    """Whether the `path` or the `name` is wrong, and why; None if both are right."""
+    """Which of "path" and "name" is wrong, and why; None if both are right."""
     try:
         module = _load(path)
     except Exception as error:
@@ -63,7 +63,7 @@ def _load(path: str) -> ModuleType:
     file = Path(path.removeprefix("file://"))
     spec = importlib.util.spec_from_file_location(f"custom_module_{abs(hash(file))}", file)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a file of Python")
+        raise ImportError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -75,7 +75,7 @@ def _problem_of_call(function: Any, arguments: list[str]) -> str | None:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        # Functions that are not written in Python may have no signature.
+        # Functions written in C may have no signature.
         return None
     try:
         signature.bind(**dict.fromkeys(arguments))

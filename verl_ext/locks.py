@@ -1,8 +1,8 @@
-"""Exclusive locks on files and folders, also on file systems that have none. Imports nothing outside Python's library.
+"""Exclusive locks on files and folders, even on file systems without locks. Imports only the standard library.
 
 NFS without a lock daemon, Lustre mounted without `flock` and some FUSE file systems refuse `flock`. A file in this
-machine's temporary folder, named after the path, is locked instead. It excludes the processes of this machine only,
-which a message says.
+machine's temporary folder, named after the path, is locked instead. That excludes only processes of this machine, as a
+message says.
 """
 
 import errno
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Errors of file systems without flock; EBADF is NFS's for a folder, which cannot be opened for writing.
+# Errors of file systems without flock; NFS raises EBADF for a folder, which cannot be opened for writing.
 WITHOUT_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
 
@@ -26,7 +26,7 @@ def exclusive_lock(path: Path, *, wait: bool) -> Iterator[None]:
         wait: whether to wait for another process that holds the lock.
 
     Raises:
-        BlockingIOError: another process holds the lock, and `wait` is not set.
+        BlockingIOError: another process holds the lock, and `wait` is False.
     """
     operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
     # NFS takes exclusive locks only on files that are open for writing.

@@ -1,6 +1,6 @@
-"""The names of the metrics that this project logs or reads, as the loggers show them. Pure.
+"""The names of the metrics that this project logs or reads, as loggers show them. Pure.
 
-Where TTRL (`ttrl_utils.py`) has a name for a quantity, it is used here.
+Quantities that TTRL (`ttrl_utils.py`) names have its names.
 """
 
 MAJORITY_RATIO = "vote/majority_ratio"
@@ -18,9 +18,9 @@ FAILED_RESPONSES = "vote/failed_responses"
 SCORING_SECONDS = "vote/scoring_seconds"
 POLICY_VERSIONS = "vote/policy_versions"
 
-# veRL's own.
+# veRL's own metrics.
 RESPONSE_LENGTH = "response_length/mean"
 MEAN_REWARD = "critic/rewards/mean"
 VALIDATION_PREFIX = "val-core/"
-# A pattern: of any data source, which is group 1, and number of samples.
+# A pattern for any data source, which is group 1, and any number of samples.
 VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"

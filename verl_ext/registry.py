@@ -1,7 +1,7 @@
 """Registries: all entries of one kind by name, from this repository and from other packages.
 
-A registry finds the modules of one package of this repository by itself, so an addition takes one file there. Modules
-elsewhere are named in one of two ways, like veRL's own plugins:
+A registry imports all modules of one package of this repository, so an addition takes one file there. Modules elsewhere
+are named in one of two ways, like veRL's own plugins:
 
 - an installed package has an entry point in the group `mmupt.plugins`, whose value is the module;
 - the environment variable MMUPT_PLUGINS has the names of modules, separated by commas.
@@ -25,13 +25,13 @@ Added = TypeVar("Added")
 
 
 class PluginError(ValueError):
-    """A plugin cannot be imported, in which case the message says who names it, or has a name that is taken."""
+    """A plugin cannot be imported (the message says who names it), or its name is taken."""
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind, in the order of their names. They are imported when the registry is first read.
+    """The entries of one kind, sorted by name. They are imported when the registry is first read.
 
-    Read a registry in functions only: while a module is being imported, plugins that need it cannot be imported.
+    Read a registry only in functions: plugins that need a module cannot be imported while it is being imported.
 
     Args:
         noun: what an entry is called in error messages.
@@ -57,10 +57,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return entry
 
     def named(self, name: str) -> Entry:
-        """The entry of that name.
+        """The entry of this name.
 
         Raises:
-            ValueError: there is none; the message lists the names that are known.
+            ValueError: there is none; the message lists the known names.
         """
         if name not in self:
             raise ValueError(f"there is no {self._noun} {name!r}; known: {', '.join(self)}")
@@ -76,7 +76,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return len(self._all())
 
     def _all(self) -> dict[str, Entry]:
-        # The loading thread may read the entries so far; others wait.
+        # The lock is reentrant: the loading thread may read the entries so far, and other threads wait.
         with self._lock:
             if not self._loaded:
                 self._loaded = True
@@ -111,7 +111,7 @@ def load_plugins() -> None:
 
 
 def _summary(error: Exception) -> str:
-    """An error with the place where it was raised, unless Python's import system raised it."""
+    """An error and the place where it was raised, unless Python's import system raised it."""
     last = extract_tb(error.__traceback__)[-1]
     place = "" if last.filename.startswith("<") else f" ({last.filename}, line {last.lineno})"
     return f"{type(error).__name__}: {error}{place}"

@@ -1,7 +1,7 @@
-"""Checks before training that rows can be graded: their ground truths are known, and a judge is shown all of a row.
+"""Checks before training that rows can be graded: their ground truths are known, and a judge sees all of a row.
 
-`verl_ext.datasets.ground_truth` says what a ground truth is and where a file has it. Imports veRL only to look at rows
-that veRL has read.
+`verl_ext.datasets.ground_truth` defines ground truths and where a file has them. Imports veRL only to inspect datasets
+that veRL has loaded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from verl_ext.rewards.judgements import ONLY_IMAGES
 
 select = OmegaConf.select
 
-# Columns of veRL's own dataset that a judge is not shown, by their key, and veRL's defaults.
+# Media that a judge does not see: the keys that name their columns in veRL's own dataset, with veRL's defaults.
 UNJUDGED_MEDIA = {"video_key": "videos", "audio_key": "audios"}
 
 
@@ -33,11 +33,11 @@ def problems_of_local_files(config: DictConfig) -> Iterator[str]:
 
 
 def problems_of_rows(config: DictConfig, datasets: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of ground truths of files elsewhere, or of one's own dataset, which `problems_of_local_files`
-    could not read.
+    """Yield problems of the ground truths that `problems_of_local_files` cannot read: of remote files and custom
+    datasets.
 
     Args:
-        datasets: what veRL has made of the files of each key, such as `data.val_files`.
+        datasets: veRL's dataset for each key of files, such as `data.val_files`.
     """
     for key, fix in _graded_by_rule(config).items():
         files = _files_of_verl(config, key)
@@ -54,7 +54,7 @@ def validates_first(config: DictConfig) -> bool:
 
 
 def _file_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the files that the dataset of this plugin reads, by their columns, ids and ground truths."""
+    """Yield problems of columns, ids and ground truths in the files that this plugin's dataset reads."""
     files = dict.fromkeys(file_list(config.data.val_files), check_truth)
     check = check_truth if select(config, "data.supervised") else check_unlabelled
     for file, problem_of in (files | dict.fromkeys(file_list(config.data.train_files), check)).items():
@@ -65,7 +65,7 @@ def _file_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _truth_problems(config: DictConfig) -> Iterator[str]:
-    """Problems of the ground truths by which this plugin grades rows that veRL's own dataset reads from local files."""
+    """Yield problems of the ground truths that this plugin needs of local files that veRL's own dataset reads."""
     for key, fix in _graded_by_rule(config).items():
         for file in filter(_is_read_here, _files_of_verl(config, key)):
             try:
@@ -78,7 +78,7 @@ def _truth_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _media_problems(config: DictConfig) -> Iterator[str]:
-    """Videos and sounds in local training files, if a judge is asked about the responses to them."""
+    """Yield local training files with videos or audio if a judge scores the responses, as a judge sees only images."""
     name = select(config, REWARD_MANAGER_KEY)
     if name not in REWARDS or not REWARDS[name].needs_judgements:
         return
@@ -96,12 +96,12 @@ def _media_problems(config: DictConfig) -> Iterator[str]:
 
 
 def _reward_models(rows: Any) -> list[Any]:
-    """The `reward_model` of each row, None without one, of a dataset that veRL has made."""
-    # Imported lazily: whoever has such a dataset has imported it.
+    """The `reward_model` of each row of a dataset that veRL has loaded; None for rows without it."""
+    # Imported lazily: only callers with such a dataset, who have imported veRL already, get here.
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
     if type(rows).__getitem__ is RLHFDataset.__getitem__:
-        # It hands the column on, but also decodes the images of a row.
+        # It returns the column unchanged, but also decodes the images of a row.
         frame = rows.dataframe
         return list(frame["reward_model"]) if "reward_model" in frame.column_names else [None] * len(frame)
     print(f"{type(rows).__name__} has its own __getitem__: reading its {len(rows)} rows once for their ground truths")
@@ -109,7 +109,7 @@ def _reward_models(rows: Any) -> list[Any]:
 
 
 def _graded_by_rule(config: DictConfig) -> dict[str, str]:
-    """The keys of the files whose rows this plugin grades by their own ground truth, and what to do if it cannot."""
+    """The keys of files whose rows this plugin grades by their own ground truth, each with the fix if it cannot."""
     # `UnlabelledDataset` checks its rows itself.
     if select(config, REWARD_MANAGER_KEY) not in REWARDS or uses(config, "data.custom_cls", DATASET):
         return {}
@@ -126,10 +126,10 @@ def _graded_by_rule(config: DictConfig) -> dict[str, str]:
 
 
 def _files_of_verl(config: DictConfig, key: str) -> list[str]:
-    """The files of a key, none if veRL's own dataset does not read them."""
+    """The files of a key if veRL's own dataset reads them, else none."""
     return [] if select(config, "data.custom_cls.path") else file_list(select(config, key))
 
 
 def _is_read_here(file: str) -> bool:
-    # veRL copies files from elsewhere, and refuses other formats.
+    # veRL downloads remote files, and refuses other formats.
     return Path(file).is_file() and file.endswith((".parquet", ".json", ".jsonl"))

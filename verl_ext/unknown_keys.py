@@ -12,7 +12,7 @@ Settings = TypeVar("Settings")
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean ...?" with the nearest known name, to end a message; empty if none is near.
 
-    Of a key with dots, the nearest has the same last part, if any has.
+    Known names with the same last dotted part come first.
     """
     last = name.rpartition(".")[2]
     alike = sorted(other for other in known if other.rpartition(".")[2] == last)
@@ -21,7 +21,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def refuse_unknown_keys(given: Iterable[str], known: Collection[str]) -> None:
-    """Raise ValueError that names every given key that is not known."""
+    """Raise ValueError that names every unknown key."""
     if problems := [f"there is no key {key!r}{nearest(key, known) or '.'}" for key in given if key not in known]:
         raise ValueError(" ".join(problems))
 
@@ -30,7 +30,7 @@ def read_block(block: Mapping[str, Any], make: Callable[..., Settings], others: 
     """Return `make(**block)` without the keys `others`, which the caller reads.
 
     Raises:
-        ValueError: it is no block, the unknown keys, and what `make` refuses.
+        ValueError: `block` is not a mapping, has unknown keys, or has values that `make` refuses.
     """
     if not isinstance(block, Mapping):
         raise ValueError(f"must be a block of {', '.join(signature(make).parameters)}, not {block!r}")
@@ -53,8 +53,8 @@ def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]], blo
     """Raise ValueError that names every field with a value that is not allowed.
 
     Args:
-        allowed: of each field, whether its value is allowed, and which values are.
-        block: what the messages have before the name of a field.
+        allowed: for each field, whether its value is allowed, and a description of the allowed values.
+        block: a prefix for the field names in messages.
     """
     problems = [
         f"{block}{name} must be {values}, not {getattr(settings, name)!r}"
