@@ -1,1 +1,1 @@
-"""What veRL lacks to train without a GPU: a platform and an FSDP2 engine for the CPU."""
+"""The parts that veRL needs to train without a GPU: a CPU platform, an FSDP2 engine and a checkpoint engine."""

@@ -1,8 +1,8 @@
-"""veRL's checkpoint engine on the CPU: the trainer's weights go to standalone rollout replicas over gloo.
+"""A checkpoint engine for the CPU: sends the trainer's weights to standalone rollout replicas over gloo.
 
-veRL's own engines need a GPU or RDMA. This one is `rollout.checkpoint_engine.backend=gloo`, and veRL imports it by
-`rollout.checkpoint_engine.custom_backend_module`. The first rank of the trainer sends tensor by tensor to all ranks of
-the replicas; a store beside their process group says which tensor comes next.
+veRL's own engines need a GPU or RDMA. `rollout.checkpoint_engine.backend=gloo` selects this engine, which veRL imports
+by `rollout.checkpoint_engine.custom_backend_module`. The trainer's first rank broadcasts one tensor at a time to all
+ranks of the replicas, and describes the next tensor in a store beside their process group.
 """
 
 import pickle
@@ -16,16 +16,16 @@ from torch.distributed import ProcessGroupGloo, TCPStore
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
 
 TIMEOUT = timedelta(minutes=10)
-# The rank of the trainer's other ranks, which only take part in gathering the weights.
+# Marks the trainer's other ranks, which only help to gather the weights.
 NO_RANK = -1
 
 
 @CheckpointEngineRegistry.register("gloo")
 class GlooCheckpointEngine(CheckpointEngine):
-    """Every method as documented in veRL's `CheckpointEngine`; store and group live for one transfer.
+    """veRL's `CheckpointEngine` documents the methods. Store and group live for one transfer.
 
     Args:
-        bucket_size: ignored, as tensors are sent one by one.
+        bucket_size: ignored, because tensors are sent one by one.
         is_master: whether this is the first rank of the trainer.
     """
 
@@ -35,11 +35,11 @@ class GlooCheckpointEngine(CheckpointEngine):
         self._group: ProcessGroupGloo | None = None
 
     def prepare(self) -> tuple[str, int] | None:
-        """Return where the master's store is; None from all others."""
+        """Return the address of the master's store; None on all other ranks."""
         if not self._is_master:
             return None
         host = ray.util.get_node_ip_address().strip("[]")
-        # Port 0: any that is free.
+        # Port 0 takes any free port.
         self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
         return host, self._store.port
 
@@ -47,7 +47,7 @@ class GlooCheckpointEngine(CheckpointEngine):
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[tuple[str, int] | None]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """Give the master rank 0 and the replicas the ranks after it."""
+        """Give the master rank 0 and the replicas the following ranks."""
         size = 1 + rollout_world_size
 
         def arguments(ranks: list[int]) -> dict[str, list[Any]]:
@@ -56,7 +56,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         return arguments([0, *[NO_RANK] * (actor_wg_world_size - 1)]), arguments(list(range(1, size)))
 
     def init_process_group(self, rank: int, size: int, address: tuple[str, int]) -> None:
-        """Join the group; returns when all ranks have."""
+        """Join the group; returns when all ranks have joined."""
         if rank == NO_RANK:
             return
         self._store = self._store or TCPStore(*address, is_master=False, timeout=TIMEOUT)
@@ -67,7 +67,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         self._group = self._store = None
 
     async def send_weights(self, weights: Iterable[tuple[str, torch.Tensor]], global_steps: int | None = None) -> None:
-        """Send all weights; a rank without a group takes part in gathering them."""
+        """Send all weights; a rank without a group only iterates, which takes part in gathering them."""
         position = 0
         for name, weight in weights:
             if self._store is not None and self._group is not None:
@@ -90,5 +90,5 @@ class GlooCheckpointEngine(CheckpointEngine):
 
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a contiguous tensor, as not every type can be sent."""
+    """The memory of a contiguous tensor, because gloo cannot send every dtype."""
     return tensor.view(-1).view(torch.uint8)

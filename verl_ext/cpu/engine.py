@@ -1,4 +1,4 @@
-"""veRL's FSDP engine on the CPU: registered for the device "cpu", strategy fsdp2 only.
+"""veRL's FSDP engine for the CPU, registered for the device "cpu" and the strategy fsdp2.
 
 FSDP1 is left out because its `sync_module_states` needs a GPU.
 """
@@ -15,7 +15,7 @@ from verl_ext.confidence_engine import ConfidenceFSDPEngineWithLMHead
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
 class CpuFSDPEngineWithLMHead(ConfidenceFSDPEngineWithLMHead):
-    """veRL's engine without the offload of a forward-only model, which pins memory and so needs a GPU."""
+    """veRL's engine without offloading forward-only models, which pins memory and so needs a GPU."""
 
     engine_config: FSDPEngineConfig
 

@@ -1,13 +1,13 @@
-"""A process that has imported torch, veRL and vLLM once, and that the Python processes of a CPU run are forked from.
+"""A server that imports torch, veRL and vLLM once and forks the Python processes of a CPU run.
 
-Each of the dozen processes of a run would import them separately, in 3 to 6 s of CPU. Forked, they also share the
-memory of the imports. `fork_server` starts the server and says how Ray starts its workers with `forked_python.py`;
-`verl_ext.patches.forked_engine` has vLLM's engine forked. A process that has used a GPU cannot be forked, so this is
-for the CPU alone.
+Without it, each of a run's dozen processes would spend 3 to 6 s of CPU on these imports; forked processes also share
+their memory. `fork_server` starts the server and returns the settings with which Ray starts workers by
+`forked_python.py`; `verl_ext.patches.forked_engine` has vLLM's engine forked. A process that has used a GPU cannot be
+forked, so this is for the CPU only.
 
-A forked process has the environment, the folder, the arguments and the standard output of the one that asked for it, so
-apart from its parent it is what `python` would have been. A worker ends with its raylet, like any of Ray's; vLLM's
-engine ends with the process that asked for it. The server ends with the process that started it.
+A forked process gets the environment, working directory, arguments and standard output of its requester, so apart from
+its parent it equals a new `python`. A worker ends with its raylet, like all of Ray's workers; vLLM's engine ends with
+its requester. The server ends with the process that started it.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from typing import Any
 
 from verl_ext.cpu import forked_python
 
-# Most of what the workers of veRL, of this project and of vLLM import, some of it only when they first use it.
+# Most imports of the workers of veRL, this project and vLLM, including lazy ones.
 LIBRARIES = (
     "torch",
     "transformers",
@@ -48,7 +48,7 @@ LIBRARIES = (
     "fastapi",
     "uvicorn",
 )
-# The rest, which imports Ray: only when the first worker is asked for, as Ray reads then to which cluster it belongs.
+# Modules that import Ray. They wait for the first request, because Ray reads its cluster when it is imported.
 WITH_RAY = (
     "ray._private.workers.default_worker",
     "verl.trainer.main_ppo",
@@ -68,18 +68,18 @@ OF_THE_CLUSTER = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 def fork_server(
     variables: Mapping[str, str], libraries: Sequence[str] = LIBRARIES, with_ray: Sequence[str] = WITH_RAY
 ) -> Iterator[dict[str, Any]]:
-    """Run the server while the block runs; yields what Ray's `runtime_env` needs for its workers to be forked.
+    """Run the server during the block; yields the `runtime_env` entries with which Ray's workers are forked.
 
-    The server imports the libraries while the block goes on. The first workers wait for it.
+    The server imports the libraries in parallel with the block. The first workers wait for it.
 
     Args:
-        variables: environment variables of all workers, some of which are read by an import.
-        libraries: the modules that are imported at once, all without Ray.
-        with_ray: the modules that are imported with the environment of the first worker.
+        variables: environment variables of all workers; imports read some of them.
+        libraries: modules to import at once; none may import Ray.
+        with_ray: modules to import with the environment of the first worker.
     """
     name = f"verl_ext-fork-server-{os.getpid()}-{os.urandom(8).hex()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        # A name beginning with a zero byte is not a file.
+        # A leading zero byte puts the name into the abstract namespace, without a file.
         listener.bind("\0" + name)
         listener.listen(64)
         # The server ends when its standard input does.
@@ -92,7 +92,7 @@ def fork_server(
                 "--",
                 *with_ray,
             ],
-            # Importing pyarrow would start a thread of its allocator.
+            # By default, importing pyarrow starts a thread of its allocator.
             env={**os.environ, "JE_ARROW_MALLOC_CONF": "background_thread:false", **variables},
             stdin=subprocess.PIPE,
             pass_fds=[listener.fileno()],
@@ -106,8 +106,8 @@ def fork_server(
 
 
 def main(descriptor: int) -> None:
-    """Import the modules of the command line, then fork a process for every request at a listening socket."""
-    # The working directory may have a folder with the name of a library.
+    """Import the modules of the command line, then fork a process for every request on a listening socket."""
+    # The working directory may have a folder named like a library.
     sys.path.pop(0)
     separator = sys.argv.index("--")
     libraries, with_ray = sys.argv[1:separator], sys.argv[separator + 1 :]
@@ -122,7 +122,7 @@ def main(descriptor: int) -> None:
 
 
 def _import(modules: Iterable[str]) -> dict[str, str]:
-    """Import modules; returns the environment variables that this has set."""
+    """Import modules and return the environment variables that the imports set."""
     before = dict(os.environ)
     for module in modules:
         import_module(module)
@@ -132,7 +132,7 @@ def _import(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]) -> Callable[[], object]:
-    """Fork a process per request until standard input ends; in the forked process, return what it is to run."""
+    """Fork a process per request until standard input ends; in each forked process, return the function to run."""
     connections: dict[int, socket.socket] = {}
     cluster: list[str | None] | None = None
 
@@ -142,13 +142,13 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
                 with connections.pop(ended[0]) as connection, suppress(OSError):
                     connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
 
-    # A process may end just before `select` begins to wait, which would then not hear of the signal.
+    # Without the wakeup socket, `select` would miss a child that ends just before it begins to wait.
     wakes, signalled = socket.socketpair()
     for one in (wakes, signalled):
         one.setblocking(False)
     signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # As in all that Ray starts.
+    # Ray blocks SIGINT in all processes that it starts, too.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     while True:
         readable, _, _ = select.select([listener, sys.stdin, wakes], [], [])
@@ -170,7 +170,7 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
                 changed |= _import(with_ray)
                 if "ray._raylet" in sys.modules:
                     _share_process_title()
-                # Imported objects stay, and searching them for garbage would copy them in each process.
+                # Imported objects are permanent, and collecting garbage among them would copy them in each process.
                 gc.collect()
                 gc.freeze()
                 gc.enable()
@@ -181,7 +181,7 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
         elif pid := os.fork():
             connections[pid] = connection
             _join_group(pid, request["group"])
-            # The one that asked may have ended.
+            # The requester may have ended.
             with suppress(OSError):
                 connection.send(str(pid).encode())
         else:
@@ -196,18 +196,18 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
 
 
 def _join_group(pid: int, group: int) -> None:
-    """Put a process into the group by which Ray ends a worker's leftovers; both sides do it, so that it is done in
-    time."""
-    # The group has gone with the one that asked.
+    """Put a process into the group by which Ray ends a worker's leftovers. Server and child both call this, to avoid a
+    race."""
+    # The group ends with the requester.
     with suppress(OSError):
         os.setpgid(pid, group)
 
 
 def _share_process_title() -> None:
-    """Have Ray set the titles of all processes, also vLLM's.
+    """Have Ray set the titles of all processes, including vLLM's.
 
     Ray and the library `setproctitle` write into the memory of the arguments, which each locates by the environment and
-    then moves. So only the first of them can, and only before the environment is replaced.
+    then moves. So only the first can do this, and only before the environment is replaced.
     """
     titles: Any = import_module("setproctitle")
     ray: Any = sys.modules["ray._raylet"]
@@ -223,12 +223,12 @@ def _user_of(connection: socket.socket) -> int:
 def _become(
     request: dict[str, Any], connection: int, descriptors: list[int], environment: dict[str, str]
 ) -> Callable[[], object]:
-    """Turn this process into that of a request, and return what it runs.
+    """Turn this process into the requested one, and return the function that it runs.
 
-    It keeps the connection open: whoever asked sees its end, even if the server has ended before.
+    It keeps the connection open, so the requester sees its end even if the server has ended before.
     """
     numbers = request["descriptors"]
-    # Above all requested numbers, so that none is overwritten before it is moved.
+    # Move all descriptors above the requested numbers first, so that none is overwritten.
     kept, *moved = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for one in (connection, *descriptors))
     for descriptor in (connection, *descriptors):
         os.close(descriptor)
@@ -242,9 +242,9 @@ def _become(
     os.environ.clear()
     os.environ.update({**environment, **request["environment"]})
     os.chdir(request["folder"])
-    # Never below the server's own, which takes privileges.
+    # Lowering the niceness takes privileges.
     os.nice(max(0, request["niceness"] - os.getpriority(os.PRIO_PROCESS, 0)))
-    # Otherwise all processes would draw the same numbers; `random` sees to that itself, and torch's seed is a constant.
+    # Otherwise all processes would draw the same numbers; `random` reseeds itself, and torch's seed is a constant.
     import_module("numpy").random.seed()
     if ray := sys.modules.get("ray._raylet"):
         # Ray read its variables, such as RAY_AUTH_MODE, when it was imported.
@@ -260,6 +260,6 @@ def _become(
 
 
 def _end_with(connection: int) -> None:
-    """Kill this process once the other end of a connection, on which nothing comes, is closed."""
+    """Kill this process when the other end closes a connection, over which nothing is sent."""
     socket.socket(fileno=connection).recv(1)
     os.kill(os.getpid(), signal.SIGKILL)

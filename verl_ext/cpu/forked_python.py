@@ -1,9 +1,9 @@
-"""Have the fork server of a run start Python processes; as a program, the `python` that Ray starts its workers with.
+"""Starts Python processes by the fork server of a run; as a program, the `python` with which Ray starts its workers.
 
     python -I -S forked_python.py SCRIPT ARGUMENTS
 
-Without a fork server, as after its death, the program becomes Python itself, which only takes longer. Imports
-nothing but a little of the standard library, as it runs once per worker.
+Without a fork server, for example after its death, the program becomes Python itself, which is only slower. It runs
+once per worker, so it imports only a little of the standard library.
 """
 
 import json
@@ -19,16 +19,16 @@ SERVER = "VERL_EXT_FORK_SERVER"
 def fork_python(
     arguments: list[str], descriptors: Iterable[int], *, ends_with_this: bool = False, extra_niceness: int = 0
 ) -> tuple[socket.socket, int]:
-    """Start `python ARGUMENTS` by the fork server, as this process: environment, folder, process group and niceness.
+    """Fork `python ARGUMENTS` with the environment, working directory, process group and niceness of this process.
 
     Args:
-        arguments: a script or `-c CODE`, and what follows it.
-        descriptors: files of this process that the new one has under the same numbers.
-        ends_with_this: whether the new process is killed when this one closes the connection or ends, however it ends.
-        extra_niceness: what is added to the niceness of this process.
+        arguments: a script or `-c CODE`, and its arguments.
+        descriptors: files of this process that the new process gets under the same numbers.
+        ends_with_this: kill the new process when this one closes the connection or ends, however it ends.
+        extra_niceness: added to the niceness of this process.
 
     Returns:
-        A connection, over which the exit status comes when the process ends, and the id of the process.
+        A connection that receives the exit status when the process ends, and the id of the process.
 
     Raises:
         OSError: there is no fork server.

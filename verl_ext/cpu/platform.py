@@ -1,6 +1,6 @@
-"""veRL's platform interface for machines without an accelerator, chosen by the environment VERL_PLATFORM=cpu.
+"""veRL's platform interface for machines without an accelerator, chosen by the environment variable VERL_PLATFORM=cpu.
 
-Ray's resource is still called "GPU", as veRL's placement groups hard-wire that name: a CPU run starts Ray with
+Ray's resource is still called "GPU", because veRL's placement groups hard-code that name: a CPU run starts Ray with
 `num_gpus` as tokens for ranks and rollout replicas (see recipes/mmupt/config/hardware/cpu.yaml).
 """
 
@@ -14,7 +14,7 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """What a call for a GPU does on the CPU."""
+    """Stands in for GPU calls that have no effect on the CPU."""
 
 
 def _zero(*args: Any, **kwargs: Any) -> int:
@@ -22,7 +22,7 @@ def _zero(*args: Any, **kwargs: Any) -> int:
 
 
 class _CpuDeviceModule(ModuleType):
-    """`torch.cpu` with the part of `torch.cuda` that veRL calls: memory figures are 0, cache calls do nothing."""
+    """`torch.cpu` plus the `torch.cuda` functions that veRL calls: memory sizes are 0, cache calls do nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
@@ -51,7 +51,7 @@ _DEVICE_MODULE = _CpuDeviceModule("verl_ext.cpu.device")
 
 
 class CpuPlatform(PlatformBase):
-    """Every method as documented in `verl.plugin.platform.platform_base`."""
+    """`verl.plugin.platform.platform_base` documents the methods."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -65,7 +65,7 @@ class CpuPlatform(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        # The head node of a GPU cluster often has no GPU itself: the CPU is used where it is asked for, never guessed.
+        # The head node of a GPU cluster often has no GPU, so the CPU must be chosen explicitly.
         return False
 
     def current_device(self) -> torch.device:
@@ -94,7 +94,7 @@ class CpuPlatform(PlatformBase):
         return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     def is_ipc_supported(self) -> bool:
-        # Weights then go to the rollout engine through shared memory.
+        # Then weights go to the rollout engine through shared memory.
         return False
 
 

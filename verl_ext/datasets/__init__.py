@@ -1,1 +1,1 @@
-"""The datasets that veRL reads in this project: rows without truth, and the sidecar files that hold it."""
+"""veRL's datasets for this project: rows without ground truth, and the sidecar files that hold it."""

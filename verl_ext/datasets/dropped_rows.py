@@ -1,4 +1,4 @@
-"""The rows of data files that a recipe leaves out, as the launcher lists them in `data.dropped_rows`."""
+"""The rows that a recipe leaves out of its data files, listed by the launcher in `data.dropped_rows`."""
 
 import json
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def dropped_ids(listing: str | None, files: Iterable[str]) -> frozenset[str]:
-    """Return the ids of the rows of `files` that are left out.
+    """Return the ids of the rows to leave out of `files`.
 
-    `listing` is a JSON file that maps a data file to objects with an `id`; null, or no such file, for none.
+    `listing` is a JSON file that maps a data file to objects with an `id`; null or a missing file drops none.
     """
     if listing is None or not Path(listing).is_file():
         return frozenset()

@@ -1,7 +1,7 @@
 """An image of a row that stays encoded until its pixels are needed.
 
-A trainer holds all rows of a step and sends them to the agent loop workers. A pixel takes 3 bytes pickled and 4 in
-Pillow; a JPEG photo takes a tenth of that.
+A trainer holds all rows of a step and sends them to the agent loop workers. Decoded, a pixel takes 3 bytes pickled and
+4 in Pillow; a JPEG photo takes a tenth of that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from verl_ext.images import decode
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """`encoded`: the bytes of an image file. `canvas`: width and height, in px, with the margins that it needs."""
+    """`encoded`: the bytes of an image file. `canvas`: width and height, in px, including the margins that it needs."""
 
     encoded: bytes
     canvas: tuple[int, int]
 
     def decode(self) -> Image.Image:
-        """Decode the image, RGB, in the middle of its canvas; ImageError as from `verl_ext.images.decode`."""
+        """Return the RGB image in the middle of its canvas; raises ImageError like `verl_ext.images.decode`."""
         return on_canvas(decode(self.encoded).image, self.canvas)
 
 
 def with_decoded_images(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a copy of messages whose encoded images are decoded."""
+    """Return a copy of messages with all encoded images decoded."""
     decoded = copied(messages)
     for part in images_in(decoded):
         if isinstance(part.get("image"), EncodedImage):

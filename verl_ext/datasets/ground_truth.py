@@ -1,6 +1,6 @@
 """Ground truth is kept apart from the data: `X.truth.parquet` has `id` and `answer` of the rows of `X.parquet`.
 
-Read for validation and for diagnostics only. Files that are only evaluated on may contain their answers.
+It is read only for validation and diagnostics. Files used only for evaluation may contain their answers.
 """
 
 import json
@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from verl_ext.datasets.parquet_reader import own_id, read_columns, read_ids, whole_rows
 from verl_ext.datasets.row_format import RowFormatError, id_text, text_or_number
 
-# Columns in which a file that is not trained on may have its answers, in this order.
+# Columns in which a file without a sidecar may have its answers, in order of preference.
 OWN_COLUMNS = ("reward_model", "answer")
-# Columns in which data sets contain ground truth, in lower case with "_" for spaces and hyphens.
+# Column names under which data sets publish ground truth, in lower case with "_" for spaces and hyphens.
 TRUTH_COLUMNS = frozenset({
     "answer", "answers", "correct", "correct_answer", "correct_choice", "correct_option", "final_answer", "gold",
     "gold_answer", "ground_truth", "groundtruth", "gt", "gt_answer", "label", "labels", "rationale",
@@ -26,15 +26,15 @@ TRUTH_COLUMNS = frozenset({
 
 
 def sidecar_of(data_file: str | Path) -> Path:
-    """Return the path of the truth sidecar of a data file, whether it exists or not."""
+    """Return the path of a data file's truth sidecar, which may not exist."""
     return Path(data_file).with_suffix(".truth.parquet")
 
 
 def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
-    """Return the answer by row id of all `data_files`; files without a truth and rows without an answer add nothing.
+    """Return the answers of all `data_files` by row id, numbers as text; rows without an answer are left out.
 
     A file without a sidecar may have its answers in a column `reward_model`, as veRL's own scripts write it, or
-    `answer`. Numbers are written out.
+    `answer`.
 
     Raises:
         ValueError: a sidecar lacks a column, an answer is neither text nor a number, or two files give one id different
@@ -57,7 +57,7 @@ def read_truth(data_files: Iterable[str | Path]) -> dict[str, str]:
 def read_metadata(data_files: Iterable[str | Path]) -> dict[str, str]:
     """Return the column `metadata` of the sidecars of `data_files` by row id: JSON objects as text.
 
-    All else is ignored: a sidecar of somebody else may have a column of this name for something else.
+    Other values are ignored, because other projects may use a column of this name for something else.
     """
     rows = (row for data_file in data_files for row in _truth_rows(data_file))
     return {row["id"]: row["metadata"] for row in rows if _is_json_object(row["metadata"])}
@@ -71,10 +71,7 @@ def _is_json_object(value: Any) -> bool:
 
 
 def check_truth(file: str | Path) -> None:
-    """Raise ValueError for a file that is evaluated on, or trained on with labels, whose answers are not all known.
-
-    Also as `read_columns`.
-    """
+    """Raise ValueError if an answer of a file for evaluation or supervised training is missing; also as `read_columns`."""
     read_columns(file)
     if not (sidecar_of(file).is_file() or _own_column(file)):
         raise ValueError(
@@ -93,7 +90,7 @@ def check_truth(file: str | Path) -> None:
 
 
 def check_held_out(train_files: Iterable[str], val_files: Iterable[str]) -> None:
-    """Raise ValueError for a file that is both trained and validated on, under whatever names."""
+    """Raise ValueError for a file that is both trained and validated on, even under two paths."""
     trained = {Path(file).resolve() for file in train_files}
     for file in val_files:
         if Path(file).resolve() in trained:
@@ -101,17 +98,17 @@ def check_held_out(train_files: Iterable[str], val_files: Iterable[str]) -> None
 
 
 def ground_truth_of(row: Mapping[str, Any]) -> str | None:
-    """Return the ground truth of a row in veRL's format; None without one, or if it is neither text nor a number."""
+    """Return the ground truth of a row in veRL's format; None if it is missing or neither text nor a number."""
     reward_model = row.get("reward_model")
     truth = reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
     return str(truth) if isinstance(truth, str | int | float | Decimal) else None
 
 
 def column_of(file: str, column: str) -> list[Any]:
-    """Return a column of a Parquet or JSON file in veRL's format, None for each row without it.
+    """Return a column of a Parquet or JSON file in veRL's format, with None for rows without it.
 
     Raises:
-        ValueError: as `read_columns`.
+        ValueError: like `read_columns`.
     """
     if file.endswith(".parquet"):
         read_columns(file, empty=True)
@@ -120,13 +117,13 @@ def column_of(file: str, column: str) -> list[Any]:
     # Imported lazily: takes seconds.
     import datasets
 
-    # As veRL reads it (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
+    # Read like veRL (RLHFDataset._read_files_and_tokenize), which then finds the result in the cache.
     rows = datasets.load_dataset("json", data_files=file, split="train")
     return list(rows[column]) if column in rows.column_names else [None] * len(rows)
 
 
 def problem_of_truths(reward_models: Sequence[Any], source: str) -> str | None:
-    """Why not all rows of a source can be graded by their `reward_model`, see `ground_truth_of`; None if all can."""
+    """Describe the rows of a source that their `reward_model` cannot grade, see `ground_truth_of`; None without any."""
     wrong = [row for row, found in enumerate(reward_models) if ground_truth_of({"reward_model": found}) is None]
     if not wrong:
         return None
@@ -137,7 +134,7 @@ def problem_of_truths(reward_models: Sequence[Any], source: str) -> str | None:
 
 
 def _truth_rows(data_file: str | Path) -> Iterator[dict[str, Any]]:
-    """The `id`, `answer` (unchanged), `metadata` and `source` of the rows of a file with known answers or metadata."""
+    """Yield `id`, `answer` (unchanged), `metadata` and `source` of the rows that have answers or metadata."""
     sidecar = sidecar_of(data_file)
     if sidecar.is_file():
         yield from _sidecar_rows(sidecar, data_file)
@@ -167,13 +164,13 @@ def _matches_by_order(rows: int, data_file: str | Path) -> bool:
 
 
 def _own_column(data_file: str | Path) -> str | None:
-    # The dataset refuses a missing file; diagnostics need not.
+    # A missing file is refused by the dataset, and no error for diagnostics.
     names = read_columns(data_file) if Path(data_file).is_file() else []
     return next((name for name in OWN_COLUMNS if name in names), None)
 
 
 def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:
-    """Return the dotted names of all columns, and of fields of structs in them, that by their name hold a truth."""
+    """Return the dotted names of all columns and struct fields that are named like a ground truth."""
     found = []
     for field in schema:
         name = f"{prefix}{field.name}"
@@ -185,7 +182,7 @@ def truth_columns(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[s
 
 
 def check_unlabelled(file: str | Path) -> None:
-    """Raise ValueError, naming the columns, for a training file that carries a truth, and as `read_columns`."""
+    """Raise ValueError for a training file with columns of ground truth, and like `read_columns`."""
     read_columns(file)
     if found := truth_columns(pq.read_schema(file)):
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Messages of a prompt: a list of `role` and `content`, which is a text or a list of parts with a `type`. Pure.
+"""Messages of a prompt: each has a `role` and a `content`, which is a text or a list of parts with a `type`. Pure.
 
-An assistant message that calls tools may have the content None.
+The content of an assistant message that calls tools may be None.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ Message = Mapping[str, Any]
 
 
 def parts_of(message: Message) -> list[dict[str, Any]]:
-    """The parts of a message; a text is one part."""
+    """The parts of a message; a text counts as one part."""
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
 
 
 def images_in(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """The parts of messages that are images."""
+    """The image parts of messages."""
     return [part for message in messages for part in parts_of(message) if part["type"] == "image"]
 
 

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 
 def mixture(generated: Sequence[bool], share: float, seed: int) -> list[int]:
-    """Return the rows of a mixture in which `share` of the questions are self-generated, as large as the rows allow.
+    """Return the largest selection of rows in which `share` of the questions are self-generated, in order.
 
-    No row is taken twice; a seeded choice is made from the kind with too many rows. The order of rows stays.
+    The kind with too many rows is sampled without replacement.
 
     Args:
-        generated: of every row, whether its question was written by the model.
-        share: of self-generated questions, 0 to 1.
+        generated: whether the model wrote the question, for every row.
+        share: the share of self-generated questions, 0 to 1.
 
     Raises:
-        ValueError: the share is not between 0 and 1, or there are no rows of a kind that it asks for.
+        ValueError: the share is not between 0 and 1, or a kind that it needs has no rows.
 
     >>> mixture([True, True, True, False, False], 0.5, seed=1)
     [0, 2, 3, 4]

@@ -1,6 +1,6 @@
 """The one reader of parquet files of rows, used by checks, training, evaluation, synthesis and the leakage check.
 
-Whoever wrote a file, its rows are returned in the form of `data/mmupt_data/row_schema.py`, see
+It returns the rows of any accepted file in the form of `data/mmupt_data/row_schema.py`, see
 `verl_ext.datasets.row_format`. Few rows are in memory at a time. Imports no framework.
 """
 
@@ -19,12 +19,12 @@ from verl_ext.files import is_lfs_pointer, replacing
 
 Item = TypeVar("Item")
 
-# The columns that can be read; others are ignored.
+# The columns that are read; all others are ignored.
 COLUMNS = (
     "id", "data_source", "prompt", "images", "question_type", "choices", "provenance", "licence", "synthesis",
     "response", "extra_info", "agent_name",
 )  # fmt: skip
-# Rows whose images are in memory at a time.
+# Rows in memory at a time, with their images.
 ROWS_PER_BATCH = 32
 FORMAT = "docs/data.md says what a file may look like"
 
@@ -39,14 +39,14 @@ QUESTION_FIELDS = (
     ("question_type", pa.string()),
     ("choices", pa.list_(pa.string())),
 )
-# The columns that a trainer needs, the same for all files, so that any files can be trained on together.
+# The columns that a trainer needs. The schema is fixed, so that any files can be trained on together.
 TRAINER_SCHEMA = pa.schema(
     [
         *QUESTION_FIELDS,
         # Whether a model wrote the question.
         ("is_generated", pa.bool_()),
         ("response", pa.string()),
-        # As JSON: its fields differ from file to file.
+        # JSON, because its fields differ from file to file.
         ("extra_info", pa.string()),
         ("agent_name", pa.string()),
     ]
@@ -54,7 +54,7 @@ TRAINER_SCHEMA = pa.schema(
 
 
 class MalformedRow(ValueError):
-    """A row that cannot be read; the message names file, row, id, what was found and what is accepted."""
+    """A row cannot be read; the message names the file, row and id, what was found and what is accepted."""
 
     def __init__(self, file: str | Path, row: int, id_: str, problem: str) -> None:
         super().__init__(f"{file}, row {row}, id {id_}: {problem}")
@@ -62,7 +62,7 @@ class MalformedRow(ValueError):
 
 
 def file_name(file: str | Path) -> str:
-    """The name of a file in the ids of rows without one, and as the data source of rows without one.
+    """The name of a file, which makes the ids of rows without an id and is the data source of rows without one.
 
     >>> file_name("/photos/train.parquet")
     'photos-train'
@@ -72,7 +72,7 @@ def file_name(file: str | Path) -> str:
 
 
 def own_id(file: str | Path, row: int) -> str:
-    """The id of a row without one; it stays the same if the folder is moved."""
+    """The id of a row without an id column; it stays the same if the folder is moved."""
     return f"{file_name(file)}-{row:06d}"
 
 
@@ -80,7 +80,7 @@ def read_columns(file: str | Path, empty: bool = False) -> list[str]:
     """Return the columns of a file after checking that rows can be read from it; `empty` allows a file without rows.
 
     Raises:
-        ValueError: the file is missing or no parquet file, has no rows or two columns of one name.
+        ValueError: the file is missing, is not a parquet file, has no rows, or has two columns of one name.
     """
     with _open(file) as opened:
         names = list(opened.schema_arrow.names)
@@ -93,7 +93,7 @@ def read_columns(file: str | Path, empty: bool = False) -> list[str]:
 
 
 def require_prompt(file: str | Path) -> None:
-    """Raise ValueError, as `read_columns` does, and for a file without a column `prompt`."""
+    """Raise ValueError for a file without a column `prompt`, and like `read_columns`."""
     if "prompt" not in (names := read_columns(file)):
         raise ValueError(
             f"{file} has no column prompt (found: {', '.join(names)}): {FORMAT}, and "
@@ -102,13 +102,13 @@ def require_prompt(file: str | Path) -> None:
 
 
 def read_rows(file: str | Path, columns: Sequence[str] = COLUMNS) -> Iterator[dict[str, Any] | MalformedRow]:
-    """Yield the rows of a file in order, or a MalformedRow in place of one that cannot be read.
+    """Yield the rows of a file in order, with a MalformedRow in place of each row that cannot be read.
 
     Args:
-        columns: the needed columns besides the id, of COLUMNS. `prompt` must exist; all others may be null.
+        columns: the needed columns besides the id, from COLUMNS. `prompt` must exist; all others may be null.
 
     Raises:
-        ValueError: the file as a whole cannot be read; names it.
+        ValueError: the file as a whole cannot be read; the message names it.
     """
     names = read_columns(file)
     if "prompt" in columns:
@@ -126,7 +126,7 @@ def _row(
     if isinstance(raw, UnicodeDecodeError):
         return MalformedRow(file, row, id_, f"a text in it is not UTF-8 ({raw})")
     try:
-        # First, because messages about other columns name it.
+        # The id comes first, because messages about other columns name it.
         id_ = id_ if raw.get("id") is None else id_text(raw["id"])
         return canonical_row(raw, columns, Path(file).absolute().parent, file_name(file), id_)
     except (RowFormatError, OSError) as error:
@@ -134,12 +134,12 @@ def _row(
 
 
 def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
-    """Return the row of this number, reading only its row group.
+    """Return the row with this index, reading only its row group.
 
     Raises:
-        MalformedRow: it cannot be read.
+        MalformedRow: the row cannot be read.
         IndexError: there is no such row.
-        ValueError: as `read_rows`.
+        ValueError: like `read_rows`.
     """
     names = read_columns(file)
     with _open(file) as opened:
@@ -161,8 +161,7 @@ def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> di
 def whole_rows(
     file: str | Path, columns: Sequence[str] = COLUMNS, dropped: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows as `read_rows` without those whose ids are `dropped`; MalformedRow for any other that cannot be
-    read."""
+    """Yield the rows of `read_rows` without the `dropped` ids; raise MalformedRow for any other unreadable row."""
     for row in read_rows(file, columns):
         if isinstance(row, MalformedRow):
             if row.id not in dropped:
@@ -172,12 +171,12 @@ def whole_rows(
 
 
 def read_ids(file: str | Path) -> list[str]:
-    """The id of every row of a file; raises ValueError as `read_rows` does."""
+    """The id of every row of a file; raises ValueError like `read_rows`."""
     return [row.id if isinstance(row, MalformedRow) else row["id"] for row in read_rows(file, ("id",))]
 
 
 def in_batches(rows: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield the items of an iterable in lists of ROWS_PER_BATCH, the last of which may be shorter."""
+    """Yield the items of an iterable in lists of ROWS_PER_BATCH; the last may be shorter."""
     remaining = iter(rows)
     while batch := list(islice(remaining, ROWS_PER_BATCH)):
         yield batch
@@ -187,12 +186,12 @@ def write_trainer_rows(files: Iterable[str], target: Path, dropped: Collection[s
     """Write the rows of several files as one Arrow stream of TRAINER_SCHEMA, which can be mapped into memory.
 
     Args:
-        target: replaced as a whole; a process that has mapped it before keeps what it has.
-        dropped: ids of rows that are left out.
+        target: replaced as a whole; processes that have mapped the old file keep its content.
+        dropped: ids of rows to leave out.
 
     Raises:
         MalformedRow: a row that is not dropped cannot be read.
-        ValueError: as `read_rows`.
+        ValueError: like `read_rows`.
     """
     columns = [name for name in COLUMNS if name == "synthesis" or name in TRAINER_SCHEMA.names]
     with (
@@ -217,7 +216,7 @@ def _open(file: str | Path) -> pq.ParquetFile:
     if not path.is_file():
         raise ValueError(f"{file} is {'a folder' if path.is_dir() else 'missing'}: a parquet file is needed")
     try:
-        # Read through a buffer, because a row group may be larger than the memory.
+        # Read through a buffer, because a row group may exceed the memory.
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
         why = "a pointer of Git LFS, for which `git lfs pull` gets the file" if is_lfs_pointer(path) else str(error)
@@ -225,11 +224,11 @@ def _open(file: str | Path) -> pq.ParquetFile:
 
 
 def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:
-    """The columns of a file from which these columns of a row are made."""
+    """The columns of a file that determine these columns of a row."""
     needed = {"id", *columns}
     if "prompt" in columns:
         needed.update(OTHER_MEDIA)
-    # A prompt that is plain text depends on the number of images, and a missing question type on the options.
+    # A plain-text prompt depends on the number of images, and a missing question type depends on the options.
     if "prompt" in columns and _may_lack_places(schema.field("prompt").type):
         needed.add("images")
     if "question_type" in columns:
@@ -243,7 +242,7 @@ def _needed(columns: Sequence[str], schema: pa.Schema) -> set[str]:
 
 
 def _may_lack_places(prompt: pa.DataType) -> bool:
-    """Whether a prompt is plain text or may contain images."""
+    """Whether prompts of this type may be plain text or contain images."""
     if pa.types.is_list(prompt) or pa.types.is_large_list(prompt):
         message = prompt.value_type
         return not (
@@ -261,7 +260,7 @@ def _raw_rows(
     opened: pq.ParquetFile, columns: list[str], file: str | Path, only_group: int | None = None
 ) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
     groups = range(opened.metadata.num_row_groups) if only_group is None else [only_group]
-    # One by one: Arrow cannot make a batch of nested columns out of several chunks.
+    # One row group at a time: Arrow cannot make a batch of nested columns from several chunks.
     batches = (batch for group in groups for batch in opened.iter_batches(ROWS_PER_BATCH, [group], columns))
     read = 0
     try:

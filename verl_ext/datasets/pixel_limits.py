@@ -2,9 +2,9 @@
 
 qwen_vl_utils scales an image when it is read, and the model's processor scales it again, each with its own
 `smart_resize`, to multiples of the side of a visual token: `patch_size * merge_size` px of the processor, 28 for
-Qwen2.5-VL and GLM-4.1V, 32 for Qwen3-VL and Qwen3.5. Both raise if the long side is over 200 times the short one, the
-second also for what the first has made of a smaller ratio; with a small `max_pixels`, the first leaves nothing of the
-short side. Both enlarge small images.
+Qwen2.5-VL and GLM-4.1V, 32 for Qwen3-VL and Qwen3.5. Both raise if the long side exceeds 200 times the short side. The
+first scaling may push a smaller ratio over that limit, and with a small `max_pixels` it reduces the short side to
+nothing. Both enlarge small images.
 """
 
 import math
@@ -17,15 +17,15 @@ from PIL import Image
 # Factor by which the short side grows until an image is accepted.
 GROWTH = 1.02
 
-# Both scalings refuse a larger ratio of the longer to the shorter side.
+# The largest ratio of the longer to the shorter side that both scalings accept.
 LARGEST_RATIO = 200
 
 
 def pixel_limits(data: DictConfig, training: bool) -> dict[str, int]:
     """Return `min_pixels` and `max_pixels` from the `data` block of a config, unless they are null.
 
-    For training they are `data.min_pixels` and `data.max_pixels`, for validation and evaluation
-    `data.validation_min_pixels` and `data.validation_max_pixels`.
+    Training uses `data.min_pixels` and `data.max_pixels`, validation and evaluation `data.validation_min_pixels` and
+    `data.validation_max_pixels`.
     """
     prefix = "" if training else "validation_"
     return set_limits(data[f"{prefix}min_pixels"], data[f"{prefix}max_pixels"])
@@ -47,7 +47,7 @@ def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping
 
     Args:
         width, height: px of the image.
-        image_processor: of Qwen2-VL, one of its successors or GLM-4V.
+        image_processor: the processor of Qwen2-VL, a successor or GLM-4V.
         limits: `min_pixels` and `max_pixels` of the first scaling, if set.
     """
     from qwen_vl_utils.vision_process import smart_resize as scaled_when_read
@@ -55,7 +55,7 @@ def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping
     try:
         height, width = scaled_when_read(height, width, factor=token_side(image_processor), **limits)
         patches = image_processor.get_number_of_image_patches(height, width, {})
-    # The first scaling leaves nothing of a side, or one of them refuses the ratio.
+    # The first scaling reduces a side to nothing, or a scaling refuses the ratio.
     except (ValueError, ZeroDivisionError):
         return None
     return int(patches // image_processor.merge_size**2)
@@ -64,8 +64,8 @@ def visual_tokens(width: int, height: int, image_processor: Any, limits: Mapping
 def largest_area(limits: Mapping[str, int], image_processor: Any) -> int:
     """An upper bound of the area of a scaled image, in the unit of the processor's own limits.
 
-    Rounding sides up to whole visual tokens exceeds the smallest area. Some processors count an image once per frame of
-    a patch, so the bound allows for that. `limits` must have `max_pixels`.
+    It allows for rounding sides up to whole visual tokens, and for processors that count an image once per frame of a
+    patch. `limits` must have `max_pixels`.
     """
     factor = token_side(image_processor)
     smallest = max(limits.get("min_pixels", 0), image_processor.size["shortest_edge"])
@@ -77,7 +77,7 @@ def largest_area(limits: Mapping[str, int], image_processor: Any) -> int:
 def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> tuple[int, int]:
     """The size of an image with the narrowest margins that both scalings accept; its own size if it needs none.
 
-    Args and limits as in `visual_tokens`.
+    Arguments as for `visual_tokens`.
     """
     while visual_tokens(width, height, image_processor, limits) is None and width != height:
         short = min(width, height)
@@ -87,7 +87,7 @@ def accepted_size(width: int, height: int, image_processor: Any, limits: Mapping
 
 
 def with_margins(image: Image.Image, image_processor: Any, limits: Mapping[str, int]) -> Image.Image:
-    """The image with as much white margin as it needs to be accepted; see `accepted_size`."""
+    """The image with the white margins that it needs to be accepted, see `accepted_size`."""
     return on_canvas(image, accepted_size(*image.size, image_processor, limits))
 
 

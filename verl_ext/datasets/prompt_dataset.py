@@ -26,10 +26,9 @@ class PromptDataset(RLHFDataset):
     """veRL's rows whose messages hold the images and, after the question, `data.instruction`, unless that is null.
 
     Files are read by the project's own reader instead of veRL's, so training sees what the launcher has checked. Their
-    rows go into one Arrow file in `data.cache_dir`, from which rows are read one at a time. Text that veRL or the
-    tokenizer would read as control is escaped, see `verl_ext.control_text`. Images stay encoded (`EncodedImage`) until
-    the agent loop or a trainer reads them: decoded, and scaled into `limits` (`verl_ext.datasets.pixel_limits`) by the
-    patch size of the processor.
+    rows go into one Arrow file in `data.cache_dir`, from which rows are read one at a time. `verl_ext.control_text`
+    escapes control text. Images stay encoded (`EncodedImage`) until the agent loop or a trainer decodes them and scales
+    them into `limits` (`verl_ext.datasets.pixel_limits`) by the patch size of the processor.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class PromptDataset(RLHFDataset):
         self._limits = limits
         self._dropped = dropped
         # veRL's YAML has 14 for every model. Its dataset prefers that to the processor's own patch size, its agent loop
-        # does not: prompts would be measured and trained with other images than in the rollout.
+        # does not: the lengths of prompts and training would use images of other sizes than the rollout.
         with open_dict(config):
             config.image_patch_size = None
         super().__init__(data_files=data_files, config=config, **kwargs)
@@ -62,13 +61,13 @@ class PromptDataset(RLHFDataset):
         self.dataframe = self.maybe_filter_out_long_prompts(rows)
 
     def _build_messages(self, example: dict, key: str) -> list[dict]:
-        # veRL puts the images into the messages that it is given, which are sent with the row a second time.
+        # veRL puts the images into the messages that it is given, and would send those with the row once more.
         images = example[self.image_key]
         if images and self.processor is None:
             raise ValueError(f"row {example['id']!r} has images, which the model cannot read: leave the row out")
         *before, question = plain_messages(example[key], len(images), control_tokens(self.tokenizer))
         question["content"] = with_instruction(question["content"], self.config.instruction)
-        # veRL opens files by itself, without orientation and with transparency over black.
+        # veRL would open bytes itself, without orientation and with transparency over black.
         images = [{"image": self._encoded(image["bytes"])} for image in images]
         messages = super()._build_messages({**example, key: [*before, question], self.image_key: images}, key)
         for part in images_in(messages):
@@ -82,18 +81,18 @@ class PromptDataset(RLHFDataset):
     async def process_vision_info(
         cls, messages: list[dict], image_patch_size: int, config: DictConfig
     ) -> tuple[list[Image.Image], list]:
-        """Read images and videos from the messages of a row as veRL does, with decoded images."""
+        """Read images and videos from the messages of a row like veRL, after decoding encoded images."""
         decoded = await asyncio.to_thread(with_decoded_images, messages)
         return await super().process_vision_info(decoded, image_patch_size, config)
 
     @classmethod
     def _process_multi_modal_info(cls, messages: list[dict], image_patch_size: int, config: DictConfig) -> Any:
-        # veRL calls it in a thread of the agent loop worker.
+        # veRL calls this in a thread of the agent loop worker.
         return super()._process_multi_modal_info(with_decoded_images(messages), image_patch_size, config)
 
 
 def _without_json(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Rows by column, with `extra_info` as veRL expects it."""
+    """Rows by column, with `extra_info` parsed as veRL expects it."""
     if "extra_info" in columns:
         columns["extra_info"] = [None if text is None else json.loads(text) for text in columns["extra_info"]]
     return columns

@@ -1,6 +1,6 @@
-"""The dataset of veRL's SFT trainer for questions with the response to learn, chosen by `data.custom_cls`.
+"""The dataset for veRL's SFT trainer: questions with the responses to learn, chosen by `data.custom_cls`.
 
-veRL's own dataset would train the line break after the end of a turn, which no policy samples, and insert an image
+veRL's own dataset would train on the line break after the end of a turn, which no policy samples, and insert an image
 wherever a response says `<image>`.
 """
 
@@ -18,15 +18,15 @@ from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import PromptDataset
 from verl_ext.datasets.response_tokens import turn_tokens
 
-# Outputs of the processor that no model takes.
+# Processor outputs that models do not take.
 NOT_FEATURES = ("attention_mask", "mm_token_type_ids")
 
 
 class ResponseDataset(PromptDataset):
-    """Rows with the prompt columns of `data/mmupt_data/row_schema.py`, and `response`, a text.
+    """Rows with the prompt columns of `data/mmupt_data/row_schema.py` and a text `response`.
 
-    The prompt is tokenized as in a rollout; the response and the end of its turn follow, and the loss is on these
-    alone. `data.seed` sets the order of rows, which veRL's sampler would repeat in every epoch.
+    The prompt is tokenized as in a rollout and followed by the response and its end of turn, which alone carry the
+    loss. `data.seed` sets the order of rows, which veRL's sampler would repeat in every epoch.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class ResponseDataset(PromptDataset):
         return dataframe.shuffle(seed=self.config.seed, keep_in_memory=True)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """Return a sequence as veRL's SFT trainer packs it.
+        """Return a sequence in the form that veRL's SFT trainer packs.
 
         `input_ids` and `loss_mask` are int64 (length,), `position_ids` int64 (4, length) for M-RoPE and (length,)
-        without a processor, and `multi_modal_inputs` are the features of the images, by veRL's names, empty for text
-        alone. The mask is 1 for tokens that are trained on.
+        without a processor, and `multi_modal_inputs` are the image features by veRL's names, empty for text alone. The
+        mask is 1 for tokens that are trained on.
 
         Raises:
             ValueError: the sequence is longer than `data.max_length`.
@@ -81,12 +81,12 @@ class ResponseDataset(PromptDataset):
             "input_ids": tokens,
             "position_ids": self._positions(tokens, processed.get("image_grid_thw")),
             "loss_mask": torch.tensor([0] * len(prompt) + [1] * len(response)),
-            # Also if empty: veRL's collator uses the keys of the first row.
+            # Present even if empty: veRL's collator uses the keys of the first row.
             "multi_modal_inputs": {name: value for name, value in processed.items() if name not in NOT_FEATURES},
         }
 
     def _positions(self, tokens: torch.Tensor, grid: torch.Tensor | None) -> torch.Tensor:
-        """The position ids of veRL's agent loop, by the function of the model family."""
+        """The position ids that veRL's agent loop computes, by the model family's own function."""
         count = torch.arange(len(tokens))
         if self.processor is None:
             return count

@@ -1,7 +1,7 @@
-"""Converts the accepted forms of a row into the one form that this project uses.
+"""Converts the accepted forms of a row into the one form that this project uses. Reads image files, but no parquet.
 
-Pure. Which file a row is from, and how files are read, is in `verl_ext.datasets.parquet_reader`. docs/data.md lists the
-accepted forms for those who write files.
+`verl_ext.datasets.parquet_reader` reads the files of rows. docs/data.md lists the accepted forms for those who write
+files.
 """
 
 import base64
@@ -18,12 +18,12 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from verl_ext.control_text import PLACEHOLDER
 
-# Columns of veRL's datasets beside images. No recipe here shows them to a model.
+# Media columns of veRL's datasets besides images. No recipe here shows them to a model.
 OTHER_MEDIA = ("videos", "audios")
 ROLES = ("system", "user", "assistant", "tool")
-# Fields of an image given as a struct: the first that is not null is taken.
+# Fields of an image given as a struct; the first that is not null is used.
 IMAGE_KEYS = ("bytes", "path", "image", "image_url", "url")
-# Fields that qwen_vl_utils reads beside an image; the recipe's limits replace them.
+# Fields that qwen_vl_utils reads besides an image; the recipe's limits replace them.
 PIXEL_KEYS = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 IMAGES_ACCEPTED = (
     "accepted are the bytes of an image file, base64 or a data: URL of them, a path (absolute or relative to the "
@@ -42,7 +42,7 @@ _OWN_STRUCTS = {
     "provenance": {"source", "revision", "split", "row"},
     "synthesis": {"parent", "strategy", "model", "round", "prompt_sha256", "vote_share"},
 }
-# Files of earlier versions lack these.
+# Fields that files of earlier versions lack.
 _LATER_FIELDS = {"files"}
 
 
@@ -51,7 +51,7 @@ class RowFormatError(ValueError):
 
 
 def with_instruction(question: str, instruction: str | None) -> str:
-    """The text of a question as a model sees it, followed by a space and the instruction, if there is one."""
+    """The question as a model sees it: followed by a space and the instruction, if there is one."""
     return question if instruction is None else f"{question} {instruction}"
 
 
@@ -59,10 +59,10 @@ def canonical_row(raw: Mapping[str, Any], columns: Sequence[str], folder: Path, 
     """Return the id and the `columns` of a row in the form of `data/mmupt_data/row_schema.py`.
 
     Args:
-        raw: the row as Arrow gives it. Columns that are missing are null; `image` stands for `images`.
-        columns: among those of `verl_ext.datasets.parquet_reader.COLUMNS`.
-        folder: base of relative image paths.
-        name: the data source of rows without one.
+        raw: the row as Arrow returns it. Missing columns count as null; `image` stands for `images`.
+        columns: some of `verl_ext.datasets.parquet_reader.COLUMNS`.
+        folder: the base of relative image paths.
+        name: the data source if the row has none.
 
     Raises:
         RowFormatError: a value has no accepted form.
@@ -103,13 +103,13 @@ def id_text(value: Any) -> str:
 
 
 def number_text(value: int | float | Decimal) -> str:
-    """A number written out; pandas turns a column of whole numbers with a missing one into floats.
+    """A number as text; whole floats lose their decimals, because pandas makes floats of integers with gaps.
 
     >>> number_text(3), number_text(3.0), number_text(2.5)
     ('3', '3', '2.5')
 
     Raises:
-        RowFormatError: it is a truth value.
+        RowFormatError: it is a boolean.
     """
     if isinstance(value, bool):
         raise RowFormatError(f"{value} is neither text nor a number")
@@ -117,10 +117,10 @@ def number_text(value: int | float | Decimal) -> str:
 
 
 def text(value: Any, name: str) -> str:
-    """A value as text; bytes are decoded as UTF-8, because older writers store text as bytes.
+    """A text or UTF-8 bytes as text: older writers store text as bytes.
 
     Raises:
-        RowFormatError: it is null, of another type or not UTF-8; the message calls it `name`.
+        RowFormatError: the value is null, of another type or not UTF-8; the message calls it `name`.
     """
     if isinstance(value, bytes):
         try:
@@ -133,12 +133,12 @@ def text(value: Any, name: str) -> str:
 
 
 def text_or_number(value: Any, name: str) -> str:
-    """A value as text, a number written out; RowFormatError as `text`."""
+    """A text or number as text; raises RowFormatError like `text`."""
     return number_text(value) if isinstance(value, (int, float, Decimal)) else text(value, name)
 
 
 def choices_texts(value: Any) -> list[str] | None:
-    """The options of a question, None without; numbers are written out."""
+    """The options of a question as texts; None if there are none."""
     if value is None or value == []:
         return None
     if not isinstance(value, list):
@@ -150,7 +150,7 @@ def images_bytes(value: Any, folder: Path) -> list[bytes]:
     """The encoded images of a row: one value or a list of them, in any accepted form.
 
     Raises:
-        RowFormatError: a value is a network address, names no file, or is not an image.
+        RowFormatError: a value is a network address, a path without a file, or not an image.
     """
     return [_image_bytes(one, f"image {index}", folder) for index, one in enumerate(_several(value))]
 
@@ -209,7 +209,7 @@ def _messages(value: Any, images: int) -> tuple[list[dict[str, str]], list[Any]]
         value = text(value, "prompt")
         messages = _as_json_messages(value)
         if messages is None:
-            # Plain text has no parts that would place the images.
+            # Plain text has no parts that place the images.
             front = "" if PLACEHOLDER in value else PLACEHOLDER * images
             return [{"role": "user", "content": front + value}], []
         value = messages

@@ -1,4 +1,4 @@
-"""Finds rows of data files by their ids. Pure."""
+"""Finds rows of data files by their ids."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from verl_ext.datasets.parquet_reader import read_ids, read_row
 
 
 class RowsById:
-    """Rows of several files; the files are indexed at the first request, from any thread."""
+    """The rows of several files, which are indexed at the first request. Thread-safe."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
@@ -23,8 +23,8 @@ class RowsById:
         """Read these columns of a row.
 
         Raises:
-            KeyError: no file has a row of this id.
-            ValueError: file or row cannot be read.
+            KeyError: no file has a row with this id.
+            ValueError: the file or the row cannot be read.
         """
         file, row = self._index()[id_]
         return read_row(file, row, columns)
@@ -35,7 +35,7 @@ class RowsById:
                 self._places = {
                     id_: (file, row)
                     for file in self._files
-                    # Of a data set that has been moved since, the rows are missing.
+                    # Rows of a data set that has been moved count as missing.
                     if file.is_file()
                     for row, id_ in enumerate(read_ids(file))
                 }

@@ -13,26 +13,25 @@ from verl_ext.datasets.pixel_limits import pixel_limits
 from verl_ext.datasets.prompt_dataset import PromptDataset
 from verl_ext.files import file_list
 
-# No trainer needs these columns, and they would be sent with each response.
+# Columns that no trainer needs, and that would be sent with each response.
 DROPPED_COLUMNS = ("is_generated", "response")
-# Every response to it counts as wrong.
+# Stands in for a prompt that cannot be shown; every response to it counts as wrong.
 SKIPPED_PROMPT = [{"role": "user", "content": "(a question that cannot be shown)"}]
 
 
 class UnlabelledDataset(PromptDataset):
-    """Rows as `data/mmupt_data/row_schema.py` documents them, with the `reward_model` that veRL requires.
+    """Rows in the form of `data/mmupt_data/row_schema.py`, with the `reward_model` that veRL requires.
 
-    In training its `ground_truth` is None, unless `data.supervised` is set for the control that trains with labels.
-    Validation rows get theirs, and the `metadata` that scoring needs, from the sidecar of their file by row id.
+    In training, its `ground_truth` is None unless `data.supervised` is set, as in the control that trains with labels.
+    Validation rows get their ground truth, and the `metadata` that scoring needs, from the file's sidecar by row id.
 
-    `data.dropped_rows` is a JSON file that maps a data file to objects with an `id`; null, or a missing file, drops
-    none. Training leaves out the rows that it lists. Validation keeps every row: one that is listed or too long gets
-    SKIPPED_PROMPT and no ground truth, so every response to it is wrong. Model-written questions (column `synthesis`)
-    make up `data.generated_share` of the training rows, see `mixture`; null takes all rows.
+    Training leaves out the rows that `data.dropped_rows` lists, see `dropped_ids`. Validation keeps every row: listed
+    and overlong rows get SKIPPED_PROMPT and no ground truth, so every response to them is wrong. Model-written questions
+    (column `synthesis`) make up `data.generated_share` of the training rows, see `mixture`; null takes all rows.
 
     Raises:
-        ValueError: an unsupervised training file contains a ground truth, a sidecar that is needed is missing, or a
-            file is used for both training and validation.
+        ValueError: an unsupervised training file contains ground truth, a needed sidecar is missing, or a file is used
+            for both training and validation.
     """
 
     def __init__(self, data_files: str | list[str], config: DictConfig, **kwargs: Any) -> None:
@@ -57,7 +56,7 @@ class UnlabelledDataset(PromptDataset):
         super().__init__(data_files=data_files, config=config, limits=limits, dropped=dropped, **kwargs)
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
-        """Mix, then leave out the rows that veRL leaves out; validation keeps them without asking them."""
+        """Mix the rows, then drop those that are too long; validation keeps them but does not show them."""
         if self._share is not None:
             chosen = mixture(list(dataframe["is_generated"]), self._share, self.config.seed)
             dataframe = dataframe.select(chosen)
