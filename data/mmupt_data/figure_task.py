@@ -1,9 +1,9 @@
 """The laptop task: questions about small procedural figures whose answers are exact by construction.
 
 `FIGURES` is the easy task: three bars, a rectangle and a right triangle, 84 x 84 px, with lengths of 1 to 7 units of
-10 px. Each kind has a main question (the task that is trained and evaluated) and a second one, so that another question
-about the same figure exists; bars also have a question that the tiny model is never shown, kept for the failure case.
-`hard_figure_task.py` has the hard task. How a tiny model words a response is not here.
+10 px. Each kind has a main question (the task that is trained and evaluated) and a second question about the same
+figure; bars also have a question that the tiny model never sees, for the failure case. `hard_figure_task.py` has the
+hard task. How a tiny model words its responses is not here.
 
     mmupt data figures
 """
@@ -35,7 +35,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "green": (150, 220, 120),
     "blue": (30, 40, 140),
 }
-# After this many draws in a row of figures that are known or belong to another split, the split is used up.
+# A split is used up after this many consecutive draws of known figures or figures of other splits.
 MAX_MISSES = 5_000
 # Percent of all figures that belong to each split.
 SPLIT_SHARES: dict[Split, int] = {"warm_start": 50, "train": 30, "validation": 8, "test": 12}
@@ -43,7 +43,7 @@ SPLIT_SHARES: dict[Split, int] = {"warm_start": 50, "train": 30, "validation": 8
 
 @dataclass(frozen=True, eq=False)
 class FigureQuestion:
-    """A question that can be asked of every figure of one kind; the first of `phrasings` is the one the task uses.
+    """A question about every figure of one kind; the task uses the first of its `phrasings`.
 
     `solve` maps the lengths and the colours of a figure to the answer.
     """
@@ -60,9 +60,9 @@ class FigureKind:
 
     Attributes:
         unit: px per unit of length.
-        max_offset: how far a figure can be moved right and up, in px.
+        max_offset: the largest shift of a figure right and up, in px.
         shape: draws a figure, given its bottom left corner in px.
-        questions: what can be asked of each figure, the main questions first.
+        questions: the questions about each figure, main questions first.
     """
 
     name: str
@@ -76,11 +76,11 @@ class FigureKind:
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn: nothing else about a picture varies.
+    """Everything that varies in a picture.
 
     `lengths` are in units: the heights of the bars from left to right, or the width and height of a rectangle, of a
-    right triangle (its legs), or of a frame and then of its hole. `colors` has one name for each bar, or one name.
-    `offset` moves the figure right and up, in px.
+    right triangle (its legs), or of a frame followed by those of its hole. `colors` has one name per bar, or one name.
+    `offset` shifts the figure right and up, in px.
     """
 
     kind: FigureKind
@@ -93,7 +93,7 @@ class Figure:
 class FigureTask:
     """The kinds of figure of one data set.
 
-    `version` is raised whenever a picture, a question or a split changes, so that old files are written anew.
+    `version` increases whenever a picture, a question or a split changes, so that old files are written anew.
     """
 
     name: str
@@ -102,7 +102,7 @@ class FigureTask:
 
 
 def draw_bars(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
-    """Bars side by side, each in its colour, or all in one."""
+    """Draw bars side by side, each in its colour, or all in one."""
     step = BARS_WIDTH // len(figure.lengths)
     for index, length in enumerate(figure.lengths):
         x = left + index * step
@@ -111,20 +111,20 @@ def draw_bars(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) 
 
 
 def draw_rectangle(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
-    """A rectangle of the first two lengths."""
+    """Draw a rectangle of the first two lengths."""
     right, top = left + figure.lengths[0] * figure.kind.unit, bottom - figure.lengths[1] * figure.kind.unit
     corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
     pen.polygon(corners, fill=COLORS[figure.colors[0]], outline="black")
 
 
 def draw_triangle(pen: ImageDraw.ImageDraw, figure: Figure, left: int, bottom: int) -> None:
-    """A triangle with its right angle at the bottom left."""
+    """Draw a triangle with its right angle at the bottom left."""
     right, top = left + figure.lengths[0] * figure.kind.unit, bottom - figure.lengths[1] * figure.kind.unit
     pen.polygon([(left, bottom), (right, bottom), (left, top)], fill=COLORS[figure.colors[0]], outline="black")
 
 
 def draw_legs(random: Random, longest: int) -> tuple[int, ...]:
-    """Two lengths, at least one of them even: an odd product would make the triangle's area fractional."""
+    """Draw two random lengths, at least one of them even: an odd product would make the triangle's area fractional."""
     while True:
         legs = (random.randint(1, longest), random.randint(1, longest))
         if legs[0] * legs[1] % 2 == 0:
@@ -220,12 +220,12 @@ FIGURES = FigureTask(
 
 
 def questions(figure: Figure, *roles: Role) -> tuple[FigureQuestion, ...]:
-    """The questions that the figure answers, all of them or those of the given roles, main ones first."""
+    """The questions about a figure, all or those of the given roles, main questions first."""
     return tuple(question for question in figure.kind.questions if not roles or question.role in roles)
 
 
 def ask_in_turn(figures: Sequence[Figure], role: Role) -> Iterator[tuple[Figure, FigureQuestion]]:
-    """Each figure that has questions of this role with one of them, which take turns within a kind."""
+    """Yield each figure that has questions of this role with one of them; the questions of a kind take turns."""
     asked: dict[FigureKind, int] = {}
     for figure in figures:
         if found := questions(figure, role):
@@ -266,7 +266,7 @@ def draw_figure(figure: Figure) -> Image.Image:
 
 
 def split_of(figure: Figure) -> Split:
-    """The one split that the figure belongs to, whatever the seed: a hash of everything that is drawn decides."""
+    """The only split that contains the figure, whatever the seed: a hash of everything that is drawn decides."""
     identity = repr((figure.kind.name, figure.lengths, figure.colors, figure.offset)).encode()
     bucket = int.from_bytes(hashlib.sha256(identity).digest()[:8], "big") % 100
     for split, share in SPLIT_SHARES.items():
@@ -277,7 +277,7 @@ def split_of(figure: Figure) -> Split:
 
 
 def sample_figures(split: Split, count: int, seed: int, task: FigureTask = FIGURES) -> list[Figure]:
-    """`count` different figures of one split, the kinds of the task in turn.
+    """Draw `count` different figures of one split, whose kinds take turns.
 
     Raises:
         ValueError: the split has too few figures.
@@ -304,7 +304,7 @@ def _random_figure(random: Random, kind: FigureKind) -> Figure:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """The bytes of the picture's PNG file."""
+    """The picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -320,11 +320,14 @@ def write_figures(
     task: FigureTask = FIGURES,
     options: WriteOptions = WriteOptions("stop"),
 ) -> bool:
-    """Write the data set of the questions of one role; see `mmupt_data.row_schema` for files and result.
+    """Write the data set of the questions of one role; `mmupt_data.row_schema` describes the files.
 
     Args:
-        train, validation, test: the number of figures of each split, one question each.
-        role: which question is asked of each figure. Kinds of figure without such a question are left out.
+        train, validation, test: the number of figures per split, with one question each.
+        role: the role of the question about each figure. Kinds without such a question are left out.
+
+    Returns:
+        Whether anything was written, see `write_dataset`.
     """
     counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
     parameters = {"data_source": task.name, "version": task.version, "counts": counts, "seed": seed, "role": role}
@@ -348,7 +351,7 @@ def _rows(split: Split, count: int, seed: int, role: Role, task: FigureTask) -> 
 
 @dataclass(frozen=True)
 class FigureDataset(DataSet):
-    """The questions of one role as a data set; it is drawn, and has no source."""
+    """The questions of one role as a data set, which is drawn and has no source."""
 
     name: str
     summary: str

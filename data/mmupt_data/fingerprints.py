@@ -1,6 +1,6 @@
-"""Fingerprints of rows: digest and thumbnails of each image, and the text of each question.
+"""Computes fingerprints of rows: the digest and thumbnails of each image, and the text of each question.
 
-The fingerprints of a data file are cached beside it in `NAME.fingerprints.parquet`. `mmupt_data.leakage` compares them.
+They are cached beside the data file in `NAME.fingerprints.parquet`. `mmupt_data.leakage` compares them.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from verl_ext.datasets.parquet_reader import MalformedRow, in_batches, read_rows
 from verl_ext.files import replacing
 from verl_ext.images import ImageError, decode
 
-# Increment it with every change of a fingerprint, so that caches are made again.
+# Increment this when fingerprints change, to invalidate caches.
 VERSION = 4
-# The lines of a drawing are still distinct at this size.
+# Large enough to keep the lines of a drawing distinct.
 THUMBNAIL_SIZE = 64
-# Parts of an image that a copy may consist of, see `_boxes`.
+# The parts of an image that a copy may show, see `_boxes`.
 VIEWS = ("whole", "ink", "untitled", "uncaptioned")
 # Ink differs from the margin by more than this, of 255: above the noise of scans and JPEG, below grey lines.
 INK = 48
 # Larger images are reduced to less than twice this many px per side before their ink is located, to save time.
 INK_SIZE = 1024
-# Ink shorter than this, in px, is not a drawing: all dots look alike.
+# Ink shorter than this, in px, is no drawing: all dots look alike.
 SPECK = 24
 
 COLUMNS = ("id", "prompt", "images")
@@ -59,8 +59,8 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ImageFingerprint:
-    """`digest`: SHA-256 of size and RGB pixels. Of each of the VIEWS, `aspects` (4,): width by height, float32, and
-    `thumbnails` (4, 64, 64): grey, uint8."""
+    """`digest`: SHA-256 of size and RGB pixels. `aspects`: width by height of each of the VIEWS, float32 (4,).
+    `thumbnails`: grey pixels of each of the VIEWS, uint8 (4, 64, 64)."""
 
     digest: bytes
     aspects: np.ndarray
@@ -69,7 +69,7 @@ class ImageFingerprint:
 
 @dataclass(frozen=True)
 class RowFingerprint:
-    """The fingerprints of a row: its id, the text of its question, and its images in order."""
+    """The fingerprint of a row: its id, the text of its question, and its images in order."""
 
     id: str
     question: str
@@ -77,9 +77,9 @@ class RowFingerprint:
 
 
 def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
-    """The fingerprint of an encoded image as `verl_ext.images` decodes it; raises its ImageError.
+    """The fingerprint of an encoded image; raises ImageError like `verl_ext.images.decode`.
 
-    Without `near`, only the digest is computed, in a fraction of the time; the rest is zeros.
+    Without `near`, only the digest is computed, in a fraction of the time; the other fields are zeros.
     """
     image = decode(encoded).image
     digest = hashlib.sha256(b"%d x %d " % image.size + image.tobytes()).digest()
@@ -96,25 +96,25 @@ def image_fingerprint(encoded: bytes, near: bool = True) -> ImageFingerprint:
 def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     """Left, top, right and bottom of each of the VIEWS, in pixels of the image.
 
-    The ink is the image without its margins, which may differ in colour. "untitled" is the ink below its first gap of
-    empty rows, "uncaptioned" the ink above the last gap. Without a gap both are the ink; without ink all views are the
-    whole image.
+    "ink" is the image without its margins, which may differ in colour. "untitled" is the ink below its first gap of
+    empty rows, "uncaptioned" the ink above its last gap. Without gaps both equal the ink; without ink all views equal
+    the whole image.
     """
     small = grey.reduce(max(1, max(grey.size) // INK_SIZE))
     pixels = np.asarray(small).astype(np.int16)
     top, left, (bottom, right) = 0, 0, pixels.shape
-    # Twice, because other margins may reach into the corners of a side. Each margin is cut once: what borders on it is
-    # ink, even a line of one shade.
+    # Two passes, because other margins may reach into the corners of a side. Each margin is cut once: whatever borders
+    # on it is ink, even a line of one shade.
     for _ in range(2):
         first, last = _span(pixels[:, left:right], top, bottom)
         top, bottom = top or first, last if bottom == len(pixels) else bottom
         first, last = _span(pixels[top:bottom].T, left, right)
         left, right = left or first, last if right == len(pixels[0]) else right
-    # The columns of a stripe from side to side are of one shade without being a margin.
+    # A stripe from side to side has columns of one shade, which are not a margin.
     if top >= bottom or left >= right or max(bottom - top, right - left) < SPECK:
         return [(0, 0, *grey.size)] * len(VIEWS)
-    # Rows in the shade of the first or last row are empty. Gaps below a hundredth of the height come from scaling and
-    # JPEG.
+    # Rows in the shade of the first or last row are empty. Gaps below a hundredth of the height are artefacts of
+    # scaling and JPEG.
     shades = np.median(pixels[[0, -1]], axis=1)[:, None, None]
     filled = top + np.flatnonzero((np.abs(pixels[top:bottom, left:right] - shades) > INK).any(axis=2).all(axis=0))
     gaps = np.flatnonzero(np.diff(filled) > max(1, (bottom - top) / 100))
@@ -122,7 +122,7 @@ def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     if len(gaps):
         for view, (first, last) in enumerate(((filled[gaps[0] + 1], bottom), (top, filled[gaps[-1]] + 1)), 1):
             start, end = _span(pixels[first:last].T, left, right)
-            # All columns of a horizontal line are of one shade.
+            # All columns of a horizontal line have one shade, which leaves an empty span.
             spans[view] = (first, last, *((start, end) if start < end else (left, right)))
     wide, high = grey.width / small.width, grey.height / small.height
     boxes = [(wide * start, high * first, wide * end, high * last) for first, last, start, end in spans]
@@ -130,9 +130,9 @@ def _boxes(grey: Image.Image) -> list[tuple[float, float, float, float]]:
 
 
 def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
-    """The rows [first, last) without the margins at both ends; empty if all of them are margin.
+    """The rows [first, last) without the margins at both ends; empty if all rows are margin.
 
-    A margin is rows in the shade of the outermost row.
+    A margin consists of rows in the shade of the outermost row.
     """
     for end in (False, True):
         rows = pixels[first:last][::-1] if end else pixels[first:last]
@@ -145,13 +145,13 @@ def _span(pixels: np.ndarray, first: int, last: int) -> tuple[int, int]:
 
 
 def read_fingerprints(file: Path, near: bool = True) -> list[RowFingerprint]:
-    """The fingerprints of each row of a file, cached beside it if the folder is writable.
+    """The fingerprint of each row of a file, cached beside it if the folder is writable.
 
     Without `near`, `aspects` and `thumbnails` may be zeros, see `image_fingerprint`. Rows and images that cannot be
-    read are not compared; each is printed.
+    read are printed and not compared.
 
     Raises:
-        ValueError: a column is missing; names the file.
+        ValueError: a column is missing; the message names the file.
     """
     stat = file.stat()
     of_file = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -176,12 +176,12 @@ def read_fingerprints(file: Path, near: bool = True) -> list[RowFingerprint]:
 
 
 def cache_path(file: Path) -> Path:
-    """The cache of the fingerprints of a file."""
+    """The file that caches the fingerprints of a data file."""
     return file.with_suffix(".fingerprints.parquet")
 
 
 def _look(file: Path, near: bool, left_out: list[str]) -> Iterator[pa.RecordBatch]:
-    """The fingerprints of rows; `left_out` gets a line on every row and image that is not compared."""
+    """Yield the fingerprints of rows; append a line to `left_out` for each row and image that is not compared."""
 
     def compared(row: dict[str, Any] | MalformedRow) -> dict[str, Any]:
         if not isinstance(row, MalformedRow):

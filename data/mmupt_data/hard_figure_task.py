@@ -1,9 +1,9 @@
-"""The hard laptop task: longer chains of steps and larger numbers than those of `figure_task.py`.
+"""The hard laptop task, with longer chains of steps and larger numbers than `figure_task.py`.
 
-Four kinds of figure, 84 x 84 px: four bars, a rectangle, a right triangle and a frame (a rectangle with a rectangular
-hole). Each kind has two main questions, so that eight types of question are trained and evaluated; an answer takes one
-to four steps. The fewer lengths a kind has, the harder they are to read: by fewer px per unit, longer lengths, and a
-place that varies more.
+It has four kinds of figure, 84 x 84 px: four bars, a rectangle, a right triangle and a frame (a rectangle with a
+rectangular hole). Each kind has two main questions, so eight types of question are trained and evaluated; an answer
+takes one to four steps. Kinds with fewer lengths make them harder to read, by fewer px per unit, longer lengths, and
+more varied positions.
 
     mmupt data figures_hard
 """
@@ -34,7 +34,7 @@ FRAME_UNIT, MAX_FRAME = 8, 8
 
 
 def _frame_lengths(random: Random) -> tuple[int, ...]:
-    """Outer width and height, and width and height of the hole, which leaves a border on every side."""
+    """Draw outer width and height, and width and height of the hole, which leaves a border on every side."""
     width, height = random.randint(3, MAX_FRAME), random.randint(3, MAX_FRAME)
     return width, height, random.randint(1, width - 2), random.randint(1, height - 2)
 

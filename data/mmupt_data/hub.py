@@ -1,6 +1,6 @@
 """Declares data sets of the Hugging Face hub; `mmupt_data.hub_reader` reads them.
 
-A data set has a `Layout` for each form in which it is published. The first one whose columns all exist is used; if
+A data set has a `Layout` for each form in which it is published. The first layout whose columns all exist is used; if
 there is none, the error names the expected columns and those that were found.
 """
 
@@ -16,7 +16,7 @@ from mmupt_data.row_schema import PLACEHOLDER
 from mmupt_data.writer import WriteOptions
 
 Holds = Literal["text", "image", "images", "list", "anything"]
-# "<image1>" of some sets, "<image 1>" of others.
+# Data sets write "<image1>" or "<image 1>".
 NUMBERED_PLACEHOLDER = re.compile(r"<image ?(\d+)>")
 
 
@@ -25,7 +25,7 @@ class ColumnError(ValueError):
 
 
 class RowError(ValueError):
-    """One row of a source cannot be read; the message says why."""
+    """A row of a source cannot be read; the message says why."""
 
 
 class SourceError(ValueError):
@@ -34,7 +34,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Licence:
-    """The licence of a data set: its `name` as the source words it, and `stated_in`, the page that states it."""
+    """The licence of a data set: its `name` in the source's words, and `stated_in`, the page that states it."""
 
     name: str
     stated_in: str
@@ -44,10 +44,10 @@ class Licence:
 class HubSplit:
     """A split of a data set.
 
-    name: of the split in the source.
+    name: the split's name in the source.
     training: bad rows of training splits may be dropped; all other splits are for evaluation and keep every row.
-    rows: how many the publisher has, so that a partial copy is noticed; None if unknown.
-    optional: whether a source may lack it.
+    rows: the publisher's number of rows, which exposes partial copies; None if unknown.
+    optional: whether a source may lack the split.
     """
 
     name: str
@@ -58,10 +58,10 @@ class HubSplit:
 
 @dataclass(frozen=True)
 class Content:
-    """What a layout finds in a row of a source: the fields of `mmupt_data.row_schema.Row` that a source knows.
+    """The fields of `mmupt_data.row_schema.Row` that a layout reads from a row of a source.
 
-    `question` may have image placeholders, see `with_placeholders`. `id` is None if the source has no column for it;
-    then rows are numbered.
+    `question` may have image placeholders, see `with_placeholders`. `id` is None if the source has no ids; then rows
+    are numbered.
     """
 
     question: str
@@ -77,8 +77,8 @@ class Content:
 class Layout:
     """One form in which a data set is published.
 
-    columns: the needed columns by name, and what each holds: an encoded "image", "images" (one or several), ...
-    read: returns the content of a row, whose images are bytes; raises RowError for a row that it cannot read.
+    columns: the names of the needed columns and the kind of their values: "text", an encoded "image", ...
+    read: returns the content of a row, with images as bytes; raises RowError for a row that it cannot read.
     """
 
     columns: Mapping[str, Holds]
@@ -90,10 +90,10 @@ class HubDataset(DataSet):
     """A data set of the hub.
 
     path: the repository on the hub.
-    splits: by the names that they have here.
+    splits: the splits by their names in this project.
     layouts: the forms in which it is published.
     configuration: the hub's name for a part of the repository.
-    licence: None if no page is known that states one.
+    licence: None if no known page states one.
     """
 
     name: str
@@ -115,15 +115,15 @@ def _read_problem(row: Mapping[str, Any]) -> Content:
     return Content(as_text(row["problem"]), images_bytes(row["images"]), as_text(row["answer"]))
 
 
-# How most training sets are published.
+# The layout of most training sets.
 PROBLEMS = Layout({"images": "images", "problem": "text", "answer": "text"}, _read_problem)
 
 
 def with_placeholders(question: str, images: int) -> str:
-    """The question with a placeholder for each image, put in front if it has none.
+    """The question with a placeholder for each image; a question without placeholders gets them in front.
 
-    The tags "<image1>", "<image2>" ... are placeholders where each image has one and they are in order; otherwise they
-    are text that names what is drawn.
+    The tags "<image1>", "<image2>" ... are placeholders if each image has one, in order; otherwise they are text that
+    refers to parts of a drawing.
     """
     if PLACEHOLDER in question:
         return question
@@ -144,20 +144,20 @@ def listed_choices(choices: Sequence[str]) -> list[str]:
 
 
 def image_bytes(value: Any) -> bytes:
-    """The encoded image in a column's value, empty if there is none. A path in it is never opened."""
+    """The encoded image in a column's value, empty if there is none. Paths are never opened."""
     found = value.get("bytes") if isinstance(value, Mapping) else value
     return found if isinstance(found, bytes) else b""
 
 
 def images_bytes(value: Any) -> tuple[bytes, ...]:
-    """The encoded images in a column's value, which holds one, several or none."""
+    """The encoded images in a column's value, which holds an image, a list of images or null."""
     if value is None:
         return ()
     return tuple(image_bytes(one) for one in value) if isinstance(value, list) else (image_bytes(value),)
 
 
 def as_text(value: Any) -> str:
-    """A column's value as text; RowError if it is null or of another type."""
+    """A column's value as text; raises RowError if it is null or of another type."""
     if not isinstance(value, str):
         raise RowError(f"text expected, found {type(value).__name__}")
     return value

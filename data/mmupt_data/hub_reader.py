@@ -25,7 +25,7 @@ from mmupt_data.writer import WriteOptions, is_written, read_manifest, write_dat
 from verl_ext.files import is_lfs_pointer, sha256
 from verl_ext.locks import exclusive_lock
 
-# Raise it when the same source gives other files, so that existing files are written again.
+# Increment this when the same source yields other files, so that existing files are written again.
 VERSION = 2
 # Rows per read.
 BATCH = 16
@@ -74,7 +74,7 @@ def write(dataset: HubDataset, folder: Path, source: str | None, revision: str |
 
 
 def _splits_of(dataset: HubDataset, manifest: Mapping[str, Any] | None) -> list[str]:
-    """The splits that a folder with this manifest should have: an optional one may be missing."""
+    """The splits that a folder with this manifest should have; optional splits may be missing."""
     found = {} if manifest is None else manifest["rows"]
     needed = {name for name, split in dataset.splits.items() if not split.optional}
     return list(found) if needed <= found.keys() <= dataset.splits.keys() else list(dataset.splits)
@@ -92,13 +92,13 @@ def _rows_of(dataset: HubDataset, path: str, revision: str | None) -> dict[str, 
 
 
 class HubRows:
-    """The rows of one split of a source, read from disk as they are iterated over; `name` is the split's name here."""
+    """The rows of one split of a source, read from disk during iteration; `name` is this project's name for it."""
 
     def __init__(self, dataset: HubDataset, path: str, revision: str | None, split: str, name: str) -> None:
         self._set, self._path, self._revision, self._split, self._name = dataset, path, revision, split, name
         loaded = _load(dataset, path, revision, split)
         self._layout = _layout_of(dataset, f"{path}, split {split}", loaded.features)
-        # In Arrow format, images stay encoded.
+        # The Arrow format leaves images encoded.
         self._rows = loaded.select_columns(list(self._layout.columns)).with_format("arrow")
 
     def __len__(self) -> int:
@@ -130,9 +130,10 @@ class HubRows:
 
 
 def resolve_revision(name: str, path: str, revision: str | None) -> str:
-    """The commit that a revision of a hub repository names now; None for the newest.
+    """The commit of a revision of a hub repository; a revision of None is the newest.
 
-    Raises ConnectionError where the hub does not answer, saying how to do without it.
+    Raises:
+        ConnectionError: the hub does not answer; the message says how to do without it.
     """
     try:
         return str(HfApi().dataset_info(path, revision=revision).sha)
@@ -144,24 +145,24 @@ def resolve_revision(name: str, path: str, revision: str | None) -> str:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of every file of a source by name, since an edit may keep the size."""
+    """The SHA-256 of every file of a source by name; sizes would miss some edits."""
     if path.is_file():
         return {path.name: sha256(path)}
     return {name: sha256(path / name) for name in _names(path)}
 
 
 def _names(folder: Path) -> list[str]:
-    """The files in a folder and the folders in it, in order; hidden ones are left out."""
+    """The paths of all files below a folder, sorted, without hidden files and folders."""
     files = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return [str(file) for file in sorted(files) if not any(part[0] == "." for part in file.parts)]
 
 
 @contextmanager
 def _copies_in(folder: Path) -> Iterator[None]:
-    """Let the datasets library copy a source into a folder that is removed at the end.
+    """Make the datasets library copy a source into a folder that is removed at the end.
 
     The copies are as large as the source and would otherwise stay in ~/.cache. If HF_DATASETS_CACHE is set, they go
-    there and stay. Downloads are kept elsewhere (HF_HUB_CACHE).
+    there and stay. Downloads stay in HF_HUB_CACHE.
     """
     before, named = datasets.config.HF_DATASETS_CACHE, os.environ.get("HF_DATASETS_CACHE")
     with ExitStack() as leaving:
@@ -201,9 +202,9 @@ def _load(dataset: HubDataset, path: str, revision: str | None, split: str) -> D
 
 
 def _files_of_split(dataset: HubDataset, path: Path, split: str) -> list[Path]:
-    """The parquet files of a local source that belong to a split by their names, as the hub names them.
+    """The parquet files of a local source that belong to a split by the hub's naming.
 
-    Those are `SPLIT.parquet`, `SPLIT-00000-of-00002.parquet`, and files in a folder SPLIT. Empty if there are none, or
+    These are `SPLIT.parquet`, `SPLIT-00000-of-00002.parquet`, and files in a folder SPLIT. Empty if there are none, or
     if they are in several folders, because only a README can say which are meant.
 
     Raises:

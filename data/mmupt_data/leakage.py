@@ -1,7 +1,7 @@
-"""Overlap between training and evaluation rows: the same image or question, or an altered copy of it.
+"""Finds overlap between training and evaluation rows: the same image or question, or an altered copy of it.
 
-`overlaps` compares files; it neither reports nor refuses. Fingerprints of images and questions are in
-`mmupt_data.fingerprints`; docs/leakage.md has the measurements behind the constants.
+`overlaps` compares files; it neither reports nor refuses overlap. `mmupt_data.fingerprints` computes the fingerprints
+that are compared; docs/leakage.md has the measurements behind the constants.
 """
 
 import itertools
@@ -24,45 +24,44 @@ Images = Literal["near", "exact"]
 Words = tuple[str, ...]
 Shingle = tuple[str, ...]
 
-# Largest share of the width or height that a copy may have lost on each side.
+# Largest share of the width or height that a copy may lack on each side.
 CROP = 0.05
 # All ways to crop one axis: each side by CROP or not at all; FINE_SIDES also by half of CROP.
 SIDES = ((0.0, 0.0), (0.0, CROP), (CROP, 0.0), (CROP, CROP))
 FINE_SIDES = tuple(itertools.product((0.0, CROP / 2, CROP), repeat=2))
-# Side of the picture whose cosine transform is hashed, and number of its lowest frequencies per axis.
+# Side of the picture whose cosine transform is hashed, and the number of low frequencies per axis.
 HASHED_SIZE, FREQUENCIES = 32, 8
 # Bits of 64 by which the hash of a copy may differ from that of the same crop of the original. Many unrelated images
-# are within this radius, so their pixels are compared next.
+# are within this radius, so pixels are compared next.
 HASH_RADIUS = 14
-# Sides of the thumbnails whose pixels are compared: first coarsely with few crops, which rejects most pairs.
+# Sides of the thumbnails whose pixels are compared. The coarse comparison, with few crops, rejects most pairs.
 COARSE_SIZE, FINE_SIZE = 16, 32
 COARSE_CORRELATION = 0.6
-# A question about more images of a set than this is not evidence. MathVerse has 5 versions per problem, each with its
+# A question about more images of a set than this is no evidence. MathVerse has 5 versions per problem, each with its
 # own image.
 ASKED_AT_MOST = 5
 # A question is evidence if it has this many shingles that are not boilerplate; 10 words have 8 shingles.
 DISTINCTIVE_SHINGLES = 8
-# A shingle in more than this share of a set's questions is boilerplate, such as "please reason step by step". Counting
-# it would make "find x" a long question.
+# A shingle in more than this share of a set's questions is boilerplate, such as "please reason step by step", which
+# would make "find x" a long question.
 BOILERPLATE_SHARE = 0.2
-# Near-duplicate questions are compared by rare shingles, in at most this share of a set's questions: others belong to
+# Near-duplicates are found by rare shingles, in at most this share of a set's questions: other shingles belong to
 # templates.
 RARE_SHARE = 0.01
 # Share of the shorter question's rare shingles that the longer one must have: one reworded word in 12 is near.
 CONTAINMENT = 0.7
-# Sets that overlap in more pairs of rows are the same or share a placeholder; listing the pairs would not help.
+# Sets that overlap in more pairs of rows are the same or share a placeholder; a list of the pairs would not help.
 PAIRS_AT_MOST = 1_000_000
-# Images compared with all others at a time: few enough for their distances to stay in the CPU cache.
+# Images compared with all others at a time, so few that their distances stay in the CPU cache.
 BLOCK = 16
 
 
 class MatchRule(NamedTuple):
     """When one image counts as a copy of another.
 
-    Crops of the `view` of one image are compared with the `other` view of the second. `crops`: number of the 16 crops
-    that are hashed, the uncropped one first. `aspect`: largest factor between the aspect ratios, which square
-    thumbnails do not show. `correlation`: smallest correlation between the pixels of the best crop and of the second
-    image.
+    Crops of the `view` of one image are compared with the `other` view of the second. `crops`: how many of the 16 crops
+    are hashed, the uncropped image first. `aspect`: largest factor between the aspect ratios, which square thumbnails
+    do not show. `correlation`: smallest correlation between the pixels of the best crop and of the second image.
     """
 
     view: str
@@ -84,7 +83,7 @@ RULES = (
 
 
 class Pictures(NamedTuple):
-    """The distinct images of one set: `digests`, and of their VIEWS `aspects` (I, 4) and `thumbnails` (I, 4, 64, 64)
+    """The I distinct images of one set: `digests`, and per view `aspects` (I, 4) and `thumbnails` (I, 4, 64, 64)
     uint8."""
 
     digests: list[bytes]
@@ -93,8 +92,8 @@ class Pictures(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One view of K images, prepared for comparison: `aspects` (K,), `hashes` (K, 16) uint64 of its crops, `coarse` (K,
-    16 x 16) normalized pixels, `thumbnails` (K, 64, 64) uint8."""
+    """One view of K images, prepared for comparison: `aspects` (K,), `hashes` (K, 16) uint64 of the crops, `coarse`
+    (K, 16 x 16) normalized pixels, `thumbnails` (K, 64, 64) uint8."""
 
     aspects: np.ndarray
     hashes: np.ndarray
@@ -111,7 +110,7 @@ class IndexedQuestion(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A row: its file as given, its index from 0, and its id."""
+    """The position of a row: its file as given, its index from 0, and its id."""
 
     file: str
     row: int
@@ -123,7 +122,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Overlap:
-    """A training row, an evaluation row, and all that they share."""
+    """A training row, an evaluation row, and all kinds of match between them."""
 
     train: Place
     evaluation: Place
@@ -132,7 +131,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class _Set:
-    """The rows of several files: place, words and images of each, and the rows of each image."""
+    """The rows of several files: the place, words and image digests of each row, and the rows of each image."""
 
     places: list[Place]
     words: list[Words]
@@ -142,16 +141,16 @@ class _Set:
 
 
 def overlaps(train_files: Sequence[Path], eval_files: Sequence[Path], images: Images = "near") -> list[Overlap]:
-    """Pairs of a training row and an evaluation row that share an image or a distinctive question.
+    """Find the pairs of training and evaluation rows that share an image or a distinctive question.
 
     Args:
         train_files, eval_files: parquet files of `mmupt_data.row_schema`. Swapping the two only swaps the rows of each
             pair, and the order of files and rows does not matter.
-        images: "exact" matches only images with the same pixels. It is for sets such as procedural figures, whose
-            images differ so little that "near" takes many for copies.
+        images: "exact" matches only images with the same pixels. Use it for sets such as procedural figures, whose
+            images differ so little that "near" mistakes many for copies.
 
     Returns:
-        One overlap for each pair of rows, in the order of the files and rows.
+        One overlap per pair of rows, in the order of the files and rows.
 
     Raises:
         ValueError: a file lacks a column, or there are more than PAIRS_AT_MOST pairs.
@@ -198,7 +197,7 @@ def _gather(files: Sequence[Path], near: bool) -> _Set:
 
 
 def pictures_of(found: Iterable[ImageFingerprint]) -> Pictures:
-    """Distinct images as they are compared."""
+    """Stack the fingerprints of distinct images for comparison."""
     images = list(found)
     aspects = np.array([image.aspects for image in images], np.float32).reshape(-1, len(VIEWS))
     thumbnails = np.array([image.thumbnails for image in images], np.uint8)
@@ -222,7 +221,7 @@ def _same_images(train: _Set, evaluation: _Set, images: Images) -> Iterator[tupl
 
 
 def near_images(left: Pictures, right: Pictures) -> Iterator[tuple[int, int]]:
-    """Index pairs of images of which one looks like a copy of the other without being identical; some occur twice."""
+    """Yield index pairs of images of which one looks like an altered copy of the other; some pairs occur twice."""
     ones, others = ({view: look(pictures, view) for view in VIEWS} for pictures in (left, right))
     for rule in RULES:
         forth = copies(ones[rule.view], others[rule.other], rule)
@@ -245,7 +244,7 @@ def look(pictures: Pictures, view: str) -> Look:
 
 
 def copies(whole: Look, others: Look, rule: MatchRule) -> Iterator[tuple[int, int]]:
-    """Index pairs whose second image looks like the first or a crop of it."""
+    """Yield index pairs whose second image looks like the first or a crop of it."""
 
     def compare(start: int) -> list[tuple[int, int]]:
         pairs = []
@@ -268,9 +267,9 @@ def copies(whole: Look, others: Look, rule: MatchRule) -> Iterator[tuple[int, in
 
 
 def hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """The perceptual hash of each crop of thumbnails (K, 64, 64): (K, 16) uint64, the uncropped one first.
+    """The perceptual hash of each crop of thumbnails (K, 64, 64): (K, 16) uint64, the uncropped image first.
 
-    As `imagehash.phash`: which of the 8 x 8 lowest frequencies exceed their median.
+    Like `imagehash.phash`, its bits say which of the 8 x 8 lowest frequencies exceed their median.
     """
     frequencies = np.arange(FREQUENCIES)[:, None] * (2 * np.arange(HASHED_SIZE) + 1)
     transform = np.cos(np.pi / (2 * HASHED_SIZE) * frequencies).astype(np.float32)
@@ -280,9 +279,9 @@ def hashes(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def hash_distances(crops: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Hamming distance between each of `others` and the most similar crop of each image.
+    """The Hamming distance between each of `others` and the most similar crop of each image.
 
-    Hashes (I, crops) and (K,), uint64; returns (I, K) uint8.
+    Takes uint64 hashes (I, crops) and (K,); returns (I, K) uint8.
     """
     distances: np.ndarray = np.full((len(crops), len(others)), 64, np.uint8)
     for crop in crops.T:
@@ -301,14 +300,14 @@ def _coarse(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(function: Callable[[np.ndarray], np.ndarray], thumbnails: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Apply a function to few thumbnails at a time, because it needs them as floats."""
+    """Apply a function to a few thumbnails at a time, because it needs them as floats."""
     blocks = (thumbnails[start : start + 256] for start in range(0, len(thumbnails), 256))
     return np.concatenate([empty, *map(function, blocks)])
 
 
 @cache
 def _resampling(sides: tuple[tuple[float, float], ...], size: int) -> np.ndarray:
-    """Matrices (crops, size, 64) that average what each crop keeps of 64 pixels in `size` equal parts."""
+    """Matrices (crops, size, 64) that average the pixels of each crop of 64 pixels in `size` equal parts."""
     pixel = np.arange(THUMBNAIL_SIZE)
     edges = np.stack([np.linspace(before, 1 - after, size + 1) for before, after in sides]) * THUMBNAIL_SIZE
     upper, lower = np.minimum(edges[:, 1:, None], pixel + 1), np.maximum(edges[:, :-1, None], pixel)
@@ -328,14 +327,14 @@ def _resampled(thumbnails: np.ndarray, crops: np.ndarray) -> np.ndarray:
 
 def _normalized(pixels: np.ndarray) -> np.ndarray:
     """Scale to mean 0 and length 1, so that products are correlations. Images that vary by less than a grey level stay
-    near 0: an empty image resembles no other."""
+    near 0, so an empty image resembles no other."""
     pixels = pixels - pixels.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(pixels, axis=-1, keepdims=True)
     return pixels / np.maximum(length, np.sqrt(pixels.shape[-1]))
 
 
 def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[MatchKind, list[int], list[int]]]:
-    """Matching pairs of distinctive questions, as the rows that ask each of them."""
+    """Yield matching pairs of distinctive questions, each as the rows that ask it."""
     left, right = (_distinctive(rows, (train, evaluation), BOILERPLATE_SHARE) for rows in (train, evaluation))
     for question in left.keys() & right.keys():
         yield "question exact", left[question].rows, right[question].rows
@@ -353,7 +352,7 @@ def _same_questions(train: _Set, evaluation: _Set) -> Iterator[tuple[MatchKind, 
 
 
 def _distinctive(rows: _Set, sets: Sequence[_Set], share: float) -> dict[Words, IndexedQuestion]:
-    """The questions that are evidence, by their words, without shingles that are frequent in one of the sets."""
+    """The questions that count as evidence, by their words, without shingles that are frequent in one of the sets."""
     frequent = set().union(*(_frequent_shingles(each, share) for each in sets))
     asking: dict[Words, list[int]] = defaultdict(list)
     for row, question in enumerate(rows.words):
@@ -372,13 +371,13 @@ def _frequent_shingles(rows: _Set, share: float) -> set[Shingle]:
     having: dict[Shingle, set[object]] = defaultdict(set)
     for question, images in different:
         for shingle in shingles(question):
-            # Questions without an image are different where their texts are.
+            # Without images, questions differ if their texts differ.
             having[shingle].add(images or question)
     at_most = max(ASKED_AT_MOST, share * len(different))
     return {shingle for shingle, found in having.items() if len(found) > at_most}
 
 
 def _numbers_fit(one: Words, other: Words) -> bool:
-    """Whether one has all numbers of the other: questions with other numbers are different questions."""
+    """Whether one question has all numbers of the other; questions with other numbers are different questions."""
     first, second = (Counter(word for word in question if word[0].isdigit()) for question in (one, other))
     return first <= second or second <= first

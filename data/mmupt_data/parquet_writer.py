@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from verl_ext.files import replacing
 
-# A row group is in memory as a whole. The limits are fixed, so that the same rows make the same bytes.
+# A whole row group is in memory. The limits are fixed, so that the same rows make the same bytes.
 ROWS_PER_GROUP = 256
 BYTES_PER_GROUP = 32 << 20
 
@@ -22,9 +22,9 @@ def row_writer(
     """Yield a function that appends a row to a new parquet file.
 
     Args:
-        path: the file; its name shows a part of it until the block ends, see `verl_ext.files.replacing`.
-        max_bytes: encoded images that a row group may hold; it always holds at least one row.
-        options: of `pyarrow.parquet.ParquetWriter`.
+        path: the file; it is incomplete until the block ends, see `verl_ext.files.replacing`.
+        max_bytes: bytes of encoded images that a row group may hold; it always holds at least one row.
+        options: options of `pyarrow.parquet.ParquetWriter`.
     """
     group: list[Mapping[str, Any]] = []
     size = 0

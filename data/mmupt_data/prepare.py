@@ -1,4 +1,4 @@
-"""The folder of prepared data sets, and a description of one from its manifest."""
+"""Names the folder of prepared data sets, and describes a data set by its manifest."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from mmupt_data.writer import MANIFEST, problem_summary, read_manifest
 from verl_ext.counts import pluralize
 
-# Each data set is prepared into a folder of its name here.
+# Each data set is prepared into a subfolder of its name.
 FOLDER = Path("datasets")
 NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 

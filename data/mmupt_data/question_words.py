@@ -16,16 +16,16 @@ _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
 _WORD = re.compile(r"\\[a-z]+|\d+(?:\.\d+)?|[一-鿿]{1,2}|[α-ω]|[^\W\d_一-鿿α-ω]+|[^\w\s]")
 # `\frac{1}{2}` is 1/2. The parts may nest braces one level deep.
 _FRACTION = re.compile(r"\\[dt]?frac\s*" + 2 * r"\{((?:[^{}]|\{[^{}]*\})*)\}\s*")
-# LaTeX commands that only change how something looks; `\n` is a line break that was escaped twice.
+# LaTeX commands that only change the appearance; `\n` is a line break that was escaped twice.
 _FORMATTING = re.compile(
     r"\\(?:math(?:rm|it|bf|cal|bb|sf)|text(?:bf|it|rm|style)?|mbox|rm|bf|boldsymbol|operatorname|displaystyle|"
     r"(?:over|under)line|bar|hat|vec|overrightarrow|left|right|bigg?|q?quad|limits|prime|n)(?![a-z])"
 )
-# The words around a relation, which its symbol lacks: "AB is parallel to CD" is `AB ∥ CD`.
+# The words around a relation that its symbol lacks: "AB is parallel to CD" is `AB ∥ CD`.
 _RELATION = re.compile(r"\b(?:is |are )?(perpendicular|parallel|congruent|similar|equal)(?: to)?\b")
 # Replaced before Unicode normalization, which turns some into letters: degree signs, double bars for parallel lines.
 _UNNORMALIZED = re.compile(r"[º˚]"), re.compile(r"\|\||//|‖")
-# Symbols, LaTeX commands and abbreviations that other editions of a question write as this word. Any other command
+# Each word with the symbols, LaTeX commands and abbreviations that stand for it in other editions. Any other command
 # or Greek letter becomes its name. Delta is a triangle: `ΔABC` is common, and case is ignored.
 _SPELLINGS = {
     "angle": r"∠ ∡ \measuredangle",
@@ -51,7 +51,7 @@ _SPELLINGS = {
     "infty": "∞",
 }
 _SPELLED = {spelling: word for word, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-# Meaningful punctuation; the rest is layout, so that `(A) 5`, `A. 5` and `A: 5` are the same two words.
+# Meaningful punctuation. All other punctuation is layout, so `(A) 5`, `A. 5` and `A: 5` are the same two words.
 _MEANINGFUL = frozenset("-/%*")
 # Layout that Unicode does not class as punctuation, such as the dollars around LaTeX formulas.
 _LAYOUT = frozenset("$~")
@@ -60,7 +60,7 @@ _LAYOUT = frozenset("$~")
 def words(question: str) -> tuple[str, ...]:
     r"""The words, numbers and mathematical symbols of a question, regardless of case, spacing and punctuation.
 
-    Symbols and their LaTeX commands become words, because editions of one question differ in them.
+    Symbols and LaTeX commands become words, because editions of a question differ in them.
 
     >>> words("<image>Find  X: (A) 2.50 cm (B) -3°")
     ('find', 'x', 'a', '2.5', 'cm', 'b', '-', '3', 'degrees')
@@ -88,7 +88,7 @@ def words(question: str) -> tuple[str, ...]:
 
 
 def _word(token: str) -> str:
-    """The word that a token stands for; "" for layout."""
+    """The word of a token; "" for layout."""
     if token in _SPELLED:
         return _SPELLED[token]
     if token[0].isdigit():

@@ -1,7 +1,7 @@
-"""Checks of a row that need no model. Pure: rows and bytes in, problems out.
+"""Checks a row as far as no model is needed. Pure: rows and bytes in, problems out.
 
-`mmupt.training.row_checks` has the checks that depend on a model: the length of the prompt, and images smaller than one
-of its visual tokens.
+`mmupt.training.row_checks` has the checks that depend on a model: the length of the prompt, and images smaller than a
+visual token.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_ASPECT_RATIO = 200.0
 # Problems that are reported but do not drop a training row, because prompts handle them.
 HARMLESS: frozenset[ProblemKind] = frozenset(("control text",))
-# Problems that keep a model from being asked. An evaluation asks rows with any other problem.
+# Problems that make a prompt impossible. An evaluation asks rows with any other problem.
 UNANSWERABLE: frozenset[ProblemKind] = frozenset(
     (
         *("no image", "unreadable image", "truncated image", "huge image", "image mode"),
@@ -45,9 +45,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row of a source that cannot become a `Row`; it keeps its place in the order of rows.
+    """A row of a source that cannot become a `Row`; it keeps its position among the rows.
 
-    `files` are the image files that it names, if its source is a folder.
+    `files` are the image files that the row names, if its source is a folder.
     """
 
     id: str
@@ -63,7 +63,7 @@ def files_of(row: Row | Rejected) -> list[str]:
 
 
 def place(row: int, id: str, files: Sequence[str]) -> str:
-    """Names a row in messages: its index in its file or folder, its id and its image files."""
+    """The name of a row in messages: its index in its file or folder, its id and its image files."""
     return f"row {row}, id {id}" + (f", file {', '.join(files)}" if files else "")
 
 
@@ -73,10 +73,10 @@ def problems_of(row: Row) -> list[Problem]:
 
 
 def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
-    """All problems of a row, and how many of its images each change by decoding affects."""
+    """All problems of a row, and the number of its images per change by decoding."""
     problems = text_problems(row.question, row.choices)
     for text in (row.id, row.question_type, row.answer or ""):
-        # JSON can hold them, and no other file.
+        # JSON sources can hold lone surrogates, but the written files cannot.
         if _SURROGATE.search(text):
             problems.append(Problem("broken text", f"a lone surrogate in {text[:60]!r}"))
     if (row.question_type != NO_QUESTION or not row.images) and not row.question.replace(PLACEHOLDER, "").strip():
@@ -93,7 +93,7 @@ def inspect(row: Row) -> tuple[list[Problem], Counter[Change]]:
 
 
 def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Problem]:
-    """Problems of the text: lost characters, control text, or missing options."""
+    """Problems of the text: lost characters, control text, and missing options."""
     problems = []
     for text in (question, *(choices or ())):
         if lost := lost_characters(text):
@@ -108,7 +108,7 @@ def text_problems(question: str, choices: tuple[str, ...] | None) -> list[Proble
 
 
 def image_problems(image: bytes, name: str) -> list[Problem]:
-    """Problems of an encoded image, called `name` in the details."""
+    """Problems of an encoded image, which their details call `name`."""
     return _inspect(image, name)[0]
 
 
@@ -138,11 +138,11 @@ class Duplicates:
         self._first: dict[bytes, str] = {}
 
     def check(self, row: Row) -> list[Problem]:
-        """Report a row whose images, options and question, up to spacing, occurred before."""
+        """Report a row whose images, options and question (up to spacing) occurred before."""
         digest = hashlib.blake2b(digest_size=16)
         for image in row.images:
             digest.update(hashlib.blake2b(image).digest())
-        # Versions of one problem may be equal on purpose.
+        # Versions of a problem may be equal on purpose.
         version = (row.metadata or {}).get(VERSION)
         digest.update(repr((row.question.split(), row.choices, version)).encode(errors="surrogatepass"))
         own = " ".join([row.id, *(f"({file})" for file in files_of(row))])

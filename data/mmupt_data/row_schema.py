@@ -1,10 +1,10 @@
 """The row format of every data set.
 
-`mmupt_data.row_problems` checks a row, `mmupt_data.writer` writes it.
+`mmupt_data.row_problems` checks rows, `mmupt_data.writer` writes them.
 
-A split is two parquet files: `NAME.parquet`, which the trainer reads and which has no answers, and
-`NAME.truth.parquet`, which maps `id` to the ground truth for evaluations. Synthesized questions have no ground
-truth and no second file.
+A split has two parquet files: `NAME.parquet`, which the trainer reads and which has no answers, and
+`NAME.truth.parquet`, which maps `id` to the ground truth for evaluations. Synthesized questions have no ground truth
+and no second file.
 
 Columns of `NAME.parquet`:
     id             str, unique across all splits of the data set
@@ -39,9 +39,9 @@ import pyarrow as pa
 from verl_ext.control_text import PLACEHOLDER as PLACEHOLDER
 from verl_ext.datasets.parquet_reader import QUESTION_FIELDS
 
-# Increment it with every change of a column, so that older files are written again.
+# Increment this when a column changes, so that older files are written again.
 SCHEMA_VERSION = 4
-# The question type of an image without a question: for synthesis, not for training.
+# The question type of images without a question, which are for synthesis, not for training.
 NO_QUESTION = "no_question"
 PROMPT_SCHEMA = pa.schema(
     [
@@ -102,10 +102,10 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class Row:
-    """One question with its images and its ground truth, before the two are separated.
+    """A question with its images and its ground truth, before they are written to separate files.
 
-    `question` has one "<image>" for each of `images`, which are encoded files. A row whose `answer` is None is left out
-    of the truth file. `metadata` holds JSON values.
+    `question` has one "<image>" for each of `images`, which are encoded files. Rows without an `answer` are left out of
+    the truth file. `metadata` holds JSON values.
     """
 
     id: str
@@ -151,5 +151,5 @@ def question_text(prompt: Sequence[Mapping[str, str]]) -> str:
 
 
 def prompts_path(folder: Path, split: str) -> Path:
-    """The file with the questions of a split."""
+    """The file that holds the questions of a split."""
     return folder / f"{split}.parquet"

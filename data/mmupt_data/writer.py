@@ -1,17 +1,17 @@
-"""Writes data sets: rows are checked, written atomically, and described by a manifest.
+"""Writes data sets: checks rows, writes them atomically, and describes them in a manifest.
 
 `manifest.json` beside the files of `mmupt_data.row_schema` holds:
     schema       SCHEMA_VERSION of `mmupt_data.row_schema`
-    parameters   everything that determines the rows; other values write the files again
+    parameters   everything that determines the rows; a change causes the files to be written again
     source       {"path", "revision", ...} of the source of the rows; null for generated data
     rows         rows per split
     official     rows per split at the publisher; null if unknown
-    licences     rows per licence; "" for an unknown one
-    no_question  number of rows without a question, which no training uses
+    licences     rows per licence; "" for an unknown licence
+    no_question  number of rows without a question, which are not trained on
     dropped      {"split", "row", "id", "files", "problems": [{"kind", "detail"}]} per dropped row; files are its image
                  files in a folder
-    kept         the same per row with problems that was kept: in an evaluation split, which loses no row, or with
-                 `mmupt_data.row_problems.HARMLESS` problems alone
+    kept         the same per kept row with problems: rows of evaluation splits, which keep every row, and rows with
+                 only `mmupt_data.row_problems.HARMLESS` problems
     changed      {split: {change: {"images", "first"}}}: images that decoding changes, by `verl_ext.images.Change`, and
                  the first row with such an image
     sha256       per file
@@ -38,15 +38,15 @@ from verl_ext.images import Change
 from verl_ext.locks import exclusive_lock
 
 BadRows = Literal["drop", "stop"]
-# The problems of a row, and how many of its images each change by decoding affects.
+# The problems of a row, and the number of its images per change by decoding.
 Inspected = tuple[list[Problem], Counter[Change]]
 MANIFEST = "manifest.json"
-# Rows per thread that are checked ahead of the one being written.
+# Rows per thread that are checked ahead of writing.
 CHECKED_AHEAD = 8
 
 
 class BadRowError(ValueError):
-    """A row cannot be used, and `bad_rows` is "stop". The message names file, row, id and every problem."""
+    """A row cannot be used, and `bad_rows` is "stop". The message names the file, row and id, and every problem."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def write_dataset(
     """Check and write every split and the manifest, unless they exist already.
 
     Args:
-        folder: of the files; created if missing, and locked meanwhile.
+        folder: the folder of the files; it is created if missing, and locked while writing.
         splits: the rows of each split by its name. Iterables are consumed lazily, and only if there is something to do.
-        parameters: everything that determines the rows, as JSON can hold it.
+        parameters: everything that determines the rows, as JSON values.
         truth: write truth files; without them no row may have an answer.
-        evaluation: splits that are evaluated on. They keep every row, whatever `bad_rows` says.
+        evaluation: the splits for evaluation, which keep every row, whatever `bad_rows` says.
         official_rows: rows per split at the publisher, for the manifest.
 
     Returns:
@@ -99,7 +99,7 @@ def write_dataset(
         report = _Report(options.bad_rows)
         rows = {}
         workers = options.workers or os.cpu_count() or 1
-        # All files are renamed together at the end. A kill in between leaves whole files whose digests do not match.
+        # All files are renamed together at the end. A kill in between leaves complete files with other digests.
         with ExitStack() as files, ThreadPoolExecutor(workers) as threads:
             for split, given in splits.items():
                 total = len(given) if isinstance(given, Sized) else None
@@ -138,7 +138,7 @@ def is_written(folder: Path, splits: Iterable[str], parameters: Mapping[str, Any
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None without one."""
+    """The manifest of a folder; None if there is none."""
     path = folder / MANIFEST
     return dict(json.loads(path.read_text())) if path.is_file() else None
 
@@ -155,7 +155,7 @@ def _paths(folder: Path, splits: Iterable[str], truth: bool) -> list[Path]:
 
 @dataclass
 class _Report:
-    """The policy for all splits, and what the manifest says about their rows."""
+    """The policy on bad rows, and the manifest's entries about the rows of all splits."""
 
     bad_rows: BadRows
     seen: set[str] = field(default_factory=set)
@@ -175,7 +175,7 @@ def _write_split(
     evaluation: bool,
     bar: tqdm,
 ) -> int:
-    """Write the kept rows of a split to these files, and return their number."""
+    """Write the rows of a split that can be used to these files, and return their number."""
     changed = report.changed.setdefault(split, {})
     file = prompts.with_suffix("")
     duplicates = Duplicates()

@@ -71,7 +71,7 @@ def _is_json_object(value: Any) -> bool:
 
 
 def check_truth(file: str | Path) -> None:
-    """Raise ValueError if an answer of a file for evaluation or supervised training is missing; also as `read_columns`."""
+    """Raise ValueError, also like `read_columns`, if a file for evaluation or supervised training lacks an answer."""
     read_columns(file)
     if not (sidecar_of(file).is_file() or _own_column(file)):
         raise ValueError(

@@ -26,8 +26,8 @@ class UnlabelledDataset(PromptDataset):
     Validation rows get their ground truth, and the `metadata` that scoring needs, from the file's sidecar by row id.
 
     Training leaves out the rows that `data.dropped_rows` lists, see `dropped_ids`. Validation keeps every row: listed
-    and overlong rows get SKIPPED_PROMPT and no ground truth, so every response to them is wrong. Model-written questions
-    (column `synthesis`) make up `data.generated_share` of the training rows, see `mixture`; null takes all rows.
+    and overlong rows get SKIPPED_PROMPT and no ground truth, so every response to them is wrong. Questions that a model
+    wrote (column `synthesis`) make up `data.generated_share` of the training rows, see `mixture`; null takes all rows.
 
     Raises:
         ValueError: an unsupervised training file contains ground truth, a needed sidecar is missing, or a file is used

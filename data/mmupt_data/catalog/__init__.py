@@ -1,4 +1,4 @@
-"""Data sets that are not benchmarks. To add one, put a module here that registers it; see docs/extending.md.
+"""Data sets other than benchmarks. To add a data set, add a module that registers it; see docs/extending.md.
 
 `mmupt.datasets` lists these and the benchmarks together.
 """

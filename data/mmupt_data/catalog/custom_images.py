@@ -1,15 +1,15 @@
 """Your own images, with or without questions: a folder or a parquet file.
 
-A folder is searched for image files of every kind that `verl_ext.images` decodes, in the order of their paths; what
-else it holds is counted in the manifest. Links to files are followed, links to folders are not. A `metadata.jsonl` in
-it, in UTF-8, UTF-16 or UTF-32, gives questions: one JSON object per line with `file_name` (relative to the folder) or
-`file_names`, `question` and, if known, `answer`, `choices`, `question_type` and `id`; an image may occur in several
-lines, one that occurs in none has no question, and a line with `"file_names": []` is a question without image.
+A folder is searched for image files of every format that `verl_ext.images` decodes, in the order of their paths; the
+manifest counts all other files. Links to files are followed, links to folders are not. The folder's `metadata.jsonl`,
+in UTF-8, UTF-16 or UTF-32, holds the questions: one JSON object per line with `file_name` (relative to the folder) or
+`file_names`, `question` and, if known, `answer`, `choices`, `question_type` and `id`. An image may occur in several
+lines; an image in no line has no question, and a line with `"file_names": []` is a question without an image.
 
-A parquet file has a column `image` or `images`, in any form that docs/data.md names, and, if there are any, the
-other ones above, or `prompt` in place of `question`.
+A parquet file has a column `image` or `images`, in any form that docs/data.md names, and optionally the other keys
+above as columns, or `prompt` in place of `question`.
 
-Without a question a row has the question type `no_question`: for synthesis, not for training.
+A row without a question has the question type `no_question`: it is for synthesis, not for training.
 """
 
 import json
@@ -32,7 +32,7 @@ from verl_ext.datasets.row_format import RowFormatError, text_or_number
 from verl_ext.files import sha256
 from verl_ext.images import suffixes
 
-# Raise it when the same source gives other files.
+# Increment this when the same source yields other files.
 VERSION = 2
 METADATA = "metadata.jsonl"
 COLUMNS = ("answer", "choices", "id", "question", "question_type")
@@ -49,8 +49,8 @@ class CustomImages(DataSet):
         """Write the data set, see `DataSet.prepare`.
 
         Raises:
-            ValueError: no source or a revision is given, or `metadata.jsonl` has a line that is not such an object.
-            FileNotFoundError: the source is not there, or has no images.
+            ValueError: no source or a revision is given, or a line of `metadata.jsonl` is malformed.
+            FileNotFoundError: the source does not exist, or has no images.
             ColumnError: the parquet file has no images.
         """
         if source is None or revision is not None:
@@ -85,9 +85,9 @@ class CustomImages(DataSet):
 
 
 def image_files(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
-    """The image files below a folder, sorted by path, and what else is there; hidden files are ignored.
+    """The image files below a folder, sorted by path, and a summary of all other files; hidden files are ignored.
 
-    The others are listed by suffix, "no suffix", "broken link" or "linked folder": {"files": how many, "first": path}.
+    The summary maps a suffix, "no suffix", "broken link" or "linked folder" to {"files": count, "first": path}.
     """
     known = suffixes()
     images, others = [], []
@@ -136,13 +136,13 @@ class FolderRows:
             yield _row(self._name, str(self._folder), index, line, self._images, tuple(line["file_names"]))
 
     def sources(self) -> dict[str, Path]:
-        """Every file that the rows are made from, by its name in the folder; missing files are left out."""
+        """The files that the rows are made from, by name in the folder; missing files are left out."""
         names = dict.fromkeys([METADATA, *(name for line in self._lines for name in line["file_names"])])
         files = {name: self._folder / name for name in names if self._is_inside(name)}
         return {name: file for name, file in files.items() if file.is_file()}
 
     def _is_inside(self, name: str) -> bool:
-        # The file itself may be a link to elsewhere, as in a hub cache; a folder on the way to it may not.
+        # The file itself may be a link out of the folder, as in a hub cache; a folder in its path may not.
         return (self._folder / name).parent.resolve().is_relative_to(self._folder.resolve())
 
     def _images(self, line: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -158,9 +158,9 @@ class FolderRows:
 
 
 class ParquetRows:
-    """The rows of a parquet file, a few of them in memory at a time.
+    """The rows of a parquet file, few of which are in memory at a time.
 
-    unread_columns: columns of other names, such as `conversations`.
+    unread_columns: columns that are not read, such as `conversations`.
     """
 
     def __init__(self, name: str, file: Path) -> None:
@@ -168,7 +168,7 @@ class ParquetRows:
         names = read_columns(file)
         if not {"images", "image", "prompt"} & set(names):
             raise ColumnError(f"{file}: a column image or images expected, found {', '.join(names)}")
-        # Without a column of questions, take those of a file made for training.
+        # Files made for training have their questions in `prompt`.
         self._has_prompts = "prompt" in names and "question" not in names
         self._columns = [*COLUMNS, "images", "reward_model", *(["prompt"] if self._has_prompts else [])]
         self.unread_columns = [name for name in names if name not in (*self._columns, "image")]
@@ -217,7 +217,7 @@ def _text(file: Path) -> str:
 
 def _line(line: str, where: str) -> dict[str, Any]:
     try:
-        # Control characters in a text are a matter of its row, see `mmupt_data.row_problems`.
+        # Control characters in a text are a problem of its row, see `mmupt_data.row_problems`.
         row = json.loads(line, strict=False)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is not JSON: {error}") from error

@@ -1,6 +1,6 @@
 """GeoQA-8K: geometry questions with one drawing each; the paper's second training set.
 
-Two repositories publish it: the authors' with the answer in a column, and an older one with it in `<answer>` tags.
+Two repositories publish it: the authors' has the answers in a column, an older one has them in `<answer>` tags.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from verl_ext.answers import extract_answer
 
 
 def read_solution(row: Mapping[str, Any]) -> Content:
-    """A row of `leonardPKU/GEOQA_R1V_Train_8K`, whose `solution` is `<answer> ... </answer>`."""
+    """Read a row of `leonardPKU/GEOQA_R1V_Train_8K`, whose `solution` is `<answer> ... </answer>`."""
     answer = extract_answer(as_text(row["solution"]), "answer_tag")
     if answer is None:
         raise RowError(f"no <answer> tags in the solution {row['solution'][:60]!r}")

@@ -1,7 +1,7 @@
-"""The six sets of questions that the paper's authors had Qwen2.5-VL-7B write and published.
+"""The six sets of questions that Qwen2.5-VL-7B wrote and the paper's authors published.
 
-Two strategies for each of three training sets: `in_context`, a new question from an image and its question, and
-`direct`, from the image alone. Their answers are the model's, not ground truth, and stay out of the truth files.
+There are two strategies for each of three training sets: `in_context` writes a new question from an image and its
+question, `direct` from the image alone. The answers are the model's, not ground truth, and stay out of the truth files.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from mmupt_data.catalog import DATA_SETS
 from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, images_bytes
 
 ORIGINS = {"geometry3k": "geometry3k", "geoqa": "GeoQA-8K", "mmr1": "MMR1"}
-# What the page of a set states; those of the others have not been read.
+# The licences that the sets' pages state, as far as the pages have been read.
 LICENCES = {
     "MMR1-direct": Licence("CC BY-NC 4.0", "https://huggingface.co/datasets/WaltonFuture/MMR1-direct-synthesizing")
 }

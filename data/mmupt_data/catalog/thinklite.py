@@ -11,7 +11,7 @@ def _layout(answer: str, images: str, choices: bool) -> Layout:
     def read(row: Mapping[str, Any]) -> Content:
         options = tuple(map(as_text, row["choices"])) if choices and row["choices"] else None
         question = as_text(row["problem"])
-        # Some questions spell out their options themselves.
+        # Some questions already contain their options.
         if options and not all(option in question for option in options):
             question = with_choices(question, options)
         return Content(
@@ -33,7 +33,7 @@ DATA_SETS.register(
         summary="ThinkLite-VL-hard-11k, 11k questions that the base model mostly fails at",
         path="russwang/ThinkLite-VL-hard-11k",
         splits={"train": HubSplit("train", training=True)},
-        # The image is an encoded file as bare bytes. Names of columns differ between the copies that people use.
+        # The image is an encoded file as bare bytes. Column names differ between the copies that people use.
         layouts=tuple(
             _layout(answer, images, choices)
             for choices in (True, False)

@@ -15,19 +15,19 @@ from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_te
 
 
 def read_problem(row: Mapping[str, Any]) -> Content:
-    """A row as the hub has it; the answers of AMC are numbers there."""
+    """Read a row in the hub's form, in which the answers of AMC are numbers."""
     return Content(as_text(row["problem"]), (), str(row["answer"]))
 
 
 def read_prompt(row: Mapping[str, Any]) -> Content:
-    """A row as TTRL has it."""
+    """Read a row in TTRL's form."""
     return Content(as_text(row["prompt"]), (), as_text(row["answer"]))
 
 
 HUB = Layout({"problem": "text", "answer": "anything"}, read_problem)
 TTRL = Layout({"prompt": "text", "answer": "text", "source": "text", "id": "text"}, read_prompt)
 
-# The other two state none.
+# The other two data sets state no licence.
 AMC_LICENCE = Licence("Apache 2.0", "https://huggingface.co/datasets/AI-MO/aimo-validation-amc")
 
 for name, summary, path, split, rows in (
