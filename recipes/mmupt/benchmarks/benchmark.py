@@ -12,8 +12,8 @@ from verl_ext.datasets.ground_truth import read_metadata, read_truth, sidecar_of
 from verl_ext.datasets.parquet_reader import whole_rows
 from verl_ext.registry import Registry
 
-# The project's comparison of answers, see docs/answers.md. Raise the version with every release in which
-# `verl_ext/answers` calls other answers equal or extracts other answers: scores of two versions cannot be compared.
+# The project's comparison of answers, see docs/answers.md. Raise the version with every release that changes which
+# answers `verl_ext/answers` extracts or calls equal: scores of two versions cannot be compared.
 OWN_RULE = "own"
 OWN_VERSION = 2
 # Columns that scoring reads.
@@ -22,7 +22,7 @@ COLUMNS = ("id", "data_source", "prompt", "question_type", "choices")
 
 @dataclass(frozen=True)
 class Question:
-    """A row of a benchmark with its ground truth. `metadata` is what the benchmark's layout keeps of the source."""
+    """A row of a benchmark with its ground truth. `metadata` has the source columns that the layout keeps."""
 
     id: str
     data_source: str
@@ -37,10 +37,10 @@ class Question:
 class Rule:
     """Decides whether an extracted answer (None: the response has none) is right.
 
-    `name` says whose rule it is: "official" is the authors' own, "cleaned official" the same on an answer that was
-    cleaned by rule where the authors let a model do that, and "rule-based" stands in for a judge model. Raise `version`
-    with every change to the rule or to the benchmark's `extract`: it is saved with the scores, and scores of two
-    versions are never compared.
+    `name` says whose rule it is: "official" is the authors' own, "cleaned official" applies it to an answer that code
+    cleans where the authors use a model, and "rule-based" replaces a judge model. Raise `version` with every change to
+    the rule or to the benchmark's `extract`: it is saved with the scores, and scores of different versions are never
+    compared.
     """
 
     name: str
@@ -52,9 +52,10 @@ class Rule:
 class JudgeSteps:
     """The steps of a benchmark that its authors leave to a judge model.
 
-    plain: the answer of a response that needs no judge, None if it needs one; without it, every response does.
-    ask_answer: the prompt that asks the judge for the answer of a response.
-    ask_agreement: the prompt that asks whether an answer agrees with the ground truth; None: the first rule decides.
+    plain: returns the answer of a response that needs no judge, otherwise None; if unset, every response needs one.
+    ask_answer: builds the prompt that asks the judge for the answer in a response.
+    ask_agreement: builds the prompt that asks whether an answer agrees with the ground truth; if unset, the first rule
+        decides.
     """
 
     plain: Callable[[str, Question], str | None] | None
@@ -66,18 +67,18 @@ class JudgeSteps:
 class Benchmark:
     """A benchmark, named like its data set.
 
-    data: where its rows come from.
-    split: the split that is answered.
-    breakdowns: the labels of a question in each breakdown that the authors report.
-    rules: the authors' rules; the first one leads. Without one the project's own comparison leads, which is always
-    made too.
-    official_prompt: the authors' prompt, with the image placeholders of the question. It may read every field of the
-    question but the ground truth.
-    extract: finds the answer of a response to the official prompt, which need not have a box; None: there is none.
-    judge: what the authors ask a judge model.
-    scores: further scores from the verdicts on all questions, by id.
-    problem_scores: by the name of a further score, what each problem of several questions contributes to it; only for
-    those that are means over problems.
+    data: the source of its rows.
+    split: the split to answer.
+    breakdowns: returns the labels of a question in each breakdown that the authors report.
+    rules: the authors' rules, the leading rule first. The project's own comparison is always made too, and leads if
+        the authors have no rule.
+    official_prompt: builds the authors' prompt, with the image placeholders of the question. It may read every field
+        of the question except the ground truth.
+    extract: returns the answer in a response to the official prompt, boxed or not, or None if there is none.
+    judge: the steps that the authors leave to a judge model.
+    scores: computes further scores from the verdicts on all questions by id.
+    problem_scores: returns the score of each problem, for the further scores that are means over problems of several
+        questions.
     """
 
     data: DataSet
@@ -102,13 +103,13 @@ BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "mmupt.benchmarks")
 
 
 def rule_version(source: str, rule: str) -> int:
-    """The version of a rule by its name; a name that is neither the benchmark's nor the project's is a judge model."""
+    """The version of a rule by its name. A name that neither the benchmark nor the project defines is a judge model."""
     rules = BENCHMARKS[source].rules if source in BENCHMARKS else ()
     return {OWN_RULE: OWN_VERSION, **{one.name: one.version for one in rules}}.get(rule, JUDGE_VERSION)
 
 
 def read_questions(file: str | Path) -> dict[str, Question]:
-    """The questions of a file by id, with the ground truth that `verl_ext.datasets.ground_truth` finds for it.
+    """Read the questions of a file by id, with the ground truth that `verl_ext.datasets.ground_truth` finds.
 
     Raises:
         ValueError: a row cannot be read or has no ground truth.
@@ -123,7 +124,7 @@ def read_questions(file: str | Path) -> dict[str, Question]:
 
 
 class _Metadata(dict[str, Any]):
-    """The metadata of a question, with an error that names it where a key is missing."""
+    """Metadata of a question. The error for a missing key names the question."""
 
     def __init__(self, metadata: str | None, id_: str, source: str) -> None:
         super().__init__(json.loads(metadata) if metadata else {})
@@ -137,7 +138,7 @@ class _Metadata(dict[str, Any]):
 
 
 def as_question(row: Mapping[str, Any], truth: str, metadata: str | None) -> Question:
-    """A row of a benchmark with its ground truth and its metadata, a JSON object."""
+    """Build a question from a row of a benchmark, its ground truth and its metadata as JSON."""
     return Question(
         id=row["id"],
         data_source=row["data_source"],

@@ -1,4 +1,4 @@
-"""The laptop tasks, easy and hard: whole numbers, compared by the project's own rule."""
+"""The easy and the hard laptop task. Answers are whole numbers, compared by the project's own rule."""
 
 from mmupt.benchmarks.benchmark import BENCHMARKS, Benchmark, Question
 from mmupt_data.figure_task import FigureDataset

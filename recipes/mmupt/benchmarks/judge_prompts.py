@@ -1,7 +1,7 @@
 """Prompts for a judge model, and how its replies are parsed. Nothing here talks to a model.
 
-The prompts are the files of `prompts/`, worded for this project: they are not the authors'. A reply is untrusted text
-and is read by strict rules.
+The prompts are the files in `prompts/`, written for this project instead of copied from the authors. Replies are
+untrusted and parsed strictly.
 """
 
 import re
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mmupt.prompt_templates import encodable, fill_template, read_prompt
 
-# Raise it when the prompts, the part of a response that is shown, or the parsing of replies changes.
+# Raise it when the prompts, the part of a response that the judge sees, or the parsing of replies changes.
 JUDGE_VERSION = 2
 PROMPTS = Path(__file__).parent / "prompts"
-# Characters. The answer is at the end, and a response that never ended would not fit into the judge's context.
+# Characters. The answer is at the end, and an endless response would not fit into the judge's context.
 LONGEST_RESPONSE = 8_000
 LONGEST_ANSWER = 500
 _TAG = re.compile(r"<(?=/?(?:question|response|answer|truth)>)")
@@ -25,10 +25,10 @@ class Unreadable(ValueError):
 
 
 def judge_prompt(prompt: str, **texts: str) -> str:
-    """Fill a text into each `{name}` of the prompt of that name. A text cannot close any of the prompt's tags.
+    """Fill each `{name}` in the file `prompt` with the text of that name. No text can close one of the prompt's tags.
 
     Raises:
-        PromptError: the placeholders of the file are not the names of the texts.
+        PromptError: the placeholders in the file differ from the names of the texts.
     """
     return fill_template(_template(prompt), texts, lambda text: _TAG.sub("< ", encodable(text)))
 
@@ -39,15 +39,15 @@ def _template(prompt: str) -> str:
 
 
 def end_of(response: str) -> str:
-    """The end of a response, as much as the judge is shown."""
+    """The end of a response, as much as the judge sees."""
     return response[-LONGEST_RESPONSE:]
 
 
 def read_answer(reply: str) -> str | None:
-    """The answer in the last line of a reply, None if it says that there is none.
+    """Read the answer from the last line of a reply; None if the line says that there is none.
 
     Raises:
-        Unreadable: an empty reply, or a last line too long for an answer.
+        Unreadable: the reply is empty, or its last line is too long for an answer.
     """
     answer = _last_line(reply)
     if not answer or len(answer) > LONGEST_ANSWER:

@@ -1,10 +1,10 @@
-r"""The number that MATH-Vision's authors get from a piece of LaTeX, computed without `eval` and without sympy.
+r"""Evaluates LaTeX to the number that MATH-Vision's authors get, without `eval` and without sympy.
 
 Their `evaluation/utils.py` calls `round(eval(str(latex2sympy(text))), 2)` in a module that has `from math import *`.
-What follows is the behaviour of latex2sympy2 1.9.1 under that call, oddities included:
+This module reproduces latex2sympy2 1.9.1 under that call, oddities included:
 
-- its grammar has no end of input, so anything that cannot continue an expression is ignored: `5)`, `5.` and `5 rows`
-are 5;
+- its grammar does not expect the end of the input, so it ignores anything that cannot continue an expression: `5)`,
+`5.` and `5 rows` are 5;
 - a colon divides, `12\frac{1}{2}` is a product, and angles are radians;
 - letters, units, degree signs and a bare `%` have no value, but `x=5` is 5 and `3<4` is 1;
 - names that Python's `math` lacks fail (`\ln`, `\cot`, absolute values, a bare `e`), and so do complex values.
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 LONGEST = 20_000
 DEEPEST = 60
-# Powers and factorials beyond these sizes have no value; eval would not return in time.
+# Larger powers and factorials have no value; `eval` would not return in time.
 BITS = 20_000
 LARGEST_FACTORIAL = 2_000
 
@@ -52,7 +52,7 @@ _GROUPS = {
 _FLOORS = {r"\lfloor": r"\rfloor", r"\llcorner": r"\lrcorner"}
 _PAIRS = {r"\left": r"\right", r"\mleft": r"\mright"}
 _BINOMIALS = {r"\binom", r"\tbinom", r"\dbinom"}
-# Names of the grammar that cannot follow an expression: it ends before them.
+# Names in the grammar that cannot continue an expression, which therefore ends before them.
 _NAMES = (
     "arsinh", "arcsinh", "arcosh", "arccosh", "artanh", "arctanh", "gcd", "lcm", "floor", "ceil", "eye", "zeros",
     "ones", "cols", "rows", "diag", "norm", "rank", "trace", "tr", "rref", "hstack", "vstack", "orth", "ortho",
@@ -64,7 +64,7 @@ _ENDS = {
     r"\to", r"\rightarrow", r"\longrightarrow", r"\rceil", r"\rvert", r"\urcorner",
     *(rf"\end{{{name}}}" for name in ("matrix", "pmatrix", "bmatrix")),
 }  # fmt: skip
-# Longer tokens that begin like one of those above and have no value.
+# Longer tokens without a value that start like a token above.
 _OTHERS = (r"\overline", r"\overrightarrow", "!=", "!==", "==", r"\exponentiale", r"\ln", r"\lcm", r"\mod")
 _LITERALS = sorted(
     {
@@ -79,14 +79,14 @@ _TOKEN = re.compile(rf"[ \t\r\n]*(?:{_NUMBER}|(?P<literal>{'|'.join(map(re.escap
 
 
 class _NoValueError(ValueError):
-    """The authors' code raises, so the text has no value."""
+    """The text has no value, because the authors' code raises."""
 
 
 def latex_value(text: str) -> Number | None:
-    r"""The number of a text in lower case, rounded to two decimals, or None if the authors' code gives none.
+    r"""Evaluate a text, rounded to two decimals; None if the authors' code gives no number.
 
     Args:
-        text: LaTeX; longer ones than `LONGEST` characters and deeper ones than `DEEPEST` groups have no value.
+        text: LaTeX in lower case. More than `LONGEST` characters or `DEEPEST` nested groups have no value.
 
     >>> latex_value(r"\frac{1}{2}"), latex_value("3:16"), latex_value("12 cm")
     (0.5, 0.19, None)
@@ -104,7 +104,7 @@ def latex_value(text: str) -> Number | None:
 
 
 class _Reader:
-    """Parses a text from left to right, token by token, and ignores what follows the expression."""
+    """Recursive-descent parser that ignores whatever follows the expression."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -126,7 +126,7 @@ class _Reader:
         found = _TOKEN.match(self._text, self._begin)
         self._number: Number | None = None
         if found is None:
-            # A letter, a unit, a comma, a character that the grammar does not know.
+            # A letter, a unit, a comma or a character outside the grammar.
             self._token = "?"
             return
         self._begin = found.end()
@@ -161,7 +161,7 @@ class _Reader:
         return value
 
     def _product(self, calls: bool) -> Number:
-        """Factors with a sign between them; without `calls` no function follows another factor unless after a sign."""
+        """Factors joined by operators. Without `calls`, a function cannot directly follow another factor."""
         value = self._signed(calls)
         while self._token in _MULTIPLY or self._token in _DIVIDE:
             multiply = self._token in _MULTIPLY
@@ -191,7 +191,7 @@ class _Reader:
         return value
 
     def _script(self) -> Number:
-        """What follows `^` or `_`: braces, or a single number or constant."""
+        """The operand of `^` or `_`: braces, or a single number or constant."""
         if self._token == "{":
             return self._group("}")
         return self._atom()
@@ -325,7 +325,7 @@ def _choose(n: Number, k: Number) -> Number:
 
 
 def _exponential(exponent: Number) -> Number:
-    # sympy prints e itself as E, a name that Python does not know.
+    # sympy prints e itself as E, which is undefined in Python.
     if exponent == 1:
         raise _NoValueError
     return 1 if exponent == 0 else math.exp(exponent)

@@ -1,14 +1,14 @@
-r"""MathVerse testmini: 788 problems in five versions, from everything in words to everything drawn.
+r"""MathVerse testmini: 788 problems in five versions, from all in words to all in the drawing.
 
-The question is the benchmark's `question`; where everything is drawn, it is empty and `query_wo` asks for what is in
-the picture. Two versions of a problem may have the same question and image, by design. The official prompt is the
-column `query_cot`, which asks for reasoning and then for the letter, or the value, at the end.
+The question is the benchmark's `question`. It is empty where all is in the drawing; `query_wo` then points to the
+image. Two versions of a problem may have the same question and image, by design. The official prompt is the column
+`query_cot`, which asks for reasoning and then for the letter or the value.
 
-The score is by rule, as the official one asks a judge model twice, to extract the answer and to compare it. Options are
-lines "A:..." below "Choices:" or "Choice:" in the question, a few of them empty or of several lines. Some ground truths
-are not single letters: "(C)" means C, "False" is the option of that text, and "C\nD" asks for both letters, because the
-authors' judge accepts only a complete match. The label of a free answer and of its ground truth is left out (`Area
-$=9$`).
+The official score calls a judge model twice, to extract the answer and to compare it; the score here is by rule.
+Options are lines "A:..." below "Choices:" or "Choice:" in the question, some of them empty or several lines long. Some
+ground truths are not single letters: "(C)" means C, "False" is the option with that text, and "C\nD" requires both
+letters, because the authors' judge accepts only a complete match. Labels of free answers and of their ground truths are
+dropped (`Area $=9$`).
 """
 
 import re
@@ -30,12 +30,12 @@ LETTERS = re.compile(r"\(?([A-Z])\)?\.?")
 SEVERAL = re.compile(r"\bChoose\s+(?:\d+|two|three|all)\b", re.IGNORECASE)
 # "A, C", "A and C", "AC"
 SEVERAL_LETTERS = re.compile(r"(?<![A-Za-z])[A-Z](?![a-z])|(?<=[A-Z])[A-Z](?![a-z])")
-# "Area $=9 \pi$", "Area of sector = 6": a word of several letters is a label, a single letter is a variable.
+# "Area $=9 \pi$", "Area of sector = 6": words of several letters are a label, a single letter is a variable.
 LABEL = re.compile(r"\s*[A-Za-z]{2,}(?:\s+[A-Za-z]+)*\s*\$?\s*=\s*([^=]+?)\$?\s*")
 
 
 def read(row: Mapping[str, Any]) -> Content:
-    """A row of the configuration testmini of `AI4Math/MathVerse`; the question's text includes the options."""
+    """Read a row of the configuration testmini of `AI4Math/MathVerse`; the question's text includes the options."""
     return Content(
         as_text(row["question"]).strip() or as_text(row["query_wo"]),
         (image_bytes(row["image"]),),
@@ -47,7 +47,7 @@ def read(row: Mapping[str, Any]) -> Content:
 
 
 def is_correct(answer: str | None, question: Question) -> bool:
-    """Whether the answer has the same letters as the ground truth, or equals it by the project's comparison."""
+    """Whether the answer has the letters of the ground truth, or equals it by the project's comparison."""
     if answer is None:
         return False
     if question.question_type != "multi-choice":
@@ -60,7 +60,7 @@ def is_correct(answer: str | None, question: Question) -> bool:
 
 
 def letter_of(truth: str, choices: list[str] | None) -> str:
-    """A line of the ground truth as a letter if it is one or the text of an option; otherwise unchanged."""
+    """Convert a line of the ground truth to a letter if it is one or the text of an option."""
     truth = truth.strip()
     if letter := LETTERS.fullmatch(truth):
         return letter[1]
@@ -68,7 +68,7 @@ def letter_of(truth: str, choices: list[str] | None) -> str:
 
 
 def unlabelled(text: str) -> str:
-    """A value without its label."""
+    """Strip the label from a value."""
     label = LABEL.fullmatch(text)
     return label[1] if label else text
 
@@ -94,9 +94,9 @@ def official_prompt(question: Question) -> str:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The box; otherwise the option, what follows "the answer is", or the number that a response states in prose.
+    """Return the box; otherwise the option, the text after "the answer is", or the number that a response states.
 
-    Everything but the box is found by rules of this project, in place of the authors' judge.
+    All but the box is found by this project's rules, which replace the authors' judge.
     """
     if boxed := extract_answer(response):
         return boxed
@@ -109,18 +109,18 @@ def extract(response: str, question: Question) -> str | None:
 
 
 def ask_answer(response: str, question: Question) -> str:
-    """The prompt that asks a judge for the answer of a response. Like the authors', it does not show the question."""
+    """Ask a judge for the answer in a response. Like the authors' prompt, this one does not show the question."""
     return judge_prompt("mathverse_answer", response=end_of(response))
 
 
 def ask_agreement(answer: str, question: Question) -> str:
-    """The prompt that asks a judge whether an answer to `question_for_eval` agrees with the ground truth."""
+    """Ask a judge whether an answer to `question_for_eval` agrees with the ground truth."""
     asked = str(question.metadata["question_for_eval"])
     return judge_prompt("mathverse_agreement", question=asked, truth=question.truth, answer=answer)
 
 
 def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
-    """The version of the problem, and its subject and subfield."""
+    """Version, subject, subfield and source of the problem."""
     metadata = question.metadata["metadata"]
     return {
         "problem_version": (question.metadata["problem_version"],),

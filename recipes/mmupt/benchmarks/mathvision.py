@@ -1,15 +1,14 @@
 r"""MATH-Vision: 3,040 competition questions in 16 subjects and five levels, and a testmini of 304 of them.
 
-Every row has one image, into which all that the question and its options call "<image1>", "<image2>" ... is merged. The
-image goes in front and the tags stay in the text, as in `geninput` of the authors' `models/Qwen-VL.py`, which also has
-the official prompt.
+Every row has one image that merges everything the question and its options call "<image1>", "<image2>" ... The image
+goes in front and the tags stay in the text, as in `geninput` of the authors' `models/Qwen-VL.py`, the source of the
+official prompt.
 
-`is_correct` follows the authors' `evaluation/evaluate.py` and `utils.py` to the letter, oddities included: the answer
-is cleaned, and is right if it equals the letter or the text of the true option, or has the same number to two decimals.
-Cleaning deletes spaces and degree signs from the answer, not from the option. Where a unit or a percent sign is left
-there is no number, and only texts are compared: `21\mathrm{~cm}` is not `$21 \mathrm{~cm}$`, and `120` is not
-`$120^{\circ}$`. `latex_value` gets a number from LaTeX. The project's own comparison is a more lenient rule beside it.
-The authors use no judge.
+`is_correct` reproduces the authors' `evaluation/evaluate.py` and `utils.py`, oddities included: it cleans the answer,
+which is right if it equals the letter or the text of the true option, or the same number to two decimals. Cleaning
+deletes spaces and degree signs from the answer but not from the option. A text that still has a unit or a percent sign
+has no number and is compared as text: `21\mathrm{~cm}` is not `$21 \mathrm{~cm}$`, and `120` is not `$120^{\circ}$`.
+`latex_value` evaluates LaTeX. The project's own comparison is a second, more lenient rule. The authors use no judge.
 """
 
 import re
@@ -56,7 +55,7 @@ FRACTION = re.compile(r"(-?[1-9][0-9]*|0)/(-?[1-9][0-9]*|0)")
 
 
 def layout(image: str) -> Layout:
-    """The layout whose merged image is in this column."""
+    """The layout with the merged image in this column."""
 
     def read(row: Mapping[str, Any]) -> Content:
         choices = tuple(map(as_text, row["options"])) or None if row["options"] else None
@@ -106,7 +105,7 @@ def equal(truth: str, answer: str) -> bool:
 
 
 def elements(text: str) -> str:
-    """A tuple or list with the values of its elements; unchanged if it is neither, or if an element has no value."""
+    """Evaluate the elements of a tuple or list; other texts and those with an element without a value are unchanged."""
     parts = text[1:-1].split(",")
     if BRACKETS.get(text[0]) != text[-1] or len(parts) < 2:
         return text
@@ -115,16 +114,16 @@ def elements(text: str) -> str:
 
 
 def official_prompt(question: Question) -> str:
-    """The instruction, the question and its options, after the image. Tags stay, as they are drawn into the image."""
+    """The image, the instruction, the question and its options. Tags stay, because the image shows them too."""
     choices = () if question.choices == DRAWN else question.choices or ()
     options = "".join(f"{option}\n" for option in listed_choices(choices))
     return with_images(f"{PROMPT}{bare_question(question)}\n{options}", question)
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The last box; otherwise a letter or number at the end, what follows "the answer is", or the whole response.
+    """Return the last box; otherwise a letter or number at the end, the text after "the answer is", or everything.
 
-    `is_correct` cleans it, so it is returned as it was written.
+    The answer is not cleaned; `is_correct` does that.
     """
     text = response.strip()
     if letters := ["".join(filter(None, found.groups())) for found in LETTER.finditer(text)]:
@@ -144,7 +143,7 @@ def extract(response: str, question: Question) -> str | None:
 
 
 def cleaned(answer: str) -> str:
-    """An answer as the authors compare it: in lower case, without spaces, `x=`, degree signs and some wrappings."""
+    """Clean an answer as the authors do: lower case, without spaces, `x=`, degree signs and some wrappers."""
     text = _boxed(answer.lower().replace("{}", ""))
     closing, opening = text.find("}"), text.find("{")
     if closing != -1 and (opening == -1 or closing < opening):
@@ -170,7 +169,7 @@ def _boxed(text: str) -> str:
 
 
 def _with_braces(text: str, command: str, arguments: int) -> str:
-    """The text with braces around the one or two arguments of each such command."""
+    """Put braces around the arguments (one or two) of every `command` in a text."""
     first, *others = text.split(command)
     found = first
     for other in others:

@@ -1,12 +1,12 @@
 r"""MathVista testmini: 1,000 questions from 31 data sets, with options or a free answer.
 
-The question is the benchmark's own without its hint about the form of the answer. The official prompt is the column
+The question is the benchmark's own, without its hint about the form of the answer. The official prompt is the column
 `query`: hint, question and options.
 
-`is_correct` is the rule of the authors' `evaluation/calculate_score.py`: an answer is brought into the form of the
-ground truth, and must then be the same text. The authors let a model extract the answer first, which also cleans it, so
-that by the rule alone `D.`, `5^\circ` and `x = 5` are wrong. `is_correct_cleaned` cleans the answer by rule; the rule
-on the bare extraction is reported beside it.
+`is_correct` is the rule of the authors' `evaluation/calculate_score.py`: it brings an answer into the form of the
+ground truth and compares texts. The authors first let a model extract the answer, which also cleans it; by the rule
+alone, `D.`, `5^\circ` and `x = 5` are wrong. `is_correct_cleaned` therefore cleans the answer by code; the score
+without cleaning is reported too.
 """
 
 import re
@@ -32,13 +32,13 @@ DRESSED_LETTER = re.compile(
 )
 BRACE = re.compile("[{}]")
 MARKDOWN = "$*` "
-# A match enters a run of spaces at its first one only: with all as starts, the time is cubic in their number.
+# A match starts at the first space of a run only; starting at each of them would take cubic time.
 SIGNS = re.compile(r"(?:\^\s*|(?<!\s)\s+|)(?:\{\s*)?\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]")
 FIELDS = ("language", "source", "category", "task", "context", "grade")
 
 
 def read(row: Mapping[str, Any]) -> Content:
-    """A row of `AI4Math/MathVista`; the answer to a question with options is the text of one."""
+    """Read a row of `AI4Math/MathVista`; the answer to a question with options is the text of an option."""
     choices = tuple(map(as_text, row["choices"])) if row["choices"] else None
     return Content(
         with_choices(as_text(row["question"]), choices),
@@ -57,14 +57,14 @@ def is_correct(answer: str | None, question: Question) -> bool:
 
 
 def is_correct_cleaned(answer: str | None, question: Question) -> bool:
-    """`is_correct` on the cleaned answer. The authors leave the cleaning to the model that extracts the answer."""
+    """`is_correct` for the cleaned answer. The authors leave cleaning to the model that extracts the answer."""
     return is_correct(None if answer is None else cleaned(answer, question), question)
 
 
 def cleaned(answer: str, question: Question) -> str:
     r"""Strip wrappers and units: `\text{D}` and `D. tokyo` become D, `x = 5`, `5^\circ` and `5\text{ cm}` become 5.
 
-    The text of an option is kept, and so is anything other than a letter, a number or a list.
+    The text of an option stays unchanged, as does anything other than a letter, a number or a list.
     """
     if question.choices and answer.strip() in question.choices:
         return answer.strip()
@@ -83,8 +83,8 @@ def cleaned(answer: str, question: Question) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """The text without wrappers of all of it. In one pass: there may be any number of them."""
-    # Where the brace closes after which a text begins.
+    """Remove all wrappers that enclose the whole text, in one pass, because there may be any number of them."""
+    # The position of the closing brace by the position after its opening brace.
     closings: dict[int, int] = {}
     opened: list[int] = []
     closing = len(text)
@@ -100,7 +100,7 @@ def _unwrapped(text: str) -> str:
         inner_begin, inner_end = wrapped.span(wrapped.lastindex or 0)
         if wrapped.lastindex == 1:
             closing = closings.get(inner_begin, len(text))
-        # The first wrapper ends before the last one: \text{a} or \text{b}.
+        # The wrapper at the start ends before the end: \text{a} or \text{b}.
         if closing < inner_end:
             break
         begin, end = inner_begin, inner_end
@@ -112,10 +112,10 @@ def _unwrapped(text: str) -> str:
 
 
 def normalise(answer: str | None, question: Question) -> str | None:
-    """The answer in the form of the ground truth, None if it has no such form.
+    """Bring an answer into the form of the ground truth; None if that is impossible.
 
-    With options, "(b)" and "B" stand for the option of that letter. Anything else, a missing answer included, becomes
-    the option with the nearest text, the first of several. Numbers are rounded to the question's precision.
+    With options, "(b)" and "B" become the text of that option. Anything else, a missing answer included, becomes the
+    option with the nearest text. Numbers are rounded to the question's precision.
     """
     if question.question_type == "multi_choice":
         assert question.choices is not None
@@ -127,7 +127,7 @@ def normalise(answer: str | None, question: Question) -> str | None:
         return nearest(text, question.choices)
     if answer is None:
         return None
-    # Outside of the block below, which would take a missing key for a wrong answer.
+    # Outside the block below, which would treat a missing key as a wrong answer.
     kind = question.metadata["answer_type"]
     precision = question.metadata["precision"] if kind == "float" else None
     try:
@@ -142,14 +142,14 @@ def normalise(answer: str | None, question: Question) -> str | None:
 
 @lru_cache(maxsize=4096)
 def nearest(text: str, choices: tuple[str, ...]) -> str:
-    """The option at the smallest Levenshtein distance, the first of several."""
+    """The option at the smallest Levenshtein distance; the first of several."""
     return min(choices, key=lambda choice: levenshtein(text, choice))
 
 
 def levenshtein(one: str, other: str) -> int:
     """The number of characters to insert, delete or replace to turn one text into the other.
 
-    Two integers encode a column of the distance table: their bits say where it rises and falls (Hyyrö 2003).
+    The bits of two integers mark where a column of the distance table rises and falls (Hyyrö 2003).
     """
     one, other = sorted((one, other), key=len, reverse=True)
     places = {character: bytearray(len(one) // 8 + 1) for character in other}
@@ -175,7 +175,7 @@ def official_prompt(question: Question) -> str:
 
 
 def plain(response: str, question: Question) -> str | None:
-    """The answer of a response that needs no judge: a box, or a response that is the answer alone."""
+    """The answer of a response that needs no judge: its box, or the whole response if it is a bare answer."""
     text = response.strip()
     if (boxed := extract_answer(response)) or not text:
         return boxed
@@ -189,10 +189,10 @@ def plain(response: str, question: Question) -> str | None:
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The plain answer; otherwise the option, list or number that a response states in prose, or its refusal.
+    """Return the plain answer; otherwise the option, list or number that a response states in prose, or its refusal.
 
-    Everything but the plain answer is found by rules of this project, in place of the authors' judge. The words of a
-    refusal count too, because the authors' rule takes the option nearest to any text.
+    All but the plain answer is found by this project's rules, which replace the authors' judge. A refusal is returned
+    too, because the authors' rule takes the option nearest to any text.
     """
     if answer := plain(response, question):
         return answer
@@ -205,7 +205,7 @@ def extract(response: str, question: Question) -> str | None:
 
 
 def ask_answer(response: str, question: Question) -> str:
-    """Ask a judge for the answer of a response to the column `query`."""
+    """Ask a judge for the answer in a response to the column `query`."""
     return judge_prompt("mathvista_answer", question=str(question.metadata["query"]), response=end_of(response))
 
 

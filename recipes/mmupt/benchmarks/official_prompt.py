@@ -1,6 +1,6 @@
-"""Parts of the official prompts and rules of several benchmarks: image placeholders, the bare question, numbers.
+"""Helpers that several official prompts and rules share: image placeholders, the bare question, numbers.
 
-The module of each benchmark has its prompt and names the source.
+The module of each benchmark has its prompt and cites the source.
 """
 
 from mmupt.benchmarks.benchmark import Question
@@ -9,10 +9,10 @@ from mmupt_data.row_schema import PLACEHOLDER
 
 
 def with_images(text: str, question: Question) -> str:
-    """An official text with the image placeholders of the question, in front if it has none.
+    """Put the image placeholders of the question in front of an official text unless the text has them.
 
     Raises:
-        ValueError: the text has placeholders, but not as many as the question.
+        ValueError: the text has placeholders, but another number of them than the question.
     """
     count = question.text.count(PLACEHOLDER)
     found = text.count(PLACEHOLDER)
@@ -22,7 +22,7 @@ def with_images(text: str, question: Question) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether Python reads a text as a number, as the authors' rules ask."""
+    """Whether `float` accepts a text, which is the authors' test for a number."""
     try:
         float(text)
     except ValueError:
@@ -31,5 +31,5 @@ def is_number(text: str) -> bool:
 
 
 def bare_question(question: Question) -> str:
-    """The question in the benchmark's own words, without image placeholders and the options after it."""
+    """The question without image placeholders and options."""
     return question.text.replace(PLACEHOLDER, "").removesuffix(with_choices("", question.choices))

@@ -10,7 +10,7 @@ FILE = Path(__file__).with_name("paper.yaml")
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper in percent: `scores` in the order of `Paper.titles`, None if unknown."""
+    """A row of the paper in percent. `scores` are in the order of `Paper.titles`, None if unknown."""
 
     method: str
     trained_on: str
@@ -19,15 +19,15 @@ class PaperRow:
 
     @property
     def name(self) -> str:
-        """The method, and what it was trained on."""
+        """The method and its training set."""
         return f"{self.method} ({self.trained_on})" if self.trained_on else self.method
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The paper's table: by benchmark its `titles` and how many `questions` it asked, and the rows.
+    """The paper's table: its `titles` of the benchmarks, the numbers of `questions` by benchmark, and the rows.
 
-    `base` is the untrained model, `headline` the method on its main training set; both have all scores.
+    `base` and `headline` have all scores.
     """
 
     source: str
@@ -37,12 +37,12 @@ class Paper:
 
     @property
     def base(self) -> PaperRow:
-        """The model that all others start from."""
+        """The untrained model that all other rows start from."""
         return self.rows[0]
 
     @property
     def headline(self) -> PaperRow:
-        """MM-UPT with the released checkpoint's training set."""
+        """MM-UPT trained on the training set of the released checkpoint."""
         return self.rows[1]
 
 

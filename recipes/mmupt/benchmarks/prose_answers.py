@@ -1,8 +1,8 @@
-r"""Answers in prose: what a response without a box says, by rules that stand in for a judge model.
+r"""Extracts answers from responses without a box, by rules that replace a judge model.
 
 In order of priority: a statement ("the answer is ...", "option C"), the letter that opens or ends the response, the
 concluding sentence ("Therefore, ..."), and the first sentence that names an option or a number. If a response goes on
-to further questions, its last words count, as they do for a judge.
+to further questions, its last answer counts, as it does for a judge.
 """
 
 import re
@@ -12,16 +12,16 @@ from string import ascii_uppercase
 
 from mmupt.benchmarks.judge_prompts import end_of
 
-# Number of statements that are read, from the last one, and of characters after each.
+# Statements to read, counted from the last one, and characters to read after each.
 STATEMENTS = 10
 STATED = 500
-# A sentence is about the question if this fraction of its words is in the question.
+# Fraction of its words that a sentence must share with the question to be about it.
 ECHO = 0.6
-# Characters at the end that are searched for a final answer.
+# Characters at the end to search for a final answer.
 END = 60
-# A response of this many sentences is a derivation, unless it starts with a refusal.
+# Sentences from which a response counts as a derivation, unless it starts with a refusal.
 WORKED_OUT = 4
-# A sentence compares what the question compares if it has this fraction of the question's words.
+# Fraction of the question's words that a sentence must have to make the same comparison.
 ALIKE = 0.7
 
 _PLAIN_SIGNS = str.maketrans("\uff08\uff09\uff1a\uff0c\uff0e\u2212", "():,.-")
@@ -38,7 +38,7 @@ _STATES = (
 _STATEMENT = re.compile(rf"\b(?:answer|option|choice){_STATES}|\b(?:select|choose|pick)\b(?=\s+[\"'“(]*[a-z]\b)")
 # A list of options is not an answer: "the options are: 0-10 %".
 _STATED_NUMBER = re.compile(rf"\banswer{_STATES}|\bfinal\s+value\s+is\b")
-# Every statement contains one of these; a substring is much faster to find than a pattern.
+# Every statement contains one of these substrings, which are much faster to find than the pattern.
 _STATING = ("answer", "option", "choice", "final", "select", "choose", "pick", "答", "选")
 _STATED = re.compile(rf"(?:{_STATEMENT.pattern})\s*\S")
 _STATED_LETTER = re.compile(
@@ -58,7 +58,7 @@ _LIST_MARKER = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
 _BRACKETED = re.compile(r"(?<!\w)\(([A-Z])\)", re.ASCII)
 _YES_OR_NO = re.compile(r"\W{0,9}(yes|no)\b")
 _NOT = re.compile(r"\b(?:not?|false|incorrect|untrue)\b|n't\b")
-# What a response without an answer calls missing.
+# Things that a response without an answer calls missing.
 _LACKED = r"(?:\w+\s+){0,2}(?:information|context|data|details?|images?|figures?|diagrams?|access|abilit\w+)"
 _OPEN = re.compile(
     r"cannot|can't|can not|unable|impossible|insufficient|unclear|incomplete|n't\s+provide|"
@@ -66,7 +66,7 @@ _OPEN = re.compile(
     r"more\s+(?:information|context|details)|without\s+(?:more|further|any)|"
     r"not\s+(?:possible|provide|specif|clear|mention|given|valid)"
 )
-# A sentence that says of the question or of all its options that there is no answer.
+# A sentence that says that the question, or none of its options, has an answer.
 _NO_ANSWER = re.compile(
     r"none of the|no\s+(?:option|choice)|mistake\s+in|"
     r"question\s+is\s+(?:incomplete|missing|not\s+(?:clear|complete|valid))|"
@@ -79,7 +79,7 @@ _REQUEST = re.compile(r"please|(?:can|could)\s+you\b")
 _NO_SOLUTION = re.compile(r"solution|cannot be (?:determined|provided)")
 _CANNOT_BE = re.compile(r"(?:cannot|can't|can not)\s+be\s+(determined|answered)")
 _IF = re.compile(r"\b(?:if|otherwise)\b")
-# "If caterpillars decrease, plants increase" makes a statement about plants only.
+# "If caterpillars decrease, plants increase" states something about plants only.
 _CONDITION = re.compile(r"^\s*(?:if|when)\b[^,]*,")
 _LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'])(?<!I)(?<!A)|\(A\)")
 _ROOT = re.compile(r"√\{(\w+)\}")
@@ -118,15 +118,15 @@ _VERB = re.compile(
 
 
 def option_in(response: str, choices: Sequence[str], question: str = "") -> str | None:
-    """The letter of the option that a response chooses, None if it chooses none.
+    """Return the letter of the option that a response chooses, None if it chooses none.
 
-    A letter without an option is returned as well. If no option is named, a concluding number is returned as text, to
-    be compared with the options.
+    Letters beyond the options are returned too. If the response names no option, a concluding number is returned as
+    text for comparison with the options.
 
     Args:
-        response: only its end is read, as much as a judge is shown.
+        response: only its end is read, as much as a judge sees.
         choices: the texts of the options.
-        question: its content counts less than new content; a sentence in its words affirms a yes-or-no question.
+        question: options it names count less than others; a sentence in its words affirms a yes-or-no question.
     """
     text = _last_words(response)
     letters = ascii_uppercase[: len(choices)]
@@ -191,11 +191,11 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
 
 
 def refusal_in(response: str) -> str | None:
-    """The text that represents the answer of a response that says it has none; None if it does not say so.
+    """Return the text to score as the answer of a response that refuses to answer; None if it does not refuse.
 
-    A single sentence stands for itself, requests ("Please provide the figure.") not counted. Of several, the last one
-    counts: a bracketed letter in it, which is that of an option the response made up, its "cannot be determined" or
-    "cannot be answered", and all of it where the response works something out before. "N/A" stands for all else.
+    Requests ("Please provide the figure.") are ignored. A single sentence is returned whole. Of several, the last one
+    decides: a bracketed letter in it (an option that the response made up), its "cannot be determined" or "cannot be
+    answered", or the whole sentence if it ends a derivation. Everything else gives "N/A".
     """
     text = _last_words(response)
     sentences = list(_sentences(text))
@@ -218,11 +218,11 @@ def _refuses(sentence: str) -> bool:
 
 
 def number_in(response: str, question: str = "") -> str | None:
-    """The number that a response answers with, without thousands separators; None if there is none.
+    """Return the number that a response gives as its answer, without thousands separators; None if there is none.
 
     Args:
-        response: only its end is read, as much of it as a judge is shown.
-        question: what it says counts less than a number that is new.
+        response: only its end is read, as much as a judge sees.
+        question: its numbers count less than others.
     """
     text = _last_words(response)
     if _IN_DOLLARS in question:
@@ -257,7 +257,7 @@ def number_in(response: str, question: str = "") -> str | None:
 
 
 def _last_words(response: str) -> str:
-    """The end of a response; of several questions and answers, the last one with a statement or conclusion."""
+    """The end of a response; of several questions and answers, the last part with a statement or conclusion."""
     text = end_of(response)
     if not text.isascii():
         text = text.translate(_PLAIN_SIGNS)
@@ -273,13 +273,13 @@ def _last_words(response: str) -> str:
 
 
 def _lowered(text: str) -> str:
-    """A text in lower case, of the same length."""
+    """Lower-case a text without changing its length."""
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else "".join(sign.lower()[:1] for sign in text)
 
 
 def _statements(text: str, lowered: str, statement: re.Pattern[str]) -> Iterator[str]:
-    """The texts after the last statements, the last one first."""
+    """The texts after the last statements, in reverse order."""
     if not any(word in lowered for word in _STATING):
         return iter(())
     ends = [found.end() for found in statement.finditer(lowered)]
@@ -309,7 +309,8 @@ def _numbers(text: str) -> frozenset[str]:
 def _echoes(sentence: str, question: str) -> bool:
     """Whether a sentence affirms or denies a yes-or-no question in the question's own words.
 
-    It has all of its words, in any order. For a comparison it may lack some, but must begin like the question.
+    The sentence has all of the question's words, in any order. A comparison may lack some if it puts the same thing
+    before "than".
     """
     asked = _stemmed(word for word in _words(question) if word not in _FUNCTION_WORDS)
     words = _stemmed(_words(sentence))
@@ -326,7 +327,7 @@ def _echoes(sentence: str, question: str) -> bool:
 
 
 def _stemmed(words: Iterable[str]) -> list[str]:
-    """Words without the end of a plural; "then" is a common slip for "than"."""
+    """Words without plural endings; "then" is a common slip for "than"."""
     return ["than" if word == "then" else word.rstrip("es") for word in words]
 
 
@@ -351,29 +352,29 @@ def _letter_of(text: str, choices: Sequence[str]) -> str:
 
 
 def _named(sentence: str, choices: Sequence[str]) -> list[int]:
-    """The options that a sentence names by their text, or by the number in it, in the order of the sentence."""
+    """Indices of the options that a sentence names by their text or number, in the order of the sentence."""
     found: list[tuple[int, int]] = []
     rest = _unbraced(sentence.lower())
     for index, text, number in _texts(tuple(choices)):
-        # Few options are in a sentence at all, and patterns are slow to compile.
+        # Most options are not in the sentence, and patterns are slow to compile.
         if text not in rest and (number is None or number not in rest):
             continue
         pattern = _pattern(text, number)
         begins = [(hit.start(), index) for hit in pattern.finditer(rest)]
         if begins:
             found += begins
-            # A part of a longer option does not name a shorter one.
+            # Part of a longer option does not name a shorter option.
             rest = pattern.sub(lambda hit: "\0" * len(hit[0]), rest)
     return [index for _, index in sorted(found)]
 
 
 @lru_cache(maxsize=4096)
 def _texts(choices: tuple[str, ...]) -> list[tuple[int, str, str | None]]:
-    """Each option in lower case with its number if it is a quantity, the longest option first."""
+    """Index, text in lower case and number (of a quantity) of each option, the longest option first."""
     texts = []
     for index, choice in sorted(enumerate(choices), key=lambda one: -len(one[1])):
         text = _unbraced(choice.strip().strip("$.").lower())
-        # A letter is read as one: "a" is a word.
+        # Single letters are left to the letter patterns: "a" is also a word.
         if text and not (len(text) == 1 and text.isalpha()):
             quantity = _QUANTITY.fullmatch(text)
             texts.append((index, text, quantity[1].replace(",", "") if quantity else None))
@@ -382,7 +383,7 @@ def _texts(choices: tuple[str, ...]) -> list[tuple[int, str, str | None]]:
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str, number: str | None) -> re.Pattern[str]:
-    """The pattern of an option by its text, or by its number."""
+    """Compile the pattern that finds an option by its text or its number."""
     left = r"(?<![\w.,])" if text[0].isdigit() else r"(?<!\w)" if text[0].isalnum() else ""
     right = r"(?!\w|\.\d)" if text[-1].isalnum() else ""
     pattern = left + re.escape(text) + right
@@ -393,12 +394,12 @@ def _pattern(text: str, number: str | None) -> re.Pattern[str]:
 
 
 def _unbraced(text: str) -> str:
-    """A text with "2√3" for "2√{3}"."""
+    """Replace "2√{3}" with "2√3"."""
     return _ROOT.sub(r"√\1", text) if "√" in text else text
 
 
 def _worded(sentence: str, choices: Sequence[str]) -> int | None:
-    """The only option whose words are all in a sentence, in any order."""
+    """Index of the only option whose words are all in a sentence, in any order."""
     words = _stems(_CONDITION.sub("", sentence))
     found = [index for index, choice in enumerate(choices) if (own := _stems(choice) - _FILLERS) and own <= words]
     return found[0] if len(found) == 1 else None
@@ -409,7 +410,7 @@ def _stems(text: str) -> set[str]:
 
 
 def _number_of(sentence: str, known: frozenset[str], *, after_verb: bool = True, new: bool = False) -> str | None:
-    """The number of a sentence, after its last verb or "=": preferably, or only, one that is not `known`."""
+    """The number after the last verb or "=" of a sentence, preferably one that is not `known`; only such if `new`."""
     numbers = list(_NUMBER.finditer(sentence))
     unknown = [
         number

@@ -1,11 +1,11 @@
-"""We-Math testmini: 1,740 questions with options, which are 525 problems together with their two or three steps.
+"""We-Math testmini: 1,740 questions with options. They are 525 problems, each with its two or three steps.
 
-`ID` names a problem, and `key` a step of it or the whole. A problem is one of four kinds, by whether its steps and
-whether the whole are right, in the authors' words: insufficient knowledge (IK), inadequate generalisation (IG),
-complete mastery (CM) and rote memorisation (RM).
+`ID` names a problem, and `key` the whole problem or one of its steps. The authors sort problems into four kinds by
+whether the steps and the whole are right: insufficient knowledge (IK), inadequate generalisation (IG), complete mastery
+(CM) and rote memorisation (RM).
 
-`extract` follows the authors' `evaluation/four_dimensional_metrics.py`, in which the letter is the only answer that
-counts. Their repository has no prompt: the one here is attributed to them by other evaluations (docs/evaluation.md).
+`extract` follows the authors' `evaluation/four_dimensional_metrics.py`, in which only the letter counts as an answer.
+Their repository has no prompt; other evaluations attribute the one here to them (docs/evaluation.md).
 """
 
 import re
@@ -19,10 +19,10 @@ from mmupt.benchmarks.official_prompt import bare_question, with_images
 from mmupt_data.hub import Content, HubDataset, HubSplit, Layout, Licence, as_text, image_bytes, with_choices
 from verl_ext.answers import extract_answer
 
-# "A. 12 cm;B. 5 cm": an option starts with a letter and a full stop after a semicolon, followed by text. In
-# "point ;O.;B. Yes", O is the name of a point.
+# "A. 12 cm;B. 5 cm": after a semicolon, an option starts with a letter, a full stop and text. In "point ;O.;B. Yes", O
+# is the name of a point.
 OPTION = re.compile(r"(?:^|;)\s*([A-Z])\s*[.．]\s*(?=[^;\s])")  # noqa: RUF001
-# "A. 45° B. 60° ;C. 120°": without a semicolon.
+# "A. 45° B. 60° ;C. 120°": some semicolons are missing.
 SPACED_OPTION = re.compile(r"(?:^|;|\s)\s*([A-Z])\s*[.．]\s*(?=[^;\s])")  # noqa: RUF001
 Mastery = Literal["IK", "IG", "CM", "RM"]
 WHOLE = "multi"
@@ -39,7 +39,7 @@ Regarding the format, please answer following the template below, and be sure to
 
 
 def options_of(option: str) -> tuple[str, ...] | None:
-    """The texts of the options "A. ...;B. ...", in order; None if it is unclear where one starts."""
+    """Split the options "A. ...;B. ..." into their texts, in order; None if their starts are unclear."""
     for pattern in (OPTION, SPACED_OPTION):
         _, *parts = pattern.split(option.strip())
         letters, texts = parts[::2], parts[1::2]
@@ -49,7 +49,7 @@ def options_of(option: str) -> tuple[str, ...] | None:
 
 
 def read(row: Mapping[str, Any]) -> Content:
-    """A row of `We-Math/We-Math`; the answer is a letter. Options that cannot be split stay unchanged."""
+    """Read a row of `We-Math/We-Math`; the answer is a letter. Options that cannot be split stay unchanged."""
     question, option = as_text(row["question"]), as_text(row["option"])
     choices = options_of(option)
     return Content(
@@ -70,7 +70,7 @@ def is_correct(answer: str | None, question: Question) -> bool:
 
 
 def mastery_of(steps: Iterable[bool], whole: bool, strict: bool) -> Mastery:
-    """The kind of a problem. Unless `strict`, one right step is enough for complete mastery."""
+    """Classify a problem. Unless `strict`, one right step is enough for complete mastery."""
     steps = list(steps)
     if not whole:
         return "IG" if all(steps) else "IK"
@@ -78,13 +78,14 @@ def mastery_of(steps: Iterable[bool], whole: bool, strict: bool) -> Mastery:
 
 
 def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[str, float]:
-    """S1 to S3, and for strict and loose the shares of the four kinds, the score CM + IG / 2, the rate RM / (CM + RM).
+    """Compute S1 to S3, and by strict and by loose mastery the shares of IK to RM, the score and the RM rate.
 
-    Shares of 1. The plain accuracy over all rows, which the paper's column is, is not among them. A problem without a
-    verdict on its whole and on each step is left out; if all are, nothing is returned.
+    The score is CM + IG / 2, the RM rate RM / (CM + RM); all values are shares of 1. The paper's column is the plain
+    accuracy over all rows instead. Problems without a verdict on the whole and on each step are left out; if none is
+    complete, the result is empty.
 
     Raises:
-        ValueError: a problem has a step other than those of two- and three-step problems.
+        ValueError: a problem has a step that two- and three-step problems do not have.
     """
     problems: dict[str, dict[str, bool]] = defaultdict(dict)
     for question in questions:
@@ -117,9 +118,9 @@ def scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[
 
 
 def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) -> dict[str, dict[str, float]]:
-    """The strict and the loose score of every problem by its ID, 1 for CM and 1/2 for IG; those of `scores` are means.
+    """The strict and the loose score of every problem by its ID: 1 for CM, 1/2 for IG, 0 otherwise.
 
-    Problems are left out and errors raised as there.
+    Their means are the scores of `scores`, which also determines which problems are left out and which raise.
     """
     rows: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
@@ -136,13 +137,13 @@ def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) 
 def official_prompt(question: Question) -> str:
     """The authors' template with the question and its options, "A. ...;B. ..." as in their file."""
     options = str(question.metadata["option"])
-    # In one pass, as a question may have braces.
+    # In one pass, because a question may contain braces.
     texts = {"{question}": bare_question(question).removesuffix(f"\nChoices:\n{options}"), "{options}": options}
     return with_images(re.sub(r"\{question\}|\{options\}", lambda name: texts[name[0]], PROMPT), question)
 
 
 def extract(response: str, question: Question) -> str | None:
-    """The box; otherwise the letter after the last "Answer", or at the start of a response without that word."""
+    """Return the box; otherwise the letter after the last "Answer", or at the start of a response without that word."""
     if boxed := extract_answer(response):
         return boxed
     text = re.sub("[<>:.]", "", response.split("Answer")[-1]).strip()
@@ -150,7 +151,7 @@ def extract(response: str, question: Question) -> str | None:
 
 
 def breakdowns(question: Question) -> dict[str, tuple[str, ...]]:
-    """The step of the problem and its knowledge concept."""
+    """Step and knowledge concept of the problem."""
     return {"step": (question.metadata["key"],), "knowledge concept": (str(question.metadata["knowledge concept"]),)}
 
 
