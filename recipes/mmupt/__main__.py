@@ -1,8 +1,8 @@
-"""`python -m mmupt` is the command `mmupt`, also for processes that the commands start."""
+"""Run the command `mmupt` as `python -m mmupt`; commands start their child processes this way, too."""
 
 import sys
 
-# `python -m` puts the working directory first: a folder there called `datasets` would hide the library of that name.
+# `python -m` puts the working directory first in sys.path, where a folder `datasets` would hide the library `datasets`.
 if not getattr(sys.flags, "safe_path", False):
     sys.path.pop(0)
 

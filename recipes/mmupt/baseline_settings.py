@@ -1,6 +1,6 @@
 """Declares non-GRPO baselines, and reads and checks the block `mmupt.baseline` of a recipe.
 
-Starts nothing and imports no veRL. `config/baseline.yaml` documents every key; docs/papers.md cites each method.
+Does not start anything or import veRL. `config/baseline.yaml` documents every key; docs/papers.md cites each method.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,21 +20,21 @@ Scale = Literal["points", "yes_no"]
 
 
 class BaselineStage(NamedTuple):
-    """A training set, and the trainer that continues from the policy of the stage before: `sft` or `dpo`."""
+    """A training set and the trainer, `sft` or `dpo`, that continues from the policy of the previous stage."""
 
     trainer: TrainerName
-    # From a `mmupt.baselines.stage_context.StageContext` to `TrainingExample`s.
+    # Maps a `mmupt.baselines.stage_context.StageContext` to `TrainingExample`s.
     examples: Callable[[Any], Iterator[Any]]
 
 
 class Placeholders(NamedTuple):
-    """The placeholders that a prompt may have, and those of which it needs at least one, if any."""
+    """The placeholders that a prompt may have, and those of which it must have at least one (empty: no such rule)."""
 
     allowed: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
 
 
-# Of a prompt about one response.
+# Placeholders of a prompt about a single response.
 ABOUT_A_RESPONSE = Placeholders(("question", "response", "answer"), ("response", "answer"))
 
 
@@ -42,10 +42,10 @@ ABOUT_A_RESPONSE = Placeholders(("question", "response", "answer"), ("response",
 class Baseline:
     """A method that trains on examples made from the policy's responses.
 
-    name: `mmupt.baseline.method` selects it.
-    stages: in the order in which they are trained.
-    prompts: the keys of `mmupt.baseline.prompts` that it uses.
-    supervised: whether it reads the ground truth of training rows; then `data.supervised` must be set.
+    name: value of `mmupt.baseline.method` that selects the method.
+    stages: in training order.
+    prompts: the keys of `mmupt.baseline.prompts` that the method uses.
+    supervised: whether the method reads the ground truth of training rows, which requires `data.supervised`.
     """
 
     name: str
@@ -59,10 +59,10 @@ BASELINES: Registry[Baseline] = Registry("baseline", "mmupt.baselines.methods")
 
 @dataclass(frozen=True)
 class BaselineSettings:
-    """See `mmupt.baseline` in `config/baseline.yaml`. `prompts` has the texts of those that the method uses, by name.
+    """The block `mmupt.baseline`; `prompts` maps the names of the method's prompts to their texts.
 
     Raises:
-        ValueError: a value that is not allowed, naming the key.
+        ValueError: a value is not allowed; the message names its key.
     """
 
     method: str
@@ -95,11 +95,11 @@ class BaselineSettings:
 
 
 def read_baseline(config: DictConfig) -> BaselineSettings | None:
-    """Read the block of a recipe; None if its method is null.
+    """Read the block `mmupt.baseline` of a recipe; None if its method is null.
 
     Raises:
-        ValueError: a value that is not allowed, a missing prompt or one with other placeholders than its method fills,
-        or a setting of GRPO that the method would ignore.
+        ValueError: a value is not allowed, a prompt is missing or has placeholders that the method does not fill, or
+            the recipe has a GRPO setting that the method would ignore.
     """
     content: Any = OmegaConf.to_container(config.mmupt.baseline, resolve=True)
     method = content["method"]
@@ -108,7 +108,7 @@ def read_baseline(config: DictConfig) -> BaselineSettings | None:
     if method not in BASELINES:
         raise ValueError(f"mmupt.baseline.method must be null or one of {', '.join(BASELINES)}, not {method!r}")
     if "rows" not in content:
-        raise ValueError(f"mmupt.baseline.method={method} lacks its other keys: choose method={method} instead")
+        raise ValueError(f"mmupt.baseline.method={method} lacks the method's other keys: use method={method} instead")
     baseline = BASELINES[method]
     if config.data.supervised != baseline.supervised:
         raise ValueError(
@@ -117,7 +117,7 @@ def read_baseline(config: DictConfig) -> BaselineSettings | None:
             f"{'needs' if baseline.supervised else 'never reads'} the ground truth of training rows"
         )
     if config.data.generated_share is not None:
-        raise ValueError("data.generated_share is of GRPO alone: with mmupt.baseline.method set it must be null")
+        raise ValueError("data.generated_share applies to GRPO only: set it to null with mmupt.baseline.method")
     if missing := baseline.prompts.keys() - content["prompts"].keys():
         raise ValueError(f"mmupt.baseline.prompts.{min(missing)} is missing: method={method} needs it")
     values = {one.name: content[one.name] for one in fields(BaselineSettings)}

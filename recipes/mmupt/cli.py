@@ -1,7 +1,6 @@
 """The command `mmupt`: finds the subcommand of a command line and runs it.
 
-Subcommands are in `mmupt.commands`, one module each, and imported only when they run, so that the list of commands
-appears at once.
+Each subcommand is a module of `mmupt.commands`, imported only when it runs; this keeps `mmupt --help` fast.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from verl_ext import __version__
 from verl_ext.registry import PluginError
 from verl_ext.unknown_keys import nearest
 
-# Every subcommand with its line in `mmupt --help`; the module has the same name with underscores.
+# Subcommand -> its line in `mmupt --help`. The module has the same name with underscores.
 COMMANDS = {
     "train": "train a recipe, or continue it",
     "recipes": "list the recipes",
@@ -40,10 +39,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line (default: that of the process) and return its exit status.
+    """Run a command line (default: the process's own) and return its exit status.
 
     Raises:
-        SystemExit: for `--help` and whatever ends a command early, with its message.
+        SystemExit: `--help`, or a command that ended early, with its message.
     """
     if REQUESTED in os.environ:
         complete(COMMANDS, module_of)
@@ -74,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader has seen enough, as in `mmupt recipes | head`. What is left to print at exit must not fail again.
+        # The reader closed the pipe, as in `mmupt recipes | head`. The flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -85,7 +84,7 @@ def module_of(name: str) -> str:
 
 
 def overview() -> str:
-    """Return the help of `mmupt` itself: its commands, one per line."""
+    """Return the help of `mmupt` itself, with one line per command."""
     width = max(map(len, COMMANDS))
     lines = [f"    {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(

@@ -1,7 +1,8 @@
-"""Completion of `mmupt` in a shell: what the word at the cursor can be.
+"""Shell completion of `mmupt`: candidates for the word at the cursor.
 
-The shell function that `mmupt completion` prints runs `mmupt` once per key press, with the command line in variables
-(argcomplete's protocol). So nothing is imported here, nor at the head of a command's module, that takes long.
+The shell function that `mmupt completion` prints runs `mmupt` once per key press and passes the command line in
+environment variables (argcomplete's protocol). This module and the command modules therefore import nothing slow at
+the top.
 """
 
 import argparse
@@ -13,22 +14,22 @@ from typing import Any, NoReturn
 
 from mmupt import recipe_files
 
-# Set by the shell function: the number of words of the command line that name the program.
+# Environment variable of the shell function: how many words of the command line name the program.
 REQUESTED = "_ARGCOMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 PACKAGE = Path(__file__).parent
 
-# Returns the candidates for an argument, with a line on each, for the beginning of a word and the arguments before it.
+# Takes the prefix of a word and the arguments before it; returns the candidates, each with a one-line summary.
 Completer = Callable[..., Mapping[str, str]]
 
 
 def use_completer(argument: argparse.Action, completer: Completer) -> None:
-    """Have an argument completed by a function; without one, its choices are offered, or files."""
+    """Complete an argument by a function. Other arguments complete to their choices, or to files."""
     argument.completer = completer  # type: ignore[attr-defined]
 
 
 def recipe_names(parsed_args: argparse.Namespace, **_: Any) -> Mapping[str, str]:
-    """Complete the name of a recipe."""
+    """Complete a recipe name."""
     _use_config_dir(parsed_args)
     return recipe_files.recipes()
 
@@ -49,7 +50,7 @@ def group_overrides(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> M
 
 
 def presets_in(config: Path) -> Completer:
-    """Return what completes `preset=PRESET` from the presets of an entry point's configuration folder."""
+    """Return a completer of `preset=PRESET` for the presets in an entry point's config folder."""
 
     def complete(**_: Any) -> Mapping[str, str]:
         return {f"preset={file.stem}": "" for file in sorted((config / "preset").glob("*.yaml"))}
@@ -63,7 +64,7 @@ def _use_config_dir(parsed_args: argparse.Namespace) -> None:
 
 
 class _CompletingParser(argparse.ArgumentParser):
-    """Completes the command line instead of parsing it; commands parse by one of the two methods."""
+    """Completes the command line instead of parsing it, whichever of the two parse methods a command calls."""
 
     def parse_args(self, *_: Any) -> NoReturn:  # type: ignore[override]
         from argcomplete import autocomplete
@@ -74,12 +75,12 @@ class _CompletingParser(argparse.ArgumentParser):
     parse_intermixed_args = parse_args  # type: ignore[assignment]
 
     def error(self, message: str) -> NoReturn:
-        """End the parsing of an incomplete command line, without its usage, which would list all choices."""
+        """Exit on an incomplete command line without the usage message, which would list all choices."""
         raise SystemExit(2)
 
 
 def complete(commands: Mapping[str, str], module_of: Callable[[str], str]) -> NoReturn:
-    """Answer the shell function and end the process; `commands` are the subcommands, with a line on each."""
+    """Answer the shell function and exit; `commands` maps each subcommand to its summary."""
     from argcomplete import split_line
 
     before = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]
@@ -87,7 +88,7 @@ def complete(commands: Mapping[str, str], module_of: Callable[[str], str]) -> No
     words: Sequence[str] = before[first:]
     parser = _CompletingParser(prog="mmupt")
     if words and words[0] in commands:
-        # The subcommand is the program of the words that follow it.
+        # From here on, argcomplete treats the subcommand as the program.
         os.environ[REQUESTED] = str(first + 1)
         import_module(module_of(words[0])).run(parser, [])
     parser.add_argument("--version", action="store_true", help="print the version")

@@ -1,8 +1,8 @@
-"""Compose and check recipes. Starts nothing and imports no veRL.
+"""Composes and checks recipes. Does not start anything or import veRL.
 
 A recipe is a YAML file in `config/`, which Hydra composes over `base.yaml` and veRL's `ppo_trainer`. It chooses an
-option of each group, a file `config/GROUP/OPTION.yaml`; the override `GROUP=OPTION` chooses another one. A second
-folder of this form adds recipes and options to ours (`use_config_dir`).
+option, `config/GROUP/OPTION.yaml`, of each config group; the override `GROUP=OPTION` replaces it. A second folder with
+the same layout can add recipes and options (`use_config_dir`).
 """
 
 import importlib.util
@@ -41,16 +41,16 @@ from verl_ext.config_defaults import complete_config
 from verl_ext.files import file_list
 from verl_ext.unknown_keys import is_whole, nearest
 
-# How recipes refer to files of this package; the path exists in a checkout only.
+# Prefix of paths in recipes that refer to this package; such paths exist in a checkout only.
 PACKAGE_IN_CHECKOUT = "recipes/mmupt/"
 
-# The groups that name a run: another option of them changes its name and folder.
+# Config groups whose options, if they are not the recipe's own, become part of the run's name and folder.
 NAMING_GROUPS = ("method", "dataset", "model")
 
-# Keys in which a recipe may differ from its method, because they change no result.
+# Keys that a recipe may set differently from its method, because they do not affect results.
 DESCRIPTIVE_KEYS = ("mmupt.paper_method", "mmupt.report_note")
 
-# Below these keys everything is allowed: they are passed on to other libraries.
+# Any key is allowed below these keys, which are passed on to other libraries.
 OPEN_KEYS = (
     "actor_rollout_ref.actor.optim.override_optimizer_config",
     "actor_rollout_ref.model.override_config",
@@ -63,23 +63,23 @@ OPEN_KEYS = (
 
 MAX_MODEL_LEN = "actor_rollout_ref.rollout.max_model_len"
 
-# Keys without a value that are filled in after Hydra has composed a recipe, and with what.
+# Keys that are filled in after Hydra has composed a recipe, and their source.
 FILLED_IN = {
-    "mmupt.name": "the recipe and those options of method, dataset and model that are not the recipe's own",
-    "mmupt.datasets": "the data sets of this project among the files that the recipe names",
+    "mmupt.name": "the recipe, and the options of method, dataset and model that are not the recipe's own",
+    "mmupt.datasets": "this project's data sets among the files that the recipe names",
     MAX_MODEL_LEN: "data.max_prompt_length + data.max_response_length",
 }
 
 
 class RecipeError(Exception):
-    """A recipe or override that cannot be run; the message names file or key, and the fix."""
+    """A recipe or override cannot be run; the message names the file or key, and the fix."""
 
 
 def use_config_dir(folder: Path | None) -> None:
-    """Add the recipes and options of a folder to ours, in this process and those that it starts; None adds none.
+    """Add the recipes and options of a folder to ours, in this process and its children; None adds none.
 
     Raises:
-        RecipeError: the folder does not exist, or one of its files has the name of a file of ours or of veRL's.
+        RecipeError: the folder does not exist, or a file in it has the name of one of our files or veRL's.
     """
     if folder is None:
         return
@@ -93,10 +93,10 @@ def use_config_dir(folder: Path | None) -> None:
 
 
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Compose a recipe with Hydra overrides and return its config and the chosen option of every config group.
+    """Compose a recipe with Hydra overrides; return its config and the chosen option of every config group.
 
-    Raises RecipeError for an unknown recipe, for anything that Hydra refuses, and with all problems of
-    `compose_recipe`.
+    Raises:
+        RecipeError: as `compose_recipe`, or the recipe has problems; the message lists all of them.
     """
     config, choices, problems = compose_recipe(recipe, overrides)
     refuse(f"recipe {recipe}: {problem}" for problem in problems)
@@ -104,14 +104,14 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig,
 
 
 def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str], list[str]]:
-    """Compose a recipe as `load_recipe` does, and also return its problems.
+    """Compose a recipe as `load_recipe` does, and return its problems instead of raising them.
 
-    Problems are keys, in the recipe's files or the overrides, that neither veRL nor this project knows, settings under
-    which the vote, or another method, would be wrong, and settings of the recipe that undo an option of the command
-    line. An override of an unknown key is left out of the config.
+    Problems are keys in the recipe's files or the overrides that neither veRL nor this project knows, settings under
+    which the vote or another method would be wrong, and settings of the recipe that undo an option given on the command
+    line. Overrides of unknown keys are left out of the config.
 
     Raises:
-        RecipeError: there is no such recipe or option, or Hydra refuses it.
+        RecipeError: the recipe or an option does not exist, or Hydra refuses to compose it.
     """
     known_recipes = recipes()
     if recipe not in known_recipes:
@@ -135,7 +135,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         elif (problem := _problem_of_key(key, known_keys, GROUPS)) is not None:
             problems.append(f"override {line}: {problem}")
         elif key.startswith("mmupt.baseline.") and not override.is_delete():
-            # GRPO has no such block: added here, so that it is refused below with the fix.
+            # GRPO has no such block, so Hydra would refuse the key. Add it, and refuse it below with the fix.
             kept.append(f"++{line}")
             of_baseline.append(line)
         else:
@@ -154,7 +154,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
         raise RecipeError(f"recipe {recipe}: {error.full_key}: {str(error).splitlines()[0]}") from error
     base: Any = OmegaConf.to_container(_base(recipe_files.CONFIG_FOLDER))
     if wrong := list(problems_of_values(resolved, base)):
-        # Everything below computes with these values.
+        # The checks below compute with these values.
         refuse([*problems, *wrong])
     config.actor_rollout_ref.model.path = _path_in_package(config.actor_rollout_ref.model.path)
     if config.mmupt.datasets is None:
@@ -168,7 +168,7 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
             for line in of_baseline
         ]
     problems += _undone(config, given, {override.key_or_group for override in parsed})
-    # Before filling in defaults, so that messages name what was written.
+    # Checked before defaults are filled in, so that messages show the values as written.
     problems += problems_of_config(config)
     complete_config(config)
     try:
@@ -179,26 +179,26 @@ def compose_recipe(recipe: str, overrides: Sequence[str] = ()) -> tuple[DictConf
 
 
 def _path_in_package(path: str) -> str:
-    """The path of the tiny model wherever a command runs; any other path as it is."""
+    """Make a path into this package valid outside a checkout; other paths are returned unchanged."""
     if not str(path).startswith(PACKAGE_IN_CHECKOUT) or Path(path).exists():
         return path
     return str(recipe_files.CONFIG_FOLDER.parent / path.removeprefix(PACKAGE_IN_CHECKOUT))
 
 
 def _own_choices(recipe: str) -> dict[str, str]:
-    """The option of each config group that the recipe itself, or one that it builds on, chooses."""
+    """Return the option of each config group that a recipe, or a recipe it builds on, chooses."""
     choices: dict[str, str] = {}
     for file in _lineage(config_file(recipe)):
         for entry in _defaults_of(file):
             if isinstance(entry, dict):
-                # "model", "override model" or "/model".
+                # A key is "model", "override model" or "/model".
                 choices |= {key.split()[-1].lstrip("/"): option for key, option in entry.items()}
         _check_options(f"recipe {file.stem}: ", choices)
     return choices
 
 
 def _given_choices(recipe: str, own: Mapping[str, str], overrides: Iterable[Override]) -> dict[str, str]:
-    """The option of each config group that the overrides choose."""
+    """Return the option of each config group that the overrides choose."""
     given = {}
     for override in overrides:
         group = override.key_or_group
@@ -220,7 +220,7 @@ def _check_options(prefix: str, choices: Mapping[str, str]) -> None:
 
 
 def _data_sets_named(config: DictConfig) -> list[str]:
-    """The data sets of this project among the files that a config trains on, validates on and evaluates on."""
+    """Return this project's data sets among the training, validation and evaluation files of a config."""
     files = [config.data.train_files, config.data.val_files, config.mmupt.evaluation_files]
     parents = [Path(file).parent for listed in files for file in file_list(listed)]
     names = dict.fromkeys(folder.name for folder in parents if folder.parent == FOLDER)
@@ -228,9 +228,9 @@ def _data_sets_named(config: DictConfig) -> list[str]:
 
 
 def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) -> Iterator[str]:
-    """Settings of the options chosen on the command line that the recipe replaces by its own."""
+    """Yield the settings of options chosen on the command line that the recipe itself overwrites."""
     groups = [group for group in NAMING_GROUPS if group in given]
-    # As written, interpolations included.
+    # Compare values as written, with interpolations.
     composed = OmegaConf.to_container(config, resolve=False) if groups else None
     for group in groups:
         option = _load(config_file(f"{group}/{given[group]}"))
@@ -246,27 +246,28 @@ def _undone(config: DictConfig, given: Mapping[str, str], overridden: set[str]) 
             if not isinstance(wanted, dict) and wanted != found:
                 yield (
                     f"{group}={given[group]} sets {key} to {wanted}, and the recipe itself to {found}: give {key}=... "
-                    "for the one that you mean"
+                    "for the value that you mean"
                 )
 
 
 def _value(content: Any, parts: Sequence[str]) -> Any:
-    """The value of a key, None where there is none."""
+    """Return the value of a key in nested dicts; None if it is not set."""
     for part in parts:
         content = content[part] if isinstance(content, dict) else None
     return content
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raise RecipeError with all problems, if there are any."""
+    """Raise a RecipeError that lists all problems, if there are any."""
     if found := list(problems):
         raise RecipeError(found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} problems:", *found]))
 
 
 def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type[Exception]) -> DictConfig:
-    """Compose the config of a command without recipes, `folder/name.yaml`.
+    """Compose `folder/name.yaml`, the config of a command that takes no recipe.
 
-    Raises `error` for an unknown key or option, a `limit` that is no number of rows, and whatever else Hydra refuses.
+    Raises:
+        error: an unknown key or option, a `limit` that is not a number of rows, or anything else that Hydra refuses.
     """
     parsed = _parsed(overrides, error)
     try:
@@ -289,13 +290,13 @@ def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type
 
 
 def require_values(config: DictConfig, error: type[Exception]) -> None:
-    """Raise `error` if a key of a config has no value, as `model` and `data` that a command line must give."""
+    """Raise `error` if a required key, such as `model` or `data`, has no value."""
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise error(f"give {' and '.join(f'{key}=...' for key in missing)}")
 
 
 def _parsed(overrides: Sequence[str], error: type[Exception]) -> list[Override]:
-    """Parse overrides; raises `error` for an invalid one, with the quotes that make its value text."""
+    """Parse overrides; raise `error` for an invalid override, showing how to quote its value as text."""
     parsed = []
     for text in overrides:
         key, is_assignment, value = text.partition("=")
@@ -312,7 +313,7 @@ def _parsed(overrides: Sequence[str], error: type[Exception]) -> list[Override]:
 
 
 def as_override(key: str, value: Any) -> str:
-    """Write a Hydra override of a key with this value: a string, number, bool, None, or a list or dict of them."""
+    """Write a Hydra override of a key with a string, number, bool, None, or a list or dict of these."""
     return f"{key}={_quoted(value)}"
 
 
@@ -324,7 +325,7 @@ def _quoted(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{name}:{_quoted(one)}' for name, one in value.items())}}}"
     if isinstance(value, str):
-        # A backslash escapes only a quote, and backslashes before one.
+        # Hydra reads a backslash as an escape only before a quote; backslashes before a quote are doubled.
         escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
         return f"'{escaped}'"
     return str(value)
@@ -332,29 +333,29 @@ def _quoted(value: Any) -> str:
 
 @cache
 def _base(folder: Path) -> DictConfig:
-    """The config without any recipe, cached because composing takes a second; `folder` is CONFIG_FOLDER."""
+    """Compose the config without any recipe. Cached by `folder` (CONFIG_FOLDER), because composing takes a second."""
     return _compose("base", [])[0]
 
 
 def _known_keys() -> frozenset[str]:
-    """The keys of base and baseline."""
+    """Return the keys of base and baseline."""
     folder = recipe_files.CONFIG_FOLDER
     return frozenset((*_keys(_base(folder)), *_keys_of_file(folder / "baseline.yaml")))
 
 
 def search_folders(name: str) -> list[Path]:
-    """The folders in which Hydra looks for the files of a recipe: its own first, veRL's last."""
+    """Return the folders that Hydra searches for the files of a recipe: the recipe's own first, veRL's last."""
     first = config_file(name).parent
     return [first, *(folder for folder in config_folders() if folder != first), _verl_configs()]
 
 
 def search_path(folders: Iterable[Path]) -> str:
-    """The override that makes Hydra look in further folders."""
+    """Return the override that makes Hydra search additional folders."""
     return as_override("hydra.searchpath", [f"file://{folder}" for folder in folders])
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    # Hydra reads the first file from the first folder alone, and all others from any.
+    # Hydra reads the primary file from the first folder only, and all other files from any folder.
     first, *others = search_folders(name)
     try:
         with initialize_config_dir(str(first), version_base=None):
@@ -376,12 +377,12 @@ def _verl_configs() -> Path:
 
 
 def _shown(file: Path) -> Path:
-    """One of our files relative to `config/`, others with their full path."""
+    """Show our files relative to `config/`, and other files with their full path."""
     return file.relative_to(recipe_files.CONFIG_FOLDER) if file.is_relative_to(recipe_files.CONFIG_FOLDER) else file
 
 
 def _files_of(recipe: str) -> list[Path]:
-    """The recipe's own file, every file of ours that its defaults name, and all options of our config groups."""
+    """Return the recipe's file, the recipes that it builds on, and all options of the config groups."""
     files = [file for folder in config_folders() for file in config_files(folder) if file.parent != folder]
     return list(dict.fromkeys((*reversed(_lineage(config_file(recipe))), *files)))
 
@@ -394,9 +395,9 @@ def _load(file: Path) -> Any:
 
 
 def _lineage(file: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:
-    """The files of the recipes on which the recipe in a file builds, the first ones first, and the file.
+    """Return the files of a recipe and of the recipes it builds on, ancestors first.
 
-    RecipeError if one builds on itself; `heirs` are the files that led here.
+    `heirs` are the files that led here; a recipe that builds on itself is a RecipeError.
     """
     if file in heirs:
         loop = " -> ".join(one.stem for one in (*heirs[heirs.index(file) :], file))
@@ -407,8 +408,8 @@ def _lineage(file: Path, heirs: tuple[Path, ...] = ()) -> list[Path]:
 
 
 def _defaults_of(file: Path) -> list[Any]:
-    """The defaults list of a file: names, and dicts of a group with its option."""
-    # Not resolved: ${method} in such a list is Hydra's.
+    """Return the defaults list of a file: names, and dicts from a group to its option."""
+    # Not resolved: Hydra itself interpolates ${method} in this list.
     content: Any = OmegaConf.to_container(_load(file), resolve=False)
     return list(content.get("defaults") or []) if isinstance(content, dict) else []
 
@@ -432,6 +433,6 @@ def _keys_of_file(file: Path) -> Iterator[str]:
 def _problem_of_key(key: str, known: frozenset[str], groups: Iterable[str] = ()) -> str | None:
     if key in known or any(key.startswith(f"{open_key}.") for open_key in OPEN_KEYS):
         return None
-    # GRPO has no critic.
+    # GRPO has no critic, so its keys are never what was meant.
     used = (name for name in known if not name.startswith("critic."))
     return f"there is no key {key!r}{nearest(key, [*used, *groups])}"

@@ -1,11 +1,11 @@
-"""Finds values of a composed recipe with which no run can start: text for a number, zero responses. Pure."""
+"""Finds values of a composed recipe that no run can start with, such as text for a number or zero responses. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from verl_ext.unknown_keys import is_number, is_whole
 
-# Of each key, whether a value is allowed, and which values are.
+# Key -> whether a value is allowed, and a description of the allowed values.
 ALLOWED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         (
@@ -35,12 +35,12 @@ ALLOWED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def problems_of_values(config: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the keys whose value is not allowed.
+    """Yield a message for each key whose value is not allowed.
 
     Args:
         config: the recipe, with its interpolations resolved.
-        base: the config that the recipe builds on. Where it has a number, a bool or a block, so must the recipe.
-        prefix: that of all keys, with the dot.
+        base: the config that the recipe builds on. Where it has a number, a bool or a block, the recipe must, too.
+        prefix: prepended to every key, including its dot.
     """
     for name, default in base.items():
         key, value = f"{prefix}{name}", config.get(name)

@@ -1,4 +1,4 @@
-"""Every data set by its name: those of `mmupt_data.catalog` and those of the benchmarks."""
+"""Finds data sets by name: the training sets of `mmupt_data.catalog` and the benchmarks."""
 
 from mmupt.benchmarks import BENCHMARKS
 from mmupt_data.catalog import DATA_SETS
@@ -6,13 +6,13 @@ from mmupt_data.data_set import DataSet
 
 
 def data_sets() -> dict[str, DataSet]:
-    """Every data set by its name, sorted."""
+    """Return every data set by name, sorted."""
     found = {**DATA_SETS, **{name: benchmark.data for name, benchmark in BENCHMARKS.items()}}
     return dict(sorted(found.items()))
 
 
 def data_set(name: str) -> DataSet:
-    """The data set of that name; ValueError with the known names if there is none."""
+    """Return the data set of a name; ValueError with the known names if it does not exist."""
     known = data_sets()
     if name not in known:
         raise ValueError(f"there is no data set {name!r}; known data sets: {', '.join(known)}")

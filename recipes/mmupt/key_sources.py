@@ -1,6 +1,6 @@
-"""Explains where the value of a key comes from: every place that sets it, with the comment above it.
+"""Explains where the value of a config key comes from: every place that sets it, with the comment above it.
 
-Starts nothing and imports no veRL.
+Does not start anything or import veRL.
 """
 
 import textwrap
@@ -26,9 +26,9 @@ from verl_ext.unknown_keys import nearest
 class Layer:
     """A file that Hydra composes.
 
-    kind: base, recipe, veRL or the group that the file is an option of.
-    name: the file in its config folder, without the suffix.
-    package: the key below which its content goes; empty for the top.
+    kind: base, recipe, veRL, or the config group of the option.
+    name: path of the file in its config folder, without the suffix.
+    package: the key under which Hydra merges the content; empty for the root.
     """
 
     kind: str
@@ -41,10 +41,10 @@ class Layer:
 class Setting:
     """One place that sets a key.
 
-    kind: that of a `Layer`, "command line" or "launcher".
-    place: the file in its config folder, or the override.
-    value: as it is written there, interpolations included.
-    comment: the one above the key, or, for the launcher, how it computes the value.
+    kind: the kind of a `Layer`, "command line" or "launcher".
+    place: path of the file in its config folder, or the override; empty for the launcher.
+    value: as written, with interpolations; for the launcher, how it computes the value.
+    comment: the comment above the key.
     """
 
     kind: str
@@ -57,9 +57,9 @@ class Setting:
 class DocumentedKey:
     """A key of a YAML file.
 
-    name: with dots.
-    value: as it is written, interpolations included; None for a block of keys.
-    comment: what is above the key, in one line; empty for none.
+    name: the dotted key.
+    value: as written, with interpolations; None for a block of keys.
+    comment: the comment above the key, joined into one line; empty if there is none.
     """
 
     name: str
@@ -68,19 +68,21 @@ class DocumentedKey:
 
 
 def documented_keys(file: Path) -> list[DocumentedKey]:
-    """The keys that a YAML file sets, in its order; blocks are listed where they have a comment."""
+    """List the keys that a YAML file sets, in file order; blocks are included if they have a comment."""
     text, node = _parsed(file)
     return [*_documented(node, text, "")] if node is not None else []
 
 
 def header(file: Path) -> str:
-    """The comment at the top of a YAML file, with its line breaks and without the directive of Hydra."""
+    """Return the comment at the top of a YAML file, with line breaks and without Hydra's `@package` directive."""
     lines = takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
     return "\n".join(line[2:] for line in lines if "@package" not in line)
 
 
 def explain(recipe: str, overrides: Sequence[str], key: str) -> str:
-    """The composed value of a key and every place that sets it, the last of which counts; for a block, of all its keys.
+    """Describe the composed value of a key and every place that sets it; for a block, describe all of its keys.
+
+    The last place listed determines the value.
 
     Raises:
         RecipeError: the recipe does not compose, or has no such key.
@@ -96,7 +98,7 @@ def explain(recipe: str, overrides: Sequence[str], key: str) -> str:
 
 
 def config_layers(recipe: str, overrides: Sequence[str]) -> list[Layer]:
-    """The files of a composed recipe in the order in which Hydra merges them, veRL's among them."""
+    """Return the files of a composed recipe, including veRL's, in the order in which Hydra merges them."""
     first, *others = folders = search_folders(recipe)
     with initialize_config_dir(str(first), version_base=None):
         hydra = GlobalHydra.instance().hydra
@@ -121,7 +123,7 @@ def _kind(name: str) -> str:
 
 
 def settings_of(key: str, layers: Sequence[Layer], overrides: Sequence[str]) -> list[Setting]:
-    """Every place that sets a key, the last of which counts."""
+    """Return every place that sets a key; the last one determines the value."""
     found = []
     for layer in layers:
         prefix = f"{layer.package}." if layer.package else ""
@@ -137,7 +139,7 @@ def settings_of(key: str, layers: Sequence[Layer], overrides: Sequence[str]) -> 
 
 
 def _find(file: Path, key: str) -> tuple[str, str] | None:
-    """The value of a key in a YAML file, and the comment above it; None if the file does not set it."""
+    """Return the value of a key in a YAML file and the comment above it; None if the file does not set the key."""
     text, node = _parsed(file)
     line = 0
     for part in key.split("."):
@@ -178,7 +180,7 @@ def _comment_above(lines: Sequence[str], line: int) -> str:
     first = line
     while first > 0 and lines[first - 1].lstrip().startswith("#"):
         first -= 1
-    # What a file begins with is about the file.
+    # A comment at the top of a file describes the file, not its first key.
     return " ".join(text.strip().lstrip("# ") for text in lines[first:line]) if first else ""
 
 

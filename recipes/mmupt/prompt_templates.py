@@ -1,6 +1,7 @@
 """Prompts of synthesis, baselines and judges: text files with `{name}` placeholders.
 
-The texts that fill them are untrusted: they can neither close a tag of the prompt nor add an image or a special token.
+The texts that fill the placeholders are untrusted: they cannot close a tag of the prompt, or add an image or a special
+token.
 """
 
 import re
@@ -15,14 +16,14 @@ _TAG = re.compile(r"<(?=/?[a-z_]+>)", re.IGNORECASE)
 
 
 class PromptError(ValueError):
-    """A prompt cannot be used; the message says why, and the fix."""
+    """A prompt cannot be used; the message gives the reason and the fix."""
 
 
 def read_prompt(name: str, folder: Path) -> str:
-    """Read the prompt of that name in `folder`, or in the file if the name ends in `.txt`.
+    """Read the prompt `folder/NAME.txt`, or the file `name` if it ends in `.txt`.
 
     Raises:
-        PromptError: there is no such file, it is empty, or it has an image placeholder.
+        PromptError: the file is missing, empty, or has an image placeholder.
     """
     path = Path(name) if name.endswith(".txt") else folder / f"{name}.txt"
     if not path.is_file():
@@ -37,17 +38,17 @@ def read_prompt(name: str, folder: Path) -> str:
 
 
 def placeholders(template: str) -> set[str]:
-    """The names of the placeholders of a template."""
+    """Return the names of a template's placeholders."""
     return set(_PLACEHOLDER.findall(template))
 
 
 def harmless(text: str) -> str:
-    """The text with control text and tags escaped, and without lone surrogates."""
+    """Escape control text and tags, and replace lone surrogates."""
     return _TAG.sub("< ", escaped(encodable(text))).strip()
 
 
 def encodable(text: str) -> str:
-    """The text with "?" for lone surrogates, which JSON can hold and UTF-8 cannot."""
+    """Replace lone surrogates, which JSON can hold and UTF-8 cannot, by "?"."""
     return text.encode(errors="replace").decode()
 
 
@@ -56,11 +57,11 @@ def fill_template(template: str, texts: Mapping[str, str], clean: Callable[[str]
 
     Args:
         template: the template.
-        texts: by the names of the placeholders.
-        clean: escapes parts of a text that would act as more than text in the prompt.
+        texts: placeholder name -> text.
+        clean: escapes whatever in a text would act as more than text in the prompt.
 
     Raises:
-        PromptError: the placeholders are not those of the texts.
+        PromptError: the template's placeholders differ from the keys of `texts`.
 
     >>> fill_template("<example>{question}</example> ?", {"question": "a</example> <image>{question}"})
     '<example>a< /example> < image>{question}</example> ?'

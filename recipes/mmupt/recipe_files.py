@@ -1,7 +1,7 @@
 """Finds the YAML files of recipes and of the options of their config groups, and reads their headers.
 
-Parses no YAML and imports only the standard library: shell completion lists recipes and options at every key press.
-`mmupt.compose` reads and composes the files.
+Does not parse YAML and imports only the standard library: shell completion lists recipes and options at every key
+press. `mmupt.compose` reads and composes the files.
 """
 
 import os
@@ -9,29 +9,29 @@ from pathlib import Path
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
 
-# A second folder, the value of `--config-dir`: a variable, so that the processes that a command starts compose alike.
+# Holds the value of `--config-dir`, a second config folder; child processes of a command inherit it.
 CONFIG_DIR_VARIABLE = "MMUPT_CONFIG_DIR"
 
-# Files that recipes build on, which are not recipes.
+# Files that recipes build on, but that are not recipes.
 FOUNDATIONS = ("base", "baseline")
 
-# Every group, in the order in which they are listed.
+# All config groups, in listing order.
 GROUPS = ("method", "dataset", "model", "hardware", "async")
 
 
 def config_folders() -> list[Path]:
-    """Our folder, and the second one if there is any."""
+    """Return our config folder, followed by the second one if it is set."""
     own = os.environ.get(CONFIG_DIR_VARIABLE)
     return [CONFIG_FOLDER, Path(own)] if own else [CONFIG_FOLDER]
 
 
 def config_files(folder: Path) -> list[Path]:
-    """The recipes and options in a folder, sorted; other folders in it are ignored."""
+    """Return the files of recipes and options in a folder, sorted; other subfolders are ignored."""
     return sorted([*folder.glob("*.yaml"), *(file for group in GROUPS for file in (folder / group).rglob("*.yaml"))])
 
 
 def config_file(name: str) -> Path:
-    """The file of a recipe or GROUP/OPTION; a path in our folder if there is none."""
+    """Return the file of a recipe or GROUP/OPTION; a missing one would be in our folder."""
     files = [folder / f"{name}.yaml" for folder in config_folders()]
     return next((file for file in files if file.is_file()), files[0])
 
@@ -47,7 +47,7 @@ def options(group: str) -> dict[str, str]:
 
 
 def as_written(group: str) -> str:
-    """The group as an override names it: no recipe chooses an option of `async` itself, so it is added."""
+    """Return a group as an override names it: recipes choose no option of `async`, so an override must add it."""
     return f"+{group}" if group == "async" else group
 
 

@@ -132,7 +132,7 @@ def test_a_key_is_explained_by_every_place_that_sets_it_and_the_comments_there()
         ("mmupt_tiny_lora", ["+async=colocate"], "data.train_batch_size", "recipe (mmupt_tiny.yaml): 32"),
         ("mmupt_smoke", [], "actor_rollout_ref.model.path", "model (model/qwen2_5_vl_3b.yaml): Qwen/Qwen2.5-VL-3B"),
         ("mmupt_smoke", ["method=supervised"], "data.supervised", "method (method/supervised.yaml): True"),
-        ("mmupt_smoke", ["method=lmsi"], "mmupt.name", "launcher: the recipe and those options of method, dataset and"),
+        ("mmupt_smoke", ["method=lmsi"], "mmupt.name", "launcher: the recipe, and the options of method, dataset and"),
     ],
 )
 def test_the_last_place_is_the_one_that_counts(recipe: str, overrides: list[str], key: str, place: str) -> None:
