@@ -1,1 +1,1 @@
-"""Markdown tables, plots and HTML pages for results of any kind."""
+"""Shared building blocks of reports: Markdown tables, plots and HTML pages."""

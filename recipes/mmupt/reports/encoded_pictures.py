@@ -1,4 +1,4 @@
-"""Pictures for a browser: decoded as a person sees them and encoded anew, whatever the file."""
+"""Re-encodes untrusted image files as clean PNG or JPEG for a browser."""
 
 import io
 
@@ -6,17 +6,17 @@ from PIL import Image
 
 from verl_ext.images import decode
 
-# A picture with fewer distinct colours in a small copy is a drawing, which JPEG would blur.
+# A picture whose thumbnail has at most this many colours is a drawing, which JPEG would blur.
 DRAWING_COLOURS = 256
 
 
 def encode_anew(encoded: bytes, longest_side: int | None = None) -> tuple[str, bytes]:
-    """Decode a picture and encode it anew, drawings as PNG, photos as JPEG: the media type and the bytes.
+    """Decode a picture, encode it again as PNG (drawings) or JPEG (photos), and return media type and bytes.
 
-    `longest_side` bounds width and height of the result, in px; None keeps the size.
+    `longest_side` limits width and height of the result, in px; None keeps the size.
 
     Raises:
-        ImageError: it cannot be decoded.
+        ImageError: the picture cannot be decoded.
     """
     image = decode(encoded).image
     if longest_side is not None:

@@ -1,7 +1,7 @@
-"""Text with LaTeX formulas as HTML: formulas become MathML, which browsers draw themselves; all else is escaped.
+"""Converts text with LaTeX formulas to HTML: formulas become MathML, which browsers render; everything else is escaped.
 
-The text is not trusted. Of `latex2mathml`'s output, only elements and attributes that draw something are kept, so no
-link, style or script gets through. A formula that it cannot parse is shown as written.
+The text is untrusted. Only elements and attributes of `latex2mathml`'s output that draw something are kept, so no link,
+style or script gets through. A formula that `latex2mathml` cannot parse is shown as written.
 """
 
 import html
@@ -12,9 +12,9 @@ from xml.etree.ElementTree import Element
 
 from latex2mathml.converter import Converter
 
-# Longer formulas are shown as text: the time of a conversion grows with the square of the length.
+# Longer formulas are shown as text: conversion time grows with the square of the length.
 LONGEST_FORMULA = 1_000
-# Closing delimiters of formulas by their opening delimiters.
+# Opening delimiter of a formula -> closing delimiter.
 _CLOSERS = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 _OPENER = re.compile(r"\$\$|\$|\\\[|\\\(|\\boxed\s*\{|\\begin\{(?P<environment>[a-z]+\*?)\}")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -22,7 +22,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _DEFINITION = re.compile(
     r"\\([gex]?def|let|(re)?newcommand|providecommand|(re)?newenvironment|DeclareMathOperator)(?![a-zA-Z])"
 )
-# Found in an answer that is a formula without delimiters.
+# Matches somewhere in an answer that is a formula without delimiters.
 _LATEX = re.compile(r"\\[a-zA-Z]|[\^_]")
 _ARGUMENTS = {
     "mfrac": 2,
@@ -44,15 +44,15 @@ _ATTRIBUTES = {
     *("linethickness", "lspace", "mathvariant", "maxsize", "minsize", "movablelimits", "notation", "rowspacing"),
     *("rspace", "scriptlevel", "separator", "stretchy", "symmetric", "width"),
 }
-# No lengths as large as a page.
+# Attribute values; lengths with three or more digits, which could fill the page, do not match.
 _VALUE = re.compile(r"(?!.*\d{3})[\w .%+-]{1,60}")
 
 
 def with_formulas(text: str) -> str:
-    r"""A text as HTML, with formulas in `$...$`, `$$...$$`, `\(...\)`, `\[...\]`, environments and `\boxed{...}`.
+    r"""Convert text to HTML, with formulas in `$...$`, `$$...$$`, `\(...\)`, `\[...\]`, environments and `\boxed{...}`.
 
-    Text between two single `$` is a formula if it is on one line, not followed by a digit, and without spaces at its
-    ends or with a command, a power or an index; so prices stay text.
+    To keep prices as text, `$...$` is a formula only if it is on one line, no digit follows it, and it either has no
+    spaces at its ends or contains a command, a power or an index.
 
     >>> with_formulas("5 < 6 $")
     '5 &lt; 6 $'
@@ -61,7 +61,7 @@ def with_formulas(text: str) -> str:
 
 
 def answer_with_formulas(answer: str) -> str:
-    """An extracted answer as HTML: as `with_formulas`, or a formula as a whole if it looks like one."""
+    """Convert an extracted answer to HTML; without delimiters, an answer that looks like LaTeX is one formula."""
     if not _OPENER.search(answer) and _LATEX.search(answer):
         return mathml(answer) or html.escape(answer)
     return with_formulas(answer)
@@ -69,12 +69,12 @@ def answer_with_formulas(answer: str) -> str:
 
 @lru_cache(maxsize=4096)
 def mathml(latex: str, display: str = "inline") -> str | None:
-    """A formula without delimiters as a MathML element, "inline" or "block"; None for one that cannot be shown."""
+    """Convert a formula without delimiters to MathML; None if it cannot be shown. `display`: "inline" or "block"."""
     if len(latex) > LONGEST_FORMULA or _DEFINITION.search(latex):
         return None
     try:
         return _written(Converter(display=display).convert_to_element(latex))
-    # The converter's parser raises any exception at malformed input.
+    # The converter raises exceptions of any type on malformed input.
     except Exception:
         return None
 
@@ -94,7 +94,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _formula(text: str, opener: re.Match[str]) -> tuple[str, str, int] | None:
-    """The formula that begins here, how it is displayed, and where it ends; None if none does."""
+    """Return the formula that starts at `opener`, its display and its end; None if no formula starts there."""
     first, sign = opener.end(), opener[0]
     limit = first + LONGEST_FORMULA
     if environment := opener["environment"]:
@@ -115,13 +115,13 @@ def _formula(text: str, opener: re.Match[str]) -> tuple[str, str, int] | None:
 
 
 def _is_inline_formula(content: str, after: str) -> bool:
-    """Whether the text between two dollars is a formula and not a price."""
+    """Return whether the text between two dollar signs is a formula, not a price."""
     spaced = content[0].isspace() or content[-1].isspace()
     return "\n" not in content and not after.isdigit() and (not spaced or _LATEX.search(content) is not None)
 
 
 def _closing_brace(text: str, first: int, limit: int) -> int | None:
-    """The end of the brace that was opened before `first`; None if it does not close before `limit`."""
+    """Return the end of the brace opened just before `first`; None if it does not close before `limit`."""
     depth = 1
     for brace in _BRACE.finditer(text, first, limit):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -131,7 +131,7 @@ def _closing_brace(text: str, first: int, limit: int) -> int | None:
 
 
 def _written(element: Element) -> str:
-    """An element as sent to a browser; ValueError for one that would be drawn wrongly."""
+    """Serialize an element for the browser; ValueError for an element that would be drawn wrongly."""
     name = element.tag
     if name not in _ELEMENTS or len(element) != _ARGUMENTS.get(name, len(element)):
         raise ValueError(f"{name} with {len(element)} arguments")

@@ -1,7 +1,7 @@
 """HTML pages that show rows: single files without scripts or external resources.
 
-Rows are not trusted: all text is escaped (`mmupt.reports.formulas`), every picture is encoded anew, and the browser is
-told to load and run nothing. The report that writes a page decides its content.
+Rows are untrusted: all text is escaped (`mmupt.reports.formulas`), all pictures are re-encoded, and the page's policy
+forbids the browser to load or run anything. The report that writes a page decides its content.
 """
 
 import base64
@@ -15,9 +15,9 @@ from verl_ext.control_text import PLACEHOLDER
 from verl_ext.files import write_atomically
 from verl_ext.images import ImageError
 
-# Longest side of a picture, px; a click or Enter shows it in this size.
+# Longest side of a picture in px; a click or Enter enlarges it to this size.
 PICTURE_SIZE = 800
-# Longer texts are shortened in the middle, because questions and answers are at the end.
+# Longer texts are cut in the middle, because questions and answers come at the end.
 CHARACTERS_SHOWN = 4_000
 
 PAGE = """<!doctype html>
@@ -51,39 +51,39 @@ small, .dropped {{ color: var(--quiet) }}
 
 
 def write_page(path: Path, title: str, *parts: str) -> None:
-    """Write a page: `title` is any text, `parts` are HTML."""
+    """Write a page; `title` is plain text, `parts` are HTML."""
     page = PAGE.format(title=html.escape(title), body="\n".join(parts))
     write_atomically(path, page)
 
 
 def section(*columns: str, header: str = "") -> str:
-    """One entry of a page in two columns of HTML, with `header` across both."""
+    """Return one entry of a page: two columns of HTML, with `header` across both."""
     across = f"<header>{header}</header>" if header else ""
     return f"<section>{across}{''.join(f'<div>{column}</div>' for column in columns)}</section>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A text as a paragraph; `kind` is its CSS class."""
+    """Return a text as a paragraph; `kind` is its CSS class."""
     return f'<p class="{kind}">{shown(text)}</p>' if kind else f"<p>{shown(text)}</p>"
 
 
 def shown(text: str) -> str:
-    """A text as HTML: escaped, with formulas, shortened in the middle if it is long."""
+    """Convert a text to HTML: escaped, with formulas, shortened if it is long."""
     return with_formulas(shortened(text))
 
 
 def shown_question(text: str) -> str:
-    """A question as HTML: as `shown`, without image placeholders."""
+    """Convert a question to HTML as `shown` does, without image placeholders."""
     return shown(text.replace(PLACEHOLDER, " ").strip())
 
 
 def shown_answer(answer: str) -> str:
-    """An extracted answer as HTML: as `shown`, or one formula as a whole."""
+    """Convert an extracted answer to HTML as `shown` does, or as a single formula."""
     return answer_with_formulas(shortened(answer))
 
 
 def shortened(text: str) -> str:
-    """A text without its middle if it has more than CHARACTERS_SHOWN characters."""
+    """Cut the middle out of a text of more than CHARACTERS_SHOWN characters."""
     if len(text) > CHARACTERS_SHOWN:
         half = CHARACTERS_SHOWN // 2
         return f"{text[:half]}\n[{len(text) - 2 * half:,} characters are left out]\n{text[-half:]}"
@@ -91,14 +91,14 @@ def shortened(text: str) -> str:
 
 
 def pictures(encoded: Iterable[bytes]) -> str:
-    """Encoded images as HTML, encoded anew."""
+    """Re-encode images and return them as HTML."""
     return "".join(map(_picture, encoded))
 
 
 def _picture(encoded: bytes) -> str:
     try:
         kind, picture = encode_anew(encoded, PICTURE_SIZE)
-    # The text of the row may still be of interest.
+    # Still show the text of the row.
     except ImageError:
         return "<em>an image that cannot be decoded</em> "
     source = f"data:{kind};base64,{base64.b64encode(picture).decode()}"

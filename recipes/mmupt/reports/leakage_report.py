@@ -1,4 +1,4 @@
-"""The leakage check: reports overlaps of training and evaluation rows, and refuses too many of them.
+"""The leakage check: reports overlaps of training and evaluation rows, and refuses more than are allowed.
 
     mmupt check-leakage --train FILE... --eval FILE... --report FOLDER
 
@@ -19,7 +19,7 @@ from verl_ext.counts import pluralize
 from verl_ext.datasets.parquet_reader import MalformedRow, read_rows
 from verl_ext.files import write_json
 
-# Pairs shown on the page with pictures, and pairs named in a sentence; leakage.json has all of them.
+# Number of pairs on the page, and in the summary; leakage.json has all pairs.
 PAIRS_SHOWN = 100
 PAIRS_NAMED = 3
 
@@ -27,11 +27,11 @@ PAIRS_NAMED = 3
 def check_overlap(
     train_files: Sequence[Path], eval_files: Sequence[Path], images: Images, allowed: int, report_folder: Path
 ) -> list[Overlap]:
-    """Write the report of all overlaps (`mmupt_data.leakage.overlaps`) into a folder, and return them if they are
-    allowed.
+    """Find overlaps by `mmupt_data.leakage.overlaps`, write the report into a folder, and return the overlaps.
 
     Raises:
-        ValueError: more pairs overlap than are allowed, with counts, the first pairs and the report; or as `overlaps`.
+        ValueError: as `overlaps`, or more pairs overlap than are allowed; the message has counts, the first pairs and
+            the path of the report.
     """
     found = overlaps(train_files, eval_files, images)
     report = write_report(report_folder, train_files, eval_files, images, allowed, found)
@@ -41,7 +41,7 @@ def check_overlap(
 
 
 def summary(overlaps: Sequence[Overlap]) -> str:
-    """A sentence with the number of overlapping pairs by kind, and the first pairs."""
+    """Summarize the overlapping pairs in a sentence: their number by kind, and the first pairs."""
     counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
     text = f"{pluralize(len(overlaps), 'overlapping pair')} of a training row and an evaluation row"
     if overlaps:
@@ -58,7 +58,7 @@ def write_report(
     allowed: int,
     overlaps: Sequence[Overlap],
 ) -> Path:
-    """Write `leakage.json`, all pairs, and `leakage.html`, the first PAIRS_SHOWN side by side; returns the page."""
+    """Write all pairs to `leakage.json` and the first PAIRS_SHOWN to `leakage.html`; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = Counter(kind for overlap in overlaps for kind in overlap.kinds)
     facts = {
@@ -101,7 +101,7 @@ def _cell(place: Place, rows: Mapping[Place, Mapping[str, Any]]) -> str:
 
 
 def _rows(places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
-    """The rows at these places."""
+    """Read the rows at the given places."""
     wanted = {(place.file, place.row): place for place in places}
     found = {}
     for file in dict.fromkeys(file for file, _ in wanted):

@@ -1,6 +1,6 @@
-"""Plots as PNG files: panels of points and lines, declared by the report that shows them.
+"""Draws PNG plots: panels of points and lines, which the reports declare.
 
-matplotlib is imported lazily, because no training needs it. Text is drawn literally, never as a formula.
+matplotlib is imported lazily, because training does not need it. Text is drawn literally, never as a formula.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ BEFORE_COLOR, AFTER_COLOR, TEXT_COLOR = "#8c8c8c", "#d1495b", "#333333"
 LINE_COLORS = ("#1f6f9f", "#5b8c5a", "#8e6bab", "#b07d3c")
 # Axis limits of a percentage: leaves room for a marker at 100 %.
 PERCENT = (0, 105)
-# Longer labels are cut.
+# Longer labels are truncated.
 LONGEST_LABEL = 140
 
 Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]
@@ -23,7 +23,10 @@ Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]
 
 @dataclass(frozen=True)
 class Points:
-    """Points of one color and marker, `joined` by a line or not, with error bars of one length or (below, above)."""
+    """Points of one color and marker, optionally joined by a line.
+
+    `x_errors` and `y_errors` are the lengths of error bars: symmetric, or (below, above).
+    """
 
     x: Sequence[float]
     y: Sequence[float]
@@ -41,8 +44,8 @@ class Points:
 class Panel:
     """One set of axes.
 
-    `x_names` and `y_names` name the positions 0, 1, ... of an axis, y from the top. `whole_x` puts ticks at whole
-    numbers only, such as steps; `zero_line` marks x = 0. `empty` is written across a panel without a curve.
+    `x_names` and `y_names` label the positions 0, 1, ... of an axis, y from the top. `whole_x` puts x ticks at whole
+    numbers only, as steps need; `zero_line` marks x = 0. `empty` is a text across the panel, for one without a curve.
     """
 
     title: str
@@ -59,7 +62,7 @@ class Panel:
 
 
 def palette(count: int) -> list[Any]:
-    """Colors for `count` lines, repeated beyond 20."""
+    """Return colors for `count` lines; they repeat after 20."""
     from matplotlib import colormaps
 
     colors = colormaps["tab10" if count <= 10 else "tab20"]
@@ -73,7 +76,7 @@ def draw(
     height_ratios: Sequence[float] | None = None,
     share_x: bool = False,
 ) -> bytes:
-    """Draw panels row by row into a PNG; `size` is in inches, `height_ratios` are those of the rows."""
+    """Draw panels row by row into a PNG. `size` is in inches; `height_ratios` has one entry per row of panels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=160, layout="constrained")
@@ -108,7 +111,7 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
             linestyle="-" if points.joined else "none",
             linewidth=1.8,
             capsize=3,
-            # Single points over lines.
+            # Draw single points above lines.
             zorder=2 if points.joined else 3,
         )
     if panel.empty:

@@ -1,17 +1,17 @@
-"""Markdown tables and their text. Names, labels and responses are not trusted: no text can change the layout."""
+"""Markdown tables. Cell texts (names, labels, responses) are untrusted and cannot change the layout."""
 
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# Longer values are cut in code spans.
+# Longer values in code spans are truncated.
 LONGEST_CODE = 200
-# Characters that would end a cell, or start code, emphasis, a link, an HTML tag or a formula.
+# Characters that would end a cell or start code, emphasis, a link, an HTML tag or a formula.
 _MARKUP = re.compile(r"[\\`*\[\]|$]|<(?=[A-Za-z/!?])")
 
 
 class Mean(Protocol):
-    """A mean with its standard error."""
+    """A mean and its standard error."""
 
     @property
     def value(self) -> float: ...
@@ -21,7 +21,7 @@ class Mean(Protocol):
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the head first, as a Markdown table; columns line up in plain text and all cells are escaped."""
+    """Format rows of cells, header first, as a Markdown table with aligned columns; all cells are escaped."""
     cells = [list(map(escaped, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -32,18 +32,18 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text on one line as Markdown that shows it literally."""
+    """Escape a text so that Markdown shows it literally, on one line."""
     return _MARKUP.sub(r"\\\g<0>", _one_line(text))
 
 
 def code(value: Any) -> str:
-    """A value as a code span on one line, from which no character can escape."""
+    """Format a value as a one-line code span that no character can break out of."""
     text = str(value).replace("`", "'").replace("|", "¦")
     return f"`{_one_line(text)[:LONGEST_CODE]}`"
 
 
 def plus_minus(mean: Mean, decimals: int = 2, factor: float = 100, signed: bool = False) -> str:
-    """A mean with its standard error, in percent unless `factor` says otherwise.
+    """Format a mean and its standard error, each times `factor` (default: in percent).
 
     >>> from verl_ext.scores import Score
     >>> plus_minus(Score((0.0, 1.0)), decimals=1)
