@@ -1,7 +1,7 @@
-"""What a command shows while it works: one screen, with everything else in a log.
+"""The screen of a running command: its progress and results. All other output goes to a log.
 
-Whatever works calls `emit` with an event, in whichever process it runs. `Session` collects the events of all processes
-of a command, draws them by `Screen`, and sends all other output to the log. Imports neither veRL, Ray, vLLM nor torch.
+Any process of a command calls `emit` with an event. `Session` collects the events of all processes, draws them with
+`Screen` and redirects all other output to the log. Imports neither veRL, Ray, vLLM nor torch.
 """
 
 from mmupt.console.events import (

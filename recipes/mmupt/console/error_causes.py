@@ -1,24 +1,24 @@
-"""Finds in a log what ended a command, and where in the code. Pure."""
+"""Find the error that ended a command, and where it was raised, in a log. Pure."""
 
 import re
 from dataclasses import dataclass
 
-# Colours, and Ray's name of the process that a line is from.
+# Colour codes, and the prefix by which Ray names the process that printed a line.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PROCESS = re.compile(r"^(\(\w[^()]*\)) ?")
 _FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>\S+))?')
 _WATCHDOG = re.compile(r"watchdog: the run ends: (?P<reason>.+?)(?:\. The trainer stands at)?$")
 _ERROR = re.compile(r"^error: (?P<reason>.+)")
 _LIBRARIES = re.compile(r"^.*/(?:site-packages|python3\.\d+)/")
-# What Ray lists about an actor that has died, before it says why.
+# Details that Ray lists about a dead actor before the reason.
 _ACTOR = re.compile(r"^\s+(?:class_name|actor_id|pid|name|namespace|ip): ")
-# Lines of a message that are read.
+# Maximum number of lines of an exception message to keep.
 _LINES = 4
 
 
 @dataclass
 class _Traceback:
-    """What one process has printed so far of its last traceback; `open` until its message has ended."""
+    """The last traceback of one process, as far as printed; `open` until its message has ended."""
 
     where: str | None = None
     open: bool = False
@@ -26,10 +26,10 @@ class _Traceback:
 
 
 def find_cause(log: str) -> tuple[str, str | None]:
-    """Return what went wrong, on one line, and where, as "FILE, line N, in FUNCTION", if the log says so.
+    """Return the error on one line, and its place as "FILE, line N, in FUNCTION" if the log has it.
 
-    The last traceback or message counts. Only the watchdog of a run is believed before it: Ray sees no more than that a
-    process is gone.
+    The last traceback or error message wins, except that the message of a run's watchdog precedes all: Ray knows only
+    that a process is gone.
     """
     by_process: dict[str, _Traceback] = {}
     watchdog: str | None = None
@@ -49,7 +49,7 @@ def find_cause(log: str) -> tuple[str, str | None]:
             last = [found["reason"]], None
             state.open, state.message = False, None
         elif state.open and state.message is None and line and not line[0].isspace():
-            # The first line that is not indented after the frames names the exception.
+            # The first unindented line after the frames names the exception.
             state.message = [line]
             last = state.message, state.where
         elif state.open and state.message is not None:

@@ -1,7 +1,7 @@
-"""What a command has to say while it works, as events, and how they reach the process that shows them.
+"""The events that a command reports, and how they reach the process that shows them.
 
-The process that shows them names a file in the environment variable MMUPT_CONSOLE. All processes of the command append
-to it, one JSON line per event. Without the variable nothing is shown, and `tell` and `show_result` print.
+That process names a file in the environment variable MMUPT_CONSOLE. All processes of the command append events to it,
+one JSON line each. Without the variable, no events are shown; `tell` and `show_result` still print.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import TypeVar, get_args
 from verl_ext.files import json_line
 
 EVENTS_VARIABLE = "MMUPT_CONSOLE"
-# Its value where everything is printed and nothing shown, also by the commands that a command runs.
+# The value of the variable under --verbose: print all output and show no events, in nested commands too.
 ALL_OUTPUT = ""
 SECONDS_BETWEEN_PROGRESS = 0.5
 
@@ -26,21 +26,21 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Head:
-    """What runs: texts by their names."""
+    """The header: descriptions of the run by label."""
 
     rows: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the work begins, and the one before has ended."""
+    """A phase begins, which ends the previous one."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """So much of the current phase is done."""
+    """Progress of the current phase."""
 
     done: int
     total: int
@@ -49,24 +49,24 @@ class Progress:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the current phase begins, which lasts until the phase's next progress."""
+    """A part of the current phase begins; it lasts until the next `Progress`."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What the command that is the current phase is doing."""
+    """Current activity of the nested command that is the current phase."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training step has ended, or the validation before the first one, which takes no time.
+    """A training step has ended, or the validation before the first step, which has no `seconds`.
 
-    Ratios and accuracies are from 0 to 1, None where they are not known. `total` is None where the number of steps is
-    not known beforehand. `seconds` are those of the step with its validation.
+    Ratios and accuracies range from 0 to 1 and are None if unknown, as is the `total` number of steps. `seconds`
+    include the validation of the step.
     """
 
     step: int
@@ -80,41 +80,41 @@ class Step:
 
     @property
     def is_first_validation(self) -> bool:
-        """Whether this is the validation before the first step of a start."""
+        """Whether this is the validation before the first step after a start."""
         return self.seconds is None and self.validation_accuracy is not None
 
 
 @dataclass(frozen=True)
 class Warnings:
-    """So many lines of the log are warnings."""
+    """Number of warnings in the log so far."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something worth reading, once."""
+    """A message for the user, shown once."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The command that is the current phase has failed: its cause, where it was raised and its log, a line each."""
+    """The nested command of the current phase has failed: its cause, where it was raised, and its log, one per line."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the command was run for, as text with lines of any length."""
+    """The result of the command, as text with lines of any length."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Follow:
-    """Show the steps that veRL's FileLogger writes to a file, which must not exist yet: veRL starts it anew."""
+    """Show the steps that veRL's FileLogger writes to a file. It must not exist yet: veRL overwrites it."""
 
     file: str
     total: int | None
@@ -126,25 +126,25 @@ _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event
 
 
 def write_event(event: Event) -> str:
-    """An event as a line of JSON."""
+    """Return an event as a line of JSON."""
     return json_line({"event": type(event).__name__, **asdict(event)})
 
 
 def read_event(line: str | bytes) -> Event:
-    """The event of a line that `write_event` has made."""
+    """Return the event of a line that `write_event` made."""
     content = json.loads(line)
     return _KINDS[content.pop("event")](**content)
 
 
 def emit(event: Event) -> None:
-    """Hand an event to the process that shows it, if any."""
+    """Send an event to the process that shows it, if any."""
     if file := os.environ.get(EVENTS_VARIABLE):
         append_event(file, event)
 
 
 def append_event(file: str, event: Event) -> None:
-    """Append an event to the file of a session, unless the session has ended."""
-    # Not created here: the session may have ended. One write per line, so that lines of two processes never mix.
+    """Append an event to the event file of a session, unless the session has ended."""
+    # Without O_CREAT, because the session may have ended. A single write keeps lines of several processes apart.
     with suppress(FileNotFoundError):
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
         try:
@@ -154,24 +154,24 @@ def append_event(file: str, event: Event) -> None:
 
 
 def printable(text: str) -> str:
-    """A text for a terminal, whose ids, names and responses are not trusted: "?" for characters that control it."""
+    """Replace control characters by "?": ids, names and responses are untrusted and must not control a terminal."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)
 
 
 def tell(text: str) -> None:
-    """Show a note; it also goes to standard output, which is the log where there is a screen."""
+    """Show a note and print it to standard output, which is the log if there is a screen."""
     print(printable(text), flush=True)
     emit(Note(text))
 
 
 def show_result(text: str) -> None:
-    """Show a result; it also goes to standard output, which is the log where there is a screen."""
+    """Show a result and print it to standard output, which is the log if there is a screen."""
     print(text, flush=True)
     emit(Result(text))
 
 
 def counted(items: Iterable[Item], done: int, total: int, unit: str) -> Iterator[Item]:
-    """Yield the items, and emit how many there have been, `done` ones before them included."""
+    """Yield the items and emit progress, which starts at `done`, the number of items finished earlier."""
     emit(Progress(done, total, unit))
     emitted = time.monotonic()
     for item in items:
@@ -183,10 +183,10 @@ def counted(items: Iterable[Item], done: int, total: int, unit: str) -> Iterator
 
 
 def follow(file: Path, total: int | None, keep: bool = False) -> None:
-    """Show the steps of a training that is about to start and logs to `file` by veRL's FileLogger.
+    """Show the steps of a training that is about to start and logs to `file` with veRL's FileLogger.
 
-    The file of an earlier start, whose steps would be taken for this one's, is removed, or renamed from NAME.jsonl to
-    NAME.1.jsonl, NAME.2.jsonl and so on if it is to be kept.
+    An existing file, whose steps would be mistaken for those of this training, is removed. With `keep`, it is renamed
+    from NAME.jsonl to NAME.1.jsonl, NAME.2.jsonl and so on.
     """
     if keep and file.is_file():
         names = (file.with_suffix(f".{number}{file.suffix}") for number in count(1))

@@ -1,7 +1,7 @@
-"""Draws the events of a command on a terminal, or as plain lines where there is none. Pure: it only writes to a file.
+"""Draw the events of a command on a terminal, or as plain lines without one. Pure: it only writes to a file.
 
-Lines that stay, such as a row per step, are the same in both. A terminal also has a line at the bottom that lives: the
-current phase with its seconds, a bar, the time that is left, and the number of warnings.
+Permanent lines, such as one row per step, are the same in both. A terminal also has a live status line at the bottom:
+the current phase with its duration, a progress bar, the remaining time, and the number of warnings.
 """
 
 import textwrap
@@ -34,65 +34,65 @@ from mmupt.console.events import (
     printable,
 )
 
-# Of plain lines; a terminal may be narrower.
+# Width of plain-text output. Terminals may be narrower.
 WIDTH = 120
-# Of a line that no terminal's width bounds.
+# Maximum length of error lines, which are not clipped to the width of the terminal.
 LONGEST_LINE = 200
-# Steps between two headings of the table.
+# Number of steps after which the table repeats its heading.
 ROWS_PER_HEADING = 40
-# Plain lines on the progress of a phase are at least so far apart.
+# Minimum progress and time between two plain-text progress lines.
 SHARE_BETWEEN_LINES, SECONDS_BETWEEN_LINES = 0.1, 30.0
-# A plain line on a command that is a phase comes when the phase has lasted so many times as long as at the line before:
-# some thirty lines a day.
+# A plain-text line about a nested command is printed when its phase has lasted this many times as long as at the
+# previous line: some thirty lines per day.
 GROWTH_BETWEEN_LINES = 1.25
-# Steps that the time left is estimated from.
+# Number of recent steps averaged to estimate the remaining time.
 RECENT_STEPS = 20
-# Lines of one note; the log has all of it.
+# Maximum number of lines of a note; the log has the whole note.
 LINES_OF_A_NOTE = 12
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of steps. Those with a small `rank` are kept on a narrow terminal."""
+    """A column of the table of steps. On a narrow terminal, the columns of the highest `rank` are left out."""
 
     name: str
     width: int
     rank: int
     cell: Callable[[Step], str]
-    # Left out of a table whose first step has nothing in it.
+    # Left out if its cell is empty at the first step of the table.
     optional: bool = False
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 in percent; nothing for None."""
+    """Format a ratio as a percentage; empty for None."""
     return "" if share is None else f"{100 * share:.1f} %"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as minutes:seconds, with hours where there are any."""
+    """Format seconds as minutes:seconds or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def warnings_of(count: int) -> str:
-    """A number of warnings in words."""
+    """Format the number of warnings."""
     return f"{count} warning{'' if count == 1 else 's'}"
 
 
 def step_of(step: Step) -> str:
-    """The number of a step, and of how many."""
+    """Format the number of a step, with the total if it is known."""
     return str(step.step) if step.total is None else f"{step.step}/{step.total}"
 
 
 @dataclass
 class TrainingSteps:
-    """The steps of one training so far: seconds per step, and with them the time that is left."""
+    """The durations of recent training steps, which give the remaining time."""
 
     seconds: list[float] = field(default_factory=list)
 
     def left(self, step: Step) -> float | None:
-        """Seconds until the last step has ended, if that can be told."""
+        """Add a step and return the seconds until the end of the last step; None if unknown."""
         if step.seconds is not None:
             self.seconds = [*self.seconds, step.seconds][-RECENT_STEPS:]
         if step.total is None or not self.seconds:
@@ -101,7 +101,7 @@ class TrainingSteps:
 
 
 def summary(step: Step, left: float | None) -> str:
-    """A step in a few words."""
+    """Summarize a step on one line."""
     parts = [
         f"step {step_of(step)}",
         f"majority {percent(step.majority_ratio)}" if step.majority_ratio is not None else "",
@@ -116,11 +116,11 @@ class Screen:
 
     Args:
         title: the command.
-        file: what is written to.
-        errors: the same for what ended the command.
-        terminal: whether the file is a terminal, whose last line can be redrawn.
-        width: columns; None for those of the terminal, or WIDTH.
-        now: seconds of a clock.
+        file: output file.
+        errors: output file for the error that ended the command.
+        terminal: whether the files are a terminal, whose last line can be redrawn.
+        width: number of columns; None for the width of the terminal, or WIDTH.
+        now: clock, in seconds.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Screen:
         self._phase: str | None = None
         self._detail = ""
         self._progress: Progress | None = None
-        # Items that were done at the first two events of a phase's progress, with the times.
+        # Number of items done, and the time, at the first two progress events of a phase.
         self._counted: list[tuple[int, float]] = []
         self._last_line = (0.0, now())
         self._columns: list[Column] | None = None
@@ -168,7 +168,7 @@ class Screen:
                 redirect_stderr=False,
             )
             self._live.start()
-            # rich hides it, and a kill would leave it hidden.
+            # rich hides the cursor, and a killed process could not restore it.
             self._console.show_cursor(True)
 
     def show(self, event: Event) -> None:
@@ -201,7 +201,7 @@ class Screen:
                 self._steps, self._columns = TrainingSteps(), None
 
     def close(self) -> None:
-        """End the current phase and the line at the bottom."""
+        """End the current phase and remove the status line."""
         self._end_phase()
         if self._live is not None:
             self._live.stop()
@@ -210,9 +210,9 @@ class Screen:
             self._show_note(f"{warnings_of(self._warnings)} in the log")
 
     def show_error(self, lines: Sequence[str]) -> None:
-        """Draw what ended the command, after `close`."""
+        """Draw the error that ended the command, after `close`."""
         for line in lines:
-            # Wrapped by the terminal, as a path or a message that is cut off is of no use.
+            # Let the terminal wrap: clipped paths and messages are useless.
             self._errors.print(Text(printable(_clipped(line, LONGEST_LINE)), "red"), soft_wrap=True)
 
     def _fitting(self, line: str) -> str:
@@ -254,7 +254,7 @@ class Screen:
         self._print(self._fitting(f"{clock(now - self._started):>7}    {text}"))
 
     def _end_phase(self) -> None:
-        """Leave a line about the current phase; where there is no terminal, it is there since the phase began."""
+        """Print a line about the finished phase on a terminal; plain output has it since the phase began."""
         if self._phase is not None and self._terminal:
             began, took = self._phase_started - self._started, self._now() - self._phase_started
             self._print(self._fitting(f"{clock(began):>7}  {self._phase} ({took:.0f} s)"), "dim")
@@ -265,7 +265,7 @@ class Screen:
         share, before, seconds = progress.done / max(progress.total, 1), *self._last_line
         self._left = None
         if len(self._counted) < 2:
-            # What was done before this start counts for nothing, and the first new item took the start of an engine.
+            # Exclude items of earlier starts, and the first item of this one, which waited for the engine.
             self._counted.append((progress.done, self._now()))
         elif (done := progress.done - self._counted[-1][0]) > 0:
             elapsed = self._now() - self._counted[-1][1]
@@ -299,7 +299,7 @@ class Screen:
         return line.rstrip()
 
     def _fitting_columns(self, step: Step) -> list[Column]:
-        """The columns of what is known of a training, without those that the screen is too narrow for."""
+        """Return the columns that have values in this training and fit on the screen."""
         wide = len(f"{step.total or 100_000}")
         columns = [
             Column("step", max(7, 2 * wide + 1), 0, step_of),
@@ -352,7 +352,7 @@ def _clipped(line: str, width: int) -> str:
 
 
 class Outline:
-    """Tells the session of an enclosing command what this one is doing, a few words at a time, by events for `tell`."""
+    """Summarizes the events of a nested command for the enclosing command, which receives them through `tell`."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
@@ -360,7 +360,7 @@ class Outline:
         self._steps = TrainingSteps()
 
     def show(self, event: Event) -> None:
-        """Pass on an event in a few words."""
+        """Pass on a summary of an event."""
         match event:
             case Phase():
                 self._phase = event.name
@@ -377,8 +377,8 @@ class Outline:
                 self._tell(event)
 
     def close(self) -> None:
-        """Nothing is left to be passed on."""
+        """Do nothing: no output is pending."""
 
     def show_error(self, lines: Sequence[str]) -> None:
-        """Pass on what ended the command."""
+        """Pass on the error that ended the command."""
         self._tell(Failure("\n".join(lines)))

@@ -1,7 +1,7 @@
-"""The screen of a command: sends the output of all its processes to a log, and shows their events.
+"""Session of a command: redirects the output of all its processes to a log and shows their events.
 
-Output is caught by file descriptor, so that what libraries in C and child processes write is caught as well. A thread
-reads the events, the steps that veRL logs, and the log itself, of which only the warnings are counted.
+Output is redirected by file descriptor, which includes C libraries and child processes. A thread reads the events, the
+steps that veRL logs, and the log itself, in which it counts the warnings.
 """
 
 import os
@@ -35,7 +35,7 @@ from mmupt.console.step_metrics import read_step
 from verl_ext.registry import PluginError
 
 SECONDS_BETWEEN_LOOKS = 0.2
-# Of the end of a log, in which the cause of an error is looked for.
+# The cause of an error is searched for in this many bytes at the end of a log.
 BYTES_WITH_A_CAUSE = 1 << 18
 _WARNING = re.compile(rb"\bWARN(ING)?\b|Warning:")
 
@@ -43,13 +43,13 @@ _current: "Session | None" = None
 
 
 class Tail:
-    """Reads the lines that other processes append to a file, which may not exist yet, each once it is whole."""
+    """Reads complete lines that other processes append to a file. The file may not exist yet."""
 
     def __init__(self, file: Path, position: int = 0) -> None:
         self._file, self._position, self._rest = file, position, b""
 
     def lines(self) -> list[bytes]:
-        """The lines since the last call, without their line breaks."""
+        """Return the lines completed since the last call, without line breaks."""
         try:
             with self._file.open("rb") as opened:
                 opened.seek(self._position)
@@ -62,16 +62,16 @@ class Tail:
 
 
 class Session:
-    """A context in which standard output and error of this process and its children go to a log.
+    """A context that redirects standard output and error of this process and its children to a log.
 
-    A command that another one runs, as `mmupt table` runs `mmupt train`, has no screen of its own: it tells the other
-    one in a few words what it does.
+    A nested command, such as the `mmupt train` of `mmupt table`, has no screen of its own: it reports a summary to the
+    enclosing command.
 
-    An exception ends with its cause in three lines and exit status 1; its traceback is in the log. Interrupts and
+    An exception becomes three lines about its cause and exit status 1; the log has its traceback. Interrupts and
     `sys.exit` keep their status.
 
     Args:
-        title: the command, for the first line.
+        title: the command, shown on the first line.
     """
 
     def __init__(self, title: str) -> None:
@@ -81,7 +81,7 @@ class Session:
         self._tails: list[tuple[Tail, int | None]] = []
         self._log_tail: Tail | None = None
         self._warnings = 0
-        # Of a command that this one has run.
+        # Whether a nested command has shown its failure.
         self._failure_is_shown = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="console", daemon=True)
@@ -90,11 +90,11 @@ class Session:
         global _current
         _flush()
         self._descriptors = [os.dup(descriptor) for descriptor in (1, 2)]
-        # What is printed before the log is known.
+        # Holds output until the log file is known.
         self._early = tempfile.TemporaryFile()
         self._redirect(self._early.fileno())
         self._outer = os.environ.get(EVENTS_VARIABLE)
-        # A file without a name, which goes with this process, however it ends.
+        # An anonymous file, which disappears with this process however it ends.
         self._events = os.memfd_create("mmupt-console")
         events = f"/proc/{os.getpid()}/fd/{self._events}"
         self._event_tail = Tail(Path(events))
@@ -116,7 +116,7 @@ class Session:
         failed = error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0))
         lines = self._error_lines(error) if error is not None and failed else []
         if isinstance(error, SystemExit) and isinstance(error.code, str):
-            # Python prints it once this is over; the log is to have it, too.
+            # Python prints the message after this method; the log needs it, too.
             print(error.code, file=sys.stderr, flush=True)
             error.code = "\n".join([error.code, *self._where_all_output_is()])
         with suppress(OSError):
@@ -130,7 +130,7 @@ class Session:
             os.dup2(original, descriptor)
             os.close(original)
         if self._log is None and isinstance(error, Exception) and not isinstance(error, PluginError):
-            # There is no other place for the traceback.
+            # Without a log, standard error is the only place for the traceback.
             self._early.seek(0)
             sys.stderr.write(self._early.read().decode(errors="replace"))
         self._early.close()
@@ -141,13 +141,13 @@ class Session:
             raise SystemExit(1) from error
 
     def write_to(self, log: Path) -> None:
-        """Append all output to a file from now on, and first what there has been so far."""
+        """Append the output so far to a file, and redirect all further output to it."""
         log.parent.mkdir(parents=True, exist_ok=True)
         _flush()
         self._log, self._log_start = log, log.stat().st_size if log.is_file() else 0
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         self._redirect(descriptor)
-        # Only now, when nothing can be added to it.
+        # Copied after the redirection, when no process adds to it.
         self._early.seek(0)
         with open(descriptor, "ab") as opened:
             shutil.copyfileobj(self._early, opened)
@@ -170,7 +170,7 @@ class Session:
         self._look()
 
     def _look(self) -> None:
-        # Events are read first and shown last: what a training has logged before an event is shown before it.
+        # Events are read first and shown last: steps logged before an event are shown before it.
         events = [read_event(line) for line in self._event_tail.lines()]
         if self._log_tail is not None:
             new = sum(bool(_WARNING.search(line)) for line in self._log_tail.lines())
@@ -190,7 +190,7 @@ class Session:
             self._show(event)
 
     def _show(self, event: Event) -> None:
-        # A terminal that has gone must not end the run.
+        # A closed terminal must not end the run.
         with suppress(OSError):
             self._sink.show(event)
 
@@ -208,7 +208,7 @@ class Session:
         elif self._outer is not None:
             lines = [str(error)]
         if self._outer is None and isinstance(error, SystemExit) and isinstance(error.code, str):
-            # What Python prints follows, with the log.
+            # Python prints the message with the path of the log.
             return lines
         return [*lines, *self._where_all_output_is()]
 
@@ -225,7 +225,7 @@ class Session:
 
 
 def _of_a_process(error: BaseException) -> bool:
-    """Whether a command gave up because a process that it had started failed: the log says why."""
+    """Whether a child process of the command failed, so that the log has the cause."""
     reason = error.__context__
     return isinstance(reason, subprocess.CalledProcessError) or (
         reason is not None and isinstance(reason.__cause__, subprocess.CalledProcessError)
@@ -233,7 +233,7 @@ def _of_a_process(error: BaseException) -> bool:
 
 
 def shown_path(path: Path) -> str:
-    """A path, below the working directory relative to it."""
+    """Return a path relative to the working directory if it is inside."""
     with suppress(ValueError):
         return str(path.absolute().relative_to(Path.cwd()))
     return str(path)
@@ -258,7 +258,7 @@ def _text_file(descriptor: int) -> TextIO:
 
 @contextmanager
 def session(title: str, verbose: bool) -> Iterator[None]:
-    """A `Session`, unless all output is wanted of this command or of the one that runs it."""
+    """Run a `Session`, unless this command or an enclosing one is verbose."""
     if not verbose and os.environ.get(EVENTS_VARIABLE) != ALL_OUTPUT:
         with Session(title):
             yield
@@ -272,7 +272,7 @@ def session(title: str, verbose: bool) -> Iterator[None]:
 
 
 def log_to(log: Path) -> bool:
-    """Send all output of the current session to a file; False where there is no session."""
+    """Redirect all output of the current session to a file; return False without a session."""
     if _current is None:
         return False
     _current.write_to(log)

@@ -1,4 +1,4 @@
-"""Reads the steps of a training from the metrics that veRL hands to its loggers. Pure."""
+"""Read training steps from the metrics that veRL logs. Pure."""
 
 import json
 import re
@@ -8,16 +8,16 @@ from statistics import fmean
 from mmupt.console.events import Step
 from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, REWARD_ACCURACY, VALIDATION_ACCURACY
 
-# veRL's trainer times a step without the validation that follows it (trainer/ppo/v1/trainer_base.py).
+# veRL's step time excludes the validation after the step (trainer/ppo/v1/trainer_base.py).
 STEP_SECONDS = "timing_s/step"
 VALIDATION_SECONDS = "timing_s/testing"
 TOKENS = "perf/total_num_tokens"
 
 
 def read_step(line: str | bytes, total: int | None) -> Step:
-    """The step of a line of veRL's FileLogger, with the mean validation accuracy over data sources."""
+    """Parse a line of veRL's FileLogger. The validation accuracy is the mean over data sources."""
     content = json.loads(line)
-    # What is not finite is null there.
+    # Non-finite values are logged as null.
     data: Mapping[str, float] = {name: value for name, value in content["data"].items() if value is not None}
     accuracies = [value for name, value in data.items() if re.fullmatch(VALIDATION_ACCURACY, name)]
     seconds = data.get(STEP_SECONDS)
