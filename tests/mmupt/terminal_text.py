@@ -1,4 +1,4 @@
-"""Control sequences of terminals."""
+"""Terminal control sequences."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a screen shows: events as lines, on terminals of any width and without one."""
+"""The screen draws events as lines, on terminals of any width and without a terminal."""
 
 import io
 import json
@@ -55,31 +55,33 @@ def run_of(steps: int) -> list[Event]:
 
 
 class Clock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    """A clock that advances by `tick` seconds at each call."""
+
+    def __init__(self, tick: float = 0.0) -> None:
+        self.seconds, self.tick = 0.0, tick
 
     def __call__(self) -> float:
-        self.seconds += 0.5
+        self.seconds += self.tick
         return self.seconds
 
 
 def drawn(events: Sequence[Event], terminal: bool = False, width: int | None = None) -> str:
     file = io.StringIO()
-    screen = Screen("mmupt train mmupt_tiny", file, file, terminal, width, Clock())
+    screen = Screen("mmupt train mmupt_tiny", file, file, terminal, width, Clock(tick=0.5))
     for event in events:
         screen.show(event)
     screen.close()
     return file.getvalue()
 
 
-def test_without_a_terminal_a_run_of_twenty_steps_takes_at_most_sixty_plain_lines() -> None:
+def test_twenty_steps_take_at_most_sixty_lines_of_plain_text() -> None:
     lines = drawn(run_of(20)).splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 120
     assert not any("\x1b" in line or "\r" in line for line in lines)
     assert [int(found[1]) for line in lines if (found := re.match(r" +(\d+)/20 ", line))] == list(range(1, 21))
 
 
-def test_a_row_has_the_figures_of_its_step_and_the_time_left() -> None:
+def test_a_row_has_the_metrics_of_its_step_and_the_remaining_time() -> None:
     lines = drawn(
         [Warnings(3), Follow("f", 20), step(19, seconds=30.0), step(20, validation_accuracy=0.5)]
     ).splitlines()
@@ -95,13 +97,13 @@ def test_a_name_or_a_response_cannot_control_the_terminal() -> None:
     assert not set(shown) & {"\x1b", "\x07", "\x9b"} and "a?[2Jb" in shown and "\nnext" in shown
 
 
-def test_what_is_not_known_has_no_column() -> None:
+def test_unknown_metrics_have_no_column() -> None:
     shown = drawn([Step(1, None, majority_ratio=0.5, seconds=2.0)])
     assert "majority" in shown and "label acc." not in shown and "reward acc." not in shown
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_every_line_fits_into_a_terminal_and_no_step_is_missing(width: int) -> None:
+def test_every_line_fits_the_terminal_and_every_step_has_a_row(width: int) -> None:
     shown = drawn([*run_of(20), Note("a warning " * 50), Detail("x" * 500)], terminal=True, width=width)
     lines = ESCAPE.sub("", shown).replace("\r", "\n").split("\n")
     assert max(map(len, lines)) <= width
@@ -127,14 +129,9 @@ def test_a_terminal_has_colours_unless_no_color_is_set(monkeypatch: pytest.Monke
     assert not colours.search(with_error()) and "error: it failed" in with_error()
 
 
-def test_a_long_phase_tells_without_a_terminal_how_far_it_is() -> None:
-    class Slow(Clock):
-        def __call__(self) -> float:
-            self.seconds += 10.0
-            return self.seconds
-
+def test_plain_text_reports_the_progress_of_a_long_phase() -> None:
     file = io.StringIO()
-    screen = Screen("mmupt eval", file, file, False, now=Slow())
+    screen = Screen("mmupt eval", file, file, False, now=Clock(tick=10.0))
     screen.show(Phase("answer the questions"))
     for done in range(1001):
         screen.show(Progress(done, 1000, "requests"))
@@ -142,12 +139,8 @@ def test_a_long_phase_tells_without_a_terminal_how_far_it_is() -> None:
     assert len(shown) == 9 and "100 of 1000 requests, " in shown[0] and shown[0].endswith(" left")
 
 
-def test_the_time_left_counts_neither_what_was_done_before_nor_the_start_of_the_engine() -> None:
-    class Still(Clock):
-        def __call__(self) -> float:
-            return self.seconds
-
-    file, now = io.StringIO(), Still()
+def test_the_remaining_time_excludes_earlier_items_and_the_start_of_the_engine() -> None:
+    file, now = io.StringIO(), Clock()
     screen = Screen("mmupt eval", file, file, False, now=now)
     screen.show(Phase("answer the questions"))
     for seconds, done in ((0.0, 500), (300.0, 501), (400.0, 701)):
@@ -156,7 +149,7 @@ def test_the_time_left_counts_neither_what_was_done_before_nor_the_start_of_the_
     assert file.getvalue().splitlines()[-1].strip() == "701 of 1000 requests, 2:30 left"
 
 
-def test_what_a_long_phase_waits_for_is_named_with_and_without_a_terminal() -> None:
+def test_a_part_of_a_phase_is_named_with_and_without_a_terminal() -> None:
     events = [Phase("answer the questions"), Progress(0, 9, "requests"), Part("start the engine")]
     phase, part = drawn(events).splitlines()[1:]
     assert phase.endswith("  answer the questions") and re.fullmatch(r" +0:0\d    start the engine", part)
@@ -167,12 +160,8 @@ def test_what_a_long_phase_waits_for_is_named_with_and_without_a_terminal() -> N
     assert outline_of[-1] == Detail("answer the questions: start the engine")
 
 
-def test_a_command_that_runs_another_tells_without_a_terminal_now_and_then_what_that_one_does() -> None:
-    class Minutes(Clock):
-        def __call__(self) -> float:
-            return self.seconds
-
-    file, now = io.StringIO(), Minutes()
+def test_plain_text_reports_a_nested_command_in_growing_intervals() -> None:
+    file, now = io.StringIO(), Clock()
     screen = Screen("mmupt table", file, file, False, now=now)
     screen.show(Phase("mmupt_tiny, seed 1 (run 1 of 2)"))
     for second in range(24 * 3600 // 10):
@@ -183,12 +172,12 @@ def test_a_command_that_runs_another_tells_without_a_terminal_now_and_then_what_
     assert 20 < len(shown) < 40
 
 
-def test_the_warnings_are_counted_where_no_step_counts_them() -> None:
+def test_the_number_of_warnings_is_the_last_line_unless_rows_of_steps_show_it() -> None:
     assert drawn([Phase("work"), Warnings(1)]).splitlines()[-1].strip() == "1 warning in the log"
     assert "in the log" not in drawn([Phase("work"), Warnings(2), *run_of(3)])
 
 
-def test_a_step_of_a_training_without_votes_is_progress() -> None:
+def test_a_training_step_without_votes_is_shown_as_progress() -> None:
     shown: list[Event] = []
     outline = Outline(shown.append)
     for event in (Phase("train by SFT"), Follow("f", 4), Step(2, 4)):
@@ -197,10 +186,10 @@ def test_a_step_of_a_training_without_votes_is_progress() -> None:
     assert "majority" not in drawn([Phase("train by SFT"), Follow("f", 4), Step(2, 4)])
 
 
-def test_a_command_that_another_one_runs_tells_it_in_a_few_words() -> None:
+def test_a_nested_command_summarizes_its_events() -> None:
     shown: list[Event] = []
     outline = Outline(shown.append)
-    for event in (HEAD, Phase("evaluate"), Progress(3, 9, "requests"), step(18), Note("not for the other")):
+    for event in (HEAD, Phase("evaluate"), Progress(3, 9, "requests"), step(18), Note("not passed on")):
         outline.show(event)
     outline.show_error(["error: it failed"])
     assert shown == [
@@ -216,13 +205,13 @@ def test_seconds_are_shown_as_a_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
 
 
-def test_events_survive_the_file() -> None:
+def test_events_survive_a_round_trip_through_json() -> None:
     for event in [*run_of(1), Detail("x\ny"), Warnings(2), Note("π\n\ud800")]:
         line = write_event(event)
         assert line.count("\n") == 1 and read_event(line) == event
 
 
-def test_progress_counts_from_what_was_done_before_and_ends_with_all(
+def test_progress_starts_at_the_earlier_items_and_ends_with_all_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "events"
@@ -233,7 +222,7 @@ def test_progress_counts_from_what_was_done_before_and_ends_with_all(
     assert shown == [Progress(2, 5, "letters"), Progress(5, 5, "letters")]
 
 
-def test_the_metrics_of_a_step_are_those_that_verl_logs() -> None:
+def test_a_step_is_read_from_the_metrics_that_verl_logs() -> None:
     data = {
         "vote/majority_ratio": 0.5,
         "vote/label_accuracy": None,

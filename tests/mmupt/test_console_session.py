@@ -1,4 +1,4 @@
-"""A command shows its events, everything else is in its log, and an error is its cause in three lines."""
+"""Console sessions: the screen shows events, the log has all other output, and errors take three lines."""
 
 import os
 import pty
@@ -45,7 +45,7 @@ with open({str(file)!r}, "w", buffering=7) as out:
     assert seen == [b"line %d" % number for number in range(20_000)]
 
 
-# A command in miniature: what it prints by all ways, before and after it knows its log.
+# A small command that prints in every way, before and after its log file is known.
 COMMAND = """
 import ctypes, os, subprocess, sys
 from pathlib import Path
@@ -74,7 +74,7 @@ def example(log: Path, body: str = "pass") -> list[str]:
     return [sys.executable, "-c", COMMAND.format(log=str(log), body=body)]
 
 
-def test_what_all_processes_print_is_in_the_log_and_the_events_are_shown(tmp_path: Path) -> None:
+def test_the_log_has_the_output_of_all_processes_and_the_screen_shows_events(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "train.log"
     done = subprocess.run(example(log), capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -93,7 +93,7 @@ def test_what_all_processes_print_is_in_the_log_and_the_events_are_shown(tmp_pat
     assert log.read_text().count("by C\n") == 2
 
 
-def test_with_verbose_everything_is_printed(tmp_path: Path) -> None:
+def test_verbose_prints_all_output_in_nested_commands_too(tmp_path: Path) -> None:
     command = [part.replace("verbose=False", "verbose=True") for part in example(tmp_path / "log")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert {*HIDDEN, "a note", "after"} <= {*done.stdout.splitlines(), *done.stderr.splitlines()}
@@ -105,7 +105,7 @@ def test_with_verbose_everything_is_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         (
             "raise ValueError('no such key')",
@@ -117,15 +117,15 @@ def test_with_verbose_everything_is_printed(tmp_path: Path) -> None:
         ("sys.exit()", 0, []),
     ],
 )
-def test_an_error_is_its_cause_in_three_lines_and_the_log_has_the_rest(
-    body: str, status: int, said: list[str], tmp_path: Path
+def test_an_error_takes_at_most_three_lines_and_the_log_has_the_traceback(
+    body: str, status: int, message: list[str], tmp_path: Path
 ) -> None:
     done = subprocess.run(example(tmp_path / "log", body), capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stderr.splitlines()) == (status, said)
+    assert (done.returncode, done.stderr.splitlines()) == (status, message)
     assert ("Traceback" in (tmp_path / "log").read_text()) == ("ValueError" in body)
 
 
-def test_of_a_process_that_failed_the_cause_is_shown_and_not_only_its_status(tmp_path: Path) -> None:
+def test_the_cause_of_a_failed_child_process_is_shown_beside_its_status(tmp_path: Path) -> None:
     body = """
     try:
         subprocess.run([sys.executable, "-c", "import nothing_of_that_name"], check=True)
@@ -141,7 +141,7 @@ def test_of_a_process_that_failed_the_cause_is_shown_and_not_only_its_status(tmp
     ]
 
 
-def test_of_a_command_that_failed_the_cause_is_shown_once_on_lines_that_can_be_read(tmp_path: Path) -> None:
+def test_the_cause_of_a_failed_nested_command_is_shown_once_and_clipped(tmp_path: Path) -> None:
     inner = example(tmp_path / "inner", "raise ValueError('no such key ' * 100)")
     body = f"""
     try:
@@ -156,7 +156,7 @@ def test_of_a_command_that_failed_the_cause_is_shown_once_on_lines_that_can_be_r
     assert (where, log) == ("in <string>, line 17, in <module>", "all output: inner")
 
 
-def test_an_error_before_there_is_a_log_is_shown_whole(tmp_path: Path) -> None:
+def test_an_error_before_the_log_is_known_is_shown_with_its_traceback(tmp_path: Path) -> None:
     code = "from mmupt.console import session\nwith session('mmupt x', False):\n    print('early')\n    1 / 0"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
@@ -165,11 +165,11 @@ def test_an_error_before_there_is_a_log_is_shown_whole(tmp_path: Path) -> None:
 
 
 def on_terminal(command: list[str], columns: int, until: str = "", **environment: str) -> tuple[int, str]:
-    """Run a command on a terminal, with Ctrl-C once it shows `until`; returns its status and what it showed."""
+    """Run a command on a terminal, press Ctrl-C once it shows `until`, and return its status and output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update({"TERM": "xterm-256color", "COLUMNS": str(columns), **environment})
-        # A program that was started in the background may ignore it.
+        # Background processes may have inherited an ignored SIGINT.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execv(command[0], command)
     shown = b""
@@ -186,25 +186,25 @@ def on_terminal(command: list[str], columns: int, until: str = "", **environment
     return os.waitstatus_to_exitcode(status), shown.decode()
 
 
-def test_on_a_terminal_the_last_line_lives_and_leaves_the_same_lines(tmp_path: Path) -> None:
+def test_a_terminal_has_a_status_line_that_is_erased_at_the_end(tmp_path: Path) -> None:
     body = "import time; emit(Progress(1, 4, 'requests')); time.sleep(0.8)"
     status, shown = on_terminal(example(tmp_path / "log", body), 60)
     assert status == 0 and "work" in shown and "1/4 requests" in shown and "1 warning" in shown
-    # Nothing of it stays: the bar is erased before the next line.
+    # The status line is erased before the next line.
     *_, last = ESCAPE.sub("", shown).strip().splitlines()
     assert last.strip() == "after"
     assert "by C" not in shown and "by C" in (tmp_path / "log").read_text()
 
 
-def test_ctrl_c_ends_it_by_the_signal_and_says_that_the_command_continues(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_command_by_the_signal_and_says_how_to_continue(tmp_path: Path) -> None:
     status, shown = on_terminal(example(tmp_path / "log", "import time; time.sleep(60)"), 80, until="work")
     assert status == -signal.SIGINT
-    assert "interrupted: the same command continues" in shown and "Traceback" not in shown
+    assert "interrupted: run the same command again to continue" in shown and "Traceback" not in shown
     assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
 
 
-def test_a_command_inside_another_has_its_own_log_and_no_screen(tmp_path: Path) -> None:
-    inner = example(tmp_path / "inner", "emit(Note('only inside')); raise ValueError('of the inner one')")
+def test_a_nested_command_has_its_own_log_and_no_screen(tmp_path: Path) -> None:
+    inner = example(tmp_path / "inner", "emit(Note('only inside')); raise ValueError('inner failure')")
     body = f"print(subprocess.run({inner!r}).returncode)"
     done = subprocess.run(example(tmp_path / "outer", body), capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -213,7 +213,7 @@ def test_a_command_inside_another_has_its_own_log_and_no_screen(tmp_path: Path) 
         "0:00  check",
         "a note",
         "0:00  work",
-        "error: ValueError: of the inner one",
+        "error: ValueError: inner failure",
         "in <string>, line 17, in <module>",
         "all output: inner",
         "| a | table |",

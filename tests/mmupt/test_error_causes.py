@@ -1,4 +1,4 @@
-"""The cause of an error is found in what a command printed."""
+"""The cause of an error is found in the output of a command."""
 
 import pytest
 from hypothesis import given
@@ -65,11 +65,11 @@ pydantic_core.ValidationError: 1 validation error for ModelConfig
         ("", "it printed nothing", None),
     ],
 )
-def test_the_cause_of_an_error_is_found_in_a_log(log: str, cause: str, where: str | None) -> None:
+def test_find_cause_returns_the_last_error_and_its_place(log: str, cause: str, where: str | None) -> None:
     assert find_cause(log) == (cause, where)
 
 
 @given(st.text())
-def test_any_log_has_a_cause_on_one_line(log: str) -> None:
+def test_every_log_yields_a_cause_on_one_line(log: str) -> None:
     cause, _ = find_cause(log)
     assert cause and "\n" not in cause

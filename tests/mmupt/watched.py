@@ -1,4 +1,4 @@
-"""Sees who opens a truth file, for the tests of what must do without one."""
+"""Detects reads of truth files, for tests of code that must not read them."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 
 def watch_truth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Fail whoever opens a truth file from now on; returns the names of all files that are opened."""
+    """Make every later read of a truth file fail; returns a list that collects the names of all opened files."""
     opened: list[str] = []
 
     def watched(function: Any) -> Any:

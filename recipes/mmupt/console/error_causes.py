@@ -43,10 +43,10 @@ def find_cause(log: str) -> tuple[str, str | None]:
             function = f", in {frame['function']}" if frame["function"] else ""
             state.where = f"{_LIBRARIES.sub('', frame['file'])}, line {frame['line']}{function}"
             state.open, state.message = True, None
-        elif found := _WATCHDOG.search(line):
-            watchdog = found["reason"]
-        elif found := _ERROR.match(line):
-            last = [found["reason"]], None
+        elif ended := _WATCHDOG.search(line):
+            watchdog = ended["reason"]
+        elif error := _ERROR.match(line):
+            last = [error["reason"]], None
             state.open, state.message = False, None
         elif state.open and state.message is None and line and not line[0].isspace():
             # The first unindented line after the frames names the exception.

@@ -6,6 +6,7 @@ the current phase with its duration, a progress bar, the remaining time, and the
 
 import textwrap
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -89,12 +90,12 @@ def step_of(step: Step) -> str:
 class TrainingSteps:
     """The durations of recent training steps, which give the remaining time."""
 
-    seconds: list[float] = field(default_factory=list)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
 
     def left(self, step: Step) -> float | None:
         """Add a step and return the seconds until the end of the last step; None if unknown."""
         if step.seconds is not None:
-            self.seconds = [*self.seconds, step.seconds][-RECENT_STEPS:]
+            self.seconds.append(step.seconds)
         if step.total is None or not self.seconds:
             return None
         return (step.total - step.step) * fmean(self.seconds)
@@ -134,14 +135,14 @@ class Screen:
     ) -> None:
         self._console, self._errors = (
             Console(
-                file=one,
+                file=output,
                 force_terminal=terminal,
                 width=width or (None if terminal else WIDTH),
                 highlight=False,
                 markup=False,
                 emoji=False,
             )
-            for one in (file, errors)
+            for output in (file, errors)
         )
         self._terminal, self._now = terminal, now
         self._started = self._phase_started = now()
@@ -215,8 +216,10 @@ class Screen:
             # Let the terminal wrap: clipped paths and messages are useless.
             self._errors.print(Text(printable(_clipped(line, LONGEST_LINE)), "red"), soft_wrap=True)
 
-    def _fitting(self, line: str) -> str:
-        return _clipped(line, self._console.width)
+    def _print_timed(self, text: str, seconds: float | None = None, style: str = "") -> None:
+        """Print a line that starts with the seconds since the start of the command, by default the present ones."""
+        line = f"{clock(self._now() - self._started if seconds is None else seconds):>7}  {text}"
+        self._print(_clipped(line, self._console.width), style)
 
     def _print(self, line: str, style: str = "") -> None:
         self._console.print(Text(printable(line), style), soft_wrap=True)
@@ -237,12 +240,12 @@ class Screen:
         self._counted = []
         self._last_line = (0.0, self._now())
         if not self._terminal:
-            self._print(self._fitting(f"{clock(self._now() - self._started):>7}  {name}"))
+            self._print_timed(name)
 
     def _begin_part(self, name: str) -> None:
         self._detail = name
         if not self._terminal:
-            self._print(self._fitting(f"{clock(self._now() - self._started):>7}    {name}"))
+            self._print_timed(f"  {name}")
 
     def _show_detail(self, text: str) -> None:
         self._detail = text
@@ -251,13 +254,13 @@ class Screen:
         if self._terminal or now - before < max(SECONDS_BETWEEN_LINES, (GROWTH_BETWEEN_LINES - 1) * lasted):
             return
         self._last_line = share, now
-        self._print(self._fitting(f"{clock(now - self._started):>7}    {text}"))
+        self._print_timed(f"  {text}")
 
     def _end_phase(self) -> None:
         """Print a line about the finished phase on a terminal; plain output has it since the phase began."""
         if self._phase is not None and self._terminal:
             began, took = self._phase_started - self._started, self._now() - self._phase_started
-            self._print(self._fitting(f"{clock(began):>7}  {self._phase} ({took:.0f} s)"), "dim")
+            self._print_timed(f"{self._phase} ({took:.0f} s)", began, "dim")
         self._phase = None
 
     def _show_progress(self, progress: Progress) -> None:
@@ -312,13 +315,10 @@ class Screen:
             Column("left", 8, 3, lambda s: "" if self._left is None else clock(self._left)),
             Column("warnings", 8, 8, lambda s: str(self._warnings)),
         ]
-        kept, width = set(), 0
-        known = (one for one in columns if not one.optional or one.cell(step))
-        for column in sorted(known, key=lambda one: one.rank):
-            width += column.width + 2
-            if width - 2 <= self._console.width:
-                kept.add(column.name)
-        return [column for column in columns if column.name in kept]
+        columns = [column for column in columns if not column.optional or column.cell(step)]
+        while sum(column.width + 2 for column in columns) - 2 > self._console.width:
+            columns.remove(max(columns, key=lambda column: column.rank))
+        return columns
 
     def _show_note(self, text: str) -> None:
         lines = [wrapped for line in text.splitlines() for wrapped in self._wrapped(line, 9)]

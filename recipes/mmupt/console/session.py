@@ -197,7 +197,7 @@ class Session:
     def _error_lines(self, error: BaseException) -> list[str]:
         lines: list[str] = []
         if isinstance(error, KeyboardInterrupt):
-            lines = ["interrupted: the same command continues"]
+            lines = ["interrupted: run the same command again to continue"]
         elif self._failure_is_shown and _of_a_process(error):
             lines = []
         elif isinstance(error, PluginError):
