@@ -150,7 +150,7 @@ def test_genixer_trains_on_its_own_questions_with_answers_that_it_believes(make,
     # The questions that are there play no part.
     assert not any("what is the sum" in content(one) for one in engine.asked)
     assert make("genixer", "mmupt.baseline.min_yes=0.75", folder="sure", engine=Sure())[0]
-    with pytest.raises(RecipeError, match=r"responses\.parquet: none of 3 rows is kept"):
+    with pytest.raises(RecipeError, match=r"responses\.parquet: none of 3 rows was kept"):
         make("genixer", "mmupt.baseline.min_yes=0.75", folder="unsure")
 
 

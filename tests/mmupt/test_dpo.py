@@ -75,7 +75,7 @@ def test_the_trl_that_lies_apart_comes_before_the_one_that_verl_pins(
 
 def test_a_folder_with_another_training_is_refused(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
     train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
-    with pytest.raises(ValueError, match=r"dpo has a training with other settings \(beta, model\): delete"):
+    with pytest.raises(ValueError, match=r"dpo holds a training with other settings \(beta, model\): delete"):
         train_dpo(replace(SETTINGS, beta=0.5), "another/model", file, tmp_path / "dpo")
     write_pairs(file, [pair(2)])
     with pytest.raises(ValueError, match=r"other settings \(rows\)"):

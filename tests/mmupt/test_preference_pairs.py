@@ -137,7 +137,7 @@ def test_rows_with_and_without_images_do_not_mix_where_processes_wait_for_each_o
     bare = pair(1, prompt=[{"role": "user", "content": "what is the area ?"}], images=[])
     file = write_pairs(tmp_path / "pairs.parquet", [pair(0), bare])
     check_pairs(file, alike=False)
-    with pytest.raises(ValueError, match="row 1, id figure-1: rows with images and rows without"):
+    with pytest.raises(ValueError, match="row 1, id figure-1: some rows have images and some have none"):
         check_pairs(file, alike=True)
 
 

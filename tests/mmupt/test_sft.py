@@ -56,7 +56,7 @@ def begin(folder: Path, file: Path, *names: str) -> Path:
         ({"warmup_share": 1.0}, "warmup_share must be a number from 0 to less than 1"),
         ({"device": "tpu"}, "device must be cpu or cuda"),
         ({"batch_size": 7, "processes": 2}, "batch_size must be a multiple of processes = 2"),
-        ({"micro_batch_tokens": 95}, "micro_batch_tokens must be a whole number that holds a row of max_length = 96"),
+        ({"micro_batch_tokens": 95}, "micro_batch_tokens must be a whole number that is at least max_length = 96"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str) -> None:
@@ -81,7 +81,7 @@ def with_row(**changed: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, 
         (with_row(response=None), "row 12, id figure-12: the response is empty"),
         (with_row(images=[]), "row 12, id figure-12: .*1 <image> in the prompt, 0 images"),
         (with_row(images=[{"bytes": b"no image"}]), "row 12, id figure-12: is not an image that Pillow reads"),
-        (with_row(prompt=[{"role": "assistant", "content": "so"}]), "row 12, .* must end with a message of the user"),
+        (with_row(prompt=[{"role": "assistant", "content": "so"}]), "row 12, .* must end with a user message"),
         (with_row(response="1 + " * 50), r"row 12, .*: \d+ tokens, 9 of them images, over max_length=96: leave"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path,
     folder = tmp_path / "sft"
     begin(folder, file)
     with pytest.raises(
-        ValueError, match=r"sft has a training with other settings \(learning_rate, seed\): delete the folder"
+        ValueError, match=r"sft holds a training with other settings \(learning_rate, seed\): delete it"
     ):
         train_sft(replace(SETTINGS, seed=2, learning_rate=1e-4), MODEL, file, folder)
     write_responses(file, ROWS[1:])

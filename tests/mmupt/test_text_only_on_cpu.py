@@ -145,7 +145,7 @@ def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
         check_rows(recipe(tmp_path, model, [pictured]))
     responses = tmp_path / "responses.parquet"
     pq.write_table(pa.Table.from_pylist([{**pictured, "response": "so \\boxed{6}"}]), responses)
-    with pytest.raises(ValueError, match=r"row 0, id b: it has images, and the model reads text alone"):
+    with pytest.raises(ValueError, match=r"row 0, id b: it has images, but the model reads only text"):
         check_responses(responses, str(model), replace(SETTINGS, batch_size=1))
 
 

@@ -1,7 +1,6 @@
 """Direct preference optimization (DPO, Rafailov et al. 2023, arXiv 2305.18290) of a model on a file of pairs.
 
-Settings, checks and a call that can be repeated. The training itself, by TRL, is in `dpo_process`; the format of a file
-of pairs is in `preference_pairs`.
+Settings, checks and a resumable call. `dpo_process` trains with TRL; `preference_pairs` checks and collates the pairs.
 """
 
 import os
@@ -21,19 +20,19 @@ from mmupt.console import Phase, emit
 from verl_ext.checkpoints import MARKER
 from verl_ext.unknown_keys import is_whole, refuse_values
 
-# The oldest version whose DPOTrainer is known to train a vision-language model with transformers 5.9.
+# Oldest version whose DPOTrainer is known to train a vision-language model with transformers 5.9.
 OLDEST_TRL = "1.16.0"
-# TRL is installed apart from the other packages, see requirements-baselines.in.
+# TRL is installed separately from the other packages, see requirements-baselines.in.
 TRL_FOLDER = Path(sys.prefix) / "baselines"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DpoSettings(TrainingSettings):
-    """How to train by DPO. The learning rate decays linearly to 0.
+    """DPO settings. The learning rate decays linearly to 0.
 
     Args:
         micro_batch_size: pairs per process and forward pass.
-        beta: strength of the KL penalty towards the reference, the model that training starts from.
+        beta: strength of the KL penalty towards the reference, which is the initial model.
     """
 
     micro_batch_size: int
@@ -49,7 +48,7 @@ class DpoSettings(TrainingSettings):
             },
         )
         if self.device == "cpu" and self.processes > 1:
-            raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: more share the model among GPUs")
+            raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: only GPUs can share the model")
         if self.batch_size % (at_a_time := self.micro_batch_size * self.processes):
             raise ValueError(
                 f"batch_size must be a multiple of micro_batch_size x processes = {at_a_time}, not {self.batch_size}"
@@ -64,13 +63,13 @@ class DpoSettings(TrainingSettings):
 def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Path:
     """Train a model on the pairs of `file` and return the Hugging Face folder of the policy, `folder / "model"`.
 
-    `model` is a folder or hub name; the policy keeps its weight names, dtypes and processor. `folder` also gets
-    `steps.jsonl`, the metrics of each step. After an interruption the same call resumes from the last complete
-    checkpoint; once the policy exists, it returns at once.
+    `model` is a folder or hub name; the policy keeps its weight names, dtypes and processor. The metrics of each step
+    are written to `folder / "steps.jsonl"`. After an interruption, the same call resumes from the last complete
+    checkpoint; if the policy exists, it returns immediately.
 
     Raises:
-        ValueError: TRL is missing or too old, a row of `file` cannot be used (see `check_pairs`), or `folder` has a
-            training of something else.
+        ValueError: TRL is missing or too old, a row of `file` cannot be used (see `check_pairs`), or `folder` holds a
+            training with other settings, another model or other rows.
         subprocess.CalledProcessError: the training failed; its output says why.
     """
     _check_trl()
@@ -87,18 +86,18 @@ def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Pa
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(TRL_FOLDER), os.environ.get("PYTHONPATH")])),
-            # TRL would report every training to its authors.
+            # TRL reports usage to its authors by default.
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         emit(Phase("train by DPO"))
         subprocess.run([sys.executable, "-m", *module, str(folder)], check=True, env=environment)
-    # Several times the size of the policy, and no longer needed.
+    # Checkpoints take several times the size of the policy and are no longer needed.
     shutil.rmtree(checkpoints, ignore_errors=True)
     return policy
 
 
 def trl_version() -> str | None:
-    """The version of TRL that the training process will import; None without one."""
+    """The version of TRL that the training process will import; None if TRL is missing."""
     found = distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])
     return next((one.version for one in found), None)
 

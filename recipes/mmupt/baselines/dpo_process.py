@@ -1,8 +1,8 @@
-"""A training process of `train_dpo`: TRL's `DPOTrainer` on a file of pairs.
+"""The training process of `train_dpo`: TRL's `DPOTrainer` on a file of pairs.
 
     python -m mmupt.baselines.dpo_process FOLDER
 
-Reads what to train from `FOLDER/parameters.json`, which `mmupt.baselines.training_folder` writes.
+Reads settings, model and file from `FOLDER/parameters.json`, which `mmupt.baselines.training_folder` writes.
 """
 
 import json
@@ -29,27 +29,26 @@ from mmupt.runtime.export import make_readable
 from verl_ext.checkpoints import MARKER, mark_whole
 from verl_ext.files import replacing, write_json_lines
 
-# Processes per GPU that decode and scale images; on the CPU they would compete with the model.
+# Processes per GPU that decode and scale images. On the CPU they would compete with the model.
 LOADERS_PER_GPU = 4
 
 
 class VisionDpoTrainer(DPOTrainer):
-    """TRL's trainer with two corrections.
+    """TRL's trainer with two fixes.
 
-    A model sharded among processes: accelerate 1.15.0 makes the head a unit of FSDP2 of its own
-    (`fsdp2_prepare_model`). TRL 1.16.0 reads the weight of the head without calling the head (`add_fused_lm_head`),
-    which keeps FSDP2 from summing its gradient over processes: each would update its part by its own pairs alone. Here
-    the head, and the embeddings that may be the same tensor, stay in the unit of the whole model, whose forward TRL
-    does call.
+    Sharding: accelerate 1.15.0 makes the LM head its own FSDP2 unit (`fsdp2_prepare_model`). TRL 1.16.0 reads the
+    weight of the head without calling the head (`add_fused_lm_head`), so FSDP2 does not reduce its gradient over
+    processes: each process would update its shard from its own pairs alone. Here the head, and the embeddings that may
+    share its tensor, stay in the unit of the whole model, whose forward TRL does call.
 
-    A training that is resumed: transformers 5.9.0 writes the weights of a checkpoint under the names of the hub, and
-    reads them as if they had those of its modules (`Trainer._load_from_checkpoint`). Of Qwen2.5-VL it finds but the
-    head, warns, and goes on from the model that the training had started from.
+    Resuming: transformers 5.9.0 saves the weights of a checkpoint under their hub names but loads them by module names
+    (`Trainer._load_from_checkpoint`). For Qwen2.5-VL it matches only the head, warns, and continues from the initial
+    model.
     """
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         model = self.model
-        # What accelerate asks for to find them.
+        # accelerate finds head and embeddings by these methods.
         model.get_input_embeddings = model.get_output_embeddings = lambda: None
         try:
             return super()._prepare_for_training(*args, **kwargs)
@@ -57,7 +56,7 @@ class VisionDpoTrainer(DPOTrainer):
             del model.get_input_embeddings, model.get_output_embeddings
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # Parts of a sharded model have the names of its modules.
+        # The shards of a sharded model are saved under module names.
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
@@ -66,31 +65,31 @@ class VisionDpoTrainer(DPOTrainer):
 
 
 def load_model(folder: str, dtype: Any) -> Any:
-    """The model of a folder or hub name, by the class that veRL takes for it."""
+    """Load a model from a folder or hub name with the class that veRL chooses for it."""
     return get_hf_auto_model_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder, dtype=dtype)
 
 
 class MarkCompleteCheckpoint(TrainerCallback):
-    """Marks a checkpoint as complete once every process has written its part."""
+    """Marks a checkpoint as complete once every process has written its shard."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """As transformers documents it."""
+        """See `TrainerCallback`."""
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class EmitProgress(TrainerCallback):
-    """Tells the console how many steps are done."""
+    """Reports the number of finished steps to the console."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """As transformers documents it."""
+        """See `TrainerCallback`."""
         if state.is_world_process_zero:
             emit(Progress(state.global_step, state.max_steps, "steps"))
 
 
 def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
-    """The settings in TRL's terms; everything else keeps TRL's defaults."""
+    """Translate the settings into TRL's; everything else keeps TRL's defaults."""
     on_gpu = settings.device == "cuda"
     sharded = settings.processes > 1
     return DPOConfig(
@@ -100,7 +99,7 @@ def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
         gradient_accumulation_steps=settings.accumulated,
         beta=settings.beta,
         learning_rate=settings.learning_rate,
-        # Pairs that are too long are refused below; none is truncated.
+        # `pair_trainer` refuses pairs that are too long; nothing is truncated.
         max_length=None,
         seed=settings.seed,
         use_cpu=not on_gpu,
@@ -108,14 +107,14 @@ def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
         gradient_checkpointing=on_gpu,
         fsdp="full_shard auto_wrap" if sharded else None,
         fsdp_config={"version": 2} if sharded else None,
-        # The optimizer's own; the computation is in bf16 where that is set.
+        # Dtype of the optimizer's weights; bf16 above sets that of the computation.
         model_init_kwargs={"dtype": "float32", "device_map": None},
         dataloader_num_workers=LOADERS_PER_GPU if on_gpu else 0,
         # The collator needs all columns.
         remove_unused_columns=False,
         logging_steps=1,
         save_steps=settings.save_steps,
-        # Keeps the last complete one while the next is written.
+        # Keeps the last complete checkpoint while the next one is written.
         save_total_limit=2,
         disable_tqdm=True,
         report_to="none",
@@ -123,10 +122,10 @@ def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
 
 
 def pair_trainer(settings: DpoSettings, model: str, file: Path, folder: Path) -> VisionDpoTrainer:
-    """The trainer of a model on the pairs of `file`.
+    """Build the trainer of a model on the pairs of `file`.
 
     Raises:
-        ValueError: a pair is too long; names its id.
+        ValueError: a pair is too long; the message names its id.
     """
     processor = load_processor(model, settings.chat_template_kwargs)
     collator = PairCollator(processor, settings.limits)
@@ -151,7 +150,7 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
     """Train from the last complete checkpoint, or from the start, and write the policy.
 
     Raises:
-        ValueError: as `pair_trainer`.
+        ValueError: see `pair_trainer`.
     """
     trainer = pair_trainer(settings, model, file, folder)
     whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
@@ -160,14 +159,14 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
     if trainer.is_world_process_zero():
         steps = [entry for entry in trainer.state.log_history if "loss" in entry]
         for step in steps:
-            # TRL counts them from the last interruption only.
+            # TRL counts tokens only since the last interruption.
             del step["num_tokens"]
         write_json_lines(folder / "steps.jsonl", steps)
         write_policy(weights, model, folder / POLICY)
 
 
 def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
-    """Write a model with these weights; `folder` appears only once it is complete."""
+    """Write a model with these weights; `folder` appears only when it is complete."""
     policy = load_model(model, "auto")
     policy.load_state_dict(weights)
     with replacing(folder) as growing:
@@ -178,8 +177,8 @@ def write_policy(weights: dict[str, Any], model: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Train in the folder of the command line."""
-    # A progress bar per checkpoint would hide the steps.
+    """Train in the folder given on the command line."""
+    # The progress bars of checkpoints would bury the steps in the output.
     disable_progress_bar()
     folder = Path(sys.argv[1])
     written = json.loads((folder / PARAMETERS).read_text())

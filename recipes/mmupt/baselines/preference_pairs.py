@@ -1,4 +1,4 @@
-"""Preference pairs for DPO: checks a file of them and collates batches; its columns are in `training_sets`."""
+"""Preference pairs for DPO: checks a file of pairs and collates batches; `training_sets` defines its columns."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def check_pairs(file: Path, alike: bool) -> None:
-    """Check every row of a set of pairs before anything expensive starts; `alike`: all rows have images, or none has.
+    """Check every row of a set of pairs before anything expensive starts.
+
+    With `alike`, either all rows or no row may have images.
 
     Raises:
-        ValueError: a column is missing, there is no row, or a row cannot be used; names file, row and id.
+        ValueError: a column is missing, the set is empty, or a row cannot be used; the message names file, row and id.
     """
     first = None
     for number, row in enumerate(read_set(file, PAIRS)):
@@ -28,19 +30,19 @@ def check_pairs(file: Path, alike: bool) -> None:
             raise ValueError(f"{file}, row {number}, id {row['id']}: {problem}")
         if alike and bool(row["images"]) != bool(first["images"]):
             raise ValueError(
-                f"{file}, row {number}, id {row['id']}: rows with images and rows without, on which processes would "
-                "wait for each other's vision tower: train on one process, or on rows of one kind"
+                f"{file}, row {number}, id {row['id']}: some rows have images and some have none, which would make "
+                "processes wait for each other's vision tower: train with one process, or on rows of one kind"
             )
     if first is None:
-        raise ValueError(f"{file} has no pairs: loosen the rule that chooses them, or give it more responses")
+        raise ValueError(f"{file} has no pairs: loosen the rule that selects them, or sample more responses")
 
 
 def _problem(row: Mapping[str, Any]) -> str | None:
     for name in ("chosen", "rejected"):
         if row[name] is None:
-            return f"{name} is null: a pair has two responses"
+            return f"{name} is null: a pair needs two responses"
     if row["chosen"] == row["rejected"]:
-        return "chosen and rejected are the same response, of which nothing can be learnt: leave the pair out"
+        return "chosen and rejected are the same response, which teaches nothing: leave the pair out"
     if problem := placeholder_problem(row):
         return problem
     images = row["images"] or []
@@ -49,25 +51,25 @@ def _problem(row: Mapping[str, Any]) -> str | None:
 
 
 class PairCollator:
-    """Makes the tensors of a batch of pairs; a `data_collator` of TRL's `DPOTrainer`.
+    """Collates pairs into the tensors of a batch; a `data_collator` for TRL's `DPOTrainer`.
 
-    Prompts are those of the rollout, see `mmupt.evaluation.messages`. The loss covers the tokens of the responses and
-    their end-of-turn token. A special token that is spelled out in a response is tokenized as text.
+    Prompts are those of the rollout, see `mmupt.evaluation.messages`. The loss covers the responses and their
+    end-of-turn tokens. A special token spelled out in a response is tokenized as plain text.
 
     Args:
-        processor: of Qwen2-VL or a successor.
-        limits: `min_pixels` and `max_pixels` under which the responses were generated, as far as set.
+        processor: the processor of Qwen2-VL or a successor.
+        limits: `min_pixels` and `max_pixels` of the rollout, those that are set.
     """
 
     def __init__(self, processor: Any, limits: Mapping[str, int] = MappingProxyType({})) -> None:
         self._processor, self._limits = processor, limits
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> "dict[str, Tensor]":
-        """The tensors of `n` pairs, padded to the longest of their `2 * n` sequences, chosen ones first.
+        """Collate `n` pairs into `2 * n` sequences padded to the longest, all chosen responses first.
 
         Returns:
             input_ids, attention_mask, completion_mask, mm_token_type_ids: int64 (2 * n, length).
-            pixel_values, image_grid_thw: of the images of all sequences, as the processor makes them; absent without
+            pixel_values, image_grid_thw: the images of all sequences, as the processor returns them; absent without
                 images.
         """
         import torch
@@ -90,7 +92,7 @@ class PairCollator:
                 kinds = prompt["mm_token_type_ids"][0]
                 sequences["mm_token_type_ids"].append(torch.cat([kinds, kinds.new_zeros(len(response_ids))]))
         sequences["attention_mask"] = [torch.ones_like(ids) for ids in sequences["input_ids"]]
-        # Padding is on the right and masked, so that its token id does not matter.
+        # Padding is on the right and masked, so its token id does not matter.
         batch = {name: pad_sequence(tensors, batch_first=True) for name, tensors in sequences.items()}
         for name in ("pixel_values", "image_grid_thw"):
             if tensors := [prompt[name] for prompt in prompts if name in prompt]:
@@ -98,7 +100,7 @@ class PairCollator:
         return batch
 
     def length(self, row: Mapping[str, Any]) -> int:
-        """Tokens of the longer sequence of a pair; no image is decoded for it."""
+        """Count the tokens of the longer sequence of a pair without decoding images."""
         text_tokens, image_tokens = prompt_tokens(dict(row), self._processor, None, self._limits)
         return (
             text_tokens

@@ -1,4 +1,4 @@
-"""The training rows that a method uses, and the prompt of each. Never their ground truth."""
+"""The training rows that a method uses and their prompts, never their ground truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ COLUMNS = ("id", "prompt", "images", "choices")
 
 
 def placeholder_problem(row: Mapping[str, Any]) -> str | None:
-    """How the number of `<image>` in a row's prompt differs from that of its images; None if it does not."""
+    """Describe a mismatch between the numbers of `<image>` and of images in a row; None if they match."""
     images = len(row["images"] or [])
     placeholders = sum(message["content"].count(PLACEHOLDER) for message in row["prompt"])
     return None if placeholders == images else f"{placeholders} {PLACEHOLDER} in the prompt, {images} images"
@@ -26,8 +26,8 @@ def placeholder_problem(row: Mapping[str, Any]) -> str | None:
 class PromptRow:
     """A row with its prompt.
 
-    prompt: messages with the instruction of the recipe after the question. question: the text of the user messages
-    without instruction and image placeholders. images: encoded files. choices: the options, if any.
+    prompt: messages, with the recipe's instruction after the question. question: the text of the user messages without
+    instruction and image placeholders. images: encoded files. choices: the options of a multiple-choice question.
     """
 
     id: str
@@ -38,18 +38,18 @@ class PromptRow:
 
     @property
     def text(self) -> str:
-        """The text of the user messages, instruction included, without image placeholders."""
+        """The text of the user messages with the instruction, without image placeholders."""
         return user_text(self.prompt).replace(PLACEHOLDER, "")
 
 
 def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: int | None, seed: int) -> None:
-    """Draw `count` training rows of a recipe's files, None for all, and write them in their order, replacing the file.
+    """Draw `count` training rows from a recipe's files (None: all), and write them to `target` in their order.
 
-    Files are in the format of `mmupt_data.row_schema`. Rows that the recipe drops are left out, see `listing` in
+    Files are in the format of `mmupt_data.row_schema`. Rows that the recipe drops are never drawn, see `listing` in
     `verl_ext.datasets.dropped_rows`.
 
     Raises:
-        ValueError: a file lacks a column, or there are fewer rows.
+        ValueError: a file lacks a column, or there are fewer than `count` rows.
     """
     dropped = dropped_ids(listing, files)
     ids = [id_ for file in files for id_ in read_ids(file)]
@@ -62,7 +62,7 @@ def draw_rows(target: Path, files: Sequence[str], listing: str | None, count: in
 
 
 def read_prompt_rows(file: Path, instruction: str | None) -> list[PromptRow]:
-    """The rows of a file in the format of `mmupt_data.row_schema`, with the instruction after each question."""
+    """Read a file in the format of `mmupt_data.row_schema`, adding the instruction after each question."""
     return [_prompt_row(row, instruction) for row in whole_rows(file, COLUMNS)]
 
 

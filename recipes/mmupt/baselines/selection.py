@@ -1,7 +1,7 @@
-"""Which responses each method keeps. Pure functions.
+"""Selection of the responses that each method keeps. Pure functions.
 
-Answers are compared and counted by `verl_ext.answers` and `verl_ext.votes`, as in MM-UPT. Responses of a group are
-identified by the number they were sampled under; results depend neither on their order nor on how answers are written.
+`verl_ext.answers` and `verl_ext.votes` compare and count answers, as in MM-UPT. The sample number identifies a response
+within its group; results depend neither on the order of responses nor on how equal answers are written.
 """
 
 import re
@@ -19,7 +19,7 @@ _POINTS = re.compile(r"\bscore\b[\s*_]*[:=]?[\s*_]*(\d{1,3}(?:\.\d{1,3})?)(?![\d
 
 @dataclass(frozen=True)
 class Sample:
-    """One response of a group: `number` counts from 0, `answer` is the extracted answer, None without one."""
+    """A response of a group: `number` counts from 0; `answer` is the extracted answer, None if there is none."""
 
     number: int
     response: str
@@ -27,7 +27,7 @@ class Sample:
 
 
 class SelectedResponse(NamedTuple):
-    """A response to train on, and its score by the method; None if the method has none."""
+    """A response to train on, with the score that the method gave it; None if the method gives no scores."""
 
     sample: Sample
     score: float | None
@@ -46,9 +46,9 @@ def right(
     comparison: Comparison = Comparison(),
     choices: Sequence[str] | None = None,
 ) -> list[SelectedResponse]:
-    """Rejection sampling (Yuan et al. 2023, arXiv 2308.01825): the responses that match the ground truth.
+    """Rejection sampling (Yuan et al. 2023, arXiv 2308.01825): select the responses that match the ground truth.
 
-    Empty without a ground truth.
+    Selects nothing if there is no ground truth.
     """
     kept = [one for one in group if correct(one.answer, truth, comparison, choices)]
     return [SelectedResponse(one, 1.0) for one in _by_number(kept)]
@@ -60,10 +60,10 @@ def agreeing(
     comparison: Comparison = Comparison(),
     choices: Sequence[str] | None = None,
 ) -> list[SelectedResponse]:
-    """LMSI (Huang et al. 2022, arXiv 2210.11610): the responses that agree with the majority, scored by its share.
+    """LMSI (Huang et al. 2022, arXiv 2210.11610): select the responses that agree with the majority.
 
-    Empty if no answer is elected: the majority is below `options.min_share`, or, by default, tied or a single
-    vote.
+    Their score is the majority ratio. Selects nothing if no answer is elected: the majority is below
+    `options.min_share` or, by default, tied or a single vote.
     """
     ordered = _by_number(group)
     outcome = vote([one.answer for one in ordered], replace(options, reward="hard"), comparison, choices)
@@ -75,10 +75,10 @@ def agreeing(
 
 
 def best_and_worst(group: Sequence[Sample], scores: Mapping[int, float | None]) -> SelectedPair | None:
-    """Self-rewarding (Yuan et al. 2024, arXiv 2401.10020): the responses with the highest and the lowest judge score.
+    """Self-rewarding (Yuan et al. 2024, arXiv 2401.10020): pair the responses with the highest and lowest judge scores.
 
-    Responses without an answer or a score are ignored. None if all scores are equal. Among equal scores the lowest
-    number wins.
+    Responses without an answer or a score are ignored. Ties go to the lowest sample number. None if all scores are
+    equal.
     """
     scored: list[tuple[Sample, float]] = []
     for one in _by_number(group):
@@ -91,9 +91,9 @@ def best_and_worst(group: Sequence[Sample], scores: Mapping[int, float | None]) 
 
 
 def believed(group: Sequence[Sample], scores: Mapping[int, float | None], min_yes: float) -> list[SelectedResponse]:
-    """Genixer (Zhao et al. 2023, arXiv 2312.06731): the responses whose answers the model affirms.
+    """Genixer (Zhao et al. 2023, arXiv 2312.06731): select the responses whose answers the model affirms.
 
-    `scores` has the probability of a yes by number; it must exceed `min_yes`.
+    `scores` maps sample numbers to the probability of a yes, which must exceed `min_yes`.
     """
     kept = []
     for one in _by_number(group):
@@ -103,8 +103,8 @@ def believed(group: Sequence[Sample], scores: Mapping[int, float | None], min_ye
 
 
 def description_pair(preferred: str, dispreferred: str) -> SelectedPair | None:
-    """STIC (Deng et al. 2024, arXiv 2405.19716): a description by a good prompt against one by a bad prompt or of a
-    corrupted image. None if one is empty or both are equal.
+    """STIC (Deng et al. 2024, arXiv 2405.19716): pair a description by a good prompt with one by a bad prompt or of a
+    corrupted image. None if a description is empty or both are equal.
     """
     chosen, rejected = preferred.strip(), dispreferred.strip()
     if not (chosen and rejected) or chosen.split() == rejected.split():
@@ -117,7 +117,7 @@ def description_pair(preferred: str, dispreferred: str) -> SelectedPair | None:
 def different_answers(
     group: Sequence[Sample], comparison: Comparison = Comparison(), choices: Sequence[str] | None = None
 ) -> dict[int, str]:
-    """The representative of the answer class of every response with an answer, by number."""
+    """Map the number of every response with an answer to the representative of its answer class."""
     ordered = _by_number(group)
     classes = classify([one.answer for one in ordered], comparison, choices)
     return {
@@ -128,7 +128,7 @@ def different_answers(
 
 
 def mean_points(replies: Sequence[str]) -> float | None:
-    """The mean of the points, 0 to 5, at the end of judge replies: "Score: 4"; None if no reply has any.
+    """Average the points, 0 to 5, at the end of judge replies ("Score: 4"); None if no reply has any.
 
     >>> mean_points(["It is relevant. Score: 3", "**Score:** 4.", "Score: 17", "no idea"])
     3.5
@@ -138,7 +138,7 @@ def mean_points(replies: Sequence[str]) -> float | None:
 
 
 def share_of_yes(replies: Sequence[str]) -> float | None:
-    """The share of replies whose verdict is yes, an estimate of its probability; None without replies.
+    """Estimate the probability of a yes as the share of replies with that verdict; None without replies.
 
     A reply with neither yes nor no counts as not yes.
 

@@ -1,7 +1,6 @@
 """Supervised fine-tuning of a model on a file of responses, by veRL's SFT trainer in separate processes.
 
-Settings and a call that can be repeated. The format of a file of responses is in `sft_responses`; how veRL reads a row
-is in `verl_ext.datasets.response_dataset`. Which responses a method keeps is decided elsewhere.
+Settings and a resumable call. `sft_responses` checks the file; `verl_ext.datasets.response_dataset` reads it for veRL.
 """
 
 import importlib.util
@@ -28,20 +27,20 @@ from verl_ext.checkpoints import TRACKER, checkpoint_of
 from verl_ext.files import replacing
 from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
-# Of each update since the last start, by veRL's FileLogger.
+# Metrics of each update since the last start, written by veRL's FileLogger.
 METRICS = "metrics.jsonl"
-# Settings that change the policy by rounding errors alone.
+# Settings that change the policy by rounding errors only.
 IGNORED_FOR_RESUME = ("micro_batch_tokens", "save_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SftSettings(TrainingSettings):
-    """How to train by SFT. Rows that do not fill a last batch are skipped, other ones in each pass.
+    """SFT settings. Each epoch drops the rows that do not fill its last batch; shuffling makes them differ per epoch.
 
     Args:
-        steps: updates instead of passes; None for as many as `epochs` take.
+        steps: updates to train for; None trains for `epochs`.
         micro_batch_tokens: tokens per process and forward pass.
-        warmup_share: share of all updates in which the learning rate rises from 0; it is constant afterwards.
+        warmup_share: share of all updates over which the learning rate rises from 0; it stays constant afterwards.
     """
 
     steps: int | None
@@ -56,31 +55,31 @@ class SftSettings(TrainingSettings):
             {
                 "steps": (
                     self.steps is None or is_whole(self.steps, 1),
-                    "a whole number from 1 on, or null for as many as epochs take",
+                    "a whole number from 1 on, or null to train for epochs",
                 ),
                 "warmup_share": (is_number(share, 0) and share < 1, "a number from 0 to less than 1"),
                 "batch_size": (not self.batch_size % self.processes, f"a multiple of processes = {self.processes}"),
                 "micro_batch_tokens": (
                     is_whole(self.micro_batch_tokens, row),
-                    f"a whole number that holds a row of max_length = {row} tokens",
+                    f"a whole number that is at least max_length = {row}",
                 ),
             },
         )
 
     def steps_of(self, rows: int) -> int:
-        """Updates that this many rows take."""
+        """Number of updates on a set of `rows` rows."""
         return self.epochs * (rows // self.batch_size) if self.steps is None else self.steps
 
 
 def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Path:
     """Train a model on the responses of `file` and return the Hugging Face folder of the policy, `folder / "model"`.
 
-    `model` is a folder or hub name. `folder` also gets the metrics of each update, for TensorBoard. After an
-    interruption the same call resumes from the last checkpoint; once the policy exists, it returns at once.
+    `model` is a folder or hub name. The metrics of each update are also written to `folder`, for TensorBoard. After an
+    interruption, the same call resumes from the last checkpoint; if the policy exists, it returns immediately.
 
     Raises:
-        ValueError: `file` is missing or cannot be used, see `check_responses`, or `folder` has a training of something
-            else.
+        ValueError: `file` is missing or cannot be used, see `check_responses`, or `folder` holds a training with other
+            settings, another model or other rows.
         BlockingIOError: another process is training into `folder`.
         subprocess.CalledProcessError: the training failed; its output says why.
     """
@@ -101,15 +100,15 @@ def train_sft(settings: SftSettings, model: str, file: Path, folder: Path) -> Pa
             with replacing(policy) as growing:
                 merge(checkpoint_of(checkpoints, steps), growing, str(steps))
                 os.sync()
-        # Several times the size of the policy, and no longer needed.
+        # Checkpoints take several times the size of the policy and are no longer needed.
         shutil.rmtree(checkpoints, ignore_errors=True)
     return policy
 
 
 def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Path, rows: int) -> list[str]:
-    """The settings as overrides of veRL's `sft_trainer_engine`; everything else keeps veRL's defaults.
+    """Translate the settings into overrides of veRL's `sft_trainer_engine`; everything else keeps veRL's defaults.
 
-    `rows` is the number of rows of `file`; everything that the trainer writes goes into `folder`.
+    `rows` is the number of rows of `file`. The trainer writes only into `folder`.
     """
     steps, in_an_epoch = settings.steps_of(rows), rows // settings.batch_size
     known: dict[str, Any] = {
@@ -127,14 +126,14 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         "trainer.total_epochs": math.ceil(steps / in_an_epoch),
         "trainer.total_training_steps": steps,
         "trainer.save_freq": settings.save_steps,
-        # Keeps the last complete one while the next is written.
+        # Keeps the last complete checkpoint while the next one is written.
         "trainer.max_ckpt_to_keep": 2,
         "trainer.logger": ["console", "tensorboard", "file"],
         "trainer.project_name": "mmupt",
         "trainer.experiment_name": folder.name,
         "trainer.device": settings.device,
         "trainer.n_gpus_per_node": settings.processes,
-        # By default, Hydra creates an output folder in the working directory.
+        # Hydra would create an output folder in the working directory.
         "hydra.run.dir": str(folder),
         "hydra.output_subdir": None,
         "hydra/job_logging": "stdout",
@@ -142,7 +141,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
     added: dict[str, Any] = {
         "data.min_pixels": settings.min_pixels,
         "data.max_pixels": settings.max_pixels,
-        # Prompts include it already.
+        # The prompts already include it.
         "data.instruction": None,
         "data.seed": settings.seed,
         "data.cache_dir": str(folder / "rows"),
@@ -163,7 +162,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         packed = importlib.util.find_spec("flash_attn") is not None
         attention = "flash_attention_2" if packed else "sdpa"
         known["model.use_remove_padding"] = packed
-        # As in GRPO (recipes/mmupt/config/base.yaml).
+        # The same as in GRPO (recipes/mmupt/config/base.yaml).
         known["model.use_fused_kernels"] = True
     added["model.override_config.attn_implementation"] = attention
     return [
@@ -176,12 +175,12 @@ def _run(settings: SftSettings, overrides: list[str], folder: Path) -> None:
     of_cpu = CPU.ray_kwargs.ray_init.runtime_env.env_vars if settings.device == "cpu" else {}
     environment = {
         **{name: str(value) for name, value in of_cpu.items()},
-        # Identifies the processes that a killed call leaves running; the enclosing run, if any, takes precedence.
+        # Identifies the processes that a killed call leaves running. An enclosing run takes precedence.
         RUN_FOLDER_VARIABLE: str(folder),
         **os.environ,
         "TENSORBOARD_DIR": str(folder / "tensorboard"),
         "VERL_FILE_LOGGER_PATH": str(folder / METRICS),
-        # A copy of the rows, removed together with the checkpoints.
+        # The cached copy of the rows is removed together with the checkpoints.
         "HF_DATASETS_CACHE": str(folder / CHECKPOINTS / "rows"),
     }
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={settings.processes}"]
@@ -190,10 +189,7 @@ def _run(settings: SftSettings, overrides: list[str], folder: Path) -> None:
 
 
 def _clean(checkpoints: Path, steps_in_an_epoch: int, processes: int) -> int:
-    """Prepare the checkpoints so that veRL's trainer resumes exactly; return the step of the last one, 0 without any.
-
-    Removes all other checkpoints, complete or not.
-    """
+    """Keep only the last complete checkpoint, fix it to resume exactly, and return its step; 0 if there is none."""
     tracker = checkpoints / TRACKER
     step = int(tracker.read_text()) if tracker.is_file() else 0
     last = checkpoint_of(checkpoints, step)
@@ -201,11 +197,11 @@ def _clean(checkpoints: Path, steps_in_an_epoch: int, processes: int) -> int:
         if checkpoint != last:
             shutil.rmtree(checkpoint)
     if step % steps_in_an_epoch == 0:
-        # A data loader restored at the end of an epoch would skip the next epoch.
+        # A data loader restored at the end of an epoch skips the next epoch.
         for state in last.glob("data_*.pt"):
             state.unlink()
     else:
-        # All processes are at the same place of an epoch; only the file of the first is sure to be complete.
+        # All processes are at the same position in the epoch, and only the file of rank 0 is certain to be complete.
         for rank in range(1, processes):
             shutil.copyfile(last / "data_0.pt", last / f"data_{rank}.pt")
     return step

@@ -1,4 +1,4 @@
-"""What the stages of all baselines share: their inputs, verdicts of the policy, and how examples are written."""
+"""Shared by the stages of all baselines: their inputs, the policy's verdicts, and the construction of examples."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from mmupt.baselines.training_sets import Origin, TrainingExample
 from mmupt.prompt_templates import fill_template, placeholders
 from verl_ext.rewards.reward_settings import RewardSettings
 
-# So that the share of a verdict estimates the probability that the model gives it.
+# With unscaled sampling, the share of a verdict estimates the model's probability of it.
 UNSCALED_SAMPLING = {"temperature": 1.0, "top_p": 1.0}
 
-# The images and the text of each prompt, by id.
+# Images and text of each prompt, by id.
 Requests = dict[str, tuple[tuple[bytes, ...], str]]
 
 
@@ -24,9 +24,9 @@ Requests = dict[str, tuple[tuple[bytes, ...], str]]
 class StageContext:
     """Inputs of a baseline stage.
 
-    settings: of the method. answers: how answers are compared and vote. policy: the model of the stage. rows: the
-    training rows, as `file` has them; drawn from `train_files`. folder: of all stages. instruction: follows each
-    question, None for none. seed: of all random draws.
+    settings: settings of the method. answers: how answers are compared and voted on. policy: the model of the stage.
+    rows: the training rows, read from `file` and drawn from `train_files`. folder: the folder of all stages.
+    instruction: text added after each question, or None. seed: seed of all random draws.
     """
 
     settings: BaselineSettings
@@ -43,7 +43,7 @@ class StageContext:
 def response_examples(
     context: StageContext, row: PromptRow, kept: Sequence[SelectedResponse]
 ) -> Iterator[TrainingExample]:
-    """A training example per selected response to the prompt of a row."""
+    """Yield a training example for each selected response to the prompt of a row."""
     for selected in kept:
         texts = {"response": selected.sample.response}
         yield from example(context, "samples", row.id, row.prompt, row.images, selected, texts, row.text)
@@ -59,16 +59,16 @@ def example(
     texts: dict[str, str],
     asked_with: str,
 ) -> Iterator[TrainingExample]:
-    """A training example, or nothing if one of its texts is empty.
+    """Yield a training example, or nothing if one of its texts is empty.
 
     Args:
-        context: of the stage.
-        stage: the file with the response that was selected.
-        id_, images: of the row.
-        prompt: the messages that are trained on.
-        kept: the response that was selected, of a pair the chosen one.
-        texts: by column, `response` or `chosen` and `rejected`.
-        asked_with: the text that the policy responded to, for the record.
+        context: the inputs of the stage.
+        stage: the name of the file with the selected response.
+        id_, images: id and images of the row.
+        prompt: the messages to train on.
+        kept: the selected response; for a pair, the chosen one.
+        texts: the texts by column, `response` or `chosen` and `rejected`.
+        asked_with: the text that the policy responded to; its digest is recorded.
     """
     if not all(text.strip() for text in texts.values()):
         return
@@ -86,10 +86,10 @@ def example(
 def verdicts(
     context: StageContext, rows: Sequence[PromptRow], groups: Mapping[str, Sequence[Sample]], prompt: str
 ) -> dict[str, dict[int, list[str]]]:
-    """The policy's verdicts on its responses, by row and number of the response; none for responses without answer.
+    """Have the policy judge its responses that have an answer; returns its replies by row id and sample number.
 
-    Responses of a group that lead to the same prompt share their verdicts, as those with equal answers do under a
-    prompt that shows the answer alone.
+    Responses of a group that lead to the same prompt share their replies, for example responses with equal answers if
+    the prompt shows only the answer.
     """
     asked: Requests = {}
     ids: dict[str, dict[int, str]] = {}

@@ -1,14 +1,14 @@
-"""Runs a method in a run folder: builds each of its training sets from the policy's responses, and trains on it.
+"""Runs a method in a run folder: builds each of its training sets from the policy's responses and trains on it.
 
-`mmupt train` does so if `mmupt.baseline.method` is set. The folder `stages` of the run has:
+`mmupt train` does this if `mmupt.baseline.method` is set. The subfolder `stages` of the run holds:
     rows.parquet           the training rows that the method uses
     STAGE.jsonl            the responses of a stage, in the format of an evaluation's responses
-    STAGE.parquet          the same with their prompts, in the format of a training set, once the stage is complete
-    questions/             genixer: the policy's own questions, as `make synthesize` leaves them
+    STAGE.parquet          the same responses with their prompts as a training set, once the stage is complete
+    questions/             genixer: the policy's own questions, in the layout of `make synthesize`
     responses.parquet, pairs.parquet   the training sets, see `mmupt.baselines.training_sets`
-    sft/, dpo/             the trainings
-    summary.json           numbers of rows, of rows kept, and of tokens that the policy generated
-After a kill, the same command generates the missing responses of a stage, and resumes a training.
+    sft/, dpo/             the training folders
+    summary.json           number of rows, of examples in each set, and of tokens that the policy generated
+After a kill, the same command generates the missing responses of a stage and resumes the training.
 """
 
 import json
@@ -45,7 +45,7 @@ SUMMARY = "summary.json"
 
 
 def stages_folder(run_folder: Path) -> Path:
-    """The folder of a run that has its stages."""
+    """The subfolder of a run that holds its stages."""
     return run_folder / "stages"
 
 
@@ -55,7 +55,7 @@ def has_begun(run_folder: Path) -> bool:
 
 
 def run_baseline(config: DictConfig) -> Path:
-    """Finish a method and return the folder of its policy, `<run_folder>/model`.
+    """Run the missing stages of a method and return the folder of its policy, `<run_folder>/model`.
 
     Raises:
         RecipeError: a stage or a training failed; its output says why.
@@ -66,23 +66,23 @@ def run_baseline(config: DictConfig) -> Path:
         return target
     stages = BASELINES[config.mmupt.baseline.method].stages
     for stage in stages:
-        # Refused now rather than after its responses are generated.
+        # Refuse bad settings before any response is generated.
         training_settings(stage.trainer, config)
     policy = str(config.actor_rollout_ref.model.path)
     for number, stage in enumerate(stages):
         _make_set_in_process(run_folder, number, policy)
         policy = str(train_policy(stage.trainer, config, policy, stages_folder(run_folder)))
-    # By hard links where the file system has them.
+    # Hard links where the file system supports them.
     with replacing(target) as temporary:
         shutil.copytree(policy, temporary, copy_function=link_or_copy)
     return target
 
 
 def make_set(config: DictConfig, number: int, model: str) -> Path:
-    """Generate the missing responses for one training set of the method, counted from 0, and write the set.
+    """Generate the missing responses for training set `number` of the method, counted from 0, and write the set.
 
     Raises:
-        RecipeError: the folder has stages made with other settings, a prompt or row cannot be used, or no row is kept.
+        RecipeError: the folder holds stages with other settings, a prompt or row cannot be used, or the set is empty.
     """
     folder = stages_folder(Path(config.mmupt.run_folder))
     settings = read_baseline(config)
@@ -116,20 +116,20 @@ def make_set(config: DictConfig, number: int, model: str) -> Path:
         raise RecipeError(str(error)) from error
     write_summary(folder, name, len(context.rows), written)
     if not written:
-        raise RecipeError(f"{folder / name}: none of {len(context.rows)} rows is kept; {folder} has all responses")
+        raise RecipeError(f"{folder / name}: none of {len(context.rows)} rows was kept; {folder} has all responses")
     return folder / name
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The content of `summary.json`; zeros before the first set is written."""
+    """Read `summary.json`; all counts are 0 before the first set is written."""
     file = folder / SUMMARY
     return json.loads(file.read_text()) if file.is_file() else {"rows": 0, "sets": {}, "generated_tokens": {"all": 0}}
 
 
 def write_summary(folder: Path, name: str, rows: int, written: int) -> None:
-    """Update `summary.json` with the rows of a training set and all tokens generated so far.
+    """Update `summary.json` with the size of a training set and the tokens generated so far.
 
-    Tokens are counted by stage, those of a synthesis under `questions/responses/STAGE`.
+    Tokens are counted per stage; the stages of a synthesis are named `questions/responses/STAGE`.
     """
     before = read_summary(folder)
     tokens = {
@@ -146,12 +146,12 @@ def write_summary(folder: Path, name: str, rows: int, written: int) -> None:
 
 
 def train_policy(trainer: TrainerName, config: DictConfig, model: str, folder: Path) -> Path:
-    """Train a model on the set of a trainer, or resume that, and return the folder of the policy.
+    """Train a model on the training set for `trainer`, resuming if possible, and return the folder of the policy.
 
     Raises:
-        RecipeError: a setting is not allowed, or the training failed.
+        RecipeError: a setting is invalid, or the training failed.
     """
-    # Imported lazily: the processes of stages need no trainer.
+    # Imported lazily: the processes that make training sets need no trainer.
     from mmupt.baselines.dpo import train_dpo
     from mmupt.baselines.sft import SftSettings, train_sft
 
@@ -168,7 +168,7 @@ def train_policy(trainer: TrainerName, config: DictConfig, model: str, folder: P
 
 
 def training_settings(trainer: TrainerName, config: DictConfig) -> "SftSettings | DpoSettings":
-    """How a recipe trains by SFT or DPO; RecipeError for a value that is not allowed."""
+    """Build the SFT or DPO settings of a recipe; RecipeError for an invalid value."""
     from mmupt.baselines.dpo import DpoSettings
     from mmupt.baselines.sft import SftSettings
 
@@ -176,7 +176,7 @@ def training_settings(trainer: TrainerName, config: DictConfig) -> "SftSettings 
     limits = pixel_limits(data, training=True)
     settings: dict[str, Any] = {
         **config.mmupt.baseline[trainer],
-        # stic puts a description, at most as long as a response, before the question.
+        # stic adds a description, at most as long as a response, to the prompt.
         "max_length": data.max_prompt_length + 2 * data.max_response_length,
         "min_pixels": limits.get("min_pixels"),
         "max_pixels": limits.get("max_pixels"),
@@ -192,7 +192,7 @@ def training_settings(trainer: TrainerName, config: DictConfig) -> "SftSettings 
 
 
 def _make_set_in_process(run_folder: Path, number: int, model: str) -> None:
-    # vLLM keeps its memory while its process lives, and a training comes next.
+    # vLLM frees its memory only when its process ends, and the training needs that memory.
     command = [sys.executable, "-m", "mmupt.baselines.stage_runner", str(run_folder), str(number), model]
     try:
         subprocess.run(command, check=True)
@@ -201,7 +201,7 @@ def _make_set_in_process(run_folder: Path, number: int, model: str) -> None:
 
 
 def main() -> None:
-    """Write a training set: the arguments are a run folder with its `config.yaml`, the number of the set, a model."""
+    """Write a training set; the arguments are a run folder with a `config.yaml`, the number of the set and a model."""
     run_folder, number, model = sys.argv[1:]
     config: Any = OmegaConf.load(Path(run_folder) / "config.yaml")
     try:

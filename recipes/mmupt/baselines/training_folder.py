@@ -1,4 +1,4 @@
-"""The folder of one training by SFT or DPO: its layout, and when another call may continue in it."""
+"""The folder of an SFT or DPO training: its layout, and the check that another call may continue in it."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -7,10 +7,10 @@ from typing import Any
 
 from verl_ext.files import sha256, write_json
 
-# What is trained: the settings, the model and the file of rows with its digest.
+# Settings, initial model, and file of rows with its digest.
 PARAMETERS = "parameters.json"
 CHECKPOINTS = "checkpoints"
-# The trained policy in Hugging Face format; exists only once it is complete.
+# The trained policy in Hugging Face format; exists only when it is complete.
 POLICY = "model"
 
 
@@ -22,18 +22,18 @@ def record_training(
     has_begun: bool,
     ignored: Collection[str] = (),
 ) -> None:
-    """Write what is trained into a folder, unless a training of something else has begun there.
+    """Record the parameters of a training in its folder, unless a different training has begun there.
 
     Args:
-        folder: of the training.
-        settings: of the trainer, as JSON can hold them.
-        model: folder or hub name of the model that training starts from.
-        file: the rows that are trained on.
+        folder: the folder of the training.
+        settings: the trainer's settings, JSON-serializable.
+        model: folder or hub name of the initial model.
+        file: the rows to train on.
         has_begun: whether the folder has a checkpoint or a policy; before that, everything may change.
         ignored: settings that do not change the policy.
 
     Raises:
-        ValueError: the folder has a training with other settings, another model or other rows.
+        ValueError: the folder holds a training with other settings, another model or other rows.
     """
     parameters: dict[str, Any] = {"settings": dict(settings), "model": model, "file": str(file), "sha256": sha256(file)}
     written = folder / PARAMETERS
@@ -44,6 +44,6 @@ def record_training(
         )
         if changed := [name for name in now if name not in ignored and before.get(name) != now[name]]:
             raise ValueError(
-                f"{folder} has a training with other settings ({', '.join(changed)}): delete the folder, or use another"
+                f"{folder} holds a training with other settings ({', '.join(changed)}): delete it or use another folder"
             )
     write_json(written, parameters)

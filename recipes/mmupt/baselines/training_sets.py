@@ -1,15 +1,15 @@
-"""Training sets of the methods: their columns, and how they are written and read.
+"""Training sets of the methods: their columns, and writing and reading them.
 
-`responses.parquet` is for supervised fine-tuning, `pairs.parquet` for DPO. The responses of every stage are kept in the
-format of the former. Columns:
-    id          str, unique: the row and the number of the (chosen) response
+`responses.parquet` is for supervised fine-tuning, `pairs.parquet` for DPO. The responses of every stage are also saved
+in the format of `responses.parquet`. Columns:
+    id          str, unique: the id of the row and the number of the (chosen) response
     prompt      list of messages {"role", "content"} with one "<image>" per image, as in `mmupt_data.row_schema`; the
-                instruction of the recipe is included, trainers add nothing
+                recipe's instruction is included, trainers add nothing
     images      list of {"bytes"}, each an encoded image file
-    response    str; in pairs `chosen` and `rejected` instead
+    response    str; pairs have `chosen` and `rejected` instead
     baseline    {"method", "stage", "model", "sample", "prompt_sha256", "score"}: the method, the stage whose file has
                 the (chosen) response, the model that generated it, its number among the responses to its prompt, the
-                SHA-256 of the text of the prompt it was generated from, and its score by the method (null: none)
+                SHA-256 of the text of the prompt it was generated from, and the method's score (null: none)
 """
 
 import sys
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from mmupt_data.parquet_writer import write_rows
 from verl_ext.datasets.parquet_reader import IMAGES, PROMPT, ROWS_PER_BATCH
 
-# Responses to one prompt repeat its images: each is stored once as long as those of a row group fit in here.
+# Responses to one prompt repeat its images. Each image is stored once if the images of a row group fit in this size.
 DICTIONARY_BYTES = 1 << 28
 
 _ORIGIN = pa.struct(
@@ -69,7 +69,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """A row: a prompt with its images, the texts by column, and their origin."""
+    """A row: a prompt with its images, the texts by column, and the origin of the (chosen) response."""
 
     id: str
     prompt: list[dict[str, str]]
@@ -78,23 +78,23 @@ class TrainingExample:
     origin: Origin
 
     def as_row(self) -> dict[str, Any]:
-        """The row of the file."""
+        """The row as written to the file."""
         images = [{"bytes": image} for image in self.images]
         return {"id": self.id, "prompt": self.prompt, "images": images, **self.texts, "baseline": asdict(self.origin)}
 
 
 def write_set(path: Path, schema: pa.Schema, examples: Iterable[TrainingExample]) -> int:
-    """Write a training set, replacing the file as a whole, and return the number of its rows."""
+    """Write a training set, atomically replacing the file, and return the number of its rows."""
     rows = (example.as_row() for example in examples)
-    # Images are stored once per row group, however often they repeat: only the number of rows bounds a group.
+    # Repeated images are stored once per row group, so only the number of rows limits a group.
     return write_rows(path, schema, rows, max_bytes=sys.maxsize, dictionary_pagesize_limit=DICTIONARY_BYTES)
 
 
 def read_set(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
-    """The rows of a training set with the columns of a schema but `baseline`, a few in memory at a time.
+    """Iterate over the rows of a training set in small batches, without the column `baseline`.
 
     Raises:
-        ValueError: a column is missing; names the file.
+        ValueError: a column is missing; the message names the file.
     """
     columns = training_columns(schema)
     if missing := [name for name in columns if name not in (names := pq.read_schema(path).names)]:

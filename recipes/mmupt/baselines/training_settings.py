@@ -1,4 +1,4 @@
-"""Settings that SFT and DPO have in common."""
+"""Settings shared by SFT and DPO."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,22 +14,22 @@ def is_positive(value: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of a training.
 
     Args:
         epochs: passes over the rows.
         batch_size: rows per update, over all processes.
-        learning_rate: the highest.
-        max_length: tokens of a prompt, its images, a response and its end-of-turn token; a longer row is refused.
-        min_pixels, max_pixels: limits that images are scaled into, as for the responses; None for no limit.
+        learning_rate: peak learning rate.
+        max_length: maximum tokens of prompt, images, response and end-of-turn token; a longer row is refused.
+        min_pixels, max_pixels: limits that images are scaled to, the same as for the responses; None for no limit.
         save_steps: updates between checkpoints.
-        seed: of the order of rows.
+        seed: seed of the order of rows.
         device: cpu or cuda.
-        processes: one per GPU of this machine, among which the model is sharded.
-        chat_template_kwargs: arguments of the chat template, as for the responses.
+        processes: number of processes, one per GPU of this machine; the model is sharded across them.
+        chat_template_kwargs: arguments of the chat template, the same as for the responses.
 
     Raises:
-        ValueError: an invalid value, naming the setting.
+        ValueError: a value is invalid; the message names the setting.
     """
 
     epochs: int
@@ -59,5 +59,5 @@ class TrainingSettings:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Those of `min_pixels` and `max_pixels` that are set."""
+        """`min_pixels` and `max_pixels`, those that are set."""
         return set_limits(self.min_pixels, self.max_pixels)

@@ -12,8 +12,8 @@ from mmupt.compose import as_override
 from mmupt.evaluation.generation_settings import INPUT_FIELDS
 from mmupt.synthesis.run_synthesis import load_synthesis_config, synthesize
 
-# Questions are written from images alone, so that copies of existing questions do not matter; a later check of the
-# answers decides whether they can be answered.
+# Questions are written from the images alone, so copies of existing questions do not matter. The self-check of the
+# answers decides later whether a question can be answered.
 OWN_QUESTIONS = (
     "strategies=[direct]",
     *(f"filters.{name}.enabled=false" for name in ("copy_of_parent", "self_check", "difficulty")),
@@ -21,7 +21,7 @@ OWN_QUESTIONS = (
 
 
 def believed_responses(context: StageContext) -> Iterator[TrainingExample]:
-    """Responses to the policy's own questions whose answers it affirms."""
+    """Select the responses to the policy's own questions whose answers the policy affirms."""
     rows = read_prompt_rows(_own_questions(context), context.instruction)
     groups = context.policy.samples("samples", rows)
     replies_to = verdicts(context, rows, groups, context.settings.prompts["self_check"])
@@ -31,9 +31,9 @@ def believed_responses(context: StageContext) -> Iterator[TrainingExample]:
 
 
 def _own_questions(context: StageContext) -> Path:
-    """Synthesize questions about the images of the rows, and return their file."""
+    """Synthesize questions about the images of the rows and return their file."""
     settings = context.policy.settings
-    # As in training, unless mmupt.baseline.synthesis says otherwise.
+    # The inputs are those of training unless mmupt.baseline.synthesis overrides them.
     seen = [as_override(name, getattr(settings, name)) for name in INPUT_FIELDS]
     config = load_synthesis_config([*OWN_QUESTIONS, *seen, *context.settings.synthesis])
     config.merge_with(

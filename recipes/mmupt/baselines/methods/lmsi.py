@@ -9,7 +9,7 @@ from mmupt.baselines.training_sets import TrainingExample
 
 
 def majority_responses(context: StageContext) -> Iterator[TrainingExample]:
-    """The responses that agree with a sufficiently large majority."""
+    """Select the responses that agree with a sufficiently large majority."""
     groups = context.policy.samples("samples", context.rows)
     for row in context.rows:
         kept = agreeing(groups[row.id], context.answers.vote_options, context.answers.comparison, row.choices)

@@ -10,7 +10,7 @@ from verl_ext.datasets.ground_truth import read_truth
 
 
 def labelled_responses(context: StageContext) -> Iterator[TrainingExample]:
-    """The responses that match the ground truth."""
+    """Select the responses that match the ground truth."""
     truths = read_truth(context.train_files)
     groups = context.policy.samples("samples", context.rows)
     for row in context.rows:

@@ -1,4 +1,4 @@
-"""`srlm`: DPO on the pairs that the policy itself judges (docs/papers.md)."""
+"""`srlm`: DPO on pairs that the policy itself judges (docs/papers.md)."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from mmupt.baselines.training_sets import TrainingExample
 
 
 def judged_pairs(context: StageContext) -> Iterator[TrainingExample]:
-    """Per group, the response that the policy itself scores highest against the one that it scores lowest."""
+    """Pair the responses of each group that the policy itself scores highest and lowest."""
     groups = context.policy.samples("samples", context.rows)
     replies_to = verdicts(context, context.rows, groups, context.settings.prompts["judge"])
     score = mean_points if context.settings.judge_scale == "points" else share_of_yes

@@ -1,4 +1,4 @@
-"""`stic`: DPO on descriptions of images, then fine-tuning on responses after a description (docs/papers.md)."""
+"""`stic`: DPO on image descriptions, then fine-tuning on responses to prompts with a description (docs/papers.md)."""
 
 from collections.abc import Iterator
 from random import Random
@@ -14,7 +14,7 @@ from verl_ext.datasets.row_format import with_instruction
 
 
 def description_pairs(context: StageContext) -> Iterator[TrainingExample]:
-    """First stage: a good description of each image against a bad one."""
+    """First stage: pair a good description of each image with a bad one."""
     prompts = context.settings.prompts
     with_images = [row for row in context.rows if row.images]
     asked: dict[str, str] = {}
@@ -41,7 +41,7 @@ def description_pairs(context: StageContext) -> Iterator[TrainingExample]:
 
 
 def described_responses(context: StageContext) -> Iterator[TrainingExample]:
-    """Second stage: the policy's responses, trained on with its own description of the image in the prompt."""
+    """Second stage: the policy's responses, with its own description of the image added to the training prompt."""
     prompts = context.settings.prompts
     with_images = [row for row in context.rows if row.images]
     describe = {
