@@ -191,7 +191,7 @@ def test_the_page_shows_votes_and_evaluation(run_folder: Path) -> None:
     from mmupt.viewer.run_files import RunFiles
 
     shown = RunFiles(run_folder)
-    assert shown.summary()["sides"] and len(shown.evaluation()) == QUESTIONS
+    assert shown.summary()["sides"] and len(shown.evaluation.questions()) == QUESTIONS
     _, picture = shown.picture("votes", read_votes(files_of_steps(run_folder / "votes")[3])[0]["id"], 0, None)
     assert picture
 

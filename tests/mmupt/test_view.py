@@ -1,4 +1,4 @@
-"""The server behind `mmupt view`: what it hands out, and what it refuses."""
+"""The server of `mmupt view`: its replies, and the requests that it refuses."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ from view_runs import HOSTILE, group, question_rows, write_run
 from mmupt.cli import main
 from mmupt.evaluation.response_files import Response, write_responses
 from mmupt.reports.encoded_pictures import encode_anew
-from mmupt.viewer import run_files
+from mmupt.viewer import voted_groups
 from mmupt.viewer.row_pictures import RowPictures
 from mmupt.viewer.run_files import RunFiles
 from mmupt.viewer.server import make_server, run_names
@@ -36,7 +36,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def get(run_folder: Path) -> Iterator[Get]:
-    """Ask the server of the run: status, headers and content."""
+    """A function that sends a request to the server of the run and returns status, headers and content."""
     server = make_server([RunFiles(run_folder)])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -56,13 +56,13 @@ def get(run_folder: Path) -> Iterator[Get]:
     thread.join()
 
 
-def test_pages_may_load_nothing_from_elsewhere_and_run_only_their_own_script(get: Get) -> None:
+def test_the_page_may_load_only_its_own_files_and_run_only_its_own_script(get: Get) -> None:
     status, headers, content = get("/")
     policy = headers["Content-Security-Policy"]
     assert status == 200 and "default-src 'none'" in policy and "script-src 'self';" in policy
     assert "unsafe" not in policy and headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    # Another run may have rows of the same ids.
+    # Rows of another run may have the same ids.
     assert headers["Cache-Control"] == "no-store"
     for name in ("/view.js", "/charts.js", "/view.css"):
         status, _, more = get(name)
@@ -72,7 +72,7 @@ def test_pages_may_load_nothing_from_elsewhere_and_run_only_their_own_script(get
 
 
 @pytest.mark.parametrize("path", ["/../server.py", "/page/../../cli.py", "/etc/passwd", "//etc/passwd", "/%2e%2e/x"])
-def test_no_request_is_a_path(get: Get, path: str) -> None:
+def test_requests_are_never_used_as_paths(get: Get, path: str) -> None:
     assert get(path)[0] == 404
     assert get(path, run=0)[0] == 404
 
@@ -80,7 +80,7 @@ def test_no_request_is_a_path(get: Get, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "query"), [("/group", {"step": "x", "number": 0}), ("/group_previews", {"keys": "["})]
 )
-def test_a_request_that_makes_no_sense_is_answered(get: Get, path: str, query: dict[str, Any]) -> None:
+def test_the_server_survives_malformed_requests(get: Get, path: str, query: dict[str, Any]) -> None:
     assert get(path, run=0, **query)[0] == 500
     assert get("/runs")[0] == 200
 
@@ -101,11 +101,11 @@ def test_a_request_that_makes_no_sense_is_answered(get: Get, path: str, query: d
         ("/picture", {"source": "../..", "id": "q0", "image": 0}),
     ],
 )
-def test_what_is_not_there_is_no_error_of_the_server(get: Get, path: str, query: dict[str, Any]) -> None:
+def test_a_request_for_missing_content_returns_404(get: Get, path: str, query: dict[str, Any]) -> None:
     assert get(path, run=0, **query)[0] == 404
 
 
-def test_a_picture_of_votes_in_a_run_without_any_is_answered(tmp_path: Path) -> None:
+def test_a_picture_of_votes_in_a_run_without_votes_is_a_key_error(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     with pytest.raises(KeyError):
         RunFiles(tmp_path).picture("votes", "q0", 0, None)
@@ -120,11 +120,11 @@ def test_only_the_runs_of_the_command_line_are_served(get: Get, run: int) -> Non
     ("host", "status"),
     [("localhost", 200), ("127.0.0.1:80", 200), ("[::1]:9", 200), ("evil.example", 403), ("", 403), ("[", 403)],
 )
-def test_a_page_of_another_host_name_is_refused(get: Get, host: str, status: int) -> None:
+def test_requests_under_another_host_name_are_refused(get: Get, host: str, status: int) -> None:
     assert get("/runs", host=host)[0] == status
 
 
-def test_text_of_models_is_escaped_wherever_it_is_html(get: Get) -> None:
+def test_model_text_is_escaped_in_every_html_field(get: Get) -> None:
     for path, query in (
         ("/group", {"step": 1, "number": 0}),
         ("/history", {"id": "q0"}),
@@ -141,16 +141,16 @@ def test_text_of_models_is_escaped_wherever_it_is_html(get: Get) -> None:
 
 def html_of(value: Any, name: str = "") -> Iterator[str]:
     if isinstance(value, dict):
-        for key, one in value.items():
-            yield from html_of(one, key)
+        for key, item in value.items():
+            yield from html_of(item, key)
     elif isinstance(value, list):
-        for one in value:
-            yield from html_of(one, name)
+        for item in value:
+            yield from html_of(item, name)
     elif name.endswith("html") and value is not None:
         yield value
 
 
-def test_a_comparison_shows_every_question_of_all_its_files_by_the_settings_that_it_was_made_with(
+def test_a_comparison_shows_all_questions_of_all_files_with_its_answer_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -160,22 +160,22 @@ def test_a_comparison_shows_every_question_of_all_its_files_by_the_settings_that
             rows = [replace(row, data_source=name) for row in rows]
             write_dataset(tmp_path / name, {name: rows}, {})
             text = f"{HOSTILE} <answer>{answer}</answer>, or \\boxed{{5}}"
-            said = [Response(row.id, "greedy", 0, text, 5) for row in rows]
+            responses = [Response(row.id, "greedy", 0, text, 5) for row in rows]
             parameters = {"model": side, "data": {str(prompts_path(tmp_path / name, name)): "sha"}, "samples": 0}
-            write_responses(tmp_path / side / f"{name}.jsonl", said, parameters)
+            write_responses(tmp_path / side / f"{name}.jsonl", responses, parameters)
     main(["compare", "base", "trained", "--output", "compared", "--extraction", "answer_tag"])
     run = RunFiles(Path("compared"))
     assert run.summary()["sides"] == ["A: base", "B: trained"]
-    questions = run.evaluation()
-    assert len(questions) == 2 * 104 and {one["benchmark"] for one in questions} == {"one", "two"}
-    # The recorded settings look for a box.
-    assert {(one["before"]["right"], one["after"]["right"]) for one in questions} == {(False, True)}
-    last = run.evaluated(1, "q103")
+    questions = run.evaluation.questions()
+    assert len(questions) == 2 * 104 and {question["benchmark"] for question in questions} == {"one", "two"}
+    # The settings recorded with the responses extract boxed answers.
+    assert {(question["before"]["right"], question["after"]["right"]) for question in questions} == {(False, True)}
+    last = run.evaluation.question(1, "q103")
     assert last["after"][0]["answer_html"] == "4" and "<script" not in last["after"][0]["html"]
     assert run.picture("evaluation.1", "q103", 0, None)[0] == "image/png"
 
 
-def test_runs_in_folders_of_one_name_can_be_told_apart() -> None:
+def test_run_names_tell_folders_of_the_same_name_apart() -> None:
     table = Path("/runs/table")
     assert run_names([table / "mmupt_tiny"]) == ["mmupt_tiny"]
     assert run_names([table / "a", Path("/other/b"), table / "a"]) == ["a", "b", "a"]
@@ -184,7 +184,7 @@ def test_runs_in_folders_of_one_name_can_be_told_apart() -> None:
     assert run_names([Path("/runs"), Path("/runs/a/runs")]) == ["runs", "a/runs"]
 
 
-def test_pictures_are_encoded_anew_small_or_in_full(tmp_path: Path) -> None:
+def test_pictures_are_reencoded_small_or_in_full_size(tmp_path: Path) -> None:
     rows = question_rows(tmp_path / "pictures", 3, size=1_000)
     write_dataset(tmp_path / "train", {"train": rows}, {})
     pictures = RowPictures([prompts_path(tmp_path / "train", "train"), tmp_path / "gone.parquet"])
@@ -202,43 +202,43 @@ def test_drawings_are_sent_as_png_and_photos_as_jpeg() -> None:
         assert encode_anew(file.getvalue())[0] == kind
 
 
-def test_groups_come_in_whole_steps_the_latest_first(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_files, "GROUPS_PER_CHUNK", 7)
+def test_groups_come_in_whole_steps_latest_first(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voted_groups, "GROUPS_PER_CHUNK", 7)
     run = RunFiles(run_folder)
-    first = run.groups()
+    first = run.votes.groups()
     steps = [fields[0] for fields in first["groups"]]
     assert steps == [3] * 6 + [2] * 6 and first["before"] == 2
-    rest = run.groups(before=first["before"])
+    rest = run.votes.groups(before=first["before"])
     assert [fields[0] for fields in rest["groups"]] == [1] * 6 and rest["before"] is None
-    assert run.groups(after=3) == {"fields": first["fields"], "groups": [], "before": None}
+    assert run.votes.groups(after=3) == {"fields": first["fields"], "groups": [], "before": None}
 
 
-def test_a_step_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+def test_a_rewritten_step_is_reread(tmp_path: Path) -> None:
     run = RunFiles(write_run(tmp_path, steps=1, questions=2))
-    assert len(run.groups()["groups"]) == 2
+    assert len(run.votes.groups()["groups"]) == 2
     rows = [group("other", "Find $y$.", ["1", "1", None]).row(1)]
     write_votes(tmp_path / "run" / "votes" / "1.parquet", rows, [])
-    assert [fields[2] for fields in run.groups()["groups"]] == ["other"]
+    assert [fields[2] for fields in run.votes.groups()["groups"]] == ["other"]
 
 
-def test_the_majority_flips_when_the_answer_differs_and_not_when_it_is_written_differently(tmp_path: Path) -> None:
+def test_the_majority_flips_with_the_answer_and_not_with_its_notation(tmp_path: Path) -> None:
     answers = {1: "0.5", 2: r"\frac{1}{2}", 3: "4", 4: None}
     for step, answer in answers.items():
         row = group("q", "Find $y$.", [answer, answer, None]).row(step)
         write_votes(tmp_path / "votes" / f"{step}.parquet", [row], [])
-    history = RunFiles(tmp_path).history("q")
-    assert [one["flipped"] for one in history] == [False, False, True, True]
+    history = RunFiles(tmp_path).votes.history("q")
+    assert [vote["flipped"] for vote in history] == [False, False, True, True]
 
 
-def test_a_majority_that_names_the_same_option_in_another_way_has_not_flipped(tmp_path: Path) -> None:
+def test_the_majority_does_not_flip_between_the_letter_and_the_text_of_an_option(tmp_path: Path) -> None:
     for step, answer in enumerate(("A", "0.5 cm", "B"), start=1):
         row = group("q", "Find $y$.", [answer, answer, None]).row(step)
         row["choices"] = ["0.5 cm", "2 cm"]
         write_votes(tmp_path / "votes" / f"{step}.parquet", [row], [])
-    assert [one["flipped"] for one in RunFiles(tmp_path).history("q")] == [False, False, True]
+    assert [vote["flipped"] for vote in RunFiles(tmp_path).votes.history("q")] == [False, False, True]
 
 
-def test_rewards_that_are_no_numbers_do_not_break_the_page(tmp_path: Path) -> None:
+def test_a_nan_reward_is_sent_as_null(tmp_path: Path) -> None:
     row = group("q", "Find $y$.", ["1", "1", None]).row(1)
     row["responses"][0]["reward"] = float("nan")
     write_votes(tmp_path / "votes" / "1.parquet", [row], [])
@@ -252,53 +252,51 @@ def test_rewards_that_are_no_numbers_do_not_break_the_page(tmp_path: Path) -> No
     server.server_close()
 
 
-def test_a_file_that_cannot_be_read_is_named_on_the_page(tmp_path: Path) -> None:
+def test_an_unreadable_vote_file_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path, steps=1)
     (run / "votes" / "2.parquet").write_bytes(b"no parquet")
     with pytest.raises(ValueError, match=r"2\.parquet is not a parquet file"):
-        RunFiles(run).groups()
+        RunFiles(run).votes.groups()
 
 
 @pytest.mark.parametrize(
     "content", ["{", "[]", "{}", '{"comparisons": 1}', '{"comparisons": [1]}', '{"comparisons": [{"a": {"file": 1}}]}']
 )
-def test_a_comparison_that_mmupt_has_not_written_is_named_beside_what_else_there_is(
-    content: str, tmp_path: Path
-) -> None:
+def test_a_foreign_comparison_is_named_and_the_rest_of_the_run_is_shown(content: str, tmp_path: Path) -> None:
     row = group("q", "Find $y$.", ["1", "1", None]).row(1)
     write_votes(tmp_path / "votes" / "1.parquet", [row], [])
     (tmp_path / "compare.json").write_text(content)
     run = RunFiles(tmp_path)
     summary = run.summary()
     assert (summary["steps"], summary["sides"]) == (1, [])
-    assert len(run.groups()["groups"]) == 1
+    assert len(run.votes.groups()["groups"]) == 1
     (problem,) = summary["problems"]
     assert problem.startswith(f"{tmp_path}/compare.json is damaged, or was not written by mmupt (")
     with pytest.raises(ValueError, match=r"compare\.json is damaged"):
-        run.evaluation()
+        run.evaluation.questions()
 
 
 @pytest.mark.parametrize(
     "config",
     ["reward: {reward_kwargs: {vo", "reward: {reward_kwargs: vo}", 'reward: {reward_kwargs: {vote: "${cut}"}}'],
 )
-def test_a_config_cut_in_half_is_named_on_the_page(config: str, tmp_path: Path) -> None:
+def test_a_damaged_config_is_named(config: str, tmp_path: Path) -> None:
     write_votes(tmp_path / "votes" / "1.parquet", [group("q", "Find $y$.", ["1", "1", None]).row(1)], [])
     (tmp_path / "config.yaml").write_text(config)
     run = RunFiles(tmp_path)
-    assert run.summary()["problems"] == [] and run.group(1, 0)["id"] == "q"
+    assert run.summary()["problems"] == [] and run.votes.group(1, 0)["id"] == "q"
     with pytest.raises(ValueError, match=r"config\.yaml is damaged"):
-        run.history("q")
+        run.votes.history("q")
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["view", str(tmp_path)])
     assert ended.value.code == 1
     assert f"error: {tmp_path} is not the folder of a run: it holds no votes/" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_named_with_the_option(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_about_an_unusable_port_names_the_port(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = make_server([RunFiles(run_folder)])
     port = server.server_address[1]
     with pytest.raises(SystemExit):
@@ -311,7 +309,7 @@ def test_a_port_that_is_taken_is_named_with_the_option(run_folder: Path, capsys:
 
 
 @pytest.mark.parametrize(("words", "warns"), [([], False), (["--host", "0.0.0.0"], True)])
-def test_only_this_machine_can_open_the_page_unless_told(
+def test_the_server_listens_on_loopback_unless_told_otherwise(
     run_folder: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -326,6 +324,6 @@ def test_only_this_machine_can_open_the_page_unless_told(
 
     monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", interrupted)
     assert main(["view", str(run_folder), "--port", "0", *words]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert addresses == ["0.0.0.0" if warns else "127.0.0.1"]
-    assert ("everyone who can reach" in said) == warns and "(Ctrl-C ends it)" in said
+    assert ("everyone who can reach" in output) == warns and "(Ctrl-C ends it)" in output

@@ -1,4 +1,4 @@
-"""The page of `mmupt view` in a real browser: what a person sees and does, with keys, on a phone, and in the dark."""
+"""The page of `mmupt view` in a real browser: content, filters, keyboard, narrow screens and dark mode."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # The sandbox is not to be had as root, as in a container.
+        # Chromium's sandbox does not work as root, for example in a container.
         started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield started
         started.close()
@@ -68,24 +68,24 @@ def address(run_folder: Path) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """A page on which nothing goes wrong: no error in the console, no script of a model, no foreign address."""
+    """Open a page and check that it logs no error, runs no model text and requests no other address."""
     context = browser.new_context(**options)
     page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    errors, requests = [], []
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.set_default_timeout(10_000)
     page.goto(address)
     page.wait_for_selector("#list li")
     yield page
-    assert said == [] and page.evaluate("window.hacked") is None
-    assert all(url.startswith((address.partition("#")[0], "data:")) for url in asked)
+    assert errors == [] and page.evaluate("window.hacked") is None
+    assert all(url.startswith((address.partition("#")[0], "data:")) for url in requests)
     context.close()
 
 
 def until(page: Any, condition: str) -> None:
-    """Wait for an expression to be true; Playwright's own way needs `eval`, which the page's policy forbids."""
+    """Wait until an expression is true. Playwright's own wait needs `eval`, which the page's policy forbids."""
     for _ in range(200):
         if page.evaluate(condition):
             return
@@ -97,7 +97,7 @@ def entries(page: Any) -> list[str]:
     return page.locator("#list li").all_inner_texts()
 
 
-def test_a_group_shows_its_picture_formulas_classes_and_hostile_text_as_text(browser: Any, address: str) -> None:
+def test_a_group_shows_picture_formulas_and_classes_and_hostile_text_as_text(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         assert len(entries(page)) == 18
         page.click("#list li:first-child button")
@@ -116,13 +116,13 @@ def test_a_group_shows_its_picture_formulas_classes_and_hostile_text_as_text(bro
         assert detail.locator(".picture img").evaluate("image => image.clientWidth") >= 250
 
 
-def test_a_list_draws_the_formulas_of_its_entries(browser: Any, address: str) -> None:
+def test_a_list_renders_the_formulas_of_its_entries(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         until(page, "document.querySelectorAll('#list li .question math').length === 18 * 4")
         assert "\\frac" not in page.inner_text("#list")
 
 
-def test_filters_keep_wrong_majorities_ties_steps_ratios_and_words(browser: Any, address: str) -> None:
+def test_filters_select_by_outcome_step_ratio_and_words(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.select_option("[name=outcome]", "wrong")
         assert len(entries(page)) == 1 and "step 3" in entries(page)[0]
@@ -143,7 +143,7 @@ def test_filters_keep_wrong_majorities_ties_steps_ratios_and_words(browser: Any,
         assert page.inner_text("#count") == "0 of 18"
 
 
-def test_the_history_of_a_question_says_when_its_majority_changed(browser: Any, address: str) -> None:
+def test_the_history_of_a_question_marks_a_changed_majority(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.click("#list li:first-child button")
         rows = page.locator("#detail tbody tr")
@@ -157,7 +157,7 @@ def test_the_history_of_a_question_says_when_its_majority_changed(browser: Any, 
         page.wait_for_selector("#detail .notes:has-text('step 1')")
 
 
-def test_everything_can_be_done_with_keys(browser: Any, address: str) -> None:
+def test_the_page_can_be_used_with_the_keyboard_alone(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.keyboard.press("j")
         page.wait_for_selector("#detail .notes:has-text('q0')")
@@ -175,7 +175,7 @@ def test_everything_can_be_done_with_keys(browser: Any, address: str) -> None:
         assert len(entries(page)) == 3
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.closest('#list') !== null")
-        # Everything that can be pressed can be reached and has a name.
+        # Every control can be focused and has a name.
         nameless = page.evaluate(
             "[...document.querySelectorAll('button, input, select')].filter(one => one.tabIndex < 0 || "
             "!(one.textContent.trim() || one.ariaLabel || one.title || one.labels?.length)).length"
@@ -183,7 +183,7 @@ def test_everything_can_be_done_with_keys(browser: Any, address: str) -> None:
         assert nameless == 0
 
 
-def test_a_narrow_screen_shows_the_list_or_the_group_and_nothing_hangs_over(browser: Any, address: str) -> None:
+def test_a_narrow_screen_shows_the_list_or_the_group_without_overflow(browser: Any, address: str) -> None:
     with opened(browser, address, viewport={"width": 360, "height": 700}) as page:
         for step in ("list", "detail"):
             assert page.locator("#left").is_visible() == (step == "list")
@@ -203,7 +203,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read_in_the_light_and_in_the_dark(browser: Any, address: str, scheme: str) -> None:
+def test_text_has_enough_contrast_in_light_and_dark_mode(browser: Any, address: str, scheme: str) -> None:
     with opened(browser, address, color_scheme=scheme) as page:
         page.click("#list li:first-child button")
         page.wait_for_selector("#detail .class")
@@ -233,7 +233,7 @@ def test_curves_of_several_runs_share_their_axes(browser: Any, run_folder: Path,
         until(page, "document.querySelectorAll('#list li').length === 8")
 
 
-def test_the_evaluation_is_shown_side_by_side_and_filtered_by_what_training_changed(browser: Any, address: str) -> None:
+def test_the_evaluation_is_shown_side_by_side_and_filtered_by_gains_and_losses(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.click("[data-tab=evaluation]")
         page.wait_for_selector("#list li:has-text('truth')")
@@ -248,7 +248,7 @@ def test_the_evaluation_is_shown_side_by_side_and_filtered_by_what_training_chan
 
 
 @pytest.mark.parametrize("width", [1200, 360])
-def test_a_comparison_names_its_models_and_nothing_hangs_over(
+def test_a_comparison_names_its_models_without_overflow(
     browser: Any, run_folder: Path, tmp_path: Path, width: int
 ) -> None:
     long = tmp_path / ("a_model_with_a_long_name_" * 4)
@@ -268,7 +268,7 @@ def test_a_comparison_names_its_models_and_nothing_hangs_over(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_questions_that_the_model_wrote_are_shown_with_their_image_and_fate(browser: Any, address: str) -> None:
+def test_written_questions_are_shown_with_image_and_outcome(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.click("[data-tab=written]")
         page.wait_for_selector("#list li:has-text('kept')")
@@ -279,7 +279,7 @@ def test_questions_that_the_model_wrote_are_shown_with_their_image_and_fate(brow
         assert page.locator("#detail .picture").count() == 1
 
 
-def test_a_run_that_goes_on_or_collapses_shows_it_without_a_reload(browser: Any, tmp_path: Path) -> None:
+def test_the_page_follows_a_running_and_a_collapsing_run_without_a_reload(browser: Any, tmp_path: Path) -> None:
     run = write_run(tmp_path, steps=2, questions=3)
     with served(run) as address, opened(browser, address) as page:
         assert len(entries(page)) == 6 and "no collapse up to the validation after step 2" in page.inner_text("#alarm")
@@ -289,13 +289,13 @@ def test_a_run_that_goes_on_or_collapses_shows_it_without_a_reload(browser: Any,
         until(page, "document.querySelectorAll('#list li').length === 9")
         assert "step 3" in entries(page)[0]
         page.wait_for_selector("#alarm.collapsed:has-text('The run collapsed')")
-        # It is resumed from its first step.
+        # The run is resumed from its first step.
         for step in (2, 3):
             (run / "votes" / f"{step}.parquet").unlink()
         until(page, "document.querySelectorAll('#list li').length === 3")
 
 
-def test_a_view_that_is_opened_again_while_it_is_read_shows_no_group_twice(browser: Any, address: str) -> None:
+def test_a_tab_reopened_while_it_loads_shows_no_group_twice(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         tabs = "['votes', 'curves', 'votes', 'votes']"
         page.evaluate(f"for (const tab of {tabs}) document.querySelector(`[data-tab=${{tab}}]`).click()")
@@ -303,13 +303,13 @@ def test_a_view_that_is_opened_again_while_it_is_read_shows_no_group_twice(brows
         until(page, "document.querySelector('#count').textContent === '18 of 18'")
 
 
-def test_what_is_open_is_in_the_address(browser: Any, address: str) -> None:
+def test_the_address_names_the_open_group(browser: Any, address: str) -> None:
     with opened(browser, f"{address}#run=0&view=votes&open=2.3") as page:
         page.wait_for_selector("#detail .notes:has-text('step 2')")
         assert "q3" in page.inner_text("#detail .notes")
 
 
-def test_a_question_whose_data_is_gone_is_shown_without_its_picture(browser: Any, tmp_path: Path) -> None:
+def test_a_question_is_shown_without_its_picture_if_the_data_file_is_gone(browser: Any, tmp_path: Path) -> None:
     run = write_run(tmp_path)
     shutil.rmtree(tmp_path / "train")
     with served(run) as address:
@@ -317,20 +317,18 @@ def test_a_question_whose_data_is_gone_is_shown_without_its_picture(browser: Any
         page = context.new_page()
         page.goto(address)
         page.click("#list li:first-child button")
-        page.wait_for_selector("#detail p:has-text('not in the files of the run any more')")
+        page.wait_for_selector("#detail p:has-text('do not have this image')")
         context.close()
 
 
-def test_a_page_in_a_file_draws_formulas_and_enlarges_its_pictures_without_a_script(
-    browser: Any, tmp_path: Path
-) -> None:
+def test_a_page_in_a_file_renders_formulas_and_enlarges_pictures_without_a_script(browser: Any, tmp_path: Path) -> None:
     (row,) = question_rows(tmp_path / "pictures", 1, size=900)
     entry = section(pictures(row.images), f"<p>{shown_question(row.question)}</p>{paragraph(HOSTILE)}")
     write_page(tmp_path / "page.html", "A page", entry)
     for width in (1200, 360):
         page = browser.new_context(viewport={"width": width, "height": 700}).new_page()
-        said: list[str] = []
-        page.on("console", lambda message, said=said: said.append(message.text))
+        errors: list[str] = []
+        page.on("console", lambda message, errors=errors: errors.append(message.text))
         page.goto((tmp_path / "page.html").as_uri())
         assert page.locator("math").count() == 4 and "<image>" not in page.inner_text("body")
         small = page.locator("img").bounding_box()["height"]
@@ -338,12 +336,12 @@ def test_a_page_in_a_file_draws_formulas_and_enlarges_its_pictures_without_a_scr
         page.keyboard.press("Enter")
         assert page.locator("img").bounding_box()["height"] > small or width == 360
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert said == [] and page.evaluate("window.hacked") is None and "<script>" in page.inner_text("body")
+        assert errors == [] and page.evaluate("window.hacked") is None and "<script>" in page.inner_text("body")
         page.context.close()
 
 
 def write_many(folder: Path, steps: int, groups: int) -> None:
-    """A run of so many steps, with questions about images of a megapixel."""
+    """Write a run of many steps with questions about images of one megapixel."""
     rows = question_rows(folder / "pictures", groups, size=1_024)
     write_dataset(folder / "train", {"train": rows}, {"rows": groups})
     (folder / "run" / "votes").mkdir(parents=True)
@@ -357,15 +355,13 @@ def write_many(folder: Path, steps: int, groups: int) -> None:
         pq.write_table(table.set_column(0, "step", column), first.with_name(f"{step}.parquet"))
 
 
-def test_ten_thousand_groups_with_images_of_a_megapixel_are_on_the_screen_within_a_second(
-    browser: Any, tmp_path: Path
-) -> None:
+def test_ten_thousand_groups_with_megapixel_images_load_quickly(browser: Any, tmp_path: Path) -> None:
     write_many(tmp_path, steps=313, groups=32)
     with served(tmp_path / "run") as address:
         context = browser.new_context()
         page = context.new_page()
         loads = []
-        # The quickest of several: what else the machine does is not measured.
+        # The fastest of several loads, to exclude other load on the machine.
         for _ in range(3):
             page.goto("about:blank")
             page.goto(address)
@@ -384,5 +380,5 @@ def test_ten_thousand_groups_with_images_of_a_megapixel_are_on_the_screen_within
         context.close()
     figures = f"first paint {painted:.2f} s, first groups {listed:.2f} s, all 10,016 {whole:.2f} s, heap {heap:.0f} MiB"
     print(figures)
-    # The groups come within a second where nothing else runs; a busy machine takes its time for several requests.
+    # An idle machine lists the first groups within a second; a busy one is slower at the several requests.
     assert painted < 1 and listed < 3 and heap < 100, figures

@@ -1,4 +1,4 @@
-"""Folders of runs as `mmupt view` finds them, with hostile text in rows and responses."""
+"""Run folders for the tests of `mmupt view`, with hostile text in rows and responses."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ QUESTION = "<image>In triangle $ABC$, the angle at $A$ is $90^\\circ$. What is $
 
 
 def picture(folder: Path, number: int, size: int = 84) -> bytes:
-    """A triangle; its place depends on the number."""
+    """Draw a triangle, at a position that depends on the number."""
     image = Image.new("RGB", (size, size), "white")
     shift = number % (size // 4)
     corners = [(shift + 8, size - 10), (size - 12, size - 10), (shift + 8, 12)]
@@ -42,7 +42,7 @@ def question_rows(folder: Path, count: int, size: int = 84) -> list[Row]:
 
 
 def group(id_: str, question: str, answers: list[str | None], truth: str | None = "4") -> GroupOnFile:
-    """A group whose third response is hostile."""
+    """Make a group whose third response is hostile."""
     result = vote(answers)
     texts = [f"Half of $AB$ is $\\frac{{8}}{{2}}$, so \\boxed{{{answer}}}." for answer in answers]
     texts[2] = f"{HOSTILE} {texts[2]}"
@@ -57,10 +57,10 @@ def group(id_: str, question: str, answers: list[str | None], truth: str | None 
 
 
 def write_run(folder: Path, steps: int = 3, questions: int = 6) -> Path:
-    """A run with all that there is to see. In its last step the majority of `q0` is wrong and `q1` ties."""
+    """Write a run with content for every tab. In its last step, the majority of `q0` is wrong and `q1` ties."""
     rows = question_rows(folder / "pictures", questions)
-    for name, some in (("train", rows), ("test", rows[:4])):
-        write_dataset(folder / name, {name: some}, {"rows": questions})
+    for name, written in (("train", rows), ("test", rows[:4])):
+        write_dataset(folder / name, {name: written}, {"rows": questions})
     train, test = (prompts_path(folder / name, name) for name in ("train", "test"))
     run = folder / "run"
     for step in range(1, steps + 1):
@@ -71,30 +71,30 @@ def write_run(folder: Path, steps: int = 3, questions: int = 6) -> Path:
             if last and number < 2:
                 answers = [["9", "9", "9", "4", None], ["4", "4", "3", "3", None]][number]
             groups.append(group(row.id, row.question.replace("<image>", ""), answers))
-        write_votes(run / "votes" / f"{step}.parquet", [one.row(step) for one in groups], [str(train)])
+        write_votes(run / "votes" / f"{step}.parquet", [voted.row(step) for voted in groups], [str(train)])
     write_events(run / "tensorboard", steps)
     history = History(run / "history.jsonl")
     history.add_validation(steps, {"q0": [1.0]})
     parameters = {"data": {str(test): "sha"}, "samples": 1, "temperature": 1.0}
     for name, answer in (("before", "9"), ("after", "4")):
-        said = [
+        responses = [
             Response(row.id, mode, 0, f"{HOSTILE} so \\boxed{{{answer}}}", 5)
             for row in rows[:4]
             for mode in ("greedy", "sample")
         ]
-        write_responses(run / "evaluation" / f"{name}.jsonl", said, {"model": name, **parameters})
+        write_responses(run / "evaluation" / f"{name}.jsonl", responses, {"model": name, **parameters})
     write_sheet(run / "round_1" / "synthesis", train)
     return run
 
 
 def write_sheet(folder: Path, data: Path) -> None:
-    asked = [
+    written = [
         Candidate(f"q0-direct-{number}", "q0", "direct", "i", "What is $x$?", "sha", "r", f"How long is $AC_{number}$?")
         for number in range(2)
     ]
     candidates = [
-        JudgedCandidate(asked[0], vote_share=0.75),
-        JudgedCandidate(asked[1], dropped_by="duplicate", reason="asked before"),
+        JudgedCandidate(written[0], vote_share=0.75),
+        JudgedCandidate(written[1], dropped_by="duplicate", reason="asked before"),
     ]
     folder.mkdir(parents=True)
     write_candidates(folder / "candidates.jsonl", candidates)

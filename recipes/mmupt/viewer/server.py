@@ -1,8 +1,8 @@
-"""The server behind `mmupt view`: files of the page, JSON about the runs, and pictures. It reads and never writes.
+"""The read-only server of `mmupt view`: the files of the page, JSON about the runs, and pictures.
 
-A request names a run by number and its content by keys; no part of it is used as a path. Pages of other sites cannot
-read what is served here: headers tell the browser so, and requests under another host name, by which a site could pass
-for this server, are refused.
+A request names a run by number and its content by keys; no part of it is used as a path. Other sites cannot read the
+responses: headers forbid it to browsers, and requests under another host name are refused, which prevents DNS
+rebinding.
 """
 
 import json
@@ -34,10 +34,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # The same address may serve another run later.
+    # A later server may show other runs at the same address.
     "Cache-Control": "no-store",
 }
-# The longest side of a picture in a list, px.
+# Longest side of a small picture, px.
 SMALL = 640
 
 Query = Mapping[str, str]
@@ -48,7 +48,7 @@ def _optional(query: Query, name: str) -> int | None:
 
 
 def _number(query: Query, name: str) -> int:
-    """A position in a list; IndexError where it is negative."""
+    """Read a position in a list; IndexError if it is negative."""
     if (number := int(query[name])) < 0:
         raise IndexError(number)
     return number
@@ -59,23 +59,23 @@ def _texts(query: Query, name: str) -> list[str]:
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
-# Replies about a run by the path of the request.
+# Functions that reply to requests about a run, by path.
 ANSWERS: Mapping[str, Callable[[RunFiles, Query], Any]] = {
     "/curves": lambda run, query: run.curves(),
-    "/groups": lambda run, query: run.groups(_optional(query, "before"), _optional(query, "after")),
-    "/group_previews": lambda run, query: run.group_previews(_texts(query, "keys")),
-    "/evaluation_previews": lambda run, query: run.evaluation_previews(_texts(query, "keys")),
-    "/group": lambda run, query: run.group(int(query["step"]), _number(query, "number")),
-    "/history": lambda run, query: run.history(query["id"]),
-    "/evaluation": lambda run, query: run.evaluation(),
-    "/evaluated": lambda run, query: run.evaluated(_number(query, "pair"), query["id"]),
+    "/groups": lambda run, query: run.votes.groups(_optional(query, "before"), _optional(query, "after")),
+    "/group_previews": lambda run, query: run.votes.previews(_texts(query, "keys")),
+    "/evaluation_previews": lambda run, query: run.evaluation.previews(_texts(query, "keys")),
+    "/group": lambda run, query: run.votes.group(int(query["step"]), _number(query, "number")),
+    "/history": lambda run, query: run.votes.history(query["id"]),
+    "/evaluation": lambda run, query: run.evaluation.questions(),
+    "/evaluated": lambda run, query: run.evaluation.question(_number(query, "pair"), query["id"]),
     "/sheet": lambda run, query: run.sheet(query["sheet"]),
     "/written": lambda run, query: run.written(query["sheet"], _number(query, "number")),
 }
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """What runs are called: the names of their folders, with the parents in which they differ if these are equal.
+    """Return the names of run folders, with the parents in which they differ if names repeat.
 
     >>> run_names([Path("/runs/table/mmupt_tiny/seed_1"), Path("/runs/table/mmupt_tiny-random/seed_1")])
     ['mmupt_tiny/seed_1', 'mmupt_tiny-random/seed_1']
@@ -88,15 +88,15 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def make_server(runs: Sequence[RunFiles], host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
-    """A server of these runs, which `serve_forever` starts.
+    """Make a server of these runs; `serve_forever` starts it.
 
     Args:
         runs: the runs to show.
-        host: the address to listen on. Only under one of LOOPBACK are other host names refused.
-        port: 0 takes a free one.
+        host: the address to listen on. Other host names are refused only if it is one of LOOPBACK.
+        port: 0 for any free port.
 
     Raises:
-        OSError: the port is taken, or the address is not one of this machine.
+        OSError: the port is taken, or this machine does not have the address.
     """
 
     class Handler(_Handler):
@@ -111,7 +111,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # Browsers close connections when they leave a page.
+        # Browsers close connections when they leave the page.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             kind, content = self._answer(parts.path, dict(parse_qsl(parts.query)))
         except (KeyError, IndexError):
             self._send(404, "text/plain; charset=utf-8", b"there is no such thing in this run\n")
-        # The page shows why a file cannot be read, and the server goes on.
+        # The page shows the error of an unreadable file, and the server continues.
         except (ValueError, OSError) as error:
             self._send(500, "text/plain; charset=utf-8", f"{error}\n".encode(errors="replace"))
         else:
@@ -164,13 +164,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a page makes many requests."""
+        """Log nothing: the page makes many requests."""
 
 
 def _is_loopback(host: str) -> bool:
     try:
         return urlsplit(f"//{host}").hostname in LOOPBACK
-    # For example "[".
+    # Raised for example for "[".
     except ValueError:
         return False
 
@@ -184,5 +184,5 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

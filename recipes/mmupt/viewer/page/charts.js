@@ -16,7 +16,7 @@ export function number(value, digits = 4) {
   return size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(1) : String(+value.toPrecision(digits));
 }
 
-// A figure of one metric. `lines` holds, per run that has it, its number among the runs and [step, value] pairs.
+// A figure of one metric. `lines` has an entry for each run with the metric: the run's number and [step, value] pairs.
 export function chart(name, lines) {
   const points = lines.flatMap(({ values }) => values);
   const steps = points.map(([step]) => step), heights = points.map(([, value]) => value);

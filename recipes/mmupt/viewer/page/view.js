@@ -1,5 +1,5 @@
-// The page of `mmupt view`. Text from a run reaches the document as text, except in fields whose names end in `html`:
-// the server has escaped those (mmupt/reports/formulas.py), and the page's policy lets no script in them run.
+// The page of `mmupt view`. It inserts text of a run as text, except for fields whose names end in `html`: the server
+// escapes those (mmupt/reports/formulas.py), and the page's policy blocks any script in them.
 
 import { chart, number } from "./charts.js";
 
@@ -10,7 +10,7 @@ const at = (id) => document.getElementById(id);
 
 const state = {
   runs: [], run: 0, tab: "votes", shown: [], limit: ROWS, chosen: null,
-  // What has been read of each run.
+  // Content loaded so far, by run.
   groups: new Map(), evaluation: new Map(), written: new Map(), curves: new Map(),
 };
 
@@ -60,11 +60,11 @@ async function readNewer(run, read, changed) {
   changed();
 }
 
-// The views with a list: what they read, how an entry of the list looks, what it opens, and the filters.
+// Views with a list: each defines its requests, list entries, details and filters.
 
 const votes = {
-  empty: "This run has no votes on file: mmupt.votes_per_step is 0, or it was trained without a vote.",
-  // One reading of a run at a time: the second one would add the groups of the first again.
+  empty: "This run has no saved votes: mmupt.votes_per_step is 0, or it was trained without a vote.",
+  // Load a run once at a time: concurrent loads would add its groups twice.
   load(run, changed) {
     const read = state.groups.get(run) ?? { groups: [], newest: null, reading: Promise.resolve() };
     state.groups.set(run, read);
@@ -102,7 +102,7 @@ const votes = {
 };
 
 const evaluation = {
-  empty: "There is no evaluation before and after training yet.",
+  empty: "This run has no evaluation before and after training yet.",
   async load(run, changed) {
     if (!state.runs[run].sides.length) return changed();
     state.evaluation.set(run, await ask("/evaluation", { run }));
@@ -130,7 +130,7 @@ const evaluation = {
 };
 
 const written = {
-  empty: "This run has no questions that the model wrote itself.",
+  empty: "This run has no questions written by the model.",
   async load(run, changed) {
     const found = [];
     for (const sheet of state.runs[run].sheets) {
@@ -144,7 +144,7 @@ const written = {
   text: (item) => `${item.question} ${item.id} ${item.written.map((one) => one.text).join(" ")}`,
   outcomes: {
     "": ["all images", () => true],
-    kept: ["with a question that was kept", (item) => item.written.some((one) => one.dropped_by === null)],
+    kept: ["with a kept question", (item) => item.written.some((one) => one.dropped_by === null)],
     dropped: ["all questions dropped", (item) => item.written.every((one) => one.dropped_by !== null)],
   },
   row: (item) => [
@@ -157,7 +157,7 @@ const written = {
 
 const VIEWS = { votes, evaluation, written };
 
-// Entries of a list, in which formulas are drawn once the entry is on the screen.
+// List entries. Their formulas are rendered once the entry is visible.
 
 function questionOf(item) {
   return item.preview ? markup("span", "question", item.preview.question_html) : make("span", { className: "question", textContent: item.question || item.id });
@@ -200,7 +200,7 @@ function pictures(source, id, count) {
       at("full").querySelector("img").src = `/picture?${query}&full=1`;
       at("full").showModal();
     });
-    small.addEventListener("error", () => button.replaceWith(make("p", { className: "quiet", textContent: "The image is not in the files of the run any more." })));
+    small.addEventListener("error", () => button.replaceWith(make("p", { className: "quiet", textContent: "The data files of the run do not have this image." })));
     box.append(button);
   }
   return box;
@@ -259,7 +259,7 @@ function groupDetail(group, history) {
 }
 
 function historyTable(history, group) {
-  if (history.length < 2) return make("p", { className: "notes", textContent: "No other step has this question on file." });
+  if (history.length < 2) return make("p", { className: "notes", textContent: "No other step has a saved vote on this question." });
   const rows = history.map((one) => {
     const go = make("button", { type: "button", textContent: one.step });
     go.addEventListener("click", () => openKey(`${one.step}.${one.number}`));
@@ -305,7 +305,7 @@ function writtenDetail(item, parent) {
   ];
 }
 
-// The list, its filters and what is chosen in it.
+// The list, its filters and its selected entry.
 
 const view = () => VIEWS[state.tab];
 
@@ -323,7 +323,7 @@ function filterForm() {
 }
 
 function markFlips() {
-  // Of each question, in the order of steps.
+  // The previous label of each question, in the order of steps.
   const labels = new Map();
   for (let i = votes.items().length - 1; i >= 0; i--) {
     const group = votes.items()[i], before = labels.get(group.id);
@@ -382,7 +382,7 @@ async function open(item, focus = false) {
   } catch (error) {
     content = [make("p", { className: "wrong", textContent: error.message })];
   }
-  // Another one has been chosen meanwhile.
+  // Another entry has been selected meanwhile.
   if (request !== opening) return;
   const back = make("button", { type: "button", id: "back", textContent: "Back to the list" });
   back.addEventListener("click", close);
@@ -412,7 +412,7 @@ function move(by) {
   open(state.shown[next], true);
 }
 
-// Curves, of all runs together.
+// Curves of all runs.
 
 async function drawCurves() {
   await Promise.all(state.runs.map(async (run, number) => {
@@ -431,7 +431,7 @@ async function drawCurves() {
   at("charts").replaceChildren(legend, ...(figures.length ? figures : [make("p", { className: "quiet", textContent: "No curves yet: the logger tensorboard writes them." })]));
 }
 
-// What the page shows.
+// The displayed tab and run.
 
 function drawAlarm() {
   const run = state.runs[state.run], alarm = at("alarm");
@@ -465,7 +465,7 @@ async function show(tab, key = null) {
   });
 }
 
-// An error of the server is told on the page.
+// Show errors of the server on the page.
 async function told(work) {
   try {
     await work();
@@ -485,7 +485,7 @@ async function poll() {
     const runs = await ask("/runs"), before = state.runs[state.run], now = runs[state.run];
     state.runs = runs;
     drawAlarm();
-    // A run that was resumed from an earlier step repeats the later ones.
+    // A run resumed from an earlier step repeats the later steps.
     if (now.last_step < before.last_step) state.groups.delete(state.run);
     if (state.tab === "votes" && (now.steps !== before.steps || now.last_step !== before.last_step)) {
       await votes.load(state.run, () => { if (state.tab === "votes") drawList(); });
