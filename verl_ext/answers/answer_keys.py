@@ -214,22 +214,28 @@ def _text_key(text: str, depth: int = 0) -> Key:
         key = _math_key(unit_in_brackets(text) or text)
         return replace(key, instead=_text_key(other, MAX_WORDING)) if (other := _other_reading(text)) else key
     except NotMath:
-        if (labelled := _labelled_key(text) or _key_of_value(text)) is not None:
-            return labelled
-        if depth < MAX_WORDING and (change := change_of(text)) is not None:
-            value = _text_key(change[0], depth + 1)
-            with_direction = tuple(sorted((*value.details, ("change", change[1]))))
-            return Key(f"{value.text} {change[1]}", None, value.bare, with_direction)
-        if depth < MAX_WORDING and (part := without_wording(text)) is not None:
+        return _labelled_key(text) or _key_of_value(text) or _worded_key(text, depth)
+
+
+def _worded_key(text: str, depth: int) -> Key:
+    """The key of an answer in words: that of the part that decides, else that of all words."""
+    words = Key(f'"{words_of(text)}"')
+    if depth < MAX_WORDING:
+        if change := change_of(text):
+            return _detailed_key(change[0], ("change", change[1]), depth)
+        if (part := without_wording(text)) is not None:
             return _text_key(normalize(part), depth + 1)
-        if depth < MAX_WORDING and (kind := kind_of(text)) is not None:
-            value = _text_key(kind[0], depth + 1)
-            return Key(f"{value.text} {kind[1]}", None, value.bare, tuple(sorted((*value.details, ("kind", kind[1])))))
-        # In a phrase such as "large, red ball" the comma means nothing.
-        words = Key(f'"{words_of(text)}"')
-        if depth < MAX_WORDING and (share := _SHARE_OF.fullmatch(text)):
+        if kind := kind_of(text):
+            return _detailed_key(kind[0], ("kind", kind[1]), depth)
+        if share := _SHARE_OF.fullmatch(text):
             return replace(words, instead=_text_key(share[1], depth + 1))
-        return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
+    # In a phrase such as "large, red ball" the comma means nothing.
+    return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
+
+
+def _detailed_key(text: str, detail: tuple[str, str], depth: int) -> Key:
+    value = _text_key(text, depth + 1)
+    return Key(f"{value.text} {detail[1]}", None, value.bare, tuple(sorted((*value.details, detail))))
 
 
 def _other_reading(text: str) -> str | None:

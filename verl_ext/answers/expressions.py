@@ -14,7 +14,7 @@ from verl_ext.answers.phrases import CHANGES, COMPARATIVES
 from verl_ext.answers.structures import Form, Value, brackets, set_of, variables
 from verl_ext.answers.token_reader import TokenReader, parse_number
 from verl_ext.answers.tokens import CLOSING, VECTOR, Token
-from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, unit_of
+from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, UNITS, unit_of
 
 # What is counted, as in "students in the class".
 MAX_WORDS = 7
@@ -35,7 +35,7 @@ _NO_CHINESE_UNITS = "以多不超至到或分第左右"
 _POINT = re.compile(r"[A-Z](?:_\d)?'*")
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
 _MINUS_FIRST = re.compile(r"\^ (?:\{ - 1 \}|- 1) \(")
-_CURRENCIES = {"$": "$", "€": "€", "£": "£", "¥": "元", "₹": "rupee", "₩": "won", "₽": "rouble"}
+_CURRENCIES = frozenset("$€£¥₹₩₽")
 
 
 class ExpressionParser(TokenReader):
@@ -261,8 +261,8 @@ class ExpressionParser(TokenReader):
         if token.text == "∅":
             return set_of(())
         if token.text in _CURRENCIES and self._next.kind == "number":
-            self.units.add(_CURRENCIES[token.text])
-            return self.algebra.multiply(parse_number(self._take().text), name(_CURRENCIES[token.text]))
+            self.units.add(UNITS[token.text])
+            return self.algebra.multiply(parse_number(self._take().text), name(UNITS[token.text]))
         return self._command(token.text)
 
     def _mark_of_function(self, function: str) -> str:

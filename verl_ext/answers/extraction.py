@@ -1,7 +1,7 @@
 r"""Extraction of the last answer of a response, by one of three common conventions."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import Literal
 
@@ -30,8 +30,8 @@ _BOX_OR_END = re.compile(_BOX + r"|[.!?](?=\s|$)|[。\n]")
 Extraction = Literal["boxed", "answer_tag", "answer_is"]
 
 
-def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
-    """Yield the slices of each outermost box that is not empty, and of its content."""
+def _boxes(response: str) -> list[tuple[slice, slice]]:
+    """Return the slices of each outermost box that is not empty, and of its content."""
     # Per open brace: where its box and the box's content begin, None for a brace without a box.
     opened: list[tuple[int, int] | None] = []
     found: list[tuple[slice, slice]] = []
@@ -50,7 +50,7 @@ def _boxes(response: str) -> Iterator[tuple[slice, slice]]:
                 found.pop()
             if token.start() - content > _LONG or not is_empty(response[content : token.start()]):
                 found.append((slice(begin, token.end()), slice(content, token.start())))
-    yield from found
+    return found
 
 
 def _last_box(response: str) -> str | None:
@@ -71,11 +71,6 @@ def _last_box(response: str) -> str | None:
     return "".join(part for pair in zip_longest(map(str.strip, answers), separators, fillvalue="") for part in pair)
 
 
-def _unboxed(text: str) -> str:
-    boxed = _last_box(text)
-    return text if boxed is None else boxed
-
-
 def _last_tag(response: str) -> str | None:
     begin: int | None = None
     last: str | None = None
@@ -85,7 +80,7 @@ def _last_tag(response: str) -> str | None:
         elif begin is not None:
             content, begin = response[begin : tag.start()], None
             last = last if is_empty(content) else content
-    return None if last is None else _unboxed(last)
+    return last and (_last_box(last) or last)
 
 
 def _last_statement(response: str) -> str | None:
@@ -98,8 +93,7 @@ def _last_statement(response: str) -> str | None:
     end = _BOX_OR_END.search(stated)
     if end is not None and not end["box"]:
         stated = stated[: end.start()]
-    boxed = _last_box(stated)
-    return stated.strip("$*` \t").rstrip(".") if boxed is None else boxed
+    return _last_box(stated) or stated.strip("$*` \t").rstrip(".")
 
 
 _EXTRACTIONS: Mapping[Extraction, Callable[[str], str | None]] = {

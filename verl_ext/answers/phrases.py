@@ -170,15 +170,17 @@ _NAMED_OBJECT = re.compile(
     r"|(?P<noun>fig(?:\.|ure)?|graph|diagram|picture|image|step|row|column|day|pattern|line|table|box)\s*\(?(?P<number>\d{1,3})\)?",
     re.IGNORECASE,
 )
-_BOUND = re.compile(
-    r"(?P<low>at\s+least|not?\s+(?:less|fewer)\s+than)\s+(?P<a>\S.*)|(?P<b>\S.{0,60})\s+(?:or|and)\s+"
-    r"(?P<up>more|greater|above|over|older)|(?P<g>[$€£]?\d[\d,.]*%?)(?P<plus>\+)"
-    r"|(?P<high>at\s+most|not?\s+more\s+than|up\s+to)\s+(?P<c>\S.*)|(?P<d>\S.{0,60})\s+or\s+(?P<down>less|fewer|below)"
-    r"|(?P<above>(?:more|greater)\s+than)\s+(?P<e>[-$\d].*)|(?P<below>(?:less|fewer)\s+than)\s+(?P<f>[-$\d].*)",
-    re.IGNORECASE | re.DOTALL,
-)
+_BOUNDS = {
+    sign: re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for sign, pattern in {
+        "≥": r"(?:at\s+least|not?\s+(?:less|fewer)\s+than)\s+(\S.*)"
+             r"|(\S.{0,60})\s+(?:or|and)\s+(?:more|greater|above|over|older)|([$€£]?\d[\d,.]*%?)\+",
+        "≤": r"(?:at\s+most|not?\s+more\s+than|up\s+to)\s+(\S.*)|(\S.{0,60})\s+or\s+(?:less|fewer|below)",
+        ">": r"(?:more|greater)\s+than\s+([-$\d].*)",
+        "<": r"(?:less|fewer)\s+than\s+([-$\d].*)",
+    }.items()
+}  # fmt: skip
 _BOUND_WORD = re.compile(r"\s(?:or|and|than|least|most|to)\s|\+$", re.IGNORECASE)
-_BOUND_SIGNS = {"low": "≥", "up": "≥", "plus": "≥", "high": "≤", "down": "≤", "above": ">", "below": "<"}
 _RISES = ("increase", "rise", "gain", "growth", "profit")
 CHANGES = frozenset((*_RISES, "decrease", "drop", "loss", "decline", "reduction", "discount"))
 _A_CHANGE = f"(?:{'|'.join(sorted(CHANGES))})"
@@ -236,11 +238,10 @@ def _phrase(text: str) -> str | None:
 
 def _bound(text: str) -> str | None:
     """Read at least 5, and 5 or more, as ≥ 5."""
-    match = _BOUND.fullmatch(text) if _BOUND_WORD.search(text) else None
-    if match is None:
+    if not _BOUND_WORD.search(text):
         return None
-    (sign,) = (sign for kind, sign in _BOUND_SIGNS.items() if match[kind])
-    return f"{sign} {next(filter(None, (match[group] for group in 'abcdefg')))}"
+    matches = ((sign, pattern.fullmatch(text)) for sign, pattern in _BOUNDS.items())
+    return next((f"{sign} {next(filter(None, match.groups()))}" for sign, match in matches if match), None)
 
 
 def change_of(text: str) -> tuple[str, str] | None:
@@ -319,7 +320,7 @@ def _quadrant(text: str) -> str | None:
     if match is None:
         return None
     found = (match["behind"] or match["before"] or match["chinese"]).lower()
-    return ("IV", "I", "II", "III")[(_ORDINALS.index(found) + 1) % 4]
+    return ("I", "II", "III", "IV")[_ORDINALS.index(found) % 4]
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (

@@ -56,10 +56,6 @@ def _money_before(match: _Match) -> str:
     return f"{match['amount']} {_CODES.get(code, code)}"
 
 
-def _dollars_and_cents(match: _Match) -> str:
-    return f"${match[1]}.{match[2]:0>2}"
-
-
 def _chosen(match: _Match) -> str:
     n, k = int(match["n"]), int(match["k"])
     if k > n:
@@ -80,20 +76,12 @@ def _hyphenated_unit(match: _Match) -> str:
     return f" {first} {last}" if unit_of(first) and unit_of(last) else match[0]
 
 
-def _listed(match: _Match) -> str:
-    return ", ".join(re.findall(r"\w", match[0]))
-
-
 def _next_value(match: _Match) -> str:
     return match[0] if unit_of(match.string[match.end()]) else f"{match[1]}, "
 
 
-def _strings(match: _Match) -> str:
-    return match[0].strip("[]").replace("'", "")
-
-
-def _without(*signs: str) -> Callable[[_Match], str]:
-    return lambda match: match[0].translate({ord(sign): None for sign in signs})
+def _without(sign: str) -> Callable[[_Match], str]:
+    return lambda match: match[0].replace(sign, "")
 
 
 # A tilde is a space in LaTeX, but between numbers it makes a range, unless what follows it can only be thousands.
@@ -110,7 +98,11 @@ _BEFORE_LATEX: Sequence[_Rule] = (
     _Rule(("quad",), re.compile(r"\\q?quad(?=[A-Za-z])(?!quad)"), " "),
 )
 _RULES: Sequence[_Rule] = (
-    _Rule(("['",), re.compile(r"^\[\s*'[^'\[\]]*'(?:\s*,\s*'[^'\[\]]*')*\s*\]$"), _strings),
+    _Rule(
+        ("['",),
+        re.compile(r"^\[\s*'[^'\[\]]*'(?:\s*,\s*'[^'\[\]]*')*\s*\]$"),
+        lambda match: match[0].strip("[]").replace("'", ""),
+    ),
     # What is left of {\rm cm}.
     _Rule(("{",), re.compile(r"(?<!\\)\{\s*([A-Za-z](?:[A-Za-z\s./^*]*[A-Za-z.])?(?:\^?[23])?)\s*\}"), _shown_words),
     # Ranges
@@ -121,7 +113,11 @@ _RULES: Sequence[_Rule] = (
     _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
     _Rule(("到", "至"), re.compile(r"^从?(-?\d[\d.%°]*)\s*[到至]\s*(?=-?\d)"), r"\1 to "),
     # Money
-    _Rule(("dollar",), re.compile(r"^(\d[\d,]*) dollars? and (\d\d?) cents?$"), _dollars_and_cents),
+    _Rule(
+        ("dollar",),
+        re.compile(r"^(\d[\d,]*) dollars? and (\d\d?) cents?$"),
+        lambda match: f"${match[1]}.{match[2]:0>2}",
+    ),
     _Rule(
         ("USD", "dollars"),
         re.compile(r"^(?:USD\s*)?(-?\$\s*\d[\d,.]*(?:\s+[mb]illion)?)(?:\s*(?:USD|dollars))?$"),
@@ -285,7 +281,9 @@ _RULES: Sequence[_Rule] = (
         r"\1⇒",
     ),
     # Statements (1)(3) and options (A)(B); a product would have been evaluated.
-    _Rule((")(", ") ("), re.compile(r"^(?:\([1-9A-H]\)\s*){2,}$"), _listed),
+    _Rule(
+        (")(", ") ("), re.compile(r"^(?:\([1-9A-H]\)\s*){2,}$"), lambda match: ", ".join(re.findall(r"\w", match[0]))
+    ),
     _Rule(("ption ",), re.compile(r"(?<=[,&d] )[Oo]ption (?=\(?[A-H]\b)"), ""),
     # The letter of an option inside a chain of equations.
     _Rule(("= (",), re.compile(r"^[^(]*=\s*(\([A-E]\)) (?=\S[^=]*$)"), r"\1 "),

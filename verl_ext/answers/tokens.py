@@ -71,10 +71,11 @@ NUMBER_WORDS = {
     "trillion": "1000000000000", "lakh": "100000", "crore": "10000000",
 }  # fmt: skip
 NUMBER_WORDS |= {"tens": "10"} | {f"{word}s": digits for word, digits in NUMBER_WORDS.items()}
-FRACTION_WORDS = {
-    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5,
-    "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8, "ninth": 9,
-    "ninths": 9, "tenth": 10, "tenths": 10, "twelfth": 12, "twelfths": 12, "hundredth": 100, "hundredths": 100,
+FRACTION_WORDS = {"half": "2", "halves": "2"} | {
+    f"{word}{plural}": digits for plural in ("", "s") for word, digits in {
+        "third": "3", "quarter": "4", "fourth": "4", "fifth": "5", "sixth": "6", "seventh": "7", "eighth": "8",
+        "ninth": "9", "tenth": "10", "twelfth": "12", "hundredth": "100",
+    }.items()
 }  # fmt: skip
 _CHINESE_POWERS_OF_TEN = {"百": "100", "千": "1000", "万": "10000", "亿": "100000000"}
 _CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", *_CHINESE_POWERS_OF_TEN)))
@@ -120,7 +121,7 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor
     elif follows_number and lower in NUMBER_WORDS:
         yield from (Token("symbol", "*", spaced), Token("number", NUMBER_WORDS[lower], spaced))
     elif follows_number and lower in FRACTION_WORDS:
-        yield from (Token("symbol", "/", spaced), Token("number", str(FRACTION_WORDS[lower]), spaced))
+        yield from (Token("symbol", "/", spaced), Token("number", FRACTION_WORDS[lower], spaced))
     elif len(run) == 1:
         yield Token("unit" if follows_number and spaced and unit_of(run) else "name", run, spaced)
     elif (len(run) == 3 and _FORMULA.fullmatch(run)) or (

@@ -159,7 +159,7 @@ for _symbol, _name in (
     ("pF", "picofarad"), ("fm", "femtometer"), ("TW", "terawatt"), ("TJ", "terajoule"),
 ):  # fmt: skip
     UNITS[_name] = UNITS[f"{_name}s"] = _symbol
-for _word in ("cm", "mm", "km", "kg"):
+for _word in ("cm", "mm", "km"):
     UNITS[f"{_word}s"] = _word
 _CASE_MATTERS = frozenset(f"m{symbol.lower()}" for symbol in _PREFIXED if symbol not in ("L", "Hz", "s"))
 CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.isalpha()), key=len, reverse=True)

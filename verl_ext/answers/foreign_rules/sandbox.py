@@ -31,8 +31,8 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
     """A session of comparisons by one function, used by one thread at a time; any number of sessions may be open.
 
     The child is forked at the first call, which takes a second if there is no fork server yet, and serves all calls of
-    the session; one that did not decide in time or crashed is ended and replaced at the next call. Close the session,
-    or use it as a context manager, and do not carry it over a fork of the calling process.
+    the session; one that did not decide in time or crashed is ended and replaced at the next call. Use the session as
+    a context manager, which ends the child, and do not carry it over a fork of the calling process.
 
     Code that a response smuggles into its child can falsify only later verdicts of the same session: give each group of
     answers its own session.
@@ -67,14 +67,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
                 child.end()
         return {b"1": True, b"0": False}.get(verdict)
 
-    def close(self) -> None:
-        """End the child."""
+    def __exit__(self, *_: object) -> None:
         if self._child is not None:
             self._child.end()
             self._child = None
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _ForkServer:
