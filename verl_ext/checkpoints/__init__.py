@@ -1,7 +1,8 @@
-"""Finds complete checkpoints, and repairs the tracker by which veRL resumes. Imports no veRL.
+"""Finds whole checkpoints and repairs the tracker file that veRL resumes from. Imports no veRL.
 
-veRL rewrites its tracker in place, after the checkpoint: a kill at that moment leaves it empty, and a kill before it
-leaves a checkpoint with files missing. `CheckpointMarker` in `callback.py` therefore marks finished checkpoints.
+veRL saves a checkpoint, then rewrites its tracker in place. A kill during the save leaves a checkpoint with missing
+files, and a kill during the rewrite leaves an empty tracker. `CheckpointMarker` in `callback.py` therefore marks
+finished checkpoints.
 """
 
 import os
@@ -16,18 +17,18 @@ MARKER = "whole"
 
 
 def checkpoint_of(folder: Path, step: int) -> Path:
-    """Return the folder of the checkpoint of a step, veRL's layout."""
+    """Return the checkpoint folder of a step in veRL's layout."""
     return folder / f"global_step_{step}"
 
 
 def mark_whole(checkpoint: Path) -> None:
-    """Mark a finished checkpoint; its files reach the disk before the mark does."""
+    """Mark a finished checkpoint after flushing its files to disk."""
     os.sync()
     (checkpoint / MARKER).touch()
 
 
 def whole_steps(folder: Path) -> list[int]:
-    """Return the steps of all whole checkpoints, in their order."""
+    """Return the steps of all whole checkpoints in ascending order."""
     return [step for step, checkpoint in _steps(folder) if is_whole(checkpoint)]
 
 
@@ -37,10 +38,10 @@ def last_whole_step(folder: Path) -> int:
 
 
 def prune(folder: Path, limit: int | None) -> None:
-    """Remove checkpoints older than the last `limit` whole ones; None, or less than 1, removes nothing.
+    """Remove all checkpoints before the last `limit` whole ones; nothing if the limit is None or below 1.
 
-    veRL removes only the actors of checkpoints that it has saved since its start. This also removes checkpoints of
-    earlier starts and what a kill or veRL has left of others, but not the weights that `best` keeps elsewhere.
+    veRL removes only the actors of checkpoints that it has saved since its start. This function also removes
+    checkpoints of earlier starts and incomplete remains of older checkpoints, but not the weights that `best` keeps.
     """
     whole = whole_steps(folder)
     if limit is None or limit < 1 or not whole:
@@ -54,20 +55,20 @@ def prune(folder: Path, limit: int | None) -> None:
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:
-    """The folders of checkpoints, whole or not, with their steps, in their order."""
+    """Return step and folder of all checkpoints, whole or not, in ascending order."""
     found = ((re.fullmatch(r"global_step_(\d+)", path.name), path) for path in folder.glob("global_step_*"))
     return sorted((int(name[1]), path) for name, path in found if name)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint is finished and has its weights: when pruning, veRL removes the actor alone."""
+    """Whether a checkpoint is finished and still has its weights: veRL prunes a checkpoint by removing its actor."""
     return (checkpoint / MARKER).is_file() and (checkpoint / "actor").is_dir()
 
 
 def repair_tracker(folder: Path) -> int:
-    """Make veRL's tracker name the last whole checkpoint, or remove the tracker, and return the step, 0 for none.
+    """Make veRL's tracker name the last whole checkpoint, whose step is returned, and print any repair.
 
-    Prints what it had to repair.
+    Without a whole checkpoint, remove the tracker and return 0.
     """
     tracker, step = folder / TRACKER, last_whole_step(folder)
     tracked = tracker.read_text() if tracker.is_file() else ""

@@ -1,7 +1,7 @@
-"""The weights of the best policies of a run, kept out of reach of veRL, which removes old checkpoints. Imports no veRL.
+"""Keeps the weights of the best policies of a run when veRL removes old checkpoints. Imports no veRL.
 
-They are in `best/global_step_N` beside veRL's own `global_step_N`, as hard links, which take space only once veRL has
-removed the original. Optimizer moments are not kept: such a checkpoint is for export, not for resuming.
+`best/global_step_N`, beside veRL's own `global_step_N`, holds hard links, which take space only after veRL has removed
+the original. Optimizer moments are left out, so these checkpoints are for export, not for resuming.
 """
 
 import os
@@ -13,18 +13,18 @@ from verl_ext.checkpoints import checkpoint_of, is_whole
 from verl_ext.files import replacing
 
 FOLDER = "best"
-# Needed only to resume.
+# Files and folders needed only for resuming.
 LEFT_OUT = ("optim_*", "extra_state_*", "data.pt", "transfer_queue")
 
 
 def kept_checkpoint(checkpoints: Path, step: int) -> Path | None:
-    """Return the whole checkpoint of a step, the kept one or veRL's; None if there is none."""
+    """Return the whole checkpoint of a step, from `best` or else veRL's; None if there is none."""
     both = (checkpoint_of(folder, step) for folder in (checkpoints / FOLDER, checkpoints))
     return next(filter(is_whole, both), None)
 
 
 def keep(checkpoints: Path, steps: Collection[int]) -> None:
-    """Keep the checkpoints of these steps that exist, and no others."""
+    """Keep the existing checkpoints of these steps and remove all other kept checkpoints."""
     folder = checkpoints / FOLDER
     for step in steps:
         target, source = checkpoint_of(folder, step), kept_checkpoint(checkpoints, step)
@@ -37,9 +37,9 @@ def keep(checkpoints: Path, steps: Collection[int]) -> None:
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Make `target` the same file as `source`; a `copy_function` of `shutil.copytree`."""
+    """Hard-link `target` to `source`, or copy where that fails; a `copy_function` for `shutil.copytree`."""
     try:
         os.link(source, target)
     except OSError:
-        # Not every file system has hard links.
+        # Some file systems do not support hard links.
         shutil.copy2(source, target)

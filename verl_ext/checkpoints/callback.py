@@ -9,15 +9,15 @@ from verl_ext.checkpoints import mark_whole, prune
 
 
 class CheckpointMarker(CheckpointCallback):
-    """Marks a checkpoint once all its files are written, then removes those beyond `trainer.max_actor_ckpt_to_keep`.
+    """Marks a checkpoint as whole, then removes checkpoints beyond `trainer.max_actor_ckpt_to_keep`.
 
-    Asynchronous saves, which are not finished by then, are refused.
+    Refuses asynchronous saves, which are not finished when veRL calls it.
     """
 
     def on_save(
         self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **kwargs: Any
     ) -> None:
-        """As veRL documents it; ValueError for an asynchronous save. Without a trainer nothing is removed."""
+        """Mark the checkpoint and, with a trainer, remove old ones; ValueError for an asynchronous save."""
         if async_save:
             raise ValueError(
                 "a checkpoint saved asynchronously cannot be marked whole: set actor.checkpoint.async_save=False"

@@ -1,8 +1,8 @@
-"""Rewrites a checkpoint for another number of ranks, so that a run resumes on more or fewer GPUs. Imports no veRL.
+"""Rewrites a checkpoint for a different number of ranks, to resume a run on more or fewer GPUs. Imports no veRL.
 
-veRL's FSDP2 actor saves one file per rank and can load them on the same number of ranks only. Here every parameter and
-optimizer moment is cut anew without changing a bit, as FSDP2 does: by `torch.chunk` along the sharded dimension. This
-needs no GPU, no process group, and no more memory than the shards of one rank.
+veRL's FSDP2 actor saves one file per rank and loads them only on the same number of ranks. This module splits every
+parameter and optimizer moment again, bit-exactly and like FSDP2: by `torch.chunk` along the sharded dimension. It needs
+no GPU, no process group, and no more memory than the shards of one rank.
 """
 
 import copy
@@ -19,21 +19,21 @@ from torch.distributed.tensor import DTensor, Shard
 
 from verl_ext.files import write_json
 
-# Written by veRL beside the shards; the shards of the number of ranks that it names are the checkpoint.
+# Written by veRL beside the shards; its `world_size` determines which shards belong to the checkpoint.
 SETTINGS = "fsdp_config.json"
 
 
 def reshard(actor: Path, ranks: int) -> None:
-    """Reshard the checkpoint of an FSDP2 actor for `ranks` ranks, unless it has that many; prints what it does.
+    """Reshard the checkpoint of an FSDP2 actor for `ranks` ranks and print a line, unless it has that many.
 
-    A kill meanwhile leaves the checkpoint as it was. The random state and the learning rate schedule of a rank are
-    those that rank `rank % (ranks before)` had.
+    A kill leaves the checkpoint unchanged. Each rank gets the random state and learning rate schedule of the old rank
+    `rank % (old number of ranks)`.
 
     Args:
         actor: veRL's folder `global_step_N/actor`.
 
     Raises:
-        ValueError: a tensor is sharded in a way that is not FSDP2's over all ranks.
+        ValueError: a tensor is not sharded by FSDP2 over all ranks.
     """
     settings = json.loads((actor / SETTINGS).read_text())
     before = settings["world_size"]
@@ -42,7 +42,7 @@ def reshard(actor: Path, ranks: int) -> None:
     for name in ("model", "optim"):
         if not _shard(actor, name, before, 0).is_file():
             continue
-        # Memory-mapped, because most of each file is needed for one rank only.
+        # Memory-mapped, because each target rank needs only a part of each file.
         shards = [
             torch.load(_shard(actor, name, before, rank), map_location="cpu", weights_only=False, mmap=True)
             for rank in range(before)
@@ -64,12 +64,12 @@ def _shard(actor: Path, name: str, ranks: int, rank: int) -> Path:
 
 
 def _of_rank(shards: list[Any], rank: int, ranks: int) -> Any:
-    """The state of one of `ranks` ranks, from the states of all ranks before: nested dicts of the same keys."""
+    """Build the state of one of `ranks` ranks from the states of all old ranks, nested dicts with the same keys."""
     first = shards[0]
     if isinstance(first, DTensor):
         return _cut(shards, rank, ranks)
     if isinstance(first, dict):
-        # A copy, as the attributes of a model's state count too.
+        # `copy.copy` also preserves the attributes of a model's state dict.
         state = copy.copy(first)
         for key in first:
             state[key] = _of_rank([shard[key] for shard in shards], rank, ranks)

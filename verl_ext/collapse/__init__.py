@@ -1,6 +1,6 @@
-"""Detects a collapse: the policy agrees with itself more and more while it answers held-out questions worse.
+"""Detects collapse: the policy agrees with itself more and more while its held-out accuracy falls.
 
-`rule.py` decides, `history.py` stores the data it decides on, and `alarm.py` acts. Imports no veRL.
+`rule.py` decides, `history.py` stores the data for the decision, and `alarm.py` acts on it. Imports no veRL.
 """
 
 from verl_ext.collapse.alarm import CollapseAlarm, StoppedOnCollapse, read_alarm, read_rule

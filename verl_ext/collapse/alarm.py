@@ -1,6 +1,6 @@
-"""The collapse alarm of a run: records every vote and validation, keeps the best policies, and stops training.
+"""The collapse alarm of a run: records majority ratios and validations, keeps the best policies, and stops training.
 
-The decision is made in `rule.py`. The launcher reads the same history file to find out whether the alarm stopped a run.
+`rule.py` makes the decision. The launcher reads the same history file to find out whether the alarm stopped a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ class StoppedOnCollapse(RuntimeError):
 
 
 class CollapseAlarm:
-    """Receives every batch from the replay buffer, in the order of training, and records it in a file.
+    """Receives every batch from the replay buffer, in training order, and records it in the history file.
 
     Args:
         checkpoints: veRL's checkpoint folder.
-        rule: when a run has collapsed; None to record only and never stop.
+        rule: when a run has collapsed; None to record without ever stopping.
     """
 
     def __init__(self, history: Path, checkpoints: Path, rule: CollapseRule | None) -> None:
@@ -33,7 +33,7 @@ class CollapseAlarm:
         self._checkpoints = checkpoints
         self._rule = rule
         self._continued = False
-        # Neither a step nor None, which means no validation.
+        # Step of the validation checked last, None if there was none; -1 before the first check.
         self._checked: int | None = -1
 
     @property
@@ -42,7 +42,7 @@ class CollapseAlarm:
         return self._rule is not None
 
     def before_training(self, step: int) -> None:
-        """Keep the best policies so far and apply the rule to the latest validation, before a training step.
+        """Before a training step, keep the best policies so far and apply the rule to the latest validation.
 
         Raises:
             StoppedOnCollapse: the run has collapsed.
@@ -61,13 +61,13 @@ class CollapseAlarm:
         self.history.add_majority_ratio(step, majority_ratio)
 
     def validated(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
-        """Record the outcomes per question of a validation batch after a step."""
+        """Record the outcomes of a validation batch after a step, by question."""
         self._continue_from(step)
         if outcomes:
             self.history.add_validation(step, outcomes)
 
     def find_collapse(self) -> Collapse | None:
-        """Return the collapse of the run; None if there is none, or if the alarm is off."""
+        """Return the collapse of the run, None if there is none or the alarm is off."""
         if self._rule is None:
             return None
         for measure, validations in self.history.measures().items():
@@ -76,7 +76,7 @@ class CollapseAlarm:
         return None
 
     def best_step(self, measure: str) -> int | None:
-        """Return the step of the best policy that still exists, by a measure; 0 is the model before training."""
+        """Return the step of the best policy with a checkpoint, by a measure; 0 is the model before training."""
         return self._best_steps().get(measure)
 
     def _best_steps(self) -> dict[str, int]:
@@ -91,10 +91,10 @@ class CollapseAlarm:
 
 
 def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
-    """Read `enable` and the fields of `CollapseRule`, with defaults for missing ones; None if it is not enabled.
+    """Read a block with `enable` and the fields of `CollapseRule`, all optional; return None if it is not enabled.
 
     Raises:
-        ValueError: a key that does not exist, naming the nearest one, or a value that is not allowed.
+        ValueError: an unknown key, with the nearest known key, or an invalid value.
     """
     if not isinstance(stop_on_collapse, DictConfig):
         raise ValueError(f"stop_on_collapse must be a block with enable, not {stop_on_collapse!r}")
@@ -107,7 +107,7 @@ def read_rule(stop_on_collapse: DictConfig) -> CollapseRule | None:
 
 
 def read_alarm(sampler_kwargs: DictConfig) -> CollapseAlarm:
-    """Read `stop_on_collapse`, `history`, `checkpoints` and `reward_manager` of the sampler; raises as `read_rule`."""
+    """Read the sampler's `stop_on_collapse`, `history`, `checkpoints` and `reward_manager`; raises like `read_rule`."""
     is_control = REWARDS.get(sampler_kwargs.reward_manager, GroupReward).is_control
     rule = None if is_control else read_rule(sampler_kwargs.stop_on_collapse)
     return CollapseAlarm(Path(sampler_kwargs.history), Path(sampler_kwargs.checkpoints), rule)

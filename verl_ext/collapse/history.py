@@ -1,4 +1,4 @@
-"""The data for the collapse rule, stored in a file so that a resumed run continues it.
+"""The data for the collapse rule, stored in a file that a resumed run continues.
 
 `history.jsonl` has one line per training step, `{"step": 12, "majority_ratio": 0.61}`, and one per
 validation batch, `{"step": 10, "right": {"q1": [1.0, 0.0]}}` with the score of each response by question id.
@@ -17,10 +17,10 @@ Outcomes = dict[str, list[float]]
 
 
 class History:
-    """Majority ratios by training step, and validation outcomes by the step of their policy.
+    """Majority ratios by training step, and validation outcomes by the training step of the validated policy.
 
     Raises:
-        ValueError: a line of the file is no entry; names file and line.
+        ValueError: a line of the file is not an entry; names file and line.
     """
 
     def __init__(self, file: Path) -> None:
@@ -29,7 +29,7 @@ class History:
         self.validations: dict[int, Outcomes] = {}
         lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
         for number, line in enumerate(lines, start=1):
-            # A kill may have truncated the last line.
+            # A kill may truncate the last line, which is then ignored.
             if line.endswith("\n"):
                 try:
                     self._take(json.loads(line))
@@ -37,7 +37,7 @@ class History:
                     raise ValueError(f"{file}, line {number}, is no entry of a history: {error!r}") from error
 
     def continue_from(self, step: int) -> None:
-        """Discard the entries after a step, from which the run resumes."""
+        """Discard all entries after the step that the run resumes from."""
         self.majority_ratios = {one: ratio for one, ratio in self.majority_ratios.items() if one <= step}
         self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
         entries: list[dict[str, Any]]
@@ -50,13 +50,13 @@ class History:
         self._append({"step": step, "majority_ratio": majority_ratio})
 
     def add_validation(self, step: int, outcomes: Mapping[str, Sequence[float]]) -> None:
-        """Add a validation batch after a step; it replaces earlier outcomes of its questions at that step."""
+        """Add a validation batch after a step; replaces earlier outcomes of its questions at that step."""
         self._append({"step": step, "right": {question: list(right) for question, right in outcomes.items()}})
 
     def measures(self) -> dict[str, dict[int, dict[str, float]]]:
-        """Return, by measure, the value of every question in every validation.
+        """Return measure -> step -> question -> value.
 
-        `accuracy` is the mean over the k responses to a question. If k > 1, there is also `pass@k`, the best of them.
+        `accuracy` is the mean over the k responses to a question. If k > 1, `pass@k` is the best response's score.
         """
         k = max((len(right) for one in self.validations.values() for right in one.values()), default=0)
         kinds = {"accuracy": fmean} | ({f"pass@{k}": max} if k > 1 else {})

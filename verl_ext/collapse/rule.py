@@ -1,6 +1,6 @@
-"""When a run has collapsed: the majority ratio has risen while held-out questions are answered worse than before.
+"""Decides whether a run has collapsed: the majority ratio has risen while held-out accuracy has fallen.
 
-Pure functions over plain numbers. `alarm.py` collects the numbers and acts on the result.
+Pure functions of plain numbers. `alarm.py` collects the numbers and acts on the result.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from statistics import fmean
 from verl_ext.scores import Score
 from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
-# A majority ratio this high cannot rise much further and counts as rising unless it falls.
+# A majority ratio this high has little room to rise, so it counts as rising unless it falls.
 SATURATED = 0.9
-# Largest difference of means due to rounding alone.
+# Tolerance for rounding errors in differences of means.
 ROUNDING = 1e-9
 
 # The score of each question, from 0 to 1, by question id.
@@ -28,10 +28,10 @@ class CollapseRule:
     Args:
         z: standard errors beyond chance that count as a fall or a rise.
         patience: consecutive validations that must have fallen.
-        min_fall: the smallest fall that counts, as a share of the questions: 0.07 is 7 points.
+        min_fall: smallest fall that counts, as a share of the questions: 0.07 is 7 points.
 
     Raises:
-        ValueError: values that are not allowed, naming each field.
+        ValueError: invalid values, naming each field.
     """
 
     z: float = 2.0
@@ -49,11 +49,15 @@ class CollapseRule:
 
 @dataclass(frozen=True)
 class Fall:
-    """How far a validation is below the best earlier one, over the same questions.
+    """The fall of a validation below the best earlier validation, over their common questions.
 
-    step, best_step: of both. value, best: their means over these questions. difference: of the two. variance: between
-    validations, see `wobble`. threshold: the number of standard errors by which `value` must be below `best` to count.
-    min_fall: the smallest difference that counts.
+    Attributes:
+        step, best_step: training steps of the two validations.
+        value, best: means of the two validations over the common questions.
+        difference: paired difference of the two validations.
+        variance: variance between validations, see `wobble`.
+        threshold: number of standard errors by which `value` must be below `best`.
+        min_fall: smallest fall that counts.
     """
 
     step: int
@@ -67,7 +71,7 @@ class Fall:
 
     @property
     def questions(self) -> int:
-        """Number of questions that both validations have."""
+        """Number of common questions."""
         return self.difference.questions
 
     @property
@@ -79,13 +83,13 @@ class Fall:
     def counts(self) -> bool:
         """Whether the fall is large enough to matter and chance does not explain it."""
         fall = self.best - self.value - ROUNDING
-        # In this order, as a standard error of thousands of questions takes long.
+        # The cheap test first: the standard error over thousands of questions is slow.
         return fall > self.min_fall and fall > self.threshold * self.standard_error
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """A collapse: `measure` fell as `fall` describes, and the majority ratio went from `ratio_before` to `ratio`.
+    """A collapse: `measure` fell as `fall` describes while the majority ratio went from `ratio_before` to `ratio`.
 
     The ratios are means over the earlier and the later half of the steps between the two validations of the fall.
     """
@@ -112,22 +116,22 @@ def find_collapse(
     rule: CollapseRule = CollapseRule(),
     measure: str = "accuracy",
 ) -> Collapse | None:
-    """Return how a run has collapsed at its latest validation, None if it has not.
+    """Return the collapse of a run at its latest validation, None if it has not collapsed.
 
-    A run has collapsed if each of the last `patience` validations is below the best earlier one, by at least
-    `min_fall` and beyond noise, and the majority ratio has risen since that one, or is near 1 and has not fallen.
+    A run has collapsed if each of the last `patience` validations is below the best earlier validation by more than
+    `min_fall` and beyond noise, and since then the majority ratio has risen, or is near 1 and has not fallen.
 
     Args:
-        majority_ratios: training step -> its majority ratio.
-        validations: step -> validation of the policy after it.
-        measure: what `validations` measure, for the message.
+        majority_ratios: training step -> majority ratio.
+        validations: training step -> validation of the policy after this step.
+        measure: name of the measure in `validations`, for the message.
     """
     steps = sorted(validations)
     before, last = steps[: -rule.patience], steps[-rule.patience :]
     if not before:
         return None
     best_step = best_of({step: validations[step] for step in before})
-    # First without wobble, which is cheap and nearly always decides.
+    # First without wobble: this is cheap and nearly always rules out a collapse.
     for variance in (lambda: 0.0, lambda: wobble({step: validations[step] for step in before})):
         falls = list(_falls(validations, best_step, last, rule, variance()))
         if len(falls) < rule.patience:
@@ -142,7 +146,7 @@ def find_collapse(
 def _falls(
     validations: Mapping[int, Validation], best_step: int, steps: Sequence[int], rule: CollapseRule, variance: float
 ) -> Iterator[Fall]:
-    """Yield the falls of these validations below the best one, up to the first that does not count."""
+    """Yield the falls of these validations below the best validation, up to the first that does not count."""
     for step in steps:
         fall = fall_between(validations, best_step, step, rule, variance)
         if fall is None or not fall.counts:
@@ -151,19 +155,19 @@ def _falls(
 
 
 def best_of(validations: Mapping[int, Validation]) -> int:
-    """Return the step of the validation with the highest mean, the earliest one of several."""
+    """Return the step of the validation with the highest mean, the earliest in a tie."""
     return max(sorted(validations), key=lambda step: fmean(validations[step].values()))
 
 
 def wobble(validations: Mapping[int, Validation]) -> float:
     """Return the variance between validations that the spread over their questions does not explain.
 
-    A policy changes with every update even while it neither gains nor loses. Noise in one validation is reversed by the
-    next, whereas learning and collapse last. Of two successive changes, the smaller one, squared, therefore counts
-    towards the variance if their signs differ, and against it if they agree; its mean is 2/3 of the variance of
-    independent normal deviates. (The negative covariance of successive changes, as in Roll 1984, Journal of Finance 39,
-    is as unbiased, but one large gain would turn the noise after it into wobble.) The variance over questions is
-    subtracted. 0 for fewer than three validations.
+    A policy changes with every update even while its accuracy neither rises nor falls. The next validation reverses the
+    noise of a validation, whereas learning and collapse persist. So for each two successive changes, the square of the
+    smaller change is added to the variance if their signs differ and subtracted if they agree; its mean is 2/3 of the
+    variance of independent normal deviates. (The negative covariance of successive changes, as in Roll 1984, Journal of
+    Finance 39, is equally unbiased, but one large gain would turn the noise after it into wobble.) The variance over
+    questions is then subtracted. The result is 0 for fewer than three validations.
     """
     changes = [
         _difference(validations[later], validations[earlier]) for earlier, later in pairwise(sorted(validations))
@@ -173,7 +177,7 @@ def wobble(validations: Mapping[int, Validation]) -> float:
         if change is not None and following is not None:
             taken_back = min(abs(change.value), abs(following.value)) ** 2
             variance = 1.5 * (taken_back if change.value * following.value < 0 else -taken_back)
-            # Each change contains two validations, one of them shared.
+            # Each change involves two validations, one of which both changes share.
             of_questions = (change.standard_error**2 + following.standard_error**2) / 4
             excesses.append(variance - of_questions)
     return max(0.0, fmean(excesses)) if excesses else 0.0
@@ -184,9 +188,9 @@ def fall_between(
 ) -> Fall | None:
     """Compare two validations question by question; None if they share fewer than two questions.
 
-    By chance, the best of k validations of one policy is up to sqrt(2 log k) of their standard errors above their mean,
-    or sqrt(log k) standard errors of a difference. This is added to `rule.z`. `variance` is that of a single
-    validation, see `wobble`; a difference of two has twice that.
+    By chance alone, the best of k validations of one policy is up to sqrt(2 log k) standard errors above their mean,
+    which is sqrt(log k) standard errors of a difference. This is added to `rule.z`. `variance` is the variance of a
+    single validation, see `wobble`; a difference of two validations has twice that.
     """
     best, latest = validations[best_step], validations[step]
     difference = _difference(latest, best)
@@ -213,9 +217,9 @@ def _difference(later: Validation, earlier: Validation) -> Score | None:
 
 
 def rises(ratios: Sequence[float], z: float) -> bool:
-    """Whether the later half of a series lies above its earlier half, or near 1 and not below it, beyond noise.
+    """Whether, beyond noise, the later half of a series is above the earlier half, or is near 1 and not below it.
 
-    The noise of a single value is estimated from successive changes, to which a trend adds little.
+    The noise of a single value is estimated from successive changes, to which a trend contributes little.
     """
     if len(ratios) < 2:
         return False
