@@ -89,16 +89,16 @@ def test_versions_are_held_against_the_pins(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(doctor_installation, "distribution", Distribution)
     monkeypatch.setattr(doctor_installation, "is_installed", lambda name: False)
     found = said(doctor_installation.check_packages(wanted))
-    assert found["verl"] == ("problem", "0.9.0, and patches are for 0.9.1 alone")
+    assert found["verl"] == ("problem", "0.9.0, but the patches support 0.9.1 only")
     assert found["torch"] == ("ok", "2.11.0+cu130") and found["vllm"] == ("ok", "0.24.0+cpu")
-    assert found["transformers"][0] == "warning" and "5.6.0, and veRL 0.9.1 asks for" in found["transformers"][1]
+    assert found["transformers"][0] == "warning" and "5.6.0, but veRL 0.9.1 requires" in found["transformers"][1]
     assert found["ray"] == ("problem", "not installed")
 
 
 def test_code_that_is_on_the_path_but_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_installation, "distributions", lambda **_: [])
     status, found = said(doctor_installation.check_packages({}))["verl-mmupt"]
-    assert status == "problem" and "not installed, so that veRL does not find the plugin" in found
+    assert status == "problem" and "not installed: veRL does not find the plugin" in found
 
 
 def test_an_environment_is_compared_with_what_the_set_up_would_make(tmp_path: Path) -> None:

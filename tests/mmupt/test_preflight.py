@@ -68,7 +68,7 @@ def of_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> D
         (["data.gen_batch_size=64"], "data.gen_batch_size=64 does not divide"),
         (["data.val_batch_size=-1"], "data.val_batch_size=-1: set it to null"),
         (["trainer.val_only=True", "trainer.val_before_train=False"], "set trainer.val_before_train=True, too"),
-        (["trainer.logger=[wandbb]"], "trainer.logger: 'wandbb' is none of console"),
+        (["trainer.logger=[wandbb]"], "trainer.logger: 'wandbb' is not one of console"),
         (["reward.custom_reward_function.path=no/reward.py"], "custom_reward_function.path=no/reward.py: there is no"),
         (
             ["reward.custom_reward_function.name=sore"],
@@ -313,14 +313,14 @@ def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: 
 
 def test_a_path_that_vllm_takes_for_a_pattern_is_refused(model: Path) -> None:
     odd = model.rename(model.with_name("my [1] model"))
-    assert "name a folder without [, * and ?" in problems(odd)
+    assert "choose a folder without [, * and ?" in problems(odd)
     config = recipe("mmupt.run_folder='runs/my [1] run'")
-    assert "and the trained model is in it" in "".join(problems_of_settings(config, NOT_OFFLINE))
+    assert "because vLLM loads the trained model from it" in "".join(problems_of_settings(config, NOT_OFFLINE))
 
 
 def test_weights_that_git_lfs_has_not_fetched_are_told_from_weights(model: Path) -> None:
     (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert "is a pointer of Git LFS" in problems(model)
+    assert "is a Git LFS pointer" in problems(model)
 
 
 def test_a_model_that_is_neither_a_folder_nor_on_the_hub_is_refused(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_an_override_that_hydra_cannot_read_is_shown_with_its_quotes() -> None:
 
 def test_a_run_folder_that_cannot_be_made_is_named() -> None:
     config = recipe("mmupt.run_folder=README.md/run")
-    assert "mmupt.run_folder=README.md/run cannot be written" in "".join(problems_of_settings(config, NOT_OFFLINE))
+    assert "mmupt.run_folder=README.md/run is not writable" in "".join(problems_of_settings(config, NOT_OFFLINE))
 
 
 def test_settings_are_checked_before_data_are_made(elsewhere: Path) -> None:

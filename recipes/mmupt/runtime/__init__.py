@@ -1,1 +1,1 @@
-"""Before and after engines or a trainer run: preflight checks, environment, lock of the run folder, model export."""
+"""Everything around a run of the trainer or an engine: preflight checks, environment, run-folder lock, model export."""

@@ -1,8 +1,8 @@
-"""What `mmupt doctor` finds on a machine and in an installation, each with what to do about it.
+"""`mmupt doctor`: examines a machine and an installation, and suggests a fix for every problem.
 
-The checks are functions in `doctor_installation`, `doctor_gpus`, `doctor_machine` and `doctor_ray`. They yield findings
-from what they are given; `examine` asks the machine and calls them all. What a recipe needs beyond that is checked by
-`preflight.py` when it is launched. Imports neither torch nor vLLM.
+The checks are functions in `doctor_installation`, `doctor_gpus`, `doctor_machine` and `doctor_ray` that yield findings
+from their arguments; `examine` queries the machine and calls them. `preflight.py` checks the needs of a single recipe
+at launch. Imports neither torch nor vLLM.
 """
 
 import sys
@@ -15,7 +15,7 @@ from mmupt.runtime.doctor_findings import Finding
 
 
 def examine(run_folder: Path, environ: Mapping[str, str]) -> list[Finding]:
-    """Check this machine and installation for runs in a folder; takes seconds, and changes nothing."""
+    """Check this machine and installation for runs in a folder; takes seconds and changes nothing."""
     gpus, smi_error = doctor_gpus.ask_nvidia_smi()
     child = doctor_installation.start_child(with_gpu=bool(gpus))
     memory = doctor_machine.main_memory()

@@ -1,6 +1,7 @@
-"""The process in which `mmupt doctor` imports: loads the plugin's entry points, and with --gpu torch and flash-attn.
+"""Subprocess of `mmupt doctor` that imports the plugin's entry points and, with --gpu, torch and flash-attn.
 
-Prints one line of JSON, after whatever the imported code prints. Run as a file: it pops its own folder off sys.path.
+Prints one line of JSON after any output of the imported code. Must be run as a file, because it removes its own folder
+from sys.path.
 """
 
 import gc
@@ -16,9 +17,9 @@ PLUGIN_GROUPS = ("verl.plugins", "vllm.general_plugins")
 
 
 def main() -> None:
-    """Import, and print what came of it: None for what imports, else the error."""
+    """Import everything, and print the error of each import, or None."""
     sys.path.pop(0)
-    # Importing veRL takes a fifth longer with it.
+    # Garbage collection makes importing veRL take a fifth longer.
     gc.disable()
     answer: dict[str, Any] = {
         "entry_points": {
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def _gpus_of_torch() -> dict[str, Any]:
-    """How many GPUs torch can use, and why none."""
+    """Count the GPUs that torch can use; with the error, if CUDA does not start."""
     try:
         torch = importlib.import_module("torch")
         torch.cuda.init()

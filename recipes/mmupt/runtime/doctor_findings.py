@@ -1,4 +1,4 @@
-"""What a check of `mmupt doctor` found, and how all of it is shown. Pure."""
+"""Findings of `mmupt doctor`, and their output as text or JSON. Pure."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ Status = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at.
-        status: `problem` is what keeps runs from working, `warning` what slows them down or may end them.
-        found: what is there.
-        fix: what to do about it, None where nothing needs to be done or `found` says it.
+        check: the subject of the check.
+        status: a `problem` keeps runs from working; a `warning` slows them down or may end them.
+        found: the state that the check found.
+        fix: how to fix it; None if nothing needs fixing or `found` already says how.
     """
 
     check: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """One line per finding, with its fix below it, and a summary."""
+    """Format findings as text: one line per finding, its fix below it, and a summary at the end."""
     width = max(len(finding.check) for finding in findings)
     lines = []
     for finding in findings:
@@ -40,11 +40,11 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """The findings as a list of objects, with the worst status of all."""
+    """Format findings as JSON, with the worst status of all."""
     return json.dumps({"status": worst(findings), "findings": [asdict(finding) for finding in findings]}, indent=2)
 
 
 def worst(findings: Iterable[Finding]) -> Status:
-    """The worst status among findings."""
+    """Return the worst status among findings."""
     found = {finding.status for finding in findings}
     return "problem" if "problem" in found else "warning" if "warning" in found else "ok"

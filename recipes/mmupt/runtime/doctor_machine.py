@@ -1,4 +1,4 @@
-"""Checks of `mmupt doctor` on cores, memory, disks and folders."""
+"""Machine checks of `mmupt doctor`: cores, memory, disks and folders."""
 
 import os
 import shutil
@@ -13,29 +13,30 @@ from mmupt.runtime.doctor_findings import Finding
 from mmupt.runtime.preflight import can_write, hub_cache, problems_of_sockets, problems_of_working_directory
 
 GIB = 2**30
-# What the README says that the tiny recipes need.
+# Requirements of the tiny recipes, as in the README.
 CPUS, MEMORY = 2, 12 * GIB
-# What `make setup` and a first run of a tiny recipe write.
+# Disk space that `make setup` and a first run of a tiny recipe take.
 DISK = 10 * GIB
-# Ray takes this share of the main memory, or this much, for its object store, and puts it on disk where /dev/shm has
-# less (ray/_private/utils.py, resolve_object_store_memory; services.py, determine_plasma_store_config).
+# Ray's object store takes this share of the main memory. Its cap, the size of /dev/shm, is never below this many bytes;
+# a store larger than /dev/shm is put on disk (ray/_private/utils.py, resolve_object_store_memory; services.py,
+# determine_plasma_store_config).
 OBJECT_STORE_SHARE, OBJECT_STORE_LEAST = 0.3, 10**10
-# Docker gives 64 MB unless told otherwise.
+# Docker's default is 64 MB.
 SHARED_MEMORY_LEAST = GIB
-# Ray stops spilling objects to a disk that is fuller than this (local_fs_capacity_threshold).
+# Ray spills no objects to a disk that is fuller than this (local_fs_capacity_threshold).
 FULL_DISK = 0.95
 
 
 @dataclass(frozen=True)
 class Space:
-    """A file system or the main memory, in bytes."""
+    """Size of a file system or of the main memory, in bytes."""
 
     total: int
     free: int
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """The cores that this process may use, by its affinity and by the limit of its container."""
+    """Return how many cores this process may use, given its affinity and its container's limit."""
     cores = float(len(os.sched_getaffinity(0)))
     quota, _, period = read_text(cgroup / "cpu.max").partition(" ")
     return min(cores, int(quota) / int(period)) if quota.isdecimal() and period.isdecimal() else cores
@@ -46,14 +47,14 @@ def check_cpus(cores: float) -> Iterator[Finding]:
     found = f"{cores:g} core{'' if cores == 1 else 's'}"
     if cores < CPUS:
         yield Finding(
-            "CPU", "warning", found, f"the tiny recipes need {CPUS}: give the container more, or expect hours"
+            "CPU", "warning", found, f"the tiny recipes need {CPUS}: give the container more, or they take hours"
         )
     else:
         yield Finding("CPU", "ok", found)
 
 
 def main_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> Space:
-    """The main memory, by the limit of the container where there is one."""
+    """Return the main memory, bounded by the limit of the container if it has one."""
     machine = psutil.virtual_memory()
     limits = {"memory.max": "memory.current", "memory/memory.limit_in_bytes": "memory/memory.usage_in_bytes"}
     for limit, usage in limits.items():
@@ -68,14 +69,14 @@ def check_memory(memory: Space) -> Iterator[Finding]:
     """Check the main memory."""
     found = _of(memory)
     if memory.free < MEMORY:
-        fix = f"a tiny recipe needs {MEMORY // GIB} GiB: end other programs; `mmupt memory` estimates other recipes"
+        fix = f"a tiny recipe needs {MEMORY // GIB} GiB: close other programs; `mmupt memory` estimates other recipes"
         yield Finding("main memory", "warning", found, fix)
     else:
         yield Finding("main memory", "ok", found)
 
 
 def check_shared_memory(space: Space, memory: int) -> Iterator[Finding]:
-    """Check /dev/shm, through which Ray, veRL and vLLM hand over tensors, for a main memory of so many bytes."""
+    """Check /dev/shm, through which Ray, veRL and vLLM exchange tensors; `memory` is the main memory in bytes."""
     found = f"{_of(space)} in /dev/shm"
     grow = "docker run --shm-size=16g (or --ipc=host); elsewhere mount -o remount,size=16g /dev/shm"
     if space.total < SHARED_MEMORY_LEAST:
@@ -85,27 +86,27 @@ def check_shared_memory(space: Space, memory: int) -> Iterator[Finding]:
             "shared memory",
             "warning",
             f"{found}: Ray keeps its objects on disk",
-            f"remove what dead runs left there, or {grow}",
+            f"remove files that dead runs left there, or {grow}",
         )
     else:
         yield Finding("shared memory", "ok", found)
 
 
 def check_disk(check: str, folder: Path, space: Space) -> Iterator[Finding]:
-    """Check that files can be written to a folder, and how many."""
+    """Check that a folder is writable and has enough free space."""
     found = f"{_of(space)} in {folder}"
     if not can_write(folder):
-        yield Finding(check, "problem", f"{folder} cannot be written", "name another folder: mmupt.run_folder=...")
+        yield Finding(check, "problem", f"{folder} is not writable", "choose another folder: mmupt.run_folder=...")
     elif space.free < GIB:
-        yield Finding(check, "problem", found, "remove old checkpoints, or name another folder: mmupt.run_folder=...")
+        yield Finding(check, "problem", found, "remove old checkpoints, or choose another folder: mmupt.run_folder=...")
     elif space.free < DISK:
-        yield Finding(check, "warning", found, "checkpoints fill it: remove old ones, or name another folder")
+        yield Finding(check, "warning", found, "checkpoints may fill it: remove old ones, or choose another folder")
     else:
         yield Finding(check, "ok", found)
 
 
 def check_ray_disk(folder: Path) -> Iterator[Finding]:
-    """Check that the disk of Ray's folder is not as full as to stop Ray."""
+    """Check that the disk of Ray's folder is not too full for Ray to spill objects."""
     space = space_of(folder)
     if space.free < (1 - FULL_DISK) * space.total:
         yield Finding(
@@ -117,9 +118,9 @@ def check_ray_disk(folder: Path) -> Iterator[Finding]:
 
 
 def check_paths(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the folders of sockets and of downloads, and the working directory, as a run does."""
+    """Check the folders of sockets and downloads, and the working directory, as a run does."""
     checked = {
-        "sockets": (f"can be made in {ray_folder()}", list(problems_of_sockets(environ))),
+        "sockets": (f"can be created in {ray_folder()}", list(problems_of_sockets(environ))),
         "working directory": (f"{Path.cwd()}", list(problems_of_working_directory())),
     }
     for check, (found, problems) in checked.items():
@@ -128,11 +129,11 @@ def check_paths(environ: Mapping[str, str]) -> Iterator[Finding]:
     if can_write(cache):
         yield Finding("hub cache", "ok", f"{cache}")
     else:
-        yield Finding("hub cache", "warning", f"{cache} cannot be written", "set HF_HOME to a folder that can")
+        yield Finding("hub cache", "warning", f"{cache} is not writable", "set HF_HOME to a writable folder")
 
 
 def nearest_folder(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest parent that exists."""
     folder = folder.absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -151,7 +152,7 @@ def _of(space: Space) -> str:
 
 
 def read_text(file: Path) -> str:
-    """The text of a small file, empty where it cannot be read."""
+    """Read a small file, stripped; empty if it cannot be read."""
     try:
         return file.read_text().strip()
     except OSError:

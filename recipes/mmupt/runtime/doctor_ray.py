@@ -1,4 +1,4 @@
-"""Checks of `mmupt doctor` on Ray: the cluster that runs join, and what dead clusters have left."""
+"""Ray checks of `mmupt doctor`: the cluster that runs join, and leftovers of dead clusters."""
 
 import os
 import socket
@@ -11,12 +11,12 @@ from mmupt.hardware import joins_cluster, ray_address, ray_folder
 from mmupt.runtime.doctor_findings import Finding
 from mmupt.runtime.doctor_machine import GIB, read_text
 
-# What old sessions of Ray may hold unmentioned.
+# Size of dead sessions, in bytes, above which they are reported.
 SESSIONS = GIB
 
 
 def check_ray(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the cluster that runs join, and what dead ones left."""
+    """Check the cluster that runs join, and leftovers of dead clusters."""
     if joins_cluster():
         address = ray_address()
         if answers(address):
@@ -27,14 +27,14 @@ def check_ray(environ: Mapping[str, str]) -> Iterator[Finding]:
             )
     yield from check_current_cluster(ray_folder())
     yield from check_token(Path(environ.get("HOME", "~")).expanduser() / ".ray" / "auth_token", environ)
-    # Missing of a process that may not be looked at.
+    # The values are None for processes of other users.
     processes = list(psutil.process_iter(["cmdline", "environ", "memory_info"]))
     yield from check_sessions(ray_folder(), [" ".join(process.info["cmdline"] or ()) for process in processes])
     yield from check_orphans(list(filter(_is_orphan, processes)))
 
 
 def check_current_cluster(folder: Path) -> Iterator[Finding]:
-    """Check the file by which `ray start` tells other programs of its cluster, and which a killed Ray leaves behind."""
+    """Check the file by which `ray start` announces its cluster, and which a killed Ray leaves behind."""
     file = folder / "ray_current_cluster"
     if not (address := read_text(file).strip()):
         return
@@ -50,7 +50,7 @@ def check_current_cluster(folder: Path) -> Iterator[Finding]:
 
 
 def answers(address: str, seconds: float = 1.0) -> bool:
-    """Whether something listens at HOST:PORT; anything else, as `auto`, is not asked and counts as an answer."""
+    """Return whether something listens at HOST:PORT; True for other addresses, such as `auto`."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return True
@@ -62,7 +62,7 @@ def answers(address: str, seconds: float = 1.0) -> bool:
 
 
 def check_token(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the token that Ray keeps for this user and asks all programs of a cluster for."""
+    """Check the file with the user's Ray token, which Ray requires from every program of a cluster."""
     if not file.exists():
         return
     generate = "remove it; `ray get-auth-token --generate` makes a new one"
@@ -74,8 +74,8 @@ def check_token(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             "Ray token",
             "warning",
-            f"{file} makes Ray ask for a token, also in a cluster that was started without one",
-            "set RAY_AUTH_MODE and RAY_AUTH_TOKEN alike on all machines (examples/cluster.md)",
+            f"{file} makes Ray ask for a token, even in a cluster that was started without one",
+            "set RAY_AUTH_MODE and RAY_AUTH_TOKEN to the same values on all machines (examples/cluster.md)",
         )
     elif _is_open_to_others(file):
         yield Finding("Ray token", "warning", f"{file} can be read by other users", f"chmod 600 {file}")
@@ -84,12 +84,12 @@ def check_token(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _is_open_to_others(file: Path) -> bool:
-    """Whether other users can read a file: its folders let them through, and it lets them read."""
+    """Return whether other users can enter a file's folders and read the file."""
     return bool(file.stat().st_mode & 0o044) and all(folder.stat().st_mode & 0o011 for folder in file.parents)
 
 
 def check_sessions(folder: Path, commands: Iterable[str]) -> Iterator[Finding]:
-    """Check the disk that sessions of dead clusters hold: those that no running process names."""
+    """Check the disk usage of dead Ray sessions, which no running process has in its command line."""
     sessions = [session for session in folder.glob("session_2*") if session.is_dir() and not session.is_symlink()]
     if not sessions:
         return
@@ -108,7 +108,7 @@ def check_sessions(folder: Path, commands: Iterable[str]) -> Iterator[Finding]:
 
 
 def check_orphans(orphans: Sequence[psutil.Process]) -> Iterator[Finding]:
-    """Check for processes that live on without their Ray."""
+    """Check for processes that outlived their Ray cluster."""
     if not orphans:
         return
     ids = " ".join(str(process.pid) for process in orphans)
@@ -118,7 +118,7 @@ def check_orphans(orphans: Sequence[psutil.Process]) -> Iterator[Finding]:
 
 
 def _is_orphan(process: psutil.Process) -> bool:
-    """Whether a process is a worker of Ray, or an engine of vLLM in one, whose raylet has ended."""
+    """Return whether a process is a Ray worker, or a vLLM engine in one, whose raylet has ended."""
     if not (process.info["cmdline"] or [""])[0].startswith(("ray::", "VLLM::")):
         return False
     raylet = (process.info["environ"] or {}).get("RAY_RAYLET_PID", "")
@@ -126,7 +126,7 @@ def _is_orphan(process: psutil.Process) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """The disk that the files below a folder hold, in bytes; files that vanish meanwhile are left out."""
+    """Return the disk usage of a folder in bytes; files that vanish meanwhile are skipped."""
     size = 0
     for parent, _, names in os.walk(folder):
         for name in names:

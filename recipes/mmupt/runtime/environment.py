@@ -1,7 +1,7 @@
-"""The environment of a run: caches and logger output go into its folder, not into the user's home.
+"""Environment variables of a run, which keep caches and logger output in the run folder instead of the user's home.
 
 Downloads from the Hugging Face hub stay in the user's cache (HF_HOME). Variables that are already set keep their
-values: XDG_CACHE_HOME or VLLM_CACHE_ROOT, for example, let several runs share compiled code.
+values; with XDG_CACHE_HOME or VLLM_CACHE_ROOT, for example, several runs share compiled code.
 """
 
 import os
@@ -15,14 +15,14 @@ from mmupt.runtime.preflight import can_write, hub_cache
 from verl_ext.files import file_list, write_atomically
 
 CACHE = "cache"
-# Copies of the parquet files by the `datasets` library: as large as the data, and useless after training.
+# The `datasets` library copies parquet files here: as large as the data, and useless after training.
 COPIES = "datasets"
 
 
 def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that make libraries cache in a folder, without those already set.
+    """Return the variables that make libraries cache in a folder, without those already set.
 
-    On a joined cluster the nodes keep their own caches, except for copies of the data.
+    On a joined cluster, the nodes keep their own caches except for copies of the data.
     """
     cache = folder / CACHE
     variables = {"HF_DATASETS_CACHE": cache / COPIES}
@@ -43,10 +43,10 @@ def cache_variables(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that make the loggers of `trainer.logger` write into a folder, without those already set.
+    """Return the variables that make the loggers of `trainer.logger` write into a folder, without those already set.
 
-    An id kept in the folder makes wandb and SwanLab treat all starts of a run as one run; for the others, see
-    `verl_ext.trackers.runs`.
+    An id saved in the folder makes wandb and SwanLab treat all starts of a run as one run. `verl_ext.trackers.runs`
+    does so for other trackers.
     """
     variables = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
@@ -62,7 +62,7 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
             "WANDB_DATA_DIR": str(folder / CACHE / "wandb"),
             "WANDB_RUN_ID": _run_id(folder / "wandb" / "run_id"),
             "WANDB_RESUME": "allow",
-            # Seconds between two writes to the file of a run, 15 by default: a kill loses what has not been written.
+            # Seconds between writes to the run's file, 15 by default; a kill loses what has not been written.
             "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "0.1",
         }
     if "swanlab" in names:
@@ -72,13 +72,13 @@ def logger_variables(loggers: str | Sequence[str], folder: Path, environ: Mappin
 
 def _run_id(file: Path) -> str:
     if not file.is_file():
-        # SwanLab before 0.8 takes 21 characters, no others.
+        # SwanLab before 0.8 accepts ids of 21 characters only.
         write_atomically(file, secrets.token_hex(11)[:21])
     return file.read_text()
 
 
 def own_ray_token(environ: Mapping[str, str]) -> dict[str, str]:
-    """A token for a Ray cluster started here, if Ray cannot write the one it needs to `~/.ray`."""
+    """Return a token for a Ray cluster started here, if Ray could not write one to `~/.ray`."""
     file = Path(environ.get("HOME", "/"), ".ray", "auth_token")
     named = any(environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if named or joins_cluster() or file.is_file() or can_write(file.parent):
@@ -87,11 +87,11 @@ def own_ray_token(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def visible_gpu_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variable that lets veRL's workers start if Slurm names the GPUs of a job in several variables.
+    """Return the variable that lets veRL's workers start if Slurm names a job's GPUs in two variables.
 
-    Unless its gres.conf says which GPUs a node has, Slurm sets ROCR_VISIBLE_DEVICES, which is for AMD, beside
-    CUDA_VISIBLE_DEVICES, and veRL refuses both (verl/single_controller/base/worker.py). NVIDIA's driver and the CPU
-    read only the latter, so the former becomes empty.
+    Unless gres.conf lists a node's GPUs, Slurm sets AMD's ROCR_VISIBLE_DEVICES in addition to CUDA_VISIBLE_DEVICES, and
+    veRL refuses the combination (verl/single_controller/base/worker.py). NVIDIA's driver and the CPU read only the
+    latter, so the former becomes empty.
     """
     import torch
 
@@ -100,15 +100,15 @@ def visible_gpu_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def use_folder(folder: Path) -> None:
-    """Make this process and its children cache in a folder; call before importing vLLM, Ray or matplotlib."""
+    """Make this process and its children cache in a folder. Call before importing vLLM, Ray or matplotlib."""
     os.environ.update(cache_variables(folder, os.environ))
     os.environ.update(own_ray_token(os.environ))
 
 
 def remove_copies(folder: Path, rows: Path) -> None:
-    """Remove the copies of the data that a training left in its folder: those of `datasets`, and `rows`.
+    """Remove the copies of the data that training left in the run folder: those of `datasets`, and `rows`.
 
-    `rows` is `data.cache_dir`; it is kept if it is outside the folder.
+    `rows` is `data.cache_dir`, which is kept if it is outside the run folder.
     """
     shutil.rmtree(folder / CACHE / COPIES, ignore_errors=True)
     if folder in rows.parents:

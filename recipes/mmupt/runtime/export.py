@@ -1,4 +1,4 @@
-"""Exports a veRL checkpoint to Hugging Face format, by veRL's model merger."""
+"""Exports a veRL checkpoint to Hugging Face format with veRL's model merger."""
 
 import json
 import os
@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-# In a merged folder: names the checkpoint, and holds the LoRA adapter beside the weights that it is merged into.
+# In a merged folder: the file that names the checkpoint, and the subfolder of the LoRA adapter.
 MARKER = "global_step.txt"
 ADAPTER = "lora_adapter"
 
 
 def merge(checkpoint: Path, target: Path, mark: str) -> Path:
-    """Merge the actor of a checkpoint into `target`, unless done before, and return it; `mark` names the checkpoint.
+    """Merge the actor of a checkpoint into `target`, unless it already holds the checkpoint `mark`; return `target`.
 
     Raises:
         subprocess.CalledProcessError: the merger failed.
@@ -20,7 +20,7 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
     marker = target / MARKER
     if marker.is_file() and marker.read_text() == mark:
         return target
-    # An interrupted merge into an earlier one must not pass for that.
+    # An interrupted merge must not be mistaken for the earlier one in the same folder.
     marker.unlink(missing_ok=True)
     merger = ["verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", checkpoint, "--target_dir", target]
     subprocess.run([sys.executable, "-m", *map(str, merger)], check=True)
@@ -35,7 +35,7 @@ def merge(checkpoint: Path, target: Path, mark: str) -> Path:
 def make_readable(folder: Path) -> None:
     """Give all files in a folder the default permissions of the umask.
 
-    safetensors renames temporary files, which only their owner may read.
+    safetensors writes temporary files, readable by their owner only, and renames them.
     """
     os.umask(umask := os.umask(0))
     for file in folder.rglob("*"):
@@ -44,7 +44,7 @@ def make_readable(folder: Path) -> None:
 
 
 def _merge_adapter(model: Path, adapter: Path) -> None:
-    """Merge a LoRA adapter into the weights of `model`: veRL's merger writes them side by side."""
+    """Merge a LoRA adapter into the weights of `model`; veRL's merger writes them side by side."""
     from peft import PeftModel
     from transformers import AutoConfig
     from verl.utils.model import get_hf_auto_model_class
@@ -54,10 +54,10 @@ def _merge_adapter(model: Path, adapter: Path) -> None:
 
 
 def restore_expert_layout(model: Path) -> None:
-    """Give the experts of a saved Qwen3-VL the layout of the published models, (experts, inputs, outputs).
+    """Restore the experts of a saved Qwen3-VL to the layout of the published models, (experts, inputs, outputs).
 
-    vLLM reads no other. transformers turns them as it loads them, and does not turn them back as it saves them: with
-    `Transpose(check_dims=True)` it finds them in its own layout already (transformers/core_model_loading.py).
+    vLLM reads no other layout. transformers transposes experts on loading, but not back on saving, because
+    `Transpose(check_dims=True)` finds them in its own layout already (transformers/core_model_loading.py).
     """
     if json.loads((model / "config.json").read_text())["model_type"] != "qwen3_vl_moe":
         return
@@ -72,7 +72,7 @@ def restore_expert_layout(model: Path) -> None:
 
 
 def model_folder(model: str, output: Path) -> str:
-    """The folder or hub name from which vLLM can load a model.
+    """Return the folder or hub name from which vLLM can load a model.
 
     `model` may be a hub name, a Hugging Face folder, a run folder with an exported policy, or a `global_step_N` folder
     or its `actor` folder, which are merged into `output / "model"`.

@@ -1,7 +1,7 @@
-"""Finds in the first seconds what would end a run after minutes or hours: problems of settings, files and machine.
+"""Finds problems of settings, files and the machine at launch that would otherwise end a run after minutes or hours.
 
-Every function yields one sentence per problem, with the key and the fix, so that the launcher reports all of them at
-once. Imports nothing slow and writes nothing.
+Every function yields one sentence per problem, with the key and the fix; the launcher reports all of them at once.
+Does not import anything slow or write files.
 """
 
 import glob
@@ -26,19 +26,22 @@ from verl_ext.datasets.mixture import mixture
 from verl_ext.files import file_list, is_lfs_pointer
 from verl_ext.import_check import problems_of_code
 
-# Bytes of the path of a Unix socket: sun_path has 108, one of them ends it.
+# Longest path of a Unix socket in bytes: sun_path has 108, including the terminating zero.
 SOCKET_PATH = 107
-# Socket paths of Ray below its folder, and of vLLM below the temporary folder (vllm/utils/network_utils.py,
+# Longest socket paths of Ray below its folder, and of vLLM below the temporary folder (vllm/utils/network_utils.py,
 # get_open_zmq_ipc_path).
 RAY_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 VLLM_SOCKET = "/00000000-0000-0000-0000-000000000000"
 
 
 class Logger(NamedTuple):
-    """A value of `trainer.logger`: the module that veRL imports for it, and how to tell whether it can log in.
+    """A value of `trainer.logger`.
 
-    variables: environment variables, any of which is a login; empty if no login is needed. offline: a variable, and its
-        values that need no login. files: where a login is kept. fix: how to log in, or do without.
+    module: the module that veRL imports for it.
+    variables: environment variables, any of which is a login; empty if no login is needed.
+    offline: a variable and its values that make a login unnecessary.
+    files: files that may hold a login.
+    fix: how to log in, or do without.
     """
 
     module: str | None = None
@@ -48,7 +51,7 @@ class Logger(NamedTuple):
     fix: str = ""
 
 
-# veRL's `Tracking.supported_backend` (verl/utils/tracking.py), and its older name for wandb.
+# veRL's `Tracking.supported_backend` (verl/utils/tracking.py), and "tracking", its older name for wandb.
 LOGGERS = {
     "console": Logger(),
     "file": Logger(),
@@ -85,7 +88,7 @@ LOGGERS = {
 }
 LOGGERS["tracking"] = LOGGERS["wandb"]
 
-# Keys of other files and folders.
+# Other keys whose value is a file or folder.
 PATHS = (
     "actor_rollout_ref.model.lora_adapter_path",
     "actor_rollout_ref.rollout.multi_turn.function_tool_path",
@@ -95,16 +98,16 @@ PATHS = (
     "trainer.resume_from_path",
 )
 
-# Files of a model folder, at least one of each kind.
+# A model folder needs at least one file of each kind.
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHTS = ("*.safetensors", "*.bin")
-# Packages in site-packages that no worker imports, and names that a user's own files often have.
+# Packages in site-packages that no worker imports, but that users' own files are often named after.
 NEVER_IMPORTED = frozenset(("recipe", "scripts", "test", "tests", "tutorial"))
 
 
 def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with a recipe, whatever its data."""
+    """Yield the problems of a recipe that do not depend on its data."""
     yield from _problems_of_batches(config)
     yield from problems_of_loggers(config.trainer.logger, environ)
     yield from problems_of_code(config)
@@ -115,31 +118,31 @@ def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iter
 
 
 def problems_of_files(config: DictConfig, environ: Mapping[str, str], to_prepare: Sequence[Path] = ()) -> Iterator[str]:
-    """Yield which files of a recipe are missing, and what keeps its model from loading.
+    """Yield missing files of a recipe, and problems that keep its model from loading.
 
-    Files in the folders `to_prepare` are not missed, as they are yet to be made.
+    Files in the folders `to_prepare`, which will be prepared later, are not reported.
     """
     folders = [folder.absolute() for folder in to_prepare]
     for key in ("data.train_files", "data.val_files", "mmupt.evaluation_files"):
         for file in file_list(OmegaConf.select(config, key)):
             path = Path(file).absolute()
             if not (path.is_file() or any(folder in path.parents for folder in folders)):
-                yield f"{key}: {file} is missing: `mmupt data` makes such files, also of your own images (docs/data.md)"
+                yield f"{key}: {file} is missing: `mmupt data` creates such files, also from images (docs/data.md)"
     if config.mmupt.test_time_training and not file_list(config.data.train_files):
-        yield "mmupt.test_time_training trains on the questions of mmupt.evaluation_files: set it to their files"
+        yield "mmupt.test_time_training trains on mmupt.evaluation_files, which is empty: set it to the test files"
     model = config.actor_rollout_ref.model
     has_template = model.custom_chat_template is not None
     yield from problems_of_model(str(model.path), "actor_rollout_ref.model.path", environ, has_template=has_template)
 
 
 def problems_of_asking(model: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what keeps vLLM from serving a model on this machine; messages call its key `model`."""
+    """Yield problems that keep vLLM from serving a model on this machine; messages call its key `model`."""
     yield from problems_of_model(model, "model", environ)
     yield from problems_of_sockets(environ)
 
 
 def is_trained_by_steps(config: DictConfig) -> bool:
-    """Whether veRL's trainer takes training steps, as opposed to validation only, zero steps or another method."""
+    """Return whether veRL's trainer takes steps, as opposed to validation only, zero steps, or a non-GRPO baseline."""
     trainer = config.trainer
     return config.mmupt.baseline.method is None and not trainer.val_only and trainer.total_training_steps != 0
 
@@ -162,13 +165,13 @@ def _problems_of_batches(config: DictConfig) -> Iterator[str]:
         )
     if batch % (fetched := _prompts_per_fetch(config)):
         yield (
-            f"data.gen_batch_size={fetched} does not divide data.train_batch_size={batch}, and a step takes whole "
-            "fetches: set it to null"
+            f"data.gen_batch_size={fetched} does not divide data.train_batch_size={batch}, but a step takes whole "
+            "batches of it: set it to null"
         )
 
 
 def _prompts_per_fetch(config: DictConfig) -> int:
-    """The number of rows that veRL's data loader returns at a time (trainer_base.py, _init_dataloader)."""
+    """Return how many rows veRL's data loader returns at a time (trainer_base.py, _init_dataloader)."""
     if config.algorithm.filter_groups.enable or config.trainer.v1.sampler.sync_refill_failed_groups:
         return 1
     return int(config.data.gen_batch_size or config.data.train_batch_size)
@@ -177,7 +180,7 @@ def _prompts_per_fetch(config: DictConfig) -> int:
 def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """Yield the settings that do not fit the number of rows.
 
-    `dropped` has the indices of the left-out rows of each training file. `mmupt.training.row_checks` reports files that
+    `dropped` maps each training file to the indices of its dropped rows. `mmupt.training.row_checks` reports files that
     cannot be read or have no rows.
     """
     if sum(row_counts(file_list(config.mmupt.evaluation_files)) or ()) == 1:
@@ -207,7 +210,7 @@ def problems_of_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -
 
 
 def row_counts(files: Sequence[str]) -> list[int] | None:
-    """The number of rows of each file; None if one cannot be read or is empty."""
+    """Return the number of rows of each file; None if any file is unreadable or empty."""
     try:
         counts = [pq.read_metadata(file).num_rows for file in files]
     except pa.ArrowException:
@@ -216,21 +219,21 @@ def row_counts(files: Sequence[str]) -> list[int] | None:
 
 
 def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> int:
-    """The number of rows of an epoch that `verl_ext.datasets.unlabelled_dataset` makes from the training files.
+    """Return the length of the dataset that `verl_ext.datasets.unlabelled_dataset` makes from the training files.
 
     Rows that veRL itself drops under `data.filter_overlong_prompts` are counted.
 
     Raises:
-        ValueError: `data.generated_share` asks for a kind of rows that does not exist.
+        ValueError: `data.generated_share` needs generated or other rows, but there are none.
     """
     data = config.data
-    # Of each row that is kept, whether it was generated.
+    # Whether each kept row was generated.
     kept: list[bool] = []
     for file in file_list(data.train_files):
         left_out = set(dropped.get(file, ()))
         kept += [flag for row, flag in enumerate(_is_generated(file)) if row not in left_out]
     if 0 < data.train_max_samples < len(kept):
-        # As `verl_ext.datasets.prompt_dataset`, which leaves the dropped rows out first.
+        # The same draw as `verl_ext.datasets.prompt_dataset`, which removes dropped rows first.
         draw = np.random.default_rng(data.seed)
         size = data.train_max_samples
         chosen = draw.choice(len(kept), size, replace=False).tolist() if data.shuffle else range(size)
@@ -246,11 +249,11 @@ def _is_generated(file: str) -> list[bool]:
 
 
 def problems_of_loggers(loggers: str | Sequence[str], environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the values of `trainer.logger` that veRL would refuse, or could not log in to, after loading everything."""
+    """Yield the loggers that veRL would refuse, or fail to log in to, only after loading everything."""
     for name in file_list(loggers):
         logger = LOGGERS.get(name)
         if logger is None:
-            yield f"trainer.logger: {name!r} is none of {', '.join(LOGGERS)}"
+            yield f"trainer.logger: {name!r} is not one of {', '.join(LOGGERS)}"
         elif logger.module is not None and not _is_installed(logger.module):
             yield (
                 f"trainer.logger: {name} needs the package {logger.module}, which is not installed: run "
@@ -261,13 +264,13 @@ def problems_of_loggers(loggers: str | Sequence[str], environ: Mapping[str, str]
 
 
 def install_command(package: str) -> str:
-    """The command that installs a package into this environment, with the installer that it has."""
+    """Return the command that installs a package into this environment, by pip or else uv."""
     installer = "pip install" if _is_installed("pip") else "uv pip install"
     return f"{sys.executable} -m {installer} {package}"
 
 
 def _is_installed(module: str) -> bool:
-    """Whether a module can be imported; a folder of its name, such as that in which wandb logs, is none."""
+    """Return whether a module can be imported; a plain folder of that name, such as wandb's logs, does not count."""
     spec = importlib.util.find_spec(module)
     return spec is not None and spec.origin is not None
 
@@ -276,7 +279,7 @@ def _can_log_in(logger: Logger, environ: Mapping[str, str]) -> bool:
     variable, values = logger.offline
     if environ.get(variable, "").lower() in values or any(environ.get(name) for name in logger.variables):
         return True
-    # What names an unset variable stays as it is, and is no file.
+    # A path with an unset variable stays unexpanded and does not exist.
     return any(Path(Template(file).safe_substitute(environ)).is_file() for file in logger.files)
 
 
@@ -287,13 +290,13 @@ def _problems_of_paths(config: DictConfig) -> Iterator[str]:
 
 
 def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_template: bool = False) -> Iterator[str]:
-    """Yield what keeps a model from being loaded and prompted.
+    """Yield problems that keep a model from being loaded and prompted.
 
     Args:
-        model: a folder in the format of Hugging Face, or a name on the hub.
-        key: its key in the config.
-        environ: says where the hub's cache is, and whether the hub may be used.
-        has_template: whether a chat template is given elsewhere.
+        model: a Hugging Face model folder or hub name.
+        key: its key in the config, for messages.
+        environ: determines the hub's cache, and whether downloads are allowed.
+        has_template: whether the config gives a chat template.
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -320,7 +323,7 @@ def problems_of_model(model: str, key: str, environ: Mapping[str, str], *, has_t
         )
     for file in sorted(one for name in WEIGHTS for one in folder.glob(name)):
         if is_lfs_pointer(file):
-            yield f"{key}: {file} is a pointer of Git LFS, not the weights: run `git lfs pull` in {folder}"
+            yield f"{key}: {file} is a Git LFS pointer, not the weights: run `git lfs pull` in {folder}"
             return
 
 
@@ -337,15 +340,15 @@ def _problems_of_hub_name(model: str, key: str, environ: Mapping[str, str]) -> I
         return
     if environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         yield (
-            f"{key}={model} is not in {cache}, and HF_HUB_OFFLINE forbids to download it: give a folder, download it "
-            "first (`hf download`), or set ray_kwargs.ray_init.runtime_env.env_vars.HF_HUB_OFFLINE=0"
+            f"{key}={model} is not in {cache}, and HF_HUB_OFFLINE forbids downloads: give a folder, download it first "
+            "(`hf download`), or set ray_kwargs.ray_init.runtime_env.env_vars.HF_HUB_OFFLINE=0"
         )
     elif not can_write(cache):
-        yield f"{key}={model} cannot be downloaded into {cache}: set HF_HOME to a folder that you can write"
+        yield f"{key}={model} cannot be downloaded into {cache}: set HF_HOME to a writable folder"
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps what it downloads."""
+    """Return the folder in which huggingface_hub keeps downloads."""
     home = environ.get("HF_HOME") or os.path.join(
         environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "~"), ".cache"), "huggingface"
     )
@@ -353,7 +356,7 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
 
 
 def problems_of_sockets(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what keeps Ray, vLLM and veRL from making their sockets on this machine."""
+    """Yield problems that keep Ray, vLLM and veRL from creating their sockets on this machine."""
     vllm = Path(environ.get("VLLM_RPC_BASE_PATH") or tempfile.gettempdir())
     places = [(vllm, VLLM_SOCKET, "TMPDIR or VLLM_RPC_BASE_PATH")]
     if not joins_cluster():
@@ -365,48 +368,48 @@ def problems_of_sockets(environ: Mapping[str, str]) -> Iterator[str]:
                 "such as /tmp"
             )
         elif not can_write(folder):
-            yield f"{folder} cannot be written: set {variables} to a folder that can"
-    # This path is fixed (vllm_rollout.py, zmq_handle).
+            yield f"{folder} is not writable: set {variables} to a writable folder"
+    # veRL's path is fixed (vllm_rollout.py, zmq_handle).
     if not can_write(Path("/tmp")):
-        yield "/tmp cannot be written, and veRL sends weights to vLLM through a socket in it: make it writable"
+        yield "/tmp is not writable, but veRL sends weights to vLLM through a socket in it: make it writable"
 
 
 def problems_of_working_directory() -> Iterator[str]:
     """Yield the modules of the working directory that Ray's workers would import instead of installed ones.
 
-    Ray puts the working directory of the launcher first in the `sys.path` of its workers (ray/_private/worker.py,
-    connect), and has no setting against it.
+    Ray puts the launcher's working directory first in the `sys.path` of its workers (ray/_private/worker.py, connect),
+    and has no setting to prevent it.
     """
     for path in sorted(Path.cwd().iterdir()):
         name = path.stem if path.suffix == ".py" else path.name
         file = path / "__init__.py" if path.suffix != ".py" else path
         if not file.is_file() or name in NEVER_IMPORTED:
             continue
-        # Found as this process imports it, without the working directory.
+        # Searches this process's `sys.path`, which does not contain the working directory.
         spec = PathFinder.find_spec(name)
         if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != file.resolve():
             yield (
-                f"{file} would hide {spec.origin} from Ray's workers, which look in the working directory first: "
+                f"{file} would hide {spec.origin} from Ray's workers, which import from the working directory first: "
                 "rename it, or run the command in another folder"
             )
 
 
 def _problems_of_folder(folder: Path) -> Iterator[str]:
     if not can_write(folder):
-        yield f"mmupt.run_folder={folder} cannot be written: name another folder"
+        yield f"mmupt.run_folder={folder} is not writable: choose another folder"
     if problem := _problem_of_pattern(folder):
-        yield f"mmupt.run_folder={folder}: {problem}, and the trained model is in it"
+        yield f"mmupt.run_folder={folder}: {problem}, because vLLM loads the trained model from it"
 
 
 def _problem_of_pattern(folder: Path) -> str | None:
     # vllm/model_executor/model_loader/default_loader.py, _prepare_weights.
     if glob.escape(str(folder)) == str(folder):
         return None
-    return "vLLM takes the path of a model for a pattern: name a folder without [, * and ?"
+    return "vLLM reads the path of a model as a glob pattern: choose a folder without [, * and ?"
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be created in a folder, or the folder itself if it does not exist."""
+    """Return whether files can be created in a folder, or the folder itself if it does not exist."""
     nearest = folder.absolute()
     while not nearest.exists():
         nearest = nearest.parent

@@ -1,8 +1,8 @@
-"""A lock per run folder, which also cleans up after a killed run of the same folder.
+"""Locks a run folder, and cleans up after a killed run of the same folder.
 
-Processes are recognised by the environment variable `MMUPT_RUN_FOLDER`, which all processes of a run inherit; Ray
-sessions by the process id of the launcher in their name; shared memory segments by having been created by this user
-during the dead run and no longer being mapped by any process of this machine or container.
+The cleanup recognizes processes by the environment variable `MMUPT_RUN_FOLDER`, which all processes of a run inherit;
+Ray sessions by the launcher's process id in their name; and shared memory segments by their owner (this user), their
+creation time (during the dead run), and not being mapped by any process of this machine or container.
 """
 
 import os
@@ -20,9 +20,9 @@ from verl_ext.locks import exclusive_lock
 RUN_FOLDER_VARIABLE = "MMUPT_RUN_FOLDER"
 LOCK = "lock"
 SHARED_MEMORY = Path("/dev/shm")
-# Names of segments by Python, and by veRL's weight transfer.
+# Segment names of Python, and of veRL's weight transfer.
 SEGMENTS = ("psm_*", "verl_weights_*")
-# The log is the last sign of life of a dead run, which created nothing later than this many seconds after it.
+# A dead run is assumed to have created nothing later than this many seconds after the last write to its log.
 SECONDS_AFTER_LOG = 5.0
 
 
@@ -32,14 +32,14 @@ def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
 
     Args:
         run_folder: created if missing.
-        log: the file that a run keeps writing to.
+        log: the file that a run writes to continuously.
 
     Raises:
-        BlockingIOError: a run of the folder is alive; names its process id.
+        BlockingIOError: a run of the folder is alive; the message has its process id.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     lock = run_folder / LOCK
-    # Not touched: its modification time is the start of the run that last held it.
+    # Opening for append keeps the modification time, which is the start of the last run.
     lock.open("a").close()
     launcher = lock.read_text()
     with ExitStack() as held:
@@ -57,7 +57,7 @@ def exclusive_run(run_folder: Path, log: Path) -> Iterator[None]:
 
 
 def processes_of(run_folder: Path) -> list[psutil.Process]:
-    """The processes of the run of a folder, without the calling one."""
+    """Return the processes of the run of a folder, without this process."""
     return [
         process
         for process in psutil.process_iter(["environ"], ad_value={})
@@ -66,7 +66,7 @@ def processes_of(run_folder: Path) -> list[psutil.Process]:
 
 
 def end_processes(run_folder: Path) -> None:
-    """Kill the processes of a dead run of a folder, and print so; call it while holding the lock of the folder."""
+    """Kill the processes of a dead run of a folder, and print each; call it while holding the folder's lock."""
     survivors = processes_of(run_folder)
     for process in survivors:
         with suppress(psutil.NoSuchProcess):
@@ -77,7 +77,7 @@ def end_processes(run_folder: Path) -> None:
 
 def _remove_ray_sessions(launcher: str) -> None:
     if psutil.pid_exists(int(launcher)):
-        # Another process has this id now: the session may belong to it.
+        # The id was reused by another process, which may own the session.
         return
     for session in ray_folder().glob(f"session_*_{launcher}"):
         print(f"removing {session}, left by a dead run")

