@@ -1,4 +1,4 @@
-"""Evaluation: responses of a model to a benchmark, what is right about them, and figures made of that.
+"""Evaluation: generates a model's responses to benchmarks, judges them, and computes and compares scores.
 
 The commands are in `mmupt.commands`; the rules of the benchmarks' authors are in `mmupt.benchmarks`.
 """

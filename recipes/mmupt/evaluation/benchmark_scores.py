@@ -1,7 +1,7 @@
-"""The results schema: the scores of the responses to one benchmark. Every score names its rule.
+"""The results schema: scores of the responses to one benchmark. Every score names its rule.
 
-`score_verdicts` is the one place where verdicts become scores. The JSON form of `BenchmarkScores` is in
-`NAME.scores.json`; `render` shows it to people.
+Only `score_verdicts` turns verdicts into scores. `NAME.scores.json` holds `BenchmarkScores` as JSON; `render` formats
+them as Markdown.
 """
 
 from collections import Counter, defaultdict
@@ -19,14 +19,14 @@ from verl_ext.answers import Comparison
 from verl_ext.counts import pluralize
 from verl_ext.scores import Score, maj_at_k, mean_at_k, pass_at_k, semantic_entropy
 
-# Names of `BenchmarkScores.headline`, beside mean@k, maj@k and pass@k.
+# Names in `BenchmarkScores.headline`, besides mean@k, maj@k and pass@k.
 GREEDY, ENTROPY, LENGTH = "greedy accuracy", "semantic entropy", "response length"
-# The verdicts on each question by its id, the same number for each, in the order of samples.
+# Verdicts by question id, in the order of samples; every question has the same number.
 Groups = Mapping[str, Sequence[Verdict]]
 
 
 class StoredScore(NamedTuple):
-    """A `Score` read from JSON, without the value of each question."""
+    """A `Score` read from JSON, without the values of the questions."""
 
     value: float
     standard_error: float
@@ -41,21 +41,23 @@ Scored = TypeVar("Scored")
 class BenchmarkScores(Generic[AnyScore]):
     """Scores of the responses to one benchmark: `Score` when just computed, `StoredScore` when read from JSON.
 
-    rule: the leading one, by which breakdowns and `further` scores are made, of greedy responses if there are any,
-        else averaged over samples.
-    versions: of each rule.
-    questions: number of questions; not_answered: of those without a response; left_out: of those with fewer greedy or
-        sampled responses than others, which are not in the scores of these; not_asked: of those the model could not be
-        asked, which count as wrong.
+    rule: the leading rule. Breakdowns and `further` scores use it on the greedy responses if there are any, else they
+        are averages over samples.
+    versions: the version of each rule.
+    questions: number of questions.
+    not_answered: number of questions without a response.
+    left_out: number of questions with fewer greedy or sampled responses than others; the scores of that mode leave
+        them out.
+    not_asked: number of questions that the model could not be asked, which count as wrong.
     no_answer: share of responses without an answer.
-    accuracy: by rule, then by measure: greedy, mean@k, pass@k, and for the comparison of answers maj@k. A rule that did
-        not decide on every response, as a judge model may not have, is left out.
-    tokens: mean number per response by mode; a mode is missing if tokens were not counted.
-    semantic_entropy: of the samples, in nats; None for fewer than two per question.
-    breakdowns: by the names that the benchmark's authors give them, then by label: "value" and "questions".
-    further: what only this benchmark has, by name.
-    judge_unreadable: responses about which a judge model said nothing readable; None without a judge.
-    not_judged: responses about which a request to the judge model failed; None without a judge.
+    accuracy: by rule, then by measure: greedy, mean@k, pass@k, and maj@k for the comparison of answers. A rule that did
+        not decide on every response, such as a judge model's, is left out.
+    tokens: mean number per response by mode; a mode is missing if its tokens were not counted.
+    semantic_entropy: of the samples, in nats; None with fewer than two samples per question.
+    breakdowns: by the authors' name of the breakdown, then by label: "value" and "questions".
+    further: scores that only this benchmark has, by name.
+    judge_unreadable: number of responses about which the judge's replies cannot be parsed; None without a judge.
+    not_judged: number of responses about which a request to the judge failed; None without a judge.
     """
 
     benchmark: str
@@ -75,8 +77,7 @@ class BenchmarkScores(Generic[AnyScore]):
     not_judged: int | None = None
 
     def headline(self) -> dict[str, AnyScore]:
-        """The scores of a report by name: accuracies by the leading rule, maj@k, semantic entropy and response
-        length."""
+        """The scores shown in a report: accuracies by the leading rule, maj@k, semantic entropy and response length."""
         measures = {name: score for of_rule in self.accuracy.values() for name, score in of_rule.items()}
         measures |= self.accuracy[self.rule]
         found = {GREEDY: measures["greedy"]} if "greedy" in measures else {}
@@ -89,13 +90,13 @@ class BenchmarkScores(Generic[AnyScore]):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON form; None is left out."""
+        """Convert to JSON values; fields that are None are left out."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "BenchmarkScores[StoredScore]":
-        """Read the JSON form; TypeError or KeyError for another schema."""
+        """Read the JSON form; raises TypeError or KeyError for another schema."""
         stored: dict[str, Any] = {
             "accuracy": {
                 rule: {measure: StoredScore(**score) for measure, score in of_rule.items()}
@@ -109,12 +110,12 @@ class BenchmarkScores(Generic[AnyScore]):
 
 
 def score_verdicts(judged: JudgedFile, verdicts: Sequence[Verdict] | None = None) -> list[BenchmarkScores[Score]]:
-    """The scores of every benchmark that a file answers, in the order of its first question.
+    """Score every benchmark that a file answers, in the order of their first questions.
 
-    `verdicts` take the place of the file's own, as those of a judge model do.
+    `verdicts` replace the file's own, for example with those of a judge model.
 
     Raises:
-        ValueError: a single question of a benchmark has all responses, and so no standard error.
+        ValueError: only one question of a benchmark has all responses, so there is no standard error.
     """
     by_source: dict[str, list[Verdict]] = {question.data_source: [] for question in judged.questions.values()}
     for verdict in judged.verdicts if verdicts is None else verdicts:
@@ -123,10 +124,10 @@ def score_verdicts(judged: JudgedFile, verdicts: Sequence[Verdict] | None = None
 
 
 def check_scorable(questions: dict[str, Question], extraction: AnyExtraction, comparison: Comparison) -> None:
-    """Score an empty response to each question, before a model is asked any of them.
+    """Score an empty response to each question, so that errors show before a model is asked.
 
     Raises:
-        ValueError: as `verdicts_of` and `score_verdicts`.
+        ValueError: from `verdicts_of` or `score_verdicts`.
     """
     verdicts = verdicts_of([Response(id_, "greedy", 0, "") for id_ in questions], questions, extraction, comparison)
     score_verdicts(JudgedFile(Path("the responses"), {}, questions, verdicts, [], comparison))
@@ -178,7 +179,7 @@ def _scores_of(judged: JudgedFile, source: str, verdicts: Sequence[Verdict]) -> 
 
 
 def groups_of(verdicts: Iterable[Verdict], mode: Mode, ids: Iterable[str]) -> dict[str, list[Verdict]]:
-    """The verdicts of one mode by question, as many each as most questions have; questions with fewer are left out."""
+    """The verdicts of one mode by question: as many for each as most questions have; those with fewer are left out."""
     by_question: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.response.sample):
         if verdict.response.mode == mode:
@@ -195,7 +196,7 @@ def accuracy_of(
     questions: Mapping[str, Question],
     comparison: Comparison = Comparison(),
 ) -> dict[str, dict[str, Score]]:
-    """By rule and measure ("official", "mean@4") the score over the questions of the groups, in their order."""
+    """The score of the groups by rule ("official") and measure ("mean@4"), with values in the order of questions."""
     accuracy: dict[str, dict[str, Score]] = {rule: {} for rule in rules}
     k = responses_per_question(sampled)
     for rule, measures in accuracy.items():
@@ -207,13 +208,13 @@ def accuracy_of(
     own = comparison_rule(comparison)
     if k > 1 and own in accuracy:
         truths, choices = zip(*((questions[id_].truth, questions[id_].choices) for id_ in sampled), strict=True)
-        # Only by the comparison of answers: a vote needs to know which answers are equal.
+        # Only for the comparison of answers, because a vote must know which answers are equal.
         accuracy[own][f"maj@{k}"] = maj_at_k(_answers(sampled), truths, comparison, choices)
     return accuracy
 
 
 def labelled(accuracy: Mapping[str, Mapping[str, AnyScore]]) -> dict[str, AnyScore]:
-    """Scores by rule and measure in one mapping, as reports name them: "official, mean@4"."""
+    """Flatten scores by rule and measure to the names in reports, such as "official, mean@4"."""
     return {f"{rule}, {measure}": score for rule, by_rule in accuracy.items() for measure, score in by_rule.items()}
 
 
@@ -223,7 +224,7 @@ def responses_per_question(groups: Groups) -> int:
 
 
 def right_by(groups: Groups, rule: str) -> list[list[bool]]:
-    """Whether each response is right by this rule: question x response."""
+    """Whether each response is right by this rule, as question x response."""
     return [[verdict.right[rule] for verdict in group] for group in groups.values()]
 
 
@@ -233,7 +234,7 @@ def per_sample(
     rule: str,
     questions: Mapping[str, Question],
 ) -> list[Scored]:
-    """What a benchmark's own function makes of the verdicts on the first response of all questions, the second, ..."""
+    """Apply a benchmark's own score to the first responses to all questions, then to the second, and so on."""
     asked = [questions[id_] for id_ in groups]
     samples = zip(*right_by(groups, rule), strict=True)
     return [score(dict(zip(groups, of_sample, strict=True)), asked) for of_sample in samples]
@@ -267,7 +268,7 @@ def _breakdowns(
 
 
 def score_json(score: Score | StoredScore) -> dict[str, float]:
-    """The JSON form of a score."""
+    """Convert a score to JSON values."""
     return {"value": score.value, "standard_error": score.standard_error, "questions": score.questions}
 
 
@@ -278,7 +279,7 @@ def _plain(value: Any) -> Any:
 
 
 def render(scores: BenchmarkScores[Any]) -> str:
-    """The scores of one benchmark as Markdown."""
+    """Format the scores of one benchmark as Markdown."""
     rows = [("rule, responses", "version", "accuracy, %", "questions")]
     for rule, measures in scores.accuracy.items():
         for measure, score in measures.items():

@@ -1,4 +1,4 @@
-"""Compares two evaluations on every benchmark that both have; the command is `mmupt compare`. Generates nothing."""
+"""Compares two evaluations on every benchmark that both answer, for `mmupt compare`. Generates nothing."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from verl_ext.files import write_atomically, write_json
 def read_evaluation(
     path: Path, extraction: AnyExtraction | None = None, rule: AnswerRule | None = None
 ) -> dict[str, JudgedFile]:
-    """Judge the files of responses at a path, by benchmark, as `judge_file` does; names bad lines on stderr.
+    """Judge the files of responses at a path with `judge_file`, by benchmark, and report bad lines on stderr.
 
     Raises:
-        FileNotFoundError: there is none, or a file or its parameters are missing.
+        FileNotFoundError: there is no such file, or its parameters are missing.
         ValueError: two files answer the same benchmark, or a question has no ground truth.
     """
     found: dict[str, JudgedFile] = {}
@@ -39,7 +39,7 @@ def read_evaluation(
 
 
 def compare_evaluations(a: Mapping[str, JudgedFile], b: Mapping[str, JudgedFile]) -> list[ModelComparison]:
-    """Compare two evaluations on every benchmark that both answer; ValueError if there is none, or as `compare`."""
+    """Compare two evaluations on every benchmark that both answer; ValueError if there is none, or from `compare`."""
     common = sorted(a.keys() & b.keys())
     if not common:
         raise ValueError(f"A answers {', '.join(a) or 'nothing'} and B {', '.join(b) or 'nothing'}: nothing in common")
@@ -54,7 +54,7 @@ def write_comparison(
 ) -> str:
     """Write `compare.md`, `.json`, `.png` and `.html` into a folder and return the Markdown.
 
-    `extraction` and `rule` are those of `read_evaluation`.
+    `extraction` and `rule` are the values passed to `read_evaluation`, for the record.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = render(comparisons)

@@ -1,6 +1,6 @@
-"""Comparisons of two models as Markdown, JSON, a plot, and a page of questions that were gained and lost.
+"""Formats comparisons of two models as Markdown, JSON, a plot, and a page of the questions gained and lost.
 
-`mmupt.evaluation.model_comparison` compares. Names, ids and responses are not trusted.
+`mmupt.evaluation.model_comparison` computes them. Names, ids and responses are untrusted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from mmupt.reports.plots import AFTER_COLOR, LONGEST_LABEL, Panel, Points, draw
 from mmupt.reports.tables import code, markdown_table, plus_minus
 from verl_ext.counts import pluralize
 
-# Ids named in a text; the JSON has all of them.
+# Ids shown in Markdown; the JSON has all of them.
 NAMED = 5
 NOTE = (
     "± is one standard error over questions (over problems where a line says so); for differences it is that of the "
@@ -28,7 +28,7 @@ NOTE = (
 
 
 def render(comparisons: Sequence[ModelComparison]) -> str:
-    """All comparisons as Markdown."""
+    """Format all comparisons as Markdown."""
     return "\n\n".join(("# Two models on the same questions", *map(_render, comparisons), NOTE)) + "\n"
 
 
@@ -60,7 +60,7 @@ def _render(comparison: ModelComparison) -> str:
 
 
 def _versions(comparison: ModelComparison) -> dict[str, int]:
-    """The version of each rule by which model A is judged."""
+    """The version of each rule that judges model A."""
     answered = next(verdict for verdict in comparison.a.verdicts if verdict.response.id == comparison.questions[0])
     return {rule: rule_version(comparison.benchmark, rule) for rule in answered.right}
 
@@ -94,7 +94,7 @@ def _not_compared(comparison: ModelComparison) -> Iterator[str]:
 def as_content(
     comparisons: Sequence[ModelComparison], extraction: str | None = None, rule: str | None = None
 ) -> dict[str, Any]:
-    """All comparisons as JSON holds them, with the settings for answers that replaced those on record."""
+    """Convert all comparisons to JSON values, with the answer settings that replaced the recorded ones."""
     return {
         "extraction": extraction,
         "rule": rule,
@@ -166,7 +166,7 @@ def _panel(comparison: ModelComparison, x_label: str) -> Panel:
 
 
 def page(comparisons: Sequence[ModelComparison], images: Mapping[str, Mapping[str, Sequence[bytes]]]) -> list[str]:
-    """The questions that were gained and lost as parts of `mmupt.reports.html_page.write_page`.
+    """The questions gained and lost, as parts for `mmupt.reports.html_page.write_page`.
 
     `images` are the encoded images of these questions by benchmark and id.
     """

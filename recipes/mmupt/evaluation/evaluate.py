@@ -2,8 +2,8 @@
 
     mmupt eval model=Qwen/Qwen2.5-VL-7B-Instruct benchmarks=[mathvista,wemath] preset=greedy
 
-Every key is documented in `evaluation/config/evaluation.yaml`. After an interruption, the same command continues with
-the questions without responses. Prompts are built as veRL builds them, so evaluation and training prompt alike.
+`evaluation/config/evaluation.yaml` documents every key. After an interruption, the same command continues with the
+questions that have no response. Prompts are built as in veRL, so the model sees the same prompts as in training.
 """
 
 import os
@@ -44,19 +44,19 @@ from verl_ext.datasets.parquet_reader import require_prompt, whole_rows
 from verl_ext.files import file_list
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
-# Number of questions named that could not be asked.
+# Questions that could not be asked to name.
 NAMED = 10
 
 
 class EvaluationError(Exception):
-    """Nothing can be evaluated; the message names key or file, and the fix."""
+    """The evaluation cannot run; the message names the key or file, and the fix."""
 
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Files with questions, whose responses are written to `output`.
+    """Files with questions, and the file for their responses.
 
-    `official` is the number of questions of the benchmark; None for the user's own files.
+    `official` is the number of questions in the whole benchmark; None for the user's own files.
     """
 
     name: str
@@ -70,15 +70,15 @@ class QuestionSet:
 
 
 def load_evaluation_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose the config; EvaluationError for an unknown key and anything else that Hydra refuses."""
+    """Compose the config; EvaluationError for an unknown key or any other error of Hydra."""
     return compose_entry(CONFIG_FOLDER, "evaluation", overrides, EvaluationError)
 
 
 def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
-    """The question sets of a config, benchmarks first; missing benchmarks are prepared.
+    """The question sets of a config, benchmarks first. Prepares benchmarks that are missing.
 
     Raises:
-        EvaluationError: there are no questions, two sets have one name, a benchmark is unknown or cannot be prepared, a
+        EvaluationError: there are no questions, two sets share a name, a benchmark is unknown or cannot be prepared, a
             file or its ground truth is missing, or a benchmark is incomplete and `allow_partial` is not set.
     """
     titles = [benchmark.replace("/", "_") for benchmark in config.benchmarks]
@@ -124,11 +124,10 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
 
 
 def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
-    """The rows of a set with the project's prompts ("own") or those of the benchmark's authors ("official").
+    """Read the rows of a set, with the project's prompts ("own") or those of the benchmark's authors ("official").
 
     Raises:
-        EvaluationError: a row cannot be read or has the id of another, or belongs to no benchmark with an official
-            prompt.
+        EvaluationError: a row cannot be read, two rows share an id, or a row's benchmark has no official prompt.
     """
     try:
         rows = list(islice((row for file in one.files for row in whole_rows(file)), limit))
@@ -154,9 +153,10 @@ def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list
 
 
 def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit: int | None, allowed: bool) -> None:
-    """Print how many questions of a set are answered and scored, and which ones could not be asked.
+    """Print how many questions of a set are answered and scored, and which questions could not be asked.
 
-    EvaluationError if some are not scored, unless that is `allowed`, or none could be asked.
+    Raises:
+        EvaluationError: no question could be asked, or some are not scored and `allowed` is not set.
     """
     wanted = min(one.questions(), limit or one.questions())
     scored = sum(found.questions - found.not_answered - found.left_out for found in scores)
@@ -180,9 +180,9 @@ def evaluate(config: DictConfig) -> None:
     """Generate the missing responses to the question sets of a config, and score all if `config.score` is set.
 
     Raises:
-        EvaluationError: before anything starts, everything known to fail; at the end, that responses are missing or
-            not judged yet.
-        BlockingIOError: another evaluation is writing into the same folder.
+        EvaluationError: before the model is loaded, for anything that is known to fail; at the end, for responses that
+            are missing or not judged yet.
+        BlockingIOError: another evaluation is writing to the same folder.
     """
     emit(Phase("prepare the questions"))
     require_values(config, EvaluationError)
@@ -207,8 +207,7 @@ def evaluate(config: DictConfig) -> None:
 
 
 def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge: Judge | None) -> None:
-    """Score the responses to question sets, and write the table next to the paper if one of its benchmarks is among
-    them.
+    """Score the responses to question sets. If the paper has one of the benchmarks, write the table beside its results.
 
     Raises:
         EvaluationError: responses are missing or not judged yet.
@@ -225,7 +224,7 @@ def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge:
     if benchmarks & PAPER.titles.keys():
         try:
             show_result(write_results(output, read_scores([output])))
-        # Earlier evaluations in the folder, or several sets of one benchmark, do not fit into one row.
+        # Earlier evaluations in the folder, and several sets of one benchmark, do not fit into one row.
         except ValueError as error:
             tell(f"there is no table next to the paper's results: {error}")
     if not_judged:
@@ -271,7 +270,7 @@ def generate(
 ) -> None:
     """Generate the missing responses to the questions of all sets.
 
-    A question with an image that cannot be decoded is not asked; its empty responses say why.
+    Questions with an image that cannot be decoded are not asked; their empty responses say why.
 
     Raises:
         EvaluationError: a file has responses made with other settings, and `replace` is not set.

@@ -1,6 +1,6 @@
 """Generates responses with vLLM: one engine in this process, or one in each of several Ray actors.
 
-`mmupt.evaluation.evaluate` chooses the questions and uses the responses.
+`mmupt.evaluation.evaluate` selects the questions and scores the responses.
 """
 
 import gc
@@ -23,24 +23,24 @@ from verl_ext.images import ImageError
 if TYPE_CHECKING:
     from vllm import SamplingParams, TokensPrompt
 
-# Prompts per engine at a time: a megapixel image with its patches takes 30 MB.
+# Open prompts per engine. A megapixel image with its patches takes 30 MB.
 PROMPTS_AT_ONCE = 256
-# GenerationSettings that an engine is started with; all others are set per request.
+# GenerationSettings that need another engine when they change; all others are set per request.
 ENGINE_SETTINGS = (
     *("model", "dtype", "device", "seed", "max_model_len", "tensor_parallel_size", "engine"),
     "chat_template_kwargs",
 )
-# Prompts processed between two steps of an engine, which waits meanwhile.
+# Prompts processed between two steps of an engine, which waits for them.
 PROMPTS_PER_STEP = 16
 
 
 class EngineError(ValueError):
-    """No engine can serve the model; the message names what is missing, and the fix."""
+    """No engine can serve the model; the message names the problem and the fix."""
 
 
 @dataclass(frozen=True)
 class QuestionRequest:
-    """A request for all responses of one mode to a row, for the file of responses of this name."""
+    """A request for all responses of one mode to a row; `name` is that of the file of responses."""
 
     name: str
     mode: Mode
@@ -56,18 +56,18 @@ class QuestionResponses:
 
 
 class Refused(ValueError):
-    """The model cannot be asked a question; the message says why."""
+    """The model cannot be asked this question; the message says why."""
 
 
 def empty_responses(asked: QuestionRequest, settings: GenerationSettings, why: str) -> QuestionResponses:
-    """Empty responses to a question that the model cannot be asked."""
+    """Make empty responses to a question that the model cannot be asked."""
     count = 1 if asked.mode == "greedy" else settings.samples
     responses = (Response(asked.row["id"], asked.mode, index, "", 0, why) for index in range(count))
     return QuestionResponses(asked.name, tuple(responses))
 
 
 def require_responses(answered: QuestionResponses) -> QuestionResponses:
-    """Return the responses; raises Refused if the question could not be asked."""
+    """Return the responses unchanged; raises Refused if the question could not be asked."""
     for one in answered.responses:
         if one.not_asked is not None:
             raise Refused(f"question {one.id!r} of {answered.name}: {one.not_asked}")
@@ -76,7 +76,7 @@ def require_responses(answered: QuestionResponses) -> QuestionResponses:
 
 @dataclass
 class _Group:
-    """Responses being generated; `opening` while their first tokens are sampled separately."""
+    """The open responses to one request; `opening` is set while their first tokens are sampled separately."""
 
     asked: QuestionRequest
     settings: GenerationSettings
@@ -117,12 +117,12 @@ class Replica:
         return same and images <= self._images
 
     def answers(self, settings: GenerationSettings, asked: Iterator[QuestionRequest]) -> Iterator[QuestionResponses]:
-        """Answer questions, yielding each once it is finished and taking new ones meanwhile.
+        """Answer questions with continuous batching, and yield each as soon as it is finished.
 
-        `settings` must be servable, see `serves`. Questions that the engine refuses, such as overlong ones, and those
+        The engine must serve the `settings`, see `serves`. Questions that it refuses, such as overlong ones, and those
         with an image that cannot be decoded get empty responses that say why.
         """
-        # By request id, with the number of the response if the request is for a single one.
+        # By request id, with the index of the response if the request is for a single response.
         open_requests: dict[str, tuple[_Group, int | None]] = {}
         exhausted = False
         while open_requests or not exhausted:
@@ -163,9 +163,9 @@ class Replica:
     def _group(self, settings: GenerationSettings, asked: QuestionRequest) -> _Group:
         from vllm import SamplingParams
 
-        # A seed per question, so that responses depend neither on their order nor on earlier questions. Not on the CPU:
-        # for a prompt processed in parts, vLLM 0.24.0 rewinds the generator (gpu_model_runner.py, _bookkeeping_sync),
-        # which the one of the CPU does not support.
+        # A seed per question makes responses independent of order and of other questions. Not on the CPU: for a prompt
+        # processed in chunks, vLLM 0.24.0 rewinds the generator (gpu_model_runner.py, _bookkeeping_sync), which CPU
+        # generators do not support.
         seed = int.from_bytes(hashlib.sha256(f"{settings.seed} {asked.row['id']}".encode()).digest()[:4], "big")
         greedy = asked.mode == "greedy"
         sampling = SamplingParams(
@@ -174,7 +174,7 @@ class Replica:
             top_p=1.0 if greedy else settings.top_p,
             seed=None if greedy or settings.device == "cpu" else seed,
             max_tokens=settings.max_tokens,
-            # veRL decodes the tokens of a response alone; vLLM would decode them after the prompt, with other spaces.
+            # veRL decodes a response without its prompt; vLLM would decode it after the prompt, with other spaces.
             detokenize=False,
         )
         if asked.row.get("images") and self._processor.image_processor is None:
@@ -192,7 +192,7 @@ class Replica:
         return _Group(asked, settings, prompt, sampling, bool(settings.forbidden_openings), sampling.n)
 
     def _first_token(self, group: _Group) -> "SamplingParams":
-        # vLLM forbids words in whole responses only: the first token is sampled separately, then the rest.
+        # vLLM forbids words only in whole responses, so the first token is sampled separately.
         sampling = group.sampling.clone()
         sampling.min_tokens = sampling.max_tokens = 1
         sampling.bad_words = list(group.settings.forbidden_openings)
@@ -211,7 +211,7 @@ class Replica:
             (request,) = self._engine.enqueue(prompt, sampling, use_tqdm=False)
         except ValueError as error:
             raise Refused(str(error)) from error
-        # vLLM appends a random suffix to the id of the request, which its outputs lack (v1/engine/input_processor.py).
+        # vLLM returns the id with a random suffix, which its outputs lack (v1/engine/input_processor.py).
         return request.rpartition("-")[0]
 
     def _answered(self, group: _Group) -> QuestionResponses:
@@ -225,16 +225,16 @@ class Replica:
 
 
 class ReusableEngine:
-    """The replica of this process, reused by later calls of `answer_questions` as long as it can serve them."""
+    """The replica of this process, which later calls of `answer_questions` reuse as long as it can serve them."""
 
     def __init__(self) -> None:
         self._replica: Replica | None = None
 
     def replica(self, settings: GenerationSettings, images: int) -> Replica:
-        """The current replica if it can serve, else a new one."""
+        """Return the current replica if it can serve, else start another."""
         if self._replica is None or not self._replica.serves(settings, images):
             self._replica = None
-            # Frees its memory for the next.
+            # Frees the memory for the next replica.
             gc.collect()
             emit(Part("start the engine"))
             self._replica = Replica(settings, images)
@@ -244,12 +244,12 @@ class ReusableEngine:
 def answer_questions(
     settings: GenerationSettings, asked: Sequence[QuestionRequest], engine: ReusableEngine | None = None
 ) -> Iterator[QuestionResponses]:
-    """Answer questions with `settings.replicas` replicas: a single one in this process, several as Ray actors.
+    """Answer questions with `settings.replicas` replicas: one in this process, several as Ray actors.
 
     A single replica lives as long as `engine`.
 
     Raises:
-        EngineError: a problem of the model or this machine is known before an engine starts.
+        EngineError: before an engine starts, for known problems of the model or this machine.
     """
     problems = list(problems_of_asking(settings.model, os.environ))
     if settings.replicas > 1:
@@ -267,7 +267,7 @@ def answer_questions(
     variables = dict(CPU.ray_kwargs.ray_init.runtime_env.env_vars) if settings.device == "cpu" else {}
     ray.init(address=ray_address(), include_dashboard=False, runtime_env={"env_vars": variables})
     try:
-        # Each replica takes the next question as soon as it has room.
+        # Each replica takes the next question when it has room.
         waiting = Queue()
         waiting.put_nowait_batch(list(asked))
         gpus = settings.tensor_parallel_size if settings.device == "cuda" else 0

@@ -1,4 +1,4 @@
-"""How a model generates responses; `config/evaluation.yaml` documents every field."""
+"""Settings of generation; `config/evaluation.yaml` and its presets document every field."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,14 +16,14 @@ from verl_ext.files import sha256
 from verl_ext.rewards.reward_settings import read_settings
 from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 
-# GenerationSettings that change the responses by rounding only.
+# GenerationSettings that change responses only by rounding.
 IGNORED_FOR_RESUME = {"replicas", "tensor_parallel_size", "engine"}
-# GenerationSettings that a recipe's model option decides: what the model sees of a row.
+# GenerationSettings that determine how the model sees a row; a recipe's model option sets them.
 INPUT_FIELDS = ("min_pixels", "max_pixels", "chat_template_kwargs")
 
 
 def input_settings(config: DictConfig, *, training: bool) -> dict[str, Any]:
-    """The INPUT_FIELDS of a recipe, with the pixel limits of training rows or those of validation."""
+    """The INPUT_FIELDS of a recipe, with the pixel limits of training or of validation rows."""
     template: Any = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
     found = {**pixel_limits(config.data, training=training), "chat_template_kwargs": template or None}
     return {name: found.get(name) for name in INPUT_FIELDS}
@@ -69,25 +69,25 @@ class GenerationSettings:
         refuse_values(self, allowed)
         if not self.greedy and not self.samples:
             raise ValueError("no responses are asked for: set greedy=true, or samples to at least 1")
-        # Refuses a rule that does not exist or whose package is missing before anything is generated.
+        # Refuses an unknown rule or one whose package is missing before anything is generated.
         Comparison(self.rule)
 
     @classmethod
     def from_config(cls, config: DictConfig, **resolved: Any) -> "GenerationSettings":
-        """Read the fields from a config; `resolved` replaces values that depend on the machine."""
+        """Read the fields from a config; `resolved` has the values that depend on the machine."""
         content: Any = OmegaConf.to_container(config, resolve=True)
         named = {**{one.name: content[one.name] for one in fields(cls)}, **resolved}
         return cls(**{**named, "forbidden_openings": tuple(named["forbidden_openings"])})
 
     @classmethod
     def from_recipe(cls, config: DictConfig, model: str, *, training: bool, **changes: Any) -> "GenerationSettings":
-        """The sampling temperature, lengths, pixel limits and hardware of a recipe.
+        """Take temperature, lengths, pixel limits and hardware from a recipe.
 
-        `training` takes the pixel limits of training rows, not those of validation; `changes` are the other fields, of
-        which `greedy`, `samples`, `instruction` and `seed` must be given.
+        `training` selects the pixel limits of training rows instead of validation rows. `changes` are the other fields;
+        `greedy`, `samples`, `instruction` and `seed` are required.
         """
         rollout, data = config.actor_rollout_ref.rollout, config.data
-        # Evaluation questions may be longer than training prompts, for which the recipe's default is sized.
+        # The recipe's default is sized for training prompts; evaluation questions may be longer.
         own_length = rollout.max_model_len not in (None, data.max_prompt_length + data.max_response_length)
         answers = read_settings(config.reward.reward_kwargs)
         machine = {"device": config.trainer.device, "dtype": rollout.dtype, "replicas": None, "tensor_parallel_size": 1}
@@ -108,20 +108,20 @@ class GenerationSettings:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Those of `min_pixels` and `max_pixels` that are set."""
+        """`min_pixels` and `max_pixels`, as far as they are set."""
         return set_limits(self.min_pixels, self.max_pixels)
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """The decodings of each question."""
+        """The modes in which each question is answered."""
         return (*(("greedy",) if self.greedy else ()), *(("sample",) if self.samples else ()))
 
     def parameters(self, data: Sequence[Path], limit: int | None = None) -> dict[str, Any]:
-        """Everything that determines the responses to the questions of these files, with a digest of every file.
+        """Everything that determines the responses to the questions in these files, with a digest of every file.
 
         `limit` is the number of questions asked, None for all.
         """
-        # Weights are large: a file of the same name, size and modification time counts as the same.
+        # Weights are too large to hash: files with the same name, size and modification time count as the same.
         weights = {
             file.name: [file.stat().st_size, file.stat().st_mtime_ns]
             for file in sorted(Path(self.model).glob("*"))
@@ -131,6 +131,6 @@ class GenerationSettings:
         found = {name: value for name, value in asdict(self).items() if name not in IGNORED_FOR_RESUME}
         found["forbidden_openings"] = list(self.forbidden_openings)
         if not self.chat_template_kwargs:
-            # Absent from the files of earlier versions.
+            # Files of earlier versions lack this key.
             del found["chat_template_kwargs"]
         return {**found, "weights": weights, "data": data_digests, "limit": limit}

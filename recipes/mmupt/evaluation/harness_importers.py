@@ -1,6 +1,6 @@
-"""Read responses from the files of other evaluation harnesses, for the questions of a data file.
+"""Reads responses to the questions of a data file from the files of other evaluation harnesses.
 
-docs/evaluation.md describes the formats. The harness's own scores are never read. Records are untrusted: ids are only
+docs/evaluation.md describes the formats. The harness's own scores are ignored. Records are untrusted: ids are only
 looked up, and nothing is evaluated, unpickled or used as a path.
 """
 
@@ -18,21 +18,21 @@ from mmupt.evaluation.question_matching import Evidence, Problem, QuestionIndex,
 from mmupt.evaluation.response_files import Response
 
 Format = Literal["jsonl", "lmms-eval", "vlmevalkit"]
-# What a harness logs in place of a missing response.
+# Text that a harness logs in place of a missing response.
 NO_RESPONSE = re.compile(r"Fail(?:ed)? to obtain answer|\[LMMS_EVAL_[A-Z_]+")
-# XlsxWriter, which VLMEvalKit writes with, cuts off a cell after this many characters.
+# VLMEvalKit writes with XlsxWriter, which truncates cells at this many characters.
 CELL = 32_767
-# Columns of tables that VLMEvalKit writes after judging, which have gone through pandas: it reads "N/A" and "None" as
-# empty cells and keeps `_x000C_`.
+# Columns of tables that VLMEvalKit writes after judging. They have passed through pandas, which reads "N/A" and "None"
+# as empty cells and keeps `_x000C_`.
 JUDGED_COLUMNS = {"log", "log_extract", "log_score"}
 AS_TSV = "let VLMEvalKit write another table with PRED_FORMAT=tsv"
 OPTION_COLUMNS = (*"ABCDEFGH", "choices", "options")
-# MathVista and MATH-Vision name the image of a question by its id.
+# MathVista and MATH-Vision name a question's image after its id.
 _IMAGE_OF = re.compile(r"(?:.*/)?images/([^/]+)\.(?:jpg|png)")
 
 
 class UnusableRow(NamedTuple):
-    """A row of a file, by its line counted from 1, that cannot be imported, and why."""
+    """A row that cannot be imported, with its line in the file, counted from 1, and the reason."""
 
     line: int
     problem: Problem
@@ -41,7 +41,7 @@ class UnusableRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One response of a file; None for what the file does not say."""
+    """One response in a file; fields that the file lacks are None."""
 
     response: Any
     mode: Any = None
@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """The responses of one record, and the id of their question or the evidence for it."""
+    """The responses in one record, and the id of their question or the evidence for it."""
 
     question: str | Evidence
     entries: list[Entry]
@@ -61,11 +61,11 @@ def read_harness_file(file: Path, format_: Format, index: QuestionIndex) -> tupl
     """Read the responses in a file of another harness.
 
     Returns:
-        The responses in the order of the file, and the unusable rows. The header of a table is its line 1, and every
-        row counts as one line.
+        The responses in the order of the file, and the unusable rows. The header of a table is line 1, and every row
+        counts as one line.
 
     Raises:
-        ValueError: the file as a whole cannot be read; the message has the fix.
+        ValueError: the whole file cannot be read; the message has the fix.
     """
     read, rows = FORMATS[format_]
     records: list[tuple[int, Record]] = []
@@ -94,7 +94,7 @@ def read_harness_file(file: Path, format_: Format, index: QuestionIndex) -> tupl
 
 
 def _numbered(entries: Sequence[tuple[int, str, Entry]]) -> tuple[list[Response], list[UnusableRow]]:
-    """Give each response a mode and a sample number where the file does not."""
+    """Fill in the mode and sample number of responses that the file gives none."""
     times = Counter(id_ for _, id_, entry in entries if entry.mode is None)
     counted: Counter[str] = Counter()
     first: dict[tuple[str, str, int], int] = {}
@@ -144,7 +144,7 @@ def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     number = record.get("doc_id")
     if type(number) is not int:
         raise Unusable("match no question", f"doc_id is {number!r:.80}, a row number is expected")
-    # A log may hold the row of the data set, and the results of the task may repeat parts of it.
+    # A log may contain the row of the data set, and the task's results may repeat parts of it.
     held = [value for value in record.values() if isinstance(value, dict)]
     doc = record["doc"] if isinstance(record.get("doc"), dict) else {}
     media = record.get("input_media")
@@ -160,7 +160,7 @@ def _of_lmms_eval(record: Mapping[str, Any], index: QuestionIndex) -> Record:
         prompt if isinstance(prompt, str) else "",
         counts_rows=True,
     )
-    # "filtered_resps" lacks the reasoning if there is "resps"; otherwise the filters have changed nothing.
+    # With "resps", "filtered_resps" lacks the reasoning; without it, the filters changed nothing.
     texts = list(_flat(record.get("resps", record.get("filtered_resps", []))))
     if not texts:
         raise Unusable("have no response", "neither resps nor filtered_resps has a text")
@@ -185,20 +185,20 @@ def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
     # An empty cell is an empty response.
     response = prediction if isinstance(prediction, str) else cell_text(prediction)
     if thinking := cell_text(record.get("thinking")):
-        # SPLIT_THINK trims both, and keeps the tags unless they are a single pair.
+        # SPLIT_THINK trims both texts and keeps the tags unless they are a single pair.
         closed = thinking if thinking.endswith("</think>") else f"<think>\n{thinking}\n</think>"
         response = f"{closed}\n\n{response}"
     return Record(evidence, [Entry(response, "greedy", 0)])
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    # In bytes, because a line may be cut within a character, and only "\n" ends one.
+    # As bytes: a line may be cut within a character, and only "\n" ends one.
     with file.open("rb") as lines:
         yield from enumerate(lines, start=1)
 
 
 def _table(file: Path) -> Iterator[tuple[int, Any]]:
-    """The rows of a table, each by the names of its columns; a ValueError in place of one that cannot be used."""
+    """Yield the rows of a table as mappings by column name, or a ValueError for a row that cannot be used."""
     suffix = file.suffix.lower()
     if suffix in (".tsv", ".csv"):
         return _csv(file, "\t" if suffix == ".tsv" else ",")
@@ -216,10 +216,10 @@ def _table(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
-    # Responses exceed the module's default size of a field.
+    # Responses exceed the default field size limit.
     csv.field_size_limit(sys.maxsize)
     with file.open(encoding="utf-8-sig", newline="") as opened:
-        # Strictly, because otherwise a file cut within quotes ends in a whole row.
+        # Strict, because otherwise a file cut within quotes seems to end with a whole row.
         reader = csv.DictReader(opened, delimiter=delimiter, strict=True)
         line = 1
         try:
@@ -247,7 +247,7 @@ def _json(file: Path) -> Iterator[tuple[int, Any]]:
 
 def _xlsx(file: Path) -> Iterator[tuple[int, Any]]:
     try:
-        # Not openpyxl, which keeps `_x000C_`, the encoding of a form feed, and deletes "x005F_".
+        # Not openpyxl, which does not decode a form feed, `_x000C_`, and deletes "x005F_".
         from python_calamine import CalamineError
     except ImportError as error:
         raise ValueError(
@@ -281,7 +281,7 @@ FORMATS: Mapping[
 
 
 def _flat(value: Any) -> Iterator[str]:
-    """The texts in nested lists, in order."""
+    """Yield the texts in nested lists, in order."""
     if isinstance(value, list):
         for one in value:
             yield from _flat(one)

@@ -1,7 +1,7 @@
-"""A judge model behind an OpenAI-compatible endpoint: many prompts are sent concurrently, each of them once.
+"""Client of a judge model behind an OpenAI-compatible endpoint. Sends prompts concurrently, each of them once.
 
-Every reply is saved at once, so that after an interruption only the rest is asked. `mmupt.evaluation.judge_verdicts`
-makes the prompts and reads the replies.
+Every reply is saved at once, so an interrupted run continues where it stopped. `mmupt.evaluation.judge_verdicts` builds
+the prompts and parses the replies.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class JudgeError(RuntimeError):
-    """The judge cannot be asked at all."""
+    """The endpoint cannot be used at all."""
 
 
 @dataclass(frozen=True)
 class Judge:
     """A model and its endpoint.
 
-    `url` ends in /v1. `key_variable` is the environment variable with the key; your own server needs none.
+    `url` ends in /v1. `key_variable` is the environment variable with the API key; your own server needs none.
     """
 
     url: str
@@ -40,42 +40,43 @@ class Judge:
     max_retries: int = 5
     # Seconds for one reply.
     timeout: float = 120.0
-    # Sent with each request; None is not sent, because endpoints refuse what a model does not support.
+    # None is not sent, because endpoints refuse parameters that a model does not support.
     temperature: float | None = 0.0
-    # Longest reply, under its older and its newer name.
+    # Longest reply in tokens, under the older and the newer name of the parameter.
     max_tokens: int | None = 256
     max_completion_tokens: int | None = None
-    # Whether the endpoint's list of models must name the model before anything is asked.
+    # Whether to check that the endpoint lists the model before asking.
     list_models: bool = True
 
     @property
     def rule(self) -> str:
-        """The name of its verdicts."""
+        """The name of the rule under which its verdicts are reported."""
         return f"judge {self.model}"
 
     def settings(self) -> dict[str, Any]:
-        """The request fields besides model and prompt, which determine a reply."""
+        """The request fields besides model and prompt that determine a reply."""
         names = ("temperature", "max_tokens", "max_completion_tokens")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def key(self, prompt: str) -> str:
-        """The key of the reply to a prompt."""
+        """The key under which the reply to a prompt is saved."""
         return hashlib.sha256(json.dumps([self.model, prompt, self.settings()]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Replies:
-    """The replies by prompt, and the reasons of failures by prompt."""
+    """Replies and reasons of failures, both by prompt."""
 
     texts: dict[str, str]
     failures: dict[str, str]
 
 
 def ask(judge: Judge, prompts: Iterable[str], kept: Path) -> Replies:
-    """Ask the judge each prompt whose reply is not in the file `kept`, to which new ones are added.
+    """Ask the judge every prompt without a reply in the file `kept`, and append the replies to it.
 
     Raises:
-        JudgeError: the endpoint does not answer, refuses the key, or does not serve the model; nothing was asked then.
+        JudgeError: before any prompt is sent, if the endpoint does not answer, refuses the key, or does not serve the
+            model.
     """
     known = read_kept(kept)
     prompts = list(dict.fromkeys(prompts))
@@ -88,7 +89,7 @@ def ask(judge: Judge, prompts: Iterable[str], kept: Path) -> Replies:
 
 
 def read_kept(path: Path) -> dict[str, str]:
-    """The replies in a file by key; unreadable lines, as a kill may leave one, are ignored."""
+    """Read the replies in a file by key. Unreadable lines, such as one cut by a kill, are ignored."""
     found: dict[str, str] = {}
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
@@ -107,7 +108,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
 
     client = AsyncOpenAI(
         base_url=judge.url,
-        # The client needs one even if the server does not.
+        # The client requires a key even if the server does not.
         api_key=os.environ.get(judge.key_variable) or "none",
         max_retries=judge.max_retries,
         timeout=judge.timeout,
@@ -116,7 +117,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
         if judge.list_models:
             await _check(client, judge)
         slots = asyncio.Semaphore(judge.requests)
-        # Ends a line that a kill may have cut.
+        # Terminates a line that a kill may have cut.
         begin = "" if not kept.is_file() or not kept.stat().st_size or kept.read_bytes().endswith(b"\n") else "\n"
         with kept.open("a") as file, tqdm(total=len(prompts), desc=judge.rule, unit="request") as bar:
             file.write(begin)
@@ -158,12 +159,12 @@ async def _reply(client: "AsyncOpenAI", judge: Judge, prompt: str) -> str:
         content: Any = completion.choices[0].message.content
     except (AttributeError, IndexError, TypeError):
         raise ValueError(f"no completion: {str(completion)[:80]!r}") from None
-    # None if a model reasons until its tokens are used up.
+    # A model that reasons until its tokens are used up returns None.
     return "" if content is None else _text(content)
 
 
 def _text(content: Any) -> str:
-    """The text of a reply, which may come in parts, without reasoning."""
+    """The text of a reply, which may be a list of parts, without reasoning."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not all(isinstance(part, dict) and "type" in part for part in content):

@@ -1,4 +1,4 @@
-"""Verdicts by a judge model, beside those by rule: runs the `JudgeSteps` of a benchmark."""
+"""Adds a judge model's verdicts to those by rule: runs the `JudgeSteps` of a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from mmupt.evaluation.verdicts import Reading, Verdict
 from verl_ext.counts import pluralize
 
 Read = TypeVar("Read")
-# Number of responses named that could not be judged.
+# Unjudged responses to name.
 NAMED = 20
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Verdicts with the judge's in front, and those without one because a request failed, with the reason."""
+    """Verdicts with the judge's rule first, and those that lack it because a request failed, with the reason."""
 
     verdicts: list[Verdict]
     failures: list[tuple[Verdict, str]]
 
 
 def kept_path(file: Path) -> Path:
-    """The path of the judge's replies about a file of responses."""
+    """The file with the judge's replies about a file of responses."""
     return file.with_suffix(".judge.jsonl")
 
 
 def judge_verdicts(
     verdicts: Sequence[Verdict], questions: Mapping[str, Question], judge: Judge, kept: Path
 ) -> Judgement:
-    """Have the judge decide on every response to a benchmark whose authors use one; other verdicts stay unchanged."""
+    """Ask the judge about every response to a benchmark whose authors use a judge; other verdicts stay unchanged."""
     steps: dict[int, JudgeSteps] = {}
     for index, verdict in enumerate(verdicts):
         benchmark = BENCHMARKS.get(questions[verdict.response.id].data_source)
@@ -42,7 +42,7 @@ def judge_verdicts(
         response = verdicts[index].response
         return response.response, questions[response.id]
 
-    # A question that could not be asked is wrong without a judge.
+    # Questions that could not be asked are wrong and need no judge.
     not_asked = {index for index in steps if verdicts[index].response.not_asked is not None}
     readings = {
         index: Reading(plain(*texts(index)) if (plain := steps[index].plain) else None)
@@ -91,7 +91,7 @@ def _failures(asked: Mapping[int, str], replies: Replies) -> dict[int, str]:
 
 
 def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
-    """The content of a reply, None if it cannot be parsed, and whether it could be."""
+    """Parse a reply; returns None and False if that fails."""
     try:
         return read(reply), True
     except Unreadable:
@@ -99,7 +99,7 @@ def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
 
 
 def describe(failures: Sequence[tuple[Verdict, str]]) -> str:
-    """The message about responses that could not be judged; it names the first of them."""
+    """Describe the responses that could not be judged, naming the first NAMED of them."""
     named = [f"  {one.response.id}, {one.response.mode} {one.response.sample}: {why}" for one, why in failures[:NAMED]]
     if len(failures) > NAMED:
         named.append(f"  and {len(failures) - NAMED} more")
