@@ -49,15 +49,10 @@ class DpoSettings(TrainingSettings):
         )
         if self.device == "cpu" and self.processes > 1:
             raise ValueError(f"processes must be 1 on the CPU, not {self.processes}: only GPUs can share the model")
-        if self.batch_size % (at_a_time := self.micro_batch_size * self.processes):
+        if self.batch_size % (per_pass := self.micro_batch_size * self.processes):
             raise ValueError(
-                f"batch_size must be a multiple of micro_batch_size x processes = {at_a_time}, not {self.batch_size}"
+                f"batch_size must be a multiple of micro_batch_size x processes = {per_pass}, not {self.batch_size}"
             )
-
-    @property
-    def accumulated(self) -> int:
-        """Micro-batches per process and step."""
-        return self.batch_size // (self.micro_batch_size * self.processes)
 
 
 def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Path:
@@ -98,14 +93,14 @@ def train_dpo(settings: DpoSettings, model: str, file: Path, folder: Path) -> Pa
 
 def trl_version() -> str | None:
     """The version of TRL that the training process will import; None if TRL is missing."""
-    found = distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])
-    return next((one.version for one in found), None)
+    installed = distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])
+    return next((distribution.version for distribution in installed), None)
 
 
 def _check_trl() -> None:
-    found = trl_version()
-    if found is None or Version(found) < Version(OLDEST_TRL):
+    version = trl_version()
+    if version is None or Version(version) < Version(OLDEST_TRL):
         raise ValueError(
-            f"DPO needs TRL {OLDEST_TRL} or newer, {found or 'none'} is installed: run `make setup` with Python 3.11 "
+            f"DPO needs TRL {OLDEST_TRL} or newer, {version or 'none'} is installed: run `make setup` with Python 3.11 "
             f"or 3.12, or `pip install --no-deps --target {TRL_FOLDER} -r requirements-baselines.txt`"
         )

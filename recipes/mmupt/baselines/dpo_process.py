@@ -96,7 +96,7 @@ def trl_config(settings: DpoSettings, folder: Path) -> DPOConfig:
         output_dir=str(folder / CHECKPOINTS),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.accumulated,
+        gradient_accumulation_steps=settings.batch_size // (settings.micro_batch_size * settings.processes),
         beta=settings.beta,
         learning_rate=settings.learning_rate,
         # `pair_trainer` refuses pairs that are too long; nothing is truncated.
@@ -153,8 +153,9 @@ def train_on_pairs(settings: DpoSettings, model: str, file: Path, folder: Path) 
         ValueError: see `pair_trainer`.
     """
     trainer = pair_trainer(settings, model, file, folder)
-    whole = {int(one.parent.name.rpartition("-")[2]): one.parent for one in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")}
-    trainer.train(resume_from_checkpoint=str(whole[max(whole)]) if whole else None)
+    complete = [marker.parent for marker in folder.glob(f"{CHECKPOINTS}/*/{MARKER}")]
+    last = max(complete, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         steps = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -181,8 +182,8 @@ def main() -> None:
     # The progress bars of checkpoints would bury the steps in the output.
     disable_progress_bar()
     folder = Path(sys.argv[1])
-    written = json.loads((folder / PARAMETERS).read_text())
-    train_on_pairs(DpoSettings(**written["settings"]), written["model"], Path(written["file"]), folder)
+    parameters = json.loads((folder / PARAMETERS).read_text())
+    train_on_pairs(DpoSettings(**parameters["settings"]), parameters["model"], Path(parameters["file"]), folder)
 
 
 if __name__ == "__main__":

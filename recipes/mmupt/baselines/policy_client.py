@@ -38,12 +38,12 @@ class Policy:
 
     def samples(self, stage: str, rows: Sequence[PromptRow]) -> dict[str, list[Sample]]:
         """Sample a group of responses to each row as in training; returns them by row id."""
-        asked = [
+        prompts = [
             {"id": row.id, "prompt": row.prompt, "images": [{"bytes": image} for image in row.images]} for row in rows
         ]
         return {
-            id_: [Sample(n, said, extract_answer(said, self.extraction)) for n, said in enumerate(group)]
-            for id_, group in self._responses(stage, self.settings, asked).items()
+            id_: [Sample(n, response, extract_answer(response, self.extraction)) for n, response in enumerate(group)]
+            for id_, group in self._responses(stage, self.settings, prompts).items()
         }
 
     def replies(
@@ -56,18 +56,18 @@ class Policy:
     def _responses(
         self, stage: str, settings: GenerationSettings, rows: Sequence[Mapping[str, Any]]
     ) -> dict[str, list[str]]:
-        said = self.cache.responses(stage, settings, rows)
-        write_set(self.cache.folder / f"{stage}.parquet", RESPONSES, self._examples(stage, rows, said))
-        return said
+        responses = self.cache.responses(stage, settings, rows)
+        write_set(self.cache.folder / f"{stage}.parquet", RESPONSES, self._examples(stage, rows, responses))
+        return responses
 
     def _examples(
-        self, stage: str, rows: Sequence[Mapping[str, Any]], said: Mapping[str, Sequence[str]]
+        self, stage: str, rows: Sequence[Mapping[str, Any]], responses: Mapping[str, Sequence[str]]
     ) -> Iterator[TrainingExample]:
         for row in rows:
             images = tuple(image["bytes"] for image in row["images"])
             text = user_text(row["prompt"]).replace(PLACEHOLDER, "")
             digest = hashlib.sha256(text.encode()).hexdigest()
-            for number, response in enumerate(said[row["id"]]):
+            for number, response in enumerate(responses[row["id"]]):
                 origin = Origin(self.method, stage, self.model, number, digest, None)
                 yield TrainingExample(f"{row['id']}-{number}", row["prompt"], images, {"response": response}, origin)
 

@@ -1,6 +1,7 @@
 """Preference pairs for DPO: checks a file of pairs and collates batches; `training_sets` defines its columns."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,9 @@ def _problem(row: Mapping[str, Any]) -> str | None:
     if problem := placeholder_problem(row):
         return problem
     images = row["images"] or []
-    problems = [one for index, image in enumerate(images) for one in image_problems(image["bytes"], f"image {index}")]
-    return f"{problems[0].kind} ({problems[0].detail})" if problems else None
+    problems = (image_problems(image["bytes"], f"image {index}") for index, image in enumerate(images))
+    first = next(chain.from_iterable(problems), None)
+    return f"{first.kind} ({first.detail})" if first else None
 
 
 class PairCollator:
@@ -81,10 +83,8 @@ class PairCollator:
         }
         for name in ("chosen", "rejected"):
             for row, prompt in zip(rows, prompts, strict=True):
-                prompt_ids, response_ids = (
-                    prompt["input_ids"][0],
-                    torch.tensor(turn_tokens(self._processor.tokenizer, row[name])),
-                )
+                prompt_ids = prompt["input_ids"][0]
+                response_ids = torch.tensor(turn_tokens(self._processor.tokenizer, row[name]))
                 sequences["input_ids"].append(torch.cat([prompt_ids, response_ids]))
                 sequences["completion_mask"].append(
                     torch.cat([torch.zeros_like(prompt_ids), torch.ones_like(response_ids)])

@@ -7,6 +7,7 @@ within its group; results depend neither on the order of responses nor on how eq
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter, itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
@@ -50,8 +51,11 @@ def right(
 
     Selects nothing if there is no ground truth.
     """
-    kept = [one for one in group if correct(one.answer, truth, comparison, choices)]
-    return [SelectedResponse(one, 1.0) for one in _by_number(kept)]
+    return [
+        SelectedResponse(sample, 1.0)
+        for sample in _by_number(group)
+        if correct(sample.answer, truth, comparison, choices)
+    ]
 
 
 def agreeing(
@@ -66,11 +70,11 @@ def agreeing(
     `options.min_share` or, by default, tied or a single vote.
     """
     ordered = _by_number(group)
-    outcome = vote([one.answer for one in ordered], replace(options, reward="hard"), comparison, choices)
+    outcome = vote([sample.answer for sample in ordered], replace(options, reward="hard"), comparison, choices)
     return [
-        SelectedResponse(one, outcome.majority_ratio)
-        for one, elected in zip(ordered, outcome.rewards, strict=True)
-        if elected
+        SelectedResponse(sample, outcome.majority_ratio)
+        for sample, reward in zip(ordered, outcome.rewards, strict=True)
+        if reward
     ]
 
 
@@ -80,13 +84,10 @@ def best_and_worst(group: Sequence[Sample], scores: Mapping[int, float | None]) 
     Responses without an answer or a score are ignored. Ties go to the lowest sample number. None if all scores are
     equal.
     """
-    scored: list[tuple[Sample, float]] = []
-    for one in _by_number(group):
-        if one.answer is not None and (score := scores.get(one.number)) is not None:
-            scored.append((one, score))
+    scored = _scored(group, scores)
     if not scored:
         return None
-    best, worst = max(scored, key=lambda one: one[1]), min(scored, key=lambda one: one[1])
+    best, worst = max(scored, key=itemgetter(1)), min(scored, key=itemgetter(1))
     return SelectedPair(SelectedResponse(*best), SelectedResponse(*worst)) if best[1] > worst[1] else None
 
 
@@ -95,11 +96,7 @@ def believed(group: Sequence[Sample], scores: Mapping[int, float | None], min_ye
 
     `scores` maps sample numbers to the probability of a yes, which must exceed `min_yes`.
     """
-    kept = []
-    for one in _by_number(group):
-        if one.answer is not None and (score := scores.get(one.number)) is not None and score > min_yes:
-            kept.append(SelectedResponse(one, score))
-    return kept
+    return [SelectedResponse(sample, score) for sample, score in _scored(group, scores) if score > min_yes]
 
 
 def description_pair(preferred: str, dispreferred: str) -> SelectedPair | None:
@@ -119,7 +116,7 @@ def different_answers(
 ) -> dict[int, str]:
     """Map the number of every response with an answer to the representative of its answer class."""
     ordered = _by_number(group)
-    classes = classify([one.answer for one in ordered], comparison, choices)
+    classes = classify([sample.answer for sample in ordered], comparison, choices)
     return {
         ordered[position].number: answer
         for members, answer in zip(classes.members, classes.answers, strict=True)
@@ -133,8 +130,8 @@ def mean_points(replies: Sequence[str]) -> float | None:
     >>> mean_points(["It is relevant. Score: 3", "**Score:** 4.", "Score: 17", "no idea"])
     3.5
     """
-    points = [float(found[-1]) for reply in replies if (found := _POINTS.findall(reply))]
-    return fmean(given) if (given := [one for one in points if one <= MOST_POINTS]) else None
+    last = [float(matches[-1]) for reply in replies if (matches := _POINTS.findall(reply))]
+    return fmean(points) if (points := [value for value in last if value <= MOST_POINTS]) else None
 
 
 def share_of_yes(replies: Sequence[str]) -> float | None:
@@ -149,4 +146,13 @@ def share_of_yes(replies: Sequence[str]) -> float | None:
 
 
 def _by_number(group: Sequence[Sample]) -> list[Sample]:
-    return sorted(group, key=lambda one: one.number)
+    return sorted(group, key=attrgetter("number"))
+
+
+def _scored(group: Sequence[Sample], scores: Mapping[int, float | None]) -> list[tuple[Sample, float]]:
+    """The responses with an answer and a score, with their scores, by number."""
+    return [
+        (sample, score)
+        for sample in _by_number(group)
+        if sample.answer is not None and (score := scores.get(sample.number)) is not None
+    ]

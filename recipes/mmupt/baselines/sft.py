@@ -49,7 +49,6 @@ class SftSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        row, share = self.max_length, self.warmup_share
         refuse_values(
             self,
             {
@@ -57,11 +56,14 @@ class SftSettings(TrainingSettings):
                     self.steps is None or is_whole(self.steps, 1),
                     "a whole number from 1 on, or null to train for epochs",
                 ),
-                "warmup_share": (is_number(share, 0) and share < 1, "a number from 0 to less than 1"),
+                "warmup_share": (
+                    is_number(self.warmup_share, 0) and self.warmup_share < 1,
+                    "a number from 0 to less than 1",
+                ),
                 "batch_size": (not self.batch_size % self.processes, f"a multiple of processes = {self.processes}"),
                 "micro_batch_tokens": (
-                    is_whole(self.micro_batch_tokens, row),
-                    f"a whole number that is at least max_length = {row}",
+                    is_whole(self.micro_batch_tokens, self.max_length),
+                    f"a whole number that is at least max_length = {self.max_length}",
                 ),
             },
         )
@@ -110,7 +112,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
 
     `rows` is the number of rows of `file`. The trainer writes only into `folder`.
     """
-    steps, in_an_epoch = settings.steps_of(rows), rows // settings.batch_size
+    steps = settings.steps_of(rows)
     known: dict[str, Any] = {
         "data.train_files": str(file.absolute()),
         "data.custom_cls.path": "pkg://verl_ext.datasets.response_dataset",
@@ -123,7 +125,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         "optim.lr": settings.learning_rate,
         "optim.lr_warmup_steps_ratio": settings.warmup_share,
         "trainer.default_local_dir": str(folder / CHECKPOINTS),
-        "trainer.total_epochs": math.ceil(steps / in_an_epoch),
+        "trainer.total_epochs": math.ceil(steps / (rows // settings.batch_size)),
         "trainer.total_training_steps": steps,
         "trainer.save_freq": settings.save_steps,
         # Keeps the last complete checkpoint while the next one is written.
@@ -145,7 +147,7 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         "data.instruction": None,
         "data.seed": settings.seed,
         "data.cache_dir": str(folder / "rows"),
-        **{f"data.apply_chat_template_kwargs.{name}": one for name, one in settings.chat_template_kwargs.items()},
+        **{f"data.apply_chat_template_kwargs.{name}": value for name, value in settings.chat_template_kwargs.items()},
     }
     if settings.device == "cpu":
         actor, cpu_model = CPU.actor_rollout_ref.actor, CPU.actor_rollout_ref.model
@@ -159,9 +161,9 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
         }
         added["engine.mixed_precision"] = OmegaConf.to_container(actor.fsdp_config.mixed_precision)
     else:
-        packed = importlib.util.find_spec("flash_attn") is not None
-        attention = "flash_attention_2" if packed else "sdpa"
-        known["model.use_remove_padding"] = packed
+        has_flash_attention = importlib.util.find_spec("flash_attn") is not None
+        attention = "flash_attention_2" if has_flash_attention else "sdpa"
+        known["model.use_remove_padding"] = has_flash_attention
         # The same as in GRPO (recipes/mmupt/config/base.yaml).
         known["model.use_fused_kernels"] = True
     added["model.override_config.attn_implementation"] = attention
@@ -172,9 +174,9 @@ def trainer_overrides(settings: SftSettings, model: str, file: Path, folder: Pat
 
 
 def _run(settings: SftSettings, overrides: list[str], folder: Path) -> None:
-    of_cpu = CPU.ray_kwargs.ray_init.runtime_env.env_vars if settings.device == "cpu" else {}
+    cpu_variables = CPU.ray_kwargs.ray_init.runtime_env.env_vars if settings.device == "cpu" else {}
     environment = {
-        **{name: str(value) for name, value in of_cpu.items()},
+        **{name: str(value) for name, value in cpu_variables.items()},
         # Identifies the processes that a killed call leaves running. An enclosing run takes precedence.
         RUN_FOLDER_VARIABLE: str(folder),
         **os.environ,

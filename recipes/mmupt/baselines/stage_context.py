@@ -1,14 +1,14 @@
 """Shared by the stages of all baselines: their inputs, the policy's verdicts, and the construction of examples."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmupt.baseline_settings import BaselineSettings
 from mmupt.baselines.policy_client import Policy
 from mmupt.baselines.prompt_rows import PromptRow
-from mmupt.baselines.selection import Sample, SelectedResponse, different_answers
+from mmupt.baselines.selection import Sample, SelectedPair, SelectedResponse, different_answers
 from mmupt.baselines.training_sets import Origin, TrainingExample
 from mmupt.prompt_templates import fill_template, placeholders
 from verl_ext.rewards.reward_settings import RewardSettings
@@ -40,47 +40,36 @@ class StageContext:
     seed: int
 
 
-def response_examples(
-    context: StageContext, row: PromptRow, kept: Sequence[SelectedResponse]
-) -> Iterator[TrainingExample]:
-    """Yield a training example for each selected response to the prompt of a row."""
-    for selected in kept:
-        texts = {"response": selected.sample.response}
-        yield from example(context, "samples", row.id, row.prompt, row.images, selected, texts, row.text)
-
-
-def example(
+def training_examples(
     context: StageContext,
-    stage: str,
-    id_: str,
-    prompt: list[dict[str, str]],
-    images: tuple[bytes, ...],
-    kept: SelectedResponse,
-    texts: dict[str, str],
-    asked_with: str,
+    row: PromptRow,
+    selections: Iterable[SelectedResponse | SelectedPair],
+    stage: str = "samples",
+    prompt: list[dict[str, str]] | None = None,
+    asked_with: str | None = None,
 ) -> Iterator[TrainingExample]:
-    """Yield a training example, or nothing if one of its texts is empty.
+    """Yield a training example for each selected response or pair whose texts are not empty.
 
     Args:
         context: the inputs of the stage.
-        stage: the name of the file with the selected response.
-        id_, images: id and images of the row.
-        prompt: the messages to train on.
-        kept: the selected response; for a pair, the chosen one.
-        texts: the texts by column, `response` or `chosen` and `rejected`.
-        asked_with: the text that the policy responded to; its digest is recorded.
+        row: the row that the responses are about.
+        selections: the selected responses or pairs.
+        stage: the name of the file with the (chosen) responses.
+        prompt: the messages to train on; None for those of the row.
+        asked_with: the text that the policy responded to, of which the digest is recorded; None for that of the row.
     """
-    if not all(text.strip() for text in texts.values()):
-        return
-    origin = Origin(
-        method=context.settings.method,
-        stage=stage,
-        model=context.policy.model,
-        sample=kept.sample.number,
-        prompt_sha256=hashlib.sha256(asked_with.encode()).hexdigest(),
-        score=kept.score,
-    )
-    yield TrainingExample(f"{id_}-{kept.sample.number}", prompt, images, texts, origin)
+    digest = hashlib.sha256((row.text if asked_with is None else asked_with).encode()).hexdigest()
+    for selection in selections:
+        if isinstance(selection, SelectedPair):
+            selected = selection.chosen
+            texts = {"chosen": selected.sample.response, "rejected": selection.rejected.sample.response}
+        else:
+            selected = selection
+            texts = {"response": selected.sample.response}
+        if all(text.strip() for text in texts.values()):
+            number = selected.sample.number
+            origin = Origin(context.settings.method, stage, context.policy.model, number, digest, selected.score)
+            yield TrainingExample(f"{row.id}-{number}", prompt or row.prompt, row.images, texts, origin)
 
 
 def verdicts(
@@ -99,14 +88,10 @@ def verdicts(
         ids[row.id] = {}
         for sample in groups[row.id]:
             if sample.number in answers:
-                known = {
-                    "question": row.question,
-                    "response": sample.response,
-                    "answer": answers[sample.number],
-                }
+                known = {"question": row.question, "response": sample.response, "answer": answers[sample.number]}
                 text = fill_template(prompt, {name: known[name] for name in placeholders(prompt)})
                 id_ = by_text.setdefault(text, f"{row.id}-{sample.number}")
                 ids[row.id][sample.number] = id_
                 asked.setdefault(id_, (row.images, text))
-    said = context.policy.replies("verdicts", asked, samples=context.settings.verdict_samples, **UNSCALED_SAMPLING)
-    return {row_id: {number: said[id_] for number, id_ in of_row.items()} for row_id, of_row in ids.items()}
+    replies = context.policy.replies("verdicts", asked, samples=context.settings.verdict_samples, **UNSCALED_SAMPLING)
+    return {row_id: {number: replies[id_] for number, id_ in by_number.items()} for row_id, by_number in ids.items()}

@@ -133,7 +133,7 @@ def write_summary(folder: Path, name: str, rows: int, written: int) -> None:
     """
     before = read_summary(folder)
     tokens = {
-        str(path.relative_to(folder).with_suffix("")): sum(one.tokens or 0 for one in read_whole(path))
+        str(path.relative_to(folder).with_suffix("")): sum(response.tokens or 0 for response in read_whole(path))
         for path in sorted(folder.glob("**/*.jsonl"))
         if path.parent == folder or path.parent.name == "responses"
     }

@@ -39,8 +39,8 @@ def record_training(
     written = folder / PARAMETERS
     if has_begun and written.is_file():
         before, now = (
-            {**one["settings"], "model": one["model"], "rows": one["sha256"]}
-            for one in (json.loads(written.read_text()), parameters)
+            {**training["settings"], "model": training["model"], "rows": training["sha256"]}
+            for training in (json.loads(written.read_text()), parameters)
         )
         if changed := [name for name in now if name not in ignored and before.get(name) != now[name]]:
             raise ValueError(

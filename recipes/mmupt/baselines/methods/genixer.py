@@ -6,7 +6,7 @@ from pathlib import Path
 from mmupt.baseline_settings import ABOUT_A_RESPONSE, BASELINES, Baseline, BaselineStage
 from mmupt.baselines.prompt_rows import read_prompt_rows
 from mmupt.baselines.selection import believed, share_of_yes
-from mmupt.baselines.stage_context import StageContext, response_examples, verdicts
+from mmupt.baselines.stage_context import StageContext, training_examples, verdicts
 from mmupt.baselines.training_sets import TrainingExample
 from mmupt.compose import as_override
 from mmupt.evaluation.generation_settings import INPUT_FIELDS
@@ -27,7 +27,7 @@ def believed_responses(context: StageContext) -> Iterator[TrainingExample]:
     replies_to = verdicts(context, rows, groups, context.settings.prompts["self_check"])
     for row in rows:
         yes = {number: share_of_yes(replies) for number, replies in replies_to[row.id].items()}
-        yield from response_examples(context, row, believed(groups[row.id], yes, context.settings.min_yes))
+        yield from training_examples(context, row, believed(groups[row.id], yes, context.settings.min_yes))
 
 
 def _own_questions(context: StageContext) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mmupt.baseline_settings import BASELINES, Baseline, BaselineStage
 from mmupt.baselines.selection import agreeing
-from mmupt.baselines.stage_context import StageContext, response_examples
+from mmupt.baselines.stage_context import StageContext, training_examples
 from mmupt.baselines.training_sets import TrainingExample
 
 
@@ -13,7 +13,7 @@ def majority_responses(context: StageContext) -> Iterator[TrainingExample]:
     groups = context.policy.samples("samples", context.rows)
     for row in context.rows:
         kept = agreeing(groups[row.id], context.answers.vote_options, context.answers.comparison, row.choices)
-        yield from response_examples(context, row, kept)
+        yield from training_examples(context, row, kept)
 
 
 BASELINES.register(Baseline("lmsi", (BaselineStage("sft", majority_responses),)))

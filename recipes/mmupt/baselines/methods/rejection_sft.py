@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mmupt.baseline_settings import BASELINES, Baseline, BaselineStage
 from mmupt.baselines.selection import right
-from mmupt.baselines.stage_context import StageContext, response_examples
+from mmupt.baselines.stage_context import StageContext, training_examples
 from mmupt.baselines.training_sets import TrainingExample
 from verl_ext.datasets.ground_truth import read_truth
 
@@ -15,7 +15,7 @@ def labelled_responses(context: StageContext) -> Iterator[TrainingExample]:
     groups = context.policy.samples("samples", context.rows)
     for row in context.rows:
         kept = right(groups[row.id], truths.get(row.id), context.answers.comparison, row.choices)
-        yield from response_examples(context, row, kept)
+        yield from training_examples(context, row, kept)
 
 
 BASELINES.register(Baseline("rejection_sft", (BaselineStage("sft", labelled_responses),), supervised=True))

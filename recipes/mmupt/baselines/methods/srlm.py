@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mmupt.baseline_settings import ABOUT_A_RESPONSE, BASELINES, Baseline, BaselineStage
 from mmupt.baselines.selection import best_and_worst, mean_points, share_of_yes
-from mmupt.baselines.stage_context import StageContext, example, verdicts
+from mmupt.baselines.stage_context import StageContext, training_examples, verdicts
 from mmupt.baselines.training_sets import TrainingExample
 
 
@@ -16,8 +16,7 @@ def judged_pairs(context: StageContext) -> Iterator[TrainingExample]:
     for row in context.rows:
         pair = best_and_worst(groups[row.id], {n: score(replies) for n, replies in replies_to[row.id].items()})
         if pair:
-            texts = {"chosen": pair.chosen.sample.response, "rejected": pair.rejected.sample.response}
-            yield from example(context, "samples", row.id, row.prompt, row.images, pair.chosen, texts, row.text)
+            yield from training_examples(context, row, [pair])
 
 
 BASELINES.register(Baseline("srlm", (BaselineStage("dpo", judged_pairs),), {"judge": ABOUT_A_RESPONSE}))
