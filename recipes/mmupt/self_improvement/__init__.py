@@ -1,1 +1,1 @@
-"""Rounds in which the policy writes its own questions and trains on them."""
+"""Rounds of self-improvement: the policy writes questions and is trained on them."""

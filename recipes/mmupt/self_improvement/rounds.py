@@ -1,6 +1,6 @@
-"""The rounds of a self-improvement: read from their folders, compared, and shown as a table and a plot.
+"""Rounds of self-improvement: reads them from their folders, compares them, and renders a table and a plot.
 
-`mmupt.self_improvement.run_rounds` makes the rounds. Nothing is generated or trained here.
+`mmupt.self_improvement.run_rounds` runs the rounds. Nothing is generated or trained here.
 """
 
 import json
@@ -26,13 +26,12 @@ from verl_ext.votes import vote
 
 @dataclass(frozen=True)
 class Round:
-    """One round: `number`, counted from 1; its training, and the scores of its policy on held-out questions.
+    """The results of round `number`, counted from 1, with scores on held-out questions.
 
-    scores: of the policy, by name. before: the same of the policy that the round started from. majority_ratios: by
-    training step of the round. label_accuracy: mean over its steps, None where no ground truth is known.
-    synthesis: what `report.json` has for all strategies, None where nothing was written. agreement: share of held-out
-    questions on which both policies elect the same answer, among those on which both elect one. writer_rewards: mean
-    rewards of the writer by its training step, empty where none was trained.
+    scores: scores of the round's policy, by name. before: the same scores of the policy that the round started from.
+    majority_ratios: majority ratio by training step. label_accuracy: mean over training steps; None without ground
+    truth. synthesis: statistics of all strategies from `report.json`; None without a synthesis. agreement: see
+    `agreement`. writer_rewards: mean reward of the writer by training step; empty if no writer was trained.
     """
 
     number: int
@@ -46,17 +45,17 @@ class Round:
 
     @property
     def pass_at_k(self) -> str:
-        """The name of that score, whatever its k."""
+        """The name of the pass@k score, for whichever k was measured."""
         return next(name for name in self.scores if name.startswith("pass@"))
 
 
 def round_folder(folder: Path, number: int) -> Path:
-    """The folder of a round: `synthesis/` has what it wrote, `run/` its training."""
+    """The folder of a round: `synthesis/` holds its questions, `run/` its training."""
     return folder / f"round_{number}"
 
 
 def read_round(folder: Path, number: int) -> Round:
-    """Read a round that is finished; raises as `mmupt.training.run_report.write_report`."""
+    """Read a finished round; raises the errors of `mmupt.training.run_report.write_report`."""
     run = round_folder(folder, number) / "run"
     before, after = judge_evaluations(run)
     changes = changes_between(before, after)
@@ -77,9 +76,9 @@ def read_round(folder: Path, number: int) -> Round:
 
 
 def agreement(before: JudgedFile, after: JudgedFile) -> float | None:
-    """Share of questions on which the samples of both evaluations elect the same answer; None where none elect one.
+    """Share of questions with the same elected answer in both evaluations, among those where both elect an answer.
 
-    Of those on which both elect one, with the settings for answers of the evaluations.
+    Votes are over the samples and compare answers as the evaluations do. None if both elect an answer on no question.
     """
     winners = [_winners(judged) for judged in (before, after)]
     common = winners[0].keys() & winners[1].keys()
@@ -90,7 +89,7 @@ def agreement(before: JudgedFile, after: JudgedFile) -> float | None:
 
 
 def _winners(judged: JudgedFile) -> dict[str, str]:
-    """The answer that the samples of each question elect, by its id; questions without one are missing."""
+    """Answers elected by the samples, by question id; questions without an elected answer are missing."""
     votes = {
         id_: vote(
             [verdict.answer for verdict in group],
@@ -103,9 +102,9 @@ def _winners(judged: JudgedFile) -> dict[str, str]:
 
 
 def find_collapse_of(rounds: Sequence[Round], rule: CollapseRule) -> Collapse | None:
-    """Whether the last round has collapsed: by greedy accuracy or pass@k, over the steps of all rounds.
+    """Detect a collapse in the last round by greedy accuracy or pass@k, over the steps of all rounds.
 
-    A single round below the best one is enough, as a round takes many steps.
+    Unlike the validations of a run, a single round below the best is enough because a round takes many steps.
     """
     if not rounds:
         return None
@@ -126,7 +125,7 @@ def find_collapse_of(rounds: Sequence[Round], rule: CollapseRule) -> Collapse | 
 
 
 def _by_question(score: Score) -> dict[str, float]:
-    # All rounds have the same questions in the same order.
+    # All rounds evaluate the same questions in the same order.
     return {str(number): value for number, value in enumerate(score.per_question)}
 
 
@@ -162,12 +161,12 @@ def render(rounds: Sequence[Round]) -> str:
 
 
 def _first_to_last(series: Mapping[int, float]) -> str:
-    """The values of the first and the last step."""
+    """Format the values of the first and the last step."""
     return f"{series[min(series)]:.2f} → {series[max(series)]:.2f}" if series else ""
 
 
 def plot(rounds: Sequence[Round]) -> bytes:
-    """Draw accuracies over the rounds, and the majority ratio over their steps, as a PNG."""
+    """Draw accuracies by round and the majority ratio by step as a PNG."""
     names = [name for name in rounds[0].scores if name == GREEDY or "@" in name]
     accuracies = []
     for name, color in zip(names, palette(len(names)), strict=True):
@@ -192,7 +191,7 @@ def plot(rounds: Sequence[Round]) -> bytes:
 
 
 def write_rounds(folder: Path, rounds: Sequence[Round], stopped: Collapse | None = None) -> str:
-    """Write `rounds.md`, `rounds.json` and `rounds.png` into the folder of all rounds; returns the text."""
+    """Write `rounds.md`, `rounds.json` and `rounds.png` into the folder of all rounds, and return the text."""
     best = best_round(rounds)
     lines = [render(rounds), f"The best policy is {f'that of round {best}' if best else 'the one before all rounds'}."]
     if stopped:

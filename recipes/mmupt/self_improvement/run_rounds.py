@@ -1,14 +1,14 @@
-"""Rounds of self-improvement: the policy writes questions about images, trains on them by the vote, and so on.
+"""Runs rounds of self-improvement: the policy writes questions about images and is trained on them by majority vote.
 
     mmupt self-improve mmupt_tiny_self_improve --rounds 3 [key=value ...]
 
-Each round is `mmupt synthesize` with the policy of the round before, and then `mmupt train` on what was written, whose
-evaluation and report it keeps; the overrides are those of the recipe. `mmupt.self_improve` in a recipe says about which
-images, and how. With `mmupt.self_improve.writer_steps`, the questions of a round are written by a copy of the policy
-that was trained to write them; the policy itself is trained on the questions alone.
+Each round runs `mmupt synthesize` with the policy of the round before, then `mmupt train` on the synthesized questions,
+with its evaluation and report; the overrides are those of the recipe. `mmupt.self_improve` in a recipe sets the images
+and how questions are synthesized. With `mmupt.self_improve.writer_steps`, a copy of the policy is first trained to
+write the questions of the round; the policy itself is trained only on the questions.
 
-The same command after a kill goes on in the middle of whichever phase it was. When the vote share rises while held-out
-accuracy or pass@k falls beyond noise, no further round is made, and the best one is kept; see `mmupt.stop_on_collapse`.
+After a kill, the same command resumes in the interrupted phase. If the majority ratio rises while held-out accuracy or
+pass@k falls beyond noise, the rounds stop and the best round is kept; see `mmupt.stop_on_collapse`.
 """
 
 import os
@@ -32,18 +32,18 @@ from mmupt.training.resume_rules import why_another_run
 from verl_ext.collapse import read_rule
 from verl_ext.files import file_list, write_atomically
 
-# Written when a round is finished: its policy, relative to the folder of all rounds if it lies in there.
+# Written when a round finishes: the path of its policy, relative to the folder of all rounds if inside it.
 POLICY = "policy.txt"
-# The composed recipe of all rounds.
+# Composed recipe of all rounds.
 RECIPE = "recipe.yaml"
 
 
 def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str]) -> None:
-    """Run the rounds that are missing.
+    """Run the missing rounds.
 
     Raises:
-        RecipeError: whatever is known to fail before anything starts.
-        BlockingIOError: another process works in the same folder.
+        RecipeError: the recipe cannot be used; raised before anything starts.
+        BlockingIOError: another process is using the folder.
         subprocess.CalledProcessError: a phase failed; its output says why.
     """
     config, _ = load_recipe(recipe, overrides)
@@ -52,7 +52,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
     with exclusive_run(folder, folder / "rounds.json"):
         for number in range(1, rounds + 1):
             for phase in ("writer", "synthesis", "run"):
-                # We hold the lock: whatever still runs there was left by a killed launcher.
+                # We hold the lock, so any process still running there was left by a killed launcher.
                 end_processes(round_folder(folder, number) / phase)
         log_to(folder / "logs" / "rounds.log")
         _check_continued(config, folder)
@@ -75,7 +75,7 @@ def self_improve(recipe: str, rounds: int, folder: Path, overrides: Sequence[str
 def make_round(
     config: DictConfig, recipe: str, number: int, folder: Path, policy: str, overrides: Sequence[str]
 ) -> str:
-    """Run what is missing of one round, which starts from `policy`; return the path of its policy."""
+    """Run the missing phases of a round that starts from `policy`, and return the path of the round's policy."""
     target = round_folder(folder, number)
     if (target / POLICY).is_file():
         return read_policy(folder, number)
@@ -99,25 +99,25 @@ def make_round(
     ]
     emit(Phase(f"round {number}: train on them"))
     _run("train", [recipe, *trained], run)
-    # A run that collapsed immediately leaves the policy it started from.
+    # A run that collapsed immediately keeps the policy it started from.
     left = str(run / "model") if (run / "model" / "config.json").is_file() else policy
     write_atomically(target / POLICY, str(Path(left).relative_to(folder)) if folder in Path(left).parents else left)
     return left
 
 
 def read_policy(folder: Path, number: int) -> str:
-    """The path, or the name on the hub, of the policy of a finished round, also where the folder has been moved."""
+    """Path or hub name of the policy of a finished round, even if the folder has been moved."""
     policy = (round_folder(folder, number) / POLICY).read_text()
     return str(folder / policy) if (folder / policy).is_dir() else policy
 
 
 def _synthesis(config: DictConfig, number: int, model: str, output: Path) -> list[str]:
-    """The overrides of `mmupt synthesize` for the questions of a round, which the model writes."""
+    """Overrides of `mmupt synthesize` with which a model writes the questions of a round."""
     settings = config.mmupt.self_improve
-    # The policy sees images and prompts as in training, unless mmupt.self_improve.synthesis says otherwise.
+    # The policy sees images and prompts as in training unless mmupt.self_improve.synthesis overrides it.
     written = [as_override(name, value) for name, value in input_settings(config, training=True).items()]
     if settings.writer_steps:
-        # Training rows have none, and the writer is to be asked as in its training.
+        # The writer's training rows have no system prompt, and its requests must match them.
         written.append("system_prompt=null")
     written += [*settings.synthesis, as_override("model", model), as_override("data", file_list(settings.images))]
     written += [as_override("output", str(output))]
@@ -127,7 +127,7 @@ def _synthesis(config: DictConfig, number: int, model: str, output: Path) -> lis
 def _train_writer(
     config: DictConfig, recipe: str, number: int, target: Path, policy: str, overrides: Sequence[str]
 ) -> str:
-    """Train a copy of the policy to write the questions of a round; return its path."""
+    """Train a copy of the policy to write the questions of a round, and return its path."""
     run = target / "writer"
     asked = _synthesis_config(_synthesis(config, number, policy, target / "synthesis"))
     try:
@@ -152,9 +152,9 @@ def _synthesis_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def _of_writer(config: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """The overrides of the recipe under which the writer is trained: its own reward, and nothing that needs answers."""
+    """Overrides of the recipe for training the writer: its own reward, and nothing that needs answers."""
     return [
-        # The reward is the writer's own, whatever that of the policy is.
+        # The writer's reward replaces the method of the policy.
         *(one for one in overrides if not one.lstrip("+").startswith("method=")),
         "reward.reward_manager.name=question_writer",
         as_override("reward.reward_kwargs.solver.instruction", config.data.instruction),
@@ -169,7 +169,7 @@ def _of_writer(config: DictConfig, overrides: Sequence[str]) -> list[str]:
 
 
 def _run(command: str, arguments: Sequence[str], folder: Path) -> None:
-    # Lets the next start find the processes that a killed one left running.
+    # Lets the next start find processes that a killed launcher left running.
     environment = {**os.environ, RUN_FOLDER_VARIABLE: str(folder)}
     subprocess.run([sys.executable, "-m", "mmupt", command, *arguments], check=True, env=environment)
 
@@ -186,14 +186,14 @@ def _head(config: DictConfig, rounds: int, folder: Path) -> Head:
 
 
 def _take_evaluation(previous: Path, evaluation: Path) -> None:
-    """Copy the last evaluation of a round: the next one starts from the policy that gave these responses."""
+    """Copy the last evaluation of a round as the first of the next round, which starts from the same policy."""
     after, before = previous / "after.jsonl", evaluation / "before.jsonl"
     if after.is_file() and not before.exists():
         copy_responses(after, before)
 
 
 def _check_continued(config: DictConfig, folder: Path) -> None:
-    """Refuse further rounds under settings that would make the finished ones those of another method."""
+    """Refuse settings that differ from those of the finished rounds in more than their length."""
     saved = folder / RECIPE
     if saved.is_file() and any(folder.glob(f"round_*/{POLICY}")):
         before: Any = OmegaConf.load(saved)
@@ -214,7 +214,7 @@ def _check(config: DictConfig, recipe: str, overrides: Sequence[str]) -> None:
         writer, _ = load_recipe(recipe, _of_writer(config, overrides))
         if writer.mmupt.baseline.method is not None:
             raise RecipeError(
-                f"the writer is trained by GRPO, and recipe {recipe} by {writer.mmupt.baseline.method}: set "
+                f"the writer is trained by GRPO, but recipe {recipe} by {writer.mmupt.baseline.method}: set "
                 "mmupt.self_improve.writer_steps=0"
             )
         asked = _synthesis_config(_synthesis(config, 1, str(config.actor_rollout_ref.model.path), Path()))

@@ -1,9 +1,9 @@
-"""A model writes questions about images: prompts, parsing of its responses, and filters.
+"""Synthesis of questions about images: prompts, parsing of the model's responses, and filters.
 
-The command is `mmupt synthesize`; `mmupt.evaluation.generation` generates. No ground truth is read here.
+The command is `mmupt synthesize`; `mmupt.evaluation.generation` generates. Nothing here reads a ground truth.
 """
 
 from pathlib import Path
 
-# Of the strategies and of the self-check, by the names that `prompts` of the configuration gives.
+# Folder of the prompts that `prompts` of the configuration names.
 PROMPTS = Path(__file__).parent / "prompts"

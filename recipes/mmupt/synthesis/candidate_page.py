@@ -1,4 +1,4 @@
-"""An HTML page of images with the questions that a model wrote about them, kept and dropped."""
+"""An HTML page of images with the kept and dropped questions about them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mmupt.synthesis.source_rows import Parent
 def write_candidate_page(
     file: Path, parents: Sequence[Parent], candidates: Sequence[JudgedCandidate], rows: int, seed: int
 ) -> None:
-    """Write the page with `rows` rows drawn by `seed`, in order."""
+    """Write a page of `rows` rows, drawn with `seed`, in their order."""
     by_parent: dict[str, list[JudgedCandidate]] = defaultdict(list)
     for filtered in candidates:
         by_parent[filtered.candidate.parent].append(filtered)

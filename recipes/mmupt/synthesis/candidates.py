@@ -1,19 +1,19 @@
-"""A question that a model wrote, before and after filtering."""
+"""A synthesized question, before and after filtering."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A response of a model that was asked to write a question.
+    """A response to a request for a question.
 
-    id: `<parent>-<strategy>-r<round>-<n>`, n counting the responses to one request from 0.
-    parent, strategy: the id of its row, and the name of the strategy.
-    image: identifies the images of the row.
-    parent_question: the question of the row; None without one.
-    prompt_sha256: of the text of the prompt.
+    id: `<parent>-<strategy>-r<round>-<n>`, where n counts the responses to a request from 0.
+    parent, strategy: the id of the row and the name of the strategy.
+    image: digest of the images of the row.
+    parent_question: the question of the row, if it has one.
+    prompt_sha256: SHA-256 of the text of the prompt.
     response: the whole response.
-    question: the question in the response; None without one.
+    question: the question parsed from the response, if there is one.
     """
 
     id: str
@@ -31,7 +31,7 @@ class JudgedCandidate:
     """A candidate with the outcome of filtering.
 
     dropped_by, reason: the filter that dropped it and why; None for a kept question.
-    vote_share: majority ratio of quick responses; None if not measured.
+    vote_share: majority ratio of quick responses to the question; None if not measured.
     """
 
     candidate: Candidate

@@ -1,7 +1,7 @@
-"""Filters of synthesized questions: one pure function each, cheap ones first, applied to what earlier filters kept.
+"""Filters of synthesized questions: pure functions, cheapest first, each applied to what the earlier filters kept.
 
-A filter returns for every candidate the reason to drop it, or None. Most look at texts alone; `self_check` and
-`difficulty` are given the replies of the model.
+A filter returns, for every candidate, the reason to drop it or None. Most need only the texts; `self_check` and
+`difficulty` also take replies of the model.
 """
 
 import re
@@ -19,7 +19,7 @@ from verl_ext.counts import pluralize
 Reason = str | None
 Filter = Callable[..., list[Reason]]
 
-# Filters of texts by name, in the order in which they are applied.
+# Text filters by name, in order of application.
 FILTERS: dict[str, Filter] = {}
 
 # fmt: off
@@ -42,7 +42,7 @@ _ASKED = re.compile(
 )
 _STATED = re.compile(
     r"(?P<what>[^.?!;,\n=]{1,200}?)\s*(?:\b(?:is|are|equals|measures)\b|=)\s*(?:(?:about|exactly)\s+)?"
-    # A number, not the beginning of an expression.
+    # A number that does not begin an expression.
     r"[-+$]{0,2}\d+(?:\.\d+)?(?![\w^\\(]|\.\d|\s*[-+*/^=])",
     re.IGNORECASE,
 )
@@ -50,13 +50,13 @@ _ARTICLES = frozenset(("a", "an", "the"))
 
 
 def of_texts(function: Filter) -> Filter:
-    """Register a filter of all candidates together by the name of its function."""
+    """Register a filter that compares candidates with each other, under the name of its function."""
     FILTERS[function.__name__] = function
     return function
 
 
 def of_text(function: Callable[..., Reason]) -> Callable[..., Reason]:
-    """Register a filter of single candidates by the name of its function."""
+    """Register a filter of single candidates under the name of its function."""
 
     def of_all(candidates: Sequence[Candidate], **thresholds: Any) -> list[Reason]:
         return [function(candidate, **thresholds) for candidate in candidates]
@@ -67,20 +67,20 @@ def of_text(function: Callable[..., Reason]) -> Callable[..., Reason]:
 
 @of_text
 def unparsable(candidate: Candidate) -> Reason:
-    """Responses without a question."""
+    """Drop responses without a question."""
     return "no question in the response" if not candidate.question else None
 
 
 @of_text
 def control_text(candidate: Candidate) -> Reason:
-    """Questions with control text of a trainer or tokenizer: <video>, <|im_end|>."""
+    """Drop questions with control text of a trainer or tokenizer, such as <video> or <|im_end|>."""
     found = control_texts(candidate.question or "")
     return f"it has {', '.join(map(repr, found))}" if found else None
 
 
 @of_text
 def not_a_question(candidate: Candidate) -> Reason:
-    """Texts without a question mark in which no sentence begins with an imperative: "Find x."."""
+    """Drop texts with neither a question mark nor a sentence that begins with an imperative ("Find x.")."""
     text = candidate.question or ""
     if "?" in text or "？" in text:
         return None
@@ -90,7 +90,7 @@ def not_a_question(candidate: Candidate) -> Reason:
 
 @of_text
 def length(candidate: Candidate, min_words: int, max_words: int, max_characters: int) -> Reason:
-    """Questions that are too short or too long."""
+    """Drop questions that are too short or too long."""
     text = candidate.question or ""
     count = len(text.split())
     if not min_words <= count <= max_words:
@@ -100,7 +100,7 @@ def length(candidate: Candidate, min_words: int, max_words: int, max_characters:
 
 @of_text
 def language(candidate: Candidate, script: str, max_other_share: float) -> Reason:
-    """Questions with too many letters of another script; `script` begins the Unicode name of its letters: LATIN."""
+    """Drop questions with too many letters of other scripts; `script` is the first word of Unicode names (LATIN)."""
     letters = [sign for sign in candidate.question or "" if sign.isalpha()]
     if not letters:
         return "no letters"
@@ -110,7 +110,7 @@ def language(candidate: Candidate, script: str, max_other_share: float) -> Reaso
 
 @of_text
 def tells_its_answer(candidate: Candidate) -> Reason:
-    """Questions that contain a box, mention their answer, or state a number for the very quantity they ask for."""
+    """Drop questions that contain a box, mention their answer, or give a number for the quantity they ask for."""
     text = candidate.question or ""
     if told := _TELLS.search(text):
         return f"it has {told[0].strip()!r}"
@@ -118,13 +118,13 @@ def tells_its_answer(candidate: Candidate) -> Reason:
     for question in _ASKED.finditer(text):
         asked = _bare(question["what"])
         if asked and any(one[-len(asked) :] == asked for one in stated):
-            return f"it gives a number for {' '.join(asked)!r} and asks for that"
+            return f"it gives a number for {' '.join(asked)!r} and asks for it"
     return None
 
 
 @of_text
 def copy_of_parent(candidate: Candidate, ngram: int, min_similarity: float) -> Reason:
-    """Questions similar to that of their row."""
+    """Drop questions similar to the question of their row."""
     if candidate.parent_question is None:
         return None
     found = similarity(candidate.question or "", candidate.parent_question, ngram)
@@ -133,7 +133,7 @@ def copy_of_parent(candidate: Candidate, ngram: int, min_similarity: float) -> R
 
 @of_texts
 def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: float) -> list[Reason]:
-    """Questions similar to an earlier one about the same image; the first is kept."""
+    """Drop questions similar to an earlier question about the same image."""
     kept: dict[str, list[Candidate]] = defaultdict(list)
     reasons: list[Reason] = []
     for candidate in candidates:
@@ -149,24 +149,23 @@ def copy_of_other(candidates: Sequence[Candidate], ngram: int, min_similarity: f
 
 
 def names() -> tuple[str, ...]:
-    """All filters in order of application; those that need the model come last."""
+    """Names of all filters in order of application; those that need the model come last."""
     return (*FILTERS, self_check.__name__, difficulty.__name__)
 
 
 def self_check(candidates: Sequence[Candidate], replies: Mapping[str, str]) -> list[Reason]:
-    """Questions that the model does not affirm to be answerable from the image.
+    """Drop questions that the model does not affirm to be answerable from the image.
 
-    `replies` has one for the id of each candidate; its last line begins or ends with yes or no.
+    `replies` maps candidate ids to replies, whose last line begins or ends with yes or no.
     """
-
     reasons: dict[str | None, Reason] = {"yes": None, "no": "the model says no", None: "the model says neither"}
     return [reasons[verdict_in(replies[candidate.id])] for candidate in candidates]
 
 
 def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low: float, high: float) -> list[Reason]:
-    """Questions on which too few or too many quick responses agree for a vote to teach anything.
+    """Drop questions on which too few or too many quick responses agree for a vote to teach anything.
 
-    `shares` has the majority ratio by id of the candidate; it is kept from `low` to `high`.
+    `shares` maps candidate ids to majority ratios; ratios from `low` to `high` are kept.
     """
     return [
         None if low <= shares[one.id] <= high else f"vote share {shares[one.id]:.2f}, {_side(shares[one.id], low)}"
@@ -175,9 +174,9 @@ def difficulty(candidates: Sequence[Candidate], shares: Mapping[str, float], low
 
 
 def similarity(a: str, b: str, ngram: int) -> float:
-    """The Jaccard index of the runs of `ngram` words of two texts, 1.0 for the same words.
+    """Jaccard index of the word n-grams of two texts; 1.0 for equal words.
 
-    Case, spacing and punctuation are ignored. A shorter text is a single run.
+    Case, spacing and punctuation are ignored. A text with fewer than `ngram` words is a single n-gram.
 
     >>> similarity("What is the area of ABC?", "what is  the area of abc", 3)
     1.0

@@ -1,10 +1,10 @@
-"""Have a model write questions about images, and keep those worth training on.
+"""Have a model write questions about images, and keep the questions worth training on.
 
     mmupt synthesize model=Qwen/Qwen2.5-VL-7B-Instruct data=datasets/mmr1/train.parquet
 
-Every key is documented in `synthesis/config/`, every filter in docs/synthesis.md. The output folder gets the questions
+`synthesis/config/` documents every key, docs/synthesis.md every filter. The output folder gets the questions
 (`train.parquet`, without answers), `candidates.jsonl` with the outcome of every response, a report, and a page of
-images with their questions. After an interruption, the same command asks the model only for what is missing.
+images with their questions. After an interruption, the same command generates only the missing responses.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from verl_ext.unknown_keys import is_number, is_whole, refuse_values
 from verl_ext.votes import Vote, vote
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
-# The values of filters: which are allowed, and in words.
+# Settings of filters: the check of a value, and a description of the allowed values.
 THRESHOLDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "enabled": (lambda value: isinstance(value, bool), "true or false"),
     "ngram": (lambda value: is_whole(value, 1), "a whole number from 1 on"),
@@ -56,19 +56,20 @@ THRESHOLDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class SynthesisError(Exception):
-    """Nothing can be synthesized; the message names key or file, and the fix."""
+    """The synthesis cannot run or kept no question; the message names the key or file, and the fix."""
 
 
 def load_synthesis_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose the config; SynthesisError for an unknown key and anything else that Hydra refuses."""
+    """Compose the config; SynthesisError for an unknown key or anything else that Hydra refuses."""
     return compose_entry(CONFIG_FOLDER, "synthesis", overrides, SynthesisError)
 
 
 def synthesize(config: DictConfig) -> Path:
-    """Write the questions and reports into the output folder, reusing responses on file; returns the file of questions.
+    """Write questions and reports into the output folder, reusing saved responses; returns the file of questions.
 
     Raises:
-        SynthesisError: before anything starts, everything known to fail; at the end, that no question is left.
+        SynthesisError: the config or data cannot be used (raised before generation), generation failed, or no question
+            is left.
         BlockingIOError: another synthesis is writing into the same folder.
     """
     require_values(config, SynthesisError)
@@ -90,7 +91,7 @@ def synthesize(config: DictConfig) -> Path:
             asking, quick, checking = _settings(config, model_folder(str(config.model), output))
             parents, without_images = read_parents(files, config.limit)
             if not parents:
-                raise ValueError(f"data: none of the {without_images} rows that are read has an image to ask about")
+                raise ValueError(f"data: none of the {without_images} rows that are read has an image")
         except ValueError as error:
             raise SynthesisError(str(error)) from error
         OmegaConf.save(config, output / "config.yaml")
@@ -114,7 +115,7 @@ def synthesize(config: DictConfig) -> Path:
 
 
 def _check_values(config: DictConfig) -> None:
-    """Raise ValueError for values that would fail only after the model has been asked."""
+    """Raise ValueError for values that would otherwise fail only after generation."""
     allowed = {
         "name": (Path(str(config.name)).name == str(config.name), "the name of a file, without /"),
         "round": (is_whole(config.round, 0), "a whole number from 0 on"),
@@ -130,7 +131,7 @@ def _check_values(config: DictConfig) -> None:
 
 
 def write_requests(config: DictConfig, folder: Path) -> Path:
-    """Write what `synthesize` asks the model, as rows on which a policy learns to write questions; returns their file.
+    """Write the requests of `synthesize` as training rows for a writer of questions; returns their file.
 
     Raises:
         SynthesisError: the data cannot be read, or a prompt cannot be filled.
@@ -156,14 +157,14 @@ def _head(config: DictConfig, output: Path) -> Head:
 
 
 def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, GenerationSettings, GenerationSettings]:
-    """The settings for writing questions, for quick responses, and for the self-check."""
+    """Generation settings for writing questions, for quick responses and for the self-check."""
     names = (
         *("system_prompt", "max_model_len", "min_pixels", "max_pixels", "tensor_parallel_size", "engine"),
         "chat_template_kwargs",
     )
     content: Any = OmegaConf.to_container(config, resolve=True)
     common = {name: content[name] for name in names}
-    # A seed per round: on the CPU requests have no own seeds, so ids alone would not vary the draws.
+    # One seed per round: on the CPU requests have no seeds of their own, so ids alone would not vary the draws.
     digest = hashlib.sha256(f"{config.seed} {config.round}".encode()).digest()
     common |= {"seed": int.from_bytes(digest[:4], "big")}
     common |= {"model": model, "prompt": "own", "greedy": False, **engine_keys(config)}
@@ -179,7 +180,7 @@ def _settings(config: DictConfig, model: str) -> tuple[GenerationSettings, Gener
 
 
 def voted_answers(cache: ResponseCache, quick: GenerationSettings, parents: Sequence[Parent]) -> dict[str, str]:
-    """The majority answer of the model's responses to the existing questions, by row, without ties."""
+    """Majority answers of the model's responses to the existing questions, by row id; tied rows are left out."""
     asked = {parent.id: parent for parent in parents if parent.question}
     rows = [prompt_row(id_, parent.images, parent.question or "") for id_, parent in asked.items()]
     votes = {
@@ -201,7 +202,7 @@ def ask(
     parents: Sequence[Parent],
     voted: Mapping[str, str],
 ) -> list[Candidate]:
-    """Ask for questions about every row by every applicable strategy; candidates are in the order of strategies."""
+    """Generate questions about every row with every applicable strategy, in the order of strategies."""
     asked = _asked(config, prompts, parents, voted)
     rows = [prompt_row(id_, parent.images, text) for id_, (parent, _, text) in asked.items()]
     said = cache.responses("questions", asking, rows)
@@ -224,7 +225,7 @@ def ask(
 def _asked(
     config: DictConfig, prompts: Mapping[str, str], parents: Sequence[Parent], voted: Mapping[str, str]
 ) -> dict[str, tuple[Parent, str, str]]:
-    """What the model is asked: row, strategy and text by the id of the request, in the order of strategies."""
+    """The requests to the model: row, strategy and text by request id, in the order of strategies."""
     asked: dict[str, tuple[Parent, str, str]] = {}
     for strategy in config.strategies:
         for parent in parents:
@@ -249,7 +250,7 @@ def filter_candidates(
     parents: Sequence[Parent],
     candidates: Sequence[Candidate],
 ) -> list[JudgedCandidate]:
-    """Apply the enabled filters, those that need the model last, and return all candidates in order."""
+    """Apply the enabled filters, those that need the model last; returns all candidates in order."""
     images = {parent.id: parent.images for parent in parents}
     checking, quick = settings
     left = list(candidates)

@@ -1,4 +1,4 @@
-"""The rows about which questions are written: images and questions, never ground truth."""
+"""The rows that questions are written about: images and questions, never ground truth."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ COLUMNS = ("id", "data_source", "prompt", "images", "question_type", "choices", 
 
 @dataclass(frozen=True)
 class Parent:
-    """A row with images; `question` is None without one, `image` identifies the images."""
+    """A row with images; `image` is a digest of the images, `question` is None if the row has no question."""
 
     id: str
     data_source: str
@@ -29,7 +29,7 @@ class Parent:
 
 
 def read_parents(files: Sequence[Path], limit: int | None = None) -> tuple[list[Parent], int]:
-    """The rows with images among the first `limit` rows of these files, and the number of rows without.
+    """Read the rows with images among the first `limit` rows of some files, and count the rows without images.
 
     Raises:
         ValueError: a file or row cannot be read, a column name suggests a ground truth, or two rows share an id.

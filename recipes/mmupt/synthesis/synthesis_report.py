@@ -1,4 +1,4 @@
-"""The statistics of a synthesis: `report.json` for programs, `report.md` for people."""
+"""Statistics of a synthesis: `report.json` for programs, `report.md` for people."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mmupt.synthesis.candidates import JudgedCandidate
 from mmupt_data.question_words import words
 from verl_ext.files import write_atomically, write_json
 
-# Bins of vote shares, from 0 to 1.
+# Number of bins of vote shares, from 0 to 1.
 BINS = 10
 LONGEST_NGRAM = 3
 BAR_WIDTH = 40
@@ -21,7 +21,7 @@ def write_report(
 ) -> str:
     """Write both files and return the text.
 
-    `filters` are the names of the applied ones, in order; `rows` and `without_images` count rows with and without
+    `filters` are the names of the applied filters, in order; `rows` and `without_images` count rows with and without
     images.
     """
     facts = {"rows": rows, "rows_without_images": without_images, **facts_of(judged, filters)}
@@ -32,12 +32,12 @@ def write_report(
 
 
 def facts_of(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[str, Any]:
-    """The statistics of all candidates and of each strategy, as JSON values.
+    """Compute the statistics of all candidates and of each strategy, as JSON values.
 
-    `strategies` maps a name, "all" first, to: `candidates`, `kept`, `dropped` by filter, in their order; `vote_shares`,
-    the number of measured shares in each tenth of 0 to 1, the last with 1.0; `mean_vote_share`; and of the kept
-    questions `distinct`, by n from 1 to 3 the share of different n-grams of words, and `distinct_questions`, the share
-    of different texts. Null if there is nothing to average.
+    `strategies` maps "all" and the name of each strategy to: `candidates`; `kept`; `dropped`, by filter in order;
+    `vote_shares`, a histogram of the measured shares in tenths, the last including 1.0; `mean_vote_share`; and for the
+    kept questions `distinct`, the share of different word n-grams for n from 1 to 3, and `distinct_questions`, the
+    share of different texts. Null if there is nothing to average.
     """
     order = list(dict.fromkeys(one.candidate.strategy for one in judged))
     groups = {"all": list(judged)}
@@ -62,7 +62,7 @@ def _facts(judged: Sequence[JudgedCandidate], filters: Sequence[str]) -> dict[st
 
 
 def distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:
-    """The share of different n-grams among all of them (Li et al. 2016, arXiv 1510.03055); None without any.
+    """Share of different n-grams among all n-grams (Li et al. 2016, arXiv 1510.03055); None if there are none.
 
     >>> distinct([["a", "b"], ["a", "b"]], 2)
     0.5
@@ -72,7 +72,7 @@ def distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The numbers as Markdown."""
+    """Render the statistics as Markdown."""
     strategies: dict[str, dict[str, Any]] = facts["strategies"]
     everything = strategies["all"]
     lines = [

@@ -1,6 +1,6 @@
 """The output of a synthesis: the questions as a data set, and the outcome of every candidate.
 
-Requests for questions can be a data set, too, on which a policy learns to write them.
+Requests for questions can be written as a data set, too, to train a policy that writes questions.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from mmupt_data.row_schema import PLACEHOLDER, Row, Synthesis, prompts_path
 from mmupt_data.writer import WriteOptions, write_dataset
 from verl_ext.files import write_json_lines
 
-# In the folder of a synthesis: what became of every candidate.
+# File in the output folder with the outcome of every candidate.
 CANDIDATES = "candidates.jsonl"
-# Fields of a `JudgedCandidate` beside its candidate.
+# Fields of a `JudgedCandidate` besides its candidate.
 OUTCOME = ("dropped_by", "reason", "vote_share")
 
 
@@ -40,9 +40,9 @@ def read_candidates(file: Path) -> list[JudgedCandidate]:
 def write_questions(
     folder: Path, name: str, parents: Sequence[Parent], judged: Sequence[JudgedCandidate], model: str, round: int
 ) -> Path:
-    """Write the kept candidates to `NAME.parquet`, without truth file, and return it.
+    """Write the kept candidates to `NAME.parquet`, without a truth file, and return it.
 
-    Equal questions about equal images, which only a filter that is off leaves, are dropped, which the manifest lists.
+    Equal questions about equal images, possible only with `copy_of_other` off, are dropped and listed in the manifest.
     """
     by_id = {parent.id: parent for parent in parents}
 
@@ -63,9 +63,9 @@ def write_questions(
 
 
 def write_request_rows(folder: Path, name: str, asked: Mapping[str, tuple[Parent, str, str]]) -> Path:
-    """Write requests for questions, row, strategy and text by id, to `NAME.parquet`, without truth file, and return it.
+    """Write requests (row, strategy and text by id) to `NAME.parquet`, without a truth file, and return it.
 
-    Equal requests about equal images are dropped, which the manifest lists.
+    Equal requests about equal images are dropped and listed in the manifest.
     """
     rows = (
         Row(
@@ -87,7 +87,7 @@ def write_request_rows(folder: Path, name: str, asked: Mapping[str, tuple[Parent
 
 
 def question_row(judged: JudgedCandidate, parent: Parent, model: str, round: int) -> Row:
-    """The row of a synthesized question: images and origin are those of its parent; it has no answer."""
+    """Build the row of a synthesized question, with the images and origin of its parent and no answer."""
     candidate = judged.candidate
     return Row(
         id=candidate.id,

@@ -1,6 +1,6 @@
 """Synthesis strategies: prompts for a new question about the images of a row.
 
-A new strategy is a module here with a function that `STRATEGIES.register` decorates; see docs/extending.md.
+To add a strategy, add a module here with a function decorated by `STRATEGIES.register`; see docs/extending.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from verl_ext.registry import Registry
 
 @dataclass(frozen=True)
 class StrategyPrompt:
-    """What the model is asked.
+    """A request for a question.
 
-    prompt: a key of `prompts` in the configuration, which names the file with the text.
-    texts: values of the placeholders of the text.
-    template: the text, if the config lacks the key.
+    prompt: a key of `prompts` in the configuration, which names the file of the template.
+    texts: values of the template's placeholders.
+    template: the template to use if the config lacks the key.
     """
 
     prompt: str
@@ -24,7 +24,7 @@ class StrategyPrompt:
     template: str | None = None
 
 
-# From a row and the model's own majority answer (None: not asked, or a tie) to the prompt; None if the strategy does
-# not apply to the row.
+# Maps a row and the model's majority answer to its question (None: not sampled, or a tie) to a request; None if the
+# strategy does not apply to the row.
 Strategy = Callable[[Parent, str | None], StrategyPrompt | None]
 STRATEGIES: Registry[Strategy] = Registry("synthesis strategy", "mmupt.synthesis.strategies")

@@ -6,5 +6,5 @@ from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 
 @STRATEGIES.register
 def direct(parent: Parent, voted: str | None) -> StrategyPrompt:
-    """A question from the image alone."""
+    """Request a question from the image alone."""
     return StrategyPrompt("direct")

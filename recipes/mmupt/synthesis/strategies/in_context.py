@@ -6,7 +6,7 @@ from mmupt.synthesis.strategies import STRATEGIES, StrategyPrompt
 
 @STRATEGIES.register
 def in_context(parent: Parent, voted: str | None) -> StrategyPrompt | None:
-    """A new question from the image and the question that is asked about it."""
+    """Request a new question from the image and its existing question."""
     if parent.question is None:
         return None
     if voted is None:
