@@ -1,7 +1,7 @@
-r"""Answers: extraction from responses, and equality.
+r"""Extract answers from responses and compare them.
 
-The answer of a response is the content of its last `\boxed{...}`, or None. `verl_ext.votes` counts and rewards answers,
-and `verl_ext.scores` measures their accuracy.
+By default, a response's answer is the content of its last `\boxed{...}`, or None without one. `verl_ext.votes` counts
+and rewards answers, and `verl_ext.scores` measures their accuracy.
 """
 
 from verl_ext.answers.answer_keys import Key, canonical, number_of

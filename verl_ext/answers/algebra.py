@@ -1,5 +1,7 @@
-"""Exact arithmetic on normal forms. Work is bounded for every input, by a budget per expression and by limits on the
-size of numbers and powers."""
+"""Exact arithmetic on normal forms.
+
+Work is bounded for every input by a budget per expression and by limits on the size of numbers and powers.
+"""
 
 from fractions import Fraction
 from math import ceil, comb, factorial, floor, gcd, lcm
@@ -21,21 +23,21 @@ from verl_ext.answers.normal_form import (
     prime_powers,
 )
 
-# Larger powers and factorials are not evaluated.
+# Powers, factorials and binomials beyond these limits are not evaluated.
 MAX_BITS = 4096
 MAX_EXPANDED_EXPONENT = 12
 MAX_FACTORIAL = 100
 MAX_BINOMIAL = 200
-# Multiplications of two terms per expression.
+# Maximum number of multiplications of two terms per expression.
 BUDGET = 1000
 
 
 class TooLarge(ValueError):
-    """The budget of an expression is used up."""
+    """The expression exceeded its work budget."""
 
 
 class Undefined(ValueError):
-    """The expression has no value, for example because of a division by zero."""
+    """The expression has no value, for example because it divides by zero."""
 
 
 def _bits(value: Rational) -> int:
@@ -43,13 +45,18 @@ def _bits(value: Rational) -> int:
 
 
 class Algebra:
-    """Operations within the budget of one expression; TooLarge beyond it, Undefined if there is no value."""
+    """Arithmetic within the work budget of one expression.
+
+    Raises:
+        TooLarge: the budget is exceeded.
+        Undefined: the result has no value.
+    """
 
     def __init__(self) -> None:
         self._budget = BUDGET
 
     def spend(self, work: int) -> None:
-        """Count work; TooLarge beyond the budget."""
+        """Charge work to the budget; TooLarge if that exceeds it."""
         self._budget -= work
         if self._budget < 0:
             raise TooLarge
@@ -60,21 +67,21 @@ class Algebra:
         kind: Literal["call", "sum", "power"],
         parts: tuple[Union[int, Sum, Atom, Monomial], ...],  # noqa: UP007
     ) -> Atom:
-        # The text of an outer expression contains the texts of inner ones, repeatedly where powers were expanded.
+        # An expression's text contains the texts of its parts, repeatedly where powers were expanded.
         self.spend(len(text) // 64)
         return Atom(text, kind, parts)
 
     def add(self, *summands: Sum) -> Sum:
-        """a + b + ..."""
+        """Return a + b + ..."""
         self.spend(sum(len(summand.terms) for summand in summands))
         return collect(term for summand in summands for term in summand.terms)
 
     def subtract(self, a: Sum, b: Sum) -> Sum:
-        """a - b."""
+        """Return a - b."""
         return self.add(a, self.multiply(MINUS_ONE, b))
 
     def multiply(self, a: Sum, b: Sum) -> Sum:
-        """a * b, expanded."""
+        """Return a * b, expanded."""
         if a is ONE or b is ONE:
             return b if a is ONE else a
         if len(a.terms) == len(b.terms) == 1:
@@ -82,7 +89,7 @@ class Algebra:
         return collect(self._multiply_terms(first, second) for first in a.terms for second in b.terms)
 
     def divide(self, a: Sum, b: Sum) -> Sum:
-        """a / b."""
+        """Return a / b."""
         return self.multiply(a, self.power(b, MINUS_ONE))
 
     def _multiply_terms(self, a: tuple[Monomial, Rational], b: tuple[Monomial, Rational]) -> tuple[Monomial, Rational]:
@@ -99,7 +106,7 @@ class Algebra:
         return self._normal_term(exponents, coefficient)
 
     def _normal_term(self, exponents: dict[Atom, Rational], coefficient: Rational) -> tuple[Monomial, Rational]:
-        """Reduce exponents of numbers to between 0 and 1 and powers of i to i, if their size allows."""
+        """Reduce exponents of numbers to between 0 and 1 and powers of i to i, unless numbers get too large."""
         monomial = []
         for atom, exponent in exponents.items():
             if atom.kind == "number" and (exponent >= 1 or exponent < 0):
@@ -117,7 +124,7 @@ class Algebra:
         return tuple(sorted(monomial)), coefficient
 
     def power(self, base: Sum, exponent: Sum) -> Sum:
-        """base ^ exponent. Roots of odd order of negative numbers are real."""
+        """Return base ^ exponent. Odd roots of negative numbers are real."""
         value = exponent.rational
         if value is not None:
             return self._rational_power(base, value)
@@ -152,7 +159,7 @@ class Algebra:
         return self._power_of_sum(base, exponent)
 
     def _rationalised(self, base: Sum) -> Sum | None:
-        """1 / (a + b) as (a - b) / (a^2 - b^2), for two numbers with rational squares."""
+        """Return 1 / (a + b) as (a - b) / (a^2 - b^2) for two numbers with rational squares, else None."""
         if len(base.terms) != 2 or any(atom.kind != "number" for atom in base.atoms):
             return None
         (first, a), (second, b) = base.terms
@@ -161,7 +168,7 @@ class Algebra:
         return self.multiply(conjugate, number(Fraction(1, norm))) if norm else None
 
     def _power_of_sum(self, base: Sum, exponent: Rational) -> Sum:
-        """Power of a sum that is not expanded: its content to the power, times an atom."""
+        """Return a power of a sum without expanding it: the power of its content, times an atom."""
         content = base.content
         common = self._common_factor(base) if exponent.denominator == 1 else {}
         if exponent.denominator == 1 and base.terms[0][1] < 0:
@@ -173,7 +180,7 @@ class Algebra:
         return self.multiply(self._power_of_term(outside, exponent), atom_power(atom, exponent))
 
     def _common_factor(self, base: Sum) -> dict[Atom, Rational]:
-        """The lowest power of each name that all terms share."""
+        """Return the lowest power of each atom, numbers excepted, that all terms share."""
         first, *others = [dict(monomial) for monomial, _ in base.terms]
         return {
             atom: lowest
@@ -221,7 +228,7 @@ class Algebra:
         return term
 
     def _root(self, value: Rational, exponent: Rational) -> Sum:
-        """A positive rational number to any rational power."""
+        """Return a positive rational number to any rational power."""
         if value == 1:
             return ONE
         self.spend(20)
@@ -231,7 +238,7 @@ class Algebra:
         return Sum((self._checked(self._normal_term(powers, 1)),))
 
     def _symbolic_power(self, base: Sum, monomial: Monomial, coefficient: Rational) -> Sum:
-        """base ^ (coefficient * monomial), for a monomial that is not 1."""
+        """Return base ^ (coefficient * monomial) for a monomial other than 1."""
         if base == ONE:
             return ONE
         if not base.terms:
@@ -258,7 +265,7 @@ class Algebra:
         return Sum((self._normal_term(powers, 1),))
 
     def call(self, function: str, *arguments: Sum) -> Sum:
-        """A function call, evaluated if its value is a rational number or a sum of logarithms of primes."""
+        """Return a function call, evaluated if its value is rational or a sum of logarithms of primes."""
         values = [argument.rational for argument in arguments]
         value = values[0]
         if function == "ln" and value is not None:
@@ -287,7 +294,7 @@ class Algebra:
         return atom_power(self._atom(text, "call", arguments))
 
     def _logarithm(self, value: Rational) -> Sum:
-        """The natural logarithm of a rational number, as a sum over its primes."""
+        """Return the natural logarithm of a rational number as a sum over its primes."""
         if value <= 0:
             raise Undefined
         self.spend(20)
@@ -296,7 +303,7 @@ class Algebra:
         )
 
     def substitute(self, expression: Sum, atom: Atom, value: Sum) -> Sum:
-        """Replace an atom of the terms by a value."""
+        """Replace an atom of the terms with a value."""
         if atom not in expression.atoms:
             return expression
         result = Sum(())

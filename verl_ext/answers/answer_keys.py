@@ -1,7 +1,7 @@
-"""Keys of answers. Answers with the same key are equal, so that equality is an equivalence relation.
+"""Keys of answers: answers with the same key are equal, so equality is an equivalence relation.
 
-A key is computed from one answer by exact rules, without comparing it to others. docs/answers.md lists what is
-equal and why. `verl_ext.answers.numeric_equality` decides what keys leave open, such as trigonometric identities.
+A key is computed from one answer by exact rules, without comparing it to others. docs/answers.md lists which answers
+are equal and why. `verl_ext.answers.numeric_equality` decides what keys leave open, such as trigonometric identities.
 """
 
 import re
@@ -23,9 +23,9 @@ from verl_ext.answers.words import list_of_words, words_of
 
 # Longer answers are compared as text.
 MAX_LENGTH = 1000
-# Number of cached keys. The answers of a group repeat, and often recur in neighboring groups.
+# Number of cached keys. Answers repeat within a group and often recur in neighboring groups.
 CACHE = 4096
-# Nesting of phrases around an answer.
+# Maximum nesting of phrases around an answer.
 MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
@@ -37,7 +37,7 @@ _SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([kKMB])")
 _MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
 _YEN = re.compile(r"¥\s*(\d[\d,.]*)")
-# A share of something, which other answers leave out.
+# A share and its whole, which other answers leave out.
 _SHARE_OF = re.compile(
     r"((?:an?\s+)?[^,;=]{0,40}(?:/\d{1,9}|%|\}|percent|half|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?))\s+of\s+"
     r"(?:the|all|an?|its|their|his|her)\s+[A-Za-z][A-Za-z\s]*",
@@ -45,17 +45,17 @@ _SHARE_OF = re.compile(
 )
 _SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?){0,7}")
 _LETTERS = re.compile(r"[A-Z]{2,8}")
-# Answers to several questions, in their order.
+# True/false or yes/no answers to several questions, in order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
-# Not products of variables.
+# Abbreviations that would otherwise be products of variables.
 _NO_PRODUCTS = frozenset({"ne", "nw", "se", "sw", "n/a", "aa", "hl"})
-# A single triangle; a statement that two triangles are congruent says which corners correspond.
+# A single triangle, whose corners can be in any order. In a congruence, their order says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
 _NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
 _LETTER_WITH_TEXT = re.compile(
     r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]]|\s+-(?=\s)|\s+(?=\())\s*(.+)", re.I | re.S
 )
-# Where no options are known, the letter is a capital, and "A: 5, B: 6" are two values.
+# An option with its text if the options are unknown. The letter is then a capital, and "A: 5, B: 6" are two values.
 _CAPITAL_WITH_TEXT = re.compile(
     r"(?:[Oo]ption |[Cc]hoice )?"
     r"(?:[(\[]([A-H])[)\]][.:]?|\(?([a-e])\)(?=\s)|([A-H])(?:[.:)]|,(?=\s+[-$\d\\√][^,]*$)|(?=\s+\([^(),A-Z]*\d[^(),A-Z]*\)$)))\s*"
@@ -63,7 +63,7 @@ _CAPITAL_WITH_TEXT = re.compile(
     re.S,
 )
 _TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
-# A text that names another option: several options are no choice.
+# Text that names another option: an answer with several options chooses none.
 _ANOTHER_LETTER = re.compile(
     r"^(?:and|or)\b|^[(\[]?[A-H][)\]]?\s*(?:[,;]|and\b|or\b|$)|[(\[][A-H][)\]]|(?<![A-Za-z])[A-H]\s*[:)]"
 )
@@ -72,12 +72,12 @@ _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+"
     r"|\s*\(\s*(?:≈|approximately|about|or(?=\s*\d*\.\d))\s*(?=[^()]*\)$)"
 )
-# The same in another unit: 3/5 = 60%, 0.6 (60%), 5 km (5000 m).
+# A value restated in another unit: 3/5 = 60%, 0.6 (60%), 5 km (5000 m).
 _OR_IN = re.compile(
     r"(?P<exact>[^%]*(?:[./]\d+|\}))\s*(?:=|\(|\bor\b)\s*(?P<other>[\d.]+\s*%)\)?"
     r"|(?P<first>\d[\d.,]*\s+[a-z]+)\s+\((?P<second>\d[\d.,]*\s+[a-z]+)\)"
 )
-# The value of what is not read itself: an integral, a limit, a derivative at a point, E[X].
+# The value of an expression that the parser cannot read: an integral, a limit, a derivative at a point, E[X].
 _VALUE_OF = re.compile(
     r"(?:[A-Za-z](?:_\{?\w+\}?)?\s*=\s*)?(?:\\(?:i{1,3}nt|oint|lim|sum|prod|det|inf|sup|max|min|dim|Pr)(?![A-Za-z])"
     r"|\\frac\s*\{\s*d[^{}]*\}\s*\{\s*d|[A-Za-z]\s*[\[(])[^<>≤≥≠≈?;]*=\s*(?P<value>[^=,;]+)"
@@ -92,7 +92,7 @@ _MEASURED = re.compile(rf"(?:the\s+|an?\s+)?({QUANTITY})\s+(?:of\s+)?(-?[\d\\√
 _NUMBER_OF_PART = re.compile(r"(?:^|\s*[,;]?(?:\s+and)?\s*)\(([1-9a-h])\)\s*:?\s*(?=[-\d\\√$])")
 _COMMANDS = re.compile(r"\\[A-Za-z]+")
 _SOMETHING = re.compile(r"[^\W_]")
-# Statements and quadrants numbered by Roman numerals; (i) alone may be a number.
+# Statements and quadrants numbered by Roman numerals; (i) alone may be the imaginary unit.
 _ROMAN = r"[(]?(?:VI{0,3}|I{1,3}|IV)[)]?"
 _ROMAN_LIST = re.compile(
     rf"(?!\(?(?-i:[iv])\)?$)(?:(?:statements?|quadrants?|both|only)\s+){{0,2}}({_ROMAN}(?:(?:\s*[,&]\s*(?:and\s+)?|\s+and\s+){_ROMAN})*)"
@@ -110,8 +110,8 @@ class Key:
 
     value: the normal form of a mathematical answer, None for words.
     core: the key without its details, None if it has none.
-    details: what other answers may leave out, by kind: the unit of a number, the direction of a change, a.m. or p.m.,
-        the names of values, the text of an option after its letter.
+    details: what other answers may leave out, as (kind, detail) pairs: the unit of a number, the direction of a change,
+        a.m. or p.m., the names of values, the text of an option after its letter.
     instead: another possible reading: the decimal of 4π ≈ 12.57, the text of an option with its letter.
     """
 
@@ -128,18 +128,18 @@ class Key:
 
     @property
     def is_words(self) -> bool:
-        """Whether the answer was not parsed and is compared as text."""
+        """Whether the answer is compared as text because it was not parsed."""
         return self.text.startswith('"')
 
     def agrees_with(self, other: "Key") -> bool:
-        """Whether two keys differ only in details that one of them leaves out."""
+        """Whether two keys differ at most in details that one of them leaves out."""
         mine = dict(self.details)
         return self.bare == other.bare and all(mine.get(kind, detail) == detail for kind, detail in other.details)
 
 
 @lru_cache(maxsize=CACHE)
 def is_empty(answer: str) -> bool:
-    r"""Whether an answer has no content, such as `\text{}` or `?`. It then counts as no answer."""
+    r"""Whether an answer has no content, as `\text{}` and `?`, and therefore counts as no answer."""
     if _SOMETHING.search(_COMMANDS.sub("", answer)):
         return False
     return not normalize(answer[:MAX_LENGTH]).strip("{}() ")
@@ -150,7 +150,7 @@ def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
 
     Args:
         choices: the texts of the options A, B, ... in order. An option's letter, its text and both together then have
-            the same key. Without choices, an answer is an option only if it is a single letter.
+            the same key. Without choices, only a single letter is an option.
 
     >>> canonical("2/4") == canonical("0.5")
     True
@@ -218,7 +218,7 @@ def _text_key(text: str, depth: int = 0) -> Key:
 
 
 def _worded_key(text: str, depth: int) -> Key:
-    """The key of an answer in words: that of the part that decides, else that of all words."""
+    """Return the key of the decisive part of a phrase, or of all its words if no rule applies."""
     words = Key(f'"{words_of(text)}"')
     if depth < MAX_WORDING:
         if change := change_of(text):
@@ -229,7 +229,7 @@ def _worded_key(text: str, depth: int) -> Key:
             return _detailed_key(kind[0], ("kind", kind[1]), depth)
         if share := _SHARE_OF.fullmatch(text):
             return replace(words, instead=_text_key(share[1], depth + 1))
-    # In a phrase such as "large, red ball" the comma means nothing.
+    # In a phrase such as "large, red ball", the comma has no meaning.
     return words if (listed := list_of_words(text)) is None else Key(f'"{listed}"', instead=words)
 
 
@@ -239,7 +239,7 @@ def _detailed_key(text: str, detail: tuple[str, str], depth: int) -> Key:
 
 
 def _other_reading(text: str) -> str | None:
-    """The other reading: options of a, b, 2 3/4 of 2 and 3/4, money of pounds and ¥, 1200 of 1.2K; else None."""
+    """Return a second reading: options for a, b; 2 3/4 for 2 and 3/4; money for pounds and ¥; 1200 for 1.2K."""
     if _SMALL_LETTERS.fullmatch(text):
         return text.upper()
     if (short := _SHORT_AMOUNT.fullmatch(text)) is not None:
@@ -252,9 +252,9 @@ def _other_reading(text: str) -> str | None:
 
 
 def _letters_key(text: str) -> Key | None:
-    """The key of capitals without spaces: a segment or triangle, or else several options.
+    """Return the key of capitals without spaces that are a segment or triangle, with several options as second reading.
 
-    The order of other letters matters: NE, BAD, GAD.
+    Returns None for letters whose order matters: NE, BAD, GAD.
     """
     letters = sorted(text)
     is_triangle = len(text) == 3 and [ord(letter) - ord(letters[0]) for letter in letters] == [0, 1, 2]
@@ -265,7 +265,7 @@ def _letters_key(text: str) -> Key | None:
 
 
 def _option_with_text(text: str) -> tuple[str, str] | None:
-    """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for anything else."""
+    """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for other answers."""
     if match := _CAPITAL_WITH_TEXT.fullmatch(text):
         letter, words = (match[1] or match[2] or match[3]).upper(), match[4]
     elif text[-1:] in (")", "]") and (match := _TEXT_WITH_CAPITAL.fullmatch(text)):
@@ -287,7 +287,7 @@ def _notation_key(notation: Notation) -> Key:
 
 
 def _one_spelling(unit: str) -> str:
-    """The unit of a range, spelled like the units of numbers."""
+    """Return the unit of a range in the spelling of the units of numbers."""
     try:
         return dict(parse(f"{unit}1" if unit in "$€£¥" else f"1 {unit}").details).get("unit", unit)
     except NotMath:
@@ -295,7 +295,7 @@ def _one_spelling(unit: str) -> str:
 
 
 def _points_key(text: str) -> Key | None:
-    """The key of the points of x=1, y=2; x=3, y=4."""
+    """Return the key of the points in x=1, y=2; x=3, y=4."""
     parts = _BETWEEN_POINTS.split(text)
     if len(parts) < 2 or not all(part.count("=") > 1 for part in parts):
         return None
@@ -311,7 +311,7 @@ def _points_key(text: str) -> Key | None:
 
 
 def _labelled_key(text: str) -> Key | None:
-    """The key of values with labels in words or before colons: the values and their labels."""
+    """Return the key of several values, each with a label in words or before a colon."""
     parts = [_LABELLED.fullmatch(part) or _MEASURED.fullmatch(part) for part in _SEPARATOR.split(text)]
     if len(parts) < 2 or not all(parts):
         return None
@@ -319,7 +319,7 @@ def _labelled_key(text: str) -> Key | None:
 
 
 def _label(text: str) -> str:
-    """A label in one spelling; that of A: 50, B: 60 is the name of A = 50, B = 60."""
+    """Normalize a label, so that A: 50, B: 60 has the same labels as A = 50, B = 60."""
     try:
         return parse(text).value.text
     except NotMath:
@@ -327,7 +327,7 @@ def _label(text: str) -> str:
 
 
 def _numbered_key(text: str) -> Key | None:
-    """The key of answers to the parts of a question, as in (1) 5; (2) 12: the values and their numbers."""
+    """Return the key of numbered answers to the parts of a question, as in (1) 5; (2) 12."""
     _, *parts = _NUMBER_OF_PART.split(text)
     numbers, values = parts[::2], parts[1::2]
     if len(numbers) < 2 or not any("".join(numbers) in row for row in ("123456789", "abcdefgh")) or "" in values:
@@ -357,7 +357,7 @@ def _math_key(text: str) -> Key:
 
 
 def _key_of_value(text: str) -> Key | None:
-    """The key of the right side of an equation whose left side is an operation; of E[X] = 3 if it is a constant."""
+    """Return the key of the right side if the left side is an integral or the like, or E[X] with a constant value."""
     match = _VALUE_OF.fullmatch(text)
     try:
         key = match and _math_key(match["value"])
@@ -369,19 +369,19 @@ def _key_of_value(text: str) -> Key | None:
 
 
 def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
-    """The key of an approximation: the exact value of 4π ≈ 12.57, the only value of x ≈ 12.57."""
+    """Return the key of an approximation: of the exact value in 4π ≈ 12.57, of the only value in x ≈ 12.57."""
     number = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{words_of(decimal)}"')
     try:
         key = _math_key(exact)
     except NotMath:
-        # Not 0.25 (25%) is neither.
+        # An exact part with digits that was not parsed, as in not 0.25 (25%), is neither value.
         return Key(f'"{words_of(exact)}"', instead=number) if re.search(r"\d", exact) else number
     named = key.bare.value is None or variables(key.bare.value)
     return number if named else replace(key, instead=number)
 
 
 def number_of(answer: str) -> float | None:
-    """Return the value of an answer that is a real number, without its unit; None for anything else, also words.
+    """Return the value of an answer that is a real number, without its unit; None for other answers.
 
     >>> number_of(r"\\frac{3}{2}")
     1.5
@@ -398,7 +398,8 @@ def number_of(answer: str) -> float | None:
 @lru_cache(maxsize=CACHE)
 def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
     text = normalize(answer)
-    # GDA and GAD are options of one question and triangles in another, and (b) may be the text of any option.
+    # Options may differ only in what other answers treat as equal: GDA and GAD may be the same triangle. And (b) may be
+    # the text of any option. Such answers are first compared with the options' spelling.
     is_spelled = _LETTERS.fullmatch(text) or _LETTER_IN_BRACKETS.fullmatch(text) or " " in text
     spelled = [position for position, choice in enumerate(choices) if is_spelled and normalize(choice) == text]
     options = [_without_letter(normalize(choice), canonical(choice)) for choice in choices]
@@ -419,14 +420,14 @@ def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
 
 
 def _without_letter(text: str, key: Key) -> Key:
-    """The key of the text of an option, in which (b) is not a letter: the second option may be the figure (d)."""
+    """Return the key of an option's text, in which (b) is no letter: the second option may be figure (d)."""
     return key.instead if key.instead is not None and _LETTER_IN_BRACKETS.fullmatch(text) else key
 
 
 def _is_other_value(text: Key, option: Key) -> bool:
-    """Whether both are mathematics, dates, times or ranges; other words are the model's wording of the option.
+    """Whether both keys are mathematics, dates, times or ranges. Other words may paraphrase the option.
 
-    If the options are letters, their texts are in the image, and any text may be theirs.
+    If the option is a letter, its text is in the image and may be any text.
     """
     return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
 
@@ -436,7 +437,7 @@ def _letter_position(letter: str) -> int:
 
 
 def _option_position(key: Key, options: Sequence[Key]) -> int | None:
-    """The position of the only option with this key, or of the only one that agrees with it up to details."""
+    """Return the position of the only option with this key, or else of the only option that agrees with it."""
     found = [position for position, option in enumerate(options) if option == key]
     if not found:
         found = [position for position, option in enumerate(options) if option.agrees_with(key)]

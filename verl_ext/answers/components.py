@@ -1,12 +1,12 @@
-"""Connected components of a relation that is not transitive by itself."""
+"""Connected components: the transitive closure of a pairwise relation."""
 
 from collections.abc import Callable
 
 
 def connected_components(count: int, linked: Callable[[int, int], bool]) -> list[list[int]]:
-    """Return the components of the numbers below `count`, sorted.
+    """Return the connected components of the numbers below `count`, sorted.
 
-    `linked` is called with the smaller number first, and only until the larger one has joined a component.
+    `linked(a, b)` is called with a < b, and not again for a component that b has already joined.
     """
     components: list[list[int]] = []
     for item in range(count):

@@ -1,7 +1,7 @@
-"""When answers are equal: two of them, a whole group, or one and the ground truth.
+"""Equality of answers: of two answers, within a group, and against the ground truth.
 
-Keys decide nearly all (`verl_ext.answers.answer_keys`), and values at fixed points the rest
-(`verl_ext.answers.numeric_equality`). Graders of other projects are in `verl_ext.answers.foreign_rules`.
+Keys decide nearly all cases (`verl_ext.answers.answer_keys`), and a numeric test decides the rest
+(`verl_ext.answers.numeric_equality`). `verl_ext.answers.foreign_rules` wraps the graders of other projects.
 """
 
 from collections import Counter, defaultdict
@@ -19,10 +19,13 @@ AnswerRule = Literal["canonical", "mathruler", "math_verify"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How answers are compared; ValueError for a rule that does not exist or whose package is missing.
+    """The rule that compares answers.
 
-    rule: "canonical": the rule of this project, see docs/answers.md. "mathruler": its `grade_answer`, the grader of the
-        paper's code; "math_verify": `verify` of Math-Verify.
+    rule: "canonical": this project's rule, see docs/answers.md. "mathruler": `grade_answer` of mathruler, the grader of
+        the paper's code. "math_verify": `verify` of Math-Verify.
+
+    Raises:
+        ValueError: an unknown rule, or a rule whose package is not installed.
     """
 
     rule: AnswerRule = "canonical"
@@ -36,10 +39,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class AnswerClasses:
-    """The classes of equal answers in a group, the largest first, classes of equal size ordered by key.
+    """The classes of equal answers in a group, largest first; classes of equal size are ordered by key.
 
-    members: positions of the answers of each class. answers: the representative of each class: the most frequent of its
-        answers with a unit, or of all if none has one. It does not depend on the order of the answers.
+    members: positions of each class's answers in the group.
+    answers: each class's representative: the most frequent answer with a unit or another detail, or the most frequent
+        answer if none has a detail. It does not depend on the order of the answers.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -52,11 +56,11 @@ DEFAULT = Comparison()
 def classify(
     answers: Sequence[str | None], comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> AnswerClasses:
-    """Divide the answers of a group into classes of equal answers; None is no answer and in no class.
+    """Divide the answers of a group into classes of equal answers. None and empty answers are in no class.
 
-    The classes depend on the set of the answers alone, not on their order. A number without a unit is equal to the same
-    number with a unit, unless the group has two units for it; see `verl_ext.answers.group_context`. `choices` are the
-    texts of the options of the question, see `canonical`. An empty answer is no answer.
+    The classes depend only on the set of answers, not on their order. A number without a unit equals the same number
+    with a unit, unless the group gives it two units; see `verl_ext.answers.group_context`. `choices` are the texts of
+    the question's options, see `canonical`.
     """
     counts = Counter(answer for answer in answers if answer is not None and not is_empty(answer))
     if comparison.rule == "canonical":
@@ -64,8 +68,8 @@ def classify(
     else:
         keys = {answer: Key(answer.strip()) for answer in counts}
     spellings: dict[Key, list[str]] = defaultdict(list)
-    # Answers with one key may differ in details and second readings. One with details counts first (5 m has a unit, 5m
-    # may be a product), then one without a second reading (4π, not 4π ≈ 12.57).
+    # Answers with the same key may differ in details and second readings. Prefer keys with details (5 m has a unit, 5m
+    # may be a product), then keys without a second reading (4π over 4π ≈ 12.57).
     for answer, key in sorted(keys.items(), key=lambda item: (-len(item[1].details), str(item[1].instead or ""))):
         spellings[key].append(answer)
     positions: dict[str, list[int]] = defaultdict(list)
@@ -87,9 +91,9 @@ def classify(
 def equivalent(
     a: str | None, b: str | None, comparison: Comparison = DEFAULT, choices: Sequence[str] | None = None
 ) -> bool:
-    """Whether two answers are equal, without a ground truth; None equals nothing, not even None.
+    """Whether two answers are equal; None equals nothing, not even None.
 
-    No detail may be left out: a number with a unit is not the number alone.
+    Without a ground truth or a group, details are not filled in: 12 cm does not equal 12.
     """
     if a is None or b is None or is_empty(a) or is_empty(b):
         return False
@@ -104,7 +108,7 @@ def correct(
 ) -> bool:
     """Whether an answer equals the ground truth; False if either is None.
 
-    They are compared as a group of two: a detail that one of them leaves out, such as a unit, is taken from the other.
+    The two are compared as a group: if one leaves out a detail, such as a unit, it takes the other's.
     """
     if answer is None or truth is None or is_empty(answer) or is_empty(truth):
         return False
@@ -114,7 +118,7 @@ def correct(
 
 
 def _representative(counts: Mapping[str, int], keys: Mapping[str, Key]) -> str:
-    # An option's letter with its text is right by both.
+    # The letter with its text, as in B. 15 cm, matches a ground truth of either form.
     chosen = [answer for answer in counts if dict(keys[answer].details).get("option")]
     detailed = chosen or [answer for answer in counts if keys[answer].details] or counts
     return min(detailed, key=lambda answer: (-counts[answer], len(answer), answer))

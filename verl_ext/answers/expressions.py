@@ -1,7 +1,7 @@
 """Recursive-descent parser of expressions, from tokens of plain text or LaTeX to normal forms.
 
-Functions, roots and commands are in the subclass in `verl_ext.answers.operators`. Brackets may hold more than an
-expression; the subclass of that in `verl_ext.answers.syntax` parses their content.
+`verl_ext.answers.operators` adds functions, roots and commands, and `verl_ext.answers.syntax` parses the content of
+brackets, which may be more than an expression.
 """
 
 import math
@@ -16,10 +16,10 @@ from verl_ext.answers.token_reader import TokenReader, parse_number
 from verl_ext.answers.tokens import CLOSING, VECTOR, Token
 from verl_ext.answers.units import ORDINAL, POWERS, POWERS_BEHIND, UNITS, unit_of
 
-# What is counted, as in "students in the class".
+# Longest phrase for what a number counts, as in "students in the class".
 MAX_WORDS = 7
 SIGNS = ("+", "-", "±", "∓")
-# A number followed by one of these is more than a number with a unit.
+# Words that are never a unit: a number followed by one of them is more than a quantity.
 _NO_UNITS = frozenset({
     "is", "are", "was", "not", "no", "if", "or", "than", "when", "where", "only", "but", "then", "because", "either",
     "for", "to", "below", "above", "under", "over", "minus", "plus", "negative", "positive", "zero", "by", "of", "out",
@@ -27,7 +27,7 @@ _NO_UNITS = frozenset({
     "noon", "midnight", "o'clock", "remainder", "and", "with",
 } | CHANGES | COMPARATIVES)  # fmt: skip
 _PARTITIVE = frozenset({"the", "them", "these", "those", "all", "it", "us", "which", "whom"})
-# Ways, different ways and possible ways are counted alike.
+# Words to ignore in a unit: ways, different ways and possible ways are the same unit.
 _ANY = frozenset({"different", "distinct", "possible"})
 _SINGULARS = {"people": "person", "children": "child"}
 _PLURAL = re.compile("(?:(?<=[xh])|(?<=ss))es$|(?<!s)s$")
@@ -39,33 +39,33 @@ _CURRENCIES = frozenset("$€£¥₹₩₽")
 
 
 class ExpressionParser(TokenReader):
-    """Parses the tokens once, with `sign`, 1 or -1, for ±."""
+    """Parses the tokens once, reading ± as `sign`, 1 or -1."""
 
     def __init__(self, tokens: list[Token], sign: int) -> None:
         super().__init__(tokens)
         self._bars = 0
         self._sign = sign
         self.has_plus_minus = False
-        # Names that were written as units.
+        # Names that were read as units.
         self.units: set[str] = set()
-        # The value of the index of a sum or product, by its name.
+        # The current values of indices of sums and products, by name.
         self._indices: dict[str, Sum] = {}
 
     @abstractmethod
     def _items(self) -> list[Value]:
-        """The items between brackets, separated by commas."""
+        """Parse the items between brackets, separated by commas."""
 
     @abstractmethod
     def _function(self, function: str) -> Sum:
-        """A function with its exponent, base and argument."""
+        """Parse a function's exponent, base and argument."""
 
     @abstractmethod
     def _root(self) -> Sum:
-        """A root, after its sign."""
+        """Parse a root after its sign."""
 
     @abstractmethod
     def _command(self, command: str) -> Sum:
-        """Any other command of LaTeX, such as a fraction."""
+        """Parse the arguments of any other LaTeX command, such as a fraction."""
 
     # Expressions
 
@@ -101,7 +101,7 @@ class ExpressionParser(TokenReader):
                 sign = self._take().text
                 factors = self._sum_of(value), self._operand()
                 if sign == "×" and all(map(_has_vector, factors)):
-                    # A cross product, whose factors cannot change places.
+                    # A cross product does not commute.
                     self._fail()
                 value = self.algebra.multiply(*factors)
             elif self._takes("/", "per"):
@@ -114,20 +114,20 @@ class ExpressionParser(TokenReader):
                 return value
 
     def _is_number_behind(self, value: Value) -> bool:
-        """Whether a number is a factor, as in 3!2 and (n-2)180."""
+        """Whether the next number is a factor, as in 3!2 and (n-2)180."""
         before = self._tokens[self._position - 1].text
         return self._next.kind == "number" and (
             before == "!" or (before == ")" and not self._next.spaced and bool(variables(value)))
         )
 
     def _product(self, value: Value, factor: Value) -> Value:
-        """Factors side by side; a vector may be multiplied by a number, as in 2(1, 3)."""
+        """Multiply factors written side by side; a number may scale a vector, as in 2(1, 3)."""
         if isinstance(factor, Form) and factor.kind == "brackets ()" and not variables(value):
             return brackets(self.algebra.multiply(self._sum_of(value), self._sum_of(part)) for part in factor.parts)
         return self.algebra.multiply(self._sum_of(value), self._sum_of(factor))
 
     def _operand(self) -> Sum:
-        """The operand after a sign; after a unit another unit, as in km/h and N*m."""
+        """Parse the operand of * or /; after a unit, another unit, as in km/h and N*m."""
         if self.units and (self._next.kind in ("power", "word") or unit_of(self._next.text)):
             return self._unit()
         if self.units and self._next.text == "(" and unit_of(self._tokens[self._position + 1].text):
@@ -136,7 +136,7 @@ class ExpressionParser(TokenReader):
         return self.algebra.multiply(sign, self._sum_of(self._factor()))
 
     def _units_in_brackets(self) -> Sum:
-        """The product of units below a line, as in J/(kg*K)."""
+        """Parse a product of units in the denominator, as in J/(kg*K)."""
         self._take()
         product = self._unit()
         while not self._takes(")"):
@@ -166,11 +166,11 @@ class ExpressionParser(TokenReader):
         return self._raised(unit)
 
     def _words(self) -> str:
-        """The things that a number counts, as apples; singular and plural are the same."""
+        """Parse what a number counts, such as apples, into a unit that is the same for singular and plural."""
         words: list[str] = []
         while len(words) < MAX_WORDS:
             if words and self._next.text == "-" and not self._next.spaced:
-                # light-years
+                # A hyphen within a unit, as in light-years.
                 self._take()
             if self._next.kind != "word":
                 break
@@ -178,7 +178,7 @@ class ExpressionParser(TokenReader):
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
         ends = self._next.kind in ("end", "and") or self._next.text in (",", ";", "per", "/")
-        # Pieces of wood, but neither 5 of them nor 5 parts of the whole.
+        # 5 pieces of wood is a quantity, but neither 5 of them nor 5 parts of the whole is.
         counts = not _NO_UNITS & set(words) - {"of"} and not (
             "of" in words and (words[0] == "of" or _PARTITIVE & set(words))
         )
@@ -213,9 +213,9 @@ class ExpressionParser(TokenReader):
             sign = self._take().text
             if sign == "!":
                 if self._next.text == "!":
-                    # A double factorial.
+                    # Double factorials are not supported.
                     self._fail()
-                # They may be nested to any depth.
+                # Repeated factorials nest, so they count as depth.
                 self._enter()
                 value = self.algebra.call("factorial", self._sum_of(value))
             elif sign == "'" and variables(value):
@@ -266,7 +266,7 @@ class ExpressionParser(TokenReader):
         return self._command(token.text)
 
     def _mark_of_function(self, function: str) -> str:
-        """Take the primes of f'(2), which is not a product, and the -1 of f^{-1}(2), which is not 2/f."""
+        """Take the primes of f'(2), which is no product, or the -1 of f^{-1}(2), which is not 2/f."""
         if self._next.text not in ("'", "^"):
             return ""
         coming = " ".join(token.text for token in self._tokens[self._position : self._position + 6])
@@ -278,7 +278,7 @@ class ExpressionParser(TokenReader):
         return "^(-1)" if inverse else mark[1].replace(" ", "")
 
     def _subscript(self) -> str:
-        """A subscript with its underscore: the value of an index, as in a_k, instead of its name."""
+        """Take a subscript with its underscore, and replace an index, as the k in a_k, with its value."""
         text = self._take().text
         if text[1:] in self._indices:
             return f"_{self._indices[text[1:]].text}"
@@ -287,7 +287,7 @@ class ExpressionParser(TokenReader):
         return text
 
     def _combinations(self, text: str) -> Sum | None:
-        """C_6^2 and A_6^2, the Chinese notation of combinations and permutations."""
+        """Evaluate C_6^2 and A_6^2, the Chinese notation of combinations and permutations."""
         if not (text[:2] in ("C_", "A_", "P_") and text[2:].isdigit() and len(text) < 6 and self._next.text == "^"):
             return None
         position, n = self._position, int(text[2:])
@@ -303,7 +303,7 @@ class ExpressionParser(TokenReader):
         return number(math.perm(n, k.numerator))
 
     def _applied(self, function: str) -> Value | None:
-        """A function of a name or a number, as f(x) and P(A), or a point with its coordinates; None for a product.
+        """Parse a function of a name or number, as f(x) and P(A), or a point with coordinates; None for a product.
 
         A letter before a longer expression in brackets is a factor, as in x(x+2) and h(a+b).
         """
@@ -331,7 +331,7 @@ class ExpressionParser(TokenReader):
         return None
 
     def _argument(self) -> Sum:
-        """The argument of a LaTeX command: braces, or one token."""
+        """Parse the argument of a LaTeX command: braces, or one token."""
         if self._next.kind == "number":
             return parse_number(self._first_digit())
         return self._sum_of(self._primary())
@@ -350,10 +350,10 @@ class ExpressionParser(TokenReader):
         if len(items) == 1:
             self._fail()
         if len(items) > 2 and opening + closing == "[]":
-            # No interval has three ends.
+            # With three or more items, square brackets are no interval.
             opening, closing = "()"
         if opening + closing == "()" and [item.text for item in items] == ["-∞", "∞"]:
-            # Because blackboard letters are plain letters here.
+            # The real numbers are R, because normalization turns blackboard letters into plain ones.
             return name("R")
         return brackets(map(assigned_value, items), opening, closing)
 
@@ -368,5 +368,5 @@ def _has_vector(factor: Sum) -> bool:
 
 
 def assigned_value(item: Value) -> Value:
-    """An item without the name that a value was given."""
+    """Return the value of an assignment such as x = 5, and other items as they are."""
     return item.parts[1] if isinstance(item, Form) and item.kind == "assignment" else item

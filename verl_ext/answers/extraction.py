@@ -1,4 +1,4 @@
-r"""Extraction of the last answer of a response, by one of three common conventions."""
+r"""Extract the last answer of a response, by one of three common conventions."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,23 +8,24 @@ from typing import Literal
 from verl_ext.answers.answer_keys import is_empty
 
 _BOX = r"(?P<box>\\(?:boxed|fbox)\s*\{)"
-# Without braces TeX takes one token, but the number, letter or fraction that follows is meant.
+# TeX would put a single token into a box without braces, but the model means the whole number, letter or fraction.
 _UNBRACED_BOX = (
     r"(?P<unbraced>\\(?:boxed|fbox)\s*(?P<content>-?\d(?:[\d,.]*\d)?(?:/\d+)?|[A-Z](?![A-Za-z])"
     r"|-?\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|-?\d*\\sqrt\s*\{[^{}]*\}))"
 )
 _ANY_BOX = re.compile(r"\\(?:boxed|fbox)")
-# An escaped brace is a separate token, so it neither opens nor closes anything.
+# Escaped braces match as tokens of their own, so they neither open nor close a group.
 _BRACES = re.compile(_BOX + "|" + _UNBRACED_BOX + r"|\\[{}]|(?P<open>\{)|(?P<close>\})")
-# Longer boxes count as not empty, which bounds the work on many nested boxes.
+# Boxes longer than this are taken as not empty without a check, which bounds the work on nested boxes.
 _LONG = 200
-# Text between two boxes that form one answer: x = 1 or x = 2. Each space fits in one place only, which keeps it linear.
+# Text that joins two boxes into one answer, as in x = 1 or x = 2. Matching takes linear time, because each space can
+# match in one place only.
 _CONNECTIVE = re.compile(
     r"[\s$]*(?:(?:,\s*)?(?P<word>or|and|或|或者|和|与)|,)[\s$]*(?:[A-Za-z](?:_\{?\d\}?)?\s*=[\s$]*)?", re.IGNORECASE
 )
 _TAG = re.compile(r"<(?P<close>/?)answer>", re.IGNORECASE)
 _PHRASE = re.compile(r"\bthe\s+(?:final\s+|correct\s+)?answer\s+is\b\s*:?", re.IGNORECASE)
-# A sentence may end within a box; a full stop between digits is a decimal point.
+# A box may contain the end of a sentence; a full stop between digits is a decimal point.
 _BOX_OR_END = re.compile(_BOX + r"|[.!?](?=\s|$)|[。\n]")
 
 Extraction = Literal["boxed", "answer_tag", "answer_is"]
@@ -32,10 +33,10 @@ Extraction = Literal["boxed", "answer_tag", "answer_is"]
 
 def _boxes(response: str) -> list[tuple[slice, slice]]:
     """Return the slices of each outermost box that is not empty, and of its content."""
-    # Per open brace: where its box and the box's content begin, None for a brace without a box.
+    # For each open brace, the start of its box and of the box's content; None for a brace that opens no box.
     opened: list[tuple[int, int] | None] = []
     found: list[tuple[slice, slice]] = []
-    # Braces that open before the first box close after all boxes.
+    # Braces before the first box can be skipped: they close after all boxes.
     first = _ANY_BOX.search(response)
     for token in _BRACES.finditer(response, first.start()) if first else ():
         if token["box"]:
@@ -54,7 +55,7 @@ def _boxes(response: str) -> list[tuple[slice, slice]]:
 
 
 def _last_box(response: str) -> str | None:
-    """The content of the last box that is not empty, with the boxes that "or" or "and" join to it."""
+    """Return the content of the last box that is not empty, including boxes joined to it by "or" or "and"."""
     answers: list[str] = []
     separators: list[str] = []
     end = 0
@@ -106,17 +107,17 @@ _EXTRACTIONS: Mapping[Extraction, Callable[[str], str | None]] = {
 def extract_answer(response: str, extraction: Extraction = "boxed") -> str | None:
     r"""Return the last answer of a response, trimmed, or None if there is none or it is empty.
 
-    Takes a few passes over the text, whatever it contains.
+    Runs in linear time on any text.
 
     Args:
-        extraction: where an answer stands.
-            "boxed": in `\boxed{...}` or `\fbox{...}`, also with a space before the brace, and in `\boxed 5`. Braces
-            inside must balance; `\{` and `\}` do not count. The last box is the one that closes last, so of nested
-            boxes the outermost counts, and where a box is never closed, the last one that was. An empty box is none.
-            Boxes with nothing but "or" or "and" between them are one answer: `\boxed{1}` or `\boxed{2}` is "1 or 2".
-            "answer_tag": between `<answer>` and `</answer>`, in either case; a box in it is opened.
-            "answer_is": from "the answer is", also "the final" or "the correct answer is", to the end of the sentence,
-            without the dollar signs, asterisks and backticks around it and a full stop within them; a box is opened.
+        extraction: where to look for the answer.
+            "boxed": in `\boxed{...}` or `\fbox{...}`, also with a space before the brace, or without braces, as in
+            `\boxed 5`. Braces inside must balance; `\{` and `\}` do not count. The box that closes last counts: the
+            outermost of nested boxes, and the last closed box if a later one is never closed. Empty boxes are ignored.
+            Boxes with only "or" or "and" between them are one answer: `\boxed{1}` or `\boxed{2}` is "1 or 2".
+            "answer_tag": between `<answer>` and `</answer>`, in upper or lower case; a box inside is unwrapped.
+            "answer_is": from "the answer is", "the final answer is" or "the correct answer is" to the end of the
+            sentence, without surrounding dollar signs, asterisks, backticks and a full stop; a box is unwrapped.
 
     >>> extract_answer(r"2 + 4 = 6 . so \boxed{\frac{6}{1}}")
     '\\frac{6}{1}'
@@ -130,7 +131,7 @@ def extract_answer(response: str, extraction: Extraction = "boxed") -> str | Non
 
 
 def verdict_in(reply: str) -> str | None:
-    """The yes or no that the last line of a reply begins or ends with; None for neither or both."""
+    """Return the yes or no at the start or end of a reply's last line; None if it has neither or both."""
     said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
     verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
     return verdicts.pop() if len(verdicts) == 1 else None

@@ -1,9 +1,9 @@
-"""Equality within a group: details that some of its answers leave out, and second readings.
+"""Equality within a group: fill in details that some answers leave out, and apply second readings.
 
-An answer has a core, such as a number without its unit, and details. If all answers of a group with one core that give
-a detail give the same one, the answers that leave it out mean it as well. Equality of cores and completed details is an
-equivalence relation that depends on the set of answers alone. Classes are then joined along `Key.instead` if that is
-unambiguous; connected components are classes again.
+An answer has a core, such as a number without its unit, and details, such as the unit. If all answers with the same
+core that give a detail agree on it, answers that leave it out take it over. Equality of cores and completed details is
+an equivalence relation that depends only on the set of answers. Classes are then joined along `Key.instead` where that
+is unambiguous; the connected components are the final classes.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from verl_ext.answers.components import connected_components
 
 
 def join(keys: Collection[Key]) -> list[list[Key]]:
-    """Divide the keys of a group into classes of the same answer, each of them sorted."""
+    """Divide the keys of a group into classes of equal answers, each sorted."""
     if not any(key.details or key.instead for key in keys):
         return [[key] for key in sorted(keys)]
     shown: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -29,7 +29,7 @@ def join(keys: Collection[Key]) -> list[list[Key]]:
 
 
 def _follow(classes: list[list[Key]]) -> list[list[Key]]:
-    """Join a class to the only class that its answers may mean instead, unless a third class may mean it, too."""
+    """Join each class to the only class that is its second reading, unless that is the second reading of another."""
     meant_by: dict[int, list[int]] = defaultdict(list)
     for position, members in enumerate(classes):
         instead = _meant_instead(members)
@@ -46,7 +46,10 @@ def _follow(classes: list[list[Key]]) -> list[list[Key]]:
 
 
 def _meant_instead(members: list[Key]) -> set[Key]:
-    """The second readings of a class: texts of its option, or the decimal if no answer gives the exact value alone."""
+    """Return a class's second readings: the texts of its option, else the single one that all its answers share.
+
+    4π ≈ 12.57 may mean 12.57, but not if another answer of the class is 4π alone.
+    """
     options = {key.instead for key in members if key.instead and key.details and key.details[0][0] == "option"}
     if options:
         return options

@@ -1,4 +1,4 @@
-"""The intervals that inequalities in one unknown describe: (-1, 4) of -1 < x < 4."""
+"""Convert inequalities in one unknown to intervals: -1 < x < 4 to (-1, 4)."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -13,7 +13,7 @@ _RELATIONS = ("relation <", "relation ≤", "relation ≠")
 
 
 class _Bound(NamedTuple):
-    """A number that the unknown is below or above."""
+    """An upper or lower bound of the unknown."""
 
     unknown: str
     value: Sum
@@ -22,19 +22,19 @@ class _Bound(NamedTuple):
 
 
 def solution_interval(value: Value) -> Form | None:
-    """The interval or union of intervals of x > 3, -1 < x < 4, x ≠ 3 and x < -2 or x > 2; None of anything else."""
+    """Return the interval or union of intervals of x > 3, -1 < x < 4, x ≠ 3 or x < -2 or x > 2; else None."""
     found = _intervals(value)
     return found and found[1]
 
 
 def union(parts: Iterable[Value], sign: str = "∪") -> Form:
-    """A union or intersection of parts, in any order."""
+    """Return the union or intersection of parts, whose order does not matter."""
     members = sorted_by_text({part.text: part for part in parts}.values())
     return Form(sign.join(part.text for part in members), f"union {sign}", tuple(members))
 
 
 def _intervals(value: Value) -> tuple[str, Form] | None:
-    """The unknown and its intervals."""
+    """Return the unknown and its intervals, None for other values."""
     if not isinstance(value, Form):
         return None
     if value.kind == "set":
@@ -54,7 +54,7 @@ def _intervals(value: Value) -> tuple[str, Form] | None:
 
 
 def _bound(relation: Value) -> _Bound | None:
-    """The bound of k * unknown + rest < 0."""
+    """Solve k * unknown + rest < 0 for its bound; None for other relations."""
     if not isinstance(relation, Form) or relation.kind not in _RELATIONS or len(relation.parts) != 1:
         return None
     (difference,) = relation.parts
@@ -72,7 +72,7 @@ def _bound(relation: Value) -> _Bound | None:
 
 
 def _between(bounds: Iterable[_Bound]) -> Form:
-    """The interval from the lower to the upper bound, to infinity without one."""
+    """Return the interval between a lower and an upper bound; a missing bound is infinite."""
     ends = {bound.is_upper: bound for bound in bounds}
     lower, upper = ends.get(False), ends.get(True)
     return brackets(

@@ -1,9 +1,9 @@
-"""Normal forms of expressions: two are equal if their texts are.
+"""Normal forms of expressions: expressions with the same normal form are equal.
 
 An expression is a sum of terms. A term is a rational coefficient times powers of atoms with rational exponents. Atoms
 are numbers under a root, names (variables, constants, units), function calls, sums under a power, and symbolic powers.
-For fractions, surds, multiples of pi and polynomials, equality of normal forms decides. Whether other expressions are
-equal, such as trigonometric identities, is decided numerically (`verl_ext.answers.numeric_equality`).
+Normal forms decide equality of fractions, surds, multiples of pi and polynomials. A numeric test
+(`verl_ext.answers.numeric_equality`) decides it for other expressions, such as trigonometric identities.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,22 +13,25 @@ from functools import cached_property, lru_cache
 from math import gcd, isqrt, lcm
 from typing import Literal, NamedTuple, Union
 
-# Numbers under a root are searched for prime factors up to here.
+# Largest prime factor searched for in numbers under a root.
 MAX_PRIME = 1000
 
-# Integers are ints, which are much faster than Fractions.
+# Integers stay ints, which are much faster than Fractions.
 Rational = Union[int, Fraction]  # noqa: UP007
 
 IMAGINARY = "i"
-# Positive constants: the root of a product with one of them is the product of the roots.
+# Positive constants, which can be taken out of a root.
 POSITIVE_NAMES = ("π", "e")
 
 
 class Atom(NamedTuple):
-    """A base in a term. Atoms are equal if their `text` is. `parts` depend on the kind:
+    """A base in a term. Atoms are equal if their texts are. `parts` depend on the kind:
 
-    number: the int. name: empty. call: the arguments, each a `Sum`. sum: one `Sum`. power: the base, an Atom, and the
-    monomial of the exponent, whose coefficient is the exponent of this atom in the term.
+    number: the int.
+    name: empty.
+    call: the arguments, each a `Sum`.
+    sum: one `Sum`.
+    power: the base, an `Atom`, and the monomial of the exponent, whose coefficient is this atom's exponent in the term.
     """
 
     text: str
@@ -47,13 +50,13 @@ def _power_text(text: str, exponent: Rational) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """An expression in normal form: (monomial, coefficient) pairs sorted by monomial, no coefficient zero."""
+    """An expression in normal form: (monomial, coefficient) pairs sorted by monomial, without zero coefficients."""
 
     terms: tuple[tuple[Monomial, Rational], ...]
 
     @cached_property
     def text(self) -> str:
-        """The normal form as readable text, which is equal exactly if the sums are."""
+        """The normal form as readable text. Sums are equal if and only if their texts are."""
         if not self.terms:
             return "0"
         parts = []
@@ -81,18 +84,18 @@ class Sum:
 
     @property
     def atoms(self) -> frozenset[Atom]:
-        """The atoms of all terms, without those nested in other atoms."""
+        """The atoms of all terms, without atoms nested in other atoms."""
         return frozenset(atom for monomial, _ in self.terms for atom, _ in monomial)
 
     @property
     def content(self) -> Fraction:
-        """The positive number that, divided out, leaves coprime integer coefficients."""
+        """The positive number whose division leaves coprime integer coefficients."""
         coefficients = [coefficient for _, coefficient in self.terms]
         return Fraction(gcd(*(c.numerator for c in coefficients)), lcm(*(c.denominator for c in coefficients)))
 
     @cached_property
     def is_canonical(self) -> bool:
-        """Whether the normal form decides equality: two canonical expressions are equal only if their texts are."""
+        """Whether the normal form decides equality: canonical expressions are equal only if their texts are."""
         return all(
             (atom.kind == "name" and exponent.denominator == 1) or (_is_prime(atom) and 0 < exponent < 1)
             for monomial, _ in self.terms
@@ -100,16 +103,16 @@ class Sum:
         )
 
 
-# Sums are immutable, and answers repeat their numbers and names.
+# Cached because answers repeat numbers and names; sums are immutable.
 @lru_cache(maxsize=4096)
 def number(value: Rational) -> Sum:
-    """A rational number."""
+    """Return a rational number as an expression."""
     return Sum((((), value.numerator if value.denominator == 1 else value),)) if value else Sum(())
 
 
 @lru_cache(maxsize=4096)
 def name(text: str) -> Sum:
-    """A variable, constant or unit."""
+    """Return a variable, constant or unit as an expression."""
     return atom_power(Atom(text, "name"))
 
 
@@ -122,7 +125,7 @@ def _is_prime(atom: Atom) -> bool:
 
 
 def collect(terms: Iterable[tuple[Monomial, Rational]]) -> Sum:
-    """The sum of terms, whose monomials may repeat."""
+    """Add up terms whose monomials may repeat."""
     collected: dict[Monomial, Rational] = {}
     for monomial, coefficient in terms:
         collected[monomial] = collected[monomial] + coefficient if monomial in collected else coefficient
@@ -130,15 +133,16 @@ def collect(terms: Iterable[tuple[Monomial, Rational]]) -> Sum:
 
 
 def atom_power(atom: Atom, exponent: Rational = 1) -> Sum:
-    """A power of an atom as an expression."""
+    """Return a power of an atom as an expression."""
     return Sum(((((atom, exponent),), 1),))
 
 
 @lru_cache(maxsize=4096)
 def prime_factors(value: int) -> tuple[tuple[int, int], ...]:
-    """(prime, exponent) pairs of a positive integer. A cofactor without primes up to `MAX_PRIME` counts as a prime.
+    """Factor a positive integer into (prime, exponent) pairs.
 
-    If the cofactor is a square, its root is taken first, so that square roots of large squares are found.
+    A remaining cofactor without prime factors below `MAX_PRIME` counts as a prime. If it is a perfect square, it counts
+    as its root with twice the exponent, which simplifies square roots of large squares.
     """
     factors = []
     for prime in _PRIMES:
@@ -157,7 +161,7 @@ def prime_factors(value: int) -> tuple[tuple[int, int], ...]:
 
 
 def prime_powers(value: Rational) -> Iterator[tuple[int, int]]:
-    """(prime, exponent) pairs of a positive rational number."""
+    """Factor a positive rational number into (prime, exponent) pairs."""
     yield from prime_factors(value.numerator)
     yield from ((prime, -exponent) for prime, exponent in prime_factors(value.denominator))
 

@@ -1,8 +1,8 @@
-r"""Normalization of Unicode and LaTeX spellings, before an answer is parsed.
+r"""Normalize Unicode and LaTeX spellings before an answer is parsed.
 
-`normalize` drops LaTeX decoration (`\left`, `\text{...}`, `$`, thin spaces), writes symbols as single characters
-(`\leq` as ≤, `^\circ` as °) and digits and brackets in ASCII. It keeps structure: `\frac`, `\sqrt`, braces, powers.
-`verl_ext.answers.spellings` has the spellings of plain text.
+`normalize` drops LaTeX decoration (`\left`, `\text{...}`, `$`, thin spaces), converts symbols to single characters
+(`\leq` to ≤, `^\circ` to °) and digits and brackets to ASCII. It keeps structure: `\frac`, `\sqrt`, braces, powers.
+`verl_ext.answers.spellings` normalizes plain text.
 """
 
 import re
@@ -18,11 +18,11 @@ _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-# Numbers of statements, several of which may be named.
+# Circled numbers of statements; an answer may name several.
 _CIRCLED = re.compile("[①-⑳]{2,}")
 _CIRCLED_LABEL = re.compile(r"[①-⑳](?=\s*[-\d\\√$(A-Za-z])")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
-# º and ˚ would become letters or accents.
+# NFKC would turn º and ˚ into letters or accents.
 _BEFORE = str.maketrans({"º": "°", "˚": "°", "◦": "°"})
 _AFTER = str.maketrans(
     {
@@ -68,22 +68,22 @@ _WRAPPER = re.compile(
     r"|underline|boxed|fbox|cancel|bcancel|xcancel|ensuremath|displaystyle|mathop|ce|num|unit|si)\*?\s*"
     r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
-# What a reader does not see.
+# Commands whose argument is invisible.
 _UNSEEN = re.compile(r"\\(?:(?:text)?color(?:box)?|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\])?\{[^{}]*\}")
 _INFIX = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*?)\\(over|choose)(?![A-Za-z])((?:[^{}]|\{[^{}]*\})*)\}")
-# A system of equations, one in each row.
+# A system of equations, one per row.
 _CASES = re.compile(
     r"(?:\\left\s*)?\\?\{?\s*\\begin\{(cases|aligned|align\*?|gathered)\}(.*?)\\end\{\1\}(?:\s*\\right\s*\.)?",
     re.DOTALL,
 )
-# Of a function defined by cases; in a system of equations the sign of a relation is aligned.
+# Condition of a case in a function defined by cases. In a system of equations, & precedes a relation sign instead.
 _CONDITION = re.compile(
     r"(?:,\s*)?&\s*(?![=<>≤≥\s]|\\(?:[lg]eq?|[lg]t|approx)(?![A-Za-z]))(?:\\(?:text|mbox|textrm|mathrm)\s*"
     r"\{\s*(?:,\s*)?(?:if|for|when)\s*\}|(?:if|for|when)\b)?"
 )
 _IS_INFIX = re.compile(r"\\(?:over|choose)(?![A-Za-z])")
 _SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
-# The digits that repeat stand in brackets, under a bar or under dots, or they are followed by an ellipsis.
+# Repeating decimals: the repeating digits are in brackets, under a bar or under dots, or an ellipsis follows them.
 _BRACKETED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*)\((\d+)\)(?!\s*[\dA-Za-z(^])")
 _BARRED_DIGITS = re.compile(r"(?:\d\u0305)+")
 _DOTTED_DIGITS = re.compile(
@@ -93,9 +93,9 @@ _DIGITS_AND_SO_ON = re.compile(
     r"(?<![\d.])(\d{1,20}\.)(\d{0,8}?)(\d{1,6}?)(\3+)\s*(?:\.{2,}|…|\\(?:l|c)?dots(?![A-Za-z]))"
 )
 _MORE_OF_A_LIST = re.compile(r"(?<=,)\s*(?:\.{2,}|…)")
-# Not "$5 and $6".
+# A formula between dollar signs, but not the amounts in "$5 and $6".
 _FORMULA = re.compile(r"\$([^$]+)\$(?!\s*\d)")
-# J/(mol K), written as a fraction.
+# A fraction of units, such as J/(mol K).
 _FRACTION_OF_UNITS = re.compile(
     r"(?<=[\d})π])\s*\\frac\s*\{([A-Za-zμΩ*^\d{}\s-]+?)\}\s*\{((?:[A-Za-zμΩ*\s]|\^\s*(?:-?\d|\{-?\d\}))+)\}"
 )
@@ -105,16 +105,16 @@ _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*")
 _SIZE_OF_BRACKET = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*")
-# Before a letter it may end a command.
+# Kept before a letter, where it may be the end of a command.
 _NEGATIVE_SPACE = re.compile(r"(?<!\\)\\!\s*(?![A-Za-z])")
-# Stands for an escaped dollar sign, where others are the bounds of a formula.
+# Placeholder of an escaped dollar sign while the other dollar signs, which enclose formulas, are dropped.
 _MONEY = "\x00"
 _DRESSING = " \t\n.,;:!?\"'`*_~"
 _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 
 
 def _from_the_inside(pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str], text: str) -> str:
-    """Replace nested matches, whose parts hold few braces; bounded by the depth that is read at all."""
+    """Replace nested matches, innermost first, down to a depth of 10."""
     for _ in range(10):
         text, found = pattern.subn(replacement, text)
         if not found:
@@ -123,12 +123,12 @@ def _from_the_inside(pattern: re.Pattern[str], replacement: Callable[[re.Match[s
 
 
 def _repeating(match: re.Match[str]) -> str:
-    """Write digits that repeat in the one way that the tokenizer knows, under a bar."""
+    """Put repeating digits under a bar, the one spelling that the tokenizer reads."""
     return rf"\overline{{{''.join(filter(None, match.groups()))}}}"
 
 
 def _and_so_on(match: re.Match[str]) -> str:
-    """Read 0.333... as 1/3, and 3.14159..., where nothing repeats, as the digits that are there."""
+    """Read 0.333... as 1/3, but keep the digits of 3.14159..., where nothing repeats."""
     before, block, again = match[2], match[3], match[4]
     seen = 1 + len(again) // len(block)
     if len(block) * seen < 3 and before:
@@ -137,14 +137,14 @@ def _and_so_on(match: re.Match[str]) -> str:
 
 
 def _prefix_fractions(text: str) -> str:
-    r"""Write {a \over b} as \frac{a}{b}, and \choose as \binom."""
+    r"""Rewrite {a \over b} as \frac{a}{b}, and {a \choose b} as \binom{a}{b}."""
     names = {"over": "frac", "choose": "binom"}
     text = text if _INFIX.search(text) else f"{{{text}}}"
     return _from_the_inside(_INFIX, lambda match: rf"\{names[match[2]]}{{{match[1]}}}{{{match[3]}}}", text)
 
 
 def _fraction_of_units(match: re.Match[str]) -> str:
-    r"""Write \frac{J}{mol K} as J/(mol K); what may as well be variables stays a fraction."""
+    r"""Rewrite \frac{J}{mol K} as J/(mol K), but keep fractions whose letters may be variables."""
     above, below = (_UNIT_WORDS.findall(part) for part in match.groups())
     are_units = above and below and all(unit_of(word) for word in (*above, *below))
     surely = (below and below[0] in _TIMES) or any(len(word) > 1 for word in (*above, *below))
@@ -152,12 +152,12 @@ def _fraction_of_units(match: re.Match[str]) -> str:
 
 
 def _without_dollars(text: str) -> str:
-    r"""Drop dollar signs around formulas. Before a number, or escaped, they are money."""
+    r"""Drop dollar signs around formulas. A dollar sign before a number, or escaped, means money."""
     return _FORMULA.sub(r" \1 ", text) if text.count("$") > 1 else text
 
 
 def normalize(answer: str) -> str:
-    """Return an answer in normalized spelling, trimmed. Idempotent on what is normalized already."""
+    """Return an answer in normalized spelling, trimmed. Idempotent."""
     text = before_latex(answer if answer.isascii() else _from_unicode(answer))
     if "(" in text and "." in text:
         text = _BRACKETED_DIGITS.sub(lambda match: rf"{match[1]}\overline{{{match[2]}}}", text)
@@ -200,7 +200,7 @@ def _from_latex(text: str) -> str:
 
 
 def _trim(text: str) -> str:
-    """Strip punctuation, but not decimal points, primes and factorials."""
+    """Strip punctuation, but keep decimal points, primes and factorials."""
     if text[:1] in ("'", '"') and text[:1] == text[-1:]:
         text = text.strip(text[0])
     end = text.rstrip(_DRESSING + "\\")

@@ -1,7 +1,7 @@
 """Ranges, scores, dates, clock times and dimensions, which look like arithmetic but are not.
 
-`notation_of` recognizes them in normalized text before it is parsed as mathematics: 2010-2015 is not a difference,
-1/2/2020 no quotient, and 9:05 not the ratio 9:5.
+`notation_of` recognizes them in normalized text before the text is parsed as mathematics: 2010-2015 is not a
+difference, 1/2/2020 is not a quotient, and 9:05 is not the ratio 9:5.
 """
 
 import re
@@ -14,7 +14,7 @@ from verl_ext.answers.units import unit_of
 
 _MONTHS = {spelled: MONTHS.index(name) + 1 for spelled, name in NAMES_OF_TIMES.items() if name in MONTHS}
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
-# A unit, a sign of money or a percent sign: anything but one letter straight behind the number, which is a variable.
+# A unit or a percent sign. A single letter right after the number is a variable, so it needs a space to be a unit.
 _POWER = r"(?:\^?[23]|/[A-Za-z]+(?:\^?[23])?)?"
 _UNIT = rf"(?:\s*[%°Ω]|\s*[numkMGμ]Ω|\s*(?:[A-Za-z]{{2,}}|°[CF]){_POWER}|\s+[A-Za-z]{_POWER})"
 _QUANTITY = rf"[$€£¥]?\s*{_NUMBER}{_UNIT}?"
@@ -24,11 +24,11 @@ _RANGE = re.compile(
     rf"|(?:from\s+)?(?P<low>-?{_QUANTITY})(?:\s*-\s*|\s+{_TO}\s+)(?P<high>-?{_QUANTITY})",
     re.IGNORECASE,
 )
-# Times of day, days and months, or numbers in words.
+# Ranges between times of day, days, months, or numbers in words.
 _RANGE_OF_TIMES = re.compile(
     rf"(?:from\s+|between\s+(?=.*\sand\s))?(?P<low>[^-]+?)(?:\s*-\s*|\s+(?:{_TO}|and)\s+)(?P<high>[^-]+)", re.IGNORECASE
 )
-# 5 to 10 thousand and 5-10 more are other values than 5 to 10.
+# Words after a range that are not units: 5 to 10 thousand and 5-10 more differ from 5 to 10.
 _NO_UNITS = frozenset({*NUMBER_WORDS, *FRACTION_WORDS, *COMPARATIVES, *CHANGES})
 _PARTS = re.compile(rf"([$€£¥]?)\s*({_NUMBER})({_UNIT}?)")
 _ISO_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
@@ -60,16 +60,18 @@ _BY = re.compile(r"×|\bby\b|[xX](?=[\d ])")
 _OUT_OF = re.compile(r"(\d{1,9})\s+(?:(?:out\s+)?of|in)\s+(\d{1,9})", re.IGNORECASE)
 
 
-# Every notation contains one of these, after or before a digit.
+# Cheap test: every notation matches one of these two patterns.
 _WORDS = re.compile(r" past |[a-z]\.?(?: (?:to|through) |\s?-\s?)[A-Za-z]{2}", re.IGNORECASE)
 _HINTS = re.compile(r"\d.*[-:/.×年月点时A-Za-z]|[A-Za-z].*\d", re.DOTALL)
 
 
 class Notation(NamedTuple):
-    """The content of such an answer: `text`, and details that other answers may leave out, by kind.
+    """The content of an answer in one of these notations.
 
-    instead: another possible reading: 3 to 4 may be 3:4.
-    product: for 6 times 8 the arithmetic, which is the first reading; `text` is then the second.
+    text: the content without details.
+    details: what other answers may leave out, as (kind, detail) pairs.
+    instead: another possible reading: 3 to 4 may mean 3:4.
+    product: for dimensions with a multiplication sign, the product, which is the first reading; `text` is the second.
     """
 
     text: str
@@ -79,8 +81,8 @@ class Notation(NamedTuple):
 
 
 def notation_of(text: str) -> Notation | None:
-    """Recognize one of the notations; None for everything else."""
-    # What is left of LaTeX is mathematics.
+    """Recognize one of the notations; None for other text."""
+    # LaTeX that survived normalization is mathematics.
     if "\\" in text or not (_HINTS.search(text) or _WORDS.search(text)):
         return None
     return _clock(text) or _date(text) or _range(text) or _range_of_times(text) or _dimensions(text) or _share(text)
@@ -115,13 +117,13 @@ def _range_of_times(text: str) -> Notation | None:
     match = _RANGE_OF_TIMES.fullmatch(text)
     if match is None or (" and " in text.lower()) != text.lower().startswith("between"):
         return None
-    # Twenty-five is one number.
+    # With a hyphen, words are not a range of numbers: twenty-five is one number.
     ends = [_time(match[end], in_words="-" not in text) for end in ("low", "high")]
     return None if None in ends else Notation(f"{ends[0]} to {ends[1]}")
 
 
 def _time(text: str, *, in_words: bool) -> str | None:
-    """A time of day, a day, a month, a date or a number `in_words`, as a text; None for anything else."""
+    """Return a time of day, day, month, date or, with `in_words`, number in one spelling; None for other text."""
     if name := NAMES_OF_TIMES.get(text.rstrip(".").lower()):
         return name
     if notation := _clock(text) or _date(text):
@@ -131,7 +133,7 @@ def _time(text: str, *, in_words: bool) -> str | None:
 
 
 def _is_unit(text: str) -> bool:
-    """Whether it is empty, a known unit or a word, and not one or two variables."""
+    """Whether text is empty, a known unit or a counted noun, rather than variables."""
     head = re.match(r"[A-Za-zμΩ]*", text)
     assert head
     return not head[0] or (len(head[0]) > 3 and text.lower() not in _NO_UNITS) or unit_of(head[0]) is not None
@@ -176,7 +178,7 @@ def _clock(text: str) -> Notation | None:
     if half:
         other = hour % 12 + (12 if half == "p" else 0)
         in_24_hours = None if other == hour or hour > 12 else f"{other}:{minute:02}"
-    # As the ratio of these numbers, in case it is one.
+    # The text is also that of the ratio of these numbers, in case it means one.
     time = f"{hour}:{minute:02}" + (f":{second:02}" if match["second"] else "")
     return Notation(time, (("half of the day", half),) if half else (), in_24_hours)
 
@@ -189,7 +191,7 @@ def _clock_in_words(match: re.Match[str]) -> Notation | None:
         return None
     if match["side"].lower() == "past":
         return Notation(f"{int(hour)}:{int(minutes):02}")
-    # Five to ten is a range.
+    # "Five to ten" without "quarter" or "minutes" is a range.
     is_time = match["minutes"].lower() == "quarter" or "minute" in match[0].lower()
     return Notation(f"{(int(hour) - 2) % 12 + 1}:{60 - int(minutes):02}") if is_time and int(minutes) else None
 

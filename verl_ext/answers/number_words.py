@@ -49,6 +49,7 @@ _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四�
 
 
 def signed_number_in_words(text: str) -> str | None:
+    """Return the number of a phrase such as minus two and negative infinity; None for other text."""
     match = _SIGN_IN_WORDS.fullmatch(text)
     if match is None:
         return None
@@ -61,7 +62,7 @@ def signed_number_in_words(text: str) -> str | None:
 
 
 def ordinal_in_words(text: str) -> str | None:
-    """Read fifth and the 5th as 5th, a fifth as 1/5."""
+    """Return 5th for fifth and the 5th, and 1/5 for a fifth; None for other text."""
     match = _ORDINAL.fullmatch(text)
     if match is None:
         return None
@@ -72,7 +73,7 @@ def ordinal_in_words(text: str) -> str | None:
 
 
 def number_in_words(text: str) -> str | None:
-    """The digits of a number in words, with what it counts; None for anything else."""
+    """Return the digits of a number in words, with what it counts; None for other text."""
     match = _NUMBER_IN_WORDS.fullmatch(text)
     if match is None:
         return None
@@ -84,9 +85,9 @@ def number_in_words(text: str) -> str | None:
 
 
 def _value_of(words: Sequence[str]) -> int | None:
-    """The value of number words such as two, hundred, forty, five; None if they do not make one number."""
+    """Return the value of number words such as two, hundred, forty, five; None if they do not form one number."""
     total, below = 0, 0
-    # What the next number and the next scale have to be below.
+    # Upper limits of the next number and the next scale.
     limit, scale_limit = 100, 10**12
     for word in words:
         value, scale = CARDINALS.get(word, 0), _SCALES.get(word)
@@ -102,6 +103,7 @@ def _value_of(words: Sequence[str]) -> int | None:
 
 
 def number_in_chinese(text: str) -> str | None:
+    """Return the digits of a Chinese number, with its unit, or of a Chinese fraction; None for other text."""
     if match := _CHINESE_FRACTION.fullmatch(text):
         above = match["root"] or chinese_numeral(match["above"])
         return f"{above}/{chinese_numeral(match['below'])}"
@@ -112,7 +114,7 @@ def number_in_chinese(text: str) -> str | None:
 
 
 def chinese_numeral(text: str) -> str:
-    """Up to 999; digits are returned as they are."""
+    """Return the digits of a Chinese numeral up to 999; digits are returned unchanged."""
     if text[0] in "0123456789.":
         return text
     total, digit = 0, 1 if text[0] in "十百" else 0

@@ -1,9 +1,9 @@
 """Numeric equality test: two values are equal if they agree at fixed points to 400 bits, about 120 digits.
 
-It decides what normal forms leave open, such as trigonometric identities. This is not a proof, but expressions that
-agree to that many digits without being equal contain numbers about as long, and numbers of more than `MAX_DIGITS`
-digits are not compared here. Equality is an equivalence relation by construction, as it is that of the rounded values.
-Work is bounded by the length of the values.
+It decides what normal forms leave open, such as trigonometric identities. This is no proof, but unequal expressions
+that agree to that many digits contain numbers about as long, and values with numbers of more than `MAX_DIGITS` digits
+are not compared here. Since rounded values are compared, equality is an equivalence relation by construction. The work
+is bounded by the length of the values.
 """
 
 import math
@@ -20,28 +20,28 @@ from mpmath.libmp import mpf_pos
 from verl_ext.answers.normal_form import Atom, Monomial, Rational, Sum
 from verl_ext.answers.structures import Value, variables
 
-# A value with a longer normal form, a longer number in it or more factorials, which are slow, equals only itself.
+# A value beyond these limits on its normal form, its numbers or its factorials (which are slow) equals only itself.
 MAX_LENGTH = 500
 MAX_DIGITS = 40
 MAX_FACTORIALS = 4
 _LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS + 1}}}")
 _FACTORIAL = re.compile(r"factorial\(|binomial\(")
 
-# Bits that values are computed with, and that are compared.
+# Bits of precision in computations, and bits compared.
 PRECISION = 1024
 COMPARED_BITS = 400
-# A result below 2^-NOISE_BITS of its operands is a rounding error.
+# A result smaller than 2^-NOISE_BITS times its operands is a rounding error.
 NOISE_BITS = 450
-# A term below 2^-VISIBLE_BITS of another would be lost in the sum, and an argument beyond 2^±ARGUMENT_BITS in the
-# values of some functions.
+# A term smaller than 2^-VISIBLE_BITS times another would be lost in the sum, and an argument beyond 2^±ARGUMENT_BITS
+# in the values of some functions.
 VISIBLE_BITS = 256
 ARGUMENT_BITS = 64
 
 
 class Point(NamedTuple):
-    """The values of names: real numbers of magnitude `scale` to twice `scale`, negative if `mask` meets the name.
+    """A point of evaluation: assigns each name a real number of magnitude `scale` to twice `scale`.
 
-    The mask is applied to the sum of the characters of a name.
+    The number is negative if `mask` and the sum of the name's code points share a bit.
     """
 
     scale: Fraction
@@ -49,13 +49,13 @@ class Point(NamedTuple):
 
 
 _ALL_POSITIVE, _ALL_NEGATIVE = 0, -1
-# Large and small numbers tell |x - 5| from 5 - x.
+# Large and small numbers distinguish |x - 5| from 5 - x.
 POINTS = tuple(
     Point(Fraction(scale), mask) for scale in ("1", "1e9", "1e-6") for mask in (_ALL_POSITIVE, _ALL_NEGATIVE)
 )
-# Any two letters have different signs at one of these, which tells |xy| from xy.
+# Any two letters have different signs at one of these points, which distinguishes |xy| from xy.
 SIGN_POINTS = tuple(Point(Fraction(1), 1 << bit) for bit in range(6))
-# A prime above 2^32, so that no polynomial value is halfway between two roundings.
+# A prime above 2^32 as denominator: no polynomial value is then halfway between two roundings.
 _PRIME = 4_294_967_311
 
 # A private context, because other code may change the precision of mpmath's global one. The functions used below never
@@ -68,13 +68,13 @@ _CONSTANTS: Mapping[str, _Number] = {"π": +_mp.pi, "e": +_mp.e, "i": _mp.mpc(0,
 
 
 class _NoValueError(ArithmeticError):
-    """The value does not exist, is not known or is not precise enough."""
+    """The value does not exist, cannot be computed or is not precise enough."""
 
 
 def equality_classes(values: Sequence[Value | None]) -> list[list[int]]:
-    """Return the classes of equal values, as positions. The values are distinct; None equals nothing.
+    """Return the positions of each class of equal values. None equals nothing.
 
-    Values whose normal forms decide equality stay apart, whatever their numbers are.
+    `values` are distinct. Two values whose normal forms decide equality stay apart without a numeric comparison.
     """
     is_open = [value is not None and not _is_canonical(value) for value in values]
     if not any(is_open):
@@ -93,13 +93,13 @@ def _split(members: list[int], values: Mapping[int, Value], is_open: Sequence[bo
     alike: dict[Hashable, list[int]] = defaultdict(list)
     for position in members:
         seen = _rounded_value(values[position], point)
-        # Values that exist at no point of moderate size cannot be told apart and form no class.
+        # Values that do not exist at a point of scale 1 cannot be compared, so each is a class of its own.
         alike[("no value", position) if seen is None and point.scale == 1 else seen].append(position)
     return list(alike.values())
 
 
 def real_value(expression: Sum) -> float | None:
-    """The value of an expression without variables, None if it is not a finite real number."""
+    """Return the value of an expression without variables, None if it is not a finite real number."""
     try:
         value = expression.rational
         value = _evaluate(expression, POINTS[0]) if value is None else value
@@ -119,7 +119,7 @@ def _is_canonical(value: Value) -> bool:
 
 
 def _rounded_value(value: Value, point: Point) -> Hashable | None:
-    """The rounded value at a point, by which values are compared; None if there is none."""
+    """Return the rounded value at a point, by which values are compared; None if there is none."""
     try:
         return _rounded_parts(value, point)
     except (ArithmeticError, ValueError):
@@ -130,7 +130,7 @@ def _rounded_parts(value: Value, point: Point) -> Hashable:
     if isinstance(value, Sum):
         return _rounded(_evaluate(value, point))
     if value.kind.startswith("relation") and len(value.parts) == 1 and isinstance(value.parts[0], Sum):
-        # Multiples of an equation are equal, and positive multiples of an inequality.
+        # Scale the relation: an equation equals its multiples, and an inequality its positive multiples.
         difference = value.parts[0]
         unit = _evaluate(difference, POINTS[0])
         return value.kind, _rounded(_evaluate(difference, point) / (unit if value.kind[-1] in "=≠" else abs(unit)))
@@ -144,7 +144,7 @@ def _rounded(value: _Number) -> Hashable:
 
 
 def _magnitude(value: _Number) -> float:
-    """The binary exponent of a number, -inf for zero; raises for infinity and NaN."""
+    """Return the binary exponent of a number, -inf for zero; raises for infinity and NaN."""
     exponents = []
     for _, mantissa, exponent, bits in (value._mpf_,) if isinstance(value, _mp.mpf) else value._mpc_:
         if not mantissa and exponent:
@@ -154,7 +154,7 @@ def _magnitude(value: _Number) -> float:
 
 
 def _without_noise(value: _Number) -> _Number:
-    """Drop a real or imaginary part that is a rounding error: its sign would choose the side of a branch cut."""
+    """Drop a real or imaginary part that is a rounding error, whose sign would choose the side of a branch cut."""
     if isinstance(value, _mp.mpf):
         return value
     real, imaginary = _magnitude(value.real), _magnitude(value.imag)
@@ -194,7 +194,7 @@ def _power(base: _Number, exponent: Rational) -> _Number:
     if exponent.denominator == 1:
         return base ** int(exponent)
     if exponent.denominator % 2 and isinstance(base, _mp.mpf) and base < 0:
-        # Real, as in `Algebra.power`.
+        # The real root, as in `Algebra.power`.
         return (-1) ** exponent.numerator * (-base) ** bounded
     return base**bounded
 
@@ -227,12 +227,12 @@ def _atom(atom: Atom, point: Point) -> _Number:
 
 def _name(text: str, point: Point) -> _Number:
     sign = -1 if sum(map(ord, text)) & point.mask else 1
-    # The same in every process.
+    # crc32 gives the same number in every process, unlike hash().
     return _number(sign * point.scale * (1 + Fraction(crc32(text.encode()), _PRIME)))
 
 
 def _or_zero(function: Callable[[_Number], _Number]) -> Callable[[_Number], _Number]:
-    """A function with exact zeros, such as the sine of π."""
+    """Round tiny results of a function to zero, so that sin π is exactly 0."""
 
     def exact(argument: _Number) -> _Number:
         value = function(argument)
@@ -259,7 +259,7 @@ def _logarithm(value: _Number) -> _Number:
 
 
 _sin, _cos = _or_zero(_mp.sin), _or_zero(_mp.cos)
-# There is no tanh: for small arguments already, it is 1 to more digits than are compared.
+# tanh is missing because even for small arguments it is 1 to more digits than are compared.
 _FUNCTIONS: Mapping[str, Callable[..., _Number]] = {
     "sin": _sin,
     "cos": _cos,

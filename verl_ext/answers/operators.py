@@ -1,4 +1,4 @@
-"""Functions, roots, fractions, sums and products: what has arguments."""
+"""Parser of functions, roots, fractions, sums and products."""
 
 import re
 from fractions import Fraction
@@ -12,14 +12,14 @@ _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
 _TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _SYMMETRIC = frozenset({"max", "min", "gcd", "lcm"})
 _ROUNDINGS = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil")}
-# Longer sums and products are not evaluated, and only with limits that are whole numbers.
+# Sums and products of more terms are not evaluated. Their limits must be whole numbers.
 MAX_TERMS = 100
 _INDEX = re.compile(r"_([a-zA-Z])=(-?\d{1,4})")
 _FRACTION = re.compile(r"0?\.\d{1,9}|\d{1,9}/[1-9]\d{0,8}")
 
 
 def _base(subscript: str) -> Sum:
-    """The base of a logarithm: a letter, 2, 0.5 or 1/2."""
+    """Parse the base of a logarithm: a letter, 2, 0.5 or 1/2."""
     if len(subscript) == 1 and subscript.isalpha():
         return name(subscript)
     if not subscript.isdecimal() and not _FRACTION.fullmatch(subscript):
@@ -36,7 +36,7 @@ class OperatorParser(ExpressionParser):
             if function == "log" and self._next.kind == "sub":
                 base = _base(self._take().text[1:])
             elif function == "log" and self._takes("_"):
-                # The tokenizer leaves it where braces are nested.
+                # The tokenizer leaves a subscript with nested braces unparsed.
                 base = self._argument()
             elif self._takes("^"):
                 exponent = self._exponent()
@@ -69,7 +69,7 @@ class OperatorParser(ExpressionParser):
         return self.algebra.call(function, argument)
 
     def _bare_argument(self) -> Sum:
-        """The argument of a function without brackets, up to the next sign or function."""
+        """Parse a function's argument without brackets, which ends at the next sign or function."""
         sign = number(self._signs("+", "-"))
         argument = self._sum_of(self._factor())
         while True:
@@ -109,7 +109,7 @@ class OperatorParser(ExpressionParser):
         self._fail()
 
     def _sum_or_product(self, command: str) -> Sum:
-        """A sum or product over whole numbers. Its term is read again for each of them, within the work budget."""
+        """Evaluate a sum or product over whole numbers, by parsing its term once per number within the work budget."""
         limits: dict[str, str] = {}
         for _ in range(2):
             if self._next.kind == "sub":

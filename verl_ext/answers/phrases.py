@@ -1,7 +1,7 @@
 r"""Phrases around an answer that do not change it: "The area is 24", "approximately 2.5 cm", "No, because 3+4=7".
 
-Each rule takes normalized text and returns the part that means the same, or None if it does not apply. A rule applies
-only if the words that it drops cannot make a difference: "A is greater" and "B is greater" keep their subjects.
+Each rule takes normalized text and returns the part with the same meaning, or None if the rule does not apply. A rule
+applies only if the words that it drops cannot matter: "A is greater" and "B is greater" keep their subjects.
 """
 
 import re
@@ -20,12 +20,12 @@ from verl_ext.answers.units import ORDINAL, POWERS, unit_of
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
           "december")  # fmt: skip
-# Days and months, in full and abbreviated, by their spellings in lower case.
+# Full names of days and months, by full and abbreviated spellings in lower case.
 NAMES_OF_TIMES = {spelled: name for name in (*_DAYS, *MONTHS) for spelled in (name, name[:3])} | {
     "tues": "tuesday", "thur": "thursday", "thurs": "thursday", "sept": "september",
 }  # fmt: skip
 _ANSWER = r"(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|solution|result)"
-# What is measured: "a length of 8 cm", "area 24". Not angles and sides, which have numbers.
+# Measured quantities: "a length of 8 cm", "area 24". Angles and sides are missing because they have numbers.
 QUANTITY = (
     r"(?:(?:total|surface|lateral|maximum|minimum|average|mean)\s+)?(?:length|width|height|depth|thickness|area|perimeter"
     r"|circumference|radius|diameter|volume|distance|speed|velocity|mass|weight|slope|sum|mean|median|average|probability"
@@ -91,7 +91,7 @@ _MEASURE = re.compile(
     r"(?P<rest>(?!.*\b(?:and|or|to|from|by|than|in|on|if)\b)(?:-?[\d.$√]|\\(?:frac|sqrt))[^,;=:]*)",
     re.IGNORECASE,
 )
-# A sentence with one verb and no digit before it.
+# A sentence with one verb and no digit before the verb.
 _STATEMENT = re.compile(
     r"(?P<subject>[A-Za-z∠△][A-Za-z∠△'_{}\s-]{0,80}?(?:\s+in\s+\d{4})?)\s+(?:(?:will|can|must|should|would)\s+)?"
     r"(?:be|take|have|need|cost|is|are|was|were|has|have|had|equals?|costs?|weighs?|measures?|takes|took|needs|contains?|holds?"
@@ -151,13 +151,13 @@ _ARTICLE = re.compile(
     r"(?:[Tt]he|[Aa]n|a|A(?=\s+(?!(?:and|are|has|was|but|only|or|is)\b)[a-z]))\s+"
     r"(?P<rest>(?:\d+[a-z]{2}\s)?[A-Za-z][A-Za-z\s-]{2,})"
 )
-# What is said to be right, odd or SAS.
+# A kind of something: right triangle, odd function, SAS congruence.
 _KIND = re.compile(
     r"(?P<which>[a-z][a-z' -]*?)\s(?P<noun>triangle|angle|function|number|integer|line|bar|curve|slice|section|sector"
     r"|slope|correlation|one|colou?r|similarity|congruence|theorem|postulate|criterion|condition|rule|property)s?",
     re.IGNORECASE,
 )
-# Words before such a noun that say more than which one.
+# Words before such a noun that are more than a qualifier.
 _MORE_THAN_A_KIND = re.compile(
     rf"\b(?:no|not|non|an?|the|and|or|of|is|are|each|both|all|any|{'|'.join(CARDINALS)})\b", re.IGNORECASE
 )
@@ -193,7 +193,7 @@ COMPARATIVES = frozenset({
     "more", "less", "fewer", "greater", "smaller", "higher", "lower", "larger", "closer", "farther", "faster", "slower",
     "longer", "shorter", "heavier", "lighter", "older", "younger", "taller", "hotter", "colder", "stronger", "weaker",
 })  # fmt: skip
-# The meaning of phrases, in symbols.
+# Phrases with a meaning in symbols.
 _PHRASES = {
     re.compile(
         r"(?:[a-z]\s+(?:is|can be)\s+)?(?:the\s+set\s+of\s+)?(?:all|any|every)\s+(?:the\s+)?reals?(?:\s+numbers?)?"
@@ -220,7 +220,7 @@ _SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)
 
 
 def _rest_of(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
-    """The rule that returns the only group of a pattern that matches."""
+    """Build a rule that returns the single group of a pattern when it matches."""
     return lambda text: (match := pattern.fullmatch(text)) and next(filter(None, match.groups()))
 
 
@@ -237,7 +237,7 @@ def _phrase(text: str) -> str | None:
 
 
 def _bound(text: str) -> str | None:
-    """Read at least 5, and 5 or more, as ≥ 5."""
+    """Return ≥ 5 for at least 5 and 5 or more; None for other text."""
     if not _BOUND_WORD.search(text):
         return None
     matches = ((sign, pattern.fullmatch(text)) for sign, pattern in _BOUNDS.items())
@@ -245,7 +245,7 @@ def _bound(text: str) -> str | None:
 
 
 def change_of(text: str) -> tuple[str, str] | None:
-    """The value and the direction of a change, as in an increase of 20% and 20% increase; None for anything else."""
+    """Split an increase of 20%, or 20% increase, into the value and the direction; None for other text."""
     match = _CHANGE.fullmatch(text)
     if match is None:
         return None
@@ -254,7 +254,7 @@ def change_of(text: str) -> tuple[str, str] | None:
 
 
 def kind_of(text: str) -> tuple[str, str] | None:
-    """Which one and the noun of a right triangle, an odd function or SAS congruence; None for anything else."""
+    """Split `right triangle`, `odd function` or `SAS congruence` into its qualifier and noun; None for other text."""
     match = _KIND.fullmatch(text)
     if match is None or _MORE_THAN_A_KIND.search(match["which"]):
         return None
@@ -267,7 +267,7 @@ def _verdict(text: str) -> str | None:
 
 
 def unit_in_brackets(text: str) -> str | None:
-    """Return 5 cm for 5 (cm) and 5 cm (centimeters), None if no unit in brackets follows a number."""
+    """Return 5 cm for 5 (cm) and 5 cm (centimeters); None if no unit in brackets follows a number."""
     match = _BRACKET_BEHIND.fullmatch(text) if text.endswith((")", "]")) else None
     if match is None:
         return None
@@ -279,13 +279,13 @@ def unit_in_brackets(text: str) -> str | None:
     is_unit = unit_of(words[-1] if words[0] in POWERS else words[0]) and (
         len(inner) > 1 or (text[len(rest)] == " " and inner not in "ABCDEFGH")
     )
-    # Not 35 (in thousands)
+    # 35 (in thousands) has no unit.
     is_behind_value = rest[-1] in "0123456789})π" and not inner.startswith("in ")
     return f"{rest} {inner}" if is_unit and is_behind_value else None
 
 
 def _abbreviated(text: str) -> str | None:
-    """Read hypotenuse-leg (HL) as HL."""
+    """Return HL for hypotenuse-leg (HL); None for other text."""
     match = _BRACKET_BEHIND.fullmatch(text)
     initials = match and "".join(re.findall(r"(?<![A-Za-z])[a-z]", match["rest"].lower()))
     return match["inner"] if match and initials == match["inner"].lower() else None
@@ -296,7 +296,7 @@ def _remark(text: str) -> str | None:
     if match is None:
         return None
     rest, inner = match["rest"], match["inner"].strip()
-    # Seven (7) and 7 (seven).
+    # The number is repeated, as in seven (7) and 7 (seven).
     is_again = number_in_words(rest) == inner or number_in_words(inner) == rest
     explains = (inner.startswith("the ") and (rest[0].isdigit() or len(rest) == 1)) or (
         inner.startswith(("a ", "an ", "in ", "for ", "with ")) and rest[0].isdigit() and not CHANGES & {*inner.split()}
@@ -334,5 +334,5 @@ _RULES: Sequence[Callable[[str], str | None]] = (
 
 
 def without_wording(text: str) -> str | None:
-    """Return the part of a text that means the same, None if no rule applies."""
+    """Return the part of a text with the same meaning, None if no rule applies."""
     return next((part for rule in _RULES if (part := rule(text)) not in (None, text)), None)

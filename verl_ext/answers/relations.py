@@ -1,4 +1,4 @@
-"""Normal forms of equations and inequalities: the difference of their sides, scaled, against 0."""
+"""Normal forms of equations and inequalities: the scaled difference of the sides, compared with 0."""
 
 from fractions import Fraction
 
@@ -6,14 +6,14 @@ from verl_ext.answers.algebra import Algebra
 from verl_ext.answers.normal_form import Atom, Rational, Sum, name, number
 from verl_ext.answers.structures import Form, all_of, set_of, variables
 
-# More denominators are left as they are.
+# Maximum number of denominators to clear.
 MAX_DENOMINATORS = 3
 
 _TURNED = {">": "<", "≥": "≤"}
 
 
 def relation_of(algebra: Algebra, a: Sum, relation: str, b: Sum) -> Form:
-    """The normal form of a relation: multiples of an equation, and positive multiples of an inequality, are equal."""
+    """Return the normal form of a relation: multiples of equations and positive multiples of inequalities are equal."""
     if relation in _TURNED:
         a, relation, b = b, _TURNED[relation], a
     difference = algebra.subtract(a, b)
@@ -26,10 +26,10 @@ def relation_of(algebra: Algebra, a: Sum, relation: str, b: Sum) -> Form:
 
 
 def _without_denominators(algebra: Algebra, difference: Sum) -> Sum:
-    """Turn y - 6/x = 0 into xy - 6 = 0, unless that has solutions at which a denominator is zero, as y/x - 2 = 0."""
+    """Turn y - 6/x = 0 into xy - 6 = 0, unless the result may be zero where a denominator is, as with y/x - 2 = 0."""
     cleared = difference
     below: list[tuple[Atom, Sum]] = []
-    # As long as there are any: a product may bring out what was in a sum.
+    # Repeat, because a product may bring out denominators from within a sum.
     for _ in range(MAX_DENOMINATORS):
         lowest = {atom: exponent for monomial, _ in cleared.terms for atom, exponent in monomial if exponent == -1}
         if not lowest:
@@ -51,7 +51,7 @@ def _without_denominators(algebra: Algebra, difference: Sum) -> Sum:
 
 
 def _differs_from_zero(algebra: Algebra, expression: Sum, base: Sum) -> bool:
-    """Whether an expression is a constant other than zero wherever `base` is zero."""
+    """Whether an expression is a nonzero constant wherever `base` is zero."""
     root = _root_of(base)
     if root is None:
         return False
@@ -61,7 +61,7 @@ def _differs_from_zero(algebra: Algebra, expression: Sum, base: Sum) -> bool:
 
 
 def _root_of(difference: Sum) -> tuple[str, Sum] | None:
-    """The only name of a linear expression and its value where that is zero."""
+    """Return the only name of a linear expression and its value at the root; None for other expressions."""
     names = variables(difference)
     if len(names) != 1 or len(difference.terms) > 2:
         return None
@@ -79,13 +79,13 @@ def _root_of(difference: Sum) -> tuple[str, Sum] | None:
 
 
 def solved_for(difference: Sum) -> Form | None:
-    """The value of the only name of an equation such as x - 5 = 0."""
+    """Solve an equation such as x - 5 = 0 for its only name; None for other equations."""
     root = _root_of(difference)
     return root and Form(f"{root[0]}={root[1].text}", "assignment", (name(root[0]), root[1]))
 
 
 def _without_absolute_value(algebra: Algebra, difference: Sum, relation: str) -> Form | None:
-    """Turn k|X| + R < 0 into kX + R < 0 and -kX + R < 0: both for a positive k, else one of them."""
+    """Turn k|X| + R < 0 into kX + R < 0 and -kX + R < 0: both hold for a positive k, either for a negative k."""
     absolute = [term for term in difference.terms if any(atom.text.startswith("abs(") for atom, _ in term[0])]
     if len(absolute) != 1:
         return None

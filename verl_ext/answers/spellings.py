@@ -1,7 +1,7 @@
-r"""One spelling for what is written in several ways in plain text: thousands, money, angles, units, ranges.
+r"""Normalize alternative spellings in plain text: thousands, money, angles, units, ranges.
 
-`one_spelling` applies a table of rules to an answer without LaTeX decoration, and `before_latex` to one that still has
-it. Each rule needs one of its hints in the text, so that most answers cost no search.
+`one_spelling` applies a table of rules to an answer without LaTeX decoration, and `before_latex` applies one to an
+answer that still has it. A rule runs only if the text contains one of its hints, so most answers cost no search.
 """
 
 import re
@@ -21,12 +21,12 @@ class _Rule(NamedTuple):
     replacement: str | Callable[[_Match], str]
 
 
-# Braces behind these are an argument; behind other braces they are none only where these are complete.
+# Braces after these are an argument. After other braces they may be another argument, unless that command is complete.
 _TAKES_ARGUMENT = re.compile(
     r"(?:\\[A-Za-z]+\s*(?:\[[^\[\]]*\])?|[_^]|\\(?:[dtc]?frac|binom|begin)\s*(?:\{[^{}]*\}|\d))$"
 )
 _COMPLETE = re.compile(r"\\(?:sqrt\s*(?:\[[^\[\]]*\])?|frac\s*\{[^{}]*\}\s*)\{[^{}]*\}$")
-# Codes of money that stand before an amount, as the units behind it.
+# Currency codes and signs before an amount, with the unit to put after it.
 _CODES = {"US$": "USD", "RMB": "CNY", "Rs": "INR", "Re": "INR", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD",
           "HK$": "HKD", "S$": "SGD", "NZ$": "NZD"}  # fmt: skip
 _CURRENCIES = ("USD", "EUR", "GBP", "CNY", "RMB", "JPY", "INR", "KRW", "RUB", "CHF", "CAD", "AUD", "HKD", "SGD", "NZD")
@@ -35,7 +35,7 @@ _MAGNITUDE = r"(?:\s+(?:thousand|million|billion|trillion)(?![a-z]))?"
 
 
 def _shown_words(match: _Match) -> str:
-    """Drop the braces around words that are no argument, and around letters that may be a unit."""
+    """Drop braces around words that are no argument, and around letters that may be a unit."""
     before = match.string[: match.start()].rstrip()[-80:]
     is_argument = _TAKES_ARGUMENT.search(before) or (before[-1:] == "}" and not _COMPLETE.search(before))
     is_letter = len(match[1]) == 1 and not before[-1:].isdecimal()
@@ -43,7 +43,7 @@ def _shown_words(match: _Match) -> str:
 
 
 def _in_degrees(match: _Match) -> str:
-    """Write degrees, minutes and seconds of an angle as a mixed number of degrees."""
+    """Convert degrees, minutes and seconds of an angle to a mixed number of degrees."""
     minutes, seconds = Fraction(match["minutes"]), Fraction(match["seconds"] or 0)
     if minutes >= 60 or seconds >= 60:
         return match[0]
@@ -64,12 +64,12 @@ def _chosen(match: _Match) -> str:
 
 
 def _power_of_unit(match: _Match) -> str:
-    # Squares are no square seconds.
+    # The plural squares does not mean square seconds.
     return f"{match[1]} {match[2]}" if unit_of(match[2]) and match[2] != "s" else match[0]
 
 
 def _hyphenated_unit(match: _Match) -> str:
-    """Read the units of 5-km, kilo-ohms and newton-meters."""
+    """Separate a hyphenated unit from its number: 5-km, 5 kilo-ohms, 5 newton-meters."""
     first, last = match[1] or "", match[2]
     if unit_of(first + last):
         return f" {first}{last}"
@@ -84,17 +84,17 @@ def _without(sign: str) -> Callable[[_Match], str]:
     return lambda match: match[0].replace(sign, "")
 
 
-# A tilde is a space in LaTeX, but between numbers it makes a range, unless what follows it can only be thousands.
+# A tilde is a space in LaTeX. Between numbers it means a range, unless it can only separate thousands.
 _RANGE_BY_TILDE = r"(\d\s*(?:\\?%|°[CF]?|[A-Za-z]{1,3}(?:\^?[23])?)?)\s*[~∼]\s*(?=-?\d)"
 _BEFORE_LATEX: Sequence[_Rule] = (
-    # Bold in Markdown; behind a number or name two stars are a power.
+    # Bold in Markdown; after a number or name, two asterisks mean a power.
     _Rule(("**",), re.compile(r"(?<![\w)\]}*])\s*\*\*(?![\s*])([^*]+)\*\*(?![\w(*])"), r" \1 "),
     _Rule(("~",), re.compile(r"(?<![\d~])\d{1,3}(?:~0\d\d|~\d{3}(?=~\d{3}))(?:~\d{3})*(?!~?\d)"), _without("~")),
     _Rule(("~",), re.compile(r"\s*~\s*(?=△|\\triangle)"), "∼"),
     _Rule(("~",), re.compile(_RANGE_BY_TILDE), r"\1 to "),
     _Rule(("{",), re.compile(r"\{\s*\\[,;:! ]\s*\}"), " "),
     _Rule(("frown",), re.compile(r"\\(?:overset|stackrel)\s*\{\s*\\frown\s*\}"), r"\\widehat"),
-    # Words run into the command before them.
+    # Words that run into the command before them.
     _Rule(("quad",), re.compile(r"\\q?quad(?=[A-Za-z])(?!quad)"), " "),
 )
 _RULES: Sequence[_Rule] = (
@@ -103,12 +103,12 @@ _RULES: Sequence[_Rule] = (
         re.compile(r"^\[\s*'[^'\[\]]*'(?:\s*,\s*'[^'\[\]]*')*\s*\]$"),
         lambda match: match[0].strip("[]").replace("'", ""),
     ),
-    # What is left of {\rm cm}.
+    # Remains of {\rm cm}.
     _Rule(("{",), re.compile(r"(?<!\\)\{\s*([A-Za-z](?:[A-Za-z\s./^*]*[A-Za-z.])?(?:\^?[23])?)\s*\}"), _shown_words),
     # Ranges
     _Rule(("∼", "~"), re.compile(_RANGE_BY_TILDE), r"\1 to "),
     _Rule(("--",), re.compile(r"(?<=[\d%°])\s*-{2,3}\s*(?=[\d$€£¥])|(?<=[A-Za-z]{2})-{2,3}(?=[A-Za-z]{2})"), "-"),
-    # Full stops may separate thousands if there are two of them; a single one is a decimal point.
+    # Two or more full stops separate thousands; a single one is a decimal point.
     _Rule((".",), re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])"), _without(".")),
     _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
     _Rule(("到", "至"), re.compile(r"^从?(-?\d[\d.%°]*)\s*[到至]\s*(?=-?\d)"), r"\1 to "),
@@ -215,7 +215,7 @@ _RULES: Sequence[_Rule] = (
         re.compile(r"(?:^|,? )(?:to the|due) (?=(?:left|right|north|south|east|west)(?![a-z]))"),
         " ",
     ),
-    # J/mol·K and J/g°C: all that follows the line is below it.
+    # J/mol·K and J/g°C: everything after the slash is in the denominator.
     _Rule(("/",), re.compile(r"/\s*(k?g|mol)\s*[* ]?\s*(°C|K)(?![\w)])"), r"/(\1*\2)"),
     _Rule(
         ("h", "小时", "分", "米", "元"),
@@ -224,7 +224,7 @@ _RULES: Sequence[_Rule] = (
     ),
     _Rule(("h",), re.compile(r"^(\d+\s*h(?:rs?)?\s+\d+)\s*m$"), r"\1 min"),
     _Rule(("小时",), re.compile(r"(小时\s*\d+\s*)分$"), r"\1分钟"),
-    # A letter behind a number is a unit if the quantity is measured in it.
+    # A letter after a number is a unit if the quantity is measured in it.
     _Rule(
         ("=",),
         re.compile(
@@ -273,7 +273,7 @@ _RULES: Sequence[_Rule] = (
         r"x≠\1",
     ),
     _Rule(("✓", "✔"), re.compile(r"(?<=\w)\s*[✓✔]$"), ""),
-    # Values side by side, as \quad leaves them.
+    # Values side by side, after \quad has become a space.
     _Rule(("=",), re.compile(r"(=[^=,;]*[\d})])\s+(?=[A-Za-z](?:_\w+)?\s*=)"), _next_value),
     _Rule(
         (" so ", " thus ", " hence ", " therefore "),
@@ -294,7 +294,7 @@ _RULES: Sequence[_Rule] = (
 
 
 def before_latex(text: str) -> str:
-    """Apply the rules for what LaTeX decoration would hide."""
+    """Apply the rules that must precede the removal of LaTeX decoration."""
     return _applied(_BEFORE_LATEX, text)
 
 
@@ -305,7 +305,7 @@ def one_spelling(text: str) -> str:
 
 def _applied(rules: Sequence[_Rule], text: str) -> str:
     for hints, pattern, replacement in rules:
-        # A loop, which is faster than any(), as all rules are asked for all answers.
+        # This hot loop is faster than any().
         for hint in hints:
             if hint in text:
                 text = pattern.sub(replacement, text)

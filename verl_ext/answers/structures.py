@@ -9,9 +9,9 @@ CONSTANTS = frozenset({*POSITIVE_NAMES, IMAGINARY, "∞"})
 
 
 class Form(NamedTuple):
-    """A structure of expressions: brackets around several, a set, a relation, a ratio, a union, a matrix.
+    """A structure of expressions: a tuple in brackets, a set, a relation, a ratio, a union, a matrix.
 
-    Forms are equal if their `text` is. `parts` are in the order of the text, sorted if order has no meaning.
+    Forms are equal if their texts are. `parts` are in the order of the text, sorted if order has no meaning.
     """
 
     text: str
@@ -28,49 +28,49 @@ Value = Union[Sum, Form]  # noqa: UP007
 
 
 def collection(kind: str, opening: str, parts: Iterable[Value], closing: str) -> Form:
-    """Parts in order between brackets."""
+    """Join parts in order between brackets."""
     members = tuple(parts)
     return Form(f"{opening}{', '.join(part.text for part in members)}{closing}", kind, members)
 
 
 def brackets(parts: Iterable[Value], opening: str = "(", closing: str = ")") -> Form:
-    """Values in order: a point, a vector, an interval."""
+    """Build an ordered form: a point, a vector, an interval."""
     return collection(f"brackets {opening}{closing}", opening, parts, closing)
 
 
 def sorted_by_text(parts: Iterable[Value]) -> list[Value]:
-    """Parts whose order has no meaning, in one order."""
+    """Sort parts whose order has no meaning."""
     return sorted(parts, key=lambda part: part.text)
 
 
 def list_of(parts: Iterable[Value]) -> Form:
-    """Values in any order, repetitions included: 5, 5, 8."""
+    """Build a multiset of values: 5, 5, 8."""
     return collection("set", "{", sorted_by_text(parts), "}")
 
 
 def set_of(parts: Iterable[Value]) -> Form:
-    """A set of values, each once."""
+    """Build a set of values without repetitions."""
     return list_of({part.text: part for part in parts}.values())
 
 
 def all_of(relations: Iterable[Value]) -> Form:
-    """Relations that hold together, in any order; joined relations are flattened."""
+    """Build the conjunction of relations, in any order; nested conjunctions are flattened."""
     parts = (part for item in relations for part in parts_of(item, "all"))
     return collection("all", "", sorted_by_text({part.text: part for part in parts}.values()), "")
 
 
 def parts_of(value: Value, kind: str) -> tuple[Value, ...]:
-    """The parts of a form of this kind, anything else as the only part."""
+    """Return the parts of a form of this kind, or another value as the only part."""
     return value.parts if isinstance(value, Form) and value.kind == kind else (value,)
 
 
 def is_relation(value: Value) -> bool:
-    """Whether it is an equation or inequality, or several that hold together."""
+    """Whether a value is an equation, an inequality or a conjunction of them."""
     return isinstance(value, Form) and (value.kind == "all" or value.kind.startswith("relation"))
 
 
 def variables(value: Value) -> set[str]:
-    """The names in a value that are not constants; units are among them."""
+    """Return the names in a value that are not constants, including units."""
     if isinstance(value, Form):
         return set().union(*map(variables, value.parts))
     found: set[str] = set()

@@ -1,8 +1,8 @@
 r"""Parser of mathematical answers: expressions, lists and brackets of them, relations, matrices.
 
-`parse` takes normalized text (`verl_ext.answers.normalize`) and returns normal forms. It evaluates exact arithmetic
-only and raises `NotMath` for what it does not know, what is nested too deeply and what is too large. Such answers are
-compared as text.
+`parse` takes normalized text (`verl_ext.answers.normalize`) and returns normal forms. It evaluates only exact
+arithmetic, and raises `NotMath` for text that it does not know, that is nested too deeply or that is too large. Such
+answers are compared as text.
 """
 
 import re
@@ -39,9 +39,9 @@ _MATRIX = re.compile(
     r"\\end\s*\{(?P=kind)\}\s*[)\]|]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
-# Quantities that formulas define; y = 2x + 1 is a line, AB = 2CD a relation.
+# Quantities that a formula may define. y = 2x + 1 is a line and AB = 2CD a relation, not a formula.
 _DEFINED = re.compile(r"(?![xy]$)[A-Za-zα-ωΩ](?:_\w+|'+|(?:'+|\^\(-1\))?\([a-z]\))?")
-# Area of △ABC = 24; of Area = bh/2 = 24 the last side.
+# A value with a label in words: 24 in Area of △ABC = 24 and in Area = bh/2 = 24.
 _LABEL_IN_WORDS = re.compile(
     r"(?!(?i:not?|yes|true|false)\b)[A-Za-z△∠ -]+(?:\([A-Za-z ]*\))?\s*=(?:(?:(?! and | or )[^,;])*=)?(.+)", re.DOTALL
 )
@@ -50,10 +50,10 @@ _LABEL_IN_WORDS = re.compile(
 class ParsedAnswer(NamedTuple):
     """The parsed content of an answer.
 
-    value: all of it.
+    value: the whole content.
     core: the value without its details, None if it has none.
-    details: by kind, what other answers may leave out: a unit, the names of several values, or the sum or product of
-        names that has the value.
+    details: what other answers may leave out, as (kind, detail) pairs: a unit, the names of several values, or the sum
+        or product of names that has the value.
     instead: another possible reading: the point (x, y) if x and y are given, the right side of a formula for a
         quantity, such as S = ah or f(x) = x + 1, f(x) = 2x for the line y = 2x, the interval of -1 < x < 4, or the
         components of a vector 3i - 4j.
@@ -71,13 +71,13 @@ class _Parser(OperatorParser):
     def __init__(self, tokens: list[Token], sign: int) -> None:
         super().__init__(tokens, sign)
         self._has_or = False
-        # Names with their values if there are several, or the value of a sum or product of names.
+        # Several names with their values, or a sum or product of names with its value.
         self.named: list[tuple[str, Value]] = []
-        # The right side of the only equation, if its left side is a quantity; f(x) = 2x for y = 2x.
+        # The right side of a single equation whose left side is a quantity, or f(x) = 2x for y = 2x.
         self.formula: Value | None = None
 
     def answer(self) -> tuple[Value, Value]:
-        """Return the value of the tokens, and the same without the names of values (`self.named`)."""
+        """Return the value of the tokens, with and without the names of values (`self.named`)."""
         items = self._items(top=True)
         if self._next.kind != "end":
             self._fail()
@@ -97,7 +97,7 @@ class _Parser(OperatorParser):
             self.named = [(item.parts[0].text, item.parts[1]) for item in items if isinstance(item, Form)]
             return set_of(items), list_of(values)
         if self._has_or and all(_is_product_of_names(value) for value in values):
-            # Solutions may be joined by either word, but A or B is not both.
+            # Solutions may be joined by "and" or "or", but the options A or B are not both.
             either = collection("either", "either ", sorted_by_text(values), "")
             return either, either
         joined = set_of(values) if self._has_or else list_of(values)
@@ -113,7 +113,7 @@ class _Parser(OperatorParser):
         return items
 
     def _follows_unit(self) -> bool:
-        """Whether a second number starts right behind the unit of the first, as in 5 ft 6 in."""
+        """Whether a second number starts right after the unit of the first, as in 5 ft 6 in."""
         return bool(self.units) and self._next.kind == "number" and self._next.spaced
 
     def _relation(self) -> Value:
@@ -131,7 +131,7 @@ class _Parser(OperatorParser):
         return parts[0] if len(parts) == 1 else all_of(parts)
 
     def _equation(self, sides: list[Value]) -> Value:
-        # Of x(x + 2) = x^2 + 2x, and of P = 2(x + 5) + 2x = 4x + 10, the last side is the value.
+        # The value of x(x + 2) = x^2 + 2x and of P = 2(x + 5) + 2x = 4x + 10 is the last side.
         right = sides[-1]
         left = [side for side in sides[:-1] if side.text != right.text]
         if not left:
@@ -164,9 +164,9 @@ class _Parser(OperatorParser):
         return variables(value) <= self.units
 
     def _is_label(self, value: Value) -> bool:
-        """Whether it names something: x, AB, f(x), an angle, (x, y) or a:b, but not a product such as xy."""
+        """Whether a value is a name, as x, AB, f(x), an angle, (x, y) and a:b are, rather than a product such as xy."""
         if isinstance(value, Form):
-            # C(5, 2), too, which was parsed as a point.
+            # An assignment is a label, too: C(5, 2) was parsed as a named point.
             return value.kind == "assignment" or (
                 value.kind in ("brackets ()", "ratio") and all(map(self._is_label, value.parts))
             )
@@ -193,7 +193,7 @@ class _Parser(OperatorParser):
         while self._takes(":"):
             parts.append(self._union())
         if len(parts) > 1 and (self.units or any(re.match(r"0\d", token.text) for token in self._tokens)):
-            # Times: 1:00 PM and 9:05.
+            # Times such as 1:00 PM and 9:05 are not ratios.
             self._fail()
         return parts[0] if len(parts) == 1 else Form(":".join(part.text for part in parts), "ratio", tuple(parts))
 
@@ -213,7 +213,7 @@ class _Parser(OperatorParser):
 
 
 def _lines_or_conditions(relations: Sequence[Value]) -> Form:
-    """Equations are listed, as those of two lines are by a ±, as are x < 1, x > 3; other relations hold together."""
+    """List equations and alternatives such as x < 1, x > 3; combine other relations into a conjunction."""
     if all(isinstance(item, Form) and item.kind == "relation =" for item in relations):
         return set_of(relations)
     together = all_of(relations)
@@ -228,7 +228,7 @@ def _is_product_of_names(value: Value) -> bool:
 
 
 def _is_quantity(value: Value) -> bool:
-    """Whether it is a product, quotient or sum of names, such as xy, AB/CD or a + b, which a question may ask for."""
+    """Whether a question may ask for the value: a product, quotient or sum of names, such as xy, AB/CD or a + b."""
     if isinstance(value, Form) or not value.terms:
         return False
     coefficients = {coefficient for _, coefficient in value.terms}
@@ -242,14 +242,14 @@ def _is_quantity(value: Value) -> bool:
 
 
 def _are_of_one_name(labels: list[str]) -> bool:
-    """Whether all labels are x, or x with a subscript: solutions, in any order."""
+    """Whether all labels are x, or x with a subscript, so that the values are solutions in any order."""
     return len({label.partition("_")[0] for label in labels}) == 1 and (
         len(set(labels)) == 1 or all("_" in label for label in labels)
     )
 
 
 def _matrix(text: str) -> ParsedAnswer | None:
-    """A matrix, a multiple or the transpose of one; a vector may mean the point (1, 2) instead."""
+    """Parse a matrix, its multiple, transpose or determinant; None for other text. A vector may mean a point."""
     match = _MATRIX.fullmatch(text)
     if match is None:
         return None
@@ -274,7 +274,7 @@ def _matrix(text: str) -> ParsedAnswer | None:
 
 
 def _determinant(rows: Sequence[Sequence[Sum]]) -> Sum:
-    """Expanded along the first row; at most three rows."""
+    """Expand a determinant of at most three rows along the first row."""
     if not len(rows) == len(rows[0]) <= 3:
         raise NotMath("no determinant of three rows or less")
     if len(rows) == 1:
@@ -296,8 +296,8 @@ def _scaled(scalar: Value, cell: Value) -> Value:
 def parse(text: str) -> ParsedAnswer:
     """Parse normalized text; raises NotMath if it is not mathematics.
 
-    A relation that names a constant is that constant (x = 5 is 5), values joined by commas, "and" or "or" and those of
-    a ± are the list of them.
+    An equation that names a constant is parsed as the constant: x = 5 as 5. Values joined by commas, "and" or "or", and
+    the two values of a ±, are parsed as a list.
     """
     try:
         return _parse(text)
@@ -340,7 +340,7 @@ def _parse(text: str) -> ParsedAnswer:
 
 
 def _components(value: Value) -> Form | None:
-    """The components of a vector that is a sum of multiples of i, j and k; beside j, i is not the imaginary unit."""
+    """Return the components of a sum of multiples of i, j and k, else None. Beside j, i is not the imaginary unit."""
     if not isinstance(value, Sum):
         return None
     multiples = {monomial[0][0].text.removeprefix("hat").removeprefix(VECTOR): coefficient
@@ -352,7 +352,7 @@ def _components(value: Value) -> Form | None:
 
 
 def _both(plus: Value, minus: Value) -> Value:
-    """The two values of a ±, or one if they are equal."""
+    """Return the set of the two values of a ±, or a single value if they are equal."""
     if plus.text == minus.text:
         return plus
     return set_of(part for value in (plus, minus) for part in parts_of(value, "set"))
@@ -364,7 +364,7 @@ def _names(named: list[tuple[str, Value]], units: set[str]) -> str:
 
 
 def _refuse_ranges(tokens: list[Token]) -> None:
-    """Refuse a list with a part such as 5-10: a range or a score rather than a difference."""
+    """Raise NotMath for a list with a part such as 5-10, which is a range or score rather than a difference."""
     depth = 0
     start = 0
     for position, token in enumerate(tokens):
@@ -377,7 +377,7 @@ def _refuse_ranges(tokens: list[Token]) -> None:
 
 
 def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
-    """A value and its units separately; None if they cannot be separated."""
+    """Separate a value from its units; None if that is not possible."""
     if isinstance(value, Sum):
         return _sum_without_units(value, units)
     if value.kind not in ("set", "brackets ()"):

@@ -1,4 +1,4 @@
-"""Position in a list of tokens, and the numbers read there: integers, decimals, mixed numbers."""
+"""Base of the parser: a position in a list of tokens, and the numbers read there."""
 
 import re
 from fractions import Fraction
@@ -51,7 +51,7 @@ class TokenReader:
             raise NotMath("nested too deeply")
 
     def _mixed(self, whole: Sum) -> Sum:
-        r"""Three and a half, as `3 1/2` or `3\frac{1}{2}`; nothing else is a number right after a number."""
+        r"""Add the fraction of a mixed number, as in `3 1/2` and `3\frac{1}{2}`; no other number can follow one."""
         if self._next.text == r"\frac" and _is_natural(whole):
             position = self._position
             self._take()
@@ -70,7 +70,7 @@ class TokenReader:
         return whole
 
     def _plain_fraction(self) -> Fraction | None:
-        """The proper fraction of two integers that follows, None if there is none."""
+        """Parse a proper fraction of two integers; None if none follows."""
         values = []
         for _ in range(2):
             braced = self._takes("{")

@@ -1,4 +1,4 @@
-"""Tokenizer of normalized answers: numbers, names, functions, units, words and symbols."""
+"""Tokenize normalized answers into numbers, names, functions, units, words and symbols."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from verl_ext.answers.units import (
 )
 
 MAX_TOKENS = 400
-# Stands before the name of a vector; the arrow of A → B is another sign.
+# Marks the name of a vector; the arrow in A → B is another character.
 VECTOR = "\u20d7"
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",)}
 
@@ -33,7 +33,7 @@ class Token(NamedTuple):
     spaced: bool  # whether white space stands before it
 
 
-# Letters of words: Latin ones with accents, Cyrillic, Arabic, those of India, kana and Hangul. Greek ones are names.
+# Letters of words: accented Latin, Cyrillic, Arabic, Indic, kana and Hangul. Greek letters are names.
 _OTHER = (
     r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u052f\u0590-\u06ff\u0900-\u0e7f\u1e00-\u1eff"
     r"\u3040-\u30ff\uac00-\ud7af"
@@ -65,7 +65,7 @@ FUNCTIONS = {
 _ROMAN = re.compile("[IVX]{2,}")
 _NAMED = {"pi": "π", "infty": "∞", "inf": "∞", "infinity": "∞", "Infinity": "∞", "INFINITY": "∞", "theta": "θ",
           "alpha": "α", "beta": "β"}  # fmt: skip
-# After a number, these are not what it counts.
+# After a number, these words multiply it and are not what it counts.
 NUMBER_WORDS = {
     "dozen": "12", "hundred": "100", "thousand": "1000", "million": "1000000", "billion": "1000000000",
     "trillion": "1000000000000", "lakh": "100000", "crore": "10000000",
@@ -79,16 +79,16 @@ FRACTION_WORDS = {"half": "2", "halves": "2"} | {
 }  # fmt: skip
 _CHINESE_POWERS_OF_TEN = {"百": "100", "千": "1000", "万": "10000", "亿": "100000000"}
 _CHINESE_PART = re.compile("|".join((*CHINESE_UNITS, "平方", "立方", "每", *_CHINESE_POWERS_OF_TEN)))
-# Letters right after a number are units only if nothing else can be meant: 10m/s, and 12m as a whole answer.
+# Letters right after a number are units only where they cannot be variables: 10m/s, and 12m as a whole answer.
 _LONE_UNIT = re.compile(
     r"[mgsLNJWVA](?=\s*/\s*\(?(?:s|h|hr|min|sec|second|hour|minute|m|cm|kg|L|mL|mol)(?![A-Za-z]))|[mgLNJWVA](?=$)"
     r"|m(?=\^?\{?[23]\}?$)"
 )
 _ANGLE = re.compile("∠[A-Z]{3}")
-# Bold letters have already lost their decoration.
+# The unit vectors i, j and k. Bold letters have already lost their decoration.
 _UNIT_VECTOR = re.compile(f"(?:{VECTOR}|hat|widehat)([ijk])")
 _COMPASS = re.compile("[NS][EW]|[EW][NS]")
-# A product such as nRT and kQq: no word and no element is written so.
+# A product such as nRT or kQq, whose capitalization no word and no element has.
 _FORMULA = re.compile("[a-z]{1,2}[A-Z][A-Za-z]?")
 # Short words, which would otherwise be products of variables.
 _SHORT_WORDS = frozenset({
@@ -100,7 +100,7 @@ _SHORT_WORDS = frozenset({
 def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor: bool) -> Iterator[Token]:
     """Classify a run of letters: a function, a unit, an English word, or variables side by side."""
     lower = run.lower()
-    # After a number, min is the unit, and so is sec without an argument.
+    # After a number, min is a unit, and so is sec without an argument.
     is_unit = follows_number and (run == "min" or (run == "sec" and ends))
     if (run in FUNCTIONS or (lower in FUNCTIONS and len(run) > 2)) and not is_unit:
         yield Token("function", FUNCTIONS[lower], spaced)
@@ -137,15 +137,17 @@ def _letters(run: str, follows_number: bool, spaced: bool, ends: bool, is_factor
 
 
 def _in_alphabetical_order(run: str) -> bool:
-    """Whether letters are sorted, as in abc, xyz and ABCD: at most one anagram of a word is, so no two words are the
-    same product."""
+    """Whether letters are sorted, as in abc, xyz and ABCD.
+
+    At most one anagram of a word is sorted, so no two words are read as the same product.
+    """
     if len(run) > 4 or run.istitle():
         return False
     return all(a < b for a, b in pairwise(run)) and not set(run.lower()) & set("eiou")
 
 
 def _chinese(run: str, spaced: bool) -> Iterator[Token]:
-    """Split a run into units, powers of ten and 每 (per), or else take it as one word."""
+    """Split a run into units, powers of ten and 每 (per), or take it as one word if that fails."""
     parts = _CHINESE_PART.findall(run)
     if "".join(parts) != run:
         yield Token("word", run, spaced)
@@ -162,7 +164,7 @@ def _chinese(run: str, spaced: bool) -> Iterator[Token]:
 
 
 def _of_another_script(run: str, follows_number: bool, spaced: bool) -> Token:
-    """A unit, a word, or, for a single letter, a name."""
+    """Classify a run of another script: a unit, a word or, for a single letter, a name."""
     if run.lower() in POWERS:
         return Token("power", run.lower(), spaced)
     if follows_number and (unit := unit_of(run)):
@@ -175,7 +177,7 @@ def _is_index(before: str, digits: str) -> bool:
 
 
 def _ends_in_unit(tokens: list[Token]) -> bool:
-    """Whether the last token is a unit, also a letter below one, as in m/s2."""
+    """Whether the last token is a unit, or a letter in a unit's denominator, as in m/s2."""
     if not tokens:
         return False
     is_below = len(tokens) > 2 and tokens[-2].text == "/" and any(token.kind == "unit" for token in tokens)
@@ -183,13 +185,13 @@ def _ends_in_unit(tokens: list[Token]) -> bool:
 
 
 def _is_alone(tokens: list[Token]) -> bool:
-    """Whether the last token, up to a sign, is all of the answer or side of an equation so far."""
+    """Whether the last token, with its sign, is so far the whole answer or the whole side of an equation."""
     before = [token.text for token in tokens[-3:-1]]
     return before in ([], ["-"]) or before[-1] == "=" or before == ["=", "-"]
 
 
 def _may_be_unit(run: str, tokens: list[Token], spaced: bool) -> bool:
-    """Whether letters are a unit if they spell one: after a number or unit, also within J/(g*K) and g*cm^(-3)."""
+    """Whether letters that spell a unit mean it: after a number or unit, also within J/(g*K) and g*cm^(-3)."""
     if not tokens:
         return False
     last = tokens[-1]
@@ -208,6 +210,7 @@ def _may_be_unit(run: str, tokens: list[Token], spaced: bool) -> bool:
 
 
 def tokenize(text: str) -> list[Token]:
+    """Return the tokens of normalized text and three end tokens, which allow look-ahead; NotMath if it is too long."""
     tokens: list[Token] = []
     position = depth = 0
     spaced = False
@@ -238,7 +241,7 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token("number", digits, spaced))
         elif kind == "letters":
             ends = not text[position : position + 1].strip(" ,;)/^")
-            # 0.5at^2, u + at and {NO} are products, no words.
+            # at in 0.5at^2 and u + at, and NO in {NO}, are products rather than words.
             is_factor = (
                 ((last.kind == "number" or last.text == "}") and not spaced)
                 or (last.text == "{" and found.isupper())

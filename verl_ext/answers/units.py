@@ -1,8 +1,8 @@
-"""Spellings of units. Every spelling maps to one symbol, and no unit is converted into another."""
+"""Spellings of units. Each spelling maps to one symbol; no unit is converted into another."""
 
 from collections.abc import Mapping
 
-# symbol: its other spellings, in lower case; plural forms with "s" are added.
+# Other spellings of each symbol, in lower case; plural forms with "s" are added.
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "mm": ("millimeter", "millimetre", "毫米", "мм", "ミリメートル", "밀리미터"),
     "cm": ("centimeter", "centimetre", "厘米", "公分", "см", "センチメートル", "センチ", "센티미터"),
@@ -114,19 +114,19 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "角": (),
     "分": (),
 }
-# With a capital they mean something else, such as an option or a point; as bare letters, variables.
+# Single letters in the case that makes them units; in the other case they are options, points or variables.
 _SINGLE = {
     "m": "m", "g": "g", "s": "s", "h": "h", "t": "t", "l": "L", "L": "L", "N": "N", "J": "J", "W": "W", "V": "V",
     "A": "A", "C": "C", "F": "F", "T": "T", "K": "K", "u": "unit",
 }  # fmt: skip
-# Symbols of units that take a prefix; with a prefix they are separate symbols: mN is not a product, N m is.
+# Units that take a prefix. A prefixed unit is a symbol of its own: mN is not a product, N m is.
 _PREFIXES = {"n": "nano", "μ": "micro", "m": "milli", "k": "kilo", "M": "mega", "G": "giga"}
 _PREFIXED = {
     "N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "C": "coulomb", "F": "farad", "T": "tesla",
     "H": "henry", "Ω": "ohm", "Hz": "hertz", "Pa": "pascal", "eV": "electronvolt", "mol": "mole", "s": "second",
     "g": "gram", "L": "liter",
 }  # fmt: skip
-# Symbols that are as well products of variables: units only behind a number and a space, in exactly this case.
+# Symbols that may also be products of variables. They are units only after a number and a space, in exactly this case.
 _LIKE_PRODUCTS = {
     "ha": "ha", "cL": "cL", "cl": "cL", "dL": "dL", "dl": "dL", "pt": "pt", "qt": "qt", "kn": "knot", "kt": "knot",
     "kts": "knot", "hp": "hp", "ly": "ly", "cd": "cd", "lm": "lm", "lx": "lux", "Bq": "Bq", "Wb": "Wb", "pF": "pF",
@@ -146,7 +146,7 @@ for _symbol, _others in _SPELLINGS.items():
             UNITS[f"{_other}s"] = _symbol
 for _prefix, _long in _PREFIXES.items():
     for _symbol, _name in _PREFIXED.items():
-        # Nobody writes megaseconds and megagrams; MT, mT and MC are segments and products.
+        # Megaseconds and megagrams are not in use, and MT and MC are segments and products.
         if not (_prefix in "MG" and _symbol in "sgCTALFH"):
             for _spelled in (_prefix, "u") if _prefix == "μ" else (_prefix,):
                 UNITS.setdefault(_spelled + _symbol, _prefix + _symbol)
@@ -166,13 +166,13 @@ CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.is
 # "5 square cm" and "5 cm squared".
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3, "кв": 2, "куб": 3}
 POWERS_BEHIND = {"squared": 2, "cubed": 3}
-# The unit of 5th, so that it joins a bare 5, but neither 5 s nor 5 m, and of what it counts.
+# The unit of 5th, with which it equals a bare 5 but neither 5 s nor 5 m. IN_ORDER matches what an ordinal counts.
 ORDINAL = "th"
 IN_ORDER = (
     r"(?:term|place|position|row|column|day|floor|person|figure|pattern|step|one|graph|diagram|picture|image|line|table"
     r"|box)"
 )
-# Two units in one word: a quotient, or a product, which only a preceding number distinguishes from a segment Nm.
+# Quotients and products of units in one word. Only a preceding number distinguishes the product Nm from a segment.
 QUOTIENTS = {
     "kmphr": ("km", "h"), "rpm": ("rev", "min"), "rps": ("rev", "s"), "mps": ("m", "s"), "mph": ("mi", "h"),
     "mpg": ("mi", "gallon"), "kph": ("km", "h"), "kmh": ("km", "h"), "kmph": ("km", "h"),
@@ -185,15 +185,15 @@ PRODUCTS = {
 
 
 def unit_of(word: str) -> str | None:
-    """The symbol of a unit as written, None for anything else; the case of a single letter matters."""
+    """Return the symbol of a unit in any spelling, None for other words. Case matters for single letters."""
     if len(word) == 1 and word.isascii() and word.isalpha():
         return _SINGLE.get(word)
-    # MN is not mN and mM not mm, but CM and Min mean the same in lower case.
+    # MN is not mN, and mM is not mm, but CM and Min mean the same in lower case.
     found = UNITS.get(word) or _LIKE_PRODUCTS.get(word)
     is_fixed = not word[:1].isupper() or word.lower() in _CASE_MATTERS
     return found or (None if is_fixed else UNITS.get(word.lower()))
 
 
 def is_like_a_product(word: str) -> bool:
-    """Whether a symbol of a unit may as well be a product of variables, as ha and MB."""
+    """Whether a symbol of a unit, such as ha or MB, may also be a product of variables."""
     return word in _LIKE_PRODUCTS

@@ -1,10 +1,10 @@
-"""One spelling for answers in words, and for lists of words, whose order does not matter."""
+"""Normalize answers in words, and lists of words, whose order does not matter."""
 
 import re
 
 from verl_ext.answers.phrases import COMPARATIVES, NAMES_OF_TIMES
 
-# Words with two spellings or two names for one thing, in lower case.
+# Spelling variants and synonyms, in lower case.
 _SAME_WORD = NAMES_OF_TIMES | {
     "solutions": "solution", "grey": "gray", "anticlockwise": "counterclockwise", "centre": "center", "colour": "color",
     "矩形": "长方形", "parallelograms": "parallelogram", "can't": "cannot",
@@ -23,13 +23,13 @@ _PREFIX = re.compile(r"\b(non|anti|counter|(?:co|e)(?=-)|can(?= not\b))[- ](?=[a
 _HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
 _SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 _BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
-# H_2SO_4, Ca(OH)_2 and Na^+; what can be read as a product of names is no word.
+# Formulas that cannot be parsed as products of names: H_2SO_4, Ca(OH)_2 and Na^+.
 _CHEMICAL = re.compile(r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?|[+-])?")
 _INDEX = re.compile(r"[_{}]")
-# Na+; in Fe3+ it is not told from an index.
+# The charge of Na+. In Fe3+ it looks like an index.
 _CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
 _ARROW = re.compile(r"-{1,2}>|→")
-# AB ∥ CD is CD ∥ BA.
+# Symmetric relations: AB ∥ CD is the same as CD ∥ BA.
 _MUTUAL = re.compile(r"\s*(\w{1,2})\s*([∥⊥])\s*(\w{1,2})\s*")
 # U.S.A. and Mr. Smith.
 _ABBREVIATION = re.compile(r"\b([A-Z](?=\.[A-Z]\b)|Mrs?|Ms|Dr|St|Mt|Jr)\.")
@@ -39,10 +39,10 @@ _SEPARATOR = re.compile(
 )
 _OR = re.compile(r"\sor\s|或")
 _AND = re.compile(r"\sand\s|&|[和与及]")
-# Longer parts are clauses.
+# Longer parts of a list are clauses.
 _MAX_WORDS = 3
 _MAX_CHARACTERS = 6
-# Parts with these words are clauses, too, or answers to the parts of a question, in their order.
+# Parts with these words are clauses, too, or ordered answers to the parts of a question.
 _NO_ITEMS = frozenset({
     "is", "are", "was", "were", "be", "has", "have", "had", "do", "does", "can", "will", "not", "no", "yes", "true",
     "false", "correct", "incorrect", "right", "wrong", "it", "they", "he", "she", "we", "you", "this", "that", "these",
@@ -58,11 +58,11 @@ _NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右�
 
 
 def words_of(text: str) -> str:
-    """Words in one spelling: case, spaces around symbols, commas and hyphens do not matter."""
+    """Normalize words: case, spaces around symbols, commas and hyphens do not matter."""
     if not (packed := text.replace(" ", "")).isalpha() and _CHEMICAL.fullmatch(packed):
         text = _CHARGE.sub("^", _INDEX.sub("", packed))
     elif "→" in text or "->" in text:
-        # A reaction, or an order; reactants may change places.
+        # A reaction or an ordering; the order of reactants does not matter.
         sides = _ARROW.split(_INDEX.sub("", text.replace(" ", "")))
         text = "→".join("+".join(sorted(side.split("+"))) for side in sides)
     elif (relation := _MUTUAL.fullmatch(text)) is not None:
@@ -76,7 +76,7 @@ def words_of(text: str) -> str:
 
 
 def list_of_words(text: str) -> str | None:
-    """A list of words such as "red and blue" in one order; None for anything else."""
+    """Sort a list of words such as "red and blue"; None for other text."""
     inner = text.removeprefix(r"\{").removesuffix(r"\}").removeprefix("{").removesuffix("}")
     parts = _SEPARATOR.split(inner.casefold())
     alternatives = bool(_OR.search(inner))

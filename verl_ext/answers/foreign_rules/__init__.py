@@ -1,8 +1,8 @@
 """Equality by graders of other projects: mathruler, the grader of the paper's code, and Math-Verify.
 
-Both evaluate the text of an answer in Python and may hang. Each comparison therefore runs in a child process, within
-limits on time and memory (`sandbox`), which nothing else in this project uses. An undecided pair counts as different,
-with a warning in the log.
+Both evaluate the text of an answer in Python and may hang. Each comparison therefore runs in a child process with
+limits on time and memory (`sandbox`), which no other part of this project uses. An undecided pair counts as different
+and logs a warning.
 """
 
 import importlib.util
@@ -17,11 +17,11 @@ from verl_ext.answers.foreign_rules.sandbox import Sandbox
 
 ForeignRule = Literal["mathruler", "math_verify"]
 
-# Wall clock limits, in seconds.
+# Wall-clock limits, in seconds.
 SECONDS_PER_PAIR = 0.25
 SECONDS_PER_GROUP = 0.75
 
-# What is called in the child process.
+# Functions to call in the child process.
 _FUNCTIONS: Mapping[ForeignRule, str] = {
     "mathruler": "mathruler.grader:grade_answer",
     "math_verify": "verl_ext.answers.foreign_rules.math_verify_rule:equal",
@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 def require_package(rule: ForeignRule) -> None:
-    """Raise ValueError, with the command that installs it, if the package of a rule is missing."""
+    """Raise ValueError with the install command if the package of a rule is missing."""
     if importlib.util.find_spec(rule) is None:
         package = "'verl-mmupt[math_verify]'" if rule == "math_verify" else "mathruler"
         raise ValueError(f"rule={rule!r} needs a package that is not installed: pip install {package}")
@@ -38,9 +38,9 @@ def require_package(rule: ForeignRule) -> None:
 
 @contextmanager
 def comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool | None]]:
-    """The grader as a function of an answer and the ground truth, for one group and its child process.
+    """Yield the grader as a function of an answer and the ground truth, with a child process for one group.
 
-    The function returns None for a pair that it does not decide within `SECONDS_PER_PAIR`, or after
+    The function returns None for a pair that takes longer than `SECONDS_PER_PAIR`, and once the group has taken
     `SECONDS_PER_GROUP`.
     """
     seconds_left, undecided = SECONDS_PER_GROUP, 0
@@ -61,21 +61,21 @@ def comparison(rule: ForeignRule) -> Iterator[Callable[[str, str], bool | None]]
         yield accepts
     if undecided:
         _logger.warning(
-            "%s did not decide %d pairs of answers, which count as different (limits: %g s a pair, %g s a group)",
+            "%s did not decide %d pairs of answers, which count as different (limits: %g s per pair, %g s per group)",
             rule, undecided, SECONDS_PER_PAIR, SECONDS_PER_GROUP,
         )  # fmt: skip
 
 
 def foreign_equal(rule: ForeignRule, answer: str, truth: str) -> bool:
-    """Return whether the grader accepts an answer if another one is the ground truth."""
+    """Return whether the grader accepts an answer for a ground truth."""
     with comparison(rule) as accepts:
         return bool(accepts(answer, truth))
 
 
 def foreign_classes(rule: ForeignRule, answers: Sequence[str]) -> list[list[str]]:
-    """Return the connected components of different answers under the grader's equality, sorted.
+    """Return the connected components of distinct answers under the grader's equality, sorted.
 
-    The graders are not symmetric: the alphabetically later of two answers is taken as the ground truth.
+    The graders are not symmetric, so the alphabetically later of two answers is taken as the ground truth.
     """
     texts = sorted(answers)
     with comparison(rule) as accepts:

@@ -1,20 +1,19 @@
-"""Whether two answers are equal by Math-Verify, which evaluates text and is therefore called in a child process
-only."""
+"""Compare two answers with Math-Verify, which evaluates text and must therefore run in a child process."""
 
 import logging
 
 from math_verify import parse, verify
 
-# It logs a warning at every call without its own time limit.
+# Math-Verify logs a warning at every call without a time limit of its own.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
 def equal(a: str, b: str) -> bool:
-    """Whether `verify` of Math-Verify accepts the answer a where b is the ground truth."""
-    # Its own time limits would reset the alarm that ends the sandboxed process.
+    """Return whether `verify` of Math-Verify accepts the answer a for the ground truth b."""
+    # Math-Verify's own time limits would reset the alarm that ends the sandboxed process.
     answer, truth = (parse(rf"\boxed{{{text}}}", parsing_timeout=None) for text in (a, b))
     return bool(verify(truth, answer, timeout_seconds=None))
 
 
-# Its parser loads its grammar at first use: here, before any child is forked, instead of in each of them.
+# The parser loads its grammar at first use. Load it before any child is forked instead of in each child.
 equal(r"\frac{1}{2}", "0.5")

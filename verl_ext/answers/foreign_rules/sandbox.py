@@ -1,7 +1,7 @@
-"""Runs comparisons that may hang, exhaust memory, crash or run code in another process, within limits.
+"""Run comparisons that may hang, exhaust memory, crash or execute code in another process, within limits.
 
 A *fork server*, one process per client process, imports what the comparisons need and forks a *child* per session. Only
-the standard library is imported here; `sandbox_child` has the code of the other side.
+the standard library is imported here; `sandbox_child` is the code of the fork server and its children.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass
 
 SECONDS_TO_START = 60.0
-# Seconds that a call may exceed its limit before the child is killed from outside instead of by its own alarm.
+# Seconds by which a call may exceed its limit before the client has the child killed; its own alarm comes first.
 SECONDS_OF_GRACE = 0.02
 
-# Not `-m`, which would let packages in the working directory win over those that this process sees.
+# `-m` would let packages in the working directory shadow those that this process sees.
 _FORK_SERVER_CODE = """
 import sys
 sys.path[:] = {path!r}
@@ -28,22 +28,24 @@ serve_forks({descriptor})
 
 
 class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
-    """A session of comparisons by one function, used by one thread at a time; any number of sessions may be open.
+    """A session of comparisons by one function. Any number of sessions may be open, each used by one thread at a time.
 
     The child is forked at the first call, which takes a second if there is no fork server yet, and serves all calls of
-    the session; one that did not decide in time or crashed is ended and replaced at the next call. Use the session as
+    the session. A child that exceeds its limit or crashes is ended, and the next call forks another. Use the session as
     a context manager, which ends the child, and do not carry it over a fork of the calling process.
 
-    Code that a response smuggles into its child can falsify only later verdicts of the same session: give each group of
-    answers its own session.
+    Code that a response smuggles into its child can falsify only later verdicts of the same session, so give each group
+    of answers its own session.
     """
 
     def __init__(self, function: str, seconds: float, memory_mib: int = 512) -> None:
-        """Compare by `function`, "package.module:name" of a function of two answers that returns a bool.
+        """Create a session.
 
-        Neither its module nor the function may start threads; what is slow to import belongs at the top of the module.
-        `seconds` is the wall clock limit of one call, `memory_mib` what the child may allocate beyond what it starts
-        with, in MiB.
+        Args:
+            function: "package.module:name" of a function of two answers that returns a bool. Neither its module nor the
+                function may start threads. Slow imports belong at the top of the module.
+            seconds: wall-clock limit of one call.
+            memory_mib: memory that the child may allocate beyond what it starts with, in MiB.
         """
         self._function, self._seconds, self._memory_mib = function, seconds, memory_mib
         self._child: _Child | None = None
@@ -51,8 +53,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
     def __call__(self, a: object, b: object) -> bool | None:
         """Return the function's result for a and b; None if it raises, crashes or exceeds its limits.
 
-        Blocks for the limit at most, and for the start of a child where one is needed. Raises RuntimeError if the
-        function cannot be imported or no child can be started.
+        Blocks no longer than the limit, plus the start of a child if one is needed.
+
+        Raises:
+            RuntimeError: the function cannot be imported, or no child can be started.
         """
         request = pickle.dumps((a, b))
         child, self._child = self._child or _fork(self._function, self._seconds, self._memory_mib), None
@@ -60,7 +64,7 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         try:
             verdict = child.ask(request, self._seconds + SECONDS_OF_GRACE)
         finally:
-            # Whatever interrupted the call, a late answer must not be taken for that of the next call.
+            # After any interruption, a late answer must not be taken for the answer to the next call.
             if verdict in (b"1", b"0", b"?"):
                 self._child = child
             else:
@@ -75,7 +79,7 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
 
 class _ForkServer:
     def __init__(self) -> None:
-        # Packets keep their boundaries, so that threads need no lock to send. Either side ends when the other one does.
+        # SEQPACKET keeps message boundaries, so threads need no lock to send. Each side ends when the other does.
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             path = [os.path.abspath(entry) for entry in sys.path]
@@ -97,7 +101,7 @@ class _ForkServer:
             with theirs:
                 request = pickle.dumps((function, seconds, memory_mib))
                 socket.send_fds(self.control, [request], [theirs.fileno()])
-            # The pid from the child, which has seen no answer yet, or an error from the fork server.
+            # Either the pid, from the child, which has seen no answer yet, or an error from the fork server.
             greeting = ours.recv(4096)
             if not greeting:
                 raise ConnectionResetError("the fork server ended")
@@ -109,7 +113,7 @@ class _ForkServer:
         return _Child(self, ours, int(greeting))
 
     def end(self, pid: int) -> None:
-        # If the fork server is gone, so are its children.
+        # Without the fork server, its children are gone, too.
         with contextlib.suppress(OSError):
             self.control.send(pickle.dumps(pid))
 
@@ -126,7 +130,7 @@ class _Child:
     pid: int
 
     def ask(self, request: bytes, seconds: float) -> bytes:
-        """Return the one byte of its answer, none if it gives no answer in time."""
+        """Return the child's one-byte answer, b"" if none arrives in time."""
         deadline = time.monotonic() + seconds
         try:
             self.connection.settimeout(seconds)
@@ -160,8 +164,8 @@ def _fork(function: str, seconds: float, memory_mib: int) -> _Child:
         except OSError:
             fork_server.stop()
     raise RuntimeError(
-        f"no process to compare answers in: {sys.executable} did not import {function} within "
-        f"{SECONDS_TO_START:.0f} s, or was ended while it did; see its error output and the free memory"
+        f"cannot start a process that compares answers: {sys.executable} did not import {function} within "
+        f"{SECONDS_TO_START:.0f} s, or was killed while importing it; see its error output and the free memory"
     )
 
 

@@ -1,7 +1,7 @@
 """The other side of `sandbox`: the fork server, and the children that it forks to compare answers.
 
-Text of a response may run as code in a child. A child therefore has nothing open but its own connection, sends nothing
-but single bytes, and is killed by the kernel's alarm, or by the fork server if that was disarmed.
+The text of a response may run as code in a child. A child therefore has only its own connection open, sends only single
+bytes after its pid, and is killed by the kernel's alarm, or by the fork server if the alarm was disarmed.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ _libc = ctypes.CDLL(None)
 
 
 def serve_forks(descriptor: int) -> None:
-    """Fork and end children as the control socket with this descriptor says, until its other side is closed."""
-    # Ignored and blocked signals are inherited. A keyboard interrupt is for the client to handle.
+    """Fork and end children on request from the control socket, until its other side is closed."""
+    # Ignored and blocked signals are inherited, so reset them. The client handles keyboard interrupts.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -63,13 +63,13 @@ def serve_forks(descriptor: int) -> None:
 def _load(name: str) -> Function:
     module, _, function = name.partition(":")
     loaded = getattr(importlib.import_module(module), function)
-    # Garbage collection in a child would otherwise touch, and so copy, the memory that it shares with the fork server.
+    # Without this, garbage collection in a child would touch, and so copy, memory shared with the fork server.
     gc.freeze()
     return loaded
 
 
 def _end(pid: int) -> None:
-    # Only the fork server reaps its children, so that this pid is still theirs.
+    # Only the fork server reaps its children, so the pid cannot have been reused.
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
@@ -85,7 +85,7 @@ def _serve(connection: socket.socket, function: Function, seconds: float, memory
             a, b = pickle.load(requests)
         except EOFError:
             return
-        # The default action of the alarm, which ends the process, needs no Python to run: it stops C code too.
+        # The alarm's default action ends the process without running Python, so it stops C code, too.
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             verdict = b"1" if function(a, b) else b"0"
