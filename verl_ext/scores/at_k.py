@@ -1,6 +1,6 @@
 """Scores of k responses per question: one number per question, their mean and its standard error.
 
-Standard errors are over questions (clustered: responses are averaged within their question first, arXiv 2411.00640).
+Standard errors are over questions (clustered: responses are averaged within each question first, arXiv 2411.00640).
 Greedy accuracy is `mean_at_k` with one response per question.
 """
 
@@ -16,19 +16,19 @@ from verl_ext.votes import vote
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over questions. `per_question` holds one number per question, at least two, in the order of the questions.
+    """A mean over questions. `per_question` holds one number per question, for at least two questions.
 
-    `after - before`, on the same questions in the same order, is the score of the paired differences.
+    `after - before` is the score of the paired differences; both need the same questions in the same order.
 
     Raises:
-        ValueError: fewer than two questions, or a difference of different numbers of questions.
+        ValueError: fewer than two questions, or a difference between different numbers of questions.
     """
 
     per_question: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if len(self.per_question) < 2:
-            raise ValueError(f"a standard error takes at least two questions, got {len(self.per_question)}")
+            raise ValueError(f"a standard error needs at least two questions, got {len(self.per_question)}")
 
     @property
     def value(self) -> float:
@@ -54,9 +54,9 @@ class Score:
 
 
 def average(scores: Sequence[Score]) -> Score:
-    """Average the scores of several runs per question; all runs need the same questions in the same order.
+    """Average the scores of several runs question by question; all runs need the same questions in the same order.
 
-    The standard error is still over questions, with these runs held fixed.
+    The standard error is still over questions, with the runs held fixed.
 
     Raises:
         ValueError: no score, or different numbers of questions.
@@ -66,7 +66,7 @@ def average(scores: Sequence[Score]) -> Score:
     return Score(tuple(map(fmean, zip(*(score.per_question for score in scores), strict=True))))
 
 
-# The option texts of each question, None for a question without options; None if no question has any.
+# Option texts of each question, None for a question without options; None if no question has options.
 Choices = Sequence[Sequence[str] | None] | None
 
 
@@ -74,7 +74,7 @@ def mean_at_k(correct: Sequence[Sequence[bool]]) -> Score:
     """mean@k: the share of correct responses per question. `correct` is question x response, k per question.
 
     Raises:
-        ValueError: questions differ in their number of responses, have none, or are fewer than two.
+        ValueError: questions have different numbers of responses or none, or there are fewer than two questions.
     """
     _responses_each(correct)
     return Score(tuple(fmean(question) for question in correct))
@@ -86,14 +86,14 @@ def maj_at_k(
     comparison: Comparison = Comparison(),
     choices: Choices = None,
 ) -> Score:
-    """maj@k: 1 if the k answers to a question elect the correct one, else 0, also if they elect none.
+    """maj@k: 1 if the k answers to a question elect the correct answer, else 0, including if they elect none.
 
-    The vote is that of training with the default `VoteOptions`, whatever those of a recipe: a tie elects no answer.
+    The vote is the training vote with the default `VoteOptions`, even if a recipe sets others: a tie elects no answer.
     `answers` is question x response, None for a response without an answer.
 
     Raises:
-        ValueError: k is 1, which elects no answer; not one ground truth, or not one entry of `choices`, per question;
-            also as `mean_at_k`.
+        ValueError: k is 1, which elects no answer; `truths` or `choices` do not have one entry per question; the errors
+            of `mean_at_k`.
     """
     choices = [None] * len(answers) if choices is None else choices
     if not len(answers) == len(truths) == len(choices):
@@ -117,11 +117,12 @@ def maj_at_k(
 def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> Score:
     """pass@k: the probability that k of a question's n responses, drawn without replacement, include a correct one.
 
-    1 - C(n - c, k) / C(n, k) with c correct ones of n: unbiased for the chance that k new responses include a correct
-    one (Chen et al. 2021, arXiv 2107.03374, section 2.1). `correct` is question x response, n per question.
+    1 - C(n - c, k) / C(n, k) with c correct responses is an unbiased estimate of the probability that k new responses
+    include a correct one (Chen et al. 2021, arXiv 2107.03374, section 2.1). `correct` is question x response, n per
+    question.
 
     Raises:
-        ValueError: k is not between 1 and n; also as `mean_at_k`.
+        ValueError: k is not between 1 and n; the errors of `mean_at_k`.
     """
     n = _responses_each(correct)
     if not 1 <= k <= n:
@@ -132,13 +133,13 @@ def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> Score:
 def semantic_entropy(
     answers: Sequence[Sequence[str | None]], comparison: Comparison = Comparison(), choices: Choices = None
 ) -> Score:
-    """The entropy of a question's classes of equal answers, in nats: 0 if all answers are the same.
+    """Semantic entropy: the entropy of a question's classes of equal answers, in nats; 0 if all answers are equal.
 
-    -sum p log p, where p is the share of a class among the k responses (the discrete form of Farquhar et al. 2024,
-    Nature 630; EMPO, arXiv 2504.05812). Responses without an answer are one class. `answers` is question x response.
+    -sum p log p, where p is a class's share of the k responses (the discrete form of Farquhar et al. 2024, Nature 630;
+    EMPO, arXiv 2504.05812). Responses without an answer form one class. `answers` is question x response.
 
     Raises:
-        ValueError: as `mean_at_k`; not one entry of `choices` per question.
+        ValueError: `choices` does not have one entry per question; the errors of `mean_at_k`.
     """
     choices = [None] * len(answers) if choices is None else choices
     k = _responses_each(answers)

@@ -1,10 +1,10 @@
 """Means over runs with different seeds, with standard errors that treat both questions and seeds as samples.
 
-The model has crossed random effects: the score of run r on question q is a mean, plus the effect of the run, plus that
-of the question, plus their interaction. The variance of a mean is the sum of the variance components, as in the quasi F
+The model has crossed random effects: the score of run r on question q is a mean plus the effects of the run, of the
+question and of their interaction. The variance of a mean is the sum of the variance components, as in the quasi F
 ratios of Clark 1973 ("The language-as-fixed-effect fallacy", Journal of Verbal Learning and Verbal Behavior 12), with
-the degrees of freedom of Satterthwaite 1946. A standard error over questions alone holds the seeds fixed: it describes
-these runs, not the recipe.
+the degrees of freedom of Satterthwaite 1946. A standard error over questions alone holds the seeds fixed, so it
+describes these runs rather than the recipe.
 """
 
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ def mean_over_runs(runs: Sequence[Score]) -> SeedEstimate:
     """Estimate the mean of a recipe's runs, or of their differences from one fixed model.
 
     Args:
-        runs: one score per run, on the same questions in the same order. With a single run the standard error is over
+        runs: one score per run, on the same questions in the same order. With a single run, the standard error is over
             questions alone.
 
     Raises:
-        ValueError: no run, or runs with different numbers of questions.
+        ValueError: no runs, or runs with different numbers of questions.
     """
     return _estimate([runs], [1.0])
 
@@ -50,7 +50,7 @@ def difference_between_runs(runs: Sequence[Score], baseline: Sequence[Score]) ->
     """Estimate the mean of `runs` minus the mean of `baseline`, on the same questions.
 
     Raises:
-        ValueError: as `mean_over_runs`.
+        ValueError: the errors of `mean_over_runs`.
     """
     return _estimate([runs, baseline], [1.0, -1.0])
 
@@ -58,7 +58,7 @@ def difference_between_runs(runs: Sequence[Score], baseline: Sequence[Score]) ->
 def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> SeedEstimate:
     numbers = {score.questions for runs in recipes for score in runs}
     if len(numbers) != 1 or not all(recipes):
-        raise ValueError(f"runs are compared on the same questions, got runs with {sorted(numbers)} questions")
+        raise ValueError(f"all runs need the same questions, got runs with {sorted(numbers)} questions")
     (questions,) = numbers
     matrices = [np.array([score.per_question for score in runs]) for runs in recipes]
     per_question = sum(sign * matrix.mean(axis=0) for sign, matrix in zip(signs, matrices, strict=True))
@@ -66,7 +66,7 @@ def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> See
     components = [_components(matrix) for matrix in matrices if len(matrix) > 1]
     excess = sum(run_variance - interaction_variance for run_variance, interaction_variance, _ in components)
     if excess <= 0:
-        # The runs differ by no more than the noise of their questions explains.
+        # Noise over questions explains all variation between the runs.
         return SeedEstimate(value, sqrt(question_variance), questions - 1)
     variance = question_variance + excess
     terms = [(question_variance, questions - 1), *((run_variance, freedom) for run_variance, _, freedom in components)]
@@ -75,7 +75,7 @@ def _estimate(recipes: Sequence[Sequence[Score]], signs: Sequence[float]) -> See
 
 
 def _components(matrix: np.ndarray) -> tuple[float, float, int]:
-    """Return, for runs x questions, the variances of the mean by runs and by interaction, and the runs less one."""
+    """Return, for runs x questions, the mean's variances due to runs and to interaction, and the number of runs - 1."""
     runs, questions = matrix.shape
     by_run, by_question = matrix.mean(axis=1, keepdims=True), matrix.mean(axis=0, keepdims=True)
     residuals = matrix - by_run - by_question + matrix.mean()

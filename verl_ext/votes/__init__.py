@@ -1,7 +1,7 @@
-"""The majority vote of a group: the responses to one prompt elect a pseudo-label, which rewards those that agree.
+"""Majority vote of a group: the responses to one prompt elect a pseudo-label, and responses that agree are rewarded.
 
-A pure function of the answers. `verl_ext.answers` extracts and compares answers, the agent loop forms the groups, and
-`verl_ext.scores` compares answers with the ground truth, which a vote never sees.
+The vote is a pure function of the answers. `verl_ext.answers` extracts and compares answers, the agent loop forms the
+groups, and `verl_ext.scores` compares answers with the ground truth, which a vote never sees.
 """
 
 from verl_ext.votes.majority import Vote, vote

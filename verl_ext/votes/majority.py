@@ -1,7 +1,7 @@
-"""The rule of MM-UPT (arXiv 2505.22453, section 3): the most frequent answer of a group is its pseudo-label.
+"""The voting rule of MM-UPT (arXiv 2505.22453, section 3): a group's most frequent answer is its pseudo-label.
 
-A response is rewarded if its answer equals the pseudo-label. `VoteOptions` decide what the paper leaves open. Whatever
-they are, a response without an answer never votes and is never rewarded, and a single vote elects no answer.
+A response is rewarded if its answer equals the pseudo-label. `VoteOptions` set what the paper leaves open. Whatever the
+options, a response without an answer never votes and is never rewarded, and a single vote elects no answer.
 """
 
 import random
@@ -14,14 +14,14 @@ from verl_ext.votes.vote_options import VoteOptions
 
 @dataclass(frozen=True)
 class Vote:
-    """The outcome of one group. Responses are numbered by their position in the group.
+    """The outcome of one group's vote. Responses are numbered by their position in the group.
 
-    pseudo_label: the representative answer of the elected class; None if the group elects none,
-        and the first in the order of `classes` if tied classes are all elected.
-    majority_ratio: size of the largest class divided by the number of responses, or of answers if
+    pseudo_label: the representative answer of the elected class; the first in the order of `classes` if all tied
+        classes are elected; None if none is elected.
+    majority_ratio: size of the largest class divided by the number of responses, or by the number of answers if
         `VoteOptions.count_no_answer` is off; 0.0 without answers.
     rewards: one per response, from 0.0 to 1.0.
-    classes: positions of responses with the same answer, the largest class first, classes of equal size by their keys.
+    classes: positions of responses with equal answers, largest class first, classes of equal size ordered by key.
     tied: whether several classes are the largest.
     no_answer: number of responses without an answer.
     """
@@ -35,7 +35,7 @@ class Vote:
 
     @property
     def distinct(self) -> int:
-        """Number of different answers in the group."""
+        """Number of distinct answers in the group."""
         return len(self.classes)
 
 
@@ -48,9 +48,9 @@ def vote(
 ) -> Vote:
     """Hold the vote of one group. The order of the responses does not matter.
 
-    The largest class of equal answers is elected, unless it is below a quorum; `options` set quorums and break ties.
-    Hard rewards are 1.0 for the members of elected classes. Soft rewards are the shares of classes, whether tied or
-    not; all of them are 0.0 if the largest class is below a quorum.
+    The largest class of equal answers is elected unless it is below a quorum; `options` set quorums and break ties.
+    Hard rewards are 1.0 for members of elected classes. Soft rewards are each class's share, even in a tie; all are 0.0
+    if the largest class is below a quorum.
 
     Args:
         answers: one per response, None for a response without an answer.

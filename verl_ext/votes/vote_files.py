@@ -1,8 +1,8 @@
-"""Votes on file: what the groups of a training step answered and elected, one parquet file per step. Pure.
+"""Vote files: the answers and pseudo-labels of a training step's groups, one parquet file per step. Pure.
 
-`votes/12.parquet` in the run folder holds groups of step 12, one row each (`SCHEMA`). The metadata of a file, JSON
-under the key `METADATA_KEY`, holds `version`, the version of the schema, and `train_files`, the files that the
-questions come from: the images of a group are those of the row with its `id`.
+`votes/12.parquet` in the run folder holds groups of step 12, one row per group (`SCHEMA`). The file's metadata, JSON
+under the key `METADATA_KEY`, holds the schema's `version` and `train_files`, the files that the questions come from. A
+group's images are those of the row there with its `id`.
 
     import pandas
     pandas.read_parquet("runs/mmupt_tiny/votes")
@@ -22,39 +22,39 @@ import pyarrow.parquet as pq
 from verl_ext.files import replacing
 from verl_ext.votes.vote_record import VoteRecord
 
-# Increment it with every change of a column.
+# Increment with every change of a column.
 SCHEMA_VERSION = 1
 METADATA_KEY = b"mmupt.votes"
 SCHEMA = pa.schema(
     [
-        # Training step in which the group was trained on.
+        # Training step that trained on the group.
         ("step", pa.int32()),
-        # First and last policy that sampled it: the number of steps that it had been trained for; null if unknown.
+        # First and last policy that sampled it, as training steps completed by then; null if unknown.
         ("first_policy", pa.int32()),
         ("last_policy", pa.int32()),
-        # Id of the row.
+        # Id of the question's row in the training data.
         ("id", pa.string()),
-        # Text of the user messages as the policy saw them, without image placeholders.
+        # Text of the user messages as the policy saw it, without image placeholders.
         ("question", pa.string()),
         # Number of images.
         ("images", pa.int32()),
-        # Options of a multiple-choice question, otherwise null.
+        # Options of a multiple-choice question, else null.
         ("choices", pa.list_(pa.string())),
-        # All responses that voted, in the order of their sessions.
+        # All responses that voted, in session order.
         (
             "responses",
             pa.list_(
                 pa.struct(
                     [
                         ("text", pa.string()),
-                        # Null without one.
+                        # Null for a response without an answer.
                         ("answer", pa.string()),
-                        # Number of its class of equal answers, the largest being 0; null without an answer.
+                        # Rank of its class of equal answers, 0 for the largest; null without an answer.
                         ("class", pa.int32()),
                         ("reward", pa.float64()),
-                        # False for one that voted only (`vote_n`).
+                        # False for a response that only voted (`vote_n`).
                         ("trained", pa.bool_()),
-                        # Whether the answer equals the ground truth, False without an answer; null if it is unknown.
+                        # Whether the answer equals the ground truth, False without an answer; null without a truth.
                         ("correct", pa.bool_()),
                     ]
                 )
@@ -65,9 +65,9 @@ SCHEMA = pa.schema(
         ("majority_ratio", pa.float64()),
         ("tied", pa.bool_()),
         ("no_answer", pa.int32()),
-        # Joined once the rewards are final; null if unknown.
+        # Added once the rewards are final; null if unknown.
         ("ground_truth", pa.string()),
-        # Whether the pseudo-label equals the ground truth; null without either.
+        # Whether the pseudo-label equals the ground truth; null if either is missing.
         ("label_correct", pa.bool_()),
     ]
 )
@@ -75,7 +75,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class VotedResponse:
-    """One response of a `VotedQuestion`; its fields are those of the column `responses`, without the class."""
+    """One response of a `VotedQuestion`. Its fields are those of the column `responses` except `class`."""
 
     text: str
     answer: str | None
@@ -86,7 +86,7 @@ class VotedResponse:
 
 @dataclass(frozen=True)
 class VotedQuestion:
-    """A question with its responses, as the agent loop sends it to the replay buffer; see the columns of `SCHEMA`."""
+    """A question and its responses, as the agent loop sends it to the replay buffer. `SCHEMA` explains the fields."""
 
     id: str
     question: str
@@ -96,12 +96,12 @@ class VotedQuestion:
     responses: Sequence[VotedResponse]
 
     def to_json(self) -> str:
-        """Return it as JSON, which `from_json` reads."""
+        """Serialize to JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "VotedQuestion":
-        """Read it back."""
+        """Deserialize from JSON."""
         fields = json.loads(text)
         return cls(**{**fields, "responses": [VotedResponse(**one) for one in fields["responses"]]})
 
@@ -119,7 +119,7 @@ class GroupOnFile:
     policies: tuple[int, int] | None
 
     def row(self, step: int) -> dict[str, Any]:
-        """Return its row of `SCHEMA`."""
+        """Return the group's row of `SCHEMA`."""
         vote = self.record.vote
         class_of = {response: number for number, members in enumerate(vote.classes) for response in members}
         first, last = self.policies or (None, None)
@@ -142,10 +142,10 @@ class GroupOnFile:
 class VoteFiles:
     """Writes the votes of a run in a separate thread.
 
-    The file of a step is replaced as a whole, so a kill leaves no part of one, and a resumed run repeats no step.
+    A step's file is replaced as a whole, so a killed run leaves no partial file and a resumed run no duplicate step.
 
     Args:
-        per_step: the number of groups to keep of each step, None for all, 0 for none.
+        per_step: number of groups to keep per step, None for all, 0 for none.
         train_files: the files that the questions come from.
     """
 
@@ -159,7 +159,7 @@ class VoteFiles:
         self._written: Future[None] | None = None
 
     def continue_from(self, step: int) -> None:
-        """Remove the files of later steps, which the run repeats, and the leftovers of a kill."""
+        """Remove the files of later steps, which the run repeats, and temporary files of a killed run."""
         for file in self._folder.glob("*.parquet.tmp"):
             file.unlink()
         for later, file in files_of_steps(self._folder).items():
@@ -167,18 +167,17 @@ class VoteFiles:
                 file.unlink()
 
     def chosen(self, ids: Sequence[str]) -> list[int]:
-        """The positions of the questions of a step that are kept, chosen by their ids.
+        """Return the positions of a step's questions to keep: those whose ids have the smallest hashes.
 
-        They are those whose ids have the smallest hashes: the same questions are likely to be kept in every epoch and
-        in every run, so that their votes can be compared.
+        The same questions are then likely to be kept in every epoch and run, so their votes can be compared.
         """
         ordered = sorted(range(len(ids)), key=lambda position: _hash(ids[position]))
         return sorted(ordered[: self.per_step])
 
     def add(self, step: int, groups: Sequence[GroupOnFile]) -> None:
-        """Write groups of a step, beside those that it already has, after the previous file is written.
+        """Add groups to a step's file once the previous file is written.
 
-        Raises whatever made the previous file fail, such as OSError for a full disk.
+        Raises the exception that made the previous file fail, such as OSError for a full disk.
         """
         if step != self._step:
             self._step, self._groups = step, []
@@ -189,7 +188,7 @@ class VoteFiles:
         self._written = self._writer.submit(write_votes, self._folder / f"{step}.parquet", rows, self._train_files)
 
     def flush(self) -> None:
-        """Wait until everything is written; raises as `add`."""
+        """Wait until everything is written. Raises like `add`."""
         if self._written is not None:
             self._written.result()
             self._written = None
@@ -204,16 +203,18 @@ def write_votes(file: Path, rows: Sequence[Mapping[str, Any]], train_files: Sequ
 
 
 def files_of_steps(folder: Path) -> dict[int, Path]:
-    """The files of a folder by step, in the order of steps; empty if there is no folder."""
+    """Return a folder's vote files by step, in the order of steps; empty if the folder does not exist."""
     files = {int(file.stem): file for file in folder.glob("*.parquet") if file.stem.isdigit()}
     return dict(sorted(files.items()))
 
 
 def read_votes(file: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Read the groups of a step, with all columns of `SCHEMA` or some; `responses.answer` names a part of one.
+    """Read a step's groups, with all columns of `SCHEMA` or only `columns`.
+
+    A column such as `responses.list.element.reward` selects a field of a nested column.
 
     Raises:
-        ValueError: the file has another version or no votes.
+        ValueError: the file has another schema version or holds no votes.
     """
     with _opened(file) as opened:
         rows: list[dict[str, Any]] = opened.read(columns).to_pylist()
@@ -221,7 +222,7 @@ def read_votes(file: Path, columns: Sequence[str] | None = None) -> list[dict[st
 
 
 def read_train_files(file: Path) -> list[Path]:
-    """The files that the questions of a step come from; raises as `read_votes`."""
+    """Return the files that a step's questions come from. Raises like `read_votes`."""
     with _opened(file) as opened:
         return [Path(name) for name in _metadata(file, opened)["train_files"]]
 
@@ -233,7 +234,7 @@ def _opened(file: Path) -> pq.ParquetFile:
         raise ValueError(f"{file} is not a parquet file: {error}") from error
     version = _metadata(file, opened)["version"]
     if version != SCHEMA_VERSION:
-        raise ValueError(f"{file} has version {version} of votes on file, and this release reads {SCHEMA_VERSION}")
+        raise ValueError(f"{file} has version {version} of the vote schema; this release reads {SCHEMA_VERSION}")
     return opened
 
 

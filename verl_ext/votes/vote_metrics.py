@@ -1,4 +1,4 @@
-"""Metrics of a step, from the votes of its groups. Pure."""
+"""Compute the metrics of a training step from the votes of its groups. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from verl_ext.votes.vote_record import VoteRecord
 
 @dataclass(frozen=True)
 class TrainedGroup:
-    """A prompt of a training step.
+    """The group of one prompt in a training step.
 
     Attributes:
-        record: the vote of all its surviving responses.
+        record: the vote of all surviving responses.
         rewards: one per response that is trained on.
-        policy_versions: number of policy versions that sampled the group, from the first to the last.
+        policy_versions: number of policy versions from the first to the last that sampled the group.
     """
 
     record: VoteRecord
@@ -25,7 +25,7 @@ class TrainedGroup:
 
 
 def vote_metrics(groups: Sequence[TrainedGroup], expected_responses: int) -> dict[str, float]:
-    """Return the metrics of a step by their names, which docs/vote.md explains.
+    """Return the metrics of a step by name. docs/vote.md explains the names.
 
     Args:
         groups: at least one.

@@ -1,6 +1,6 @@
-"""Settings of the vote that the paper leaves open: ties, quorums and the kind of reward.
+"""Vote settings that the paper leaves open: ties, quorums and the kind of reward.
 
-The block `reward.reward_kwargs.vote` of the config has the same fields; docs/vote.md gives the source of each.
+The config block `reward.reward_kwargs.vote` has the same fields; docs/vote.md gives the source of each.
 """
 
 from dataclasses import dataclass
@@ -16,21 +16,20 @@ RewardRule = Literal["hard", "soft", "soft_min"]
 class VoteOptions:
     """How the responses of a group elect a pseudo-label, and how they are rewarded.
 
-    tie: which of several largest classes wins. "none": none; "all": all of them; "seeded": one, drawn with `seed`.
-    min_share: a group whose largest share is below this, 0 to 1, has zero advantage.
-    min_votes: a group whose largest class has fewer responses, at least 2, has zero advantage.
+    tie: which of several largest classes wins. "none": no class; "all": all of them; "seeded": one drawn with `seed`.
+    min_share: minimum share of the largest class, 0 to 1. A group below it has zero advantage.
+    min_votes: minimum size of the largest class, 2 or more. A group below it has zero advantage.
     count_no_answer: whether responses without an answer count in the denominator of shares.
     reward: "hard": 1 in an elected class, else 0 (MM-UPT, arXiv 2505.22453, section 3); "soft": the share of the
         response's class; "soft_min": the same, but 0 for the whole group if its largest share is below `soft_min_share`
         (both EMPO, arXiv 2504.05812).
     soft_min_share: see `reward`, 0 to 1.
     vote_n: responses per prompt that vote, of which `actor_rollout_ref.rollout.n` are trained on (TTRL, arXiv
-        2504.16084); None if all that vote are trained on. The rollout reads it; a vote counts all responses that it is
-        given.
+        2504.16084); None to train on all voters. Read by the rollout; `vote` counts all responses it is given.
     seed: see `tie`.
 
     Raises:
-        ValueError: invalid values, naming each field.
+        ValueError: invalid values; the message names each field.
     """
 
     tie: TieRule = "none"
