@@ -2,8 +2,7 @@
 
 import pytest
 
-from verl_ext.answers import classify, correct, equivalent
-from verl_ext.answers.answer_keys import canonical
+from verl_ext.answers import canonical, classify, correct, equivalent
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks.hostile_answers import damaged, hostile_answers
 from verl_ext.answers import canonical, classify, equivalent, extract_answer
-from verl_ext.answers.answer_keys import _answer_key, is_empty
+from verl_ext.answers.answer_keys import answer_key, is_empty
 
 ANSWERS = hostile_answers(2_000, seed=1)
 
 
 def test_hostile_answers_have_keys_which_are_the_same_when_read_again() -> None:
     keys = [canonical(answer) for answer in ANSWERS]
-    _answer_key.cache_clear()
+    answer_key.cache_clear()
     assert [canonical(answer) for answer in ANSWERS] == keys
 
 

@@ -4,7 +4,8 @@ By default, a response's answer is the content of its last `\boxed{...}`, or Non
 and rewards answers, and `verl_ext.scores` measures their accuracy.
 """
 
-from verl_ext.answers.answer_keys import Key, canonical, number_of
+from verl_ext.answers.answer_keys import Key, number_of
+from verl_ext.answers.choice_keys import canonical
 from verl_ext.answers.equality import AnswerClasses, AnswerRule, Comparison, classify, correct, equivalent
 from verl_ext.answers.extraction import Extraction, extract_answer, verdict_in
 

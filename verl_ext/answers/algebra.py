@@ -256,11 +256,11 @@ class Algebra:
                 parts[atom] = parts.get(atom, 0) + count
         else:
             parts = {self._atom(f"({base.text})", "sum", (base,)): 1}
-        shown = Sum(((monomial, 1),)).text
+        exponent_text = Sum(((monomial, 1),)).text
         powers: dict[Atom, Rational] = {}
         for atom, exponent in parts.items():
             if exponent:
-                power = self._atom(f"{{{atom.text}^({shown})}}", "power", (atom, monomial))
+                power = self._atom(f"{{{atom.text}^({exponent_text})}}", "power", (atom, monomial))
                 powers[power] = powers.get(power, 0) + exponent * coefficient
         return Sum((self._normal_term(powers, 1),))
 

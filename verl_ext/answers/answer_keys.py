@@ -29,10 +29,10 @@ CACHE = 4096
 MAX_WORDING = 5
 
 _INTEGER = re.compile(r"-?\d{1,15}")
-_LETTER = re.compile(
+LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
-_LETTER_IN_BRACKETS = re.compile(r"\([a-e]\)")
+LETTER_IN_BRACKETS = re.compile(r"\([a-e]\)")
 _SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([kKMB])")
 _MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
@@ -44,17 +44,13 @@ _SHARE_OF = re.compile(
     re.IGNORECASE,
 )
 _SMALL_LETTERS = re.compile(r"\(?[a-e]\)?(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)\(?[a-e]\)?){0,7}")
-_LETTERS = re.compile(r"[A-Z]{2,8}")
+LETTERS = re.compile(r"[A-Z]{2,8}")
 # True/false or yes/no answers to several questions, in order.
 _VERDICTS = re.compile(r"[TF](?:[,;\s]+[TF])+|[YN](?:[,;\s]+[YN])+")
 # Abbreviations that would otherwise be products of variables.
 _NO_PRODUCTS = frozenset({"ne", "nw", "se", "sw", "n/a", "aa", "hl"})
 # A single triangle, whose corners can be in any order. In a congruence, their order says which corners correspond.
 _TRIANGLE = re.compile(r"△\s*\{?\s*([A-Z]{3})\s*\}?")
-_NAMED_LETTER = re.compile(r"(?:option |choice )?[(\[]?([a-z])[)\].:]*", re.IGNORECASE)
-_LETTER_WITH_TEXT = re.compile(
-    r"(?:option |choice )?[(\[]?([a-z])(?:[)\]]?[.:,]|[)\]]|\s+-(?=\s)|\s+(?=\())\s*(.+)", re.I | re.S
-)
 # An option with its text if the options are unknown. The letter is then a capital, and "A: 5, B: 6" are two values.
 _CAPITAL_WITH_TEXT = re.compile(
     r"(?:[Oo]ption |[Cc]hoice )?"
@@ -62,12 +58,11 @@ _CAPITAL_WITH_TEXT = re.compile(
     r"((?!(?:and|or)\b|[,;&])(?:.{2,}|[^A-H]))",
     re.S,
 )
-_TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
+TEXT_WITH_CAPITAL = re.compile(r"(?P<text>.*[\d\\].*?)\s+[(\[](?P<letter>[A-H])[)\]]", re.DOTALL)
 # Text that names another option: an answer with several options chooses none.
-_ANOTHER_LETTER = re.compile(
+ANOTHER_LETTER = re.compile(
     r"^(?:and|or)\b|^[(\[]?[A-H][)\]]?\s*(?:[,;]|and\b|or\b|$)|[(\[][A-H][)\]]|(?<![A-Za-z])[A-H]\s*[:)]"
 )
-_ANOTHER_LETTER_IN_ANY_CASE = re.compile(_ANOTHER_LETTER.pattern, re.IGNORECASE)
 _OR_ABOUT = re.compile(
     r",?\s+(?:or|which is)\s+(?:about|approximately|roughly)\s+"
     r"|\s*\(\s*(?:≈|approximately|about|or(?=\s*\d*\.\d))\s*(?=[^()]*\)$)"
@@ -145,25 +140,9 @@ def is_empty(answer: str) -> bool:
     return not normalize(answer[:MAX_LENGTH]).strip("{}() ")
 
 
-def canonical(answer: str, choices: Sequence[str] | None = None) -> Key:
-    """Return the key of an answer.
-
-    Args:
-        choices: the texts of the options A, B, ... in order. An option's letter, its text and both together then have
-            the same key. Without choices, only a single letter is an option.
-
-    >>> canonical("2/4") == canonical("0.5")
-    True
-    >>> canonical("B. 15 cm", choices=["12 cm", "15 cm"]).text
-    'B'
-    """
-    if len(answer) > MAX_LENGTH:
-        return Key(f'"{answer}"')
-    return _choice_key(answer, tuple(choices)) if choices else _answer_key(answer)
-
-
 @lru_cache(maxsize=CACHE)
-def _answer_key(answer: str) -> Key:
+def answer_key(answer: str) -> Key:
+    """Return the key of an answer to a question without options."""
     if _INTEGER.fullmatch(answer):
         value = number(int(answer))
         return Key(value.text, value)
@@ -171,7 +150,7 @@ def _answer_key(answer: str) -> Key:
 
 
 def _text_key(text: str, depth: int = 0) -> Key:
-    if letter := _LETTER.fullmatch(text):
+    if letter := LETTER.fullmatch(text):
         capital = _math_key((letter[1] or letter[2] or letter[3]).upper())
         return replace(capital, instead=_math_key(letter[2])) if letter[2] else capital
     if text[-1:].isdecimal() and (remainder := _REMAINDER.fullmatch(text)) is not None:
@@ -184,12 +163,14 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f'"{", ".join(re.findall("[A-Z]", text))}"'.casefold())
     if not text.isupper() and text.rstrip(".").lower() in NAMES_OF_TIMES:
         return Key(f'"{words_of(text.rstrip("."))}"')
-    if _LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:
+    if LETTERS.fullmatch(text) and (several := _letters_key(text)) is not None:
         return several
     if text[:1] in "(IVSsbivOoQq" and len(text) > 1 and (statements := _ROMAN_LIST.fullmatch(text)) is not None:
-        found = sorted(set(re.findall("[IV]+", statements[1].upper())))
-        if len(found) > 1 or found[0] != text:
-            return Key(f'"{", ".join(found)}"'.casefold()) if len(found) > 1 else _text_key(found[0])
+        numerals = sorted(set(re.findall("[IV]+", statements[1].upper())))
+        if len(numerals) > 1:
+            return Key(f'"{", ".join(numerals)}"'.casefold())
+        if numerals[0] != text:
+            return _text_key(numerals[0])
     if "≈" in text or "or " in text or "which" in text or "about" in text or "approx" in text:
         exact, sign, decimal = _OR_ABOUT.sub("≈", text).partition("≈")
         decimal = decimal.strip(" )")
@@ -207,7 +188,7 @@ def _text_key(text: str, depth: int = 0) -> Key:
     if (notation := notation_of(text)) is not None:
         return _notation_key(notation)
     if depth < MAX_WORDING and (option := _option_with_text(text)):
-        letter_alone, words = _math_key(option[0]), _without_letter(option[1], _text_key(option[1], depth + 1))
+        letter_alone, words = _math_key(option[0]), without_letter(option[1], _text_key(option[1], depth + 1))
         details = (("option", words.bare.text),)
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
@@ -268,12 +249,12 @@ def _option_with_text(text: str) -> tuple[str, str] | None:
     """Split "B. 15 cm", "(B) 15 cm" and "15 cm (B)" into letter and text; None for other answers."""
     if match := _CAPITAL_WITH_TEXT.fullmatch(text):
         letter, words = (match[1] or match[2] or match[3]).upper(), match[4]
-    elif text[-1:] in (")", "]") and (match := _TEXT_WITH_CAPITAL.fullmatch(text)):
+    elif text[-1:] in (")", "]") and (match := TEXT_WITH_CAPITAL.fullmatch(text)):
         letter, words = match["letter"], match["text"]
     else:
         return None
     words = words.strip()
-    return None if _ANOTHER_LETTER.search(words) else (letter, words)
+    return None if ANOTHER_LETTER.search(words) else (letter, words)
 
 
 def _notation_key(notation: Notation) -> Key:
@@ -370,14 +351,14 @@ def _key_of_value(text: str) -> Key | None:
 
 def _approximation_key(exact: str, decimal: str, depth: int) -> Key:
     """Return the key of an approximation: of the exact value in 4π ≈ 12.57, of the only value in x ≈ 12.57."""
-    number = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{words_of(decimal)}"')
+    approximation = _text_key(decimal, depth + 1) if depth < MAX_WORDING else Key(f'"{words_of(decimal)}"')
     try:
         key = _math_key(exact)
     except NotMath:
         # An exact part with digits that was not parsed, as in not 0.25 (25%), is neither value.
-        return Key(f'"{words_of(exact)}"', instead=number) if re.search(r"\d", exact) else number
-    named = key.bare.value is None or variables(key.bare.value)
-    return number if named else replace(key, instead=number)
+        return Key(f'"{words_of(exact)}"', instead=approximation) if re.search(r"\d", exact) else approximation
+    is_name = key.bare.value is None or variables(key.bare.value)
+    return approximation if is_name else replace(key, instead=approximation)
 
 
 def number_of(answer: str) -> float | None:
@@ -395,52 +376,6 @@ def number_of(answer: str) -> float | None:
     return real_value(value) if isinstance(value, Sum) and not variables(value) else None
 
 
-@lru_cache(maxsize=CACHE)
-def _choice_key(answer: str, choices: tuple[str, ...]) -> Key:
-    text = normalize(answer)
-    # Options may differ only in what other answers treat as equal: GDA and GAD may be the same triangle. And (b) may be
-    # the text of any option. Such answers are first compared with the options' spelling.
-    is_spelled = _LETTERS.fullmatch(text) or _LETTER_IN_BRACKETS.fullmatch(text) or " " in text
-    spelled = [position for position, choice in enumerate(choices) if is_spelled and normalize(choice) == text]
-    options = [_without_letter(normalize(choice), canonical(choice)) for choice in choices]
-    key = _answer_key(answer)
-    with_text = any(kind == "option" for kind, _ in key.details)
-    named = spelled[0] if len(spelled) == 1 else None if with_text else _option_position(key, options)
-    if named is None and (letter := _NAMED_LETTER.fullmatch(text)):
-        named = _letter_position(letter[1])
-    if named is None and (both := _LETTER_WITH_TEXT.fullmatch(text) or _TEXT_WITH_CAPITAL.fullmatch(text)):
-        letter_given, words = (both["letter"], both["text"]) if "letter" in both.groupdict() else (both[1], both[2])
-        named = _letter_position(letter_given)
-        if named < len(options) and (other := _option_position(_answer_key(words), options)) != named:
-            if _ANOTHER_LETTER_IN_ANY_CASE.search(words):
-                return key
-            if other is not None or _is_other_value(_answer_key(words), options[named]):
-                return Key(f'"{words_of(text)}"')
-    return _answer_key(answer if named is None or named >= len(options) else chr(ord("A") + named))
-
-
-def _without_letter(text: str, key: Key) -> Key:
+def without_letter(text: str, key: Key) -> Key:
     """Return the key of an option's text, in which (b) is no letter: the second option may be figure (d)."""
-    return key.instead if key.instead is not None and _LETTER_IN_BRACKETS.fullmatch(text) else key
-
-
-def _is_other_value(text: Key, option: Key) -> bool:
-    """Whether both keys are mathematics, dates, times or ranges. Other words may paraphrase the option.
-
-    If the option is a letter, its text is in the image and may be any text.
-    """
-    return not text.is_words and not option.is_words and not _LETTER.fullmatch(option.text)
-
-
-def _letter_position(letter: str) -> int:
-    return ord(letter.upper()) - ord("A")
-
-
-def _option_position(key: Key, options: Sequence[Key]) -> int | None:
-    """Return the position of the only option with this key, or else of the only option that agrees with it."""
-    found = [position for position, option in enumerate(options) if option == key]
-    if not found:
-        found = [position for position, option in enumerate(options) if option.agrees_with(key)]
-    if not found and key.instead is not None:
-        return _option_position(key.instead, options)
-    return found[0] if len(found) == 1 else None
+    return key.instead if key.instead is not None and LETTER_IN_BRACKETS.fullmatch(text) else key

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from verl_ext.answers.answer_keys import Key, canonical, is_empty
+from verl_ext.answers.answer_keys import Key, is_empty
+from verl_ext.answers.choice_keys import canonical
 from verl_ext.answers.foreign_rules import foreign_classes, foreign_equal, require_package
 from verl_ext.answers.group_context import join
 from verl_ext.answers.numeric_equality import equality_classes

@@ -35,23 +35,23 @@ def _boxes(response: str) -> list[tuple[slice, slice]]:
     """Return the slices of each outermost box that is not empty, and of its content."""
     # For each open brace, the start of its box and of the box's content; None for a brace that opens no box.
     opened: list[tuple[int, int] | None] = []
-    found: list[tuple[slice, slice]] = []
+    boxes: list[tuple[slice, slice]] = []
     # Braces before the first box can be skipped: they close after all boxes.
     first = _ANY_BOX.search(response)
     for token in _BRACES.finditer(response, first.start()) if first else ():
         if token["box"]:
             opened.append((token.start(), token.end()))
         elif token["unbraced"]:
-            found.append((slice(*token.span()), slice(*token.span("content"))))
+            boxes.append((slice(*token.span()), slice(*token.span("content"))))
         elif token["open"]:
             opened.append(None)
         elif token["close"] and opened and (begins := opened.pop()) is not None:
             begin, content = begins
-            while found and found[-1][0].start > begin:
-                found.pop()
+            while boxes and boxes[-1][0].start > begin:
+                boxes.pop()
             if token.start() - content > _LONG or not is_empty(response[content : token.start()]):
-                found.append((slice(begin, token.end()), slice(content, token.start())))
-    return found
+                boxes.append((slice(begin, token.end()), slice(content, token.start())))
+    return boxes
 
 
 def _last_box(response: str) -> str | None:
@@ -132,6 +132,6 @@ def extract_answer(response: str, extraction: Extraction = "boxed") -> str | Non
 
 def verdict_in(reply: str) -> str | None:
     """Return the yes or no at the start or end of a reply's last line; None if it has neither or both."""
-    said = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
-    verdicts = {*said[:1], *said[-1:]} & {"yes", "no"}
+    words = re.findall(r"[a-z]+", reply.strip().rpartition("\n")[2].lower())
+    verdicts = {*words[:1], *words[-1:]} & {"yes", "no"}
     return verdicts.pop() if len(verdicts) == 1 else None

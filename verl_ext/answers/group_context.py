@@ -17,13 +17,13 @@ def join(keys: Collection[Key]) -> list[list[Key]]:
     """Divide the keys of a group into classes of equal answers, each sorted."""
     if not any(key.details or key.instead for key in keys):
         return [[key] for key in sorted(keys)]
-    shown: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    details_of: dict[Key, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for key in keys:
         for kind, detail in key.details:
-            shown[key.bare][kind].add(detail)
+            details_of[key.bare][kind].add(detail)
     classes: dict[tuple[Key, tuple[tuple[str, str], ...]], list[Key]] = defaultdict(list)
     for key in sorted(keys):
-        only = {kind: next(iter(details)) for kind, details in shown[key.bare].items() if len(details) == 1}
+        only = {kind: next(iter(details)) for kind, details in details_of[key.bare].items() if len(details) == 1}
         classes[key.bare, tuple(sorted({**only, **dict(key.details)}.items()))].append(key)
     return _follow([members for _, members in sorted(classes.items())])
 
@@ -40,7 +40,7 @@ def _follow(classes: list[list[Key]]) -> list[list[Key]]:
         ]
         if len(targets) == 1:
             meant_by[targets[0]].append(position)
-    sources = {target: found for target, found in meant_by.items() if len(found) == 1}
+    sources = {target: positions for target, positions in meant_by.items() if len(positions) == 1}
     joined = connected_components(len(classes), lambda a, b: sources.get(a) == [b] or sources.get(b) == [a])
     return [sorted(key for position in positions for key in classes[position]) for positions in joined]
 

@@ -23,8 +23,8 @@ class _Bound(NamedTuple):
 
 def solution_interval(value: Value) -> Form | None:
     """Return the interval or union of intervals of x > 3, -1 < x < 4, x ≠ 3 or x < -2 or x > 2; else None."""
-    found = _intervals(value)
-    return found and found[1]
+    solution = _intervals(value)
+    return solution and solution[1]
 
 
 def union(parts: Iterable[Value], sign: str = "∪") -> Form:
@@ -38,11 +38,10 @@ def _intervals(value: Value) -> tuple[str, Form] | None:
     if not isinstance(value, Form):
         return None
     if value.kind == "set":
-        each = [_intervals(part) for part in value.parts]
-        found = [one for one in each if one]
-        if len(found) < len(each) or len({unknown for unknown, _ in found}) != 1:
+        solutions = [solution for part in value.parts if (solution := _intervals(part))]
+        if len(solutions) < len(value.parts) or len({unknown for unknown, _ in solutions}) != 1:
             return None
-        return found[0][0], union(interval for _, interval in found)
+        return solutions[0][0], union(interval for _, interval in solutions)
     parts = value.parts if value.kind == "all" else (value,)
     bounds = [bound for part in parts if (bound := _bound(part))]
     if len(bounds) < len(parts) or len({bound.unknown for bound in bounds}) != 1:

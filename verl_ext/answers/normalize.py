@@ -116,8 +116,8 @@ _FACTORIAL = re.compile(r"(?:\d|\)|\}|(?<![A-Za-z])[A-Za-z])$")
 def _from_the_inside(pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str], text: str) -> str:
     """Replace nested matches, innermost first, down to a depth of 10."""
     for _ in range(10):
-        text, found = pattern.subn(replacement, text)
-        if not found:
+        text, replaced = pattern.subn(replacement, text)
+        if not replaced:
             break
     return text
 
@@ -130,8 +130,8 @@ def _repeating(match: re.Match[str]) -> str:
 def _and_so_on(match: re.Match[str]) -> str:
     """Read 0.333... as 1/3, but keep the digits of 3.14159..., where nothing repeats."""
     before, block, again = match[2], match[3], match[4]
-    seen = 1 + len(again) // len(block)
-    if len(block) * seen < 3 and before:
+    repetitions = 1 + len(again) // len(block)
+    if len(block) * repetitions < 3 and before:
         return match[1] + before + block + again
     return rf"{match[1]}{before}\overline{{{block}}}"
 

@@ -83,19 +83,19 @@ def equality_classes(values: Sequence[Value | None]) -> list[list[int]]:
     names = set().union(*map(variables, compared.values()))
     classes = [[position] for position in range(len(values)) if position not in compared] + [[*compared]]
     for point in POINTS[:1] if not names else POINTS if len(names) == 1 else POINTS + SIGN_POINTS:
-        classes = [part for members in classes for part in _split(members, compared, is_open, point)]
+        classes = [subclass for members in classes for subclass in _split(members, compared, is_open, point)]
     return classes
 
 
 def _split(members: list[int], values: Mapping[int, Value], is_open: Sequence[bool], point: Point) -> list[list[int]]:
     if len(members) == 1 or not any(is_open[position] for position in members):
         return [[position] for position in members]
-    alike: dict[Hashable, list[int]] = defaultdict(list)
+    subclasses: dict[Hashable, list[int]] = defaultdict(list)
     for position in members:
-        seen = _rounded_value(values[position], point)
+        rounded = _rounded_value(values[position], point)
         # Values that do not exist at a point of scale 1 cannot be compared, so each is a class of its own.
-        alike[("no value", position) if seen is None and point.scale == 1 else seen].append(position)
-    return list(alike.values())
+        subclasses[("no value", position) if rounded is None and point.scale == 1 else rounded].append(position)
+    return list(subclasses.values())
 
 
 def real_value(expression: Sum) -> float | None:

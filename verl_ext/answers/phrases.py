@@ -319,8 +319,8 @@ def _quadrant(text: str) -> str | None:
     match = _QUADRANT.fullmatch(text)
     if match is None:
         return None
-    found = (match["behind"] or match["before"] or match["chinese"]).lower()
-    return ("I", "II", "III", "IV")[_ORDINALS.index(found) % 4]
+    ordinal = (match["behind"] or match["before"] or match["chinese"]).lower()
+    return ("I", "II", "III", "IV")[_ORDINALS.index(ordinal) % 4]
 
 
 _RULES: Sequence[Callable[[str], str | None]] = (

@@ -335,7 +335,7 @@ def _parse(text: str) -> ParsedAnswer:
         return ParsedAnswer(value, instead=formula or solution_interval(value) or _components(value))
     point = None
     if len(parser.named) > 1 and all(len(label) == 1 for label, _ in parser.named):
-        point = brackets(given for _, given in sorted(parser.named, key=lambda pair: pair[0]))
+        point = brackets(coordinate for _, coordinate in sorted(parser.named, key=lambda pair: pair[0]))
     return ParsedAnswer(value, core, tuple(sorted(details.items())), point)
 
 
@@ -370,8 +370,8 @@ def _refuse_ranges(tokens: list[Token]) -> None:
     for position, token in enumerate(tokens):
         depth += (token.text in CLOSING) - (token.text in (")", "]", "}", r"\}"))
         if depth == 0 and (token.text in (",", ";") or token.kind in ("and", "end")):
-            part = [other for other in tokens[start:position] if other.kind != "unit"]
-            if [other.kind for other in part] == ["number", "symbol", "number"] and part[1].text == "-":
+            item = [member for member in tokens[start:position] if member.kind != "unit"]
+            if [member.kind for member in item] == ["number", "symbol", "number"] and item[1].text == "-":
                 raise NotMath("a range")
             start = position + 1
 
@@ -382,9 +382,8 @@ def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
         return _sum_without_units(value, units)
     if value.kind not in ("set", "brackets ()"):
         return value, ""
-    found = [_without_units(part, units) for part in value.parts]
-    parts = [part for part in found if part is not None]
-    if len(parts) < len(found):
+    parts = [separated for part in value.parts if (separated := _without_units(part, units)) is not None]
+    if len(parts) < len(value.parts):
         return None
     symbols = {unit for _, unit in parts if unit}
     without = (list_of if value.kind == "set" else brackets)(part for part, _ in parts)
@@ -393,13 +392,13 @@ def _without_units(value: Value, units: set[str]) -> tuple[Value, str] | None:
 
 def _sum_without_units(value: Sum, units: set[str]) -> tuple[Sum, str] | None:
     bare: list[tuple[Monomial, Rational]] = []
-    found: set[str] = set()
+    units_of_terms: set[str] = set()
     for monomial, coefficient in value.terms:
         unit = tuple((atom, exponent) for atom, exponent in monomial if atom.text in units)
         bare.append((tuple(factor for factor in monomial if factor not in unit), coefficient))
-        found.add(Sum(((unit, 1),)).text if unit else "")
+        units_of_terms.add(Sum(((unit, 1),)).text if unit else "")
     result = collect(bare)
-    found_units = found - {""}
-    if len(found_units) > 1 or ("" in found and found_units and found_units != {"°"} and variables(result)):
+    symbols = units_of_terms - {""}
+    if len(symbols) > 1 or ("" in units_of_terms and symbols and symbols != {"°"} and variables(result)):
         return None
-    return result, found_units.pop() if found_units else ""
+    return result, symbols.pop() if symbols else ""

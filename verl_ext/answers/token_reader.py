@@ -32,10 +32,10 @@ class TokenReader:
         return token
 
     def _takes(self, *texts: str) -> bool:
-        found = self._next.text in texts
-        if found:
+        is_next = self._next.text in texts
+        if is_next:
             self._take()
-        return found
+        return is_next
 
     def _expect(self, *texts: str) -> str:
         if self._next.text not in texts:

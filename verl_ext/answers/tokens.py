@@ -222,55 +222,55 @@ def tokenize(text: str) -> list[Token]:
             continue
         match = (depth == 0 and has_groups and _THOUSANDS.match(text, position)) or _TOKEN.match(text, position)
         assert match
-        kind, found = match.lastgroup or "number", match[0]
+        kind, lexeme = match.lastgroup or "number", match[0]
         position = match.end()
         if kind == "space":
             spaced = True
             continue
         last = tokens[-1] if tokens else Token("end", "", False)
-        if kind == "number" and not spaced and found in ("2", "3") and _ends_in_unit(tokens):
+        if kind == "number" and not spaced and lexeme in ("2", "3") and _ends_in_unit(tokens):
             # cm2
-            tokens.extend((Token("symbol", "^", False), Token("number", found, False)))
-        elif kind == "number" and last.kind == "name" and not spaced and _is_index(last.text, found):
+            tokens.extend((Token("symbol", "^", False), Token("number", lexeme, False)))
+        elif kind == "number" and last.kind == "name" and not spaced and _is_index(last.text, lexeme):
             # v0 is v_0.
-            tokens.append(Token("sub", f"_{found}", False))
+            tokens.append(Token("sub", f"_{lexeme}", False))
         elif kind == "ordinal":
-            tokens.extend((Token("number", found[:-2], spaced), Token("unit", ORDINAL, False)))
+            tokens.extend((Token("number", lexeme[:-2], spaced), Token("unit", ORDINAL, False)))
         elif kind in ("number", "repeating"):
-            digits = found if found.isdecimal() else re.sub(r"[,\s]", "", found)
+            digits = lexeme if lexeme.isdecimal() else re.sub(r"[,\s]", "", lexeme)
             tokens.append(Token("number", digits, spaced))
         elif kind == "letters":
             ends = not text[position : position + 1].strip(" ,;)/^")
             # at in 0.5at^2 and u + at, and NO in {NO}, are products rather than words.
             is_factor = (
                 ((last.kind == "number" or last.text == "}") and not spaced)
-                or (last.text == "{" and found.isupper())
+                or (last.text == "{" and lexeme.isupper())
                 or last.text == "+"
             )
-            tokens.extend(_letters(found, _may_be_unit(found, tokens, spaced), spaced, ends, is_factor))
+            tokens.extend(_letters(lexeme, _may_be_unit(lexeme, tokens, spaced), spaced, ends, is_factor))
         elif kind == "foreign":
-            tokens.append(_of_another_script(found, _may_be_unit(found, tokens, spaced), spaced))
+            tokens.append(_of_another_script(lexeme, _may_be_unit(lexeme, tokens, spaced), spaced))
         elif kind == "metric":
-            tokens.append(Token("unit" if _may_be_unit(found, tokens, spaced) else "name", found, spaced))
+            tokens.append(Token("unit" if _may_be_unit(lexeme, tokens, spaced) else "name", lexeme, spaced))
         elif kind == "chinese":
-            tokens.extend(_chinese(found, spaced))
+            tokens.extend(_chinese(lexeme, spaced))
         elif kind == "decorated":
-            decorated = re.sub(r"[\s{}\\]", "", found)
+            decorated = re.sub(r"[\s{}\\]", "", lexeme)
             if _ANGLE.fullmatch(decorated) and decorated[1] > decorated[3]:
                 decorated = f"∠{decorated[:0:-1]}"
             unit_vector = _UNIT_VECTOR.fullmatch(decorated)
             tokens.append(Token("name", unit_vector[1] if unit_vector else decorated, spaced))
         elif kind == "sub":
-            tokens.append(Token("sub", "_" + re.sub(r"[_{}\\\s]", "", found), spaced))
+            tokens.append(Token("sub", "_" + re.sub(r"[_{}\\\s]", "", lexeme), spaced))
         elif kind == "degrees":
-            tokens.append(Token("unit", found, spaced))
-        elif kind == "command" and found[1:] in FUNCTIONS:
-            tokens.append(Token("function", FUNCTIONS[found[1:]], spaced))
-        elif kind == "symbol" and (found.isalpha() or found == "∞"):
-            tokens.append(Token("name", found, spaced))
+            tokens.append(Token("unit", lexeme, spaced))
+        elif kind == "command" and lexeme[1:] in FUNCTIONS:
+            tokens.append(Token("function", FUNCTIONS[lexeme[1:]], spaced))
+        elif kind == "symbol" and (lexeme.isalpha() or lexeme == "∞"):
+            tokens.append(Token("name", lexeme, spaced))
         else:
-            tokens.append(Token(kind, found, spaced))
-            depth += (found in CLOSING) - (found in (")", "]", "}", r"\}"))
+            tokens.append(Token(kind, lexeme, spaced))
+            depth += (lexeme in CLOSING) - (lexeme in (")", "]", "}", r"\}"))
         spaced = False
         if len(tokens) > MAX_TOKENS:
             raise NotMath("too long")

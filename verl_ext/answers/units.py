@@ -189,9 +189,9 @@ def unit_of(word: str) -> str | None:
     if len(word) == 1 and word.isascii() and word.isalpha():
         return _SINGLE.get(word)
     # MN is not mN, and mM is not mm, but CM and Min mean the same in lower case.
-    found = UNITS.get(word) or _LIKE_PRODUCTS.get(word)
+    symbol = UNITS.get(word) or _LIKE_PRODUCTS.get(word)
     is_fixed = not word[:1].isupper() or word.lower() in _CASE_MATTERS
-    return found or (None if is_fixed else UNITS.get(word.lower()))
+    return symbol or (None if is_fixed else UNITS.get(word.lower()))
 
 
 def is_like_a_product(word: str) -> bool:

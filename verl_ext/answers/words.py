@@ -72,7 +72,7 @@ def words_of(text: str) -> str:
     text = _PLURAL.sub("", text.casefold())
     symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text))
     words = _HYPHEN.sub(" ", _PREFIX.sub(r"\1", symbols)).replace(",", " ").split()
-    return _SAME_PHRASE.get(found := " ".join(_SAME_WORD.get(word, word) for word in words), found)
+    return _SAME_PHRASE.get(phrase := " ".join(_SAME_WORD.get(word, word) for word in words), phrase)
 
 
 def list_of_words(text: str) -> str | None:

@@ -103,7 +103,7 @@ class VotedQuestion:
     def from_json(cls, text: str) -> "VotedQuestion":
         """Deserialize from JSON."""
         fields = json.loads(text)
-        return cls(**{**fields, "responses": [VotedResponse(**one) for one in fields["responses"]]})
+        return cls(**{**fields, "responses": [VotedResponse(**response) for response in fields["responses"]]})
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class GroupOnFile:
     def row(self, step: int) -> dict[str, Any]:
         """Return the group's row of `SCHEMA`."""
         vote = self.record.vote
-        class_of = {response: number for number, members in enumerate(vote.classes) for response in members}
+        class_of = {position: number for number, members in enumerate(vote.classes) for position in members}
         first, last = self.policies or (None, None)
         return {
             "step": step,
@@ -129,7 +129,8 @@ class GroupOnFile:
             "last_policy": last,
             **asdict(self.voted),
             "responses": [
-                {**asdict(one), "class": class_of.get(number)} for number, one in enumerate(self.voted.responses)
+                {**asdict(response), "class": class_of.get(number)}
+                for number, response in enumerate(self.voted.responses)
             ],
             "pseudo_label": vote.pseudo_label,
             "majority_ratio": vote.majority_ratio,
@@ -254,5 +255,5 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if isinstance(value, Mapping):
-        return {name: _encodable(one) for name, one in value.items()}
-    return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
