@@ -293,7 +293,8 @@ def test_the_own_rule_starts_no_process_and_imports_no_grader() -> None:
 import subprocess, sys
 subprocess.Popen = None
 from verl_ext.answers import classify
+from verl_ext.votes import vote
 assert len(classify([r"\\sin 2x", r"2\\sin x\\cos x", r"\\sin x"]).members) == 2
-print([name for name in ("sympy", "mathruler", "math_verify", "verl", "ray", "torch") if name in sys.modules])
+print([name for name in ("sympy", "mathruler", "math_verify", "verl", "ray", "vllm", "torch") if name in sys.modules])
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

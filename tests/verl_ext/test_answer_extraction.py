@@ -27,26 +27,25 @@ from verl_ext.answers import Extraction, extract_answer
         (r"\boxed{1} then \fbox {2}", "2"),
         ("\\boxed{4\n2}", "4\n2"),
         ("} stray } braces } \\boxed{7} }", "7"),
+        # An unclosed box leaves the last closed one, and nested boxes the outermost.
+        (r"\boxed{1} and \boxed{2", "1"),
+        (r"\boxed{1} and \boxed{\frac{1}{2", "1"),
+        (r"\boxed{3 + \boxed{4} = ", "4"),
+        (r"\boxed{x = \boxed{5}}", r"x = \boxed{5}"),
+        # Empty boxes are ignored.
+        (r"\boxed{12}. As asked, it stands within \boxed{}.", "12"),
+        (r"\boxed{12}, in \boxed{ }", "12"),
+        (r"\boxed{12} \boxed{\text{}}", "12"),
+        # A box may lack its braces.
+        (r"so \boxed 5", "5"),
+        (r"$\boxed 12.5$.", "12.5"),
+        (r"\boxed{4}, no, \boxed -3", "-3"),
+        (r"\boxed\frac{1}{2}", r"\frac{1}{2}"),
+        (r"\boxed B.", "B"),
     ],
 )
 def test_the_answer_is_the_trimmed_content_of_the_last_box(response: str, answer: str) -> None:
     assert extract_answer(response) == answer
-
-
-@pytest.mark.parametrize(
-    ("response", "answer"),
-    [
-        (r"\boxed{1} and \boxed{2", "1"),
-        (r"\boxed{1} and \boxed{\frac{1}{2", "1"),
-        (r"\boxed{3 + \boxed{4} = ", "4"),
-    ],
-)
-def test_a_box_that_is_never_closed_leaves_the_last_closed_one(response: str, answer: str) -> None:
-    assert extract_answer(response) == answer
-
-
-def test_of_nested_boxes_the_outermost_counts() -> None:
-    assert extract_answer(r"\boxed{x = \boxed{5}}") == r"x = \boxed{5}"
 
 
 @pytest.mark.parametrize(
@@ -66,32 +65,6 @@ def test_of_nested_boxes_the_outermost_counts() -> None:
 )
 def test_a_response_without_a_filled_box_has_no_answer(response: str) -> None:
     assert extract_answer(response) is None
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        r"\boxed{12}. As asked, it stands within \boxed{}.",
-        r"\boxed{12}, in \boxed{ }",
-        r"\boxed{12} \boxed{\text{}}",
-    ],
-)
-def test_an_empty_box_is_no_answer_and_hides_none(response: str) -> None:
-    assert extract_answer(response) == "12"
-
-
-@pytest.mark.parametrize(
-    ("response", "answer"),
-    [
-        (r"so \boxed 5", "5"),
-        (r"$\boxed 12.5$.", "12.5"),
-        (r"\boxed{4}, no, \boxed -3", "-3"),
-        (r"\boxed\frac{1}{2}", r"\frac{1}{2}"),
-        (r"\boxed B.", "B"),
-    ],
-)
-def test_a_box_may_lack_its_braces(response: str, answer: str) -> None:
-    assert extract_answer(response) == answer
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,6 @@ def test_the_majority_answer_is_the_pseudo_label_and_rewards_those_that_gave_it(
     assert not result.tied
 
 
-def test_the_largest_class_wins_without_more_than_half_of_the_votes() -> None:
-    assert vote(["1", "1", "2", "3", "10"]).pseudo_label == "1"
-
-
 def test_a_tie_at_the_top_elects_and_rewards_no_answer() -> None:
     result = vote(["2", "1", "1", "2", "3"])
     assert result.tied
@@ -50,18 +46,6 @@ def test_a_tie_at_the_top_elects_and_rewards_no_answer() -> None:
     assert result.rewards == (0.0,) * 5
     assert result.majority_ratio == 2 / 5
     assert result.classes == ((1, 2), (0, 3), (4,))
-
-
-def test_a_tie_below_the_top_is_no_tie() -> None:
-    result = vote(["1", "1", "2", "3"])
-    assert not result.tied
-    assert result.pseudo_label == "1"
-
-
-def test_when_all_answers_differ_the_first_response_is_not_rewarded() -> None:
-    result = vote(["5", "6", "7", "8"])
-    assert result.pseudo_label is None
-    assert result.rewards == (0.0,) * 4
 
 
 def test_a_single_answer_does_not_elect_itself() -> None:
@@ -89,12 +73,6 @@ def test_a_group_without_any_answer_elects_none() -> None:
         assert result.classes == ()
         assert result.majority_ratio == 0.0
         assert result.no_answer == size
-
-
-def test_a_unanimous_group_is_rewarded_and_teaches_nothing() -> None:
-    result = vote(["4"] * 8)
-    assert result.rewards == (1.0,) * 8
-    assert result.majority_ratio == 1.0
 
 
 @given(answers_strategy, vote_options, st.randoms(use_true_random=False))
@@ -244,17 +222,7 @@ def test_the_rewarded_are_exactly_those_that_gave_the_strictly_most_frequent_ans
     strict = [a for a, n in counts.items() if n >= 2 and all(n > m for b, m in counts.items() if b != a)]
     assert result.pseudo_label == (strict[0] if strict else None)
     assert result.rewards == tuple(float(answer in strict) for answer in answers)
-
-
-@given(answers_strategy)
-def test_classes_partition_the_responses_that_answer_by_falling_size(answers) -> None:
-    result = vote(answers)
-    assert sorted(i for members in result.classes for i in members) == [
-        i for i, answer in enumerate(answers) if answer is not None
-    ]
-    assert all(len({answers[i] for i in members}) == 1 for members in result.classes)
-    sizes = [len(members) for members in result.classes]
-    assert sizes == sorted(sizes, reverse=True)
+    assert result.tied == ([*counts.values()].count(max(counts.values(), default=0)) > 1)
 
 
 @pytest.mark.parametrize(
@@ -284,10 +252,3 @@ def test_a_block_makes_a_policy_and_a_key_that_does_not_exist_is_named_with_the_
     for field in fields(VoteOptions):
         with pytest.raises(ValueError, match=f"no key '{field.name}s'; did you mean '{field.name}'"):
             read_block({f"{field.name}s": 1}, VoteOptions)
-
-
-def test_counting_votes_needs_neither_verl_nor_ray_nor_torch() -> None:
-    code = (
-        "import sys, verl_ext.votes; print([name for name in ('verl', 'ray', 'vllm', 'torch') if name in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
