@@ -1,4 +1,4 @@
-"""Comparisons that misbehave as a response might make them, by the name that is the first answer."""
+"""Comparisons that misbehave as a response might make them. The first answer names the misbehaviour."""
 
 import ctypes
 import os
@@ -85,17 +85,17 @@ MISBEHAVIOURS: dict[str, Callable[[], None]] = {
 
 
 def compare(a: str, b: str) -> bool:
-    """Whether the answers are equal, unless the first names a misbehaviour."""
+    """Whether the answers are equal. If the first names a misbehaviour, do that first."""
     if a in MISBEHAVIOURS:
         MISBEHAVIOURS[a]()
     return a == b
 
 
 def own_number(a: str, b: int) -> bool:
-    """Whether the process that compares has the number b."""
+    """Whether b is the pid of the comparing process."""
     return os.getpid() == b
 
 
 def same_expression(a: str, b: str) -> bool:
-    """Whether sympy finds the expressions equal."""
+    """Whether sympy simplifies the difference of two expressions to 0."""
     return sympy.simplify(sympy.sympify(a) - sympy.sympify(b)) == 0

@@ -1,4 +1,4 @@
-"""Equality of answers: which are equal, which are not, and that it is an equivalence relation."""
+"""Equality of answers: equal and different pairs, and the laws of an equivalence relation."""
 
 import json
 import subprocess
@@ -17,9 +17,7 @@ from verl_ext.answers.normal_form import name, number
 HAND_CHECKED = Path(__file__).parent / "hand_checked"
 
 
-def test_at_least_97_of_100_hand_checked_pairs_are_decided_rightly_and_no_number_unit_or_choice_is_equal_wrongly() -> (
-    None
-):
+def test_at_least_97_percent_of_hand_checked_pairs_are_right_and_no_number_unit_or_choice_is_falsely_equal() -> None:
     pairs = [json.loads(line) for line in (HAND_CHECKED / "pairs.jsonl").read_text().splitlines()]
     assert len(pairs) >= 300
     wrong = [pair for pair in pairs if equivalent(pair["a"], pair["b"], choices=pair["choices"]) != pair["equal"]]
@@ -28,7 +26,7 @@ def test_at_least_97_of_100_hand_checked_pairs_are_decided_rightly_and_no_number
     assert [pair for pair in wrong if pair["kind"] in exact and not pair["equal"]] == []
 
 
-def test_no_answer_equals_nothing_and_not_even_no_answer() -> None:
+def test_none_equals_nothing_not_even_none() -> None:
     assert not equivalent(None, None)
     assert not equivalent(None, "None")
     assert not correct(None, None)
@@ -66,7 +64,7 @@ def test_no_answer_equals_nothing_and_not_even_no_answer() -> None:
         (r"2^{100000}", r"2\cdot 2^{99999}"),
     ],
 )
-def test_what_normal_forms_leave_open_is_decided_by_values_at_fixed_points(a: str, b: str) -> None:
+def test_the_numeric_test_finds_equalities_that_normal_forms_miss(a: str, b: str) -> None:
     assert canonical(a) != canonical(b)
     assert equivalent(a, b) and equivalent(b, a)
 
@@ -86,7 +84,7 @@ def test_what_normal_forms_leave_open_is_decided_by_values_at_fixed_points(a: st
         ("IV", "VI"),
         ("at", "ta"),
         ("(x^2)^y", "x^{2y}"),
-        # Near to many digits.
+        # Equal to many digits, but not exactly.
         (r"\pi", "3.14159265358979323846264338327950288419716939937510582097494459"),
         (r"e^{\pi\sqrt{163}}", "262537412640768744"),
         (r"\sqrt{10^{200}+1}", "10^{100}"),
@@ -96,7 +94,7 @@ def test_what_normal_forms_leave_open_is_decided_by_values_at_fixed_points(a: st
         (r"\tanh 1000", "1"),
         (r"\arctan 10^{100}", r"\frac{\pi}{2}"),
         (r"\cos 10^{-100}", "1"),
-        # Equal for positive, small or large numbers, or for those of one sign.
+        # Equal only for positive, small or large numbers, or for numbers of one sign.
         (r"\ln x^2", r"2\ln x"),
         (r"\sqrt{xy}", r"\sqrt{x}\sqrt{y}"),
         (r"\arctan x+\arctan\frac1x", r"\frac{\pi}{2}"),
@@ -111,11 +109,11 @@ def test_what_normal_forms_leave_open_is_decided_by_values_at_fixed_points(a: st
         (r"\frac{1}{\sin 180°}", r"\frac{1}{\cos 90°}"),
     ],
 )
-def test_what_is_only_near_or_equal_for_some_values_is_different(a: str, b: str) -> None:
+def test_answers_that_are_only_close_or_equal_for_some_values_are_different(a: str, b: str) -> None:
     assert not equivalent(a, b)
 
 
-def test_a_number_with_a_unit_is_not_the_number_until_a_truth_or_the_group_has_fixed_the_unit() -> None:
+def test_a_bare_number_equals_a_number_with_a_unit_only_if_the_ground_truth_or_group_fixes_the_unit() -> None:
     assert not equivalent("12", "12 cm")
     assert correct("12", "12 cm") and correct("12 cm", "12")
     assert not correct("12 m", "12 cm")
@@ -124,12 +122,12 @@ def test_a_number_with_a_unit_is_not_the_number_until_a_truth_or_the_group_has_f
 
 
 @pytest.mark.parametrize(("answer", "truth"), [("50", r"50\%"), ("90", r"90^\circ"), ("5", r"\$5"), ("7", "7 apples")])
-def test_percent_degrees_money_and_things_that_are_counted_are_units(answer: str, truth: str) -> None:
+def test_percent_degrees_money_and_counted_nouns_are_units(answer: str, truth: str) -> None:
     assert correct(answer, truth) and correct(truth, answer)
     assert not equivalent(answer, truth)
 
 
-def test_an_option_is_its_letter_its_text_or_both_and_a_contradiction_is_neither() -> None:
+def test_the_letter_and_text_of_an_option_are_equal_and_a_contradiction_equals_no_option() -> None:
     choices = ["12 cm", "15 cm", r"\frac{1}{2}", "None of these"]
     for answer in ("B", "(b)", "b", "B. 15 cm", "15 cm", "15", r"\text{B}", "Option B"):
         assert canonical(answer, choices).text == "B", answer
@@ -138,35 +136,35 @@ def test_an_option_is_its_letter_its_text_or_both_and_a_contradiction_is_neither
     assert canonical("E", choices) == canonical("E")
 
 
-def test_an_option_that_is_there_twice_has_no_letter() -> None:
+def test_a_text_shared_by_two_options_has_no_letter() -> None:
     assert canonical("1/2", ["0.5", "1/2"]) == canonical("1/2")
 
 
 @pytest.mark.parametrize("empty", ["", " ", r"\text{}", "$$", "?", "{}"])
-def test_an_empty_answer_is_no_answer(empty: str) -> None:
+def test_an_empty_answer_equals_nothing(empty: str) -> None:
     assert not equivalent(empty, empty)
     assert not correct(empty, empty) and not correct("1", empty) and not correct(empty, "1")
     assert classify([empty, empty, "1"]).members == ((2,),)
 
 
-def test_any_number_of_symbols_in_a_row_can_be_compared() -> None:
+def test_long_runs_of_symbols_can_be_compared() -> None:
     for symbol in "!-+'√|^({%":
         assert not equivalent(f"2{symbol * 300}x{symbol * 300}", f"{symbol * 300}x")
 
 
-def test_what_grows_with_every_nesting_is_soon_compared_as_text() -> None:
+def test_an_expression_that_explodes_with_nesting_is_compared_as_text() -> None:
     answer = "x"
     for _ in range(9):
         answer = rf"\sin(({answer}+y)^{{12}})"
     assert canonical(answer) == canonical(answer.upper().replace(r"\SIN", r"\sin"))
 
 
-def test_the_answer_of_a_class_has_the_unit_and_is_the_most_frequent_spelling() -> None:
+def test_the_representative_of_a_class_is_its_most_frequent_spelling_with_a_unit() -> None:
     classes = classify(["12", "12", "12 cm", "12.0 cm", "12.0 cm", "7"])
     assert classes.answers == ("12.0 cm", "7")
 
 
-# Different spellings of the same values, and values of many kinds.
+# Several spellings of the same integers, and other kinds of answers.
 _integers = st.integers(-50, 50)
 _spellings: list[Callable[[int], str]] = [
     str,
@@ -198,12 +196,12 @@ def test_equality_is_an_equivalence_relation(a: str, b: str, c: str) -> None:
 
 
 @given(_integers, st.sampled_from(_spellings), st.sampled_from(_spellings))
-def test_all_spellings_of_an_integer_are_the_same_answer(n: int, first, second) -> None:
+def test_all_spellings_of_an_integer_are_equal(n: int, first, second) -> None:
     assert canonical(first(n)) == canonical(second(n))
 
 
 @given(_integers, _integers, st.sampled_from(_spellings), st.sampled_from(_spellings))
-def test_spellings_of_different_integers_are_different_answers(n: int, m: int, first, second) -> None:
+def test_spellings_of_different_integers_are_different(n: int, m: int, first, second) -> None:
     assert (canonical(first(n)) == canonical(second(m))) == (n == m)
 
 
@@ -217,11 +215,11 @@ def test_the_classes_of_a_group_do_not_depend_on_the_order_of_its_answers(answer
 
 
 @given(st.lists(st.one_of(st.none(), _answers), max_size=8))
-def test_classes_are_disjoint_hold_every_answer_and_fall_in_size(answers) -> None:
+def test_classes_partition_the_answers_and_are_sorted_by_size(answers) -> None:
     members = classify(answers).members
     given_at = [position for position, answer in enumerate(answers) if answer is not None]
-    assert sorted(position for one in members for position in one) == given_at
-    assert [len(one) for one in members] == sorted(map(len, members), reverse=True)
+    assert sorted(position for positions in members for position in positions) == given_at
+    assert [*map(len, members)] == sorted(map(len, members), reverse=True)
 
 
 @given(st.lists(_answers, max_size=6))
@@ -232,7 +230,7 @@ def test_duplicating_a_group_duplicates_its_classes(answers) -> None:
 
 
 @given(st.text(max_size=60))
-def test_whatever_the_text_it_has_a_key_and_is_the_same_as_itself(text: str) -> None:
+def test_any_text_has_a_key_and_equals_itself(text: str) -> None:
     assert canonical(text) == canonical(text)
     assert equivalent(text, text) == bool(classify([text]).members)
 
@@ -245,7 +243,7 @@ def test_whatever_the_text_it_has_a_key_and_is_the_same_as_itself(text: str) -> 
         (r"2 + {a \over {b \over c}}", r"2 + \frac{ac}{b}"),
     ],
 )
-def test_fractions_in_the_notation_of_plain_tex_may_be_nested(a: str, b: str) -> None:
+def test_nested_fractions_in_plain_tex_are_parsed(a: str, b: str) -> None:
     assert canonical(a) == canonical(b)
 
 
@@ -264,7 +262,7 @@ def test_sums_and_products_of_expressions_obey_the_laws_of_arithmetic(values) ->
 
 
 @pytest.mark.parametrize("rule", ["mathruler", "math_verify"])
-def test_graders_of_others_are_rules_that_know_no_answer_by_itself(rule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_graders_compare_answers_and_none_equals_nothing(rule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign_rules, "SECONDS_PER_PAIR", 20.0)
     comparison = Comparison(rule)
     answers = ["12", "12.0", None, None, "13"]
@@ -273,7 +271,7 @@ def test_graders_of_others_are_rules_that_know_no_answer_by_itself(rule, monkeyp
     assert not correct(None, "None", comparison)
 
 
-def test_what_a_grader_of_others_does_not_decide_in_time_is_different_and_logged(
+def test_pairs_that_a_foreign_grader_does_not_decide_in_time_are_different_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(foreign_rules, "SECONDS_PER_PAIR", 0.1)
@@ -283,12 +281,12 @@ def test_what_a_grader_of_others_does_not_decide_in_time_is_different_and_logged
     assert "mathruler did not decide" in caplog.text
 
 
-def test_a_rule_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ValueError, match="rule='string' is none of canonical, mathruler, math_verify"):
         Comparison("string")  # type: ignore[arg-type]
 
 
-def test_the_own_rule_starts_no_process_and_imports_no_grader() -> None:
+def test_the_canonical_rule_and_the_vote_start_no_process_and_import_no_grader_and_no_framework() -> None:
     code = """
 import subprocess, sys
 subprocess.Popen = None

@@ -1,4 +1,4 @@
-"""Extraction: what a response answers."""
+"""Extraction of answers from responses."""
 
 import json
 import time
@@ -94,7 +94,7 @@ def test_boxes_joined_by_or_or_and_are_one_answer(response: str, answer: str) ->
         (r"\boxed{3}", None),
     ],
 )
-def test_the_answer_may_stand_between_tags(response: str, answer: str | None) -> None:
+def test_the_answer_can_be_read_from_tags(response: str, answer: str | None) -> None:
     assert extract_answer(response, "answer_tag") == answer
 
 
@@ -113,7 +113,7 @@ def test_the_answer_may_stand_between_tags(response: str, answer: str | None) ->
         ("5", None),
     ],
 )
-def test_the_answer_may_be_stated_in_a_sentence(response: str, answer: str | None) -> None:
+def test_the_answer_can_be_read_from_a_sentence(response: str, answer: str | None) -> None:
     assert extract_answer(response, "answer_is") == answer
 
 
@@ -147,21 +147,21 @@ def test_the_answer_may_be_stated_in_a_sentence(response: str, answer: str | Non
         "a gap after a comma",
     ],
 )
-def test_hostile_text_of_100000_characters_takes_no_time(hostile: str, extraction: Extraction) -> None:
+def test_extraction_from_hostile_text_takes_linear_time(hostile: str, extraction: Extraction) -> None:
     start = time.perf_counter()
     extract_answer(hostile, extraction)
-    assert time.perf_counter() - start < 2.0  # a pass that is quadratic in any of them takes minutes
+    assert time.perf_counter() - start < 2.0  # quadratic time would be minutes
 
 
 @given(st.text(), st.sampled_from(get_args(Extraction)))
-def test_whatever_the_text_an_answer_is_trimmed_and_not_empty(text: str, extraction: Extraction) -> None:
+def test_answers_are_trimmed_and_never_empty_whatever_the_text(text: str, extraction: Extraction) -> None:
     wrapped = (f"\\boxed{{{text}", f"\\boxed{{{text}}}", f"<answer>{text}</answer>", f"The answer is {text}")
     for response in (text, *wrapped):
         answer = extract_answer(response, extraction)
         assert answer is None or (answer and answer == answer.strip())
 
 
-def test_all_hand_checked_responses_give_their_answers() -> None:
+def test_hand_checked_responses_give_the_expected_answers() -> None:
     lines = (Path(__file__).parent / "hand_checked" / "responses.jsonl").read_text().splitlines()
     checked = [json.loads(line) for line in lines]
     assert len(checked) >= 60
@@ -176,7 +176,7 @@ def test_all_hand_checked_responses_give_their_answers() -> None:
 @pytest.mark.parametrize(
     "between", ["\n\nThen ", ", and then ", ". So ", ",\nStep 2: ", " + ", "\n\n", ", ", " and the perimeter is "]
 )
-def test_of_intermediate_results_in_boxes_the_last_one_is_the_answer(between: str) -> None:
+def test_the_last_of_several_boxed_results_is_the_answer(between: str) -> None:
     response = f"First, $\\boxed{{4}}$ apples{between}$\\boxed{{5}}${between}$\\boxed{{9}}$. That is all.\n"
     assert extract_answer(response) == "9"
     assert extract_answer(response + "Let me check. " * 200) == "9"

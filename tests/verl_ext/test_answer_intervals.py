@@ -1,4 +1,4 @@
-"""An inequality and its interval are the same answer to one question."""
+"""An inequality and its interval are the same answer."""
 
 import pytest
 
@@ -20,10 +20,10 @@ from verl_ext.answers import canonical, classify, correct, equivalent
         ("0 < f(x) < 1", "(0, 1)"),
     ],
 )
-def test_an_inequality_joins_its_interval_in_a_vote_and_against_a_ground_truth(inequality: str, interval: str) -> None:
+def test_an_inequality_equals_its_interval_in_a_vote_and_against_a_ground_truth(inequality: str, interval: str) -> None:
     assert len(classify([inequality, interval]).members) == 1
     assert correct(inequality, interval) and correct(interval, inequality)
-    # Alone, (-1, 4) may be a point.
+    # Without a group or ground truth, (-1, 4) may be a point.
     assert not equivalent(inequality, interval)
 
 
@@ -42,15 +42,15 @@ def test_an_inequality_joins_its_interval_in_a_vote_and_against_a_ground_truth(i
         ("x < 3, x < 5", r"(-\infty, 3)"),
     ],
 )
-def test_an_inequality_does_not_join_other_intervals(inequality: str, interval: str) -> None:
+def test_an_inequality_does_not_equal_other_intervals(inequality: str, interval: str) -> None:
     assert len(classify([inequality, interval]).members) == 2
     assert not correct(inequality, interval)
 
 
-def test_two_inequalities_keep_apart_what_either_may_mean() -> None:
+def test_an_interval_stays_apart_from_two_inequalities_that_may_mean_it() -> None:
     assert [len(members) for members in classify(["-1<x<4", "-1<y<4", "(-1, 4)"]).members] == [1, 1, 1]
 
 
-def test_brackets_alone_stay_a_point() -> None:
+def test_brackets_without_an_inequality_stay_a_point() -> None:
     assert canonical("(-1, 4)").instead is None
     assert canonical("-1 < x < 4").instead == canonical("(-1, 4)")

@@ -1,4 +1,4 @@
-"""Everyday spellings of answers, and notations that look like arithmetic and are none."""
+"""Everyday spellings of answers, and notations that look like arithmetic but are not."""
 
 import calendar
 import json
@@ -21,14 +21,14 @@ ORDINALS = [
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two answers are one in a vote; a ground truth is compared in the same way, on either side."""
+    """Whether two answers share a class in a vote. Checks that a ground truth gives the same result on either side."""
     together = len(classify([a, b]).members) == 1
     assert len(classify([b, a]).members) == 2 - together
     assert correct(a, b) == correct(b, a) == together
     return together
 
 
-def test_everyday_pairs_are_decided_as_a_careful_reader_does() -> None:
+def test_everyday_pairs_are_decided_like_a_careful_reader_would() -> None:
     pairs = [json.loads(line) for line in EVERYDAY.read_text().splitlines()]
     wrong = [pair for pair in pairs if same(pair["a"], pair["b"]) != pair["equal"]]
     assert [pair for pair in wrong if not pair["equal"]] == []
@@ -40,7 +40,7 @@ _small = st.integers(0, 60)
 
 
 @given(_small, _small, _small, _small)
-def test_a_range_or_score_is_neither_a_difference_nor_another_range(a: int, b: int, c: int, d: int) -> None:
+def test_a_range_or_score_equals_neither_a_difference_nor_another_range(a: int, b: int, c: int, d: int) -> None:
     assert same(f"{a}-{b}", f"{c}\u2013{d}") == ((a, b) == (c, d))
     assert same(f"{a} to {b}", f"{a} - {b}")
     assert not same(f"{a}-{b}", str(a - b))
@@ -48,14 +48,16 @@ def test_a_range_or_score_is_neither_a_difference_nor_another_range(a: int, b: i
 
 
 @given(_years, _years, st.sampled_from([unit for unit in UNITS if " " not in unit]))
-def test_a_range_with_a_unit_joins_the_bare_one_and_no_other_unit(low: int, high: int, unit: str) -> None:
+def test_a_range_with_a_unit_equals_the_bare_range_and_no_range_with_another_unit(
+    low: int, high: int, unit: str
+) -> None:
     assert same(f"{low} {unit} to {high} {unit}", f"{low} to {high}")
     assert same(f"{low} {unit} - {high} {unit}", f"{low} - {high} {unit}")
     assert not same(f"{low} to {high} {unit}", f"{low} to {high} mm")
 
 
 @given(st.dates(), st.dates())
-def test_dates_are_equal_where_they_are_the_same_day(first, second) -> None:
+def test_dates_are_equal_if_they_are_the_same_day(first, second) -> None:
     name, other = calendar.month_name[first.month], calendar.month_name[second.month]
     written = f"{name} {first.day}, {first.year:04}"
     assert same(written, f"{first.day} {name} {first.year:04}")
@@ -69,7 +71,7 @@ def test_dates_are_equal_where_they_are_the_same_day(first, second) -> None:
 
 
 @given(st.integers(1, 12), st.integers(0, 59), st.integers(1, 12), st.integers(0, 59))
-def test_clock_times_are_no_ratios_and_join_am_or_pm(
+def test_clock_times_are_not_ratios_and_equal_the_same_time_with_am_or_pm(
     hour: int, minute: int, other_hour: int, other_minute: int
 ) -> None:
     time = f"{hour}:{minute:02}"
@@ -81,7 +83,7 @@ def test_clock_times_are_no_ratios_and_join_am_or_pm(
 
 
 @given(st.lists(_small, min_size=2, max_size=5), st.lists(_small, min_size=2, max_size=5))
-def test_a_list_is_a_multiset_and_a_set_is_not(first: list[int], second: list[int]) -> None:
+def test_a_list_counts_repetitions_and_a_set_does_not(first: list[int], second: list[int]) -> None:
     def listed(numbers: list[int]) -> str:
         return ", ".join(map(str, numbers))
 
@@ -90,7 +92,7 @@ def test_a_list_is_a_multiset_and_a_set_is_not(first: list[int], second: list[in
 
 
 @given(st.integers(1, 60), st.sampled_from(UNITS), st.sampled_from(UNITS))
-def test_a_number_joins_itself_with_one_unit_and_stays_apart_between_two(n: int, unit: str, other: str) -> None:
+def test_a_bare_number_joins_a_single_unit_and_stays_apart_from_two(n: int, unit: str, other: str) -> None:
     assert same(f"{n} {unit}", str(n))
     assert same(f"{n} {unit}", f"{n} {other}") == (unit == other)
     members = classify([str(n), f"{n} {unit}", f"{n} {other}"]).members
@@ -98,7 +100,7 @@ def test_a_number_joins_itself_with_one_unit_and_stays_apart_between_two(n: int,
 
 
 @given(st.sampled_from("ABCD"), st.sampled_from("ABCD"), _small, _small)
-def test_a_letter_with_its_text_joins_the_letter_alone(letter: str, other: str, n: int, m: int) -> None:
+def test_an_option_letter_with_its_text_equals_the_letter_alone(letter: str, other: str, n: int, m: int) -> None:
     for spelling in (f"{letter}. {n} cm", f"({letter}) {n} cm", f"{letter}: {n}", rf"\text{{{letter}) }} {n}"):
         assert same(spelling, letter)
         assert same(spelling, other) == (letter == other)
@@ -109,7 +111,7 @@ def test_a_letter_with_its_text_joins_the_letter_alone(letter: str, other: str, 
 @given(
     st.integers(2, 99), st.sampled_from(["thousand", "million", "billion", "dozen", "hundred", "thirds", "quarters"])
 )
-def test_a_number_word_is_no_unit(n: int, word: str) -> None:
+def test_a_number_word_is_not_a_unit(n: int, word: str) -> None:
     value = {"thousand": "000", "million": "000000", "billion": "000000000", "hundred": "00"}.get(word)
     assert not same(f"{n} {word}", str(n))
     if value is not None:
@@ -137,7 +139,7 @@ def test_a_number_word_is_no_unit(n: int, word: str) -> None:
         ([r"6 \times 8", "48", "6 by 8"], ((0, 1), (2,))),
     ],
 )
-def test_what_is_left_away_is_told_by_the_group(group: list[str], members: tuple[tuple[int, ...], ...]) -> None:
+def test_the_group_fills_in_omitted_details(group: list[str], members: tuple[tuple[int, ...], ...]) -> None:
     assert sorted(classify(group).members) == sorted(members)
 
 
@@ -172,7 +174,7 @@ def test_what_is_left_away_is_told_by_the_group(group: list[str], members: tuple
         ("A only", ["A and B", "A only"], "B"),
     ],
 )
-def test_options_match_with_and_without_their_units(answer: str, options: list[str], letter: str | None) -> None:
+def test_answers_match_options_by_letter_text_or_value(answer: str, options: list[str], letter: str | None) -> None:
     if letter is not None and letter.startswith('"'):
         assert canonical(answer, options).text == letter
     else:
@@ -180,7 +182,7 @@ def test_options_match_with_and_without_their_units(answer: str, options: list[s
 
 
 @pytest.mark.parametrize("words", ["9:30", "2011", "5-11", "May 5", "(1, 3)", "13 cm", "12 m", "9:30 PM"])
-def test_a_letter_with_another_value_than_that_of_its_option_is_no_option(words: str) -> None:
+def test_a_letter_with_the_value_of_another_option_chooses_no_option(words: str) -> None:
     options = ["12 cm", "2010", "5-10", "May 6", "21:30"]
     for letter in "ABCDE":
         for answer in (f"({letter}) {words}", f"{letter}. {words}"):
@@ -189,30 +191,29 @@ def test_a_letter_with_another_value_than_that_of_its_option_is_no_option(words:
 
 
 @given(st.sampled_from([unit for unit in UNITS if " " not in unit]), _small, _small)
-def test_a_remainder_is_no_unit_and_no_number_alone(unit: str, n: int, rest: int) -> None:
+def test_a_remainder_is_neither_a_unit_nor_a_bare_number(unit: str, n: int, rest: int) -> None:
     assert same(f"{n} R {rest}", f"{n} remainder {rest}")
     assert not same(f"{n} R {rest}", str(n)) and not same(f"{n} remainder {rest}", f"{n} {unit}")
     assert not same(f"{n} R {rest}", f"{n} R {rest + 1}")
 
 
 @given(st.integers(1, 11), st.integers(0, 59))
-def test_24_hours_are_told_from_12_only_where_half_of_the_day_is_said(hour: int, minute: int) -> None:
+def test_a_12_hour_time_equals_a_24_hour_time_only_with_am_or_pm(hour: int, minute: int) -> None:
     assert same(f"{hour}:{minute:02} PM", f"{hour + 12}:{minute:02}")
     assert not same(f"{hour}:{minute:02} AM", f"{hour + 12}:{minute:02}")
     assert not same(f"{hour}:{minute:02}", f"{hour + 12}:{minute:02}")
 
 
 @given(st.lists(st.sampled_from(["I", "II", "III", "IV"]), min_size=1, max_size=4, unique=True), st.data())
-def test_statements_counted_by_roman_numerals_are_a_set(statements: list[str], data) -> None:
+def test_statements_numbered_by_roman_numerals_are_a_set(statements: list[str], data) -> None:
     again = data.draw(st.permutations(statements))
     assert same(" and ".join(statements), f"{', '.join(again)} only")
-    others = [one for one in ("I", "II", "III", "IV") if one not in statements]
-    for other in others:
+    for other in {"I", "II", "III", "IV"} - {*statements}:
         assert not same(", ".join(statements), ", ".join([*statements, other]))
 
 
 @given(st.integers(1, 20), st.sampled_from(UNITS), st.integers(1, 20))
-def test_an_ordinal_joins_its_number_and_nothing_with_a_unit(n: int, unit: str, other: int) -> None:
+def test_an_ordinal_equals_its_number_and_nothing_with_a_unit(n: int, unit: str, other: int) -> None:
     word = ORDINALS[n - 1]
     digits = f"{n}{['st', 'nd', 'rd', 'th'][min(n, 4) - 1]}"
     for ordinal in (word, digits, f"the {word}"):
@@ -227,20 +228,20 @@ def test_an_ordinal_joins_its_number_and_nothing_with_a_unit(n: int, unit: str, 
     st.integers(1, 60),
     st.sampled_from([("см", "cm"), ("км/ч", "km/h"), ("кв. м", "m^2"), ("кг", "kg"), ("メートル", "m"), ("초", "s")]),
 )
-def test_units_of_other_scripts_are_those_units(n: int, unit: tuple[str, str]) -> None:
+def test_units_in_other_scripts_are_recognized(n: int, unit: tuple[str, str]) -> None:
     assert same(f"{n} {unit[0]}", f"{n} {unit[1]}") and same(f"{n} {unit[0]}", str(n))
     assert not same(f"{n} {unit[0]}", f"{n} mm") and not same(f"{n} {unit[0]}", f"{n + 1} {unit[1]}")
 
 
 @given(st.text("abcdeéñíøяжしは", min_size=2, max_size=6))
-def test_words_with_other_letters_are_words_in_any_case(word: str) -> None:
+def test_words_in_other_scripts_are_case_insensitive(word: str) -> None:
     assume(any(letter not in "abcde" for letter in word))
     assert same(word, word.capitalize())
     assert not same(word, word[::-1]) or word == word[::-1]
 
 
 @given(st.integers(-9, 9).filter(bool), st.lists(st.integers(-9, 9), min_size=4, max_size=4))
-def test_a_number_times_a_matrix_is_a_matrix(k: int, cells: list[int]) -> None:
+def test_scaled_and_transposed_matrices_and_determinants_are_evaluated(k: int, cells: list[int]) -> None:
     def matrix(kind: str, factor: int = 1) -> str:
         a, b, c, d = (factor * cell for cell in cells)
         return rf"\begin{{{kind}}} {a} & {b} \\ {c} & {d} \end{{{kind}}}"
@@ -256,7 +257,7 @@ def test_a_number_times_a_matrix_is_a_matrix(k: int, cells: list[int]) -> None:
 
 
 @given(st.integers(-9, 9), st.integers(1, 9), st.sampled_from([("<", ">"), (r"\leq", r"\ge")]), _small)
-def test_an_inequality_of_an_absolute_value_is_two(
+def test_an_inequality_of_an_absolute_value_is_two_inequalities(
     middle: int, radius: int, signs: tuple[str, str], other: int
 ) -> None:
     less, more = signs
@@ -272,7 +273,7 @@ def test_an_inequality_of_an_absolute_value_is_two(
 @given(
     st.integers(1, 60), st.integers(1, 60), st.sampled_from(["length", "area", "radius", "total cost", "average speed"])
 )
-def test_a_quantity_without_a_verb_is_its_value(n: int, other: int, quantity: str) -> None:
+def test_a_measured_quantity_equals_its_value(n: int, other: int, quantity: str) -> None:
     for text in (f"{quantity} {n}", f"the {quantity} {n} cm", f"a {quantity} of {n} cm", f"The {quantity} is {n}."):
         assert same(text, str(n)) and same(text, f"{n} cm")
         assert same(text, str(other)) == (n == other)
@@ -280,7 +281,7 @@ def test_a_quantity_without_a_verb_is_its_value(n: int, other: int, quantity: st
 
 
 @given(_small, _small)
-def test_numbered_answers_are_a_list_in_their_order(first: int, second: int) -> None:
+def test_numbered_answers_are_an_ordered_list(first: int, second: int) -> None:
     for numbered in (f"(1) {first}; (2) {second}", f"(a) {first}, (b) {second}", f"①{first}\uff1b②{second}"):
         assert same(numbered, f"{second}, {first}")
         assert not same(numbered, f"{second}, {first + 1}")
@@ -289,14 +290,14 @@ def test_numbered_answers_are_a_list_in_their_order(first: int, second: int) -> 
 
 
 @given(st.integers(2, 9), st.integers(1, 9))
-def test_combinations_and_logarithms_of_one_base(n: int, k: int) -> None:
+def test_combinations_and_logarithms_are_evaluated(n: int, k: int) -> None:
     assert same(f"C_{n}^{k}", str(math.comb(n, k))) == (k <= n)
     assert same(rf"\log {n * k}", rf"\log {n} + \log {k}")
     assert not same(rf"\log {n}", rf"\ln {n}") and not same(rf"\log {n}", "1")
 
 
 @pytest.mark.parametrize(
-    ("answer", "said", "other"),
+    ("answer", "equal", "other"),
     [
         (r"8.31 \frac{\text{J}}{\text{mol K}}", "8.31 J/(mol K)", "8.31 J/mol"),
         (r"2\vec{i} + 3\vec{j}", r"2\mathbf{i} + 3\mathbf{j}", r"2\mathbf{i} - 3\mathbf{j}"),
@@ -336,14 +337,14 @@ def test_combinations_and_logarithms_of_one_base(n: int, k: int) -> None:
         ("length 8 cm, width 5 cm", "8, 5", "8 m, 5 m"),
     ],
 )
-def test_other_spellings_and_phrases(answer: str, said: str, other: str) -> None:
-    assert same(answer, said)
+def test_spellings_and_phrases_do_not_change_an_answer(answer: str, equal: str, other: str) -> None:
+    assert same(answer, equal)
     assert not same(answer, other)
 
 
 @given(st.sampled_from("abcde"), st.sampled_from("ABCDE"))
-def test_a_small_letter_beside_a_capital_is_an_option(small: str, capital: str) -> None:
+def test_a_small_letter_in_a_group_with_capitals_is_an_option(small: str, capital: str) -> None:
     assert same(small, capital) == (small.upper() == capital)
-    # Alone it may be a variable.
+    # Without capitals in the group, it may be a variable.
     assert canonical(small) != canonical(capital)
     assert same(small, f"{small}*1") and not same(f"2{small}", f"2{capital}")

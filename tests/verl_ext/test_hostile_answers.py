@@ -1,4 +1,4 @@
-"""Whatever an answer is, it is read, compared and extracted without an error, and twice to the same end."""
+"""Any answer can be read, compared and extracted without an error and with reproducible results."""
 
 import string
 import time
@@ -13,18 +13,18 @@ from verl_ext.answers.answer_keys import answer_key, is_empty
 ANSWERS = hostile_answers(2_000, seed=1)
 
 
-def test_hostile_answers_have_keys_which_are_the_same_when_read_again() -> None:
+def test_hostile_answers_have_reproducible_keys() -> None:
     keys = [canonical(answer) for answer in ANSWERS]
     answer_key.cache_clear()
     assert [canonical(answer) for answer in ANSWERS] == keys
 
 
 @pytest.mark.parametrize("answer", ["(a", "(a, b", "b, " * 300, "2 and 3/4 and (", "(ii", "5 km (5000 m"])
-def test_what_only_begins_like_options_or_amounts_is_compared_as_text(answer: str) -> None:
+def test_text_that_only_starts_like_options_or_amounts_is_compared_as_text(answer: str) -> None:
     assert canonical(answer).is_words
 
 
-def test_hostile_answers_equal_themselves_and_the_order_of_two_does_not_matter() -> None:
+def test_hostile_answers_equal_themselves_and_their_order_does_not_matter() -> None:
     rng = Random(1)
     for answer in ANSWERS[::10]:
         pair = [answer, damaged(answer, rng)]
@@ -33,11 +33,11 @@ def test_hostile_answers_equal_themselves_and_the_order_of_two_does_not_matter()
         assert first.answers == second.answers
 
 
-def test_hostile_answers_are_found_in_their_boxes_or_not_at_all() -> None:
+def test_hostile_answers_are_extracted_from_their_boxes_or_not_at_all() -> None:
     for answer in ANSWERS:
-        found = extract_answer(rf"so \boxed{{{answer}}}")
+        extracted = extract_answer(rf"so \boxed{{{answer}}}")
         joined = "boxed" in answer or "fbox" in answer
-        assert found is None or found in answer or joined or answer.count("}") != answer.count("{")
+        assert extracted is None or extracted in answer or joined or answer.count("}") != answer.count("{")
 
 
 _LETTERS = string.ascii_letters
@@ -59,5 +59,5 @@ def test_expressions_that_agree_at_all_points_are_compared_within_bounded_work(t
     start = time.process_time()
     equal = equivalent(body, rf"\frac{{{body}}}{{\sin^2 x+\cos^2 x}}")
     assert time.process_time() - start < 5
-    # What would take longer is not compared, and different.
+    # Longer expressions are not compared numerically and count as different.
     assert equal or len(canonical(body).text) > 200

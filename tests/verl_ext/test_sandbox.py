@@ -1,4 +1,4 @@
-"""Comparisons within limits: whatever a response does to the process that compares it, the caller goes on."""
+"""Comparisons within limits: the caller survives whatever a response does to the process that compares it."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ SECONDS = 0.5
 
 
 def warm_up(function: str) -> None:
-    """Fork a child, for which the fork server starts and imports the function."""
+    """Fork a child, which makes the fork server start and import the function."""
     sandbox._fork(function, SECONDS, memory_mib=512).end()
 
 
@@ -55,16 +55,18 @@ def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return condition()
 
 
-def test_two_answers_are_the_same_or_not_as_the_function_says(session: Sandbox) -> None:
+def test_a_call_returns_the_verdict_of_the_function(session: Sandbox) -> None:
     assert [session("1", "1"), session("1", "2"), session("1", "1")] == [True, False, True]
 
 
-def test_answers_of_any_length_are_compared(session: Sandbox) -> None:
+def test_long_answers_are_compared(session: Sandbox) -> None:
     assert session("½" * 1_000_000, "½" * 1_000_000) is True
 
 
 @pytest.mark.parametrize("misbehaviour", hostile.MISBEHAVIOURS)
-def test_what_misbehaves_is_undecided_in_time_and_the_next_call_is_decided(session: Sandbox, misbehaviour: str) -> None:
+def test_misbehaviour_is_undecided_within_the_limit_and_the_next_call_is_decided(
+    session: Sandbox, misbehaviour: str
+) -> None:
     assert session("1", "1") is True
     begin = time.monotonic()
     assert session(misbehaviour, "") is None
@@ -72,7 +74,7 @@ def test_what_misbehaves_is_undecided_in_time_and_the_next_call_is_decided(sessi
     assert session("1", "1") is True
 
 
-def test_a_healthy_session_stays_with_its_process() -> None:
+def test_a_healthy_session_keeps_its_child() -> None:
     with Sandbox("hostile:own_number", SECONDS) as session:
         session("", 0)
         (child,) = fork_server().children()
@@ -80,14 +82,16 @@ def test_a_healthy_session_stays_with_its_process() -> None:
 
 
 @pytest.mark.parametrize("misbehaviour", ["hang_deaf_to_the_alarm", "vanish_and_live_on"])
-def test_a_child_that_disarmed_its_alarm_is_ended_all_the_same(session: Sandbox, misbehaviour: str) -> None:
+def test_a_child_that_disarmed_its_alarm_is_ended(session: Sandbox, misbehaviour: str) -> None:
     session("1", "1")
     (child,) = fork_server().children()
     session(misbehaviour, "")
     assert comes_true(lambda: ended(child))
 
 
-def test_an_interrupted_call_leaves_no_verdict_to_the_next(session: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_call_leaves_no_verdict_for_the_next_call(
+    session: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Interrupted(BaseException):
         pass
 
@@ -104,7 +108,7 @@ def test_an_interrupted_call_leaves_no_verdict_to_the_next(session: Sandbox, mon
     assert [session("1", "2"), session("1", "1")] == [False, True]
 
 
-def test_a_session_does_not_wait_for_another_that_hangs() -> None:
+def test_a_session_does_not_wait_for_another_session_that_hangs() -> None:
     verdicts: list[bool | None] = []
 
     def hang() -> None:
@@ -120,7 +124,7 @@ def test_a_session_does_not_wait_for_another_that_hangs() -> None:
     assert verdicts == [None]
 
 
-def test_threads_have_sessions_of_their_own() -> None:
+def test_each_thread_can_use_its_own_session() -> None:
     verdicts: dict[int, list[bool | None]] = {}
 
     def compare(number: int) -> None:
@@ -152,7 +156,7 @@ def test_sessions_work_in_a_running_event_loop() -> None:
         ("Matrix([[1, 2], [3, 4]]).det()", "2", False),
     ],
 )
-def test_sympy_has_all_that_it_needs(a: str, b: str, same: bool) -> None:
+def test_sympy_works_within_the_limits(a: str, b: str, same: bool) -> None:
     with Sandbox("hostile:same_expression", seconds=20.0) as session:
         assert session(a, b) is same
 
@@ -164,7 +168,7 @@ def test_a_closed_session_leaves_no_process() -> None:
     assert comes_true(lambda: not fork_server().children())
 
 
-def test_a_fork_server_that_was_killed_is_replaced(session: Sandbox) -> None:
+def test_a_killed_fork_server_is_replaced(session: Sandbox) -> None:
     assert session("1", "1") is True
     children = fork_server().children()
     fork_server().kill()
@@ -173,7 +177,7 @@ def test_a_fork_server_that_was_killed_is_replaced(session: Sandbox) -> None:
     assert session("1", "1") is True
 
 
-def test_a_fork_server_that_cannot_be_started_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_server_that_cannot_start_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_fork_server", None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="/bin/false did not import hostile:compare"):
@@ -181,14 +185,14 @@ def test_a_fork_server_that_cannot_be_started_is_an_error_that_says_so(monkeypat
 
 
 @pytest.mark.parametrize("function", ["hostile:no_such_function", "no_such_module:compare", "hostile"])
-def test_a_function_that_cannot_be_imported_is_named(function: str, session: Sandbox) -> None:
+def test_a_function_that_cannot_be_imported_is_named_in_the_error(function: str, session: Sandbox) -> None:
     assert session("1", "1") is True
     with pytest.raises(RuntimeError, match=function):
         warm_up(function)
-    assert session("1", "1") is True, "another session has suffered"
+    assert session("1", "1") is True, "the error affected another session"
 
 
-def test_a_forked_process_has_a_fork_server_of_its_own() -> None:
+def test_a_forked_process_has_its_own_fork_server() -> None:
     warm_up("hostile:compare")
     pid = os.fork()
     if pid == 0:
@@ -207,7 +211,7 @@ def client(code: str, folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder)
 
 
-def test_nothing_survives_a_client_that_is_killed(tmp_path: Path) -> None:
+def test_no_process_survives_a_killed_client(tmp_path: Path) -> None:
     code = """
 import threading
 from verl_ext.answers.foreign_rules.sandbox import Sandbox
@@ -222,7 +226,7 @@ for misbehaviour in ("hang", "hang_deaf_to_the_alarm"):
         assert comes_true(lambda: all(map(ended, descendants)))
 
 
-def test_signals_that_the_client_blocks_and_folders_that_it_works_in_do_not_matter(tmp_path: Path) -> None:
+def test_blocked_signals_and_the_working_directory_of_the_client_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "sympy.py").write_text("raise ImportError('a stray file')")
     code = """
 import os, signal, sys

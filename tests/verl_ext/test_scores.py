@@ -1,4 +1,4 @@
-"""Scores: against hand-computed values and brute force over all subsets."""
+"""Scores, checked against hand-computed values and brute force over all subsets."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -17,32 +17,32 @@ def table(responses: int) -> st.SearchStrategy[list[list[bool]]]:
     return st.lists(st.lists(st.booleans(), min_size=responses, max_size=responses), min_size=2, max_size=5)
 
 
-def test_options_make_a_letter_and_a_text_one_answer() -> None:
+def test_with_options_a_letter_equals_its_text() -> None:
     answers, truths, choices = [["A", "5 cm", "6 cm"], ["A", "5 cm", "(A)"]], ["5 cm", "A"], [["5 cm", "6 cm"], None]
     assert maj_at_k(answers, truths, choices=choices).per_question == (1.0, 1.0)
     assert maj_at_k(answers, truths).per_question[0] == 0.0
 
 
-def test_mean_at_k_averages_within_questions_and_errs_over_them() -> None:
+def test_mean_at_k_averages_within_questions_and_its_standard_error_is_over_questions() -> None:
     score = mean_at_k([[True, True], [True, False], [False, False], [False, False]])
     assert score.value == pytest.approx(0.375)
-    # Deviations .625, .125, -.375, -.375 of four questions: variance .6875 / 3.
+    # The four questions deviate by .625, .125, -.375, -.375: variance .6875 / 3.
     assert score.standard_error == pytest.approx(sqrt(0.6875 / 3) / 2)
     assert score.questions == 4
 
 
-def test_greedy_accuracy_is_mean_at_k_of_one_response() -> None:
+def test_greedy_accuracy_is_mean_at_k_with_one_response() -> None:
     score = mean_at_k([[True], [False], [True], [True]])
     assert score.value == 0.75
     assert score.standard_error == pytest.approx(sqrt(0.75 * 0.25 / 3))  # binomial, with n - 1
 
 
-def test_maj_at_k_takes_the_pseudo_label_and_counts_ties_as_wrong() -> None:
+def test_maj_at_k_judges_the_pseudo_label_and_counts_ties_as_wrong() -> None:
     answers = [
         ["1", "1", "2", None],  # elects the truth
         ["1", "1", "1", "2"],  # elects another answer
-        ["1", "1", "2", "2"],  # tied, the truth among them
-        ["1", None, None, None],  # a single answer, the truth, elects nobody
+        ["1", "1", "2", "2"],  # ties, with the truth among the tied answers
+        ["1", None, None, None],  # elects no answer with a single vote, although it is the truth
     ]
     score = maj_at_k(answers, ["1", "2", "1", "1"])
     assert score.per_question == (1.0, 0.0, 0.0, 0.0)
@@ -51,7 +51,7 @@ def test_maj_at_k_takes_the_pseudo_label_and_counts_ties_as_wrong() -> None:
 
 
 @given(table(6), st.integers(min_value=1, max_value=6))
-def test_pass_at_k_is_the_share_of_k_subsets_that_hold_a_right_response(correct: list[list[bool]], k: int) -> None:
+def test_pass_at_k_is_the_share_of_k_subsets_with_a_correct_response(correct: list[list[bool]], k: int) -> None:
     for question, value in zip(correct, pass_at_k(correct, k).per_question, strict=True):
         subsets = list(combinations(question, k))
         assert value == pytest.approx(sum(any(subset) for subset in subsets) / len(subsets))
@@ -67,12 +67,12 @@ def test_a_difference_pairs_the_questions() -> None:
     before, after = Score((0.0, 0.5, 1.0)), Score((0.25, 0.75, 1.25))
     difference = after - before
     assert difference.value == pytest.approx(0.25)
-    # Every question gained the same, so that the difference is certain although both scores are not.
+    # Every question gained the same, so the difference is certain although both scores are not.
     assert difference.standard_error == pytest.approx(0.0, abs=1e-12)
     assert before.standard_error > 0.2
 
 
-def test_an_average_of_runs_is_taken_question_by_question() -> None:
+def test_runs_are_averaged_question_by_question() -> None:
     score = average([Score((0.0, 1.0, 1.0)), Score((1.0, 1.0, 0.0))])
     assert score.per_question == (0.5, 1.0, 0.5)
 

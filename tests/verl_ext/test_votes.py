@@ -1,4 +1,4 @@
-"""The vote: who is elected, who is rewarded, and that no order, name or silence changes it, whatever the options."""
+"""The vote: which answer is elected, which responses are rewarded, and invariances under all options."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from verl_ext.answers import extract_answer
 from verl_ext.unknown_keys import read_block
 from verl_ext.votes import VoteOptions, vote
 
-# Few different answers, so that majorities, ties and repetitions are common.
+# Few distinct answers make majorities, ties and repetitions common.
 answers_strategy = st.lists(st.sampled_from([None, "1", "2", "3", "10"]), max_size=12)
 vote_options = st.builds(
     VoteOptions,
@@ -28,7 +28,7 @@ vote_options = st.builds(
 TIED = ["2", "1", "1", "2", "3"]
 
 
-def test_the_majority_answer_is_the_pseudo_label_and_rewards_those_that_gave_it() -> None:
+def test_the_majority_answer_is_the_pseudo_label_and_its_responses_are_rewarded() -> None:
     result = vote(["10", "7", "10", None, " 10 ", "7"])
     assert result.pseudo_label == "10"
     assert result.rewards == (1.0, 0.0, 1.0, 0.0, 1.0, 0.0)
@@ -39,7 +39,7 @@ def test_the_majority_answer_is_the_pseudo_label_and_rewards_those_that_gave_it(
     assert not result.tied
 
 
-def test_a_tie_at_the_top_elects_and_rewards_no_answer() -> None:
+def test_a_tie_elects_and_rewards_no_answer() -> None:
     result = vote(["2", "1", "1", "2", "3"])
     assert result.tied
     assert result.pseudo_label is None
@@ -57,7 +57,7 @@ def test_a_single_answer_does_not_elect_itself() -> None:
         assert result.majority_ratio == 1 / len(answers)
 
 
-def test_responses_without_a_box_never_vote_even_as_the_word_none() -> None:
+def test_responses_without_a_box_never_vote_even_if_they_say_none() -> None:
     responses = ["I do not know", "None", "no box here", r"\boxed{5}", r"\boxed{5}"]
     result = vote([extract_answer(response) for response in responses])
     assert result.pseudo_label == "5"
@@ -65,7 +65,7 @@ def test_responses_without_a_box_never_vote_even_as_the_word_none() -> None:
     assert result.no_answer == 3
 
 
-def test_a_group_without_any_answer_elects_none() -> None:
+def test_a_group_without_answers_elects_none() -> None:
     for size in (0, 1, 8):
         result = vote([None] * size)
         assert result.pseudo_label is None
@@ -93,11 +93,11 @@ def test_permuting_the_responses_permutes_the_rewards_and_changes_nothing_else(a
 
 
 @given(answers_strategy, vote_options, st.permutations(["1", "2", "3", "10"]))
-def test_renaming_the_answers_consistently_renames_the_winner_and_changes_no_reward(answers, options, names) -> None:
+def test_renaming_the_answers_renames_the_winner_and_changes_no_reward(answers, options, names) -> None:
     renamed = dict(zip(["1", "2", "3", "10"], names, strict=True))
     original = vote(answers, options)
     result = vote([None if answer is None else renamed[answer] for answer in answers], options)
-    # Of tied answers, one is drawn, or named as the winner, by what they are.
+    # The answers themselves decide which of several tied answers is drawn or named as the winner.
     if not original.tied or options.tie == "none":
         assert result.pseudo_label == (None if original.pseudo_label is None else renamed[original.pseudo_label])
     if not original.tied or options.tie != "seeded":
@@ -108,7 +108,7 @@ def test_renaming_the_answers_consistently_renames_the_winner_and_changes_no_rew
 
 
 @given(answers_strategy, vote_options, st.integers(min_value=1, max_value=20))
-def test_responses_without_an_answer_are_never_rewarded_and_change_nothing_where_they_do_not_count(
+def test_responses_without_an_answer_are_never_rewarded_and_change_nothing_if_not_counted(
     answers, options, silent
 ) -> None:
     original, result = vote(answers, options), vote([*answers, *[None] * silent], options)
@@ -116,7 +116,7 @@ def test_responses_without_an_answer_are_never_rewarded_and_change_nothing_where
     assert result.no_answer == original.no_answer + silent
     if options.count_no_answer:
         assert result.majority_ratio * len(result.rewards) == pytest.approx(original.majority_ratio * len(answers))
-        # They can make a share too small, and nothing else.
+        # Their only effect is that a share can become too small.
         assert result.pseudo_label == (original.pseudo_label if result.majority_ratio >= options.min_share else None)
     else:
         assert (result.pseudo_label, result.majority_ratio) == (original.pseudo_label, original.majority_ratio)
@@ -124,9 +124,7 @@ def test_responses_without_an_answer_are_never_rewarded_and_change_nothing_where
 
 
 @given(answers_strategy, vote_options)
-def test_a_group_twice_as_large_of_the_same_answers_is_rewarded_alike_unless_votes_were_too_few(
-    answers, options
-) -> None:
+def test_duplicating_a_group_duplicates_its_rewards_unless_it_had_too_few_votes(answers, options) -> None:
     original, result = vote(answers, options), vote(answers * 2, options)
     assert (result.majority_ratio, result.tied, result.distinct) == (
         original.majority_ratio,
@@ -139,7 +137,7 @@ def test_a_group_twice_as_large_of_the_same_answers_is_rewarded_alike_unless_vot
 
 
 @given(answers_strategy, vote_options)
-def test_rewards_lie_between_0_and_1_are_equal_within_a_class_and_0_without_an_answer(answers, options) -> None:
+def test_rewards_are_between_0_and_1_equal_within_a_class_and_0_without_an_answer(answers, options) -> None:
     result = vote(answers, options)
     assert len(result.rewards) == len(answers) and all(0 <= reward <= 1 for reward in result.rewards)
     assert all(len({result.rewards[i] for i in members}) == 1 for members in result.classes)
@@ -156,20 +154,20 @@ def test_a_group_below_a_quorum_elects_no_answer_and_has_zero_advantage(answers,
 
 @pytest.mark.parametrize("tie", ["none", "all", "seeded"])
 @given(answers=answers_strategy)
-def test_soft_rewards_are_the_shares_of_the_classes_whatever_the_tie_rule(tie: str, answers) -> None:
+def test_soft_rewards_are_class_shares_whatever_the_tie_rule(tie: str, answers) -> None:
     result = vote(answers, VoteOptions(tie=tie, reward="soft"))
     if max(map(answers.count, {*answers} - {None}), default=0) >= 2:
         expected = [0.0 if answer is None else answers.count(answer) / len(answers) for answer in answers]
         assert list(result.rewards) == expected
 
 
-def test_a_tie_rewards_every_tied_class_where_all_of_them_win() -> None:
+def test_the_tie_rule_all_rewards_every_tied_class() -> None:
     result = vote(TIED, VoteOptions(tie="all"))
     assert result.rewards == (1.0, 1.0, 1.0, 1.0, 0.0)
     assert result.pseudo_label == "1" and result.tied
 
 
-def test_a_seeded_tie_rewards_one_class_and_other_seeds_or_responses_draw_the_other() -> None:
+def test_the_tie_rule_seeded_rewards_one_class_that_depends_on_seed_and_responses() -> None:
     results = [vote(TIED, VoteOptions(tie="seeded", seed=seed)) for seed in range(20)]
     assert {result.pseudo_label for result in results} == {"1", "2"}
     assert all(sum(result.rewards) == 2.0 and result.tied for result in results)
@@ -177,7 +175,7 @@ def test_a_seeded_tie_rewards_one_class_and_other_seeds_or_responses_draw_the_ot
     assert {vote(TIED, options, responses=[f"text {i}"]).pseudo_label for i in range(20)} == {"1", "2"}
 
 
-def test_a_seeded_tie_is_drawn_alike_in_every_process() -> None:
+def test_a_seeded_tie_has_the_same_outcome_in_every_process() -> None:
     code = (
         "from verl_ext.votes import VoteOptions, vote\n"
         "for seed in range(20): print(vote(['1', '1', '2', '2'], VoteOptions(tie='seeded', seed=seed)).pseudo_label)"
@@ -196,7 +194,7 @@ def test_a_tie_of_single_votes_elects_no_answer_under_any_rule() -> None:
         assert vote(["5", "6", "7", "8"], VoteOptions(tie=tie)).rewards == (0.0,) * 4
 
 
-def test_a_majority_below_the_share_or_the_votes_asked_for_teaches_nothing() -> None:
+def test_a_majority_below_min_share_or_min_votes_gives_zero_rewards() -> None:
     answers = ["1", "1", "1", "2", None]
     assert vote(answers, VoteOptions(min_share=0.6)).pseudo_label == "1"
     for options in (VoteOptions(min_share=0.61), VoteOptions(min_votes=4)):
@@ -205,18 +203,18 @@ def test_a_majority_below_the_share_or_the_votes_asked_for_teaches_nothing() -> 
     assert vote(answers, VoteOptions(min_share=0.61, count_no_answer=False)).majority_ratio == 0.75
 
 
-def test_soft_min_gives_nothing_where_the_largest_share_is_below_its_threshold() -> None:
+def test_soft_min_gives_zero_rewards_if_the_largest_share_is_below_its_threshold() -> None:
     answers = ["1", "1", "2", "3", "4"]
     assert vote(answers, VoteOptions(reward="soft")).rewards == (0.4, 0.4, 0.2, 0.2, 0.2)
     assert vote(answers, VoteOptions(reward="soft_min")).rewards == (0.4, 0.4, 0.2, 0.2, 0.2)
     result = vote(answers, VoteOptions(reward="soft_min", soft_min_share=0.5))
     assert result.rewards == (0.0,) * 5
-    # The pseudo-label is elected all the same.
+    # The pseudo-label is still elected.
     assert result.pseudo_label == "1"
 
 
 @given(answers_strategy)
-def test_the_rewarded_are_exactly_those_that_gave_the_strictly_most_frequent_answer(answers) -> None:
+def test_exactly_the_responses_with_the_strictly_most_frequent_answer_are_rewarded(answers) -> None:
     result = vote(answers)
     counts = {answer: answers.count(answer) for answer in answers if answer is not None}
     strict = [a for a, n in counts.items() if n >= 2 and all(n > m for b, m in counts.items() if b != a)]
@@ -241,12 +239,12 @@ def test_the_rewarded_are_exactly_those_that_gave_the_strictly_most_frequent_ans
         ({"seed": None}, "seed must be a whole number, not None"),
     ],
 )
-def test_a_policy_names_the_field_and_what_it_allows(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_option_is_refused_with_its_name_and_allowed_values(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VoteOptions(**changes)
 
 
-def test_a_block_makes_a_policy_and_a_key_that_does_not_exist_is_named_with_the_nearest() -> None:
+def test_a_config_block_is_read_and_an_unknown_key_is_refused_with_a_suggestion() -> None:
     assert read_block({}, VoteOptions) == VoteOptions()
     assert read_block({"tie": "all", "vote_n": 8}, VoteOptions) == VoteOptions(tie="all", vote_n=8)
     for field in fields(VoteOptions):
