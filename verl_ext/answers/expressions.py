@@ -178,7 +178,7 @@ class ExpressionParser(TokenReader):
         if words and not words[0].isascii() and any(sign in words[0] for sign in _NO_CHINESE_UNITS):
             self._fail()
         ends = self._next.kind in ("end", "and") or self._next.text in (",", ";", "per", "/")
-        # 5 pieces of wood is a quantity, but neither 5 of them nor 5 parts of the whole is.
+        # 5 pieces of wood is a quantity; 5 of them and 5 parts of the whole are not.
         counts = not _NO_UNITS & set(words) - {"of"} and not (
             "of" in words and (words[0] == "of" or _PARTITIVE & set(words))
         )
