@@ -38,7 +38,7 @@ def session() -> Iterator[Sandbox]:
 
 def fork_server() -> psutil.Process:
     assert sandbox._fork_server is not None
-    return psutil.Process(sandbox._fork_server._process.pid)
+    return psutil.Process(sandbox._fork_server.process.pid)
 
 
 def ended(process: psutil.Process) -> bool:

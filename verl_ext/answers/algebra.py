@@ -5,7 +5,7 @@ Work is bounded for every input by a budget per expression and by limits on the 
 
 from fractions import Fraction
 from math import ceil, comb, factorial, floor, gcd, lcm
-from typing import Literal, Union
+from typing import Literal
 
 from verl_ext.answers.normal_form import (
     IMAGINARY,
@@ -14,6 +14,7 @@ from verl_ext.answers.normal_form import (
     POSITIVE_NAMES,
     Atom,
     Monomial,
+    Part,
     Rational,
     Sum,
     atom_power,
@@ -61,12 +62,7 @@ class Algebra:
         if self._budget < 0:
             raise TooLarge
 
-    def _atom(
-        self,
-        text: str,
-        kind: Literal["call", "sum", "power"],
-        parts: tuple[Union[int, Sum, Atom, Monomial], ...],  # noqa: UP007
-    ) -> Atom:
+    def _atom(self, text: str, kind: Literal["call", "sum", "power"], parts: tuple[Part, ...]) -> Atom:
         # An expression's text contains the texts of its parts, repeatedly where powers were expanded.
         self.spend(len(text) // 64)
         return Atom(text, kind, parts)

@@ -36,10 +36,11 @@ class Atom(NamedTuple):
 
     text: str
     kind: Literal["number", "name", "call", "sum", "power"]
-    parts: tuple[Union[int, "Sum", "Atom", "Monomial"], ...] = ()
+    parts: tuple["Part", ...] = ()
 
 
-Monomial = tuple[tuple[Atom, Rational], ...]  # sorted by atoms, no exponent is zero
+Monomial = tuple[tuple[Atom, Rational], ...]  # sorted by atom, without zero exponents
+Part = Union[int, "Sum", Atom, Monomial]
 
 
 def _power_text(text: str, exponent: Rational) -> str:

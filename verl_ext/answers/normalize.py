@@ -83,7 +83,8 @@ _CONDITION = re.compile(
 )
 _IS_INFIX = re.compile(r"\\(?:over|choose)(?![A-Za-z])")
 _SEGMENT = re.compile(r"\\overline\s*\{\s*([A-Z]{2})\s*\}")
-# Repeating decimals: the repeating digits are in brackets, under a bar or under dots, or an ellipsis follows them.
+# Repeating decimals: the repeating digits are in brackets, under a bar or under dots, or an ellipsis follows them. The
+# tokenizer reads only the bar.
 _BRACKETED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*)\((\d+)\)(?!\s*[\dA-Za-z(^])")
 _BARRED_DIGITS = re.compile(r"(?:\d\u0305)+")
 _DOTTED_DIGITS = re.compile(
@@ -120,11 +121,6 @@ def _from_the_inside(pattern: re.Pattern[str], replacement: Callable[[re.Match[s
         if not replaced:
             break
     return text
-
-
-def _repeating(match: re.Match[str]) -> str:
-    """Put repeating digits under a bar, the one spelling that the tokenizer reads."""
-    return rf"\overline{{{''.join(filter(None, match.groups()))}}}"
 
 
 def _and_so_on(match: re.Match[str]) -> str:
@@ -181,7 +177,7 @@ def _from_unicode(text: str) -> str:
 
 def _from_latex(text: str) -> str:
     if "dot" in text or "bar" in text or "overline" in text:
-        text = _DOTTED_DIGITS.sub(_repeating, text)
+        text = _DOTTED_DIGITS.sub(lambda match: rf"\overline{{{''.join(filter(None, match.groups()))}}}", text)
     text = _SEGMENT.sub(r" \1 ", _UNSEEN.sub(" ", text))
     if r"\begin" in text:
         text = _CASES.sub(lambda match: _CONDITION.sub(" if ", match[2]).replace(r"\\", ", ").replace("&", ""), text)

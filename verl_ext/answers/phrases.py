@@ -219,11 +219,6 @@ _QUADRANT = re.compile(
 _SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:∈[^|:{}]*)?[|:](?P<rest>.+?)\s*\\?\}", re.DOTALL)
 
 
-def _rest_of(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
-    """Build a rule that returns the single group of a pattern when it matches."""
-    return lambda text: (match := pattern.fullmatch(text)) and next(filter(None, match.groups()))
-
-
 def _statement(text: str) -> str | None:
     match = _STATEMENT.fullmatch(text)
     if match is None or _NEGATIVE.search(match["subject"]):
@@ -323,16 +318,23 @@ def _quadrant(text: str) -> str | None:
     return ("I", "II", "III", "IV")[_ORDINALS.index(ordinal) % 4]
 
 
-_RULES: Sequence[Callable[[str], str | None]] = (
-    _rest_of(_LEAD), _rest_of(_SEVERAL), _rest_of(_THEREFORE), _rest_of(_CONCLUSION), signed_number_in_words,
-    _rest_of(_APPROXIMATELY), _rest_of(_MONEY_BEHIND), _rest_of(_BEHIND), _bound, _rest_of(_IN_THE_MONTH),
-    _rest_of(_IN_THE_YEAR), _rest_of(_SET_BUILDER), _quadrant, _object, ordinal_in_words, _phrase, _rest_of(_ARTICLE),
-    _verdict, _rest_of(_CHINESE_VERDICT), _rest_of(_REASON_BEHIND), _rest_of(_CONDITION_BEHIND), _rest_of(_LABEL),
-    _statement, _rest_of(_CHINESE_STATEMENT), _rest_of(_MEASURE), _abbreviated, _remark, number_in_words,
-    number_in_chinese, _rest_of(_PRONOUN),
+# A pattern returns its single group, a function the text that it reads.
+_RULES: Sequence[re.Pattern[str] | Callable[[str], str | None]] = (
+    _LEAD, _SEVERAL, _THEREFORE, _CONCLUSION, signed_number_in_words, _APPROXIMATELY, _MONEY_BEHIND, _BEHIND, _bound,
+    _IN_THE_MONTH, _IN_THE_YEAR, _SET_BUILDER, _quadrant, _object, ordinal_in_words, _phrase, _ARTICLE, _verdict,
+    _CHINESE_VERDICT, _REASON_BEHIND, _CONDITION_BEHIND, _LABEL, _statement, _CHINESE_STATEMENT, _MEASURE, _abbreviated,
+    _remark, number_in_words, number_in_chinese, _PRONOUN,
 )  # fmt: skip
 
 
 def without_wording(text: str) -> str | None:
     """Return the part of a text with the same meaning, None if no rule applies."""
-    return next((part for rule in _RULES if (part := rule(text)) not in (None, text)), None)
+    for rule in _RULES:
+        if isinstance(rule, re.Pattern):
+            match = rule.fullmatch(text)
+            part = match and next(filter(None, match.groups()))
+        else:
+            part = rule(text)
+        if part not in (None, text):
+            return part
+    return None

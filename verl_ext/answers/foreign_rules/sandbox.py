@@ -84,15 +84,12 @@ class _ForkServer:
         with theirs:
             path = [os.path.abspath(entry) for entry in sys.path]
             code = _FORK_SERVER_CODE.format(path=path, descriptor=theirs.fileno())
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
 
     def fork(self, function: str, seconds: float, memory_mib: int) -> "_Child":
         ours, theirs = socket.socketpair()
@@ -118,8 +115,8 @@ class _ForkServer:
             self.control.send(pickle.dumps(pid))
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
         self.control.close()
 
 
@@ -153,7 +150,7 @@ def _fork(function: str, seconds: float, memory_mib: int) -> _Child:
     global _fork_server
     for _ in range(2):
         with _lock:
-            if _fork_server is None or not _fork_server.alive():
+            if _fork_server is None or _fork_server.process.poll() is not None:
                 _fork_server = _ForkServer()
             fork_server = _fork_server
         try:
