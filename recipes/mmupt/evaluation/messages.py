@@ -1,4 +1,4 @@
-"""Builds the prompt of a row as veRL does in training: as messages, as text with images, and as vLLM's input."""
+"""Builds the prompt of a row as veRL does in training: as messages, as text with images, and as input of vLLM."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ def _messages(
     instruction: str | None,
     system_prompt: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The messages of a row, as `verl_ext.datasets.prompt_dataset` makes them: control text is escaped."""
+    """Build the messages of a row like `verl_ext.datasets.prompt_dataset`, with control text escaped."""
     images = row["images"] or []
     *before, question = plain_messages(row["prompt"], len(images), control_tokens(processor.tokenizer))
     question = {**question, "content": with_instruction(question["content"], instruction)}
@@ -53,17 +53,17 @@ def rendered(
     instruction: str | None = None,
     system_prompt: str | None = None,
 ) -> "tuple[str, list[Image.Image] | None]":
-    """The text of a row's prompt up to the response, with one placeholder per image, and the images, None without any.
+    """Render a row's prompt as text with one placeholder per image, and return it with the images, None without any.
 
-    Images are scaled into `limits` by the function that veRL uses; those that the processor would refuse get margins
-    before, see `with_margins`.
+    veRL's own function scales images into `limits`, after `with_margins` has padded those that the processor would
+    refuse.
 
     Args:
         row: with the columns of `mmupt_data.row_schema`.
         processor: of the model.
         limits: `min_pixels` and `max_pixels` of images, if set.
-        instruction: follows the question after a space.
-        system_prompt: a message before all others; without it the chat template may add its own.
+        instruction: appended to the question after a space.
+        system_prompt: the first message; if None, the chat template may add its own.
 
     Raises:
         ImageError: an image cannot be decoded.
@@ -88,7 +88,7 @@ def engine_prompt(
     instruction: str | None = None,
     system_prompt: str | None = None,
 ) -> "TokensPrompt":
-    """The prompt of a row for vLLM: token ids with one placeholder per image, and the images; see `rendered`."""
+    """Build vLLM's prompt for a row: token ids with one placeholder per image, and the images; see `rendered`."""
     text, images = rendered(row, processor, limits, instruction, system_prompt)
     prompt: TokensPrompt = {"prompt_token_ids": processor.tokenizer(text, add_special_tokens=False)["input_ids"]}
     if images:
@@ -99,24 +99,24 @@ def engine_prompt(
 def prompt_tokens(
     row: dict[str, Any], processor: Any, instruction: str | None, limits: Mapping[str, int]
 ) -> tuple[int, list[int]]:
-    """The number of text tokens of a row's prompt, and of each image; only the headers of images are read.
+    """Count the text tokens of a row's prompt, and the tokens of each image, from the headers of the images alone.
 
     `processor` is that of Qwen2-VL or a successor. See `image_tokens` and `rendered` for the other arguments.
     """
     messages = _messages(row, processor, lambda _: {}, instruction)
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    # A rotation does not change the number of tokens.
+    # Rotation does not change the number of tokens.
     sizes = [stored_size(image["bytes"]) for image in row["images"] or []]
-    # The text has one token per image.
+    # The text has one placeholder token per image.
     text_tokens = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(sizes)
     return text_tokens, [image_tokens(width, height, processor.image_processor, limits) for width, height in sizes]
 
 
 def image_tokens(width: int, height: int, image_processor: Any, limits: Mapping[str, int]) -> int:
-    """Tokens of an image of this size in px, after margins and both scalings, see `verl_ext.datasets.pixel_limits`.
+    """Count the tokens of an image of this size in px, after margins and both scalings of `pixel_limits`.
 
     Raises:
-        ValueError: `limits` or those of the processor leave nothing of any image.
+        ValueError: `limits` or the processor's own limits leave no pixels of an image.
     """
     tokens = visual_tokens(*accepted_size(width, height, image_processor, limits), image_processor, limits)
     if tokens is None:

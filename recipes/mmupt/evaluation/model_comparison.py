@@ -1,6 +1,6 @@
 """Compares two models, A and B, on the same questions: differences, their uncertainty, questions gained and lost.
 
-All differences are paired, question by question. `mmupt.evaluation.comparison_report` shows comparisons.
+All differences are paired by question. `mmupt.evaluation.comparison_report` formats the results.
 """
 
 import random
@@ -26,19 +26,20 @@ from mmupt.evaluation.verdicts import JudgedFile, Verdict
 from verl_ext.answers import Comparison
 from verl_ext.scores import Score
 
-# The unit of resampling: We-Math's strict and loose scores are means over problems of several questions.
+# The unit of resampling. We-Math's strict and loose scores are means over problems of several questions.
 Unit = Literal["questions", "problems"]
 Pair = tuple[dict[str, list[Verdict]], dict[str, list[Verdict]]]
 
 RESAMPLES = 10_000
 SEED = 0
 LEVEL = 0.95
-# Random numbers drawn at a time; 4 million take 32 MB.
+# Random numbers per draw; 4 million take 32 MB.
 DRAWN_AT_ONCE = 4_000_000
-# Sums of thirds that are exactly 0 may differ from 0 in floating point; the least true difference is 1 / (k questions).
+# Sums of thirds that are exactly 0 may deviate from 0 in floating point; the smallest true difference is
+# 1 / (k questions).
 ROUNDING = 1e-9
 EXAMPLES = 100
-# Parameters that differ by design; the data are checked separately.
+# Parameters that are expected to differ, and the data, which are checked separately.
 NOT_COMPARED = frozenset({"model", "weights", "data"})
 
 
@@ -46,7 +47,8 @@ NOT_COMPARED = frozenset({"model", "weights", "data"})
 class PairedScore:
     """One score of both models over the same units.
 
-    `interval` holds the difference B - A in LEVEL of the resamples; `not_better` is the share of those without a gain.
+    `interval` contains the difference B - A in LEVEL of the resamples; `not_better` is the share of resamples without a
+    gain.
     """
 
     name: str
@@ -63,7 +65,7 @@ class PairedScore:
 
 
 class ChangedQuestion(NamedTuple):
-    """A question that changed, with a verdict on a response of each model, one wrong and one right if possible."""
+    """A question that changed, with a verdict on one response of each model, if possible one wrong and one right."""
 
     question: Question
     a: Verdict
@@ -72,10 +74,10 @@ class ChangedQuestion(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """The questions by how often each model is right about them; `score` names the rule and the responses.
+    """The questions by how often each model is right about them; `score` names the rule and the mode.
 
-    `gained` and `lost` are ids of those where B is right more and less often than A, with up to EXAMPLES of each; the
-    others are counted: right or wrong in all responses of both, or equally often in part.
+    `gained` and `lost` are the ids of questions that B answers right more often or less often than A, with up to
+    EXAMPLES of each. The others are counted: right or wrong in all responses of both, or equally often in part.
     """
 
     score: str
@@ -89,7 +91,7 @@ class Changes:
 
     @property
     def p_value(self) -> float:
-        """Exact two-sided McNemar test, that is, a sign test of the questions that changed."""
+        """The p-value of an exact two-sided McNemar test, that is, a sign test of the questions that changed."""
         return sign_test(len(self.gained), len(self.lost))
 
 
@@ -97,9 +99,11 @@ class Changes:
 class ModelComparison:
     """A comparison of two files of responses on one benchmark.
 
-    `questions` are the ids of those that are compared; `only_a` and `only_b` those that only one model answered,
-    `incomplete` those with fewer responses than others. `other_numbers` are the responses per question of A and of B by
-    mode, where they differ, so that the mode is not compared; `parameters` are those in which the files differ.
+    questions: ids of the questions compared.
+    only_a, only_b: ids of the questions that only one model answered.
+    incomplete: ids of the questions with fewer responses than others.
+    other_numbers: responses per question of A and of B, for modes that are not compared because these differ.
+    parameters: values of A and of B for parameters that differ.
     """
 
     benchmark: str
@@ -116,11 +120,11 @@ class ModelComparison:
 
 
 def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
-    """Compare two judged files on the questions of a benchmark that both answer, whatever the order of their lines.
+    """Compare two judged files on the questions of a benchmark that both answer, in any order of lines.
 
     Raises:
-        ValueError: the files answer other data, fewer than two common questions, or no mode with the same number of
-            responses; or no rule judged both.
+        ValueError: the files answer different data, have fewer than two questions in common, have no mode with the same
+            number of responses, or no rule judged both.
     """
     _check_data(a, b)
     verdicts = [
@@ -179,7 +183,7 @@ def changes(
     b: Mapping[str, Sequence[Verdict]],
     questions: Mapping[str, Question],
 ) -> Changes:
-    """The questions gained and lost; `a` and `b` have the same questions in the same order, with equally many
+    """Find the questions gained and lost. `a` and `b` have the same questions in the same order, with equally many
     responses."""
     right_a, right_b = (dict(zip(a, map(fmean, right_by(groups, rule)), strict=True)) for groups in (a, b))
     gained = tuple(id_ for id_ in a if right_b[id_] > right_a[id_])
@@ -187,7 +191,7 @@ def changes(
     unchanged = [right_a[id_] for id_ in a if right_a[id_] == right_b[id_]]
 
     def examples(ids: Sequence[str], b_is_right: bool) -> tuple[ChangedQuestion, ...]:
-        # Each list has its own generator, so that swapping A and B draws the same questions.
+        # A generator per list, so that swapping A and B draws the same questions.
         drawn = sorted(random.Random(SEED).sample(ids, min(EXAMPLES, len(ids))))
         return tuple(
             ChangedQuestion(questions[id_], _first(a[id_], rule, not b_is_right), _first(b[id_], rule, b_is_right))
@@ -208,9 +212,10 @@ def changes(
 
 
 def bootstrap(differences: np.ndarray) -> np.ndarray:
-    """The mean differences of scores in RESAMPLES samples of their units, drawn with replacement, the same for all.
+    """Compute the mean differences of scores in RESAMPLES samples of units, drawn with replacement.
 
-    `differences` is (units, scores); returns (RESAMPLES, scores). What is drawn depends on the number of units alone.
+    `differences` is (units, scores); returns (RESAMPLES, scores). The draws are the same for all scores and depend only
+    on the number of units.
     """
     units = len(differences)
     generator = np.random.default_rng(SEED)
@@ -225,7 +230,7 @@ def bootstrap(differences: np.ndarray) -> np.ndarray:
 
 
 def sign_test(gained: int, lost: int) -> float:
-    """The exact two-sided p-value of these gains and losses if both are equally likely."""
+    """The exact two-sided p-value of gains and losses that are equally likely."""
     changed, fewer = gained + lost, min(gained, lost)
     return min(1.0, 2 * sum(comb(changed, count) for count in range(fewer + 1)) / 2**changed)
 
@@ -249,7 +254,7 @@ def _paired_scores(
 def _problem_scores(
     benchmark: str, rule: str, groups: Mapping[str, Sequence[Verdict]], questions: Mapping[str, Question]
 ) -> dict[str, Score]:
-    """Scores that are means over problems, by name, averaged over the samples of each; empty if there are none."""
+    """Scores that are means over problems, by name, averaged over samples; empty if the benchmark has none."""
     made_by = BENCHMARKS[benchmark].problem_scores if benchmark in BENCHMARKS else None
     if made_by is None:
         return {}
@@ -279,7 +284,7 @@ def _first(verdicts: Sequence[Verdict], rule: str, right: bool) -> Verdict:
 
 
 def _check_data(a: JudgedFile, b: JudgedFile) -> None:
-    # A file may answer several data sets where the other answers one of them.
+    # One file may answer several data sets and the other only one of them.
     of_a, of_b = ({print_ for print_ in dict(side.parameters["data"]).values() if print_} for side in (a, b))
     if of_a and of_b and not (of_a <= of_b or of_b <= of_a):
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Scores of evaluations beside the paper's, as a table, as JSON and as a plot.
+"""Formats scores beside the paper's as a table, as JSON and as a plot.
 
-An evaluation is its `BenchmarkScores` by benchmark.
+An evaluation is a mapping of benchmarks to `BenchmarkScores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ NOTE = (
 
 
 class Cell(NamedTuple):
-    """One benchmark of an evaluation, shares of 1; `figure` names the rule and the score ("official, mean@4").
+    """The score of one benchmark as a share of 1; `figure` names the rule and the measure ("official, mean@4").
 
-    `version` is that of the rule, None for an average over rules.
+    `version` is that of the rule; an average has none.
     """
 
     figure: str
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
 
 
 def cell_of(scores: BenchmarkScores[Any]) -> Cell:
-    """The score shown for a benchmark: mean@k by the leading rule, as the paper samples, or else greedy accuracy.
+    """Select the score to show: mean@k by the leading rule, because the paper samples, or else greedy accuracy.
 
     For We-Math this is the plain accuracy over all rows, as in the paper's column.
     """
@@ -50,7 +50,7 @@ def cell_of(scores: BenchmarkScores[Any]) -> Cell:
 
 
 def average_of(cells: Mapping[str, Cell]) -> Cell | None:
-    """The average of the four benchmarks, each an independent sample of questions; None if one is missing."""
+    """Average the four benchmarks, each an independent sample of questions; None if one is missing."""
     four = [cells[name] for name in PAPER.titles if name in cells]
     if len(four) < len(PAPER.titles):
         return None
@@ -63,7 +63,7 @@ def average_of(cells: Mapping[str, Cell]) -> Cell | None:
 
 
 def results_table(evaluations: Evaluations) -> str:
-    """The evaluations above the paper's rows as Markdown, the paper's four benchmarks first, then any others."""
+    """Format the evaluations above the paper's rows as Markdown, with columns for the paper's benchmarks first."""
     cells = _cells(evaluations)
     others = _others(cells)
     rows: list[Sequence[str]] = [("", "trained on", *PAPER.titles.values(), "average", *others)]
@@ -85,7 +85,7 @@ def results_table(evaluations: Evaluations) -> str:
 
 
 def results_content(evaluations: Evaluations) -> dict[str, Any]:
-    """The evaluations and the paper's rows as JSON holds them; the paper's are percent, ours shares of 1."""
+    """Convert the evaluations (shares of 1) and the paper's rows (percent) to JSON values."""
     evaluated: dict[str, Any] = {}
     for name, cells in _cells(evaluations).items():
         average = average_of(cells)
@@ -109,7 +109,7 @@ def results_plot(evaluations: Evaluations) -> bytes:
     """Draw the evaluations with their standard errors beside the paper's untrained model and its MM-UPT as a PNG."""
     cells = _cells(evaluations)
     others = _others(cells)
-    # The average has its own place after the four.
+    # The average comes after the four benchmarks.
     places = {name: place for place, name in enumerate((*PAPER.titles, "average", *others))}
     points = [
         Points(
@@ -123,7 +123,7 @@ def results_plot(evaluations: Evaluations) -> bytes:
         for row, marker in ((PAPER.base, "o"), (PAPER.headline, "s"))
         if row.scores
     ]
-    # Side by side to the right of the paper's markers.
+    # The evaluations are side by side, to the right of the paper's markers.
     width = min(0.15, 0.6 / max(len(cells), 1))
     for number, (name, by_benchmark) in enumerate(cells.items()):
         average = average_of(by_benchmark)

@@ -1,4 +1,4 @@
-"""The processor of a model, or the tokenizer of a language model without images, which makes its prompts."""
+"""One interface for the processor of a multimodal model and the tokenizer of a language model."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,8 +8,8 @@ from typing import Any
 class PromptProcessor:
     """A processor or tokenizer of `transformers`, with the arguments of its chat template.
 
-    The arguments go to the template with every prompt, as `data.apply_chat_template_kwargs` does in veRL.
-    `image_processor` is None for a language model without images.
+    Every prompt is rendered with these arguments, like `data.apply_chat_template_kwargs` in veRL. `image_processor` is
+    None for a language model.
     """
 
     def __init__(self, own: Any, chat_template_kwargs: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -19,11 +19,11 @@ class PromptProcessor:
         self._chat_template_kwargs = dict(chat_template_kwargs)
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
-        """As `transformers` documents it."""
+        """See `transformers`; adds the arguments of the chat template."""
         return self.own.apply_chat_template(messages, **self._chat_template_kwargs, **options)
 
     def __call__(self, text: list[str], images: Any = None, **options: Any) -> Any:
-        """Process as a processor does; for text only, `mm_token_type_ids` are 0, the type of text."""
+        """Process text and images. A language model gets `mm_token_type_ids` of 0, the type of text."""
         if self.image_processor is not None:
             return self.own(text=text, images=images, **options)
         if images is not None:
@@ -38,7 +38,7 @@ def load_processor(
     chat_template_kwargs: Mapping[str, Any] = MappingProxyType({}),
     trust_remote_code: bool = False,
 ) -> PromptProcessor:
-    """The processor of a model, a folder or hub name; see `PromptProcessor`."""
+    """Load the processor of a model, given as a folder or hub name."""
     # Imported lazily: transformers takes seconds to load.
     from transformers import AutoProcessor
 

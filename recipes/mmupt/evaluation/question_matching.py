@@ -1,6 +1,6 @@
-"""Find the question that a record of another evaluation harness answers.
+"""Finds the question that a record of another evaluation harness answers.
 
-The benchmark's own id decides; records without one are found by the words of the question and its answer. Records are
+The benchmark's own id decides; records without one are matched by the words of the question and its answer. Records are
 untrusted: their values are only looked up and compared.
 """
 
@@ -16,8 +16,8 @@ from verl_ext.answers import correct
 from verl_ext.datasets.parquet_reader import whole_rows
 
 Columns = tuple[str, ...]
-# The columns that identify a question in each benchmark, the most reliable first. A single column is the end of our id,
-# several are in the metadata. "question_id" is what lmms-eval calls MathVista's pid.
+# The columns that identify a question of each benchmark, the most reliable first. A single column is the end of our id;
+# several are in the metadata. lmms-eval calls MathVista's pid "question_id".
 ID_COLUMNS: Mapping[str, tuple[Columns, ...]] = {
     "mathvista": (("pid",), ("question_id",)),
     "mathvision": (("id",),),
@@ -47,11 +47,12 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a record says about the question that it answers.
+    """What a record reveals about the question that it answers.
 
-    `held` are the mappings that may contain the benchmark's own id. `number` is the running number of the record,
-    called `number_name` by the harness, and `numbered` the id of the question with that number, None if there is none.
-    `counts_rows` says that the harness counts the rows of the published split with it, as the data does.
+    held: the mappings that may contain the benchmark's own id.
+    number, number_name: the running number of the record, and the harness's name for it.
+    numbered: the id of the question with that number, None if there is none.
+    counts_rows: whether the number counts the rows of the published split, like ours.
     """
 
     held: Sequence[Mapping[Any, Any]] = ()
@@ -64,14 +65,14 @@ class Evidence:
 
 
 class QuestionIndex:
-    """The questions of a data file, found by id, by row, by the benchmark's own id, or by their words and answer."""
+    """Finds the questions of a data file by id, by row, by the benchmark's own id, or by their words and answer."""
 
     def __init__(self, questions: Mapping[str, Question], rows: Mapping[int, str], splits: Mapping[str, str]) -> None:
         """Index questions.
 
         Args:
             questions: by id.
-            rows: the id by the number of the row in its published split, from 0.
+            rows: ids by row number in the published split, counted from 0.
             splits: the published split by id.
         """
         self.questions = questions
@@ -92,7 +93,7 @@ class QuestionIndex:
         }
 
     def by_index(self, index: str) -> str | None:
-        """The id of the question whose own id is this single value; None unless exactly one has it."""
+        """The id of the question whose own id is this single value; None unless exactly one question has it."""
         for columns, ids in self._by_own_id.items():
             if len(columns) == 1:
                 found = ids.get((_key(index),), [])
@@ -102,9 +103,9 @@ class QuestionIndex:
     def match(self, records: Sequence[Evidence]) -> list[str | Unusable]:
         """Find the question of each record of one file.
 
-        The benchmark's own id decides. Records without one are found by the words of the question in the prompt and by
+        The benchmark's own id decides. Records without one are matched by the words of the question in the prompt, by
         the answer, and by the running number if it agrees with these for every such record of the file. Otherwise the
-        harness counts in another order than the data, and words and answer have to fit one question alone.
+        harness counts in another order than the data, so words and answer must fit exactly one question.
         """
         found = [self._identified(record) for record in records]
         fitting = {index: self._fitting(record) for index, record in enumerate(records) if found[index] is None}
@@ -125,8 +126,7 @@ class QuestionIndex:
         return [one for one in found if one is not None]
 
     def _identified(self, record: Evidence) -> str | Unusable | None:
-        """The id of the question with the record's own id; None if the record has none, or several questions share
-        it."""
+        """The id of the question with the record's own id; None if it has none or several questions share it."""
         held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
         for columns, ids in self._by_own_id.items():
             for one in held:
@@ -144,9 +144,9 @@ class QuestionIndex:
         return None
 
     def _fitting(self, record: Evidence) -> list[str]:
-        """The ids of the questions with the answer, among those with the longest words that the prompt has.
+        """The ids of the questions with the record's answer, among those with the longest text found in the prompt.
 
-        Spaces and image tags are ignored; punctuation is ignored if no question matches with it.
+        Spaces and image tags are ignored, and punctuation too if no question matches otherwise.
         """
         if not record.answer or not record.prompt:
             return []
@@ -193,7 +193,7 @@ class QuestionIndex:
         return same_text or correct(answer, question.truth, choices=question.choices)
 
     def _has_columns(self, id_: str, record: Evidence) -> bool:
-        """Whether the question agrees with the record's partial id columns, such as the version without the problem."""
+        """Whether the question agrees with an incomplete id in the record, such as a version without the problem."""
         metadata = self.questions[id_].metadata
         columns = {column for several in ID_COLUMNS.get(self.questions[id_].data_source, ()) for column in several}
         return all(
@@ -228,14 +228,14 @@ def read_index(data: Path) -> QuestionIndex:
 
 
 def cell_text(value: Any) -> str:
-    """A cell or JSON value as stripped text; whole numbers without a decimal point, "" for None and NaN."""
+    """Convert a cell or JSON value to stripped text: whole numbers without a decimal point, "" for None and NaN."""
     if value is None or value != value:
         return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _key(value: Any) -> str:
-    """A value of an id column in the form that is compared: "Text_Lite", as in VLMEvalKit's names, is "Text Lite"."""
+    """Normalize a value of an id column: VLMEvalKit's "Text_Lite" equals "Text Lite"."""
     return cell_text(value).replace("_", " ").casefold()
 
 

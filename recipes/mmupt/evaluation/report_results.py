@@ -1,8 +1,7 @@
-"""Puts the scores of evaluations beside the paper's results, as `mmupt report --paper` does. Generates nothing.
+"""Writes the scores of evaluations beside the paper's results, for `mmupt report --paper`. Generates nothing.
 
-Scores saved beside the responses, those of a judge model included, are used unless the responses are newer, or the
-schema or a rule has changed; otherwise the responses are scored again, as by `mmupt score`. Scores by a judge are never
-replaced by others.
+Scores saved beside the responses, including a judge model's, are reused. If the responses are newer or the schema or a
+rule has changed, they are scored again, as by `mmupt score`. Scores by a judge are never replaced by others.
 """
 
 import json
@@ -20,11 +19,11 @@ from verl_ext.files import write_atomically, write_json
 
 
 def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, BenchmarkScores[Any]]]:
-    """The scores of the evaluations in these folders: by their names, or by their paths where names are the same.
+    """The scores of the evaluations in these folders, by folder name, or by path where two names are equal.
 
     Raises:
         FileNotFoundError: a folder has no file of responses.
-        ValueError: two files of a folder answer the same benchmark, or as `score_file`.
+        ValueError: two files in a folder answer the same benchmark, or from `score_file`.
     """
     names = Counter(folder.resolve().name for folder in folders)
     evaluations: dict[str, dict[str, BenchmarkScores[Any]]] = {}
@@ -60,7 +59,7 @@ def _scores_of_file(file: Path) -> list[BenchmarkScores[Any]]:
 
 
 def _current(content: Any) -> BenchmarkScores[Any] | None:
-    """Saved scores of one benchmark; None if the schema or the version of a rule differs."""
+    """Read the saved scores of one benchmark; None if the schema or the version of a rule differs."""
     try:
         scores = BenchmarkScores.from_json(content)
     except (KeyError, TypeError, AttributeError):

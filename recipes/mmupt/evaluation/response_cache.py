@@ -1,4 +1,4 @@
-"""vLLM client with a resumable response cache: responses are kept on file, and only those missing are generated."""
+"""Resumable cache in front of the engine: responses are kept on file, and only missing responses are generated."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ from mmupt.evaluation.resumable_file import ResumableFile
 from mmupt_data.row_schema import PLACEHOLDER
 from verl_ext.images import ImageError, decode
 
-# The rows of each file of responses, by the name of the file.
+# Rows by the name of their file of responses.
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def prompt_row(id: str, images: Sequence[bytes], text: str) -> dict[str, Any]:
-    """A row whose prompt is all images, then a text without image placeholders."""
+    """Make a row with a prompt of all images, followed by a text without image placeholders."""
     content = PLACEHOLDER * len(images) + text
     return {"id": id, "prompt": [{"role": "user", "content": content}], "images": [{"bytes": one} for one in images]}
 
@@ -46,10 +46,10 @@ def answer_missing(
 
     Args:
         settings: of the generation.
-        files: by name; those that are complete are left alone.
+        files: by name; complete files are left alone.
         rows: of every incomplete file, in the order of the file.
-        engine: reused from one call to the next.
-        refuse: raise Refused for a row that the model cannot be asked; otherwise its responses are empty and say why.
+        engine: reused across calls.
+        refuse: raise Refused for a row that the model cannot be asked, instead of writing empty responses that say why.
     """
     rows = {name: of_file for name, of_file in rows.items() if not files[name].whole}
     requests = [
@@ -77,7 +77,7 @@ def answer_missing(
 
 
 def _undecodable(requests: Sequence[QuestionRequest]) -> dict[tuple[str, str], str]:
-    """Why an image of a row cannot be decoded, by file and row; rows without such an image are left out."""
+    """The reasons why images cannot be decoded, by file and row id; only rows with such an image."""
     rows = {(one.name, one.row["id"]): one.row for one in requests}
 
     def reason(row: Mapping[str, Any]) -> str | None:
@@ -96,9 +96,9 @@ def _undecodable(requests: Sequence[QuestionRequest]) -> dict[tuple[str, str], s
 class ResponseCache:
     """A folder with all responses of a pipeline of several stages, such as a synthesis or a baseline.
 
-    data, limit: the files that the prompts are made from, and how many of their rows are used; responses depend on
-    both, see `GenerationSettings.parameters`. replace: generate responses made with other settings again instead of
-    refusing them. engine: started once for all stages that can share it.
+    data, limit: the source files of the prompts and the number of rows used, see `GenerationSettings.parameters`.
+    replace: regenerate responses made with other settings instead of refusing them.
+    engine: shared by all stages that it can serve.
     """
 
     folder: Path
@@ -110,13 +110,13 @@ class ResponseCache:
     def responses(
         self, stage: str, settings: GenerationSettings, rows: Sequence[Mapping[str, Any]]
     ) -> dict[str, list[str]]:
-        """The responses to each row, whose ids are unique, in the order of the samples; kept in `STAGE.jsonl`.
+        """Return the responses to each row by its id, in the order of samples, and keep them in `STAGE.jsonl`.
 
-        `settings` are greedy or sampling, not both.
+        Ids are unique, and `settings` are either greedy or sampling.
 
         Raises:
             OtherParametersError: the file has responses made with other settings, and `replace` is not set.
-            Refused: a row cannot be asked; names it.
+            Refused: a row cannot be asked; the message names it.
         """
         emit(Phase(f"generate responses: {stage}"))
         file = self.folder / f"{stage}.jsonl"

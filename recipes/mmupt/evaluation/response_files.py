@@ -1,7 +1,7 @@
 """Files of responses: one JSON line per response, and `NAME.parameters.json` with everything that determines them.
 
-A file with its parameters is complete: both are written atomically, the parameters last. While responses are generated
-they are in `mmupt.evaluation.resumable_file`.
+A file with its parameters is complete: both are written atomically, the parameters last. Unfinished files are in
+`mmupt.evaluation.resumable_file`.
 """
 
 import json
@@ -19,10 +19,12 @@ Mode = Literal["greedy", "sample"]
 class Response:
     """One response to the question `id`.
 
-    `mode` is how it was decoded; `sample` numbers the responses of one question and mode from 0. `response` is the text
-    without special tokens, `tokens` the number generated, the end token included, None if not counted. `not_asked` says
-    why the model could not be asked, such as an image that cannot be decoded: the response is then empty and counts as
-    wrong under every rule.
+    mode: how it was decoded.
+    sample: the number of the response among those of its question and mode, from 0.
+    response: the text without special tokens.
+    tokens: number of generated tokens, including the end token; None if not counted.
+    not_asked: why the model could not be asked, for example an image that cannot be decoded; the response is then empty
+        and counts as wrong under every rule.
     """
 
     id: str
@@ -34,7 +36,7 @@ class Response:
 
     @classmethod
     def from_json(cls, content: Any) -> "Response":
-        """Read a parsed JSON line; ValueError says what is wrong with it."""
+        """Validate a parsed JSON line; ValueError says what is wrong with it."""
         if not isinstance(content, dict):
             raise ValueError("not an object")
         names = {field.name for field in fields(cls)}
@@ -58,19 +60,19 @@ class Response:
 
 
 class BadLine(NamedTuple):
-    """A line of a file, counted from 1, that was skipped, and why."""
+    """A skipped line, counted from 1, and the reason."""
 
     line: int
     why: str
 
 
 def parameters_path(path: Path) -> Path:
-    """The path of the parameters of a file of responses."""
+    """The path of the parameters that belong to a file of responses."""
     return path.with_suffix(".parameters.json")
 
 
 def read_parameters(path: Path) -> dict[str, Any] | None:
-    """The parameters of a file of responses; None without a complete file, ValueError if they cannot be read."""
+    """Read the parameters of a file of responses; None if the file is incomplete, ValueError if they cannot be read."""
     file = parameters_path(path)
     if not (path.is_file() and file.is_file()):
         return None
@@ -81,7 +83,7 @@ def read_parameters(path: Path) -> dict[str, Any] | None:
 
 
 def response_files(path: Path) -> list[Path]:
-    """The file at a path, or the complete files of responses of a folder; FileNotFoundError if it has none."""
+    """The file at a path, or the complete files of responses in a folder; FileNotFoundError if there is none."""
     if not path.is_dir():
         return [path]
     found = [file for file in sorted(path.glob("*.jsonl")) if parameters_path(file).is_file()]
@@ -105,15 +107,15 @@ def copy_responses(source: Path, target: Path) -> None:
 
 
 def as_object(response: Response) -> dict[str, Any]:
-    """A response as a JSON object, without `not_asked` if it is None."""
+    """Convert a response to a JSON object, without `not_asked` if it is None."""
     return {name: value for name, value in asdict(response).items() if name != "not_asked" or value is not None}
 
 
 def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[Response], list[BadLine]]:
-    """Read all usable lines of a file of responses to the questions of these ids, or, with None, to any.
+    """Read all usable lines of a file of responses to the questions with these ids (None: to any question).
 
     Returns:
-        The responses, and the lines skipped: those that are not a response, answer none of the questions, or repeat a
+        The responses, and the skipped lines: those that are not a response, answer none of the questions, or repeat a
         question, mode and sample.
     """
     responses, bad = [], []
@@ -136,7 +138,7 @@ def read_responses(path: Path, ids: Container[str] | None = None) -> tuple[list[
 
 
 def read_whole(path: Path) -> list[Response]:
-    """Read a file of responses; ValueError names file and line of the first line that cannot be used."""
+    """Read a file of responses; ValueError names the first line that cannot be used."""
     responses, bad = read_responses(path)
     if bad:
         raise ValueError(f"{path}, line {bad[0].line}, is not a response of `mmupt eval`: {bad[0].why}")

@@ -1,4 +1,4 @@
-"""Imports responses that another program generated, to be scored by the same rules (`mmupt import-responses`)."""
+"""Imports responses that another program generated, to score them by the same rules (`mmupt import-responses`)."""
 
 import sys
 from collections import Counter
@@ -12,7 +12,7 @@ from mmupt.evaluation.verdicts import AnyExtraction
 from verl_ext.counts import pluralize
 from verl_ext.files import sha256
 
-# Number of unusable rows that are named.
+# Unusable rows to name.
 SHOWN = 100
 
 
@@ -26,21 +26,22 @@ def import_responses(
     replace: bool = False,
     skip_bad_rows: bool = False,
 ) -> int:
-    """Write the responses in a file of another harness to `output`, and return their number; name unusable rows on
-    stderr.
+    """Write the responses in a file of another harness to `output` and return their number.
+
+    Unusable rows are named on stderr.
 
     Args:
         file: of another harness, in the format `format_`.
         data: the questions, in the format of `mmupt_data.row_schema` with the ground truth beside it.
         output: the file of responses.
         model: name of the model that made the responses, for the record.
-        extraction: where scoring finds the answers in them.
+        extraction: where scoring finds the answers in the responses.
         replace: overwrite an existing output.
         skip_bad_rows: leave out unusable rows instead of refusing the file.
 
     Raises:
-        FileExistsError: the output exists.
-        ValueError: the file cannot be read, or has unusable rows, or no usable ones.
+        FileExistsError: the output exists, and `replace` is not set.
+        ValueError: the file cannot be read, has no usable row, or has unusable rows and `skip_bad_rows` is not set.
     """
     for written in (output, parameters_path(output)):
         if written.exists() and not replace:

@@ -1,7 +1,7 @@
-"""A file of responses while it is being written: after a kill, the next process continues it.
+"""A file of responses that is still being written. After a kill, the next process continues it.
 
 `NAME.partial.jsonl` has the parameters in its first line, then one line per question and mode with all its responses,
-in order of completion. Once complete it becomes `NAME.jsonl`.
+in the order of completion. `NAME.jsonl` replaces it once all responses are there.
 """
 
 import json
@@ -14,7 +14,7 @@ from verl_ext.files import json_line, write_json_lines
 
 
 class OtherParametersError(ValueError):
-    """The file `path` has responses made with other parameters, whose names are `names`."""
+    """The file `path` has responses made with other values of the parameters `names`."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         super().__init__(
@@ -34,7 +34,7 @@ class ResumableFile:
 
     Raises:
         OtherParametersError: the file has responses made with other parameters, and `replace` is not set.
-        ValueError: what is on file cannot be read.
+        ValueError: an existing file cannot be read.
     """
 
     def __init__(self, path: Path, parameters: Mapping[str, Any], replace: bool = False) -> None:
@@ -54,7 +54,7 @@ class ResumableFile:
                 raise OtherParametersError(path, [one for one in names if other.get(one) != self._parameters.get(one)])
             for line in lines[1:] if same else ():
                 self._add([Response.from_json(one) for one in line])
-            # Removes a line that was cut short, so that the next one does not continue it.
+            # Drops a line that was cut, so that the next line does not continue it.
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = [self._parameters, *([as_object(one) for one in group] for group in self._groups.values())]
             write_json_lines(self._growing, kept)

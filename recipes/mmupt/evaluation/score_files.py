@@ -1,9 +1,9 @@
-"""Scores saved responses by the benchmark's own rules and by the project's, as `mmupt score` does. Generates nothing.
+"""Scores saved responses by the benchmark's own rules and by the project's, for `mmupt score`. Generates nothing.
 
 `NAME.scores.json` gets the scores of each benchmark in the file: greedy accuracy, mean@k, pass@k and maj@k, each with
 its rule, the breakdowns of the benchmark's authors, and We-Math's further scores. `NAME.verdicts.jsonl` gets one line
-per response, with the extracted answer, the ground truth and all verdicts. Unusable lines are named and left out. The
-replies of a judge model are kept in `NAME.judge.jsonl`, so that each is requested once.
+per response, with the extracted answer, the ground truth and all verdicts. `NAME.judge.jsonl` keeps the replies of a
+judge model, so that each is requested once.
 """
 
 import sys
@@ -28,17 +28,17 @@ def score_file(
     judge: Judge | None = None,
     rule: AnswerRule | None = None,
 ) -> list[BenchmarkScores[Score]]:
-    """Score one file of responses, write the files beside it, and name bad lines on stderr.
+    """Score one file of responses and write the results beside it. Bad lines are named on stderr and left out.
 
-    `extraction` and `rule` take the place of what the file records, see `judge_file`.
+    `extraction` and `rule` replace the recorded values, see `judge_file`.
 
     Returns:
-        The scores of each benchmark. Where a request to the judge failed, none of them is by the judge.
+        The scores of each benchmark. If any request about a benchmark failed, none of its scores are by the judge.
 
     Raises:
-        JudgeError: the judge cannot be asked at all.
+        JudgeError: the judge cannot be used at all.
         FileNotFoundError: the file or its parameters are missing.
-        ValueError: no line that can be used, or as `judge_file`.
+        ValueError: no line can be used, or from `judge_file`.
     """
     judged = judge_file(file, extraction, rule)
     for warning in judged.warnings():
@@ -65,6 +65,6 @@ def score_file(
 
 
 def _warn(text: str) -> None:
-    """Say something on stderr, and on the screen of the command where there is one."""
+    """Print a warning to stderr, and to the command's console if it has one."""
     print(printable(text), file=sys.stderr)
     emit(Note(text))

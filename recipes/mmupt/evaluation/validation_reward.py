@@ -1,4 +1,4 @@
-"""Scores veRL's validation like the evaluation: a function for `reward.custom_reward_function`."""
+"""Scores veRL's validation by the rules of evaluation: a function for `reward.custom_reward_function`."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -19,11 +19,11 @@ def score(
     extra_info: Mapping[str, Any],
     answers: Mapping[str, Any],
 ) -> float:
-    """1 if a response is right by the first rule of its benchmark, otherwise 0.
+    """Return 1 if a response is right by the first rule of its benchmark, otherwise 0.
 
     `extra_info` has the columns of the row, with `metadata` from its truth sidecar; `answers` is
-    `reward.reward_kwargs.answers` of the run. A question that the model could not be asked has no ground truth here
-    (`verl_ext.datasets.unlabelled_dataset`), and is wrong.
+    `reward.reward_kwargs.answers` of the run. A question that the model could not be asked arrives without a ground
+    truth (`verl_ext.datasets.unlabelled_dataset`) and is wrong.
     """
     if ground_truth is None:
         return 0.0

@@ -1,6 +1,6 @@
 """Judges responses by all rules of their benchmark. Generates nothing.
 
-`judge_file` is how every score, comparison and report reads a file of responses.
+Every score, comparison and report reads files of responses with `judge_file`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,23 +21,22 @@ from mmupt.evaluation.response_files import (
 from verl_ext.answers import AnswerRule, Comparison, Extraction, correct, extract_answer
 from verl_ext.files import sha256, write_json_lines
 
-# Beside those of `verl_ext.answers`, "official": as responses to the benchmark's own prompt answer.
+# Those of `verl_ext.answers`, and "official": the benchmark's `extract` for responses to its own prompt.
 AnyExtraction = Extraction | Literal["official"]
 EXTRACTIONS: tuple[str, ...] = (*get_args(Extraction), "official")
 
 
 class Reading(NamedTuple):
-    """The answer that a judge model found in a response, None if it found none, and whether its replies could be
-    parsed."""
+    """The answer that a judge model found in a response, if any, and whether its replies could be parsed."""
 
     answer: str | None
     readable: bool = True
 
 
 class Verdict(NamedTuple):
-    """The verdict on one response: its extracted answer, and by rule whether that is right, the leading rule first.
+    """The verdict on one response: its extracted answer, and by rule whether it is right, the leading rule first.
 
-    `judged` is what a judge model found, whose verdict then leads; None without a judge.
+    `judged` is the reading of a judge model, whose rule then leads; None without a judge.
     """
 
     response: Response
@@ -50,7 +49,7 @@ class Verdict(NamedTuple):
 class JudgedFile:
     """A file of responses: the questions that it answers by id, one verdict per response, and the lines left out.
 
-    `comparison` is how the project's own rule compared answers, and how votes compare them.
+    `comparison` is the comparison of answers in the project's own rule and in votes.
     """
 
     file: Path
@@ -61,7 +60,7 @@ class JudgedFile:
     comparison: Comparison = Comparison()
 
     def warnings(self) -> Iterator[str]:
-        """What to know about its scores: lines that are left out, and data that have changed since."""
+        """Yield warnings about its scores: lines that are left out, and data that have changed since."""
         for data, digest in dict(self.parameters["data"]).items():
             if digest and sha256(Path(data)) != digest:
                 yield f"{self.file}: {data} has changed since these responses; its ids may name other questions now"
@@ -80,7 +79,7 @@ def verdicts_of(
     A question that could not be asked is wrong by every rule.
 
     Raises:
-        ValueError: the extraction is "official", and a question is of no benchmark that has one.
+        ValueError: the extraction is "official", but the benchmark of a question has none.
     """
     verdicts = []
     for response in responses:
@@ -97,15 +96,15 @@ def verdicts_of(
 
 
 def comparison_rule(comparison: Comparison) -> str:
-    """The name of the rule that compares answers in this way: the project's own, or a library."""
+    """The name of the rule that makes this comparison: the project's own, or a library."""
     return OWN_RULE if comparison.rule == "canonical" else comparison.rule
 
 
 def answer_of(response: str, question: Question, extraction: AnyExtraction) -> str | None:
-    """The answer of a response, None if it has none.
+    """Extract the answer of a response, None if it has none.
 
     Raises:
-        ValueError: the extraction is "official", and the question is of no benchmark that has one.
+        ValueError: the extraction is "official", but the benchmark of the question has none.
     """
     if extraction != "official":
         return extract_answer(response, extraction)
@@ -118,15 +117,14 @@ def answer_of(response: str, question: Question, extraction: AnyExtraction) -> s
 
 
 def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: AnswerRule | None = None) -> JudgedFile:
-    """Judge one file of responses with the settings for answers that its parameters record.
+    """Judge one file of responses with the answer settings in its parameters.
 
-    `extraction`, where a response has its answer, and `rule`, which compares answers, take the place of the recorded
-    ones; where neither is given, they are "boxed" and "canonical".
+    `extraction` and `rule` replace the recorded values, which default to "boxed" and "canonical".
 
     Raises:
         FileNotFoundError: the file or its parameters are missing.
-        ValueError: a question without ground truth, one whose benchmark has no official extraction, or a recorded
-            extraction or rule that does not exist.
+        ValueError: a question has no ground truth, its benchmark lacks the official extraction, or the recorded
+            extraction or rule does not exist.
     """
     parameters = read_parameters(file)
     if parameters is None:
@@ -149,7 +147,7 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
 
 
 def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
-    """The questions of a file of responses with these parameters, by id, in order; ValueError without ground truth."""
+    """Read the questions of a file with these parameters, by id, in order; ValueError without ground truth."""
     questions: dict[str, Question] = {}
     for data in parameters["data"]:
         questions |= read_questions(data)
@@ -159,8 +157,7 @@ def questions_of(parameters: Mapping[str, Any]) -> dict[str, Question]:
 def write_verdicts(path: Path, verdicts: Iterable[Verdict], questions: Mapping[str, Question]) -> None:
     """Write one JSON line per response: its fields, the extracted answer, the ground truth, the verdict of each rule.
 
-    If a judge model decided, `judged_answer` is what it found, and `judge_readable` whether its replies could be
-    parsed.
+    With a judge model, `judged_answer` is its answer, and `judge_readable` whether its replies could be parsed.
     """
     lines = (
         {
