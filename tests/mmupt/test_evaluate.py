@@ -255,7 +255,7 @@ def test_rows_that_call_themselves_a_benchmarks_and_lack_what_it_is_scored_by_ar
 ) -> None:
     rows = [replace(row, data_source=source, question_type="free_form") for row in ROWS]
     write_dataset(tmp_path, {"test": rows}, {})
-    said = f"test: question '.*' has no '{key}' in its metadata, .* benchmark {source} .*`mmupt data {source}`"
+    said = f"test: question '.*' has no '{key}' in its metadata, .* {source} .*`mmupt data {source}`"
     with pytest.raises(EvaluationError, match=said):
         run(prompts_path(tmp_path, "test"), tmp_path / "out", monkeypatch, "score=true", fails_after=0)
 

@@ -118,7 +118,7 @@ def read_questions(file: str | Path) -> dict[str, Question]:
     rows = list(whole_rows(file, COLUMNS))
     if missing := [row["id"] for row in rows if row["id"] not in truth]:
         raise ValueError(
-            f"{sidecar_of(file)}: no ground truth for {len(missing)} of {len(rows)} rows, {missing[0]} among them"
+            f"{sidecar_of(file)}: no ground truth for {len(missing)} of {len(rows)} rows, for example {missing[0]}"
         )
     return {row["id"]: as_question(row, truth[row["id"]], metadata.get(row["id"])) for row in rows}
 
@@ -132,8 +132,8 @@ class _Metadata(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise ValueError(
-            f"question {self._id!r} has no {key!r} in its metadata, by which the benchmark {self._source} is scored: "
-            f"prepare it by `mmupt data {self._source}`, or give its rows another data_source"
+            f"question {self._id!r} has no {key!r} in its metadata, which the benchmark {self._source} needs for "
+            f"scoring: prepare the data with `mmupt data {self._source}`, or give the rows another data_source"
         )
 
 

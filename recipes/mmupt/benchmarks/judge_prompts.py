@@ -5,7 +5,6 @@ untrusted and parsed strictly.
 """
 
 import re
-from functools import cache
 from pathlib import Path
 
 from mmupt.prompt_templates import encodable, fill_template, read_prompt
@@ -30,12 +29,7 @@ def judge_prompt(prompt: str, **texts: str) -> str:
     Raises:
         PromptError: the placeholders in the file differ from the names of the texts.
     """
-    return fill_template(_template(prompt), texts, lambda text: _TAG.sub("< ", encodable(text)))
-
-
-@cache
-def _template(prompt: str) -> str:
-    return read_prompt(prompt, PROMPTS)
+    return fill_template(read_prompt(prompt, PROMPTS), texts, lambda text: _TAG.sub("< ", encodable(text)))
 
 
 def end_of(response: str) -> str:
@@ -57,10 +51,10 @@ def read_answer(reply: str) -> str | None:
 
 def read_agreement(reply: str) -> bool:
     """Whether the last line of a reply says 1 or yes, and not 0 or no; Unreadable if it says neither."""
-    said = _last_line(reply).rstrip(".").lower()
-    if said not in ("1", "yes", "0", "no"):
+    agreement = _last_line(reply).rstrip(".").lower()
+    if agreement not in ("1", "yes", "0", "no"):
         raise Unreadable(f"neither 1 nor 0 in {reply[:80]!r}")
-    return said in ("1", "yes")
+    return agreement in ("1", "yes")
 
 
 def _last_line(reply: str) -> str:

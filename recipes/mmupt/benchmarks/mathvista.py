@@ -146,19 +146,19 @@ def nearest(text: str, choices: tuple[str, ...]) -> str:
     return min(choices, key=lambda choice: levenshtein(text, choice))
 
 
-def levenshtein(one: str, other: str) -> int:
+def levenshtein(text: str, other: str) -> int:
     """The number of characters to insert, delete or replace to turn one text into the other.
 
     The bits of two integers mark where a column of the distance table rises and falls (Hyyrö 2003).
     """
-    one, other = sorted((one, other), key=len, reverse=True)
-    places = {character: bytearray(len(one) // 8 + 1) for character in other}
-    for index, character in enumerate(one):
+    text, other = sorted((text, other), key=len, reverse=True)
+    places = {character: bytearray(len(text) // 8 + 1) for character in other}
+    for index, character in enumerate(text):
         if character in places:
             places[character][index >> 3] |= 1 << (index & 7)
     where = {character: int.from_bytes(bits, "little") for character, bits in places.items()}
-    last = 1 << len(one) >> 1
-    grows, falls, distance = (1 << len(one)) - 1, 0, len(one)
+    last = 1 << len(text) >> 1
+    grows, falls, distance = (1 << len(text)) - 1, 0, len(text)
     for character in other:
         same = where[character]
         diagonal = ((same & grows) + grows ^ grows) | same | falls

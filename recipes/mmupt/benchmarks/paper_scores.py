@@ -1,5 +1,6 @@
 """Reads the paper's results from `paper.yaml`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class PaperRow:
     method: str
     trained_on: str
     average: float
-    scores: tuple[float, ...] | None = None
+    scores: Sequence[float] | None = None
 
     @property
     def name(self) -> str:
@@ -50,14 +51,10 @@ def read_paper() -> Paper:
     """Read `paper.yaml`."""
     content = OmegaConf.to_object(OmegaConf.load(FILE))
     assert isinstance(content, dict)
-    rows = (
-        PaperRow(row["method"], row["trained_on"], row["average"], tuple(row["scores"]) if "scores" in row else None)
-        for row in content["rows"]
-    )
     benchmarks = content["benchmarks"]
     return Paper(
         content["source"],
-        {name: one["title"] for name, one in benchmarks.items()},
-        {name: one["questions"] for name, one in benchmarks.items()},
-        tuple(rows),
+        {name: benchmark["title"] for name, benchmark in benchmarks.items()},
+        {name: benchmark["questions"] for name, benchmark in benchmarks.items()},
+        tuple(PaperRow(**row) for row in content["rows"]),
     )

@@ -173,10 +173,10 @@ def option_in(response: str, choices: Sequence[str], question: str = "") -> str 
         for sentence in concluding:
             if number := _number_of(sentence, frozenset()):
                 return number
-    told = set(_named(question, choices))
+    in_question = set(_named(question, choices))
     for sentence in sentences:
         if named := _named(sentence, choices):
-            return ascii_uppercase[next((index for index in named if index not in told), named[0])]
+            return ascii_uppercase[next((index for index in named if index not in in_question), named[0])]
     if yes_or_no and not text.endswith("?"):
         for sentence in (*concluding, *sentences):
             if not _OPEN.search(sentence) and _echoes(sentence, question):
@@ -238,7 +238,7 @@ def number_in(response: str, question: str = "") -> str | None:
         return _plain(found[1])
     text = _LIST_MARKER.sub("", text)
     if "**" in text:
-        bold = {number for one in _BOLD.findall(text) if (number := _number_of(one, frozenset(), after_verb=False))}
+        bold = {number for span in _BOLD.findall(text) if (number := _number_of(span, frozenset(), after_verb=False))}
         if len(bold) == 1:
             return bold.pop()
     sentences = list(_sentences(text))
@@ -275,7 +275,7 @@ def _last_words(response: str) -> str:
 def _lowered(text: str) -> str:
     """Lower-case a text without changing its length."""
     lowered = text.lower()
-    return lowered if len(lowered) == len(text) else "".join(sign.lower()[:1] for sign in text)
+    return lowered if len(lowered) == len(text) else "".join(character.lower()[:1] for character in text)
 
 
 def _statements(text: str, lowered: str, statement: re.Pattern[str]) -> Iterator[str]:
@@ -321,9 +321,9 @@ def _echoes(sentence: str, question: str) -> bool:
         return set(first) <= set(words)
     if sum(word in words for word in asked) < ALIKE * len(asked):
         return False
-    said_first, said_last = _around(words, "than")
-    own = set(first) - set(other)
-    return sum(word in said_first for word in own) > sum(word in said_last for word in own)
+    before, after = _around(words, "than")
+    subject = set(first) - set(other)
+    return sum(word in before for word in subject) > sum(word in after for word in subject)
 
 
 def _stemmed(words: Iterable[str]) -> list[str]:
@@ -372,7 +372,7 @@ def _named(sentence: str, choices: Sequence[str]) -> list[int]:
 def _texts(choices: tuple[str, ...]) -> list[tuple[int, str, str | None]]:
     """Index, text in lower case and number (of a quantity) of each option, the longest option first."""
     texts = []
-    for index, choice in sorted(enumerate(choices), key=lambda one: -len(one[1])):
+    for index, choice in sorted(enumerate(choices), key=lambda option: -len(option[1])):
         text = _unbraced(choice.strip().strip("$.").lower())
         # Single letters are left to the letter patterns: "a" is also a word.
         if text and not (len(text) == 1 and text.isalpha()):

@@ -44,7 +44,7 @@ def options_of(option: str) -> tuple[str, ...] | None:
         _, *parts = pattern.split(option.strip())
         letters, texts = parts[::2], parts[1::2]
         if len(letters) > 1 and letters == list(ascii_uppercase[: len(letters)]):
-            return tuple(one.strip().rstrip(";").strip() for one in texts)
+            return tuple(text.strip().rstrip(";").strip() for text in texts)
     return None
 
 
@@ -125,13 +125,11 @@ def problem_scores(verdicts: Mapping[str, bool], questions: Iterable[Question]) 
     rows: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         rows[str(question.metadata["ID"])].append(question)
-    found: dict[str, dict[str, float]] = {"strict score": {}, "loose score": {}}
-    for problem, of_problem in rows.items():
-        one = scores(verdicts, of_problem)
-        for name, by_problem in found.items():
-            if one:
-                by_problem[problem] = one[name]
-    return found
+    by_problem = {problem: scores(verdicts, of_problem) for problem, of_problem in rows.items()}
+    return {
+        name: {problem: of_problem[name] for problem, of_problem in by_problem.items() if of_problem}
+        for name in ("strict score", "loose score")
+    }
 
 
 def official_prompt(question: Question) -> str:
