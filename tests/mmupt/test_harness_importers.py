@@ -289,7 +289,7 @@ def test_each_bad_sample_of_lmms_eval_is_named(
         ({**first, "input": "What is x?"}, "doc_id '0' is mathvision-test-0, but it asks something else"),
         ({**first, "doc": doc}, "id '1' is mathvision-test-1, but its answer is '7' and that of the question 'B'"),
         ({**first, "doc": {"id": "900"}}, "no question has id '900'"),
-        ({**first, "input": {"until": []}}, "nor both a prompt and an answer"),
+        ({**first, "input": {"until": []}}, "neither the benchmark's id nor both a prompt and an answer"),
         ({**second, "filtered_resps": [None]}, "a response is None"),
         ({**second, "filtered_resps": []}, "neither resps nor filtered_resps"),
         ({**second, "filtered_resps": ["[LMMS_EVAL_BUDGET_EXCEEDED]"]}, "mathvision-test-1 got no response"),
@@ -326,7 +326,7 @@ def test_each_bad_row_of_vlmevalkit_is_named(
         ({**first, "index": "../../etc/passwd"}, "no question of the data has index '../../etc/passwd'"),
         ({**first, "answer": "8"}, "index '1' is mathvista-testmini-1, but its answer is '8'"),
         ({**first, "question": "What is x?"}, "index '1' is mathvista-testmini-1, but it asks something else"),
-        ({**first, "question": ""}, "nor both a prompt and an answer"),
+        ({**first, "question": ""}, "neither the benchmark's id nor both a prompt and an answer"),
         ({**first, "prediction": "Failed to obtain answer via API."}, "got no response: Failed"),
         ({**first, "prediction": "Fail to obtain answer via API."}, "got no response: Fail"),
     ]
@@ -410,14 +410,14 @@ def test_without_its_reader_an_xlsx_is_refused_with_the_fix(
         (
             "table.pkl",
             b"cos\nsystem\n(S'touch run'\ntR.",
-            "a pickle can run any code .* Convert one of your own to JSON",
+            "a pickle is not read, because it can run any code.* Convert your own pickle to JSON",
         ),
         ("table.pt", b"", r"a table of VLMEvalKit is a \.xlsx"),
         ("table.json", b'[{"index": 1, "pred', "is not JSON, or was cut"),
         ("table.json", b'{"index": [1]}', "is not a list of rows"),
-        ("table.tsv", b"", "nothing in it is a response"),
+        ("table.tsv", b"", "has no response to a question of"),
         ("table.tsv", b"\x00\xff\n\x00", "after line 1, is not UTF-8"),
-        ("table.tsv", b"index\tquestion\n1\tx\n", r"nothing in it is a response .*1 cannot be read"),
+        ("table.tsv", b"index\tquestion\n1\tx\n", r"has no response to a question of .*1 cannot be read"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(
@@ -471,6 +471,6 @@ def test_a_file_that_is_not_there_is_named(figures: Path, tmp_path: Path) -> Non
 
 def test_a_file_without_a_usable_line_leaves_no_output(figures: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "file.jsonl", [{"id": "x", "response": "y"}])
-    with pytest.raises(ValueError, match=r"file\.jsonl: nothing in it is a response to a question of .*test\.parquet"):
+    with pytest.raises(ValueError, match=r"file\.jsonl has no response to a question of .*test\.parquet"):
         import_responses(file, "jsonl", figures, tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()

@@ -168,7 +168,7 @@ def test_in_another_order_what_cannot_be_told_apart_is_counted(tmp_path: Path, d
     expected = ["101", "102", "9", "10", "11", "12", "13", "669"]
     assert [one.id.removeprefix("mathvista-testmini-") for one in responses] == expected
     why = (
-        "2 questions have its words and its answer, and doc_id does not count as the data does: "
+        "2 questions have its words and its answer, and doc_id follows another order than the data: "
         "mathvista-testmini-7, mathvista-testmini-8"
     )
     assert bad == [UnusableRow(line, "match several questions", why) for line in (3, 4)]

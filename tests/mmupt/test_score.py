@@ -279,7 +279,7 @@ def test_data_that_have_changed_since_are_told(tmp_path: Path, capsys: pytest.Ca
     write_figures(tmp_path, train=1, validation=1, test=5)
     score_file(file)
     assert capsys.readouterr().err == (
-        f"{file}: {data} has changed since these responses; its ids may name other questions now\n"
+        f"{file}: {data} has changed since these responses; its ids may name other questions\n"
     )
 
 
@@ -292,7 +292,7 @@ def test_an_extraction_that_does_not_exist_is_named_with_its_file(tagged: Path) 
 def test_a_judge_that_no_benchmark_of_a_file_asks_is_told(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scores,) = score_file(tagged, judge=Judge("http://127.0.0.1:1/v1", "some/judge"))
     assert scores.not_judged == 0 and scores.rule == "mathruler"
-    assert f"{tagged}: some/judge is not asked about made-up, which has no rule with a judge" in capsys.readouterr().err
+    assert f"{tagged}: some/judge is not asked about made-up, whose rules use no judge" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("metadata", [["easy", ""], ["[1]", "1"], [{"level": 1}, None], [1, 2]])

@@ -150,7 +150,6 @@ def _scores_of(judged: JudgedFile, source: str, verdicts: Sequence[Verdict]) -> 
     if responses_per_question(sampled) > 1:
         choices = [questions[id_].choices for id_ in sampled]
         entropy = semantic_entropy(_answers(sampled), comparison, choices)
-    lengths = {mode: _mean_tokens(groups) for mode, groups in modes.items()}
     breakdowns: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
     further: dict[str, float] = {}
     if benchmark := BENCHMARKS.get(source):
@@ -170,7 +169,7 @@ def _scores_of(judged: JudgedFile, source: str, verdicts: Sequence[Verdict]) -> 
         not_asked=len({verdict.response.id for verdict in verdicts if verdict.response.not_asked is not None}),
         no_answer=fmean(answer is None for answer in answers),
         accuracy=accuracy_of(rules, greedy, sampled, questions, comparison),
-        tokens={mode: score for mode, score in lengths.items() if score is not None},
+        tokens={mode: score for mode, groups in modes.items() if (score := _mean_tokens(groups)) is not None},
         semantic_entropy=entropy,
         breakdowns=breakdowns,
         further=further,
@@ -275,7 +274,7 @@ def score_json(score: Score | StoredScore) -> dict[str, float]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Score | StoredScore):
         return score_json(value)
-    return {name: _plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def render(scores: BenchmarkScores[Any]) -> str:
@@ -294,18 +293,18 @@ def render(scores: BenchmarkScores[Any]) -> str:
         notes.append(f"{entropy.value:.3g} ± {entropy.standard_error:.2g} nats of semantic entropy.")
     if scores.judge_unreadable:
         notes.append(
-            f"The judge's replies about {pluralize(scores.judge_unreadable, 'response')} cannot be read: they have no "
-            "answer, or are wrong."
+            f"The judge's replies about {pluralize(scores.judge_unreadable, 'response')} cannot be read, which counts "
+            "as no answer or as wrong."
         )
     if scores.not_asked:
         notes.append(f"{pluralize(scores.not_asked, 'question')} could not be asked, counted as wrong.")
     if scores.not_answered or scores.left_out:
         notes.append(
             f"Of {scores.questions} questions, {scores.not_answered} have no response and {scores.left_out} have fewer "
-            "than the others: the scores leave them out."
+            "than the others; the scores leave these out."
         )
     parts = [f"## {escaped(scores.benchmark)}", markdown_table(rows), " ".join(notes)]
     for name, labels in scores.breakdowns.items():
-        of_labels = [(label, f"{100 * one['value']:.2f}", str(one["questions"])) for label, one in labels.items()]
+        of_labels = [(label, f"{100 * cell['value']:.2f}", str(cell["questions"])) for label, cell in labels.items()]
         parts.append(markdown_table([(name, f"{scores.rule}, %", "questions"), *of_labels]))
     return "\n\n".join(parts)

@@ -58,7 +58,7 @@ def write_comparison(
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = render(comparisons)
-    images = {one.benchmark: _images(one) for one in comparisons}
+    images = {comparison.benchmark: _images(comparison) for comparison in comparisons}
     write_atomically(folder / "compare.png", plot(comparisons))
     write_page(folder / "compare.html", "What two models answer differently", *page(comparisons, images))
     write_json(folder / "compare.json", as_content(comparisons, extraction, rule))
@@ -66,11 +66,11 @@ def write_comparison(
     return text
 
 
-def _images(one: ModelComparison) -> dict[str, list[bytes]]:
-    ids = [example.question.id for example in (*one.changes.gained_examples, *one.changes.lost_examples)]
+def _images(comparison: ModelComparison) -> dict[str, list[bytes]]:
+    ids = [example.question.id for example in (*comparison.changes.gained_examples, *comparison.changes.lost_examples)]
     return {
         row["id"]: [image["bytes"] for image in row["images"]]
-        for file in one.a.parameters["data"]
+        for file in comparison.a.parameters["data"]
         for row in whole_rows(file, ("id", "images"))
         if row["id"] in ids
     }

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mmupt.benchmarks import rule_version
@@ -66,12 +67,12 @@ def _versions(comparison: ModelComparison) -> dict[str, int]:
 
 
 def _changes(comparison: ModelComparison) -> str:
-    found = comparison.changes
-    in_part = f", {found.equal_in_part:,} both in part, equally often" if found.equal_in_part else ""
+    changes = comparison.changes
+    in_part = f", {changes.equal_in_part:,} both in part, equally often" if changes.equal_in_part else ""
     return (
-        f"By {found.score}: {pluralize(len(found.gained), 'question')} gained, {len(found.lost):,} lost, "
-        f"{found.both_right:,} both right, {found.both_wrong:,} both wrong{in_part}. If gains and losses were equally "
-        f"likely, a count this uneven would have p = {found.p_value:.3g} (exact McNemar or sign test)."
+        f"By {changes.score}: {pluralize(len(changes.gained), 'question')} gained, {len(changes.lost):,} lost, "
+        f"{changes.both_right:,} both right, {changes.both_wrong:,} both wrong{in_part}. If gains and losses were "
+        f"equally likely, a count this uneven would have p = {changes.p_value:.3g} (exact McNemar or sign test)."
     )
 
 
@@ -103,18 +104,18 @@ def as_content(
         "level": LEVEL,
         "comparisons": [
             {
-                "benchmark": one.benchmark,
-                "versions": _versions(one),
+                "benchmark": comparison.benchmark,
+                "versions": _versions(comparison),
                 **{
                     name: {"model": side.parameters.get("model"), "file": str(side.file)}
-                    for name, side in (("a", one.a), ("b", one.b))
+                    for name, side in (("a", comparison.a), ("b", comparison.b))
                 },
-                "parameters": {name: {"a": a, "b": b} for name, (a, b) in one.parameters.items()},
-                "questions": one.questions,
-                "only_a": one.only_a,
-                "only_b": one.only_b,
-                "incomplete": one.incomplete,
-                "other_numbers": {mode: {"a": a, "b": b} for mode, (a, b) in one.other_numbers.items()},
+                "parameters": {name: {"a": a, "b": b} for name, (a, b) in comparison.parameters.items()},
+                "questions": comparison.questions,
+                "only_a": comparison.only_a,
+                "only_b": comparison.only_b,
+                "incomplete": comparison.incomplete,
+                "other_numbers": {mode: {"a": a, "b": b} for mode, (a, b) in comparison.other_numbers.items()},
                 "scores": {
                     paired.name: {
                         "unit": paired.unit,
@@ -124,30 +125,28 @@ def as_content(
                         "interval": paired.interval,
                         "not_better": paired.not_better,
                     }
-                    for paired in one.scores
+                    for paired in comparison.scores
                 },
                 "changes": {
-                    name: getattr(one.changes, name)
+                    name: getattr(comparison.changes, name)
                     for name in ("score", "gained", "lost", "both_right", "both_wrong", "equal_in_part", "p_value")
                 },
             }
-            for one in comparisons
+            for comparison in comparisons
         ],
     }
 
 
 def plot(comparisons: Sequence[ModelComparison]) -> bytes:
     """Draw the differences of all scores with their intervals as a PNG, one panel per benchmark."""
-    panels = [_panel(one, x_label="" if one is not comparisons[-1] else _X_LABEL) for one in comparisons]
-    counts = [len(one.scores) for one in comparisons]
+    panels = [_panel(comparison) for comparison in comparisons]
+    panels[-1] = replace(panels[-1], x_label=f"B - A, points, with {LEVEL:.0%} intervals over questions")
+    counts = [len(comparison.scores) for comparison in comparisons]
     size = (9, 0.6 + sum(1.2 + 0.3 * count for count in counts))
     return draw(panels, columns=1, size=size, height_ratios=[3 + count for count in counts], share_x=True)
 
 
-_X_LABEL = f"B - A, points, with {LEVEL:.0%} intervals over questions"
-
-
-def _panel(comparison: ModelComparison, x_label: str) -> Panel:
+def _panel(comparison: ModelComparison) -> Panel:
     models = "\n".join(
         f"{name}: {side.parameters.get('model')}, {side.file}"[:LONGEST_LABEL]
         for name, side in (("A", comparison.a), ("B", comparison.b))
@@ -159,7 +158,6 @@ def _panel(comparison: ModelComparison, x_label: str) -> Panel:
     return Panel(
         f"{comparison.benchmark}, {len(comparison.questions)} questions\n{models}",
         [Points(values, range(len(values)), color=AFTER_COLOR, marker="D", size=6, x_errors=(below, above))],
-        x_label=x_label,
         y_names=[paired.name for paired in comparison.scores],
         zero_line=True,
     )
@@ -171,16 +169,17 @@ def page(comparisons: Sequence[ModelComparison], images: Mapping[str, Mapping[st
     `images` are the encoded images of these questions by benchmark and id.
     """
     parts = []
-    for one in comparisons:
-        parts.append(f"<h2>{shown(one.benchmark)}</h2>")
-        parts.append(paragraph("\n".join(f"{name}: {_page_side(side)}" for name, side in (("A", one.a), ("B", one.b)))))
-        found = one.changes
+    for comparison in comparisons:
+        parts.append(f"<h2>{shown(comparison.benchmark)}</h2>")
+        parts.append(paragraph(f"A: {_page_side(comparison.a)}\nB: {_page_side(comparison.b)}"))
+        changes = comparison.changes
         for title, ids, examples in (
-            ("Gained by B", found.gained, found.gained_examples),
-            ("Lost by B", found.lost, found.lost_examples),
+            ("Gained by B", changes.gained, changes.gained_examples),
+            ("Lost by B", changes.lost, changes.lost_examples),
         ):
-            parts.append(f"<h3>{title}, by {shown(found.score)}: {len(examples)} of {len(ids)} questions</h3>")
-            parts += [_section(example, images[one.benchmark].get(example.question.id, ())) for example in examples]
+            parts.append(f"<h3>{title}, by {shown(changes.score)}: {len(examples)} of {len(ids)} questions</h3>")
+            images_of = images[comparison.benchmark]
+            parts += [_section(example, images_of.get(example.question.id, ())) for example in examples]
     return parts
 
 

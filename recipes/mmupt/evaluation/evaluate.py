@@ -85,12 +85,12 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
     names = Counter([*titles, *map(str, config.files or ())])
     if bad := [name for name, times in names.items() if times > 1 or Path(name).name != name]:
         raise EvaluationError(f"benchmarks and files: {bad[0]!r} names a file of responses: give it once, without /")
-    found = []
+    sets = []
     for benchmark, title in zip(config.benchmarks, titles, strict=True):
         name, _, split = benchmark.partition("/")
         if not split and name not in BENCHMARKS:
             raise EvaluationError(
-                f"benchmarks: {name!r} is none of {', '.join(BENCHMARKS)}; of another data set name a split, NAME/SPLIT"
+                f"benchmarks: {name!r} is none of {', '.join(BENCHMARKS)}; for other data sets name a split, NAME/SPLIT"
             )
         split = split or BENCHMARKS[name].split
         try:
@@ -100,79 +100,83 @@ def question_sets(config: DictConfig, output: Path) -> list[QuestionSet]:
         file = Path(FOLDER / name / f"{split}.parquet")
         manifest = read_manifest(file.parent) or {}
         official = manifest.get("official", {}).get(split)
-        found.append(QuestionSet(title, (file,), output / f"{title}.jsonl", official))
+        sets.append(QuestionSet(title, (file,), output / f"{title}.jsonl", official))
     for name, files in (config.files or {}).items():
-        found.append(QuestionSet(str(name), tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
-    if not found:
+        sets.append(QuestionSet(str(name), tuple(map(Path, file_list(files))), output / f"{name}.jsonl"))
+    if not sets:
         raise EvaluationError("nothing to answer: name benchmarks=[...] or files={NAME:FILE}")
-    for one in found:
-        if one.official is not None and one.questions() < one.official and not (config.allow_partial or config.limit):
+    for question_set in sets:
+        official = question_set.official
+        whole = not (config.allow_partial or config.limit)
+        if whole and official is not None and (count := question_set.questions()) < official:
             raise EvaluationError(
-                f"{one.name}: {one.files[0]} has {one.questions()} of {one.official} questions: make it of the whole "
-                f"data set by `make data`, or score those alone by allow_partial=true"
+                f"{question_set.name}: {question_set.files[0]} has {count} of {official} questions: prepare the whole "
+                "data set with `make data`, or score only those with allow_partial=true"
             )
-        for file in one.files:
+        for file in question_set.files:
             if not file.is_file():
-                raise EvaluationError(f"{one.name}: {file} is missing; make it by `mmupt data`")
+                raise EvaluationError(f"{question_set.name}: {file} is missing; make it with `mmupt data`")
             try:
                 require_prompt(file)
                 if config.score:
                     check_truth(file)
             except ValueError as error:
-                raise EvaluationError(f"{one.name}: {error} (score=false needs no truth)") from error
-    return found
+                raise EvaluationError(f"{question_set.name}: {error} (score=false needs no truth)") from error
+    return sets
 
 
-def read_question_rows(one: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
+def read_question_rows(question_set: QuestionSet, prompt: str, limit: int | None) -> list[dict[str, Any]]:
     """Read the rows of a set, with the project's prompts ("own") or those of the benchmark's authors ("official").
 
     Raises:
         EvaluationError: a row cannot be read, two rows share an id, or a row's benchmark has no official prompt.
     """
     try:
-        rows = list(islice((row for file in one.files for row in whole_rows(file)), limit))
+        rows = list(islice((row for file in question_set.files for row in whole_rows(file)), limit))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
     if repeated := [id_ for id_, times in Counter(row["id"] for row in rows).items() if times > 1]:
         raise EvaluationError(
-            f"{one.name}: two rows of {', '.join(map(str, one.files))} have the id {repeated[0]!r}: make ids unique, "
-            "as they tell whose a response is"
+            f"{question_set.name}: two rows of {', '.join(map(str, question_set.files))} have the id {repeated[0]!r}: "
+            "make ids unique, because they assign responses to questions"
         )
     if prompt == "own":
         return rows
     try:
-        questions = {id_: question for file in one.files for id_, question in read_questions(file).items()}
+        questions = {id_: question for file in question_set.files for id_, question in read_questions(file).items()}
         for row in rows:
             benchmark = BENCHMARKS.get(row["data_source"])
             if benchmark is None or benchmark.official_prompt is None:
                 raise ValueError(f"{row['data_source']} has no official prompt: set another preset")
             row["prompt"] = [{"role": "user", "content": benchmark.official_prompt(questions[row["id"]])}]
     except ValueError as error:
-        raise EvaluationError(f"{one.name}: {error}") from error
+        raise EvaluationError(f"{question_set.name}: {error}") from error
     return rows
 
 
-def check_whole(one: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit: int | None, allowed: bool) -> None:
+def check_whole(
+    question_set: QuestionSet, scores: Sequence[BenchmarkScores[Any]], limit: int | None, allowed: bool
+) -> None:
     """Print how many questions of a set are answered and scored, and which questions could not be asked.
 
     Raises:
         EvaluationError: no question could be asked, or some are not scored and `allowed` is not set.
     """
-    wanted = min(one.questions(), limit or one.questions())
-    scored = sum(found.questions - found.not_answered - found.left_out for found in scores)
-    of = max(one.official or 0, one.questions())
-    tell(f"{one.name}: {scored} of {of} questions answered and scored{f' (limit={limit})' if limit else ''}")
-    refused = {r.id: r.not_asked for r in read_responses(one.output)[0] if r.not_asked is not None}
+    name, wanted = question_set.name, min(question_set.questions(), limit or question_set.questions())
+    scored = sum(benchmark.questions - benchmark.not_answered - benchmark.left_out for benchmark in scores)
+    total = max(question_set.official or 0, question_set.questions())
+    tell(f"{name}: {scored} of {total} questions answered and scored{f' (limit={limit})' if limit else ''}")
+    refused = {r.id: r.not_asked for r in read_responses(question_set.output)[0] if r.not_asked is not None}
     for id_, why in islice(refused.items(), NAMED):
         tell(f"  not asked, counted as wrong: {id_}: {why}")
     if len(refused) > NAMED:
         tell(f"  and {len(refused) - NAMED} more")
     if wanted and len(refused) == wanted:
-        raise EvaluationError(f"{one.name}: no question could be asked; the first: {next(iter(refused.values()))}")
+        raise EvaluationError(f"{name}: no question could be asked; the first: {next(iter(refused.values()))}")
     if scored < wanted and not allowed:
         raise EvaluationError(
-            f"{one.name}: {scored} of {wanted} questions are answered and scored: remove {one.output} and run the same "
-            "command again, or score those alone by allow_partial=true"
+            f"{name}: {scored} of {wanted} questions are answered and scored: remove {question_set.output} and run the "
+            "same command again, or score only those with allow_partial=true"
         )
 
 
@@ -195,8 +199,8 @@ def evaluate(config: DictConfig) -> None:
         settings = _settings(config)
         sets = question_sets(config, output)
         if config.score:
-            for one in sets:
-                _check_scorable(one, settings, config.limit)
+            for question_set in sets:
+                _check_scorable(question_set, settings, config.limit)
         emit(_head(config, sets, output))
         settings = replace(settings, model=model_folder(str(config.model), output))
         OmegaConf.save(config, output / "config.yaml")
@@ -215,12 +219,12 @@ def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge:
     emit(Phase("score the answers"))
     not_judged = 0
     benchmarks: set[str] = set()
-    for one in sets:
-        scores = score_file(one.output, judge=judge)
+    for question_set in sets:
+        scores = score_file(question_set.output, judge=judge)
         not_judged += sum(of_benchmark.not_judged or 0 for of_benchmark in scores)
         benchmarks |= {of_benchmark.benchmark for of_benchmark in scores}
-        check_whole(one, scores, config.limit, config.allow_partial)
-        show_result(f"\n# {shown_path(one.output)}\n\n" + "\n\n".join(map(render, scores)) + "\n")
+        check_whole(question_set, scores, config.limit, config.allow_partial)
+        show_result(f"\n# {shown_path(question_set.output)}\n\n" + "\n\n".join(map(render, scores)) + "\n")
     if benchmarks & PAPER.titles.keys():
         try:
             show_result(write_results(output, read_scores([output])))
@@ -229,7 +233,7 @@ def _score(sets: Sequence[QuestionSet], output: Path, config: DictConfig, judge:
             tell(f"there is no table next to the paper's results: {error}")
     if not_judged:
         responses = pluralize(not_judged, "response is", "responses are")
-        raise EvaluationError(f"{responses} not judged yet: the same command asks for these alone")
+        raise EvaluationError(f"{responses} not judged yet: the same command asks only about these")
 
 
 def _judge(config: DictConfig) -> Judge | None:
@@ -240,11 +244,11 @@ def _judge(config: DictConfig) -> Judge | None:
 
 def _head(config: DictConfig, sets: Sequence[QuestionSet], output: Path) -> Head:
     folder = shown_path(output)
-    counts = (f"{one.name} ({min(one.questions(), config.limit or one.questions()):,} questions)" for one in sets)
+    counts = {question_set.name: question_set.questions() for question_set in sets}
     return Head(
         {
             "model": str(config.model),
-            "answers": ", ".join(counts),
+            "answers": ", ".join(f"{name} ({min(n, config.limit or n):,} questions)" for name, n in counts.items()),
             "writes to": f"{folder}, all output to {folder}/logs/eval.log",
         }
     )
@@ -257,12 +261,12 @@ def _settings(config: DictConfig) -> GenerationSettings:
         raise EvaluationError(str(error)) from error
 
 
-def _check_scorable(one: QuestionSet, settings: GenerationSettings, limit: int | None) -> None:
+def _check_scorable(question_set: QuestionSet, settings: GenerationSettings, limit: int | None) -> None:
     try:
-        questions = questions_of({"data": one.files, "limit": limit})
+        questions = questions_of({"data": question_set.files, "limit": limit})
         check_scorable(questions, settings.extraction, Comparison(settings.rule))
     except ValueError as error:
-        raise EvaluationError(f"{one.name}: {error} (score=false only generates)") from error
+        raise EvaluationError(f"{question_set.name}: {error} (score=false only generates)") from error
 
 
 def generate(
@@ -276,12 +280,14 @@ def generate(
         EvaluationError: a file has responses made with other settings, and `replace` is not set.
     """
     files: dict[str, ResumableFile] = {}
-    for one in sets:
+    for question_set in sets:
         try:
-            files[one.name] = ResumableFile(one.output, settings.parameters(one.files, limit), replace)
+            parameters = settings.parameters(question_set.files, limit)
+            files[question_set.name] = ResumableFile(question_set.output, parameters, replace)
         except ValueError as error:
             raise EvaluationError(str(error)) from error
-    rows = {one.name: read_question_rows(one, settings.prompt, limit) for one in sets if not files[one.name].whole}
+    unfinished = [question_set for question_set in sets if not files[question_set.name].whole]
+    rows = {question_set.name: read_question_rows(question_set, settings.prompt, limit) for question_set in unfinished}
     answer_missing(settings, files, rows)
-    for one in sets:
-        print(f"{one.output}: {'done' if one.name in rows else 'up to date'}", flush=True)
+    for question_set in sets:
+        print(f"{question_set.output}: {'done' if question_set.name in rows else 'up to date'}", flush=True)

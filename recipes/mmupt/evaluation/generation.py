@@ -68,9 +68,9 @@ def empty_responses(asked: QuestionRequest, settings: GenerationSettings, why: s
 
 def require_responses(answered: QuestionResponses) -> QuestionResponses:
     """Return the responses unchanged; raises Refused if the question could not be asked."""
-    for one in answered.responses:
-        if one.not_asked is not None:
-            raise Refused(f"question {one.id!r} of {answered.name}: {one.not_asked}")
+    for response in answered.responses:
+        if response.not_asked is not None:
+            raise Refused(f"question {response.id!r} of {answered.name}: {response.not_asked}")
     return answered
 
 
@@ -256,7 +256,7 @@ def answer_questions(
         problems += problems_of_working_directory()
     if problems:
         raise EngineError("; ".join(problems))
-    images = max((len(one.row["images"] or []) for one in asked), default=0)
+    images = max((len(request.row["images"] or []) for request in asked), default=0)
     if settings.replicas == 1:
         yield from (engine or ReusableEngine()).replica(settings, images).answers(settings, iter(asked))
         return

@@ -76,8 +76,8 @@ class GenerationSettings:
     def from_config(cls, config: DictConfig, **resolved: Any) -> "GenerationSettings":
         """Read the fields from a config; `resolved` has the values that depend on the machine."""
         content: Any = OmegaConf.to_container(config, resolve=True)
-        named = {**{one.name: content[one.name] for one in fields(cls)}, **resolved}
-        return cls(**{**named, "forbidden_openings": tuple(named["forbidden_openings"])})
+        values = {**{field.name: content[field.name] for field in fields(cls)}, **resolved}
+        return cls(**{**values, "forbidden_openings": tuple(values["forbidden_openings"])})
 
     @classmethod
     def from_recipe(cls, config: DictConfig, model: str, *, training: bool, **changes: Any) -> "GenerationSettings":

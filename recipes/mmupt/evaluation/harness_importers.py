@@ -173,8 +173,8 @@ def _of_vlmevalkit(record: Mapping[str, Any], index: QuestionIndex) -> Record:
         raise ValueError(f"no column prediction; it has {', '.join(map(str, record))}"[:200])
     if judged := JUDGED_COLUMNS & record.keys():
         raise ValueError(
-            f"its column {min(judged)} is of a table that VLMEvalKit has judged, where responses such as N/A are lost: "
-            "import its table of predictions, MODEL_DATASET.xlsx"
+            f"its column {min(judged)} is from a table that VLMEvalKit has judged, in which responses such as N/A are "
+            "lost: import its table of predictions, MODEL_DATASET.xlsx"
         )
     prediction = record["prediction"]
     if prediction is None or isinstance(prediction, (dict, list)):
@@ -208,8 +208,8 @@ def _table(file: Path) -> Iterator[tuple[int, Any]]:
         return _xlsx(file)
     if suffix == ".pkl":
         raise ValueError(
-            f"{file}: a pickle can run any code when it is read, so that it is not. VLMEvalKit writes one where it "
-            'cannot write the table. Convert one of your own to JSON: python -c "import json, pandas; '
+            f"{file}: a pickle is not read, because it can run any code. VLMEvalKit writes a pickle when it cannot "
+            'write the table. Convert your own pickle to JSON: python -c "import json, pandas; '
             "json.dump(pandas.read_pickle('TABLE.pkl').to_dict('records'), open('TABLE.json', 'w'), default=str)\""
         )
     raise ValueError(f"{file}: a table of VLMEvalKit is a .xlsx, .tsv, .csv or .json (PRED_FORMAT chooses)")
@@ -267,13 +267,9 @@ def _xlsx(file: Path) -> Iterator[tuple[int, Any]]:
         yield line, problem if cut else row
 
 
-FORMATS: Mapping[
-    Format,
-    tuple[
-        Callable[[Mapping[str, Any], QuestionIndex], Record],
-        Callable[[Path], Iterable[tuple[int, Any]]],
-    ],
-] = {
+ReadRecord = Callable[[Mapping[str, Any], QuestionIndex], Record]
+ReadRows = Callable[[Path], Iterable[tuple[int, Any]]]
+FORMATS: Mapping[Format, tuple[ReadRecord, ReadRows]] = {
     "jsonl": (_of_jsonl, _lines),
     "lmms-eval": (_of_lmms_eval, _lines),
     "vlmevalkit": (_of_vlmevalkit, _table),
@@ -283,8 +279,8 @@ FORMATS: Mapping[
 def _flat(value: Any) -> Iterator[str]:
     """Yield the texts in nested lists, in order."""
     if isinstance(value, list):
-        for one in value:
-            yield from _flat(one)
+        for item in value:
+            yield from _flat(item)
     elif isinstance(value, str):
         yield value
     else:

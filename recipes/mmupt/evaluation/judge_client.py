@@ -122,7 +122,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
         with kept.open("a") as file, tqdm(total=len(prompts), desc=judge.rule, unit="request") as bar:
             file.write(begin)
 
-            async def one(prompt: str) -> None:
+            async def ask_one(prompt: str) -> None:
                 async with slots:
                     try:
                         texts[prompt] = await _reply(client, judge, prompt)
@@ -134,7 +134,7 @@ async def _ask(judge: Judge, prompts: list[str], kept: Path, texts: dict[str, st
                     bar.update()
                     emit(Progress(int(bar.n), len(prompts), "judge requests"))
 
-            await asyncio.gather(*map(one, prompts))
+            await asyncio.gather(*map(ask_one, prompts))
 
 
 async def _check(client: "AsyncOpenAI", judge: Judge) -> None:
@@ -167,9 +167,8 @@ def _text(content: Any) -> str:
     """The text of a reply, which may be a list of parts, without reasoning."""
     if isinstance(content, str):
         return content
-    if not isinstance(content, list) or not all(isinstance(part, dict) and "type" in part for part in content):
-        raise ValueError(f"no text: {str(content)[:80]!r}")
-    texts = [part.get("text") for part in content if part["type"] in ("text", "output_text")]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"no text: {str(content)[:80]!r}")
-    return "".join(texts)
+    if isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content):
+        texts = [part.get("text") for part in content if part["type"] in ("text", "output_text")]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    raise ValueError(f"no text: {str(content)[:80]!r}")

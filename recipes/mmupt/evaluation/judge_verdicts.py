@@ -100,13 +100,13 @@ def _read(read: Callable[[str], Read], reply: str) -> tuple[Read | None, bool]:
 
 def describe(failures: Sequence[tuple[Verdict, str]]) -> str:
     """Describe the responses that could not be judged, naming the first NAMED of them."""
-    named = [f"  {one.response.id}, {one.response.mode} {one.response.sample}: {why}" for one, why in failures[:NAMED]]
+    named = [f"  {response.id}, {response.mode} {response.sample}: {why}" for (response, *_), why in failures[:NAMED]]
     if len(failures) > NAMED:
         named.append(f"  and {len(failures) - NAMED} more")
     return "\n".join(
         [
-            f"{pluralize(len(failures), 'response')} could not be judged, so that no score is by the judge. "
-            "Run the same command again: it asks for these alone.",
+            f"{pluralize(len(failures), 'response')} could not be judged, so no score is by the judge. Run the same "
+            "command again: it asks only about these.",
             *named,
         ]
     )

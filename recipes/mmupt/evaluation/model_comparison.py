@@ -146,15 +146,15 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
     numbers = {
         mode: (responses_per_question(of_a), responses_per_question(of_b)) for mode, (of_a, of_b) in pairs.items()
     }
-    alike = [mode for mode, (of_a, of_b) in numbers.items() if of_a == of_b > 0]
-    if not alike:
+    modes = [mode for mode, (of_a, of_b) in numbers.items() if of_a == of_b > 0]
+    if not modes:
         raise ValueError(f"{names} have no mode with the same number of responses per question: {numbers}")
-    ids = [id_ for id_ in common if all(id_ in groups for mode in alike for groups in pairs[mode])]
+    ids = [id_ for id_ in common if all(id_ in groups for mode in modes for groups in pairs[mode])]
     if len(ids) < 2:
         raise ValueError(
             f"{names} have {len(ids)} common questions with all responses: a comparison takes two at least"
         )
-    groups_a, groups_b = ({mode: {id_: pairs[mode][side][id_] for id_ in ids} for mode in alike} for side in (0, 1))
+    groups_a, groups_b = ({mode: {id_: pairs[mode][side][id_] for id_ in ids} for mode in modes} for side in (0, 1))
     rules = [rule for rule in verdicts[0][0].right if rule in verdicts[1][0].right]
     if not rules:
         raise ValueError(
@@ -169,10 +169,10 @@ def compare(benchmark: str, a: JudgedFile, b: JudgedFile) -> ModelComparison:
         tuple(sorted(answered_a - answered_b)),
         tuple(sorted(answered_b - answered_a)),
         tuple(id_ for id_ in common if id_ not in set(ids)),
-        {mode: both for mode, both in numbers.items() if mode not in alike and any(both)},
+        {mode: both for mode, both in numbers.items() if mode not in modes and any(both)},
         _differing(a.parameters, b.parameters),
         _paired_scores(benchmark, rules, groups_a, groups_b, a.questions, a.comparison),
-        changes(rules[0], alike[0], groups_a[alike[0]], groups_b[alike[0]], a.questions),
+        changes(rules[0], modes[0], groups_a[modes[0]], groups_b[modes[0]], a.questions),
     )
 
 
@@ -255,13 +255,13 @@ def _problem_scores(
     benchmark: str, rule: str, groups: Mapping[str, Sequence[Verdict]], questions: Mapping[str, Question]
 ) -> dict[str, Score]:
     """Scores that are means over problems, by name, averaged over samples; empty if the benchmark has none."""
-    made_by = BENCHMARKS[benchmark].problem_scores if benchmark in BENCHMARKS else None
-    if made_by is None:
+    problem_scores = BENCHMARKS[benchmark].problem_scores if benchmark in BENCHMARKS else None
+    if problem_scores is None:
         return {}
-    of_samples = per_sample(made_by, groups, rule, questions)
+    samples = per_sample(problem_scores, groups, rule, questions)
     return {
-        f"{rule}, {name}": Score(tuple(fmean(one[name][problem] for one in of_samples) for problem in by_problem))
-        for name, by_problem in of_samples[0].items()
+        f"{rule}, {name}": Score(tuple(fmean(sample[name][problem] for sample in samples) for problem in by_problem))
+        for name, by_problem in samples[0].items()
         if len(by_problem) > 1
     }
 

@@ -127,10 +127,10 @@ class QuestionIndex:
 
     def _identified(self, record: Evidence) -> str | Unusable | None:
         """The id of the question with the record's own id; None if it has none or several questions share it."""
-        held = [{str(name).lower(): value for name, value in one.items()} for one in record.held]
+        held = [{str(name).lower(): value for name, value in mapping.items()} for mapping in record.held]
         for columns, ids in self._by_own_id.items():
-            for one in held:
-                values = [cell_text(one.get(column.lower())) for column in columns]
+            for mapping in held:
+                values = [cell_text(mapping.get(column.lower())) for column in columns]
                 if not all(values):
                     continue
                 named = ", ".join(f"{column} {value!r:.80}" for column, value in zip(columns, values, strict=True))
@@ -165,7 +165,7 @@ class QuestionIndex:
         number = f"{record.number_name} {record.number!r:.80}"
         if not record.answer or not record.prompt:
             return Unusable(
-                "match no question", "it has no id of the benchmark, nor both a prompt and an answer to be found by"
+                "match no question", "it has neither the benchmark's id nor both a prompt and an answer to match"
             )
         if same_order and record.number:
             if record.numbered is None:
@@ -180,11 +180,9 @@ class QuestionIndex:
                 why += f"; {number} is {record.numbered}, but {self._difference(record.numbered, record)}"
             return Unusable("match no question", why)
         if len(fit) > 1:
-            order = f", and {record.number_name} does not count as the data does" if record.number else ""
-            return Unusable(
-                "match several questions",
-                f"{len(fit)} questions have its words and its answer{order}: {', '.join(fit[:5])}",
-            )
+            order = f", and {record.number_name} follows another order than the data" if record.number else ""
+            why = f"{len(fit)} questions have its words and its answer{order}: {', '.join(fit[:5])}"
+            return Unusable("match several questions", why)
         return fit[0]
 
     def _has_answer(self, id_: str, answer: str) -> bool:
@@ -197,10 +195,10 @@ class QuestionIndex:
         metadata = self.questions[id_].metadata
         columns = {column for several in ID_COLUMNS.get(self.questions[id_].data_source, ()) for column in several}
         return all(
-            _key(one[column]) == _key(metadata[column])
-            for one in record.held
-            for column in columns & metadata.keys() & one.keys()
-            if cell_text(one[column])
+            _key(mapping[column]) == _key(metadata[column])
+            for mapping in record.held
+            for column in columns & metadata.keys() & mapping.keys()
+            if cell_text(mapping[column])
         )
 
     def _contradicts(self, id_: str, record: Evidence) -> bool:

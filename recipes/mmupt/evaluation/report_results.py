@@ -45,15 +45,15 @@ def _scores_of_file(file: Path) -> list[BenchmarkScores[Any]]:
     if found.is_file():
         is_newer = found.stat().st_mtime >= max(path.stat().st_mtime for path in made_of)
         content = json.loads(found.read_text())
-        scores = [_current(one) if is_newer else None for one in content]
+        scores = [_current(saved) if is_newer else None for saved in content]
         if None not in scores:
-            return [one for one in scores if one]
-        rules = [str(one.get("rule")) for one, current in zip(content, scores, strict=True) if current is None]
+            return [saved for saved in scores if saved]
+        rules = [str(saved.get("rule")) for saved, current in zip(content, scores, strict=True) if current is None]
         if judges := [rule for rule in rules if rule.startswith("judge ")]:
             why = "by another version of the rule" if is_newer else "that are older than the responses, by"
             raise ValueError(
-                f"{found} has scores {why} {judges[0]!r}: run `mmupt score {file}` with the judge again, which is "
-                "asked only what it was not asked yet"
+                f"{found} has scores {why} {judges[0]!r}: run `mmupt score {file}` with the judge again; saved replies "
+                "are not requested again"
             )
     return score_file(file)
 

@@ -32,7 +32,11 @@ Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 def prompt_row(id: str, images: Sequence[bytes], text: str) -> dict[str, Any]:
     """Make a row with a prompt of all images, followed by a text without image placeholders."""
     content = PLACEHOLDER * len(images) + text
-    return {"id": id, "prompt": [{"role": "user", "content": content}], "images": [{"bytes": one} for one in images]}
+    return {
+        "id": id,
+        "prompt": [{"role": "user", "content": content}],
+        "images": [{"bytes": image} for image in images],
+    }
 
 
 def answer_missing(
@@ -78,7 +82,7 @@ def answer_missing(
 
 def _undecodable(requests: Sequence[QuestionRequest]) -> dict[tuple[str, str], str]:
     """The reasons why images cannot be decoded, by file and row id; only rows with such an image."""
-    rows = {(one.name, one.row["id"]): one.row for one in requests}
+    rows = {(request.name, request.row["id"]): request.row for request in requests}
 
     def reason(row: Mapping[str, Any]) -> str | None:
         for index, image in enumerate(row["images"] or []):

@@ -55,12 +55,12 @@ def import_responses(
         print(f"{file}: and {pluralize(len(bad_rows) - SHOWN, 'more row')}", file=sys.stderr)
     counts = ", ".join(f"{count} {problem}" for problem, count in Counter(row.problem for row in bad_rows).items())
     if not responses:
-        raise ValueError(f"{file}: nothing in it is a response to a question of {data} ({counts or 'it is empty'})")
+        raise ValueError(f"{file} has no response to a question of {data} ({counts or 'it is empty'})")
     if bad_rows and not skip_bad_rows:
         raise ValueError(
             f"{file}: {pluralize(len(bad_rows), 'row')} cannot be used ({counts}) beside "
-            f"{pluralize(len(responses), 'response')} to questions of {data}. Nothing is written; --skip-bad-rows "
-            "imports the others"
+            f"{pluralize(len(responses), 'response')} to questions of {data}. Nothing was written; --skip-bad-rows "
+            "imports the responses"
         )
     parameters = {
         "model": model,

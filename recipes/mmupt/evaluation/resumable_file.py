@@ -72,13 +72,13 @@ class ResumableFile:
     def append(self, group: Sequence[Response]) -> None:
         """Append all responses of one mode to one question; they are on file when this returns."""
         with self._growing.open("a") as file:
-            file.write(json_line([as_object(one) for one in group]))
+            file.write(json_line([as_object(response) for response in group]))
         self._add(group)
 
     def finish(self, order: Mapping[str, int]) -> None:
         """Write the complete file, greedy responses first, each mode in the order of the questions."""
         ordered = sorted(self._groups.items(), key=lambda item: (item[0][1], order[item[0][0]]))
-        write_responses(self._path, [one for _, group in ordered for one in group], self._parameters)
+        write_responses(self._path, [response for _, group in ordered for response in group], self._parameters)
         self._growing.unlink()
         self.whole = True
 

@@ -48,12 +48,12 @@ def score_file(
     verdicts = judged.verdicts
     failures: Counter[str] = Counter()
     if judge:
-        sources = dict.fromkeys(judged.questions[one.response.id].data_source for one in verdicts)
+        sources = dict.fromkeys(judged.questions[verdict.response.id].data_source for verdict in verdicts)
         if rest := [name for name in sources if not (name in BENCHMARKS and BENCHMARKS[name].judge)]:
-            _warn(f"{file}: {judge.model} is not asked about {', '.join(rest)}, which has no rule with a judge")
+            _warn(f"{file}: {judge.model} is not asked about {', '.join(rest)}, whose rules use no judge")
         judgement = judge_verdicts(verdicts, judged.questions, judge, kept_path(file))
         verdicts = judgement.verdicts
-        failures.update(judged.questions[one.response.id].data_source for one, _ in judgement.failures)
+        failures.update(judged.questions[verdict.response.id].data_source for verdict, _ in judgement.failures)
         if judgement.failures:
             _warn(f"{file}: {describe(judgement.failures)}")
     found = score_verdicts(judged, verdicts)

@@ -63,7 +63,7 @@ class JudgedFile:
         """Yield warnings about its scores: lines that are left out, and data that have changed since."""
         for data, digest in dict(self.parameters["data"]).items():
             if digest and sha256(Path(data)) != digest:
-                yield f"{self.file}: {data} has changed since these responses; its ids may name other questions now"
+                yield f"{self.file}: {data} has changed since these responses; its ids may name other questions"
         for line, why in self.bad_lines:
             yield f"{self.file}, line {line}, is left out: {why}"
 
@@ -131,7 +131,7 @@ def judge_file(file: Path, extraction: AnyExtraction | None = None, rule: Answer
         missing = parameters_path(file) if file.is_file() else file
         raise FileNotFoundError(
             f"there is no file {missing}: `mmupt eval` writes responses and their parameters, and `mmupt "
-            "import-responses` does for responses that another program generated"
+            "import-responses` does so for responses of another program"
         )
     extraction = extraction or parameters.get("extraction", "boxed")
     try:
