@@ -55,9 +55,9 @@ RUN_BY = {
     "data": "tests/mmupt_data/test_prepare.py::test_it_says_what_was_written_and_what_was_dropped_and_why",
     "check-leakage": "tests/mmupt/test_leakage_report.py::"
     "test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed",
-    "score": "tests/mmupt/test_score.py::test_the_command_prints_a_table_of_each_file",
-    "import-responses": "tests/mmupt/test_harness_importers.py::test_an_output_is_replaced_only_when_asked_to",
-    "compare": "tests/mmupt/test_compare.py::test_the_command_writes_text_numbers_a_plot_and_a_page",
+    "score": "tests/mmupt/test_score.py::test_the_command_prints_a_table_per_file",
+    "import-responses": "tests/mmupt/test_harness_importers.py::test_an_existing_output_needs_replace",
+    "compare": "tests/mmupt/test_compare.py::test_the_command_writes_markdown_json_a_plot_and_a_page",
     "report": "tests/mmupt/test_run_report.py::test_the_command_prints_the_table_and_takes_the_note_from_the_run",
     "view": "tests/mmupt/test_view.py::test_only_this_machine_can_open_the_page_unless_told",
     "tiny-model": "tests/mmupt/test_tiny_model.py::test_the_committed_model_is_noisy_but_its_majority_is_less_so",

@@ -1,10 +1,8 @@
-"""Questions of benchmarks, made by hand."""
+"""Handmade benchmark questions."""
 
 from typing import Any
 
-from mmupt.benchmarks import (
-    Question,
-)
+from mmupt.benchmarks import Question
 
 
 def question(

@@ -1,4 +1,4 @@
-"""The rows, images and model that tests of evaluation share."""
+"""Rows, images and the model shared by tests of evaluation."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ PICTURES = (picture(84, 84, "red"), picture(84, 90, "blue"))
 
 ROWS = [
     Row("one", "made-up", "<image>what is the area of the triangle ?", (picture(84, 84, "red"),), "a", "1"),
-    # Neither side is a multiple of what the vision tower takes, so that both must be scaled alike.
+    # Neither side is a multiple of the patch size, so both processors must scale them equally.
     Row("two", "made-up", "<image>or\n<image>?", (picture(90, 131, "red"), picture(300, 60, "blue")), "a", "2"),
     Row("none", "made-up", "what is the sum ?", (), "a", "3"),
 ]

@@ -1,6 +1,6 @@
-"""Rows in the published columns of the four benchmarks, with the oddities that make an import go wrong.
+"""Rows with the published columns of the four benchmarks, with oddities that make imports difficult.
 
-The logs in `harness_logs/` are of these rows: texts, answers and the order must stay as they are.
+The logs in `harness_logs/` were made from these rows: texts, answers and order must not change.
 """
 
 import sys
@@ -56,7 +56,7 @@ def _mathvista(
     }
 
 
-# Twice the same question with another answer, twice with the same answer, and one that begins like another.
+# One question twice with different answers, one twice with the same answer, and one that begins like another.
 MATHVISTA = [
     _mathvista("101", "Which bar is taller?", "left bar", ["left bar", "right bar"]),
     _mathvista("102", "Which bar is taller?", "right bar", ["left bar", "right bar"]),
@@ -85,7 +85,7 @@ def _mathvision(id_: str, question: str, answer: str, options: list[str] | None 
     }
 
 
-# Two questions that are their picture alone have the same answer.
+# Two questions without words have the same answer.
 MATHVISION = [
     _mathvision("4", "Which number should be written in place of the question mark?\n<image1>", "60"),
     _mathvision("5", "Which kite has the longest string?\n<image1>", "C", ["A", "B", "C", "D", "E"]),
@@ -104,7 +104,7 @@ VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant",
 
 
 def _mathverse(problem: int, version: int, given: str, asked: str, answer: str, kind: str) -> Record:
-    # Text Lite and Vision Intensive are the same words here; where all is drawn, there is no question.
+    # Text Lite and Vision Intensive have the same words here; Vision Only has no question.
     stated = (f"{given}, {asked}", asked, asked, asked.replace("find", "what is"), "")[version]
     prompt = "first conduct reasoning, and then answer the question"
     seen = f"According to the question shown in the image, please {prompt}."
@@ -149,7 +149,7 @@ def _wemath(id_: str, key: str, question: str, option: str, answer: str, number:
     }
 
 
-# Options as they are published: with points and semicolons in the wrong places, and twice the same question.
+# Options as published: with full stops and semicolons in the wrong places; one question appears twice.
 WEMATH = [
     _wemath("2steps_1", "2steps_1", "The radius is (  ) cm", "A. 5;B. 10;C. 15; D. No correct answer", "A", 1),
     _wemath("2steps_1", "2steps_2", "The area is (  ) cm^2", "A. 25π; B. 10π;C. 5π;D. No correct answer", "A", 2),
@@ -182,7 +182,7 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def write_source(folder: Path, name: str) -> Path:
-    """Write the rows of a benchmark as the hub has them. Returns the folder."""
+    """Write the rows of a benchmark in the hub's layout and return the folder."""
     write_split(folder, SPLITS[name], ROWS[name], _TYPES[name])
     if name == "mathvision":
         write_split(folder, "testmini", ROWS[name][:4], _TYPES[name])
@@ -190,7 +190,7 @@ def write_source(folder: Path, name: str) -> Path:
 
 
 def prepared(folder: Path, name: str) -> Path:
-    """The data file that the rows of a benchmark become."""
+    """Prepare the rows of a benchmark and return the data file."""
     source = write_source(folder / "source" / name, name)
     data_set(name).prepare(folder / name, str(source))
     return folder / name / f"{SPLITS[name]}.parquet"

@@ -1,4 +1,4 @@
-"""A judge on loopback that says what a test has it say, and remembers what it was asked; one that is honest."""
+"""A scripted judge server on loopback that records its requests, and an honest script."""
 
 import json
 import re
@@ -16,7 +16,7 @@ MODEL = "some/judge"
 
 @dataclass(frozen=True)
 class Said:
-    """An answer of the server: a completion with this content, or `body` as it is."""
+    """A response of the server: a completion with this content, or `body` unchanged."""
 
     content: str | None = None
     status: int = 200
@@ -33,13 +33,13 @@ class Said:
         return json.dumps(completion).encode()
 
 
-# What to say to a prompt that is asked for the n-th time, counted from 0.
+# Maps a prompt and the number of earlier requests for it to the response.
 Script = Callable[[str, int], Said]
 
 
 @dataclass
 class Server:
-    """Where the judge is, all prompts in the order in which they came, and the bodies of the requests."""
+    """URL of the judge, and the prompts and request bodies in the order of arrival."""
 
     url: str
     prompts: list[str] = field(default_factory=list)
@@ -80,16 +80,16 @@ def serve(script: Script) -> Iterator[Server]:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
-                # The client would wait for half a second and more.
+                # Without this header the client waits at least half a second.
                 self.send_header("retry-after-ms", "1")
                 self.end_headers()
                 self.wfile.write(body)
             except OSError:
-                # The client would not wait.
+                # The client has timed out.
                 pass
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the log."""
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server = Server(f"http://127.0.0.1:{http.server_port}/v1")
@@ -108,7 +108,7 @@ def judge(url: str, **changes: Any) -> Judge:
 
 
 def said(prompt: str) -> str:
-    """What the last response or answer in a prompt says."""
+    """The text of the last response or answer in a prompt."""
     return re.findall(r"<(?:response|answer)>\n(.*?)\n</(?:response|answer)>", prompt, re.DOTALL)[-1]
 
 
@@ -117,7 +117,7 @@ def asks_agreement(prompt: str) -> bool:
 
 
 def honest(prompt: str, _: int = 0) -> Said:
-    """A judge that finds what follows "I say", and calls the truth what equals it."""
+    """Extract the text after "I say"; agreement is equality with the ground truth."""
     if asks_agreement(prompt):
         truth = re.findall(r"<truth>\n(.*?)\n</truth>", prompt, re.DOTALL)[-1]
         return Said(f"Let me see.\n{int(truth == said(prompt))}")

@@ -1,4 +1,4 @@
-"""What answers in place of vLLM in tests of evaluation, synthesis and baselines. No test lives here."""
+"""A scripted engine that replaces vLLM in tests of evaluation, synthesis and baselines."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from mmupt.evaluation.response_files import Response
 
 
 class OutOfMemory(Exception):
-    """How a stand-in engine fails."""
+    """The failure of a stand-in engine."""
 
 
 @dataclass
 class StandInEngine:
-    """Records what it is asked, and fails after so many requests; what it says is for subclasses."""
+    """Records its requests and fails after `fails_after` of them; subclasses define the responses."""
 
     fails_after: int = 10**9
     asked: list[QuestionRequest] = field(default_factory=list)
@@ -22,14 +22,14 @@ class StandInEngine:
 
     @property
     def seeds(self) -> set[int]:
-        """Those of all that was asked."""
+        """The seeds of all requests."""
         return {one.seed for one in self.settings}
 
     def answers(
         self, settings: GenerationSettings, asked: Sequence[QuestionRequest], _kept: ReusableEngine | None = None
     ) -> Iterator[QuestionResponses]:
         self.settings.append(settings)
-        # Finished in another order than asked.
+        # Finishes in another order than requested.
         for one in reversed(asked):
             if len(self.asked) == self.fails_after:
                 raise OutOfMemory
@@ -40,11 +40,11 @@ class StandInEngine:
             )
 
     def says(self, one: QuestionRequest, number: int) -> str:
-        """The response of that number to a row."""
+        """The response with this number to a row."""
         raise NotImplementedError
 
     def of(self, name: str) -> list[QuestionRequest]:
-        """What was asked under a name: of a benchmark, or of a stage."""
+        """The requests for the file of this name: a benchmark or a stage."""
         return [one for one in self.asked if one.name == name]
 
 

@@ -1,20 +1,16 @@
-"""Every benchmark has rules with names and versions, which no answer makes fail."""
+"""The rules of all benchmarks have names and versions and accept any answer."""
 
 import pytest
 from benchmark_questions import FIVE, question
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmupt.benchmarks import (
-    BENCHMARKS,
-    OWN_VERSION,
-    rule_version,
-)
+from mmupt.benchmarks import BENCHMARKS, OWN_VERSION, rule_version
 from mmupt.benchmarks.judge_prompts import JUDGE_VERSION
 from verl_ext.answers import number_of
 
 
-def test_every_score_says_whose_rule_made_it() -> None:
+def test_every_rule_has_a_name() -> None:
     assert {name: [rule.name for rule in one.rules] for name, one in BENCHMARKS.items()} == {
         "mathvista": ["cleaned official", "official"],
         "mathvision": ["official"],
@@ -40,7 +36,7 @@ def test_the_value_of_an_answer_is_that_of_a_real_number_or_none(answer: str, va
 
 
 @given(st.text(max_size=30))
-def test_no_answer_makes_a_rule_fail(answer: str) -> None:
+def test_rules_accept_any_answer(answer: str) -> None:
     asked = question("B", FIVE, "multi_choice", answer_type="float", precision=1.0)
     for benchmark in BENCHMARKS.values():
         for rule in benchmark.rules:

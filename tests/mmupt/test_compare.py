@@ -1,4 +1,4 @@
-"""Two models compared: numbers by hand, what swapping and repeating does to them, and pages of untrusted text."""
+"""Comparisons of two models: values by hand, symmetry, and pages of untrusted text."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>| `$\\frac{ \x1b
 
 
 def judged(right: Mapping[str, Sequence[bool]], name: str = "a", mode: str = "greedy", **parameters) -> JudgedFile:
-    """A file whose responses are right as said, to made-up questions of the figure task whose truth is 1."""
+    """A file with responses that are right or wrong as given; every question's ground truth is 1."""
     questions = {id_: Question(id_, "figures", f"What is {id_}?", "angle", None, "1", {}) for id_ in right}
     responses = [
         Response(id_, mode, sample, f"so \\boxed{{{1 if one else 2}}}")  # type: ignore[arg-type]
@@ -41,26 +41,26 @@ def differences_by_name(one: ModelComparison) -> dict[str, float]:
     return {paired.name: paired.difference.value for paired in one.scores}
 
 
-def test_differences_are_those_by_hand_and_paired() -> None:
+def test_paired_differences_match_a_calculation_by_hand() -> None:
     a = {"q1": [True], "q2": [False], "q3": [False], "q4": [False]}
     b = {"q1": [True], "q2": [True], "q3": [True], "q4": [False]}
     one = compare("figures", judged(a), judged(b))
     (paired,) = one.scores
     assert (paired.name, paired.a.value, paired.b.value, paired.difference.value) == ("own, greedy", 0.25, 0.75, 0.5)
-    # Of 0 1 1 0: standard deviation 0.577 over the root of 4.
+    # Differences 0, 1, 1, 0: standard deviation 0.577 divided by sqrt(4).
     assert paired.difference.standard_error == pytest.approx(0.28868, abs=1e-5)
-    # The mean of four draws of 0 or 1 is 0 once in 16, and in 2.5 % of the cases at most: 0 and 1 bound the interval.
+    # The mean of four draws of 0 or 1 is 0 in 1/16 of the resamples, more than 2.5 %, so the interval is 0 to 1.
     assert paired.interval == (0.0, 1.0) and paired.not_better == pytest.approx(1 / 16, abs=0.01)
     found = one.changes
     assert (found.gained, found.lost, found.both_right, found.both_wrong) == (("q2", "q3"), (), 1, 1)
     assert found.score == "own, greedy" and found.p_value == 0.5
 
 
-def test_samples_have_their_figures_and_change_by_their_mean() -> None:
+def test_samples_have_their_own_scores_and_change_by_their_mean() -> None:
     a = {"q1": [True, False], "q2": [False, False], "q3": [True, True]}
     b = {"q1": [False, True], "q2": [True, False], "q3": [False, False]}
     one = compare("figures", judged(a, mode="sample"), judged(b, mode="sample"))
-    # maj@2: a tie elects none.
+    # maj@2: a tie has no winner.
     expected = {"own, mean@2": -1 / 6, "own, pass@2": 0.0, "own, maj@2": -1 / 3}
     assert differences_by_name(one) == pytest.approx(expected)
     found = one.changes
@@ -94,7 +94,7 @@ def test_swapping_the_models_flips_every_sign(right: dict[str, tuple[bool, ...]]
 
 
 @given(RIGHT, st.integers(1, 3))
-def test_a_model_against_itself_differs_in_nothing(right: dict[str, tuple[bool, ...]], k: int) -> None:
+def test_a_model_does_not_differ_from_itself(right: dict[str, tuple[bool, ...]], k: int) -> None:
     a, _ = sides(right, k)
     one = compare("figures", a, a)
     assert one.scores and set(differences_by_name(one).values()) == {0.0}
@@ -104,7 +104,7 @@ def test_a_model_against_itself_differs_in_nothing(right: dict[str, tuple[bool, 
 
 
 @given(RIGHT, st.integers(1, 3), st.randoms(use_true_random=False))
-def test_the_order_of_lines_is_of_no_consequence(right: dict[str, tuple[bool, ...]], k: int, random) -> None:
+def test_the_order_of_lines_does_not_matter(right: dict[str, tuple[bool, ...]], k: int, random) -> None:
     a, b = sides(right, k)
     expected = as_content([compare("figures", a, b)])
     for side in (a, b):
@@ -113,7 +113,7 @@ def test_the_order_of_lines_is_of_no_consequence(right: dict[str, tuple[bool, ..
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
-def test_an_interval_is_within_the_differences_and_a_share_counts_what_is_not_above_zero(
+def test_the_interval_is_within_the_differences_and_not_better_counts_the_rest(
     right: list[tuple[bool, bool]],
 ) -> None:
     a, b = (judged({f"q{number}": [one[side]] for number, one in enumerate(right)}) for side in (0, 1))
@@ -127,7 +127,7 @@ def test_an_interval_is_within_the_differences_and_a_share_counts_what_is_not_ab
         assert paired.not_better == 1.0
 
 
-def test_resamples_are_shared_by_figures_and_spread_as_the_standard_error_says() -> None:
+def test_resamples_are_shared_by_scores_and_match_the_standard_error() -> None:
     differences = np.random.default_rng(5).choice([-1.0, 0.0, 1.0], size=(400, 1))
     means = bootstrap(np.hstack([differences, 2 * differences]))
     assert means.shape == (RESAMPLES, 2) and np.allclose(means[:, 1], 2 * means[:, 0])
@@ -136,7 +136,7 @@ def test_resamples_are_shared_by_figures_and_spread_as_the_standard_error_says()
     assert means[:, 0].mean() == pytest.approx(differences.mean(), abs=standard_error / 20)
 
 
-def test_resampling_in_parts_draws_what_resampling_at_once_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampling_in_chunks_draws_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     differences = np.arange(30.0).reshape(10, 3)
     at_once = bootstrap(differences)
     monkeypatch.setattr("mmupt.evaluation.model_comparison.DRAWN_AT_ONCE", 1_234)
@@ -144,12 +144,12 @@ def test_resampling_in_parts_draws_what_resampling_at_once_draws(monkeypatch: py
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_the_sign_test_is_the_exact_binomial_one(gained: int, lost: int) -> None:
+def test_the_sign_test_is_the_exact_binomial_test(gained: int, lost: int) -> None:
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     assert sign_test(gained, lost) == pytest.approx(expected)
 
 
-def test_questions_of_one_model_alone_are_counted_and_named_and_in_no_figure() -> None:
+def test_questions_of_only_one_model_are_named_and_not_scored() -> None:
     a = judged({"q1": [True, True], "q2": [False, False], "q3": [True, True], "q4": [True]}, mode="sample")
     b = judged({"q2": [True, True], "q3": [True, True], "q4": [True, False], "q5": [False, False]}, mode="sample")
     one = compare("figures", a, b)
@@ -159,7 +159,7 @@ def test_questions_of_one_model_alone_are_counted_and_named_and_in_no_figure() -
     assert "1 that only A answers are left out: `q1`." in text and "1 that only B answers are left out: `q5`." in text
 
 
-def test_other_numbers_of_samples_are_not_compared_and_said() -> None:
+def test_modes_with_different_numbers_of_samples_are_named_and_not_compared() -> None:
     a, b = judged({"q1": [True], "q2": [True]}), judged({"q1": [True], "q2": [False]})
     more_a = judged({"q1": [True] * 2, "q2": [True] * 2}, mode="sample")
     more_b = judged({"q1": [True] * 3, "q2": [True] * 3}, mode="sample")
@@ -186,7 +186,7 @@ def test_files_that_cannot_be_compared_are_refused_by_name() -> None:
         compare("figures", a, b)
 
 
-def test_parameters_that_differ_are_allowed_and_printed() -> None:
+def test_differing_parameters_are_allowed_and_printed() -> None:
     a = judged({"q1": [True], "q2": [True]}, "a", temperature=0.2, seed=1)
     b = judged({"q1": [True], "q2": [True]}, "b", temperature=1.0, seed=1, instruction="`Think|")
     one = compare("figures", a, b)
@@ -204,7 +204,7 @@ def test_we_math_scores_are_resampled_over_problems(tmp_path: Path) -> None:
         for key in keys
         for metadata in [{"ID": problem, "key": key, "knowledge concept": "area"}]
     }
-    # Problem by problem CM, IG, and without its whole; A is right about nothing.
+    # The problems are CM, IG, and one without a verdict on the whole; A is always wrong.
     right = {"0": (1, 1, 1), "1": (1, 1, 0), "2": (1, 1, None)}
 
     def side(name: str, model_is_right: bool) -> JudgedFile:
@@ -241,7 +241,7 @@ def evaluations(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "base", tmp_path / "trained"
 
 
-def test_the_command_writes_text_numbers_a_plot_and_a_page(
+def test_the_command_writes_markdown_json_a_plot_and_a_page(
     evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
@@ -264,13 +264,13 @@ def test_the_command_writes_text_numbers_a_plot_and_a_page(
     ]
 
 
-def test_single_files_are_compared_as_their_folders_are(evaluations: tuple[Path, Path]) -> None:
+def test_single_files_compare_like_their_folders(evaluations: tuple[Path, Path]) -> None:
     by_folder = compare_evaluations(*map(read_evaluation, evaluations))
     by_file = compare_evaluations(*(read_evaluation(folder / "figures.jsonl") for folder in evaluations))
     assert as_content(by_file) == as_content(by_folder)
 
 
-def test_a_folder_that_names_no_one_file_of_a_benchmark_is_refused(
+def test_a_folder_without_exactly_one_file_per_benchmark_is_refused(
     evaluations: tuple[Path, Path], tmp_path: Path
 ) -> None:
     base, trained = evaluations
@@ -284,7 +284,7 @@ def test_a_folder_that_names_no_one_file_of_a_benchmark_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_hostile_ids_questions_and_responses_are_shown_and_do_nothing(tmp_path: Path) -> None:
+def test_hostile_ids_questions_and_responses_are_escaped(tmp_path: Path) -> None:
     ids = ["../../escape", "/etc/passwd", "<b>bold</b>"]
     text = HOSTILE.replace("\ud800", "")
     prompts = [

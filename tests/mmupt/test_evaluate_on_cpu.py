@@ -1,4 +1,4 @@
-"""`mmupt eval` by vLLM on the CPU: every question is answered once, also after a kill."""
+"""`mmupt eval` with vLLM on the CPU: every question is answered once, even after a kill."""
 
 import json
 import subprocess
@@ -13,10 +13,7 @@ from full_stack import HANG_SECONDS
 from mmupt.benchmarks import BENCHMARKS
 from mmupt.compose import as_override
 from mmupt.datasets import data_set
-from mmupt.evaluation.response_files import (
-    Response,
-    read_whole,
-)
+from mmupt.evaluation.response_files import Response, read_whole
 from mmupt_data.figure_task import write_figures as figures
 from mmupt_data.writer import write_dataset
 
@@ -46,7 +43,7 @@ def test_the_tiny_model_answers_every_question_on_a_cpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.full_stack
-def test_a_killed_evaluation_goes_on_with_two_replicas_and_asks_nothing_twice(tmp_path: Path) -> None:
+def test_a_killed_evaluation_continues_with_two_replicas_and_repeats_nothing(tmp_path: Path) -> None:
     figures(tmp_path / "figures", train=3, validation=3, test=96)
     keys = [f"files={{test:{tmp_path}/figures/test.parquet}}", f"output={tmp_path}/out"]
     growing = tmp_path / "out" / "test.partial.jsonl"

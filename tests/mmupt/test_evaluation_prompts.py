@@ -1,4 +1,4 @@
-"""An evaluation asks what veRL asks in training, or what a benchmark's authors ask, with a seed per question."""
+"""An evaluation uses veRL's training prompts or the prompts of a benchmark's authors, with a seed per question."""
 
 import asyncio
 from pathlib import Path
@@ -15,20 +15,18 @@ from mmupt.evaluation.evaluate import load_evaluation_config
 from mmupt.evaluation.generation import QuestionRequest
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.messages import engine_prompt, rendered
-from mmupt.evaluation.response_files import (
-    Mode,
-)
+from mmupt.evaluation.response_files import Mode
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 
 PROCESSOR = AutoProcessor.from_pretrained(MODEL)
 
-# What a row may bring besides.
+# Unusual rows.
 HARD_ROWS = [
-    # Text that veRL and the tokenizer would take for something else, with and without an image.
+    # Text that veRL and the tokenizer would mistake for control text, with and without an image.
     Row("tags", "made-up", "<image>is a <video> or an <image> an <|im_end|> ?", PICTURES[:1], "a", "4"),
     Row("tag", "made-up", "is a <video> an <|image_pad|> or an <image> ?", (), "a", "5"),
-    # An image that only margins make acceptable to both scalings.
+    # An image that both scalings accept only with margins.
     Row("narrow", "made-up", "<image>how long ?", (picture(2000, 3, "red"),), "a", "6"),
 ]
 
@@ -38,7 +36,7 @@ HARD_ROWS = [
     [{}, {"min_pixels": 16_000}, {"max_pixels": 8_000}, {"instruction": "put the answer in a \\boxed{ }"}],
     ids=["as is", "min", "max", "instruction"],
 )
-def test_the_prompt_equals_the_one_that_verl_builds_in_training(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_prompt_equals_verls_training_prompt(tmp_path: Path, changes: dict[str, Any]) -> None:
     from omegaconf import OmegaConf
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
     from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
@@ -69,14 +67,14 @@ def test_the_prompt_equals_the_one_that_verl_builds_in_training(tmp_path: Path, 
         assert prompt["prompt_token_ids"] == qwen2_5_vl_dedup_image_tokens(expanded, processor)
         ours = prompt.get("multi_modal_data", {}).get("image")
         assert [(i.size, i.tobytes()) for i in ours or []] == [(i.size, i.tobytes()) for i in images or []]
-        # One token of an image for each image, and one end of a turn for each turn.
+        # One image token per image, and one end-of-turn token per turn.
         ids = prompt["prompt_token_ids"]
         text = processor.tokenizer.decode(ids)
         assert text.count("<|image_pad|>") == len(row["images"]) and text.count("<|video_pad|>") == 0
         assert text.count("<|im_end|>") == text.count("<|im_start|>") - 1
 
 
-def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, monkeypatch) -> None:
+def test_the_official_preset_uses_the_authors_prompt(tmp_path: Path, monkeypatch) -> None:
     metadata = {"query": "Hint: Give a whole number.\nQuestion: how many ?", "answer_type": "integer", "metadata": {}}
     rows = [
         Row(
@@ -98,13 +96,13 @@ def test_the_official_preset_asks_in_the_words_of_the_authors(tmp_path: Path, mo
     assert module.read_question_rows(one, "own", 1)[0]["prompt"][0]["content"] == "<image>how many 0 ?"
 
 
-def test_the_system_prompt_goes_first() -> None:
+def test_the_system_prompt_comes_first() -> None:
     row = {"id": "q", "prompt": [{"role": "user", "content": "why ?"}], "images": []}
     assert rendered(row, PROCESSOR, {}, "say", "be kind")[0].startswith("<|im_start|>system\nbe kind<|im_end|>")
     assert rendered(row, PROCESSOR, {}, "say")[0].startswith("<|im_start|>user\n")
 
 
-def test_each_question_has_a_seed_of_its_own_but_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_question_has_its_own_seed_except_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "engine_prompt", lambda *_: {})
 
     def seed(device: str, id_: str, mode: Mode, seed: int = 0) -> int | None:

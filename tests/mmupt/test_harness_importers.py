@@ -1,4 +1,4 @@
-"""Files as other programs write them, made here, go through the import to the scores of their responses."""
+"""Files in the formats of other harnesses are imported and scored."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ ROWS = 8
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """Makes the data file of a benchmark's stand-in; MathVerse's rows are of as many problems, or of one."""
+    """Prepares the stand-in of a benchmark; MathVerse's rows belong to ROWS problems, or to one."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mmupt_data"))
     from hub_shaped import as_it_is, write
@@ -61,7 +61,7 @@ def own_id(question: Question) -> str:
 
 
 def own_columns(question: Question) -> Record:
-    """What the benchmark itself calls a question."""
+    """The columns with the benchmark's own id of a question."""
     if question.data_source == "wemath":
         return {name: question.metadata[name] for name in ("ID", "key")}
     column = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}[question.data_source]
@@ -69,7 +69,7 @@ def own_columns(question: Question) -> Record:
 
 
 def asked(question: Question) -> str:
-    """A prompt around a question, as both programs make one."""
+    """A prompt around a question, as both harnesses build it."""
     return f"Hint: answer at the end.\nQuestion:  {question.text.replace('<image>', '<image1>')} (Unit: cm)"
 
 
@@ -78,14 +78,14 @@ def boxed(question: Question) -> str:
 
 
 def older_log(row: int, question: Question) -> Record:
-    """A sample of lmms-eval that holds its row of the data set."""
+    """A sample of lmms-eval that contains its row of the data set."""
     text = boxed(question)
     doc = {**own_columns(question), "question": question.text}
     return {"doc_id": row, "doc": doc, "target": question.truth, "resps": [[text]], "filtered_resps": ["A"], "score": 1}
 
 
 def newer_log(row: int, question: Question) -> Record:
-    """A sample of lmms-eval as it writes them now, with an id, if at all, in the results of the task."""
+    """A sample of lmms-eval 0.7, with an id, if any, in the results of the task."""
     results: Record = {
         "mathvista": {"llm_as_judge_eval": {"question_id": own_id(question), "true_false": False}},
         "mathvision": {"mathvision_standard_eval": {"response": [boxed(question)], "scores": [False]}},
@@ -152,7 +152,7 @@ def assert_all_right(file: Path, format_: Format, data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_every_format_of_every_benchmark_is_scored_by_our_rules(name: str, stand_in: StandIn, tmp_path: Path) -> None:
+def test_every_format_of_every_benchmark_is_imported_and_scored(name: str, stand_in: StandIn, tmp_path: Path) -> None:
     data = stand_in(name)
     assert_all_right(write_lines(tmp_path / "older.jsonl", rows_of(data, older_log)), "lmms-eval", data)
     assert_all_right(write_lines(tmp_path / "newer.jsonl", rows_of(data, newer_log)), "lmms-eval", data)
@@ -162,7 +162,7 @@ def test_every_format_of_every_benchmark_is_scored_by_our_rules(name: str, stand
     assert_all_right(write_lines(tmp_path / "plain.jsonl", plain), "jsonl", data)
 
 
-def test_an_import_scores_as_the_same_responses_generated_here(figures: Path, tmp_path: Path) -> None:
+def test_imported_responses_score_like_generated_responses(figures: Path, tmp_path: Path) -> None:
     responses = [
         Response(id_, "sample", sample, boxed(question) if sample else "no idea", 7)
         for id_, question in read_questions(figures).items()
@@ -177,7 +177,7 @@ def test_an_import_scores_as_the_same_responses_generated_here(figures: Path, tm
     assert score_file(output) == score_file(here)
 
 
-def test_the_parameters_say_where_an_import_comes_from(figures: Path, tmp_path: Path) -> None:
+def test_the_parameters_record_the_source_of_an_import(figures: Path, tmp_path: Path) -> None:
     lines = [{"id": id_, "response": f"<answer>{one.truth}</answer>"} for id_, one in read_questions(figures).items()]
     file, output = write_lines(tmp_path / "file.jsonl", lines), tmp_path / "runs" / "out.jsonl"
     import_responses(file, "jsonl", figures, output, model="a model", extraction="answer_tag")
@@ -186,14 +186,12 @@ def test_the_parameters_say_where_an_import_comes_from(figures: Path, tmp_path: 
     assert list(parameters["data"]) == [str(figures)] and len(parameters["data"][str(figures)]) == 64
     origin = parameters["imported_from"]
     assert (origin["file"], origin["format"], len(origin["sha256"])) == (str(file), "jsonl", 64)
-    # Scoring extracts as the import says.
+    # Scoring uses the extraction given at import.
     (scores,) = score_file(output)
     assert scores.accuracy["own"]["greedy"].value == 1.0
 
 
-def test_lines_of_one_question_are_samples_in_their_order_unless_they_say_otherwise(
-    figures: Path, tmp_path: Path
-) -> None:
+def test_lines_of_one_question_are_numbered_samples_by_default(figures: Path, tmp_path: Path) -> None:
     once, several, said = list(read_questions(figures))[:3]
     lines = [
         {"id": several, "response": "a"},
@@ -214,7 +212,7 @@ def test_lines_of_one_question_are_samples_in_their_order_unless_they_say_otherw
 
 
 def assert_named(err: str, file: Path, expected: Mapping[int, str]) -> None:
-    """That stderr names these lines, and for each has its reason."""
+    """Assert that stderr names exactly these lines with their reasons."""
     lines = [line for line in err.splitlines() if line.startswith(f"{file}, line")]
     assert len(lines) == len(expected), err
     for line, (number, why) in zip(lines, expected.items(), strict=True):
@@ -262,7 +260,7 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_imported(
         )
     )
 )
-def test_every_line_is_a_response_or_named_and_no_response_is_there_twice(
+def test_every_line_is_a_unique_response_or_named(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record]
 ) -> None:
     question = Question("", "figures", "text", "bars", None, "1", {})
@@ -340,16 +338,16 @@ def test_each_bad_row_of_vlmevalkit_is_named(
     assert_named(capsys.readouterr().err, file, {**expected, ROWS + len(bad) + 1: "unexpected end of data"})
 
 
-def test_what_names_several_questions_is_left_to_the_next_column(stand_in: StandIn, tmp_path: Path) -> None:
+def test_ambiguous_ids_fall_back_to_the_next_column(stand_in: StandIn, tmp_path: Path) -> None:
     data = stand_in("mathverse", problems=1)
-    # Of one problem in two versions, only one is there once.
+    # Some rows share problem and version, so only `sample_index` identifies them.
     records = rows_of(data, predicted)
     for record, question in zip(records, read_questions(data).values(), strict=True):
         record["sample_index"] = own_id(question)
     assert_all_right(write_table(tmp_path / "model_MathVerse_MINI.tsv", records), "vlmevalkit", data)
 
 
-def test_a_table_in_xlsx_is_read_except_for_predictions_that_fill_a_cell(
+def test_an_xlsx_is_read_except_for_truncated_predictions(
     stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = stand_in("mathvista")
@@ -361,7 +359,7 @@ def test_a_table_in_xlsx_is_read_except_for_predictions_that_fill_a_cell(
     records[2]["prediction"] = None
     pandas.DataFrame(records).to_excel(file, index=False, engine="xlsxwriter")
     found = imported(file, "vlmevalkit", data)
-    # A model that says nothing has answered, and wrongly.
+    # An empty prediction is an empty response, which is wrong.
     assert len(found) == ROWS - 1 and found[1].response == ""
     assert_named(capsys.readouterr().err, file, {3: "ends with the cell"})
     file.write_bytes(file.read_bytes()[:1000])
@@ -369,7 +367,7 @@ def test_a_table_in_xlsx_is_read_except_for_predictions_that_fill_a_cell(
         imported(file, "vlmevalkit", data)
 
 
-# XlsxWriter itself loses these: the end of an escape before another, noncharacters, and what it takes for a link.
+# XlsxWriter itself loses these: an escape that overlaps another, noncharacters, and texts it takes for links.
 LOST = re.compile(r"_x[0-9A-Fa-f]{4}_?x[0-9A-Fa-f]{4}_|[\ufffe\uffff]|^(?:mailto|internal|external|https?|ftp|file):")
 FRAGMENTS = st.sampled_from(
     ["_x000C_", "_x005F_", "_x000c_", "x005F_", "\f", "\r\n", "\x00", "=1", "_", " ", "\\boxed{x_1}"]
@@ -378,7 +376,7 @@ FRAGMENTS = st.sampled_from(
 
 @given(st.lists(st.lists(FRAGMENTS | st.text(max_size=3), max_size=5).map("".join), min_size=1))
 @settings(max_examples=10)
-def test_a_response_in_an_xlsx_is_read_as_it_was(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+def test_responses_survive_xlsx(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     texts = [text for text in texts if not LOST.search(text)] or [""]
     questions = {
         f"mathvista-testmini-{number}": Question("", "mathvista", f"How many {number}?", "free_form", None, "1", {})
@@ -394,7 +392,7 @@ def test_a_response_in_an_xlsx_is_read_as_it_was(tmp_path_factory: pytest.TempPa
     assert not bad and [one.response for one in responses] == texts
 
 
-def test_without_its_reader_an_xlsx_is_refused_with_the_fix(
+def test_a_missing_xlsx_reader_is_an_error_with_the_fix(
     stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = stand_in("mathvista")
@@ -420,18 +418,14 @@ def test_without_its_reader_an_xlsx_is_refused_with_the_fix(
         ("table.tsv", b"index\tquestion\n1\tx\n", r"has no response to a question of .*1 cannot be read"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_refused(
-    figures: Path, tmp_path: Path, name: str, content: bytes, why: str
-) -> None:
+def test_an_unreadable_table_is_refused(figures: Path, tmp_path: Path, name: str, content: bytes, why: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=why):
         imported(tmp_path / name, "vlmevalkit", figures)
     assert not Path("run").exists()
 
 
-def test_an_output_is_replaced_only_when_asked_to(
-    figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_existing_output_needs_replace(figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     id_ = next(iter(read_questions(figures)))
     file, output = write_lines(tmp_path / "file.jsonl", [{"id": id_, "response": "new"}]), tmp_path / "out.jsonl"
     write_responses(output, [Response(id_, "greedy", 0, "old")], {"data": {}})
@@ -445,7 +439,7 @@ def test_an_output_is_replaced_only_when_asked_to(
     assert read_whole(output)[0].response == "new"
 
 
-def test_a_file_with_a_bad_row_is_refused_with_the_count_unless_bad_rows_are_skipped(
+def test_bad_rows_are_counted_and_refused_unless_skipped(
     figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     id_ = next(iter(read_questions(figures)))
@@ -463,13 +457,13 @@ def test_a_file_with_a_bad_row_is_refused_with_the_count_unless_bad_rows_are_ski
     assert parameters and parameters["imported_from"]["skipped_rows"] == {"match no question": 2, "cannot be read": 1}
 
 
-def test_a_file_that_is_not_there_is_named(figures: Path, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(figures: Path, tmp_path: Path) -> None:
     for file, what in ((tmp_path / "nowhere.jsonl", "missing"), (tmp_path, "a folder")):
         with pytest.raises(ValueError, match=f"{file} is {what}: name a file of the other program"):
             import_responses(file, "jsonl", figures, tmp_path / "out.jsonl")
 
 
-def test_a_file_without_a_usable_line_leaves_no_output(figures: Path, tmp_path: Path) -> None:
+def test_a_file_without_usable_lines_leaves_no_output(figures: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "file.jsonl", [{"id": "x", "response": "y"}])
     with pytest.raises(ValueError, match=r"file\.jsonl has no response to a question of .*test\.parquet"):
         import_responses(file, "jsonl", figures, tmp_path / "out.jsonl")

@@ -1,6 +1,6 @@
-"""The logs that lmms-eval and VLMEvalKit wrote of our rows are imported whole, and their scores held against ours.
+"""Real logs of lmms-eval and VLMEvalKit on our rows are imported, and their scores compared with ours.
 
-How the logs were made is in `harness_logs/README.md`.
+`harness_logs/README.md` describes how the logs were made.
 """
 
 import json
@@ -24,15 +24,15 @@ Record = dict[str, Any]
 LOGS = Path(__file__).parent / "harness_logs"
 LMMS_EVAL = LOGS / "lmms_eval_0.7.3"
 VLMEVALKIT = LOGS / "vlmevalkit"
-# Where lmms-eval's score of a response is not ours, by task and question.
+# Reasons why lmms-eval's score of a response differs from ours, by task and question.
 EXPLAINED: Mapping[str, Mapping[str, str]] = {
     "mathvista_testmini_cot": dict.fromkeys(("10", "11"), "it rounds to 1.0 digits, a float as on the hub, and fails"),
     "mathvista_testmini_cot_reasoning": {"102": "the text of the option is not its letter"},
     "mathvision_reason_test_reasoning": {
-        "528": "a box within the tag is not opened",
+        "528": "a box within the tag is not read",
         "31": "the text of the option is not its letter",
         "32": "the text of the option is not its letter",
-        "33": "a degree sign is not taken off",
+        "33": "a degree sign is not removed",
         "34": "\\frac12 is not read",
     },
     # The judge was a stand-in that compared texts.
@@ -42,12 +42,12 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "13": "the same text as the truth, of two letters",
     },
 }
-# The same of VLMEvalKit, by table and index.
+# The same for VLMEvalKit, by table and index.
 VLMEVALKIT_DIFFERS: Mapping[str, Mapping[str, str]] = {
     "MathVista_MINI": {
         "101": "the official rule takes the nearest option",
-        "8": "int() takes no 3.0",
-        "11": "a dollar sign is not taken off",
+        "8": "int() refuses 3.0",
+        "11": "a dollar sign is not removed",
         "12": "a list is compared as the text None",
     },
     "MathVision": {"32": "the text of the option is not its letter"},
@@ -82,7 +82,7 @@ def rows_of(file: Path) -> list[Record]:
 
 
 def assert_matched(file: Path, format_: Format, data: Path) -> list[Response]:
-    """That every row whose question is in the data is matched to it, and the other rows are named."""
+    """Assert that every row with a question in the data is matched to it, and that all other rows are named."""
     questions = read_questions(data)
     ids = [id_of(benchmark_of(file), row) for row in rows_of(file)]
     responses, bad = read_harness_file(file, format_, read_index(data))
@@ -103,7 +103,7 @@ def their_score(record: Record) -> bool:
 
 
 @pytest.mark.parametrize("file", sorted(LMMS_EVAL.glob("samples_*.jsonl")), ids=lambda file: file.stem)
-def test_every_sample_of_lmms_eval_is_matched_and_scored_as_there_or_for_a_reason(
+def test_samples_of_lmms_eval_are_matched_and_scores_differ_only_as_explained(
     file: Path, data_of: Mapping[str, Path]
 ) -> None:
     data = data_of[benchmark_of(file)]
@@ -114,7 +114,7 @@ def test_every_sample_of_lmms_eval_is_matched_and_scored_as_there_or_for_a_reaso
     verdicts = verdicts_of(responses, read_questions(data), "answer_tag" if reasoning else "official")
     for verdict in verdicts:
         record = theirs[verdict.response.id]
-        # With its reasoning, which the log has apart.
+        # Includes the reasoning, which the log stores separately.
         assert verdict.response.response == record.get("resps", record["filtered_resps"])
         assert not reasoning or verdict.response.response.startswith("<think>")
     differ = {
@@ -126,12 +126,12 @@ def test_every_sample_of_lmms_eval_is_matched_and_scored_as_there_or_for_a_reaso
 
 
 @pytest.mark.parametrize("file", sorted(LMMS_EVAL.glob("tiny_model_*.jsonl")), ids=lambda file: file.stem)
-def test_every_sample_of_the_tiny_model_is_matched(file: Path, data_of: Mapping[str, Path]) -> None:
+def test_samples_of_the_tiny_model_are_matched(file: Path, data_of: Mapping[str, Path]) -> None:
     responses = assert_matched(file, "lmms-eval", data_of[benchmark_of(file)])
     assert any("\\boxed{" in one.response for one in responses)
 
 
-def test_a_request_that_lmms_eval_gave_up_is_no_wrong_answer(data_of: Mapping[str, Path]) -> None:
+def test_failed_requests_of_lmms_eval_are_not_wrong_answers(data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "failed_samples_mathvista_testmini_cot_reasoning.jsonl"
     responses, bad = read_harness_file(file, "lmms-eval", read_index(data_of["mathvista"]))
     assert not responses
@@ -142,7 +142,7 @@ def test_a_request_that_lmms_eval_gave_up_is_no_wrong_answer(data_of: Mapping[st
 def read_changed(
     tmp_path: Path, file: Path, data: Path, change: Mapping[str, Any], order: list[int] | None = None
 ) -> tuple[list[Response], list[UnusableRow]]:
-    """Read a log without its names of images, with other keys, and with its rows numbered in another order."""
+    """Read a log without image names, with changed keys, and with its rows numbered in another order."""
     records = [json.loads(line) for line in file.read_text().splitlines()]
     for number, record in zip(order or range(len(records)), records, strict=True):
         record.pop("input_media", None)
@@ -152,19 +152,17 @@ def read_changed(
     return read_harness_file(changed, "lmms-eval", read_index(data))
 
 
-def test_without_an_id_words_and_answer_decide_and_the_row_number_among_equals(
-    tmp_path: Path, data_of: Mapping[str, Path]
-) -> None:
+def test_without_an_id_words_answer_and_row_number_decide(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     for name, task in (("mathvista", "mathvista_testmini_cot"), ("mathverse", "mathverse_testmini")):
         file = LMMS_EVAL / f"samples_{task}_reasoning.jsonl"
         whole, bad = read_changed(tmp_path, file, data_of[name], {})
         assert not bad and whole == assert_matched(file, "lmms-eval", data_of[name])
 
 
-def test_in_another_order_what_cannot_be_told_apart_is_counted(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+def test_indistinguishable_questions_in_another_order_are_counted(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {}, order=list(range(10))[::-1])
-    # Of questions in the same words, those with different answers are found.
+    # Questions with the same words are found by their answers if these differ.
     expected = ["101", "102", "9", "10", "11", "12", "13", "669"]
     assert [one.id.removeprefix("mathvista-testmini-") for one in responses] == expected
     why = (
@@ -175,7 +173,7 @@ def test_in_another_order_what_cannot_be_told_apart_is_counted(tmp_path: Path, d
 
     file = LMMS_EVAL / "samples_mathverse_testmini_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathverse"], {}, order=[*range(1, 20), 0])
-    # Text Lite and Vision Intensive are the same words, and of two problems in all versions but one.
+    # Text Lite and Vision Intensive have the same words, and two problems share the words of all versions but one.
     assert len(responses) + len(bad) == 20
     assert {row.problem for row in bad} == {"match several questions"}
     texts = [(question.text, question.truth) for question in read_questions(data_of["mathverse"]).values()]
@@ -184,13 +182,11 @@ def test_in_another_order_what_cannot_be_told_apart_is_counted(tmp_path: Path, d
 
 @given(st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_without_an_id_a_row_is_matched_rightly_or_refused_whatever_is_logged_and_in_the_data(
-    data_of: Mapping[str, Path], data: st.DataObject
-) -> None:
+def test_rows_without_an_id_are_never_matched_wrongly(data_of: Mapping[str, Path], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["mathvista", "mathverse"]))
     index = read_index(data_of[name])
     ids = list(index.questions)
-    # Some of the questions in the order of the harness, or all of them in another.
+    # Some questions in the order of the harness, or all questions in another order.
     kept = sorted(data.draw(st.sets(st.sampled_from(range(len(ids))), min_size=1) | st.just(set(range(len(ids))))))
     questions = {ids[row]: index.questions[ids[row]] for row in kept}
     order = data.draw(st.permutations(kept)) if len(kept) == len(ids) else kept
@@ -216,10 +212,10 @@ def question(text: str, truth: str, choices: tuple[str, ...] | None = None) -> Q
 @pytest.mark.parametrize(
     ("prompt", "answer", "expected"),
     [
-        # A question that only begins like the other, with the letter of an option.
+        # The questions start alike; the prompts have the letter of an option.
         ("The angle is ( ).\nA. 90; B. 45", "B", "degrees"),
         ("The angle is a ( ).\nA. right one; B. acute one", "B", "kind"),
-        # Options as they came, which could not be told apart.
+        # Options that could not be split.
         ("Which point?\nA. Yes, point ;O.;B. No", "A", "O"),
         ("Which point?\nA. Yes, point ;P.;B. No", "A", "P"),
         # Another layout, and another answer.
@@ -227,7 +223,7 @@ def question(text: str, truth: str, choices: tuple[str, ...] | None = None) -> Q
         ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "A", None),
     ],
 )
-def test_words_options_and_answer_tell_questions_apart(prompt: str, answer: str, expected: str | None) -> None:
+def test_words_options_and_answer_distinguish_questions(prompt: str, answer: str, expected: str | None) -> None:
     index = QuestionIndex(
         {
             "degrees": question("The angle is ( ).\nChoices:\n(A) 90\n(B) 45", "B", ("90", "45")),
@@ -244,7 +240,9 @@ def test_words_options_and_answer_tell_questions_apart(prompt: str, answer: str,
     assert found == expected if expected else isinstance(found, Unusable) and found.problem == "match no question"
 
 
-def test_a_version_alone_narrows_what_words_and_answer_leave_open(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+def test_a_version_narrows_the_questions_that_words_and_answer_leave(
+    tmp_path: Path, data_of: Mapping[str, Path]
+) -> None:
     of_version = [row for row in ROWS["mathverse"] if row["problem_version"] == "Text Lite"]
     rows = [
         {"index": index, **{name: row[name] for name in ("problem_version", "question", "answer")}, "prediction": "x"}
@@ -253,21 +251,19 @@ def test_a_version_alone_narrows_what_words_and_answer_leave_open(tmp_path: Path
     file = tmp_path / "STANDIN_MathVerse_MINI_Text_Lite.json"
     file.write_text(json.dumps(rows))
     responses, bad = read_harness_file(file, "vlmevalkit", read_index(data_of["mathverse"]))
-    # Two of the four problems are the same words and the same answer.
+    # Two of the four problems have the same words and the same answer.
     assert [one.id for one in responses] == ["mathverse-testmini-2", "mathverse-testmini-12"]
     assert [(row.line, row.problem) for row in bad] == [(line, "match several questions") for line in (2, 4)]
 
 
-def test_an_answer_of_another_question_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+def test_an_answer_of_no_question_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {"target": "no answer of any"})
     assert not responses and {row.problem for row in bad} == {"match no question"}
     assert "doc_id '0' is mathvista-testmini-101, but its answer is 'no answer of any'" in bad[0].why
 
 
-def test_questions_of_the_text_only_version_are_not_taken_for_others(
-    tmp_path: Path, data_of: Mapping[str, Path]
-) -> None:
+def test_text_only_questions_match_no_other_version(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "samples_mathverse_testmini_text_lite.jsonl"
     changed = tmp_path / "samples_mathverse_testmini_text_only.jsonl"
     changed.write_text(file.read_text().replace('"Text Lite"', '"Text_Only"'))
@@ -277,7 +273,7 @@ def test_questions_of_the_text_only_version_are_not_taken_for_others(
 
 
 @pytest.mark.parametrize("file", sorted(VLMEVALKIT.glob("STANDIN_*")), ids=lambda file: file.name)
-def test_every_row_of_vlmevalkit_is_matched(file: Path, data_of: Mapping[str, Path]) -> None:
+def test_rows_of_vlmevalkit_are_matched(file: Path, data_of: Mapping[str, Path]) -> None:
     first = assert_matched(file, "vlmevalkit", data_of[benchmark_of(file)])[0]
     # XlsxWriter writes a form feed as _x000C_, and _x000C_ as _x005F_x000C_.
     if "Text_Lite" not in file.name:
@@ -287,7 +283,7 @@ def test_every_row_of_vlmevalkit_is_matched(file: Path, data_of: Mapping[str, Pa
 @pytest.mark.parametrize(
     "name", ["MathVista_MINI", "MathVision", "MathVerse_MINI", "MathVerse_MINI_Text_Lite", "WeMath"]
 )
-def test_every_row_of_vlmevalkit_is_scored_as_there_or_for_a_reason(name: str, data_of: Mapping[str, Path]) -> None:
+def test_scores_of_vlmevalkit_differ_only_as_explained(name: str, data_of: Mapping[str, Path]) -> None:
     file = VLMEVALKIT / f"STANDIN_{name}.xlsx"
     data = data_of[benchmark_of(file)]
     responses, _ = read_harness_file(file, "vlmevalkit", read_index(data))
@@ -302,13 +298,13 @@ def test_every_row_of_vlmevalkit_is_scored_as_there_or_for_a_reason(name: str, d
 
 
 @pytest.mark.parametrize("file", sorted((VLMEVALKIT / "judged").iterdir()), ids=lambda file: file.name)
-def test_a_table_that_vlmevalkit_has_judged_is_refused(file: Path, data_of: Mapping[str, Path]) -> None:
+def test_judged_tables_of_vlmevalkit_are_refused(file: Path, data_of: Mapping[str, Path]) -> None:
     responses, bad = read_harness_file(file, "vlmevalkit", read_index(data_of[benchmark_of(file)]))
     assert not responses and {row.problem for row in bad} == {"cannot be read"}
     assert "import its table of predictions" in bad[0].why
 
 
-def test_reasoning_that_vlmevalkit_split_off_is_put_back(data_of: Mapping[str, Path]) -> None:
+def test_reasoning_split_off_by_vlmevalkit_is_restored(data_of: Mapping[str, Path]) -> None:
     file = VLMEVALKIT / "STANDIN_WeMath_COT.xlsx"
     responses, _ = read_harness_file(file, "vlmevalkit", read_index(data_of["wemath"]))
     assert responses[5].response == "<think>\nIt is 5 m.\n</think>\n\nD"

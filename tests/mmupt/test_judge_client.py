@@ -1,4 +1,4 @@
-"""A judge model is asked once a prompt, again where it fails for a while, and what it said is kept."""
+"""The judge is asked each prompt once, transient failures are retried, and replies are saved."""
 
 import json
 import re
@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_request_that_fails_for_a_while_is_asked_again(tmp_path: Path, status: int) -> None:
+def test_transient_failures_are_retried(tmp_path: Path, status: int) -> None:
     with serve(lambda _, count: Said("1") if count == 2 else Said(status=status)) as server:
         replies = ask(judge(server.url), ["a"], tmp_path / "kept.jsonl")
     assert replies.texts == {"a": "1"} and server.prompts == ["a"] * 3
 
 
-def test_a_reply_that_does_not_come_in_time_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_timeout_is_retried(tmp_path: Path) -> None:
     def slow_at_first(_: str, count: int) -> Said:
         if count == 0:
             time.sleep(2)
@@ -50,9 +50,7 @@ def test_a_reply_that_does_not_come_in_time_is_asked_for_again(tmp_path: Path) -
         (Said(body=b'{"choices": 7}'), "no completion"),
     ],
 )
-def test_a_request_that_fails_for_good_is_told_and_the_others_are_answered(
-    tmp_path: Path, reply: Said, why: str
-) -> None:
+def test_a_permanent_failure_is_reported_and_the_others_are_answered(tmp_path: Path, reply: Said, why: str) -> None:
     kept = tmp_path / "kept.jsonl"
     with serve(lambda prompt, _: reply if prompt == "b" else Said("1")) as server:
         replies = ask(judge(server.url), ["a", "b", "c"], kept)
@@ -60,7 +58,7 @@ def test_a_request_that_fails_for_good_is_told_and_the_others_are_answered(
     assert re.search(why, replies.failures["b"]) and len(read_kept(kept)) == 2
 
 
-def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
+def test_concurrent_requests_are_limited(tmp_path: Path) -> None:
     def slow(_: str, count: int) -> Said:
         time.sleep(0.05)
         return Said("1")
@@ -70,7 +68,7 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
     assert 2 <= server.most_at_once <= 3
 
 
-def test_the_key_is_that_of_the_named_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_key_comes_from_the_named_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_KEY", "a secret")
     with serve(honest) as server:
         ask(judge(server.url, key_variable="A_KEY"), ["<response>\nI say 1\n</response>"], tmp_path / "kept.jsonl")
@@ -78,7 +76,7 @@ def test_the_key_is_that_of_the_named_variable(tmp_path: Path, monkeypatch: pyte
     assert "secret" not in (tmp_path / "kept.jsonl").read_text()
 
 
-def test_an_endpoint_that_is_not_there_fails_at_once(tmp_path: Path) -> None:
+def test_a_missing_endpoint_fails_at_once(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -88,20 +86,20 @@ def test_an_endpoint_that_is_not_there_fails_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5 and not (tmp_path / "kept.jsonl").exists()
 
 
-def test_a_model_that_is_not_served_fails_before_anything_is_asked(tmp_path: Path) -> None:
+def test_an_unserved_model_fails_before_any_request(tmp_path: Path) -> None:
     with serve(honest) as server, pytest.raises(JudgeError, match=r"/v1 does not serve other/model, but some/judge"):
         ask(judge(server.url, model="other/model"), ["a"], tmp_path / "kept.jsonl")
     assert server.prompts == []
 
 
-def test_other_models_prompts_and_settings_have_replies_of_their_own() -> None:
+def test_reply_keys_depend_on_model_prompt_and_settings() -> None:
     one = judge("http://here/v1")
     others = [replace(one, model="other"), replace(one, max_tokens=7)]
     assert len({one.key("a"), one.key("b"), *(other.key("a") for other in others)}) == 4
     assert replace(one, url="http://there/v1", requests=1).key("a") == one.key("a")
 
 
-def test_after_a_kill_only_the_rest_is_asked(tmp_path: Path) -> None:
+def test_after_a_kill_only_the_rest_is_requested(tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     prompts = [f"<response>\nI say {number}\n</response>" for number in range(10)]
     with serve(
@@ -120,7 +118,7 @@ def test_after_a_kill_only_the_rest_is_asked(tmp_path: Path) -> None:
             child.kill()
             child.wait()
     assert len(read_kept(kept)) == 5
-    # As if the kill had cut the line that was being written.
+    # Simulates a line that the kill cut.
     kept.write_bytes(kept.read_bytes()[:-10])
     with serve(honest) as server:
         replies = ask(judge(server.url), prompts, kept)
@@ -129,7 +127,7 @@ def test_after_a_kill_only_the_rest_is_asked(tmp_path: Path) -> None:
     assert len(read_kept(kept)) == 10
 
 
-def test_lines_that_are_no_replies_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+def test_lines_that_are_not_replies_are_ignored(tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     good = json.dumps({"key": "k", "reply": "r"}).encode()
     bad = [b"", b"[]", b"7", b'{"key": "a"}', b'{"key": 1, "reply": "r"}', b'{"key": "a", "reply": null}', b"\xff"]
@@ -151,13 +149,13 @@ def parts(*content: object) -> Said:
         (parts(), ""),
     ],
 )
-def test_a_reply_in_parts_is_the_text_of_its_parts_without_reasoning(tmp_path: Path, reply: Said, text: str) -> None:
+def test_a_reply_in_parts_is_joined_without_reasoning(tmp_path: Path, reply: Said, text: str) -> None:
     with serve(lambda *_: reply) as server:
         assert ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").texts == {"a": text}
 
 
 @pytest.mark.parametrize("part", ["1", {"text": "1"}, {"type": "text"}, {"type": "text", "text": 1}])
-def test_parts_of_another_shape_are_no_reply(tmp_path: Path, part: object) -> None:
+def test_parts_of_another_shape_are_a_failure(tmp_path: Path, part: object) -> None:
     with serve(lambda *_: parts(part)) as server:
         assert "no text" in ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").failures["a"]
 
@@ -170,7 +168,7 @@ def test_parts_of_another_shape_are_no_reply(tmp_path: Path, part: object) -> No
         ({"temperature": 1.0, "max_tokens": None}, {"temperature": 1.0}),
     ],
 )
-def test_what_a_request_sends_is_a_setting_and_none_is_not_sent(
+def test_a_request_sends_all_settings_that_are_not_none(
     tmp_path: Path, settings: dict[str, Any], sent: dict[str, Any]
 ) -> None:
     with serve(lambda *_: Said("1")) as server:
@@ -185,7 +183,7 @@ def test_an_endpoint_without_a_list_of_models_can_be_asked(tmp_path: Path) -> No
     assert replies.texts == {"a": "1"} and server.listed == 0
 
 
-def test_the_settings_of_the_command_line_and_of_the_configuration_are_those_of_a_judge() -> None:
+def test_command_line_and_config_have_the_settings_of_a_judge() -> None:
     config = OmegaConf.load(ROOT / "recipes/mmupt/evaluation/config/evaluation.yaml").judge
     known = {field.name: field.default for field in fields(Judge)}
     assert {name: value for name, value in config.items() if name not in ("url", "model")} == {

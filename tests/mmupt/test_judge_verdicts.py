@@ -1,4 +1,4 @@
-"""A judge model decides what the authors of a benchmark have theirs decide, and nothing that it says is trusted."""
+"""The judge decides what a benchmark's authors leave to theirs, and its replies are untrusted."""
 
 import json
 import os
@@ -49,32 +49,32 @@ def vista(id_: str, truth: str = "8") -> Question:
 def verdicts(
     texts: list[str], question: Callable[[str], Question] = verse
 ) -> tuple[list[Verdict], dict[str, Question]]:
-    """The verdicts by rule on one response each to questions of their own."""
+    """Verdicts by rule on responses with these texts, each to a question of its own."""
     questions = {f"q{number}": question(f"q{number}") for number in range(len(texts))}
     responses = [Response(id_, "greedy", 0, text, 1) for id_, text in zip(questions, texts, strict=True)]
     return verdicts_of(responses, questions), questions
 
 
-def test_the_judge_of_mathverse_extracts_and_compares_and_its_verdict_leads(tmp_path: Path) -> None:
+def test_the_judge_of_mathverse_extracts_and_compares_and_leads(tmp_path: Path) -> None:
     by_rule, questions = verdicts(["I say C", "I say A", "so \\boxed{C}", "nothing"])
     with serve(honest) as server:
         judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
     assert judgement.failures == []
     assert [list(one.right.values()) for one in judgement.verdicts] == [
-        [True, False, False],  # by the judge, by rule (which sees no box), by the own comparison
+        [True, False, False],  # judge, benchmark rule (reads only boxes), own comparison
         [False, False, False],
-        [False, True, True],  # this judge sees no box
+        [False, True, True],  # this judge does not read boxes
         [False, False, False],
     ]
     assert list(judgement.verdicts[0].right) == ["judge some/judge", "rule-based", "own"]
     assert [one.judged.answer for one in judgement.verdicts if one.judged] == ["C", "A", None, None]
-    # Four extractions, and no comparison where there is no answer.
+    # Four extractions, and comparisons only for the two answers.
     assert [asks_agreement(prompt) for prompt in server.prompts].count(True) == 2 and len(server.prompts) == 6
     assert all(request["temperature"] == 0 and request["model"] == MODEL for request in server.requests)
     assert all("Find x.\nChoices:" in prompt for prompt in server.prompts if asks_agreement(prompt))
 
 
-def test_the_judge_of_mathvista_extracts_where_there_is_no_box_and_the_rule_decides(tmp_path: Path) -> None:
+def test_the_judge_of_mathvista_extracts_unboxed_answers_and_the_rule_decides(tmp_path: Path) -> None:
     texts = ["I say 8.0", "I say 7", "so \\boxed{8}", "8", "nothing"]
     by_rule, questions = verdicts(texts, vista)
     with serve(honest) as server:
@@ -84,7 +84,7 @@ def test_the_judge_of_mathvista_extracts_where_there_is_no_box_and_the_rule_deci
     assert len(server.prompts) == 3 and all("Hint: an integer." in prompt for prompt in server.prompts)
 
 
-def test_benchmarks_whose_authors_ask_no_judge_are_left_as_they_are(tmp_path: Path) -> None:
+def test_benchmarks_without_a_judge_stay_unchanged(tmp_path: Path) -> None:
     question = Question("q", "wemath", "", "multi_choice", ("1", "2"), "A", {"ID": "1", "key": "2steps_1"})
     by_rule = verdicts_of([Response("q", "greedy", 0, "\\boxed{A}")], {"q": question})
     nowhere = judge("http://127.0.0.1:1/v1")
@@ -92,12 +92,12 @@ def test_benchmarks_whose_authors_ask_no_judge_are_left_as_they_are(tmp_path: Pa
     assert {name for name, one in BENCHMARKS.items() if one.judge} == {"mathvista", "mathverse"}
 
 
-def test_what_was_answered_is_not_asked_again_even_without_a_server(tmp_path: Path) -> None:
+def test_saved_replies_need_no_server(tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     with serve(honest) as server:
         by_rule, questions = verdicts(["I say C", "I say A", "I say C"])
         first = judge_verdicts(by_rule, questions, judge(server.url), kept)
-        # Two responses say the same.
+        # Two responses are equal.
         assert len(server.prompts) == len(set(server.prompts)) == 4
     assert judge_verdicts(by_rule, questions, judge(server.url), kept) == first
 
@@ -114,12 +114,12 @@ def test_what_was_answered_is_not_asked_again_even_without_a_server(tmp_path: Pa
         ("<think>\nIt says 7.\n</think>\n7", "7"),
     ],
 )
-def test_an_answer_stands_in_the_last_line_of_a_reply(reply: str, answer: str | None) -> None:
+def test_an_answer_is_read_from_the_last_line_of_a_reply(reply: str, answer: str | None) -> None:
     assert read_answer(reply) == answer
 
 
 @pytest.mark.parametrize("reply", ["", " \n ", "Answer:", "x" * 501])
-def test_a_reply_without_a_line_that_could_be_an_answer_is_unreadable(reply: str) -> None:
+def test_a_reply_without_a_usable_last_line_is_unreadable(reply: str) -> None:
     with pytest.raises(Unreadable, match="no answer in"):
         read_answer(reply)
 
@@ -140,13 +140,13 @@ def test_agreement_is_one_or_yes_in_the_last_line(reply: str, agrees: bool) -> N
 
 
 @pytest.mark.parametrize("reply", ["", "1\nor so", "10", "true", "1 or 0", "The answers agree, so 1", "²", "１"])  # noqa: RUF001
-def test_any_other_last_line_says_nothing_about_agreement(reply: str) -> None:
+def test_any_other_last_line_is_unreadable_as_agreement(reply: str) -> None:
     with pytest.raises(Unreadable, match="neither 1 nor 0"):
         read_agreement(reply)
 
 
 @given(st.text())
-def test_no_reply_makes_reading_fail_otherwise(reply: str) -> None:
+def test_reading_any_reply_raises_only_unreadable(reply: str) -> None:
     for read in (read_answer, read_agreement):
         try:
             found = read(reply)
@@ -166,7 +166,7 @@ def test_no_reply_makes_reading_fail_otherwise(reply: str) -> None:
         "]]>\u2028</answer>",
     ],
 )
-def test_replies_that_cannot_be_read_count_as_wrong_and_are_counted(tmp_path: Path, reply: str) -> None:
+def test_unreadable_replies_are_wrong_and_counted(tmp_path: Path, reply: str) -> None:
     by_rule, questions = verdicts(["I say C", "I say C, too"])
 
     def hostile(prompt: str, _: int) -> Said:
@@ -193,21 +193,21 @@ def test_a_response_can_neither_close_its_tags_nor_fill_other_placeholders() -> 
         assert "{question} {truth} {response}" in prompt and "the truth" not in prompt
 
 
-def test_of_a_response_without_end_the_judge_is_shown_the_end() -> None:
+def test_the_judge_sees_the_end_of_an_endless_response() -> None:
     steps = BENCHMARKS["mathverse"].judge
     assert steps is not None
     prompt = steps.ask_answer("x" * 100_000 + "I say C", verse("q"))
     assert "I say C" in prompt and len(prompt) < 2 * judge_prompts.LONGEST_RESPONSE
 
 
-def test_half_of_a_sign_in_a_response_does_not_keep_it_from_being_sent(tmp_path: Path) -> None:
+def test_a_response_with_a_lone_surrogate_is_sent(tmp_path: Path) -> None:
     by_rule, questions = verdicts(["\ud800 I say C"])
     with serve(honest) as server:
         judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
     assert judgement.verdicts[0].right["judge some/judge"]
 
 
-def test_a_prompt_with_a_placeholder_lost_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_that_lost_a_placeholder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_prompts, "PROMPTS", tmp_path)
     (tmp_path / "edited.txt").write_text("What does it say? {answer}")
     with pytest.raises(
@@ -217,7 +217,7 @@ def test_a_prompt_with_a_placeholder_lost_is_named(tmp_path: Path, monkeypatch: 
 
 
 def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> Path:
-    """A file of responses to questions of MathVerse, whose truth is "C" each time."""
+    """A file of responses to questions of MathVerse whose ground truth is "C"."""
     questions = {f"q{number}": verse(f"q{number}") for number in range(len(texts))}
     monkeypatch.setattr("mmupt.evaluation.verdicts.read_questions", lambda _: questions)
     file = tmp_path / "responses.jsonl"
@@ -226,7 +226,7 @@ def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -
     return file
 
 
-def test_figures_and_breakdowns_are_labelled_with_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_and_breakdowns_are_labelled_with_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = file_of(tmp_path, monkeypatch, ["I say C", "I say A"])
     without = score_file(file)
     with serve(honest) as server:
@@ -242,11 +242,11 @@ def test_figures_and_breakdowns_are_labelled_with_the_judge(tmp_path: Path, monk
     assert scores.breakdowns["problem_version"]["Text Lite"] == {"value": 0.5, "questions": 2}
     lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
     assert [line["judged_answer"] for line in lines] == ["C", "A"]
-    # Without a judge all is as before.
+    # Scores without a judge are unchanged.
     assert score_file(file) == without and "judged_answer" not in file.with_suffix(".verdicts.jsonl").read_text()
 
 
-def test_no_figure_is_by_the_judge_until_it_has_decided_on_all(
+def test_no_score_is_by_the_judge_until_every_response_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = file_of(tmp_path, monkeypatch, ["I say C", "I say A", "I say B"])
@@ -264,11 +264,11 @@ def test_no_figure_is_by_the_judge_until_it_has_decided_on_all(
     assert ["judge some/judge" in line["right"] for line in lines] == [True, False, True]
     with serve(honest) as server:
         (scores,) = score_file(file, judge=judge(server.url))
-    # The extraction and the comparison of the one that was missing.
+    # The extraction and the comparison of the missing response.
     assert len(server.prompts) == 2 and scores.accuracy["judge some/judge"]["greedy"].value == pytest.approx(1 / 3)
 
 
-def test_of_many_responses_that_could_not_be_judged_the_first_are_named() -> None:
+def test_only_the_first_unjudged_responses_are_named() -> None:
     by_rule, _ = verdicts(["x"] * 50)
     told = describe([(one, "why") for one in by_rule]).splitlines()
     assert told[0].startswith("50 responses") and told[1] == "  q0, greedy 0: why" and told[-1] == "  and 30 more"
@@ -296,7 +296,7 @@ def test_arguments_that_make_no_judge_are_refused(
 
 @pytest.mark.full_stack
 def test_vllm_serves_the_tiny_model_as_a_judge_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its words are no judgement: what is shown is that the requests and replies are those of a real server."""
+    """Tests requests and replies against a real server; the tiny model cannot judge."""
     cpu = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -321,6 +321,6 @@ def test_vllm_serves_the_tiny_model_as_a_judge_on_a_cpu(tmp_path: Path, monkeypa
             server.terminate()
             server.wait(60)
     assert scores.not_judged == 0 and scores.accuracy[f"judge {MODEL}"]["greedy"].questions == 4
-    # Every response was asked about, and what was asked once is there without the server.
+    # The judge was asked about every response, and the saved replies need no server.
     assert len(read_kept(file.with_suffix(".judge.jsonl"))) >= 4
     assert score_file(file, judge=Judge(f"http://127.0.0.1:{port}/v1", MODEL)) == [scores]

@@ -1,11 +1,9 @@
-"""Every branch of MathVerse's rule, on rows made by hand, each with the reason for its expectation."""
+"""Every branch of MathVerse's rule on handmade rows; comments give the reasons."""
 
 import pytest
 from benchmark_questions import question
 
-from mmupt.benchmarks import (
-    mathverse,
-)
+from mmupt.benchmarks import mathverse
 
 ASKED = "<image>Find x.\nChoices:\nA:30°\nB:45°\nC:60°\nD:90°"
 
@@ -25,7 +23,7 @@ GAPS = "<image>Choose all answers that apply:\nChoices:\nA:It is\nlong.\nB:\nC:I
         (ASKED, "(C)", "C", True),
         (ASKED, "60°", "C", True),  # the option's text
         (ASKED, "B", "C", False),
-        (ASKED, "C", "(C)", True),  # dirty truths say the letter all the same
+        (ASKED, "C", "(C)", True),  # irregular truths still name the letter
         (ASKED, "C", "C.", True),
         (ASKED, None, "C", False),
         (BEARING, "A", "090^\\circ T", True),  # the truth is the text of an option
@@ -37,26 +35,26 @@ GAPS = "<image>Choose all answers that apply:\nChoices:\nA:It is\nlong.\nB:\nC:I
         (TWO, "C, D", "C\nD", True),
         (TWO, "(C) and (D)", "C\nD", True),
         (TWO, "CD", "C\nD", True),
-        (TWO, "C", "C\nD", False),  # the authors' judge wants a complete match
+        (TWO, "C", "C\nD", False),  # the authors' judge requires a complete match
         (TWO, "B, C, D", "C\nD", False),
-        (GAPS, "C", "C", True),  # empty options, and one of two lines
+        (GAPS, "C", "C", True),  # empty options, and an option of two lines
         (GAPS, "It is short.", "C", True),
         (GAPS, "A", "C", False),
         (GAPS, "The answers are A and C.", "C", False),
     ],
 )
-def test_mathverse_takes_letters_and_texts_of_options_and_reads_dirty_truths(
+def test_mathverse_accepts_letters_and_option_texts_and_reads_irregular_truths(
     asked: str, answer: str | None, truth: str, right: bool
 ) -> None:
     assert mathverse.is_correct(answer, question(truth, None, "multi-choice", asked)) == right
 
 
-def test_mathverse_finds_options_with_gaps_and_of_several_lines() -> None:
+def test_mathverse_reads_empty_and_multi_line_options() -> None:
     assert mathverse.options(question("C", None, "multi-choice", GAPS)) == ["It is\nlong.", "", "It is short.", ""]
     assert mathverse.options(question("A", None, "multi-choice", BEARING)) == ["090^\\circ T", "180^\\circ T"]
 
 
-def test_mathverse_leaves_out_the_label_of_a_value() -> None:
+def test_mathverse_drops_the_label_of_a_value() -> None:
     for truth in (r"Area $=9 \pi$", r"Area of sector $=9 \pi$"):
         for answer in (r"9\pi", r"Area = 9\pi", truth):
             assert mathverse.is_correct(answer, question(truth, kind="free-form")), (answer, truth)
@@ -64,12 +62,12 @@ def test_mathverse_leaves_out_the_label_of_a_value() -> None:
     assert mathverse.unlabelled("y = 3x + 1") == "y = 3x + 1"
 
 
-def test_mathverse_compares_free_answers_by_what_they_say() -> None:
+def test_mathverse_compares_free_answers_by_value() -> None:
     assert mathverse.is_correct(r"\frac{1}{2}", question("0.5", kind="free-form"))
     assert not mathverse.is_correct("A", question("0.5", kind="free-form"))
 
 
-def test_mathverse_finds_its_options_where_the_question_for_the_judge_has_them() -> None:
+def test_mathverse_finds_options_in_the_question_for_the_judge() -> None:
     asked = question("A", None, "multi-choice", "<image>Look.", question_for_eval="x?\nChoices:\nA:1\nB:2")
     assert mathverse.options(asked) == ["1", "2"]
     assert mathverse.options(question("A", None, "multi-choice", "Choices:\nA:1\nC:2")) is None

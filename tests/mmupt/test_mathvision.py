@@ -1,4 +1,4 @@
-"""Every branch of MathVision's official rule, on rows made by hand, each with the reason for its expectation."""
+"""Every branch of MATH-Vision's official rule on handmade rows; comments give the reasons."""
 
 import time
 
@@ -7,9 +7,7 @@ from benchmark_questions import FIVE, question
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmupt.benchmarks import (
-    mathvision,
-)
+from mmupt.benchmarks import mathvision
 from mmupt.benchmarks.latex_value import latex_value
 
 
@@ -33,7 +31,7 @@ from mmupt.benchmarks.latex_value import latex_value
         ("-0.001", "0", None, True),
         ("1:1", "1", None, True),
         (r"\frac{7}{2}", "3.5", None, True),
-        (r"\frac72", "3.5", None, False),  # fractions without braces have a number only where a root stands, too
+        (r"\frac72", "3.5", None, False),  # fractions without braces have a value only beside a root
         ("(1, 2)", "(1,2)", None, True),  # element by element
         ("(1.001,2)", "(1.00,2)", None, False),  # 1.0 and 1: rounded elements are compared as texts
         ("(1.001,2)", "(1.004,2)", None, True),
@@ -41,9 +39,9 @@ from mmupt.benchmarks.latex_value import latex_value
         ("[1,2]", "(1,2)", None, False),  # other brackets
         ("(a,2)", "(A, 2.0)", None, True),
         ("(a,2)", "(A,2)", None, True),
-        ("(1)", "1", None, True),  # brackets around one number are no tuple
+        ("(1)", "1", None, True),  # brackets around a single number are not a tuple
         ("seven", "7", None, False),
-        # As the authors clean every answer before they compare it.
+        # The authors clean every answer before they compare it.
         ("(B)", "B", FIVE, True),
         (r"\text{B}", "B", FIVE, True),
         ("b.", "B", FIVE, True),
@@ -51,20 +49,20 @@ from mmupt.benchmarks.latex_value import latex_value
         (r"\$34", "34", None, True),
         (r"60^\circ", "60", None, True),
         (r"50\%", "50", None, True),
-        # What they give no credit for, as cleaning leaves the option as it is and units have no number.
+        # Wrong by the authors' rule: cleaning does not change the option, and units have no number.
         (r"40 \mathrm{~cm}", "D", FIVE, False),
         ("40", "D", FIVE, False),
         ("50", "E", FIVE, False),
         ("20%", "20", None, False),
         ("7 cm", "7", None, False),
         ("house 1 and 4", "A", ("House 1 and 4",), False),
-        # What they give credit for, as the rest of the text is never looked at.
+        # Right by the authors' rule, which ignores the rest of the text.
         ("7 rows", "7", None, True),
         ("8 triangles", "8", None, True),
         ("7.)", "7", None, True),
     ],
 )
-def test_mathvision_agrees_with_its_authors_to_the_letter(
+def test_mathvision_gives_its_authors_verdicts(
     answer: str | None, truth: str, choices: tuple[str, ...] | None, right: bool
 ) -> None:
     assert mathvision.is_correct(answer, question(truth, choices)) == right
@@ -124,7 +122,7 @@ def test_mathvision_agrees_with_its_authors_to_the_letter(
         ("", None),
     ],
 )
-def test_latex_has_the_value_that_the_authors_of_mathvision_compute(text: str, value: float | None) -> None:
+def test_latex_has_the_value_of_mathvisions_authors(text: str, value: float | None) -> None:
     assert latex_value(text) == value
 
 
@@ -146,7 +144,7 @@ def test_latex_has_the_value_that_the_authors_of_mathvision_compute(text: str, v
         "is " * 20_000,
     ],
 )
-def test_a_hostile_answer_to_mathvision_takes_no_time(text: str) -> None:
+def test_mathvision_judges_hostile_answers_fast(text: str) -> None:
     begin = time.perf_counter()
     latex_value(text)
     mathvision.is_correct(mathvision.extract(text, question("7")), question("7"))
@@ -154,7 +152,7 @@ def test_a_hostile_answer_to_mathvision_takes_no_time(text: str) -> None:
 
 
 @given(st.text(r"\{}()[]^_!'123.,:/*+-=<>$%~ abefrqst", max_size=40), st.text(r"\frac{}1:2", max_size=12))
-def test_mathvision_judges_any_text_in_time(answer: str, truth: str) -> None:
+def test_mathvision_judges_any_text(answer: str, truth: str) -> None:
     assert mathvision.is_correct(answer, question(truth)) in (True, False)
     value = latex_value(answer)
     assert value is None or round(value, 2) == value or value != value

@@ -1,4 +1,4 @@
-"""Every branch of MathVista's official rule, on rows made by hand, each with the reason for its expectation."""
+"""Every branch of MathVista's official rule on handmade rows; comments give the reasons."""
 
 import re
 import time
@@ -10,10 +10,7 @@ from benchmark_questions import question
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmupt.benchmarks import (
-    BENCHMARKS,
-    mathvista,
-)
+from mmupt.benchmarks import BENCHMARKS, mathvista
 from mmupt.benchmarks.benchmark import as_question
 from mmupt.benchmarks.mathvista import levenshtein
 
@@ -26,26 +23,26 @@ SIZES = ("larger than", "smaller than", "equal to")
         ("smaller than", True),  # the option's text
         ("B", True),  # its letter
         ("(B) whatever", True),  # the first letter in brackets, whatever follows
-        ("(b)", True),  # made upper-case
-        ("b", False),  # no letter in brackets, so a text: nearest are all equally far but "equal to" is shortest
-        ("(C) or (B)", False),  # the first one counts
+        ("(b)", True),  # converted to upper case
+        ("b", False),  # not in brackets, so a text: "equal to" is the nearest option
+        ("(C) or (B)", False),  # the first letter counts
         ("smaler then", True),  # the nearest text
         ("(E)", False),  # no option of that letter: the nearest to the text "E" is "equal to"
-        ("", False),  # an empty answer takes the nearest, too: the shortest option
+        ("", False),  # the option nearest to an empty answer is the shortest
     ],
 )
-def test_mathvista_takes_an_option_by_letter_by_text_and_by_the_nearest_text(answer: str, right: bool) -> None:
+def test_mathvista_finds_an_option_by_letter_text_or_nearest_text(answer: str, right: bool) -> None:
     assert mathvista.is_correct(answer, question("smaller than", SIZES, "multi_choice")) == right
 
 
 @pytest.mark.parametrize(("metadata", "missing"), [("{}", "answer_type"), ('{"answer_type": "float"}', "precision")])
-def test_mathvista_takes_no_missing_key_for_a_wrong_answer(metadata: str, missing: str) -> None:
+def test_a_missing_key_is_an_error_in_mathvista(metadata: str, missing: str) -> None:
     row = {"id": "q", "data_source": "mathvista", "prompt": [{"content": "how many ?"}], "question_type": "free_form"}
     with pytest.raises(ValueError, match=f"question 'q' has no '{missing}' in its metadata"):
         mathvista.is_correct("1", as_question(row, "1", metadata))
 
 
-def test_mathvista_gives_the_nearest_option_even_for_no_answer_the_first_of_equals() -> None:
+def test_mathvista_takes_the_first_nearest_option_for_a_missing_answer() -> None:
     assert mathvista.normalise(None, question("x", ("ab", "cd"), "multi_choice")) == "ab"
     assert mathvista.normalise("", question("x", SIZES, "multi_choice")) == "equal to"
 
@@ -55,20 +52,20 @@ def test_mathvista_gives_the_nearest_option_even_for_no_answer_the_first_of_equa
     [
         ("5", "5", "integer", None, True),
         ("5.0", "5", "integer", None, True),  # int(float(x))
-        ("5.9", "5", "integer", None, True),  # cut off, not rounded
-        ("five", "5", "integer", None, False),  # no number: no answer
+        ("5.9", "5", "integer", None, True),  # truncated, not rounded
+        ("five", "5", "integer", None, False),  # not a number: no answer
         ("1e999", "5", "integer", None, False),  # infinite: no answer
         ("1.24", "1.2", "float", 1.0, True),  # rounded to the precision
         ("1.26", "1.2", "float", 1.0, False),
-        ("1.2", "1.20", "float", 2.0, False),  # "1.2" is what round gives, and texts are compared
-        ("1/2", "0.5", "float", 1.0, False),  # float() reads no fraction
+        ("1.2", "1.20", "float", 2.0, False),  # rounding gives "1.2", and texts are compared
+        ("1/2", "0.5", "float", 1.0, False),  # float() does not read fractions
         ("[1, 2]", "[1, 2]", "list", None, True),  # lists as text
         ("[1,2]", "[1, 2]", "list", None, False),
         ("yes", "yes", "text", None, True),
         (None, "5", "integer", None, False),
     ],
 )
-def test_mathvista_compares_the_texts_of_normalised_numbers(
+def test_mathvista_compares_normalised_numbers_as_text(
     answer: str | None, truth: str, kind: str, precision: float | None, right: bool
 ) -> None:
     assert mathvista.is_correct(answer, question(truth, answer_type=kind, precision=precision)) == right
@@ -102,7 +99,7 @@ def test_mathvista_compares_the_texts_of_normalised_numbers(
         ("[1,2]", "[1, 2]", {"answer_type": "list"}),
     ],
 )
-def test_mathvista_takes_the_dress_off_an_answer_and_keeps_the_bare_rule_beside(
+def test_mathvista_cleans_an_answer_and_also_reports_the_bare_rule(
     answer: str, truth: str, metadata: dict[str, Any]
 ) -> None:
     cities = None if metadata else ("hong kong", "osaka", "shanghai")
@@ -113,13 +110,13 @@ def test_mathvista_takes_the_dress_off_an_answer_and_keeps_the_bare_rule_beside(
     assert mathvista.cleaned(bare, asked) == bare and mathvista.is_correct(bare, asked)
 
 
-def test_mathvista_by_the_bare_rule_gives_nothing_for_dress() -> None:
+def test_the_bare_rule_of_mathvista_rejects_wrapped_answers() -> None:
     assert not mathvista.is_correct(r"5\text{ cm}", question("5", answer_type="integer"))
     assert not mathvista.is_correct("B.", question("osaka", ("ab", "osaka"), "multi_choice"))
 
 
 @pytest.mark.parametrize("answer", ["3 or 4", "5x", "A or B", "about five", ""])
-def test_mathvista_leaves_alone_what_is_more_than_one_letter_or_number(answer: str) -> None:
+def test_mathvista_cleans_only_single_letters_and_numbers(answer: str) -> None:
     asked = question("5", answer_type="integer")
     assert mathvista.cleaned(answer, asked) == answer
     assert mathvista.cleaned(answer, question("x", ("hong kong", "osaka"), "multi_choice")) == answer
@@ -136,9 +133,7 @@ def test_mathvista_leaves_alone_what_is_more_than_one_letter_or_number(answer: s
     ],
     ids=["text", "spaces", "degrees", "braces", "brackets"],
 )
-def test_mathvista_scores_a_long_answer_in_time_linear_in_its_length(
-    answer: str, truth: str, metadata: dict[str, Any]
-) -> None:
+def test_mathvista_scores_long_answers_in_linear_time(answer: str, truth: str, metadata: dict[str, Any]) -> None:
     cities = None if metadata else ("hong kong", "osaka", "shanghai")
     asked = question(truth, cities, "multi_choice" if cities else "free_form", **metadata)
     start = time.process_time()
@@ -159,18 +154,18 @@ def test_mathvista_scores_a_long_answer_in_time_linear_in_its_length(
         (r"\text{}", ""),
     ],
 )
-def test_mathvista_takes_off_wrappers_of_the_whole_answer_alone(answer: str, cleaned: str) -> None:
+def test_mathvista_removes_only_wrappers_of_the_whole_answer(answer: str, cleaned: str) -> None:
     assert mathvista.cleaned(answer, question("x", answer_type="text")) == cleaned
 
 
 @given(st.text("^ {}\\$°5", max_size=12).map(lambda text: text.replace("\\", r"\circ")))
-def test_mathvista_takes_degrees_off_wherever_they_begin(text: str) -> None:
+def test_mathvista_removes_degree_signs_anywhere(text: str) -> None:
     from_anywhere = r"\^?\s*\{?\s*\\(?:circ|degree)\s*\}?|[°º$£€%]|\\[$%]"
     assert mathvista.SIGNS.sub("", text) == re.sub(from_anywhere, "", text)
 
 
 @given(st.text("abc", max_size=8), st.text("abc", max_size=8))
-def test_the_distance_of_texts_is_a_metric_bounded_by_their_lengths(one: str, other: str) -> None:
+def test_levenshtein_is_a_metric_bounded_by_the_lengths(one: str, other: str) -> None:
     distance = levenshtein(one, other)
     assert distance == levenshtein(other, one)
     assert (distance == 0) == (one == other)
@@ -181,5 +176,5 @@ def test_the_distance_of_texts_is_a_metric_bounded_by_their_lengths(one: str, ot
         assert distance == min(levenshtein(one[1:], other) + 1, levenshtein(one, other[1:]) + 1, replaced)
 
 
-def test_the_distance_of_texts_counts_insertions_deletions_and_replacements() -> None:
+def test_levenshtein_counts_insertions_deletions_and_replacements() -> None:
     assert [levenshtein("kitten", "sitting"), levenshtein("", "abc"), levenshtein("flaw", "lawn")] == [3, 3, 2]

@@ -1,4 +1,4 @@
-"""Scores beside the paper's: which figure stands where, what is averaged, and the paper's own rows."""
+"""Scores beside the paper's: the score shown, the average, and the paper's own rows."""
 
 import json
 import os
@@ -27,7 +27,7 @@ FOUR = list(PAPER.titles)
 def scores(
     benchmark: str, value: float, error: float = 0.01, questions: int | None = None, **further: float
 ) -> BenchmarkScores[StoredScore]:
-    """Scores with an accuracy of all the questions that the paper asks; `further` are the values of other scores."""
+    """Scores over all questions of the paper's benchmark; `further` are the values of other scores."""
     questions = questions or PAPER.questions.get(benchmark, 8)
     rules = BENCHMARKS[benchmark].rules if benchmark in BENCHMARKS else ()
     leading = rules[0].name if rules else "own"
@@ -54,7 +54,7 @@ def test_the_papers_averages_are_those_of_its_four_columns() -> None:
     assert len(PAPER.rows) == len({one.name for one in PAPER.rows}) == 28
 
 
-def test_a_mean_of_samples_stands_before_a_greedy_accuracy_and_the_leading_rule_before_the_own() -> None:
+def test_the_shown_score_prefers_mean_of_samples_and_the_leading_rule() -> None:
     figures = {"own, greedy": 0.1, "own, mean@4": 0.2, "official, mean@4": 0.3, "official, pass@4": 0.4}
     assert cell_of(scores("wemath", 0.5, **figures))[:2] == ("official, mean@4", 0.3)
     assert cell_of(scores("wemath", 0.5, **{"own, mean@4": 0.2}))[:2] == ("official, greedy", 0.5)
@@ -74,7 +74,7 @@ def test_an_average_is_within_its_columns_whatever_their_order(
         assert average_of({other: cell for other, cell in by_benchmark.items() if other != name}) is None
 
 
-def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> None:
+def test_our_rows_stand_in_the_papers_columns_with_rule_and_measure() -> None:
     ours = {name: scores(name, value) for name, value in zip(reversed(FOUR), (0.6, 0.7, 0.4, 0.3), strict=True)}
     table = results_table({"trained": ours})
     assert row(table, "trained") == [
@@ -96,9 +96,12 @@ def test_the_table_has_our_rows_in_the_papers_columns_with_rule_and_figure() -> 
         "49.47",
     ]
     assert "| paper: MM-UPT " in table and "arXiv 2505.22453v2" in table
+    content = results_content({"trained": ours})
+    assert content["evaluations"]["trained"]["average"]["value"] == pytest.approx(0.5)
+    assert len(content["paper"]["rows"]) == len(PAPER.rows)
 
 
-def test_what_was_not_run_stays_empty_without_an_average_and_other_sets_have_their_own_columns() -> None:
+def test_missing_benchmarks_are_empty_and_other_sets_get_columns() -> None:
     table = results_table({"a": {"mathvista": scores("mathvista", 0.7)}, "b": {"figures": scores("figures", 0.9)}})
     assert row(table, "a")[2:] == ["", "", "70.00 ± 1.00 (cleaned official, greedy)", "", "", ""]
     assert row(table, "b")[2:] == ["", "", "", "", "", "90.00 ± 1.00 (own, greedy)"]
@@ -106,14 +109,14 @@ def test_what_was_not_run_stays_empty_without_an_average_and_other_sets_have_the
     assert table.endswith("Versions of the rules: figures own 2, mathvista cleaned official 2.")
 
 
-def test_part_of_a_benchmark_is_said_to_be_part() -> None:
+def test_a_partial_benchmark_is_labelled() -> None:
     part = scores("mathvision", 0.5, questions=304)
     assert row(results_table({"a": {"mathvision": part}}), "a")[2] == (
         "50.00 ± 1.00 (official, greedy, 304 of 3,040 questions)"
     )
 
 
-def test_names_can_break_neither_table_nor_plot() -> None:
+def test_names_break_neither_table_nor_plot() -> None:
     ours = {"a|b\n`$\\frac\\": {"<b>$\\frac": scores("<b>$\\frac", 0.5), "mathvista": scores("mathvista", 0.5)}}
     table = results_table(ours)
     # A pipe ends a cell unless an odd number of backslashes precedes it.
@@ -136,7 +139,7 @@ def evaluations(tmp_path: Path) -> list[Path]:
     return [tmp_path / "base", tmp_path / "trained"]
 
 
-def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
+def test_the_command_scores_folders_and_writes_markdown_json_and_a_plot(
     evaluations: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
@@ -151,7 +154,7 @@ def test_the_command_scores_the_folders_and_writes_a_table_numbers_and_a_plot(
     assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations: list[Path]) -> None:
+def test_saved_scores_are_reused_unless_the_responses_are_newer(evaluations: list[Path]) -> None:
     def share_without_answer() -> float:
         return read_scores(evaluations)["base"]["figures"].no_answer
 
@@ -163,7 +166,7 @@ def test_scores_are_taken_as_they_are_unless_the_responses_are_newer(evaluations
     assert share_without_answer() == 0.0
 
 
-def test_scores_by_a_judge_are_not_replaced_where_a_copy_has_other_times(evaluations: list[Path]) -> None:
+def test_scores_by_a_judge_are_never_replaced(evaluations: list[Path]) -> None:
     read_scores(evaluations)
     kept = evaluations[0] / "figures.scores.json"
     kept.write_text(kept.read_text().replace('"own', '"judge it'))
@@ -175,7 +178,7 @@ def test_scores_by_a_judge_are_not_replaced_where_a_copy_has_other_times(evaluat
     assert '"judge it' in kept.read_text()
 
 
-def test_scores_by_another_version_of_a_rule_are_never_set_beside_those_of_this_one(evaluations: list[Path]) -> None:
+def test_scores_by_another_version_of_a_rule_are_recomputed(evaluations: list[Path]) -> None:
     def value_of_base() -> float:
         return cell_of(read_scores(evaluations)["base"]["figures"]).value
 
@@ -198,7 +201,7 @@ def test_scores_by_another_version_of_a_rule_are_never_set_beside_those_of_this_
         read_scores(evaluations)
 
 
-def test_folders_of_one_name_are_told_apart_and_two_files_of_one_benchmark_refused(
+def test_folders_of_one_name_are_distinguished_and_two_files_of_one_benchmark_refused(
     evaluations: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -209,11 +212,3 @@ def test_folders_of_one_name_are_told_apart_and_two_files_of_one_benchmark_refus
         (both[0] / f"again{suffix}").write_bytes((both[0] / "figures").with_suffix(suffix).read_bytes())
     with pytest.raises(ValueError, match=r"figures\.jsonl is a second file that answers figures"):
         read_scores(both)
-
-
-def test_the_numbers_for_programs_hold_all_that_the_table_holds() -> None:
-    ours = {name: scores(name, 0.5) for name in FOUR}
-    content = results_content({"a": ours})
-    assert content["evaluations"]["a"]["average"]["value"] == 0.5
-    assert list(content["evaluations"]["a"]["benchmarks"]) == FOUR
-    assert len(content["paper"]["rows"]) == len(PAPER.rows)

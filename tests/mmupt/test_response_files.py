@@ -1,21 +1,16 @@
-"""Files of responses are read as they were written, and are there whole or not at all."""
+"""Files of responses round-trip and are either complete or absent."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from mmupt.evaluation.response_files import (
-    Response,
-    read_parameters,
-    read_whole,
-    write_responses,
-)
+from mmupt.evaluation.response_files import Response, read_parameters, read_whole, write_responses
 
 RESPONSES = [Response("q1", "greedy", 0, 'so "\\boxed{1}"\n', 5), Response("q1", "sample", 0, "né \u2028", 3)]
 
 
-def test_responses_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_responses_round_trip(tmp_path: Path) -> None:
     file = tmp_path / "new" / "responses.jsonl"
     write_responses(file, RESPONSES, {"samples": 1})
     assert read_whole(file) == RESPONSES
@@ -23,7 +18,7 @@ def test_responses_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in file.parent.iterdir()) == ["responses.jsonl", "responses.parameters.json"]
 
 
-def test_a_row_that_is_no_response_is_named_by_file_and_line(tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_response_is_named(tmp_path: Path) -> None:
     file = tmp_path / "responses.jsonl"
     write_responses(file, RESPONSES[:1], {})
     for row in ('{"id": "q2"}', "{"):
@@ -33,7 +28,7 @@ def test_a_row_that_is_no_response_is_named_by_file_and_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
-def test_an_interrupted_write_leaves_no_file_that_counts_as_whole(tmp_path: Path, monkeypatch, fails_at: int) -> None:
+def test_an_interrupted_write_leaves_no_complete_file(tmp_path: Path, monkeypatch, fails_at: int) -> None:
     file = tmp_path / "responses.jsonl"
     write_responses(file, RESPONSES[:1], {"seed": 0})
     replace, calls = os.replace, []

@@ -1,4 +1,4 @@
-"""A stand-in for each benchmark, in the hub's columns, goes from its source to scores of made-up responses."""
+"""Stand-ins of the benchmarks with the hub's columns are prepared, answered and scored."""
 
 import json
 import re
@@ -50,7 +50,13 @@ def benchmark(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     return name, tmp_path / name / f"{split}.parquet"
 
 
-def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], tmp_path: Path) -> None:
+@pytest.fixture
+def figures(tmp_path: Path) -> Path:
+    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
+    return tmp_path / "figures" / "test.parquet"
+
+
+def test_ground_truths_are_right_by_every_rule(benchmark: tuple[str, Path], tmp_path: Path) -> None:
     name, data = benchmark
     (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
     assert scores.benchmark == name and scores.rule == BENCHMARKS[name].rules[0].name
@@ -62,9 +68,7 @@ def test_true_answers_are_all_right_by_both_rules(benchmark: tuple[str, Path], t
     assert all(one["value"] == 1.0 for labels in scores.breakdowns.values() for one in labels.values())
 
 
-def test_half_of_wrong_answers_show_in_the_accuracy_and_in_the_breakdowns(
-    benchmark: tuple[str, Path], tmp_path: Path
-) -> None:
+def test_half_wrong_answers_halve_accuracy_and_breakdowns(benchmark: tuple[str, Path], tmp_path: Path) -> None:
     def half(question: Question, number: int) -> str:
         return question.truth if number < 4 else "something else entirely"
 
@@ -78,7 +82,7 @@ def test_half_of_wrong_answers_show_in_the_accuracy_and_in_the_breakdowns(
         assert right == pytest.approx(8 * scores.accuracy[scores.rule]["greedy"].value)
 
 
-def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tuple[str, Path], tmp_path: Path) -> None:
+def test_each_response_has_a_verdict_line(benchmark: tuple[str, Path], tmp_path: Path) -> None:
     name, data = benchmark
     file = answered(tmp_path, data, lambda question, _: question.truth)
     score_file(file)
@@ -91,7 +95,7 @@ def test_each_response_has_a_line_with_answer_truth_and_verdicts(benchmark: tupl
     assert json.loads(file.with_suffix(".scores.json").read_text())[0]["benchmark"] == name
 
 
-def test_the_table_says_which_version_of_which_rule_made_which_figure() -> None:
+def test_the_table_shows_rule_and_version_of_every_score() -> None:
     score = StoredScore(0.5, 0.1, 25)
     scores = BenchmarkScores(
         benchmark="wemath",
@@ -113,19 +117,15 @@ def test_the_table_says_which_version_of_which_rule_made_which_figure() -> None:
     assert ["2steps_1", "75.00", "4"] in rows and ["a\\|b", "50.00", "2"] in rows
 
 
-def test_the_figure_task_is_scored_by_the_own_rule_alone(tmp_path: Path) -> None:
-    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
-    data = tmp_path / "figures" / "test.parquet"
-    (scores,) = score_file(answered(tmp_path, data, lambda question, _: question.truth))
+def test_the_figure_task_is_scored_only_by_the_own_rule(figures: Path, tmp_path: Path) -> None:
+    (scores,) = score_file(answered(tmp_path, figures, lambda question, _: question.truth))
     assert set(labelled(scores.accuracy)) == {f"own, {figure}" for figure in ("greedy", "mean@2", "pass@2", "maj@2")}
     assert set(scores.breakdowns) == {"question_type"}
 
 
-def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path) -> None:
-    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
-    data = tmp_path / "figures" / "test.parquet"
-    questions = read_questions(data)
-    # Of three samples of each question: three, two, one or none right; wrong ones agree.
+def test_samples_give_mean_pass_and_majority_scores(figures: Path, tmp_path: Path) -> None:
+    questions = read_questions(figures)
+    # Of three samples per question, three, two, one or none are right; the wrong samples agree.
     texts = [
         Response(id_, "sample", sample, f"so \\boxed{{{one.truth if sample < number else 999}}}", 1)
         for one_number, (id_, one) in enumerate(questions.items())
@@ -133,7 +133,7 @@ def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path
         for sample in range(3)
     ]
     file = tmp_path / "responses.jsonl"
-    write_responses(file, texts, {"data": {str(data): "sha"}})
+    write_responses(file, texts, {"data": {str(figures): "sha"}})
     (scores,) = score_file(file)
     values = {name: score.value for name, score in labelled(scores.accuracy).items()}
     assert values == {
@@ -143,26 +143,22 @@ def test_the_samples_of_a_question_are_a_mean_a_vote_and_a_chance(tmp_path: Path
     }
 
 
-def test_a_file_that_cannot_be_scored_at_all_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_scored_is_named(figures: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file .*responses\.jsonl: "):
         score_file(tmp_path / "responses.jsonl")
-    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
-    data = tmp_path / "figures" / "test.parquet"
-    file = answered(tmp_path, data, lambda question, _: question.truth)
-    write_responses(file, [Response("other", "greedy", 0, "x", 1)], {"data": {str(data): "sha"}})
+    file = answered(tmp_path, figures, lambda question, _: question.truth)
+    write_responses(file, [Response("other", "greedy", 0, "x", 1)], {"data": {str(figures): "sha"}})
     with pytest.raises(ValueError, match="none of its 1 lines"):
         score_file(file)
-    data.with_suffix(".truth.parquet").unlink()
+    figures.with_suffix(".truth.parquet").unlink()
     with pytest.raises(ValueError, match="no ground truth for 6 of 6 rows"):
         score_file(file)
 
 
 def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
-    data = tmp_path / "figures" / "test.parquet"
-    file = answered(tmp_path, data, lambda question, _: question.truth)
+    file = answered(tmp_path, figures, lambda question, _: question.truth)
     clean = score_file(file)
     whole = file.read_bytes()
     last = json.loads(whole.splitlines()[-1])
@@ -191,19 +187,15 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_scored(
 @pytest.mark.parametrize(
     "answer", ["\\frac{" * 2_000, "9^{9^{9^{9}}}", "\\boxed{" * 500, "__import__('os')", "\x00" * 99]
 )
-def test_hostile_answers_are_wrong_and_do_no_harm(tmp_path: Path, answer: str) -> None:
-    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
-    data = tmp_path / "figures" / "test.parquet"
-    file = answered(tmp_path, data, lambda question, number: answer if number == 0 else question.truth)
+def test_hostile_answers_are_wrong_and_harmless(figures: Path, tmp_path: Path, answer: str) -> None:
+    file = answered(tmp_path, figures, lambda question, number: answer if number == 0 else question.truth)
     (scores,) = score_file(file)
     assert scores.accuracy["own"]["greedy"].value == pytest.approx(5 / 6)
 
 
-def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted(tmp_path: Path) -> None:
-    write_figures(tmp_path / "figures", train=3, validation=3, test=6)
-    data = tmp_path / "figures" / "test.parquet"
-    file = answered(tmp_path, data, lambda question, _: question.truth)
-    # The second sample of the last question, and all of the first question.
+def test_a_question_with_fewer_responses_than_the_others_is_left_out_and_counted(figures: Path, tmp_path: Path) -> None:
+    file = answered(tmp_path, figures, lambda question, _: question.truth)
+    # Drops the second sample of the last question, and all responses to the first question.
     file.write_text("".join(file.read_text().splitlines(keepends=True)[3:-1]))
     (scores,) = score_file(file)
     assert (scores.questions, scores.not_answered, scores.left_out) == (6, 1, 1)
@@ -227,16 +219,16 @@ def tagged(tmp_path: Path) -> Path:
     return file
 
 
-def test_answers_are_found_and_compared_as_the_file_records(tagged: Path) -> None:
+def test_extraction_and_rule_come_from_the_file(tagged: Path) -> None:
     (scores,) = score_file(tagged)
     assert scores.no_answer == 0.0 and scores.versions == {"mathruler": rule_version("made-up", "own")}
     found = {name: score.value for name, score in labelled(scores.accuracy).items()}
-    # Three of four samples elect an answer that this rule calls wrong.
+    # The majority, three of four samples, is wrong by this rule.
     assert found == {"mathruler, mean@4": 0.25, "mathruler, pass@4": 1.0, "mathruler, maj@4": 0.0}
     assert scores.semantic_entropy is not None and scores.semantic_entropy.value == pytest.approx(0.5623, abs=1e-4)
 
 
-def test_settings_that_are_given_take_the_place_of_the_recorded_ones(tagged: Path) -> None:
+def test_given_settings_override_recorded_settings(tagged: Path) -> None:
     (scores,) = score_file(tagged, rule="canonical")
     assert {name: score.value for name, score in labelled(scores.accuracy).items()} == dict.fromkeys(
         ("own, mean@4", "own, pass@4", "own, maj@4"), 1.0
@@ -245,32 +237,32 @@ def test_settings_that_are_given_take_the_place_of_the_recorded_ones(tagged: Pat
     assert scores.no_answer == 1.0
 
 
-def test_saved_scores_read_back_as_they_were_but_for_single_questions(tagged: Path) -> None:
+def test_saved_scores_round_trip(tagged: Path) -> None:
     (scores,) = score_file(tagged)
     (saved,) = map(BenchmarkScores.from_json, json.loads(tagged.with_suffix(".scores.json").read_text()))
     assert saved.to_json() == scores.to_json() and set(labelled(saved.accuracy)) == set(labelled(scores.accuracy))
 
 
-def test_the_command_prints_a_table_of_each_file(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_per_file(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", str(tagged), "--rule", "canonical"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"# {tagged}\n") and "own, mean@4" in shown
 
 
-def test_the_command_takes_the_folder_of_an_evaluation(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_accepts_an_evaluation_folder(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", str(tagged.parent)]) == 0
     assert f"# {tagged}\n" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="has no file of responses"):
         main(["score", str(tagged.parent.parent)])
 
 
-def test_scores_that_cannot_be_written_are_one_line(tagged: Path) -> None:
+def test_an_unwritable_scores_file_is_a_one_line_error(tagged: Path) -> None:
     tagged.with_suffix(".scores.json").mkdir()
     with pytest.raises(SystemExit, match=r"error: .*\.scores\.json"):
         main(["score", str(tagged)])
 
 
-def test_data_that_have_changed_since_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_data_cause_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_figures(tmp_path, train=1, validation=1, test=4)
     data = tmp_path / "test.parquet"
     file = answered(tmp_path, data, lambda question, _: question.truth)
@@ -283,20 +275,20 @@ def test_data_that_have_changed_since_are_told(tmp_path: Path, capsys: pytest.Ca
     )
 
 
-def test_an_extraction_that_does_not_exist_is_named_with_its_file(tagged: Path) -> None:
+def test_an_unknown_extraction_is_named_with_its_file(tagged: Path) -> None:
     write_responses(tagged, read_whole(tagged), {**read_parameters(tagged), "extraction": "box"})
     with pytest.raises(ValueError, match=r"parameters\.json: extraction='box' is none of boxed"):
         score_file(tagged)
 
 
-def test_a_judge_that_no_benchmark_of_a_file_asks_is_told(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_judge_that_no_benchmark_uses_causes_a_warning(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scores,) = score_file(tagged, judge=Judge("http://127.0.0.1:1/v1", "some/judge"))
     assert scores.not_judged == 0 and scores.rule == "mathruler"
     assert f"{tagged}: some/judge is not asked about made-up, whose rules use no judge" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("metadata", [["easy", ""], ["[1]", "1"], [{"level": 1}, None], [1, 2]])
-def test_a_column_metadata_of_somebody_else_is_ignored(tmp_path: Path, metadata: list[Any]) -> None:
+def test_a_users_own_metadata_column_is_ignored(tmp_path: Path, metadata: list[Any]) -> None:
     pq.write_table(pa.table({"id": ["a", "b"], "prompt": ["how many ?", "how much ?"]}), tmp_path / "mine.parquet")
     truth = pa.table({"id": ["a", "b"], "answer": ["1", "2"], "metadata": metadata})
     pq.write_table(truth, tmp_path / "mine.truth.parquet")

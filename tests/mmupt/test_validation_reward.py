@@ -1,4 +1,4 @@
-"""The validation of a run and the table of an evaluation say the same of the same response."""
+"""Validation during training and evaluation give the same verdict on a response."""
 
 import asyncio
 from pathlib import Path
@@ -20,14 +20,14 @@ from verl_ext.rewards.group_request import GroupRequest
 from verl_ext.rollout.question_fields import function_arguments
 from verl_ext.rollout.reward_manager import GroupRewardManager
 
-# One that is right, and the same in other words, which only some of the rules take.
+# Variants of a right answer; some rules accept only some of them.
 WORDINGS = ("{}", " {} ", "({})", "{}.0", "{} cm", "0.5{}", "A", "(b)", "nearest", "")
 
 SCALING = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
 
 
 class Words:
-    """A tokenizer whose only text is this one."""
+    """A tokenizer that decodes everything to one text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -37,7 +37,9 @@ class Words:
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("figures", "figures_hard")])
-def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_and_evaluation_agree_on_every_wording(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mmupt_data"))
     from hub_shaped import write
@@ -64,7 +66,7 @@ def test_a_curve_and_a_table_agree_on_every_wording(name: str, tmp_path: Path, m
     assert {right[0] for right in seen} == {True, False}
 
 
-def test_without_a_reward_function_the_projects_comparison_is_the_rule() -> None:
+def test_without_a_reward_function_the_projects_comparison_decides() -> None:
     config, _ = load_recipe("mmupt_tiny", ["reward.custom_reward_function.path=null"])
     manager = GroupRewardManager(config, Words("so \\boxed{1/2}"), compute_score=None)
     row = {"id": "q", "data_source": "mathvista", "question_type": "free_form", "reward_model": {"ground_truth": "0.5"}}
@@ -73,7 +75,7 @@ def test_without_a_reward_function_the_projects_comparison_is_the_rule() -> None
     assert score.reward == 1.0
 
 
-def test_what_trains_asks_no_reward_function() -> None:
+def test_training_calls_no_reward_function() -> None:
     config, _ = load_recipe("mmupt_tiny", [])
 
     def fail(**_: Any) -> float:

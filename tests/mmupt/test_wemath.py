@@ -1,14 +1,11 @@
-"""Every branch of We-Math's official rule and its scores, on rows made by hand."""
+"""Every branch of We-Math's official rule and scores on handmade rows."""
 
 from dataclasses import replace
 
 import pytest
 from benchmark_questions import question
 
-from mmupt.benchmarks import (
-    Question,
-    wemath,
-)
+from mmupt.benchmarks import Question, wemath
 
 
 @pytest.mark.parametrize(
@@ -21,14 +18,14 @@ from mmupt.benchmarks import (
         (r"\text{(B)}", True),
         ("<B>", True),  # the template of the benchmark's prompt
         ("A", False),
-        ("5 cm", False),  # only a letter counts: the authors look for no text
-        ("Both", False),  # a word is no letter
-        ("b", False),  # nor is a small one
+        ("5 cm", False),  # only a letter counts; the authors do not compare texts
+        ("Both", False),  # a word is not a letter
+        ("b", False),  # lower case does not count
         ("", False),
         (None, False),
     ],
 )
-def test_wemath_takes_the_letter_alone(answer: str | None, right: bool) -> None:
+def test_wemath_accepts_only_the_letter(answer: str | None, right: bool) -> None:
     assert wemath.is_correct(answer, question("B", ("12 cm", "5 cm"), "multi_choice")) == right
 
 
@@ -36,7 +33,7 @@ def test_wemath_takes_the_letter_alone(answer: str | None, right: bool) -> None:
     ("steps", "whole", "strict", "loose"),
     [
         ((True, True), True, "CM", "CM"),
-        ((True, False), True, "RM", "CM"),  # some steps are right: rote only strictly
+        ((True, False), True, "RM", "CM"),  # some steps are right: rote memorisation only if strict
         ((False, False), True, "RM", "RM"),
         ((True, True), False, "IG", "IG"),
         ((True, False), False, "IK", "IK"),
@@ -44,7 +41,7 @@ def test_wemath_takes_the_letter_alone(answer: str | None, right: bool) -> None:
         ((False, True, False), True, "RM", "CM"),
     ],
 )
-def test_a_problem_of_wemath_is_of_one_kind_strictly_and_loosely(
+def test_wemath_classifies_a_problem_strictly_and_loosely(
     steps: tuple[bool, ...], whole: bool, strict: str, loose: str
 ) -> None:
     assert wemath.mastery_of(steps, whole, strict=True) == strict
@@ -60,7 +57,7 @@ def problem(name: str, *right: bool) -> tuple[list[Question], dict[str, bool]]:
     return asked, {one.id: verdict for one, verdict in zip(asked, right, strict=True)}
 
 
-def test_the_scores_of_wemath_by_hand() -> None:
+def test_wemath_scores_match_a_calculation_by_hand() -> None:
     # Strict: CM, RM, IG, IK; loose: CM, CM, IG, IK.
     problems = [
         problem("a", True, True, True),
@@ -77,7 +74,7 @@ def test_the_scores_of_wemath_by_hand() -> None:
     assert (found["loose score"], found["loose RM rate"]) == (0.5 + 0.125, 0.0)
 
 
-def test_a_problem_of_wemath_without_one_of_its_steps_is_left_out() -> None:
+def test_wemath_leaves_out_incomplete_problems() -> None:
     whole, of_whole = problem("a", True, True, True)
     cut, of_cut = problem("b", False, True, True)
     found = wemath.scores(of_whole | of_cut, [*whole, cut[0], cut[2]])
@@ -85,7 +82,7 @@ def test_a_problem_of_wemath_without_one_of_its_steps_is_left_out() -> None:
     assert wemath.scores(of_cut, [cut[0], cut[2]]) == {}
 
 
-def test_a_step_of_wemath_that_is_none_of_two_or_three_is_named() -> None:
+def test_wemath_names_an_unknown_step() -> None:
     asked, verdicts = problem("a", True, True, True)
     odd = replace(asked[0], id="odd", metadata={**asked[0].metadata, "key": "2steps_3"})
     with pytest.raises(ValueError, match="We-Math problem a has the steps 2steps_3, which are unknown"):
