@@ -1,5 +1,5 @@
-"""Trackers of veRL's `trainer.logger`: all starts of a run are one run of each, and they get a table of groups.
+"""Additions to veRL's trackers (`trainer.logger`): restarts continue the same run, and a table shows sampled groups.
 
-`verl_ext.patches.one_run_per_tracker` calls `runs` where veRL starts its trackers, and the replay buffer calls
-`group_tables`. The packages of trackers are imported where they are used: none of them need be installed.
+`verl_ext.patches.one_run_per_tracker` calls `runs` when veRL starts its trackers, and the replay buffer calls
+`group_tables`. Tracker packages are imported where they are used, because none of them is required.
 """

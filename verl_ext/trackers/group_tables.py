@@ -1,6 +1,6 @@
-"""A table of groups with their pictures, in trackers that can show one.
+"""Logs a table of groups with their images to the trackers that support tables.
 
-Text of rows and responses is not trusted: it is escaped where a tracker takes it for Markdown (TensorBoard, trackio).
+Text of rows and responses is untrusted, so it is escaped for trackers that render Markdown (TensorBoard, trackio).
 """
 
 import html
@@ -18,21 +18,21 @@ from verl_ext.trackers.runs import OncePerStep
 from verl_ext.unknown_keys import is_whole, refuse_unknown_keys
 
 NAME = "vote/groups"
-# Longest side of a picture, in pixels.
+# Maximum side of an image, in pixels.
 PICTURE_SIDE = 512
-# Responses of a group that are shown, and how much of each.
+# Maximum number of responses per group, and maximum length of a text.
 RESPONSES = 4
 CHARACTERS = 600
-# What Markdown would take for more than text.
+# Characters with a meaning in Markdown.
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
 class GroupTables:
-    """Logs groups of some steps, each step once.
+    """Logs the groups of some steps, each step once.
 
     Args:
         number: groups per table, 0 for no tables.
-        every: steps between two tables; the first step has one, too.
+        every: steps between two tables; the first step also has a table.
     """
 
     def __init__(self, number: int, every: int, train_files: Sequence[str]) -> None:
@@ -41,16 +41,16 @@ class GroupTables:
         self._step = 0
 
     def is_due(self, step: int) -> bool:
-        """Whether a step has a table that was not logged yet."""
+        """Whether the table of a step is due and has not been logged."""
         return self._number > 0 and step != self._step and (step == 1 or step % self._every == 0)
 
     def log(self, loggers: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Log groups to every tracker that shows tables and does not have the step.
+        """Log groups to every tracker that supports tables and does not yet have the step.
 
-        A tracker that fails is reported, and the training goes on: veRL treats the metrics of a step likewise.
+        Training continues when a tracker fails, as with veRL's own metrics; the error is printed.
 
         Args:
-            loggers: by name, as `Tracking.logger` of veRL has them.
+            loggers: trackers by name, veRL's `Tracking.logger`.
             groups: rows of `verl_ext.votes.vote_files.SCHEMA`.
         """
         self._step = step
@@ -67,12 +67,12 @@ class GroupTables:
         for name, logger in wanted.items():
             try:
                 TABLES[name](logger, rows, pictures, step)
-            # A network or a disk, and whatever the package of a tracker raises.
+            # Network and disk errors, and anything that a tracker package may raise.
             except Exception as error:
                 print(f"{name} did not get the groups of step {step}: {type(error).__name__}: {error}", flush=True)
 
     def _pictures(self, id_: str) -> list[Image.Image]:
-        """The images of a row, made smaller; those that cannot be read are left out."""
+        """Return the images of a row as thumbnails, without unreadable images."""
         try:
             encoded = [image["bytes"] for image in self._rows.read(id_, ("images",))["images"]]
         except (LookupError, ValueError, OSError):
@@ -89,7 +89,7 @@ class GroupTables:
 
 
 def problem_of(block: Any) -> str | None:
-    """Why a block is none of `number` and `every`; None if it is one."""
+    """Return the problem of a `tracked_groups` block, which must set `number` and `every`; None if it is valid."""
     given = block if isinstance(block, Mapping) else {}
     try:
         refuse_unknown_keys(given, ("number", "every"))
@@ -102,7 +102,7 @@ def problem_of(block: Any) -> str | None:
 
 
 def table_row(group: Mapping[str, Any]) -> dict[str, str | float]:
-    """A group as a row of a table: its columns with their values, all text as it is.
+    """Convert a group to a table row, column -> value, without escaping its text.
 
     Args:
         group: a row of `verl_ext.votes.vote_files.SCHEMA`.
@@ -138,7 +138,7 @@ def _text(value: str | None) -> str:
 
 
 def _shortened(text: str) -> str:
-    """A text without its middle if it is long; lone surrogates, which UTF-8 cannot hold, become "?"."""
+    """Cut the middle out of a long text; replace lone surrogates, which UTF-8 cannot encode, with "?"."""
     text = text.encode(errors="replace").decode()
     if len(text) <= CHARACTERS:
         return text
@@ -146,7 +146,7 @@ def _shortened(text: str) -> str:
 
 
 def as_markdown(text: str) -> str:
-    """A text as Markdown with HTML in it shows it as it is.
+    """Escape a text so that Markdown with embedded HTML shows it verbatim.
 
     >>> as_markdown("<b>*2*</b>")
     '&lt;b&gt;\\\\*2\\\\*&lt;/b&gt;'
@@ -183,7 +183,7 @@ def _wandb(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
 def _mlflow(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
     import mlflow
 
-    # A column is all pictures or none.
+    # mlflow requires every cell of an image column to be an image.
     blank = Image.new("RGB", (1, 1), "white")
     data: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
     for position, name in enumerate(_image_columns(pictures)):
@@ -219,7 +219,7 @@ def _image_columns(pictures: Pictures) -> list[str]:
     return [f"image {number}" for number in range(1, max(map(len, pictures), default=0) + 1)]
 
 
-# The trackers that get a table, by their names in `trainer.logger`.
+# Name of a tracker in `trainer.logger` -> function that logs a table to it.
 TABLES: Mapping[str, Callable[[Any, Rows, Pictures, int], None]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,

@@ -1,9 +1,9 @@
 """Continues the run of each tracker after a restart, without logging a step twice.
 
-A resumed run repeats the steps after its last checkpoint. A tracker that has them keeps its first values, as wandb and
-SwanLab do by themselves online; of TensorBoard the repeated values count, as it can drop the earlier ones.
+A resumed run repeats the steps after its last checkpoint. Trackers keep the first values of these steps, as wandb and
+SwanLab do online by default. Only TensorBoard gets the repeated values, because it can drop the earlier ones.
 
-`trackers.json` in the run folder names for each tracker its run and the last step that it got.
+`trackers.json` in the run folder stores the run and the last logged step of each tracker.
 """
 
 import json
@@ -17,37 +17,37 @@ from verl_ext.files import write_json
 
 
 class TrackerRecord:
-    """The file that tells a restart what each tracker has."""
+    """The file from which a restart learns the run and the last step of each tracker."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._content: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
 
     def run(self, tracker: str) -> str | None:
-        """The run of a tracker; None if it has none yet."""
+        """Return the run of a tracker, None if it has none yet."""
         return self._content.get(tracker, {}).get("run")
 
     def last_step(self, tracker: str) -> int:
-        """The last step that a tracker got, -1 before the first."""
+        """Return the last step logged to a tracker, -1 if there is none."""
         return int(self._content.get(tracker, {}).get("step", -1))
 
     def begin(self, tracker: str, run: str) -> None:
-        """Note the run of a tracker, of which nothing is known unless it is the one noted before."""
+        """Set the run of a tracker; a different run than before has no steps."""
         if self.run(tracker) != run:
             self._content[tracker] = {"run": run, "step": -1}
 
     def forget(self, tracker: str) -> None:
-        """Note that nothing is known of a tracker."""
+        """Remove a tracker from the record."""
         self._content.pop(tracker, None)
 
     def logged(self, tracker: str, step: int) -> None:
-        """Note that a tracker has a step."""
+        """Record a step as logged and write the file."""
         self._content[tracker]["step"] = int(step)
         write_json(self.file, self._content)
 
 
 class OncePerStep:
-    """A tracker as veRL calls it, which gets no step that it has from before a restart."""
+    """Wraps a tracker of veRL and skips the steps that were logged before a restart."""
 
     def __init__(self, name: str, tracker: Any, record: TrackerRecord) -> None:
         self._name, self._tracker, self._record = name, tracker, record
@@ -58,7 +58,7 @@ class OncePerStep:
         return getattr(self._tracker, name)
 
     def takes(self, step: int) -> bool:
-        """Whether a step is new to the tracker; the first one that is not is reported."""
+        """Whether a step is new to the tracker; prints a line at the first step that is not."""
         if step > self._before:
             return True
         if not self._has_said:
@@ -67,7 +67,7 @@ class OncePerStep:
         return False
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
-        """Log the metrics of a step, unless it has them."""
+        """Log the metrics of a step that is new to the tracker."""
         if self.takes(step):
             self._write(data, step)
             self._record.logged(self._name, step)
@@ -77,17 +77,17 @@ class OncePerStep:
 
 
 class WandbRun(OncePerStep):
-    """wandb, which keeps the last step to itself until the next one begins, unless told that it is whole."""
+    """wandb, which would hold back each step until the next step begins if the step were not committed."""
 
     def _write(self, data: Mapping[str, Any], step: int) -> None:
         self._tracker.log(data=data, step=step, commit=True)
 
 
 class TensorboardRun(OncePerStep):
-    """TensorBoard, which drops the steps that a run repeats when it is told where the run resumes.
+    """TensorBoard, which is told where the run resumes and drops the earlier values of repeated steps.
 
     Args:
-        validates_first: whether the first call logs the validation of the checkpoint from which the run resumes.
+        validates_first: whether the first call logs the validation of the checkpoint that the run resumes from.
     """
 
     def __init__(self, name: str, tracker: Any, record: TrackerRecord, *, validates_first: bool) -> None:
@@ -97,7 +97,7 @@ class TensorboardRun(OncePerStep):
         self._refused: int | None = None
 
     def takes(self, step: int) -> bool:
-        """Whether a step is logged: all but the validation that was logged before the restart."""
+        """Whether to log a step: every step except the validation that was logged before the restart."""
         if not self._is_first:
             return step != self._refused
         self._is_first = False
@@ -105,7 +105,7 @@ class TensorboardRun(OncePerStep):
             return True
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        # What SummaryWriter does with its argument purge_step.
+        # Same event as SummaryWriter's argument purge_step.
         start = step + 1 if self._validates_first else step
         session = SessionLog(status=SessionLog.START)
         self._tracker.writer.file_writer.add_event(Event(step=start, session_log=session))
@@ -114,12 +114,12 @@ class TensorboardRun(OncePerStep):
 
     def _write(self, data: Mapping[str, Any], step: int) -> None:
         super()._write(data, step)
-        # A run that is killed loses what TensorBoard still holds.
+        # Flush, because a kill loses the events that TensorBoard has buffered.
         self._tracker.writer.flush()
 
 
 def record_file(config: Mapping[str, Any] | None) -> Path | None:
-    """The file of the record, from the config that veRL gives its trackers; None without our replay buffer."""
+    """Return the record file named in the config that veRL passes to its trackers; None without our replay buffer."""
     trainer = (config or {}).get("trainer") or {}
     sampler = (trainer.get("v1") or {}).get("sampler") or {}
     custom = sampler.get("custom_sampler") or {}
@@ -131,9 +131,9 @@ def record_file(config: Mapping[str, Any] | None) -> Path | None:
 def prepare(
     names: Sequence[str], project: str, run_name: str, config: Mapping[str, Any], record: TrackerRecord
 ) -> bytes:
-    """Do what makes veRL continue the runs of a record: set variables, and start those that take no variable.
+    """Make veRL continue the recorded runs: set environment variables, and start trackers that read none.
 
-    Returns the `kept_lines` of `continue_runs`.
+    Returns `kept_lines` for `continue_runs`.
     """
     if "mlflow" in names:
         _prepare_mlflow(project, record)
@@ -143,17 +143,18 @@ def prepare(
 
 
 def continue_runs(loggers: dict[str, Any], record: TrackerRecord, kept_lines: bytes, *, validates_first: bool) -> None:
-    """Replace veRL's trackers by those that get no step twice, in place.
+    """Wrap veRL's trackers, in place, so that none gets a step twice.
 
     Args:
-        loggers: by name, as `Tracking.logger` has them.
+        loggers: trackers by name, veRL's `Tracking.logger`.
+        kept_lines: earlier content of the file logger's file, from `prepare`.
         validates_first: whether the run validates before it trains.
     """
     for name, tracker in loggers.items():
         if (run := _run_of(name, tracker, record)) is None:
             continue
         if name == "file" and not kept_lines:
-            # A file that begins anew has no steps.
+            # The file is empty, whatever the record says.
             record.forget(name)
         record.begin(name, run)
         if name == "tensorboard":
@@ -165,7 +166,7 @@ def continue_runs(loggers: dict[str, Any], record: TrackerRecord, kept_lines: by
 
 
 def _run_of(name: str, tracker: Any, record: TrackerRecord) -> str | None:
-    """What identifies the run that a tracker logs to, files by their place; None for trackers that start a new one."""
+    """Return an id of the run that a tracker logs to, for files their path; None if every start is a new run."""
     if name == "wandb":
         return None if tracker.run is None else str(tracker.run.id)
     if name == "mlflow":
@@ -199,7 +200,7 @@ def _prepare_mlflow(project: str, record: TrackerRecord) -> None:
         except MlflowException as error:
             print(f"mlflow starts a new run, as {uri} does not have that of {record.file}: {error}")
     elif uri.startswith("sqlite:") and mlflow.get_experiment_by_name(project) is None:
-        # By itself mlflow puts artifacts of a local database into the working folder.
+        # With a local database, mlflow would put artifacts into the working directory by default.
         mlflow.create_experiment(project, artifact_location=(record.file.parent / "mlflow").absolute().as_uri())
 
 
@@ -208,7 +209,7 @@ def _start_trackio(project: str, run_name: str, config: Mapping[str, Any], recor
 
     known = record.run("trackio")
     trackio.init(project=project, name=run_name, config=dict(config), resume="allow" if known else "never")
-    # In a folder that several runs share, another one may have the same name.
+    # If several runs share a folder, another run may have the same name.
     if known and _trackio_run() != known:
         trackio.init(project=project, name=run_name, config=dict(config), resume="never")
 
@@ -220,11 +221,11 @@ def _trackio_run() -> str:
 
 
 def _lines_of_file_logger(project: str, run_name: str, record: TrackerRecord) -> bytes:
-    """What the file of veRL's file logger has of this run; veRL empties the file."""
+    """Return this run's lines from the file of veRL's file logger, which veRL truncates at a start."""
     root = Path(os.environ.get("VERL_FILE_LOGGER_ROOT", ".")).expanduser()
     file = Path(os.environ.get("VERL_FILE_LOGGER_PATH") or root / project / f"{run_name}.jsonl")
     if record.run("file") != os.path.relpath(file, record.file.parent) or not file.is_file():
         return b""
     content = file.read_bytes()
-    # Without a line that a kill cut short.
+    # Drop a last line that a kill has truncated.
     return content[: content.rfind(b"\n") + 1]
