@@ -1,7 +1,8 @@
-"""The functions of veRL and vLLM that this project changes: one patch per file, for one version.
+"""Patches of veRL and vLLM: one file per patch, each pinned to one version.
 
-A file says which function it changes, why, and until when. `PATCHES` lists the patches for veRL and the library that it
-calls; `vllm_cpu_*` patch vLLM and are loaded by vLLM's own plugin group. docs/upgrading.md names the test of each.
+Each file says which function it patches, why, and when to remove it. `PATCHES` lists the patches of veRL and of the
+libraries that veRL calls. vLLM's own plugin group loads the `vllm_cpu_*` patches. docs/upgrading.md names the test of
+each patch.
 """
 
 import functools
@@ -18,7 +19,7 @@ VLLM = "0.24.0"
 
 
 def require_version(distribution: str, expected: str, patch: str) -> None:
-    """Raise RuntimeError unless `distribution` is installed in exactly the version that `patch` was written for."""
+    """Raise RuntimeError unless the installed version of `distribution` is the one that `patch` is written for."""
     found = version(distribution)
     if found != expected:
         raise RuntimeError(
@@ -28,7 +29,7 @@ def require_version(distribution: str, expected: str, patch: str) -> None:
 
 
 def runs_on_vllm_cpu(patch: str) -> bool:
-    """Whether vLLM runs on the CPU; RuntimeError if it does, but not in the version that `patch` was written for."""
+    """Whether vLLM runs on the CPU; RuntimeError if so and its version is not the one that `patch` is written for."""
     from vllm.platforms import current_platform
 
     if is_cpu := current_platform.is_cpu():
@@ -38,12 +39,13 @@ def runs_on_vllm_cpu(patch: str) -> bool:
 
 @dataclass(frozen=True)
 class Patch:
-    """A replacement for one function, made right after its module is imported.
+    """Replaces one function right after its module is imported.
 
     Attributes:
-        name: the file in this folder whose function `patched` is called in its place, with the original as the first
-            argument. The file is imported only then, so it may import veRL and torch.
-        function: the function, or CLASS.METHOD, in that module.
+        name: a file in this folder. Its function `patched` replaces the original and gets it as the first argument. The
+            file is imported together with the patched module, so it may import veRL and torch.
+        module: the module that contains the function.
+        function: the function, or CLASS.METHOD.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Patch:
     function: str
 
     def apply(self, module: ModuleType) -> None:
-        """Apply the patch to the imported `module`; RuntimeError when veRL is not the pinned version."""
+        """Apply the patch to the imported `module`; RuntimeError if veRL is not the pinned version."""
         require_version("verl", VERL, self.name)
         patched = importlib.import_module(f"{__name__}.{self.name}").patched
         *owners, name = self.function.split(".")
@@ -60,7 +62,7 @@ class Patch:
 
 
 def _replacement(original: Callable[..., Any], patched: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a plain function with the original's name, by which Ray finds the methods of an actor in its process."""
+    """Return a plain function with the original's name: Ray looks up the methods of an actor by name in its process."""
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)

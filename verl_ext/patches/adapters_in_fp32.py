@@ -1,8 +1,8 @@
-"""Patch `FSDPEngine._build_lora_module`: adapters are trained in fp32 beside frozen weights in bf16.
+"""Patch `FSDPEngine._build_lora_module`: train adapters in fp32 beside frozen weights in bf16.
 
-veRL casts adapters to the dtype of the frozen weights, which FSDP1 needs. In bf16 a weight of 0.01 changes by steps of
-0.00006 at least, so that updates with a learning rate of 3e-6 round to nothing. FSDP2 wants one dtype among trained
-weights only, and computes with both in bf16. Remove when veRL casts under FSDP1 alone.
+veRL casts adapters to the dtype of the frozen weights, as FSDP1 requires. In bf16 the smallest change of a weight of
+0.01 is 0.00006, so updates with a learning rate of 3e-6 round to zero. FSDP2 requires a single dtype only among trained
+weights, and computes with all weights in bf16. Remove when veRL casts adapters under FSDP1 only.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 
 
 def patched(original: Callable[..., Any], engine: Any, module: torch.nn.Module) -> Any:
-    """Build the adapters, and cast them to fp32 under FSDP2."""
+    """Build the adapters and, under FSDP2, cast them to fp32."""
     module = original(engine, module)
     if engine.engine_config.strategy == "fsdp2":
         for parameter in module.parameters():

@@ -11,5 +11,5 @@ from verl.utils.device import get_device_name
 
 
 def patched(original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """Name the backend on the CPU."""
+    """Initialize with the backend "cpu:gloo" on the CPU."""
     original(*args, **(kwargs | {"backend": "cpu:gloo"} if get_device_name() == "cpu" else kwargs))

@@ -1,6 +1,6 @@
 """Patch `verl.utils.distributed.initialize_global_process_group`: veRL's SFT trainer gets a process group on the CPU.
 
-veRL asks for the backend that `cpu_process_group` describes, and has no parameter for another. Remove with that patch.
+veRL requests the backend described in `cpu_process_group` and has no parameter to change it. Remove with that patch.
 """
 
 import os

@@ -1,8 +1,9 @@
 """Patch `verl.utils.tensordict_utils.maybe_fix_3d_position_ids`: sequences of equal length keep their position ids.
 
-Position ids of a vision-language model are (4, length) per sequence, batched as a nested tensor whose ragged dimension
-is the last. Where all lengths of a batch are equal, torch cannot tell which dimension is ragged and takes the first;
-veRL then relabels it without rebuilding it. Any device. Remove when veRL names the ragged dimension as it nests.
+Position ids of a vision-language model are (4, length) per sequence, batched as a nested tensor whose last dimension is
+ragged. If all lengths of a batch are equal, torch cannot tell which dimension is ragged and assumes the first; veRL
+then relabels the tensor without rebuilding it. On any device. Remove when veRL names the ragged dimension when it
+builds the tensor.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ def _is_ragged_over_rows(position_ids: torch.Tensor) -> bool:
 
 
 def patched(original: Callable[..., None], data: Any) -> None:
-    """Rebuild the position ids of a batch that is ragged over the wrong dimension."""
+    """Rebuild position ids that are ragged over the wrong dimension."""
     position_ids = data["position_ids"] if "position_ids" in data.keys() else None
     if position_ids is None or not _is_ragged_over_rows(position_ids):
         original(data)

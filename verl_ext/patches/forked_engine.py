@@ -1,8 +1,8 @@
-"""Patch `vllm.v1.engine.utils.get_mp_context`: on the CPU, vLLM's engine is forked from the run's fork server.
+"""Patch `vllm.v1.engine.utils.get_mp_context`: on the CPU, the run's fork server forks vLLM's engine.
 
-In a Ray actor, vLLM starts its engine as a new Python process, which imports torch, transformers and vLLM again, 6 s of
-CPU. Changes nothing in runs without a fork server (`verl_ext/cpu/fork_server.py`), so nothing on GPUs. Remove when
-vLLM starts its engine by a context that it is given.
+In a Ray actor, vLLM starts its engine as a new Python process, which spends 6 s of CPU time on importing torch,
+transformers and vLLM again. The patch changes nothing in runs without a fork server (`verl_ext/cpu/fork_server.py`),
+and therefore nothing on GPUs. Remove when vLLM accepts a multiprocessing context for its engine.
 """
 
 import os
@@ -16,13 +16,13 @@ from typing import Any
 from verl_ext.cpu.forked_python import SERVER, fork_python
 from verl_ext.patches import VLLM, require_version
 
-# vLLM runs whatever has arrived, in batches of one if need be. If the processes that send the requests come first, it
-# runs fewer and larger batches.
+# vLLM runs whatever requests have arrived, even a single one. Giving priority to the processes that send requests leads
+# to fewer and larger batches.
 EXTRA_NICENESS = 4
 
 
 class _Popen(popen_spawn_posix.Popen):
-    """Has the fork server run the command of the method "spawn", and learns from it how the process ended."""
+    """Lets the fork server run the command of the start method "spawn", and gets the exit code from the server."""
 
     _connection: socket.socket | None = None
 
@@ -39,14 +39,14 @@ class _Popen(popen_spawn_posix.Popen):
                 extra_niceness=EXTRA_NICENESS,
             )
         except OSError:
-            # The server has ended: a new process, then.
+            # The fork server has ended, so start a new process.
             os.close(writer)
             super()._launch(process_obj)  # type: ignore[misc]
             return
         finally:
             os.close(reader)
         self.sentinel = self._connection.fileno()
-        # Open as long as this process lives, so that the other one sees its end.
+        # Stays open as long as this process lives; the engine process watches for its end.
         self.finalizer = util.Finalize(self, os.close, (writer,))
         set_spawning_popen(self)
         try:
@@ -66,7 +66,7 @@ class _Popen(popen_spawn_posix.Popen):
             return super().poll(flag)
         if self.returncode is None and wait([self._connection], 0 if flag == os.WNOHANG else None):
             status = self._connection.recv(64)
-            # Nothing where the server has ended before it.
+            # An empty status means that the fork server ended first.
             self.returncode = int(status) if status else 1
         return self.returncode
 
@@ -82,7 +82,7 @@ class _Context(SpawnContext):
 
 
 def patched(original: Callable[[], BaseContext]) -> BaseContext:
-    """Return the context that forks, in runs with a fork server; RuntimeError when vLLM is not the pinned version."""
+    """Return the forking context in runs with a fork server; RuntimeError if vLLM is not the pinned version."""
     context = original()
     if SERVER not in os.environ:
         return context

@@ -1,7 +1,7 @@
-"""Patch `verl.utils.flops_counter.FlopsCounter.estimate_flops`: the utilization of GLM-4.1V is computed, not an error.
+"""Patch `verl.utils.flops_counter.FlopsCounter.estimate_flops`: compute the utilization of GLM-4.1V.
 
-With transformers 5, the sizes of its language model are in `text_config` alone; veRL reads them from the config around
-it, and every update ends in an AttributeError. As for Qwen2.5-VL, veRL leaves out the vision tower. Remove when veRL
+With transformers 5, only `text_config` holds the sizes of its language model. veRL reads them from the outer config, so
+every update ends in an AttributeError. The vision tower is not counted, as veRL does for Qwen2.5-VL. Remove when veRL
 reads `text_config` here.
 """
 
@@ -13,13 +13,13 @@ import wrapt
 
 
 class _LanguageModel(wrapt.ObjectProxy):
-    """Stands for the config of the language model, under the type by which veRL chooses its formula."""
+    """The config of the language model under the model type by which veRL selects its formula."""
 
     model_type = "glm4v"
 
 
 def patched(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Estimate by the config of the language model."""
+    """Estimate from the config of the language model."""
     if self.config.model_type != _LanguageModel.model_type:
         return original(self, *args, **kwargs)
     return original(SimpleNamespace(config=_LanguageModel(self.config.text_config)), *args, **kwargs)

@@ -1,8 +1,8 @@
-"""Patch `_get_input_embeds` of `verl.models.transformers.*`: the vision tower sees each image of a micro-batch once.
+"""Patch `_get_input_embeds` of `verl.models.transformers.*`: encode each distinct image of a micro-batch once.
 
-The responses to a prompt share its images, and veRL gives the tower the images of every response, in each pass and in
-the update. Its output for one image does not depend on the others, so equal images get one output, in which all their
-gradients meet. Remove when veRL shares images within a micro-batch.
+All responses to a prompt share its images, but veRL passes the images of every response to the vision tower, in each
+forward pass and in the update. The output for one image does not depend on other images, so equal images share one
+output, which accumulates all their gradients. Remove when veRL shares images within a micro-batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import wrapt
 
 
 class _Model(wrapt.ObjectProxy):
-    """Stands for the model inside `_get_input_embeds`."""
+    """Proxy of the model inside `_get_input_embeds`."""
 
     @property
     def visual(self) -> Any:
@@ -22,7 +22,7 @@ class _Model(wrapt.ObjectProxy):
 
 
 class _DistinctImages(wrapt.ObjectProxy):
-    """Stands for a vision tower, whose output has the features, (visual tokens, hidden size), of all images."""
+    """Proxy of a vision tower; its output has the features of all images, (visual tokens, hidden size)."""
 
     def __call__(self, pixel_values: Any, grid_thw: Any) -> Any:
         sizes = grid_thw.prod(-1).tolist()
@@ -41,7 +41,7 @@ class _DistinctImages(wrapt.ObjectProxy):
 
         if isinstance(output, torch.Tensor):
             return of_all(output)
-        # What veRL reads of an output; only Qwen3-VL has features of inner layers.
+        # The fields of an output that veRL reads; only Qwen3-VL has features of inner layers.
         read = SimpleNamespace(pooler_output=of_all(output.pooler_output))
         if hasattr(output, "deepstack_features"):
             read.deepstack_features = [of_all(features) for features in output.deepstack_features]
@@ -49,7 +49,7 @@ class _DistinctImages(wrapt.ObjectProxy):
 
 
 def _first_equals(images: Sequence[Any], grids: Sequence[Sequence[int]]) -> list[int]:
-    """For each image, the index of the first one that equals it in grid and pixels."""
+    """Return for each image the index of the first image with equal grid and pixels."""
     sums = torch.stack([image.sum() for image in images]).tolist()
     candidates: dict[tuple[Any, ...], list[int]] = {}
     firsts = []
@@ -63,5 +63,5 @@ def _first_equals(images: Sequence[Any], grids: Sequence[Sequence[int]]) -> list
 
 
 def patched(original: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
-    """Embed with a tower that sees distinct images."""
+    """Embed with a tower that encodes distinct images only."""
     return original(_Model(model), *args, **kwargs)

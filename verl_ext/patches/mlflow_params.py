@@ -1,7 +1,7 @@
-"""Patch `verl.utils.tracking._compute_mlflow_params_from_objects`: a run that is continued keeps its parameters.
+"""Patch `verl.utils.tracking._compute_mlflow_params_from_objects`: a continued run keeps its parameters.
 
-mlflow refuses another value for a parameter that a run has, upon which veRL goes on without mlflow. Remove when veRL
-logs only new parameters.
+mlflow refuses to change a parameter of a run, and veRL then continues without mlflow. Remove when veRL logs only new
+parameters.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def patched(original: Callable[..., dict[str, Any]], params: Any) -> dict[str, Any]:
-    """Return those parameters that the active run does not have."""
+    """Return the parameters that the active run does not have."""
     import mlflow
 
     run = mlflow.active_run()

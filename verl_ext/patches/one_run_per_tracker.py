@@ -1,8 +1,8 @@
-"""Patch `verl.utils.tracking.Tracking.__init__`: all starts of a run are one run of each tracker.
+"""Patch `verl.utils.tracking.Tracking.__init__`: a restart continues the run of each tracker.
 
-veRL starts new runs in mlflow and trackio, empties the file of its file logger, and logs the steps that a resumed run
-repeats a second time. A tracker that does not start is an error here, where veRL goes on without it. Only configs with
-our replay buffer are concerned. Remove when veRL continues the runs of its trackers.
+At a restart, veRL starts new runs in mlflow and trackio, truncates the file of its file logger, and logs repeated steps
+a second time. It also continues without mlflow if mlflow does not start, which is an error here. Applies only to
+configs with our replay buffer. Remove when veRL continues the runs of its trackers.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ def patched(
     default_backend: str | list[str] = "console",
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Start the trackers as veRL does, and continue their runs; RuntimeError for mlflow that does not start."""
+    """Start the trackers as veRL does and continue their runs; RuntimeError if mlflow does not start."""
     file = record_file(config)
     if file is None or config is None:
         original(tracking, project_name, experiment_name, default_backend, config)

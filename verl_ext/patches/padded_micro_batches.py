@@ -1,9 +1,9 @@
-"""Patch `verl.workers.engine.utils.rearrange_micro_batches`: without packing, a micro-batch's limit counts its padding.
+"""Patch `verl.workers.engine.utils.rearrange_micro_batches`: without packing, the token limit includes padding.
 
-Without flash-attn veRL pads every sequence of a micro-batch to the longest one, but fills micro-batches by the tokens
-that the sequences have: one of 4,096 tokens with ten of 400 stays below 8,192 and becomes 45,056. Here sequences are
-put together by length, and stay below the limit with their padding. Which sequences are together changes no result.
-Remove when veRL counts padding.
+Without flash-attn veRL pads every sequence of a micro-batch to the longest sequence, but counts only unpadded tokens
+when it fills micro-batches: one sequence of 4,096 tokens and ten of 400 stay below 8,192 but take 45,056 when padded.
+Here micro-batches are filled by length and stay within the limit with padding. Grouping sequences differently does not
+change results. Remove when veRL counts padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from verl.utils.device import get_device_name
 
 
 def patched(original: Callable[..., Any], batch: TensorDict, max_token_len: int, **options: Any) -> Any:
-    """Split a batch as the original does, but by padded size where sequences are padded.
+    """Split a batch as the original does, but by padded size if sequences are padded.
 
     Raises:
-        ValueError: a sequence is longer than `max_token_len`, or another rank needs more micro-batches than this one
+        ValueError: a sequence is longer than `max_token_len`, or another rank needs more micro-batches than this rank
             has sequences.
     """
     is_packed = tensordict_utils.get_non_tensor_data(data=batch, key="use_remove_padding", default=True)
-    # Options of other engines and of reward models.
+    # Only other engines and reward models set these options.
     others = ("num_batches_divided_by", "min_num_micro_batch")
     if is_packed or options.get("force_group_size", 1) > 1 or any(options.get(name) is not None for name in others):
         return original(batch, max_token_len, **options)
@@ -33,11 +33,11 @@ def patched(original: Callable[..., Any], batch: TensorDict, max_token_len: int,
 
 
 def partition(lengths: Sequence[int], limit: int, agree: Callable[[int], int] = int) -> list[list[int]]:
-    """Group sequences, by index, so that each group has at most `limit` tokens when padded to its longest sequence.
+    """Group sequences, by index, into groups of at most `limit` tokens when padded to their longest sequence.
 
     Args:
         lengths: tokens of each sequence.
-        agree: given the number of groups that this rank needs, returns that of all ranks, at least as large.
+        agree: maps the number of groups that this rank needs to the number that all ranks use, at least as large.
     """
     if max(lengths) > limit:
         raise ValueError(f"a sequence of {max(lengths)} tokens is longer than a micro-batch, {limit}")
@@ -59,7 +59,7 @@ def partition(lengths: Sequence[int], limit: int, agree: Callable[[int], int] = 
 
 
 def _largest(count: int, group: Any) -> int:
-    """The largest of a number that every rank of a process group has."""
+    """Return the maximum of a number over the ranks of a process group."""
     if group is None or not torch.distributed.is_initialized():
         return count
     shared = torch.tensor([count], device=get_device_name())

@@ -1,8 +1,8 @@
-"""Patch `FSDPEngine._build_module`: weights in bf16 leave the frequencies of rotary positions in fp32.
+"""Patch `FSDPEngine._build_module`: keep the frequencies of rotary embeddings in fp32 when weights are in bf16.
 
-Under `fsdp_config.model_dtype=bf16` veRL casts all of the model, its buffers among them. A frequency of 0.8 rounded to
-bf16 is off by up to 0.2 %, so that after 1,000 tokens an angle is off by up to 1.6, and the actor has other
-probabilities than vLLM, which keeps fp32. Remove when veRL casts parameters alone.
+Under `fsdp_config.model_dtype=bf16` veRL casts the whole model, including buffers. Rounding a frequency of 0.8 to bf16
+changes it by up to 0.2 %, so after 1,000 tokens an angle is off by up to 1.6, and the actor's probabilities differ from
+those of vLLM, which keeps fp32. Remove when veRL casts only parameters.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 
 
 def patched(original: Callable[..., Any], engine: Any) -> Any:
-    """Build the model, and recompute in fp32 the buffers that are not stored and were cast."""
+    """Build the model and recompute the non-persistent buffers that were cast, in fp32."""
     model = original(engine)
     for owner in model.modules():
         cast = [name for name in owner._non_persistent_buffers_set if _was_cast(getattr(owner, name))]

@@ -1,7 +1,8 @@
-"""Patch `verl.utils.tensordict_utils.index_select_tensor_dict`: a micro-batch is cut out without unbinding the batch.
+"""Patch `verl.utils.tensordict_utils.index_select_tensor_dict`: select a micro-batch without unbinding the batch.
 
-veRL unbinds every nested column of a batch, a tensor per row, for every micro-batch, so that the time grows with the
-square of the rows. Here only the selected rows are cut out. Remove when veRL's function reads the offsets.
+For every micro-batch, veRL unbinds every nested column of the whole batch into one tensor per row, so the time grows
+quadratically with the number of rows. This patch slices only the selected rows. Remove when veRL's function reads the
+offsets.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
 
 def patched(original: Callable[..., Any], batch: TensorDict | None, indices: torch.Tensor | list[int]) -> Any:
-    """Select rows as veRL does, from nested columns by their offsets."""
+    """Select rows as veRL does, but slice nested columns by their offsets."""
     nested = {} if batch is None else {name: column for name, column in batch.items() if _has_offsets(column)}
     if batch is None or not nested:
         return original(batch, indices)
@@ -28,5 +29,5 @@ def patched(original: Callable[..., Any], batch: TensorDict | None, indices: tor
 
 
 def _has_offsets(column: Any) -> bool:
-    # With `lengths`, a nested tensor has holes between its rows.
+    # A nested tensor with `lengths` has gaps between its rows.
     return isinstance(column, torch.Tensor) and column.layout == torch.jagged and column.lengths() is None

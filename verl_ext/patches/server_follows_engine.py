@@ -1,8 +1,8 @@
-"""Patch `vLLMHttpServer.run_server`: the server ends when vLLM's engine, a separate process, has died.
+"""Patch `vLLMHttpServer.run_server`: end the server when vLLM's engine, a separate process, dies.
 
-Otherwise the death shows only when the engine is used again, and never to a weight transfer that waits for it. The
-watchdog notices at once that the server, a named actor, is gone. Remove when the server ends by itself, as vLLM's own
-does.
+Otherwise nothing notices the death until the next request, and a weight transfer waits for the engine forever. The
+watchdog sees immediately that the server, a named actor, is gone. Remove when the server ends by itself, as vLLM's own
+server does.
 """
 
 import logging
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_CHECKS = 1.0
 
 
 async def patched(original: Callable[..., Awaitable[None]], self: Any, *args: Any, **kwargs: Any) -> None:
-    """Start the server, and a thread that follows its engine."""
+    """Start the server and a thread that watches its engine."""
     await original(self, *args, **kwargs)
     threading.Thread(target=_follow, args=(self.engine,), name="follow engine", daemon=True).start()
 

@@ -1,8 +1,8 @@
-"""Patch `_get_input_embeds` of `verl.models.transformers.qwen2_vl` and `.glm4v`: the vision tower's output is a tensor.
+"""Patch `_get_input_embeds` of `verl.models.transformers.qwen2_vl` and `.glm4v`: the vision tower returns a tensor.
 
-With transformers 5, a vision tower returns an object that holds its features. veRL takes it for the tensor of features
-where a micro-batch has no image, for which it runs the tower on zeros so that every rank uses the same parameters
-(padding rows are text only, so this happens on any device), and for GLM-4.1V everywhere. Remove when veRL unpacks all
+With transformers 5, a vision tower returns an object that holds its features. veRL uses this object as a tensor in two
+cases: always for GLM-4.1V, and for micro-batches without images, where it runs the tower on zeros so that every rank
+uses the same parameters (padding rows are text only, so this happens on any device). Remove when veRL unpacks all
 outputs of the tower there (`unpack_visual_output`).
 """
 
@@ -14,7 +14,7 @@ from verl.utils.transformers_compat import unpack_visual_output
 
 
 class _Model(wrapt.ObjectProxy):
-    """Stands for the model inside `_get_input_embeds`."""
+    """Proxy of the model inside `_get_input_embeds`."""
 
     @property
     def visual(self) -> Any:
@@ -22,7 +22,7 @@ class _Model(wrapt.ObjectProxy):
 
 
 class _Tower(wrapt.ObjectProxy):
-    """Stands for a vision tower; returns its plain tensor of features, (visual tokens, hidden size)."""
+    """Proxy of a vision tower that returns the plain tensor of features, (visual tokens, hidden size)."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         features, _ = unpack_visual_output(self.__wrapped__(*args, **kwargs))

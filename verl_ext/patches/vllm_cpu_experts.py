@@ -1,9 +1,9 @@
-"""Patch `CPUFusedMOE.check_grouped_gemm` of `vllm.model_executor.layers.fused_moe.cpu_fused_moe`: experts stay plain.
+"""Patch `CPUFusedMOE.check_grouped_gemm` of `vllm.model_executor.layers.fused_moe.cpu_fused_moe`: do not pack experts.
 
-On the CPU, vLLM packs the weights of experts for its own kernel, in place of the weights that training later replaces:
-new weights would be read as packed ones. Without that kernel it multiplies by the weights as they are, but its SwiGLU
-asks for a configuration that is not set in a forward pass, so it gets the plain function. Loaded by vLLM's own plugin
-group `vllm.general_plugins`. Remove when vLLM can reload packed weights on the CPU.
+On the CPU, vLLM packs expert weights in place for its own kernel, so weights that training loads later would be read as
+packed. Without that kernel vLLM multiplies by the plain weights, but its SwiGLU reads a config that is not set in a
+forward pass, so the patch substitutes the native function. Loaded by vLLM's own plugin group `vllm.general_plugins`.
+Remove when vLLM can reload packed weights on the CPU.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from verl_ext.patches import runs_on_vllm_cpu
 
 
 def register() -> None:
-    """Change the method where vLLM runs on the CPU; RuntimeError when vLLM is not the pinned version."""
+    """Patch the method if vLLM runs on the CPU; RuntimeError if vLLM is then not the pinned version."""
     if runs_on_vllm_cpu("vllm_cpu_experts"):
         wrapt.register_post_import_hook(_apply, "vllm.model_executor.layers.fused_moe.cpu_fused_moe")
 

@@ -1,8 +1,8 @@
-"""Patch `cpu_gdn_attention_core` of `vllm.model_executor.layers.mamba.ops.cpu.gdn_attention`: float32 on the CPU.
+"""Patch `cpu_gdn_attention_core` of `vllm.model_executor.layers.mamba.ops.cpu.gdn_attention`: support float32.
 
-vLLM's CPU kernels of linear attention (Qwen3.5) take bfloat16 alone, but the CPU recipes compute in float32, so that
-actor and vLLM have the same probabilities. For float32, the reference implementation of transformers takes their place;
-it is slow. Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when the kernels take float32.
+vLLM's CPU kernels for linear attention (Qwen3.5) support only bfloat16, but the CPU recipes compute in float32, so that
+actor and vLLM have equal probabilities. For float32, the patch uses the slow reference implementation of transformers.
+Loaded by vLLM's own plugin group `vllm.general_plugins`. Remove when the kernels support float32.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from verl_ext.patches import runs_on_vllm_cpu
 
 
 def register() -> None:
-    """Change the function where vLLM runs on the CPU; RuntimeError when vLLM is not the pinned version."""
+    """Patch the function if vLLM runs on the CPU; RuntimeError if vLLM is then not the pinned version."""
     if runs_on_vllm_cpu("vllm_cpu_linear_attention"):
         wrapt.register_post_import_hook(_apply, "vllm.model_executor.layers.mamba.ops.cpu.gdn_attention")
 
@@ -23,7 +23,7 @@ def _apply(module: Any) -> None:
     original = module.cpu_gdn_attention_core
     LayerName = module.LayerNameType
 
-    # vLLM registers it as an operator of torch, which reads the annotations.
+    # vLLM registers this function as a torch operator, which needs the annotations.
     def cpu_gdn_attention_core(
         mixed_qkv: torch.Tensor,
         b: torch.Tensor,
@@ -51,14 +51,14 @@ def _attend(
     a: torch.Tensor,
     output: torch.Tensor,
 ) -> None:
-    """Attend within each sequence and keep its state for the next call, as vLLM's function does with its kernels.
+    """Attend within each sequence and store its state for the next call, like vLLM's function with its kernels.
 
     Args:
-        layer: vLLM's layer, which has the states of all sequences.
+        layer: vLLM's layer, which holds the states of all sequences.
         metadata: vLLM's `GDNAttentionMetadata`.
-        mixed_qkv: (tokens, channels) of all sequences, those with one new token first.
+        mixed_qkv: (tokens, channels) of all sequences, sequences with one new token first.
         b, a: (tokens, value heads).
-        output: (tokens, value heads, dimension of a value), which is written.
+        output: written in place, (tokens, value heads, value dimension).
     """
     from transformers.models.qwen3_5.modeling_qwen3_5 import torch_chunk_gated_delta_rule
 
@@ -89,7 +89,7 @@ def _attend(
     decay = -layer.A_log.float().exp() * torch.nn.functional.softplus(a.float() + layer.dt_bias)
     for sequence, (start, end) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
         slot = slots[sequence]
-        # vLLM's kernels lay a state out as (heads, keys, values), whatever the cache says.
+        # vLLM's kernels store a state as (heads, keys, values), whatever shape the cache declares.
         state = states[slot].view(-1, key.shape[3], value.shape[3])
         attended, last = torch_chunk_gated_delta_rule(
             *(heads[:, start:end] for heads in (query, key, value)),
