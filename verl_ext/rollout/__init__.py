@@ -1,1 +1,1 @@
-"""The rollout side of the vote: groups of responses gathered and scored where veRL runs all sessions of a prompt."""
+"""The rollout side of the vote: gathers and scores groups of responses where veRL runs the sessions of a prompt."""

@@ -1,9 +1,10 @@
 """The agent loop worker that treats the n sessions of a prompt as one group.
 
-veRL sends each response to a random reward worker, so that no reward worker ever sees a group, and repeats all work on
-the prompt for every response. But all n sessions of a prompt run in one agent loop worker. This one shares that work
-(`SharedPrompt`), gathers the responses by uid (`Group`), and sends the group to one reward worker when the last session
-has settled, while other groups still generate. Selected by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
+veRL sends each response to a random reward worker, so no reward worker ever sees a group, and it repeats all work on
+the prompt for every response. But it runs all n sessions of a prompt in one agent loop worker. This worker shares the
+work on the prompt (`SharedPrompt`), gathers the responses by uid (`Group`), and sends a group to one reward worker when
+its last session has settled, while other groups still generate. Select it by
+`actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
 """
 
 import asyncio
@@ -50,22 +51,24 @@ from verl_ext.votes.vote_record import VoteRecord
 
 logger = logging.getLogger(__name__)
 
-# Responses without any answer after which a worker warns: they answer in another form, or not at all.
+# Warn when this many responses of a worker, from the first on, have no answer: prompts or extraction are set up wrong.
 MANY_WITHOUT_ANSWER = 256
 
 
 def sampled_log_probs(output: AgentLoopOutput) -> list[float]:
-    """Return log p of the tokens of a response that the policy sampled, without those of tools."""
+    """Return log p of the response tokens that the policy sampled, without tool output."""
     return [
         log_p for log_p, is_sampled in zip(output.response_logprobs, output.response_mask, strict=True) if is_sampled
     ]
 
 
 class ScoredResponse(NamedTuple):
-    """The score of a response, and whether it is trained on or validated.
+    """The score of a response.
 
-    `voted_question`: the `VotedQuestion` of its group as JSON for the first response of a group that may go on file,
-    else "".
+    Attributes:
+        is_needed: whether the response is trained on or validated.
+        voted_question: for the first response of a group that may go on file, the group's `VotedQuestion` as JSON;
+            otherwise "".
     """
 
     score: ResponseScore
@@ -73,34 +76,34 @@ class ScoredResponse(NamedTuple):
     voted_question: str = ""
 
 
-# veRL's name is bound to the Ray actor; only the class beneath it can be inherited from.
+# veRL's name refers to the Ray actor, so inherit from the class inside it.
 _AgentLoopWorkerTQ: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
-    """veRL's worker, which scores a group at once for the rewards of this plugin."""
+    """veRL's worker, which scores whole groups for the rewards of this plugin."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         reward = self.config.reward.reward_manager.name
         self._scores_groups = reward in REWARDS
-        # Other reward managers need what the base class needs: nothing.
+        # For other reward managers, the base class: it needs no extra fields.
         self._reward = REWARDS.get(reward, GroupReward)  # type: ignore[type-abstract]
-        # The options of other reward managers are their own.
+        # `reward_kwargs` of other reward managers have other keys.
         reward_kwargs = OmegaConf.select(self.config, "reward.reward_kwargs") if self._scores_groups else None
         self._settings = read_settings(reward_kwargs)
         self._vote_n = self._settings.vote_options.vote_n
-        # Only VoteReplayBuffer logs it.
+        # Only VoteReplayBuffer logs accuracy.
         self._measures_accuracy = uses(self.config, "trainer.v1.sampler.custom_sampler", SAMPLER)
         per_step = OmegaConf.select(self.config, f"{SAMPLER_KEY}.votes_per_step")
         self._records_votes = self._measures_accuracy and per_step != 0
         self._groups: dict[str, Group[AgentLoopOutput, ScoredResponse]] = {}
         self._rows: dict[str, Group[QueueRow, None]] = {}
-        # Responses so far; None once one has an answer or the rewards of a group differ, and after the warning.
+        # Responses so far; None after an answer, a group whose rewards differ, or the warning.
         self._without_answer: int | None = 0
 
     def _warn_without_answers(self, scores: list[ResponseScore]) -> None:
-        """Say once which key to set if no response so far has an answer."""
+        """Warn once, with the key to set, if no response so far has an answer."""
         if self._without_answer is None:
             return
         no_answer = all(score.extra_info.get("answer") is None and score.reward == scores[0].reward for score in scores)
@@ -118,20 +121,20 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         shared = SharedPrompt(prompt["uid"], is_trained_on=not trajectory["validate"])
-        # Each prompt runs in its own task, so only its sessions see this.
+        # Each prompt runs in its own task, so only its sessions see this value.
         current_prompt.set(shared)
         try:
-            # veRL's own rows lack the id by which everything downstream identifies a question.
+            # Rows in veRL's own format lack the id that identifies a question downstream.
             prompt = {**prompt, "id": question_id(prompt)}
             if "raw_prompt" in prompt:
-                # Our agent loop removes images from the messages once they are sent; the caller keeps its messages.
+                # Copy the messages, because our agent loop removes their images once they are sent.
                 prompt["raw_prompt"] = copied(prompt["raw_prompt"])
             if self._scores_groups:
                 await self._run_group(prompt, sampling_params, trajectory, trace)
             else:
                 await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         except Exception:
-            # As veRL does with errors of sessions: the trainer waits until each prompt has finished or failed.
+            # As veRL handles session errors: the trainer waits until each prompt has finished or failed.
             logger.exception("prompt %s failed", prompt["uid"])
             await self._tag(prompt["uid"], trajectory["validate"], status="failure")
         finally:
@@ -144,7 +147,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             sessions = max(trained, self._vote_n or trained)
             # The number of sessions that veRL is about to start for this prompt.
             prompt = {**prompt, "__rollout_n__": sessions}
-            # The images are removed from the prompt once they are sent.
+            # Read before the sessions start, which remove the images from the prompt.
             judged = (
                 await asyncio.to_thread(judge_prompt, prompt["raw_prompt"]) if self._reward.needs_judgements else None
             )
@@ -185,13 +188,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 output = await self._shared_agent_loop.run(sampling_params, **kwargs)
                 await self._agent_loop_postprocess(output, trajectory["validate"], **kwargs)
         finally:
-            # A session that ends without a response has failed; for all others this does nothing.
+            # A session that ends without a response has failed; for any other session this does nothing.
             for group in groups:
                 group.leave(kwargs["session_id"])
 
     @cached_property
     def _shared_agent_loop(self) -> SharedPromptAgentLoop:
-        # One for all sessions, because it keeps no state; veRL makes one per session, which takes 4 ms each.
+        # Stateless, so all sessions share one; veRL builds one per session, which takes 4 ms.
         return SharedPromptAgentLoop(
             trainer_config=DictConfigWrap(self.config),
             server_manager=self.llm_client,
@@ -224,7 +227,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             prompt.position_ids = super()._compute_position_ids(
                 tokens, torch.ones_like(tokens), dict(prompt.features or {}), mm_processor_kwargs
             )
-        # veRL does not pass this one to the actor.
+        # veRL does not pass `mm_token_type_ids` to the actor.
         multi_modal_inputs.pop("mm_token_type_ids", None)
         return continued(prompt.position_ids, response.shape[1])
 
@@ -234,7 +237,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         prompt = current_prompt.get()
         if prompt.features is None:
             return super()._compute_multi_modal_inputs(output, input_ids)
-        # A new dict, because veRL removes `mm_token_type_ids` from it; the tensors are shared.
+        # A new dict with the same tensors, because veRL removes `mm_token_type_ids` from it.
         return SharedFeatures(prompt.uid, prompt.features) if prompt.has_pixels else dict(prompt.features)
 
     async def _agent_loop_postprocess(
@@ -249,7 +252,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 kwargs[VOTED_QUESTION] = scored.voted_question
         rows = self._rows.get(kwargs["uid"])
         if rows is None or isinstance(output, list) or self.distillation_enabled:
-            # veRL does not score again a response that has a score.
+            # veRL does not score a response again that already has a score.
             await super()._agent_loop_postprocess(output, validate, **kwargs)
             return
 
@@ -261,7 +264,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         await rows.submit(kwargs["session_id"], make_row(output, kwargs, complete))
 
     async def _score(self, output: AgentLoopOutput, validate: bool, kwargs: dict[str, Any]) -> ScoredResponse:
-        """Score a response, in training with its group."""
+        """Score a response: alone in validation, with its group in training."""
         start = time.perf_counter()
         if validate:
             request = GroupRequest(
@@ -269,7 +272,7 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
                 validate=True,
                 ground_truth=ground_truth_of(kwargs),
                 choices=choices_of(kwargs),
-                # As veRL's reward managers have it (reward_manager/naive.py).
+                # The same `extra_info` as veRL's reward managers pass (reward_manager/naive.py).
                 function_arguments=function_arguments(
                     kwargs, {**output.extra_fields, "num_turns": output.num_turns, "rollout_reward_scores": {}}
                 ),
@@ -292,10 +295,10 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         judged: list[dict[str, Any]] | None,
         questions: list[WrittenQuestion] | None,
     ) -> list[ScoredResponse]:
-        """Score the responses of a prompt and mark the first `trained` of them, which are trained on.
+        """Score the responses to a prompt and mark the first `trained` of them, which are trained on.
 
-        All of them vote. Sessions differ only by chance, so it does not matter which are trained on. `judged` is the
-        prompt as a judge is asked about it, `questions` are those in the responses, if the reward needs them.
+        All responses vote. Sessions differ only by chance, so it does not matter which of them are trained on. `judged`
+        and `questions` are the fields `prompt` and `questions` of `GroupRequest`.
         """
         is_supervised = OmegaConf.select(self.config, "data.supervised")
         request = GroupRequest(
@@ -313,13 +316,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         record = VoteRecord.from_extra_info(scores[0].extra_info) if self._measures_accuracy else None
         voted_question = ""
         if record is not None:
-            # The same worker, so that the queue need not be told of another.
+            # The same worker, because the tag of the prompt names it.
             accuracy: GroupAccuracy = await reward_worker.compute_score.remote(
                 AccuracyRequest(
                     prompt["id"],
                     ground_truth_of(prompt),
                     answers=[score.extra_info["answer"] for score in scores],
-                    # All of them are final.
+                    # No later step changes these rewards.
                     rewards=[score.reward for score in scores[:trained]],
                     choices=request.choices,
                     record=record,
@@ -335,13 +338,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
         ]
 
     async def _choose_reward_worker(self, uid: str, validate: bool) -> Any:
-        """Return a reward worker and let the watchdog know that the prompt waits for it."""
+        """Return a random reward worker and note for the watchdog that the prompt waits for it."""
         number = random.randrange(len(self.reward_loop_worker_handles))
         await self._tag(uid, validate, phase=f"reward worker {number}")
         return self.reward_loop_worker_handles[number]
 
     async def _tag(self, uid: str, validate: bool, **tag: str) -> None:
-        # The watchdog reports from this tag what a prompt waits for; tags of one key are merged.
+        # The watchdog reads from the tag what a prompt waits for. The queue merges tags of the same key.
         await tq.async_kv_put(key=uid, partition_id="val" if validate else "train", tag=tag)
 
 
@@ -364,12 +367,12 @@ class GroupAgentLoopManager(AgentLoopManagerTQ):
     """veRL's manager with `GroupAgentLoopWorker`s.
 
     Raises:
-        ValueError: in another trainer than veRL's v1 trainer, whatever the config says: a recipe may have one of its
-            own, and would fail here without saying why.
+        ValueError: the trainer is not veRL's v1 trainer. A recipe's own trainer would otherwise fail without a reason,
+            whatever its config says.
     """
 
     def __init__(self, config: DictConfig, *args: Any, **kwargs: Any) -> None:
-        # The v1 trainer alone sets it, as its rows are in TransferQueue (main_ppo.py, TaskRunnerV1).
+        # Only the v1 trainer sets this key, because it keeps rows in TransferQueue (main_ppo.py, TaskRunnerV1).
         if not OmegaConf.select(config, "transfer_queue.enable"):
             raise ValueError(f"{type(self).__name__} needs veRL's v1 trainer: run verl.trainer.main_ppo")
         super().__init__(config, *args, **kwargs)

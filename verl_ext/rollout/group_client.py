@@ -1,9 +1,9 @@
-"""The client of a rollout worker, with one call per prompt where veRL has three per response.
+"""A client that makes one call per prompt where veRL's client makes three per response.
 
 For each response, veRL's client acquires a replica from the load balancer, sends the request, and releases the
-replica: three calls of Ray, which cost more than the work on the response itself. Here the sessions of a prompt share
-one acquisition, and those of their requests that are made at the same moment and differ only in their ids become one
-call (`verl_ext.rollout.group_server`). They also reach vLLM together, which then runs fewer and larger batches.
+replica: three Ray calls, which cost more than the work on the response itself. Here the sessions of a prompt share one
+acquisition, and simultaneous requests that differ only in their ids become one call (`verl_ext.rollout.group_server`).
+These requests also reach vLLM together, which then runs fewer and larger batches.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from typing import Any
 
 from verl.workers.rollout.llm_server import LLMServerClient
 
-# The rest of a request may be tensors, which are the same or another, but not equal.
+# Arguments compared by value. All others are compared by identity, because they may contain tensors.
 _COMPARED = ("prompt_ids", "sampling_params", "mm_processor_kwargs")
 
 
 def with_shared_calls(client: LLMServerClient) -> LLMServerClient:
-    """Return a copy of veRL's client, of any of its classes, whose requests with the same id share replica and call.
+    """Return a copy of a veRL client whose requests with the same id share a replica and calls.
 
-    A client without a load balancer, which routes requests itself, is returned unchanged.
+    A client without a load balancer routes requests itself and is returned unchanged.
     """
     if getattr(client, "_load_balancer", None) is None:
         return client
@@ -31,7 +31,7 @@ def with_shared_calls(client: LLMServerClient) -> LLMServerClient:
 
 
 class _Method:
-    """A method as the handle of a Ray actor has it."""
+    """Mimics a method of a Ray actor handle."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.remote = call
@@ -39,7 +39,7 @@ class _Method:
 
 @dataclass
 class _Acquired:
-    """A replica, from the first request of an id until no request of that id holds it any more."""
+    """A replica, held from the first request with an id until the last request with that id releases it."""
 
     request_id: str
     replica: asyncio.Future[tuple[str, Any]]
@@ -47,9 +47,9 @@ class _Acquired:
 
 
 class SharedBalancer:
-    """Handle of veRL's load balancer that acquires a replica once for all requests in flight with the same id.
+    """Mimics the handle of veRL's load balancer, but acquires a replica once for all requests in flight with one id.
 
-    The client only hands back what it got as the id of the replica, so that this may be an `_Acquired`.
+    It returns an `_Acquired` as the id of the replica; the client only passes this id back.
     """
 
     def __init__(self, balancer: Any) -> None:
@@ -95,7 +95,7 @@ class SharedBalancer:
 
 @dataclass
 class _Call:
-    """Requests that differ in their ids alone, and where their answers go."""
+    """Requests that differ only in their ids, and the futures for their answers."""
 
     request: dict[str, Any]
     ids: list[str] = field(default_factory=list)
@@ -109,9 +109,9 @@ class _Call:
 
 
 class RequestCollector:
-    """Handle of a server that collects the requests of one turn of the event loop and sends equal ones as one call.
+    """Mimics the handle of a server; collects the requests of an event loop iteration and sends equal ones as one call.
 
-    A server without `generate_group` (of another engine than vLLM) gets each request as it is.
+    A server without `generate_group` (any engine but vLLM) gets each request unchanged.
     """
 
     def __init__(self, server: Any) -> None:
@@ -137,7 +137,7 @@ class RequestCollector:
         calls, self._calls = self._calls, []
         for call in calls:
             task = asyncio.ensure_future(self._send(call))
-            # The event loop holds its tasks weakly.
+            # The event loop keeps only weak references to tasks.
             self._sent.add(task)
             task.add_done_callback(self._sent.discard)
 
@@ -150,6 +150,6 @@ class RequestCollector:
                     answer.set_exception(error)
             return
         for answer, output in zip(call.answers, outputs, strict=True):
-            # A session that was cancelled waits for none.
+            # The future of a cancelled session is already done.
             if not answer.done():
                 answer.set_result(output)

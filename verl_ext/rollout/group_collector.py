@@ -1,6 +1,6 @@
-"""The responses of one prompt, gathered as their sessions settle and scored together exactly once.
+"""Gathers the responses to one prompt as their sessions settle, and scores them together exactly once.
 
-Plain asyncio: knows neither veRL nor how a group is scored.
+Plain asyncio; independent of veRL and of how a group is scored.
 """
 
 import asyncio
@@ -29,7 +29,9 @@ class Group(Generic[Response, Score]):
     async def submit(self, session_id: int, response: Response) -> Score:
         """Add the response of a session and return its score once the whole group has settled.
 
-        Raises ValueError for a session that is not of this group or has settled already, and whatever `score` raises.
+        Raises:
+            ValueError: the session does not belong to this group or has already settled.
+            Exception: any error of `score`.
         """
         if session_id not in self._open:
             raise ValueError(f"session {session_id} is not one of the open sessions {sorted(self._open)} of its group")
@@ -41,7 +43,7 @@ class Group(Generic[Response, Score]):
         return scores[session_id]
 
     def leave(self, session_id: int) -> None:
-        """Take a session out of the group; nothing happens once the group is being scored."""
+        """Take a session out of the group; does nothing once scoring has started."""
         if self._scoring is not None:
             return
         self._open.discard(session_id)
@@ -58,5 +60,5 @@ class Group(Generic[Response, Score]):
             scores = await self._score([self._responses[session] for session in sessions])
             self._scores.set_result(dict(zip(sessions, scores, strict=True)))
         except Exception as error:
-            # Every session of the group raises it from its `submit`.
+            # `submit` raises it in every session of the group.
             self._scores.set_exception(error)

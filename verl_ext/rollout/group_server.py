@@ -1,4 +1,4 @@
-"""veRL's vLLM replica, whose server takes the requests of a prompt's sessions in one call.
+"""veRL's vLLM replica with a server that accepts the requests of a prompt's sessions in one call.
 
 `verl_ext.rollout.vllm_replica` registers it for `rollout.name=vllm`; `verl_ext.rollout.group_client` makes the calls.
 """
@@ -12,13 +12,13 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, 
 
 
 class GroupServer(vLLMHttpServer):
-    """veRL's server, with a method for the requests of a prompt."""
+    """veRL's server plus a method for all requests of a prompt."""
 
     async def generate_group(
         self, request_ids: list[str], *, sampling_params: dict[str, Any], **request: Any
     ) -> list[TokenOutput]:
-        """Answer requests that differ in their ids alone, in order; as `generate`, whose errors are those of all."""
-        # `generate` changes its sampling parameters.
+        """Answer requests that differ only in their ids, in order; raises if `generate` raises for one of them."""
+        # Copied, because `generate` modifies its sampling parameters.
         requests = [
             self.generate(request_id=request_id, sampling_params=dict(sampling_params), **request)
             for request_id in request_ids

@@ -1,10 +1,10 @@
 """Stores pixel values as the 8-bit pixels that they are computed from: an eighth of the bytes, restored exactly.
 
 The image processors of Qwen's vision-language models compute (pixel / 255 - mean) / std in fp32 for each channel and
-repeat an image as `temporal_patch_size` equal frames
-(transformers/models/qwen2_vl/image_processing_qwen2_vl.py). So a channel has at most 256 different values, and a
-palette of these with one byte per pixel of one frame encodes them. `PixelCoder.processor` leaves this computation out,
-which takes most of a processor's time, and returns the pixels in the same layout.
+repeat an image as `temporal_patch_size` equal frames (transformers/models/qwen2_vl/image_processing_qwen2_vl.py). A
+channel therefore has at most 256 distinct values, so a palette and one byte per pixel of one frame encode it.
+`PixelCoder.processor` skips this computation, which takes most of a processor's time, and returns the pixels in the
+same layout.
 """
 
 import copy
@@ -18,7 +18,7 @@ from PIL import Image
 
 PIXELS, CODES, PALETTE, FRAMES = "pixel_values", "pixel_codes", "pixel_palette", "pixel_frames"
 CODES_PER_CHANNEL = 256
-# Processed at a time, so that intermediate results stay in the cache of a core.
+# Patches expanded at a time, few enough for intermediate results to stay in a core's cache.
 PATCHES = 128
 # Arguments of an image processor that change how it computes values from pixels.
 COMPUTATION = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
@@ -38,9 +38,9 @@ class PixelCoder:
 
     @classmethod
     def of(cls, processor: Any, arguments: Mapping[str, Any] | None = None) -> "PixelCoder | None":
-        """The coder of a processor that is called with these arguments.
+        """Return the coder of a processor that is called with these arguments.
 
-        None unless it restores what the processor makes of two images bit by bit.
+        None if the processor is unsupported or the coder does not restore the pixel values of two test images exactly.
         """
         images: Any = getattr(processor, "image_processor", None)
         needed = ("image_mean", "merge_size", "patch_size", "temporal_patch_size")
@@ -60,7 +60,7 @@ class PixelCoder:
         of_pixels = copy.copy(processor)
         of_pixels.image_processor = pixels
         coder = cls(of_pixels, palette, images.temporal_patch_size)
-        # At least the second is scaled.
+        # The processor resizes at least the second image.
         for image in (known, known.resize((known.width + 7, 2 * known.height + 3))):
             expected = dict(images(images=[image], return_tensors="pt"))
             restored = expand(coder.compact(dict(pixels(images=[image], return_tensors="pt"))))
@@ -69,9 +69,9 @@ class PixelCoder:
         return coder
 
     def compact(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return what `processor` made of images with codes and a palette in place of `pixel_values`.
+        """Replace `pixel_values` in the output of `processor` with codes and a palette.
 
-        `pixel_values` has (patches, channels x frames x pixels) pixels, `expand` returns as many values in fp32.
+        `pixel_values` is (patches, channels x frames x pixels), uint8; `expand` returns fp32 values in this shape.
         """
         others = {name: value for name, value in features.items() if name != PIXELS}
         pixels = features[PIXELS].view(len(features[PIXELS]), len(self._palette), self._frames, -1)
@@ -84,14 +84,14 @@ class PixelCoder:
 
 
 def _every_color(factor: int) -> Image.Image:
-    """A square image with every value of a pixel in each channel, whose sides are a multiple of `factor`."""
+    """Return a square image with all 256 values in each channel and a side that is a multiple of `factor`."""
     side = factor * ceil(16 / factor)
     values = np.arange(side * side).reshape(side, side)
     return Image.fromarray(np.stack([values, values + 85, values + 170], axis=-1).astype(np.uint8))
 
 
 def _palette(values: torch.Tensor, codes: torch.Tensor, channels: int, frames: int) -> np.ndarray | None:
-    """The value of each code by channel, (channels, 256) in fp32; None where pixels are laid out otherwise."""
+    """Return the value of each code by channel, (channels, 256), fp32; None if pixels have a different layout."""
     if (values.dtype, codes.dtype) != (torch.float32, torch.uint8) or values.shape != codes.shape:
         return None
     if values.dim() != 2 or values.shape[1] % (channels * frames):
@@ -104,7 +104,7 @@ def _palette(values: torch.Tensor, codes: torch.Tensor, channels: int, frames: i
 
 
 def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return features as the processor itself makes them; those without codes unchanged."""
+    """Restore the features that the processor itself returns; features without codes stay unchanged."""
     if CODES not in features:
         return dict(features)
     codes, palette = features[CODES].numpy(), features[PALETTE].numpy()
@@ -113,13 +113,13 @@ def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for start in range(0, patches, PATCHES):
         some = slice(start, start + PATCHES)
         for channel in range(channels):
-            # No byte is beyond the palette: "clip" only spares numpy a check.
+            # Every byte is in the palette; "clip" only skips numpy's bounds check.
             values[some, channel] = np.take(palette[channel], codes[some, channel], mode="clip")[:, None]
     others = {name: features[name] for name in names_of(features) if name != PIXELS}
     return {PIXELS: torch.from_numpy(values).view(patches, -1), **others}
 
 
 def names_of(features: Mapping[str, torch.Tensor]) -> set[str]:
-    """The names that `expand` returns."""
+    """Return the names of the features that `expand` returns."""
     names = set(features)
     return names - {CODES, PALETTE, FRAMES} | {PIXELS} if CODES in names else names

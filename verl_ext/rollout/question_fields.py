@@ -12,8 +12,8 @@ from verl_ext.datasets.message_parts import images_in, parts_of
 def question_id(row: Mapping[str, Any]) -> str:
     """Return the id of a row, which is the same in every epoch and validation.
 
-    A row without an `id`, as veRL's scripts write them, is identified by a hash of its data source, messages and image
-    bytes; a row without messages by the `uid` that veRL gives a prompt.
+    A row without `id`, as written by veRL's scripts, is identified by a hash of its data source, messages and image
+    bytes. A row without messages is identified by the `uid` that veRL assigns to a prompt.
     """
     if row.get("id") is not None:
         return str(row["id"])
@@ -30,10 +30,10 @@ def question_id(row: Mapping[str, Any]) -> str:
 def _content(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
-    # The frames of a video.
+    # Frames of a video.
     if isinstance(value, list | tuple):
         return b"\0".join(map(_content, value))
-    # An image that is already decoded.
+    # A decoded image, or text.
     return value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
 
 
@@ -52,19 +52,19 @@ def image_count(row: Mapping[str, Any]) -> int:
 
 
 def choices_of(row: Mapping[str, Any]) -> list[str] | None:
-    """Return the options of a row's question: its field `choices`, or that of its `extra_info`; None without either."""
+    """Return the options of a row's question from `choices` or else `extra_info.choices`; None without either."""
     for choices in (row.get("choices"), (row.get("extra_info") or {}).get("choices")):
-        # Other data sets have a text or a dict in a column of this name.
+        # Some data sets have a string or a dict in a column of this name.
         if isinstance(choices, list | tuple | np.ndarray) and len(choices):
             return [str(choice) for choice in choices]
     return None
 
 
 def function_arguments(row: Mapping[str, Any], of_response: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the arguments with which veRL calls a reward function on a row, but for the text of the response.
+    """Return the arguments with which veRL calls a reward function on a row, except the text of the response.
 
-    `extra_info` is that of the row and `of_response`; where these leave it free, it also has the columns that describe
-    the question, and the `metadata` that came with the ground truth.
+    `extra_info` merges, from the highest to the lowest precedence, `of_response`, the row's `extra_info`, and the
+    columns that describe the question together with the `metadata` of the ground truth.
     """
     reward_model = row.get("reward_model") or {}
     columns = {name: row.get(name) for name in ("id", "data_source", "prompt", "question_type", "choices")}

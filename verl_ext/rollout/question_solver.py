@@ -1,4 +1,4 @@
-"""Has the policy answer the questions that it wrote, in the same rollout: no second model and no server."""
+"""Lets the policy answer the questions that it wrote within the same rollout, without a second model or server."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from verl_ext.rollout.shared_prompt import SharedPrompt, SharedPromptAgentLoop, 
 
 
 class QuestionSolver:
-    """Answers written questions by the agent loop that writes them; every question is a prompt of its own.
+    """Answers written questions with the agent loop that wrote them; every question becomes a separate prompt.
 
     Args:
         loop: generates with the current weights of the policy.
-        settings: how often a question is answered, and whether its validity is asked for.
-        max_prompt_length: longest prompt of a question, in tokens.
+        settings: how often a question is answered, and whether the policy judges its validity.
+        max_prompt_length: maximum length of a question's prompt, in tokens.
     """
 
     def __init__(self, loop: SharedPromptAgentLoop, settings: SolverSettings, max_prompt_length: int) -> None:
@@ -36,7 +36,7 @@ class QuestionSolver:
     ) -> list[WrittenQuestion]:
         """Return the question in each response to `messages`, with its solutions.
 
-        Equal questions are asked once. They see the images of `messages`, whose prompt is `uid`.
+        Equal questions are answered only once. Their prompts contain the images of `messages`, the prompt `uid`.
         """
         texts = await asyncio.to_thread(lambda: [question_in(text) for text in self._decoded(response_ids)])
         asked = list(dict.fromkeys(text for text in texts if text is not None))
@@ -66,8 +66,8 @@ class QuestionSolver:
     async def _replies(
         self, uid: str, asked: list[dict[str, Any]], samples: int, sampling_params: dict[str, Any]
     ) -> list[str]:
-        """Replies to a prompt; none if it is too long."""
-        # Of this task alone, as `asyncio.gather` copies the context.
+        """Return replies to a prompt, an empty list if the prompt is too long."""
+        # Visible to this task only, because `asyncio.gather` copies the context.
         prompt = SharedPrompt(uid, is_trained_on=False)
         current_prompt.set(prompt)
         try:

@@ -1,7 +1,7 @@
-"""Puts the rows of a group into the transfer queue at once.
+"""Puts all rows of a group into the transfer queue at once.
 
-veRL's worker puts the row of each response separately, with four messages. The rows of a group can wait for each other,
-because nothing reads them before the group is finished.
+veRL's worker puts the row of each response separately, with four messages each. The rows of a group can wait for each
+other, because nothing reads them before the group is finished.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-# The field with a group's `VotedQuestion` as JSON, in the row of its first response; "" in the others. No training pass
-# reads it.
+# Field with the group's `VotedQuestion` as JSON in the row of its first response, "" in its other rows. No training
+# pass reads it.
 VOTED_QUESTION = "voted_question"
 
 
 @dataclass(frozen=True)
 class QueueRow:
-    """One response in the transfer queue; `tag` is the part that the replay buffer sees."""
+    """One response in the transfer queue; the replay buffer sees only its `tag`."""
 
     key: str
     fields: dict[str, Any]
@@ -32,12 +32,12 @@ def make_row(
     kwargs: dict[str, Any],
     complete: Callable[[torch.Tensor], tuple[torch.Tensor, Any]],
 ) -> QueueRow:
-    """Make the row that veRL's worker makes of a session with one output.
+    """Make the same row as veRL's worker makes for a session with one output.
 
     Args:
-        kwargs: the fields of the prompt, with `uid`, `session_id` and `global_steps`.
+        kwargs: fields of the prompt, including `uid`, `session_id` and `global_steps`.
         complete: maps the tokens of prompt and response, (tokens,), to their position ids, (4, tokens) for M-RoPE and
-            (tokens,) otherwise, and to their features, a dict or a `SharedFeatures`.
+            (tokens,) otherwise, and to the features of the prompt, a dict or a `SharedFeatures`.
     """
     fields = output.as_dict() | kwargs
     fields.pop("multi_modal_data", None)
@@ -61,7 +61,7 @@ async def put(rows: list[QueueRow]) -> list[None]:
     """Put rows into the training partition, with one call per set of fields."""
     alike: dict[frozenset[str], list[QueueRow]] = {}
     for row in rows:
-        # A response without log-probabilities lacks their field.
+        # Responses without log-probabilities lack that field.
         alike.setdefault(frozenset(row.fields), []).append(row)
     for some in alike.values():
         await tq.async_kv_batch_put(

@@ -1,7 +1,7 @@
-"""veRL's replay buffer plus vote metrics, votes on file, a watchdog and the collapse alarm: `custom_sampler`.
+"""The `custom_sampler`: veRL's replay buffer plus vote metrics, votes on file, a watchdog and the collapse alarm.
 
-`sample()` is where veRL merges extra metrics into those of the step, in every logger, where it waits for rollouts, and
-the one place that sees the rows of both training and validation.
+They all hook into `sample()`: there veRL waits for rollouts and adds extra metrics to the step in every logger, and it
+is the only place that sees both training and validation rows.
 """
 
 from collections import defaultdict
@@ -32,13 +32,13 @@ from verl_ext.votes.vote_record import VoteRecord
 
 
 def _values(data: Any, field: str) -> list[Any]:
-    """The values of a non-tensor field; empty if the rows do not have it."""
-    # Depending on how the column was stored, its elements are wrapped or plain.
+    """Return the values of a non-tensor field, an empty list if the rows lack it."""
+    # Elements are wrapped or plain, depending on how the column was stored.
     return [getattr(value, "data", value) for value in data[field]] if field in data.keys() else []
 
 
 def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
-    """The sessions of a batch and these fields of each one's last output; all its outputs carry the same score."""
+    """Return the sessions of a batch and fields of each session's last output; all its outputs have the same score."""
     ordered = sorted(batch.keys, key=lambda key: int(key.rsplit("_", 1)[1]))
     final = {key.rsplit("_", 1)[0]: key for key in ordered}
     data = tq.kv_batch_get(keys=list(final.values()), partition_id=batch.partition_id, select_fields=list(fields))
@@ -46,10 +46,10 @@ def _final_outputs(batch: KVBatchMeta, *fields: str) -> tuple[list[str], Any]:
 
 
 def _policies(batch: KVBatchMeta) -> dict[str, tuple[int, int]]:
-    """The first and last policy that sampled each group, in training steps, by the uid of its prompt."""
+    """Return the first and last policy version, in training steps, that sampled each group, by uid."""
     versions: dict[str, list[int]] = defaultdict(list)
     for key, tag in zip(batch.keys, batch.tags, strict=True):
-        # Other rollout engines than vLLM may not report their version.
+        # Rollout engines other than vLLM may not report the version.
         known = (tag.get("min_global_steps"), tag.get("max_global_steps"))
         versions[key.split("_")[0]] += [version for version in known if version is not None]
     return {uid: (min(steps), max(steps)) for uid, steps in versions.items() if steps}
@@ -60,9 +60,9 @@ def _reward_infos(data: Any) -> list[dict[str, Any]]:
 
 
 def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
-    """The accuracy of each response of a validation batch, by question.
+    """Return the accuracy of each response of a validation batch, by question id.
 
-    Empty if another reward manager scored it without `acc`, or another agent loop manager left rows without an id.
+    Empty if another reward manager gave no `acc` or another agent loop manager left rows without an id.
     """
     outcomes: dict[str, list[float]] = defaultdict(list)
     if batch.keys:
@@ -74,7 +74,7 @@ def _outcomes(batch: KVBatchMeta) -> dict[str, list[float]]:
 
 
 def _trained_groups(batch: KVBatchMeta, policies: Mapping[str, tuple[int, int]]) -> dict[str, TrainedGroup]:
-    """The groups of a training batch by the uid of their prompts; none where another reward manager scored it."""
+    """Return the groups of a training batch by uid, no groups if another reward manager scored the batch."""
     sessions, data = _final_outputs(batch, "rm_scores", "extra_fields")
     records: dict[str, VoteRecord] = {}
     rewards: dict[str, list[float]] = defaultdict(list)
@@ -95,8 +95,8 @@ def _groups_for_file(
     policies: Mapping[str, tuple[int, int]],
     choose: Callable[[Sequence[str]], list[int]],
 ) -> list[GroupOnFile]:
-    """The groups of a training batch that go on file, chosen by the ids of their questions."""
-    # The row of the first response holds the whole group.
+    """Return the groups of a training batch that go on file, which `choose` selects by question id."""
+    # The row of the first response contains the whole group.
     first: dict[str, str] = {}
     for key in sorted(batch.keys, key=lambda key: [int(number) for number in key.split("_")[-2:]]):
         first.setdefault(key.rsplit("_", 2)[0], key)
@@ -110,14 +110,14 @@ def _groups_for_file(
     )
     return [
         GroupOnFile(VotedQuestion.from_json(voted), groups[uid].record, policies.get(uid))
-        # Rows of a queue that was saved without votes on file have none.
+        # Rows from a queue saved without votes on file lack this field.
         for uid, voted in zip(chosen, _values(data, VOTED_QUESTION), strict=False)
         if voted
     ]
 
 
 def _pending_prompts() -> str:
-    """What prompts wait for, with counts and some ids, from the tags of the agent loop worker."""
+    """Describe what prompts wait for, with counts and some ids, from the tags of the agent loop workers."""
     waiting: dict[str, list[str]] = defaultdict(list)
     for tags in (tq.kv_list() or {}).values():
         for tag in tags.values():
@@ -132,31 +132,31 @@ def _pending_prompts() -> str:
     )
 
 
-# The namespace of TransferQueue's controller (transfer_queue/interface.py); its storage is in that of the run.
+# Ray namespace of TransferQueue's controller (transfer_queue/interface.py). Its storage is in the run's namespace.
 QUEUE_NAMESPACE = "transfer_queue"
 
 
 def _actors_of_the_run() -> set[str]:
-    """Names of the live actors of this run, without those of other runs in the same Ray cluster."""
+    """Return the names of this run's live actors, without actors of other runs in the same Ray cluster."""
     namespaces = (ray.get_runtime_context().namespace, QUEUE_NAMESPACE)
     actors = ray.util.list_named_actors(all_namespaces=True)
     return {actor["name"] for actor in actors if actor["namespace"] in namespaces}
 
 
 class VoteReplayBuffer(ReplayBuffer):
-    """veRL's replay buffer of the trainer mode, reporting `vote/*`; sampling itself is veRL's.
+    """veRL's replay buffer for the trainer mode, which also reports `vote/*`; sampling is unchanged.
 
     `trainer.v1.sampler.sampler_kwargs` holds the keys of `verl_ext.config_defaults.SAMPLER_DEFAULTS`, which are filled
-    in before veRL's trainer starts. The accuracy of pseudo-labels and rewards comes with the responses, see
-    `verl_ext.rewards.accuracy`. On a collapse, see `read_alarm`, `sample` raises StoppedOnCollapse instead of starting
-    another training step.
+    in before veRL's trainer starts. The accuracy of pseudo-labels and rewards arrives with the responses, see
+    `verl_ext.rewards.accuracy`. After a collapse (see `read_alarm`), `sample` raises StoppedOnCollapse before the next
+    training step.
 
     Raises:
-        ValueError: keys that are missing.
+        ValueError: keys are missing.
     """
 
     def __new__(cls, *, trainer_mode: str, **kwargs: Any) -> "VoteReplayBuffer":
-        """Return veRL's asynchronous buffer with the same additions unless the trainer is synchronous."""
+        """Create a `VoteReplayBufferAsync` unless the trainer mode is sync."""
         return super().__new__(cls if trainer_mode == "sync" else VoteReplayBufferAsync)
 
     def __init__(self, *, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> None:
@@ -164,7 +164,7 @@ class VoteReplayBuffer(ReplayBuffer):
             raise ValueError(
                 f"{SAMPLER_KEY} lacks {', '.join(sorted(missing))}: call verl_ext.config_defaults.complete_config first"
             )
-        # Null, as in older configurations, is no filter.
+        # `null`, as in older configs, means no filter.
         filters = sampler_kwargs.filter_groups or FilterGroupsConfig()
         refills = filters.enable or sampler_kwargs.sync_refill_failed_groups
         super().__init__(
@@ -179,10 +179,10 @@ class VoteReplayBuffer(ReplayBuffer):
             sync_refill_failed_groups=sampler_kwargs.sync_refill_failed_groups,
             **kwargs,
         )
-        # The options of other reward managers are their own.
+        # `reward_kwargs` of other reward managers have other keys.
         reward_kwargs = sampler_kwargs.reward_kwargs if sampler_kwargs.reward_manager in REWARDS else None
         self._voters = read_settings(reward_kwargs).vote_options.vote_n or sampler_kwargs.n
-        # A bound method of the trainer.
+        # `refill_fn` is a bound method of the trainer.
         self._trainer = getattr(kwargs["refill_fn"], "__self__", None)
         self._watchdog = Watchdog(
             "fit", sampler_kwargs.watchdog_seconds, _actors_of_the_run, _pending_prompts, self._timed_phases
@@ -193,15 +193,15 @@ class VoteReplayBuffer(ReplayBuffer):
         )
         self._tables = GroupTables(**sampler_kwargs.tracked_groups, train_files=file_list(sampler_kwargs.train_files))
         self._settled: tuple[int, ...] = ()
-        # Failed groups since the last one that finished.
+        # Consecutive failed groups since the last finished group.
         self._failed = 0
-        # The training step that was sampled last, and the majority ratio of each of its updates.
+        # The training step sampled last, and the majority ratio of each of its updates.
         self._step, self._shares = 0, list[float]()
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
-        """Sample as veRL does, and add the metrics of the votes to those of a training batch.
+        """Sample as veRL does, and add vote metrics to the metrics of a training batch.
 
-        `separate_async` samples `parameter_sync_step` times per step, whose shares of the vote are averaged.
+        `separate_async` samples `parameter_sync_step` times per step; the alarm gets the mean of these majority ratios.
         """
         if not self._watchdog.ident:
             self._watchdog.start()
@@ -216,7 +216,7 @@ class VoteReplayBuffer(ReplayBuffer):
             expected = batch_size * self._voters
             policies = _policies(batch)
             groups = _trained_groups(batch, policies)
-            # Nothing has voted under other reward managers.
+            # There are no votes under other reward managers.
             if groups:
                 metrics = metrics | vote_metrics([*groups.values()], expected)
             if self._votes.per_step != 0:
@@ -234,19 +234,19 @@ class VoteReplayBuffer(ReplayBuffer):
         return batch, metrics
 
     def _log_table(self, step: int, groups: Sequence[GroupOnFile]) -> None:
-        """Log some groups to the trackers that veRL has started."""
+        """Log a table of groups to the trackers that veRL has started, if it is due."""
         tracking = getattr(self._trainer, "logger", None)
         if tracking is not None and self._tables.is_due(step):
             self._tables.log(tracking.logger, [group.row(step) for group in groups], step)
 
     def _timed_phases(self) -> list[tuple[str, float]]:
-        """The phases of the step that have finished, with their seconds, which veRL times for its metrics."""
+        """Return the finished phases of the step with their seconds, which veRL measures for its metrics."""
         return list(getattr(self._trainer, "timing_raw", {}).items())
 
     def _evict_terminal_groups(
         self, global_steps: int, partition_id: str, eviction_reasons: tuple[set[str], set[str], set[str], Any]
     ) -> tuple[set[str], int, int, dict]:
-        # veRL replaces failed groups endlessly, so a run in which all groups fail would never end.
+        # veRL keeps replacing failed groups, so a run in which all groups fail would never end.
         _, _, failed, _ = eviction_reasons
         self._failed = 0 if self.finished_keys[partition_id] else self._failed + len(failed)
         if self._failed > self.train_batch_size:
@@ -266,12 +266,12 @@ class VoteReplayBuffer(ReplayBuffer):
 
 
 class VoteReplayBufferAsync(VoteReplayBuffer, ReplayBufferAsync):
-    """The same for veRL's `ReplayBufferAsync`; `VoteReplayBuffer` makes one for each trainer mode other than sync."""
+    """`VoteReplayBuffer` on top of veRL's `ReplayBufferAsync`, for all trainer modes except sync."""
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
-        """Sample as `VoteReplayBuffer` does; first remove rows that a run before a restart has trained on.
+        """Sample as `VoteReplayBuffer` does, but first remove rows that were trained on before a restart.
 
-        veRL saves the queue before it removes the rows of the step, so a resumed run would hold them forever.
+        veRL saves the queue before it removes the rows of the step, so a resumed run would keep them forever.
         """
         if partition_id == "train" and self._step == 0:
             self._sync_metadata_from_transfer_queue()

@@ -1,7 +1,7 @@
-"""Asks the judge of a reward about the responses of a group.
+"""The client of the judge, which judges the responses of a group.
 
 The judge is veRL's reward model (`reward.reward_model`): a model on separate GPUs that is never trained. veRL starts
-its servers and a router before them, and gives reward workers the address of the router.
+its servers behind a router and passes the address of the router to the reward workers.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class RewardJudge:
     Args:
         address: host and port of the router.
         model: `reward.reward_model.model_path`, the name under which vLLM serves the model.
-        control_tokens: texts that the model's tokenizer reads as control, which are escaped in responses.
+        control_tokens: strings that the model's tokenizer reads as control tokens; they are escaped in responses.
     """
 
     def __init__(self, address: str, model: str, settings: JudgeSettings, control_tokens: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ class RewardJudge:
     async def judge(
         self, prompt: Sequence[dict[str, Any]], responses: Sequence[str], answers: Sequence[str | None]
     ) -> list[float]:
-        """The judgement of each response to a prompt, from 0 to 1; raises openai.OpenAIError if the judge fails."""
+        """Return a judgement from 0 to 1 of each response to a prompt; raises openai.OpenAIError if the judge fails."""
         pairs = zip(responses, answers, strict=True)
         return await asyncio.gather(*(self._judge(prompt, response, answer) for response, answer in pairs))
 

@@ -1,6 +1,6 @@
-"""The reward manager that veRL's reward workers run: it scores whole groups in training, responses in validation.
+"""The reward manager in veRL's reward workers: scores whole groups in training and single responses in validation.
 
-Which reward a group gets is `reward.reward_manager.name`, one of `verl_ext.rewards`.
+`reward.reward_manager.name` selects the reward, one of `verl_ext.rewards`.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from verl_ext.rollout.token_embeddings import TokenEmbeddings
 
 
 class GroupRewardManager(RewardManagerBase):
-    """Answers the requests of `verl_ext.rollout.agent_loop` without a reward model.
+    """Answers the requests of `verl_ext.rollout.agent_loop`.
 
-    `reward.custom_reward_function` grades validation responses only.
+    `reward.custom_reward_function` grades only validation responses.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class GroupRewardManager(RewardManagerBase):
         if self._reward.needs_judgements and reward_router_address:
             model = config.reward.reward_model.model_path
             self._judge = RewardJudge(reward_router_address, model, settings.judge, control_tokens(tokenizer))
-        # Otherwise veRL passes its own function, which does not know the data sets of this project.
+        # Without a path, veRL passes its own function, which does not support the data sets of this project.
         self._validation_score = compute_score if OmegaConf.select(config, f"{REWARD_FUNCTION}.path") else None
 
     async def run_single(self, data: GroupRequest | AccuracyRequest) -> list[ResponseScore] | GroupAccuracy:
         """Answer a request in a thread, so that slow comparisons do not block other requests.
 
         Raises:
-            TypeError: for veRL's batches of single responses, which carry no group.
+            TypeError: the request is one of veRL's batches of single responses, which contain no group.
         """
         if isinstance(data, AccuracyRequest):
             return await asyncio.to_thread(self._accuracy.measure, data)
@@ -83,7 +83,7 @@ class GroupRewardManager(RewardManagerBase):
         verdict = None
         if self._validation_score is not None and request.function_arguments is not None:
             score = partial(self._validation_score, solution_str=response, **request.function_arguments)
-            # veRL's reward functions may be either (reward_manager/naive.py).
+            # As in veRL, reward functions may be synchronous or asynchronous (reward_manager/naive.py).
             verdict = await (score() if iscoroutinefunction(score) else asyncio.to_thread(score))
             if verdict is None:
                 raise ValueError(f"{REWARD_FUNCTION} returned None for {response[:80]!r}: it must return a score")

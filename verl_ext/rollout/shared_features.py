@@ -1,11 +1,11 @@
-"""Image features, stored once per group instead of once per response, and with pixel values as bytes.
+"""Stores image features once per group instead of once per response, with pixel values as bytes.
 
-Features (pixel values and their grid) are by far the largest part of a row in the transfer queue, and equal in all rows
-of a group. They go into their own partition under the uid of the prompt, before the responses are generated, so no
-agent loop worker holds them meanwhile. A row carries a `SharedFeatures` instead, which veRL's engine reads like the
-dict that it expects. It fetches the features when it is first read and keeps them as bytes (`pixel_codes`): pixel
-values exist for one micro-batch at a time. Features are removed with the last entry of their prompt, because the patch
-`features_go_with_rows` calls `clear_unused`.
+Features (pixel values and their grid) are by far the largest part of a row in the transfer queue and are equal in all
+rows of a group. They go into a separate partition under the uid of the prompt before the responses are generated, so
+agent loop workers do not hold them during generation. Each row contains a `SharedFeatures` instead, which veRL's engine
+reads like a dict. It fetches the features at the first read and keeps them as bytes (`pixel_codes`), so pixel values
+exist for only one micro-batch at a time. The patch `features_go_with_rows` calls `clear_unused` to remove the features
+of a prompt with its last entry.
 """
 
 from collections.abc import ItemsView, Iterable, Mapping
@@ -21,18 +21,18 @@ PARTITION = "shared_features"
 
 
 class _Features(dict[str, torch.Tensor]):
-    """A dict that can be referred to weakly."""
+    """A dict that supports weak references."""
 
 
-# The features that rows of this process hold now, so that the rows of a group fetch them once.
+# Features that rows in this process hold, so that the rows of a group fetch them once.
 _held: WeakValueDictionary[str, _Features] = WeakValueDictionary()
 
 
 class SharedFeatures:
-    """The part of a dict of features that veRL reads; only the uid of the prompt is sent to another process.
+    """Implements the dict methods that veRL calls on features; when pickled, only the uid of the prompt is sent.
 
     Args:
-        local: features that need not be fetched.
+        local: features that are available without fetching.
     """
 
     def __init__(self, uid: str, local: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -58,7 +58,7 @@ class SharedFeatures:
         return expand(self._compact()).items()
 
     def pop(self, name: str, default: Any = None) -> Any:
-        """Remove a local entry; the stored features belong to all rows."""
+        """Remove a local entry; stored features stay, because all rows share them."""
         return self._local.pop(name, default)
 
 
@@ -74,11 +74,10 @@ async def store(uid: str, features: dict[str, torch.Tensor]) -> None:
 
 
 def clear_unused(removed: Iterable[str], partition_id: str) -> None:
-    """Remove the features of prompts without any entry left in a partition.
+    """Remove the features of prompts that have no entry left in a partition.
 
     Args:
-        removed: keys that were just removed from the partition: `{uid}` of a prompt, `{uid}_{session}_{index}` of a
-            response.
+        removed: keys just removed from the partition, `{uid}` of a prompt or `{uid}_{session}_{index}` of a response.
     """
     if partition_id == PARTITION:
         return

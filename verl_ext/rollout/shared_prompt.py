@@ -1,9 +1,9 @@
-"""Work on a prompt that its sessions share: the first session that needs it does it once.
+"""Shares the work on a prompt between its sessions: the first session that needs a result computes it.
 
-For each response veRL scales the images and runs the processor, to build the prompt and again for the tensors that the
-actor trains on. It sends the images with each request and spreads the requests of a prompt over all replicas, each of
-which processes and encodes the images again. Here this happens once per prompt: its requests go to one replica and
-refer to the images in Ray's object store. All prompts of a step are in flight at the same time, so a worker keeps
+For each response, veRL resizes the images and runs the processor twice, to build the prompt and to compute the tensors
+that the actor trains on. It sends the images with each request and spreads the requests of a prompt over all replicas,
+each of which processes and encodes the images again. Here this happens once per prompt: its requests go to one replica
+and refer to the images in Ray's object store. All prompts of a step are in flight at the same time, so a worker keeps
 neither images nor features once they are sent. Sessions find the shared work through a context variable, which every
 task that the worker starts for the prompt inherits.
 """
@@ -37,9 +37,9 @@ class SharedPrompt:
 
     Attributes:
         tokens: token ids of the prompt, empty until they are built.
-        features: the processor's other outputs that veRL needs here, by its names. Pixel values are in the queue only
-            (`has_pixels`), and only if the prompt `is_trained_on`.
-        position_ids: of the tokens, (1, 4, tokens) for M-RoPE and (1, tokens) otherwise.
+        features: the processor's other outputs, by veRL's names, without pixel values.
+        has_pixels: whether the prompt has pixel values; the queue stores them if the prompt `is_trained_on`.
+        position_ids: position ids of `tokens`, (1, 4, tokens) for M-RoPE and (1, tokens) otherwise.
     """
 
     def __init__(self, uid: str, is_trained_on: bool = True) -> None:
@@ -52,7 +52,7 @@ class SharedPrompt:
         self._results: dict[str, asyncio.Future[Any]] = {}
 
     async def once(self, name: str, make: Callable[[], Awaitable[Result]]) -> Result:
-        """Return the result, or raise the error, of the first `make` that is called under this name."""
+        """Return the result, or raise the error, of the first call with this name."""
         if name not in self._results:
             self._results[name] = asyncio.ensure_future(make())
         # Shielded, because a cancelled session must not cancel the work for the others.
@@ -61,34 +61,34 @@ class SharedPrompt:
     def close(self) -> None:
         """Release all results when the sessions have ended.
 
-        The task that made a result keeps its context, which holds this prompt: a cycle that would keep images and
-        features until Python's garbage collector runs, which is rare.
+        The task behind a result references its context, which references this prompt. This cycle would keep images and
+        features alive until Python's garbage collector runs, which is rare.
         """
         self._results.clear()
 
 
 class SentImages:
-    """The images of a prompt; once its tokens are built, a reference to them in Ray's object store."""
+    """The images of a prompt, or after `send` a reference to them in Ray's object store."""
 
     def __init__(self, images: list[Image.Image]) -> None:
         self.content: list[Image.Image] | ray.ObjectRef = images
 
     def send(self) -> None:
-        """Put the images into the object store and keep only the reference; without Ray, do nothing."""
+        """Move the images to the object store and keep only a reference; does nothing without Ray."""
         if ray.is_initialized():
             self.content = ray.put(self.content)
 
 
 class OneReplicaClient:
-    """veRL's client to the engines, which sends all requests of a prompt to one replica.
+    """Wraps veRL's client so that all requests of a prompt go to one replica.
 
-    veRL's load balancer sends requests with the same id to the replica that had the lowest load at the first of them
-    (verl/workers/rollout/router.py), and gives the engine other ids. Requests with the same id also share their calls
-    (`verl_ext.rollout.group_client`). Ray resolves a reference among the arguments of a call.
+    All requests of a prompt get the same id. veRL's load balancer sends equal ids to the replica that had the lowest
+    load at the first request (verl/workers/rollout/router.py); the engine gets other ids. Requests with the same id
+    also share calls (`verl_ext.rollout.group_client`). Ray resolves references in the arguments of a call.
 
     Args:
-        keeps_ids: whether the engine sees the ids (`rollout.full_determinism`); it refuses to serve one twice, so each
-            request keeps its own.
+        keeps_ids: whether the engine gets the ids of the requests (`rollout.full_determinism`). It refuses to serve an
+            id twice, so each request keeps its own id.
     """
 
     def __init__(self, client: LLMServerClient, keeps_ids: bool) -> None:
@@ -96,7 +96,7 @@ class OneReplicaClient:
         self._keeps_ids = keeps_ids
 
     async def generate(self, request_id: str, *, image_data: SentImages | None = None, **request: Any) -> TokenOutput:
-        """As `LLMServerClient.generate`."""
+        """Like `LLMServerClient.generate`."""
         return await self._client.generate(
             request_id=request_id if self._keeps_ids else current_prompt.get().uid,
             image_data=None if image_data is None else image_data.content,
@@ -104,16 +104,16 @@ class OneReplicaClient:
         )
 
 
-# Prompts per worker whose images are processed at a time; a one-megapixel image takes some 30 MB.
+# Prompts whose images a worker processes concurrently; a one-megapixel image takes about 30 MB.
 PROMPTS_AT_A_TIME = 2
-# See `return_freed_memory`; a one-megapixel image leaves some 20 MB behind.
+# Prompts between two calls of `return_freed_memory`; a one-megapixel image leaves about 20 MB of freed memory.
 PROMPTS_BETWEEN_RETURNS = 8
 
 current_prompt: ContextVar[SharedPrompt] = ContextVar("current_prompt")
 
 
 def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
-    """Extend the position ids of a prompt by `count` text tokens, which follow its highest position.
+    """Extend the position ids of a prompt by `count` text tokens after its highest position.
 
     The first of M-RoPE's four rows counts tokens; the other three continue from their common maximum.
     """
@@ -126,7 +126,7 @@ def continued(position_ids: torch.Tensor, count: int) -> torch.Tensor:
 
 @register(SHARED_PROMPT_AGENT)
 class SharedPromptAgentLoop(SingleTurnAgentLoop):
-    """veRL's single-turn loop on top of the prompt's `SharedPrompt`; chosen by `rollout.agent.default_agent_loop`."""
+    """veRL's single-turn loop on top of a `SharedPrompt`; selected by `rollout.agent.default_agent_loop`."""
 
     server_manager: Any
 
@@ -140,7 +140,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         self._processed = 0
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
-        """Run as veRL does; the images of the output are those that the client sent."""
+        """Run as veRL does; the output contains the images as the client sent them."""
         await self.prepare(list(kwargs["raw_prompt"]))
         output = await super().run(sampling_params, **kwargs)
         if output.multi_modal_data and "images" in output.multi_modal_data:
@@ -149,14 +149,14 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         return output
 
     async def prepare(self, messages: list[dict]) -> int:
-        """Build the tokens of the prompt, unless that has been done, and return their number."""
+        """Build the tokens of the prompt unless they exist, and return their number."""
         prompt = current_prompt.get()
         await prompt.once("prepared", lambda: self._prepare(messages))
         return len(prompt.tokens)
 
     async def _prepare(self, messages: list[dict]) -> None:
         """Do the first part of veRL's `run`, which then reuses the results."""
-        # Otherwise the pixel values of all prompts of a step would be in memory at once.
+        # Limits the number of prompts whose pixel values are in memory at the same time.
         async with self._places:
             media = await self.process_multi_modal_info(messages)
             self._assert_mm_supported(bool(media))
@@ -165,7 +165,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
             )
 
     async def process_multi_modal_info(self, messages: list[dict]) -> dict:
-        """Read the media as veRL does, once per prompt; sessions share the dict with its `SentImages`."""
+        """Read the media as veRL does, but once per prompt; sessions share the dict and its `SentImages`."""
         process = super().process_multi_modal_info
 
         async def read() -> dict[str, Any]:
@@ -182,9 +182,9 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         mm_inputs_out: dict[str, Any] | None = None,
         **media: Any,
     ) -> list[int]:
-        """Build the tokens as veRL does, once per prompt, and return a new list.
+        """Build the tokens as veRL does, but once per prompt, and return a new list.
 
-        Also stores the features and sends the images; neither is kept here.
+        Also store the features and send the images; this process keeps neither.
         """
         prompt, build = current_prompt.get(), super().ct_build_initial_tokens
 
@@ -201,7 +201,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
             if images is not None:
                 images.send()
                 for part in images_in(messages):
-                    # Its place stays.
+                    # Keep an empty image part as a placeholder.
                     part.clear()
                     part["type"] = "image"
             return tokens, processed
@@ -216,7 +216,7 @@ class SharedPromptAgentLoop(SingleTurnAgentLoop):
         if self._processed % PROMPTS_BETWEEN_RETURNS == 0:
             return_freed_memory()
         features = self._with_lengths(processed)
-        # veRL does not pass this one to the actor.
+        # veRL does not pass `mm_token_type_ids` to the actor.
         features.pop("mm_token_type_ids", None)
         return features if self._coder is None else self._coder.compact(features)
 

@@ -1,7 +1,7 @@
-"""Embeddings of responses by the model that is trained, for rewards that compare responses.
+"""Embeds responses with the trained model itself, for rewards that compare responses.
 
-No server and no second model: the embedding of a response is the mean of the model's input embeddings over its tokens,
-read from the weights that training starts from.
+The embedding of a response is the mean of the model's input embeddings over its tokens, read from the weights that
+training starts from. This needs no server and no second model.
 """
 
 import json
@@ -19,7 +19,7 @@ from verl.utils.fs import copy_to_local
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# Of the language model; vision towers embed patches by another name.
+# Suffix of the language model's embedding table; vision towers use another name for their patch embedding.
 TENSOR = "embed_tokens.weight"
 
 
@@ -38,7 +38,7 @@ class TokenEmbeddings:
         self._rows: Any = safe_open(file, framework="pt").get_slice(name)
 
     def of(self, responses: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        """Embed responses, given as token ids: (responses, width)."""
+        """Return the embeddings of responses, which are given as token ids: (responses, width)."""
         tokens = sorted({token for response in responses for token in response})
         column = {token: number for number, token in enumerate(tokens)}
         shares = np.zeros((len(responses), len(tokens)))
@@ -51,7 +51,7 @@ class TokenEmbeddings:
 
 
 def _find(model: str) -> tuple[str, str]:
-    """The file and the name of the table of input embeddings."""
+    """Return the file and the tensor name of the input embeddings."""
     index = cached_file(model, INDEX, _raise_exceptions_for_missing_entries=False)
     if index is not None:
         files = json.loads(Path(index).read_text())["weight_map"]

@@ -1,6 +1,6 @@
-"""Registers the replica for `rollout.name=vllm`, whose server takes the requests of a prompt in one call.
+"""Registers `GroupReplica` for `rollout.name=vllm`.
 
-Apart from that server, so that vLLM is imported only where a replica is made.
+Separate from `group_server`, so that vLLM is imported only where a replica is created.
 """
 
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry

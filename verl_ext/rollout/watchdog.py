@@ -1,10 +1,10 @@
-"""Ends a run that cannot continue, with the reason, instead of letting it wait forever.
+"""Ends a run that cannot continue, and logs the reason, instead of letting it wait forever.
 
-veRL waits without a limit for groups whose reward never returns, for a weight transfer whose receiver has failed, and
-for an actor that is gone. The watchdog is a thread in the trainer's process. It notices when a named actor of the run
-has died, and when neither a group of responses nor a phase of a step has finished for too long. It then logs what was
-pending and where the trainer stands, and ends the trainer's process, which ends the run. An exception would not reach a
-thread that waits inside Ray.
+veRL waits without a timeout for groups whose reward never returns, for a weight transfer whose receiver has failed, and
+for an actor that is gone. The watchdog is a thread in the trainer's process. It detects when a named actor of the run
+has died, and when neither a group of responses nor a phase of a step has finished for too long. It then logs what is
+pending and the call stack of the trainer, and ends the trainer's process, which ends the run. An exception would not
+reach a thread that waits inside Ray.
 """
 
 import logging
@@ -18,11 +18,10 @@ from collections.abc import Callable, Collection
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-# Between two looks at the actors and the clock.
 SECONDS_BETWEEN_CHECKS = 2.0
-# For the description of what is pending.
+# Time limit for describing what is pending.
 SECONDS_TO_DESCRIBE = 5.0
-# For Ray to forward the last lines of the log to the command line.
+# Time for Ray to forward the last log lines to the command line.
 SECONDS_TO_LOG = 3.0
 
 
@@ -34,12 +33,13 @@ def end_process(reason: str) -> None:
 
 
 class Watchdog(threading.Thread):
-    """Watches the process that creates it while its main thread runs `function`.
+    """Watches the current process while its main thread runs `function`.
 
     Args:
-        function: name of the function of the main thread outside which nothing is watched.
+        function: name of the watched function.
         patience: seconds without a call of `progress` or a change of `finished` after which the run ends.
-        list_actors: returns the names of the actors that are alive. An actor that was there and is gone has died.
+        list_actors: returns the names of all live actors. An actor that disappears from the list has died.
+        describe: describes what is pending.
         finished: returns the phases that have finished so far, as any comparable value.
         end: called with the reason when the run cannot continue.
     """
@@ -65,12 +65,12 @@ class Watchdog(threading.Thread):
         self._end = end
 
     def progress(self) -> None:
-        """Report that something has finished."""
+        """Restart the clock because something has finished."""
         self._last_progress = time.monotonic()
 
     def run(self) -> None:
         """Check until the function returns or the run is ended."""
-        # The time until here, such as the start of all workers, does not count.
+        # The time before this point, such as the start of all workers, does not count.
         self.progress()
         while stack := self._watched_stack():
             if reason := self._find_reason():
@@ -79,7 +79,7 @@ class Watchdog(threading.Thread):
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
     def _watched_stack(self) -> traceback.StackSummary | None:
-        """The call stack of the main thread, None unless the watched function is in it."""
+        """Return the call stack of the main thread, None if the watched function is not in it."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         stack = traceback.extract_stack(frame)
         return stack if any(call.name == self._function for call in stack) else None
@@ -105,7 +105,7 @@ class Watchdog(threading.Thread):
 
     def _pending(self) -> str:
         description: list[str] = []
-        # In its own thread, because the call may hang for the same reason as the run.
+        # In a separate thread, because the call may hang for the same reason as the run.
         asking = threading.Thread(target=lambda: description.append(self._describe()), daemon=True)
         asking.start()
         asking.join(SECONDS_TO_DESCRIBE)
