@@ -64,8 +64,8 @@ def self_certainty(logits: torch.Tensor, temperature: torch.Tensor, rows: int) -
     Returns:
         (tokens,), fp32, in nats.
     """
-    found = torch.empty(len(logits), device=logits.device)
+    certainty = torch.empty(len(logits), device=logits.device)
     for start in range(0, len(logits), rows):
         scaled = logits[start : start + rows].float() / temperature[start : start + rows, None].clamp(min=1e-8)
-        found[start : start + rows] = torch.logsumexp(scaled, dim=-1) - scaled.mean(dim=-1)
-    return found
+        certainty[start : start + rows] = torch.logsumexp(scaled, dim=-1) - scaled.mean(dim=-1)
+    return certainty

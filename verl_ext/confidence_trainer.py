@@ -44,8 +44,8 @@ class ConfidenceTrainer(PPOTrainerSync):
         batch.extra_info[CALCULATE] = True
         computed = super()._compute_old_log_prob(batch, metrics)
         # The update reads the same `extra_info` and must not compute self-certainty again.
-        for one in (batch, computed):
-            one.extra_info.pop(CALCULATE, None)
+        for metadata in (batch, computed):
+            metadata.extra_info.pop(CALCULATE, None)
         return computed
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -53,8 +53,8 @@ class ConfidenceTrainer(PPOTrainerSync):
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[field, "response_mask"])
         mask = data["response_mask"]
         # veRL's entropies cover the response only; self-certainty covers the prompt too.
-        of_tokens = response_from_nested(data[field], mask) if self._rewards_self_certainty else -data[field]
-        rewards = confidence_rewards(of_tokens.to_padded_tensor(0.0), mask.to_padded_tensor(0))
+        confidence = response_from_nested(data[field], mask) if self._rewards_self_certainty else -data[field]
+        rewards = confidence_rewards(confidence.to_padded_tensor(0.0), mask.to_padded_tensor(0))
         # veRL's GRPO uses the reward of a lone survivor as its advantage.
         sessions = Counter(session.split("_")[0] for session in {key.rpartition("_")[0] for key in batch.keys})
         rewards[[sessions[key.split("_")[0]] == 1 for key in batch.keys]] = 0.0
@@ -63,15 +63,15 @@ class ConfidenceTrainer(PPOTrainerSync):
         return super()._compute_advantage(batch, metrics)
 
 
-def confidence_rewards(of_tokens: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+def confidence_rewards(confidence: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
     """Put the mean confidence of each response at its last token and 0.0 at all other tokens.
 
     Args:
-        of_tokens: confidence at each token, in nats, (responses, tokens).
+        confidence: confidence at each token, in nats, (responses, tokens).
         response_mask: (responses, tokens), 1 for a token that the policy sampled.
     """
-    mask = response_mask.to(of_tokens.dtype)
-    means = (of_tokens * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
+    mask = response_mask.to(confidence.dtype)
+    means = (confidence * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
     positions = torch.arange(mask.shape[-1], device=mask.device)
     last = (positions * (response_mask > 0)).argmax(dim=-1, keepdim=True)
-    return torch.zeros_like(of_tokens).scatter(-1, last, means.unsqueeze(-1))
+    return torch.zeros_like(confidence).scatter(-1, last, means.unsqueeze(-1))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import verl.workers.engine  # noqa: F401  (must be imported before the engines that extend its classes)
 from torch.nn.utils.rnn import pad_sequence
 from verl.utils.torch_functional import entropy_from_logits
 

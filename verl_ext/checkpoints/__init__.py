@@ -56,8 +56,8 @@ def prune(folder: Path, limit: int | None) -> None:
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:
     """Return step and folder of all checkpoints, whole or not, in ascending order."""
-    found = ((re.fullmatch(r"global_step_(\d+)", path.name), path) for path in folder.glob("global_step_*"))
-    return sorted((int(name[1]), path) for name, path in found if name)
+    matches = ((re.fullmatch(r"global_step_(\d+)", path.name), path) for path in folder.glob("global_step_*"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -19,8 +19,8 @@ LEFT_OUT = ("optim_*", "extra_state_*", "data.pt", "transfer_queue")
 
 def kept_checkpoint(checkpoints: Path, step: int) -> Path | None:
     """Return the whole checkpoint of a step, from `best` or else veRL's; None if there is none."""
-    both = (checkpoint_of(folder, step) for folder in (checkpoints / FOLDER, checkpoints))
-    return next(filter(is_whole, both), None)
+    candidates = (checkpoint_of(folder, step) for folder in (checkpoints / FOLDER, checkpoints))
+    return next(filter(is_whole, candidates), None)
 
 
 def keep(checkpoints: Path, steps: Collection[int]) -> None:

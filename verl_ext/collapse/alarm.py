@@ -80,9 +80,12 @@ class CollapseAlarm:
         return self._best_steps().get(measure)
 
     def _best_steps(self) -> dict[str, int]:
-        measures = self.history.measures()
-        there = [step for step in self.history.validations if step == 0 or kept_checkpoint(self._checkpoints, step)]
-        return {name: best_of({step: one[step] for step in there}) for name, one in measures.items() if there}
+        steps = [step for step in self.history.validations if step == 0 or kept_checkpoint(self._checkpoints, step)]
+        return {
+            measure: best_of({step: validations[step] for step in steps})
+            for measure, validations in self.history.measures().items()
+            if steps
+        }
 
     def _continue_from(self, step: int) -> None:
         if not self._continued:

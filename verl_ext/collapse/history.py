@@ -38,11 +38,11 @@ class History:
 
     def continue_from(self, step: int) -> None:
         """Discard all entries after the step that the run resumes from."""
-        self.majority_ratios = {one: ratio for one, ratio in self.majority_ratios.items() if one <= step}
-        self.validations = {one: outcomes for one, outcomes in self.validations.items() if one <= step}
+        self.majority_ratios = {earlier: ratio for earlier, ratio in self.majority_ratios.items() if earlier <= step}
+        self.validations = {earlier: outcomes for earlier, outcomes in self.validations.items() if earlier <= step}
         entries: list[dict[str, Any]]
-        entries = [{"step": one, "majority_ratio": ratio} for one, ratio in self.majority_ratios.items()]
-        entries += [{"step": one, "right": outcomes} for one, outcomes in self.validations.items()]
+        entries = [{"step": earlier, "majority_ratio": ratio} for earlier, ratio in self.majority_ratios.items()]
+        entries += [{"step": earlier, "right": outcomes} for earlier, outcomes in self.validations.items()]
         write_json_lines(self.file, entries)
 
     def add_majority_ratio(self, step: int, majority_ratio: float) -> None:
@@ -58,14 +58,14 @@ class History:
 
         `accuracy` is the mean over the k responses to a question. If k > 1, `pass@k` is the best response's score.
         """
-        k = max((len(right) for one in self.validations.values() for right in one.values()), default=0)
-        kinds = {"accuracy": fmean} | ({f"pass@{k}": max} if k > 1 else {})
+        k = max((len(right) for outcomes in self.validations.values() for right in outcomes.values()), default=0)
+        measures = {"accuracy": fmean} | ({f"pass@{k}": max} if k > 1 else {})
         return {
             name: {
-                step: {question: of(right) for question, right in outcomes.items()}
+                step: {question: measure(right) for question, right in outcomes.items()}
                 for step, outcomes in self.validations.items()
             }
-            for name, of in kinds.items()
+            for name, measure in measures.items()
         }
 
     def _append(self, entry: dict[str, Any]) -> None:

@@ -175,11 +175,11 @@ def wobble(validations: Mapping[int, Validation]) -> float:
     excesses = []
     for change, following in pairwise(changes):
         if change is not None and following is not None:
-            taken_back = min(abs(change.value), abs(following.value)) ** 2
-            variance = 1.5 * (taken_back if change.value * following.value < 0 else -taken_back)
+            smaller = min(abs(change.value), abs(following.value)) ** 2
+            variance = 1.5 * (smaller if change.value * following.value < 0 else -smaller)
             # Each change involves two validations, one of which both changes share.
-            of_questions = (change.standard_error**2 + following.standard_error**2) / 4
-            excesses.append(variance - of_questions)
+            question_variance = (change.standard_error**2 + following.standard_error**2) / 4
+            excesses.append(variance - question_variance)
     return max(0.0, fmean(excesses)) if excesses else 0.0
 
 
@@ -196,7 +196,7 @@ def fall_between(
     difference = _difference(latest, best)
     if difference is None:
         return None
-    looks = sum(one <= step for one in validations)
+    looks = sum(earlier <= step for earlier in validations)
     return Fall(
         step=step,
         best_step=best_step,

@@ -20,10 +20,10 @@ VLLM = "0.24.0"
 
 def require_version(distribution: str, expected: str, patch: str) -> None:
     """Raise RuntimeError unless the installed version of `distribution` is the one that `patch` is written for."""
-    found = version(distribution)
-    if found != expected:
+    installed = version(distribution)
+    if installed != expected:
         raise RuntimeError(
-            f"patch {patch!r} is written for {distribution} {expected}, but {found} is installed: "
+            f"patch {patch!r} is written for {distribution} {expected}, but {installed} is installed: "
             f"install {distribution}=={expected}, or move the pin as docs/upgrading.md describes"
         )
 

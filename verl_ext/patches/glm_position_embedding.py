@@ -13,9 +13,9 @@ from typing import Any
 
 def patched(original: Callable[..., list[Any]], model: Any, *args: Any, **kwargs: Any) -> list[Any]:
     """Select the same modules as veRL except for these embeddings."""
-    read = {
+    embeddings = {
         id(module.position_embedding)
         for module in model.modules()
         if type(module).__name__ in ("Glm4vVisionEmbeddings", "Glm4vMoeVisionEmbeddings")
     }
-    return [module for module in original(model, *args, **kwargs) if id(module) not in read]
+    return [module for module in original(model, *args, **kwargs) if id(module) not in embeddings]

@@ -35,17 +35,17 @@ class _DistinctImages(wrapt.ObjectProxy):
         merged = self.__wrapped__.spatial_merge_size**2
         lengths = [sizes[index] // merged for index in distinct]
 
-        def of_all(features: torch.Tensor) -> torch.Tensor:
+        def repeated(features: torch.Tensor) -> torch.Tensor:
             by_image = dict(zip(distinct, features.split(lengths), strict=True))
             return torch.cat([by_image[first] for first in firsts])
 
         if isinstance(output, torch.Tensor):
-            return of_all(output)
+            return repeated(output)
         # The fields of an output that veRL reads; only Qwen3-VL has features of inner layers.
-        read = SimpleNamespace(pooler_output=of_all(output.pooler_output))
+        fields = SimpleNamespace(pooler_output=repeated(output.pooler_output))
         if hasattr(output, "deepstack_features"):
-            read.deepstack_features = [of_all(features) for features in output.deepstack_features]
-        return read
+            fields.deepstack_features = [repeated(features) for features in output.deepstack_features]
+        return fields
 
 
 def _first_equals(images: Sequence[Any], grids: Sequence[Sequence[int]]) -> list[int]:
@@ -54,10 +54,10 @@ def _first_equals(images: Sequence[Any], grids: Sequence[Sequence[int]]) -> list
     candidates: dict[tuple[Any, ...], list[int]] = {}
     firsts = []
     for index, (image, grid, total) in enumerate(zip(images, grids, sums, strict=True)):
-        alike = candidates.setdefault((*grid, total), [])
-        first = next((other for other in alike if torch.equal(images[other], image)), index)
+        distinct = candidates.setdefault((*grid, total), [])
+        first = next((other for other in distinct if torch.equal(images[other], image)), index)
         if first == index:
-            alike.append(index)
+            distinct.append(index)
         firsts.append(first)
     return firsts
 

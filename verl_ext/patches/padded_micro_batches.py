@@ -28,8 +28,8 @@ def patched(original: Callable[..., Any], batch: TensorDict, max_token_len: int,
     if is_packed or options.get("force_group_size", 1) > 1 or any(options.get(name) is not None for name in others):
         return original(batch, max_token_len, **options)
     lengths = batch["input_ids"].offsets().diff().tolist()
-    parts = partition(lengths, max_token_len, lambda count: _largest(count, options.get("dp_group")))
-    return [tensordict_utils.index_select_tensor_dict(batch, part) for part in parts], parts
+    groups = partition(lengths, max_token_len, lambda count: _largest(count, options.get("dp_group")))
+    return [tensordict_utils.index_select_tensor_dict(batch, group) for group in groups], groups
 
 
 def partition(lengths: Sequence[int], limit: int, agree: Callable[[int], int] = int) -> list[list[int]]:
@@ -62,6 +62,6 @@ def _largest(count: int, group: Any) -> int:
     """Return the maximum of a number over the ranks of a process group."""
     if group is None or not torch.distributed.is_initialized():
         return count
-    shared = torch.tensor([count], device=get_device_name())
-    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX, group=group)
-    return int(shared.item())
+    largest = torch.tensor([count], device=get_device_name())
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX, group=group)
+    return int(largest.item())

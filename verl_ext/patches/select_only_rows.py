@@ -23,8 +23,8 @@ def patched(original: Callable[..., Any], batch: TensorDict | None, indices: tor
     for name, column in nested.items():
         ragged = getattr(column, "_ragged_idx", column.dim() - 1)
         offsets = column.offsets().tolist()
-        parts = [column.values().narrow(ragged - 1, offsets[row], offsets[row + 1] - offsets[row]) for row in rows]
-        selected[name] = nested_tensor_from_tensor_list(parts, ragged_idx=ragged)
+        slices = [column.values().narrow(ragged - 1, offsets[row], offsets[row + 1] - offsets[row]) for row in rows]
+        selected[name] = nested_tensor_from_tensor_list(slices, ragged_idx=ragged)
     return selected
 
 

@@ -52,9 +52,9 @@ class EvolRlReward(GroupReward):
         if len(valid) < 2 or not majority:
             return rewards
         similarity = _similarities(group.embeddings[valid])
-        sides = [
-            [place for place, member in enumerate(valid) if (member in majority) is wanted] for wanted in (True, False)
-        ]
+        sides: list[list[int]] = [[], []]
+        for place, member in enumerate(valid):
+            sides[member not in majority].append(place)
         for side, (low, high) in zip(sides, (MAJORITY, MINORITY), strict=True):
             novelty = np.array([_novelty(similarity, place, side) for place in side])
             for place, scaled in zip(side, _scaled(novelty), strict=True):

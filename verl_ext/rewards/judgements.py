@@ -97,8 +97,8 @@ def judge_prompt(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     parts = [part for message in messages for part in parts_of(message)]
     if other := {part["type"] for part in parts} - {"text", "image"}:
         raise ValueError(f"the prompt has a part of type {', '.join(sorted(other))}: {ONLY_IMAGES}")
-    asked = (part for message in messages if message["role"] == "user" for part in parts_of(message))
-    texts = [part["text"].strip() for part in asked if part["type"] == "text"]
+    user_parts = (part for message in messages if message["role"] == "user" for part in parts_of(message))
+    texts = [part["text"].strip() for part in user_parts if part["type"] == "text"]
     return [*images, {"type": "text", "text": "\n".join(filter(None, texts))}]
 
 
@@ -107,7 +107,7 @@ def judge_messages(
 ) -> list[dict[str, Any]]:
     """Build the messages that ask about a response, which is untrusted; `prompt` comes from `judge_prompt`."""
     *images, question = prompt
-    texts = {"question": question["text"], "response": _harmless(response), "answer": _harmless(answer or "")}
+    texts = {"question": question["text"], "response": _escaped(response), "answer": _escaped(answer or "")}
     text = _PLACE.sub(lambda place: texts[place[1]], template)
     return [{"role": "user", "content": [*images, {"type": "text", "text": text}]}]
 
@@ -128,7 +128,7 @@ def judgement_of(reply: str, scale: Scale) -> float:
     return min(1.0, max(0.0, score)) if score == score else 0.0
 
 
-def _harmless(text: str) -> str:
+def _escaped(text: str) -> str:
     return _TAG.sub("< ", text.encode(errors="replace").decode()).strip()
 
 

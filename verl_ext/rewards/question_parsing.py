@@ -63,17 +63,13 @@ def _stripped(text: str) -> str:
         text = rest
     items = list(_ITEM.finditer(text))
     if items and items[0].start() == 0:
-        asked = [item for item in items if _is_asked(text[item.end() :].partition("\n")[0])]
+        questions = [item for item in items if re.search("[?？]", text[item.end() :].partition("\n")[0])]
         if len(items) == 1:
             text = text[items[0].end() :]
-        elif asked:
-            following = [item.start() for item in items if item.start() > asked[-1].start()]
-            text = text[asked[-1].end() : following[0] if following else len(text)]
+        elif questions:
+            following = [item.start() for item in items if item.start() > questions[-1].start()]
+            text = text[questions[-1].end() : following[0] if following else len(text)]
     return _unquoted(text.strip())
-
-
-def _is_asked(text: str) -> bool:
-    return "?" in text or "？" in text
 
 
 def _unquoted(text: str) -> str:

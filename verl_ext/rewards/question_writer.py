@@ -101,11 +101,11 @@ def bleu(words: Sequence[str], reference: Sequence[str]) -> float:
     """
     logarithms = []
     for n in range(1, LONGEST_NGRAM + 1):
-        found, wanted = _ngrams(words, n), _ngrams(reference, n)
-        common = (found & wanted).total()
+        ngrams = _ngrams(words, n)
+        common = (ngrams & _ngrams(reference, n)).total()
         if n == 1 and not common:
             return 0.0
-        logarithms.append(math.log((common or SMOOTHING) / max(1, found.total())))
+        logarithms.append(math.log((common or SMOOTHING) / max(1, ngrams.total())))
     brevity = min(0.0, 1 - len(reference) / len(words))
     return math.exp(brevity + math.fsum(logarithms) / LONGEST_NGRAM)
 

@@ -56,4 +56,5 @@ def solver_messages(
     images = list(map(dict, images_in(messages)))
     text = with_instruction(escaped(question, control_tokens), instruction)
     content = [*images, {"type": "text", "text": text}] if images else text
-    return [*(dict(one) for one in messages if one["role"] != "user"), {"role": "user", "content": content}]
+    others = [dict(message) for message in messages if message["role"] != "user"]
+    return [*others, {"role": "user", "content": content}]

@@ -151,13 +151,13 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
             judged = (
                 await asyncio.to_thread(judge_prompt, prompt["raw_prompt"]) if self._reward.needs_judgements else None
             )
-            asked = copied(prompt["raw_prompt"]) if self._reward.needs_questions else None
+            messages = copied(prompt["raw_prompt"]) if self._reward.needs_questions else None
 
             async def score(outputs: list[AgentLoopOutput]) -> list[ScoredResponse]:
                 questions = None
-                if asked is not None:
+                if messages is not None:
                     responses = [output.response_ids for output in outputs]
-                    questions = await self._question_solver.solve(uid, asked, responses, sampling_params)
+                    questions = await self._question_solver.solve(uid, messages, responses, sampling_params)
                 return await self._score_group(prompt, outputs, trained, judged, questions)
 
             self._groups[uid] = Group(sessions, score)
@@ -219,8 +219,8 @@ class GroupAgentLoopWorker(_AgentLoopWorkerTQ):
     ) -> torch.Tensor:
         prompt = current_prompt.get()
         response = input_ids[:, len(prompt.tokens) :] if prompt.tokens else input_ids
-        tokens_of_media = [get_processor_token_id(self.processor, kind) for kind in ("image", "video")]
-        if not prompt.tokens or any(token is not None and (response == token).any() for token in tokens_of_media):
+        media_tokens = [get_processor_token_id(self.processor, kind) for kind in ("image", "video")]
+        if not prompt.tokens or any(token is not None and (response == token).any() for token in media_tokens):
             return super()._compute_position_ids(input_ids, attention_mask, multi_modal_inputs, mm_processor_kwargs)
         if prompt.position_ids is None:
             tokens = input_ids[:, : len(prompt.tokens)]

@@ -50,18 +50,18 @@ class PixelCoder:
             return None
         pixels = copy.copy(images)
         pixels.do_rescale = pixels.do_normalize = False
-        known = _every_color(images.patch_size * images.merge_size)
+        colors = _every_color(images.patch_size * images.merge_size)
         values, codes = (
-            dict(one(images=[known], do_resize=False, return_tensors="pt"))[PIXELS] for one in (images, pixels)
+            dict(process(images=[colors], do_resize=False, return_tensors="pt"))[PIXELS] for process in (images, pixels)
         )
         palette = _palette(values, codes, len(images.image_mean), images.temporal_patch_size)
         if palette is None:
             return None
-        of_pixels = copy.copy(processor)
-        of_pixels.image_processor = pixels
-        coder = cls(of_pixels, palette, images.temporal_patch_size)
+        pixel_processor = copy.copy(processor)
+        pixel_processor.image_processor = pixels
+        coder = cls(pixel_processor, palette, images.temporal_patch_size)
         # The processor resizes at least the second image.
-        for image in (known, known.resize((known.width + 7, 2 * known.height + 3))):
+        for image in (colors, colors.resize((colors.width + 7, 2 * colors.height + 3))):
             expected = dict(images(images=[image], return_tensors="pt"))
             restored = expand(coder.compact(dict(pixels(images=[image], return_tensors="pt"))))
             if restored.keys() != expected.keys() or not torch.equal(restored[PIXELS], expected[PIXELS]):
@@ -97,9 +97,9 @@ def _palette(values: torch.Tensor, codes: torch.Tensor, channels: int, frames: i
     if values.dim() != 2 or values.shape[1] % (channels * frames):
         return None
     palette: np.ndarray = np.full((channels, CODES_PER_CHANNEL), np.nan, dtype=np.float32)
-    by_channel = (one.numpy().reshape(len(one), channels, -1).swapaxes(0, 1) for one in (values, codes))
-    for of_channel, its_values, its_codes in zip(palette, *by_channel, strict=True):
-        of_channel[its_codes] = its_values
+    by_channel = (tensor.numpy().reshape(len(tensor), channels, -1).swapaxes(0, 1) for tensor in (values, codes))
+    for channel, channel_values, channel_codes in zip(palette, *by_channel, strict=True):
+        channel[channel_codes] = channel_values
     return None if np.isnan(palette).any() else palette
 
 
@@ -111,10 +111,10 @@ def expand(features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     patches, channels, pixels = codes.shape
     values = np.empty((patches, channels, int(features[FRAMES]), pixels), dtype=np.float32)
     for start in range(0, patches, PATCHES):
-        some = slice(start, start + PATCHES)
+        chunk = slice(start, start + PATCHES)
         for channel in range(channels):
             # Every byte is in the palette; "clip" only skips numpy's bounds check.
-            values[some, channel] = np.take(palette[channel], codes[some, channel], mode="clip")[:, None]
+            values[chunk, channel] = np.take(palette[channel], codes[chunk, channel], mode="clip")[:, None]
     others = {name: features[name] for name in names_of(features) if name != PIXELS}
     return {PIXELS: torch.from_numpy(values).view(patches, -1), **others}
 

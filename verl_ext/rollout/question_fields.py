@@ -60,10 +60,10 @@ def choices_of(row: Mapping[str, Any]) -> list[str] | None:
     return None
 
 
-def function_arguments(row: Mapping[str, Any], of_response: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def function_arguments(row: Mapping[str, Any], response_info: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the arguments with which veRL calls a reward function on a row, except the text of the response.
 
-    `extra_info` merges, from the highest to the lowest precedence, `of_response`, the row's `extra_info`, and the
+    `extra_info` merges, from the highest to the lowest precedence, `response_info`, the row's `extra_info`, and the
     columns that describe the question together with the `metadata` of the ground truth.
     """
     reward_model = row.get("reward_model") or {}
@@ -72,5 +72,5 @@ def function_arguments(row: Mapping[str, Any], of_response: Mapping[str, Any] | 
     return {
         "data_source": row.get("data_source"),
         "ground_truth": reward_model.get("ground_truth"),
-        "extra_info": {**columns, "metadata": reward_model.get("metadata"), **own, **(of_response or {})},
+        "extra_info": {**columns, "metadata": reward_model.get("metadata"), **own, **(response_info or {})},
     }

@@ -39,23 +39,23 @@ class QuestionSolver:
         Equal questions are answered only once. Their prompts contain the images of `messages`, the prompt `uid`.
         """
         texts = await asyncio.to_thread(lambda: [question_in(text) for text in self._decoded(response_ids)])
-        asked = list(dict.fromkeys(text for text in texts if text is not None))
+        distinct = list(dict.fromkeys(text for text in texts if text is not None))
         answered = await asyncio.gather(
-            *(self._answer(f"{uid}_{number}", messages, text, sampling_params) for number, text in enumerate(asked))
+            *(self._answer(f"{uid}_{number}", messages, text, sampling_params) for number, text in enumerate(distinct))
         )
-        questions: dict[str | None, WrittenQuestion] = dict(zip(asked, answered, strict=True))
+        questions: dict[str | None, WrittenQuestion] = dict(zip(distinct, answered, strict=True))
         return [questions.get(text, WrittenQuestion(None, [])) for text in texts]
 
     async def _answer(
         self, uid: str, messages: Sequence[dict[str, Any]], question: str, sampling_params: dict[str, Any]
     ) -> WrittenQuestion:
         settings = self._settings
-        asked = solver_messages(messages, question, settings.instruction, self._control_tokens)
-        requests = [self._replies(uid, asked, settings.samples, sampling_params)]
+        prompt = solver_messages(messages, question, settings.instruction, self._control_tokens)
+        requests = [self._replies(uid, prompt, settings.samples, sampling_params)]
         if settings.validity_prompt is not None:
             text = settings.validity_prompt.replace("{question}", question)
-            asked = solver_messages(messages, text, None, self._control_tokens)
-            requests.append(self._replies(f"{uid}_valid", asked, 1, sampling_params))
+            prompt = solver_messages(messages, text, None, self._control_tokens)
+            requests.append(self._replies(f"{uid}_valid", prompt, 1, sampling_params))
         solutions, *validity = await asyncio.gather(*requests)
         if not solutions:
             return WrittenQuestion(None, [])
@@ -64,19 +64,20 @@ class QuestionSolver:
         return WrittenQuestion(question, solutions, [verdict_in(reply) for reply in validity[0]] == ["yes"])
 
     async def _replies(
-        self, uid: str, asked: list[dict[str, Any]], samples: int, sampling_params: dict[str, Any]
+        self, uid: str, messages: list[dict[str, Any]], samples: int, sampling_params: dict[str, Any]
     ) -> list[str]:
         """Return replies to a prompt, an empty list if the prompt is too long."""
         # Visible to this task only, because `asyncio.gather` copies the context.
         prompt = SharedPrompt(uid, is_trained_on=False)
         current_prompt.set(prompt)
         try:
-            if await self._loop.prepare(asked) > self._max_prompt_length:
+            if await self._loop.prepare(messages) > self._max_prompt_length:
                 return []
-            outputs = await asyncio.gather(*(self._loop.run(sampling_params, raw_prompt=asked) for _ in range(samples)))
+            runs = (self._loop.run(sampling_params, raw_prompt=messages) for _ in range(samples))
+            outputs = await asyncio.gather(*runs)
         finally:
             prompt.close()
-        return await asyncio.to_thread(self._decoded, [one.response_ids for one in outputs])
+        return await asyncio.to_thread(self._decoded, [output.response_ids for output in outputs])
 
     def _decoded(self, response_ids: Sequence[Sequence[int]]) -> list[str]:
         responses: list[str] = self._loop.tokenizer.batch_decode(response_ids, skip_special_tokens=True)

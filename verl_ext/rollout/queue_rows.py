@@ -59,15 +59,15 @@ def make_row(
 
 async def put(rows: list[QueueRow]) -> list[None]:
     """Put rows into the training partition, with one call per set of fields."""
-    alike: dict[frozenset[str], list[QueueRow]] = {}
+    by_fields: dict[frozenset[str], list[QueueRow]] = {}
     for row in rows:
         # Responses without log-probabilities lack that field.
-        alike.setdefault(frozenset(row.fields), []).append(row)
-    for some in alike.values():
+        by_fields.setdefault(frozenset(row.fields), []).append(row)
+    for batch in by_fields.values():
         await tq.async_kv_batch_put(
-            keys=[row.key for row in some],
-            fields=list_of_dict_to_tensordict([row.fields for row in some]),
-            tags=[row.tag for row in some],
+            keys=[row.key for row in batch],
+            fields=list_of_dict_to_tensordict([row.fields for row in batch]),
+            tags=[row.tag for row in batch],
             partition_id="train",
         )
     return [None] * len(rows)

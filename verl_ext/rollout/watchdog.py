@@ -106,7 +106,7 @@ class Watchdog(threading.Thread):
     def _pending(self) -> str:
         description: list[str] = []
         # In a separate thread, because the call may hang for the same reason as the run.
-        asking = threading.Thread(target=lambda: description.append(self._describe()), daemon=True)
-        asking.start()
-        asking.join(SECONDS_TO_DESCRIBE)
+        thread = threading.Thread(target=lambda: description.append(self._describe()), daemon=True)
+        thread.start()
+        thread.join(SECONDS_TO_DESCRIBE)
         return description[0] if description else "what is pending could not be found out"

@@ -77,26 +77,26 @@ class GroupTables:
             encoded = [image["bytes"] for image in self._rows.read(id_, ("images",))["images"]]
         except (LookupError, ValueError, OSError):
             return []
-        found = []
-        for one in encoded:
+        pictures = []
+        for content in encoded:
             try:
-                image = decode(one).image
+                image = decode(content).image
             except ImageError:
                 continue
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            found.append(image)
-        return found
+            pictures.append(image)
+        return pictures
 
 
 def problem_of(block: Any) -> str | None:
     """Return the problem of a `tracked_groups` block, which must set `number` and `every`; None if it is valid."""
-    given = block if isinstance(block, Mapping) else {}
+    settings = block if isinstance(block, Mapping) else {}
     try:
-        refuse_unknown_keys(given, ("number", "every"))
+        refuse_unknown_keys(settings, ("number", "every"))
     except ValueError as error:
         return f"tracked_groups: {error}"
     for name, least in (("number", 0), ("every", 1)):
-        if not is_whole(value := given.get(name), least):
+        if not is_whole(value := settings.get(name), least):
             return f"tracked_groups.{name} must be a whole number from {least} on, not {value!r}"
     return None
 
@@ -108,8 +108,8 @@ def table_row(group: Mapping[str, Any]) -> dict[str, str | float]:
         group: a row of `verl_ext.votes.vote_files.SCHEMA`.
     """
     responses = group["responses"]
-    counts = Counter(one["class"] for one in responses)
-    first = {one["class"]: one["answer"] for one in reversed(responses)}
+    counts = Counter(response["class"] for response in responses)
+    first = {response["class"]: response["answer"] for response in reversed(responses)}
     classes = sorted(number for number in counts if number is not None) + ([None] if None in counts else [])
     answers = [f"{'none' if number is None else first[number]} x {counts[number]}" for number in classes]
     return {
@@ -121,8 +121,8 @@ def table_row(group: Mapping[str, Any]) -> dict[str, str | float]:
         "majority ratio": round(group["majority_ratio"], 3),
         "answers": ", ".join(answers),
         "responses": "\n\n".join(
-            f"{number}. (reward {one['reward']:g}) {_shortened(one['text'])}"
-            for number, one in enumerate(responses[:RESPONSES], start=1)
+            f"{number}. (reward {response['reward']:g}) {_shortened(response['text'])}"
+            for number, response in enumerate(responses[:RESPONSES], start=1)
         ),
     }
 
@@ -164,8 +164,8 @@ def _tensorboard(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None
     cells = [[as_markdown(str(value)).replace("\n", "<br>") for value in row.values()] for row in rows]
     lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0]), *(" | ".join(row) for row in cells)]
     logger.writer.add_text(NAME, "\n".join(f"| {line} |" for line in lines), step)
-    for number, of_group in enumerate(pictures, start=1):
-        for image in of_group[:1]:
+    for number, images in enumerate(pictures, start=1):
+        for image in images[:1]:
             logger.writer.add_image(f"{NAME}/{number}", np.asarray(image), step, dataformats="HWC")
     logger.writer.flush()
 
@@ -174,9 +174,9 @@ def _wandb(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
     import wandb
 
     columns = _image_columns(pictures)
-    data = [[*row.values(), *map(wandb.Image, of_group)] for row, of_group in zip(rows, pictures, strict=True)]
+    data = [[*row.values(), *map(wandb.Image, images)] for row, images in zip(rows, pictures, strict=True)]
     width = len(rows[0]) + len(columns)
-    table = wandb.Table(columns=[*rows[0], *columns], data=[one + [None] * (width - len(one)) for one in data])
+    table = wandb.Table(columns=[*rows[0], *columns], data=[cells + [None] * (width - len(cells)) for cells in data])
     wandb.log({NAME: table}, step=step)
 
 
@@ -187,7 +187,7 @@ def _mlflow(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
     blank = Image.new("RGB", (1, 1), "white")
     data: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
     for position, name in enumerate(_image_columns(pictures)):
-        data[name] = [of_group[position] if position < len(of_group) else blank for of_group in pictures]
+        data[name] = [images[position] if position < len(images) else blank for images in pictures]
     mlflow.log_table(data, artifact_file=f"{NAME}/step_{step}.json")
 
 
@@ -196,12 +196,12 @@ def _swanlab(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
 
     table = swanlab.echarts.Table()
     table.add(headers=list(rows[0]), rows=[list(row.values()) for row in rows])
-    images = [
+    captioned = [
         swanlab.Image(image, caption=f"{row['id']}: {row['pseudo-label']} ({row['outcome']})")
-        for row, of_group in zip(rows, pictures, strict=True)
-        for image in of_group
+        for row, images in zip(rows, pictures, strict=True)
+        for image in images
     ]
-    swanlab.log({NAME: table, **({"vote/pictures": images} if images else {})}, step=step)
+    swanlab.log({NAME: table, **({"vote/pictures": captioned} if captioned else {})}, step=step)
 
 
 def _trackio(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
@@ -209,8 +209,8 @@ def _trackio(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
 
     data = [
         {name: as_markdown(value) if isinstance(value, str) else value for name, value in row.items()}
-        | ({"images": [trackio.Image(image) for image in of_group]} if of_group else {})
-        for row, of_group in zip(rows, pictures, strict=True)
+        | ({"images": [trackio.Image(image) for image in images]} if images else {})
+        for row, images in zip(rows, pictures, strict=True)
     ]
     trackio.log({NAME: trackio.Table(data=data)}, step=step)
 

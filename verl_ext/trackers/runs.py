@@ -52,7 +52,7 @@ class OncePerStep:
     def __init__(self, name: str, tracker: Any, record: TrackerRecord) -> None:
         self._name, self._tracker, self._record = name, tracker, record
         self._before = record.last_step(name)
-        self._has_said = False
+        self._has_reported = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)
@@ -61,8 +61,8 @@ class OncePerStep:
         """Whether a step is new to the tracker; prints a line at the first step that is not."""
         if step > self._before:
             return True
-        if not self._has_said:
-            self._has_said = True
+        if not self._has_reported:
+            self._has_reported = True
             print(f"{self._name} keeps its values of the steps up to {self._before}, from before the restart")
         return False
 
@@ -207,10 +207,10 @@ def _prepare_mlflow(project: str, record: TrackerRecord) -> None:
 def _start_trackio(project: str, run_name: str, config: Mapping[str, Any], record: TrackerRecord) -> None:
     import trackio
 
-    known = record.run("trackio")
-    trackio.init(project=project, name=run_name, config=dict(config), resume="allow" if known else "never")
+    recorded = record.run("trackio")
+    trackio.init(project=project, name=run_name, config=dict(config), resume="allow" if recorded else "never")
     # If several runs share a folder, another run may have the same name.
-    if known and _trackio_run() != known:
+    if recorded and _trackio_run() != recorded:
         trackio.init(project=project, name=run_name, config=dict(config), resume="never")
 
 
