@@ -41,7 +41,7 @@ def meter(tmp_path: Path) -> AccuracyMeter:
     return AccuracyMeter([train], Comparison())
 
 
-def test_the_ground_truth_of_a_row_is_that_of_its_sidecar_or_else_its_own(meter: AccuracyMeter) -> None:
+def test_the_sidecar_takes_precedence_over_the_ground_truth_in_the_row(meter: AccuracyMeter) -> None:
     assert record_of(request("q1"), meter) == measured(True, 1.0)
     # Both rewarded answers are wrong, and the correct one is not rewarded.
     assert record_of(request("q2", own="7"), meter) == measured(False, 0.25, right=0.25)
@@ -49,18 +49,18 @@ def test_the_ground_truth_of_a_row_is_that_of_its_sidecar_or_else_its_own(meter:
     assert meter.measure(request("plain")) == GroupAccuracy(RECORD)
 
 
-def test_the_ground_truth_is_told_with_whether_each_answer_equals_it(meter: AccuracyMeter) -> None:
+def test_the_result_has_the_ground_truth_and_the_correctness_of_each_answer(meter: AccuracyMeter) -> None:
     accuracy = meter.measure(request("q1"))
     assert accuracy.ground_truth == "7" and accuracy.correct == [True, True, False, False]
 
 
-def test_responses_that_only_voted_are_compared_and_have_no_reward_to_be_accurate(meter: AccuracyMeter) -> None:
+def test_responses_that_only_voted_are_compared_but_have_no_reward(meter: AccuracyMeter) -> None:
     accuracy = meter.measure(AccuracyRequest("q2", None, ["7", "7.0", "3", None], [1.0, 1.0], None, RECORD))
     assert accuracy.correct == [False, False, True, False]
     assert accuracy.record.reward_accuracy == 0.0
 
 
-def test_a_group_that_elected_nothing_still_has_rewards_that_are_right_or_wrong(meter: AccuracyMeter) -> None:
+def test_a_group_without_a_pseudo_label_still_has_a_reward_accuracy(meter: AccuracyMeter) -> None:
     assert record_of(request(record=TIED), meter) == measured(None, 1.0, TIED)
 
 
@@ -86,7 +86,7 @@ def test_rewards_are_scaled_by_their_bounds(
     assert record_of(request, meter) == measured(True, accuracy)
 
 
-def test_every_different_answer_is_compared_once(meter: AccuracyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_answer_is_compared_once(meter: AccuracyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str | None] = []
     monkeypatch.setattr(accuracy, "correct", lambda answer, *rest: compared.append(answer) or False)
     answers: list[str | None] = ["7", "7", "3", None, None]
@@ -94,7 +94,7 @@ def test_every_different_answer_is_compared_once(meter: AccuracyMeter, monkeypat
     assert sorted(compared, key=str) == ["3", "7", None]
 
 
-def test_a_sidecar_that_cannot_be_read_ends_the_start_of_a_reward_worker(tmp_path: Path) -> None:
+def test_an_unreadable_sidecar_keeps_a_reward_worker_from_starting(tmp_path: Path) -> None:
     train = tmp_path / "train.parquet"
     pq.write_table(pa.table({"id": ["q1", "q1"], "answer": ["7", "3"]}), sidecar_of(train))
     with pytest.raises(ValueError, match="contradicts"):

@@ -34,7 +34,7 @@ def test_a_group_is_one_request_with_the_responses_of_all_its_sessions(monkeypat
     asyncio.run(body())
 
 
-def test_the_truth_of_a_training_row_is_sent_under_supervision_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ground_truth_of_a_training_row_is_sent_only_under_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
         rollout.finish("a")
@@ -49,7 +49,9 @@ def test_the_truth_of_a_training_row_is_sent_under_supervision_only(monkeypatch:
     asyncio.run(body())
 
 
-def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ground_truth_is_sent_after_the_rewards_are_final_and_does_not_change_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     record = VoteRecord(vote(["4", "4", "5", "6"]), 0.5)
     completed = replace(record, label_correct=False, reward_accuracy=0.25)
     sent: list[Any] = []
@@ -82,7 +84,7 @@ def test_the_ground_truth_is_sent_once_the_rewards_are_final_and_changes_none(mo
     asyncio.run(body())
 
 
-def test_the_options_of_another_reward_manager_are_not_those_of_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_other_reward_managers_are_not_read_as_vote_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_AgentLoopWorkerTQ, "__init__", lambda worker, config: setattr(worker, "config", config))
     penalty = {"overlong_buffer_cfg": {"enable": True, "len": 16}}
     reward = {"reward_manager": {"name": "dapo"}, "reward_kwargs": penalty}
@@ -91,7 +93,7 @@ def test_the_options_of_another_reward_manager_are_not_those_of_a_vote(monkeypat
 
 
 @pytest.mark.parametrize("answer", [None, "7"])
-def test_a_worker_warns_once_with_the_key_to_set_where_no_response_has_an_answer(
+def test_a_worker_warns_once_with_the_key_to_set_if_no_response_has_an_answer(
     answer: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_loop, "MANY_WITHOUT_ANSWER", 4)
@@ -113,7 +115,7 @@ def test_a_worker_warns_once_with_the_key_to_set_where_no_response_has_an_answer
         assert message.startswith("none of the first 4 responses") and "answers.extraction" in message
 
 
-def test_a_group_is_scored_while_another_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_is_scored_while_another_group_still_generates(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
         slow = asyncio.create_task(rollout.prompt("slow"))
@@ -139,7 +141,7 @@ def test_rows_without_a_reward_model_are_trained_and_validated_on(monkeypatch: p
     asyncio.run(body())
 
 
-def test_prompts_are_grouped_by_uid_even_where_their_text_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_grouped_by_uid_even_if_their_text_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=3)
         rollout.finish("a", "b")
@@ -149,7 +151,9 @@ def test_prompts_are_grouped_by_uid_even_where_their_text_is_the_same(monkeypatc
     asyncio.run(body())
 
 
-def test_validation_sends_each_response_alone_with_its_truth_and_verls_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_sends_each_response_alone_with_ground_truth_and_function_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=4)
         rollout.finish("v")
@@ -182,7 +186,7 @@ def test_more_voters_are_a_matter_of_training_alone(monkeypatch: pytest.MonkeyPa
     asyncio.run(body())
 
 
-def test_log_probabilities_of_sampled_tokens_are_sent_to_managers_that_need_them(
+def test_log_probabilities_of_sampled_tokens_are_sent_to_rewards_that_need_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def body() -> None:
@@ -217,7 +221,7 @@ def test_the_choices_of_a_row_are_sent_with_its_responses(
     asyncio.run(body())
 
 
-def test_with_a_reward_manager_that_scores_single_responses_nothing_is_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_are_not_grouped_for_a_reward_manager_of_single_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
         rollout.worker._scores_groups = False

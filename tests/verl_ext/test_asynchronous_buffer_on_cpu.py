@@ -99,14 +99,14 @@ def uids(keys: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["colocate_async", "separate_async"])
-def test_the_buffer_is_verls_for_asynchronous_trainers(queue: Queue, tmp_path: Path, mode: str) -> None:
+def test_asynchronous_trainers_get_verls_asynchronous_buffer(queue: Queue, tmp_path: Path, mode: str) -> None:
     made = buffer(tmp_path, nobody, trainer_mode=mode)
     # What `separate_async` asks of a custom sampler before it lends GPUs.
     assert isinstance(made, ReplayBufferAsync) and hasattr(made, "wait_for_sampleable")
     assert not isinstance(buffer(tmp_path, nobody, trainer_mode="sync"), ReplayBufferAsync)
 
 
-def test_a_stale_group_goes_as_a_whole_and_another_takes_its_place(queue: Queue, tmp_path: Path) -> None:
+def test_a_stale_group_is_removed_as_a_whole_and_replaced(queue: Queue, tmp_path: Path) -> None:
     queue.add("old", 1, 1.0, 1.0, 0.0)
     queue.add("fresh", 3, 1.0, 0.0, 0.0, policies=(1, 2))
 
@@ -120,7 +120,7 @@ def test_a_stale_group_goes_as_a_whole_and_another_takes_its_place(queue: Queue,
     assert metrics["vote/policy_versions"] == 1.5 and metrics["vote/majority_ratio"] == 0.5
 
 
-def test_by_default_training_waits_for_the_oldest_groups_instead(
+def test_by_default_training_waits_for_the_oldest_groups(
     queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.submit("slow", 2)
@@ -149,7 +149,7 @@ def test_failed_and_uninformative_groups_are_replaced(queue: Queue, tmp_path: Pa
 
 
 @pytest.mark.parametrize("mode", ["sync", "colocate_async"])
-def test_a_run_in_which_every_group_fails_ends(queue: Queue, tmp_path: Path, mode: str) -> None:
+def test_a_run_in_which_every_group_fails_is_ended(queue: Queue, tmp_path: Path, mode: str) -> None:
     asked_for: list[int] = []
 
     def refill(count: int) -> None:
@@ -164,7 +164,7 @@ def test_a_run_in_which_every_group_fails_ends(queue: Queue, tmp_path: Path, mod
     assert sum(asked_for) == 8
 
 
-def test_the_share_of_a_step_is_the_mean_over_its_updates(queue: Queue, tmp_path: Path) -> None:
+def test_the_majority_ratio_of_a_step_is_the_mean_over_its_updates(queue: Queue, tmp_path: Path) -> None:
     votes = buffer(tmp_path, nobody)
     for step, uid in ((1, "a"), (1, "b"), (2, "c")):
         queue.add(uid, step, 1.0, 0.0, 0.0)
@@ -183,7 +183,7 @@ def test_the_share_of_a_step_is_the_mean_over_its_updates(queue: Queue, tmp_path
     assert History(tmp_path / "history.jsonl").majority_ratios == {1: 0.5, 2: 0.5, 3: 0.5}
 
 
-def test_rows_of_the_step_that_a_checkpoint_was_saved_in_are_removed(queue: Queue, tmp_path: Path) -> None:
+def test_rows_trained_on_before_a_restart_are_removed(queue: Queue, tmp_path: Path) -> None:
     queue.add("trained", 1, 1.0, 0.0, 0.0)
     # Sampling removed the entry of the prompt, and the checkpoint came before the end of the step.
     del queue.tags["train"]["trained"]

@@ -31,7 +31,7 @@ def logits(group: dict[str, Any]) -> list[torch.Tensor]:
     return [torch.tensor(response, dtype=torch.float32) / 10 for response in group["tenths_of_logits"]]
 
 
-def test_there_are_two_hundred_groups_whose_rewards_differ() -> None:
+def test_the_file_has_two_hundred_groups_with_different_rewards() -> None:
     assert len(GROUPS) == 200
     assert len({len(response) for group in GROUPS for response in group["tokens"]}) > 2
     for name in ("entropy", "probability", "token_entropy", "self_certainty"):
@@ -39,7 +39,7 @@ def test_there_are_two_hundred_groups_whose_rewards_differ() -> None:
 
 
 @pytest.mark.parametrize("name", ["entropy", "probability"])
-def test_rewards_from_the_sampled_tokens_are_those_of_the_authors(name: str) -> None:
+def test_rewards_from_sampled_tokens_equal_those_of_the_authors_code(name: str) -> None:
     for group in GROUPS:
         log_probs = [
             response.log_softmax(dim=-1)[range(len(tokens)), tokens].tolist()
@@ -51,7 +51,7 @@ def test_rewards_from_the_sampled_tokens_are_those_of_the_authors(name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["token_entropy", "self_certainty"])
-def test_rewards_from_logits_are_those_of_the_authors(name: str) -> None:
+def test_rewards_from_logits_equal_those_of_the_authors_code(name: str) -> None:
     for group in GROUPS:
         responses = logits(group)
         of_tokens = pad_sequence(

@@ -43,24 +43,24 @@ def centred(rewards: list[float]) -> list[float]:
     return [reward - fmean(rewards) for reward in rewards]
 
 
-def test_there_are_two_hundred_groups_and_all_cases_of_each_rule_among_them() -> None:
+def test_the_file_has_two_hundred_groups_that_cover_all_cases_of_each_rule() -> None:
     assert len(GROUPS) == 200
     assert {reward for group in GROUPS for reward in group["scrl"]} == {-1, 0, 1}
     assert sum(group["evol_rl"] is not None for group in GROUPS) > 150
     assert sum(None in group["answers"] for group in GROUPS) > 40
 
 
-def test_scrl_gives_every_response_the_reward_of_its_authors() -> None:
+def test_scrl_rewards_equal_those_of_the_authors_code() -> None:
     assert [ours("scrl", group) for group in GROUPS] == [group["scrl"] for group in GROUPS]
 
 
-def test_evol_rl_gives_every_response_of_a_group_with_a_majority_the_reward_of_its_authors() -> None:
+def test_evol_rl_rewards_equal_those_of_the_authors_code_in_groups_with_a_majority() -> None:
     for group in GROUPS:
         if group["evol_rl"] is not None:
             assert ours("evol_rl", group) == pytest.approx(group["evol_rl"], abs=1e-5)
 
 
-def test_self_judge_gives_every_response_the_advantage_of_its_authors() -> None:
+def test_self_judge_advantages_equal_those_of_the_authors_code() -> None:
     for group in GROUPS:
         # Where more have no answer, theirs take that for an answer and reward it.
         if group["answers"].count(None) <= 0.4 * len(group["answers"]):

@@ -83,7 +83,7 @@ def test_every_adapter_changes_with_verls_learning_rate() -> None:
     assert all((after[name] != before[name]).float().mean() > 0.5 for name in before)
 
 
-def test_adapters_gathered_layer_by_layer_are_those_gathered_at_once() -> None:
+def test_adapters_gathered_by_layer_equal_adapters_gathered_at_once() -> None:
     built = engine()
     update(built)
     by_layer, at_once = (
@@ -93,14 +93,14 @@ def test_adapters_gathered_layer_by_layer_are_those_gathered_at_once() -> None:
     assert all(torch.equal(by_layer[name], at_once[name]) for name in at_once)
 
 
-def test_rotary_frequencies_are_those_of_the_model_in_fp32() -> None:
+def test_rotary_frequencies_equal_those_of_the_fp32_model() -> None:
     expected = frequencies(AutoModelForImageTextToText.from_pretrained(MODEL))
     found = frequencies(engine().module)
     assert len(found) == len(expected) > 2
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_unpatched_adapters_are_still_cast_and_most_of_a_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpatched_adapters_are_still_cast_and_most_weights_of_a_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FSDPEngine, "_build_lora_module", FSDPEngine._build_lora_module.__wrapped__)
     built = engine()
     before = adapters(built)

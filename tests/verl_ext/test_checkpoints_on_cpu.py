@@ -20,7 +20,7 @@ def save(folder: Path, step: int, whole: bool = True) -> None:
 
 
 @pytest.mark.parametrize("tracked", ["", "15", "10", "5", None], ids=["empty", "half", "right", "older", "missing"])
-def test_verl_is_led_to_the_last_whole_checkpoint_by_name(tmp_path: Path, tracked: str | None) -> None:
+def test_verl_finds_the_last_whole_checkpoint_whatever_the_tracker_says(tmp_path: Path, tracked: str | None) -> None:
     save(tmp_path, 5)
     save(tmp_path, 10)
     save(tmp_path, 15, whole=False)
@@ -32,7 +32,7 @@ def test_verl_is_led_to_the_last_whole_checkpoint_by_name(tmp_path: Path, tracke
     assert find_latest_ckpt_path(str(tmp_path)) == str(checkpoint_of(tmp_path, 10))
 
 
-def test_steps_are_compared_as_numbers(tmp_path: Path) -> None:
+def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     save(tmp_path, 100)
     save(tmp_path, 20)
     assert last_whole_step(tmp_path) == 100
@@ -45,14 +45,16 @@ def test_without_a_whole_checkpoint_a_run_starts_from_scratch(tmp_path: Path) ->
     assert find_latest_ckpt_path(str(tmp_path)) is None
 
 
-def test_a_checkpoint_whose_weights_were_removed_to_save_space_is_not_whole(tmp_path: Path) -> None:
+def test_a_checkpoint_without_weights_is_not_whole(tmp_path: Path) -> None:
     save(tmp_path, 5)
     save(tmp_path, 10)
     (checkpoint_of(tmp_path, 10) / "actor").rmdir()
     assert repair_tracker(tmp_path) == 5
 
 
-def test_a_repair_says_what_it_found_and_where_it_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repair_prints_what_it_found_and_where_the_run_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save(tmp_path, 5)
     repair_tracker(tmp_path)
     assert capsys.readouterr().out == ""
@@ -61,12 +63,12 @@ def test_a_repair_says_what_it_found_and_where_it_resumes(tmp_path: Path, capsys
     assert "named 'no step', which is not a whole checkpoint: resuming from step 5" in capsys.readouterr().out
 
 
-def test_an_asynchronous_save_is_refused_as_nobody_knows_when_it_ends(tmp_path: Path) -> None:
+def test_an_asynchronous_save_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="async_save=False"):
         CheckpointMarker().on_save(trainer=None, global_step=1, checkpoint_dir=str(tmp_path), async_save=True)
 
 
-def test_after_a_restart_no_more_checkpoints_are_kept_than_configured(tmp_path: Path) -> None:
+def test_a_restart_keeps_no_more_checkpoints_than_configured(tmp_path: Path) -> None:
     trainer = SimpleNamespace(config=OmegaConf.create({"trainer": {"max_actor_ckpt_to_keep": 2}}))
     for step in (5, 10, 15, 100):
         # veRL's own list of what to remove is empty after a start.
@@ -79,7 +81,7 @@ def test_after_a_restart_no_more_checkpoints_are_kept_than_configured(tmp_path: 
 @pytest.mark.parametrize(
     ("limit", "left"), [(1, [10]), (2, [5, 10]), (9, [1, 5, 10]), (None, [1, 5, 10]), (0, [1, 5, 10])]
 )
-def test_the_last_whole_checkpoint_and_the_kept_weights_stay(
+def test_pruning_keeps_the_last_whole_checkpoints_and_the_best_weights(
     tmp_path: Path, limit: int | None, left: list[int]
 ) -> None:
     for step in (1, 5, 10):

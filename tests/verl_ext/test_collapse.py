@@ -33,7 +33,7 @@ rules = st.builds(CollapseRule, z=st.floats(0, 3), patience=st.integers(1, 3), m
 RULE = CollapseRule(patience=2)
 
 
-def test_a_fall_under_a_rising_majority_ratio_is_a_collapse_and_says_its_numbers() -> None:
+def test_a_fall_under_a_rising_majority_ratio_is_a_collapse_described_with_its_numbers() -> None:
     collapse = find_collapse(RISING, COLLAPSING, RULE, measure="pass@4")
     assert collapse is not None
     assert (collapse.fall.best_step, collapse.fall.step) == (5, 20)
@@ -47,7 +47,7 @@ def test_a_fall_under_a_rising_majority_ratio_is_a_collapse_and_says_its_numbers
 
 
 @pytest.mark.parametrize("ratios", [FLAT, FALLING, {}], ids=["flat", "falling", "unknown"])
-def test_a_fall_alone_is_no_collapse(ratios: dict[int, float]) -> None:
+def test_a_fall_without_a_rising_majority_ratio_is_no_collapse(ratios: dict[int, float]) -> None:
     assert find_collapse(ratios, COLLAPSING, RULE) is None
 
 
@@ -56,7 +56,7 @@ def test_a_majority_ratio_near_one_counts_as_rising() -> None:
     assert find_collapse(saturated, COLLAPSING, RULE) is not None
 
 
-def test_one_bad_validation_is_forgiven_and_the_second_running_is_not() -> None:
+def test_one_bad_validation_is_forgiven_but_two_in_a_row_are_not() -> None:
     up_to_15 = {step: one for step, one in COLLAPSING.items() if step <= 15}
     assert find_collapse(RISING, up_to_15, RULE) is None
     assert find_collapse(RISING, up_to_15, CollapseRule(patience=1)) is not None
@@ -70,7 +70,7 @@ def test_a_constant_series_is_no_collapse(ratios: dict[int, float], right: list[
 
 
 @given(ratios, st.lists(st.integers(0, 100), min_size=2, max_size=5).map(sorted), rules)
-def test_a_series_that_improves_is_no_collapse(ratios: dict[int, float], right: list[int], rule: CollapseRule) -> None:
+def test_an_improving_series_is_no_collapse(ratios: dict[int, float], right: list[int], rule: CollapseRule) -> None:
     validations = {5 * number: validation(one) for number, one in enumerate(right)}
     assert find_collapse(ratios, validations, rule) is None
 
@@ -90,20 +90,20 @@ def test_the_order_of_questions_and_of_validations_does_not_matter(
 
 
 @given(st.integers(30, 100), st.integers(2, 8))
-def test_a_loss_of_a_third_of_the_questions_is_noticed_whatever_came_before(right: int, before: int) -> None:
+def test_a_loss_of_25_points_is_detected_after_any_number_of_validations(right: int, before: int) -> None:
     validations = {step: validation(right) for step in range(before)}
     validations |= {before: validation(right - 25), before + 1: validation(right - 30)}
     assert find_collapse(RISING, {5 * step // 2: one for step, one in validations.items()}, RULE) is not None
 
 
-def test_questions_are_paired_and_only_common_ones_count() -> None:
+def test_only_common_questions_are_compared() -> None:
     best, latest = validation(80), validation(80) | {"new": 0.0}
     fall = fall_between({0: best, 5: latest}, best_step=0, step=5, rule=RULE)
     assert fall is not None and fall.questions == 100 and fall.value == fall.best
     assert fall_between({0: {"a": 1.0}, 5: {"b": 0.0}}, best_step=0, step=5, rule=RULE) is None
 
 
-def test_the_more_validations_there_were_the_more_their_best_may_exceed_the_others() -> None:
+def test_the_threshold_grows_with_the_number_of_validations() -> None:
     thresholds = []
     for count in (2, 10, 50):
         fall = fall_between({step: validation(50) for step in range(count)}, 0, count - 1, RULE)
@@ -112,7 +112,7 @@ def test_the_more_validations_there_were_the_more_their_best_may_exceed_the_othe
     assert thresholds == pytest.approx([2.83, 3.52, 3.98], abs=0.01)
 
 
-def test_a_policy_that_wobbles_is_given_more_and_one_that_learns_is_not() -> None:
+def test_a_wobbling_policy_gets_more_tolerance_and_learning_is_not_wobble() -> None:
     wobbling = {5 * number: validation(right) for number, right in enumerate([60, 52, 60, 52, 60])}
     assert wobble(wobbling) == pytest.approx(1.5 * 0.08**2 - 0.08 * 0.92 / 99 / 2)
     for course in ([20, 40, 60, 80], [50, 80, 79, 80], [80, 80, 40, 40], [80, 60, 35, 30], [20]):
@@ -124,7 +124,7 @@ def test_a_policy_that_wobbles_is_given_more_and_one_that_learns_is_not() -> Non
     assert find_collapse(RISING | {step: 1.0 for step in range(21, 36)}, wobbling | fallen, rule) is None
 
 
-def test_the_wobble_is_the_variance_of_the_policy_between_validations() -> None:
+def test_wobble_estimates_the_variance_of_the_policy_between_validations() -> None:
     chance, found = random.Random(0), []
     for _ in range(40):
         ability = {f"q{number}": chance.uniform(0.3, 0.7) for number in range(400)}
@@ -140,7 +140,7 @@ def test_the_wobble_is_the_variance_of_the_policy_between_validations() -> None:
     assert sum(found) / len(found) == pytest.approx(0.05**2, rel=0.2)
 
 
-def test_a_collapse_is_no_wobble_however_fast_it_begins() -> None:
+def test_a_sudden_collapse_is_not_taken_for_wobble() -> None:
     ratios = {step: min(0.98, 0.4 + 0.04 * step) for step in range(1, 41)}
     falling = {5 * number: validation(right) for number, right in enumerate([60, 48, 35, 32, 32])}
     assert find_collapse(ratios, falling) is not None
@@ -148,7 +148,7 @@ def test_a_collapse_is_no_wobble_however_fast_it_begins() -> None:
     assert find_collapse(ratios, {5 * number: validation(right) for number, right in enumerate([60, 56, 36, 32, 32])})
 
 
-def test_a_fall_below_the_smallest_that_matters_is_none_however_sure_it_is() -> None:
+def test_a_fall_below_min_fall_does_not_count_however_significant() -> None:
     fallen = {0: validation(9_000, 10_000)} | {step: validation(8_600, 10_000) for step in (5, 10, 15)}
     assert find_collapse(RISING, fallen) is None
     assert find_collapse(RISING, fallen, CollapseRule(min_fall=0.03)) is not None
@@ -172,12 +172,12 @@ def test_a_majority_ratio_rises_only_beyond_its_own_noise() -> None:
         ({"min_fall": 6}, "min_fall must be"),
     ],
 )
-def test_a_rule_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
+def test_an_invalid_rule_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CollapseRule(**settings)  # type: ignore[arg-type]
 
 
-def test_a_run_on_chance_alone_is_not_stopped() -> None:
+def test_a_run_that_changes_only_by_chance_is_not_stopped() -> None:
     # benchmarks/collapse_alarm.py says how often it is.
     chance = random.Random(1)
     ability = {f"q{number}": chance.betavariate(2, 1) for number in range(256)}
@@ -191,7 +191,7 @@ def test_a_run_on_chance_alone_is_not_stopped() -> None:
 # The history in its file.
 
 
-def test_a_history_is_what_was_added_whoever_reads_it(tmp_path: Path) -> None:
+def test_a_history_reads_back_what_was_added(tmp_path: Path) -> None:
     history = History(tmp_path / "run" / "history.jsonl")
     history.continue_from(0)
     history.add_validation(0, {"a": [1.0, 0.0]})
@@ -202,7 +202,7 @@ def test_a_history_is_what_was_added_whoever_reads_it(tmp_path: Path) -> None:
         assert one.measures() == {"accuracy": {0: {"a": 0.5, "b": 0.0}}, "pass@2": {0: {"a": 1.0, "b": 0.0}}}
 
 
-def test_a_line_that_a_kill_cut_short_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_ignored(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     history.add_majority_ratio(1, 0.5)
     with history.file.open("a") as file:
@@ -213,7 +213,7 @@ def test_a_line_that_a_kill_cut_short_is_as_if_it_had_never_been(tmp_path: Path)
     assert History(history.file).majority_ratios == {1: 0.5, 2: 0.6}
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_forgets_what_came_after_it(tmp_path: Path) -> None:
+def test_a_resumed_run_forgets_entries_after_its_checkpoint(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     for step in range(1, 6):
         history.add_majority_ratio(step, step / 10)
@@ -225,7 +225,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_forgets_what_came_after_it(tmp_pat
     assert History(history.file).validations[3] == {"a": [1.0]}
 
 
-def test_one_response_a_question_is_no_pass_at_k(tmp_path: Path) -> None:
+def test_one_response_per_question_gives_no_pass_at_k(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     assert history.measures() == {"accuracy": {}}
     history.add_validation(0, {"a": [1.0]})
@@ -273,7 +273,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder / "checkpoints/best")) for file in folder.glob("checkpoints/best/*/*/*"))
 
 
-def test_a_collapse_ends_the_training_and_the_best_weights_are_still_there(tmp_path: Path) -> None:
+def test_a_collapse_ends_training_and_keeps_the_best_weights(tmp_path: Path) -> None:
     alarm = alarm_in(tmp_path)
     alarm.validated(0, {question: [right] for question, right in COLLAPSING[0].items()})
     run(alarm, tmp_path, 1, 20)
@@ -284,7 +284,7 @@ def test_a_collapse_ends_the_training_and_the_best_weights_are_still_there(tmp_p
     assert after.find_collapse() == alarm.find_collapse() and after.best_step("accuracy") == 5
 
 
-def test_a_run_that_was_killed_is_stopped_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_is_stopped_all_the_same(tmp_path: Path) -> None:
     run(alarm_in(tmp_path), tmp_path, 1, 12)
     # Its last step was not saved, veRL goes on from the one before.
     remove(tmp_path, 12)
@@ -295,7 +295,7 @@ def test_a_run_that_was_killed_is_stopped_as_if_it_had_not_been(tmp_path: Path) 
     assert kept(tmp_path) == ["global_step_5/actor/model_world_size_1_rank_0.pt"]
 
 
-def test_a_policy_of_a_lost_future_is_not_kept(tmp_path: Path) -> None:
+def test_a_policy_after_the_resumed_step_is_not_kept(tmp_path: Path) -> None:
     alarm = alarm_in(tmp_path)
     run(alarm, tmp_path, 1, 5)
     alarm.before_training(6)
@@ -304,7 +304,7 @@ def test_a_policy_of_a_lost_future_is_not_kept(tmp_path: Path) -> None:
     assert not kept(tmp_path)
 
 
-def test_a_switched_off_alarm_records_and_keeps_nothing(tmp_path: Path) -> None:
+def test_a_disabled_alarm_records_but_keeps_no_policy(tmp_path: Path) -> None:
     alarm = alarm_in(tmp_path, enable=False)
     run(alarm, tmp_path, 1, 20)
     alarm.before_training(21)
@@ -329,14 +329,14 @@ def test_the_model_before_training_may_be_the_best(tmp_path: Path) -> None:
     assert alarm.best_step("accuracy") == 0 and not kept(tmp_path)
 
 
-def test_validations_that_were_not_saved_leave_no_best_policy(tmp_path: Path) -> None:
+def test_validations_without_a_checkpoint_leave_no_best_policy(tmp_path: Path) -> None:
     alarm = alarm_in(tmp_path)
     alarm.validated(5, {"a": [1.0], "b": [1.0]})
     alarm.before_training(6)
     assert alarm.best_step("accuracy") is None
 
 
-def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
+def test_a_misspelled_setting_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"stop_on_collapse: .*'patiense'; did you mean 'patience'"):
         alarm_in(tmp_path, patiense=3)
 

@@ -51,7 +51,7 @@ def outputs(engine_class: type[FSDPEngineWithLMHead], is_packed: bool, **fields:
 
 
 @IS_PACKED
-def test_every_token_has_the_divergence_of_its_distribution_from_the_uniform_one(is_packed: bool) -> None:
+def test_self_certainty_is_the_divergence_of_the_uniform_distribution_from_the_policys(is_packed: bool) -> None:
     found = outputs(ConfidenceFSDPEngineWithLMHead, is_packed, calculate_self_certainty=True)["self_certainty"]
     uniform = torch.full((VOCABULARY,), 1 / VOCABULARY)
     for row, logits, temperature in zip(found.unbind(), sequences(), TEMPERATURES, strict=True):
@@ -62,7 +62,7 @@ def test_every_token_has_the_divergence_of_its_distribution_from_the_uniform_one
 
 
 @IS_PACKED
-def test_all_else_is_what_verls_engine_returns(is_packed: bool) -> None:
+def test_all_other_outputs_equal_those_of_verls_engine(is_packed: bool) -> None:
     theirs = outputs(FSDPEngineWithLMHead, is_packed)
     asked = outputs(ConfidenceFSDPEngineWithLMHead, is_packed, calculate_self_certainty=True)
     assert (
@@ -72,7 +72,7 @@ def test_all_else_is_what_verls_engine_returns(is_packed: bool) -> None:
         assert torch.equal(asked[name].values(), tensor.values())
 
 
-def test_half_precision_is_computed_in_full_and_leaves_no_gradient() -> None:
+def test_half_precision_logits_are_computed_in_fp32_without_gradient() -> None:
     logits = torch.randn(5, 1000, dtype=torch.bfloat16, requires_grad=True)
     found = self_certainty(logits, torch.ones(5), rows=2)
     exact = torch.logsumexp(logits.double(), dim=-1) - logits.double().mean(dim=-1)

@@ -34,7 +34,7 @@ def test_verl_finds_the_mode_once_the_plugin_is_loaded() -> None:
     assert get_trainer_cls("sync_confidence") is ConfidenceTrainer
 
 
-def test_a_reward_is_the_mean_over_the_sampled_tokens_at_the_last_one() -> None:
+def test_the_mean_over_sampled_tokens_is_the_reward_at_the_last_token() -> None:
     of_tokens = torch.tensor([[1.0, 3.0, 9.0, 9.0], [0.5, 7.0, 1.5, 9.0], [2.0, 2.0, 2.0, 2.0]])
     # The second token of the second response is that of a tool.
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
@@ -74,7 +74,7 @@ def test_the_rewards_in_the_queue_are_replaced_before_the_advantages(
 
 
 @pytest.mark.parametrize(("name", "asked"), [("token_entropy", None), ("self_certainty", True)])
-def test_the_pass_for_old_log_probabilities_alone_is_asked_for_self_certainty(
+def test_only_the_pass_for_old_log_probabilities_computes_self_certainty(
     name: str, asked: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -100,7 +100,7 @@ def test_the_pass_for_old_log_probabilities_alone_is_asked_for_self_certainty(
         ("trainer.v1.trainer_mode", "sync", "set trainer.v1.trainer_mode=sync_confidence"),
     ],
 )
-def test_what_rewards_from_logits_need_is_said_before_anything_starts(key: str, value: Any, fix: str) -> None:
+def test_unmet_needs_of_rewards_from_logits_are_reported_before_anything_starts(key: str, value: Any, fix: str) -> None:
     config = OmegaConf.create(
         {
             "actor_rollout_ref": {"model": {"use_fused_kernels": False}, "actor": {"strategy": "fsdp2"}},

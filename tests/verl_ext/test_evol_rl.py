@@ -16,7 +16,7 @@ def rewards(answers: list[str | None], embeddings: list[list[float]]) -> list[fl
     return list(EvolRlReward(RewardSettings()).rewards(group))
 
 
-def test_novelty_is_half_the_mean_in_its_side_and_half_the_largest_similarity() -> None:
+def test_novelty_combines_mean_similarity_within_the_side_and_largest_similarity() -> None:
     # Similarities: 1-2 0.6, 1-3 0, 1-4 0.8, 2-3 0.8, 2-4 0.96, 3-4 0.6. Novelty of 1: 1 - 0.15 - 0.4 = 0.45,
     # of 2: 1 - 0.35 - 0.48 = 0.17, of 3: 1 - 0.2 - 0.4 = 0.4.
     answers: list[str | None] = ["1", "1", "1", "2"]
@@ -24,7 +24,7 @@ def test_novelty_is_half_the_mean_in_its_side_and_half_the_largest_similarity() 
     assert rewards(answers, embeddings) == pytest.approx([1.0, 0.5, 0.5 + 0.5 * 0.23 / 0.28, -0.5])
 
 
-def test_equals_get_the_middle_of_their_side() -> None:
+def test_equal_responses_get_the_middle_of_their_side() -> None:
     same = [[1.0, 2.0]] * 6
     assert rewards(["1", "1", "1", "1", "2", "3"], same) == [0.75] * 4 + [-0.75] * 2
 
@@ -34,12 +34,12 @@ def test_a_minority_of_one_is_punished_least_and_a_response_without_an_answer_mo
 
 
 @pytest.mark.parametrize("answers", [["1", "2"], ["1", "1", "2", "2"], [None, None, "1"], [None, None]])
-def test_a_group_that_elects_no_answer_teaches_nothing(answers: list[str | None]) -> None:
+def test_a_group_that_elects_no_answer_has_equal_rewards(answers: list[str | None]) -> None:
     embeddings = [[float(number), 1.0] for number in range(len(answers))]
     assert rewards(answers, embeddings) == [-1.0] * len(answers)
 
 
-def test_opposite_responses_count_as_unlike_and_no_more() -> None:
+def test_negative_similarity_counts_as_zero() -> None:
     # The cosine of the first two is -1, which counts as 0.
     assert rewards(["1", "1", "1"], [[1, 0], [-1, 0], [0, 1]]) == [0.75] * 3
 

@@ -12,7 +12,7 @@ from verl_ext.rewards.group_request import GroupRequest
 from verl_ext.rewards.self_judge import SelfJudgeReward
 
 
-def test_a_transfer_queue_that_refuses_the_rows_fails_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_transfer_queue_fails_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
 
@@ -27,7 +27,7 @@ def test_a_transfer_queue_that_refuses_the_rows_fails_the_group(monkeypatch: pyt
     asyncio.run(body())
 
 
-def test_a_prompt_that_fails_before_its_sessions_start_is_not_waited_for(
+def test_a_prompt_that_fails_before_its_sessions_start_is_marked_as_failed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body() -> None:
@@ -61,7 +61,7 @@ def test_a_failed_response_leaves_its_group_and_the_others_are_scored(
 
 
 @pytest.mark.parametrize("failing", [set(), {1}, {0, 2, 4}, {0, 1, 2, 3}], ids=str)
-def test_more_responses_vote_than_are_trained_on_which_are_the_first_that_survive(
+def test_extra_voters_are_not_trained_on_and_the_first_survivors_are(
     monkeypatch: pytest.MonkeyPatch, failing: set[int]
 ) -> None:
     async def body() -> None:
@@ -78,7 +78,7 @@ def test_more_responses_vote_than_are_trained_on_which_are_the_first_that_surviv
     asyncio.run(body())
 
 
-def test_a_reward_worker_that_dies_fails_the_group_instead_of_hanging_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_reward_worker_fails_the_group_instead_of_hanging_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
 

@@ -86,7 +86,7 @@ def end_step(batch: tq.KVBatchMeta) -> None:
     tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
 
 
-def test_features_stay_for_their_step_and_never_meet_those_of_another() -> None:
+def test_features_stay_until_the_end_of_their_step() -> None:
     for step in range(3):
         submit(f"a{step}", f"b{step}")
         finish(f"a{step}", 1.0, 0.0)
@@ -97,7 +97,7 @@ def test_features_stay_for_their_step_and_never_meet_those_of_another() -> None:
         assert held() == (0, 0)
 
 
-def test_features_of_filtered_and_discarded_groups_go_with_them() -> None:
+def test_features_of_filtered_and_discarded_groups_are_removed() -> None:
     seen: list[tuple[int, int]] = []
 
     def refill(count: int) -> None:
@@ -119,7 +119,7 @@ def test_features_of_filtered_and_discarded_groups_go_with_them() -> None:
     end_step(batch)
 
 
-def test_features_of_a_failed_group_go_when_it_is_sampled_or_replaced() -> None:
+def test_features_of_a_failed_group_are_removed_when_it_is_sampled_or_replaced() -> None:
     submit("failed", "good")
     finish("failed", status="failure")
     finish("good", 1.0, 0.0)
@@ -141,7 +141,7 @@ def test_features_of_a_failed_group_go_when_it_is_sampled_or_replaced() -> None:
     end_step(batch)
 
 
-def test_validation_and_the_end_of_another_step_leave_what_is_in_flight() -> None:
+def test_validation_and_the_end_of_a_step_keep_features_of_prompts_in_flight() -> None:
     submit("next")
     finish("next", 1.0, 0.0, status="running")
     submit("v", partition_id="val")

@@ -132,7 +132,9 @@ def run(family: str, tied: bool, fused: bool, mesh: DeviceMesh | None, dtype: to
 @pytest.mark.parametrize("sharded", [False, True], ids=["whole", "fsdp2"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fused_kernels_give_what_whole_logits_give(family: str, tied: bool, sharded: bool, mesh: DeviceMesh) -> None:
+def test_fused_kernels_give_the_results_of_full_logits(
+    family: str, tied: bool, sharded: bool, mesh: DeviceMesh
+) -> None:
     shards = mesh if sharded else None
     whole = run(family, tied, fused=False, mesh=shards, dtype=torch.float32)
     fused = run(family, tied, fused=True, mesh=shards, dtype=torch.float32)

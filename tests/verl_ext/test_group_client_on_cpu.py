@@ -87,7 +87,7 @@ def answers(*requests: Callable[[], Awaitable[Any]]) -> list[Any]:
     return asyncio.run(body())
 
 
-def test_the_sessions_of_a_prompt_make_one_call_and_acquire_a_replica_once() -> None:
+def test_the_sessions_of_a_prompt_share_one_call_and_one_replica() -> None:
     calls: list[dict[str, Any]] = []
     balancer = Balancer(Server(calls))
     llm = client(balancer)
@@ -98,7 +98,7 @@ def test_the_sessions_of_a_prompt_make_one_call_and_acquire_a_replica_once() -> 
     assert balancer.acquired == ["a", "b"] and balancer.released == ["server 1"] * 2
 
 
-def test_requests_that_differ_are_calls_of_their_own() -> None:
+def test_different_requests_are_separate_calls() -> None:
     calls: list[dict[str, Any]] = []
     llm = client(Balancer(Server(calls)))
     image, other = [torch.zeros(2)], [torch.zeros(2)]
@@ -115,7 +115,7 @@ def test_requests_that_differ_are_calls_of_their_own() -> None:
     assert [len(call["ids"]) for call in calls] == [2] * len(kinds)
 
 
-def test_a_request_that_comes_later_is_a_call_of_its_own_on_the_same_replica() -> None:
+def test_a_later_request_is_a_separate_call_to_the_same_replica() -> None:
     calls: list[dict[str, Any]] = []
     balancer = Balancer(Server(calls))
     llm = client(balancer)
@@ -129,7 +129,7 @@ def test_a_request_that_comes_later_is_a_call_of_its_own_on_the_same_replica() -
     assert balancer.acquired == ["a"] and balancer.released == ["server 1"]
 
 
-def test_an_error_of_the_call_is_that_of_all_its_requests() -> None:
+def test_an_error_of_a_call_is_raised_by_all_its_requests() -> None:
     balancer = Balancer(Server([], RuntimeError("the engine has died")))
     llm = client(balancer)
     assert [str(error) for error in answers(lambda: ask(llm, "a"), lambda: ask(llm, "a"))] == [
@@ -138,7 +138,7 @@ def test_an_error_of_the_call_is_that_of_all_its_requests() -> None:
     assert balancer.released == ["server 1"]
 
 
-def test_a_replica_that_cannot_be_acquired_is_asked_for_again_by_the_next_request() -> None:
+def test_the_next_request_tries_again_to_acquire_a_replica_after_a_failure() -> None:
     balancer = Balancer(None, RuntimeError("No available servers in load balancer"))
     llm = client(balancer)
     for times in (1, 2):
@@ -148,7 +148,7 @@ def test_a_replica_that_cannot_be_acquired_is_asked_for_again_by_the_next_reques
 
 
 @pytest.mark.parametrize("turns", range(5))
-def test_a_cancelled_session_takes_nothing_from_the_others(turns: int) -> None:
+def test_a_cancelled_session_does_not_affect_the_others(turns: int) -> None:
     calls: list[dict[str, Any]] = []
     balancer = Balancer(Server(calls))
     llm = client(balancer)
@@ -165,7 +165,7 @@ def test_a_cancelled_session_takes_nothing_from_the_others(turns: int) -> None:
     assert len(balancer.acquired) == len(balancer.released)
 
 
-def test_a_server_of_another_engine_gets_each_request_as_verl_sends_it() -> None:
+def test_a_server_of_another_engine_gets_each_request_unchanged() -> None:
     calls: list[dict[str, Any]] = []
     llm = client(Balancer(ServerOfAnotherEngine(calls)))
     answers(*[lambda: ask(llm, "a")] * 2)
@@ -178,6 +178,6 @@ def test_a_server_of_another_engine_gets_each_request_as_verl_sends_it() -> None
     }
 
 
-def test_verls_vllm_replica_has_the_server_that_takes_these_calls() -> None:
+def test_verls_vllm_replica_uses_the_server_that_accepts_these_calls() -> None:
     replica = RolloutReplicaRegistry.get("vllm")
     assert (replica.__module__, replica.__name__) == ("verl_ext.rollout.group_server", "GroupReplica")

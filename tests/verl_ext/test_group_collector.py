@@ -27,7 +27,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 
 @given(order=st.permutations(range(4)), failing=st.sets(st.integers(0, 3)))
-def test_survivors_are_scored_once_together_whatever_settles_first(order: list[int], failing: set[int]) -> None:
+def test_survivors_are_scored_once_together_in_any_order_of_settling(order: list[int], failing: set[int]) -> None:
     async def body() -> None:
         scorer = Scorer()
         group = Group(4, scorer)
@@ -85,7 +85,7 @@ def test_a_cancelled_session_leaves_and_the_others_still_get_their_scores() -> N
     run(body)
 
 
-def test_an_error_while_scoring_reaches_every_session_instead_of_hanging_them() -> None:
+def test_an_error_while_scoring_reaches_every_session() -> None:
     async def body() -> None:
         async def fail(responses: list[str]) -> list[str]:
             raise RuntimeError("the reward worker died")
@@ -97,7 +97,7 @@ def test_an_error_while_scoring_reaches_every_session_instead_of_hanging_them() 
     run(body)
 
 
-def test_a_session_that_is_not_of_the_group_or_submits_twice_is_refused() -> None:
+def test_an_unknown_session_or_a_second_submit_is_refused() -> None:
     async def body() -> None:
         group = Group(1, Scorer())
         with pytest.raises(ValueError, match="session 7 is not one of the open sessions"):

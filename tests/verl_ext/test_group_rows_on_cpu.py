@@ -20,7 +20,7 @@ from verl_ext.votes.vote_files import VotedQuestion
 from verl_ext.votes.vote_record import VoteRecord
 
 
-def test_the_rows_of_a_group_are_put_at_once_before_it_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_of_a_group_are_put_at_once_before_the_group_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=3)
         running = asyncio.create_task(rollout.prompt("a"))
@@ -34,7 +34,7 @@ def test_the_rows_of_a_group_are_put_at_once_before_it_is_finished(monkeypatch: 
     asyncio.run(body())
 
 
-def test_rows_with_other_fields_are_put_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_different_fields_are_put_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[str], set[str]]] = []
 
     async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
@@ -55,7 +55,7 @@ def test_rows_with_other_fields_are_put_by_themselves(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("failing", [set(), {0, 2}], ids=str)
-def test_the_row_of_the_first_response_holds_its_whole_group_with_the_truth_that_the_vote_never_saw(
+def test_the_first_row_holds_the_whole_group_with_the_ground_truth_that_the_vote_never_saw(
     monkeypatch: pytest.MonkeyPatch, failing: set[int]
 ) -> None:
     async def compute(request: Any) -> Any:
@@ -97,7 +97,7 @@ def test_the_row_of_the_first_response_holds_its_whole_group_with_the_truth_that
     asyncio.run(body())
 
 
-def test_a_prompt_is_tagged_with_its_row_and_with_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_is_tagged_with_its_row_id_and_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2, reward_workers=1)
         running = asyncio.create_task(rollout.prompt("a"))
@@ -125,7 +125,7 @@ def test_a_prompt_without_a_row_id_is_told_by_its_uid(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("validate", [False, True])
-def test_plain_rows_of_verl_get_an_id_that_their_responses_carry(
+def test_rows_in_verls_format_get_an_id_that_their_responses_carry(
     monkeypatch: pytest.MonkeyPatch, validate: bool
 ) -> None:
     async def body() -> None:
@@ -146,7 +146,7 @@ def test_plain_rows_of_verl_get_an_id_that_their_responses_carry(
     asyncio.run(body())
 
 
-def test_an_agent_loop_of_several_outputs_puts_those_of_the_trained_sessions_only(
+def test_only_the_outputs_of_trained_sessions_are_put_by_an_agent_loop_with_several_outputs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def body() -> None:
@@ -171,7 +171,7 @@ def test_an_agent_loop_of_several_outputs_puts_those_of_the_trained_sessions_onl
     asyncio.run(body())
 
 
-def test_another_trainer_than_verls_v1_trainer_is_refused_with_the_command_to_run() -> None:
+def test_any_trainer_but_verls_v1_trainer_is_refused_with_the_command_to_run() -> None:
     config = OmegaConf.create({"transfer_queue": {"enable": False}, "trainer": {"use_v1": True}})
     with pytest.raises(ValueError, match=r"GroupAgentLoopManager needs veRL's v1 trainer: run verl.trainer.main_ppo"):
         GroupAgentLoopManager(config, llm_client=None)

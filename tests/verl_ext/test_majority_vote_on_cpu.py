@@ -80,11 +80,11 @@ def manager_of(name: str, *texts: str) -> GroupRewardManager:
 
 
 @pytest.mark.parametrize("name", ["majority_vote", "ground_truth", "random", "entropy"])
-def test_verl_finds_every_reward_under_its_name_once_the_plugin_is_loaded(name: str) -> None:
+def test_verl_finds_every_reward_by_name_once_the_plugin_is_loaded(name: str) -> None:
     assert name in REWARDS and get_reward_manager_cls(name) is GroupRewardManager
 
 
-def test_a_name_is_registered_once() -> None:
+def test_a_name_cannot_be_registered_twice() -> None:
     with pytest.raises(ValueError, match=r"reward 'majority_vote' is already registered by .*MajorityVoteReward"):
 
         @REWARDS.register
@@ -92,13 +92,13 @@ def test_a_name_is_registered_once() -> None:
             name = "majority_vote"
 
 
-def test_a_record_of_a_vote_comes_back_as_it_was_sent() -> None:
+def test_a_vote_record_survives_the_trip_through_extra_info() -> None:
     record = VoteRecord(vote(["4", "4", None]), 0.5, label_correct=True)
     assert VoteRecord.from_extra_info({"answer": "4", **record.to_extra_info()}) == record
     assert VoteRecord.from_extra_info({"acc": 1.0}) is None
 
 
-def test_under_supervision_right_answers_are_rewarded_even_where_the_majority_disagrees() -> None:
+def test_under_supervision_correct_answers_are_rewarded_even_if_the_majority_disagrees() -> None:
     manager = manager_of("ground_truth", r"\boxed{4}", r"\boxed{5}", "none")
     request = GroupRequest([[0], [0], [1], [2]], validate=False, ground_truth="5")
     scores = asyncio.run(manager.run_single(request))
@@ -106,7 +106,7 @@ def test_under_supervision_right_answers_are_rewarded_even_where_the_majority_di
     assert pseudo_labels(scores) == {"4"}
 
 
-def test_random_rewards_are_drawn_one_by_one_and_validation_is_graded_all_the_same() -> None:
+def test_random_rewards_are_independent_and_validation_is_still_graded() -> None:
     manager = manager_of("random", r"\boxed{4}")
     rewards = [score.reward for score in asyncio.run(manager.run_single(GroupRequest([[0]] * 400, validate=False)))]
     assert set(rewards) == {0.0, 1.0} and 100 < sum(rewards) < 300
@@ -114,7 +114,7 @@ def test_random_rewards_are_drawn_one_by_one_and_validation_is_graded_all_the_sa
     assert score.reward == 1.0
 
 
-def test_the_mean_log_probability_of_its_tokens_is_the_reward_of_a_response_under_entropy() -> None:
+def test_entropy_rewards_a_response_with_its_mean_log_probability() -> None:
     manager = manager_of("entropy", r"\boxed{4}", "none")
     request = GroupRequest([[0], [0, 1], [1]], validate=False, log_probs=[[-1.0], [-0.5, -1.5], [-0.25]])
     scores = asyncio.run(manager.run_single(request))
@@ -125,13 +125,13 @@ def test_the_mean_log_probability_of_its_tokens_is_the_reward_of_a_response_unde
 
 
 @pytest.mark.parametrize("name", ["majority_vote", "ground_truth", "scrl", "entropy"])
-def test_a_lone_survivor_has_no_reward_which_verl_would_take_for_its_advantage(name: str) -> None:
+def test_a_lone_survivor_gets_no_reward_because_verl_would_use_it_as_the_advantage(name: str) -> None:
     request = GroupRequest([[0]], validate=False, log_probs=[[-1.0]], ground_truth="4")
     (score,) = asyncio.run(manager_of(name, r"\boxed{4}").run_single(request))
     assert score.reward == 0.0
 
 
-def test_the_policy_of_the_configuration_rewards() -> None:
+def test_rewards_follow_the_configured_vote_options() -> None:
     request = GroupRequest([[0], [0], [1], [1]], validate=False)
     policy = {"tie": "all"}
     scores = run(request, r"\boxed{4}", r"\boxed{5}", reward__reward_kwargs__vote=policy)
@@ -142,7 +142,7 @@ def test_the_policy_of_the_configuration_rewards() -> None:
 
 
 @pytest.mark.parametrize("validate", [False, True])
-def test_answers_are_found_where_the_configuration_says_in_training_and_in_validation(validate: bool) -> None:
+def test_the_configured_extraction_applies_in_training_and_in_validation(validate: bool) -> None:
     request = GroupRequest([[0], [0], [1]], validate=validate, ground_truth="4")
     answers = {"extraction": "answer_tag"}
     scores = run(request, "<answer>4</answer>", r"\boxed{5}", reward__reward_kwargs__answers=answers)
@@ -150,7 +150,7 @@ def test_answers_are_found_where_the_configuration_says_in_training_and_in_valid
     assert [score.extra_info["answer"] or None for score in scores] == ["4", "4", None]
 
 
-def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
+def test_responses_are_rewarded_for_agreeing_with_the_majority_of_their_group() -> None:
     scores = run(GroupRequest([[0], [1, 0], [2], [3]], validate=False), r"\boxed{4}", "so ", r"\boxed{5}", "none")
     assert [score.reward for score in scores] == [1.0, 1.0, 0.0, 0.0]
     assert [score.extra_info["answer"] for score in scores] == ["4", "4", "5", None]
@@ -162,7 +162,7 @@ def test_agreeing_with_the_majority_of_the_group_is_the_reward() -> None:
     responses=st.lists(st.sampled_from([r"\boxed{1}", r"\boxed{2}", r"\boxed{3}", "", r"\boxed{None}"]), max_size=9),
     truth=st.none() | st.sampled_from(["1", "2", "None"]),
 )
-def test_training_rewards_are_the_same_with_any_truth_or_none(responses: list[str], truth: str | None) -> None:
+def test_training_rewards_do_not_depend_on_the_ground_truth(responses: list[str], truth: str | None) -> None:
     token_ids = [[number] for number in range(len(responses))]
     with_truth = run(GroupRequest(token_ids, validate=False, ground_truth=truth), *responses)
     without = run(GroupRequest(token_ids, validate=False), *responses)
@@ -171,7 +171,7 @@ def test_training_rewards_are_the_same_with_any_truth_or_none(responses: list[st
 
 
 @given(st.lists(st.sampled_from([r"\boxed{1}", r"\boxed{2}", "no box"]), min_size=1, max_size=9))
-def test_every_response_of_a_mode_carries_the_same_keys_and_never_one_called_reward(responses: list[str]) -> None:
+def test_all_responses_of_a_mode_have_the_same_keys_and_none_is_called_reward(responses: list[str]) -> None:
     trained = {
         frozenset(score.extra_info)
         for score in run(GroupRequest([[number] for number in range(len(responses))], validate=False), *responses)
@@ -181,7 +181,7 @@ def test_every_response_of_a_mode_carries_the_same_keys_and_never_one_called_rew
     assert "reward" not in frozenset.union(*trained, *validated)
 
 
-def test_validation_is_graded_against_the_truth_even_where_the_majority_disagrees() -> None:
+def test_validation_is_graded_against_the_ground_truth_even_if_the_majority_disagrees() -> None:
     (score,) = run(GroupRequest([[0]], validate=True, ground_truth="5"), r"\boxed{5}")
     assert score.reward == score.extra_info["acc"] == 1.0
     scores = run(GroupRequest([[0], [0], [1]], validate=True, ground_truth="5"), r"\boxed{4}", r"\boxed{5}")
@@ -198,7 +198,7 @@ def graded_by(function: Any, ground_truth: Any = "5") -> ResponseScore:
     return score
 
 
-def test_a_reward_function_grades_validation_as_under_verls_own_manager() -> None:
+def test_a_reward_function_grades_validation_as_in_verls_own_manager() -> None:
     def score(data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any]) -> float:
         assert (data_source, solution_str, extra_info["index"]) == ("theirs", r"\boxed{4}", 3)
         return 0.25 * len(ground_truth)
@@ -216,7 +216,7 @@ def test_a_reward_function_that_returns_nothing_is_an_error() -> None:
         graded_by(lambda **_: None)
 
 
-def test_all_values_of_a_reward_function_are_kept() -> None:
+def test_all_values_returned_by_a_reward_function_are_kept() -> None:
     found = graded_by(lambda **_: {"score": 0.9, "acc": 1.0, "format": 0.5})
     assert found.reward == 0.9
     assert found.extra_info == {"acc": 1.0, "format": 0.5, "answered": 1.0, "answer": "4"}
@@ -224,24 +224,24 @@ def test_all_values_of_a_reward_function_are_kept() -> None:
 
 
 @pytest.mark.parametrize(("response", "truth"), [("no box", None), (r"\boxed{None}", None), ("None", "None")])
-def test_validation_never_counts_a_missing_answer_or_truth_as_right(response: str, truth: str | None) -> None:
+def test_validation_never_counts_a_missing_answer_or_ground_truth_as_correct(response: str, truth: str | None) -> None:
     assert graded(response, truth).reward == 0.0
 
 
-def test_a_reward_worker_measures_the_accuracy_of_a_group_whose_rewards_are_final() -> None:
+def test_a_reward_worker_measures_the_accuracy_of_a_group_with_final_rewards() -> None:
     record = VoteRecord(vote(["4", "4", "5"]), 0.25)
     request = AccuracyRequest("q", "5", ["4", "5"], [1.0, 0.0], None, record)
     measured = replace(record, label_correct=False, ground_truth_ratio=0.5, reward_accuracy=0.0)
     assert run(request) == GroupAccuracy(measured, "5", [False, True])
 
 
-def test_responses_come_back_as_the_text_that_they_were_decoded_to_in_training_alone() -> None:
+def test_decoded_texts_are_returned_in_training_only() -> None:
     texts = (r"\boxed{4}", "none")
     assert [score.text for score in run(GroupRequest([[0], [1]], validate=False), *texts)] == [*texts]
     assert [score.text for score in run(GroupRequest([[0]], validate=True), *texts)] == [None]
 
 
-def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() -> None:
+def test_single_responses_without_a_group_are_refused_with_the_key_to_set() -> None:
     with pytest.raises(TypeError, match=f"agent_loop_manager_class={AGENT_LOOP_MANAGER}"):
         run(DataProto())
 
@@ -286,21 +286,19 @@ def test_a_single_response_without_its_group_is_refused_with_the_key_to_set() ->
         ),
     ],
 )
-def test_a_configuration_under_which_no_group_would_vote_is_refused_at_start(
-    change: dict[str, Any], message: str
-) -> None:
+def test_a_config_under_which_no_group_would_vote_is_refused_at_start(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GroupRewardManager(config(**change), Words(), compute_score=None)
 
 
 @pytest.mark.parametrize("reward_kwargs", [None, {}, {"vote": None, "answers": None}])
-def test_without_its_blocks_a_configuration_means_the_defaults(reward_kwargs: dict[str, Any] | None) -> None:
+def test_missing_blocks_get_their_defaults(reward_kwargs: dict[str, Any] | None) -> None:
     settings = config(reward__reward_kwargs=reward_kwargs)
     assert read_settings(settings.reward.reward_kwargs) == RewardSettings()
     check_config(settings)
 
 
-def test_settings_that_are_allowed_pass() -> None:
+def test_valid_settings_pass() -> None:
     check_config(config(reward__reward_kwargs__vote={"vote_n": 8, "min_votes": 6, "tie": "seeded", "seed": 7}))
     check_config(config(algorithm__filter_groups={"enable": True, "metric": "reward"}))
     check_config(config(algorithm__adv_estimator="rloo", distillation={"enabled": False}))
@@ -308,7 +306,7 @@ def test_settings_that_are_allowed_pass() -> None:
     check_config(config(reward__reward_kwargs=dapo))
 
 
-def test_a_run_that_only_validates_needs_no_group() -> None:
+def test_a_run_that_only_validates_needs_no_groups() -> None:
     only_validates = config(actor_rollout_ref__rollout__n=1, trainer__val_only=True)
     check_config(only_validates)
     # veRL then trains after all.

@@ -83,7 +83,7 @@ def rewards(
     return given
 
 
-def test_rewards_are_the_same_with_the_truth_right_permuted_and_deleted(
+def test_rewards_are_the_same_with_the_ground_truth_correct_permuted_and_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_figures(tmp_path, train=6, validation=3, test=3)

@@ -35,7 +35,7 @@ def loss_and_gradient(
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_loss_and_gradient_are_those_of_ppo_with_the_old_log_probabilities_of_the_same_policy(seed: int) -> None:
+def test_loss_and_gradient_equal_those_of_ppo_with_old_log_probabilities_of_the_same_policy(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     log_prob, by_vllm = (-5 * torch.rand(3, 7, generator=generator) for _ in range(2))
     advantages = torch.randn(3, 7, generator=generator)
@@ -59,9 +59,7 @@ def test_loss_and_gradient_are_those_of_ppo_with_the_old_log_probabilities_of_th
         (["actor_rollout_ref.rollout.calculate_log_probs=False"], "calculate_log_probs=True"),
     ],
 )
-def test_it_is_refused_where_the_policy_of_an_update_is_not_the_one_that_sampled(
-    overrides: list[str], fix: str
-) -> None:
+def test_the_loss_is_refused_if_the_updated_policy_is_not_the_sampling_policy(overrides: list[str], fix: str) -> None:
     otherwise = ["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"]
     otherwise.append("algorithm.rollout_correction.bypass_mode=False")
     with pytest.raises(RecipeError, match=fix) as refused:
@@ -70,6 +68,6 @@ def test_it_is_refused_where_the_policy_of_an_update_is_not_the_one_that_sampled
     assert "on_policy" not in why_refused([*overrides, *otherwise])
 
 
-def test_a_method_that_is_not_grpo_has_mini_batches_of_any_size() -> None:
+def test_a_method_other_than_grpo_may_have_mini_batches_of_any_size() -> None:
     config, _ = load_recipe("mmupt_tiny", ["method=stic", "actor_rollout_ref.actor.ppo_mini_batch_size=8"])
     assert config.actor_rollout_ref.actor.ppo_mini_batch_size == 8

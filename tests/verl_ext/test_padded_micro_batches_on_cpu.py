@@ -31,7 +31,7 @@ def padded_sizes(micro_batches: list[TensorDict]) -> list[int]:
 
 
 @given(lengths=LENGTHS, spare=st.integers(0, 100))
-def test_a_padded_micro_batch_keeps_to_its_limit(lengths: list[int], spare: int) -> None:
+def test_a_padded_micro_batch_stays_within_the_limit(lengths: list[int], spare: int) -> None:
     limit = max(lengths) + spare
     micro_batches, indices = prepare_micro_batches(
         batch(lengths, use_remove_padding=False, max_token_len_per_gpu=limit)
@@ -43,7 +43,7 @@ def test_a_padded_micro_batch_keeps_to_its_limit(lengths: list[int], spare: int)
 
 
 @given(lengths=LENGTHS, more=st.integers(0, 5))
-def test_a_rank_makes_as_many_micro_batches_as_the_rank_that_needs_most(lengths: list[int], more: int) -> None:
+def test_all_ranks_make_as_many_micro_batches_as_the_rank_that_needs_most(lengths: list[int], more: int) -> None:
     own = len(partition(lengths, max(lengths)))
     wanted = min(own + more, len(lengths))
     parts = partition(lengths, max(lengths), lambda count: max(count, wanted))
@@ -51,14 +51,14 @@ def test_a_rank_makes_as_many_micro_batches_as_the_rank_that_needs_most(lengths:
     assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
 
 
-def test_a_rank_with_too_few_sequences_says_so() -> None:
+def test_too_few_or_too_long_sequences_are_refused() -> None:
     with pytest.raises(ValueError, match="another rank needs 3 micro-batches, and this one has 2 sequences"):
         partition([4, 4], 8, lambda _: 3)
     with pytest.raises(ValueError, match="a sequence of 9 tokens is longer than a micro-batch, 8"):
         partition([9, 4], 8)
 
 
-def test_packed_micro_batches_are_verls() -> None:
+def test_packed_micro_batches_are_unchanged() -> None:
     lengths = [40, 4, 4, 4, 4, 4]
     data = batch(lengths, use_remove_padding=True, max_token_len_per_gpu=64)
     _, indices = prepare_micro_batches(data)

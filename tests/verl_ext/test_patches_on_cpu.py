@@ -43,7 +43,7 @@ def padded(data: TensorDict, lengths: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [5], [4, 4], [4], [3, 6, 5], [2, 2, 7]])
 @pytest.mark.parametrize("sent", [False, True], ids=["in one process", "sent to another"])
-def test_position_ids_survive_batching_whatever_the_lengths(lengths: list[int], sent: bool) -> None:
+def test_position_ids_survive_batching_at_any_lengths(lengths: list[int], sent: bool) -> None:
     rows, data = batch(lengths)
     if sent:
         data = pickle.loads(pickle.dumps(data))
@@ -80,7 +80,7 @@ def test_rows_are_selected_as_unpatched_verl_selects_them(lengths: list[int], da
         assert selected[name]._ragged_idx == expected[name]._ragged_idx
 
 
-def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower() -> None:
+def test_a_text_only_micro_batch_is_embedded_and_reaches_the_vision_tower() -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL).model
     input_ids = torch.tensor([[10, 11, 12]])
     embeddings, _ = qwen2_vl._get_input_embeds(model, input_ids)
@@ -89,7 +89,7 @@ def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower() 
     assert all(parameter.grad is not None for parameter in model.visual.merger.parameters())
 
 
-def test_unpatched_text_alone_is_still_broken() -> None:
+def test_unpatched_text_only_micro_batches_are_still_broken() -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL).model
     with pytest.raises(AttributeError, match="mean"):
         qwen2_vl._get_input_embeds.__wrapped__(model, torch.tensor([[10, 11, 12]]))
@@ -126,7 +126,7 @@ def embeddings_and_gradients(
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=8))
 @settings(max_examples=20)
-def test_the_tower_sees_each_image_once_and_nothing_else_changes(images: list[int]) -> None:
+def test_the_tower_encodes_each_image_once_and_nothing_else_changes(images: list[int]) -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL).model
     embeddings, gradients, seen = embeddings_and_gradients(model, images, qwen2_vl._get_input_embeds)
     unpatched = qwen2_vl._get_input_embeds.__wrapped__.__wrapped__
@@ -149,7 +149,7 @@ def only_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     distributed.destroy_global_process_group()
 
 
-def test_verls_sft_trainer_gets_its_process_group_on_the_cpu(only_rank: None) -> None:
+def test_verls_sft_trainer_gets_a_process_group_on_the_cpu(only_rank: None) -> None:
     assert distributed.initialize_global_process_group() == (0, 0, 1)
     assert torch.distributed.get_backend() == "cpu:gloo"
 
@@ -179,7 +179,7 @@ def test_saved_parameters_outlive_an_update_on_the_cpu(only_rank: None) -> None:
     assert torch.equal(restored, before)
 
 
-def test_unpatched_saved_parameters_are_still_those_that_are_updated(only_rank: None) -> None:
+def test_unpatched_saved_parameters_still_change_with_an_update(only_rank: None) -> None:
     distributed.initialize_global_process_group()
     before, restored = saved_and_updated(fsdp_utils.fsdp2_sharded_save_to_cpu.__wrapped__)
     assert torch.equal(restored, before + 1.0)
@@ -222,17 +222,17 @@ def columns_that_a_worker_looks_up(monkeypatch: pytest.MonkeyPatch, look_up: Cal
     return set(found.field_names)
 
 
-def test_a_worker_looks_up_tensors_and_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_looks_up_only_tensors_and_features(monkeypatch: pytest.MonkeyPatch) -> None:
     look_up = transferqueue_utils.async_kv_batch_meta2batch_meta
     assert columns_that_a_worker_looks_up(monkeypatch, look_up) == {"input_ids", "multi_modal_inputs"}
 
 
-def test_unpatched_it_still_looks_up_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unpatched_worker_still_looks_up_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     look_up = transferqueue_utils.async_kv_batch_meta2batch_meta.__wrapped__
     assert "raw_prompt" in columns_that_a_worker_looks_up(monkeypatch, look_up)
 
 
-def test_vllm_looks_at_a_model_class_in_its_own_process() -> None:
+def test_vllm_inspects_a_model_class_in_its_own_process() -> None:
     from vllm.model_executor.models import registry
 
     from verl_ext.patches.vllm_cpu_inspection import register
@@ -242,7 +242,7 @@ def test_vllm_looks_at_a_model_class_in_its_own_process() -> None:
 
 
 @pytest.mark.full_stack
-def test_two_runs_with_clusters_of_their_own_have_different_sockets_for_weights() -> None:
+def test_two_runs_with_separate_clusters_have_different_weight_sockets() -> None:
     code = (
         "import os, ray; from types import SimpleNamespace as Module;"
         "from verl_ext.patches import PATCHES;"

@@ -69,7 +69,7 @@ def assert_equal(ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor])
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_what_is_read_is_what_was_processed(name: str) -> None:
+def test_features_are_restored_exactly(name: str) -> None:
     processor, coder = PROCESSORS[name], coder_of(PROCESSORS[name])
     for images in ([noise(0, 300, 200)], [Image.new("RGB", (60, 60), "white")], [noise(1, 90, 400), noise(2, 64, 64)]):
         features, stored = processor.features(*images), coder.compact(Processor.features(coder.processor, *images))
@@ -79,7 +79,7 @@ def test_what_is_read_is_what_was_processed(name: str) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.integers(28, 300), st.integers(28, 300), st.sampled_from(("RGB", "L", "RGBA", "P")))
-def test_no_image_is_changed(seed: int, width: int, height: int, mode: str) -> None:
+def test_any_image_is_restored_exactly(seed: int, width: int, height: int, mode: str) -> None:
     processor = PROCESSORS["Qwen2.5-VL"]
     coder, image = coder_of(processor), noise(seed, width, height).convert(mode)
     assert_equal(expand(coder.compact(Processor.features(coder.processor, image))), processor.features(image))
@@ -92,29 +92,29 @@ def test_an_image_takes_an_eighth_of_the_bytes(name: str) -> None:
     assert size(stored) < 1.01 * size(PROCESSORS[name].features(image)) / 8
 
 
-def test_the_processor_itself_stays_as_it_is() -> None:
+def test_the_original_processor_is_not_modified() -> None:
     processor = Processor()
     before = processor.features(noise(0, 56, 56))
     coder_of(processor)
     assert_equal(processor.features(noise(0, 56, 56)), before)
 
 
-def test_features_without_codes_stay_as_they_are() -> None:
+def test_features_without_codes_stay_unchanged() -> None:
     features = PROCESSORS["Qwen2.5-VL"].features(noise(0, 56, 56))
     assert expand(features) == features
 
 
 @pytest.mark.parametrize("images", [Otherwise, OneFrame])
-def test_a_processor_that_computes_otherwise_has_no_coder(images: type) -> None:
+def test_a_processor_with_another_computation_has_no_coder(images: type) -> None:
     assert PixelCoder.of(Processor(images)) is None
 
 
 @pytest.mark.parametrize("argument", COMPUTATION)
-def test_a_processor_that_is_told_to_compute_otherwise_has_no_coder(argument: str) -> None:
+def test_arguments_that_change_the_computation_leave_no_coder(argument: str) -> None:
     assert PixelCoder.of(Processor(), {argument: None}) is None
     assert PixelCoder.of(Processor(), {"min_pixels": 3136}) is not None
 
 
-def test_a_processor_without_images_or_of_another_family_has_no_coder() -> None:
+def test_a_processor_without_images_has_no_coder() -> None:
     assert PixelCoder.of(None) is None
     assert PixelCoder.of(type("TextAlone", (), {})()) is None

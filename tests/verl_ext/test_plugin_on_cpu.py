@@ -42,18 +42,18 @@ def test_importing_verl_activates_the_plugin_without_vllm_or_recipes_and_logs_on
     assert all(patch.name in line for patch in PATCHES)
 
 
-def test_the_cpu_is_used_only_where_it_is_asked_for(imported: subprocess.CompletedProcess[str]) -> None:
+def test_the_cpu_platform_is_used_only_on_request(imported: subprocess.CompletedProcess[str]) -> None:
     assert imported.stdout.split()[-1] in ("nvidia", "rocm", "npu")
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
-def test_a_patch_refuses_another_version_than_its_own(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patch_refuses_any_version_but_its_own(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patches, "version", lambda distribution: "0.9.2")
     with pytest.raises(RuntimeError, match=f"patch '{patch.name}' is written for verl 0.9.1, but 0.9.2 is installed"):
         patch.apply(sys)
 
 
-def test_a_plugin_that_does_not_fit_says_so_although_verl_hides_the_error() -> None:
+def test_a_plugin_that_does_not_fit_logs_the_error_that_verl_hides() -> None:
     result = python("import verl_ext.patches as p; p.VERL = '0.0.0'; import verl, verl.utils.tensordict_utils")
     assert "verl_ext is NOT active" in result.stderr and "written for verl 0.0.0" in result.stderr
 
@@ -67,7 +67,7 @@ def rows(heading: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
 
 
-def test_the_documentation_of_the_patches_agrees_with_their_table_and_their_files() -> None:
+def test_the_documentation_of_patches_matches_their_table_and_files() -> None:
     documented = {row[0][1 : -len(".py`")]: set(re.findall(r"`([^`]+)`", row[1])) for row in rows("Patches")}
     changed: dict[str, set[str]] = {}
     for patch in PATCHES:
@@ -79,7 +79,7 @@ def test_the_documentation_of_the_patches_agrees_with_their_table_and_their_file
     assert {test for row in rows("Patches") for test in re.findall(r"`(test_\w+\.py)`", row[3])} <= tests
 
 
-def test_a_private_name_is_used_in_the_files_that_its_row_names() -> None:
+def test_private_names_are_used_in_the_files_that_the_documentation_lists() -> None:
     for row in rows("Private or undocumented names in use"):
         files = re.findall(r"`([\w/]+\.py)`", row[1])
         used = "".join(Path("" if file.startswith("recipes/") else "verl_ext", file).read_text() for file in files)

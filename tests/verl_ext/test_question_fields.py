@@ -34,11 +34,11 @@ def plain_row(text: str = "Find x.", color: str = "red", **changes: Any) -> dict
     return {**row, "extra_info": {"index": 0}, "index": 0, **changes}
 
 
-def test_an_id_is_kept_as_text() -> None:
+def test_an_id_is_returned_as_text() -> None:
     assert question_id({"id": "q1"}) == "q1" and question_id({"id": 7}) == "7"
 
 
-def test_a_plain_row_has_the_same_id_whenever_it_is_asked_and_one_of_its_own() -> None:
+def test_a_row_without_an_id_gets_a_stable_and_unique_one() -> None:
     rows = [
         plain_row(),
         plain_row("Find y."),
@@ -50,7 +50,7 @@ def test_a_plain_row_has_the_same_id_whenever_it_is_asked_and_one_of_its_own() -
     assert question_id(plain_row(uid="u2")) == question_id(plain_row(id=None)) == question_id(rows[0])
 
 
-def test_a_video_is_told_by_the_pixels_of_its_frames() -> None:
+def test_a_video_is_identified_by_the_pixels_of_its_frames() -> None:
     def row(*colors: str) -> dict[str, Any]:
         frames = [Image.new("RGB", (2, 2), color) for color in colors]
         return plain_row(raw_prompt=[{"role": "user", "content": [{"type": "video", "video": frames}]}])
@@ -58,7 +58,7 @@ def test_a_video_is_told_by_the_pixels_of_its_frames() -> None:
     assert question_id(row("red", "blue")) == question_id(row("red", "blue")) != question_id(row("blue", "red"))
 
 
-def test_an_earlier_message_may_call_tools_and_say_nothing() -> None:
+def test_an_earlier_message_may_call_tools_without_text() -> None:
     calls = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "zoom"}}]}
     question = {"role": "user", "content": "Find x."}
     row = plain_row(raw_prompt=[calls, question])
@@ -67,14 +67,14 @@ def test_an_earlier_message_may_call_tools_and_say_nothing() -> None:
 
 
 @pytest.mark.parametrize("image", ["/a.png", Image.new("RGB", (2, 2))], ids=["path", "decoded"])
-def test_images_without_bytes_are_told_apart_too(image: Any) -> None:
+def test_images_without_bytes_are_distinguished_too(image: Any) -> None:
     def row(value: Any) -> dict[str, Any]:
         return plain_row(raw_prompt=[{"role": "user", "content": [{"type": "image", "image": value}]}])
 
     assert question_id(row(image)) == question_id(row(image)) != question_id(row("/b.png"))
 
 
-def test_the_text_of_a_row_is_that_of_its_user_without_the_places_of_images() -> None:
+def test_the_text_of_a_row_is_that_of_its_user_messages_without_image_placeholders() -> None:
     row = plain_row("Find x.")
     row["raw_prompt"] = [
         {"role": "system", "content": "Be brief."},
@@ -85,7 +85,7 @@ def test_the_text_of_a_row_is_that_of_its_user_without_the_places_of_images() ->
     assert text_of({"uid": "u1"}) == "" and image_count({"uid": "u1"}) == 0
 
 
-def test_a_row_without_messages_is_known_by_its_uid() -> None:
+def test_a_row_without_messages_is_identified_by_its_uid() -> None:
     assert question_id({"uid": "u1"}) == "u1"
 
 
@@ -106,7 +106,7 @@ def test_the_ground_truth_is_text_or_none(reward_model: Any, truth: str | None) 
     assert ground_truth_of({"reward_model": reward_model}) == truth
 
 
-def test_a_row_without_ground_truth_or_choices_still_has_a_question() -> None:
+def test_a_row_may_lack_ground_truth_and_choices() -> None:
     row = {"id": "q1", "data_source": "s"}
     arguments = function_arguments(row)
     assert (arguments["data_source"], arguments["ground_truth"]) == ("s", None)
@@ -115,12 +115,12 @@ def test_a_row_without_ground_truth_or_choices_still_has_a_question() -> None:
 
 
 @pytest.mark.parametrize("choices", ["A. 5 B. 6", {"label": ["A", "B"], "text": ["5", "6"]}, [], None])
-def test_where_a_column_choices_has_no_options_they_are_those_of_extra_info(choices: Any) -> None:
+def test_choices_without_options_fall_back_to_those_of_extra_info(choices: Any) -> None:
     assert choices_of({"choices": choices}) is None and choices_of({"choices": ["5", 6]}) == ["5", "6"]
     assert choices_of({"choices": choices, "extra_info": {"choices": ["5", "6"]}}) == ["5", "6"]
 
 
-def test_a_reward_function_gets_the_ground_truth_and_extra_info_of_a_row_as_they_are() -> None:
+def test_a_reward_function_gets_the_unchanged_ground_truth_and_extra_info() -> None:
     row = plain_row(reward_model={"ground_truth": ["7", "8"]}, extra_info={"index": 3, "id": "theirs"}, id="ours")
     arguments = function_arguments(row, {"num_turns": 2})
     assert arguments["ground_truth"] == ["7", "8"] and arguments["data_source"] == "hiyouga/geometry3k"

@@ -75,7 +75,7 @@ def roll_out(policy: Policy, monkeypatch: pytest.MonkeyPatch, *overrides: str) -
     return request.questions
 
 
-def test_each_different_question_is_answered_about_the_image_and_the_answers_go_to_the_reward(
+def test_each_distinct_question_is_answered_about_the_image_and_the_answers_go_to_the_reward(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     area, total = "what is the area of the triangle ?", "what is the total ?"
@@ -100,14 +100,14 @@ def test_the_policy_is_asked_once_whether_a_question_is_valid(monkeypatch: pytes
     assert sorted(policy.judged) == [area, total]
 
 
-def test_a_validity_prompt_that_is_too_long_affirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_with_too_long_a_validity_prompt_is_not_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Policy(*["what is the area ?"] * 3)
     validity = f"reward.reward_kwargs.solver.validity_prompt='{{question}} is right ?{' is right ?' * 9}'"
     questions = roll_out(policy, monkeypatch, validity, "data.max_prompt_length=40")
     assert questions == [WrittenQuestion("what is the area ?", ["3", "3"], False)] * 3 and not policy.judged
 
 
-def test_a_response_without_a_question_or_with_too_long_a_one_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_too_long_questions_are_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Policy("question :", "what is the total ? " * 6, "what is the total ?")
     questions = roll_out(policy, monkeypatch, "data.max_prompt_length=40")
     assert questions == [
@@ -118,7 +118,7 @@ def test_a_response_without_a_question_or_with_too_long_a_one_is_not_answered(mo
     assert len(policy.solved) == 2
 
 
-def test_engines_that_refuse_an_id_twice_are_refused() -> None:
+def test_engines_that_refuse_repeated_ids_are_refused() -> None:
     from mmupt.compose import compose_recipe
 
     _, _, problems = compose_recipe("mmupt_tiny", [*OVERRIDES, "actor_rollout_ref.rollout.full_determinism=True"])

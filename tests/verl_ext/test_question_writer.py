@@ -39,7 +39,7 @@ def written(text: str | None, *answers: str) -> WrittenQuestion:
     return WrittenQuestion(text, [rf"so \boxed{{{answer}}}" for answer in answers])
 
 
-def test_the_reward_is_the_doubt_of_the_solver_less_the_share_of_the_cluster() -> None:
+def test_the_reward_is_the_solvers_uncertainty_minus_the_cluster_share() -> None:
     found = rewards(
         [
             written(AREA, "1", "1", "1", "2"),
@@ -51,12 +51,12 @@ def test_the_reward_is_the_doubt_of_the_solver_less_the_share_of_the_cluster() -
     assert found == [0.25 - 2 / 4, 0.25 - 2 / 4, 0.5 - 1 / 4, -1 - 1 / 4]
 
 
-def test_solutions_without_an_answer_count_in_the_majority_ratio_and_elect_none() -> None:
+def test_solutions_without_an_answer_count_in_the_total_but_do_not_vote() -> None:
     half = WrittenQuestion(AREA, [r"\boxed{1}", "it is so", r"\boxed{1}", "hm"])
     assert rewards([half, WrittenQuestion(SIDE, ["hm"] * 4)]) == [0.5 - 1 / 2, 0.0 - 1 / 2]
 
 
-def test_a_question_that_the_solver_calls_valid_is_worth_a_bonus() -> None:
+def test_a_question_that_the_solver_calls_valid_gets_a_bonus() -> None:
     unsure = written(AREA, "1", "2"), written(SIDE, "1", "2")
     questions = [replace(question, is_valid=valid) for question, valid in zip(unsure, (True, False), strict=True)]
     # min(s, 1 - s) - c + 0.1 v of RISE, with s = c = 1/2.
@@ -66,7 +66,7 @@ def test_a_question_that_the_solver_calls_valid_is_worth_a_bonus() -> None:
     assert rewards(list(unsure)) == [0.0, 0.0]
 
 
-def test_bleu_is_that_of_nltk() -> None:
+def test_bleu_equals_that_of_nltk() -> None:
     four, five, other = list("abcd"), list("abcde"), list("abcdf")
     # Of five words one differs: 4/5, 3/4, 2/3 and 1/2 of the n-grams are common.
     one_off = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
@@ -78,13 +78,13 @@ def test_bleu_is_that_of_nltk() -> None:
     assert bleu(["a"], ["b"]) == bleu([], ["b"]) == bleu(["b"], []) == 0.0
 
 
-def test_equal_texts_are_of_one_cluster_unless_they_have_a_single_word() -> None:
+def test_equal_texts_share_a_cluster_unless_they_have_a_single_word() -> None:
     # BLEU of 0.56 and of 0.18.
     assert cluster_shares(["a b c", "a b c", "a", "a"]) == [0.5, 0.5, 0.25, 0.25]
     assert cluster_shares([AREA]) == [1.0] and cluster_shares([]) == []
 
 
-def test_every_question_has_the_reward_of_its_authors() -> None:
+def test_rewards_equal_those_of_the_authors_code() -> None:
     assert len(GROUPS) == 200 and sum("" in group["questions"] for group in GROUPS) > 50
     assert len({reward for group in GROUPS for reward in group["question_writer"]}) > 50
     for group in GROUPS:
@@ -103,7 +103,7 @@ TEXTS = st.lists(st.text("abc ", max_size=12), min_size=1, max_size=8)
 
 
 @given(TEXTS)
-def test_shares_are_those_of_a_partition(texts: list[str]) -> None:
+def test_shares_describe_a_partition(texts: list[str]) -> None:
     shares = cluster_shares(texts)
     # A cluster of m of n texts has m shares of m / n.
     for share in shares:
@@ -119,7 +119,7 @@ def test_rewards_are_bounded(questions: list[tuple[str, list[str]]]) -> None:
 
 
 @given(st.data())
-def test_the_order_of_copies_and_of_questions_without_common_words_does_not_matter(data: st.DataObject) -> None:
+def test_the_order_of_copies_and_unrelated_questions_does_not_matter(data: st.DataObject) -> None:
     different = ["what is the area ?", "how long are both", "find this angle now .", "x", ""]
     texts = data.draw(st.lists(st.sampled_from(different), min_size=1, max_size=10))
     order = data.draw(st.permutations(range(len(texts))))
@@ -128,13 +128,13 @@ def test_the_order_of_copies_and_of_questions_without_common_words_does_not_matt
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=4, max_size=10))
-def test_a_copy_more_never_makes_a_question_worth_more(texts: list[str]) -> None:
+def test_another_copy_never_raises_the_reward_of_a_question(texts: list[str]) -> None:
     long = {"a": AREA, "b": SIDE + " now"}
     sizes = [cluster_shares([long[text] for text in texts] + [AREA] * more)[-1] for more in range(1, 5)]
     assert all(before <= after for before, after in pairwise(sizes))
 
 
-def test_the_solver_sees_the_images_and_the_question_in_place_of_the_request_for_one() -> None:
+def test_the_solver_sees_the_images_and_the_question_instead_of_the_request() -> None:
     image = {"type": "image", "image": "pixels", "max_pixels": 9}
     asked = [
         {"role": "system", "content": "be brief"},
@@ -163,6 +163,6 @@ def test_the_solver_sees_the_images_and_the_question_in_place_of_the_request_for
         ("validity_bonus", -0.1),
     ],
 )
-def test_settings_of_the_solver_that_make_no_sense_are_refused(field: str, value: object) -> None:
+def test_invalid_solver_settings_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         SolverSettings(**{field: value})  # type: ignore[arg-type]

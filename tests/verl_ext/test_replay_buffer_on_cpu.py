@@ -48,7 +48,7 @@ def build(sampler_kwargs: DictConfig) -> VoteReplayBuffer:
     )
 
 
-def test_without_filters_the_buffer_is_verls_with_a_shorter_poll() -> None:
+def test_without_filters_the_buffer_equals_verls_with_a_shorter_poll_interval() -> None:
     buffer = build(settings())
     assert buffer.filter_groups_metric is None and not buffer.sync_refill_failed_groups
     assert (buffer.poll_interval, buffer.train_batch_size, buffer.gen_batch_size) == (0.05, 32, 32)
@@ -57,7 +57,7 @@ def test_without_filters_the_buffer_is_verls_with_a_shorter_poll() -> None:
     assert build(without).filter_groups_metric is None
 
 
-def test_the_options_of_another_reward_manager_are_not_those_of_a_vote() -> None:
+def test_options_of_other_reward_managers_are_not_read_as_vote_options() -> None:
     penalty = "+reward.reward_kwargs.overlong_buffer_cfg={enable: True, len: 16}"
     assert build(settings("reward.reward_manager.name=dapo", penalty))._voters == 8
 
@@ -70,7 +70,7 @@ def test_verls_group_filter_and_refill_reach_the_buffer() -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("+async=colocate",), ("+async=separate_cpu",)], ids=str)
-def test_every_phase_that_verls_trainer_times_is_progress(options: tuple[str, ...]) -> None:
+def test_every_phase_timed_by_verls_trainer_counts_as_progress(options: tuple[str, ...]) -> None:
     config = load_recipe("mmupt_tiny", ["data.train_files=null", *options])[0]
     trainer_class = get_trainer_cls(config.trainer.v1.trainer_mode)
     trainer = trainer_class.__new__(trainer_class)
@@ -87,7 +87,7 @@ def test_every_phase_that_verls_trainer_times_is_progress(options: tuple[str, ..
     assert all(before != after for before, after in pairwise(seen))
 
 
-def test_the_queues_controller_is_watched_and_no_actor_of_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queues_controller_is_watched_but_not_the_actors_of_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     actors = [("mine", "reward_loop_worker_0"), ("transfer_queue", "TransferQueueController"), ("other", "server")]
     monkeypatch.setattr(replay_buffer.ray, "get_runtime_context", lambda: SimpleNamespace(namespace="mine"))
     monkeypatch.setattr(
@@ -99,12 +99,12 @@ def test_the_queues_controller_is_watched_and_no_actor_of_another_run(monkeypatc
     assert watched == {"reward_loop_worker_0", "TransferQueueController"}
 
 
-def test_keys_that_nothing_has_filled_in_are_named() -> None:
+def test_missing_keys_are_named() -> None:
     with pytest.raises(ValueError, match=r"lacks checkpoints, .*train_files, votes, votes_per_step, watchdog"):
         build(OmegaConf.create({"n": 4}))
 
 
-def test_defaults_of_the_sampler_and_of_the_recipes_are_the_same() -> None:
+def test_defaults_of_the_sampler_equal_those_of_the_recipes() -> None:
     declared = OmegaConf.load(CONFIG_FOLDER / "base.yaml").trainer.v1.sampler.sampler_kwargs
     for name in ("watchdog_seconds", "poll_interval"):
         assert declared[name] == SAMPLER_DEFAULTS[name]
@@ -113,7 +113,7 @@ def test_defaults_of_the_sampler_and_of_the_recipes_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("measured", [True, False])
-def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the_ground_truth(
+def test_a_training_sample_reports_vote_metrics_and_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
 ) -> None:
     accuracies = {
@@ -166,7 +166,7 @@ def test_a_training_sample_reports_its_votes_and_how_right_they_were_without_the
     assert [row["label_correct"] for row in on_file] == ([True, False] if measured else [None, None])
 
 
-def test_where_nothing_has_voted_no_vote_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_vote_metrics_are_reported_without_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = KVBatchMeta(partition_id="train", keys=["u1_0_0", "u1_1_0"], tags=[{}, {}])
     monkeypatch.setattr(ReplayBuffer, "sample", lambda self, **_: (batch, {"training/x": 1}))
     scored = {"rm_scores": torch.tensor([[1.0], [0.0]]), "extra_fields": [{"reward_extra_info": {"acc": 1.0}}] * 2}
@@ -175,7 +175,7 @@ def test_where_nothing_has_voted_no_vote_is_reported(tmp_path: Path, monkeypatch
     assert buffer.sample(global_steps=1, partition_id="train", batch_size=1) == (batch, {"training/x": 1})
 
 
-def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_step(
+def test_validations_are_recorded_by_question_and_a_collapse_ends_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # u3 failed altogether, of u2 one response is left, u1 has two, one of which has two outputs.
@@ -206,7 +206,7 @@ def test_a_validation_is_remembered_by_question_and_a_collapse_ends_the_next_ste
         buffer.sample(global_steps=11, partition_id="train", batch_size=3)
 
 
-def test_pending_prompts_are_told_by_row_and_by_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_prompts_are_described_by_row_id_and_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def prompt(number: int, status: str, **tag: str) -> dict[str, Any]:
         return {"is_prompt": True, "status": status, "id": f"q{number}", **tag}
 

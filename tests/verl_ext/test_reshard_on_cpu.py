@@ -87,7 +87,7 @@ def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], P
 
 
 @pytest.mark.parametrize("ranks", [1, 3, 8])
-def test_weights_and_moments_stay_the_same_there_and_back(
+def test_weights_and_moments_survive_resharding_there_and_back(
     of_two_ranks: Callable[[Path], Path], tmp_path: Path, ranks: int
 ) -> None:
     actor = of_two_ranks(tmp_path / "actor")
@@ -102,7 +102,7 @@ def test_weights_and_moments_stay_the_same_there_and_back(
         assert len(list(actor.glob("*.pt"))) == 3 * now, "shards of another number of ranks are left"
 
 
-def test_every_rank_gets_the_rows_that_fsdp_gives_it(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_every_rank_gets_the_rows_that_fsdp_would_give_it(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
     actor = of_two_ranks(tmp_path / "actor")
     full = whole(actor, 2)["0.weight"]
     reshard(actor, 3)
@@ -112,7 +112,7 @@ def test_every_rank_gets_the_rows_that_fsdp_gives_it(of_two_ranks: Callable[[Pat
         assert load(actor, "extra_state", 3, rank) == {"rng": rank % 2}
 
 
-def test_a_run_that_changes_its_number_of_ranks_learns_what_one_that_does_not_learns(tmp_path: Path) -> None:
+def test_changing_the_number_of_ranks_does_not_change_training(tmp_path: Path) -> None:
     run(tmp_path / "changing", 2, resume=False, steps=1)
     for ranks in (1, 3):
         reshard(tmp_path / "changing", ranks)
@@ -124,7 +124,7 @@ def test_a_run_that_changes_its_number_of_ranks_learns_what_one_that_does_not_le
         torch.testing.assert_close(changing[name], steady[name])
 
 
-def test_a_kill_while_resharding_leaves_the_checkpoint_as_it_was(
+def test_a_kill_while_resharding_leaves_the_checkpoint_unchanged(
     of_two_ranks: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actor = of_two_ranks(tmp_path / "actor")
@@ -142,7 +142,7 @@ def test_a_kill_while_resharding_leaves_the_checkpoint_as_it_was(
     assert all(torch.equal(tensor, before[name]) for name, tensor in whole(actor, 1).items())
 
 
-def test_a_plain_tensor_that_differs_between_the_ranks_is_refused(
+def test_an_unsharded_tensor_that_differs_between_ranks_is_refused(
     of_two_ranks: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     actor = of_two_ranks(tmp_path / "actor")
@@ -153,7 +153,7 @@ def test_a_plain_tensor_that_differs_between_the_ranks_is_refused(
         reshard(actor, 1)
 
 
-def test_shards_of_a_part_of_the_ranks_are_refused(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_tensors_sharded_over_only_some_ranks_are_refused(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
     actor = of_two_ranks(tmp_path / "actor")
     mesh = DeviceMesh(
         "cpu", torch.arange(2).reshape(1, 2), mesh_dim_names=("ddp", "fsdp"), _init_backend=False, _rank=0

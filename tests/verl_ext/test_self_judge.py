@@ -27,11 +27,11 @@ def rewards(answers: list[str | None], judgements: list[float]) -> list[float]:
     # 1 + 0.2 sigmoid((s - 0.95) / 0.02) - 0.2 sigmoid((0.40 - s) / 0.05), by hand.
     [(0.0, 0.800067), (0.40, 0.9), (0.7, 0.999505), (0.95, 1.099997), (1.0, 1.184828)],
 )
-def test_the_factor_is_that_of_the_paper(judgement: float, factor: float) -> None:
+def test_the_factor_equals_that_of_the_paper(judgement: float, factor: float) -> None:
     assert judge_factor(judgement) == pytest.approx(factor, abs=1e-5)
 
 
-def test_below_the_threshold_a_share_is_multiplied_by_its_factor() -> None:
+def test_below_the_threshold_the_share_is_multiplied_by_the_factor() -> None:
     # Shares 0.5, 0.25 and 0.25; no judgement in between changes anything much.
     expected = [0.5 * judge_factor(1.0), 0.5 * judge_factor(0.0), 0.25 * judge_factor(0.7), 0.25 * judge_factor(0.7)]
     assert rewards(["1", "1", "2", "3"], [1.0, 0.0, 0.7, 0.7]) == pytest.approx(expected)
@@ -44,13 +44,13 @@ def test_above_the_threshold_the_majority_takes_all_and_no_reward_exceeds_one() 
     assert rewards(["1"] * 17 + ["2"] * 3, [0.7] * 20)[-1] > 0
 
 
-def test_a_response_without_an_answer_gets_nothing_and_counts_in_shares() -> None:
+def test_a_response_without_an_answer_gets_zero_and_counts_in_the_total() -> None:
     assert rewards([None, "1"], [1.0, 0.7]) == pytest.approx([0.0, 0.5 * judge_factor(0.7)])
     assert rewards([None, None], [1.0, 1.0]) == [0.0, 0.0]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["1", "2", None]), st.floats(0, 1)), min_size=1, max_size=9))
-def test_rewards_are_between_zero_and_one_and_rise_with_the_judgement(group: list[tuple[str | None, float]]) -> None:
+def test_rewards_are_from_zero_to_one_and_rise_with_the_judgement(group: list[tuple[str | None, float]]) -> None:
     answers = [answer for answer, _ in group]
     low, high = rewards(answers, [judgement for _, judgement in group]), rewards(answers, [1.0] * len(group))
     assert all(0 <= one <= other <= 1 for one, other in zip(low, high, strict=True))
@@ -74,11 +74,11 @@ def test_a_judgement_is_the_last_boxed_number_from_zero_to_one(reply: str, judge
 
 
 @pytest.mark.parametrize(("reply", "judgement"), [("3 + 4 = 7 . yes", 1.0), ("no", 0.0), ("yes or no", 0.0), ("", 0.0)])
-def test_a_judgement_by_yes_or_no_is_all_or_nothing(reply: str, judgement: float) -> None:
+def test_a_yes_or_no_judgement_is_one_or_zero(reply: str, judgement: float) -> None:
     assert judgement_of(reply, "yes_no") == judgement
 
 
-def test_a_response_is_material_in_what_the_judge_is_asked() -> None:
+def test_placeholders_and_tags_in_a_response_are_not_interpreted() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:"}}
     prompt = [image, {"type": "text", "text": "How many?"}]
     (message,) = judge_messages(
@@ -96,7 +96,7 @@ def asked_about(*parts: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK", "P", "LA"])
 @pytest.mark.parametrize("form", ["{}", "file://{}", None])
-def test_the_judge_sees_an_image_that_is_a_path_or_in_any_mode(mode: str, form: str | None, tmp_path: Path) -> None:
+def test_the_judge_sees_images_in_any_mode_and_from_any_path(mode: str, form: str | None, tmp_path: Path) -> None:
     image = Image.new("RGB", (2, 3), "red").convert(mode)
     image.save(file := tmp_path / "image.tiff")
     part = {"type": "image", "image": image if form is None else form.format(file)}
@@ -107,7 +107,7 @@ def test_the_judge_sees_an_image_that_is_a_path_or_in_any_mode(mode: str, form: 
 
 
 @pytest.mark.parametrize("url", ["https://host/image.png", "http://host/image.png", "data:image/png;base64,AAAA"])
-def test_the_judge_reads_an_image_at_a_url_itself(url: str) -> None:
+def test_urls_of_images_are_passed_to_the_judge_unchanged(url: str) -> None:
     for name in ("image", "image_url"):
         assert asked_about({"type": "image", name: url})[0] == {"type": "image_url", "image_url": {"url": url}}
 
@@ -117,6 +117,6 @@ def test_a_prompt_with_a_video_is_refused_by_name() -> None:
         asked_about({"type": "video", "video": "clip.mp4"})
 
 
-def test_every_bad_setting_of_the_judge_is_named() -> None:
+def test_every_invalid_judge_setting_is_named() -> None:
     with pytest.raises(ValueError, match=r"prompt must .*; scale must .*; samples must .*; top_p must"):
         JudgeSettings(prompt="Is it right?", scale="stars", samples=0, top_p=0.0)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ from verl_ext.rollout.shared_prompt import (
 )
 
 
-def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_processor_call_per_prompt_gives_exactly_verls_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, our_calls = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch)
     features = {key: dict(row["multi_modal_inputs"].items()) for key, row in ours.items()}
     verls, verls_calls = rollout(_AgentLoopWorkerTQ, "single_turn_agent", monkeypatch)
@@ -55,7 +55,7 @@ def test_one_processor_call_a_prompt_gives_exactly_the_tensors_of_plain_verl(mon
     assert "pixel_values" in features["square", 1] and "pixel_values" not in features["text alone", 1]
 
 
-def test_the_engine_collates_shared_features_as_it_does_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_collates_shared_features_like_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch)
     ours_collated = extract_multi_modal_inputs([row["multi_modal_inputs"] for _, row in sorted(ours.items())])
     verls, _ = rollout(_AgentLoopWorkerTQ, "single_turn_agent", monkeypatch)
@@ -73,7 +73,7 @@ class ShoutingAgentLoop(SharedPromptAgentLoop):
         return output
 
 
-def test_an_agent_loop_of_ones_own_on_top_of_ours_asks_with_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subclass_of_our_agent_loop_sends_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: dict[str, list[Any]] = {"shared_prompt_agent": [], "shouting_agent": []}
     loop = ShoutingAgentLoop
     target = {"_target_": f"{loop.__module__}.{loop.__qualname__}"}
@@ -86,7 +86,7 @@ def test_an_agent_loop_of_ones_own_on_top_of_ours_asks_with_the_same_images(monk
         assert row["responses"][-1] == 40
 
 
-def test_rows_hold_neither_features_nor_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_contain_neither_features_nor_images(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch)
     for row in ours.values():
         assert len(pickle.dumps(row["multi_modal_inputs"])) < 1000
@@ -96,7 +96,7 @@ def test_rows_hold_neither_features_nor_images(monkeypatch: pytest.MonkeyPatch) 
     ]  # fmt: skip
 
 
-def test_the_rows_of_a_group_fetch_its_features_once_and_nothing_is_kept_without_them(
+def test_the_rows_of_a_group_fetch_its_features_once_and_release_them_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fetched: list[str] = []
@@ -163,7 +163,7 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
     assert "image" in PROMPTS["square"][0]["content"][0]
 
 
-def test_few_prompts_at_a_time_are_processed_before_their_features_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_prompts_are_processed_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[int] = []
     process = SingleTurnAgentLoop.ct_build_initial_tokens
 
@@ -246,7 +246,7 @@ def serve(groups: int, keeps_ids: bool = False) -> list[tuple[str, str]]:
     return served
 
 
-def test_a_group_goes_to_one_replica_and_all_replicas_get_equally_many() -> None:
+def test_each_group_goes_to_one_replica_and_all_replicas_get_equally_many() -> None:
     served = serve(groups=40)
     groups = [{name for name, _ in served[first : first + 10]} for first in range(0, 400, 10)]
     assert all(len(names) == 1 for names in groups)
@@ -254,13 +254,13 @@ def test_a_group_goes_to_one_replica_and_all_replicas_get_equally_many() -> None
     assert len({request_id for _, request_id in served}) == 400, "vLLM refuses the same id twice"
 
 
-def test_requests_keep_their_ids_where_the_engine_is_given_them() -> None:
+def test_requests_keep_their_ids_if_the_engine_gets_them() -> None:
     assert {request_id for _, request_id in serve(groups=2, keeps_ids=True)} == {
         f"{number} {i}" for number in range(2) for i in range(10)
     }
 
 
-def test_images_arrive_through_ray_as_a_list_of_the_same_images() -> None:
+def test_images_sent_through_ray_arrive_unchanged() -> None:
     # In here, as Ray's processes do not find this module.
     class Engine:
         async def generate(
@@ -293,12 +293,12 @@ def test_images_arrive_through_ray_as_a_list_of_the_same_images() -> None:
     assert [output.extra_fields["seen"] for output in outputs] == [expected] * 2
 
 
-def test_another_agent_loop_in_the_same_worker_still_works_as_in_verl(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_agent_loops_still_work_as_in_verl(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, calls = rollout(GroupAgentLoopWorker, "single_turn_agent", monkeypatch)
     assert len(ours) == N * len(PROMPTS) and calls == 2 * N * len(PROMPTS)
 
 
-def test_an_error_in_shared_work_is_everybodys_and_work_is_done_once() -> None:
+def test_an_error_in_shared_work_reaches_every_session_and_the_work_is_done_once() -> None:
     async def body() -> None:
         calls = []
 
@@ -314,7 +314,7 @@ def test_an_error_in_shared_work_is_everybodys_and_work_is_done_once() -> None:
     asyncio.run(body())
 
 
-def test_a_cancelled_session_does_not_take_shared_work_away_from_the_others() -> None:
+def test_a_cancelled_session_does_not_cancel_shared_work() -> None:
     async def body() -> None:
         prompt, started = SharedPrompt("u"), asyncio.Event()
 
@@ -333,7 +333,7 @@ def test_a_cancelled_session_does_not_take_shared_work_away_from_the_others() ->
     asyncio.run(body())
 
 
-def test_what_a_prompt_shares_is_freed_with_its_last_session_without_a_search_for_cycles(
+def test_shared_results_are_freed_with_the_last_session_without_garbage_collection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prompts: list[weakref.ref[SharedPrompt]] = []

@@ -17,7 +17,7 @@ TINY = "recipes/mmupt/tiny/model"
 TABLE = torch.arange(12.0).reshape(4, 3)
 
 
-def test_a_response_is_the_mean_of_the_embeddings_of_its_tokens() -> None:
+def test_the_embedding_of_a_response_is_the_mean_over_its_tokens() -> None:
     weights = load_file(f"{TINY}/model.safetensors")
     (table,) = [tensor for name, tensor in weights.items() if name.endswith("embed_tokens.weight")]
     embeddings = TokenEmbeddings(TINY).of([[5], [7, 5, 7, 7]])
@@ -25,7 +25,7 @@ def test_a_response_is_the_mean_of_the_embeddings_of_its_tokens() -> None:
     assert np.allclose(embeddings, expected.numpy())
 
 
-def test_the_table_is_found_in_a_model_of_several_files(tmp_path: Path) -> None:
+def test_the_embedding_table_is_found_in_a_sharded_model(tmp_path: Path) -> None:
     save_file({"model.language_model.embed_tokens.weight": TABLE.bfloat16()}, tmp_path / "a.safetensors")
     save_file({"visual.patch_embed.weight": TABLE}, tmp_path / "b.safetensors")
     index = {"model.language_model.embed_tokens.weight": "a.safetensors", "visual.patch_embed.weight": "b.safetensors"}
@@ -33,7 +33,7 @@ def test_the_table_is_found_in_a_model_of_several_files(tmp_path: Path) -> None:
     assert TokenEmbeddings(str(tmp_path)).of([[0, 2]]).tolist() == [[3.0, 4.0, 5.0]]
 
 
-def test_the_table_of_a_model_elsewhere_is_read_from_verls_copy(
+def test_the_embedding_table_of_a_remote_model_is_read_from_verls_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -44,7 +44,7 @@ def test_the_table_of_a_model_elsewhere_is_read_from_verls_copy(
     assert np.array_equal(TokenEmbeddings(elsewhere).of([[5, 7]]), TokenEmbeddings(TINY).of([[5, 7]]))
 
 
-def test_a_model_without_a_table_that_can_be_read_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_a_model_without_a_readable_embedding_table_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{tmp_path} has neither model\.safetensors nor"):
         TokenEmbeddings(str(tmp_path))
     save_file({"lm_head.weight": TABLE}, tmp_path / "model.safetensors")

@@ -249,9 +249,7 @@ time.sleep(100)
 """
 
 
-def test_a_run_that_is_killed_and_continued_has_every_step_once_in_each_tracker(
-    environment: Path, train_file: str
-) -> None:
+def test_a_killed_and_resumed_run_has_every_step_once_in_each_tracker(environment: Path, train_file: str) -> None:
     # SwanLab leaves the end of its file to Python's buffer, so that a kill loses it.
     names = [name for name in READERS if name != "swanlab" and find_spec(PACKAGES.get(name, "verl")) is not None]
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
@@ -270,14 +268,14 @@ def test_a_run_that_is_killed_and_continued_has_every_step_once_in_each_tracker(
         assert len(runs) == 1 and Counter(steps) == Counter(range(0, 6)), name
 
 
-def test_a_file_that_begins_anew_gets_the_steps_that_are_repeated(environment: Path, train_file: str) -> None:
+def test_a_deleted_log_file_gets_the_repeated_steps(environment: Path, train_file: str) -> None:
     start("file", environment, range(0, 5), train_file).finish()
     (environment / "mmupt" / "my_run.jsonl").unlink()
     start("file", environment, range(2, 6), train_file).finish()
     assert logged("file", environment)[1] == [2, 3, 4, 5]
 
 
-def test_a_run_in_another_folder_is_another_run(tracker: str, environment: Path, train_file: str) -> None:
+def test_a_run_with_another_id_has_no_steps(tracker: str, environment: Path, train_file: str) -> None:
     start(tracker, environment, range(0, 3), train_file).finish()
     record = TrackerRecord(environment / "trackers.json")
     assert record.last_step(tracker) == 2
@@ -286,7 +284,7 @@ def test_a_run_in_another_folder_is_another_run(tracker: str, environment: Path,
 
 
 @pytest.mark.parametrize("validates_first", [True, False])
-def test_tensorboard_has_the_values_of_the_repeated_steps(
+def test_tensorboard_keeps_the_values_of_the_repeated_steps(
     environment: Path, train_file: str, validates_first: bool
 ) -> None:
     start("tensorboard", environment, range(0, 5), train_file).finish()
@@ -299,14 +297,14 @@ def test_tensorboard_has_the_values_of_the_repeated_steps(
     assert [values[step] for step in (2, 3, 5)] == pytest.approx([0.02, 0.3, 0.5])
 
 
-def test_without_our_replay_buffer_verls_tracking_is_as_it_was(environment: Path) -> None:
+def test_verls_tracking_is_unchanged_without_our_replay_buffer(environment: Path) -> None:
     tracking = Tracking("mmupt", "my_run", ["tensorboard", "console"], {"trainer": {"v1": {}}})
     assert type(tracking.logger["tensorboard"]).__name__ == "_TensorboardAdapter"
     tracking.finish()
     assert not (environment / "trackers.json").exists()
 
 
-def test_tensorboard_shows_the_groups_with_their_pictures(environment: Path, train_file: str) -> None:
+def test_tensorboard_shows_groups_with_images(environment: Path, train_file: str) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     start("tensorboard", environment, range(0, 5), train_file).finish()
@@ -318,7 +316,7 @@ def test_tensorboard_shows_the_groups_with_their_pictures(environment: Path, tra
     assert len(text.strip().splitlines()) == 2 + 3
 
 
-def test_wandb_has_a_table_with_pictures(environment: Path, train_file: str) -> None:
+def test_wandb_gets_a_table_with_images(environment: Path, train_file: str) -> None:
     start("wandb", environment, range(1, 3), train_file).finish()
     logged("wandb", environment)
     files = [*(environment / "wandb").glob("offline-run-*/files/media/**/*")]
@@ -331,7 +329,7 @@ def test_wandb_has_a_table_with_pictures(environment: Path, train_file: str) -> 
     assert any(file.read_bytes().startswith(b"\x89PNG") for file in staged)
 
 
-def test_mlflow_has_a_table_with_pictures_in_the_run_folder(environment: Path, train_file: str) -> None:
+def test_mlflow_gets_a_table_with_images_in_the_run_folder(environment: Path, train_file: str) -> None:
     pytest.importorskip("mlflow")
     start("mlflow", environment, range(1, 3), train_file).finish()
     (table,) = (environment / "mlflow").glob("*/artifacts/vote/groups/step_1.json")
@@ -341,7 +339,7 @@ def test_mlflow_has_a_table_with_pictures_in_the_run_folder(environment: Path, t
     assert not (environment.parent / "mlruns").exists()
 
 
-def test_an_mlflow_that_does_not_start_is_an_error(
+def test_a_failed_start_of_mlflow_is_an_error(
     environment: Path, train_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
@@ -355,7 +353,7 @@ def test_an_mlflow_that_does_not_start_is_an_error(
         start("mlflow", environment, range(1, 3), train_file)
 
 
-def test_trackio_has_a_table_with_pictures_and_no_markup(environment: Path, train_file: str) -> None:
+def test_trackio_gets_a_table_with_images_and_escaped_text(environment: Path, train_file: str) -> None:
     pytest.importorskip("trackio")
     from trackio.sqlite_storage import SQLiteStorage
 
@@ -368,14 +366,14 @@ def test_trackio_has_a_table_with_pictures_and_no_markup(environment: Path, trai
     assert "<script" not in json.dumps(table)
 
 
-def test_swanlab_has_a_table_and_pictures(environment: Path, train_file: str) -> None:
+def test_swanlab_gets_a_table_and_images(environment: Path, train_file: str) -> None:
     pytest.importorskip("swanlab")
     start("swanlab", environment, range(1, 3), train_file).finish()
     names = [file.name for file in (environment / "swanlab").rglob("*") if file.is_file()]
     assert any(name.endswith(".png") for name in names) and any("json" in name for name in names)
 
 
-def test_a_tracker_that_fails_ends_no_training(
+def test_training_continues_when_a_tracker_fails(
     environment: Path, train_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch.utils.tensorboard
@@ -398,7 +396,7 @@ def test_a_group_becomes_a_row() -> None:
     assert len(str(table_row(long)["question"])) < 700
 
 
-def test_no_markup_of_a_response_survives() -> None:
+def test_markup_in_a_response_is_escaped() -> None:
     assert as_markdown("<img src=x> a|b [c](d) `e` #f") == ("&lt;img src=x&gt; a\\|b \\[c\\]\\(d\\) \\`e\\` \\#f")
 
 
@@ -413,20 +411,18 @@ def test_no_markup_of_a_response_survives() -> None:
         (None, ".number must be"),
     ],
 )
-def test_a_wrong_size_of_tables_is_named(block: Any, said: str) -> None:
+def test_an_invalid_table_setting_is_named(block: Any, said: str) -> None:
     assert f"tracked_groups{said}" in str(problem_of(block))
     assert problem_of({"number": 0, "every": 1}) is None
 
 
-def test_tables_are_due_at_the_first_step_and_every_so_many() -> None:
+def test_tables_are_due_at_the_first_step_and_at_multiples_of_every() -> None:
     tables = GroupTables(8, 10, [])
     assert [step for step in range(1, 31) if tables.is_due(step)] == [1, 10, 20, 30]
     assert not GroupTables(0, 10, []).is_due(1)
 
 
-def test_a_file_that_has_fewer_rows_than_before_costs_a_picture_and_no_training(
-    train_file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_file_that_lost_rows_costs_only_images(train_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[int] = []
     monkeypatch.setitem(
         group_tables.TABLES, "mine", lambda logger, rows, pictures, step: shown.append(sum(map(len, pictures)))

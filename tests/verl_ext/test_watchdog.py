@@ -38,7 +38,7 @@ def watched(steps: Callable[[Watchdog, threading.Event], None], **options: objec
     return reasons[0] if reasons else None
 
 
-def test_a_run_in_which_nothing_finishes_ends_with_what_is_pending_and_where_it_stands() -> None:
+def test_a_run_without_progress_ends_with_what_is_pending_and_the_call_stack() -> None:
     reason = watched(lambda watch, ended: ended.wait(5), patience=0.1)
     assert reason is not None and reason.startswith(
         "nothing has finished for 0 s; 3 groups generate. The trainer stands"
@@ -82,7 +82,7 @@ def test_a_step_may_take_longer_than_the_patience_for_each_of_its_phases() -> No
     assert reason is not None and reason.startswith("nothing has finished")
 
 
-def test_an_actor_that_was_there_and_is_gone_ends_the_run_by_name() -> None:
+def test_a_dead_actor_ends_the_run_and_is_named() -> None:
     actors = ["reward_0", "vllm_0"]
 
     def steps(watch: Watchdog, ended: threading.Event) -> None:
@@ -94,7 +94,7 @@ def test_an_actor_that_was_there_and_is_gone_ends_the_run_by_name() -> None:
     assert reason is not None and reason.startswith("died: vllm_0; 3 groups generate")
 
 
-def test_actors_that_come_later_are_watched_from_then_on() -> None:
+def test_actors_that_start_later_are_watched_too() -> None:
     actors: list[str] = []
 
     def steps(watch: Watchdog, ended: threading.Event) -> None:
@@ -108,14 +108,14 @@ def test_actors_that_come_later_are_watched_from_then_on() -> None:
     assert reason is not None and reason.startswith("died: late")
 
 
-def test_actors_may_go_once_the_run_is_over() -> None:
+def test_actors_may_end_once_the_run_is_over() -> None:
     actors = ["reward_0"]
     assert watched(lambda watch, ended: time.sleep(0.05), list_actors=lambda: list(actors)) is None
     actors.clear()
     time.sleep(0.1)
 
 
-def test_a_moment_in_which_actors_cannot_be_listed_is_no_death() -> None:
+def test_an_error_while_listing_actors_is_no_death() -> None:
     calls: list[int] = []
 
     def list_actors() -> list[str]:
@@ -127,6 +127,6 @@ def test_a_moment_in_which_actors_cannot_be_listed_is_no_death() -> None:
     assert watched(lambda watch, ended: time.sleep(0.2), list_actors=list_actors) is None and len(calls) > 4
 
 
-def test_a_description_that_hangs_does_not_keep_the_run_waiting() -> None:
+def test_a_hanging_description_does_not_keep_the_run_waiting() -> None:
     reason = watched(lambda watch, ended: ended.wait(5), patience=0.05, describe=lambda: str(time.sleep(3)))
     assert reason is not None and "what is pending could not be found out" in reason
