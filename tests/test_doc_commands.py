@@ -59,7 +59,7 @@ RUN_BY = {
     "import-responses": "tests/mmupt/test_harness_importers.py::test_an_existing_output_needs_replace",
     "compare": "tests/mmupt/test_compare.py::test_the_command_writes_markdown_json_a_plot_and_a_page",
     "report": "tests/mmupt/test_run_report.py::test_the_command_prints_the_table_and_takes_the_note_from_the_run",
-    "view": "tests/mmupt/test_view.py::test_only_this_machine_can_open_the_page_unless_told",
+    "view": "tests/mmupt/test_view.py::test_the_server_listens_on_loopback_unless_told_otherwise",
     "tiny-model": "tests/mmupt/test_tiny_model.py::test_the_committed_model_is_noisy_but_its_majority_is_less_so",
     "collapse": "tests/mmupt/test_collapse_on_cpu.py::test_the_command_replays_a_run_with_another_rule",
     "recipes": "tests/mmupt/test_train_on_cpu.py::test_the_list_shows_every_recipe_and_option_with_one_line",

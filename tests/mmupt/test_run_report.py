@@ -236,7 +236,7 @@ def test_a_missing_evaluation_is_named_with_the_command_that_makes_it(run_folder
 
 def test_a_missing_ground_truth_is_named(run_folder: Path) -> None:
     (run_folder.parent / "test.truth.parquet").unlink()
-    with pytest.raises(ValueError, match=r"test\.truth\.parquet: no ground truth for 4 of 4 rows, q1"):
+    with pytest.raises(ValueError, match=r"test\.truth\.parquet: no ground truth for 4 of 4 rows, for example q1"):
         write_report(run_folder)
 
 
