@@ -26,14 +26,15 @@ N = 4
 OVERRIDES = (
     "data.train_batch_size=8",
     f"actor_rollout_ref.rollout.n={N}",
-    # A batch of long responses at a time: when the groups of a step are complete, the next ones have just begun.
+    # Half a batch of equally long responses runs while the other half waits in the engine, so that the next responses
+    # are under way when the groups of a step are complete.
     "actor_rollout_ref.rollout.ignore_eos=True",
     "data.max_response_length=64",
-    f"actor_rollout_ref.rollout.max_num_seqs={8 * N}",
+    f"actor_rollout_ref.rollout.max_num_seqs={4 * N}",
     "algorithm.filter_groups.enable=True",
-    "trainer.total_training_steps=6",
+    "trainer.total_training_steps=8",
     "trainer.val_before_train=False",
-    "trainer.test_freq=3",
+    "trainer.test_freq=6",
     "data.val_max_samples=16",
     "mmupt.evaluation_files=null",
     # Any fall, see `run_folder`.
@@ -48,7 +49,7 @@ OPTIONS = {
         "trainer.v1.separate_async.parameter_sync_step=2",
     ),
 }
-STEPS = {1, 2, 3}
+STEPS = {1, 2, 3, 4, 5, 6}
 
 
 def start(option: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -121,7 +122,7 @@ def test_responses_of_the_last_policy_are_trained_on_and_corrected(
     # Prompts of the step before, and none that are older.
     assert max(staleness.values()) == 1
     if not is_separate(run_folder):
-        # Some responses begin under one policy and end under the next.
+        # Some responses begin under one policy and end under the next. Not every step has such responses.
         assert max(series["training/off_policy/trajectory_spans/max"].values()) == 2
         assert max(series["vote/policy_versions"].values()) > 1
     assert max(series["rollout_corr/rollout_is_max"].values()) > 1.001
@@ -132,7 +133,7 @@ def test_responses_of_the_last_policy_are_trained_on_and_corrected(
 
 def test_a_collapse_ends_the_run_and_its_best_policy_is_exported(run_folder: Path) -> None:
     content = json.loads((run_folder / "collapse.json").read_text())
-    assert (content["step"], content["kept_step"]) == (3, 3)
-    assert (run_folder / "model" / "global_step.txt").read_text() == "3"
-    assert not (run_folder / "checkpoints" / "best" / "global_step_3" / "transfer_queue").exists()
+    assert (content["step"], content["kept_step"]) == (6, 6)
+    assert (run_folder / "model" / "global_step.txt").read_text() == "6"
+    assert not (run_folder / "checkpoints" / "best" / "global_step_6" / "transfer_queue").exists()
     assert set(History(run_folder / "history.jsonl").majority_ratios) >= STEPS
