@@ -1,4 +1,4 @@
-"""What the tests of data sets share."""
+"""Fixtures of the data-set tests."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from mmupt_data import hub_reader
 
 @pytest.fixture
 def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cache of the test's own, and no way to the hub."""
+    """Use a private cache of `datasets` and make the hub unreachable."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
     def unreachable(*_: Any, **__: Any) -> None:

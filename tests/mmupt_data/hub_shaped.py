@@ -1,6 +1,6 @@
-"""Small sources with the columns in which the data sets are published; `write` puts one where `SOURCE` points to.
+"""Small local copies of the hub's data sets, with their published columns. `write` creates one to pass as SOURCE.
 
-A row is written as the hub has it. Whatever a test breaks in it, it breaks on the way.
+Rows are valid unless a test's `change` breaks them before they are written.
 """
 
 from collections.abc import Callable, Mapping
@@ -105,7 +105,7 @@ def wemath(index: int) -> Record:
 
 IMAGE = {"image": Image()}
 IMAGES = {"images": List(Image())}
-# By name of the data set: how a row looks, the hub's names of its splits, and the types that do not show in a row.
+# Per data set: the function that builds a row, the hub's split names, and the types that rows do not imply.
 SHAPES: Mapping[str, tuple[Callable[[int], Record], tuple[str, ...], Mapping[str, Any]]] = {
     "geometry3k": (problem, ("train", "validation", "test"), IMAGES),
     "geoqa": (problem, ("train",), IMAGES),
@@ -153,7 +153,7 @@ def ttrl(index: int) -> Record:
     return {"prompt": f"What is {index} of {index}?", "answer": f"{index}.0", "source": "amc", "id": f"{index}"}
 
 
-# Questions without images: how a row looks on the hub, and the hub's name of the only split.
+# Per text-only data set: the function that builds a row, and the hub's name of the only split.
 TEXT_SHAPES: Mapping[str, tuple[Callable[[int], Record], str]] = {
     "aime2024": (aime, "train"),
     "amc": (amc, "train"),
@@ -166,7 +166,7 @@ def as_it_is(records: list[Record]) -> None:
 
 
 def write(folder: Path, name: str, rows: int = 6, change: Callable[[list[Record]], None] = as_it_is) -> Path:
-    """Write a source of `rows` rows a split, whose records `change` may alter before. Returns its folder."""
+    """Write `rows` rows per split, after `change` altered the records in place. Returns the folder."""
     record, splits, types = SHAPES[name]
     for number, split in enumerate(splits):
         records = [record(100 * number + index) for index in range(rows)]

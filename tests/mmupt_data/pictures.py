@@ -1,4 +1,4 @@
-"""Encoded pictures for the tests: good ones, each different, and one of every kind that is refused."""
+"""Encoded pictures for tests: valid ones that differ by seed, and one per kind of image problem."""
 
 import io
 from random import Random
@@ -14,7 +14,7 @@ def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (64, 48), form: str = "PNG") -> bytes:
-    """A smooth picture that another seed makes another."""
+    """Return a smooth random picture that depends on the seed."""
     random = Random(seed)
     corners = Image.new("RGB", (4, 4))
     corners.putdata([tuple(random.randrange(256) for _ in range(3)) for _ in range(16)])

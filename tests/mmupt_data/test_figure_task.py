@@ -1,4 +1,4 @@
-"""Tests of the laptop tasks, easy and hard: answers, splits, pictures and the files that are written."""
+"""Tests of the laptop tasks, easy and hard: answers, splits, pictures and written files."""
 
 import io
 from collections import Counter
@@ -43,7 +43,7 @@ HARD_RECTANGLE = Figure(HARD_BOX, (8, 9), ("green",), (3, 1))
 HARD_TRIANGLE = Figure(HARD_WEDGE, (9, 8), ("blue",), (0, 7))
 HARD_FRAME = Figure(FRAME, (7, 5, 3, 2), ("blue",), (0, 7))
 
-# Busy machines are slow, not wrong.
+# On a busy machine a deadline would make the tests flaky.
 unhurried = settings(deadline=None, max_examples=50)
 
 figures = st.builds(
@@ -71,7 +71,7 @@ figures = st.builds(
         (HARD_FRAME, "frame-perimeter", "34"),
     ],
 )
-def test_the_answer_is_the_one_worked_out_by_hand(figure: Figure, type: str, expected: str) -> None:
+def test_answers_equal_those_computed_by_hand(figure: Figure, type: str, expected: str) -> None:
     (question,) = [question for question in figure.kind.questions if question.type == type]
     assert answer(figure, question) == expected
 
@@ -92,8 +92,8 @@ def test_every_kind_of_the_easy_task_has_one_main_and_one_second_question(kind: 
 
 def test_the_questions_of_a_kind_take_turns() -> None:
     figures = sample_figures("train", 16, 0, FIGURES_HARD)
-    asked = [question for _, question in ask_in_turn(figures, "main")]
-    assert Counter(asked) == {question: 2 for kind in FIGURES_HARD.kinds for question in kind.questions}
+    assigned = [question for _, question in ask_in_turn(figures, "main")]
+    assert Counter(assigned) == {question: 2 for kind in FIGURES_HARD.kinds for question in kind.questions}
     assert [question.type for _, question in ask_in_turn([HARD_BARS, HARD_FRAME, HARD_BARS], "main")] == [
         "bars-sum",
         "frame-area",
@@ -156,10 +156,9 @@ def test_the_hole_of_a_frame_has_its_width_and_height() -> None:
 
 @unhurried
 @given(figures, figures)
-def test_different_figures_make_different_pictures(one: Figure, other: Figure) -> None:
-    assert one.kind.unit != other.kind.unit or (draw_figure(one).tobytes() == draw_figure(other).tobytes()) == (
-        one == other
-    )
+def test_different_figures_make_different_pictures(first: Figure, second: Figure) -> None:
+    same_picture = draw_figure(first).tobytes() == draw_figure(second).tobytes()
+    assert first.kind.unit != second.kind.unit or same_picture == (first == second)
 
 
 @unhurried
@@ -179,7 +178,7 @@ def test_the_split_of_a_figure_never_changes() -> None:
 
 @pytest.mark.parametrize("split", SPLIT_SHARES)
 def test_every_split_has_its_share_of_the_figures(split: str) -> None:
-    every = [
+    boxes = [
         Figure(BOX, (width, height), (color,), (x, y))
         for width in range(1, 8)
         for height in range(1, 8)
@@ -187,7 +186,7 @@ def test_every_split_has_its_share_of_the_figures(split: str) -> None:
         for x in range(BOX.max_offset + 1)
         for y in range(BOX.max_offset + 1)
     ]
-    share = sum(split_of(figure) == split for figure in every) / len(every)
+    share = sum(split_of(figure) == split for figure in boxes) / len(boxes)
     assert 100 * share == pytest.approx(SPLIT_SHARES[split], abs=1.5)
 
 
@@ -204,7 +203,7 @@ def test_triangles_have_whole_areas(task: FigureTask) -> None:
 
 
 @each_task
-def test_every_split_has_enough_figures_for_the_usual_size_and_for_the_warm_start(task: FigureTask) -> None:
+def test_every_split_has_enough_figures_for_the_default_sizes_and_the_warm_start(task: FigureTask) -> None:
     for split, count in {"train": 1536, "validation": 256, "test": 999, "warm_start": 12_000}.items():
         if (task, split) != (FIGURES, "warm_start"):
             assert len(sample_figures(split, count, 0, task)) == count
@@ -216,7 +215,7 @@ def test_asking_for_more_figures_than_there_are_is_refused() -> None:
 
 
 @each_task
-def test_the_written_truth_is_that_of_the_written_picture(task: FigureTask, tmp_path: Path) -> None:
+def test_the_written_answer_matches_the_written_picture(task: FigureTask, tmp_path: Path) -> None:
     write_figures(tmp_path, train=6, validation=3, test=9, task=task)
     figures = sample_figures("test", 9, 0, task)
     rows = pq.read_table(tmp_path / "test.parquet").to_pylist()
@@ -239,7 +238,7 @@ def test_no_picture_is_in_two_splits(tmp_path: Path) -> None:
     assert len(set(pictures)) == 120
 
 
-def test_preparing_twice_writes_once(tmp_path: Path) -> None:
+def test_a_second_write_with_the_same_parameters_does_nothing(tmp_path: Path) -> None:
     assert write_figures(tmp_path, train=3, validation=3, test=3)
     assert not write_figures(tmp_path, train=3, validation=3, test=3)
     assert write_figures(tmp_path, train=3, validation=3, test=3, seed=1)

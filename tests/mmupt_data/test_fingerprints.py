@@ -1,6 +1,6 @@
-"""Tests of fingerprints: what is the same has the same ones, and they are kept only as long as their file stays."""
+"""Tests of fingerprints: equal content has equal ones, and the cache is used only while its file is unchanged."""
 
-# Mathematical signs look like letters, and are meant.
+# The tests contain mathematical symbols that look like letters.
 # ruff: noqa: RUF001
 
 import os
@@ -26,11 +26,13 @@ from verl_ext.datasets import parquet_reader
 
 
 def write(folder: Path, *rows: tuple[str, list[bytes]]) -> Path:
-    """A file of these questions and images, bad ones among them."""
-    made = [Row(f"id{index}", "source", text, tuple(images), "kind", None) for index, (text, images) in enumerate(rows)]
+    """Write questions and images, without checking them, and return the file."""
+    records = [
+        Row(f"id{index}", "source", text, tuple(images), "kind", None) for index, (text, images) in enumerate(rows)
+    ]
     folder.mkdir(exist_ok=True)
     file = folder / "train.parquet"
-    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in made], schema=PROMPT_SCHEMA), file)
+    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in records], schema=PROMPT_SCHEMA), file)
     return file
 
 
@@ -52,16 +54,16 @@ def test_the_same_bytes_in_another_shape_are_another_image() -> None:
     assert digest(Image.new("RGB", (20, 30))) != digest(Image.new("RGB", (30, 20)))
 
 
-def test_drawings_on_nothing_are_drawings_on_white() -> None:
+def test_a_transparent_background_counts_as_white() -> None:
     opaque = drawing(1)
     grey = np.asarray(opaque.convert("L"))
     transparent = Image.fromarray(np.dstack([np.zeros((*grey.shape, 3), np.uint8), 255 - grey]), "RGBA")
-    one, other = (image_fingerprint(encode(image)) for image in (opaque, transparent))
-    assert np.array_equal(one.thumbnails, other.thumbnails)
+    on_white, on_nothing = (image_fingerprint(encode(image)) for image in (opaque, transparent))
+    assert np.array_equal(on_white.thumbnails, on_nothing.thumbnails)
 
 
 def sketch(paper: str | tuple[int, int, int] = "white", ink: str = "black") -> Image.Image:
-    """A page of 400 x 300 px with a triangle, 120 wide and 90 high, at 100, 150, and letters above and below it."""
+    """Draw a page of 400 x 300 px: a triangle of 120 x 90 px at (100, 150) with text above and below it."""
     image = Image.new("RGB", (400, 300), paper)
     pen = ImageDraw.Draw(image)
     pen.polygon([(100, 239), (219, 239), (160, 150)], outline=ink)
@@ -78,75 +80,75 @@ def thumbnail(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BOX))
 
 
-def same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether thumbnails differ by rounding alone."""
-    return bool((np.abs(one.astype(int) - other) <= 1).all())
+def nearly_equal(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two thumbnails differ only by rounding."""
+    return bool((np.abs(first.astype(int) - second) <= 1).all())
 
 
 def test_ink_is_what_differs_from_the_paper() -> None:
     image = sketch()
     box = ImageOps.invert(image.convert("L")).point(lambda value: 255 * (value > INK)).getbbox()
-    assert same(view(image, "whole"), thumbnail(image))
-    assert same(view(image, "ink"), thumbnail(image.crop(box)))
-    assert same(view(ImageOps.expand(image, (30, 0, 0, 90), "white"), "ink"), thumbnail(image.crop(box)))
+    assert nearly_equal(view(image, "whole"), thumbnail(image))
+    assert nearly_equal(view(image, "ink"), thumbnail(image.crop(box)))
+    assert nearly_equal(view(ImageOps.expand(image, (30, 0, 0, 90), "white"), "ink"), thumbnail(image.crop(box)))
 
 
 @pytest.mark.parametrize(("paper", "ink"), [((244, 241, 232), "black"), ("black", "white"), ("navy", "yellow")])
-def test_paper_has_any_colour(paper: str | tuple[int, int, int], ink: str) -> None:
+def test_paper_may_have_any_colour(paper: str | tuple[int, int, int], ink: str) -> None:
     image = sketch(paper, ink)
     assert np.array_equal(view(ImageOps.expand(image, 30, paper), "ink"), view(image, "ink"))
     assert not np.array_equal(view(image, "ink"), view(image, "whole"))
 
 
-def test_each_side_has_a_margin_of_its_own_shade() -> None:
+def test_margins_may_differ_in_shade() -> None:
     image = photo(1)
     strip = ImageOps.expand(ImageOps.expand(image, (0, 0, 0, 40), "white"), (25, 0, 0, 0), "black")
-    assert same(view(strip, "ink"), thumbnail(image))
+    assert nearly_equal(view(strip, "ink"), thumbnail(image))
 
 
-def test_noise_of_scans_and_jpeg_is_no_ink() -> None:
+def test_scan_and_jpeg_noise_is_not_ink() -> None:
     noise = np.random.default_rng(0).normal(0, 5, (300, 400, 1))
     noisy = Image.fromarray((np.asarray(sketch((244, 241, 232)), float) + noise).clip(0, 255).astype(np.uint8))
     clean, scanned = (image_fingerprint(data) for data in (encode(sketch()), encode(noisy, "JPEG", quality=60)))
     assert scanned.aspects == pytest.approx(clean.aspects, rel=0.05)
 
 
-def test_views_without_what_stands_above_and_below_the_rest() -> None:
+def test_two_views_leave_out_the_title_and_the_caption() -> None:
     image = sketch()
     dark = ImageOps.invert(image.convert("L")).point(lambda value: 255 * (value > INK))
     below, above = dark.crop((0, 130, 400, 300)).getbbox(), dark.crop((0, 0, 400, 250)).getbbox()
     assert below is not None and above is not None
     untitled = image.crop((below[0], below[1] + 130, below[2], below[3] + 130))
-    assert same(view(image, "untitled"), thumbnail(untitled))
-    assert same(view(image, "uncaptioned"), thumbnail(image.crop(above)))
+    assert nearly_equal(view(image, "untitled"), thumbnail(untitled))
+    assert nearly_equal(view(image, "uncaptioned"), thumbnail(image.crop(above)))
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_stripe_from_side_to_side_has_no_view_but_the_whole(turned: bool) -> None:
+def test_a_stripe_across_the_image_has_only_the_whole_view(turned: bool) -> None:
     image = Image.new("RGB", (300, 200), "white")
     ImageDraw.Draw(image).rectangle((0, 60, 300, 140), fill="black")
-    found = image_fingerprint(encode(image.rotate(90, expand=True) if turned else image))
-    assert (found.aspects == found.aspects[0]).all() and found.aspects.all()
+    fingerprint = image_fingerprint(encode(image.rotate(90, expand=True) if turned else image))
+    assert (fingerprint.aspects == fingerprint.aspects[0]).all() and fingerprint.aspects.all()
 
 
-def test_a_line_above_the_rest_is_a_view_of_its_own() -> None:
+def test_a_line_above_text_is_a_separate_view() -> None:
     image = Image.new("RGB", (300, 200), "white")
     ImageDraw.Draw(image).line((40, 30, 260, 30), fill="black", width=4)
     ImageDraw.Draw(image).text((100, 150), "below", "black", ImageFont.load_default(20))
-    found = image_fingerprint(encode(image))
-    assert (found.aspects > 0).all()
-    assert found.aspects[VIEWS.index("uncaptioned")] > 40
+    fingerprint = image_fingerprint(encode(image))
+    assert (fingerprint.aspects > 0).all()
+    assert fingerprint.aspects[VIEWS.index("uncaptioned")] > 40
 
 
 @pytest.mark.parametrize("color", ["white", "black", (200, 30, 60)])
-def test_an_empty_image_or_a_speck_has_no_view_but_the_whole(color: str | tuple[int, int, int]) -> None:
+def test_an_empty_image_or_a_speck_has_only_the_whole_view(color: str | tuple[int, int, int]) -> None:
     empty = Image.new("RGB", (300, 200), color)
     speck = empty.copy()
     ImageDraw.Draw(speck).ellipse((50, 50, 58, 58), fill="gray")
     for image in (empty, speck, Image.new("RGB", (1, 1), color), Image.new("RGB", (900, 1), color)):
-        found = image_fingerprint(encode(image))
-        assert (found.thumbnails == thumbnail(image)).all()
-        assert (found.aspects == np.float32(image.width / image.height)).all()
+        fingerprint = image_fingerprint(encode(image))
+        assert (fingerprint.thumbnails == thumbnail(image)).all()
+        assert (fingerprint.aspects == np.float32(image.width / image.height)).all()
 
 
 @pytest.mark.parametrize(
@@ -159,17 +161,12 @@ def test_an_empty_image_or_a_speck_has_no_view_but_the_whole(color: str | tuple[
         "Ｆind the area of ABCD （Ａ）２．５ （Ｂ）３",
     ],
 )
-def test_case_spacing_punctuation_tags_and_the_layout_of_options_do_not_count(other: str) -> None:
+def test_case_spacing_punctuation_tags_and_the_layout_of_options_are_ignored(other: str) -> None:
     assert words(other) == words("Find the area of ABCD. (A) 2.5 (B) 3")
 
 
-@pytest.mark.parametrize("other", ["x = 3.5", "x = -35", "x = 35 %", "x = 3/5", "x > 35", "y = 35", "x = 35°"])
-def test_numbers_and_signs_count(other: str) -> None:
-    assert words("x = 35") != words(other)
-
-
 @pytest.mark.parametrize(
-    ("signs", "spelled"),
+    ("symbols", "spelled"),
     [
         ("In △ABC, ∠C = 90°", "In triangle ABC, angle C = 90 degrees"),
         ("In △ABC, ∠C = 90°", r"In $\triangle ABC$, $\angle C = 90^{\circ}$"),
@@ -191,13 +188,14 @@ def test_numbers_and_signs_count(other: str) -> None:
         ("\u200bFind\xa0x,\u2009then y", "Find x, then y"),
     ],
 )
-def test_signs_are_the_words_and_latex_commands_that_stand_for_them(signs: str, spelled: str) -> None:
-    assert words(signs) == words(spelled)
+def test_symbols_equal_their_words_and_latex_commands(symbols: str, spelled: str) -> None:
+    assert words(symbols) == words(spelled)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
+        *(("x = 35", other) for other in ["x = 3.5", "x = -35", "x = 35 %", "x = 3/5", "x > 35", "y = 35", "x = 35°"]),
         ("∠A", "△A"),
         ("AB ⊥ CD", "AB ∥ CD"),
         ("x ≤ 3", "x ≥ 3"),
@@ -211,12 +209,12 @@ def test_signs_are_the_words_and_latex_commands_that_stand_for_them(signs: str, 
         (r"\sin x", r"\cos x"),
     ],
 )
-def test_what_signs_say_still_counts(one: str, other: str) -> None:
-    assert words(one) != words(other)
+def test_different_numbers_and_symbols_give_different_words(first: str, second: str) -> None:
+    assert words(first) != words(second)
 
 
 @pytest.mark.parametrize("text", [r"\frac{" * 3000, r"\frac{\frac{1}{2}}{3}" * 300, "A " * 9000, "\\" * 9000])
-def test_hostile_formulas_take_no_time(text: str) -> None:
+def test_hostile_formulas_take_less_than_two_seconds(text: str) -> None:
     start = time.process_time()
     words(text)
     assert time.process_time() - start < 2
@@ -227,54 +225,55 @@ def test_two_chinese_characters_are_a_word() -> None:
 
 
 @given(st.text(st.characters(max_codepoint=0x7F)))
-def test_rewording_by_case_and_spacing_leaves_the_words(text: str) -> None:
+def test_case_and_spacing_do_not_change_the_words(text: str) -> None:
     assert words(text.upper()) == words(text.lower()) == words(text)
     assert words(reworded("the area of this")) == words("the area of this")
 
 
 @settings(max_examples=50)
 @given(st.text())
-def test_any_text_has_words_and_as_many_shingles_as_places_at_most(text: str) -> None:
-    found = words(text)
-    assert not any(character.isspace() for word in found for character in word)
-    assert len(shingles(found)) <= max(0, len(found) - 2)
+def test_words_contain_no_spaces_and_have_at_most_one_shingle_per_position(text: str) -> None:
+    sequence = words(text)
+    assert not any(character.isspace() for word in sequence for character in word)
+    assert len(shingles(sequence)) <= max(0, len(sequence) - 2)
 
 
 def test_rows_and_images_are_read_in_order_over_several_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet_reader, "ROWS_PER_BATCH", 2)
-    one, other = encode(drawing(1)), encode(photo(1))
-    rows = [("alone", []), ("<image>one", [one]), ("<image><image>two", [other, one])] * 3
-    found = read_fingerprints(write(tmp_path, *rows))
-    assert [row.id for row in found] == [f"id{index}" for index in range(len(rows))]
-    assert [row.question for row in found] == [question for question, _ in rows]
-    looks = image_fingerprint(one), image_fingerprint(other)
-    expected = [[], [looks[0].digest], [looks[1].digest, looks[0].digest]] * 3
-    assert [[image.digest for image in row.images] for row in found] == expected
-    assert np.array_equal(found[2].images[0].aspects, looks[1].aspects)
-    assert np.array_equal(found[-1].images[-1].thumbnails, looks[0].thumbnails)
+    first, second = encode(drawing(1)), encode(photo(1))
+    rows = [("alone", []), ("<image>one", [first]), ("<image><image>two", [second, first])] * 3
+    result = read_fingerprints(write(tmp_path, *rows))
+    assert [row.id for row in result] == [f"id{index}" for index in range(len(rows))]
+    assert [row.question for row in result] == [question for question, _ in rows]
+    first_fingerprint, second_fingerprint = image_fingerprint(first), image_fingerprint(second)
+    expected = [[], [first_fingerprint.digest], [second_fingerprint.digest, first_fingerprint.digest]] * 3
+    assert [[image.digest for image in row.images] for row in result] == expected
+    assert np.array_equal(result[2].images[0].aspects, second_fingerprint.aspects)
+    assert np.array_equal(result[-1].images[-1].thumbnails, first_fingerprint.thumbnails)
 
 
-def test_a_file_without_images_has_none_and_one_without_rows_is_refused(tmp_path: Path) -> None:
-    (found,) = read_fingerprints(write(tmp_path / "text", ("alone", [])))
-    assert found.images == []
+def test_a_file_may_have_no_images_but_must_have_rows(tmp_path: Path) -> None:
+    (row,) = read_fingerprints(write(tmp_path / "text", ("alone", [])))
+    assert row.images == []
     with pytest.raises(ValueError, match="has no rows"):
         read_fingerprints(write(tmp_path / "empty"))
 
 
-def test_somebody_elses_file_is_compared_but_for_rows_that_cannot_be_read(
+def test_unreadable_rows_of_a_file_with_other_columns_are_reported_and_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.png").write_bytes(encode(drawing(1)))
     file = tmp_path / "mine.parquet"
     pq.write_table(pa.table({"prompt": ["what ?", "which ?"], "image": ["a.png", "gone.png"]}), file)
-    found = read_fingerprints(file)
-    assert [row.question for row in found] == ["<image>what ?", ""] and digests(found) == [digest(drawing(1))]
-    assert "row 1" in (said := capsys.readouterr().out) and "gone.png" in said and "is not compared" in said
+    rows = read_fingerprints(file)
+    assert [row.question for row in rows] == ["<image>what ?", ""] and digests(rows) == [digest(drawing(1))]
+    output = capsys.readouterr().out
+    assert "row 1" in output and "gone.png" in output and "is not compared" in output
 
 
-def test_only_what_the_user_says_is_the_question(tmp_path: Path) -> None:
+def test_the_question_consists_of_user_messages(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "what ?"}]
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"id": ["a"], "prompt": [messages], "images": pa.array([None], pa.list_(pa.null()))}), file)
@@ -282,78 +281,78 @@ def test_only_what_the_user_says_is_the_question(tmp_path: Path) -> None:
 
 
 def refuse(encoded: bytes, near: bool) -> None:
-    raise AssertionError("an image is looked at")
+    raise AssertionError("an image was decoded")
 
 
-def test_fingerprints_are_kept_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_are_cached_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, ("alone", []), ("<image>what ?", [encode(drawing(1))]))
     before = read_fingerprints(file)
     assert sorted(path.name for path in tmp_path.glob("*finger*")) == ["train.fingerprints.parquet"]
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
     after = read_fingerprints(file)
-    for one, other in zip(after, before, strict=True):
-        assert (one.id, one.question) == (other.id, other.question)
-        for image, same in zip(one.images, other.images, strict=True):
-            assert image.digest == same.digest
-            assert np.array_equal(image.aspects, same.aspects) and np.array_equal(image.thumbnails, same.thumbnails)
+    for row, old_row in zip(after, before, strict=True):
+        assert (row.id, row.question) == (old_row.id, old_row.question)
+        for image, old in zip(row.images, old_row.images, strict=True):
+            assert image.digest == old.digest
+            assert np.array_equal(image.aspects, old.aspects) and np.array_equal(image.thumbnails, old.thumbnails)
 
 
-def test_fingerprints_of_a_file_that_changed_are_made_anew(tmp_path: Path) -> None:
+def test_fingerprints_of_a_changed_file_are_computed_again(tmp_path: Path) -> None:
     read_fingerprints(write(tmp_path, ("<image>what ?", [encode(drawing(1))])))
     file = write(tmp_path, ("<image>what ?", [encode(drawing(2))]), ("alone", []))
     assert digests(read_fingerprints(file)) == [digest(drawing(2))]
 
 
-def test_fingerprints_of_a_file_with_another_time_are_made_anew(
+def test_fingerprints_of_a_file_with_another_modification_time_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     read_fingerprints(file)
     os.utime(file, ns=(0, 0))
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
-    with pytest.raises(AssertionError, match="an image is looked at"):
+    with pytest.raises(AssertionError, match="an image was decoded"):
         read_fingerprints(file)
 
 
-def test_fingerprints_of_another_version_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_of_another_version_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     read_fingerprints(file)
     monkeypatch.setattr(fingerprints, "VERSION", fingerprints.VERSION + 1)
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
-    with pytest.raises(AssertionError, match="an image is looked at"):
+    with pytest.raises(AssertionError, match="an image was decoded"):
         read_fingerprints(file)
 
 
-def test_damaged_fingerprints_are_made_anew(tmp_path: Path) -> None:
+def test_damaged_fingerprints_are_computed_again(tmp_path: Path) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     read_fingerprints(file)
     cache_path(file).write_bytes(cache_path(file).read_bytes()[:100])
     assert digests(read_fingerprints(file)) == [digest(drawing(1))]
 
 
-def test_a_folder_that_cannot_be_written_to_means_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_read_only_folder_nothing_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
 
     def refuse_to_write(*_: object) -> None:
         raise PermissionError("read-only")
 
-    # Root may write anywhere, so that a folder without write permission would prove nothing.
+    # Changing the folder's permissions would not stop tests that run as root.
     monkeypatch.setattr(os, "replace", refuse_to_write)
     assert digests(read_fingerprints(file)) == [digest(drawing(1))]
     assert not list(tmp_path.glob("*finger*"))
 
 
 @pytest.mark.parametrize("damaged", [b"", b"no image", encode(drawing(1))[:300]])
-def test_an_image_that_cannot_be_decoded_is_named_and_left_out(
+def test_an_image_that_cannot_be_decoded_is_reported_and_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bytes
 ) -> None:
     file = write(tmp_path, ("alone", []), ("<image><image>what ?", [damaged, encode(drawing(2))]))
-    found = read_fingerprints(file)
-    assert found[0].images == [] and digests(found) == [digest(drawing(2))]
-    said = capsys.readouterr().out
-    assert said.startswith(f"{file}: row 1 ('id1'): an image cannot be decoded")
+    rows = read_fingerprints(file)
+    assert rows[0].images == [] and digests(rows) == [digest(drawing(2))]
+    output = capsys.readouterr().out
+    assert output.startswith(f"{file}: row 1 ('id1'): an image cannot be decoded")
     read_fingerprints(file)
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == output
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
@@ -365,13 +364,11 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         read_fingerprints(file)
 
 
-def test_what_only_exact_copies_need_is_kept_apart_from_what_near_ones_need(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_thumbnails_are_computed_for_the_near_search_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     (exact,) = read_fingerprints(file, near=False)[0].images
     assert exact.digest == digest(drawing(1)) and not exact.thumbnails.any()
-    (whole,) = read_fingerprints(file)[0].images
-    assert whole.digest == exact.digest and whole.aspects.all() and whole.thumbnails.any()
+    (near,) = read_fingerprints(file)[0].images
+    assert near.digest == exact.digest and near.aspects.all() and near.thumbnails.any()
     monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
     assert read_fingerprints(file, near=False)[0].images[0].thumbnails.any()

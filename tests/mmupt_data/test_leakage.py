@@ -14,29 +14,31 @@ from mmupt_data import figure_task, leakage
 from mmupt_data.leakage import hashes, overlaps
 
 
-def found(folder: Path, train: Sequence[CONTENT], test: Sequence[CONTENT]) -> list[tuple[int, int, tuple[str, ...]]]:
-    """The overlaps of two sets as the numbers of the rows and the kinds."""
+def pairs(folder: Path, train: Sequence[CONTENT], test: Sequence[CONTENT]) -> list[tuple[int, int, tuple[str, ...]]]:
+    """Return the overlaps of two sets as (training row, evaluation row, kinds)."""
     files = write(folder / "train" / "train.parquet", train), write(folder / "test" / "test.parquet", test)
-    return [(each.train.row, each.evaluation.row, each.kinds) for each in overlaps(files[:1], files[1:])]
+    return [(pair.train.row, pair.evaluation.row, pair.kinds) for pair in overlaps(files[:1], files[1:])]
 
 
 def test_all_altered_copies_are_found_and_nothing_else(tmp_path: Path) -> None:
     images = [*map(drawing, range(12)), *map(photo, range(2))]
     copies = [(number, alter(image)) for alter in CHANGES.values() for number, image in enumerate(images)]
     train = [(SHORT, [encode(image)]) for image in images]
-    pairs = found(tmp_path, train, [(SHORT, [encode(copy, "BMP")]) for _, copy in copies])
+    overlapping = pairs(tmp_path, train, [(SHORT, [encode(copy, "BMP")]) for _, copy in copies])
     # Photographs have no margins to trim: they stay the same image.
-    assert {kinds for _, _, kinds in pairs} == {("image near",), ("image exact",)}
-    assert {(left, right) for left, right, _ in pairs} == {(number, row) for row, (number, _) in enumerate(copies)}
+    assert {kinds for _, _, kinds in overlapping} == {("image near",), ("image exact",)}
+    assert {(left, right) for left, right, _ in overlapping} == {
+        (number, row) for row, (number, _) in enumerate(copies)
+    }
 
 
-def test_the_image_that_was_cropped_may_be_the_one_that_is_trained_on(tmp_path: Path) -> None:
+def test_the_cropped_image_may_be_in_the_training_set(tmp_path: Path) -> None:
     crop = CHANGES["5 % cropped, all around"](drawing(1))
-    assert found(tmp_path, [(SHORT, [encode(crop)])], [(SHORT, [encode(drawing(1))])]) == [(0, 0, ("image near",))]
+    assert pairs(tmp_path, [(SHORT, [encode(crop)])], [(SHORT, [encode(drawing(1))])]) == [(0, 0, ("image near",))]
 
 
 def test_a_hash_says_which_low_frequencies_are_above_their_median() -> None:
-    """By its definition: which of the 8 x 8 lowest frequencies of 32 x 32 px are above their median."""
+    """Computed from the definition: the 8 x 8 lowest frequencies of the DCT of 32 x 32 px."""
     thumbnail = np.asarray(photo(1).convert("L").resize((64, 64)))
     pixels = thumbnail.reshape(32, 2, 32, 2).mean(axis=(1, 3))
     basis = np.array([[np.cos(np.pi * k * (2 * n + 1) / 64) for n in range(32)] for k in range(8)])
@@ -45,17 +47,17 @@ def test_a_hash_says_which_low_frequencies_are_above_their_median() -> None:
     assert np.array_equal(bits.astype(bool), low > np.median(low))
 
 
-def test_the_hash_of_a_crop_is_that_of_the_cropped_image() -> None:
+def test_one_of_the_hashes_of_crops_is_close_to_the_hash_of_the_cropped_image() -> None:
     image = photo(1).convert("L")
     right = image.crop((0, 0, round(0.95 * image.width), image.height))
-    whole, cropped = (np.asarray(each.resize((64, 64), Image.Resampling.BOX)) for each in (image, right))
+    whole, cropped = (np.asarray(picture.resize((64, 64), Image.Resampling.BOX)) for picture in (image, right))
     distances = np.bitwise_count(hashes(whole[None])[0] ^ hashes(cropped[None])[0, 0])
-    # Crops of the height vary slower than those of the width; of both, the second is of the right or bottom alone.
+    # Index 1: the crop's width varies fastest, and its second value cuts the right side only.
     assert distances.argmin() == 1
     assert distances.min() <= 4
 
 
-def test_bare_squares_do_not_make_grids_and_other_drawings_in_squares_copies(tmp_path: Path) -> None:
+def test_drawings_in_squares_are_no_copies_of_bare_squares(tmp_path: Path) -> None:
     def framed(margin: int, *lines: tuple[float, float, float, float]) -> Image.Image:
         image = Image.new("RGB", (300, 300), "white")
         pen, side = ImageDraw.Draw(image), 300 - 2 * margin
@@ -71,7 +73,7 @@ def test_bare_squares_do_not_make_grids_and_other_drawings_in_squares_copies(tmp
         framed(20, (0, 0, 1, 1)),
     ]
     train, test = ([(SHORT, [encode(image)]) for image in images] for images in (bare, others))
-    assert found(tmp_path, train, test) == []
+    assert pairs(tmp_path, train, test) == []
 
 
 def test_specks_on_empty_pages_are_no_copies(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_specks_on_empty_pages_are_no_copies(tmp_path: Path) -> None:
         ImageDraw.Draw(image).ellipse((x, y, x + 8, y + 8), fill="black")
         return encode(image)
 
-    assert found(tmp_path, [(SHORT, [speck(20, 30)])], [(SHORT, [speck(200, 150)])]) == []
+    assert pairs(tmp_path, [(SHORT, [speck(20, 30)])], [(SHORT, [speck(200, 150)])]) == []
 
 
 def test_a_thousand_unrelated_pairs_of_rows_raise_no_alarm(tmp_path: Path) -> None:
@@ -88,20 +90,20 @@ def test_a_thousand_unrelated_pairs_of_rows_raise_no_alarm(tmp_path: Path) -> No
         seeds = range(first, first + 32)
         return [(question(seed), [encode((photo if seed % 4 == 0 else drawing)(seed), "BMP")]) for seed in seeds]
 
-    assert found(tmp_path, rows(0), rows(1000)) == []
+    assert pairs(tmp_path, rows(0), rows(1000)) == []
 
 
-def test_a_file_encoded_anew_without_loss_is_the_same_image(tmp_path: Path) -> None:
+def test_a_lossless_copy_in_another_format_is_the_same_image(tmp_path: Path) -> None:
     images = encode(drawing(1), "PNG"), encode(drawing(1), "BMP")
-    assert found(tmp_path, [(SHORT, images[:1])], [(SHORT, images[1:])]) == [(0, 0, ("image exact",))]
+    assert pairs(tmp_path, [(SHORT, images[:1])], [(SHORT, images[1:])]) == [(0, 0, ("image exact",))]
 
 
-def test_images_alike_but_for_one_unit_are_told_apart_by_their_pixels(tmp_path: Path) -> None:
+def test_the_exact_search_distinguishes_figures_that_differ_by_one_unit(tmp_path: Path) -> None:
     for split, count in (("train", 60), ("test", 60)):
         drawn = figure_task.sample_figures(split, count, 0)
         write(
             tmp_path / split / "a.parquet",
-            [(SHORT, [figure_task.encode_png(figure_task.draw_figure(each))]) for each in drawn],
+            [(SHORT, [figure_task.encode_png(figure_task.draw_figure(figure))]) for figure in drawn],
         )
     train, test = ([tmp_path / split / "a.parquet"] for split in ("train", "test"))
     assert overlaps(train, test, images="exact") == []
@@ -109,59 +111,59 @@ def test_images_alike_but_for_one_unit_are_told_apart_by_their_pixels(tmp_path: 
     assert len(overlaps(train, train, images="exact")) == 60
 
 
-def test_empty_images_are_like_no_others(tmp_path: Path) -> None:
+def test_empty_images_match_nothing(tmp_path: Path) -> None:
     white, off_white = (encode(Image.new("RGB", (90, 90), color)) for color in ("white", (254, 254, 254)))
-    assert found(tmp_path, [(SHORT, [white])], [(SHORT, [off_white])]) == []
+    assert pairs(tmp_path, [(SHORT, [white])], [(SHORT, [off_white])]) == []
 
 
-def test_a_long_question_is_the_same_in_another_case_spacing_and_punctuation(tmp_path: Path) -> None:
+def test_a_long_question_matches_in_another_case_spacing_and_punctuation(tmp_path: Path) -> None:
     train = [(LONG, [encode(drawing(1))])]
-    assert found(tmp_path, train, [(reworded(LONG), [encode(photo(1))])]) == [(0, 0, ("question exact",))]
+    assert pairs(tmp_path, train, [(reworded(LONG), [encode(photo(1))])]) == [(0, 0, ("question exact",))]
 
 
 def test_a_question_with_a_lead_in_or_another_word_is_near(tmp_path: Path) -> None:
     one_word = LONG.replace("triangle", "figure", 1)
     assert one_word != LONG
     test = [("Look at the picture and think before you answer. " + LONG, []), (one_word, [])]
-    assert found(tmp_path, [(LONG, [])], test) == [(0, row, ("question near",)) for row in range(2)]
+    assert pairs(tmp_path, [(LONG, [])], test) == [(0, row, ("question near",)) for row in range(2)]
 
 
 @pytest.mark.parametrize("lead", ["", "Look at the sketch and reason about it. "])
-def test_a_question_in_signs_is_the_one_in_words(tmp_path: Path, lead: str) -> None:
-    signs = "In △PQR, ∠P = 47.5° and ⊙O has radius 19, QR ∥ ST, ST ⊥ OP; then ∠QRS is ( ) (A) 20° (B) √3/2 (C) 6π"
+def test_a_question_in_symbols_matches_the_question_in_words(tmp_path: Path, lead: str) -> None:
+    symbols = "In △PQR, ∠P = 47.5° and ⊙O has radius 19, QR ∥ ST, ST ⊥ OP; then ∠QRS is ( ) (A) 20° (B) √3/2 (C) 6π"
     spelled = (
         "In triangle P Q R, angle P = 47.50 degrees and circle O has radius 19, QR parallel ST, ST perpendicular OP; "
         r"then angle QRS is () Choices: A:$20^{\circ}$ B:\frac{\sqrt{3}}{2} C:6\pi"
     )
-    assert found(tmp_path, [(signs, [])], [(lead + spelled, [])]) == [(0, 0, ("question near",))]
+    assert pairs(tmp_path, [(symbols, [])], [(lead + spelled, [])]) == [(0, 0, ("question near",))]
 
 
 def test_a_question_with_another_number_is_another_question(tmp_path: Path) -> None:
     text = "A ladder of 20.5 m leans on a wall and its foot is 7 m away from it. Which height does it reach?"
-    assert found(tmp_path, [(text, [])], [(text.replace("20.5", "21.5"), [])]) == []
+    assert pairs(tmp_path, [(text, [])], [(text.replace("20.5", "21.5"), [])]) == []
 
 
 @pytest.mark.parametrize("text", ["Find x.", "What is the length of AB in the figure?"])
 def test_the_same_short_question_about_another_image_is_no_overlap(tmp_path: Path, text: str) -> None:
-    assert found(tmp_path, [(text, [encode(drawing(1))])], [(text, [encode(drawing(2))])]) == []
+    assert pairs(tmp_path, [(text, [encode(drawing(1))])], [(text, [encode(drawing(2))])]) == []
 
 
 def test_an_instruction_in_every_question_does_not_make_it_long(tmp_path: Path) -> None:
     instruction = " Please reason step by step, and put your final answer within \\boxed{}."
     train = [(f"Find {letter}.{instruction}", [encode(drawing(seed))]) for seed, letter in enumerate("uvwxyz")]
     test = [(f"Find {letter}.{instruction}", [encode(photo(seed))]) for seed, letter in enumerate("uvwxyz")]
-    assert found(tmp_path, train, test) == []
+    assert pairs(tmp_path, train, test) == []
     train, test = [(LONG + instruction, []), *train], [*test, (LONG + instruction, [])]
-    assert found(tmp_path / "long", train, test) == [(0, 6, ("question exact",))]
+    assert pairs(tmp_path / "long", train, test) == [(0, 6, ("question exact",))]
 
 
-def test_a_question_that_is_asked_of_many_images_is_no_evidence(tmp_path: Path) -> None:
+def test_a_question_about_many_images_is_no_evidence(tmp_path: Path) -> None:
     def rows(first: int, count: int) -> list[CONTENT]:
         return [(LONG, [encode(drawing(seed))]) for seed in range(first, first + count)]
 
     for many in (leakage.ASKED_AT_MOST, leakage.ASKED_AT_MOST + 1):
-        pairs = found(tmp_path / f"{many}", rows(0, many), rows(100, 1))
-        assert len(pairs) == (many if many <= leakage.ASKED_AT_MOST else 0)
+        overlapping = pairs(tmp_path / f"{many}", rows(0, many), rows(100, 1))
+        assert len(overlapping) == (many if many <= leakage.ASKED_AT_MOST else 0)
 
 
 def test_rows_with_several_images_overlap_in_any_of_them(tmp_path: Path) -> None:
@@ -169,20 +171,20 @@ def test_rows_with_several_images_overlap_in_any_of_them(tmp_path: Path) -> None
     smaller_b = encode(CHANGES["half size"](drawing(1)))
     train = [(SHORT, [a, b]), (SHORT, [c, c]), (SHORT, [])]
     test = [(SHORT, [d, smaller_b]), (SHORT, [c, a]), (SHORT, [])]
-    assert found(tmp_path, train, test) == [
+    assert pairs(tmp_path, train, test) == [
         (0, 0, ("image near",)),
         (0, 1, ("image exact",)),
         (1, 1, ("image exact",)),
     ]
 
 
-def test_all_that_two_rows_share_is_one_overlap(tmp_path: Path) -> None:
+def test_everything_that_two_rows_share_is_one_overlap(tmp_path: Path) -> None:
     row = (LONG, [encode(drawing(1))])
-    assert found(tmp_path, [row], [row]) == [(0, 0, ("image exact", "question exact"))]
+    assert pairs(tmp_path, [row], [row]) == [(0, 0, ("image exact", "question exact"))]
 
 
 def mixed(seed: int) -> tuple[list[CONTENT], list[CONTENT]]:
-    """Rows of which some are planted in the other set, others have no images or several."""
+    """Build a training and an evaluation set with planted copies, text-only rows and a row of two images."""
     images = [drawing(seed), photo(seed), drawing(seed + 1)]
     alter = list(CHANGES.values())
     train = [(question(30 + index), [encode(image)]) for index, image in enumerate(images)]
@@ -193,15 +195,15 @@ def mixed(seed: int) -> tuple[list[CONTENT], list[CONTENT]]:
 
 def test_neither_the_order_of_rows_nor_which_set_comes_first_changes_the_pairs(tmp_path: Path) -> None:
     train, test = mixed(7)
-    pairs = set(found(tmp_path / "plain", train, test))
-    assert len(pairs) == 6
-    assert {(right, left, kinds) for left, right, kinds in found(tmp_path / "swapped", test, train)} == pairs
+    plain = set(pairs(tmp_path / "plain", train, test))
+    assert len(plain) == 6
+    assert {(right, left, kinds) for left, right, kinds in pairs(tmp_path / "swapped", test, train)} == plain
     order = random.Random(0).sample(range(len(train)), len(train))
-    shuffled = found(tmp_path / "shuffled", [train[row] for row in order], test[::-1])
-    assert {(order[left], len(test) - 1 - right, kinds) for left, right, kinds in shuffled} == pairs
+    shuffled = pairs(tmp_path / "shuffled", [train[row] for row in order], test[::-1])
+    assert {(order[left], len(test) - 1 - right, kinds) for left, right, kinds in shuffled} == plain
 
 
-def test_rows_are_named_by_their_file(tmp_path: Path) -> None:
+def test_overlapping_rows_are_named_with_their_file(tmp_path: Path) -> None:
     image = encode(drawing(1))
     one = write(tmp_path / "one" / "a.parquet", [("first ?", [])])
     two = write(tmp_path / "two" / "a.parquet", [("second ?", []), (SHORT, [image])])
@@ -217,4 +219,4 @@ def test_sets_that_share_a_placeholder_are_refused_instead_of_listed(
     monkeypatch.setattr(leakage, "PAIRS_AT_MOST", 8)
     rows = [(SHORT, [encode(drawing(1))])] * 3
     with pytest.raises(ValueError, match=r"more than 8 pairs of rows overlap, among them row 2 of .*the same"):
-        found(tmp_path, rows, rows)
+        pairs(tmp_path, rows, rows)

@@ -1,4 +1,4 @@
-"""Every kind of bad row is found and named; a good one has no problem."""
+"""Tests of the row checks: every kind of bad row is found and named, and a good row has no problem."""
 
 import io
 import struct
@@ -38,11 +38,11 @@ def test_a_bad_image_is_found_and_named_by_its_place(kind: str) -> None:
     assert problem.kind == kind and problem.detail.startswith("image 1")
 
 
-def test_every_cut_of_an_image_file_is_found() -> None:
-    whole = picture(size=(120, 90), form="JPEG")
-    assert image_problems(whole, "image 0") == []
-    for length in range(0, len(whole) - 2, len(whole) // 20):
-        assert image_problems(whole[:length], "image 0")
+def test_a_truncated_image_is_found_at_any_length() -> None:
+    encoded = picture(size=(120, 90), form="JPEG")
+    assert image_problems(encoded, "image 0") == []
+    for length in range(0, len(encoded) - 2, len(encoded) // 20):
+        assert image_problems(encoded[:length], "image 0")
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
@@ -55,31 +55,31 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("question", ["what ?", "<image><image>what ?"])
-def test_more_or_fewer_tags_than_images_are_counted(question: str) -> None:
+def test_too_few_and_too_many_image_tags_are_reported(question: str) -> None:
     (problem,) = problems_of(replace(ROW, question=question))
     assert problem.kind == "image tags" and "1 image" in problem.detail
 
 
 @pytest.mark.parametrize("question", ["<image>", "<image> \n"])
-def test_a_row_that_asks_nothing_is_refused_unless_it_says_so(question: str) -> None:
+def test_a_row_without_a_question_is_refused_unless_its_type_says_so(question: str) -> None:
     assert kinds(replace(ROW, question=question)) == ["no question"]
     assert kinds(replace(ROW, question=question, question_type=NO_QUESTION)) == []
 
 
-@pytest.mark.parametrize("sign", ["\ufffd", "\x00", "\ud800", "\x1b"])
-def test_signs_that_were_lost_on_the_way_are_named(sign: str) -> None:
-    (problem,) = text_problems(f"an angle of 90{sign}", None)
-    assert problem.kind == "broken text" and f"U+{ord(sign):04X}" in problem.detail
-    assert [problem.kind for problem in text_problems("what ?", ("5", f"6{sign}"))] == ["broken text"]
+@pytest.mark.parametrize("character", ["\ufffd", "\x00", "\ud800", "\x1b"])
+def test_characters_of_broken_text_are_named(character: str) -> None:
+    (problem,) = text_problems(f"an angle of 90{character}", None)
+    assert problem.kind == "broken text" and f"U+{ord(character):04X}" in problem.detail
+    assert [problem.kind for problem in text_problems("what ?", ("5", f"6{character}"))] == ["broken text"]
 
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="\ufffd")))
-def test_whatever_else_is_written_is_left_alone(question: str) -> None:
+def test_other_text_has_no_problem(question: str) -> None:
     assert text_problems(question, None) == []
 
 
 @pytest.mark.parametrize("choices", [(), ("5",), ("5", " ")])
-def test_options_must_be_two_at_least_and_none_empty(choices: tuple[str, ...]) -> None:
+def test_at_least_two_options_are_required_and_none_may_be_empty(choices: tuple[str, ...]) -> None:
     assert kinds(replace(ROW, choices=choices)) == ["choices"]
 
 
@@ -98,14 +98,14 @@ def test_a_row_is_a_duplicate_when_images_question_and_options_are_the_same_up_t
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_the_check_fail_itself(content: bytes) -> None:
+def test_the_image_check_survives_any_bytes_and_accepts_only_those_that_decode(content: bytes) -> None:
     problems = image_problems(content, "image 0")
     if not problems:
         Image.open(io.BytesIO(content)).load()
 
 
 @pytest.mark.parametrize("text", ["<video>", "<audio>", "<|image_pad|>", "<|im_end|>", "</s>", "<tool_call>"])
-def test_text_that_others_read_as_control_is_named_and_no_reason_to_drop_a_row(text: str) -> None:
+def test_control_text_is_reported_but_harmless(text: str) -> None:
     for row in (
         replace(ROW, question=f"<image>what is {text} ?"),
         replace(ROW, choices=("5", text)),

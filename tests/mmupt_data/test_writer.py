@@ -1,4 +1,4 @@
-"""Answers stay aside, bad rows are named, and what is written is whole, or not there."""
+"""Tests of the writer of data sets: answers in a separate file, bad rows, and writes that are complete or absent."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from threading import Barrier
 
 import pyarrow.parquet as pq
 import pytest
+from hub_files import manifest_of
 from pictures import GOOD, encode, picture
 from PIL import Image
 
@@ -22,7 +23,6 @@ from mmupt_data.writer import (
     WriteOptions,
     is_written,
     problem_summary,
-    read_manifest,
     write_dataset,
 )
 
@@ -82,20 +82,20 @@ def test_a_second_write_with_the_same_parameters_does_nothing(tmp_path: Path) ->
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-def test_other_parameters_write_anew(tmp_path: Path) -> None:
+def test_other_parameters_write_again(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a")]}, {"seed": 0})
     assert write_dataset(tmp_path, {"train": [row("b")]}, {"seed": 1})
     assert pq.read_table(tmp_path / "train.parquet")["id"].to_pylist() == ["b"]
 
 
-def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a")]}, {})
     (tmp_path / "train.truth.parquet").write_bytes(b"damaged")
     assert write_dataset(tmp_path, {"train": [row("a")]}, {})
     assert pq.read_table(tmp_path / "train.truth.parquet").num_rows == 1
 
 
-def test_a_missing_file_is_written_anew(tmp_path: Path) -> None:
+def test_a_missing_file_is_written_again(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a")]}, {})
     (tmp_path / "train.parquet").unlink()
     assert write_dataset(tmp_path, {"train": [row("a")]}, {})
@@ -114,17 +114,17 @@ def test_only_the_declared_files_are_left_behind(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "train.truth.parquet", "manifest.json"}
 
 
-def test_an_id_that_is_given_twice_is_refused_even_in_two_splits(tmp_path: Path) -> None:
+def test_a_repeated_id_is_refused_even_in_two_splits(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the id a is given twice"):
         write_dataset(tmp_path, {"train": [row("a")], "test": [row("a")]}, {})
 
 
-def test_a_row_whose_answer_nobody_knows_has_no_truth(tmp_path: Path) -> None:
+def test_a_row_without_an_answer_is_not_in_the_truth_file(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a"), replace(row("b"), answer=None)]}, {})
     assert pq.read_table(tmp_path / "train.truth.parquet")["id"].to_pylist() == ["a"]
 
 
-def test_questions_of_a_model_are_written_with_where_they_come_from_and_without_a_truth_file(tmp_path: Path) -> None:
+def test_synthetic_questions_are_written_with_their_origin_and_without_a_truth_file(tmp_path: Path) -> None:
     synthesis = Synthesis("parent", "direct", "some/model", 1, "abc", 0.5)
     written = replace(row("a"), answer=None, synthesis=synthesis)
     assert write_dataset(tmp_path, {"train": [written]}, {}, truth=False)
@@ -138,15 +138,14 @@ def test_an_answer_without_a_truth_file_is_refused(tmp_path: Path) -> None:
         write_dataset(tmp_path, {"train": [row("a")]}, {}, truth=False)
 
 
-def test_a_bad_row_ends_it_by_name_or_is_dropped_and_listed(tmp_path: Path) -> None:
+def test_a_bad_row_is_an_error_or_is_dropped_and_listed(tmp_path: Path) -> None:
     rows = [row("a"), replace(row("b"), question="<image><image>what ?"), Rejected("c", (Problem("row", "lost"),))]
     with pytest.raises(BadRowError, match=r"train\.parquet, row 1, id b: image tags \(2 <image> in the question"):
         write_dataset(tmp_path, {"train": rows}, {})
     write_dataset(tmp_path, {"train": rows}, {}, options=WriteOptions("drop"))
-    manifest = read_manifest(tmp_path)
-    assert manifest is not None
+    manifest = manifest_of(tmp_path)
     assert manifest["rows"] == {"train": 1}
-    assert [(one["split"], one["row"], one["id"], one["problems"][0]["kind"]) for one in manifest["dropped"]] == [
+    assert [(bad["split"], bad["row"], bad["id"], bad["problems"][0]["kind"]) for bad in manifest["dropped"]] == [
         ("train", 1, "b", "image tags"),
         ("train", 2, "c", "row"),
     ]
@@ -154,12 +153,11 @@ def test_a_bad_row_ends_it_by_name_or_is_dropped_and_listed(tmp_path: Path) -> N
 
 def test_the_first_of_two_equal_rows_is_kept(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a"), replace(row("a"), id="b")]}, {}, options=WriteOptions("drop"))
-    manifest = read_manifest(tmp_path)
-    assert manifest is not None
+    manifest = manifest_of(tmp_path)
     assert manifest["dropped"][0]["id"] == "b" and manifest["dropped"][0]["problems"][0]["kind"] == "duplicate"
 
 
-def test_a_split_of_bad_rows_only_is_an_error_whatever_the_policy(tmp_path: Path) -> None:
+def test_a_split_of_bad_rows_only_is_an_error_even_if_they_may_be_dropped(tmp_path: Path) -> None:
     rows = [replace(row(id), images=(b"",)) for id in "ab"]
     with pytest.raises(ValueError, match="no row of 2 can be used: 2 x no image"):
         write_dataset(tmp_path, {"train": rows}, {}, options=WriteOptions("drop"))
@@ -170,10 +168,10 @@ def test_the_bytes_of_the_files_do_not_depend_on_the_number_of_threads(tmp_path:
     rows = [replace(row(f"{index:03d}"), images=(picture(index),)) for index in range(60)]
     write_dataset(tmp_path / "one", {"train": rows}, {}, options=WriteOptions("stop", workers=1))
     write_dataset(tmp_path / "other", {"train": rows}, {}, options=WriteOptions("stop", workers=workers))
-    assert read_manifest(tmp_path / "one") == read_manifest(tmp_path / "other")
+    assert manifest_of(tmp_path / "one") == manifest_of(tmp_path / "other")
 
 
-def test_rows_are_asked_for_only_a_little_ahead_of_those_that_are_written(tmp_path: Path) -> None:
+def test_rows_are_read_only_slightly_ahead_of_the_writer(tmp_path: Path) -> None:
     alive: set[int] = set()
     most = 0
 
@@ -184,17 +182,17 @@ def test_rows_are_asked_for_only_a_little_ahead_of_those_that_are_written(tmp_pa
     def rows() -> Iterator[Row]:
         nonlocal most
         for index in range(4 * ROWS_PER_GROUP):
-            one = Tracked(f"{index}", "source", f"<image>what is {index} ?", (GOOD,), "kind", "1")
-            alive.add(id(one))
+            tracked = Tracked(f"{index}", "source", f"<image>what is {index} ?", (GOOD,), "kind", "1")
+            alive.add(id(tracked))
             most = max(most, len(alive))
-            yield one
+            yield tracked
 
     write_dataset(tmp_path, {"train": rows()}, {}, options=WriteOptions("stop", workers=2))
     assert most <= ROWS_PER_GROUP + 2 * CHECKED_AHEAD + 4
 
 
 def test_row_groups_are_small_in_bytes_too(tmp_path: Path) -> None:
-    # 2.25 MB each, so that 15 fill a group.
+    # 2.25 MB per image: 15 fill a group.
     large = [
         replace(row(f"{index}"), images=(encode(Image.effect_noise((1500, 1500), 100), "BMP"),)) for index in range(17)
     ]
@@ -204,7 +202,7 @@ def test_row_groups_are_small_in_bytes_too(tmp_path: Path) -> None:
     assert len(sizes) > 1 and max(sizes) < 1.2 * BYTES_PER_GROUP
 
 
-HELD = """
+PAUSED_WRITER = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
@@ -222,9 +220,9 @@ write_dataset(Path({folder!r}), {{"train": rows()}}, {{"seed": 1}})
 """
 
 
-def test_a_kill_half_way_leaves_the_old_files_and_the_next_run_finishes(tmp_path: Path) -> None:
+def test_a_killed_write_leaves_the_old_files_and_the_next_run_finishes(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a")]}, {"seed": 0})
-    script = HELD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    script = PAUSED_WRITER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None and writer.stdout.readline() == "half way\n"
         writer.kill()
@@ -235,7 +233,7 @@ def test_a_kill_half_way_leaves_the_old_files_and_the_next_run_finishes(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "train.truth.parquet", "manifest.json"}
 
 
-def test_two_that_write_the_same_folder_take_turns(tmp_path: Path) -> None:
+def test_two_threads_that_write_the_same_folder_take_turns(tmp_path: Path) -> None:
     both = Barrier(2)
 
     def write() -> bool:
@@ -247,7 +245,7 @@ def test_two_that_write_the_same_folder_take_turns(tmp_path: Path) -> None:
     assert sorted(written) == [False, True]
 
 
-def test_a_split_that_is_evaluated_on_keeps_every_row_and_its_problems_are_listed(tmp_path: Path) -> None:
+def test_an_evaluation_split_keeps_every_row_and_lists_its_problems(tmp_path: Path) -> None:
     rows = [row("a"), replace(row("b"), images=(b"",)), replace(row("a"), id="c"), replace(row("d"), question="what ?")]
     for bad_rows in ("drop", "stop"):
         folder = tmp_path / bad_rows
@@ -256,21 +254,21 @@ def test_a_split_that_is_evaluated_on_keeps_every_row_and_its_problems_are_liste
         )
         assert pq.read_table(folder / "test.parquet")["id"].to_pylist() == ["a", "b", "c", "d"]
         assert pq.read_table(folder / "test.truth.parquet").num_rows == 4
-        manifest = read_manifest(folder)
-        assert manifest is not None and manifest["dropped"] == [] and manifest["official"] == {"test": 5}
-        kinds = {one["id"]: [problem["kind"] for problem in one["problems"]] for one in manifest["kept"]}
+        manifest = manifest_of(folder)
+        assert manifest["dropped"] == [] and manifest["official"] == {"test": 5}
+        kinds = {bad["id"]: [problem["kind"] for problem in bad["problems"]] for bad in manifest["kept"]}
         assert kinds == {"b": ["no image"], "c": ["duplicate"], "d": ["image tags"]}
 
 
-def test_control_text_is_listed_and_the_row_is_kept_as_it_came(tmp_path: Path) -> None:
+def test_control_text_is_listed_and_the_row_is_kept_unchanged(tmp_path: Path) -> None:
     question = "<image>what does <video> mean ?"
     write_dataset(tmp_path, {"train": [replace(row("a"), question=question)]}, {}, options=WriteOptions("stop"))
     assert pq.read_table(tmp_path / "train.parquet")["prompt"][0][0]["content"].as_py() == question
-    manifest = read_manifest(tmp_path)
-    assert manifest is not None and [one["problems"][0]["kind"] for one in manifest["kept"]] == ["control text"]
+    manifest = manifest_of(tmp_path)
+    assert [bad["problems"][0]["kind"] for bad in manifest["kept"]] == ["control text"]
 
 
-def test_a_summary_brings_one_example_of_each_kind() -> None:
+def test_a_summary_has_one_example_per_kind() -> None:
     rows = [
         {"row": 3, "id": "a", "problems": [{"kind": "duplicate", "detail": "as b"}, {"kind": "row", "detail": "lost"}]},
         {"row": 7, "id": "c", "problems": [{"kind": "row", "detail": "other"}]},
